@@ -1,0 +1,96 @@
+"""Structured log lines: a constant event name and fields, as text or JSON."""
+
+from __future__ import annotations
+
+import json
+import logging
+import sys
+from datetime import UTC, datetime
+
+# A field longer than this is cut: a peer must not be able to fill the disk with one name.
+FIELD_CHARS_MAX = 512
+
+_PLAIN = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_./:@+%[]*,~")
+
+
+def event(log: logging.Logger, level: int, name: str, /, **fields: object) -> None:
+    """Log `name` ("noun.verb", constant) with its fields; costs one call when switched off."""
+    if log.isEnabledFor(level):
+        log.log(level, name, extra={"fields": fields})
+
+
+def quote(value: object) -> str:
+    """One field as text: bare when harmless, else a JSON string, so no peer can forge a line."""
+    text = str(value)
+    if len(text) > FIELD_CHARS_MAX:
+        text = text[:FIELD_CHARS_MAX] + "…"
+    return text if text and _PLAIN.issuperset(text) else json.dumps(text, ensure_ascii=True)
+
+
+class TextFormatter(logging.Formatter):
+    """`2026-11-22T10:00:00.123456Z info scope name key=value …`"""
+
+    def format(self, record: logging.LogRecord) -> str:
+        fields: dict[str, object] = getattr(record, "fields", {})
+        head = f"{_stamp(record)}\t{record.levelname.lower()}\t{record.name}\t{record.getMessage()}"
+        pairs = "".join(f" {key}={quote(value)}" for key, value in fields.items())
+        tail = "\n" + self.formatException(record.exc_info) if record.exc_info else ""
+        return head + pairs + tail
+
+
+class JsonFormatter(logging.Formatter):
+    """One JSON object a line: time, level, scope, message, then the fields."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        entry: dict[str, object] = {
+            "time": _stamp(record),
+            "level": record.levelname.lower(),
+            "scope": record.name,
+            "message": record.getMessage(),
+        }
+        for key, value in getattr(record, "fields", {}).items():
+            text = value if isinstance(value, int | float | bool | None) else str(value)
+            entry[key] = text[:FIELD_CHARS_MAX] if isinstance(text, str) else text
+        if record.exc_info:
+            entry["exception"] = self.formatException(record.exc_info)
+        return json.dumps(entry)
+
+
+def _stamp(record: logging.LogRecord) -> str:
+    moment = datetime.fromtimestamp(record.created, UTC)
+    return moment.strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+
+
+def setup(level: str, fmt: str) -> None:
+    """Send everything to standard error. `level` as in `set_level`; `fmt` is text or json."""
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(JsonFormatter() if fmt == "json" else TextFormatter())
+    root = logging.getLogger()
+    root.handlers[:] = [handler]
+    set_level(level)
+
+
+def set_level(spec: str) -> None:
+    """`info`, or `info,access:debug`: a level for all, then exceptions by logger name.
+
+    Raises ValueError and changes nothing when a level does not exist.
+    """
+    levels: list[tuple[str, int]] = []
+    for part in spec.split(","):
+        scope, _, level = part.strip().rpartition(":")
+        number = logging.getLevelNamesMapping().get(level.upper())
+        if number is None:
+            raise ValueError(f"not a log level: {level!r}")
+        levels.append((scope, number))
+    for scope, number in levels:
+        logging.getLogger(scope or None).setLevel(number)
+
+
+def current_levels() -> dict[str, str]:
+    """Scope → level for the root ("") and every logger that has a level of its own."""
+    found = {"": logging.getLevelName(logging.getLogger().level).lower()}
+    for name in sorted(logging.root.manager.loggerDict):
+        logger = logging.getLogger(name)
+        if logger.level:
+            found[name] = logging.getLevelName(logger.level).lower()
+    return found

@@ -1,0 +1,117 @@
+"""Network addresses as packed bytes: 4 bytes for IPv4, 16 for IPv6, never a v4-mapped form.
+
+Packed bytes hash and compare several times faster than `ipaddress` objects, and they are what the
+wire carries. Text is parsed at the edges, once.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+from dataclasses import dataclass
+from typing import NewType
+
+Address = NewType("Address", bytes)
+
+_MAPPED_PREFIX = bytes(10) + b"\xff\xff"
+
+
+def canonical(packed: bytes) -> Address:
+    """4 or 16 packed bytes → the canonical form (`::ffff:a.b.c.d` becomes IPv4).
+
+    Raises ValueError for any other length.
+    """
+    if len(packed) == 16:
+        return Address(packed[12:] if packed.startswith(_MAPPED_PREFIX) else packed)
+    if len(packed) == 4:
+        return Address(packed)
+    raise ValueError(f"an address has 4 or 16 bytes, not {len(packed)}")
+
+
+def parse_address(text: str) -> Address:
+    """`10.0.0.1`, `fd00::1`, `::ffff:10.0.0.1` → canonical bytes; ValueError otherwise.
+
+    A scope (`fe80::1%eth0`) is refused: it means nothing on another host.
+    """
+    if "%" in text:
+        raise ValueError(f"an address with a scope cannot be used here: {text!r}")
+    return canonical(ipaddress.ip_address(text).packed)
+
+
+def format_address(address: bytes) -> str:
+    """The usual text form."""
+    return str(ipaddress.ip_address(address))
+
+
+def mapped(address: Address) -> bytes:
+    """The 16-byte form kernel tables use: IPv4 becomes `::ffff:a.b.c.d`."""
+    return _MAPPED_PREFIX + address if len(address) == 4 else bytes(address)
+
+
+def is_loopback(address: Address) -> bool:
+    """127.0.0.0/8 and ::1."""
+    return address[0] == 127 if len(address) == 4 else address == bytes(15) + b"\x01"
+
+
+@dataclass(frozen=True, slots=True)
+class Endpoint:
+    """One TCP address and port."""
+
+    address: Address
+    port: int
+
+    def __str__(self) -> str:
+        text = format_address(self.address)
+        return f"[{text}]:{self.port}" if len(self.address) == 16 else f"{text}:{self.port}"
+
+
+def parse_endpoint(text: str) -> Endpoint:
+    """`10.0.0.1:80` or `[fd00::1]:80`; ValueError otherwise."""
+    host, colon, port_text = text.rpartition(":")
+    if not colon or not port_text.isascii() or not port_text.isdigit() or len(port_text) > 5:
+        raise ValueError(f"not address:port: {text!r}")
+    bracketed = host.startswith("[") and host.endswith("]")
+    if bracketed != (":" in host):
+        raise ValueError(f"an IPv6 address needs brackets, an IPv4 address has none: {text!r}")
+    port = int(port_text)
+    if not 0 < port < 65536:
+        raise ValueError(f"port out of range in {text!r}")
+    return Endpoint(parse_address(host[1:-1] if bracketed else host), port)
+
+
+@dataclass(frozen=True, slots=True)
+class Block:
+    """A CIDR block. Bits behind the prefix are ignored, as Kubernetes users expect."""
+
+    address: Address
+    length: int
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.length <= 8 * len(self.address):
+            raise ValueError(f"prefix length {self.length} does not fit {self}")
+
+    def __contains__(self, address: object) -> bool:
+        if not isinstance(address, bytes) or len(address) != len(self.address):
+            return False
+        shift = 8 * len(address) - self.length
+        return int.from_bytes(address) >> shift == int.from_bytes(self.address) >> shift
+
+    def __str__(self) -> str:
+        return f"{format_address(self.address)}/{self.length}"
+
+
+def parse_block(text: str) -> Block:
+    """`10.0.0.0/8`, `fd00::/8` or a bare address (its full length); ValueError otherwise.
+
+    A v4-mapped block (`::ffff:10.0.0.0/104`) becomes its IPv4 block.
+    """
+    head, slash, length_text = text.partition("/")
+    raw = ipaddress.ip_address(head)
+    address = canonical(raw.packed)
+    if slash and not (length_text.isascii() and length_text.isdigit()):
+        raise ValueError(f"not a prefix length: {text!r}")
+    length = int(length_text) if slash else raw.max_prefixlen
+    if raw.version == 6 and len(address) == 4:
+        if length < 96:
+            raise ValueError(f"a v4-mapped block needs a prefix of 96 or longer: {text!r}")
+        length -= 96
+    return Block(address, length)

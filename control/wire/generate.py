@@ -1,0 +1,46 @@
+"""Regenerate the protobuf stubs next to their sources: `python -m control.wire.generate`.
+
+`--check` writes nothing and fails when a committed stub differs from what its source gives.
+Needs grpcio-tools (a development dependency); the product never imports this.
+"""
+
+from __future__ import annotations
+
+import sys
+import tempfile
+from pathlib import Path
+
+PACKAGE = Path(__file__).parent
+ROOT = PACKAGE.parent.parent
+
+
+def generate(target: Path) -> None:
+    from importlib.resources import files
+
+    from grpc_tools import protoc
+
+    sources = [str(path.relative_to(ROOT)) for path in sorted(PACKAGE.glob("*.proto"))]
+    well_known = str(files("grpc_tools") / "_proto")
+    arguments = ["protoc", f"-I{ROOT}", f"-I{well_known}"]
+    arguments += [f"--python_out={target}", f"--pyi_out={target}", *sources]
+    if protoc.main(arguments) != 0:
+        raise SystemExit("protoc failed")
+
+
+def main() -> None:
+    if "--check" not in sys.argv[1:]:
+        generate(ROOT)
+        return
+    with tempfile.TemporaryDirectory() as scratch:
+        generate(Path(scratch))
+        stale = [
+            path.name
+            for path in sorted(Path(scratch).rglob("*_pb2.py*"))
+            if (PACKAGE / path.name).read_bytes() != path.read_bytes()
+        ]
+    if stale:
+        raise SystemExit(f"stale stubs, run python -m control.wire.generate: {', '.join(stale)}")
+
+
+if __name__ == "__main__":
+    main()

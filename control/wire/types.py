@@ -1,0 +1,14 @@
+"""Type URLs and method paths, once."""
+
+from __future__ import annotations
+
+ADDRESS_TYPE = "type.googleapis.com/istio.workload.Address"
+WORKLOAD_TYPE = "type.googleapis.com/istio.workload.Workload"
+AUTHORIZATION_TYPE = "type.googleapis.com/istio.security.Authorization"
+POD_TYPE = "type.googleapis.com/tulle.node.v1.Pod"
+
+DELTA_METHOD = "/envoy.service.discovery.v3.AggregatedDiscoveryService/DeltaAggregatedResources"
+CREATE_CERTIFICATE_METHOD = "/istio.v1.auth.IstioCertificateService/CreateCertificate"
+REPORT_METHOD = "/tulle.node.v1.Enrolment/Report"
+
+MESSAGE_BYTES_MAX = 200 * 1024 * 1024  # what Istio's ztunnel accepts in one xDS message
