@@ -1,0 +1,196 @@
+"""The client side of delta xDS as a state machine: it says what to send, and never does I/O.
+
+One `DeltaClient` lives as long as its process and outlives its streams:
+
+1. stream opened → send every request of `opening()`: one a type, with the versions we hold, so the
+   server sends only what changed and tells us what is gone;
+2. message arrived → `receive()` gives an `Update`; apply it, resource by resource;
+3. then → send `acknowledge(type, nonce, rejected)`: an ACK, or a NACK that names what was refused.
+   Only accepted resources are recorded as held: a refused one keeps its last good version here, so
+   the server offers it again after a reconnect;
+4. stream broken → back to 1. `synced` stays true: the last good state is still good.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from types import MappingProxyType
+
+from google.protobuf.message import DecodeError
+
+from control.kit.errors import ControlError, WireError
+from control.wire import discovery_pb2 as pb
+
+# A server has one response of a type in flight; a few more are tolerated, a flood is a broken one.
+UNACKNOWLEDGED_MAX = 16
+# Names one on-demand client may ask for: far above the peers one node talks to.
+SUBSCRIPTIONS_MAX = 65536
+# A NACK is read by people; it must not grow with the number of bad resources.
+ERROR_CHARS_MAX = 4096
+INVALID_ARGUMENT = 3  # google.rpc.Code
+
+
+def _nothing() -> Mapping[str, str]:
+    return MappingProxyType({})
+
+
+class SubscriptionsFull(ControlError):
+    reason = "subscriptions_full"
+
+
+@dataclass(frozen=True, slots=True)
+class NodeInfo:
+    """Who asks. `metadata` has NODE_NAME, CLUSTER_ID, NETWORK, …"""
+
+    id: str
+    cluster: str = ""
+    metadata: Mapping[str, str] = field(default_factory=_nothing)
+
+    def to_wire(self) -> pb.Node:
+        node = pb.Node(id=self.id, cluster=self.cluster)
+        node.metadata.update(dict(self.metadata))
+        return node
+
+
+@dataclass(frozen=True, slots=True)
+class Added:
+    """A new or changed resource: `resource` is the message's own bytes (`Any.value`)."""
+
+    name: str
+    version: str
+    resource: bytes
+    aliases: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Update:
+    """One response. `malformed` are resources that could not even be read: name → why."""
+
+    type_url: str
+    nonce: str
+    added: tuple[Added, ...]
+    removed: tuple[str, ...]
+    malformed: Mapping[str, str] = field(default_factory=_nothing)
+
+
+@dataclass(slots=True)
+class _TypeState:
+    on_demand: bool
+    versions: dict[str, str] = field(default_factory=dict)
+    subscribed: set[str] = field(default_factory=set)
+    unacknowledged: dict[str, Update] = field(default_factory=dict)  # nonce → update
+    synced: bool = False
+
+
+class DeltaClient:
+    """Wildcard for every type of `types`, except those in `on_demand`: these get what they name."""
+
+    def __init__(self, node: NodeInfo, types: Iterable[str], on_demand: Iterable[str] = ()) -> None:
+        self._node = node
+        asked = set(on_demand)
+        self._types = {url: _TypeState(url in asked) for url in types}
+
+    @property
+    def synced(self) -> bool:
+        """Every type had a first response which was acknowledged (perhaps in part)."""
+        return all(state.synced for state in self._types.values())
+
+    def held(self, type_url: str) -> Mapping[str, str]:
+        """Name → version of everything accepted and not removed since."""
+        return MappingProxyType(self._types[type_url].versions)
+
+    def opening(self) -> list[pb.DeltaDiscoveryRequest]:
+        """The first requests of a new stream; nonces of the old one are forgotten."""
+        return [self._open(url, state) for url, state in self._types.items()]
+
+    def _open(self, type_url: str, state: _TypeState) -> pb.DeltaDiscoveryRequest:
+        state.unacknowledged.clear()
+        request = pb.DeltaDiscoveryRequest(
+            node=self._node.to_wire(),
+            type_url=type_url,
+            initial_resource_versions=state.versions,
+        )
+        if state.on_demand:
+            # "*" asked for and given back in one breath is how a client says: nothing yet.
+            request.resource_names_subscribe.extend(["*", *sorted(state.subscribed)])
+            request.resource_names_unsubscribe.append("*")
+        return request
+
+    def receive(self, data: bytes) -> Update:
+        """Read one response. WireError: the server is broken, drop the stream."""
+        try:
+            response = pb.DeltaDiscoveryResponse.FromString(data)
+        except DecodeError as exc:
+            raise WireError("not a delta discovery response") from exc
+        state = self._types.get(response.type_url)
+        if state is None:
+            raise WireError(f"a response of a type nobody asked for: {response.type_url!r}")
+        if not response.nonce or response.nonce in state.unacknowledged:
+            raise WireError(f"a response without a fresh nonce: {response.nonce!r}")
+        if len(state.unacknowledged) >= UNACKNOWLEDGED_MAX:
+            raise WireError("too many responses before an acknowledgement")
+        update = _update(response)
+        state.unacknowledged[update.nonce] = update
+        return update
+
+    def acknowledge(
+        self, type_url: str, nonce: str, rejected: Mapping[str, str] | None = None
+    ) -> pb.DeltaDiscoveryRequest:
+        """The answer to the update with this nonce. `rejected`: resource name → why."""
+        state = self._types[type_url]
+        update = state.unacknowledged.pop(nonce)
+        refused = {**update.malformed, **(rejected or {})}
+        for name in update.removed:
+            state.versions.pop(name, None)
+        for each in update.added:
+            if each.name not in refused:
+                state.versions[each.name] = each.version
+        state.synced = True
+        request = pb.DeltaDiscoveryRequest(type_url=type_url, response_nonce=nonce)
+        if refused:
+            reasons = "; ".join(f"{name}: {why}" for name, why in sorted(refused.items()))
+            request.error_detail.code = INVALID_ARGUMENT
+            request.error_detail.message = reasons[:ERROR_CHARS_MAX]
+        return request
+
+    def subscribe(self, type_url: str, names: Iterable[str]) -> pb.DeltaDiscoveryRequest | None:
+        """Ask for names of an on-demand type; None when all of them are asked for already."""
+        state = self._types[type_url]
+        fresh = sorted(set(names) - state.subscribed)
+        if len(state.subscribed) + len(fresh) > SUBSCRIPTIONS_MAX:
+            raise SubscriptionsFull(f"more than {SUBSCRIPTIONS_MAX} names asked for")
+        state.subscribed.update(fresh)
+        if not fresh:
+            return None
+        return pb.DeltaDiscoveryRequest(type_url=type_url, resource_names_subscribe=fresh)
+
+    def unsubscribe(self, type_url: str, names: Iterable[str]) -> pb.DeltaDiscoveryRequest | None:
+        """Give names back. The caller drops what it holds of them; no removal will arrive."""
+        state = self._types[type_url]
+        known = sorted(set(names) & state.subscribed)
+        state.subscribed.difference_update(known)
+        for name in known:
+            state.versions.pop(name, None)
+        if not known:
+            return None
+        return pb.DeltaDiscoveryRequest(type_url=type_url, resource_names_unsubscribe=known)
+
+
+def _update(response: pb.DeltaDiscoveryResponse) -> Update:
+    added: list[Added] = []
+    malformed: dict[str, str] = {}
+    for each in response.resources:
+        if not each.name:
+            malformed["(unnamed)"] = "a resource without name"
+        elif each.resource.type_url != response.type_url:
+            malformed[each.name] = f"type {each.resource.type_url!r}"
+        else:
+            added.append(Added(each.name, each.version, each.resource.value, tuple(each.aliases)))
+    return Update(
+        type_url=response.type_url,
+        nonce=response.nonce,
+        added=tuple(added),
+        removed=tuple(response.removed_resources),
+        malformed=MappingProxyType(malformed),
+    )
