@@ -1,0 +1,210 @@
+"""The state of one connection and the changes both directions share; parses no bytes.
+
+`Session` (the face) extends it, and the receiving modules work on it. Attributes without an
+underscore are for this package; the engine uses what `Session` documents.
+
+Received bytes are accounted like this, per stream:
+    receive_window (peer may send) + held (not consumed yet) + credit (consumed, not announced)
+        = stream_window_bytes, always
+and the same for the connection, where `held` is not stored: `receive` only subtracts.
+"""
+
+from ztunnel.hbone.errors import ConnectionBroken, ErrorCode
+from ztunnel.hbone.events import Event, StreamEnded, StreamReset
+from ztunnel.hbone.frames import (
+    STREAM_ID_MASK,
+    WINDOW_DEFAULT,
+    pack_frame,
+    pack_goaway,
+    pack_rst_stream,
+    pack_window_update,
+)
+from ztunnel.hbone.headers import HeaderCodec
+from ztunnel.hbone.limits import (
+    REPLY_BYTES_MAX,
+    RESET_COST,
+    RESET_IDS_MAX,
+    Allowance,
+)
+from ztunnel.hbone.settings import PeerSettings, Role, SessionSettings
+from ztunnel.hbone.stream import Stream
+
+
+class Core:
+    __slots__ = (
+        "allowance",
+        "closed",
+        "codec",
+        "credit",
+        "frame_bytes_max",
+        "goaway_received",
+        "goaway_sent",
+        "highest_peer_id",
+        "last_taken_id",
+        "next_id",
+        "outbound",
+        "peer",
+        "peer_ready",
+        "receive_granted",
+        "receive_window",
+        "refusing",
+        "reply_bytes",
+        "reset_ids",
+        "reset_ids_older",
+        "role",
+        "send_granted",
+        "send_window",
+        "settings",
+        "settings_acknowledged",
+        "stream_window_bytes",
+        "streams",
+    )
+
+    def __init__(self, role: Role, settings: SessionSettings) -> None:
+        self.role = role
+        self.settings = settings
+        self.outbound = bytearray()
+        self.streams: dict[int, Stream] = {}
+        self.codec = HeaderCodec(settings.header_list_bytes, settings.header_table_bytes)
+        self.allowance = Allowance()
+        self.peer = PeerSettings()
+        self.peer_ready = False  # its first SETTINGS have come
+        self.settings_acknowledged = False
+        self.closed = False
+        # Two stages of our GOAWAY: announced (streams still welcome), then refusing.
+        self.goaway_sent = False
+        self.refusing = False
+        self.goaway_received = False
+        self.next_id = 1
+        self.highest_peer_id = 0
+        self.last_taken_id = 0  # what our GOAWAY promises; refused streams are above or absent
+        self.send_window = WINDOW_DEFAULT
+        self.send_granted = WINDOW_DEFAULT
+        self.frame_bytes_max = self.peer.max_frame_bytes
+        # HTTP/2 cannot announce a connection window below the default.
+        self.receive_window = max(settings.connection_window_bytes, WINDOW_DEFAULT)
+        self.receive_granted = self.receive_window
+        self.credit = 0
+        # Until the peer has seen our SETTINGS it may count with the default.
+        self.stream_window_bytes = max(settings.initial_window_bytes, WINDOW_DEFAULT)
+        self.reply_bytes = 0
+        self.reset_ids: set[int] = set()
+        self.reset_ids_older: set[int] = set()
+
+    # -- what the peer costs us ------------------------------------------------------------------
+
+    def spend(self, cost: int, reason: str) -> None:
+        sent = self.send_granted - self.send_window
+        received = self.receive_granted - self.receive_window
+        self.allowance.spend(cost, sent + received, reason)
+
+    def reply(self, frame: bytes) -> None:
+        """Write what a peer made us write; it may not make us queue more than a bound of it."""
+        self.outbound += frame
+        self.reply_bytes += len(frame)
+        if self.reply_bytes > REPLY_BYTES_MAX:
+            # An engine may drain without take(): never more waits than there is.
+            self.reply_bytes = min(self.reply_bytes, len(self.outbound))
+            if self.reply_bytes > REPLY_BYTES_MAX:
+                raise ConnectionBroken(ErrorCode.ENHANCE_YOUR_CALM, "peer does not read answers")
+
+    # -- windows ---------------------------------------------------------------------------------
+
+    def reopen_connection(self) -> None:
+        """Announce the connection's credit once half of the window has been given back."""
+        if self.credit * 2 >= self.settings.connection_window_bytes and not self.closed:
+            self.outbound += pack_window_update(0, self.credit)
+            self.receive_window += self.credit
+            self.receive_granted += self.credit
+            self.credit = 0
+
+    def reopen_stream(self, stream: Stream) -> None:
+        if stream.credit * 2 < self.stream_window_bytes or stream.remote_closed or self.closed:
+            return
+        self.outbound += pack_window_update(stream.id, stream.credit)
+        stream.receive_window += stream.credit
+        stream.credit = 0
+
+    def forgive(self, length: int) -> None:
+        """Bytes that no application will ever take go straight back to the connection."""
+        self.credit += length
+        self.reopen_connection()
+
+    def release(self, stream: Stream) -> None:
+        """The engine will not consume the rest of this stream: give it back once."""
+        if stream.released:
+            return
+        stream.released = True
+        self.forgive(self.stream_window_bytes - stream.receive_window - stream.credit)
+
+    # -- the life of streams ---------------------------------------------------------------------
+
+    def add(self, stream_id: int) -> Stream:
+        stream = Stream(stream_id, self.peer.initial_window_bytes, self.stream_window_bytes)
+        self.streams[stream_id] = stream
+        return stream
+
+    def end_local(self, stream: Stream) -> None:
+        stream.local_closed = True
+        stream.sendable = False
+        if stream.remote_closed:
+            self.streams.pop(stream.id, None)
+
+    def end_remote(self, stream: Stream, events: list[Event]) -> None:
+        stream.remote_closed = True
+        stream.receivable = False
+        events.append(StreamEnded(stream))
+        if stream.local_closed:
+            self.streams.pop(stream.id, None)
+
+    def drop(self, stream: Stream) -> None:
+        """Both halves are over, by a reset of either side."""
+        stream.shut()
+        self.streams.pop(stream.id, None)
+        self.release(stream)
+
+    def remember_reset(self, stream_id: int) -> None:
+        """Frames of it may still be under way; two generations keep the memory bounded."""
+        if len(self.reset_ids) >= RESET_IDS_MAX:
+            self.reset_ids_older = self.reset_ids
+            self.reset_ids = set()
+        self.reset_ids.add(stream_id)
+
+    def was_reset(self, stream_id: int) -> bool:
+        return stream_id in self.reset_ids or stream_id in self.reset_ids_older
+
+    def is_idle(self, stream_id: int) -> bool:
+        """Nobody has opened this id yet, so only HEADERS may come on it."""
+        if self.role is Role.CLIENT:
+            return stream_id % 2 == 0 or stream_id >= self.next_id
+        return stream_id % 2 == 0 or stream_id > self.highest_peer_id
+
+    def refuse(self, stream_id: int, code: ErrorCode) -> None:
+        """Reset a stream that the engine never saw, or that is over already."""
+        self.reply(pack_rst_stream(stream_id, code))
+        self.remember_reset(stream_id)
+        self.spend(RESET_COST, "refused streams")
+
+    def break_stream(self, stream: Stream, code: ErrorCode, events: list[Event]) -> None:
+        """The peer broke the rules of one stream."""
+        self.drop(stream)
+        events.append(StreamReset(stream, code))
+        self.refuse(stream.id, code)
+
+    # -- the end of the connection ---------------------------------------------------------------
+
+    def write_goaway(self, code: int, debug: bytes = b"", *, last_stream_id: int = -1) -> None:
+        last = self.last_taken_id if last_stream_id < 0 else last_stream_id
+        self.outbound += pack_goaway(last & STREAM_ID_MASK, code, debug)
+
+    def close(self) -> None:
+        """Nothing goes in or out any more; what is in `outbound` may still be written."""
+        self.closed = True
+        self.send_window = 0
+        for stream in self.streams.values():
+            stream.shut()
+        self.streams.clear()
+
+
+def pack_ack(kind: int, payload: bytes = b"") -> bytes:
+    return pack_frame(kind, 1, 0, payload)

@@ -1,0 +1,147 @@
+"""HEADERS and CONTINUATION: collect the block, decode it, and open, answer or end a stream."""
+
+from ztunnel.hbone.core import Core
+from ztunnel.hbone.errors import ConnectionBroken, ErrorCode
+from ztunnel.hbone.events import Event, RequestReceived, ResponseReceived
+from ztunnel.hbone.frames import END_HEADERS, END_STREAM, HAS_PRIORITY, PADDED
+from ztunnel.hbone.headers import (
+    MalformedError,
+    RawHeaders,
+    check_trailers,
+    parse_request,
+    parse_response,
+)
+from ztunnel.hbone.limits import CONTINUATIONS_MAX, FRAME_COST
+from ztunnel.hbone.settings import Role
+from ztunnel.hbone.stream import Stream
+
+_PRIORITY_BYTES = 5
+
+
+class HeaderFrames:
+    __slots__ = ("_block", "_continuations", "_core", "_ends", "expecting")
+
+    def __init__(self, core: Core) -> None:
+        self._core = core
+        self._block = bytearray()
+        self._continuations = 0
+        self._ends = False
+        self.expecting = 0  # the stream whose header block is open; nothing else may come then
+
+    def on_headers(self, flags: int, stream_id: int, payload: bytes, events: list[Event]) -> None:
+        if stream_id % 2 == 0:
+            raise ConnectionBroken(ErrorCode.PROTOCOL_ERROR, "HEADERS on a wrong stream")
+        block = _strip(flags, payload)
+        ends = bool(flags & END_STREAM)
+        if flags & END_HEADERS:
+            self._complete(stream_id, ends, block, events)
+            return
+        self.expecting = stream_id
+        self._ends = ends
+        self._continuations = 0
+        self._block += block
+
+    def on_continuation(
+        self, flags: int, stream_id: int, payload: bytes, events: list[Event]
+    ) -> None:
+        self._continuations += 1
+        if self._continuations > CONTINUATIONS_MAX:
+            raise ConnectionBroken(ErrorCode.ENHANCE_YOUR_CALM, "too many CONTINUATION frames")
+        if len(self._block) + len(payload) > self._core.settings.header_list_bytes:
+            raise ConnectionBroken(ErrorCode.ENHANCE_YOUR_CALM, "header block too large")
+        self._block += payload
+        if flags & END_HEADERS:
+            block = bytes(self._block)
+            self._block.clear()
+            self.expecting = 0
+            self._complete(stream_id, self._ends, block, events)
+
+    def _complete(self, stream_id: int, ends: bool, block: bytes, events: list[Event]) -> None:
+        core = self._core
+        raw = core.codec.decode(block)  # always, or the compression states part
+        stream = core.streams.get(stream_id)
+        if stream is not None:
+            self._on_known(stream, ends, raw, events)
+        elif not core.is_idle(stream_id):
+            self._on_closed(stream_id)
+        elif core.role is Role.SERVER:
+            self._on_new(stream_id, ends, raw, events)
+        else:
+            raise ConnectionBroken(ErrorCode.PROTOCOL_ERROR, "HEADERS on an idle stream")
+
+    def _on_new(self, stream_id: int, ends: bool, raw: RawHeaders, events: list[Event]) -> None:
+        core = self._core
+        core.highest_peer_id = stream_id
+        limit = core.settings.max_concurrent_streams
+        if core.refusing or (limit is not None and len(core.streams) >= limit):
+            core.refuse(stream_id, ErrorCode.REFUSED_STREAM)
+            return
+        core.last_taken_id = stream_id
+        try:
+            request = parse_request(raw)
+        except MalformedError:
+            core.refuse(stream_id, ErrorCode.PROTOCOL_ERROR)
+            return
+        stream = core.add(stream_id)
+        stream.receivable = not ends
+        stream.remote_closed = ends
+        events.append(
+            RequestReceived(stream, request.method, request.authority, request.headers, ends)
+        )
+
+    def _on_closed(self, stream_id: int) -> None:
+        core = self._core
+        core.spend(FRAME_COST, "HEADERS on closed streams")
+        if core.role is Role.SERVER and not core.was_reset(stream_id):
+            raise ConnectionBroken(ErrorCode.STREAM_CLOSED, "HEADERS on a closed stream")
+
+    def _on_known(self, stream: Stream, ends: bool, raw: RawHeaders, events: list[Event]) -> None:
+        core = self._core
+        if stream.remote_closed:
+            core.break_stream(stream, ErrorCode.STREAM_CLOSED, events)
+            return
+        try:
+            if core.role is Role.SERVER or stream.answered:
+                self._on_trailers(stream, ends, raw, events)
+            else:
+                self._on_response(stream, ends, raw, events)
+        except MalformedError:
+            core.break_stream(stream, ErrorCode.PROTOCOL_ERROR, events)
+
+    def _on_trailers(
+        self, stream: Stream, ends: bool, raw: RawHeaders, events: list[Event]
+    ) -> None:
+        if not ends:
+            raise MalformedError("trailers that do not end the stream")
+        check_trailers(raw)
+        self._core.end_remote(stream, events)
+
+    def _on_response(
+        self, stream: Stream, ends: bool, raw: RawHeaders, events: list[Event]
+    ) -> None:
+        response = parse_response(raw)
+        if response.status < 200:
+            if ends:
+                raise MalformedError("interim response ends the stream")
+            self._core.spend(FRAME_COST, "interim responses")
+            return
+        stream.answered = True
+        stream.receivable = not ends
+        stream.remote_closed = ends
+        events.append(ResponseReceived(stream, response.status, response.headers, ends))
+        if ends and stream.local_closed:
+            self._core.streams.pop(stream.id, None)
+
+
+def _strip(flags: int, payload: bytes) -> bytes:
+    """The header block without padding and the priority that nobody uses any more."""
+    start, end = 0, len(payload)
+    if flags & PADDED:
+        if not payload:
+            raise ConnectionBroken(ErrorCode.FRAME_SIZE_ERROR, "HEADERS without pad length")
+        start, end = 1, end - payload[0]
+    if flags & HAS_PRIORITY:
+        start += _PRIORITY_BYTES
+    if start > end:
+        raise ConnectionBroken(ErrorCode.PROTOCOL_ERROR, "padding exceeds the frame")
+    return payload[start:end]

@@ -1,0 +1,223 @@
+"""One HTTP/2 connection of CONNECT tunnels without I/O: bytes in, events out; commands, bytes out.
+
+The engine feeds what TLS gave to `receive`, acts on the events, and writes `outbound` to TLS. It
+owns sockets, time and buffers; the session owns frames, streams and windows. Nothing here waits.
+"""
+
+from collections.abc import Sequence
+from typing import Final
+
+from ztunnel.hbone.core import Core
+from ztunnel.hbone.errors import CannotOpen, ErrorCode, OpenRefusal
+from ztunnel.hbone.events import Event
+from ztunnel.hbone.frames import (
+    END_STREAM,
+    FRAME_HEADER,
+    PING,
+    PING_BYTES,
+    PREFACE,
+    STREAM_ID_MAX,
+    WINDOW_DEFAULT,
+    pack_frame,
+    pack_header_block,
+    pack_rst_stream,
+    pack_settings,
+    pack_window_update,
+)
+from ztunnel.hbone.limits import REFILL_PER_ANSWER
+from ztunnel.hbone.receive import Receiver
+from ztunnel.hbone.settings import Role, SessionSettings
+from ztunnel.hbone.stream import Stream
+
+_pack_header: Final = FRAME_HEADER.pack
+_pack_header_into: Final = FRAME_HEADER.pack_into
+
+
+class Session(Core):
+    __slots__ = ("_receiver",)
+
+    def __init__(self, role: Role, settings: SessionSettings) -> None:
+        super().__init__(role, settings)
+        self._receiver = Receiver(self)
+
+    def start(self) -> None:
+        """Write the preface, our SETTINGS and the connection's window."""
+        if self.role is Role.CLIENT:
+            self.outbound += PREFACE
+        self.outbound += pack_settings(self.settings.announced(self.role))
+        grown = self.settings.connection_window_bytes - WINDOW_DEFAULT
+        if grown > 0:
+            self.outbound += pack_window_update(0, grown)
+
+    def take(self) -> bytearray:
+        """The bytes to write, now the caller's. Take them only when the last ones have gone out:
+        what waits here is how a peer that does not read its answers is found."""
+        taken = self.outbound
+        self.outbound = bytearray()
+        self.reply_bytes = 0
+        return taken
+
+    # -- opening and answering -------------------------------------------------------------------
+
+    @property
+    def open_streams(self) -> int:
+        return len(self.streams)
+
+    @property
+    def can_open(self) -> bool:
+        return self._refusal() is None
+
+    def _refusal(self) -> OpenRefusal | None:
+        if self.closed:
+            return OpenRefusal.CLOSED
+        if self.goaway_sent or self.goaway_received:
+            return OpenRefusal.DRAINING
+        if len(self.streams) >= self.peer.max_streams:
+            return OpenRefusal.STREAMS_IN_USE
+        if self.next_id > STREAM_ID_MAX:
+            return OpenRefusal.IDS_EXHAUSTED
+        return None
+
+    def request(self, authority: str, headers: Sequence[tuple[str, str]]) -> Stream:
+        """Open a tunnel to `authority`. Raises CannotOpen: dial another connection then."""
+        refusal = self._refusal()
+        if refusal is not None:
+            raise CannotOpen(refusal)
+        stream = self.add(self.next_id)
+        self.next_id += 2
+        stream.sendable = True
+        block = self.codec.encode_request(authority, headers)
+        self.outbound += pack_header_block(stream.id, 0, block, self.frame_bytes_max)
+        return stream
+
+    def respond(
+        self, stream: Stream, status: int, headers: Sequence[tuple[str, str]], end_stream: bool
+    ) -> None:
+        """Answer a request. On a stream that was reset meanwhile it does nothing."""
+        if stream.local_closed:
+            return
+        if stream.answered:
+            raise ValueError("the stream has been answered already")
+        block = self.codec.encode_response(status, headers)
+        flags = END_STREAM if end_stream else 0
+        self.outbound += pack_header_block(stream.id, flags, block, self.frame_bytes_max)
+        stream.answered = True
+        self.allowance.refill(REFILL_PER_ANSWER)
+        if end_stream:
+            self.end_local(stream)
+        else:
+            stream.sendable = True
+
+    # -- data out --------------------------------------------------------------------------------
+
+    def room(self, stream: Stream) -> int:
+        """Payload bytes that the next DATA frame may carry now."""
+        if not stream.sendable:
+            return 0
+        room = stream.send_window
+        if room > self.send_window:
+            room = self.send_window
+        if room > self.frame_bytes_max:
+            room = self.frame_bytes_max
+        return room if room > 0 else 0
+
+    def frame_data(
+        self, stream: Stream, buffer: bytearray, length: int, end_stream: bool = False
+    ) -> None:
+        """Put a DATA header before the payload in buffer[9 : 9 + length]; the caller appends
+        buffer[: 9 + length] to `outbound`."""
+        self._account(stream, length)
+        _pack_header_into(buffer, 0, length << 8, end_stream, stream.id)
+        if end_stream:
+            self.end_local(stream)
+
+    def send_data(
+        self, stream: Stream, data: bytes | bytearray | memoryview, end_stream: bool = False
+    ) -> None:
+        length = len(data)
+        self._account(stream, length)
+        self.outbound += _pack_header(length << 8, end_stream, stream.id)
+        self.outbound += data
+        if end_stream:
+            self.end_local(stream)
+
+    def _account(self, stream: Stream, length: int) -> None:
+        if (
+            not stream.sendable
+            or length > self.frame_bytes_max
+            or (length and (length > stream.send_window or length > self.send_window))
+        ):
+            raise ValueError("more than room() allows")
+        stream.send_window -= length
+        self.send_window -= length
+
+    def end(self, stream: Stream) -> None:
+        """Close our half. Nothing to do when it is closed."""
+        if not stream.local_closed:
+            self.send_data(stream, b"", end_stream=True)
+
+    # -- data in ---------------------------------------------------------------------------------
+
+    def receive(self, data: bytes | bytearray | memoryview) -> list[Event]:
+        """Never raises for what a peer does: a broken connection gives ConnectionFailed, last of
+        all. DATA payloads are views into `data`, valid until the next call."""
+        return self._receiver.receive(data)
+
+    def consumed(self, stream: Stream, length: int) -> None:
+        """The application has taken `length` received bytes: windows may open again."""
+        if stream.released:
+            return
+        credit = stream.credit + length
+        if credit + stream.receive_window > self.stream_window_bytes:
+            raise ValueError("more consumed than received")
+        stream.credit = credit
+        if credit * 2 >= self.stream_window_bytes:
+            self.reopen_stream(stream)
+        self.credit += length
+        if self.credit * 2 >= self.settings.connection_window_bytes:
+            self.reopen_connection()
+
+    # -- ends ------------------------------------------------------------------------------------
+
+    def reset(self, stream: Stream, code: int) -> None:
+        """Abort both halves. On a closed stream it only gives unconsumed bytes back, so an engine
+        that drops a stream early always calls it."""
+        if not stream.closed:
+            self.outbound += pack_rst_stream(stream.id, code)
+            self.remember_reset(stream.id)
+        self.drop(stream)
+
+    def ping(self, payload: bytes) -> None:
+        if len(payload) != PING_BYTES:
+            raise ValueError("a PING carries eight bytes")
+        if not self.closed:
+            self.outbound += pack_frame(PING, 0, 0, payload)
+
+    def goaway(self, code: int, drain: bool) -> None:
+        """Announce the end. With `drain` new streams are taken until `finish_goaway`; without it
+        they are refused from now on, and with an error code nothing goes on at all."""
+        if self.closed:
+            return
+        self.goaway_sent = True
+        if drain:
+            self.write_goaway(ErrorCode.NO_ERROR, last_stream_id=STREAM_ID_MAX)
+            return
+        self.refusing = True
+        self.write_goaway(code)
+        if code != ErrorCode.NO_ERROR:
+            self.close()
+
+    def finish_goaway(self) -> None:
+        """Say exactly which stream is the last one; call it a round trip after `goaway`."""
+        if not self.closed and self.goaway_sent and not self.refusing:
+            self.refusing = True
+            self.write_goaway(ErrorCode.NO_ERROR)
+
+    @property
+    def draining(self) -> bool:
+        return self.goaway_sent or self.goaway_received
+
+    @property
+    def idle(self) -> bool:
+        """No stream is open."""
+        return not self.streams
