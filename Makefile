@@ -1,0 +1,57 @@
+# Two commands do everything: `make run` (the guided tour) and `make test` (the whole gate).
+PYTHON := .venv/bin/python
+BIN := .venv/bin
+
+.DEFAULT_GOAL := help
+.PHONY: help run lab lab-down test lint unit netns interop format stubs check clean ready ready-dev
+
+help: ## show this list
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):[^#]*## /\1|/' | \
+		while IFS='|' read -r name text; do printf '  make %-9s %s\n' "$$name" "$$text"; done
+
+ready:
+	@.ci/bootstrap run
+
+ready-dev:
+	@.ci/bootstrap dev
+
+run: ready ## bring up two nodes with real servers, walk through the mesh, check every claim, tear down
+	@$(PYTHON) -m agent.lab.tour
+
+lab: ready ## bring the same lab up and leave it running to play with
+	@$(BIN)/tulle lab up agent/lab/shop
+
+lab-down: ready ## take the lab down
+	@$(BIN)/tulle lab down
+
+test: ready-dev lint ## everything: lint, unit, kernel, interop and fuzz tests
+	@$(PYTHON) -m pytest tests/unit tests/fuzz tests/interop tests/netns
+
+lint: ready-dev ## formatting, style, types, import contracts, generated stubs
+	@$(BIN)/ruff format --check .
+	@$(BIN)/ruff check .
+	@$(BIN)/mypy
+	@$(BIN)/lint-imports --no-logo
+	@$(PYTHON) -m control.wire.generate --check
+
+unit: ready-dev ## the fast tests: no root, no sockets
+	@$(PYTHON) -m pytest tests/unit
+
+netns: ready-dev ## the tests on the real kernel
+	@$(PYTHON) -m pytest tests/netns
+
+interop: ready-dev ## the tests with foreign peers (Envoy, h2)
+	@$(PYTHON) -m pytest tests/interop
+
+format: ready-dev ## rewrite the sources in the house's format
+	@$(BIN)/ruff format .
+	@$(BIN)/ruff check --fix .
+
+stubs: ready-dev ## regenerate the protobuf stubs
+	@$(PYTHON) -m control.wire.generate
+
+check: ready ## can this host run the mesh?
+	@$(BIN)/tulle check --pre
+
+clean: ## remove what the build made (not a running lab)
+	rm -rf .venv .mypy_cache .ruff_cache .hypothesis build *.egg-info
