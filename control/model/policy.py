@@ -9,7 +9,7 @@ clause without matches always does, and a match without any field never does.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from enum import Enum
 
 from control.model.address import Address, Block
@@ -184,10 +184,13 @@ class Deny:
     """Why not: the DENY policy that matched, or None when no ALLOW policy did."""
 
     policy: str | None
+    # The ALLOW policies that were asked and did not match: for people, not part of the verdict.
+    unmatched: tuple[str, ...] = field(default=(), compare=False)
 
     def __str__(self) -> str:
         if self.policy is None:
-            return "policy rejection: allow policies exist, but none allowed"
+            asked = f" ({', '.join(self.unmatched)})" if self.unmatched else ""
+            return f"policy rejection: allow policies exist, but none allowed{asked}"
         return f"policy rejection: explicitly denied by: {self.policy}"
 
 
@@ -205,7 +208,7 @@ def decide(policies: Iterable[Policy], connection: Connection) -> Permit | Deny:
     passed over here and answered by `would_deny()`.
     """
     permit: str | None = None
-    restricted = False
+    unmatched: list[str] = []
     for policy in policies:
         if policy.dry_run or (policy.action is Action.ALLOW and permit is not None):
             continue
@@ -213,12 +216,12 @@ def decide(policies: Iterable[Policy], connection: Connection) -> Permit | Deny:
         if policy.action is Action.DENY:
             if matched:
                 return Deny(policy.key)
+        elif matched:
+            permit = policy.key
         else:
-            restricted = True
-            if matched:
-                permit = policy.key
-    if restricted and permit is None:
-        return Deny(None)
+            unmatched.append(policy.key)
+    if unmatched and permit is None:
+        return Deny(None, tuple(unmatched))
     return Permit(connection, permit)
 
 
