@@ -1,13 +1,14 @@
-"""Stand-in for the bookinfo services: `shop.py ROLE PORT [name=host:port ...]`, standard library only.
+"""Stand-in for the bookinfo services: `shop.py ROLE PORT [name=host:port ...]`.
 
-Each answers with JSON that carries the marker (so that a capture can look for it in the clear), the
-client address it saw, and what its own backends answered.
+Standard library only. Each answers with JSON that carries the marker (so that a capture can look
+for it in the clear), the client address it saw, and what its own backends answered.
 """
 
 import json
 import os
 import socket
 import sys
+import time
 import urllib.request
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
@@ -71,9 +72,7 @@ class Handler(BaseHTTPRequestHandler):
         self.wfile.write(data)
 
     def bulk(self) -> None:
-        """A long answer at a steady pace: 20 s of 64 KiB pieces, for rotation under load."""
-        import time
-
+        """A long answer at a steady pace: at least 4 s of 64 KiB pieces, for rotation under load."""
         pieces, piece = 400, (MARKER.encode() * 4096)[:65536]
         self.send_response(200)
         self.send_header("content-length", str(pieces * len(piece)))
