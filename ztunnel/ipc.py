@@ -1,0 +1,235 @@
+"""Frames between supervisor and worker, with file descriptors beside them (ARCHITECTURE.md, C5).
+
+The parser holds no socket; `IpcSocket` is the thin shell that an epoll worker and the asyncio
+supervisor both use. Descriptors received belong to whoever takes the frame; descriptors sent are
+duplicated when queued, so the caller keeps its own.
+"""
+
+from __future__ import annotations
+
+import array
+import json
+import os
+import socket
+import struct
+from collections import deque
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from enum import IntEnum
+from typing import Any
+
+from control.kit.errors import WireError
+
+# Above one resource of the largest allowed size and a chunk of ordinary ones.
+FRAME_BYTES_MAX = 16 * 1024 * 1024
+DESCRIPTORS_MAX = 4  # of one frame: netns and three listeners
+# What may wait for a worker that does not read: a snapshot of some 100,000 workloads. A worker
+# that lets more pile up is stuck and gets replaced.
+OUTGOING_BYTES_MAX = 64 * 1024 * 1024
+# One read: large enough for a chunk of resources, small enough to keep a turn short.
+READ_BYTES = 128 * 1024
+# Descriptors that arrived before their frame was whole: no honest peer runs ahead further.
+_WAITING_DESCRIPTORS_MAX = 64
+
+_HEAD = struct.Struct("!IBB")
+_INT_BYTES = array.array("i").itemsize
+
+
+class Kind(IntEnum):
+    # supervisor → worker
+    CONFIG = 1
+    RESOURCES = 2
+    POD_ADD = 3
+    POD_DELETE = 4
+    CERTIFICATE = 5
+    CERTIFICATE_FAILED = 6
+    QUERY = 7
+    LOG_LEVEL = 8
+    DRAIN = 9
+    # worker → supervisor
+    READY = 64
+    NEED_CERTIFICATE = 65
+    ANSWER = 66
+    POD_READY = 67
+    DRAINED = 68
+
+
+class IpcOverflow(WireError):
+    reason = "ipc_overflow"
+
+
+@dataclass(frozen=True, slots=True)
+class Frame:
+    kind: Kind
+    payload: bytes = b""
+    descriptors: tuple[int, ...] = ()
+
+    def json(self) -> dict[str, Any]:
+        """The payload as a JSON object; WireError when it is none."""
+        try:
+            value = json.loads(self.payload or b"{}")
+        except ValueError as exc:
+            raise WireError(f"{self.kind.name}: not JSON") from exc
+        if not isinstance(value, dict):
+            raise WireError(f"{self.kind.name}: not a JSON object")
+        return value
+
+    def close(self) -> None:
+        """For a receiver that has no use for the descriptors."""
+        _close(self.descriptors)
+
+
+def encode_frame(kind: Kind, payload: bytes, descriptors: int = 0) -> bytes:
+    if len(payload) > FRAME_BYTES_MAX or descriptors > DESCRIPTORS_MAX:
+        raise WireError(f"{kind.name}: frame too large")
+    return _HEAD.pack(len(payload), kind, descriptors) + payload
+
+
+def encode_json(value: dict[str, Any]) -> bytes:
+    return json.dumps(value, separators=(",", ":")).encode()
+
+
+@dataclass(slots=True)
+class FrameParser:
+    """Bytes and descriptors in, whole frames out; whatever is left waits for more."""
+
+    _buffer: bytearray = field(default_factory=bytearray)
+    _descriptors: deque[int] = field(default_factory=deque)
+
+    def feed(self, data: bytes, descriptors: Iterable[int] = ()) -> list[Frame]:
+        """Raises WireError on nonsense; then the connection is of no further use."""
+        self._buffer += data
+        self._descriptors.extend(descriptors)
+        if len(self._descriptors) > _WAITING_DESCRIPTORS_MAX:
+            raise WireError("descriptors without frames")
+        frames: list[Frame] = []
+        offset = 0
+        while (frame := self._next(offset)) is not None:
+            frames.append(frame)
+            offset += _HEAD.size + len(frame.payload)
+        del self._buffer[:offset]
+        return frames
+
+    def _next(self, offset: int) -> Frame | None:
+        if len(self._buffer) - offset < _HEAD.size:
+            return None
+        length, number, count = _HEAD.unpack_from(self._buffer, offset)
+        if length > FRAME_BYTES_MAX or count > DESCRIPTORS_MAX:
+            raise WireError(f"a frame of {length} bytes and {count} descriptors")
+        try:
+            kind = Kind(number)
+        except ValueError as exc:
+            raise WireError(f"a frame of unknown kind {number}") from exc
+        start = offset + _HEAD.size
+        if len(self._buffer) - start < length:
+            return None
+        if len(self._descriptors) < count:
+            raise WireError(f"{kind.name}: {count} descriptors promised, fewer came")
+        taken = tuple(self._descriptors.popleft() for _ in range(count))
+        return Frame(kind, bytes(self._buffer[start : start + length]), taken)
+
+    def close(self) -> None:
+        """Close descriptors nobody took."""
+        _close(self._descriptors)
+        self._descriptors.clear()
+
+
+@dataclass(slots=True)
+class _Outgoing:
+    data: memoryview
+    descriptors: tuple[int, ...]
+
+
+class IpcSocket:
+    """One end of the pair, never blocking. The owner watches `fileno()` for reading, and for
+    writing while `wants_write`, and then calls `receive()` and `flush()`."""
+
+    def __init__(self, sock: socket.socket) -> None:
+        sock.setblocking(False)
+        self._socket = sock
+        self._parser = FrameParser()
+        self._outgoing: deque[_Outgoing] = deque()
+        self.pending_bytes = 0
+
+    def fileno(self) -> int:
+        return self._socket.fileno()
+
+    @property
+    def wants_write(self) -> bool:
+        return bool(self._outgoing)
+
+    def send_json(self, kind: Kind, value: dict[str, Any], descriptors: Sequence[int] = ()) -> None:
+        self.send(kind, encode_json(value), descriptors)
+
+    def send(self, kind: Kind, payload: bytes = b"", descriptors: Sequence[int] = ()) -> None:
+        """Queue a frame and write what the kernel takes now.
+
+        IpcOverflow when the peer has not read for too long; OSError when it is gone.
+        """
+        data = encode_frame(kind, payload, len(descriptors))
+        if self.pending_bytes + len(data) > OUTGOING_BYTES_MAX:
+            raise IpcOverflow(f"{self.pending_bytes} bytes wait for a peer that does not read")
+        copies = tuple(os.dup(each) for each in descriptors)
+        self._outgoing.append(_Outgoing(memoryview(data), copies))
+        self.pending_bytes += len(data)
+        self.flush()
+
+    def flush(self) -> None:
+        """Write until everything is gone or the kernel's buffer is full. OSError: peer gone."""
+        while self._outgoing:
+            item = self._outgoing[0]
+            try:
+                sent = self._write(item)
+            except BlockingIOError:
+                return
+            _close(item.descriptors)
+            item.descriptors = ()
+            self.pending_bytes -= sent
+            item.data = item.data[sent:]
+            if not item.data:
+                self._outgoing.popleft()
+
+    def _write(self, item: _Outgoing) -> int:
+        if not item.descriptors:
+            return self._socket.send(item.data, socket.MSG_NOSIGNAL)
+        rights = (socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", item.descriptors))
+        return self._socket.sendmsg([item.data], [rights], socket.MSG_NOSIGNAL)
+
+    def receive(self) -> list[Frame] | None:
+        """Frames of one read; an empty list when there is nothing; None: the peer has closed."""
+        try:
+            data, descriptors, flags = self._read()
+        except BlockingIOError:
+            return []
+        except ConnectionResetError:
+            return None
+        if flags & socket.MSG_CTRUNC:
+            _close(descriptors)
+            raise WireError("descriptors were lost on the way")
+        if not data:
+            return None
+        return self._parser.feed(data, descriptors)
+
+    def _read(self) -> tuple[bytes, list[int], int]:
+        space = socket.CMSG_SPACE(DESCRIPTORS_MAX * _INT_BYTES)
+        data, ancillary, flags, _ = self._socket.recvmsg(READ_BYTES, space, socket.MSG_CMSG_CLOEXEC)
+        descriptors: list[int] = []
+        for level, kind, content in ancillary:
+            if level == socket.SOL_SOCKET and kind == socket.SCM_RIGHTS:
+                found = array.array("i")
+                found.frombytes(content[: len(content) // _INT_BYTES * _INT_BYTES])
+                descriptors += found
+        return data, descriptors, flags
+
+    def close(self) -> None:
+        for item in self._outgoing:
+            _close(item.descriptors)
+        self._outgoing.clear()
+        self.pending_bytes = 0
+        self._parser.close()
+        self._socket.close()
+
+
+def _close(descriptors: Iterable[int]) -> None:
+    for each in descriptors:
+        os.close(each)
