@@ -90,7 +90,7 @@ def test_a_peer_that_never_reads_is_an_error(
     pair: tuple[IpcSocket, IpcSocket],
 ) -> None:
     left, _ = pair
-    for _ in range(3):
+    for _ in range(4):
         left.send(Kind.RESOURCES, bytes(ipc.FRAME_BYTES_MAX))
     with pytest.raises(IpcOverflow):
         left.send(Kind.RESOURCES, bytes(ipc.FRAME_BYTES_MAX))
