@@ -1,0 +1,136 @@
+"""One node's pins on bpffs: where each map and link lies, and opening or creating it; no policy.
+
+    <pin root>/v<layout hash>/maps/<name>             shared by all programs of the node
+                              links/<hook>            on the cgroup2 root
+                              tunnels/<cgroup id>/    getsockopt, setsockopt
+                              pods/<uid>/             see pods.py
+
+The hash in the name keeps programs and maps of two layouts apart; takeover.py moves pods over.
+"""
+
+import contextlib
+import fcntl
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+from agent.datapath import bpffs
+from agent.datapath.bpfsys import Link, Map, Program
+from agent.datapath.errors import KernelError, NoBpffs
+from bpf import layout
+
+
+class Folder:
+    """Paths of one version's pins."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.maps = path / "maps"
+        self.links = path / "links"
+        self.tunnels = path / "tunnels"
+        self.pods = path / "pods"
+
+    def make(self) -> None:
+        for directory in (self.maps, self.links, self.tunnels, self.pods):
+            directory.mkdir(parents=True, exist_ok=True)
+
+    def pod_folders(self) -> list[Path]:
+        return _subfolders(self.pods)
+
+    def tunnel_folders(self) -> list[Path]:
+        return _subfolders(self.tunnels)
+
+    def remove(self) -> None:
+        """Everything in it; what a link held falls off its hook. Capture goes first."""
+        order = [*_pins(self.links, first="connect"), *_nested(self.pods), *_nested(self.tunnels)]
+        for pin in [*order, *_pins(self.maps)]:
+            unpin(pin)
+        for directory in (self.maps, self.links, self.tunnels, self.pods, self.path):
+            with contextlib.suppress(FileNotFoundError):
+                directory.rmdir()
+
+
+def _subfolders(directory: Path) -> list[Path]:
+    try:
+        return sorted(directory.iterdir())
+    except FileNotFoundError:
+        return []
+
+
+def _pins(directory: Path, first: str = "") -> list[Path]:
+    return sorted(_subfolders(directory), key=lambda pin: (not pin.name.startswith(first), pin))
+
+
+def _nested(directory: Path) -> Iterator[Path]:
+    for folder in _subfolders(directory):
+        yield from _subfolders(folder)
+        yield folder
+
+
+def unpin(path: Path) -> bool:
+    """Remove a pin or an empty folder of pins; False when it was not there."""
+    try:
+        path.rmdir() if path.is_dir() else path.unlink()
+    except FileNotFoundError:
+        return False
+    return True
+
+
+def versions(pin_root: Path) -> list[Folder]:
+    return [Folder(path) for path in _subfolders(pin_root) if path.name.startswith("v")]
+
+
+@contextlib.contextmanager
+def prepared(pin_root: Path) -> Iterator[None]:
+    """The root exists, lies on a bpffs, and no second agent changes it meanwhile."""
+    existing = pin_root
+    while not existing.is_dir() and existing != existing.parent:
+        existing = existing.parent
+    if not bpffs.is_bpffs(existing):
+        raise NoBpffs(f"{pin_root} is not on a bpffs")
+    pin_root.mkdir(parents=True, exist_ok=True)
+    handle = os.open(pin_root, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(handle)
+
+
+def create_map(name: str) -> Map:
+    spec = layout.MAPS[name]
+    return Map.create(spec.type, spec.key_bytes, spec.value_bytes, spec.max_entries, name=name)
+
+
+def adopt_map(path: Path, name: str) -> Map:
+    """The pinned map, or a new one pinned there."""
+    if not path.exists():
+        created = create_map(name)
+        created.pin(path)
+        return created
+    found = Map.open(path)
+    spec = layout.MAPS[name]
+    if (found.type, found.key_bytes, found.value_bytes) != (
+        spec.type,
+        spec.key_bytes,
+        spec.value_bytes,
+    ):
+        found.close()
+        raise KernelError(f"{path} is not the map that this version expects")
+    return found
+
+
+def adopt_link(path: Path, program: Program, target: Path, attach_type: int) -> None:
+    """The program is on the cgroup's hook and pinned there; replaced in one step if it differs."""
+    if path.exists():
+        with Link.open(path) as link:
+            if link.info().target == target.stat().st_ino:
+                link.replace(program)
+                return
+        unpin(path)  # another cgroup, or one that is gone
+    handle = os.open(target, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        with Link.create(program, handle, attach_type, what=f"{path.name} to {target}") as link:
+            link.pin(path)
+    finally:
+        os.close(handle)

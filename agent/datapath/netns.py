@@ -1,0 +1,66 @@
+"""Network namespaces by fd: works inside one for a moment, tells its cookie; creates none."""
+
+import contextlib
+import ctypes
+import fcntl
+import os
+import socket
+import struct
+from collections.abc import Iterator
+from pathlib import Path
+
+from agent.datapath.errors import KernelError
+
+_CLONE_NEWNET = 0x40000000
+_SIOCGSKNS = 0x894C  # ioctl: a new fd of the namespace that a socket lives in
+_SO_NETNS_COOKIE = 71
+_libc = ctypes.CDLL(None, use_errno=True)
+
+
+def _enter(netns_fd: int, what: str) -> None:
+    if _libc.setns(netns_fd, _CLONE_NEWNET) != 0:
+        raise KernelError(what, ctypes.get_errno())
+
+
+@contextlib.contextmanager
+def inside(netns_fd: int) -> Iterator[None]:
+    """This thread works in that namespace. Never await in here: the loop would stay there too."""
+    with open(f"/proc/self/task/{_thread_id()}/ns/net", "rb") as home:
+        _enter(netns_fd, "enter a pod's network namespace")
+        try:
+            yield
+        finally:
+            _enter(home.fileno(), "return from a pod's network namespace")
+
+
+def _thread_id() -> int:
+    return int(_libc.gettid())
+
+
+def cookie_of_socket(fd: int) -> int:
+    with _borrowed(fd) as sock:
+        (cookie,) = struct.unpack("=Q", sock.getsockopt(socket.SOL_SOCKET, _SO_NETNS_COOKIE, 8))
+    return int(cookie)
+
+
+def inode_of_socket(fd: int) -> int:
+    """The inode of the namespace a socket lives in, comparable with fstat of a namespace fd."""
+    netns_fd = fcntl.ioctl(fd, _SIOCGSKNS)
+    try:
+        return os.fstat(netns_fd).st_ino
+    finally:
+        os.close(netns_fd)
+
+
+def inode_of_path(path: Path) -> int:
+    return path.stat().st_ino
+
+
+@contextlib.contextmanager
+def _borrowed(fd: int) -> Iterator[socket.socket]:
+    """The caller's fd as a socket object that does not close it."""
+    sock = socket.socket(fileno=fd)
+    try:
+        yield sock
+    finally:
+        sock.detach()

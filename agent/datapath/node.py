@@ -1,0 +1,337 @@
+"""One node's kernel half: opens or re-adopts it, captures and releases pods; decides no policy.
+
+All in force is pinned, so an agent's death changes nothing, and `open` finds it again. Links sit at
+the cgroup2 root and act only on network namespaces in this node's own `pods` map: several nodes may
+live on one machine, each with a pin root of its own.
+
+Not thread-safe; one agent per pin root (`open` takes a lock while it changes pins).
+"""
+
+import os
+import struct
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Self
+
+from agent.datapath import bpfsys, cgroups, folder, pods, programs, takeover
+from agent.datapath.bpfsys import Link, Map, Program
+from agent.datapath.errors import KernelError, PodRefused, ProgramRejected
+from agent.datapath.pods import CapturedPod, PodCapture
+from bpf import layout
+
+DEFAULT_CACHE = Path("/var/cache/tulle/bpf")
+_PROGRAM_PREFIX = "tulle_"
+
+
+@dataclass(frozen=True, slots=True)
+class MapUsage:
+    name: str
+    used: int
+    max: int
+
+
+@dataclass(frozen=True, slots=True)
+class ProgramCheck:
+    name: str
+    ok: bool
+    verifier_tail: str
+
+
+@dataclass(frozen=True, slots=True)
+class Conflict:
+    """A program that is not this node's on a hook that this node uses."""
+
+    hook: str
+    program_id: int
+    program_name: str
+    is_tulle: bool  # another node of a lab, or leftovers
+
+
+class NodeDatapath:
+    def __init__(self, ours: folder.Folder, cgroup_root: Path, image: programs.Image) -> None:
+        """Use `open`."""
+        self._folder = ours
+        self._cgroup_root = cgroup_root
+        self._image = image
+        self._maps: dict[str, Map] = {}
+        self._pods: dict[str, CapturedPod] = {}
+
+    @classmethod
+    def open(
+        cls,
+        pin_root: Path,
+        cgroup_root: Path,
+        cache: Path = DEFAULT_CACHE,
+        *,
+        source: Path = programs.SOURCE,
+        version: str | None = None,
+    ) -> Self:
+        """Put the kernel half in force, or find it in force and bring it up to date."""
+        with folder.prepared(pin_root):
+            image = programs.compile_image(source, cache, programs.kernel_features())
+            ours = folder.Folder(pin_root / f"v{version or layout.layout_hash()}")
+            node = cls(ours, cgroup_root, image)
+            others = [other for other in folder.versions(pin_root) if other.path != ours.path]
+            try:
+                node._install(others)
+            except BaseException:
+                node.close()
+                raise
+        return node
+
+    def close(self) -> None:
+        """Let go of the fds; all stays in force."""
+        for opened in self._maps.values():
+            opened.close()
+        self._maps.clear()
+
+    def destroy(self) -> None:
+        """Remove every pin, and with it every program of this node."""
+        for uid in list(self._pods):
+            self.release(uid)
+        self.close()
+        root = self._folder.path.parent
+        for version in folder.versions(root):
+            version.remove()
+        folder.unpin(root)
+
+    # Installing: who publishes and answers comes before who captures.
+
+    def _install(self, others: list[folder.Folder]) -> None:
+        self._folder.make()
+        for name in layout.NODE_MAPS:
+            self._maps[name] = folder.adopt_map(self._folder.maps / name, name)
+        self._adopt_tunnels()
+        if others:
+            for directory in takeover.tunnel_cgroups(others, self._cgroup_root):
+                self.exempt(directory)
+            takeover.take_pods(others, self._folder)
+        self._adopt_pods(taken_over=bool(others))
+        for hook in programs.ROOT_HOOKS:
+            with self._image.load(hook, self._maps) as program:
+                attach_type = programs.HOOKS[hook].attach_type
+                pin = self._folder.links / hook
+                folder.adopt_link(pin, program, self._cgroup_root, attach_type)
+        if others:
+            takeover.retire(others)
+
+    def _adopt_tunnels(self) -> None:
+        self._forget_dead_tunnels()
+        for hook in programs.TUNNEL_HOOKS:
+            pins = [path / hook for path in self._folder.tunnel_folders() if (path / hook).exists()]
+            if not pins:
+                continue
+            with self._image.load(hook, self._maps) as program:
+                for pin in pins:
+                    with Link.open(pin) as link:
+                        link.replace(program)
+
+    def _adopt_pods(self, *, taken_over: bool) -> None:
+        """Pods that are wholly captured stay so; what a dead agent left half done goes."""
+        for pins in self._folder.pod_folders():
+            pod = takeover.read_about(pins)
+            whole = pod is not None and (pins / "link").exists() and (pins / "listeners").exists()
+            if pod is None or not whole:
+                self._remove_pins(pins, pod)
+                continue
+            key = pods.cookie_key(pod.cookie)
+            if self._maps["pods"].lookup(key) is None and not taken_over:
+                self._remove_pins(pins, pod)
+                continue
+            with self._lookup_program(pins) as program, Link.open(pins / "link") as link:
+                if link.info().target:  # 0: the namespace is gone, nothing to run on
+                    link.replace(program)
+            self._pods[pod.uid] = pod
+            value = pods.pod_value(pod.addresses, pod.outbound_port)
+            self._maps["pods"].update(key, bytes(value))
+
+    def _lookup_program(self, pins: Path) -> Program:
+        with Map.open(pins / "listeners") as listeners:
+            return self._image.load("sklookup", {**self._maps, "listeners": listeners})
+
+    # Tunnels: exempt from capture, and the only ones who may ask.
+
+    def exempt(self, cgroup: Path) -> None:
+        """Processes in this cgroup are a tunnel; sockets made in it from now on get answers."""
+        self._forget_dead_tunnels()
+        cgroup_id = cgroups.cgroup_id(cgroup)
+        pins = self._folder.tunnels / str(cgroup_id)
+        pins.mkdir(exist_ok=True)
+        for hook in programs.TUNNEL_HOOKS:
+            with self._image.load(hook, self._maps) as program:
+                folder.adopt_link(pins / hook, program, cgroup, programs.HOOKS[hook].attach_type)
+        self._maps["exempt_cgroups"].update(struct.pack("=Q", cgroup_id), b"\x01")
+
+    def unexempt(self, cgroup: Path) -> None:
+        if cgroup.exists():
+            self._remove_tunnel(self._folder.tunnels / str(cgroups.cgroup_id(cgroup)))
+        self._forget_dead_tunnels()
+
+    def _remove_tunnel(self, pins: Path) -> None:
+        self._maps["exempt_cgroups"].delete(struct.pack("=Q", int(pins.name)))
+        for hook in programs.TUNNEL_HOOKS:
+            folder.unpin(pins / hook)
+        folder.unpin(pins)
+
+    def _forget_dead_tunnels(self) -> None:
+        """An id may be given to a new directory: exemptions die with their cgroup."""
+        alive = set()
+        for pins in self._folder.tunnel_folders():
+            if self._is_tunnel_alive(pins):
+                alive.add(struct.pack("=Q", int(pins.name)))
+            else:
+                self._remove_tunnel(pins)
+        for key in list(self._maps["exempt_cgroups"]):
+            if key not in alive:
+                self._maps["exempt_cgroups"].delete(key)
+
+    def _is_tunnel_alive(self, pins: Path) -> bool:
+        if not all((pins / hook).exists() for hook in programs.TUNNEL_HOOKS):
+            return False
+        with Link.open(pins / programs.TUNNEL_HOOKS[0]) as link:
+            return link.info().target == int(pins.name)
+
+    # Pods
+
+    def capture(self, pod: PodCapture) -> CapturedPod:
+        """Capture the pod, or bring a captured one up to date (new tunnel, new address)."""
+        captured = pods.check(pod)
+        pins = self._folder.pods / pods.pin_name(pod.uid)
+        value = pods.pod_value(pod.addresses, pod.outbound_port)
+        for other in self._pods.values():
+            if other.cookie == captured.cookie and other.uid != pod.uid:
+                raise PodRefused(f"the namespace of {pod.uid} is captured as {other.uid}")
+        known = self._pods.get(pod.uid)
+        if known is not None and known.cookie != captured.cookie:
+            self.release(pod.uid)  # a new sandbox under the old uid
+            known = None
+        try:
+            self._pin_pod(pins, pod, captured)
+            self._maps["pods"].update(pods.cookie_key(captured.cookie), bytes(value))
+        except (KernelError, OSError):
+            if known is None:
+                self._remove_pins(pins, captured)
+            raise
+        self._pods[pod.uid] = captured
+        return captured
+
+    def _pin_pod(self, pins: Path, pod: PodCapture, captured: CapturedPod) -> None:
+        pins.mkdir(exist_ok=True)
+        with folder.adopt_map(pins / "about", "about") as about:
+            about.update(struct.pack("=I", 0), pods.about_bytes(captured))
+        with folder.adopt_map(pins / "listeners", "listeners") as listeners:
+            pods.set_listeners(listeners, pod)
+        if (pins / "link").exists():
+            return
+        attach_type = programs.HOOKS["sklookup"].attach_type
+        with (
+            self._lookup_program(pins) as program,
+            Link.create(program, pod.netns_fd, attach_type, what=f"sk_lookup of {pod.uid}") as link,
+        ):
+            link.pin(pins / "link")
+
+    def release(self, uid: str) -> bool:
+        """Undo a capture, by uid alone: the pod may be long dead. False: it was not captured."""
+        pins = self._folder.pods / pods.pin_name(uid)
+        known = self._pods.pop(uid, None)
+        if known is None and not pins.exists():
+            return False
+        self._remove_pins(pins, known or takeover.read_about(pins))
+        return True
+
+    def _remove_pins(self, pins: Path, pod: CapturedPod | None) -> None:
+        # The cookie is this pod's alone, unless another uid was captured in the same namespace
+        # after it: a late release must not take the newer pod out of the mesh.
+        if pod is not None and all(other.cookie != pod.cookie for other in self._others(pod.uid)):
+            self._maps["pods"].delete(pods.cookie_key(pod.cookie))
+        for name in ("link", "listeners", "about"):
+            folder.unpin(pins / name)
+        folder.unpin(pins)
+
+    def _others(self, uid: str) -> Iterator[CapturedPod]:
+        return (pod for pod in self._pods.values() if pod.uid != uid)
+
+    def captured(self) -> list[CapturedPod]:
+        return [self._pods[uid] for uid in sorted(self._pods)]
+
+    # Looking in
+
+    def counters(self) -> dict[str, int]:
+        cpus = bpfsys.cpu_count_possible()
+        totals = {}
+        for counter in layout.Counter:
+            raw = self._maps["counters"].lookup(struct.pack("=I", counter), 8 * cpus) or bytes(8)
+            totals[counter.name.lower()] = sum(struct.unpack(f"={len(raw) // 8}Q", raw))
+        return totals
+
+    def usage(self) -> list[MapUsage]:
+        return [
+            MapUsage(name, sum(1 for _ in self._maps[name]), spec.max_entries)
+            for name, spec in layout.MAPS.items()
+            if name in self._maps and spec.countable
+        ]
+
+    def conflicts(self) -> list[Conflict]:
+        """Other programs on our hooks, at the cgroup2 root and in our pods' namespaces."""
+        found: list[Conflict] = []
+        handle = os.open(self._cgroup_root, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            for hook in programs.ROOT_HOOKS:
+                with Link.open(self._folder.links / hook) as link:
+                    own = link.info().program_id
+                attach_type = programs.HOOKS[hook].attach_type
+                attached = bpfsys.attached_programs(handle, attach_type)
+                found += [_conflict(hook, other) for other in attached if other != own]
+        finally:
+            os.close(handle)
+        return found + self._lookup_conflicts()
+
+    def _lookup_conflicts(self) -> list[Conflict]:
+        ours = set()
+        inodes = set()
+        for pins in self._folder.pod_folders():
+            with Link.open(pins / "link") as link:
+                info = link.info()
+            ours.add(info.id)
+            inodes.add(info.target)
+        hook = programs.HOOKS["sklookup"]
+        return [
+            _conflict("sklookup", link.program_id)
+            for link in bpfsys.links()
+            if link.type == bpfsys.LINK_TYPE_NETNS
+            and link.attach_type == hook.attach_type
+            and link.target in inodes
+            and link.id not in ours
+        ]
+
+
+def _conflict(hook: str, program_id: int) -> Conflict:
+    fd = bpfsys.program_by_id(program_id)
+    try:
+        name = bpfsys.program_info(fd).name
+    finally:
+        os.close(fd)
+    return Conflict(hook, program_id, name, name.startswith(_PROGRAM_PREFIX))
+
+
+def dry_load(cache: Path = DEFAULT_CACHE, source: Path = programs.SOURCE) -> list[ProgramCheck]:
+    """Would this kernel take every program? Loads all, attaches none, leaves nothing behind."""
+    image = programs.compile_image(source, cache, programs.kernel_features())
+    maps: dict[str, Map] = {}
+    checks = []
+    try:
+        for name in layout.MAPS:
+            maps[name] = folder.create_map(name)
+        for name in programs.HOOKS:
+            try:
+                image.load(name, maps).close()
+                checks.append(ProgramCheck(name, True, ""))
+            except ProgramRejected as exc:
+                checks.append(ProgramCheck(name, False, exc.verifier_tail))
+            except KernelError as exc:
+                checks.append(ProgramCheck(name, False, str(exc)))
+    finally:
+        for created in maps.values():
+            created.close()
+    return checks

@@ -1,0 +1,158 @@
+"""One pod's kernel state: its values, its pins and the order in which they come and go.
+
+Pins of a pod, in `pods/<uid>/`, written in this order and removed in the reverse one:
+
+    about      an array map with one JSON record: uid, netns cookie, addresses, port. First in, so
+               that whatever follows can be undone by uid alone, also after the pod's death.
+    listeners  the sockmap with the tunnel's two listeners. Before the link: sk_lookup refuses what
+               has no listener, and a pod under enrolment must not lose connections.
+    link       sk_lookup on the pod's netns. From here on inbound is the tunnel's.
+    pods[cookie] in the node's map, not a pin: from here on outbound is the tunnel's.
+
+The record is JSON, and `listeners` is two slots, in every version: a newer agent with another
+layout can take over pods it did not capture. Whether a pod belongs in the mesh is not decided here.
+"""
+
+import ipaddress
+import json
+import re
+import socket
+import struct
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from agent.datapath import netns
+from agent.datapath.bpfsys import Map
+from agent.datapath.errors import PodRefused
+from bpf import layout
+
+IPAddress = ipaddress.IPv4Address | ipaddress.IPv6Address
+
+# A bpffs name may be 255 bytes; escapes triple the worst uid.
+_UID_CHARACTERS_MAX = 80
+
+
+@dataclass(frozen=True, slots=True)
+class PodCapture:
+    """What it takes to capture a pod; the fds stay the caller's."""
+
+    uid: str
+    netns_fd: int
+    addresses: tuple[IPAddress, ...]
+    outbound_port: int
+    hbone_listener_fd: int
+    plaintext_listener_fd: int
+
+
+@dataclass(frozen=True, slots=True)
+class CapturedPod:
+    uid: str
+    cookie: int
+    addresses: tuple[IPAddress, ...]
+    outbound_port: int
+
+
+def pin_name(uid: str) -> str:
+    """A reversible file name: bpffs refuses dots, and a uid is somebody else's text."""
+    if not 0 < len(uid) <= _UID_CHARACTERS_MAX:
+        raise PodRefused(f"a pod uid of {len(uid)} characters")
+    return "".join(
+        sign
+        if re.fullmatch(r"[A-Za-z0-9_-]", sign)
+        else "".join(f"={b:02x}" for b in sign.encode())
+        for sign in uid
+    )
+
+
+def uid_of_pin(name: str) -> str:
+    raw = re.sub(r"=([0-9a-f]{2})", lambda found: chr(int(found[1], 16)), name)
+    return raw.encode("latin-1").decode()
+
+
+def mapped(address: IPAddress) -> bytes:
+    """16 bytes, IPv4 as ::ffff:a.b.c.d: the form of every address in our maps."""
+    if isinstance(address, ipaddress.IPv4Address):
+        return bytes(10) + b"\xff\xff" + address.packed
+    return address.packed
+
+
+def _address(raw: bytes) -> layout.Address:
+    return layout.Address.from_buffer_copy(raw)
+
+
+def pod_value(addresses: tuple[IPAddress, ...], outbound_port: int) -> layout.PodValue:
+    """The value of pods[cookie]; at most one address per family, at least one at all."""
+    value = layout.PodValue(mode=layout.PodMode.CAPTURE, outbound_port=socket.htons(outbound_port))
+    for address in addresses:
+        if isinstance(address, ipaddress.IPv4Address):
+            if value.has4:
+                raise PodRefused(f"two IPv4 addresses: {addresses}")
+            value.ip4, value.has4 = _address(mapped(address)), 1
+        else:
+            if value.has6 or address.ipv4_mapped:
+                raise PodRefused(f"two IPv6 addresses, or a mapped one: {addresses}")
+            value.ip6, value.has6 = _address(mapped(address)), 1
+    if not addresses:
+        raise PodRefused("a pod without an address")
+    return value
+
+
+def check(pod: PodCapture) -> CapturedPod:
+    """The request against what the fds really are: three handles, one namespace."""
+    if not 0 < pod.outbound_port < 65536:
+        raise PodRefused(f"outbound port {pod.outbound_port}")
+    wanted = _inode(pod.netns_fd)
+    for fd in (pod.hbone_listener_fd, pod.plaintext_listener_fd):
+        if netns.inode_of_socket(fd) != wanted:
+            raise PodRefused(f"a listener of {pod.uid} lives in another network namespace")
+    cookie = netns.cookie_of_socket(pod.hbone_listener_fd)
+    return CapturedPod(pod.uid, cookie, pod.addresses, pod.outbound_port)
+
+
+def _inode(netns_fd: int) -> int:
+    return netns.inode_of_path(Path(f"/proc/self/fd/{netns_fd}"))
+
+
+def about_bytes(pod: CapturedPod) -> bytes:
+    record = {
+        "uid": pod.uid,
+        "cookie": pod.cookie,
+        "addresses": [str(address) for address in pod.addresses],
+        "outbound_port": pod.outbound_port,
+    }
+    text = json.dumps(record).encode()
+    if len(text) > layout.ABOUT_BYTES:
+        raise PodRefused(f"the record of {pod.uid} has {len(text)} bytes")
+    return text.ljust(layout.ABOUT_BYTES, b"\0")
+
+
+def parse_about(data: bytes) -> CapturedPod | None:
+    """None for a record that was never written: the agent died between two steps."""
+    text = data.rstrip(b"\0")
+    if not text:
+        return None
+    record: dict[str, Any] = json.loads(text)
+    return CapturedPod(
+        record["uid"],
+        record["cookie"],
+        tuple(ipaddress.ip_address(address) for address in record["addresses"]),
+        record["outbound_port"],
+    )
+
+
+def cookie_key(cookie: int) -> bytes:
+    return struct.pack("=Q", cookie)
+
+
+def slot_key(slot: int) -> bytes:
+    return struct.pack("=I", slot)
+
+
+def set_listeners(listeners: Map, pod: PodCapture) -> None:
+    """Each slot changes in one step: a SYN meets the old listener or the new one, never none."""
+    for slot, fd in (
+        (layout.ListenerSlot.HBONE, pod.hbone_listener_fd),
+        (layout.ListenerSlot.PLAINTEXT, pod.plaintext_listener_fd),
+    ):
+        listeners.update(slot_key(slot), struct.pack("=Q", fd))

@@ -1,0 +1,134 @@
+"""Bytecode to loaded programs: which hook is which type, and which features this kernel has.
+
+The compiler runs as a process of its own (compile.py) and leaves an image in the cache; this module
+reads that image and loads programs from it. It attaches nothing.
+"""
+
+import hashlib
+import json
+import struct
+import subprocess
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import bpf
+from agent.datapath.bpfsys import Map, Program
+from agent.datapath.errors import CompileFailed, KernelError
+from bpf import layout
+
+SOURCE = Path(bpf.__file__).parent
+# The distribution's interpreter: python3-bpfcc lives there, and never in a venv.
+SYSTEM_PYTHON = "/usr/bin/python3"
+# Run, never imported: what it imports must not come near this process.
+COMPILER = Path(__file__).with_name("compile.py")
+# 0.3 s here, cold and on a busy small node some seconds; a compiler that hangs must not hang us.
+COMPILE_TIMEOUT_S = 60.0
+
+_TYPE_SOCK_OPS, _TYPE_SOCK_ADDR, _TYPE_SOCKOPT, _TYPE_SK_LOOKUP = 13, 18, 25, 30
+
+
+@dataclass(frozen=True, slots=True)
+class Hook:
+    type: int
+    attach_type: int
+
+
+HOOKS: dict[str, Hook] = {
+    "sockops": Hook(_TYPE_SOCK_OPS, 3),
+    "getpeername4": Hook(_TYPE_SOCK_ADDR, 29),
+    "getpeername6": Hook(_TYPE_SOCK_ADDR, 30),
+    "connect4": Hook(_TYPE_SOCK_ADDR, 10),
+    "connect6": Hook(_TYPE_SOCK_ADDR, 11),
+    "getsockopt": Hook(_TYPE_SOCKOPT, 21),
+    "setsockopt": Hook(_TYPE_SOCKOPT, 22),
+    "sklookup": Hook(_TYPE_SK_LOOKUP, 36),
+}
+# In the order of attaching: who publishes and shows is there before anything is captured.
+ROOT_HOOKS = ("sockops", "getpeername4", "getpeername6", "connect4", "connect6")
+CONNECT_HOOKS = ("connect4", "connect6")
+TUNNEL_HOOKS = ("getsockopt", "setsockopt")
+
+
+@dataclass(frozen=True, slots=True)
+class Bytecode:
+    code: bytes
+    maps: tuple[tuple[int, int], ...]  # (instruction index, map id)
+
+
+@dataclass(frozen=True, slots=True)
+class Image:
+    compiler: str
+    programs: Mapping[str, Bytecode]
+
+    def load(self, name: str, maps: Mapping[str, Map]) -> Program:
+        bytecode, hook = self.programs[name], HOOKS[name]
+        code = bytearray(bytecode.code)
+        for index, map_id in bytecode.maps:
+            struct.pack_into("<i", code, index * 8 + 4, maps[layout.MAP_NAMES[map_id]].fd)
+        return Program.load(hook.type, hook.attach_type, bytes(code), name=f"tulle_{name}")
+
+
+def parse_image(data: bytes) -> Image:
+    checksum, _, body = data.partition(b"\n")
+    body = body.removesuffix(b"\n")
+    if hashlib.sha256(body).hexdigest().encode() != checksum:
+        raise CompileFailed("the compiled image is damaged")
+    content = json.loads(body)
+    return Image(
+        content["compiler"],
+        {
+            name: Bytecode(
+                bytes.fromhex(program["code"]), tuple((at, to) for at, to in program["maps"])
+            )
+            for name, program in content["programs"].items()
+        },
+    )
+
+
+# One instruction: opcode, registers, offset, immediate. r0 = 1; exit.
+_RETURN_ONE = struct.pack("<BBhi", 0xB7, 0, 0, 1) + struct.pack("<BBhi", 0x95, 0, 0, 0)
+_PROBES = {
+    # r1 = -1; call bpf_set_retval
+    "TULLE_HAS_SET_RETVAL": (
+        "connect4",
+        struct.pack("<BBhi", 0xB7, 1, 0, -1) + struct.pack("<BBhi", 0x85, 0, 0, 186) + _RETURN_ONE,
+    ),
+    # r0 = ctx->ingress_ifindex
+    "TULLE_HAS_INGRESS_IFINDEX": (
+        "sklookup",
+        struct.pack("<BBhi", 0x61, 0x10, 64, 0) + _RETURN_ONE,
+    ),
+}
+
+
+def kernel_features() -> tuple[str, ...]:
+    """The defines to compile with: found by loading, as version numbers lie on patched kernels."""
+    found = []
+    for define, (hook_name, code) in _PROBES.items():
+        hook = HOOKS[hook_name]
+        try:
+            Program.load(hook.type, hook.attach_type, code, name="tulle_probe").close()
+        except KernelError as exc:
+            if exc.reason == "bpf_not_permitted":
+                raise
+            continue
+        found.append(define)
+    return tuple(found)
+
+
+def compile_image(source: Path, cache: Path, defines: tuple[str, ...]) -> Image:
+    """Run the compiler (a cache hit included) and read what it points at."""
+    command = [SYSTEM_PYTHON, "-I", "-B", str(COMPILER)]
+    command += ["--source", str(source), "--cache", str(cache)]
+    for define in defines:
+        command += ["--define", define]
+    try:
+        done = subprocess.run(
+            command, capture_output=True, text=True, timeout=COMPILE_TIMEOUT_S, check=False
+        )
+    except (OSError, subprocess.TimeoutExpired) as exc:
+        raise CompileFailed(f"run the BPF compiler: {exc}") from exc
+    if done.returncode != 0:
+        raise CompileFailed(f"compile the BPF programs: {done.stderr.strip()[-2000:]}")
+    return parse_image(Path(done.stdout.strip()).read_bytes())

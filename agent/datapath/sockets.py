@@ -1,0 +1,199 @@
+"""Other processes' sockets: copies a foreign tunnel's listeners, cuts live connections.
+
+sock_diag is spoken directly: one request and one answer layout (linux/inet_diag.h), where importing
+pyroute2 for it would add 25 MiB to an agent whose whole budget is 45. Which connections have to go
+is the caller's decision; nothing here knows a policy.
+"""
+
+import ctypes
+import errno
+import ipaddress
+import os
+import socket
+import struct
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from agent.datapath import netns
+from agent.datapath.errors import KernelError
+from agent.datapath.pods import IPAddress
+
+OUTBOUND_PORT, PLAINTEXT_PORT, HBONE_PORT = 15001, 15006, 15008
+TUNNEL_PORTS = (OUTBOUND_PORT, PLAINTEXT_PORT, HBONE_PORT)
+
+_NETLINK_SOCK_DIAG = 4
+_SOCK_DIAG_BY_FAMILY, _SOCK_DESTROY = 20, 21
+_NLMSG_ERROR, _NLMSG_DONE = 2, 3
+_FLAGS_DUMP = 0x301  # NLM_F_REQUEST | NLM_F_DUMP
+_FLAGS_ACKED = 0x5  # NLM_F_REQUEST | NLM_F_ACK
+_HEADER = struct.Struct("=IHHII")
+_REQUEST = struct.Struct("=BBBBI")  # family, protocol, extensions, pad, states; then the socket id
+_SOCKET_ID_BYTES = 48  # ports, addresses, interface, cookie: given back unread to destroy it
+_ANSWER_BYTES = 72
+_STATE_LISTEN = 10
+# Established, syn-sent, syn-received, fin-wait-1, fin-wait-2, close-wait, last-ack, closing: what
+# still carries data or soon would. Time-wait is no socket any more, a listener no connection.
+_CONNECTION_STATES = sum(1 << state for state in (1, 2, 3, 4, 5, 8, 9, 11))
+# The kernel fills one datagram of a dump up to 32 KiB.
+_DATAGRAM_BYTES_MAX = 65536
+_RECEIVE_TIMEOUT_S = 5.0
+
+_PIDFD_GETFD = 438  # the same number on every architecture
+_libc = ctypes.CDLL(None, use_errno=True)
+
+
+@dataclass(frozen=True, slots=True)
+class Connection:
+    """One TCP socket as the kernel lists it; v4-mapped addresses are written as IPv4."""
+
+    state: int
+    local: IPAddress
+    local_port: int
+    remote: IPAddress
+    remote_port: int
+    inode: int
+    family: int
+    socket_id: bytes
+
+
+def _address(family: int, raw: bytes) -> IPAddress:
+    if family == socket.AF_INET:
+        return ipaddress.IPv4Address(raw[:4])
+    address = ipaddress.IPv6Address(raw)
+    return address.ipv4_mapped or address
+
+
+def parse_answer(data: bytes) -> Connection:
+    family, state = data[0], data[1]
+    local_port, remote_port = struct.unpack_from("!HH", data, 4)
+    (inode,) = struct.unpack_from("=I", data, 68)
+    return Connection(
+        state,
+        _address(family, data[8:24]),
+        local_port,
+        _address(family, data[24:40]),
+        remote_port,
+        inode,
+        family,
+        data[4 : 4 + _SOCKET_ID_BYTES],
+    )
+
+
+def messages(datagram: bytes) -> Iterator[tuple[int, bytes]]:
+    """(type, payload) of each netlink message in a datagram."""
+    offset = 0
+    while offset + _HEADER.size <= len(datagram):
+        length, kind, _, _, _ = _HEADER.unpack_from(datagram, offset)
+        if length < _HEADER.size:
+            raise KernelError(f"a netlink message of {length} bytes")
+        yield kind, datagram[offset + _HEADER.size : offset + length]
+        offset += length + 3 & ~3
+
+
+def _request(kind: int, flags: int, family: int, states: int, socket_id: bytes) -> bytes:
+    body = _REQUEST.pack(family, socket.IPPROTO_TCP, 0, 0, states) + socket_id
+    return _HEADER.pack(_HEADER.size + len(body), kind, flags, 1, 0) + body
+
+
+def _diagnosis(netns_fd: int) -> socket.socket:
+    """A sock_diag socket that sees that namespace, for ever after."""
+    with netns.inside(netns_fd):
+        diag = socket.socket(socket.AF_NETLINK, socket.SOCK_DGRAM, _NETLINK_SOCK_DIAG)
+    diag.settimeout(_RECEIVE_TIMEOUT_S)
+    return diag
+
+
+def _check(payload: bytes, what: str) -> None:
+    (code,) = struct.unpack_from("=i", payload)
+    if code:
+        raise KernelError(what, -code)
+
+
+def _dump(diag: socket.socket, states: int) -> Iterator[Connection]:
+    for family in (socket.AF_INET, socket.AF_INET6):
+        diag.send(
+            _request(_SOCK_DIAG_BY_FAMILY, _FLAGS_DUMP, family, states, bytes(_SOCKET_ID_BYTES))
+        )
+        done = False
+        while not done:
+            for kind, payload in messages(diag.recv(_DATAGRAM_BYTES_MAX)):
+                if kind == _NLMSG_ERROR:
+                    _check(payload, "list sockets")
+                elif kind == _NLMSG_DONE:
+                    done = True
+                elif len(payload) >= _ANSWER_BYTES:
+                    yield parse_answer(payload)
+
+
+def connections(netns_fd: int) -> list[Connection]:
+    """The live TCP connections of a namespace."""
+    with _diagnosis(netns_fd) as diag:
+        return list(_dump(diag, _CONNECTION_STATES))
+
+
+def destroy_connections(netns_fd: int, predicate: Callable[[Connection], bool]) -> int:
+    """Abort those that the predicate names (their owners see ECONNABORTED); how many went."""
+    cut = 0
+    with _diagnosis(netns_fd) as diag:
+        for connection in list(_dump(diag, _CONNECTION_STATES)):
+            if predicate(connection):
+                cut += _destroy(diag, connection)
+    return cut
+
+
+def _destroy(diag: socket.socket, connection: Connection) -> bool:
+    states = 1 << connection.state
+    diag.send(
+        _request(_SOCK_DESTROY, _FLAGS_ACKED, connection.family, states, connection.socket_id)
+    )
+    for kind, payload in messages(diag.recv(_DATAGRAM_BYTES_MAX)):
+        if kind == _NLMSG_ERROR:
+            try:
+                _check(payload, "cut a connection")
+            except KernelError as exc:
+                if exc.number == errno.ENOENT:
+                    return False  # ended by itself meanwhile
+                raise
+    return True
+
+
+def _socket_fds(pid: int) -> dict[int, int]:
+    """Socket inode -> fd number in that process."""
+    found = {}
+    for entry in Path(f"/proc/{pid}/fd").iterdir():
+        try:
+            target = os.readlink(entry)
+        except FileNotFoundError:
+            continue  # closed meanwhile
+        if target.startswith("socket:["):
+            found[int(target[8:-1])] = int(entry.name)
+    return found
+
+
+def steal_listeners(
+    pid: int, netns_fd: int, ports: tuple[int, ...] = TUNNEL_PORTS
+) -> dict[int, int]:
+    """Copies of the process's listeners in that namespace, by port; the caller closes them.
+
+    For a tunnel that does not hand over its sockets (Istio's). A port that is missing has no
+    listener yet: ask again later.
+    """
+    with _diagnosis(netns_fd) as diag:
+        listening = [c for c in _dump(diag, 1 << _STATE_LISTEN) if c.local_port in ports]
+    theirs = _socket_fds(pid)
+    copies: dict[int, int] = {}
+    pidfd = os.pidfd_open(pid)
+    try:
+        for listener in listening:
+            if listener.local_port in copies or listener.inode not in theirs:
+                continue
+            copy = _libc.syscall(_PIDFD_GETFD, pidfd, theirs[listener.inode], 0)
+            if copy < 0:
+                for opened in copies.values():
+                    os.close(opened)
+                raise KernelError(f"copy a listener of process {pid}", ctypes.get_errno())
+            copies[listener.local_port] = copy
+    finally:
+        os.close(pidfd)
+    return copies

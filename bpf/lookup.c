@@ -1,0 +1,72 @@
+/*
+ * sk_lookup: which socket gets a SYN that arrives in an enrolled pod? The
+ * tunnel's HBONE listener for port 15008, its plaintext listener for the rest.
+ *
+ * One instance per pod, with a listener map of its own: the pod's uid is the
+ * key, not its address, so a reused address can never meet an old listener.
+ * Fails closed: no listener, no connection (the client sees a refusal).
+ */
+#include "kernel.h"
+
+#define PROTOCOL_TCP 6
+#define SK_DROP 0
+#define SK_PASS 1
+#define LOOPBACK_IFINDEX 1	/* lo is the first device of every netns */
+
+INLINE int arrived_on_loopback(struct bpf_sk_lookup *ctx)
+{
+#ifdef TULLE_HAS_INGRESS_IFINDEX
+	/* By offset: BCC's own header may be older than the field (5.17). */
+	return READ32(ctx, 64) == LOOPBACK_IFINDEX;
+#else
+	return 0;	/* only 127/8 and ::1 report lo: their source tells */
+#endif
+}
+
+INLINE void read_addresses(struct bpf_sk_lookup *ctx, struct address *remote,
+			   struct address *local)
+{
+	if (ctx->family == FAMILY_V4) {
+		map_v4(remote, ctx->remote_ip4);
+		map_v4(local, ctx->local_ip4);
+		return;
+	}
+	READ_ADDRESS(remote, ctx, remote_ip6);
+	READ_ADDRESS(local, ctx, local_ip6);
+}
+
+int sklookup(struct bpf_sk_lookup *ctx)
+{
+	struct address remote, local;
+	struct bpf_sock *listener;
+	__u32 slot = SLOT_PLAINTEXT;
+	long failed;
+	int verdict;
+
+	if (ctx->protocol != PROTOCOL_TCP)
+		return SK_PASS;
+	read_addresses(ctx, &remote, &local);
+	verdict = inbound_verdict(arrived_on_loopback(ctx), &remote, &local,
+				  ctx->local_port);
+	if (verdict == INBOUND_PASS) {
+		count(COUNTER_INBOUND_LOCAL);
+		return SK_PASS;
+	}
+	if (verdict == INBOUND_HBONE)
+		slot = SLOT_HBONE;
+	listener = map_lookup(MAP(LISTENERS), &slot);
+	if (!listener) {
+		count(COUNTER_INBOUND_DROPPED);
+		return SK_DROP;
+	}
+	/* No flag: a SO_REUSEPORT group still spreads over its workers. */
+	failed = sk_assign(ctx, listener, 0);
+	sk_release(listener);
+	if (failed) {
+		count(COUNTER_INBOUND_DROPPED);
+		return SK_DROP;
+	}
+	count(slot == SLOT_HBONE ? COUNTER_INBOUND_HBONE
+				 : COUNTER_INBOUND_PLAINTEXT);
+	return SK_PASS;
+}

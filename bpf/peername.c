@@ -1,0 +1,45 @@
+/*
+ * cgroup/getpeername4 and getpeername6 (accept() passes here as well): show the
+ * app the address it asked for, or the client that the tunnel speaks for.
+ *
+ * Decides nothing. No entry on the socket leaves the kernel's own answer.
+ */
+#include "kernel.h"
+
+INLINE struct peer *shown_peer(struct bpf_sock_addr *ctx)
+{
+	__u64 netns = netns_cookie(ctx);
+	struct bpf_sock *sk;
+
+	if (!map_lookup(MAP(PODS), &netns))
+		return 0;
+	sk = ctx->sk;
+	if (!sk)
+		return 0;
+	return sk_storage_get(MAP(SHOWN_PEER), sk, 0, 0);
+}
+
+int getpeername4(struct bpf_sock_addr *ctx)
+{
+	struct peer *peer = shown_peer(ctx);
+
+	if (!peer || !peer_fits(FAMILY_V4, &peer->ip))
+		return 1;
+	ctx->user_ip4 = peer->ip.word[3];
+	ctx->user_port = peer->port;
+	return 1;
+}
+
+int getpeername6(struct bpf_sock_addr *ctx)
+{
+	struct peer *peer = shown_peer(ctx);
+
+	if (!peer)
+		return 1;
+	ctx->user_ip6[0] = peer->ip.word[0];
+	ctx->user_ip6[1] = peer->ip.word[1];
+	ctx->user_ip6[2] = peer->ip.word[2];
+	ctx->user_ip6[3] = peer->ip.word[3];
+	ctx->user_port = peer->port;
+	return 1;
+}

@@ -1,0 +1,141 @@
+/*
+ * cgroup/getsockopt and setsockopt, attached to the tunnel's own cgroup only:
+ * nobody else on the node pays for them, and no pod can reach them.
+ *
+ * getsockopt(SO_ORIGINAL_DST) tells, once, where an accepted connection wanted
+ * to go. Without an entry the kernel's own error stands, and the tunnel closes.
+ * setsockopt(SHOW_CLIENT_OPTION) notes whom the app shall see as its client.
+ */
+#include "kernel.h"
+
+#define ERRNO_INVAL 22
+#define SWALLOW (-1)		/* optlen: the kernel must not see this call */
+
+/* LLVM merges the stores to optlen and retval; the verifier wants two. */
+#define BARRIER() asm volatile("" ::: "memory")
+
+/*
+ * dst_port was 32 bits wide before 5.18 and 16 since; a 32-bit load of it is
+ * understood by both.
+ */
+INLINE __u16 peer_port(struct bpf_sock *sk)
+{
+	__u32 port = READ32(sk, OFFSET(sk, dst_port));
+
+	return __builtin_bswap16((__u16)port);
+}
+
+INLINE void key_of_peer(struct bpf_sockopt *ctx, struct socket_key *key)
+{
+	struct bpf_sock *sk = ctx->sk;
+
+	key->netns = netns_cookie(ctx);
+	if (sk->family == FAMILY_V4) {
+		map_v4(&key->ip, sk->dst_ip4);
+	} else {
+		READ_ADDRESS(&key->ip, sk, dst_ip6);
+	}
+	key->port = peer_port(sk);
+}
+
+struct answer_v4 {		/* sockaddr_in */
+	__u16 family;
+	__be16 port;
+	__be32 ip;
+	__u64 zero;
+};
+
+struct answer_v6 {		/* sockaddr_in6 */
+	__u16 family;
+	__be16 port;
+	__be32 flow;
+	struct address ip;
+	__u32 scope;
+};
+
+INLINE int write_v4(struct bpf_sockopt *ctx, const struct peer *to)
+{
+	struct answer_v4 *out = ctx->optval;
+
+	if ((void *)(out + 1) > ctx->optval_end)
+		return 0;
+	out->family = FAMILY_V4;
+	out->port = to->port;
+	out->ip = to->ip.word[3];
+	out->zero = 0;
+	ctx->optlen = sizeof(*out);
+	return 1;
+}
+
+INLINE int write_v6(struct bpf_sockopt *ctx, const struct peer *to)
+{
+	struct answer_v6 *out = ctx->optval;
+
+	if ((void *)(out + 1) > ctx->optval_end)
+		return 0;
+	out->family = FAMILY_V6;
+	out->port = to->port;
+	out->flow = 0;
+	out->ip = to->ip;
+	out->scope = 0;
+	ctx->optlen = sizeof(*out);
+	return 1;
+}
+
+int getsockopt(struct bpf_sockopt *ctx)
+{
+	struct socket_key key = {};
+	struct peer *to;
+	int level = ctx->level, family, written;
+
+	if (ctx->optname != ORIGINAL_DESTINATION_OPTION)
+		return 1;
+	if (level != LEVEL_IP && level != LEVEL_IPV6)
+		return 1;
+	key_of_peer(ctx, &key);
+	to = map_lookup(MAP(DESTINATIONS), &key);
+	if (!to) {
+		if (level == LEVEL_IP)	/* who asks, asks this level first */
+			count(COUNTER_DESTINATION_MISSING);
+		return 1;
+	}
+	family = destination_family(level, &to->ip);
+	if (family == FAMILY_V4)
+		written = write_v4(ctx, to);
+	else if (family == FAMILY_V6)
+		written = write_v6(ctx, to);
+	else
+		written = 0;
+	if (!written)			/* other family or too small a buffer */
+		return 1;
+	BARRIER();
+	ctx->retval = 0;
+	map_delete(MAP(DESTINATIONS), &key);
+	count(COUNTER_DESTINATION_READ);
+	return 1;
+}
+
+int setsockopt(struct bpf_sockopt *ctx)
+{
+	struct peer *told, *claimed;
+
+	if (ctx->level != LEVEL_IP || ctx->optname != SHOW_CLIENT_OPTION)
+		return 1;
+	told = ctx->optval;
+	if (ctx->optlen != sizeof(*told) ||
+	    (void *)(told + 1) > ctx->optval_end) {
+		count(COUNTER_CLIENT_REFUSED);
+		return deny(ERRNO_INVAL);
+	}
+	claimed = sk_storage_get(MAP(CLAIMED_CLIENT), ctx->sk, 0,
+				 STORAGE_CREATE);
+	if (!claimed) {
+		count(COUNTER_STORAGE_FAILED);
+		return deny(ERRNO_NOBUFS);
+	}
+	claimed->ip = told->ip;
+	claimed->port = told->port;
+	ctx->optlen = SWALLOW;
+	count(COUNTER_CLIENT_CLAIMED);
+	return 1;
+}

@@ -1,0 +1,144 @@
+/*
+ * The decisions of the kernel half. They call no helper and touch no map, so
+ * plain cc builds them too and a unit test compares them with the same rules
+ * written in Python. Where a rule is unsure it denies.
+ */
+#ifndef TULLE_VERDICT_H
+#define TULLE_VERDICT_H
+
+#include "maps.h"
+
+#define INLINE static inline __attribute__((always_inline))
+
+/* x86_64 and aarch64, both little endian; bpf targets the host's order. */
+#define TO_BE32(x) ((__be32)__builtin_bswap32(x))
+#define TO_BE16(x) ((__be16)__builtin_bswap16(x))
+
+#define MAPPED_WORD TO_BE32(0x0000ffff)
+
+#define LEVEL_IP 0		/* SOL_IP */
+#define LEVEL_IPV6 41		/* SOL_IPV6 */
+#define FAMILY_V4 2		/* AF_INET */
+#define FAMILY_V6 10		/* AF_INET6 */
+
+enum outbound_verdict {
+	OUTBOUND_DENY_CLOSED = 0,
+	OUTBOUND_DENY_NO_ADDRESS = 1,
+	OUTBOUND_DENY_LINK_LOCAL = 2,
+	OUTBOUND_PASS = 3,
+	OUTBOUND_CAPTURE_V4 = 4,
+	OUTBOUND_CAPTURE_V6 = 5,
+};
+
+enum inbound_verdict {
+	INBOUND_PASS = 0,	/* local origin: never crossed a wire */
+	INBOUND_HBONE = 1,
+	INBOUND_PLAINTEXT = 2,
+};
+
+INLINE int is_v4(const struct address *ip)
+{
+	return !ip->word[0] && !ip->word[1] && ip->word[2] == MAPPED_WORD;
+}
+
+INLINE int same_address(const struct address *a, const struct address *b)
+{
+	return a->word[0] == b->word[0] && a->word[1] == b->word[1] &&
+	       a->word[2] == b->word[2] && a->word[3] == b->word[3];
+}
+
+/*
+ * connect() to 0.0.0.0 or :: means this host, so it counts as loopback.
+ * IPv4-compatible ::a.b.c.d does not: it is an ordinary (dead) v6 address.
+ */
+INLINE int is_this_host(const struct address *ip)
+{
+	__u32 last = TO_BE32(ip->word[3]);
+
+	if (is_v4(ip))
+		return last >> 24 == 127 || !last;
+	return !ip->word[0] && !ip->word[1] && !ip->word[2] && last <= 1;
+}
+
+INLINE int is_multicast(const struct address *ip)
+{
+	if (is_v4(ip))
+		return TO_BE32(ip->word[3]) >> 28 == 0xe;
+	return TO_BE32(ip->word[0]) >> 24 == 0xff;
+}
+
+INLINE int is_link_local_v6(const struct address *ip)
+{
+	return TO_BE32(ip->word[0]) >> 22 == 0xfe80 >> 6;
+}
+
+INLINE int is_own(const struct pod_value *pod, const struct address *ip)
+{
+	return (pod->has4 && same_address(ip, &pod->ip4)) ||
+	       (pod->has6 && same_address(ip, &pod->ip6));
+}
+
+/*
+ * Where may an enrolled pod's connect() go?
+ *
+ * Multicast passes because TCP cannot: the kernel answers ENETUNREACH itself.
+ * fe80::/10 is refused: it would leave in the clear to a neighbour on the same
+ * link, and its scope id does not survive the way through the tunnel.
+ */
+INLINE int outbound_verdict(const struct pod_value *pod,
+			    const struct address *dst)
+{
+	if (is_this_host(dst) || is_multicast(dst) || is_own(pod, dst))
+		return OUTBOUND_PASS;
+	if (pod->mode != POD_CAPTURE)
+		return OUTBOUND_DENY_CLOSED;
+	if (is_v4(dst))
+		return pod->has4 ? OUTBOUND_CAPTURE_V4
+				 : OUTBOUND_DENY_NO_ADDRESS;
+	if (is_link_local_v6(dst))
+		return OUTBOUND_DENY_LINK_LOCAL;
+	return pod->has6 ? OUTBOUND_CAPTURE_V6 : OUTBOUND_DENY_NO_ADDRESS;
+}
+
+/*
+ * A SYN that arrives in an enrolled netns. From inside the pod it travels over
+ * lo, but to the pod's own address it reports the other interface: then the
+ * two ends are equal, or the source is a loopback address. Neither can come
+ * from outside: the kernel drops such v4 sources as martians, and a v6 one
+ * could never finish its handshake, as the answer goes to the pod itself.
+ */
+INLINE int inbound_verdict(int from_loopback_device,
+			   const struct address *remote,
+			   const struct address *local, __u32 local_port)
+{
+	if (from_loopback_device || same_address(remote, local) ||
+	    is_this_host(remote))
+		return INBOUND_PASS;
+	if (local_port == HBONE_PORT)
+		return INBOUND_HBONE;
+	return INBOUND_PLAINTEXT;
+}
+
+/*
+ * The family whose sockaddr answers the question, 0 for no answer: a v4
+ * destination is told at SOL_IP only, a v6 one at SOL_IPV6 only, so that a
+ * proxy which asks both (v4 first) always gets the right form.
+ */
+INLINE int destination_family(int level, const struct address *destination)
+{
+	int v4 = is_v4(destination);
+
+	if (level == LEVEL_IP && v4)
+		return FAMILY_V4;
+	if (level == LEVEL_IPV6 && !v4)
+		return FAMILY_V6;
+	return 0;
+}
+
+/* May a socket of this family show that peer? A v4 socket has no room for v6. */
+INLINE int peer_fits(int family, const struct address *ip)
+{
+	return family == FAMILY_V6 || (family == FAMILY_V4 && is_v4(ip));
+}
+
+#endif
