@@ -72,7 +72,7 @@ class Handler(BaseHTTPRequestHandler):
         self.wfile.write(data)
 
     def bulk(self) -> None:
-        """A long answer at a steady pace: at least 4 s of 64 KiB pieces, for rotation under load."""
+        """At least 4 s of 64 KiB pieces at a steady pace, to rotate certificates under."""
         pieces, piece = 400, (MARKER.encode() * 4096)[:65536]
         self.send_response(200)
         self.send_header("content-length", str(pieces * len(piece)))
