@@ -109,7 +109,8 @@ def on_rst_stream(
     early = core.role is Role.SERVER and not stream.answered
     core.drop(stream)
     events.append(StreamReset(stream, parse_uint32(payload)))
-    core.spend(RESET_COST if early else FRAME_COST, "reset streams")
+    if early:  # otherwise our request or our answer has paid for it
+        core.spend(RESET_COST, "reset streams")
 
 
 def on_window_update(

@@ -11,7 +11,7 @@ from ztunnel.hbone.headers import (
     parse_request,
     parse_response,
 )
-from ztunnel.hbone.limits import CONTINUATIONS_MAX, FRAME_COST
+from ztunnel.hbone.limits import CONTINUATIONS_MAX, FRAME_COST, REFILL_PER_ANSWER
 from ztunnel.hbone.settings import Role
 from ztunnel.hbone.stream import Stream
 
@@ -126,6 +126,7 @@ class HeaderFrames:
             self._core.spend(FRAME_COST, "interim responses")
             return
         stream.answered = True
+        self._core.allowance.refill(REFILL_PER_ANSWER)
         stream.receivable = not ends
         stream.remote_closed = ends
         events.append(ResponseReceived(stream, response.status, response.headers, ends))

@@ -22,7 +22,10 @@ _NEVER_INDEXED: Final = frozenset({"forwarded", "traceparent"})
 _STATUS_200: Final = b"\x88"
 
 _NAME: Final = re.compile(rb"[!#$%&'*+\-.^_`|~0-9a-z]+")
-_VALUE_FORBIDDEN: Final = re.compile(rb"[\x00\r\n]|\A[ \t]|[ \t]\Z")
+# The names in nearly every request: looked up instead of matched and decoded.
+_KNOWN_NAMES: Final = {
+    name.encode(): name for name in ("baggage", "forwarded", "traceparent", "x-forwarded-network")
+}
 _METHOD: Final = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
 _STATUS: Final = re.compile(rb"[1-5][0-9][0-9]")
 _CONNECTION_SPECIFIC: Final = frozenset(
@@ -82,7 +85,8 @@ class HeaderCodec:
     def _encode(self, pseudo: RawHeaders, headers: Sequence[tuple[str, str]]) -> bytes:
         fields: list[tuple[bytes, bytes, bool]] = [(*field, False) for field in pseudo]
         fields += [(_raw(name), _raw(value), name in _NEVER_INDEXED) for name, value in headers]
-        return self._encoder.encode(fields)
+        # Huffman saves 30 bytes of a request and costs 35 microseconds of it, both sides together.
+        return self._encoder.encode(fields, huffman=False)
 
     def decode(self, block: bytes) -> RawHeaders:
         """A failure is the connection's end: both tables are out of step."""
@@ -133,12 +137,17 @@ def _split(raw: RawHeaders, allowed: frozenset[bytes]) -> tuple[dict[bytes, byte
     pseudo: dict[bytes, bytes] = {}
     headers: Headers = []
     for name, value in raw:
-        if _VALUE_FORBIDDEN.search(value):
+        # In a row of substring searches, because a pattern takes ten times as long.
+        if b"\n" in value or b"\r" in value or b"\0" in value or value.strip(b" \t") != value:
             raise MalformedError("bad header value")
         if name[:1] == b":":
             if headers or name in pseudo or name not in allowed:
                 raise MalformedError("unexpected pseudo header")
             pseudo[name] = value
+            continue
+        known = _KNOWN_NAMES.get(name)
+        if known is not None:
+            headers.append((known, _text(value)))
             continue
         if not _NAME.fullmatch(name):
             raise MalformedError("bad header name")

@@ -195,11 +195,14 @@ class Session(Core):
 
     def goaway(self, code: int, drain: bool) -> None:
         """Announce the end. With `drain` new streams are taken until `finish_goaway`; without it
-        they are refused from now on, and with an error code nothing goes on at all."""
+        they are refused from now on, and with an error code nothing goes on at all. A client
+        opens none in either case."""
         if self.closed:
             return
         self.goaway_sent = True
-        if drain:
+        if drain and self.role is Role.SERVER:
+            # A client's GOAWAY is about streams that servers open, so it is exact from the start
+            # (and nghttp2 rejects any other number).
             self.write_goaway(ErrorCode.NO_ERROR, last_stream_id=STREAM_ID_MAX)
             return
         self.refusing = True

@@ -1,7 +1,7 @@
 from ipaddress import IPv4Address, IPv6Address
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ztunnel.hbone.authority import Authority, format_authority, parse_authority
@@ -57,6 +57,7 @@ def test_what_is_no_target_is_refused(text: str) -> None:
     assert parse_authority(text) is None
 
 
+@settings(max_examples=40, deadline=None)
 @given(st.ip_addresses(), st.integers(1, 65535))
 def test_formatted_addresses_are_read_back(address: IPv4Address | IPv6Address, port: int) -> None:
     authority = parse_authority(format_authority(address, port))
@@ -64,6 +65,7 @@ def test_formatted_addresses_are_read_back(address: IPv4Address | IPv6Address, p
     assert str(authority) == format_authority(address, port)
 
 
+@settings(max_examples=40, deadline=None)
 @given(st.text(max_size=300))
 def test_any_text_gives_an_authority_or_none(text: str) -> None:
     authority = parse_authority(text)

@@ -158,6 +158,15 @@ def test_many_short_answered_tunnels_that_end_with_a_reset_are_no_flood() -> Non
         server.take()
 
 
+def test_a_server_that_refuses_everything_in_large_batches_is_no_flood() -> None:
+    pair = Pair()
+    for _ in range(100):
+        near = [pair.client.request("web:80", []) for _ in range(100)]
+        answers = b"".join(request_frame(s.id, b"\x88", 5) + pack_rst_stream(s.id, 0) for s in near)
+        assert len(pair.client.receive(answers)) == 200
+        pair.client.take()
+
+
 def test_a_peer_that_does_not_read_its_answers_is_cut_off() -> None:
     server = server_ready()
     for _ in range(20_000):

@@ -5,7 +5,7 @@ from tests.unit.ztunnel.hbone.pair import frames_of
 from ztunnel.hbone import frames
 
 
-@settings(max_examples=30)
+@settings(max_examples=30, deadline=None)
 @given(st.binary(max_size=200), st.integers(1, 60))
 def test_a_header_block_is_split_at_the_peers_frame_size(block: bytes, limit: int) -> None:
     parsed = frames_of(frames.pack_header_block(5, frames.END_STREAM, block, limit))
@@ -29,7 +29,7 @@ def test_small_frames_have_the_layout_of_rfc_9113() -> None:
 
 
 @given(st.lists(st.tuples(st.integers(0, 0xFFFF), st.integers(0, 0xFFFF_FFFF))))
-@settings(max_examples=30)
+@settings(max_examples=30, deadline=None)
 def test_settings_round_trip(pairs: list[tuple[int, int]]) -> None:
     assert list(frames.parse_settings(frames.pack_settings(pairs)[9:])) == pairs
 

@@ -99,7 +99,7 @@ NAMES = st.from_regex(r"\A[a-z][a-z0-9-]{0,20}\Z").filter(
 VALUES = st.from_regex(r"\A[!-~\xa1-\xff]([ -~]{0,60}[!-~])?\Z")
 
 
-@settings(max_examples=40)
+@settings(max_examples=40, deadline=None)
 @given(st.lists(st.lists(st.tuples(NAMES, VALUES), max_size=5), max_size=4))
 def test_what_one_side_encodes_the_other_decodes(lists: list[list[tuple[str, str]]]) -> None:
     near, far = codec(), codec()
@@ -154,7 +154,7 @@ def test_a_smaller_table_of_ours_binds_after_the_acknowledgement() -> None:
         far.decode(b"\x88")  # the size update is missing
 
 
-@settings(max_examples=60)
+@settings(max_examples=60, deadline=None)
 @given(st.binary(max_size=60))
 def test_any_block_decodes_or_breaks_the_connection(block: bytes) -> None:
     try:

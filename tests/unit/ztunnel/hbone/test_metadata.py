@@ -1,7 +1,7 @@
 from ipaddress import IPv4Address, IPv6Address
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ztunnel.hbone import metadata
@@ -43,6 +43,7 @@ def test_forwarded_is_read_mildly(text: str, forwarded: Forwarded) -> None:
     assert parse_forwarded(text) == forwarded
 
 
+@settings(max_examples=40, deadline=None)
 @given(st.dictionaries(st.from_regex(r"\A[a-z.]{1,30}\Z"), st.text(min_size=1, max_size=60)))
 def test_baggage_round_trip(members: dict[str, str]) -> None:
     members = {
@@ -92,6 +93,7 @@ def test_a_bad_traceparent_is_absent(text: str) -> None:
     assert parse_traceparent(text) is None
 
 
+@settings(max_examples=40, deadline=None)
 @given(st.text(max_size=400))
 def test_no_text_is_too_strange(text: str) -> None:
     parse_forwarded(text)

@@ -259,6 +259,19 @@ def test_a_drain_takes_streams_until_it_is_finished_and_ends_none() -> None:
     assert not pair.server.closed
 
 
+def test_a_clients_goaway_names_no_stream() -> None:
+    pair = Pair()
+    near, far = pair.tunnel()
+    pair.client.goaway(ErrorCode.NO_ERROR, drain=True)
+    pair.client.finish_goaway()
+    assert not pair.client.can_open
+    assert pair.to_server() == [GoAwayReceived(0, 0)]
+    pair.server.send_data(far, b"still here", end_stream=True)
+    assert data_of(pair.to_client()) == b"still here"
+    pair.client.end(near)
+    assert pair.to_server() == [StreamEnded(far)]
+
+
 def test_streams_beyond_the_last_one_are_refused() -> None:
     pair = Pair()
     near, _ = pair.tunnel()
