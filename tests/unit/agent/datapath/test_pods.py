@@ -1,0 +1,80 @@
+"""A pod's values, record and pin name."""
+
+from __future__ import annotations
+
+import socket
+from ipaddress import IPv4Address, IPv6Address
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from agent.datapath import pods
+from agent.datapath.errors import PodRefused
+from agent.datapath.pods import CapturedPod
+from bpf import layout
+
+UIDS = st.text(min_size=1, max_size=40).filter(lambda text: text.isprintable())
+
+
+@given(UIDS)
+def test_a_pin_name_comes_back_as_the_uid(uid: str) -> None:
+    name = pods.pin_name(uid)
+    assert pods.uid_of_pin(name) == uid
+    assert not set(name) & set("./\0")  # bpffs refuses dots; a slash would leave the folder
+
+
+@given(UIDS, UIDS)
+def test_two_uids_never_share_a_pin(one: str, two: str) -> None:
+    assert (pods.pin_name(one) == pods.pin_name(two)) is (one == two)
+
+
+@pytest.mark.parametrize("uid", ["", "x" * 81])
+def test_a_uid_that_is_none_is_refused(uid: str) -> None:
+    with pytest.raises(PodRefused):
+        pods.pin_name(uid)
+
+
+def test_the_value_of_a_dual_stack_pod() -> None:
+    value = pods.pod_value((IPv6Address("fd00::2"), IPv4Address("10.0.0.2")), 40001)
+    assert bytes(value.ip4) == bytes(10) + b"\xff\xff" + bytes([10, 0, 0, 2])
+    assert bytes(value.ip6) == IPv6Address("fd00::2").packed
+    assert (value.has4, value.has6, value.mode) == (1, 1, layout.PodMode.CAPTURE)
+    assert socket.ntohs(value.outbound_port) == 40001
+    assert bytes(value.pad) == bytes(3)
+
+
+@pytest.mark.parametrize(
+    "addresses",
+    [
+        (),
+        (IPv4Address("10.0.0.2"), IPv4Address("10.0.0.3")),
+        (IPv6Address("fd00::2"), IPv6Address("fd00::3")),
+        (IPv6Address("::ffff:10.0.0.2"),),
+    ],
+)
+def test_addresses_that_leave_a_doubt_are_refused(addresses: tuple[pods.IPAddress, ...]) -> None:
+    with pytest.raises(PodRefused):
+        pods.pod_value(addresses, 1)
+
+
+@given(
+    UIDS, st.integers(1, 2**64 - 1), st.lists(st.ip_addresses(), max_size=2), st.integers(1, 65535)
+)
+def test_the_record_comes_back(
+    uid: str, cookie: int, addresses: list[pods.IPAddress], port: int
+) -> None:
+    pod = CapturedPod(uid, cookie, tuple(addresses), port)
+    data = pods.about_bytes(pod)
+    assert len(data) == layout.ABOUT_BYTES
+    assert pods.parse_about(data) == pod
+
+
+def test_a_record_that_was_never_written_is_none() -> None:
+    assert pods.parse_about(bytes(layout.ABOUT_BYTES)) is None
+
+
+def test_the_longest_uid_of_the_widest_signs_fits_the_record_and_a_file_name() -> None:
+    uid = "\u4e2d" * 80
+    pod = CapturedPod(uid, 2**64 - 1, (IPv4Address("255.255.255.255"), IPv6Address(2**128 - 1)), 1)
+    assert pods.parse_about(pods.about_bytes(pod)) == pod
