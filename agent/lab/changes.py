@@ -1,0 +1,219 @@
+"""Changes to a running lab: labels, objects, pods and the mesh's own processes."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Iterable
+from copy import deepcopy
+from pathlib import Path
+from typing import Any
+
+from agent.lab import labels, objects, process, topology
+from agent.lab.daemons import Daemons
+from agent.lab.lab import Lab, place, plan_pod
+from agent.lab.manifests import CLUSTER_KINDS, Document, Manifests, Ref, split
+from agent.lab.pods import Pods
+from agent.lab.state import LabState, PodRecord
+from control.kit.errors import ConfigError
+
+ZTUNNEL_GRACE_S = 15.0  # it drains its streams first
+OTHER_GRACE_S = 5.0
+ADDED_FILE = "applied.yaml"
+
+
+def label(lab: Lab, kind: str, namespace: str, name: str, changes: Iterable[str]) -> None:
+    """Edit the labels of an object in the working copy."""
+    wanted = [labels.parse_change(text) for text in changes]
+    ref = Ref(kind, "" if kind in CLUSTER_KINDS else namespace, name)
+    with lab.store.exclusive():
+        state, manifests = lab.store.load(), Manifests.load(lab.manifests_folder)
+        found = manifests.find(ref)
+        if found is None:
+            raise ConfigError(f"no {ref} in {lab.manifests_folder}")
+        file, document = found
+        for change in wanted:
+            document.text = labels.edit(document.text, change)
+        document.value = split(document.text, file)[0].value
+        manifests.save(lab.manifests_folder, {file})
+        lab.refresh(state, manifests)
+
+
+def apply(lab: Lab, text: str, where: str) -> list[str]:
+    """Add or replace the objects in `text`; one line about each."""
+    documents = split(text, where)
+    with lab.store.exclusive():
+        state, manifests = lab.store.load(), Manifests.load(lab.manifests_folder)
+        new_file = Path(where).name if where.endswith((".yaml", ".yml")) else ADDED_FILE
+        lines, starting = [], []
+        for document in documents:
+            known = manifests.find(document.ref) is not None
+            if document.value["kind"] == "Pod":
+                record = _apply_pod(lab, state, manifests, document, (where, new_file))
+                starting += [record] if record else []
+            else:
+                _apply_other(lab, manifests, document, new_file)
+            lines.append(f"{document.ref} {'configured' if known else 'created'}")
+        lab.refresh(state, manifests)
+        lab.launch(state, manifests, starting)
+    return lines
+
+
+def _apply_other(lab: Lab, manifests: Manifests, document: Document, new_file: str) -> None:
+    value, known = document.value, manifests.find(document.ref)
+    if value["kind"] == "Service" and known is not None and not objects.cluster_ips(value):
+        value = _with_old_addresses(value, known[1].value)
+    text = document.text if value is document.value else ""
+    changed = {manifests.put(value, new_file, text)}
+    changed |= objects.allocate_services(manifests)
+    manifests.save(lab.manifests_folder, changed)
+
+
+def _with_old_addresses(value: dict[str, Any], old: dict[str, Any]) -> dict[str, Any]:
+    if objects.is_headless(value) or not objects.cluster_ips(old):
+        return value
+    merged = deepcopy(value)
+    for key in ("clusterIP", "clusterIPs", "ipFamilies", "ipFamilyPolicy"):
+        if key in old["spec"]:
+            merged.setdefault("spec", {}).setdefault(key, old["spec"][key])
+    return merged
+
+
+def _apply_pod(
+    lab: Lab, state: LabState, manifests: Manifests, document: Document, files: tuple[str, str]
+) -> PodRecord | None:
+    """A running pod of which only metadata changes goes on; else it is made anew. The pod to
+    start, if any."""
+    where, new_file = files
+    ref, wanted = document.ref, document.value
+    key = f"{ref.namespace}/{ref.name}"
+    old, known = state.pods.get(key), manifests.find(ref)
+    annotated = objects.ANNOTATION_NODE in (wanted["metadata"].get("annotations") or {})
+    nodes = [node.name for node in state.nodes]
+    spec = old.spec if old is not None and not annotated else None
+    spec = spec or objects.spec_from_annotations(wanted, nodes, Path(where).parent)
+    if old is not None and known is not None and spec == old.spec:
+        merged = objects.with_metadata(known[1].value, wanted)
+        if merged is not None:
+            manifests.save(lab.manifests_folder, {manifests.put(merged, new_file)})
+            return None
+    if old is not None:
+        _remove_pod(lab, state, manifests, ref)
+    record = plan_pod(state, spec)
+    state.pods[key] = record
+    lab.store.save(state)
+    manifests.put(wanted, new_file)
+    node = state.node(spec.node)
+    topology.build_pod(record.netns, node, record.link, record.address)
+    manifests.save(lab.manifests_folder, {place(state, manifests, record)})
+    return record
+
+
+def delete_file(lab: Lab, text: str, where: str) -> list[str]:
+    return _delete(lab, [document.ref for document in split(text, where)])
+
+
+def delete(lab: Lab, kind: str, namespace: str, name: str) -> list[str]:
+    """By kind (in any case) and name."""
+    manifests = Manifests.load(lab.manifests_folder)
+    for _, document in manifests.documents():
+        ref = document.ref
+        wanted = (kind.lower(), name)
+        if (ref.kind.lower(), ref.name) == wanted and ref.namespace in ("", namespace):
+            return _delete(lab, [ref])
+    raise ConfigError(f"no {kind} {namespace}/{name} in {lab.manifests_folder}")
+
+
+def _delete(lab: Lab, refs: Iterable[Ref]) -> list[str]:
+    lines = []
+    with lab.store.exclusive():
+        state, manifests = lab.store.load(), Manifests.load(lab.manifests_folder)
+        for ref in _with_contents(manifests, refs):
+            if ref.kind == "Pod" and f"{ref.namespace}/{ref.name}" in state.pods:
+                _remove_pod(lab, state, manifests, ref)
+            elif (file := manifests.remove(ref)) is not None:
+                manifests.save(lab.manifests_folder, {file})
+            else:
+                lines.append(f"{ref} not found")
+                continue
+            lines.append(f"{ref} deleted")
+        lab.refresh(state, manifests)
+    return lines
+
+
+def _with_contents(manifests: Manifests, refs: Iterable[Ref]) -> list[Ref]:
+    """A namespace goes with all that is in it, and goes last."""
+    found: list[Ref] = []
+    for ref in refs:
+        if ref.kind == "Namespace":
+            inner = [item.ref for _, item in manifests.documents()]
+            found += [item for item in inner if item.namespace == ref.name]
+        found.append(ref)
+    return list(dict.fromkeys(found))
+
+
+def _remove_pod(lab: Lab, state: LabState, manifests: Manifests, ref: Ref) -> None:
+    """Out of its services, stopped, forgotten by the agent, its namespace gone."""
+    key = f"{ref.namespace}/{ref.name}"
+    record, pods = state.pods[key], Pods(lab.run_dir, state)
+    pods.stop([record])
+    file = manifests.remove(ref)
+    if file is not None:
+        manifests.save(lab.manifests_folder, {file})
+    pods.remove(record)
+    del state.pods[key]
+    lab.store.save(state)
+
+
+def stop(lab: Lab, what: str, node: str | None) -> None:
+    with lab.store.exclusive():
+        state = lab.store.load()
+        grace_s = ZTUNNEL_GRACE_S if what == "ztunnel" else OTHER_GRACE_S
+        names = process_names(state, what, node)
+        process.stop([state.processes[name] for name in names], grace_s)
+
+
+def kill(lab: Lab, what: str, node: str | None) -> None:
+    """The process and its workers, all at once: what a crash of the whole thing looks like."""
+    with lab.store.exclusive():
+        state = lab.store.load()
+        for name in process_names(state, what, node):
+            process.send(state.processes[name], signal.SIGKILL)
+            process.kill_members(Path(state.cgroup) / name)
+            process.wait_gone([state.processes[name]], OTHER_GRACE_S)
+
+
+def restart(lab: Lab, what: str, node: str | None) -> None:
+    """Start again what `stop` stops; also what was killed before."""
+    stop(lab, what, node)
+    with lab.store.exclusive():
+        state = lab.store.load()
+        daemons = Daemons(lab.run_dir, state)
+        for name in process_names(state, what, node):
+            place_of = state.node(name.partition("-")[2]) if what != "control" else None
+            if place_of is None:
+                daemons.start_control()
+            elif what == "agent":
+                daemons.start_agent(place_of)
+            else:
+                daemons.start_ztunnel(place_of)
+        lab.store.save(state)
+        for name in process_names(state, what, node):
+            if what == "control":
+                daemons.wait_control()
+            elif what == "agent":
+                daemons.wait_agent(name.partition("-")[2])
+            else:
+                daemons.wait_ztunnel(name.partition("-")[2])
+
+
+def process_names(state: LabState, what: str, node: str | None) -> list[str]:
+    """The recorded processes that `what` and `node` mean; never none."""
+    if what == "control":
+        names = ["control"]
+    else:
+        nodes = [state.node(node)] if node else state.nodes
+        names = [f"{what}-{item.name}" for item in nodes]
+    missing = [name for name in names if name not in state.processes]
+    if missing:
+        raise ConfigError(f"this lab has no {', '.join(missing)} (was it brought up --unmeshed?)")
+    return names

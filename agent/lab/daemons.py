@@ -1,0 +1,175 @@
+"""The command lines of the mesh's own processes in a lab, and when each counts as up."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import agent
+from agent.cli.fetch import FetchError, get_json
+from agent.lab import plan, process
+from agent.lab.netns import NETNS_FOLDER
+from agent.lab.process import Launch, Process
+from agent.lab.state import LabState
+from control.kit.errors import ControlError, KernelError, MeshError
+from control.kit.files import write_atomic
+
+CONTROL_PORT = 15012
+CONTROL_NAME = "tulle-control"
+CONTROL_TIMEOUT_S = 30.0  # keys are made at the first start, on a machine that may be busy
+NODE_TIMEOUT_S = 90.0  # the agent's first start compiles its programs
+TOKEN_TIMEOUT_S = 30.0
+UNINSTALL_TIMEOUT_S = 30.0
+LOG_TAIL_LINES = 15
+PINS = Path("/sys/fs/bpf/tulle")
+_PROGRAMS = {
+    "tulle-control": "control.main",
+    "tulle-agent": "agent.main",
+    "tulle-ztunnel": "ztunnel.main",
+}
+
+
+def program(name: str) -> tuple[str, ...]:
+    """The console script beside this interpreter, or the module itself in a bare checkout."""
+    script = Path(sys.executable).parent / name
+    if script.exists():
+        return (str(script),)
+    return (
+        sys.executable,
+        "-c",
+        f"import sys; from {_PROGRAMS[name]} import main; sys.exit(main())",
+    )
+
+
+def environment() -> dict[str, str]:
+    root = str(Path(agent.__file__).resolve().parents[1])
+    path = os.environ.get("PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin")
+    return {"PATH": path, "PYTHONPATH": root, "LANG": "C.UTF-8", "HOME": "/root"}
+
+
+class Daemons:
+    """Starts them, in their namespaces; which process is which is kept by the caller's state."""
+
+    def __init__(self, run_dir: Path, state: LabState) -> None:
+        self.run_dir = run_dir
+        self.state = state
+        self.control_state = run_dir / "control" / "state"
+
+    def log(self, name: str) -> Path:
+        return self.run_dir / "logs" / f"{name}.log"
+
+    def start_control(self) -> Process:
+        (self.run_dir / "control").mkdir(mode=0o700, parents=True, exist_ok=True)
+        command = (
+            *program("tulle-control"),
+            *("--manifests", str(self.run_dir / "manifests")),
+            *("--state", str(self.control_state)),
+            *("--listen", f"0.0.0.0:{CONTROL_PORT}", "--listen", f"[::]:{CONTROL_PORT}"),
+            *("--dns-name", CONTROL_NAME),
+            *("--admin", str(self.run_dir / "control" / "admin.sock")),
+        )
+        return self._spawn("control", plan.control_netns(self.state.lab), command)
+
+    def make_token(self, node: str) -> None:
+        """Ask the control plane's own command for the token of a node."""
+        command = [*program("tulle-control"), "token", "--node", node]
+        done = subprocess.run(
+            [*command, "--state", str(self.control_state)],
+            env=environment(),
+            capture_output=True,
+            text=True,
+            timeout=TOKEN_TIMEOUT_S,
+            check=False,
+        )
+        if done.returncode != 0:
+            raise ControlError(f"no token for node {node}: {done.stderr.strip()[-400:]}")
+        folder = self.run_dir / node
+        folder.mkdir(mode=0o700, exist_ok=True)
+        write_atomic(folder / "token", done.stdout.strip().encode() + b"\n", 0o600)
+
+    def start_agent(self, node: plan.NodePlan) -> Process:
+        command = (*program("tulle-agent"), *self._node_flags(node))
+        return self._spawn(f"agent-{node.name}", node.netns, command)
+
+    def start_ztunnel(self, node: plan.NodePlan) -> Process:
+        command = (
+            *program("tulle-ztunnel"),
+            *self._node_flags(node),
+            *("--zds", str(self.run_dir / node.name / "zds.sock")),
+            *("--workers", str(self.state.workers)),
+        )
+        return self._spawn(f"ztunnel-{node.name}", node.netns, command)
+
+    def wait_control(self, timeout_s: float = CONTROL_TIMEOUT_S) -> None:
+        self._wait("control", self.run_dir / "control" / "admin.sock", timeout_s)
+
+    def wait_agent(self, node: str, timeout_s: float = NODE_TIMEOUT_S) -> None:
+        self._wait(f"agent-{node}", self.run_dir / node / "agent.sock", timeout_s)
+
+    def wait_ztunnel(self, node: str, timeout_s: float = NODE_TIMEOUT_S) -> None:
+        self._wait(
+            f"ztunnel-{node}", self.run_dir / node / "ztunnel.sock", timeout_s, "/config_dump"
+        )
+
+    def uninstall(self, node: plan.NodePlan) -> None:
+        """Let the agent remove what it left in the kernel; by force when it cannot."""
+        pins = PINS / node.name
+        if pins.exists():
+            flags = ["--node", node.name, "--run-dir", str(self.run_dir), "--uninstall"]
+            inside = ["nsenter", f"--net={NETNS_FOLDER / node.netns}", "--"]
+            entered = inside if (NETNS_FOLDER / node.netns).exists() else []
+            try:
+                subprocess.run(
+                    [*entered, *program("tulle-agent"), *flags],
+                    env=environment(),
+                    capture_output=True,
+                    timeout=UNINSTALL_TIMEOUT_S,
+                    check=False,
+                )
+            except subprocess.TimeoutExpired:
+                pass  # the pins are removed below, which detaches every link
+        shutil.rmtree(pins, ignore_errors=True)
+        if pins.exists():
+            raise KernelError(f"{pins} cannot be removed")
+
+    def _node_flags(self, node: plan.NodePlan) -> tuple[str, ...]:
+        return (
+            *("--node", node.name, "--run-dir", str(self.run_dir)),
+            *("--control", f"{plan.uplink(0).v4}:{CONTROL_PORT}", "--control-name", CONTROL_NAME),
+            *("--control-root", str(self.control_state / "ca" / "root-cert.pem")),
+            *("--token", str(self.run_dir / node.name / "token")),
+        )
+
+    def _spawn(self, name: str, netns: str, command: tuple[str, ...]) -> Process:
+        cgroup = Path(self.state.cgroup) / name
+        launch = Launch(command, netns, cgroup, environment())
+        self.state.processes[name] = process.spawn(launch, self.log(name))
+        return self.state.processes[name]
+
+    def _wait(self, name: str, socket: Path, timeout_s: float, page: str = "/status") -> None:
+        """Until its admin socket answers. Fails at once when the process has ended."""
+        deadline = time.monotonic() + timeout_s
+        while True:
+            try:
+                get_json(socket, page, timeout_s=5.0)
+                return
+            except FetchError as exc:
+                problem = exc
+            if not process.alive(self.state.processes[name]):
+                raise MeshError(f"{name} ended at its start:\n{tail(self.log(name))}")
+            if time.monotonic() >= deadline:
+                raise MeshError(f"{name} is not up after {timeout_s:.0f} s: {problem}")
+            time.sleep(process.POLL_S)
+
+
+def tail(log: Path) -> str:
+    """The last lines of a log, indented, for an error message."""
+    try:
+        lines = log.read_text(errors="replace").splitlines()
+    except FileNotFoundError:
+        return "    (no log)"
+    return "\n".join(f"    {line}" for line in lines[-LOG_TAIL_LINES:]) or "    (empty log)"

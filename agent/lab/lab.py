@@ -1,0 +1,296 @@
+"""A lab from start to end: up, in use, down. Orders the steps; each step lives in its own file."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import threading
+import time
+import uuid
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+from agent.lab import netns, objects, plan, process, services, topology
+from agent.lab.daemons import PINS, Daemons
+from agent.lab.manifests import Manifests, Ref
+from agent.lab.netns import NETNS_FOLDER, inode
+from agent.lab.pods import Pods
+from agent.lab.spec import LabSpec, PodSpec, load
+from agent.lab.state import LabState, PodRecord, Store, remove_if_empty
+from control.kit.errors import ConfigError, KernelError, MeshError
+
+RUN_DIR = Path("/run/tulle")
+STARTS_AT_ONCE = 8  # pods that start side by side: more only makes a small machine slower
+DAEMON_GRACE_S = 5.0
+NFT_TIMEOUT_S = 10.0
+_FOLDERS = ("manifests", "hosts", "logs", "control")
+
+Progress = Callable[[str], None]
+
+
+def quiet(_: str) -> None:
+    """For callers who want no progress."""
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    nodes: int = 0  # 0: as lab.yaml says
+    workers: int = 1
+    unmeshed: bool = False
+    keep: bool = False  # leave a half-made lab for a look at it
+
+
+class Lab:
+    """The lab whose state is below `run_dir`. Methods raise MeshError and its kinds."""
+
+    def __init__(self, run_dir: Path = RUN_DIR, progress: Progress = quiet) -> None:
+        self.run_dir = run_dir
+        self.store = Store(run_dir)
+        self._progress = progress
+        self._writing = threading.Lock()  # the working copy and what follows from it
+
+    def up(self, folder: Path, options: Options | None = None) -> None:
+        options = options or Options()
+        spec, manifests = read_folder(folder, options.nodes)
+        with self.store.exclusive():
+            if self.store.exists():
+                name = self.store.load().lab
+                raise ConfigError(f"lab {name!r} is up already; take it down: tulle lab down")
+            state = plan_lab(spec, folder, options)
+            self.store.save(state)
+            try:
+                self._build(state, spec, manifests)
+            except BaseException:
+                if not options.keep:
+                    self._progress("it failed: taking down what was built")
+                    self._tear_down(state)
+                raise
+
+    def down(self) -> bool:
+        """Remove everything; False when no lab was up."""
+        with self.store.exclusive():
+            if not self.store.exists():
+                return False
+            self._tear_down(self.store.load())
+        return True
+
+    def pod(self, namespace: str, name: str) -> tuple[LabState, PodRecord]:
+        state = self.store.load()
+        found = state.pods.get(f"{namespace}/{name}")
+        if found is None:
+            raise ConfigError(f"no pod {namespace}/{name}; there are {sorted(state.pods)}")
+        return state, found
+
+    def exec(self, namespace: str, name: str, command: Sequence[str]) -> int:
+        """Run `command` in a pod on our own streams; its exit code."""
+        state, record = self.pod(namespace, name)
+        return Pods(self.run_dir, state).call(record, command)
+
+    def run(
+        self,
+        namespace: str,
+        name: str,
+        command: Sequence[str],
+        *,
+        data: bytes | None = None,
+        timeout_s: float = 30.0,
+    ) -> subprocess.CompletedProcess[bytes]:
+        """The same, but with its output caught."""
+        state, record = self.pod(namespace, name)
+        return Pods(self.run_dir, state).run(record, command, data, timeout_s)
+
+    # --- the working copy and what follows from it -------------------------------------------
+
+    @property
+    def manifests_folder(self) -> Path:
+        return self.run_dir / "manifests"
+
+    def refresh(self, state: LabState, manifests: Manifests) -> None:
+        """Make names and virtual addresses follow the working copy."""
+        pods = Pods(self.run_dir, state)
+        for key, record in state.pods.items():
+            found = manifests.find(Ref("Pod", *key.split("/")))
+            if found is not None:
+                write_in_place(pods.hosts(record), services.hosts_text(manifests, found[1].value))
+        rules = services.nft_text(services.virtuals(manifests))
+        for node in state.nodes:
+            load_rules(node.netns, rules)
+
+    def launch(self, state: LabState, manifests: Manifests, records: Iterable[PodRecord]) -> None:
+        """Register and start pods side by side; each is in its services once it is ready."""
+        chosen = list(records)
+        with ThreadPoolExecutor(STARTS_AT_ONCE) as pool:
+            futures = [pool.submit(self._launch_one, state, manifests, pod) for pod in chosen]
+        problems = [str(error) for future in futures if (error := future.exception())]
+        for future in futures:
+            error = future.exception()
+            if error is not None and not isinstance(error, MeshError):
+                raise error
+        if problems:
+            raise MeshError("\n".join(problems))
+
+    def _launch_one(self, state: LabState, manifests: Manifests, record: PodRecord) -> None:
+        pods, started = Pods(self.run_dir, state), time.monotonic()
+        pods.register(record)
+        with self._writing:
+            pods.start(record)
+            self.store.save(state)
+        pods.wait_ready(record)
+        with self._writing:
+            found = manifests.find(Ref("Pod", record.spec.namespace, record.spec.name))
+            if found is not None:
+                found[1].replace(objects.with_ready(found[1].value, True))
+                manifests.save(self.manifests_folder, {found[0]})
+            self.refresh(state, manifests)
+        self._progress(f"pod {record.spec.key} is ready ({time.monotonic() - started:.1f} s)")
+
+    # --- up -----------------------------------------------------------------------------------
+
+    def _build(self, state: LabState, spec: LabSpec, manifests: Manifests) -> None:
+        for name in _FOLDERS:
+            (self.run_dir / name).mkdir(mode=0o755, exist_ok=True)
+        for node, node_spec in zip(state.nodes, spec.nodes, strict=True):
+            manifests.put(objects.node_object(node_spec, node.address), objects.NODES_FILE)
+        objects.allocate_services(manifests)
+        for record in state.pods.values():
+            place(state, manifests, record)
+        manifests.save(self.manifests_folder)
+        self._progress(f"{len(state.nodes)} nodes and {len(state.pods)} pods: network")
+        topology.build_router(state.lab)
+        topology.build_control(state.lab)
+        daemons = Daemons(self.run_dir, state)
+        if not state.unmeshed:
+            daemons.start_control()
+            self.store.save(state)
+        for node in state.nodes:
+            topology.build_node(state.lab, node)
+        for record in state.pods.values():
+            topology.build_pod(
+                record.netns, state.node(record.spec.node), record.link, record.address
+            )
+        self.refresh(state, manifests)
+        if not state.unmeshed:
+            self._start_mesh(state, daemons)
+        self._progress("starting pods")
+        self.launch(state, manifests, state.pods.values())
+
+    def _start_mesh(self, state: LabState, daemons: Daemons) -> None:
+        self._progress("waiting for the control plane")
+        daemons.wait_control()
+        self._progress("starting agent and ztunnel of each node")
+        with ThreadPoolExecutor(STARTS_AT_ONCE) as pool:
+            list(pool.map(daemons.make_token, [node.name for node in state.nodes]))
+        for node in state.nodes:
+            daemons.start_agent(node)
+            daemons.start_ztunnel(node)
+        self.store.save(state)
+        for node in state.nodes:
+            daemons.wait_agent(node.name)
+            self._progress(f"the agent of {node.name} is up")
+
+    # --- down ---------------------------------------------------------------------------------
+
+    def _tear_down(self, state: LabState) -> None:
+        """From any half-made state: everything here may be missing already."""
+        self._progress("stopping pods")
+        Pods(self.run_dir, state).stop(list(state.pods.values()))
+        self._progress("stopping the mesh's processes")
+        process.stop(state.processes.values(), DAEMON_GRACE_S)
+        inodes = {found for name in state.namespaces() if (found := inode(name)) is not None}
+        process.stop(process.in_namespaces(inodes), 0.5)
+        daemons = Daemons(self.run_dir, state)
+        for node in state.nodes:
+            daemons.uninstall(node)
+            process.remove_cgroup(process.cgroup2_root() / "tulle" / node.name)
+        process.remove_cgroup(Path(state.cgroup))
+        for name in state.namespaces():
+            netns.remove(name)
+        for folder in (Path(state.cgroup).parent, process.cgroup2_root() / "tulle", PINS):
+            remove_if_empty(folder)
+        for name in (*_FOLDERS, *(node.name for node in state.nodes)):
+            shutil.rmtree(self.run_dir / name, ignore_errors=True)
+        self.store.forget()
+
+
+def read_folder(folder: Path, nodes: int) -> tuple[LabSpec, Manifests]:
+    if not folder.is_dir():
+        raise ConfigError(f"{folder} is not a folder")
+    spec = load(folder / "lab.yaml")
+    manifests = Manifests.load(folder)
+    objects.check_pods(spec, manifests)
+    return (spec.spread(nodes) if nodes else spec), manifests
+
+
+def plan_lab(spec: LabSpec, folder: Path, options: Options) -> LabState:
+    """All names and addresses, before anything is made."""
+    nodes = [
+        plan.node_plan(spec.name, node.name, index) for index, node in enumerate(spec.nodes, 1)
+    ]
+    state = LabState(
+        lab=spec.name,
+        folder=str(folder.resolve()),
+        unmeshed=options.unmeshed,
+        workers=options.workers,
+        cgroup=str(process.cgroup2_root() / "tulle-lab" / spec.name),
+        nodes=nodes,
+    )
+    for pod in spec.pods:
+        state.pods[pod.key] = plan_pod(state, pod)
+    for name in state.namespaces():
+        if (NETNS_FOLDER / name).exists():
+            raise ConfigError(f"network namespace {name} exists already: is it another lab's?")
+    return state
+
+
+def plan_pod(state: LabState, spec: PodSpec) -> PodRecord:
+    """A new instance of a pod: a fresh uid, address and link."""
+    state.links_made += 1
+    taken = [pod.address.v4 for pod in state.pods.values()]
+    return PodRecord(
+        spec=spec,
+        uid=str(uuid.uuid4()),
+        netns=plan.pod_netns(state.lab, spec.namespace, spec.name),
+        link=f"pod{state.links_made}",
+        address=plan.pod_address(state.node(spec.node).index, taken),
+    )
+
+
+def place(state: LabState, manifests: Manifests, record: PodRecord) -> str:
+    """Write into the working copy where the pod is; the name of the file that changed."""
+    found = manifests.find(Ref("Pod", record.spec.namespace, record.spec.name))
+    if found is None:
+        raise ConfigError(f"pod {record.spec.key} is in no manifest")
+    value = objects.placed(
+        found[1].value,
+        node=record.spec.node,
+        host=state.node(record.spec.node).address,
+        address=record.address,
+        uid=record.uid,
+        ready=False,
+    )
+    found[1].replace(value)
+    return found[0]
+
+
+def load_rules(netns: str, rules: str) -> None:
+    done = subprocess.run(
+        ["nsenter", f"--net={NETNS_FOLDER / netns}", "--", "nft", "-f", "-"],
+        input=rules,
+        text=True,
+        capture_output=True,
+        timeout=NFT_TIMEOUT_S,
+        check=False,
+    )
+    if done.returncode != 0:
+        raise KernelError(f"nft in {netns}: {done.stderr.strip()}")
+
+
+def write_in_place(path: Path, text: str) -> None:
+    """Same inode, because pods have it bind-mounted; one write, because they read at any time."""
+    if path.exists() and path.read_text() == text:
+        return
+    with open(path, "r+" if path.exists() else "w") as file:
+        file.write(text)
+        file.truncate()

@@ -1,0 +1,147 @@
+"""What a lab made, on disk, so that any later command can use it and remove all of it.
+
+Written before a thing is made, so that a crash in between leaves nothing unknown.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from fcntl import LOCK_EX, LOCK_NB, flock
+from pathlib import Path
+from typing import Any
+
+from agent.lab import plan
+from agent.lab.process import Process
+from agent.lab.spec import PodSpec, Ready
+from control.kit.errors import ConfigError
+from control.kit.files import write_atomic
+
+STATE_FILE = "lab.json"
+LOCK_TIMEOUT_S = 60.0  # as long as the longest other command may reasonably hold it
+
+
+@dataclass(slots=True)
+class PodRecord:
+    spec: PodSpec
+    uid: str
+    netns: str
+    link: str
+    address: plan.Pair
+    process: Process | None = None
+
+
+@dataclass(slots=True)
+class LabState:
+    lab: str
+    folder: str
+    unmeshed: bool
+    workers: int
+    cgroup: str
+    nodes: list[plan.NodePlan] = field(default_factory=list)
+    pods: dict[str, PodRecord] = field(default_factory=dict)
+    processes: dict[str, Process] = field(default_factory=dict)
+    links_made: int = 0  # names of links are never used twice
+
+    def node(self, name: str) -> plan.NodePlan:
+        for node in self.nodes:
+            if node.name == name:
+                return node
+        raise ConfigError(f"no node {name!r}; there are {[item.name for item in self.nodes]}")
+
+    def namespaces(self) -> list[str]:
+        names = [pod.netns for pod in self.pods.values()]
+        names += [node.netns for node in self.nodes]
+        return [*names, plan.control_netns(self.lab), plan.router_netns(self.lab)]
+
+
+class Store:
+    """One lab's state file. Threads of one process share it; `exclusive` keeps others out."""
+
+    def __init__(self, run_dir: Path) -> None:
+        self.run_dir = run_dir
+        self._path = run_dir / STATE_FILE
+        self._lock = threading.Lock()
+
+    def exists(self) -> bool:
+        return self._path.exists()
+
+    def load(self) -> LabState:
+        try:
+            return decode(json.loads(self._path.read_text()))
+        except FileNotFoundError:
+            raise ConfigError(
+                f"no lab is up ({self._path} does not exist); start one: tulle lab up DIR"
+            ) from None
+
+    def save(self, state: LabState) -> None:
+        with self._lock:
+            write_atomic(self._path, json.dumps(asdict(state), indent=1).encode(), 0o600)
+
+    def forget(self) -> None:
+        self._path.unlink(missing_ok=True)
+
+    @contextmanager
+    def exclusive(self) -> Iterator[None]:
+        """No other command changes the lab meanwhile."""
+        self.run_dir.mkdir(parents=True, exist_ok=True)
+        handle = os.open(self.run_dir, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            deadline = time.monotonic() + LOCK_TIMEOUT_S
+            while True:
+                try:
+                    flock(handle, LOCK_EX | LOCK_NB)
+                    break
+                except BlockingIOError:
+                    if time.monotonic() >= deadline:
+                        raise ConfigError("another `tulle lab` command is still at work") from None
+                    time.sleep(0.05)
+            yield
+        finally:
+            remove_if_empty(self.run_dir)
+            os.close(handle)
+
+
+def remove_if_empty(folder: Path) -> None:
+    try:
+        folder.rmdir()
+    except OSError:
+        pass  # absent, or someone else still has something in it
+
+
+def decode(value: dict[str, Any]) -> LabState:
+    """The inverse of `asdict`."""
+    pods = {key: _pod(item) for key, item in value["pods"].items()}
+    nodes = [
+        plan.NodePlan(
+            **{
+                **item,
+                "address": plan.Pair(**item["address"]),
+                "router": plan.Pair(**item["router"]),
+            }
+        )
+        for item in value["nodes"]
+    ]
+    processes = {key: Process(**item) for key, item in value["processes"].items()}
+    return LabState(**{**value, "pods": pods, "nodes": nodes, "processes": processes})
+
+
+def _pod(value: dict[str, Any]) -> PodRecord:
+    spec = dict(value["spec"])
+    spec["ready"] = Ready(**spec["ready"])
+    for key in ("command", "tmpfs"):
+        spec[key] = tuple(spec[key])
+    process = value["process"]
+    return PodRecord(
+        **{
+            **value,
+            "spec": PodSpec(**spec),
+            "address": plan.Pair(**value["address"]),
+            "process": Process(**process) if process else None,
+        }
+    )
