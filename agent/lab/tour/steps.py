@@ -1,0 +1,292 @@
+"""The walk: each step makes claims and checks every one of them on the running lab."""
+
+from __future__ import annotations
+
+import json
+import statistics
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+from agent.cli.fetch import request
+from agent.lab.tour import policies
+from agent.lab.tour.traffic import CURL, check_all
+from agent.lab.tour.world import MARKER, Answer, World
+
+SHOPPER, NEIGHBOUR, STRANGER = "shop/shopper", "shop/neighbour", "outside/stranger"
+CLIENTS = (SHOPPER, NEIGHBOUR)
+PROBE = str(Path(__file__).with_name("probe.py"))
+PROBE_ROUNDS = 60
+BULK_BYTES = 400 * 65536  # what shop.py's /bulk sends
+
+
+def before_enrolment(world: World) -> None:
+    with world.report.step("1. Before enrolment: the traffic is readable on the link"):
+        with world.capture() as crossing:
+            check_all(world, CLIENTS, addresses=False)
+        seen = crossing["marker_packets"]
+        world.report.claim(seen > 0, f"the marker is readable in {seen} packets between the nodes")
+        world.report.claim(crossing["hbone_payload_packets"] == 0, "nothing uses port 15008 yet")
+        world.report.figure("fresh connection, before", f"{_probe(world):.0f} µs (median)")
+
+
+def enrol(world: World) -> None:
+    with world.report.step("2. Enrolled live, by one label"):
+        before = _processes(world)
+        world.tulle("lab", "label", "namespace", "shop", "tulle.io/dataplane-mode=ambient")
+        settle_s = world.until(lambda: _all_captured(world), "every pod of shop is captured")
+        world.until(lambda: _all_hbone(world), "every node knows that shop speaks HBONE")
+        pods = sum(key.startswith("shop/") for key in before)
+        world.report.claim(True, f"{pods} running pods captured in {settle_s:.2f} s")
+        world.report.figure("enrolment", f"{settle_s * 1000:.0f} ms for {pods} running pods")
+        with world.capture() as crossing:
+            check_all(world, CLIENTS, addresses=True)
+            _check_connections(world)
+        _check_encrypted(world, crossing)
+        world.report.claim(_processes(world) == before, "no process of a pod was restarted")
+        world.report.figure(
+            "fresh connection, through the mesh", f"{_probe(world):.0f} µs (median)"
+        )
+
+
+def strangers(world: World) -> None:
+    with world.report.step("3. A caller outside the mesh: PERMISSIVE, then STRICT"):
+        answer = _curl(world, STRANGER, "nginx.shop")
+        world.report.claim(_reached(answer), "PERMISSIVE: the stranger is served", answer.said)
+        world.apply(policies.STRICT)
+        world.until(lambda: not _reached(_curl(world, STRANGER, "nginx.shop")), "STRICT takes hold")
+        answer = _curl(world, STRANGER, "nginx.shop")
+        world.report.claim(not _reached(answer), "STRICT: the stranger is refused", answer.said)
+        answer = _curl(world, STRANGER, f"[{world.address('shop/nginx', 6)}]")
+        world.report.claim(not _reached(answer), "… over IPv6 too", answer.said)
+        answer = _curl(world, SHOPPER, "nginx.shop")
+        world.report.claim(_reached(answer), "the mesh's own caller is served", answer.said)
+        world.delete("PeerAuthentication", "istio-system", "default")
+        world.until(lambda: _reached(_curl(world, STRANGER, "nginx.shop")), "PERMISSIVE is back")
+        world.report.claim(True, "removed: the stranger is served again")
+
+
+def authorization(world: World) -> None:
+    with world.report.step("4. AuthorizationPolicy: who may call whom"):
+        _only_reviews(world)
+        _deny_all(world)
+        _port_rule(world)
+
+
+def faults(world: World) -> None:
+    with world.report.step("5. Faults: the tunnel killed, the control plane stopped"):
+        _kill_tunnel(world)
+        _stop_control(world)
+
+
+def rotation(world: World) -> None:
+    with world.report.step("6. Certificates rotated during a running transfer"):
+        with ThreadPoolExecutor(1) as pool:
+            transfer = pool.submit(_bulk, world)
+            time.sleep(0.5)  # let some of it cross under the old certificate
+            old = _serials(world)
+            for node in world.nodes:
+                socket = world.lab.run_dir / node / "ztunnel.sock"
+                request(socket, "POST", "/certificates/rotate")
+            world.until(lambda: not (old & _serials(world)), "every leaf is a new one")
+            running = not transfer.done()
+            fresh = _curl(world, SHOPPER, "nginx.shop")
+            answer = transfer.result()
+        world.report.claim(bool(old), f"{len(old)} leaf certificates replaced by new ones")
+        world.report.claim(running, "the transfer was running meanwhile")
+        size = answer.out.strip()
+        world.report.claim(size == str(BULK_BYTES), "and it ended whole", f"{size} bytes")
+        world.report.claim(_reached(fresh), "new connections use the new leaves", fresh.said)
+
+
+# --- step 2 -----------------------------------------------------------------------------------
+
+
+def _all_captured(world: World) -> bool:
+    wanted = {key for key in world.lab.store.load().pods if key.startswith("shop/")}
+    captured = {
+        f"{pod['namespace']}/{pod['name']}"
+        for node in world.nodes
+        for pod in world.agent(node)["pods"]
+        if pod["state"] == "captured"
+    }
+    return wanted <= captured
+
+
+def _all_hbone(world: World) -> bool:
+    for node in world.nodes:
+        found = [w for w in world.ztunnel(node)["workloads"] if w["namespace"] == "shop"]
+        if not found or any(w["protocol"] != "HBONE" for w in found):
+            return False
+    return True
+
+
+def _check_connections(world: World) -> None:
+    """Hold a database session and a slow download open, and look at them."""
+    with ThreadPoolExecutor(1) as pool:
+        sleeping = pool.submit(
+            world.ask, SHOPPER, *("psql", "-h", "postgres.shop", "-U", "postgres"),
+            *("-Atc", "select 'slept', pg_sleep(1.5)"),
+        )  # fmt: skip
+        world.until(lambda: bool(_open_to_database(world)), "the open session is listed")
+        table = world.tulle("connections", "-n", "shop")
+        world.report.show(table)
+        found = _open_to_database(world)
+        answer = sleeping.result()
+    ids = ("cluster.local/ns/shop/sa/shopper", "cluster.local/ns/shop/sa/postgres")
+    both = [c for c in found if ids[0] in str(c) and ids[1] in str(c)]
+    world.report.claim(bool(both), "the open psql session is listed with both SPIFFE identities")
+    world.report.claim("slept" in answer.out, "and the session ended well", answer.said)
+
+
+def _open_to_database(world: World) -> list[Any]:
+    state = world.ztunnel(world.nodes[0])["workloadState"].values()
+    every = [c for workload in state for c in workload["connections"]["outbound"]]
+    return [c for c in every if "postgres" in str(c.get("destinationWorkload"))]
+
+
+def _check_encrypted(world: World, crossing: Any) -> None:
+    report = world.report
+    report.claim(crossing["marker_packets"] == 0, "the marker is seen 0 times between the nodes")
+    records, handshakes = crossing["tls_records"], crossing["tls13_handshakes"]
+    report.claim(records > 0, f"{records} TLS records crossed on port 15008")
+    report.claim(handshakes > 0, f"{handshakes} handshakes chose TLS 1.3")
+    plain = crossing["plaintext_payload_packets"]
+    report.claim(plain == 0, "no plaintext packet crossed", crossing["plaintext_ports"] or "")
+
+
+def _processes(world: World) -> dict[str, object]:
+    return {key: pod.process for key, pod in world.lab.store.load().pods.items()}
+
+
+def _probe(world: World) -> float:
+    """Median microseconds of a fresh connection, a request and the first bytes of the answer."""
+    answer = world.ask(SHOPPER, "python3", PROBE, "nginx.shop", "80", str(PROBE_ROUNDS))
+    return float(statistics.median(json.loads(answer.out)))
+
+
+def _curl(world: World, pod: str, host: str, timeout_s: int = 3) -> Answer:
+    return world.ask(pod, "curl", "-sS", "--max-time", str(timeout_s), f"http://{host}/")
+
+
+def _reached(answer: Answer) -> bool:
+    return answer.code == 0 and MARKER in answer.out
+
+
+# --- step 4 -----------------------------------------------------------------------------------
+
+
+def _only_reviews(world: World) -> None:
+    report = world.report
+    world.apply(policies.RATINGS_FROM_REVIEWS)
+    world.until(
+        lambda: not _reached(_curl(world, SHOPPER, "ratings.shop")), "the policy takes hold"
+    )
+    answer = _curl(world, SHOPPER, "ratings.shop")
+    report.claim(not _reached(answer), "ratings refuses the shopper", answer.said)
+    answer = _curl(world, "shop/reviews-v2", "ratings.shop")
+    report.claim(_reached(answer), "ratings serves reviews, from the same node", answer.said)
+    answer = _curl(world, "shop/reviews-v3", "ratings.shop")
+    report.claim(_reached(answer), "ratings serves reviews, from the other node", answer.said)
+    _claim_logged(world, "shop/ratings-from-reviews")
+    world.delete("AuthorizationPolicy", "shop", "ratings-from-reviews")
+    world.until(lambda: _reached(_curl(world, SHOPPER, "ratings.shop")), "removal restores")
+    report.claim(True, "removed: ratings serves the shopper again")
+
+
+def _deny_all(world: World) -> None:
+    report = world.report
+    world.apply(policies.DENY_ALL)
+    world.until(lambda: not _reached(_curl(world, SHOPPER, "nginx.shop")), "deny-all takes hold")
+    for host in ("nginx.shop", "details.shop"):
+        answer = _curl(world, SHOPPER, host)
+        report.claim(not _reached(answer), f"deny-all: {host} refuses the shopper", answer.said)
+    answer = _curl(world, STRANGER, "nginx.shop")
+    report.claim(not _reached(answer), "deny-all: nor is the stranger served", answer.said)
+    world.delete("AuthorizationPolicy", "shop", "deny-all")
+    world.until(lambda: _reached(_curl(world, SHOPPER, "nginx.shop")), "removal restores")
+    report.claim(True, "removed: nginx serves the shopper again")
+
+
+def _port_rule(world: World) -> None:
+    report = world.report
+    world.apply(policies.NO_CACHE_PORT)
+    ping = ("redis-cli", "-h", "redis.shop", "ECHO", MARKER)
+    world.until(lambda: not _reached(world.ask(SHOPPER, *ping)), "the port rule takes hold")
+    answer = world.ask(SHOPPER, *ping)
+    report.claim(not _reached(answer), "a port rule: redis refuses port 6379", answer.said)
+    answer = _curl(world, SHOPPER, "nginx.shop")
+    report.claim(_reached(answer), "port 80 is served as before", answer.said)
+    _claim_logged(world, "shop/no-cache-port")
+    world.delete("AuthorizationPolicy", "shop", "no-cache-port")
+    world.until(lambda: _reached(world.ask(SHOPPER, *ping)), "removal restores")
+    report.claim(True, "removed: redis serves the shopper again")
+
+
+def _claim_logged(world: World, policy: str) -> None:
+    lines = [line for line in world.log("ztunnel-n2").splitlines() if policy in line]
+    world.report.claim(bool(lines), f"the log names {policy}", lines[-1] if lines else "")
+
+
+# --- step 5 -----------------------------------------------------------------------------------
+
+
+def _kill_tunnel(world: World) -> None:
+    report = world.report
+    with world.capture() as crossing:
+        world.tulle("lab", "kill", "ztunnel", "n1")
+        out = _curl(world, SHOPPER, "nginx.shop")
+        into = _curl(world, NEIGHBOUR, "details.shop")
+        plain = _curl(world, STRANGER, "details.shop")
+    report.claim(not _reached(out), "no tunnel: an enrolled pod gets no way out", out.said)
+    report.claim(not _reached(into), "nor does a caller get in, from the mesh", into.said)
+    report.claim(not _reached(plain), "… or from outside of it", plain.said)
+    leaked = crossing["plaintext_payload_packets"] + crossing["marker_packets"]
+    report.claim(leaked == 0, "0 plaintext packets crossed meanwhile", crossing["plaintext_ports"])
+    world.tulle("lab", "restart", "ztunnel", "n1")
+    back_s = world.until(
+        lambda: (
+            _reached(_curl(world, SHOPPER, "nginx.shop"))
+            and _reached(_curl(world, NEIGHBOUR, "details.shop"))
+        ),
+        "traffic flows again",
+    )
+    report.claim(True, f"a new tunnel is there: traffic flows again after {back_s:.2f} s")
+
+
+def _stop_control(world: World) -> None:
+    report = world.report
+    with ThreadPoolExecutor(1) as pool:
+        transfer = pool.submit(_bulk, world)
+        world.tulle("lab", "stop", "control")
+        fresh = [_curl(world, pod, "nginx.shop") for pod in CLIENTS]
+        size = transfer.result().out.strip()
+    report.claim(size == str(BULK_BYTES), "control plane away: an open transfer goes on", size)
+    report.claim(all(map(_reached, fresh)), "… and new connections are made", fresh[0].said)
+    world.tulle("lab", "restart", "control")
+    world.until(
+        lambda: all(world.agent(node)["control"]["connected"] for node in world.nodes),
+        "the nodes are connected again",
+        timeout_s=30,
+    )
+    report.claim(True, "control plane back: the nodes are connected again")
+
+
+def _bulk(world: World) -> Answer:
+    """26 MB at a steady pace, from the other node."""
+    where = f"http://{world.address('shop/ratings-v1')}:9080/bulk"
+    size = ("-o", "/dev/null", "-w", "%{size_download}")
+    return world.ask(SHOPPER, *CURL[:2], "--max-time", "30", *size, where, timeout_s=40)
+
+
+# --- step 6 -----------------------------------------------------------------------------------
+
+
+def _serials(world: World) -> set[str]:
+    return {
+        str(item["serialNumber"])
+        for node in world.nodes
+        for certificate in world.ztunnel(node)["certificates"]
+        for item in certificate["certChain"][:1]
+    }

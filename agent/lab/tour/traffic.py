@@ -1,0 +1,77 @@
+"""The same traffic before and after enrolment: real clients, both families, both distances."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from agent.lab.tour.world import MARKER, Answer, World
+
+CURL = ("curl", "-sS", "--max-time", "8")
+PSQL = ("env", "PGCONNECT_TIMEOUT=8", "psql", "-U", "postgres", "-At", "-d", "postgres")
+QUERY = f"select '{MARKER}', host(inet_client_addr())"
+
+
+@dataclass(frozen=True, slots=True)
+class Visit:
+    """One client call, what its answer must hold, and where the server said it came from."""
+
+    title: str
+    command: tuple[str, ...]
+    seen_client: Callable[[str], str]
+    family: int = 4
+
+
+def visits(world: World) -> list[Visit]:
+    database6 = world.address("shop/postgres", 6)
+    cache6 = world.address("shop/redis", 6)
+    return [
+        Visit("curl → nginx", (*CURL, "-4", "http://nginx.shop/"), _after("nginx saw ")),
+        Visit("curl → nginx, IPv6", (*CURL, "-6", "http://nginx.shop/"), _after("nginx saw "), 6),
+        Visit("curl → productpage", (*CURL, "-4", "http://productpage.shop/"), _json_client),
+        Visit("redis-cli → redis", _redis("redis.shop"), _redis_client),
+        Visit("redis-cli → redis, IPv6", _redis(cache6), _redis_client, 6),
+        Visit("psql → PostgreSQL", (*PSQL, "-h", "postgres.shop", "-c", QUERY), _after("|")),
+        Visit("psql → PostgreSQL, IPv6", (*PSQL, "-h", database6, "-c", QUERY), _after("|"), 6),
+    ]
+
+
+def _redis(host: str) -> tuple[str, ...]:
+    return ("sh", "-c", f"printf 'ECHO {MARKER}\\nCLIENT INFO\\n' | redis-cli -h {host}")
+
+
+def _after(mark: str) -> Callable[[str], str]:
+    return lambda text: (text.partition(mark)[2].split() or [""])[0]
+
+
+def _redis_client(text: str) -> str:
+    found = re.search(r" addr=\[?([0-9a-f.:]+?)\]?:\d+ ", text)
+    return found.group(1) if found else ""
+
+
+def _json_client(text: str) -> str:
+    try:
+        return str(json.loads(text)["client"])
+    except (ValueError, KeyError):
+        return ""
+
+
+def visit_all(world: World, pods: tuple[str, ...]) -> list[tuple[str, Visit, Answer]]:
+    """Every visit from every pod, side by side."""
+    asked = [(pod, visit) for pod in pods for visit in visits(world)]
+    answers = world.ask_all([(pod, visit.command) for pod, visit in asked])
+    return [(pod, visit, answer) for (pod, visit), answer in zip(asked, answers, strict=True)]
+
+
+def check_all(world: World, pods: tuple[str, ...], addresses: bool) -> None:
+    """Claim that every visit succeeded; with `addresses` also that servers saw the real client."""
+    for pod, visit, answer in visit_all(world, pods):
+        works = answer.code == 0 and MARKER in answer.out
+        if not addresses:
+            world.report.claim(works, f"{pod}: {visit.title}", answer.said)
+            continue
+        seen, real = visit.seen_client(answer.out), world.address(pod, visit.family)
+        text = f"{pod}: {visit.title}; the server saw {seen or 'nobody'}"
+        world.report.claim(works and seen == real, text, "" if works else answer.said)
