@@ -89,6 +89,9 @@ STUB_TREE = {
     "uapi/linux/if_ether.h": "",
 }
 
+# Images of 16 KiB each: this version's, the last ones for a way back, and some for trying out.
+IMAGES_KEPT_MAX = 16
+
 INSTRUCTION_BYTES = 8
 LOAD_IMM64 = 0x18
 PSEUDO_MAP_FD = 1
@@ -158,6 +161,13 @@ def write_atomically(path: Path, data: bytes) -> None:
         raise
 
 
+def prune(cache: Path) -> None:
+    """Old versions' images go, oldest first."""
+    images = sorted(cache.glob("*.json"), key=lambda image: image.stat().st_mtime, reverse=True)
+    for image in images[IMAGES_KEPT_MAX:]:
+        image.unlink()
+
+
 def compile_text(text: str, defines: list[str], scratch: str) -> dict[str, Any]:
     """Bytecode and relocations of every program, by bcc on the stub tree."""
     for name, content in STUB_TREE.items():
@@ -194,6 +204,7 @@ def image_path(source: Path, cache: Path, defines: list[str]) -> Path:
             programs = compile_text(text, defines, scratch)
         image = {"format": FORMAT, "compiler": compiler, "programs": programs}
         write_atomically(path, seal(image))
+        prune(path.parent)
     return path
 
 

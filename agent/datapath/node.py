@@ -7,6 +7,7 @@ live on one machine, each with a pin root of its own.
 Not thread-safe; one agent per pin root (`open` takes a lock while it changes pins).
 """
 
+import contextlib
 import os
 import struct
 from collections.abc import Iterator
@@ -96,36 +97,39 @@ class NodeDatapath:
             version.remove()
         folder.unpin(root)
 
-    # Installing: who publishes and answers comes before who captures.
+    # Installing: first everything is loaded, so that a program the kernel refuses changes nothing;
+    # then who publishes and answers is attached before who captures.
 
     def _install(self, others: list[folder.Folder]) -> None:
         self._folder.make()
         for name in layout.NODE_MAPS:
             self._maps[name] = folder.adopt_map(self._folder.maps / name, name)
-        self._adopt_tunnels()
-        if others:
-            for directory in takeover.tunnel_cgroups(others, self._cgroup_root):
-                self.exempt(directory)
-            takeover.take_pods(others, self._folder)
-        self._adopt_pods(taken_over=bool(others))
-        for hook in programs.ROOT_HOOKS:
-            with self._image.load(hook, self._maps) as program:
+        with contextlib.ExitStack() as opened:
+            loaded = self._load_all(opened)
+            self._adopt_tunnels(loaded)
+            if others:
+                for directory in takeover.tunnel_cgroups(others, self._cgroup_root):
+                    self.exempt(directory)
+                takeover.take_pods(others, self._folder)
+            self._adopt_pods(taken_over=bool(others))
+            for hook in programs.ROOT_HOOKS:
                 attach_type = programs.HOOKS[hook].attach_type
                 pin = self._folder.links / hook
-                folder.adopt_link(pin, program, self._cgroup_root, attach_type)
+                folder.adopt_link(pin, loaded[hook], self._cgroup_root, attach_type)
         if others:
             takeover.retire(others)
 
-    def _adopt_tunnels(self) -> None:
+    def _load_all(self, opened: contextlib.ExitStack) -> dict[str, Program]:
+        listeners = opened.enter_context(folder.create_map("listeners"))  # stands in for a pod's
+        maps = {**self._maps, "listeners": listeners}
+        return {hook: opened.enter_context(self._image.load(hook, maps)) for hook in programs.HOOKS}
+
+    def _adopt_tunnels(self, loaded: dict[str, Program]) -> None:
         self._forget_dead_tunnels()
-        for hook in programs.TUNNEL_HOOKS:
-            pins = [path / hook for path in self._folder.tunnel_folders() if (path / hook).exists()]
-            if not pins:
-                continue
-            with self._image.load(hook, self._maps) as program:
-                for pin in pins:
-                    with Link.open(pin) as link:
-                        link.replace(program)
+        for pins in self._folder.tunnel_folders():
+            for hook in programs.TUNNEL_HOOKS:
+                with Link.open(pins / hook) as link:
+                    link.replace(loaded[hook])
 
     def _adopt_pods(self, *, taken_over: bool) -> None:
         """Pods that are wholly captured stay so; what a dead agent left half done goes."""
@@ -257,6 +261,17 @@ class NodeDatapath:
 
     # Looking in
 
+    @property
+    def pins(self) -> Path:
+        return self._folder.path
+
+    def program_names(self) -> list[str]:
+        return sorted(programs.HOOKS)
+
+    def dry_load(self) -> list[ProgramCheck]:
+        """Every program once more, from the image in use."""
+        return dry_load_image(self._image)
+
     def counters(self) -> dict[str, int]:
         cpus = bpfsys.cpu_count_possible()
         totals = {}
@@ -317,12 +332,13 @@ def _conflict(hook: str, program_id: int) -> Conflict:
 
 def dry_load(cache: Path = DEFAULT_CACHE, source: Path = programs.SOURCE) -> list[ProgramCheck]:
     """Would this kernel take every program? Loads all, attaches none, leaves nothing behind."""
-    image = programs.compile_image(source, cache, programs.kernel_features())
-    maps: dict[str, Map] = {}
+    return dry_load_image(programs.compile_image(source, cache, programs.kernel_features()))
+
+
+def dry_load_image(image: programs.Image) -> list[ProgramCheck]:
     checks = []
-    try:
-        for name in layout.MAPS:
-            maps[name] = folder.create_map(name)
+    with contextlib.ExitStack() as opened:
+        maps = {name: opened.enter_context(folder.create_map(name)) for name in layout.MAPS}
         for name in programs.HOOKS:
             try:
                 image.load(name, maps).close()
@@ -331,7 +347,4 @@ def dry_load(cache: Path = DEFAULT_CACHE, source: Path = programs.SOURCE) -> lis
                 checks.append(ProgramCheck(name, False, exc.verifier_tail))
             except KernelError as exc:
                 checks.append(ProgramCheck(name, False, str(exc)))
-    finally:
-        for created in maps.values():
-            created.close()
     return checks

@@ -24,6 +24,7 @@ SYSTEM_PYTHON = "/usr/bin/python3"
 COMPILER = Path(__file__).with_name("compile.py")
 # 0.3 s here, cold and on a busy small node some seconds; a compiler that hangs must not hang us.
 COMPILE_TIMEOUT_S = 60.0
+_MESSAGE_CHARACTERS_MAX = 2000
 
 _TYPE_SOCK_OPS, _TYPE_SOCK_ADDR, _TYPE_SOCKOPT, _TYPE_SK_LOOKUP = 13, 18, 25, 30
 
@@ -130,5 +131,7 @@ def compile_image(source: Path, cache: Path, defines: tuple[str, ...]) -> Image:
     except (OSError, subprocess.TimeoutExpired) as exc:
         raise CompileFailed(f"run the BPF compiler: {exc}") from exc
     if done.returncode != 0:
-        raise CompileFailed(f"compile the BPF programs: {done.stderr.strip()[-2000:]}")
+        # What clang says about our files, or the last line when it never came to that (no bcc).
+        said = done.stderr.partition("Traceback ")[0].strip() or done.stderr.strip()
+        raise CompileFailed(f"compile the BPF programs: {said[-_MESSAGE_CHARACTERS_MAX:]}")
     return parse_image(Path(done.stdout.strip()).read_bytes())

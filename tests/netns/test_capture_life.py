@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import socket
 import threading
@@ -11,9 +12,11 @@ from pathlib import Path
 import pytest
 
 from agent.datapath import sockets
+from agent.datapath.bpfsys import Link, Program
+from agent.datapath.errors import CompileFailed, ProgramRejected
 from agent.datapath.folder import versions
-from agent.datapath.node import dry_load
-from agent.datapath.programs import SOURCE
+from agent.datapath.node import dry_load, dry_load_image
+from agent.datapath.programs import HOOKS, SOURCE, compile_image, kernel_features
 from tests.support.datapath import CACHE, Bed, node_bed, open_listeners, original_destination
 from tests.support.netns import Network, Pod, Process, eventually, need_root
 
@@ -193,15 +196,14 @@ class Caller(threading.Thread):
                         self.good, self.wrong = self.good + same, self.wrong + (not same)
 
 
-def changed_source(folder: Path) -> Path:
+def changed_source(folder: Path, number: int = 0) -> Path:
     """Programs that behave the same and are not the same code."""
-    target = folder / "bpf"
+    target = folder / f"bpf{number}"
     shutil.copytree(SOURCE, target)
-    for name in ("connect.c", "sockops.c", "peername.c", "sockopt.c", "lookup.c"):
-        path = target / name
-        path.write_text(
-            path.read_text().replace("if (!pod)", "count(COUNTER_PASSED_LOCAL);\n\tif (!pod)")
-        )
+    idle = f'__u64 idle; asm volatile("%0 = {number}" : "=r"(idle))'
+    for path in target.glob("*.c"):
+        # Every program starts with one more instruction.
+        path.write_text(path.read_text().replace("__u64 netns = ", f"{idle};\n\t__u64 netns = "))
     return target
 
 
@@ -230,6 +232,72 @@ def test_programs_are_replaced_while_connects_run(
     assert bed.node.counters()["inbound_hbone"] == 1
 
 
+def test_an_agent_that_restarts_all_the_time_costs_no_connection(
+    bed: Bed, pod: Pod, tmp_path: Path
+) -> None:
+    sources = [SOURCE, changed_source(tmp_path, 1)]
+    for source in sources:  # compiled beforehand: the restarts are to be quick
+        bed.node.close()
+        bed.node = bed.reopened(source=source)
+    caller = Caller(pod, bed.capture(pod, "uid-app").outbound)
+    caller.start()
+    try:
+        for turn in range(10):
+            bed.node.close()
+            bed.node = bed.reopened(source=sources[turn % 2])
+    finally:
+        caller.stop.set()
+        caller.join(10)
+    assert caller.good > 100
+    assert caller.wrong == 0
+
+
+def test_a_program_that_the_kernel_refuses_changes_nothing(
+    bed: Bed, pod: Pod, tmp_path: Path
+) -> None:
+    listeners = bed.capture(pod, "uid-app")
+    broken = changed_source(tmp_path)
+    lookup = broken / "lookup.c"
+    lookup.write_text(lookup.read_text().replace("sk_release(listener);", ""))  # leaks a socket
+    with pytest.raises(ProgramRejected) as refused:
+        bed.reopened(source=broken)
+    assert "reference" in refused.value.verifier_tail
+    assert_captured(pod, listeners.outbound)
+    assert bed.node.conflicts() == []
+
+
+def test_a_source_that_does_not_compile_is_told_by_file_and_line(bed: Bed, tmp_path: Path) -> None:
+    broken = changed_source(tmp_path)
+    peername = broken / "peername.c"
+    peername.write_text(peername.read_text() + "int broken(void) { return nothing; }\n")
+    line = len(peername.read_text().splitlines())
+    with pytest.raises(CompileFailed, match=rf"peername\.c:{line}"):
+        bed.reopened(source=broken)
+
+
+def test_a_damaged_image_is_compiled_again(bed: Bed, tmp_path: Path) -> None:
+    features = kernel_features()
+    image = compile_image(SOURCE, tmp_path, features)
+    (path,) = tmp_path.glob("*.json")
+    path.write_bytes(path.read_bytes()[:-200])
+    assert compile_image(SOURCE, tmp_path, features) == image
+
+
+def test_a_foreign_program_on_our_hooks_is_reported(bed: Bed) -> None:
+    hook = HOOKS["connect4"]
+    allow = bytes.fromhex("b7000000010000009500000000000000")  # r0 = 1; exit
+    handle = os.open(bed.cgroup_root, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        with (
+            Program.load(hook.type, hook.attach_type, allow, name="somebody") as program,
+            Link.create(program, handle, hook.attach_type, what="a foreign program"),
+        ):
+            (found,) = (each for each in bed.node.conflicts() if not each.is_tulle)
+            assert (found.hook, found.program_name) == ("connect4", "somebody")
+    finally:
+        os.close(handle)
+
+
 def test_an_exemption_dies_with_its_cgroup(bed: Bed) -> None:
     directory = bed.cgroup_root / (bed.tunnel_cgroup.name + "-second")
     directory.mkdir()
@@ -253,6 +321,12 @@ def test_every_program_loads_here() -> None:
     need_root()
     refused = {check.name: check.verifier_tail for check in dry_load(CACHE) if not check.ok}
     assert refused == {}
+
+
+def test_what_older_kernels_get_loads_as_well() -> None:
+    need_root()
+    image = compile_image(SOURCE, CACHE, ())  # none of the optional features
+    assert [check.name for check in dry_load_image(image) if not check.ok] == []
 
 
 def test_the_listeners_of_a_foreign_tunnel_are_copied(bed: Bed, pod: Pod, far: Pod) -> None:

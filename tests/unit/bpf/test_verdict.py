@@ -1,4 +1,4 @@
-"""verdict.h against the same rules in Python, which use the standard library's view of addresses."""
+"""verdict.h against the same rules in Python, by the standard library's view of addresses."""
 
 from __future__ import annotations
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import os
 import struct
 from pathlib import Path
 
@@ -79,6 +80,16 @@ def test_a_cut_file_is_compiled_again(tmp_path: Path) -> None:
     compiler.write_atomically(path, sealed)
     assert compiler.read_cached(path) == IMAGE
     assert [entry.name for entry in tmp_path.iterdir()] == ["image"]
+
+
+def test_the_cache_keeps_the_newest(tmp_path: Path) -> None:
+    for age in range(compiler.IMAGES_KEPT_MAX + 3):
+        image = tmp_path / f"{age}.json"
+        image.write_text("")
+        os.utime(image, (1000 - age, 1000 - age))
+    compiler.prune(tmp_path)
+    kept = {f"{age}.json" for age in range(compiler.IMAGES_KEPT_MAX)}
+    assert {path.name for path in tmp_path.iterdir()} == kept
 
 
 def test_everything_that_shapes_the_image_is_in_its_name() -> None:
