@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 import pytest
 
-from tests.unit.ztunnel.hbone.pair import Pair, frames_of, request_frame, server_ready
+from tests.unit.ztunnel.hbone.pair import CONNECT, Pair, frames_of, request_frame, server_ready
 from ztunnel.hbone.errors import ErrorCode
 from ztunnel.hbone.events import (
     ConnectionFailed,
@@ -28,6 +28,7 @@ from ztunnel.hbone.frames import (
 )
 from ztunnel.hbone.limits import ALLOWANCE_START
 from ztunnel.hbone.session import Session
+from ztunnel.hbone.settings import SessionSettings
 
 PING_FRAME = pack_frame(PING, 0, 0, b"12345678")
 
@@ -39,6 +40,23 @@ def test_settings_are_acknowledged_and_told() -> None:
     ]
     assert bytes(server.outbound) == pack_frame(SETTINGS, 1, 0)
     assert server.frame_bytes_max == 20_000
+
+
+def test_our_headers_follow_the_peers_table_size() -> None:
+    server = server_ready()
+    (request,) = server.receive(request_frame(1))
+    assert isinstance(request, RequestReceived)
+    server.receive(pack_settings([(Setting.HEADER_TABLE_SIZE, 0)]))
+    server.take()
+    server.respond(request.stream, 200, [], end_stream=False)
+    assert frames_of(server.outbound)[0][3] == b"\x20\x88"
+
+
+def test_a_peer_that_acknowledged_our_smaller_table_must_shrink_its_own() -> None:
+    for shrinks in (b"", b"\x20"):
+        server = server_ready(SessionSettings(header_table_bytes=0))
+        (event,) = server.receive(pack_frame(SETTINGS, 1, 0) + request_frame(1, shrinks + CONNECT))
+        assert isinstance(event, RequestReceived if shrinks else ConnectionFailed)
 
 
 def test_a_window_beyond_the_maximum_by_settings_ends_the_connection() -> None:
@@ -83,6 +101,9 @@ def test_goaway_ends_the_streams_that_the_peer_will_not_serve() -> None:
         StreamReset(second, ErrorCode.REFUSED_STREAM),
     ]
     assert pair.client.open_streams == 1
+    pair.client.take()
+    assert pair.client.receive(pack_frame(DATA, 0, second.id, b"x")) == []
+    assert not pair.client.outbound, "it may have been under way"
     server = server_ready()
     server.receive(request_frame(1))
     assert server.receive(pack_goaway(0, 0)) == [GoAwayReceived(0, 0)]
@@ -134,6 +155,18 @@ def test_a_ping_each_read_for_ever_is_no_flood() -> None:
         assert server.receive(PING_FRAME) == []
         server.take()
     assert not server.closed
+
+
+def test_a_ping_for_every_small_message_is_no_flood() -> None:
+    server = server_ready(SessionSettings(connection_window_bytes=100_000))
+    (request,) = server.receive(request_frame(1))
+    assert isinstance(request, RequestReceived)
+    burst = (pack_frame(DATA, 0, 1, bytes(32)) + PING_FRAME) * 3_000
+    for _ in range(6):  # far beyond the first window
+        events = server.receive(burst)
+        assert len(events) == 3_000
+        server.consumed(request.stream, 3_000 * 32)
+        server.take()
 
 
 def test_a_window_update_for_every_small_message_is_no_flood() -> None:

@@ -69,6 +69,15 @@ def test_pieces_are_limited_in_number_and_in_sum() -> None:
         assert failed.code == ErrorCode.ENHANCE_YOUR_CALM
 
 
+def test_pieces_are_counted_per_block() -> None:
+    server = server_ready()
+    for stream_id in (1, 3, 5):
+        pieces = pack_frame(CONTINUATION, 0, stream_id) * 10
+        last = pack_frame(CONTINUATION, END_HEADERS, stream_id)
+        events = server.receive(pack_frame(HEADERS, 0, stream_id, CONNECT) + pieces + last)
+        assert [event.__class__ for event in events] == [RequestReceived]
+
+
 def test_other_requests_reach_the_engine() -> None:
     (request,) = server_ready().receive(request_frame(1, GET))
     assert isinstance(request, RequestReceived)

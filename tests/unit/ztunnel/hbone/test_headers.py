@@ -127,6 +127,7 @@ def test_the_first_answer_after_a_table_change_announces_it() -> None:
     near = codec()
     assert near.encode_response(200, []) == b"\x88"
     near.limit_encoder(0)
+    near.limit_encoder(0)
     assert near.encode_response(200, []) == b"\x20\x88"
     near.limit_encoder(0)
     assert near.encode_response(200, []) == b"\x88"

@@ -163,6 +163,24 @@ def test_dropping_an_ended_stream_gives_its_bytes_back_once() -> None:
     assert pair.server.receive_window + pair.server.credit == 100_000
 
 
+def test_no_window_is_announced_to_who_has_ended_or_gone() -> None:
+    pair = Pair(server_settings=SMALL)
+    near, far = pair.tunnel()
+    pair.client.send_data(near, bytes(900), end_stream=True)
+    pair.to_server()
+    pair.server.consumed(far, 900)
+    assert not pair.server.outbound
+    pair = Pair(server_settings=SessionSettings(65_535, 65_535))
+    near, far = pair.tunnel()
+    pair.client.send_data(near, bytes(65_000))
+    pair.to_server()
+    pair.server.goaway(ErrorCode.INTERNAL_ERROR, drain=False)
+    pair.server.take()
+    pair.server.consumed(far, 65_000)
+    pair.server.reset(far, ErrorCode.CANCEL)
+    assert not pair.server.outbound
+
+
 def test_bytes_of_a_closed_stream_may_be_consumed_later() -> None:
     pair = Pair(server_settings=SessionSettings(connection_window_bytes=100_000))
     near, far = pair.tunnel()
