@@ -1,0 +1,99 @@
+"""Every setting of the ztunnel, read once and frozen; only `main.py` fills it."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+from control.kit.errors import ConfigError
+
+_DURATION = re.compile(r"(\d+(?:\.\d+)?)(us|ms|s|m|h|d)?")
+_UNIT_S = {"us": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
+SYSTEM_ROOTS = "SYSTEM"
+_PEM_HEAD = "-----BEGIN "
+
+
+@dataclass(frozen=True, slots=True)
+class Config:
+    control: str  # host:port of the delta xDS service
+    ca: str  # host:port of the certificate service
+    zds: Path  # where the node agent listens
+    run_dir: Path
+    control_root: str = SYSTEM_ROOTS  # file, PEM text, or SYSTEM
+    ca_root: str = SYSTEM_ROOTS
+    control_name: str = ""  # verify this name instead of the host in the address
+    ca_name: str = ""
+    token: Path | None = None  # read again for every connection: tokens rotate
+    node: str = ""
+    cluster_id: str = "Kubernetes"
+    network: str = ""
+    trust_domain: str = "cluster.local"
+    pod_name: str = "ztunnel"
+    pod_namespace: str = "istio-system"
+    service_account: str = "ztunnel"
+    instance_ip: str = "127.0.0.1"
+    workers: int = 1
+    drain_s: float = 5.0
+    spin_us: int = 50
+    secret_ttl_s: float = 86400.0
+    fixed_ports: bool = False
+    admin: str = "127.0.0.1:15000"
+    metrics: str = "0.0.0.0:15020"
+    readiness: str = "0.0.0.0:15021"
+    log_level: str = "info"
+    log_format: str = "text"
+    access_log: bool = True
+    cgroup: Path | None = None
+
+    @property
+    def admin_socket(self) -> Path:
+        return self.run_dir / self.node / "ztunnel.sock"
+
+    def as_json(self) -> dict[str, object]:
+        """For the admin page. There is no secret among the settings, only paths to them."""
+        shown: dict[str, object] = {}
+        for each in dataclasses.fields(self):
+            value = getattr(self, each.name)
+            shown[each.name] = str(value) if isinstance(value, Path) else value
+        return shown
+
+
+def duration_s(text: str) -> float:
+    """`5s`, `150ms`, `24h`, or a bare number of seconds; ConfigError otherwise."""
+    found = _DURATION.fullmatch(text.strip())
+    if found is None:
+        raise ConfigError(f"not a duration (like 5s, 150ms, 24h): {text!r}")
+    return float(found[1]) * _UNIT_S[found[2] or "s"]
+
+
+def host_port(text: str) -> str:
+    """`https://host:15012` and `host:15012` → `host:15012`; ConfigError for anything else."""
+    bare = text.removeprefix("https://").rstrip("/")
+    host, colon, port = bare.rpartition(":")
+    if not colon or not host or "/" in bare or not port.isdigit() or not 0 < int(port) < 65536:
+        raise ConfigError(f"not host:port: {text!r}")
+    return bare
+
+
+def workers_of(text: str, cpus: int) -> int:
+    """A number; `0` for one per CPU; `25%` for a share of the CPUs, at least one."""
+    try:
+        if text.endswith("%"):
+            return max(1, cpus * int(text[:-1]) // 100)
+        return int(text) or cpus
+    except ValueError as exc:
+        raise ConfigError(f"not a number of workers: {text!r}") from exc
+
+
+def read_roots(value: str) -> bytes | None:
+    """The PEM of a `*_root` setting; None means the system's own. ConfigError: cannot be read."""
+    if value == SYSTEM_ROOTS:
+        return None
+    if value.startswith(_PEM_HEAD):
+        return value.encode()
+    try:
+        return Path(value).read_bytes()
+    except OSError as exc:
+        raise ConfigError(f"cannot read the root certificate {value}: {exc.strerror}") from exc

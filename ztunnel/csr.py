@@ -1,0 +1,135 @@
+"""Keys, signing requests, and the check of what comes back. Pure but for making a key."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+
+from cryptography import x509
+from cryptography.exceptions import InvalidSignature
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+
+from control.kit.errors import ControlError
+from control.model.identity import SpiffeId, parse_spiffe_id
+
+CHAIN_MAX = 16  # a leaf, a few intermediates, a bundle of roots
+PEM_CHARS_MAX = 512 * 1024
+
+
+class CertificateInvalid(ControlError):
+    """What the signer sent cannot be used; the message says why."""
+
+    reason = "certificate_invalid"
+
+
+@dataclass(frozen=True, slots=True)
+class Issued:
+    """A certificate in force. The key never leaves memory and never shows in a repr."""
+
+    identity: SpiffeId
+    key_pem: str = field(repr=False)
+    chain_pem: tuple[str, ...]  # leaf first, then intermediates
+    roots_pem: str
+    serial: int
+    not_before: datetime
+    not_after: datetime
+
+    @property
+    def half_life(self) -> datetime:
+        return self.not_before + (self.not_after - self.not_before) / 2
+
+
+def make_key() -> ec.EllipticCurvePrivateKey:
+    return ec.generate_private_key(ec.SECP256R1())
+
+
+def make_csr(key: ec.EllipticCurvePrivateKey, identity: SpiffeId) -> str:
+    """PKCS#10 in PEM: no subject, one URI name."""
+    name = x509.SubjectAlternativeName([x509.UniformResourceIdentifier(str(identity))])
+    builder = x509.CertificateSigningRequestBuilder().subject_name(x509.Name([]))
+    request = builder.add_extension(name, critical=True).sign(key, hashes.SHA256())
+    return request.public_bytes(serialization.Encoding.PEM).decode()
+
+
+def check_chain(
+    identity: SpiffeId,
+    key: ec.EllipticCurvePrivateKey,
+    chain: Sequence[str],
+    now: datetime,
+) -> Issued:
+    """`chain` as the signer sent it: leaf, intermediates, last a bundle of roots.
+
+    CertificateInvalid unless the leaf is for exactly this identity and key, is valid now, and
+    leads to one of the roots.
+    """
+    if not 2 <= len(chain) <= CHAIN_MAX or sum(map(len, chain)) > PEM_CHARS_MAX:
+        raise CertificateInvalid(f"a chain of {len(chain)} parts: a leaf and a root are needed")
+    try:
+        leaf, *intermediates = (
+            x509.load_pem_x509_certificate(each.encode()) for each in chain[:-1]
+        )
+        roots = x509.load_pem_x509_certificates(chain[-1].encode())
+    except ValueError as exc:
+        raise CertificateInvalid(f"not PEM certificates: {exc}") from exc
+    if identities_of(leaf) != [identity]:
+        raise CertificateInvalid(f"the leaf is not for {identity}")
+    if leaf.public_key() != key.public_key():
+        raise CertificateInvalid("the leaf is for another key")
+    if not leaf.not_valid_before_utc <= now < leaf.not_valid_after_utc:
+        raise CertificateInvalid(
+            f"the leaf is valid from {leaf.not_valid_before_utc} to {leaf.not_valid_after_utc}"
+        )
+    _check_path(leaf, intermediates, roots)
+    key_bytes = key.private_bytes(
+        serialization.Encoding.PEM,
+        serialization.PrivateFormat.PKCS8,
+        serialization.NoEncryption(),
+    )
+    return Issued(
+        identity=identity,
+        key_pem=key_bytes.decode(),
+        chain_pem=tuple(chain[:-1]),
+        roots_pem=chain[-1],
+        serial=leaf.serial_number,
+        not_before=leaf.not_valid_before_utc,
+        not_after=leaf.not_valid_after_utc,
+    )
+
+
+def identities_of(leaf: x509.Certificate) -> list[SpiffeId]:
+    """Every SPIFFE id among the URI names; other names are nobody's identity."""
+    try:
+        names = leaf.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+    except (x509.ExtensionNotFound, x509.DuplicateExtension, ValueError):
+        return []
+    found: list[SpiffeId] = []
+    for uri in names.get_values_for_type(x509.UniformResourceIdentifier):
+        try:
+            found.append(parse_spiffe_id(uri))
+        except ValueError:
+            continue
+    return found
+
+
+def _check_path(
+    leaf: x509.Certificate,
+    intermediates: Iterable[x509.Certificate],
+    roots: Sequence[x509.Certificate],
+) -> None:
+    current = leaf
+    for issuer in intermediates:
+        if not _issued_by(current, issuer):
+            raise CertificateInvalid("the chain is broken")
+        current = issuer
+    if current not in roots and not any(_issued_by(current, root) for root in roots):
+        raise CertificateInvalid("the chain leads to none of the roots")
+
+
+def _issued_by(certificate: x509.Certificate, issuer: x509.Certificate) -> bool:
+    try:
+        certificate.verify_directly_issued_by(issuer)
+    except (InvalidSignature, ValueError, TypeError):
+        return False
+    return True
