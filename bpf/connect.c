@@ -8,8 +8,6 @@
  */
 #include "kernel.h"
 
-#define STREAM 1		/* SOCK_STREAM: TCP and MPTCP */
-
 INLINE int is_exempt(void)
 {
 	__u64 cgroup = current_cgroup_id();

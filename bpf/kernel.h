@@ -28,6 +28,8 @@ static int (*set_retval)(int retval) = (void *)186;
 
 #define STORAGE_CREATE 1	/* BPF_SK_STORAGE_GET_F_CREATE */
 
+#define STREAM 1		/* SOCK_STREAM: TCP and MPTCP */
+
 #define ERRNO_NETUNREACH 101
 #define ERRNO_NOBUFS 105
 

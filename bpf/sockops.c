@@ -40,6 +40,8 @@ INLINE void publish(struct bpf_sock_ops *ctx, struct bpf_sock *sk,
 	key_of_connecting(ctx, key);
 	stored = sk_storage_get(MAP(CLAIMED_CLIENT), sk, 0, 0);
 	if (stored) {
+		if (!stored->port)	/* claimed by address alone: bind.c */
+			stored->port = TO_BE16(key->port);
 		if (map_update(MAP(CLIENTS), key, stored, 0))
 			count(COUNTER_STORAGE_FAILED);
 		return;

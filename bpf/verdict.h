@@ -78,6 +78,12 @@ INLINE int is_own(const struct pod_value *pod, const struct address *ip)
 	       (pod->has6 && same_address(ip, &pod->ip6));
 }
 
+/* Whose address is it that a socket inside the pod binds to? */
+INLINE int is_foreign(const struct pod_value *pod, const struct address *ip)
+{
+	return !is_this_host(ip) && !is_multicast(ip) && !is_own(pod, ip);
+}
+
 /*
  * Where may an enrolled pod's connect() go?
  *

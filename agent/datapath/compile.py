@@ -28,7 +28,7 @@ DEFAULT_CACHE = "/var/cache/tulle/bpf"
 
 # Headers first, then one hook per file: bcc makes programs of the main text's functions only.
 HEADERS = ("maps.h", "verdict.h", "kernel.h")
-HOOK_FILES = ("connect.c", "sockops.c", "peername.c", "sockopt.c", "lookup.c")
+HOOK_FILES = ("connect.c", "sockops.c", "peername.c", "sockopt.c", "bind.c", "lookup.c")
 PROGRAMS = (
     "connect4",
     "connect6",
@@ -37,6 +37,8 @@ PROGRAMS = (
     "sockops",
     "getsockopt",
     "setsockopt",
+    "bind4",
+    "bind6",
     "sklookup",
 )
 

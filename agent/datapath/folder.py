@@ -2,7 +2,7 @@
 
     <pin root>/v<layout hash>/maps/<name>             shared by all programs of the node
                               links/<hook>            on the cgroup2 root
-                              tunnels/<cgroup id>/    getsockopt, setsockopt
+                              tunnels/<cgroup id>/    getsockopt, setsockopt, bind4, bind6
                               pods/<uid>/             see pods.py
 
 The hash in the name keeps programs and maps of two layouts apart; takeover.py moves pods over.

@@ -43,12 +43,14 @@ HOOKS: dict[str, Hook] = {
     "connect6": Hook(_TYPE_SOCK_ADDR, 11),
     "getsockopt": Hook(_TYPE_SOCKOPT, 21),
     "setsockopt": Hook(_TYPE_SOCKOPT, 22),
+    "bind4": Hook(_TYPE_SOCK_ADDR, 8),
+    "bind6": Hook(_TYPE_SOCK_ADDR, 9),
     "sklookup": Hook(_TYPE_SK_LOOKUP, 36),
 }
 # In the order of attaching: who publishes and shows is there before anything is captured.
 ROOT_HOOKS = ("sockops", "getpeername4", "getpeername6", "connect4", "connect6")
 CONNECT_HOOKS = ("connect4", "connect6")
-TUNNEL_HOOKS = ("getsockopt", "setsockopt")
+TUNNEL_HOOKS = ("getsockopt", "setsockopt", "bind4", "bind6")
 
 
 @dataclass(frozen=True, slots=True)

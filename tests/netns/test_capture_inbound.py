@@ -143,6 +143,28 @@ def test_the_app_sees_the_client_the_tunnel_speaks_for(
     assert all(use.used == 0 for use in bed.node.usage() if use.name == "clients")
 
 
+@pytest.mark.parametrize(
+    ("dial", "client", "seen"),
+    [
+        (POD4, "203.0.113.7", "::ffff:203.0.113.7"),
+        (POD6, "2001:db8::7", "2001:db8::7"),
+    ],
+)
+def test_binding_to_the_client_as_istios_tunnel_does_shows_it_too(
+    bed: Bed, pod: Pod, dial: str, client: str, seen: str
+) -> None:
+    bed.capture(pod, "uid-app")
+    with pod.listen("::", dual=True) as app:
+        target = (dial, app.getsockname()[1])
+        with bed.tunnel.dial(pod, target, source=client) as inner:
+            accepted, shown = app.accept()
+            with accepted:
+                assert shown[:2] == (seen, inner.getsockname()[1])
+                assert inner.getsockname()[0] == dial  # answers stay inside the pod
+                accepted.sendall(b"answer")
+                assert inner.recv(16) == b"answer"
+
+
 def test_a_v4_app_is_never_shown_a_v6_client(bed: Bed, pod: Pod) -> None:
     bed.capture(pod, "uid-app")
     with pod.listen("0.0.0.0") as app:

@@ -32,6 +32,7 @@ _numbers = itertools.count(1)
 _held: list[socket.socket] = []  # a child's listeners that it does not hand over
 _REPLY_BYTES_MAX = 65536
 DEADLINE_S = 10.0
+_IP_TRANSPARENT = 19
 
 Address = tuple[str, int]
 
@@ -216,6 +217,7 @@ class Process:
     def _ask(self, **command: Any) -> socket.socket | None:
         self._control.send(json.dumps(command).encode())
         data, fds, _, _ = socket.recv_fds(self._control, _REPLY_BYTES_MAX, 1)
+        self._control.recv(_REPLY_BYTES_MAX)  # the child has closed its copy: ours is the only one
         reply = json.loads(data)
         if reply["errno"]:
             raise OSError(reply["errno"], os.strerror(reply["errno"]))
@@ -244,14 +246,16 @@ class Process:
         *,
         option: tuple[int, int, bytes] | None = None,
         mark: int = 0,
+        source: str = "",
     ) -> socket.socket:
-        """Connect from inside the pod, with one socket option set before."""
+        """Connect from inside the pod; before that set one option, or bind to any `source`."""
         made = self._ask(
             op="dial",
             netns=str(pod.path),
             target=list(target),
             option=[option[0], option[1], option[2].hex()] if option else None,
             mark=mark,
+            source=source,
         )
         assert made is not None
         return made
@@ -283,6 +287,7 @@ def _serve(control: socket.socket) -> None:
         socket.send_fds(control, [json.dumps(answer).encode()], [made.fileno()] if made else [])
         if made:
             made.close()
+        control.send(b"closed")
 
 
 def _obey(command: dict[str, Any]) -> socket.socket | None:
@@ -310,6 +315,9 @@ def _open_socket(command: dict[str, Any]) -> socket.socket | None:
         if command["option"]:
             level, name, value = command["option"]
             sock.setsockopt(level, name, bytes.fromhex(value))
+        if command["source"]:
+            sock.setsockopt(socket.SOL_IP, _IP_TRANSPARENT, 1)
+            sock.bind((command["source"], 0))
         sock.connect(tuple(command["target"]))
     except OSError:
         sock.close()

@@ -23,6 +23,8 @@ int outbound(const struct pod_value *pod, const struct address *dst)
 { return outbound_verdict(pod, dst); }
 int inbound(int lo, const struct address *remote, const struct address *local, unsigned port)
 { return inbound_verdict(lo, remote, local, port); }
+int foreign(const struct pod_value *pod, const struct address *ip)
+{ return is_foreign(pod, ip); }
 int family(int level, const struct address *destination)
 { return destination_family(level, destination); }
 int fits(int af, const struct address *ip)
@@ -132,6 +134,17 @@ def inbound_rule(lo: bool, remote: IPAddress, local: IPAddress, port: int) -> In
 def test_inbound(c: ctypes.CDLL, lo: bool, remote: IPAddress, local: IPAddress, port: int) -> None:
     verdict = c.inbound(int(lo), raw(remote), raw(local), port)
     assert Inbound(verdict) is inbound_rule(lo, remote, local, port)
+
+
+@settings(max_examples=100, deadline=None)
+@given(OWN4, ADDRESSES)
+def test_a_foreign_address_is_neither_this_hosts_nor_the_pods(
+    c: ctypes.CDLL, own4: IPv4Address | None, bound: IPAddress
+) -> None:
+    own = (own4 or IPv4Address("10.0.0.7"), IPv6Address("fd00::1"))
+    value = pod_value(own, 1)
+    ours = is_this_host(plain(bound)) or plain(bound).is_multicast or plain(bound) in own
+    assert bool(c.foreign(ctypes.byref(value), raw(bound))) is not ours
 
 
 @settings(max_examples=200, deadline=None)

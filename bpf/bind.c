@@ -1,0 +1,68 @@
+/*
+ * cgroup/bind4 and bind6, attached to the tunnel's own cgroup only: a tunnel
+ * that binds to its client's address before it dials the app (Istio's does,
+ * with IP_TRANSPARENT) means "the app is to see this client".
+ *
+ * Taken literally, the app's answers would leave the pod towards that client.
+ * So the address is noted as a claim, as SHOW_CLIENT_OPTION notes it, and the
+ * socket stays unbound. If that fails, the bind fails.
+ */
+#include "kernel.h"
+
+INLINE int claim(struct bpf_sock_addr *ctx, const struct address *client)
+{
+	struct bpf_sock *sk = ctx->sk;
+	struct peer *claimed;
+
+	if (!sk)
+		return 0;
+	claimed = sk_storage_get(MAP(CLAIMED_CLIENT), sk, 0, STORAGE_CREATE);
+	if (!claimed)
+		return 0;
+	claimed->ip = *client;
+	claimed->port = (__be16)ctx->user_port;	/* 0: sockops fills it in */
+	return 1;
+}
+
+int bind4(struct bpf_sock_addr *ctx)
+{
+	__u64 netns = netns_cookie(ctx);
+	struct pod_value *pod = map_lookup(MAP(PODS), &netns);
+	struct address address;
+
+	if (!pod || ctx->type != STREAM)
+		return 1;
+	map_v4(&address, ctx->user_ip4);
+	if (!is_foreign(pod, &address))
+		return 1;
+	if (!claim(ctx, &address)) {
+		count(COUNTER_STORAGE_FAILED);
+		return deny(ERRNO_NOBUFS);
+	}
+	ctx->user_ip4 = 0;
+	count(COUNTER_CLIENT_CLAIMED);
+	return 1;
+}
+
+int bind6(struct bpf_sock_addr *ctx)
+{
+	__u64 netns = netns_cookie(ctx);
+	struct pod_value *pod = map_lookup(MAP(PODS), &netns);
+	struct address address;
+
+	if (!pod || ctx->type != STREAM)
+		return 1;
+	READ_ADDRESS(&address, ctx, user_ip6);
+	if (!is_foreign(pod, &address))
+		return 1;
+	if (!claim(ctx, &address)) {
+		count(COUNTER_STORAGE_FAILED);
+		return deny(ERRNO_NOBUFS);
+	}
+	ctx->user_ip6[0] = 0;
+	ctx->user_ip6[1] = 0;
+	ctx->user_ip6[2] = 0;
+	ctx->user_ip6[3] = 0;
+	count(COUNTER_CLIENT_CLAIMED);
+	return 1;
+}
