@@ -1,0 +1,181 @@
+"""Opens TCP connections inside a pod's network namespace without ever blocking.
+
+A socket belongs for good to the namespace that the thread was in when it was made; connecting and
+everything later does not depend on it. So the worker enters a namespace only to call socket(), and
+stays there until it needs another: nothing else in the process may depend on where it is.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import os
+import select
+import socket
+from collections.abc import Callable
+from enum import Enum
+from typing import Final
+
+from control.kit.errors import KernelError
+from control.model.address import Endpoint, format_address, mapped
+from ztunnel.reactor import WATCH_BOTH, WRITABLE, Reactor
+
+CONNECT_S: Final = 10.0
+_CLONE_NEWNET: Final = 0x40000000
+# Tells the kernel half which client the app shall see (ARCHITECTURE.md, C4).
+_SHOW_SOURCE: Final = 0x7475
+_ENDED: Final = select.EPOLLERR | select.EPOLLHUP
+
+
+class DialError(Enum):
+    """Why nobody answered; the value is the log's word."""
+
+    REFUSED = "connection refused"
+    UNREACHABLE = "unreachable"
+    TIMEOUT = "connect timed out; a NetworkPolicy may be blocking port 15008"
+    RESET = "connection reset"
+    NO_DESCRIPTORS = "too many open files"
+    NO_PORTS = "no local port is free"
+    ABANDONED = "abandoned"
+    OTHER = "connect failed"
+
+
+_BY_ERRNO: Final = {
+    errno.ECONNREFUSED: DialError.REFUSED,
+    errno.EHOSTUNREACH: DialError.UNREACHABLE,
+    errno.ENETUNREACH: DialError.UNREACHABLE,
+    errno.ETIMEDOUT: DialError.TIMEOUT,
+    errno.ECONNRESET: DialError.RESET,
+    errno.EMFILE: DialError.NO_DESCRIPTORS,
+    errno.ENFILE: DialError.NO_DESCRIPTORS,
+    errno.EADDRNOTAVAIL: DialError.NO_PORTS,
+}
+
+DialDone = Callable[[socket.socket | DialError], None]
+
+
+class Namespaces:
+    """Which network namespace the process is in, and how it gets into another."""
+
+    def __init__(self) -> None:
+        self._libc = ctypes.CDLL(None, use_errno=True)
+        self._current = -1
+
+    def enter(self, netns_fd: int) -> None:
+        """-1: wherever the process is. KernelError when the kernel refuses."""
+        if netns_fd in (-1, self._current):
+            return
+        if self._libc.setns(netns_fd, _CLONE_NEWNET) != 0:
+            number = ctypes.get_errno()
+            raise KernelError(f"cannot enter the pod's network namespace: {os.strerror(number)}")
+        self._current = netns_fd
+
+    def forget(self, netns_fd: int) -> None:
+        """The descriptor is about to be closed; its number may come again for another pod."""
+        if self._current == netns_fd:
+            self._current = -2
+
+
+class Dialer:
+    def __init__(self, reactor: Reactor, namespaces: Namespaces) -> None:
+        self._reactor = reactor
+        self._namespaces = namespaces
+        self._deadline = reactor.countdown(CONNECT_S, Dial.on_due)
+        self.source_not_shown = 0
+
+    def dial(
+        self, netns_fd: int, target: Endpoint, done: DialDone, show: Endpoint | None = None
+    ) -> Dial | None:
+        """Connect; `done` gets a socket that is in epoll for both directions, or why not. None:
+        it has been called already. `show` is the client that the app is to see."""
+        family = socket.AF_INET6 if len(target.address) == 16 else socket.AF_INET
+        try:
+            self._namespaces.enter(netns_fd)
+            sock = socket.socket(family, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
+        except KernelError:
+            done(DialError.UNREACHABLE)
+            return None
+        except OSError as exc:
+            done(_BY_ERRNO.get(exc.errno or 0, DialError.OTHER))
+            return None
+        return self._connect(sock, target, done, show)
+
+    def _connect(
+        self, sock: socket.socket, target: Endpoint, done: DialDone, show: Endpoint | None
+    ) -> Dial | None:
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        if show is not None:
+            self._show(sock, show)
+        number = sock.connect_ex((format_address(target.address), target.port))
+        if number not in (0, errno.EINPROGRESS):
+            sock.close()
+            done(_BY_ERRNO.get(number, DialError.OTHER))
+            return None
+        dial = Dial(self._reactor, sock, done, self._deadline.stop)
+        self._reactor.watch(sock.fileno(), dial, WATCH_BOTH)
+        if number == 0:
+            dial.finish()
+            return None
+        self._deadline.start(dial)
+        return dial
+
+    def _show(self, sock: socket.socket, client: Endpoint) -> None:
+        value = mapped(client.address) + client.port.to_bytes(2) + bytes(6)
+        try:
+            sock.setsockopt(socket.SOL_IP, _SHOW_SOURCE, value)
+        except OSError:
+            self.source_not_shown += 1
+
+
+class Dial:
+    """One connection attempt under way."""
+
+    __slots__ = ("_done", "_over", "_reactor", "_sock", "_stop_deadline")
+
+    def __init__(
+        self,
+        reactor: Reactor,
+        sock: socket.socket,
+        done: DialDone,
+        stop_deadline: Callable[[Dial], None],
+    ) -> None:
+        self._reactor = reactor
+        self._sock = sock
+        self._done = done
+        self._stop_deadline = stop_deadline
+        self._over = False
+
+    def on_ready(self, events: int) -> None:
+        if self._over:
+            return
+        if events & _ENDED:
+            number = self._sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+            self._fail(_BY_ERRNO.get(number, DialError.RESET if not number else DialError.OTHER))
+        elif events & WRITABLE:
+            self.finish()
+
+    def finish(self) -> None:
+        self._over = True
+        self._stop_deadline(self)
+        self._done(self._sock)
+
+    def on_due(self) -> None:
+        self._fail(DialError.TIMEOUT)
+
+    def on_bug(self) -> None:
+        self._fail(DialError.ABANDONED)
+
+    def abandon(self) -> None:
+        """Nobody wants the answer any more; `done` is not called."""
+        if not self._over:
+            self._over = True
+            self._stop_deadline(self)
+            self._reactor.discard(self._sock)
+
+    def _fail(self, why: DialError) -> None:
+        if self._over:
+            return
+        self._over = True
+        self._stop_deadline(self)
+        self._reactor.discard(self._sock)
+        self._done(why)

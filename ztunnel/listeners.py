@@ -1,0 +1,167 @@
+"""The three listeners of a pod: accepts a bounded number a turn and says what each connection is.
+
+Out of descriptors (or over the limit for connections) it pauses accepting instead of spinning: the
+kernel's queue holds the rest, and after that the peers' SYNs wait.
+"""
+
+from __future__ import annotations
+
+import errno
+import logging
+import socket
+import struct
+from collections.abc import Callable
+from typing import Final
+
+from control.kit.log import event
+from control.model.address import Endpoint, canonical, parse_address
+from ztunnel.engine import Engine, Pod
+from ztunnel.inbound import accept_plaintext, accept_tunnel
+from ztunnel.outbound import accept_outbound
+from ztunnel.reactor import WATCH_LEVEL, Countdown
+
+log = logging.getLogger("ztunnel.listeners")
+
+# One listener's share of a turn: at 100 µs each, what others wait for at most.
+ACCEPTS_PER_TURN_MAX: Final = 32
+# Until the next try after EMFILE and its kin; connections end meanwhile.
+PAUSE_S: Final = 0.25
+_EXHAUSTED: Final = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
+# Errors of one connection that was gone before it was accepted (accept(2)).
+_GONE: Final = frozenset({errno.ECONNABORTED, errno.EPROTO, errno.EPERM, errno.ENETDOWN})
+_SO_ORIGINAL_DST: Final = 80
+_IPV4_BYTES: Final = struct.calcsize("=HHI8x")
+_IPV6_BYTES: Final = struct.calcsize("=HHI16sI")
+
+Taken = Callable[[socket.socket, Endpoint], None]
+
+
+def endpoint_of(name: tuple[str | int, ...]) -> Endpoint:
+    """From what accept, getsockname and getpeername give; v4-mapped becomes IPv4."""
+    host, port = str(name[0]), int(name[1])
+    return Endpoint(parse_address(host.partition("%")[0]), port)
+
+
+def original_destination(sock: socket.socket) -> Endpoint | None:
+    """What the app dialled, as the kernel half remembers it; None: it does not know."""
+    try:
+        raw = sock.getsockopt(socket.SOL_IP, _SO_ORIGINAL_DST, _IPV4_BYTES)
+        return parse_sockaddr(raw)
+    except OSError:
+        pass
+    try:
+        return parse_sockaddr(sock.getsockopt(socket.IPPROTO_IPV6, _SO_ORIGINAL_DST, _IPV6_BYTES))
+    except OSError:
+        return None
+
+
+def parse_sockaddr(raw: bytes) -> Endpoint | None:
+    """A kernel sockaddr_in or sockaddr_in6; None when it is neither, or has no port."""
+    if len(raw) < 8:
+        return None
+    (family,) = struct.unpack_from("=H", raw)
+    (port,) = struct.unpack_from("!H", raw, 2)
+    if not port:
+        return None
+    if family == socket.AF_INET:
+        return Endpoint(canonical(raw[4:8]), port)
+    if family == socket.AF_INET6 and len(raw) >= 24:
+        return Endpoint(canonical(raw[8:24]), port)
+    return None
+
+
+class Pauses:
+    """Listeners that wait for descriptors; shared by all of a worker."""
+
+    def __init__(self, engine: Engine) -> None:
+        self.countdown: Countdown = engine.reactor.countdown(PAUSE_S, Listener.resume)
+
+
+class Listener:
+    def __init__(
+        self, engine: Engine, pauses: Pauses, sock: socket.socket, name: str, taken: Taken
+    ) -> None:
+        sock.setblocking(False)
+        self._engine = engine
+        self._pauses = pauses
+        self._sock = sock
+        self._name = name
+        self._taken = taken
+        self._closed = False
+        engine.reactor.watch(sock.fileno(), self, WATCH_LEVEL)
+
+    def on_ready(self, events: int) -> None:
+        for _ in range(ACCEPTS_PER_TURN_MAX):
+            if self._engine.connections >= self._engine.connections_max:
+                self._pause("too_many_connections")
+                return
+            try:
+                sock, name = self._sock.accept()
+            except BlockingIOError:
+                return
+            except OSError as exc:
+                if exc.errno in _EXHAUSTED:
+                    self._pause("no_descriptors")
+                    return
+                if exc.errno in _GONE:
+                    continue
+                raise
+            self._take(sock, name)
+
+    def _take(self, sock: socket.socket, name: tuple[str | int, ...]) -> None:
+        sock.setblocking(False)
+        try:
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            self._taken(sock, endpoint_of(name))
+        except OSError:
+            sock.close()  # the client has left already
+            self._engine.counters.count("accepted_and_gone")
+
+    def _pause(self, reason: str) -> None:
+        self._engine.counters.count(f"accept_paused_{reason}")
+        event(log, logging.WARNING, "listener.paused", listener=self._name, reason=reason)
+        self._engine.reactor.unwatch(self._sock.fileno())
+        self._pauses.countdown.start(self)
+
+    def resume(self) -> None:
+        if not self._closed:
+            self._engine.reactor.watch(self._sock.fileno(), self, WATCH_LEVEL)
+
+    def on_bug(self) -> None:
+        """One accepted connection was mishandled; the listener goes on."""
+
+    def close(self) -> None:
+        if not self._closed:
+            self._closed = True
+            self._pauses.countdown.stop(self)
+            self._engine.reactor.discard(self._sock)
+
+
+def listen(
+    engine: Engine,
+    pauses: Pauses,
+    pod: Pod,
+    outbound: socket.socket | None,
+    plaintext: socket.socket | None,
+    hbone: socket.socket | None,
+) -> None:
+    """Register the pod's listeners."""
+
+    def take_plaintext(sock: socket.socket, peer: Endpoint) -> None:
+        accept_plaintext(engine, pod, sock, peer, endpoint_of(sock.getsockname()))
+
+    def take_tunnel(sock: socket.socket, peer: Endpoint) -> None:
+        accept_tunnel(engine, pod, sock, peer, endpoint_of(sock.getsockname()))
+
+    def take_outbound(sock: socket.socket, peer: Endpoint) -> None:
+        accept_outbound(engine, pod, sock, peer)
+
+    wanted: tuple[tuple[str, socket.socket | None, Taken], ...] = (
+        ("outbound", outbound, take_outbound),
+        ("plaintext", plaintext, take_plaintext),
+        ("hbone", hbone, take_tunnel),
+    )
+    for name, sock, taken in wanted:
+        if sock is not None:
+            pod.own_ports.add(endpoint_of(sock.getsockname()).port)
+            pod.listeners.append(Listener(engine, pauses, sock, name, taken))

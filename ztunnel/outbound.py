@@ -1,0 +1,272 @@
+"""A connection that a pod's app opened: from the accept to the tunnel, or past the mesh.
+
+`route()` decides; this acts. The app's bytes stay in its socket until the other side has said 200.
+"""
+
+from __future__ import annotations
+
+import logging
+import socket
+from typing import Final
+
+from control.kit.log import event
+from control.model.address import Endpoint
+from control.model.workload import Workload
+from ztunnel.correlate import request_headers
+from ztunnel.dial import Dial, DialError
+from ztunnel.engine import Engine, Pod
+from ztunnel.hbone.errors import CannotOpen, ErrorCode
+from ztunnel.hbone.stream import Stream
+from ztunnel.outcome import Flag, Parties, Reporter
+from ztunnel.pool import PoolFailure, PoolKey, failure_of
+from ztunnel.relay import RelayEnd, SocketRelay, StreamRelay, reset
+from ztunnel.route import Passthrough, Refuse, ToTunnel, route
+from ztunnel.tunnel import Tunnel
+
+log = logging.getLogger("ztunnel.outbound")
+
+# The peer has 10 s to reach its app; what takes longer than that and a slow network is lost.
+RESPONSE_S: Final = 20.0
+# A stream refused by GOAWAY was not looked at, so it may go elsewhere; a peer that refuses three
+# times in a row is not going to take it.
+TRIES_MAX: Final = 3
+
+
+def accept_outbound(engine: Engine, pod: Pod, sock: socket.socket, client: Endpoint) -> None:
+    """A connection that the kernel steered here, or that somebody opened to the listener itself."""
+    destination = engine.original_destination(sock)
+    if destination is None:
+        # Fails closed: without the kernel's word there is no telling what the app meant.
+        engine.counters.refuse("no_original_destination")
+        event(
+            log,
+            logging.WARNING,
+            "outbound.refused",
+            reason="no_original_destination",
+            client=client,
+        )
+        reset(engine.reactor, sock)
+        return
+    if destination.port in pod.own_ports and destination.address == client.address:
+        engine.counters.refuse("recursion")
+        event(log, logging.WARNING, "outbound.refused", reason="recursion", client=client)
+        reset(engine.reactor, sock)
+        return
+    source = pod.workload(engine.state)
+    if source is None:
+        engine.counters.refuse("unknown_local_workload")
+        event(
+            log, logging.WARNING, "outbound.refused", reason="unknown_local_workload", pod=pod.uid
+        )
+        reset(engine.reactor, sock)
+        return
+    connection = Outbound(engine, pod, sock, client, source, destination)
+    engine.enter(pod.outbound, connection)
+    engine.reactor.serve(connection, connection.begin)
+
+
+class Outbound:
+    """One app connection. Until the 200 it owns the stream; then its relay does."""
+
+    __slots__ = (
+        "_client",
+        "_decision",
+        "_destination",
+        "_dial",
+        "_engine",
+        "_key",
+        "_pod",
+        "_relay",
+        "_sock",
+        "_source",
+        "_stream",
+        "_tries",
+        "_tunnel",
+        "outcome",
+    )
+
+    def __init__(
+        self,
+        engine: Engine,
+        pod: Pod,
+        sock: socket.socket,
+        client: Endpoint,
+        source: Workload,
+        destination: Endpoint,
+    ) -> None:
+        self._engine = engine
+        self._pod = pod
+        self._sock = sock
+        self._client = client
+        self._source = source
+        self._destination = destination
+        self._decision: ToTunnel | Passthrough | Refuse | None = None
+        self._key: PoolKey | None = None
+        self._dial: Dial | None = None
+        self._tunnel: Tunnel | None = None
+        self._stream: Stream | None = None
+        self._relay: StreamRelay | SocketRelay | None = None
+        self._tries = 0
+        self.outcome = engine.outcome(
+            Parties(Reporter.SOURCE, client, destination, source=source, original=destination)
+        )
+
+    def begin(self) -> None:
+        engine = self._engine
+        decision = route(engine.state, self._source, self._destination, engine.random)
+        self._decision = decision
+        parties = self.outcome.parties
+        parties.service = decision.service
+        if isinstance(decision, Refuse):
+            self._fail(Flag.CONNECT, decision.reason.value, decision.reason.value)
+            return
+        parties.destination = decision.workload
+        if isinstance(decision, Passthrough):
+            parties.destination_address = decision.target
+            self._dial = engine.dialer.dial(
+                self._pod.netns_fd, decision.target, self._passthrough_dialled
+            )
+            return
+        parties.destination_address = decision.dial
+        parties.target = decision.target
+        identity = self._source.identity
+        self._key = PoolKey(self._pod.uid, identity, decision.expected, decision.dial)
+        self._acquire()
+
+    def _acquire(self) -> None:
+        assert self._key is not None
+        self._tries += 1
+        if self._tries > TRIES_MAX:
+            self._fail(Flag.CONNECT, "stream_refused", RelayEnd.PEER_REFUSED.value)
+            return
+        self._engine.pool.acquire(self._pod, self._key, self)
+
+    # -- past the mesh ---------------------------------------------------------------------------
+
+    def _passthrough_dialled(self, result: socket.socket | DialError) -> None:
+        self._dial = None
+        if isinstance(result, DialError):
+            self._fail(Flag.CONNECT, "connect_failed", result.value)
+            return
+        relay = SocketRelay(self._engine.reactor, self._sock, result, self._relay_done)
+        self._relay = relay
+        self.outcome.opened(self._engine.counters, lambda: relay.moved_bytes)
+        relay.start()
+
+    # -- through a tunnel ------------------------------------------------------------------------
+
+    def on_tunnel(self, tunnel: Tunnel) -> None:
+        decision = self._decision
+        assert isinstance(decision, ToTunnel)
+        headers = request_headers(self._client, self._source, decision.service, self._engine.random)
+        try:
+            stream = tunnel.session.request(decision.authority, headers)
+        except CannotOpen:
+            self._acquire()
+            return
+        self._tunnel, self._stream = tunnel, stream
+        tunnel.adopt(stream, self)
+        tunnel.touch()
+        self._engine.responses.start(self)
+
+    def on_no_tunnel(self, why: PoolFailure) -> None:
+        self._fail(why.flag, why.reason, why.detail)
+
+    def on_response(self, status: int, ended: bool) -> None:
+        assert self._tunnel is not None
+        assert self._stream is not None
+        self._engine.responses.stop(self)
+        if status != 200:
+            self._let_go()
+            flag = Flag.DENY if status == 401 else Flag.CONNECT
+            self._fail(flag, f"status_{status // 100}xx", f"the peer answered {status}")
+            return
+        identity = self._tunnel.peer
+        self.outcome.parties.source_identity = self._source.identity
+        self.outcome.parties.destination_identity = identity
+        relay = StreamRelay(
+            self._engine.reactor, self._sock, self._tunnel, self._stream, self._relay_done
+        )
+        self._relay = relay
+        self.outcome.opened(
+            self._engine.counters, lambda: (relay.from_app_bytes, relay.to_app_bytes)
+        )
+        relay.start([], watched=False, peer_ended=ended)
+
+    def on_data(self, data: memoryview) -> None:
+        raise AssertionError("the session passes no data before the response")
+
+    def on_data_run(self, pieces: list[memoryview]) -> None:
+        raise AssertionError("the session passes no data before the response")
+
+    def on_end(self) -> None:
+        """The stream ended without an answer; the session breaks such a stream itself."""
+
+    def on_window(self) -> None:
+        """Nothing is sent before the response."""
+
+    def on_reset(self, code: int) -> None:
+        self._engine.responses.stop(self)
+        self._release()
+        if code == ErrorCode.REFUSED_STREAM:
+            self._acquire()  # not looked at, so it may go elsewhere (RFC 9113 8.7)
+        else:
+            self._fail(Flag.CONNECT, "stream_reset", f"the peer reset the stream ({code})")
+
+    def on_tunnel_lost(self, reason: RelayEnd) -> None:
+        assert self._tunnel is not None
+        self._engine.responses.stop(self)
+        why = failure_of(self._tunnel.end, self._tunnel.detail)
+        self._release()
+        self._fail(why.flag, why.reason, why.detail)
+
+    def on_response_due(self) -> None:
+        self._let_go()
+        self._fail(Flag.CONNECT, "response_timeout", "the peer did not answer in time")
+
+    def _release(self) -> None:
+        if self._tunnel is not None and self._stream is not None:
+            tunnel, stream = self._tunnel, self._stream
+            self._tunnel = self._stream = None
+            tunnel.stream_over(stream)
+
+    def _let_go(self) -> None:
+        if self._tunnel is not None and self._stream is not None:
+            self._tunnel.session.reset(self._stream, ErrorCode.CANCEL)
+            self._tunnel.touch()
+            self._release()
+
+    # -- ends ------------------------------------------------------------------------------------
+
+    def _relay_done(self, end: RelayEnd) -> None:
+        self._leave(Flag.NONE, end.value)
+
+    def _fail(self, flag: Flag, reason: str, detail: str) -> None:
+        if self.outcome.over:
+            return
+        self._engine.counters.refuse(reason)
+        reset(self._engine.reactor, self._sock)
+        self._leave(flag, detail)
+
+    def _leave(self, flag: Flag, error: str) -> None:
+        self.outcome.closed(self._engine.counters, flag, error)
+        self._engine.leave(self._pod.outbound, self)
+        self._relay = None
+
+    def abort(self, reason: RelayEnd) -> None:
+        if self._relay is not None:
+            self._relay.abort(reason)
+            return
+        if self._dial is not None:
+            self._dial.abandon()
+        if self._key is not None:
+            self._engine.pool.withdraw(self._key, self)
+        self._engine.responses.stop(self)
+        self._let_go()
+        self._fail(Flag.CONNECT, "aborted", reason.value)
+
+    def recheck(self, workload: Workload | None) -> None:
+        """Policy is the destination's business."""
+
+    def on_bug(self) -> None:
+        self.abort(RelayEnd.INTERNAL_ERROR)

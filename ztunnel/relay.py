@@ -1,0 +1,499 @@
+"""Moves bytes between an app's socket and its stream (or a second socket); decides nothing.
+
+Both directions end independently (FIN ↔ END_STREAM), a reset of either side resets the other.
+Nothing is read that cannot be passed on: an app's bytes stay in its socket while the stream's
+window or the tunnel's buffer is full, and bytes that the app does not take are held here, at most
+the window that we advertise, and reported as consumed only when the app has them.
+"""
+
+from __future__ import annotations
+
+import select
+import socket
+import struct
+from collections import deque
+from collections.abc import Callable
+from enum import Enum
+from typing import TYPE_CHECKING, Final
+
+from ztunnel.hbone.errors import ErrorCode
+from ztunnel.hbone.stream import Stream
+from ztunnel.reactor import ENDED, READABLE, WATCH_BOTH, WATCH_READ, WRITABLE, Reactor
+from ztunnel.scratch import (
+    FRAME_HEAD_BYTES,
+    FROM_SOCKET,
+    FROM_SOCKET_VIEW,
+    PAYLOAD_VIEW,
+    READ_BYTES_MAX,
+)
+
+if TYPE_CHECKING:
+    from ztunnel.tunnel import Tunnel
+
+# A first read takes any small message whole; a transfer that fills its reads gets larger ones.
+CHUNK_BYTES_FIRST: Final = 16 * 1024
+CHUNK_GROWTH: Final = 4
+# One connection's share of a turn in each direction: others wait at most for this many bytes each.
+TURN_BYTES_MAX: Final = READ_BYTES_MAX
+# Pieces for one sendmsg; the kernel takes 1,024, but more than these are one read's worth.
+PIECES_MAX: Final = 64
+_NO_LINGER: Final = struct.pack("ii", 1, 0)
+_ERROR: Final = select.EPOLLERR
+
+
+class RelayEnd(Enum):
+    """How a connection ended; everything but FINISHED is logged as its error."""
+
+    FINISHED = ""
+    APP_RESET = "connection reset by the app"
+    PEER_RESET = "connection reset by the peer"
+    PEER_REFUSED = "the peer's tunnel refused the stream"
+    TUNNEL_LOST = "tunnel lost"
+    POLICY = "closed due to policy change"
+    POD_DELETED = "closed because the pod was deleted"
+    DRAINED = "closed by drain"
+    INTERNAL_ERROR = "internal error"
+
+
+def reset(reactor: Reactor, sock: socket.socket) -> None:
+    """Close so that the other end sees a reset, not a finished answer."""
+    try:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _NO_LINGER)
+    except OSError:
+        pass
+    reactor.discard(sock)
+
+
+class StreamRelay:
+    """App socket ↔ stream. Owner of the stream from the 200 on."""
+
+    __slots__ = (
+        "_chunk_bytes",
+        "_done",
+        "_ended_hint",
+        "_peer_ended",
+        "_pending",
+        "_reactor",
+        "_read_done",
+        "_readable",
+        "_session",
+        "_sock",
+        "_watches_write",
+        "_write_done",
+        "from_app_bytes",
+        "stream",
+        "to_app_bytes",
+        "tunnel",
+    )
+
+    def __init__(
+        self,
+        reactor: Reactor,
+        sock: socket.socket,
+        tunnel: Tunnel,
+        stream: Stream,
+        done: Callable[[RelayEnd], None],
+    ) -> None:
+        self._reactor = reactor
+        self._sock = sock
+        self.tunnel = tunnel
+        self._session = tunnel.session
+        self.stream = stream
+        self._done = done
+        self._chunk_bytes = CHUNK_BYTES_FIRST
+        self._pending: deque[bytes | memoryview] = deque()
+        self._readable = False
+        self._ended_hint = False
+        self._read_done = False
+        self._write_done = False
+        # Not `stream.remote_closed`: that is true before the last pieces have been handed out.
+        self._peer_ended = False
+        self._watches_write = False
+        self.from_app_bytes = 0
+        self.to_app_bytes = 0
+
+    def start(self, held: list[bytes], watched: bool, peer_ended: bool) -> None:
+        """`held` came before the app was there; `watched`: the socket is in epoll already."""
+        self.tunnel.adopt(self.stream, self)
+        if watched:
+            self._watches_write = True
+            self._reactor.rewatch(self._sock.fileno(), self, WATCH_BOTH)
+        else:
+            self._reactor.watch(self._sock.fileno(), self, WATCH_READ)
+        self._peer_ended = peer_ended
+        if held:
+            self._pending.extend(held)
+            self._write_pending()
+        elif peer_ended:
+            self._shut_write()
+
+    # -- app → stream ----------------------------------------------------------------------------
+
+    def on_ready(self, events: int) -> None:
+        if events & _ERROR:
+            self._app_failed()
+            return
+        if events & ENDED:
+            self._ended_hint = True
+        if events & WRITABLE and self._pending:
+            self._write_pending()
+        if events & (READABLE | ENDED) and not self._read_done:
+            self._readable = True
+            self._read()
+
+    def on_again(self) -> None:
+        if self._readable and not self._read_done:
+            self._read()
+
+    def on_window(self) -> None:
+        """The stream's or the connection's window opened."""
+        if self._readable and not self._read_done:
+            self._reactor.again(self)
+
+    def _read(self) -> None:
+        session, stream, tunnel = self._session, self.stream, self.tunnel
+        budget = TURN_BYTES_MAX
+        while budget > 0:
+            if tunnel.is_full:
+                tunnel.wait_for_room(self)
+                return
+            size = session.room(stream)
+            if size <= 0:
+                tunnel.wait_for_window(self)
+                return
+            if size > self._chunk_bytes:
+                size = self._chunk_bytes
+            try:
+                count = self._sock.recv_into(PAYLOAD_VIEW, size)
+            except BlockingIOError:
+                self._readable = False
+                return
+            except OSError:
+                self._app_failed()
+                return
+            if not count:
+                self._app_ended()
+                return
+            session.frame_data(stream, FROM_SOCKET, count)
+            session.outbound += FROM_SOCKET_VIEW[: FRAME_HEAD_BYTES + count]
+            self.from_app_bytes += count
+            if not tunnel.dirty:
+                tunnel.touch()
+            if count < size:
+                if not self._ended_hint:
+                    self._readable = False
+                    return
+            elif size == self._chunk_bytes < READ_BYTES_MAX:
+                self._chunk_bytes *= CHUNK_GROWTH
+            budget -= count
+        self._reactor.again(self)
+
+    def _app_ended(self) -> None:
+        self._read_done = True
+        self._session.end(self.stream)
+        self.tunnel.touch()
+        if self._write_done:
+            self._finish(RelayEnd.FINISHED)
+
+    def _app_failed(self) -> None:
+        self._abandon(RelayEnd.APP_RESET)
+
+    # -- stream → app ----------------------------------------------------------------------------
+
+    def on_data(self, data: memoryview) -> None:
+        if self._pending:
+            self._hold(data)
+            return
+        try:
+            sent = self._sock.send(data)
+        except BlockingIOError:
+            sent = 0
+        except OSError:
+            self._app_failed()
+            return
+        self.to_app_bytes += sent
+        self._session.consumed(self.stream, sent)
+        if sent < len(data):
+            self._hold(data[sent:])
+
+    def on_data_run(self, pieces: list[memoryview]) -> None:
+        """Several frames of one read: one system call."""
+        if not self._pending:
+            self._pending.extend(pieces)
+            self._write_pending()
+            # The views die with this call: whatever is left has to be kept for real.
+            self._pending = deque(bytes(piece) for piece in self._pending)
+        else:
+            for piece in pieces:
+                self._hold(piece)
+
+    def _hold(self, data: memoryview) -> None:
+        self._pending.append(bytes(data))
+        self._watch_write()
+
+    def _watch_write(self) -> None:
+        if not self._watches_write:
+            self._watches_write = True
+            self._reactor.rewatch(self._sock.fileno(), self, WATCH_BOTH)
+
+    def _write_pending(self) -> None:
+        pending = self._pending
+        taken = 0
+        while pending:
+            try:
+                sent = self._sock.sendmsg(
+                    [pending[index] for index in range(min(len(pending), PIECES_MAX))]
+                )
+            except BlockingIOError:
+                self._watch_write()
+                break
+            except OSError:
+                self._app_failed()
+                return
+            taken += sent
+            while sent:
+                first = pending[0]
+                if sent < len(first):
+                    pending[0] = memoryview(first)[sent:]
+                    break
+                sent -= len(first)
+                pending.popleft()
+        self.to_app_bytes += taken
+        self._session.consumed(self.stream, taken)
+        self.tunnel.touch()
+        if not pending and self._peer_ended:
+            self._shut_write()
+
+    def on_end(self) -> None:
+        self._peer_ended = True
+        if not self._pending:
+            self._shut_write()
+
+    def _shut_write(self) -> None:
+        self._write_done = True
+        if self._read_done:
+            self._finish(RelayEnd.FINISHED)
+            return
+        try:
+            self._sock.shutdown(socket.SHUT_WR)
+        except OSError:
+            self._app_failed()
+
+    # -- ends ------------------------------------------------------------------------------------
+
+    def on_response(self, status: int, ended: bool) -> None:
+        raise AssertionError(f"a second response ({status}, {ended}) passed the session")
+
+    def on_reset(self, code: int) -> None:
+        """The peer reset the stream. NO_ERROR after END_STREAM means that it has no use for the
+        rest of what the app says, which for TCP is a reset as well (RFC 9113 8.1)."""
+        refused = code == ErrorCode.REFUSED_STREAM
+        self._cut(RelayEnd.PEER_REFUSED if refused else RelayEnd.PEER_RESET)
+
+    def on_tunnel_lost(self, reason: RelayEnd) -> None:
+        if self._peer_ended and self._read_done:
+            return  # both sides have said everything; the app still gets the rest
+        self._cut(reason)
+
+    def abort(self, reason: RelayEnd) -> None:
+        """End it from our side, both ways."""
+        self._abandon(reason)
+
+    def on_bug(self) -> None:
+        self._abandon(RelayEnd.INTERNAL_ERROR)
+
+    def _abandon(self, reason: RelayEnd) -> None:
+        self._session.reset(self.stream, ErrorCode.CANCEL)
+        self.tunnel.touch()
+        self._cut(reason)
+
+    def _cut(self, reason: RelayEnd) -> None:
+        reset(self._reactor, self._sock)
+        self._over(reason)
+
+    def _finish(self, reason: RelayEnd) -> None:
+        self._reactor.discard(self._sock)
+        self._over(reason)
+
+    def _over(self, reason: RelayEnd) -> None:
+        if self.stream.owner is not self:
+            return
+        self._read_done = self._write_done = True
+        self._pending.clear()
+        self.tunnel.stream_over(self.stream)
+        self._done(reason)
+
+
+class SocketRelay:
+    """App socket ↔ another socket: passthrough and plaintext inbound; no byte is looked at."""
+
+    __slots__ = ("_done", "_over", "_reactor", "_sides")
+
+    def __init__(
+        self,
+        reactor: Reactor,
+        first: socket.socket,
+        second: socket.socket,
+        done: Callable[[RelayEnd], None],
+    ) -> None:
+        self._reactor = reactor
+        self._done = done
+        self._over = False
+        self._sides = (_Side(reactor, first, self), _Side(reactor, second, self))
+        self._sides[0].other, self._sides[1].other = self._sides[1], self._sides[0]
+
+    def start(self) -> None:
+        """The second socket was dialled, so it is in epoll already."""
+        first, second = self._sides
+        self._reactor.watch(first.sock.fileno(), first, WATCH_BOTH)
+        self._reactor.rewatch(second.sock.fileno(), second, WATCH_BOTH)
+
+    @property
+    def moved_bytes(self) -> tuple[int, int]:
+        """Written to the second socket, written to the first."""
+        return self._sides[1].written_bytes, self._sides[0].written_bytes
+
+    def abort(self, reason: RelayEnd) -> None:
+        for side in self._sides:
+            reset(self._reactor, side.sock)
+        self._end(reason)
+
+    def on_bug(self) -> None:
+        self.abort(RelayEnd.INTERNAL_ERROR)
+
+    def side_over(self) -> None:
+        if all(side.read_done and side.write_done for side in self._sides):
+            for side in self._sides:
+                self._reactor.discard(side.sock)
+            self._end(RelayEnd.FINISHED)
+
+    def side_failed(self, side: _Side) -> None:
+        self.abort(RelayEnd.APP_RESET if side is self._sides[0] else RelayEnd.PEER_RESET)
+
+    def _end(self, reason: RelayEnd) -> None:
+        if self._over:
+            return
+        self._over = True
+        for side in self._sides:
+            side.read_done = side.write_done = True
+            side.pending = b""
+        self._done(reason)
+
+
+class _Side:
+    __slots__ = (
+        "_chunk_bytes",
+        "_ended_hint",
+        "_reactor",
+        "_relay",
+        "other",
+        "pending",
+        "read_done",
+        "readable",
+        "sock",
+        "write_done",
+        "written_bytes",
+    )
+
+    other: _Side
+
+    def __init__(self, reactor: Reactor, sock: socket.socket, relay: SocketRelay) -> None:
+        self._reactor = reactor
+        self._relay = relay
+        self.sock = sock
+        self.pending: bytes | memoryview = b""  # of the other side, at most one read
+        self.readable = False
+        self.read_done = False
+        self.write_done = False
+        self.written_bytes = 0
+        self._ended_hint = False
+        self._chunk_bytes = CHUNK_BYTES_FIRST
+
+    def on_ready(self, events: int) -> None:
+        if events & _ERROR:
+            self._relay.side_failed(self)
+            return
+        if events & ENDED:
+            self._ended_hint = True
+        if events & WRITABLE and self.pending:
+            self._write_pending()
+        if events & (READABLE | ENDED) and not self.read_done:
+            self.readable = True
+            self.read()
+
+    def on_again(self) -> None:
+        if self.readable and not self.read_done:
+            self.read()
+
+    def on_bug(self) -> None:
+        self._relay.on_bug()
+
+    def read(self) -> None:
+        """Until the socket is empty, the other one is full, or the turn's share is used up."""
+        budget = TURN_BYTES_MAX
+        while budget > 0:
+            if self.other.pending:
+                return  # the other side calls when it has room
+            size = self._chunk_bytes
+            try:
+                count = self.sock.recv_into(FROM_SOCKET_VIEW, size)
+            except BlockingIOError:
+                self.readable = False
+                return
+            except OSError:
+                self._relay.side_failed(self)
+                return
+            if not count:
+                self.read_done = True
+                self.other.end()
+                return
+            self.other.write(FROM_SOCKET_VIEW[:count])
+            if count < size:
+                if not self._ended_hint:
+                    self.readable = False
+                    return
+            elif size < READ_BYTES_MAX:
+                self._chunk_bytes *= CHUNK_GROWTH
+            budget -= count
+        self._reactor.again(self)
+
+    def write(self, data: memoryview) -> None:
+        try:
+            sent = self.sock.send(data)
+        except BlockingIOError:
+            sent = 0
+        except OSError:
+            self._relay.side_failed(self)
+            return
+        self.written_bytes += sent
+        if sent < len(data):
+            self.pending = bytes(data[sent:])
+
+    def _write_pending(self) -> None:
+        try:
+            sent = self.sock.send(self.pending)
+        except BlockingIOError:
+            return
+        except OSError:
+            self._relay.side_failed(self)
+            return
+        self.written_bytes += sent
+        self.pending = memoryview(self.pending)[sent:]
+        if not self.pending:
+            if self.other.read_done:
+                self.end()
+            elif self.other.readable:
+                self._reactor.again(self.other)
+
+    def end(self) -> None:
+        """The other side has nothing more to say."""
+        if self.pending or self.write_done:
+            return
+        self.write_done = True
+        if not self.read_done:
+            try:
+                self.sock.shutdown(socket.SHUT_WR)
+            except OSError:
+                self._relay.side_failed(self)
+                return
+        self._relay.side_over()

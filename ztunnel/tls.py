@@ -1,0 +1,345 @@
+"""TLS 1.3 over memory: contexts for an identity, and one connection as bytes in, bytes out.
+
+The only module that knows pyOpenSSL, and only its public interface. It uses the OpenSSL inside the
+`cryptography` wheel, whose vector AES is 2.4 times as fast as Debian 12's. It never touches a
+socket, and it never gives out a byte of a peer that was not verified: chain, validity and extended
+key usage by OpenSSL, the SPIFFE id here, in the same callback, so that a wrong peer gets an alert.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from enum import Enum
+from struct import Struct
+from typing import Any, Final
+
+from cryptography import x509
+from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePrivateKey
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
+from cryptography.hazmat.primitives.serialization import load_pem_private_key
+from OpenSSL import SSL, crypto
+
+from control.kit.errors import ConfigError, PeerError
+from control.model.identity import SpiffeId, parse_spiffe_id
+
+CIPHER_SUITES: Final = b"TLS_AES_256_GCM_SHA384:TLS_AES_128_GCM_SHA256"
+ALPN_H2: Final = b"h2"
+
+# A record's plaintext has at most 2**14 bytes; its frame adds a header, a type and a tag.
+RECORD_PLAIN_BYTES_MAX: Final = 16_384
+RECORD_EXTRA_BYTES: Final = 5 + 1 + 16
+_RECORD_HEAD_BYTES: Final = 5
+# Room for messages that TLS adds by itself (key update, alert) when we drain what it wrote.
+_OWN_MESSAGES_BYTES: Final = 256
+# What a handshake flight with a chain of several certificates needs at most; drained in a loop.
+_FLIGHT_BYTES: Final = 16_384
+# SSL_MODE_ENABLE_PARTIAL_WRITE, which pyOpenSSL sets and has no name for. Cleared: one call then
+# encrypts everything it is given instead of one record.
+_MODE_PARTIAL_WRITE: Final = 0x1
+_APPLICATION_DATA: Final = 23
+
+_record_length = Struct(">BHH").unpack_from
+
+
+class TlsRefusal(Enum):
+    """Why a peer was not accepted; the value is the metric label."""
+
+    HANDSHAKE = "tls_handshake"
+    CERTIFICATE = "peer_certificate"
+    NO_IDENTITY = "peer_without_spiffe_id"
+    TRUST_DOMAIN = "peer_trust_domain"
+    UNEXPECTED_IDENTITY = "peer_identity"
+    ALPN = "peer_alpn"
+    RESUMED = "peer_resumed"
+    BROKEN = "tls_broken"
+
+
+class TlsError(PeerError):
+    """The peer is not one we talk to, or it broke TLS; the connection is over."""
+
+    reason = "tls"
+
+    def __init__(self, refusal: TlsRefusal, detail: str) -> None:
+        super().__init__(detail)
+        self.refusal = refusal
+
+
+class TlsClosed(PeerError):
+    """The peer said goodbye in order (close_notify)."""
+
+    reason = "tls_closed"
+
+
+@dataclass(frozen=True, slots=True)
+class Material:
+    """What one identity presents and trusts. Keys live in memory only and are not printed."""
+
+    key_pem: bytes
+    chain_pem: tuple[bytes, ...]
+    roots_pem: bytes
+
+    def __repr__(self) -> str:
+        return f"Material({len(self.chain_pem)} certificates)"
+
+
+Judge = Callable[[tuple[SpiffeId, ...]], TlsRefusal | None]
+
+
+def expect_one_of(expected: Sequence[SpiffeId]) -> Judge:
+    """The client's rule: at least one of the peer's ids is one that was asked for."""
+
+    def judge(found: tuple[SpiffeId, ...]) -> TlsRefusal | None:
+        if not found:
+            return TlsRefusal.NO_IDENTITY
+        return None if any(e in expected for e in found) else TlsRefusal.UNEXPECTED_IDENTITY
+
+    return judge
+
+
+def expect_trust_domain(trust_domain: str) -> Judge:
+    """The server's rule: at least one of the peer's ids is of our own trust domain."""
+
+    def judge(found: tuple[SpiffeId, ...]) -> TlsRefusal | None:
+        if not found:
+            return TlsRefusal.NO_IDENTITY
+        ours = any(each.trust_domain == trust_domain for each in found)
+        return None if ours else TlsRefusal.TRUST_DOMAIN
+
+    return judge
+
+
+def spiffe_ids(certificate: x509.Certificate) -> tuple[SpiffeId, ...]:
+    """The SPIFFE ids among the URI names, in order; what is not one is passed over."""
+    try:
+        extension = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName)
+        uris = extension.value.get_values_for_type(x509.UniformResourceIdentifier)
+    except (x509.ExtensionNotFound, x509.DuplicateExtension, ValueError):
+        return ()
+    found: list[SpiffeId] = []
+    for uri in uris:
+        try:
+            found.append(parse_spiffe_id(uri))
+        except ValueError:
+            continue
+    return tuple(found)
+
+
+def _verify(
+    connection: SSL.Connection, certificate: crypto.X509, error: int, depth: int, ok: int
+) -> bool:
+    """Called by OpenSSL for every certificate of the chain; the leaf comes last."""
+    tls = connection.get_app_data()
+    if not isinstance(tls, TlsConnection):
+        return False
+    if not ok:
+        tls.refusal = TlsRefusal.CERTIFICATE
+        return False
+    if depth > 0:
+        return True
+    try:
+        found = spiffe_ids(certificate.to_cryptography())
+    except ValueError:
+        found = ()
+    tls.refusal = tls.judge(found)
+    tls.peer = found[0] if found and tls.refusal is None else None
+    return tls.peer is not None
+
+
+def _choose_alpn(_connection: SSL.Connection, offered: list[bytes]) -> Any:
+    """A client that has not offered h2 gets no protocol, and is refused after the handshake."""
+    return ALPN_H2 if ALPN_H2 in offered else SSL.NO_OVERLAPPING_PROTOCOLS
+
+
+class TlsContext:
+    """What all connections of one identity share. A renewed certificate makes a new one."""
+
+    __slots__ = ("ssl",)
+
+    def __init__(self, material: Material) -> None:
+        """ConfigError when the key, the chain or the roots cannot be used."""
+        context = SSL.Context(SSL.TLS_METHOD)
+        context.set_min_proto_version(SSL.TLS1_3_VERSION)
+        context.set_max_proto_version(SSL.TLS1_3_VERSION)
+        context.set_tls13_ciphersuites(CIPHER_SUITES)
+        # No resumption: the peer is verified anew each time. A ticket that a client brings along
+        # from elsewhere is then looked up in a cache that is off, and a full handshake follows.
+        context.set_options(SSL.OP_NO_TICKET | SSL.OP_NO_COMPRESSION | SSL.OP_NO_RENEGOTIATION)
+        context.set_session_cache_mode(SSL.SESS_CACHE_OFF)
+        context.set_session_id(b"tulle")
+        context.clear_mode(_MODE_PARTIAL_WRITE)
+        # Idle tunnels are many: 34 KiB each are given back between records.
+        context.set_mode(SSL.MODE_RELEASE_BUFFERS)
+        context.set_verify(SSL.VERIFY_PEER | SSL.VERIFY_FAIL_IF_NO_PEER_CERT, _verify)
+        context.set_alpn_protos([ALPN_H2])
+        context.set_alpn_select_callback(_choose_alpn)
+        try:
+            _load(context, material)
+        except (ValueError, TypeError, SSL.Error, crypto.Error) as exc:
+            raise ConfigError(f"unusable certificate: {exc}") from exc
+        self.ssl = context
+
+
+def _load(context: SSL.Context, material: Material) -> None:
+    chain = [each for pem in material.chain_pem for each in x509.load_pem_x509_certificates(pem)]
+    if not chain:
+        raise ValueError("no certificate")
+    context.use_certificate(chain[0])
+    for each in chain[1:]:
+        context.add_extra_chain_cert(each)
+    key = load_pem_private_key(material.key_pem, None)
+    if not isinstance(key, EllipticCurvePrivateKey | RSAPrivateKey | Ed25519PrivateKey):
+        raise ValueError("a key of a kind that TLS 1.3 has no signature for")
+    context.use_privatekey(crypto.PKey.from_cryptography_key(key))
+    context.check_privatekey()
+    store = context.get_cert_store()
+    if store is None:
+        raise ValueError("no certificate store")
+    # A root given to us is an anchor, also when another CA has signed it.
+    store.set_flags(crypto.X509StoreFlags.PARTIAL_CHAIN)
+    for root in x509.load_pem_x509_certificates(material.roots_pem):
+        store.add_cert(crypto.X509.from_cryptography(root))
+
+
+class TlsConnection:
+    """One end of one connection. `feed` what came, then `handshake` or `read_into`."""
+
+    __slots__ = ("_connection", "_head", "_record_left", "_records", "judge", "peer", "refusal")
+
+    def __init__(self, context: TlsContext, server: bool, judge: Judge) -> None:
+        self.judge = judge
+        self.peer: SpiffeId | None = None
+        self.refusal: TlsRefusal | None = None
+        self._connection = SSL.Connection(context.ssl, None)
+        self._connection.set_app_data(self)
+        if server:
+            self._connection.set_accept_state()
+        else:
+            self._connection.set_connect_state()
+        self._head = b""
+        self._record_left = 0
+        self._records = 0
+
+    def feed(self, data: memoryview) -> None:
+        """Bytes from the socket."""
+        self._connection.bio_write(data)
+        self._count_records(data)
+
+    def handshake(self) -> SpiffeId | None:
+        """Go on with it; the peer's identity once it is done. TlsError: it failed."""
+        try:
+            self._connection.do_handshake()
+        except SSL.WantReadError:
+            self._records = 0
+            return None
+        except SSL.Error as exc:
+            raise self._failure(exc) from None
+        if self._connection.get_alpn_proto_negotiated() != ALPN_H2:
+            raise TlsError(TlsRefusal.ALPN, "the peer does not speak HTTP/2")
+        if self.peer is None:
+            raise TlsError(TlsRefusal.RESUMED, "the peer was not verified")
+        return self.peer
+
+    def _failure(self, exc: SSL.Error) -> TlsError:
+        if self.refusal is not None:
+            return TlsError(
+                self.refusal, f"the peer's certificate is refused: {self.refusal.value}"
+            )
+        return TlsError(TlsRefusal.HANDSHAKE, f"TLS handshake failed: {_explain(exc)}")
+
+    def read_into(self, into: memoryview) -> int:
+        """Decrypt all whole records fed so far; the number of bytes. `into` has room for all.
+
+        Raises TlsClosed at the peer's close_notify, but only when nothing comes before it.
+        """
+        receive = self._connection.recv_into
+        have = 0
+        try:
+            # One call a record. Knowing how many there are saves the call that must fail, an
+            # exception of some 2 µs; a record without data (a ticket) just makes the last one fail.
+            while self._records > 0:
+                self._records -= 1
+                have += receive(into[have:], RECORD_PLAIN_BYTES_MAX)
+        except SSL.WantReadError:
+            self._records = 0
+        except SSL.ZeroReturnError:
+            if not have:
+                raise TlsClosed("the peer closed the connection") from None
+            self._records = 1  # say so at the next call
+        except SSL.Error as exc:
+            raise TlsError(TlsRefusal.BROKEN, f"TLS failed: {_explain(exc)}") from None
+        return have
+
+    @property
+    def waiting(self) -> bool:
+        """Whole records are here that `read_into` has not seen."""
+        return self._records > 0
+
+    def write(self, data: bytes | bytearray) -> bytes:
+        """Encrypt all of it; what goes to the socket."""
+        size = len(data)
+        try:
+            self._connection.send(data)
+        except SSL.Error as exc:
+            raise TlsError(TlsRefusal.BROKEN, f"TLS failed: {_explain(exc)}") from None
+        records = size // RECORD_PLAIN_BYTES_MAX + 1
+        return self._drain(size + records * RECORD_EXTRA_BYTES + _OWN_MESSAGES_BYTES)
+
+    def take(self) -> bytes:
+        """What TLS itself has to say: handshake messages and alerts."""
+        return self._drain(_FLIGHT_BYTES)
+
+    def close(self) -> bytes:
+        """close_notify, when that can be said."""
+        try:
+            self._connection.shutdown()
+        except SSL.Error:
+            return b""
+        return self.take()
+
+    def _drain(self, size: int) -> bytes:
+        out = b""
+        try:
+            while True:
+                piece = self._connection.bio_read(size)
+                if not out and len(piece) < size:
+                    return piece
+                out += piece
+                if len(piece) < size:
+                    return out
+        except SSL.WantReadError:
+            return out
+
+    def _count_records(self, data: memoryview) -> None:
+        """Follow the record boundaries in the stream of encrypted bytes."""
+        position = self._record_left
+        size = len(data)
+        if self._head and not position:
+            missing = _RECORD_HEAD_BYTES - len(self._head)
+            self._head += bytes(data[:missing])
+            if len(self._head) < _RECORD_HEAD_BYTES:
+                return
+            position = missing + int.from_bytes(self._head[3:5])
+            self._head = b""
+            if position <= size:
+                self._records += 1
+        elif 0 < position <= size:
+            self._records += 1
+        while position + _RECORD_HEAD_BYTES <= size:
+            _, _, length = _record_length(data, position)
+            position += _RECORD_HEAD_BYTES + length
+            if position <= size:
+                self._records += 1
+        if position < size:
+            self._head = bytes(data[position:])
+            position = size
+        self._record_left = position - size
+
+
+def _explain(exc: SSL.Error) -> str:
+    """OpenSSL's own words, without numbers that change between versions."""
+    if isinstance(exc, SSL.SysCallError):
+        return "the connection was cut"
+    errors = exc.args[0] if exc.args and isinstance(exc.args[0], list) else []
+    return ", ".join(str(each[-1]) for each in errors) or exc.__class__.__name__

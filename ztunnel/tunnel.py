@@ -1,0 +1,494 @@
+"""One TLS connection between two ztunnels, and the CONNECT streams in it.
+
+It joins a socket, `TlsConnection` and `Session`, and hands each event to the stream's owner. All
+output of a turn gathers in the session; `flush` writes it at the turn's end: one TLS write, one
+send. It decides nothing about who may connect where: its user does, and the owners of streams do.
+"""
+
+from __future__ import annotations
+
+import socket
+from enum import Enum
+from typing import TYPE_CHECKING, Final, Protocol
+
+from control.model.identity import SpiffeId
+from ztunnel.hbone.errors import ErrorCode
+from ztunnel.hbone.events import (
+    ConnectionFailed,
+    DataReceived,
+    Event,
+    GoAwayReceived,
+    PeerSettingsChanged,
+    PingAcknowledged,
+    RequestReceived,
+    ResponseReceived,
+    StreamEnded,
+    StreamReset,
+    WindowOpened,
+)
+from ztunnel.hbone.session import Session
+from ztunnel.hbone.stream import Stream
+from ztunnel.reactor import ENDED, READABLE, WATCH_BOTH, WRITABLE, Countdown, Reactor
+from ztunnel.relay import RelayEnd
+from ztunnel.scratch import DECRYPTED_VIEW, FROM_SOCKET_VIEW, READ_BYTES_MAX
+from ztunnel.tls import TlsClosed, TlsConnection, TlsError
+
+if TYPE_CHECKING:
+    from ztunnel.relay import StreamRelay
+
+# What may wait for a peer that does not read, before the apps' sockets are left alone: enough for
+# one turn's largest write, and one more read on top of it.
+OUTGOING_BYTES_MAX: Final = 256 * 1024
+HANDSHAKE_S: Final = 10.0
+PING_EVERY_S: Final = 10.0
+PING_TIMEOUT_S: Final = 20.0
+_PING: Final = b"tulle-ka"
+_PING_OF_DRAIN: Final = b"tulle-dr"
+# TCP's own probes, for a host that vanished: first after 180 s, each 180 s, nine times.
+KEEPALIVE_S: Final = 180
+KEEPALIVE_PROBES: Final = 9
+
+
+class TunnelEnd(Enum):
+    """Why a tunnel is gone; the value is the log field."""
+
+    CLOSED = "closed by the peer"
+    CUT = "connection cut"
+    IDLE = "idle"
+    DRAINED = "drained"
+    PING_TIMEOUT = "keepalive timed out"
+    HANDSHAKE_TIMEOUT = "handshake timed out"
+    TLS = "TLS failed"
+    PROTOCOL = "HTTP/2 failed"
+    POD_DELETED = "pod deleted"
+    INTERNAL_ERROR = "internal error"
+
+
+class StreamOwner(Protocol):
+    """Whoever a stream belongs to: waiting for an answer, dialling the app, or relaying."""
+
+    def on_response(self, status: int, ended: bool) -> None: ...
+
+    def on_data(self, data: memoryview) -> None: ...
+
+    def on_data_run(self, pieces: list[memoryview]) -> None: ...
+
+    def on_end(self) -> None: ...
+
+    def on_reset(self, code: int) -> None: ...
+
+    def on_window(self) -> None: ...
+
+    def on_tunnel_lost(self, reason: RelayEnd) -> None: ...
+
+    def on_bug(self) -> None: ...
+
+
+class TunnelUser(Protocol):
+    """Who has the tunnel: the pool, or the inbound side."""
+
+    def tunnel_opened(self, tunnel: Tunnel, peer: SpiffeId) -> None:
+        """TLS is done and the peer is verified; streams may be opened."""
+
+    def tunnel_requested(self, tunnel: Tunnel, request: RequestReceived) -> None: ...
+
+    def tunnel_freed(self, tunnel: Tunnel) -> None:
+        """A stream is over, or the peer allows more."""
+
+    def tunnel_draining(self, tunnel: Tunnel) -> None:
+        """The peer wants no new streams."""
+
+    def tunnel_closed(self, tunnel: Tunnel, end: TunnelEnd, detail: str) -> None:
+        """Called once; streams have been told before."""
+
+
+class Keepalive:
+    """The deadlines that all tunnels of a worker share."""
+
+    def __init__(self, reactor: Reactor) -> None:
+        self.handshake: Countdown = reactor.countdown(HANDSHAKE_S, Tunnel.on_handshake_due)
+        self.ping: Countdown = reactor.countdown(PING_EVERY_S, Tunnel.on_ping_due)
+
+
+def configure(sock: socket.socket) -> None:
+    """What every TCP connection of a tunnel gets."""
+    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, KEEPALIVE_S)
+    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, KEEPALIVE_S)
+    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPCNT, KEEPALIVE_PROBES)
+
+
+class Tunnel:
+    __slots__ = (
+        "_blocked_by_buffer",
+        "_blocked_by_window",
+        "_drain_requested",
+        "_ended_hint",
+        "_owned",
+        "_ping_sent_s",
+        "_reactor",
+        "_readable",
+        "_sock",
+        "_timers",
+        "_tls",
+        "_unsent",
+        "_user",
+        "closed",
+        "detail",
+        "dirty",
+        "end",
+        "peer",
+        "refusal",
+        "session",
+    )
+
+    def __init__(
+        self,
+        reactor: Reactor,
+        timers: Keepalive,
+        sock: socket.socket,
+        tls: TlsConnection,
+        session: Session,
+        user: TunnelUser,
+    ) -> None:
+        self._reactor = reactor
+        self._timers = timers
+        self._sock = sock
+        self._tls = tls
+        self.session = session
+        self._user = user
+        self._unsent: memoryview | bytes = b""
+        self._readable = False
+        self._ended_hint = False
+        self._drain_requested = False
+        self._ping_sent_s: float | None = None
+        self._blocked_by_buffer: dict[StreamRelay, None] = {}
+        self._blocked_by_window: dict[StreamRelay, None] = {}
+        # Streams with an owner. The session forgets a stream when both sides have ended it or when
+        # the connection breaks; its owner may still have bytes for the app, or must hear of it.
+        self._owned: dict[int, Stream] = {}
+        self.peer: SpiffeId | None = None
+        self.dirty = False
+        self.closed = False
+        self.end: TunnelEnd | None = None
+        self.detail = ""
+        self.refusal: str | None = None  # why TLS was refused, as a stable word
+
+    def start_client(self) -> None:
+        """Begin the handshake; the dial has put the socket into epoll."""
+        self._reactor.rewatch(self._sock.fileno(), self, WATCH_BOTH)
+        self._start()
+
+    def start_server(self) -> None:
+        self._reactor.watch(self._sock.fileno(), self, WATCH_BOTH)
+        self._start()
+
+    def _start(self) -> None:
+        configure(self._sock)
+        self._timers.handshake.start(self)
+        try:
+            self._handshake()
+        except TlsError as exc:
+            self._tls_failed(exc)
+
+    # -- reading ---------------------------------------------------------------------------------
+
+    def on_ready(self, events: int) -> None:
+        if events & ENDED:
+            self._ended_hint = True
+        if events & WRITABLE and self._unsent:
+            self.touch()
+        if events & (READABLE | ENDED):
+            self._readable = True
+            self._read()
+
+    def on_again(self) -> None:
+        if self._readable:
+            self._read()
+
+    def _read(self) -> None:
+        """One read a turn: as much as TLS and the apps can be given in one go."""
+        if self.closed:
+            return
+        try:
+            count = self._sock.recv_into(FROM_SOCKET_VIEW, READ_BYTES_MAX)
+        except BlockingIOError:
+            self._readable = False
+            return
+        except OSError as exc:
+            self.close(TunnelEnd.CUT, exc.strerror or "")
+            return
+        if not count:
+            self.close(TunnelEnd.CUT if self._owned else TunnelEnd.CLOSED)
+            return
+        if count < READ_BYTES_MAX and not self._ended_hint:
+            self._readable = False
+        else:
+            self._reactor.again(self)
+        try:
+            self._tls.feed(FROM_SOCKET_VIEW[:count])
+            if self.peer is None and not self._handshake():
+                return
+            self._deliver()
+        except TlsClosed:
+            self.close(TunnelEnd.CLOSED)
+        except TlsError as exc:
+            self._tls_failed(exc)
+
+    def _deliver(self) -> None:
+        tls = self._tls
+        while tls.waiting and not self.closed:
+            count = tls.read_into(DECRYPTED_VIEW)
+            if count:
+                self._dispatch(self.session.receive(DECRYPTED_VIEW[:count]))
+        if self.session.outbound and not self.dirty:
+            self.touch()
+
+    def _handshake(self) -> bool:
+        try:
+            peer = self._tls.handshake()
+        finally:
+            self._send(self._tls.take())  # an alert too
+        if peer is None or self.closed:
+            return False
+        self.peer = peer
+        self._timers.handshake.stop(self)
+        self._timers.ping.start(self)
+        self.session.start()
+        self.touch()
+        self._user.tunnel_opened(self, peer)
+        return not self.closed
+
+    def _dispatch(self, events: list[Event]) -> None:
+        """Hand out one read's events. Neighbouring DATA of one stream goes out in one call."""
+        run: list[memoryview] = []
+        last: Stream | None = None
+        for event in events:
+            if event.__class__ is DataReceived:
+                stream = event.stream
+                if stream is not last and run:
+                    self._hand_run(last, run)
+                    run = []
+                run.append(event.data)
+                last = stream
+                continue
+            if run:
+                self._hand_run(last, run)
+                run, last = [], None
+            self._act(event)
+            if self.closed:
+                return
+        if run:
+            self._hand_run(last, run)
+
+    def _hand_run(self, stream: Stream | None, run: list[memoryview]) -> None:
+        owner: StreamOwner | None = stream.owner if stream is not None else None
+        if owner is None:
+            return
+        try:
+            if len(run) == 1:
+                owner.on_data(run[0])
+            else:
+                owner.on_data_run(run)
+        except Exception:  # the reactor's boundary, drawn around one stream instead of the tunnel
+            self._reactor.caught(owner)
+
+    def _act(self, event: Event) -> None:
+        if isinstance(event, StreamEnded | StreamReset | ResponseReceived):
+            self._tell_owner(event)
+        elif isinstance(event, WindowOpened):
+            if event.stream is None:
+                self._resume(self._blocked_by_window)
+            elif event.stream.owner is not None:
+                event.stream.owner.on_window()
+        elif isinstance(event, RequestReceived):
+            self._hand_request(event)
+        elif isinstance(event, PeerSettingsChanged):
+            self._user.tunnel_freed(self)
+        elif isinstance(event, PingAcknowledged):
+            self._ping_sent_s = None
+            if event.payload == _PING_OF_DRAIN:
+                self.session.finish_goaway()
+                self._close_when_drained()
+        elif isinstance(event, GoAwayReceived):
+            self._user.tunnel_draining(self)
+            self._close_when_drained()
+        elif isinstance(event, ConnectionFailed):
+            self.close(TunnelEnd.PROTOCOL, event.reason)
+
+    def _tell_owner(self, event: StreamEnded | StreamReset | ResponseReceived) -> None:
+        owner: StreamOwner | None = event.stream.owner
+        if owner is None:
+            return
+        try:
+            if isinstance(event, StreamEnded):
+                owner.on_end()
+            elif isinstance(event, StreamReset):
+                owner.on_reset(event.code)
+            else:
+                owner.on_response(event.status, event.ended)
+        except Exception:  # the reactor's boundary, drawn around one stream instead of the tunnel
+            self._reactor.caught(owner)
+
+    def _hand_request(self, event: RequestReceived) -> None:
+        stream = event.stream
+        try:
+            self._user.tunnel_requested(self, event)
+        except Exception:  # the reactor's boundary, drawn around one stream instead of the tunnel
+            if stream.owner is not None:
+                self._reactor.caught(stream.owner)
+            else:
+                self._reactor.report_bug(self)
+                self.session.reset(stream, ErrorCode.INTERNAL_ERROR)
+
+    # -- streams ---------------------------------------------------------------------------------
+
+    def adopt(self, stream: Stream, owner: StreamOwner) -> None:
+        stream.owner = owner
+        self._owned[stream.id] = stream
+
+    @property
+    def streams(self) -> int:
+        return len(self._owned)
+
+    # -- writing ---------------------------------------------------------------------------------
+
+    @property
+    def is_full(self) -> bool:
+        return len(self.session.outbound) + len(self._unsent) >= OUTGOING_BYTES_MAX
+
+    def touch(self) -> None:
+        """Something may have been added to the session's output."""
+        if not self.dirty:
+            self.dirty = True
+            self._reactor.flush_later(self)
+
+    def wait_for_room(self, relay: StreamRelay) -> None:
+        self._blocked_by_buffer[relay] = None
+
+    def wait_for_window(self, relay: StreamRelay) -> None:
+        """The stream's own window has its own event; the connection's is everybody's."""
+        if self.session.send_window <= 0:
+            self._blocked_by_window[relay] = None
+
+    def _resume(self, blocked: dict[StreamRelay, None]) -> None:
+        for relay in blocked:
+            self._reactor.again(relay)
+        blocked.clear()
+
+    def flush(self) -> None:
+        self.dirty = False
+        if self.closed or (self._unsent and not self._send(b"")) or self.peer is None:
+            return
+        if self.session.outbound:
+            try:
+                data = self._tls.write(self.session.take())
+            except TlsError as exc:
+                self._tls_failed(exc)
+                return
+            if not self._send(data):
+                return
+        if self._blocked_by_buffer:
+            self._resume(self._blocked_by_buffer)
+
+    def _send(self, data: bytes) -> bool:
+        """Everything is with the kernel now. What is not goes first at the next `flush`."""
+        if self._unsent:
+            data = bytes(self._unsent) + data if data else self._unsent  # type: ignore[assignment]
+        if not data:
+            return True
+        try:
+            sent = self._sock.send(data)
+        except BlockingIOError:
+            sent = 0
+        except OSError as exc:
+            self._unsent = b""
+            self.close(TunnelEnd.CUT, exc.strerror or "")
+            return False
+        self._unsent = memoryview(data)[sent:] if sent < len(data) else b""
+        return not self._unsent
+
+    # -- keeping alive, draining, closing --------------------------------------------------------
+
+    def on_handshake_due(self) -> None:
+        self.close(TunnelEnd.HANDSHAKE_TIMEOUT)
+
+    def on_ping_due(self) -> None:
+        now_s = self._reactor.now_s
+        if self._ping_sent_s is None:
+            self._ping_sent_s = now_s
+            self.session.ping(_PING)
+            self.touch()
+        elif now_s - self._ping_sent_s >= PING_TIMEOUT_S:
+            self.close(TunnelEnd.PING_TIMEOUT)
+            return
+        self._timers.ping.start(self)
+
+    def drain(self) -> None:
+        """Say that no new streams are wanted; open ones finish, then the tunnel closes."""
+        if self._drain_requested or self.closed:
+            return
+        self._drain_requested = True
+        if self.peer is None:
+            self.close(TunnelEnd.DRAINED)
+            return
+        self.session.goaway(ErrorCode.NO_ERROR, drain=True)
+        # When this comes back the peer has seen the GOAWAY: what it opens later may be refused.
+        self.session.ping(_PING_OF_DRAIN)
+        self.touch()
+
+    def stream_over(self, stream: Stream) -> None:
+        """Its owner let go of it."""
+        stream.owner = None
+        self._owned.pop(stream.id, None)
+        if self.closed:
+            return
+        self._user.tunnel_freed(self)
+        self._close_when_drained()
+
+    def _close_when_drained(self) -> None:
+        session = self.session
+        if session.idle and (session.refusing or session.goaway_received):
+            self.close(TunnelEnd.DRAINED)
+
+    def close(self, end: TunnelEnd, detail: str = "") -> None:
+        if self.closed:
+            return
+        self.closed = True
+        self.end, self.detail = end, detail
+        self._timers.handshake.stop(self)
+        self._timers.ping.stop(self)
+        owners = [stream.owner for stream in self._owned.values()]
+        if self.peer is not None and end is not TunnelEnd.CUT:
+            self._say_goodbye(end)
+        self._reactor.discard(self._sock)
+        lost = {
+            TunnelEnd.POD_DELETED: RelayEnd.POD_DELETED,
+            TunnelEnd.DRAINED: RelayEnd.DRAINED,
+        }.get(end, RelayEnd.TUNNEL_LOST)
+        for owner in owners:
+            if owner is not None:
+                self._reactor.serve(owner, owner.on_tunnel_lost, lost)
+        self._blocked_by_buffer.clear()
+        self._blocked_by_window.clear()
+        self._user.tunnel_closed(self, end, detail)
+
+    def _say_goodbye(self, end: TunnelEnd) -> None:
+        """Best effort: the kernel takes it now or nobody hears it."""
+        try:
+            if not self.session.goaway_sent:
+                self.session.goaway(ErrorCode.NO_ERROR, drain=False)
+            data = self._tls.write(self.session.take()) if self.session.outbound else b""
+            data += self._tls.close()
+            if not self._unsent:
+                self._sock.send(data)
+        except (TlsError, OSError):
+            pass
+
+    def _tls_failed(self, exc: TlsError) -> None:
+        self.refusal = exc.refusal.value
+        self.close(TunnelEnd.TLS, str(exc))
+
+    def on_bug(self) -> None:
+        self.close(TunnelEnd.INTERNAL_ERROR)

@@ -1,0 +1,366 @@
+"""A worker process: one reactor that serves the pods the supervisor gives it.
+
+`python -m ztunnel.worker --fd N`: N is a socketpair whose other end is the supervisor. Everything
+comes through it, descriptors included; the worker opens no file and asks nobody else. When the
+supervisor is gone the worker ends, because nobody could tell it about policy any more.
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import os
+import random
+import socket
+import sys
+from collections.abc import Callable, Iterator
+from typing import Any, Final
+
+from control.kit.clock import Clock, SystemClock
+from control.kit.errors import ConfigError, WireError
+from control.kit.log import event, set_level, setup
+from control.model.address import Endpoint
+from control.model.identity import SpiffeId, parse_spiffe_id
+from ztunnel.engine import Engine, EngineConfig, OpenConnection, Pod
+from ztunnel.ipc import Frame, IpcSocket, Kind
+from ztunnel.listeners import Pauses, listen, original_destination
+from ztunnel.outbound import RESPONSE_S, Outbound
+from ztunnel.pool import Pool
+from ztunnel.reactor import READABLE, WATCH_LEVEL, WRITABLE, Reactor, Served
+from ztunnel.relay import RelayEnd
+from ztunnel.resources import decode_entries
+from ztunnel.state import State
+from ztunnel.tls import Material
+from ztunnel.tunnel import TunnelEnd
+
+log = logging.getLogger("ztunnel.worker")
+
+# Open connections looked at in one turn after a policy change: about a millisecond.
+RECHECKS_PER_TURN_MAX: Final = 64
+# Entries in one answer about connections; the admin page says when there were more.
+CONNECTIONS_SHOWN_MAX: Final = 5000
+
+
+def make_engine(
+    reactor: Reactor,
+    clock: Clock,
+    config: EngineConfig,
+    state: State,
+    ask_certificate: Callable[[SpiffeId, bool], None],
+    original: Callable[[socket.socket], Endpoint | None] = original_destination,
+) -> Engine:
+    """Put the parts together. `original` is the kernel's word for what an app dialled."""
+    engine = Engine(reactor, clock, state, config, ask_certificate, original)
+    engine.pool = Pool(engine)
+    engine.responses = reactor.countdown(RESPONSE_S, Outbound.on_response_due)
+    return engine
+
+
+def make_reactor(on_bug: Callable[[], None]) -> Reactor:
+    """A reactor whose boundary logs the traceback and counts."""
+
+    def report(item: Served) -> None:
+        on_bug()
+        log.exception("connection.bug", extra={"fields": {"kind": type(item).__name__}})
+
+    return Reactor(report)
+
+
+class Recheck:
+    """Looks at every open inbound connection after a policy change, some each turn."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+        self._left: Iterator[tuple[Pod, OpenConnection]] = iter(())
+
+    def begin(self) -> None:
+        """From the start again, if one is under way: the policies changed once more."""
+        pods = list(self._engine.pods.values())
+        self._left = iter([(pod, each) for pod in pods for each in pod.inbound])
+        self._engine.reactor.again(self)
+
+    def on_again(self) -> None:
+        for _ in range(RECHECKS_PER_TURN_MAX):
+            item = next(self._left, None)
+            if item is None:
+                return
+            pod, connection = item
+            self._engine.reactor.serve(
+                connection, connection.recheck, pod.workload(self._engine.state)
+            )
+        self._engine.reactor.again(self)
+
+    def on_bug(self) -> None:
+        """Fails closed: what cannot be looked at cannot stay open."""
+        for _, connection in self._left:
+            self._engine.reactor.serve(connection, connection.abort, RelayEnd.POLICY)
+
+
+class Worker:
+    """Acts on the supervisor's frames."""
+
+    def __init__(self, channel: IpcSocket, clock: Clock) -> None:
+        self._channel = channel
+        self._clock = clock
+        self.internal_errors = 0
+        self.reactor = make_reactor(self._count_bug)
+        self.engine = self._make(EngineConfig(), State())
+        self._pauses = Pauses(self.engine)
+        self._recheck = Recheck(self.engine)
+        self._drained = False
+        self._actions: dict[Kind, Callable[[Frame], None]] = {
+            Kind.CONFIG: self._configure,
+            Kind.RESOURCES: self._resources,
+            Kind.POD_ADD: self._add_pod,
+            Kind.POD_DELETE: self._delete_pod,
+            Kind.CERTIFICATE: self._certificate,
+            Kind.CERTIFICATE_FAILED: self._certificate_failed,
+            Kind.QUERY: self._query,
+            Kind.LOG_LEVEL: self._log_level,
+            Kind.DRAIN: self._drain,
+        }
+        self.reactor.watch(channel.fileno(), self, WATCH_LEVEL)
+        channel.send_json(Kind.READY, {})
+
+    def _make(self, config: EngineConfig, state: State) -> Engine:
+        return make_engine(self.reactor, self._clock, config, state, self._ask_certificate)
+
+    def run(self) -> None:
+        self.reactor.run()
+        self.reactor.close()
+
+    # -- the channel -----------------------------------------------------------------------------
+
+    def on_ready(self, events: int) -> None:
+        try:
+            if events & WRITABLE:
+                self._channel.flush()
+            frames = self._channel.receive() if events & ~WRITABLE else []
+            if frames is None:
+                event(log, logging.WARNING, "supervisor.gone")
+                self.reactor.stop()
+                return
+            for frame in frames:
+                self._act(frame)
+        except (WireError, OSError) as exc:
+            event(log, logging.ERROR, "supervisor.lost", error=exc)
+            self.reactor.stop()
+            return
+        self._watch_channel()
+
+    def on_bug(self) -> None:
+        """A frame that we cannot handle leaves the worker in an unknown state: end it, the
+        supervisor starts a new one."""
+        self.reactor.stop()
+
+    def _act(self, frame: Frame) -> None:
+        action = self._actions.get(frame.kind)
+        if action is None:
+            frame.close()
+            raise WireError(f"{frame.kind.name} is not for a worker")
+        try:
+            action(frame)
+        except (KeyError, TypeError, ValueError) as exc:
+            frame.close()
+            raise WireError(f"{frame.kind.name}: {exc!r}") from exc
+
+    def _send(self, kind: Kind, value: dict[str, Any]) -> None:
+        self._channel.send_json(kind, value)
+        self._watch_channel()
+
+    def _watch_channel(self) -> None:
+        wanted = READABLE | WRITABLE if self._channel.wants_write else READABLE
+        self.reactor.rewatch(self._channel.fileno(), self, wanted)
+
+    # -- configuration and state -----------------------------------------------------------------
+
+    def _configure(self, frame: Frame) -> None:
+        """The first frame of all: nothing is open yet, so the engine is made anew."""
+        value = frame.json()
+        setup(str(value.get("log_level", "info")), str(value.get("log_format", "text")))
+        self.engine.config = EngineConfig(
+            trust_domain=str(value.get("trust_domain", "cluster.local")),
+            worker=int(value.get("worker", 0)),
+            access_log=bool(value.get("access_log", True)),
+            drain_s=float(value.get("drain_s", 5.0)),
+        )
+        self.engine.state = State(
+            cluster_id=str(value.get("cluster_id", "")), node=str(value.get("node", ""))
+        )
+        self.engine.random = random.Random()
+
+    def _resources(self, frame: Frame) -> None:
+        changed = self.engine.state.apply(decode_entries(frame.payload))
+        if changed.policies:
+            self._recheck.begin()
+
+    def _log_level(self, frame: Frame) -> None:
+        set_level(str(frame.json()["level"]))
+
+    # -- pods ------------------------------------------------------------------------------------
+
+    def _add_pod(self, frame: Frame) -> None:
+        value = frame.json()
+        netns, outbound, plaintext, hbone = frame.descriptors
+        uid = str(value["uid"])
+        self.engine.remove_pod(uid)  # the same pod in a new namespace
+        pod = Pod(
+            uid,
+            str(value["name"]),
+            str(value["namespace"]),
+            str(value["service_account"]),
+            netns,
+        )
+        self.engine.pods[uid] = pod
+        sockets = [socket.socket(fileno=fd) for fd in (outbound, plaintext, hbone)]
+        listen(self.engine, self._pauses, pod, *sockets)
+        event(log, logging.INFO, "pod.added", pod=uid, name=f"{pod.namespace}/{pod.name}")
+        self._send(Kind.POD_READY, {"uid": uid})
+
+    def _delete_pod(self, frame: Frame) -> None:
+        uid = str(frame.json()["uid"])
+        self.engine.remove_pod(uid)
+        event(log, logging.INFO, "pod.deleted", pod=uid)
+
+    # -- certificates ----------------------------------------------------------------------------
+
+    def _ask_certificate(self, identity: SpiffeId, waiting: bool) -> None:
+        self._send(Kind.NEED_CERTIFICATE, {"identity": str(identity), "waiting": waiting})
+
+    def _certificate(self, frame: Frame) -> None:
+        value = frame.json()
+        identity = parse_spiffe_id(str(value["identity"]))
+        material = Material(
+            str(value["key_pem"]).encode(),
+            tuple(str(each).encode() for each in value["chain_pem"]),
+            str(value["roots_pem"]).encode(),
+        )
+        try:
+            self.engine.credentials.put(identity, material)
+        except ConfigError as exc:
+            self.engine.counters.refuse("unusable_certificate")
+            event(log, logging.ERROR, "certificate.unusable", identity=identity, error=exc)
+
+    def _certificate_failed(self, frame: Frame) -> None:
+        self.engine.credentials.fail(parse_spiffe_id(str(frame.json()["identity"])))
+
+    # -- questions -------------------------------------------------------------------------------
+
+    def _query(self, frame: Frame) -> None:
+        value = frame.json()
+        answers: dict[str, Callable[[], dict[str, Any]]] = {
+            "connections": self._connections,
+            "metrics": self._metrics,
+            "pools": lambda: {"pools": self.engine.pool.view()},
+        }
+        answer = answers.get(str(value["what"]))
+        body = answer() if answer is not None else {"error": "unknown question"}
+        self._send(Kind.ANSWER, {"id": value["id"], **body})
+
+    def _connections(self) -> dict[str, Any]:
+        shown = CONNECTIONS_SHOWN_MAX
+        pods: dict[str, dict[str, list[dict[str, Any]]]] = {}
+        for uid, pod in self.engine.pods.items():
+            entry: dict[str, list[dict[str, Any]]] = {"inbound": [], "outbound": []}
+            for name, book in (("inbound", pod.inbound), ("outbound", pod.outbound)):
+                for connection in list(book)[: max(0, shown)]:
+                    entry[name].append(connection.outcome.view(self.engine.config.worker))
+                    shown -= 1
+            pods[uid] = entry
+        return {"connections": pods, "truncated": shown < 0}
+
+    def _metrics(self) -> dict[str, Any]:
+        engine = self.engine
+        for pod in engine.pods.values():
+            for book in (pod.outbound, pod.inbound):
+                for connection in book:
+                    connection.outcome.sync()
+        counters: list[tuple[str, dict[str, str], int]] = list(engine.counters.export())
+        counters.append(("tulle_ztunnel_internal_errors_total", {}, self.internal_errors))
+        counters.append(
+            ("tulle_ztunnel_source_not_shown_total", {}, engine.dialer.source_not_shown)
+        )
+        counters.append(("tulle_ztunnel_turns_total", {}, self.reactor.turns))
+        outbound = sum(len(pod.outbound) for pod in engine.pods.values())
+        inbound = sum(len(pod.inbound) for pod in engine.pods.values())
+        gauges: list[tuple[str, dict[str, str], int]] = [
+            ("istio_tcp_sockets_open", {"reporter": "source"}, outbound),
+            ("istio_tcp_sockets_open", {"reporter": "destination"}, inbound),
+            ("tulle_ztunnel_tunnels", {"reporter": "source"}, engine.pool.tunnels),
+            (
+                "tulle_ztunnel_tunnels",
+                {"reporter": "destination"},
+                sum(len(pod.tunnels) for pod in engine.pods.values()),
+            ),
+        ]
+        return {"counters": counters, "gauges": gauges}
+
+    def _count_bug(self) -> None:
+        self.internal_errors += 1
+
+    # -- draining --------------------------------------------------------------------------------
+
+    def _drain(self, frame: Frame) -> None:
+        """No new connections; open ones finish until the deadline."""
+        deadline_s = float(frame.json().get("deadline_s", self.engine.config.drain_s))
+        event(log, logging.INFO, "drain.started", deadline_s=deadline_s)
+        for pod in self.engine.pods.values():
+            pod.stop_listening()
+            for tunnel in list(pod.tunnels):
+                tunnel.drain()
+        self.engine.pool.drain()
+        drain = Drain(self)
+        self.reactor.countdown(deadline_s, Drain.on_due).start(drain)
+        drain.ticks.start(drain)
+
+    def drained(self) -> None:
+        """Nothing is open, or the deadline has come."""
+        if self._drained:
+            return
+        self._drained = True
+        for pod in list(self.engine.pods.values()):
+            for book in (pod.outbound, pod.inbound):
+                for connection in list(book):
+                    self.reactor.serve(connection, connection.abort, RelayEnd.DRAINED)
+            for tunnel in list(pod.tunnels):
+                tunnel.close(TunnelEnd.DRAINED)
+        event(log, logging.INFO, "drain.finished")
+        self._send(Kind.DRAINED, {})
+
+
+class Drain:
+    """Waits for the last connection, at most until the deadline."""
+
+    TICK_S: Final = 0.05
+
+    def __init__(self, worker: Worker) -> None:
+        self._worker = worker
+        self.ticks = worker.reactor.countdown(self.TICK_S, Drain.on_tick)
+
+    def on_tick(self) -> None:
+        if self._worker.engine.connections == 0:
+            self._worker.drained()
+        else:
+            self.ticks.start(self)
+
+    def on_due(self) -> None:
+        self.ticks.stop(self)
+        self._worker.drained()
+
+    def on_bug(self) -> None:
+        self._worker.drained()
+
+
+def main(arguments: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(prog="ztunnel.worker", description=__doc__)
+    parser.add_argument("--fd", type=int, required=True, help="descriptor of the channel")
+    options = parser.parse_args(arguments)
+    setup("info", "text")
+    os.set_inheritable(options.fd, False)
+    channel = IpcSocket(socket.socket(fileno=options.fd))
+    Worker(channel, SystemClock()).run()
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
