@@ -2,6 +2,8 @@
  * cgroup/connect4 and connect6: steer an enrolled pod's connect() into its
  * tunnel listener, and remember where it wanted to go.
  *
+ * Streams only: the mesh carries no UDP, which passes untouched.
+ *
  * Attached to the root cgroup, so every process of the node passes here: who is
  * not enrolled pays one hash miss. Fails closed: the redirect stays while the
  * tunnel is away, so the app sees ECONNREFUSED and nothing leaves in the clear.

@@ -29,8 +29,8 @@ from bpf import layout
 
 IPAddress = ipaddress.IPv4Address | ipaddress.IPv6Address
 
-# A bpffs name may be 255 bytes; escapes triple the worst uid.
-_UID_CHARACTERS_MAX = 80
+# The longest file name. A Kubernetes uid has 36 characters and needs no escape.
+_PIN_NAME_BYTES_MAX = 255
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,14 +55,15 @@ class CapturedPod:
 
 def pin_name(uid: str) -> str:
     """A reversible file name: bpffs refuses dots, and a uid is somebody else's text."""
-    if not 0 < len(uid) <= _UID_CHARACTERS_MAX:
-        raise PodRefused(f"a pod uid of {len(uid)} characters")
-    return "".join(
+    name = "".join(
         sign
         if re.fullmatch(r"[A-Za-z0-9_-]", sign)
         else "".join(f"={b:02x}" for b in sign.encode())
         for sign in uid
     )
+    if not 0 < len(name) <= _PIN_NAME_BYTES_MAX:
+        raise PodRefused(f"a pod uid of {len(uid)} characters cannot be a file name")
+    return name
 
 
 def uid_of_pin(name: str) -> str:

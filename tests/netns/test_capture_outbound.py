@@ -105,7 +105,26 @@ def test_a_v4_destination_is_not_told_at_the_v6_level_and_survives_the_question(
             accepted.getsockopt(41, 80, 28)
         with pytest.raises(OSError):
             accepted.getsockopt(0, 80, 8)  # too small a buffer loses nothing either
-        assert original_destination(accepted) == FAR4
+        assert socket.inet_ntoa(accepted.getsockopt(0, 80, 16)[4:8]) == FAR4[0]
+
+
+def test_data_that_rides_with_the_syn_is_captured(bed: Bed, pod: Pod) -> None:
+    listeners = bed.capture(pod, "uid-app")
+    with pod.socket() as app:
+        app.settimeout(None)
+        app.sendto(b"early", socket.MSG_FASTOPEN, FAR4)
+        with listeners.outbound.accept()[0] as accepted:
+            assert original_destination(accepted) == FAR4
+            assert accepted.recv(16) == b"early"
+
+
+def test_a_released_pods_live_connection_keeps_its_peer(bed: Bed, pod: Pod) -> None:
+    listeners = bed.capture(pod, "uid-app")
+    with connect(pod, socket.AF_INET, FAR4) as app, listeners.outbound.accept()[0] as accepted:
+        bed.node.release("uid-app")
+        assert app.getpeername() == FAR4
+        app.sendall(b"still")
+        assert accepted.recv(16) == b"still"
 
 
 @pytest.mark.parametrize(

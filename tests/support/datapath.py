@@ -23,6 +23,7 @@ from tests.support.netns import Address, Pod, Process, need_root
 _numbers = itertools.count(1)
 CACHE = Path(tempfile.gettempdir()) / "tulle-test-bpf"
 SOL_IP, SOL_IPV6 = 0, 41
+_STORAGE_BYTES = 128  # Rust proxies ask with a whole sockaddr_storage
 
 
 @dataclass
@@ -99,11 +100,13 @@ def node_bed() -> Iterator[Bed]:
 def original_destination(accepted: socket.socket) -> Address:
     """As Istio's ztunnel asks: IPv4 first, then IPv6."""
     try:
-        raw = accepted.getsockopt(SOL_IP, layout.ORIGINAL_DESTINATION_OPTION, 16)
+        raw = accepted.getsockopt(SOL_IP, layout.ORIGINAL_DESTINATION_OPTION, _STORAGE_BYTES)
+        assert len(raw) == 16
         (port,) = struct.unpack_from("!H", raw, 2)
         return socket.inet_ntop(socket.AF_INET, raw[4:8]), port
     except OSError:
-        raw = accepted.getsockopt(SOL_IPV6, layout.ORIGINAL_DESTINATION_OPTION, 28)
+        raw = accepted.getsockopt(SOL_IPV6, layout.ORIGINAL_DESTINATION_OPTION, _STORAGE_BYTES)
+        assert len(raw) == 28
         (port,) = struct.unpack_from("!H", raw, 2)
         return socket.inet_ntop(socket.AF_INET6, raw[8:24]), port
 
