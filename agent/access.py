@@ -1,0 +1,96 @@
+"""The connection to the control plane: gRPC over TLS with a token; carries bytes, reads none."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import grpc
+import grpc.aio
+
+from agent.intents import NoControl, Stream
+from control.kit.errors import ConfigError
+from control.wire.types import DELTA_METHOD, MESSAGE_BYTES_MAX, REPORT_METHOD
+
+REPORT_TIMEOUT_S = 5.0
+_RECONNECT_MS_MAX = 5000
+_KEEPALIVE_MS, _KEEPALIVE_TIMEOUT_MS = 30_000, 10_000
+
+
+class Access:
+    """What C7 says: address, root, name, token. Files are read when they are used."""
+
+    def __init__(self, address: str, root: Path, name: str, token: Path | None) -> None:
+        self.address = address
+        self._root = root
+        self._name = name
+        self._token = token
+
+    def channel(self) -> grpc.aio.Channel:
+        try:
+            root = self._root.read_bytes()
+        except OSError as exc:
+            raise NoControl(f"read {self._root}: {exc.strerror}") from exc
+        options = [
+            ("grpc.ssl_target_name_override", self._name),
+            ("grpc.max_receive_message_length", MESSAGE_BYTES_MAX),
+            ("grpc.keepalive_time_ms", _KEEPALIVE_MS),
+            ("grpc.keepalive_timeout_ms", _KEEPALIVE_TIMEOUT_MS),
+            ("grpc.max_reconnect_backoff_ms", _RECONNECT_MS_MAX),
+            ("grpc.enable_http_proxy", 0),
+        ]
+        credentials = grpc.ssl_channel_credentials(root_certificates=root)
+        return grpc.aio.secure_channel(self.address, credentials, options=options)
+
+    def metadata(self) -> grpc.aio.Metadata:
+        if self._token is None:
+            return grpc.aio.Metadata()
+        try:
+            token = self._token.read_text().strip()
+        except OSError as exc:
+            raise NoControl(f"read {self._token}: {exc.strerror}") from exc
+        return grpc.aio.Metadata(("authorization", f"Bearer {token}"))
+
+    @asynccontextmanager
+    async def stream(self) -> AsyncIterator[Stream]:
+        async with self.channel() as channel:
+            call = channel.stream_stream(DELTA_METHOD, bytes, bytes)(None, metadata=self.metadata())
+            try:
+                yield _GrpcStream(call)
+            except grpc.aio.AioRpcError as exc:
+                raise _explained(exc) from exc
+            finally:
+                call.cancel()
+
+    async def report(self, request: bytes) -> None:
+        async with self.channel() as channel:
+            try:
+                call = channel.unary_unary(REPORT_METHOD, bytes, bytes)
+                await call(request, metadata=self.metadata(), timeout=REPORT_TIMEOUT_S)
+            except grpc.aio.AioRpcError as exc:
+                raise _explained(exc) from exc
+
+
+class _GrpcStream:
+    def __init__(self, call: grpc.aio.StreamStreamCall[bytes, bytes]) -> None:
+        self._call = call
+
+    async def write(self, data: bytes) -> None:
+        await self._call.write(data)
+
+    async def read(self) -> bytes | None:
+        received = await self._call.read()
+        return received if isinstance(received, bytes) else None
+
+
+def _explained(error: grpc.aio.AioRpcError) -> NoControl:
+    return NoControl(f"{error.code().name.lower()}: {error.details()}")
+
+
+def name_of(address: str) -> str:
+    """The host of HOST:PORT, which is what its certificate must say unless told otherwise."""
+    host, colon, port = address.rpartition(":")
+    if not colon or not port.isdigit() or not host:
+        raise ConfigError(f"--control must be HOST:PORT, not {address!r}")
+    return host.strip("[]")

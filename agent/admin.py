@@ -1,0 +1,204 @@
+"""The agent's admin page on a unix socket, for the CNI plugin and the CLI; decides nothing."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import math
+import urllib.parse
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+
+from prometheus_client import CollectorRegistry
+
+from agent import registry
+from agent.check import Check
+from agent.datapath.errors import KernelError
+from agent.enrol.enroller import NamespaceTaken
+from agent.registry import NamespaceGone, Registration
+from agent.status import Node
+from control.kit import http, log
+from control.kit.errors import ConfigError
+from control.kit.metrics import render
+from control.model.address import format_address
+
+TIMEOUT_S, TIMEOUT_S_MAX = 10.0, 60.0  # a kubelet gives a CNI plugin some minutes at most
+DELETE_TIMEOUT_S = 10.0
+_NAME_CHARS_MAX = 253
+
+scope = logging.getLogger("admin")
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """POST /pods, checked."""
+
+    namespace: str
+    name: str
+    uid: str | None
+    netns: str
+    timeout_s: float
+
+
+def parse_request(body: bytes) -> Request:
+    try:
+        record = json.loads(body)
+    except ValueError as exc:
+        raise ConfigError("the body is not JSON") from exc
+    if not isinstance(record, dict):
+        raise ConfigError("the body is not an object")
+    unknown = set(record) - {"namespace", "name", "uid", "netns", "pid", "timeout_s"}
+    if unknown:
+        raise ConfigError(f"unknown fields: {', '.join(sorted(unknown))}")
+    uid = record.get("uid")
+    return Request(
+        namespace=_text(record, "namespace", _NAME_CHARS_MAX),
+        name=_text(record, "name", _NAME_CHARS_MAX),
+        uid=_text(record, "uid", registry.UID_CHARS_MAX) if uid is not None else None,
+        netns=_netns(record),
+        timeout_s=_timeout(record.get("timeout_s", TIMEOUT_S)),
+    )
+
+
+def _text(record: dict[str, object], field: str, chars_max: int) -> str:
+    value = record.get(field)
+    if not isinstance(value, str) or not 0 < len(value) <= chars_max or not value.isprintable():
+        raise ConfigError(f"{field}: 1 to {chars_max} printable characters")
+    return value
+
+
+def _netns(record: dict[str, object]) -> str:
+    netns, pid = record.get("netns"), record.get("pid")
+    if (netns is None) == (pid is None):
+        raise ConfigError("either netns or pid")
+    if pid is not None:
+        if not isinstance(pid, int) or isinstance(pid, bool) or pid <= 0:
+            raise ConfigError("pid: a positive number")
+        return registry.path_of_pid(pid)
+    if not isinstance(netns, str) or not netns.startswith("/") or "\0" in netns:
+        raise ConfigError("netns: an absolute path")
+    return netns
+
+
+def _timeout(value: object) -> float:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+        raise ConfigError("timeout_s: a number")
+    return min(max(float(value), 0.0), TIMEOUT_S_MAX)
+
+
+class Admin:
+    def __init__(
+        self, node: Node, metrics: CollectorRegistry, checks: Callable[[], Awaitable[list[Check]]]
+    ) -> None:
+        self._node = node
+        self._metrics = metrics
+        self._checks = checks
+
+    def routes(self) -> http.Routes:
+        return {
+            ("GET", "/status"): self._status,
+            ("GET", "/check"): self._check,
+            ("POST", "/pods"): self._register,
+            ("DELETE", "/pods/*"): self._delete,
+            ("GET", "/logging"): self._logging,
+            ("POST", "/logging"): self._logging,
+            **self.public_routes(),
+        }
+
+    def public_routes(self) -> http.Routes:
+        """What the loopback port serves: nothing that changes anything."""
+        return {("GET", "/metrics"): self._metrics_page, ("GET", "/healthz/ready"): self._ready}
+
+    async def _status(self, request: http.Request) -> http.Response:
+        return http.as_json(self._node.status())
+
+    async def _check(self, request: http.Request) -> http.Response:
+        return http.as_json([check.as_json() for check in await self._checks()])
+
+    async def _metrics_page(self, request: http.Request) -> http.Response:
+        headers, body = render(self._metrics, request.headers)
+        return http.Response(200, body, headers)
+
+    async def _ready(self, request: http.Request) -> http.Response:
+        if self._node.intents.synced:
+            return http.text("ready\n")
+        return http.text("the control plane has not told its intents yet\n", 503)
+
+    async def _logging(self, request: http.Request) -> http.Response:
+        level = request.query.get("level")
+        if level is not None:
+            if request.method != "POST":
+                return refusal(405, "method_not_allowed", "POST changes a level, GET shows it")
+            try:
+                log.set_level(level)
+            except ValueError as exc:
+                return refusal(400, "bad_level", str(exc))
+        return http.as_json(log.current_levels())
+
+    async def _delete(self, request: http.Request) -> http.Response:
+        """Idempotent; answers when everything of the pod is gone."""
+        uid = urllib.parse.unquote(request.path.removeprefix("/pods/"))
+        self._node.enroller.deleted(uid)
+        try:
+            async with asyncio.timeout(DELETE_TIMEOUT_S):
+                await self._node.enroller.forgotten(uid)
+        except TimeoutError:
+            return refusal(503, "still_releasing", f"{uid} is released, but a ztunnel still has it")
+        return http.as_json({"uid": uid})
+
+    async def _register(self, request: http.Request) -> http.Response:
+        uid: str | None = None
+        try:
+            wanted = parse_request(request.body)
+            async with asyncio.timeout(wanted.timeout_s):
+                uid = wanted.uid or await self._uid_of(wanted)
+                self._node.enroller.register(registration(wanted, uid))
+                state = await self._node.enroller.settled(uid)
+        except NamespaceTaken as exc:
+            return refusal(409, exc.reason, str(exc))
+        except ConfigError as exc:
+            return refusal(400, exc.reason, str(exc))
+        except NamespaceGone as exc:
+            return refusal(409, exc.reason, str(exc))
+        except TimeoutError:  # an OSError too: before it
+            return self._unsettled(uid)
+        except (KernelError, OSError) as exc:
+            return refusal(500, "kernel", str(exc))
+        return http.as_json({"uid": uid, "state": state.value})
+
+    def _unsettled(self, uid: str | None) -> http.Response:
+        """Whoever asked must not start the pod."""
+        found = self._node.enroller.book.state(uid) if uid is not None else None
+        reason = found[1] if found is not None else "no_intent"
+        error = "the control plane does not know this pod" if reason == "no_intent" else reason
+        log.event(scope, logging.WARNING, "pod.unsettled", uid=uid, reason=reason)
+        return refusal(503, reason, f"not settled in time: {error}")
+
+    async def _uid_of(self, wanted: Request) -> str:
+        """The uid under which the control plane knows a pod that came without one."""
+        enroller = self._node.enroller
+        while True:
+            news = enroller.pulse.next()
+            for intent in enroller.intents.values():
+                if (intent.namespace, intent.name) == (wanted.namespace, wanted.name):
+                    return intent.uid
+            await news.wait()
+
+
+def registration(wanted: Request, uid: str) -> Registration:
+    with registry.opened(wanted.netns) as handle:
+        addresses = registry.addresses_inside(handle)
+        return Registration(
+            uid=uid,
+            namespace=wanted.namespace,
+            name=wanted.name,
+            netns=wanted.netns,
+            inode=registry.inode_of(handle),
+            cookie=registry.cookie_of(handle),
+            addresses=tuple(map(format_address, addresses)),
+        )
+
+
+def refusal(status: int, reason: str, error: str) -> http.Response:
+    return http.as_json({"error": error, "reason": reason}, status)

@@ -1,0 +1,44 @@
+"""What the operator chose: read once from flags and environment, then passed around whole."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+DEFAULT_RUN_DIR = Path("/run/tulle")
+DEFAULT_BPFFS = Path("/sys/fs/bpf")
+DEFAULT_CACHE = Path("/var/cache/tulle/bpf")
+# Peers learn from the control plane, within a push, that a pod leaves; then they stop using HBONE.
+DEFAULT_DRAIN_S = 2.0
+
+
+@dataclass(frozen=True, slots=True)
+class Config:
+    node: str
+    control: str  # HOST:PORT
+    control_root: Path
+    control_name: str
+    token: Path | None
+    zds: Path
+    cgroup_root: Path
+    run_dir: Path = DEFAULT_RUN_DIR
+    bpffs: Path = DEFAULT_BPFFS
+    cache: Path = DEFAULT_CACHE
+    metrics: str = "127.0.0.1:15025"
+    drain_s: float = DEFAULT_DRAIN_S
+
+    @property
+    def folder(self) -> Path:
+        return node_folder(self.run_dir, self.node)
+
+    @property
+    def pin_root(self) -> Path:
+        return pin_root(self.bpffs, self.node)
+
+
+def node_folder(run_dir: Path, node: str) -> Path:
+    return run_dir / node
+
+
+def pin_root(bpffs: Path, node: str) -> Path:
+    return bpffs / "tulle" / node

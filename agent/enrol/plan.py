@@ -1,0 +1,221 @@
+"""Decides what to do next for each pod, in which order; does none of it.
+
+One pod is one set of facts (`Pod`), its uid the only key: an address or a name may already belong
+to somebody else. `steps` gives everything that is left to do for it, in the one safe order. Whoever
+executes takes the first step, tells the facts what came of it and asks again, so that a failure, a
+restart or a change of mind between two steps needs no code of its own.
+
+The order is the safety property:
+
+    enrol      ztunnel has the pod and listens in it → capture → report (peers may now use HBONE)
+    unenrol    report → drain, so that peers stop using HBONE → release → ztunnel drops the pod
+    delete     release → ztunnel drops the pod, whose namespace may then go → forget
+    replace    (same uid, other namespace) release the old one → enrol
+
+A captured pod stays captured whatever dies. Only three things end a capture: the namespace is gone,
+another namespace took over the uid, or the control plane said "not enrolled" and its peers know.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+from control.model.address import Address
+
+
+@dataclass(frozen=True, slots=True)
+class Capture:
+    """What the kernel has in force. `tunnel`: whose listeners it hands to; None: of a past run."""
+
+    netns: int
+    addresses: tuple[Address, ...]
+    tunnel: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Offer:
+    """A ztunnel was given the pod. `ready`: it has acknowledged it and listens in this namespace.
+
+    Not ready is asked, refused or unanswered: it may hold the namespace all the same.
+    """
+
+    tunnel: int
+    netns: int
+    ready: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Pod:
+    """The facts about one uid. A namespace is named by its cookie, which is never used twice."""
+
+    uid: str
+    netns: int | None  # None: deleted, or the namespace is gone
+    addresses: tuple[Address, ...] = ()
+    enrolled: bool | None = None  # what the control plane wants; None: it has not said
+    capture: Capture | None = None
+    offers: tuple[Offer, ...] = ()
+    withdrawn_s: float | None = None  # when the control plane accepted that it is not captured
+    retry_s: float | None = None  # a step failed; not again before then
+    failure: str | None = None  # its reason
+
+
+@dataclass(frozen=True, slots=True)
+class Node:
+    """The facts about everything else."""
+
+    tunnels: tuple[int, ...]  # connected ztunnels, the newest last
+    drain_s: float
+
+    @property
+    def newest(self) -> int | None:
+        return self.tunnels[-1] if self.tunnels else None
+
+
+@dataclass(frozen=True, slots=True)
+class AddToTunnel:
+    uid: str
+    tunnel: int
+    netns: int
+
+
+@dataclass(frozen=True, slots=True)
+class CapturePod:
+    """Capture, or bring what is in force up to date: new listeners, new addresses."""
+
+    uid: str
+    tunnel: int
+    netns: int
+    addresses: tuple[Address, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """Tell the control plane whether this pod is captured."""
+
+    uid: str
+    captured: bool
+
+
+@dataclass(frozen=True, slots=True)
+class AwaitDrain:
+    """Peers learn from the control plane, not from us: give them time to stop using HBONE."""
+
+    uid: str
+    until_s: float | None  # None: the report before it has not been accepted yet
+
+
+@dataclass(frozen=True, slots=True)
+class Release:
+    uid: str
+
+
+@dataclass(frozen=True, slots=True)
+class DeleteFromTunnel:
+    uid: str
+    tunnel: int
+
+
+@dataclass(frozen=True, slots=True)
+class Forget:
+    uid: str
+
+
+Step = AddToTunnel | CapturePod | Report | AwaitDrain | Release | DeleteFromTunnel | Forget
+
+
+def steps(pod: Pod, node: Node, now_s: float) -> tuple[Step, ...]:
+    """Everything left to do for this pod, as far as it can be seen from here."""
+    if pod.retry_s is not None and now_s < pod.retry_s:
+        return ()
+    if pod.netns is None:
+        return (*_release(pod), *_withdraw(pod, node), Forget(pod.uid))
+    if pod.enrolled is False:
+        return _unenrol(pod, node, now_s)
+    if pod.enrolled is None and pod.capture is None:
+        return _withdraw(pod, node)
+    return _enrol(pod, pod.netns, node)
+
+
+def _enrol(pod: Pod, netns: int, node: Node) -> tuple[Step, ...]:
+    found: list[Step] = []
+    capture = pod.capture
+    if capture is not None and capture.netns != netns:
+        found += _release(pod)
+        capture = None
+    tunnel = node.newest
+    # The newest ztunnel replaces an old namespace when it gets the new one; others must drop it.
+    found += [
+        DeleteFromTunnel(pod.uid, offer.tunnel)
+        for offer in pod.offers
+        if offer.netns != netns and offer.tunnel in node.tunnels and offer.tunnel != tunnel
+    ]
+    if tunnel is None or not pod.addresses:
+        return tuple(found)
+    if Offer(tunnel, netns) not in pod.offers:
+        found.append(AddToTunnel(pod.uid, tunnel, netns))
+    wanted = Capture(netns, pod.addresses, tunnel)
+    if capture != wanted:
+        found.append(CapturePod(pod.uid, tunnel, netns, pod.addresses))
+    if pod.withdrawn_s is not None or capture is None:
+        found.append(Report(pod.uid, captured=True))
+    return tuple(found)
+
+
+def _unenrol(pod: Pod, node: Node, now_s: float) -> tuple[Step, ...]:
+    found: list[Step] = []
+    if pod.capture is not None:
+        if pod.capture.netns == pod.netns:
+            if pod.withdrawn_s is None:
+                found += [Report(pod.uid, captured=False), AwaitDrain(pod.uid, None)]
+            elif now_s < pod.withdrawn_s + node.drain_s:
+                found.append(AwaitDrain(pod.uid, pod.withdrawn_s + node.drain_s))
+        found += _release(pod)
+    return (*found, *_withdraw(pod, node))
+
+
+def _release(pod: Pod) -> tuple[Step, ...]:
+    return (Release(pod.uid),) if pod.capture is not None else ()
+
+
+def _withdraw(pod: Pod, node: Node) -> tuple[Step, ...]:
+    return tuple(
+        DeleteFromTunnel(pod.uid, offer.tunnel)
+        for offer in pod.offers
+        if offer.tunnel in node.tunnels
+    )
+
+
+class State(StrEnum):
+    CAPTURED = "captured"
+    PENDING = "pending"
+    NOT_ENROLLED = "not_enrolled"
+    RELEASING = "releasing"
+    FAILED = "failed"
+
+
+def state(pod: Pod, node: Node) -> tuple[State, str]:
+    """What to tell people (and the CNI plugin), with a stable reason."""
+    if pod.netns is None:
+        return State.RELEASING, "namespace_gone"
+    if pod.capture is not None:
+        if pod.capture.netns != pod.netns:
+            return State.RELEASING, "namespace_replaced"
+        if pod.enrolled is False:
+            return State.RELEASING, "draining" if pod.withdrawn_s is not None else "reporting"
+        alive = pod.capture.tunnel in node.tunnels
+        return State.CAPTURED, pod.failure or ("" if alive else "no_ztunnel")
+    if pod.enrolled is False:
+        return State.NOT_ENROLLED, ""
+    if pod.failure is not None:
+        return State.FAILED, pod.failure
+    if pod.enrolled is None:
+        return State.PENDING, "no_intent"
+    if not pod.addresses:
+        return State.PENDING, "no_address"
+    return State.PENDING, "enrolling" if node.tunnels else "no_ztunnel"
+
+
+def reportable(pod: Pod) -> bool:
+    """Is this pod one that peers may reach by HBONE?"""
+    return pod.capture is not None and pod.capture.netns == pod.netns and pod.enrolled is not False

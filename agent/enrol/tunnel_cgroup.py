@@ -1,0 +1,86 @@
+"""Gives a ztunnel a cgroup of its own, by which the kernel knows its sockets; captures nothing.
+
+Exemption must cover the ztunnel and nothing else. A cgroup that other processes share (the root, a
+login session, a supervisor's service) is therefore left, for `tulle/<node>/ztunnel-<pid>`.
+"""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+
+from agent.datapath import cgroups
+from control.kit.log import event
+
+log = logging.getLogger("cgroup")
+
+_PREFIX = "ztunnel-"
+
+
+def own_folder(root: Path, node: str) -> Path:
+    return root / "tulle" / node
+
+
+def current(root: Path, pid: int, processes: Path = Path("/proc")) -> Path | None:
+    """The directory a process is in; None when it lies outside what we can see."""
+    for line in (processes / str(pid) / "cgroup").read_text().splitlines():
+        number, _, rest = line.partition(":")
+        path = rest.partition(":")[2]
+        if number == "0" and not path.startswith("/.."):
+            return root / path.lstrip("/")
+    return None
+
+
+def settle(root: Path, node: str, pid: int) -> Path:
+    """The ztunnel's cgroup, after moving it where need be."""
+    folder = current(root, pid)
+    is_visible = folder is not None and folder != root and folder.is_dir()
+    if folder and is_visible and cgroups.members(folder) <= cgroups.descendants(pid):
+        return folder
+    target = own_folder(root, node)
+    target.parent.mkdir(exist_ok=True)
+    target.mkdir(exist_ok=True)
+    target = cgroups.create(target / f"{_PREFIX}{pid}")
+    cgroups.move(pid, target)
+    event(log, logging.INFO, "ztunnel.moved", pid=pid, cgroup=target)
+    return target
+
+
+def is_over(folder: Path) -> bool:
+    """No process is left in it, so no socket of it will connect again."""
+    try:
+        return not cgroups.members(folder)
+    except OSError:
+        return True  # removed, or being removed
+
+
+def leftovers(root: Path, node: str) -> list[Path]:
+    """Cgroups made for ztunnels, this run's and earlier ones'."""
+    folder = own_folder(root, node)
+    return sorted(folder.glob(f"{_PREFIX}*")) if folder.is_dir() else []
+
+
+def remove(root: Path, node: str, folder: Path) -> None:
+    """Only one that we made; one that is in use stays."""
+    if folder.parent == own_folder(root, node):
+        try:
+            cgroups.remove(folder)
+        except OSError as exc:
+            event(log, logging.DEBUG, "cgroup.kept", cgroup=folder, error=exc)
+
+
+def remove_all(root: Path, node: str) -> None:
+    """For the uninstaller: what is still in use moves back to the root first."""
+    folder = own_folder(root, node)
+    for leaf in leftovers(root, node):
+        for pid in sorted(cgroups.members(leaf)):
+            try:
+                (root / "cgroup.procs").write_text(str(pid))
+            except OSError as exc:
+                event(log, logging.WARNING, "cgroup.process_kept", pid=pid, error=exc)
+        remove(root, node, leaf)
+    for directory in (folder, folder.parent):
+        try:
+            cgroups.remove(directory)
+        except OSError:
+            return  # another node's

@@ -1,0 +1,231 @@
+"""`tulle-agent`: starts every part in one task group and stops without un-capturing anything."""
+
+from __future__ import annotations
+
+import asyncio
+import ctypes
+import gc
+import logging
+import signal
+import sys
+from collections.abc import Callable
+from contextlib import AsyncExitStack
+from pathlib import Path
+from typing import Any
+
+import click
+
+from agent import config
+from agent.access import Access, name_of
+from agent.admin import Admin
+from agent.check import node_checks
+from agent.config import Config
+from agent.datapath import cgroups
+from agent.datapath.node import NodeDatapath
+from agent.enrol import tunnel_cgroup
+from agent.enrol.enroller import Enroller, Host
+from agent.intents import RECONNECT_FIRST_S, RECONNECT_MAX_S, Intents, Reporter
+from agent.metrics import registry_for
+from agent.registry import Registry
+from agent.status import Node
+from agent.zds import Server
+from control.kit import http
+from control.kit.backoff import Backoff
+from control.kit.clock import SystemClock
+from control.kit.errors import ConfigError, MeshError
+from control.kit.log import event, setup
+
+log = logging.getLogger("agent")
+
+
+class Stopped(Exception):
+    """SIGTERM or SIGINT."""
+
+
+async def serve(chosen: Config) -> None:
+    """Run until a signal; what is captured then stays captured."""
+    clock = SystemClock()
+    chosen.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    datapath = NodeDatapath.open(chosen.pin_root, chosen.cgroup_root, chosen.cache)
+    known = Registry(chosen.folder / "state")
+    known.load()
+    host = Host(chosen.node, chosen.cgroup_root, chosen.drain_s)
+    enroller = Enroller(host, datapath, known, clock)
+    access = Access(chosen.control, chosen.control_root, chosen.control_name, chosen.token)
+    intents = Intents(chosen.node, chosen.control, access.stream, clock)
+    node = Node(chosen, clock, clock.now(), datapath, known, enroller, intents)
+    enroller.adopt()
+    try:
+        await _run(node, Reporter(chosen.node, access.report))
+    finally:
+        datapath.close()
+
+
+async def _run(node: Node, reporter: Reporter) -> None:
+    enroller, intents = node.enroller, node.intents
+    admin = Admin(node, registry_for(node), lambda: node_checks(node))
+    tunnels = Server(enroller.serve_tunnel, node.clock)
+    async with AsyncExitStack() as stack:
+        socket_path = node.config.folder / "agent.sock"
+        await stack.enter_async_context(http.Server(admin.routes()).listen(socket_path))
+        if node.config.metrics:
+            public = http.Server(admin.public_routes())
+            await stack.enter_async_context(public.listen(node.config.metrics))
+        _trim()
+        event(log, logging.INFO, "agent.started", node=node.config.node, admin=socket_path)
+        try:
+            async with asyncio.TaskGroup() as tasks:
+                tasks.create_task(_stop_on_signal(), name="signals")
+                tasks.create_task(tunnels.run(node.config.zds), name="zds")
+                tasks.create_task(enroller.run(), name="enrol")
+                tasks.create_task(intents.run(enroller.intents_changed), name="intents")
+                tasks.create_task(_report(enroller, intents, reporter), name="report")
+        except* Stopped:
+            captured = len(enroller.book.report())
+            event(log, logging.INFO, "agent.stopped", captured_pods_stay=captured)
+
+
+async def _report(enroller: Enroller, intents: Intents, reporter: Reporter) -> None:
+    backoff = Backoff(RECONNECT_FIRST_S, RECONNECT_MAX_S)
+    while True:
+        news = enroller.pulse.next()
+        captured = enroller.book.report()
+        if not reporter.is_due(intents.connects, captured):
+            await news.wait()
+            continue
+        enroller.reporting(captured)
+        try:
+            await reporter.report(intents.connects, captured)
+        except (MeshError, OSError) as exc:
+            event(log, logging.WARNING, "report.failed", error=exc)
+            await asyncio.sleep(backoff.next_s())
+            continue
+        backoff.reset()
+        enroller.reported(captured)
+
+
+async def _stop_on_signal() -> None:
+    loop = asyncio.get_running_loop()
+    stop = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    await stop.wait()
+    raise Stopped
+
+
+def _trim() -> None:
+    """Start-up garbage goes back to the system; what is left is never collected again."""
+    gc.collect()
+    gc.freeze()
+    trim: Callable[[int], int] | None = getattr(ctypes.CDLL(None), "malloc_trim", None)
+    if trim is not None:  # glibc only
+        trim(0)
+
+
+def uninstall(node: str, run_dir: Path, bpffs: Path, cgroup_root: Path, cache: Path) -> None:
+    """Take this node's programs, pins, cgroups and files away; its pods go on in the clear."""
+    if config.pin_root(bpffs, node).exists():
+        NodeDatapath.open(config.pin_root(bpffs, node), cgroup_root, cache).destroy()
+    tunnel_cgroup.remove_all(cgroup_root, node)
+    folder = config.node_folder(run_dir, node)
+    for path in [*folder.glob("state/*.json"), folder / "agent.sock", folder / "zds.sock"]:
+        path.unlink(missing_ok=True)
+    for directory in (folder / "state", folder):
+        try:
+            directory.rmdir()
+        except OSError:
+            break  # somebody else's files: the ztunnel's socket
+    event(log, logging.INFO, "agent.uninstalled", node=node)
+
+
+def _option(
+    name: str, *more: str, shared: bool = False, **rest: Any
+) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """A flag, TULLE_AGENT_<NAME> in the environment; TULLE_<NAME> too when all parts have it."""
+    upper = name.removeprefix("--").replace("-", "_").upper()
+    names = [f"TULLE_AGENT_{upper}", f"TULLE_{upper}"] if shared else [f"TULLE_AGENT_{upper}"]
+    return click.option(name, *more, envvar=names, show_envvar=True, show_default=True, **rest)
+
+
+_FOLDER = click.Path(path_type=Path, file_okay=False)
+_FILE = click.Path(path_type=Path, dir_okay=False)
+
+
+@click.command(context_settings={"max_content_width": 100})
+@_option(
+    "--node", shared=True, required=True, help="This node's name, as the control plane has it."
+)
+@_option("--control", shared=True, help="Control plane, HOST:PORT (gRPC over TLS).")
+@_option("--control-root", shared=True, type=_FILE, help="Root certificate of the control plane.")
+@_option("--control-name", shared=True, help="Name in its certificate.  [default: the HOST]")
+@_option("--token", shared=True, type=_FILE, help="File with this node's token; read at each use.")
+@_option(
+    "--run-dir", shared=True, type=_FOLDER, default=config.DEFAULT_RUN_DIR, help="Sockets, state."
+)
+@_option("--zds", type=_FILE, help="Socket for ztunnels.  [default: <run-dir>/<node>/zds.sock]")
+@_option(
+    "--bpffs", type=_FOLDER, default=config.DEFAULT_BPFFS, help="BPF file system for the pins."
+)
+@_option("--cgroup-root", type=_FOLDER, help="cgroup2 mount.  [default: found]")
+@_option("--cache", type=_FOLDER, default=config.DEFAULT_CACHE, help="Compiled eBPF programs.")
+@_option("--metrics", default="127.0.0.1:15025", help="Metrics and readiness; empty: none.")
+@_option(
+    "--drain",
+    "drain_s",
+    type=click.FloatRange(0, 300),
+    default=config.DEFAULT_DRAIN_S,
+    help="Seconds between telling that a pod leaves the mesh and its release.",
+)
+@_option("--log-level", shared=True, default="info", help="LEVEL, or LEVEL,SCOPE:LEVEL,…")
+@_option(
+    "--log-format",
+    shared=True,
+    type=click.Choice(["text", "json"]),
+    default="text",
+    help="Log lines.",
+)
+@click.option(
+    "--uninstall",
+    "is_uninstall",
+    is_flag=True,
+    help="Remove this node's programs, pins and cgroups, then exit. Its pods go on unmeshed.",
+)
+def main(log_level: str, log_format: str, is_uninstall: bool, **flags: Any) -> None:
+    """The node agent: captures the traffic of this node's pods for the ztunnel.
+
+    \b
+    Pods are registered by the CNI plugin (POST /pods on <run-dir>/<node>/agent.sock); which of them
+    belong in the mesh is told by the control plane. Stopping the agent leaves all as it is:
+    captured pods stay captured, and a new agent takes them over. To take a node out, use
+    --uninstall.
+
+    \b
+    Example:
+      tulle-agent --node a --control 10.0.0.1:15012 --control-root root.pem --token a.token
+    """
+    try:
+        setup(log_level, log_format)
+        root = flags["cgroup_root"] or cgroups.find_root()
+        if is_uninstall:
+            uninstall(flags["node"], flags["run_dir"], flags["bpffs"], root, flags["cache"])
+            return
+        asyncio.run(serve(_config(flags, root)))
+    except (MeshError, OSError, ValueError) as exc:
+        event(log, logging.ERROR, "agent.failed", error=exc)
+        sys.exit(1)
+
+
+def _config(flags: dict[str, Any], cgroup_root: Path) -> Config:
+    node = flags["node"]
+    if not node or "/" in node or node.startswith("."):
+        raise ConfigError(f"--node: not a name: {node!r}")
+    for flag in ("control", "control_root"):
+        if not flags[flag]:
+            raise ConfigError(f"--{flag.replace('_', '-')} is missing")
+    zds = flags["zds"] or config.node_folder(flags["run_dir"], node) / "zds.sock"
+    name = flags["control_name"] or name_of(flags["control"])
+    return Config(**{**flags, "zds": zds, "control_name": name, "cgroup_root": cgroup_root})
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,228 @@
+"""Which network namespace belongs to which pod: verifies, remembers across restarts, never guesses.
+
+A namespace is identified by its cookie, which the kernel never gives twice in one boot. A path or a
+process only says where to open it: pids and inode numbers are used again, so who opens one checks
+the cookie. No namespace is held open: our descriptor would keep a deleted pod's network alive.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import json
+import logging
+import os
+import socket
+import urllib.parse
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any, ClassVar
+
+import psutil
+
+from agent.datapath import netns
+from control.kit.errors import ConfigError, MeshError
+from control.kit.files import write_atomic
+from control.kit.log import event
+from control.model.address import Address, is_loopback, parse_address
+
+log = logging.getLogger("registry")
+
+_NS_GET_NSTYPE = 0xB703  # ioctl: which kind of namespace an fd is
+_CLONE_NEWNET = 0x40000000
+_BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
+UID_CHARS_MAX = 80  # a Kubernetes uid has 36; bpffs limits what the kernel half can name
+
+
+class NamespaceRefused(ConfigError):
+    """The namespace in a registration cannot be a pod's."""
+
+    reason: ClassVar[str] = "netns_refused"
+
+
+class NamespaceGone(MeshError):
+    """It was there when the pod was registered."""
+
+    reason: ClassVar[str] = "netns_gone"
+
+
+@dataclass(frozen=True, slots=True)
+class Registration:
+    uid: str
+    namespace: str
+    name: str
+    netns: str  # a path: /run/netns/x, or /proc/<pid>/ns/net
+    inode: int
+    cookie: int
+    service_account: str = ""
+    addresses: tuple[str, ...] = ()
+
+
+def path_of_pid(pid: int) -> str:
+    if not psutil.pid_exists(pid):
+        raise NamespaceRefused(f"no process {pid}")
+    return f"/proc/{pid}/ns/net"
+
+
+@contextlib.contextmanager
+def opened(path: str) -> Iterator[int]:
+    """A descriptor of a pod's namespace: a network namespace, and neither ours nor the host's."""
+    try:
+        handle = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+    except OSError as exc:
+        raise NamespaceRefused(f"open {path}: {exc.strerror}") from exc
+    try:
+        try:
+            kind = fcntl.ioctl(handle, _NS_GET_NSTYPE)
+        except OSError as exc:
+            raise NamespaceRefused(f"{path} is not a namespace") from exc
+        if kind != _CLONE_NEWNET:
+            raise NamespaceRefused(f"{path} is not a network namespace")
+        found = os.fstat(handle)
+        if (found.st_dev, found.st_ino) in _foreign_to_pods():
+            raise NamespaceRefused(f"{path} is the network namespace of the host or the agent")
+        yield handle
+    finally:
+        os.close(handle)
+
+
+def _foreign_to_pods() -> set[tuple[int, int]]:
+    found = set()
+    for process in ("self", "1"):
+        try:
+            own = os.stat(f"/proc/{process}/ns/net")
+        except PermissionError:
+            continue  # the host's first process may be out of our sight; we ourselves are not
+        found.add((own.st_dev, own.st_ino))
+    return found
+
+
+def cookie_of(netns_fd: int) -> int:
+    with netns.inside(netns_fd), socket.socket(socket.AF_UNIX) as probe:
+        return netns.cookie_of_socket(probe.fileno())
+
+
+def inode_of(netns_fd: int) -> int:
+    return os.fstat(netns_fd).st_ino
+
+
+def addresses_inside(netns_fd: int) -> tuple[Address, ...]:
+    """The first address of each family that other hosts can reach."""
+    with netns.inside(netns_fd):
+        interfaces = psutil.net_if_addrs()
+    found: dict[int, Address] = {}
+    for entries in interfaces.values():
+        for entry in entries:
+            if entry.family not in (socket.AF_INET, socket.AF_INET6) or "%" in entry.address:
+                continue  # no address, or link-local
+            address = parse_address(entry.address)
+            if not is_loopback(address):
+                found.setdefault(len(address), address)
+    return one_of_each_family(tuple(found.values()))
+
+
+def one_of_each_family(addresses: tuple[Address, ...]) -> tuple[Address, ...]:
+    """IPv4 before IPv6, the first of each: what the kernel half can capture."""
+    first: dict[int, Address] = {}
+    for address in addresses:
+        first.setdefault(len(address), address)
+    return tuple(first[length] for length in sorted(first))
+
+
+@contextlib.contextmanager
+def opened_again(registration: Registration) -> Iterator[int]:
+    """The namespace that was registered, or NamespaceGone: never another one."""
+    try:
+        with opened(registration.netns) as handle:
+            if cookie_of(handle) != registration.cookie:
+                raise NamespaceGone(f"another namespace is at {registration.netns}")
+            yield handle
+    except NamespaceRefused as exc:
+        raise NamespaceGone(str(exc)) from exc
+
+
+def is_there(registration: Registration) -> bool:
+    """Cheap enough for all pods every few seconds: first the inode, then the cookie."""
+    try:
+        if os.stat(registration.netns).st_ino != registration.inode:
+            return False
+        with opened_again(registration):
+            return True
+    except (OSError, NamespaceGone):
+        return False
+
+
+def find(cookies: set[int]) -> dict[int, tuple[str, int]]:
+    """Cookie → (path, inode), for captured namespaces whose registration was lost.
+
+    Looks where namespaces are named and into every process; once, at start.
+    """
+    found: dict[int, tuple[str, int]] = {}
+    seen: set[int] = set()
+    named = [str(path) for path in sorted(Path("/run/netns").glob("*"))]
+    for path in [*named, *(f"/proc/{pid}/ns/net" for pid in psutil.pids())]:
+        try:
+            inode = os.stat(path).st_ino
+            if inode in seen:
+                continue
+            seen.add(inode)
+            with opened(path) as handle:
+                cookie = cookie_of(handle)
+        except (OSError, MeshError):
+            continue
+        if cookie in cookies:
+            found[cookie] = (path, inode)
+    return found
+
+
+class Registry:
+    """One JSON file per pod. What was written before the last boot is void."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._boot_id = _BOOT_ID.read_text().strip()
+        self._known: dict[str, Registration] = {}
+
+    def load(self) -> None:
+        self._folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        for path in sorted(self._folder.glob("*.json")):
+            try:
+                record: dict[str, Any] = json.loads(path.read_bytes())
+                boot_id = record.pop("boot_id")
+                record["addresses"] = tuple(record["addresses"])
+                registration = Registration(**record)
+            except (ValueError, TypeError, KeyError) as exc:
+                event(log, logging.WARNING, "registration.unreadable", path=path, error=exc)
+                path.unlink()
+                continue
+            if boot_id == self._boot_id:
+                self._known[registration.uid] = registration
+            else:
+                path.unlink()
+
+    def __iter__(self) -> Iterator[Registration]:
+        return iter(list(self._known.values()))
+
+    def get(self, uid: str) -> Registration | None:
+        return self._known.get(uid)
+
+    def put(self, registration: Registration) -> None:
+        if self._known.get(registration.uid) == registration:
+            return
+        record = {**asdict(registration), "boot_id": self._boot_id}
+        write_atomic(self._path(registration.uid), json.dumps(record, indent=1).encode(), 0o600)
+        self._known[registration.uid] = registration
+
+    def update(self, uid: str, service_account: str, addresses: tuple[str, ...]) -> None:
+        """What the control plane said of it, so that a restart needs no control plane."""
+        known = self._known.get(uid)
+        if known is not None:
+            self.put(replace(known, service_account=service_account, addresses=addresses))
+
+    def remove(self, uid: str) -> None:
+        if self._known.pop(uid, None) is not None:
+            self._path(uid).unlink(missing_ok=True)
+
+    def _path(self, uid: str) -> Path:
+        return self._folder / f"{urllib.parse.quote(uid, safe='')}.json"

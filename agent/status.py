@@ -1,0 +1,126 @@
+"""The agent as others see it: one place that gathers what status, metrics and checks show."""
+
+from __future__ import annotations
+
+import importlib.metadata
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from agent.config import Config
+from agent.datapath import programs
+from agent.datapath.node import NodeDatapath
+from agent.enrol.enroller import Enroller
+from agent.enrol.plan import State
+from agent.intents import Intents
+from agent.registry import Registry
+from bpf import layout
+from control.kit.clock import Clock
+from control.model.address import format_address
+
+
+@dataclass(frozen=True, slots=True)
+class Node:
+    config: Config
+    clock: Clock
+    started_at: datetime
+    datapath: NodeDatapath
+    registry: Registry
+    enroller: Enroller
+    intents: Intents
+
+    def pod_states(self) -> list[tuple[str, State, str]]:
+        """Every pod that is registered here or that the control plane expects here."""
+        found = []
+        for uid in self.enroller.book.pods():
+            known = self.enroller.book.state(uid)
+            if known is not None:
+                found.append((uid, *known))
+        for uid, intent in self.enroller.intents.items():
+            if uid not in self.enroller.book.pods():
+                state = State.PENDING if intent.enrolled else State.NOT_ENROLLED
+                found.append((uid, state, "not_registered"))
+        return sorted(found)
+
+    def intents_age_s(self) -> float | None:
+        """0 while connected: the stream would have told us. None: never heard anything."""
+        connection = self.intents.connection
+        if connection.connected:
+            return 0.0
+        if connection.heard_s is None:
+            return None
+        return self.clock.monotonic_s() - connection.heard_s
+
+    def status(self) -> dict[str, Any]:
+        return {
+            "node": self.config.node,
+            "version": version(),
+            "started_at": self.started_at.isoformat(),
+            "control": self._control(),
+            "ztunnels": self._ztunnels(),
+            "pods": [self._pod(*each) for each in self.pod_states()],
+            "maps": [
+                {"name": usage.name, "used": usage.used, "max": usage.max}
+                for usage in self.datapath.usage()
+            ],
+            "counters": self.datapath.counters(),
+            "datapath": {
+                "pins": str(self.config.pin_root),
+                "layout": layout.layout_hash(),
+                "programs": sorted(programs.HOOKS),
+            },
+        }
+
+    def _control(self) -> dict[str, Any]:
+        connection = self.intents.connection
+        return {
+            "address": connection.address,
+            "connected": connection.connected,
+            "since": _text(connection.since),
+            "error": connection.error,
+        }
+
+    def _ztunnels(self) -> list[dict[str, Any]]:
+        newest = self.enroller.book.node.newest
+        return [
+            {
+                "pid": tunnel.pid,
+                "connected_at": tunnel.connected_at.isoformat(),
+                "ours": tunnel.is_ours,
+                "newest": tunnel.number == newest,
+            }
+            for tunnel in self.enroller.tunnels.values()
+        ]
+
+    def _pod(self, uid: str, state: State, reason: str) -> dict[str, Any]:
+        intent = self.enroller.intents.get(uid)
+        known = self.registry.get(uid)
+        pod = self.enroller.book.pods().get(uid)
+        addresses = pod.addresses if pod is not None else intent.addresses if intent else ()
+        told = intent or known
+        entry: dict[str, Any] = {
+            "uid": uid,
+            "namespace": told.namespace if told else "",
+            "name": told.name if told else "",
+            "service_account": told.service_account if told else "",
+            "addresses": [format_address(each) for each in addresses],
+            "netns": known.netns if known else "",
+            "state": state.value,
+            "reason": reason or (intent.reason if intent else ""),
+            "since": _text(self.enroller.book.since(uid)),
+        }
+        escaped = self.enroller.uncaptured_connections(uid)
+        if escaped is not None:
+            entry["uncaptured_connections"] = escaped
+        return entry
+
+
+def _text(moment: datetime | None) -> str | None:
+    return None if moment is None else moment.isoformat()
+
+
+def version() -> str:
+    try:
+        return importlib.metadata.version("tulle")
+    except importlib.metadata.PackageNotFoundError:
+        return "0"

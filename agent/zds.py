@@ -1,0 +1,267 @@
+"""Tells ztunnels which pods they serve (Istio's ZDS): one datagram, one answer, and descriptors.
+
+The server listens on a SEQPACKET socket; every connected ztunnel is a `Tunnel`. It decides nothing:
+`serve_tunnel` (the enroller) is called once per ztunnel after its hello and runs while it is there.
+
+Our own ztunnel answers `add` with its listeners (see ARCHITECTURE.md, C3); others with a bare
+acknowledgement.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import socket
+import stat
+import struct
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import ClassVar
+
+from google.protobuf.message import DecodeError
+
+from control.kit.clock import Clock
+from control.kit.errors import MeshError, PeerError, WireError
+from control.kit.log import event
+from control.wire import zds_pb2 as pb
+
+log = logging.getLogger("zds")
+
+DATAGRAM_BYTES_MAX = 1024  # what a ztunnel reads; longer answers (an error text) are read whole
+ANSWER_BYTES_MAX = 4096
+DESCRIPTORS_MAX = 8  # we expect three; more than this is cut off by the kernel and refused by us
+DEADLINE_S = 5.0  # for the hello, and for each answer
+ACCEPTS_PER_S = 5  # a ztunnel that crashes at once must not keep us busy
+TUNNELS_MAX = 8  # an upgrade needs two
+
+
+class TunnelLeft(PeerError):
+    reason: ClassVar[str] = "ztunnel_left"
+
+
+class TunnelRefused(PeerError):
+    """It answered with an error, or is not somebody we talk to."""
+
+    reason: ClassVar[str] = "ztunnel_refused"
+
+
+class TunnelSlow(PeerError):
+    reason: ClassVar[str] = "ztunnel_timeout"
+
+
+class Descriptors:
+    """Received descriptors: taken by somebody, or closed."""
+
+    def __init__(self, numbers: list[int]) -> None:
+        self._numbers = numbers
+
+    def __len__(self) -> int:
+        return len(self._numbers)
+
+    @property
+    def numbers(self) -> tuple[int, ...]:
+        return tuple(self._numbers)
+
+    def close(self) -> None:
+        while self._numbers:
+            os.close(self._numbers.pop())
+
+
+@dataclass(frozen=True, slots=True)
+class PodInfo:
+    uid: str
+    name: str
+    namespace: str
+    service_account: str
+
+
+class Tunnel:
+    """One connected ztunnel. One request at a time: whoever calls holds the lane."""
+
+    def __init__(self, number: int, sock: socket.socket, connected_at: datetime) -> None:
+        sock.setblocking(False)
+        self._sock = sock
+        self._hello = asyncio.get_running_loop().create_future()
+        self._answer: asyncio.Future[tuple[bytes, Descriptors]] | None = None
+        self.number = number
+        self.connected_at = connected_at
+        self.pid, self.user, _ = struct.unpack(
+            "=iII", sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12)
+        )
+        self.is_ours = False  # it has answered an add with its listeners
+
+    async def greeted(self) -> None:
+        data = await self._within_deadline(self._hello)
+        try:
+            version = pb.ZdsHello.FromString(data[0]).version
+        except DecodeError as exc:
+            raise WireError("the first datagram is not a ZdsHello") from exc
+        finally:
+            data[1].close()
+        if version != pb.V1:
+            raise TunnelRefused(f"ZDS version {version}, we speak 1")
+
+    async def add(self, pod: PodInfo, netns_fd: int) -> Descriptors:
+        """The ztunnel's listeners in that namespace; none from one that does not send them."""
+        info = pb.WorkloadInfo(
+            name=pod.name, namespace=pod.namespace, service_account=pod.service_account
+        )
+        request = pb.WorkloadRequest(add=pb.AddWorkload(uid=pod.uid, workload_info=info))
+        descriptors = await self._ask(request, [netns_fd])
+        self.is_ours = self.is_ours or len(descriptors) > 0
+        return descriptors
+
+    async def delete(self, uid: str) -> None:
+        request = pb.WorkloadRequest()
+        getattr(request, "del").uid = uid  # the field has a keyword's name
+        (await self._ask(request)).close()
+
+    async def snapshot_sent(self) -> None:
+        (await self._ask(pb.WorkloadRequest(snapshot_sent=pb.SnapshotSent()))).close()
+
+    async def _ask(self, request: pb.WorkloadRequest, fds: list[int] | None = None) -> Descriptors:
+        data = request.SerializeToString()
+        if len(data) > DATAGRAM_BYTES_MAX:
+            raise TunnelRefused(f"a request of {len(data)} bytes")
+        self._answer = asyncio.get_running_loop().create_future()
+        try:
+            socket.send_fds(self._sock, [data], fds or [])
+            answer, descriptors = await self._within_deadline(self._answer)
+        except OSError as exc:
+            raise TunnelLeft(f"send: {exc.strerror}") from exc
+        finally:
+            self._answer = None
+        try:
+            response = pb.WorkloadResponse.FromString(answer)
+            if response.WhichOneof("payload") != "ack":
+                raise WireError("an answer that is no acknowledgement")
+            if response.ack.error:
+                raise TunnelRefused(response.ack.error)
+        except DecodeError as exc:
+            descriptors.close()
+            raise WireError("an answer that is no WorkloadResponse") from exc
+        except PeerError:
+            descriptors.close()
+            raise
+        return descriptors
+
+    async def _within_deadline(
+        self, answer: asyncio.Future[tuple[bytes, Descriptors]]
+    ) -> tuple[bytes, Descriptors]:
+        try:
+            async with asyncio.timeout(DEADLINE_S):
+                return await answer
+        except TimeoutError as exc:
+            raise TunnelSlow(f"no answer within {DEADLINE_S:g} s") from exc
+
+    async def read(self) -> None:
+        """Bring each datagram to whoever waits for it; ends by raising."""
+        while True:
+            await _readable(self._sock)
+            try:
+                data, fds, flags, _ = socket.recv_fds(
+                    self._sock, ANSWER_BYTES_MAX, DESCRIPTORS_MAX, socket.MSG_CMSG_CLOEXEC
+                )
+            except BlockingIOError:
+                continue
+            except OSError as exc:
+                raise TunnelLeft(f"receive: {exc.strerror}") from exc
+            descriptors = Descriptors(fds)
+            waiting = self._answer if self._hello.done() else self._hello
+            if not data and not fds:
+                raise TunnelLeft("closed by the ztunnel")
+            if flags & (socket.MSG_TRUNC | socket.MSG_CTRUNC) or waiting is None or waiting.done():
+                descriptors.close()
+                raise WireError("a datagram that is too long or that nobody asked for")
+            waiting.set_result((data, descriptors))
+
+
+async def _readable(sock: socket.socket) -> None:
+    loop = asyncio.get_running_loop()
+    ready: asyncio.Future[None] = loop.create_future()
+
+    def wake() -> None:
+        if not ready.done():
+            ready.set_result(None)
+
+    loop.add_reader(sock, wake)
+    try:
+        await ready
+    finally:
+        loop.remove_reader(sock)
+
+
+ServeTunnel = Callable[[Tunnel], Awaitable[None]]
+
+
+class Server:
+    def __init__(self, serve_tunnel: ServeTunnel, clock: Clock) -> None:
+        self._serve_tunnel = serve_tunnel
+        self._clock = clock
+        self._numbers = 0
+        self._live = 0
+
+    async def run(self, path: Path) -> None:
+        """Accept until cancelled."""
+        loop = asyncio.get_running_loop()
+        with _bound(path) as listener:
+            async with asyncio.TaskGroup() as tasks:
+                while True:
+                    sock, _ = await loop.sock_accept(listener)
+                    tasks.create_task(self.serve(sock), name="ztunnel")
+                    await asyncio.sleep(1 / ACCEPTS_PER_S)
+
+    async def serve(self, sock: socket.socket) -> None:
+        """The boundary of one ztunnel: whatever it does wrong ends its connection alone."""
+        self._live += 1
+        self._numbers += 1
+        with sock:
+            tunnel = Tunnel(self._numbers, sock, self._clock.now())
+            try:
+                self._check(tunnel)
+                async with asyncio.TaskGroup() as tasks:
+                    tasks.create_task(tunnel.read(), name="ztunnel.read")
+                    await tunnel.greeted()
+                    event(log, logging.INFO, "ztunnel.connected", pid=tunnel.pid)
+                    await self._serve_tunnel(tunnel)
+            except* (MeshError, OSError) as group:
+                for exc in group.exceptions:
+                    reason = exc.reason if isinstance(exc, MeshError) else "os"
+                    event(
+                        log,
+                        logging.WARNING,
+                        "ztunnel.gone",
+                        pid=tunnel.pid,
+                        reason=reason,
+                        error=exc,
+                    )
+            finally:
+                self._live -= 1
+
+    def _check(self, tunnel: Tunnel) -> None:
+        if self._live > TUNNELS_MAX:
+            raise TunnelRefused(f"more than {TUNNELS_MAX} ztunnels")
+        if tunnel.user not in (0, os.getuid()):
+            raise TunnelRefused(f"user {tunnel.user} may not be a ztunnel")
+        if tunnel.pid <= 0:
+            raise TunnelRefused("its process cannot be seen from here (another pid namespace)")
+
+
+def _bound(path: Path) -> socket.socket:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if path.exists():
+        if not stat.S_ISSOCK(path.lstat().st_mode):
+            raise FileExistsError(f"{path} exists and is not a socket")
+        path.unlink()
+    listener = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    before = os.umask(0o177)
+    try:
+        listener.bind(str(path))
+    finally:
+        os.umask(before)
+    listener.listen(TUNNELS_MAX)
+    listener.setblocking(False)
+    return listener
