@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import re
 from dataclasses import dataclass
+from importlib import metadata
 from pathlib import Path
 
 from control.kit.errors import ConfigError
@@ -58,6 +59,14 @@ class Config:
             value = getattr(self, each.name)
             shown[each.name] = str(value) if isinstance(value, Path) else value
         return shown
+
+
+def version() -> str:
+    """Of the installed package; a checkout that was never installed has none."""
+    try:
+        return metadata.version("tulle")
+    except metadata.PackageNotFoundError:
+        return "unknown"
 
 
 def duration_s(text: str) -> float:

@@ -221,6 +221,10 @@ class IpcSocket:
                 descriptors += found
         return data, descriptors, flags
 
+    def finish(self) -> None:
+        """Nothing more will be sent: the peer sees the end."""
+        self._socket.shutdown(socket.SHUT_WR)
+
     def close(self) -> None:
         for item in self._outgoing:
             _close(item.descriptors)

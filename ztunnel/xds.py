@@ -16,7 +16,6 @@ import grpc
 import grpc.aio
 
 from control.kit.backoff import Backoff
-from control.kit.clock import Clock
 from control.kit.errors import ControlError, WireError
 from control.kit.log import event
 from control.wire.delta import DeltaClient, NodeInfo, Update
@@ -91,11 +90,10 @@ def entries_of(update: Update) -> Iterator[Entry]:
 class XdsClient:
     """`publish` gets what the state accepted, in order, to pass on to the workers."""
 
-    def __init__(self, config: Config, state: State, publish: Publish, clock: Clock) -> None:
+    def __init__(self, config: Config, state: State, publish: Publish) -> None:
         self._config = config
         self._state = state
         self._publish = publish
-        self._clock = clock
         self._delta = DeltaClient(node_info(config), (ADDRESS_TYPE, AUTHORIZATION_TYPE))
         self.status = XdsStatus()
 

@@ -1,0 +1,113 @@
+"""Opens listening sockets inside a pod's network namespace.
+
+Entering a namespace is per thread, so it happens in a thread that ends there: this process can
+never be left behind in a pod's network.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import os
+import socket
+import threading
+from dataclasses import dataclass
+
+from control.kit.errors import KernelError
+
+CLONE_NEWNET = 0x40000000
+BACKLOG = 4096  # the kernel cuts it to the namespace's net.core.somaxconn
+# A worker's port must be free for its fellows: SO_REUSEPORT lets only our own user join.
+FIXED_PORTS = (15001, 15006, 15008)
+_NO_IPV6 = frozenset({errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT})
+
+_libc = ctypes.CDLL(None, use_errno=True)
+
+
+class NamespaceUnusable(KernelError):
+    reason = "netns_unusable"
+
+
+@dataclass(frozen=True, slots=True)
+class Listeners:
+    """One worker's sockets in one pod, in the order of the agreement with the agent."""
+
+    outbound: socket.socket
+    plaintext: socket.socket
+    hbone: socket.socket
+
+    def descriptors(self) -> tuple[int, int, int]:
+        return self.outbound.fileno(), self.plaintext.fileno(), self.hbone.fileno()
+
+    def close(self) -> None:
+        for each in (self.outbound, self.plaintext, self.hbone):
+            each.close()
+
+
+def open_listeners(netns: int, workers: int, *, fixed_ports: bool) -> tuple[Listeners, ...]:
+    """For each worker its own three sockets, sharing three ports. NamespaceUnusable: all closed."""
+    opened: list[socket.socket] = []
+    failure: list[OSError] = []
+
+    def inside() -> None:
+        try:
+            _enter(netns)
+            ports = FIXED_PORTS if fixed_ports else (0, 0, 0)
+            for port in ports:
+                opened.extend(_group(port, workers))
+        except OSError as exc:
+            failure.append(exc)
+
+    thread = threading.Thread(target=inside, name="netns")
+    thread.start()
+    thread.join()
+    if failure:
+        for each in opened:
+            each.close()
+        raise NamespaceUnusable(f"cannot listen in the pod's network: {failure[0]}")
+    groups = [opened[start : start + workers] for start in range(0, 3 * workers, workers)]
+    return tuple(Listeners(*each) for each in zip(*groups, strict=True))
+
+
+def _enter(netns: int) -> None:
+    if _libc.setns(netns, CLONE_NEWNET):
+        number = ctypes.get_errno()
+        raise OSError(number, os.strerror(number))
+
+
+def _group(port: int, size: int) -> list[socket.socket]:
+    """`size` sockets on one port: `port`, or the one the kernel chose for the first."""
+    sockets: list[socket.socket] = []
+    try:
+        for _ in range(size):
+            sockets.append(_listen(port))
+            port = sockets[0].getsockname()[1]
+    except OSError:
+        for each in sockets:
+            each.close()
+        raise
+    return sockets
+
+
+def _listen(port: int) -> socket.socket:
+    try:
+        return _listen_on(socket.AF_INET6, "::", port)
+    except OSError as exc:
+        if exc.errno not in _NO_IPV6:
+            raise
+        return _listen_on(socket.AF_INET, "0.0.0.0", port)
+
+
+def _listen_on(family: socket.AddressFamily, address: str, port: int) -> socket.socket:
+    sock = socket.socket(family, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
+    try:
+        if family == socket.AF_INET6:
+            sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        sock.bind((address, port))
+        sock.listen(BACKLOG)
+    except OSError:
+        sock.close()
+        raise
+    return sock

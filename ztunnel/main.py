@@ -1,0 +1,157 @@
+"""`tulle-ztunnel`: reads flags and environment, sets up the process, runs the supervisor."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import signal
+import socket
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import click
+
+from control.kit.clock import SystemClock
+from control.kit.errors import ConfigError
+from control.kit.log import event, setup
+from ztunnel.config import Config, duration_s, host_port, version, workers_of
+from ztunnel.supervisor import Supervisor, join_cgroup, raise_descriptor_limit
+
+log = logging.getLogger("ztunnel")
+
+EPILOG = """\b
+With Tulle's own control plane and agent:
+  tulle-ztunnel --control control.example:15012 --control-root root.pem \\
+      --token /run/tulle/token --node node-1 --zds /run/tulle/node-1/zds.sock
+
+\b
+With Istio's (a node agent that only knows Istio's ports needs --fixed-ports):
+  tulle-ztunnel --control istiod.istio-system.svc:15012 --fixed-ports \\
+      --control-root /var/run/secrets/istio/root-cert.pem \\
+      --token /var/run/secrets/tokens/istio-token --node "$NODE_NAME" \\
+      --zds /var/run/ztunnel/ztunnel.sock
+
+Every flag is an environment variable too: TULLE_ and its name, or the name that Istio's ztunnel
+has for it (shown beside the flag). SIGTERM drains, a second one ends at once.
+"""
+
+
+class _Parsed(click.ParamType[Any]):
+    """A flag whose text is parsed by a function that raises ConfigError."""
+
+    def __init__(self, name: str, parse: Callable[[str], Any]) -> None:
+        self.name = name
+        self._parse = parse
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        try:
+            return self._parse(value) if isinstance(value, str) else value
+        except ConfigError as exc:
+            self.fail(str(exc), param, ctx)
+
+
+ADDRESS = _Parsed("HOST:PORT", host_port)
+DURATION = _Parsed("DURATION", duration_s)
+WORKERS = _Parsed("N|N%", lambda text: workers_of(text, os.cpu_count() or 1))
+FILE = click.Path(path_type=Path)
+
+
+def option(name: str, *istio: str, **fields: Any) -> Callable[[Any], Any]:
+    """A flag, its own variable and Istio's names for it."""
+    flag = name.split("/")[0].removeprefix("--")
+    own = "TULLE_" + flag.upper().replace("-", "_")
+    fields.setdefault("show_default", True)
+    return click.option(name, envvar=[own, *istio], show_envvar=True, **fields)
+
+
+@click.command(epilog=EPILOG, context_settings={"max_content_width": 100})
+@option("--control", "XDS_ADDRESS", type=ADDRESS, required=True, help="Control plane (delta xDS).")
+@option("--control-root", "XDS_ROOT_CA", default="SYSTEM", help="Its root: file, PEM or SYSTEM.")
+@option("--control-name", "ALT_XDS_HOSTNAME", default="", help="Verify this name instead.")
+@option("--ca", "CA_ADDRESS", type=ADDRESS, help="Certificate service; default: --control.")
+@option("--ca-root", "CA_ROOT_CA", help="Its root; default: --control-root.")
+@option("--ca-name", "ALT_CA_HOSTNAME", help="Its name; default: --control-name.")
+@option("--token", "AUTH_TOKEN", type=FILE, help="Bearer token file, read again at each use.")
+@option("--node", "NODE_NAME", default=socket.gethostname, help="This node's name.")
+@option("--zds", "INPOD_UDS", type=FILE, help="The agent's socket; default: in the run folder.")
+@option("--run-dir", type=FILE, default="/run/tulle", help="Sockets live in <run-dir>/<node>/.")
+@option("--workers", "ZTUNNEL_WORKER_THREADS", type=WORKERS, default="1", help="0: one per CPU.")
+@option(
+    "--drain",
+    "CONNECTION_TERMINATION_DEADLINE",
+    type=DURATION,
+    default="5s",
+    help="How long open connections may go on after SIGTERM.",
+)
+@option("--spin", type=DURATION, default="50us", help="Poll so long before sleeping; 0: never.")
+@option("--secret-ttl", "SECRET_TTL", type=DURATION, default="24h", help="Asked certificate life.")
+@option("--trust-domain", "TRUST_DOMAIN", default="cluster.local")
+@option("--cluster-id", "CLUSTER_ID", default="Kubernetes")
+@option("--network", "NETWORK", default="")
+@option("--pod-name", "POD_NAME", default="", help="Our own pod; default: ztunnel-<node>.")
+@option("--pod-namespace", "POD_NAMESPACE", default="istio-system")
+@option("--service-account", "SERVICE_ACCOUNT", default="ztunnel")
+@option("--instance-ip", "INSTANCE_IP", default="127.0.0.1")
+@option(
+    "--fixed-ports/--no-fixed-ports",
+    default=False,
+    help="Listen on 15001, 15006, 15008 in every pod, as foreign agents expect.",
+)
+@option("--admin", default="127.0.0.1:15000", help="Admin page (also a unix socket), or off.")
+@option("--metrics", default="0.0.0.0:15020", help="Metrics page, or off.")
+@option("--readiness", default="0.0.0.0:15021", help="Readiness page, or off.")
+@option("--log-level", "RUST_LOG", default="info", help="info, or info,access:debug.")
+@option("--log-format", "LOG_FORMAT", type=click.Choice(["text", "json", "plain"]), default="text")
+@option("--access-log/--no-access-log", default=True, help="One line per connection and side.")
+@option("--cgroup", type=FILE, help="Join this cgroup2 folder first, making it if need be.")
+@click.version_option(version(), prog_name="tulle-ztunnel")
+def main(**flags: Any) -> None:
+    """The mesh's tunnel on one node: mTLS for every enrolled pod, with its identity and policy."""
+    try:
+        config = make_config(flags)
+        setup(config.log_level, config.log_format)
+        run(config)
+    except (ConfigError, ValueError) as exc:
+        raise click.UsageError(str(exc)) from exc
+
+
+def make_config(flags: dict[str, Any]) -> Config:
+    """Fill in what depends on other flags."""
+    values = dict(flags)
+    node = values["node"]
+    values["ca"] = values["ca"] or values["control"]
+    values["ca_root"] = values["ca_root"] or values["control_root"]
+    values["ca_name"] = values["control_name"] if values["ca_name"] is None else values["ca_name"]
+    values["zds"] = values["zds"] or values["run_dir"] / node / "zds.sock"
+    values["pod_name"] = values["pod_name"] or f"ztunnel-{node}"
+    values["drain_s"] = values.pop("drain")
+    values["secret_ttl_s"] = values.pop("secret_ttl")
+    values["spin_us"] = int(values.pop("spin") * 1_000_000)
+    values["log_format"] = "json" if values["log_format"] == "json" else "text"
+    if not node:
+        raise ConfigError("--node is empty")
+    return Config(**values)
+
+
+def run(config: Config) -> None:
+    raise_descriptor_limit()
+    if config.cgroup is not None:
+        join_cgroup(config.cgroup)
+
+    async def serve() -> None:
+        supervisor = Supervisor(config, SystemClock())
+        loop = asyncio.get_running_loop()
+        for each in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(each, supervisor.quit)
+        await supervisor.run()
+
+    asyncio.run(serve())
+    event(log, logging.INFO, "process.ended")
+    sys.exit(0)
+
+
+if __name__ == "__main__":
+    main()
