@@ -7,8 +7,9 @@ import subprocess
 import threading
 import time
 import uuid
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -50,6 +51,7 @@ class Lab:
         self.store = Store(run_dir)
         self._progress = progress
         self._writing = threading.Lock()  # the working copy and what follows from it
+        self._stopping = threading.Event()
 
     def up(self, folder: Path, options: Options | None = None) -> None:
         options = options or Options()
@@ -121,30 +123,46 @@ class Lab:
     def launch(self, state: LabState, manifests: Manifests, records: Iterable[PodRecord]) -> None:
         """Register and start pods side by side; each is in its services once it is ready."""
         chosen = list(records)
-        with ThreadPoolExecutor(STARTS_AT_ONCE) as pool:
+        pool = ThreadPoolExecutor(STARTS_AT_ONCE)
+        try:
             futures = [pool.submit(self._launch_one, state, manifests, pod) for pod in chosen]
-        problems = [str(error) for future in futures if (error := future.exception())]
-        for future in futures:
-            error = future.exception()
-            if error is not None and not isinstance(error, MeshError):
+            errors = [error for future in futures if (error := future.exception()) is not None]
+        except BaseException:
+            with self._writing:  # after this no thread starts or writes anything any more
+                self._stopping.set()
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
+        pool.shutdown()
+        for error in errors:
+            if not isinstance(error, MeshError):
                 raise error
-        if problems:
-            raise MeshError("\n".join(problems))
+        if errors:
+            raise MeshError("\n".join(map(str, errors)))
+        for record in chosen:  # once more: some call nothing readiness and end a little later
+            Pods(self.run_dir, state).check_alive(record)
 
     def _launch_one(self, state: LabState, manifests: Manifests, record: PodRecord) -> None:
         pods, started = Pods(self.run_dir, state), time.monotonic()
         pods.register(record)
-        with self._writing:
+        with self._going_on():
             pods.start(record)
             self.store.save(state)
-        pods.wait_ready(record)
-        with self._writing:
+        pods.wait_ready(record, self._stopping)
+        with self._going_on():
             found = manifests.find(Ref("Pod", record.spec.namespace, record.spec.name))
             if found is not None:
                 found[1].replace(objects.with_ready(found[1].value, True))
                 manifests.save(self.manifests_folder, {found[0]})
             self.refresh(state, manifests)
         self._progress(f"pod {record.spec.key} is ready ({time.monotonic() - started:.1f} s)")
+
+    @contextmanager
+    def _going_on(self) -> Iterator[None]:
+        """Alone, and only as long as nobody has given up."""
+        with self._writing:
+            if self._stopping.is_set():
+                raise MeshError("interrupted")
+            yield
 
     # --- up -----------------------------------------------------------------------------------
 

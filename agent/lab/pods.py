@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import pwd
 import subprocess
+import threading
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -71,20 +72,22 @@ class Pods:
         )
         pod.process = process.spawn(launch, self.log(pod))
 
-    def wait_ready(self, pod: PodRecord) -> None:
+    def wait_ready(self, pod: PodRecord, stopping: threading.Event) -> None:
         deadline = time.monotonic() + pod.spec.ready_timeout_s
         while True:
-            ready = self._ready(pod)
-            if pod.process is None or not process.alive(pod.process):
-                raise MeshError(f"pod {pod.spec.key} ended at its start:\n{tail(self.log(pod))}")
-            if ready:
+            ready = pod.process is not None and process.launched(pod.process) and self._ready(pod)
+            self.check_alive(pod)
+            if ready or stopping.wait(process.POLL_S):
                 return
             if time.monotonic() >= deadline:
                 raise MeshError(
                     f"pod {pod.spec.key} is not ready after {pod.spec.ready_timeout_s:.0f} s:\n"
                     f"{tail(self.log(pod))}"
                 )
-            time.sleep(process.POLL_S)
+
+    def check_alive(self, pod: PodRecord) -> None:
+        if pod.process is None or not process.alive(pod.process):
+            raise MeshError(f"pod {pod.spec.key} ended at its start:\n{tail(self.log(pod))}")
 
     def stop(self, pods: Sequence[PodRecord]) -> None:
         """First the main process of each, then whatever is left in their cgroups."""

@@ -19,6 +19,7 @@ from control.kit.errors import KernelError
 
 POLL_S = 0.02
 CGROUP_EMPTY_TIMEOUT_S = 3.0  # killed tasks leave at once, except from a stuck system call
+_LAUNCHING = "TULLE_LAUNCHING"  # in the environment until the command itself is executed
 _LAUNCH_SIGNALS = [signal.SIGPIPE, signal.SIGINT, signal.SIGTERM, signal.SIGHUP]
 
 
@@ -55,7 +56,7 @@ def script(launch: Launch) -> str:
         group = pwd.getpwnam(launch.user).pw_gid
         user = f"--reuid={launch.user}", f"--regid={group}", "--init-groups"
         words = ["setpriv", *user, "--", *words]
-    steps.append("exec " + shlex.join(words))
+    steps += [f"unset {_LAUNCHING}", "exec " + shlex.join(words)]
     inner = ["/bin/sh", "-c", " && ".join(steps)]
     if launch.mounts or launch.tmpfs or launch.hostname:
         inner = ["unshare", "--mount", "--uts", "--propagation", "slave", "--", *inner]
@@ -71,7 +72,7 @@ def spawn(launch: Launch, log: Path) -> Process:
     pid = os.posix_spawn(
         "/bin/sh",
         ["sh", "-c", script(launch)],
-        dict(launch.env),
+        {**launch.env, _LAUNCHING: "1"},
         file_actions=[
             (os.POSIX_SPAWN_OPEN, 0, "/dev/null", os.O_RDONLY, 0),
             (os.POSIX_SPAWN_OPEN, 1, str(log), flags, 0o600),
@@ -98,6 +99,14 @@ def start_of(pid: int) -> int | None:
 
 def alive(process: Process) -> bool:
     return process.start != 0 and start_of(process.pid) == process.start
+
+
+def launched(process: Process) -> bool:
+    """Whether the command runs, so that its namespaces are the ones that were asked for."""
+    try:
+        return _LAUNCHING.encode() not in Path(f"/proc/{process.pid}/environ").read_bytes()
+    except (FileNotFoundError, ProcessLookupError):
+        return False
 
 
 def send(process: Process, number: signal.Signals) -> bool:

@@ -84,6 +84,9 @@ class Store:
             write_atomic(self._path, json.dumps(asdict(state), indent=1).encode(), 0o600)
 
     def forget(self) -> None:
+        """Also what a command that was killed while it wrote has left."""
+        for path in self.run_dir.glob(f".{STATE_FILE}.*"):
+            path.unlink(missing_ok=True)
         self._path.unlink(missing_ok=True)
 
     @contextmanager

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from pyroute2 import IPRoute
@@ -24,6 +26,7 @@ _ROUTER_SYSCTLS = {
     "ipv4/conf/default/rp_filter": "0",
 }
 _POD_SYSCTLS = {"ipv4/ip_unprivileged_port_start": "0", "ipv4/ping_group_range": "0 2147483647"}
+_IFA_F_NODAD = 0x02
 _ANY_V4, _ANY_V6 = "0.0.0.0/0", "::/0"
 
 
@@ -37,6 +40,16 @@ def create_namespace(name: str, sysctls: dict[str, str]) -> None:
         here.link("set", index=1, state="up")
 
 
+@contextmanager
+def _told(what: str) -> Iterator[None]:
+    """The kernel's refusals as an error that says what was being built."""
+    try:
+        yield
+    except NetlinkError as exc:
+        raise KernelError(f"{what}: {exc}") from exc
+
+
+@_told("router network")
 def build_router(lab: str) -> None:
     name = plan.router_netns(lab)
     create_namespace(name, _ROUTER_SYSCTLS)
@@ -46,6 +59,7 @@ def build_router(lab: str) -> None:
             here.route("add", dst=target, type="unreachable")
 
 
+@_told("control network")
 def build_control(lab: str) -> None:
     name = plan.control_netns(lab)
     create_namespace(name, {})
@@ -53,6 +67,7 @@ def build_control(lab: str) -> None:
     _join_router(lab, name, "to-control", plan.uplink(0), router)
 
 
+@_told("node network")
 def build_node(lab: str, node: plan.NodePlan) -> None:
     create_namespace(node.netns, _ROUTER_SYSCTLS)
     link = _join_router(lab, node.netns, f"to-{node.name}", node.address, node.router)
@@ -65,6 +80,7 @@ def build_node(lab: str, node: plan.NodePlan) -> None:
         here.route("add", dst=node.pods_v6, type="unreachable")
 
 
+@_told("pod network")
 def build_pod(name: str, node: plan.NodePlan, link: str, address: plan.Pair) -> None:
     """The pod's namespace and its routed veth; `link` is the node's end."""
     create_namespace(name, _POD_SYSCTLS)
@@ -72,10 +88,10 @@ def build_pod(name: str, node: plan.NodePlan, link: str, address: plan.Pair) -> 
         outside.link("add", ifname=link, kind="veth", peer={"ifname": "eth0", "net_ns_fd": name})
         outer = _index(outside, link)
         inner = _index(pod, "eth0")
-        outside.addr("add", index=outer, address=plan.NODE_GATEWAY_V6, prefixlen=64)
+        _add_address(outside, outer, plan.NODE_GATEWAY_V6, 64)
         outside.link("set", index=outer, state="up")
-        pod.addr("add", index=inner, address=address.v4, prefixlen=32)
-        pod.addr("add", index=inner, address=address.v6, prefixlen=128)
+        _add_address(pod, inner, address.v4, 32)
+        _add_address(pod, inner, address.v6, 128)
         pod.link("set", index=inner, state="up")
         pod.route("add", dst=f"{node.address.v4}/32", oif=inner, scope="link")
         pod.route("add", dst=_ANY_V4, gateway=node.address.v4, oif=inner)
@@ -104,12 +120,18 @@ def _join_router(lab: str, name: str, link: str, own: plan.Pair, router: plan.Pa
         outer = _index(outside, link)
         inner = _index(here, "eth0")
         for handle, index, pair in ((outside, outer, router), (here, inner, own)):
-            handle.addr("add", index=index, address=pair.v4, prefixlen=24)
-            handle.addr("add", index=index, address=pair.v6, prefixlen=64)
+            _add_address(handle, index, pair.v4, 24)
+            _add_address(handle, index, pair.v6, 64)
             handle.link("set", index=index, state="up")
         here.route("add", dst=_ANY_V4, gateway=router.v4, oif=inner)
         here.route("add", dst=_ANY_V6, gateway=router.v6, oif=inner)
         return outer
+
+
+def _add_address(handle: IPRoute, index: int, address: str, prefix_length: int) -> None:
+    """Usable at once: duplicate detection would keep an IPv6 address tentative for a moment."""
+    flags = {"flags": _IFA_F_NODAD} if ":" in address else {}
+    handle.addr("add", index=index, address=address, prefixlen=prefix_length, **flags)
 
 
 def _index(handle: IPRoute, name: str) -> int:
