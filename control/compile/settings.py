@@ -1,0 +1,17 @@
+"""What the compiler must know besides objects. Values only."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from control.model.workload import DEFAULT_CLUSTER, DEFAULT_TRUST_DOMAIN
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    trust_domain: str = DEFAULT_TRUST_DOMAIN
+    cluster_id: str = DEFAULT_CLUSTER
+    network: str = ""
+    root_namespace: str = "istio-system"
+    domain_suffix: str = "cluster.local"
+    dry_run_policies: bool = False

@@ -1,0 +1,264 @@
+"""Kubernetes objects as the compiler reads them: only the fields it needs, defaults filled in.
+
+Values only; sources of every kind (a folder now, an API server later) produce exactly these.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import Enum
+
+from control.model.address import Address, Block
+
+Labels = Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Key:
+    """What may exist once. `namespace` is empty for kinds without one."""
+
+    kind: str
+    namespace: str
+    name: str
+
+    def __str__(self) -> str:
+        return f"{self.kind} {self.namespace}/{self.name}".replace(" /", " ")
+
+
+@dataclass(frozen=True, slots=True)
+class Meta:
+    key: Key
+    file: str
+    line: int
+    labels: Labels
+    annotations: Labels
+    uid: str = ""
+    created: str = ""  # RFC 3339 in UTC, so text order is time order; "" when never said
+
+    @property
+    def name(self) -> str:
+        return self.key.name
+
+    @property
+    def namespace(self) -> str:
+        return self.key.namespace
+
+    @property
+    def age_key(self) -> tuple[bool, str, str]:
+        """Oldest first; who has no birthday comes after who has one; then by name."""
+        return (not self.created, self.created, self.name)
+
+
+@dataclass(frozen=True, slots=True)
+class Namespace:
+    meta: Meta
+
+
+@dataclass(frozen=True, slots=True)
+class ServiceAccount:
+    meta: Meta
+
+
+@dataclass(frozen=True, slots=True)
+class Node:
+    meta: Meta
+
+
+@dataclass(frozen=True, slots=True)
+class Owner:
+    kind: str
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class ContainerPort:
+    name: str
+    protocol: str
+    port: int
+
+
+@dataclass(frozen=True, slots=True)
+class Pod:
+    meta: Meta
+    service_account: str
+    node: str
+    host_network: bool
+    owner: Owner | None
+    ports: tuple[ContainerPort, ...]
+    phase: str
+    addresses: tuple[Address, ...]
+    ready: bool
+
+    @property
+    def is_terminal(self) -> bool:
+        return self.phase in ("Succeeded", "Failed")
+
+
+@dataclass(frozen=True, slots=True)
+class ServicePort:
+    name: str
+    protocol: str
+    port: int
+    target: int | str  # a number, or the name of a container's port
+    app_protocol: str
+
+
+@dataclass(frozen=True, slots=True)
+class Service:
+    meta: Meta
+    type: str
+    selector: Labels
+    addresses: tuple[Address, ...]  # cluster IPs, then those of a load balancer
+    ports: tuple[ServicePort, ...]
+    ip_families: tuple[str, ...]
+    internal_traffic_policy: str
+    traffic_distribution: str
+    publish_not_ready: bool
+
+
+@dataclass(frozen=True, slots=True)
+class SliceEndpoint:
+    addresses: tuple[Address, ...]
+    ready: bool
+    node: str
+    pod: tuple[str, str] | None  # namespace and name of the pod it stands for
+
+
+@dataclass(frozen=True, slots=True)
+class EndpointSlice:
+    meta: Meta
+    service: str
+    endpoints: tuple[SliceEndpoint, ...]
+    ports: Mapping[str, int]  # port name → number
+
+
+class PolicyAction(Enum):
+    ALLOW = "ALLOW"
+    DENY = "DENY"
+    AUDIT = "AUDIT"
+    CUSTOM = "CUSTOM"
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """`from[].source`; strings still carry their `*`. `beyond_l4` names fields L4 cannot see."""
+
+    principals: tuple[str, ...] = ()
+    not_principals: tuple[str, ...] = ()
+    namespaces: tuple[str, ...] = ()
+    not_namespaces: tuple[str, ...] = ()
+    service_accounts: tuple[str, ...] = ()
+    not_service_accounts: tuple[str, ...] = ()
+    ip_blocks: tuple[Block, ...] = ()
+    not_ip_blocks: tuple[Block, ...] = ()
+    beyond_l4: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Operation:
+    ports: tuple[int, ...] = ()
+    not_ports: tuple[int, ...] = ()
+    beyond_l4: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Condition:
+    """`values` are already parsed for the key: strings, blocks or ports."""
+
+    key: str
+    values: tuple[str, ...] | tuple[Block, ...] | tuple[int, ...] = ()
+    not_values: tuple[str, ...] | tuple[Block, ...] | tuple[int, ...] = ()
+    beyond_l4: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class PolicyRule:
+    sources: tuple[Source, ...] = ()
+    operations: tuple[Operation, ...] = ()
+    conditions: tuple[Condition, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class AuthorizationPolicy:
+    """`broken` says why a stand-in is here that denies, in place of what cannot be understood."""
+
+    meta: Meta
+    action: PolicyAction | None  # None: unknown, only in a stand-in
+    selector: Labels
+    rules: tuple[PolicyRule, ...]
+    has_target_refs: bool = False
+    broken: str = ""
+
+
+class MtlsMode(Enum):
+    UNSET = "UNSET"
+    DISABLE = "DISABLE"
+    PERMISSIVE = "PERMISSIVE"
+    STRICT = "STRICT"
+
+
+@dataclass(frozen=True, slots=True)
+class PeerAuthentication:
+    meta: Meta
+    selector: Labels
+    mode: MtlsMode
+    port_modes: Mapping[int, MtlsMode]
+    broken: str = ""
+
+
+AnyObject = (
+    Namespace
+    | ServiceAccount
+    | Node
+    | Pod
+    | Service
+    | EndpointSlice
+    | AuthorizationPolicy
+    | PeerAuthentication
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Objects:
+    """Everything a source knows at one moment, each kind sorted by key."""
+
+    namespaces: tuple[Namespace, ...] = ()
+    service_accounts: tuple[ServiceAccount, ...] = ()
+    nodes: tuple[Node, ...] = ()
+    pods: tuple[Pod, ...] = ()
+    services: tuple[Service, ...] = ()
+    slices: tuple[EndpointSlice, ...] = ()
+    authorization_policies: tuple[AuthorizationPolicy, ...] = ()
+    peer_authentications: tuple[PeerAuthentication, ...] = ()
+
+    def counts(self) -> dict[str, int]:
+        return {
+            "Namespace": len(self.namespaces),
+            "ServiceAccount": len(self.service_accounts),
+            "Node": len(self.nodes),
+            "Pod": len(self.pods),
+            "Service": len(self.services),
+            "EndpointSlice": len(self.slices),
+            "AuthorizationPolicy": len(self.authorization_policies),
+            "PeerAuthentication": len(self.peer_authentications),
+        }
+
+
+def collect(found: Mapping[Key, AnyObject]) -> Objects:
+    """Sort a bag of objects into kinds."""
+    ordered = [found[key] for key in sorted(found)]
+    return Objects(
+        namespaces=tuple(each for each in ordered if isinstance(each, Namespace)),
+        service_accounts=tuple(each for each in ordered if isinstance(each, ServiceAccount)),
+        nodes=tuple(each for each in ordered if isinstance(each, Node)),
+        pods=tuple(each for each in ordered if isinstance(each, Pod)),
+        services=tuple(each for each in ordered if isinstance(each, Service)),
+        slices=tuple(each for each in ordered if isinstance(each, EndpointSlice)),
+        authorization_policies=tuple(
+            each for each in ordered if isinstance(each, AuthorizationPolicy)
+        ),
+        peer_authentications=tuple(
+            each for each in ordered if isinstance(each, PeerAuthentication)
+        ),
+    )

@@ -1,0 +1,53 @@
+"""What is wrong with the operator's input, as a value. Found by sources, told by log and admin."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from control.kit.errors import ConfigError
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Problem:
+    """`reason` is one of few stable words; `message` says what is wrong and what is done now."""
+
+    file: str
+    line: int
+    object: str  # "AuthorizationPolicy shop/web", or "" when that could not be read
+    reason: str
+    message: str
+
+    def __str__(self) -> str:
+        name = f" {self.object}:" if self.object else ""
+        return f"{self.file}:{self.line}:{name} {self.message} ({self.reason})"
+
+
+class Invalid(ConfigError):
+    """One document or object cannot be used."""
+
+    reason: ClassVar[str] = "invalid"
+
+    def __init__(self, message: str, line: int) -> None:
+        super().__init__(message)
+        self.line = line
+
+
+class NotYaml(Invalid):
+    reason = "yaml"
+
+
+class TooLarge(Invalid):
+    reason = "too_large"
+
+
+class UnknownField(Invalid):
+    reason = "unknown_field"
+
+
+class UnknownKind(Invalid):
+    reason = "unknown_kind"
+
+
+class WrongApiVersion(Invalid):
+    reason = "api_version"
