@@ -1,0 +1,131 @@
+"""Who calls: node tokens (JWT, HS256) made and checked here. Other verifiers fit the Protocol.
+
+A node token says: its holder speaks for this node's tunnel and agent. It is for machines outside a
+cluster; inside one, a TokenReview of the projected service-account token takes its place.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import hashlib
+import hmac
+import json
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any, Protocol
+
+from control.kit.clock import Clock
+from control.kit.errors import PeerError
+
+AUDIENCE = "istio-ca"
+TOKEN_CHARS_MAX = 8192
+KEY_BYTES = 32
+_HEADER = {"alg": "HS256", "typ": "JWT"}
+
+
+class Unauthenticated(PeerError):
+    """The caller hears one opaque word; `detail` is a stable reason for log and metric."""
+
+    reason = "unauthenticated"
+
+    def __init__(self, detail: str) -> None:
+        super().__init__(detail)
+        self.detail = detail
+
+
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """A verified caller. Its node decides which identities it may ask for."""
+
+    node: str
+    subject: str
+
+
+class Authenticator(Protocol):
+    async def authenticate(self, token: str) -> Caller:
+        """Raises Unauthenticated."""
+
+
+class NodeTokens:
+    def __init__(self, key: bytes, subject: str, clock: Clock) -> None:
+        if len(key) < KEY_BYTES:
+            raise ValueError("a token key has at least 32 bytes")
+        self._key = key
+        self._subject = subject
+        self._clock = clock
+
+    def __repr__(self) -> str:
+        return f"NodeTokens(subject={self._subject!r})"
+
+    def issue(self, node: str, ttl: timedelta) -> str:
+        now_s = int(self._clock.now().timestamp())
+        claims = {
+            "aud": AUDIENCE,
+            "sub": self._subject,
+            "node": node,
+            "iat": now_s,
+            "exp": now_s + int(ttl.total_seconds()),
+        }
+        signed = f"{_encode_json(_HEADER)}.{_encode_json(claims)}"
+        return f"{signed}.{_encode(self._sign(signed))}"
+
+    async def authenticate(self, token: str) -> Caller:
+        if len(token) > TOKEN_CHARS_MAX:
+            raise Unauthenticated("token_too_long")
+        signed, dot, signature = token.rpartition(".")
+        # The signature is checked before anything inside is looked at.
+        if not dot or not hmac.compare_digest(_decode(signature), self._sign(signed)):
+            raise Unauthenticated("token_signature")
+        header_text, dot, claims_text = signed.partition(".")
+        if not dot or _decode_json(header_text) != _HEADER:
+            raise Unauthenticated("token_header")
+        return self._checked(_decode_json(claims_text))
+
+    def _checked(self, claims: dict[str, Any]) -> Caller:
+        expires, node = claims.get("exp"), claims.get("node")
+        if not isinstance(expires, int) or expires <= self._clock.now().timestamp():
+            raise Unauthenticated("token_expired")
+        if claims.get("aud") != AUDIENCE:
+            raise Unauthenticated("token_audience")
+        if claims.get("sub") != self._subject:
+            raise Unauthenticated("token_subject")
+        if not isinstance(node, str) or not node:
+            raise Unauthenticated("token_node")
+        return Caller(node, self._subject)
+
+    def _sign(self, text: str) -> bytes:
+        return hmac.digest(self._key, text.encode("utf-8", "surrogatepass"), hashlib.sha256)
+
+
+def bearer_token(header: str) -> str:
+    """`Bearer x` → `x`; anything else is no token at all."""
+    scheme, _, token = header.partition(" ")
+    if scheme.lower() != "bearer" or not token.strip():
+        raise Unauthenticated("token_missing")
+    return token.strip()
+
+
+def _encode(data: bytes) -> str:
+    return base64.urlsafe_b64encode(data).rstrip(b"=").decode()
+
+
+def _encode_json(value: dict[str, Any]) -> str:
+    return _encode(json.dumps(value, separators=(",", ":")).encode())
+
+
+def _decode(text: str) -> bytes:
+    try:
+        return base64.b64decode(text + "=" * (-len(text) % 4), altchars=b"-_", validate=True)
+    except (binascii.Error, ValueError) as exc:
+        raise Unauthenticated("token_malformed") from exc
+
+
+def _decode_json(text: str) -> dict[str, Any]:
+    try:
+        value = json.loads(_decode(text))
+    except ValueError as exc:
+        raise Unauthenticated("token_malformed") from exc
+    if not isinstance(value, dict):
+        raise Unauthenticated("token_malformed")
+    return value
