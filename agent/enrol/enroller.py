@@ -365,6 +365,8 @@ class Enroller:
             match step:
                 case plan.AddToTunnel():
                     await self._add(tunnel, step)
+                    # At once: a ztunnel that saw the snapshot's end has its pods' connections.
+                    self._kernel_lane()
                 case plan.DeleteFromTunnel():
                     await self._delete(tunnel, step)
                 case None if not snapshot_sent:
