@@ -68,7 +68,7 @@ class Daemons:
             *program("tulle-control"),
             *("--manifests", str(self.run_dir / "manifests")),
             *("--state", str(self.control_state)),
-            *("--listen", f"0.0.0.0:{CONTROL_PORT}", "--listen", f"[::]:{CONTROL_PORT}"),
+            *("--listen", f"[::]:{CONTROL_PORT}"),  # both families
             *("--dns-name", CONTROL_NAME),
             *("--admin", str(self.run_dir / "control" / "admin.sock")),
         )
