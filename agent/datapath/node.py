@@ -8,6 +8,7 @@ Not thread-safe; one agent per pin root (`open` takes a lock while it changes pi
 """
 
 import contextlib
+import errno
 import os
 import struct
 from collections.abc import Iterator
@@ -297,7 +298,7 @@ class NodeDatapath:
                     own = link.info().program_id
                 attach_type = programs.HOOKS[hook].attach_type
                 attached = bpfsys.attached_programs(handle, attach_type)
-                found += [_conflict(hook, other) for other in attached if other != own]
+                found += _conflicts(hook, [other for other in attached if other != own])
         finally:
             os.close(handle)
         return found + self._lookup_conflicts()
@@ -310,24 +311,34 @@ class NodeDatapath:
                 info = link.info()
             ours.add(info.id)
             inodes.add(info.target)
+        inodes.discard(0)  # pods that are gone: every dead link says 0
         hook = programs.HOOKS["sklookup"]
-        return [
-            _conflict("sklookup", link.program_id)
+        foreign = [
+            link.program_id
             for link in bpfsys.links()
             if link.type == bpfsys.LINK_TYPE_NETNS
             and link.attach_type == hook.attach_type
             and link.target in inodes
             and link.id not in ours
         ]
+        return _conflicts("sklookup", foreign)
 
 
-def _conflict(hook: str, program_id: int) -> Conflict:
-    fd = bpfsys.program_by_id(program_id)
-    try:
-        name = bpfsys.program_info(fd).name
-    finally:
-        os.close(fd)
-    return Conflict(hook, program_id, name, name.startswith(_PROGRAM_PREFIX))
+def _conflicts(hook: str, program_ids: list[int]) -> list[Conflict]:
+    found = []
+    for program_id in program_ids:
+        try:
+            fd = bpfsys.program_by_id(program_id)
+        except KernelError as exc:
+            if exc.number == errno.ENOENT:
+                continue  # unloaded since we listed it
+            raise
+        try:
+            name = bpfsys.program_info(fd).name
+        finally:
+            os.close(fd)
+        found.append(Conflict(hook, program_id, name, name.startswith(_PROGRAM_PREFIX)))
+    return found
 
 
 def dry_load(cache: Path = DEFAULT_CACHE, source: Path = programs.SOURCE) -> list[ProgramCheck]:
