@@ -141,7 +141,7 @@ INLINE int destination_family(int level, const struct address *destination)
 	return 0;
 }
 
-/* May a socket of this family show that peer? A v4 socket has no room for v6. */
+/* May a socket of this family show that peer? A v4 one has no room for v6. */
 INLINE int peer_fits(int family, const struct address *ip)
 {
 	return family == FAMILY_V6 || (family == FAMILY_V4 && is_v4(ip));
