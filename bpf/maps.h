@@ -61,7 +61,7 @@ enum map_id {
 };
 
 enum pod_mode {
-	POD_CLOSED = 0,		/* nothing leaves: the value of a zeroed entry */
+	POD_CLOSED = 0,		/* nothing leaves: what a zeroed entry says */
 	POD_CAPTURE = 1,	/* every outbound connection to the tunnel */
 };
 
