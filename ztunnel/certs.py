@@ -89,7 +89,7 @@ class PrioritySlots:
 @dataclass(slots=True)
 class _Kept:
     identity: SpiffeId
-    pods: set[str]
+    holders: set[str]
     issued: Issued | None = None
     failure: str = ""
     renew_now: asyncio.Event = field(default_factory=asyncio.Event)
@@ -137,7 +137,7 @@ class Certificates:
             async with asyncio.timeout(1.0):
                 await self._signer.close()
 
-    def hold(self, identity: SpiffeId, pod_uid: str) -> None:
+    def hold(self, identity: SpiffeId, holder: str) -> None:
         """A pod with this identity lives here: have its certificate before it is needed."""
         kept = self._kept.get(identity)
         if kept is None:
@@ -146,15 +146,15 @@ class Certificates:
                 return
             kept = self._kept[identity] = _Kept(identity, set())
             self._start(kept)
-        kept.pods.add(pod_uid)
+        kept.holders.add(holder)
 
-    def release(self, identity: SpiffeId, pod_uid: str) -> None:
+    def release(self, identity: SpiffeId, holder: str) -> None:
         """With its last pod an identity is forgotten, key and all."""
         kept = self._kept.get(identity)
         if kept is None:
             return
-        kept.pods.discard(pod_uid)
-        if kept.pods:
+        kept.holders.discard(holder)
+        if kept.holders:
             return
         del self._kept[identity]
         if kept.task is not None:

@@ -60,9 +60,9 @@ class PodTellers(Protocol):
 class IdentityHolder(Protocol):
     """Who has to hear of identities: the certificates."""
 
-    def hold(self, identity: SpiffeId, pod_uid: str) -> None: ...
+    def hold(self, identity: SpiffeId, holder: str) -> None: ...
 
-    def release(self, identity: SpiffeId, pod_uid: str) -> None: ...
+    def release(self, identity: SpiffeId, holder: str) -> None: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,21 +115,24 @@ class Pods:
             os.close(netns)
             pod = known
         else:
+            identity = SpiffeId(self._trust_domain, claim.namespace, claim.service_account)
+            # Held before the old one lets go: a replaced pod keeps its certificate.
+            self._identities.hold(identity, _holder(claim.uid, inode))
             if known is not None:
                 event(log, logging.INFO, "pod.replaced", uid=claim.uid)
                 self.delete(claim.uid)
-            pod = self._open(claim, netns, inode)
+            pod = self._open(claim, netns, inode, identity)
         await self._all_ready(pod)
         return pod.listeners[0].descriptors()
 
-    def _open(self, claim: Claim, netns: int, inode: int) -> Pod:
+    def _open(self, claim: Claim, netns: int, inode: int, identity: SpiffeId) -> Pod:
         try:
             if len(self._pods) >= PODS_MAX:
                 raise TooManyPods(f"more than {PODS_MAX} pods on one node")
-            identity = SpiffeId(self._trust_domain, claim.namespace, claim.service_account)
             listeners = open_listeners(netns, self._workers, fixed_ports=self._fixed_ports)
         except MeshError:
             os.close(netns)
+            self._identities.release(identity, _holder(claim.uid, inode))
             raise
         pod = Pod(
             claim.uid,
@@ -143,7 +146,6 @@ class Pods:
         )
         self._pods[claim.uid] = pod
         self.started += 1
-        self._identities.hold(identity, claim.uid)
         self._tellers.add_pod(pod)
         event(
             log,
@@ -172,7 +174,7 @@ class Pods:
             return
         self.stopped += 1
         self._tellers.delete_pod(uid)
-        self._identities.release(pod.identity, uid)
+        self._identities.release(pod.identity, _holder(uid, pod.inode))
         pod.close()
         event(log, logging.INFO, "pod.deleted", uid=uid, pod=f"{pod.namespace}/{pod.name}")
 
@@ -197,3 +199,7 @@ class Pods:
         for pod in self._pods.values():
             for each in pod.listeners:
                 each.close()
+
+
+def _holder(uid: str, inode: int) -> str:
+    return f"{uid}@{inode}"
