@@ -127,6 +127,11 @@ class StreamRelay:
         elif peer_ended:
             self._shut_write()
 
+    @property
+    def held_bytes(self) -> int:
+        """What the app has not taken yet."""
+        return sum(len(piece) for piece in self._pending)
+
     # -- app → stream ----------------------------------------------------------------------------
 
     def on_ready(self, events: int) -> None:

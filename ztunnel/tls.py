@@ -191,7 +191,7 @@ def _load(context: SSL.Context, material: Material) -> None:
     key = load_pem_private_key(material.key_pem, None)
     if not isinstance(key, EllipticCurvePrivateKey | RSAPrivateKey | Ed25519PrivateKey):
         raise ValueError("a key of a kind that TLS 1.3 has no signature for")
-    context.use_privatekey(crypto.PKey.from_cryptography_key(key))
+    context.use_privatekey(key)
     context.check_privatekey()
     store = context.get_cert_store()
     if store is None:

@@ -206,7 +206,8 @@ def selftest() -> None:
                 wait_for(port)
             for name, port in (("direct", back), ("relay", plain), ("tunnel", entry)):
                 measure(port, 0.3)
-                print(f"{name}: {measure(port, 2.0):.0f} requests/s on one connection")
+                rate = measure(port, 2.0)
+                sys.stdout.write(f"{name}: {rate:.0f} requests/s on one connection\n")
         finally:
             for process in started:
                 process.terminate()
