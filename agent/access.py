@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -14,20 +15,22 @@ from control.kit.errors import ConfigError
 from control.wire.types import DELTA_METHOD, MESSAGE_BYTES_MAX, REPORT_METHOD
 
 REPORT_TIMEOUT_S = 5.0
+# Between our own back-off and gRPC's, the smaller of the two should decide.
 _RECONNECT_MS_MAX = 5000
-_KEEPALIVE_MS, _KEEPALIVE_TIMEOUT_MS = 30_000, 10_000
+_KEEPALIVE_MS, _KEEPALIVE_TIMEOUT_MS = 30_000, 10_000  # a dead peer is noticed within 40 s
 
 
 class Access:
-    """What C7 says: address, root, name, token. Files are read when they are used."""
+    """What C7 says: address, root, name, token. Files are read anew for each connection."""
 
     def __init__(self, address: str, root: Path, name: str, token: Path | None) -> None:
         self.address = address
         self._root = root
         self._name = name
         self._token = token
+        self._live: grpc.aio.Channel | None = None  # the stream's; reports travel on it too
 
-    def channel(self) -> grpc.aio.Channel:
+    def _channel(self) -> grpc.aio.Channel:
         try:
             root = self._root.read_bytes()
         except OSError as exc:
@@ -38,12 +41,13 @@ class Access:
             ("grpc.keepalive_time_ms", _KEEPALIVE_MS),
             ("grpc.keepalive_timeout_ms", _KEEPALIVE_TIMEOUT_MS),
             ("grpc.max_reconnect_backoff_ms", _RECONNECT_MS_MAX),
+            ("grpc.use_local_subchannel_pool", 1),
             ("grpc.enable_http_proxy", 0),
         ]
         credentials = grpc.ssl_channel_credentials(root_certificates=root)
         return grpc.aio.secure_channel(self.address, credentials, options=options)
 
-    def metadata(self) -> grpc.aio.Metadata:
+    def _metadata(self) -> grpc.aio.Metadata:
         if self._token is None:
             return grpc.aio.Metadata()
         try:
@@ -54,22 +58,36 @@ class Access:
 
     @asynccontextmanager
     async def stream(self) -> AsyncIterator[Stream]:
-        async with self.channel() as channel:
-            call = channel.stream_stream(DELTA_METHOD, bytes, bytes)(None, metadata=self.metadata())
+        async with self._channel() as channel:
+            call = channel.stream_stream(DELTA_METHOD, bytes, bytes)(
+                None, metadata=self._metadata()
+            )
+            self._live = channel
             try:
                 yield _GrpcStream(call)
             except grpc.aio.AioRpcError as exc:
                 raise _explained(exc) from exc
             finally:
+                self._live = None
                 call.cancel()
 
     async def report(self, request: bytes) -> None:
-        async with self.channel() as channel:
-            try:
-                call = channel.unary_unary(REPORT_METHOD, bytes, bytes)
-                await call(request, metadata=self.metadata(), timeout=REPORT_TIMEOUT_S)
-            except grpc.aio.AioRpcError as exc:
-                raise _explained(exc) from exc
+        if self._live is None:
+            raise NoControl("not connected")
+        call = self._live.unary_unary(REPORT_METHOD, bytes, bytes)
+        try:
+            await call(request, metadata=self._metadata(), timeout=REPORT_TIMEOUT_S)
+        except grpc.aio.AioRpcError as exc:
+            raise _explained(exc) from exc
+        except grpc.aio.UsageError as exc:
+            raise NoControl("the connection was closed") from exc
+        except asyncio.CancelledError as exc:
+            # gRPC says this too when the stream ended and closed the channel under us; only a
+            # cancellation of our own task may pass for one.
+            task = asyncio.current_task()
+            if task is None or task.cancelling():
+                raise
+            raise NoControl("the connection was closed") from exc
 
 
 class _GrpcStream:

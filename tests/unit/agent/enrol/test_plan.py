@@ -1,0 +1,387 @@
+"""The order of a pod's steps: capture is never around a ztunnel, whatever happens in between."""
+
+from __future__ import annotations
+
+import random
+from dataclasses import dataclass, field, replace
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from agent.enrol import plan
+from agent.enrol.book import RETRY_S, Book
+from agent.enrol.plan import (
+    AddToTunnel,
+    AwaitDrain,
+    Capture,
+    CapturePod,
+    DeleteFromTunnel,
+    Forget,
+    Node,
+    Offer,
+    Pod,
+    Release,
+    Report,
+    State,
+)
+from control.model.address import Address, parse_address
+
+ADDRESSES = (parse_address("10.0.0.1"), parse_address("fd00::1"))
+OTHER = (parse_address("10.0.0.2"),)
+ONE = Node((7,), 2.0)
+UP = Pod("u", 100, ADDRESSES, enrolled=True)
+IN_FORCE = replace(UP, capture=Capture(100, ADDRESSES, 7), offers=(Offer(7, 100),))
+
+
+def test_enrolment_captures_last_and_reports_after_that() -> None:
+    assert plan.steps(UP, ONE, 0) == (
+        AddToTunnel("u", 7, 100),
+        CapturePod("u", 7, 100, ADDRESSES),
+        Report("u", captured=True),
+    )
+
+
+def test_unenrolment_lets_peers_know_before_it_releases() -> None:
+    assert plan.steps(replace(IN_FORCE, enrolled=False), ONE, 0) == (
+        Report("u", captured=False),
+        AwaitDrain("u", None),
+        Release("u"),
+        DeleteFromTunnel("u", 7),
+    )
+
+
+def test_the_drain_counts_from_the_accepted_report() -> None:
+    leaving = replace(IN_FORCE, enrolled=False, withdrawn_s=10.0)
+    assert plan.steps(leaving, ONE, 11.9)[0] == AwaitDrain("u", 12.0)
+    assert plan.steps(leaving, ONE, 12.0)[0] == Release("u")
+
+
+def test_a_deleted_pod_is_released_at_once() -> None:
+    assert plan.steps(replace(IN_FORCE, netns=None), ONE, 0) == (
+        Release("u"),
+        DeleteFromTunnel("u", 7),
+        Forget("u"),
+    )
+
+
+def test_the_same_uid_in_another_namespace_is_replaced() -> None:
+    assert plan.steps(replace(IN_FORCE, netns=200), ONE, 0)[:3] == (
+        Release("u"),
+        AddToTunnel("u", 7, 200),
+        CapturePod("u", 7, 200, ADDRESSES),
+    )
+
+
+def test_older_ztunnels_drop_a_replaced_namespace() -> None:
+    upgrading = Node((7, 8), 2.0)
+    assert DeleteFromTunnel("u", 7) in plan.steps(replace(IN_FORCE, netns=200), upgrading, 0)
+
+
+@pytest.mark.parametrize(
+    "pod",
+    [
+        UP,
+        replace(UP, enrolled=None),
+        replace(IN_FORCE, enrolled=None),
+        IN_FORCE,
+        replace(UP, addresses=()),
+    ],
+)
+def test_nothing_is_done_or_undone_without_a_ztunnel(pod: Pod) -> None:
+    assert plan.steps(pod, Node((), 2.0), 0) == ()
+
+
+def test_a_new_ztunnel_gets_the_listeners_changed() -> None:
+    assert plan.steps(IN_FORCE, Node((7, 8), 2.0), 0) == (
+        AddToTunnel("u", 8, 100),
+        CapturePod("u", 8, 100, ADDRESSES),
+    )
+
+
+def test_what_a_past_run_captured_is_given_to_the_ztunnel_again() -> None:
+    adopted = Pod("u", 100, ADDRESSES, capture=Capture(100, ADDRESSES))
+    assert plan.steps(adopted, ONE, 0)[:2] == (
+        AddToTunnel("u", 7, 100),
+        CapturePod("u", 7, 100, ADDRESSES),
+    )
+
+
+def test_a_changed_address_is_captured_anew_in_place() -> None:
+    moved = replace(IN_FORCE, addresses=OTHER)
+    assert plan.steps(moved, ONE, 0) == (CapturePod("u", 7, 100, OTHER),)
+
+
+def test_a_failed_step_waits_and_a_deletion_does_not() -> None:
+    book = Book(2.0)
+    book.tunnel_joined(7)
+    book.registered("u", 100, ADDRESSES, True)
+    book.failed("u", "ztunnel_refused", 0.0)
+    assert book.state("u") == (State.FAILED, "ztunnel_refused")
+    assert list(book.ready(1.0)) == []
+    assert book.next_deadline_s(1.0) == RETRY_S
+    assert list(book.ready(RETRY_S)) == [AddToTunnel("u", 7, 100)]
+    book.gone("u")
+    assert list(book.ready(1.0)) == [Forget("u")]
+
+
+def test_an_add_that_is_under_way_is_undone_before_the_pod_is_forgotten() -> None:
+    book = Book(2.0)
+    book.tunnel_joined(7)
+    book.registered("u", 100, ADDRESSES, True)
+    (step,) = book.ready(0)
+    assert isinstance(step, AddToTunnel)
+    book.adding(step)
+    book.gone("u")
+    assert list(book.ready(0)) == [DeleteFromTunnel("u", 7)]
+    book.added(step)
+    assert list(book.ready(0)) == [DeleteFromTunnel("u", 7)]
+
+
+def test_a_report_on_its_way_counts_as_believed() -> None:
+    book = Book(2.0)
+    book.tunnel_joined(7)
+    book.registered("u", 100, ADDRESSES, True)
+    book.adding(AddToTunnel("u", 7, 100))
+    book.added(AddToTunnel("u", 7, 100))
+    book.captured(CapturePod("u", 7, 100, ADDRESSES))
+    book.reported(frozenset(), 1.0)  # an older one, sent before the capture
+    book.reporting({"u"})  # its answer never comes
+    book.wanted("u", False, None)
+    assert list(book.ready(100.0)) == [Report("u", captured=False)]
+
+
+@pytest.mark.parametrize(
+    ("pod", "node", "expected"),
+    [
+        (UP, Node((), 2.0), (State.PENDING, "no_ztunnel")),
+        (UP, ONE, (State.PENDING, "enrolling")),
+        (replace(UP, addresses=()), ONE, (State.PENDING, "no_address")),
+        (replace(UP, enrolled=None), ONE, (State.PENDING, "no_intent")),
+        (replace(UP, enrolled=False), ONE, (State.NOT_ENROLLED, "")),
+        (replace(UP, failure="netns"), ONE, (State.FAILED, "netns")),
+        (IN_FORCE, ONE, (State.CAPTURED, "")),
+        (IN_FORCE, Node((), 2.0), (State.CAPTURED, "no_ztunnel")),
+        (replace(IN_FORCE, enrolled=None), ONE, (State.CAPTURED, "")),
+        (replace(IN_FORCE, enrolled=False), ONE, (State.RELEASING, "reporting")),
+        (replace(IN_FORCE, enrolled=False, withdrawn_s=1.0), ONE, (State.RELEASING, "draining")),
+        (replace(IN_FORCE, netns=None), ONE, (State.RELEASING, "namespace_gone")),
+        (replace(IN_FORCE, netns=5), ONE, (State.RELEASING, "namespace_replaced")),
+    ],
+)
+def test_states(pod: Pod, node: Node, expected: tuple[State, str]) -> None:
+    assert plan.state(pod, node) == expected
+
+
+# A world in which steps are taken one by one, in any order, and anything may happen in between.
+
+
+@dataclass
+class World:
+    """What is really so, beside what the book believes."""
+
+    book: Book = field(default_factory=lambda: Book(2.0))
+    now_s: float = 0.0
+    listening: set[tuple[int, str, int]] = field(default_factory=set)  # (tunnel, uid, namespace)
+    kernel: dict[str, Capture] = field(default_factory=dict)
+    alive: dict[str, int] = field(default_factory=dict)  # uid → namespace it lives in
+    wanted: dict[str, bool] = field(default_factory=dict)
+    believed: frozenset[str] = frozenset()  # what the control plane tells peers
+    changed_s: dict[str, float] = field(default_factory=dict)  # uid → when it stopped to believe
+    tunnels: list[int] = field(default_factory=list)
+    under_way: dict[int, AddToTunnel] = field(default_factory=dict)
+    numbers: int = 0
+
+    def number(self) -> int:
+        self.numbers += 1
+        return self.numbers
+
+    def take(self, step: plan.Step, succeeds: bool) -> None:
+        match step:
+            case AddToTunnel(_, tunnel, _):
+                if tunnel not in self.under_way:
+                    self.book.adding(step)
+                    self.under_way[tunnel] = step
+            case CapturePod(uid, tunnel, netns, addresses):
+                self.capture(step, uid, tunnel, netns, addresses, succeeds)
+            case Release(uid):
+                self.release(uid, succeeds)
+            case DeleteFromTunnel(uid, tunnel):
+                if tunnel not in self.under_way:
+                    held = self.kernel.get(uid)
+                    assert held is None or held.tunnel != tunnel, "dropped under a capture"
+                    self.listening -= {e for e in self.listening if e[:2] == (tunnel, uid)}
+                    self.book.removed(step)
+            case Forget(uid):
+                assert uid not in self.kernel, "forgotten while captured"
+                held_by = {e for e in self.listening if e[1] == uid and e[0] in self.tunnels}
+                assert not held_by, "a ztunnel still holds the namespace"
+                self.book.forgotten(uid)
+            case Report() | AwaitDrain():
+                pass
+
+    def capture(
+        self,
+        step: CapturePod,
+        uid: str,
+        tunnel: int,
+        netns: int,
+        addresses: tuple[Address, ...],
+        succeeds: bool,
+    ) -> None:
+        assert (tunnel, uid, netns) in self.listening, "captured before anybody listens"
+        assert tunnel in self.tunnels
+        assert not any(c.netns == netns for u, c in self.kernel.items() if u != uid)
+        if succeeds:
+            self.kernel[uid] = Capture(netns, addresses, tunnel)
+            self.book.captured(step)
+        else:
+            self.book.failed(uid, "map_full", self.now_s)
+
+    def release(self, uid: str, succeeds: bool) -> None:
+        held = self.kernel[uid]
+        if self.alive.get(uid) == held.netns:
+            assert self.wanted.get(uid) is False, "a pod of the mesh was let out"
+            assert uid not in self.believed, "released while peers use HBONE"
+            assert self.now_s >= self.changed_s.get(uid, 0.0) + 2.0, "released before the drain"
+        if succeeds:
+            del self.kernel[uid]
+            self.book.released(uid)
+        else:
+            self.book.failed(uid, "kernel", self.now_s)
+
+    def finish_add(self, tunnel: int, succeeds: bool) -> None:
+        step = self.under_way.pop(tunnel, None)
+        if step is None:
+            return
+        if succeeds:
+            self.listening -= {e for e in self.listening if e[:2] == (tunnel, step.uid)}
+            self.listening.add((tunnel, step.uid, step.netns))
+            self.book.added(step)
+        else:
+            self.book.failed(step.uid, "ztunnel_refused", self.now_s)
+
+    def register(self, uid: str) -> None:
+        self.alive[uid] = self.number()
+        self.book.registered(uid, self.alive[uid], ADDRESSES, self.wanted.get(uid))
+
+    def delete(self, uid: str) -> None:
+        self.alive.pop(uid, None)
+        self.book.gone(uid)
+
+    def want(self, uid: str, enrolled: bool, addresses: tuple[Address, ...] | None) -> None:
+        self.wanted[uid] = enrolled
+        if uid in self.book.pods():
+            self.book.wanted(uid, enrolled, addresses)
+
+    def report(self, arrives: bool, answered: bool) -> None:
+        truth = self.book.report()
+        self.book.reporting(truth)
+        if arrives:
+            for uid in self.believed - truth:
+                self.changed_s[uid] = self.now_s
+            self.believed = truth
+            if answered:
+                self.book.reported(truth, self.now_s)
+
+    def join(self) -> None:
+        if len(self.tunnels) < 3:
+            self.tunnels.append(self.number())
+            self.book.tunnel_joined(self.tunnels[-1])
+
+    def leave(self, pick: random.Random) -> None:
+        if self.tunnels:
+            tunnel = self.tunnels.pop(pick.randrange(len(self.tunnels)))
+            self.under_way.pop(tunnel, None)
+            self.listening -= {e for e in self.listening if e[0] == tunnel}
+            self.book.tunnel_left(tunnel)
+
+    def restart(self) -> None:
+        """The agent dies and adopts what it finds; ztunnels have to connect again."""
+        self.tunnels.clear()
+        self.under_way.clear()
+        self.listening.clear()
+        self.book = Book(2.0)
+        for uid, netns in self.alive.items():
+            self.book.registered(uid, netns, ADDRESSES, None)
+        for uid, held in self.kernel.items():
+            self.book.adopted(uid, Capture(held.netns, held.addresses))
+        for uid, enrolled in self.wanted.items():
+            if uid in self.book.pods():
+                self.book.wanted(uid, enrolled, None)
+
+    def settle(self) -> None:
+        """No more surprises: everything that can be done is done."""
+        for _ in range(200):
+            self.now_s += 1.0
+            self.report(arrives=True, answered=True)
+            for step in self.book.ready(self.now_s):
+                self.take(step, succeeds=True)
+            for tunnel in list(self.under_way):
+                self.finish_add(tunnel, succeeds=True)
+
+
+EVENTS = (
+    "step", "step", "step", "step", "finish", "finish", "register", "delete", "want", "unwant",
+    "move", "report", "report_lost", "join", "leave", "restart", "tick",
+)  # fmt: skip
+
+
+def happen(world: World, name: str, pick: random.Random) -> None:
+    uid = pick.choice(("a", "b"))
+    match name:
+        case "step":
+            ready = list(world.book.ready(world.now_s))
+            if ready:
+                world.take(pick.choice(ready), succeeds=pick.random() < 0.85)
+        case "finish":
+            for tunnel in list(world.under_way):
+                world.finish_add(tunnel, succeeds=pick.random() < 0.85)
+        case "register":
+            world.register(uid)
+        case "delete":
+            world.delete(uid)
+        case "want" | "unwant":
+            world.want(uid, name == "want", None)
+        case "move":
+            world.want(uid, world.wanted.get(uid, True), pick.choice((ADDRESSES, OTHER)))
+        case "report":
+            world.report(arrives=True, answered=True)
+        case "report_lost":
+            world.report(arrives=pick.random() < 0.5, answered=False)
+        case "join":
+            world.join()
+        case "leave":
+            world.leave(pick)
+        case "restart":
+            world.restart()
+        case "tick":
+            world.now_s += pick.choice((0.5, 2.0, RETRY_S))
+
+
+@settings(max_examples=150, deadline=None)
+@given(st.lists(st.sampled_from(EVENTS), max_size=60), st.randoms(use_true_random=False))
+def test_no_prefix_of_the_steps_leads_around_the_ztunnel(
+    events: list[str], pick: random.Random
+) -> None:
+    world = World()
+    for name in events:
+        happen(world, name, pick)
+        for uid, held in world.kernel.items():
+            pod = world.book.pods().get(uid)
+            assert pod is not None, "captured, and nobody remembers it"
+            assert pod.capture is not None
+            assert pod.capture.netns == held.netns
+    world.join()
+    world.settle()
+    for uid, netns in world.alive.items():
+        captured = world.kernel.get(uid)
+        if world.wanted.get(uid):
+            assert captured is not None, "an enrolled pod never gets in"
+            assert captured.netns == netns
+            assert (captured.tunnel, uid, netns) in world.listening
+            assert uid in world.believed
+        elif world.wanted.get(uid) is False:
+            assert captured is None, "a pod never gets out"
+    assert set(world.kernel) <= set(world.alive)
+    assert set(world.book.pods()) == set(world.alive)
