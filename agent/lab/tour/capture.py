@@ -11,7 +11,6 @@ import select
 import socket
 import struct
 import sys
-from collections import Counter
 from dataclasses import asdict, dataclass, field
 
 ETH_P_ALL = 3
@@ -38,7 +37,7 @@ class Counts:
     tls_records: int = 0
     tls13_handshakes: int = 0
     plaintext_payload_packets: int = 0
-    plaintext_ports: Counter[int] = field(default_factory=Counter)
+    plaintext_ports: dict[int, int] = field(default_factory=dict)
     lost: int = 0  # packets the kernel dropped before we saw them: above 0 the rest is no proof
 
 
@@ -83,7 +82,7 @@ def count(counts: Counts, frame: memoryview, marker: bytes) -> None:
     counts.plaintext_payload_packets += 1
     port = min(source, destination)
     if port in counts.plaintext_ports or len(counts.plaintext_ports) < PORTS_MAX:
-        counts.plaintext_ports[port] += 1
+        counts.plaintext_ports[port] = counts.plaintext_ports.get(port, 0) + 1
 
 
 def main() -> None:

@@ -25,7 +25,7 @@ class Visit:
 
 
 def visits(world: World) -> list[Visit]:
-    database6 = world.address("shop/postgres", 6)
+    database4 = world.address("shop/postgres")
     cache6 = world.address("shop/redis", 6)
     return [
         Visit("curl → nginx", (*CURL, "-4", "http://nginx.shop/"), _after("nginx saw ")),
@@ -33,8 +33,11 @@ def visits(world: World) -> list[Visit]:
         Visit("curl → productpage", (*CURL, "-4", "http://productpage.shop/"), _json_client),
         Visit("redis-cli → redis", _redis("redis.shop"), _redis_client),
         Visit("redis-cli → redis, IPv6", _redis(cache6), _redis_client, 6),
-        Visit("psql → PostgreSQL", (*PSQL, "-h", "postgres.shop", "-c", QUERY), _after("|")),
-        Visit("psql → PostgreSQL, IPv6", (*PSQL, "-h", database6, "-c", QUERY), _after("|"), 6),
+        Visit("psql → PostgreSQL", (*PSQL, "-h", database4, "-c", QUERY), _after("|")),
+        # A name with both families: psql takes IPv6 first.
+        Visit(
+            "psql → PostgreSQL, IPv6", (*PSQL, "-h", "postgres.shop", "-c", QUERY), _after("|"), 6
+        ),
     ]
 
 
