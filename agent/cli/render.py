@@ -101,7 +101,11 @@ def _name(row: Row) -> str:
 
 
 def show(
-    out: Output, fetch: Callable[[], Any], columns: Sequence[Column], empty: str = "nothing found"
+    out: Output,
+    fetch: Callable[[], Any],
+    columns: Sequence[Column],
+    empty: str = "nothing found",
+    as_text: Callable[[Any], str] | None = None,
 ) -> None:
     """Fetch and print, once or with --watch until interrupted. An empty result is no error."""
     while True:
@@ -111,7 +115,7 @@ def show(
         if not rows:
             click.echo(empty, err=True)
         if rows or out.format in ("json", "yaml"):
-            click.echo(render(rows, columns, out), nl=False)
+            click.echo(as_text(rows) if as_text else render(rows, columns, out), nl=False)
         if not out.watch:
             return
         sys.stdout.flush()

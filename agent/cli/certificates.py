@@ -1,0 +1,31 @@
+"""`tulle certificates`: which identities the tunnels hold and until when."""
+
+from __future__ import annotations
+
+import click
+
+from agent.cli import views
+from agent.cli.options import Reading, read_options
+from agent.cli.render import Column, show
+
+COLUMNS = (
+    Column("IDENTITY", "name"),
+    Column("NODE", "node"),
+    Column("TYPE", "type"),
+    Column("STATUS", "status"),
+    Column("VALID", "valid"),
+    Column("NOT-AFTER", "not_after"),
+    Column("ENDS-IN", "ends_in"),
+    Column("NOT-BEFORE", "not_before", wide=True),
+    Column("SERIAL", "serial", wide=True),
+)
+
+
+@click.command()
+@read_options(namespaced=False)
+def certificates(ask: Reading) -> None:
+    """List leaf and root certificates. Private keys are never shown.
+
+    Example: tulle certificates --node n1 -o wide
+    """
+    show(ask.out, lambda: views.certificates(ask.read("ztunnel")), COLUMNS, "no certificates")

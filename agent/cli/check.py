@@ -1,0 +1,213 @@
+"""`tulle check`: the checks of every node and of the control plane, with a verdict."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import click
+
+from agent.cli import mesh
+from agent.cli.fetch import TIMEOUT_S
+from agent.cli.mesh import Mesh, Source
+from agent.cli.render import cell, colour_wanted
+from control.kit.errors import MeshError
+
+SIGNS = {"ok": "√", "warning": "‼", "error": "×"}
+COLOURS = {"ok": "green", "warning": "yellow", "error": "red"}
+RETRY_S = 1.0
+DOCS = "README.md#check"  # each code has its line there
+
+Check = dict[str, Any]
+
+
+@click.command()
+@click.option("--pre", is_flag=True, help="Check this host before there is a mesh.")
+@click.option("--node", help="Ask this node only.")
+@click.option("--wait", is_flag=True, help="Try until nothing fails or the time is over.")
+@click.option("--timeout", type=click.FloatRange(0.1, 3600), default=TIMEOUT_S, show_default=True)
+@click.option("-f", "--file", "dump_file", type=click.Path(path_type=Path), help="Read a dump.")
+@click.option(
+    "-o",
+    "--output",
+    "shape",
+    type=click.Choice(["table", "json", "short"]),
+    default="table",
+    help="short: only what is not ok.",
+)
+@click.pass_context
+def check(
+    ctx: click.Context,
+    pre: bool,
+    node: str | None,
+    wait: bool,
+    timeout: float,
+    dump_file: Path | None,
+    shape: str,
+) -> None:
+    """Say whether this host and its mesh are fit, and why not.
+
+    Exits 0 when all is well or there are only warnings, 1 when something failed, 2 when it could
+    not tell.
+
+    Example: tulle check --pre; tulle check --wait
+    """
+    source = Source(Path(ctx.find_root().obj), dump_file, node or "", timeout)
+    deadline = time.monotonic() + timeout
+    while True:
+        problem: MeshError | None = None
+        found: list[Check] = []
+        try:
+            found = host() if pre else collect(mesh.read(source, ("check", "agent", "control")))
+        except MeshError as exc:
+            problem = exc
+        failed = problem is not None or verdict(found) == "error"
+        if not (wait and failed and time.monotonic() < deadline):
+            break
+        click.echo("not yet; trying again", err=True)
+        time.sleep(RETRY_S)
+    if problem is not None:
+        click.echo(f"error: {problem}", err=True)
+        ctx.exit(2)
+    click.echo(render(found, shape, colour_wanted()), nl=False)
+    ctx.exit(1 if verdict(found) == "error" else 0)
+
+
+def host() -> list[Check]:
+    """Of this host alone, without any process of the mesh."""
+    from agent.check import local_checks  # compiles and loads programs: only when asked to
+
+    if os.geteuid() != 0:
+        click.echo("warning: without root most checks cannot be made", err=True)
+    if sys.stderr.isatty():
+        click.echo("loading every program once …", err=True)
+    return [item.as_json() for item in local_checks()]
+
+
+def collect(found: Mesh) -> list[Check]:
+    """The checks of all nodes, then what only the whole can tell."""
+    checks: list[Check] = []
+    for node, parts in sorted(found.nodes.items()):
+        if "check" in parts:
+            checks += [{**item, "node": node} for item in parts["check"]]
+        else:
+            checks.append(_agent_away(node))
+    checks.append(_control(found))
+    checks += [_manifest(problem) for problem in found.control.get("problems") or []]
+    checks.append(_versions(found))
+    return checks
+
+
+def _agent_away(node: str) -> Check:
+    return {
+        "code": "TUL1101",
+        "category": "agent",
+        "description": "the agent answers",
+        "result": "error",
+        "error": "no answer on its admin socket",
+        "hint": f"is tulle-agent --node {node} running? its log says why not",
+        "node": node,
+    }
+
+
+def _control(found: Mesh) -> Check:
+    well = bool(found.control.get("status"))
+    return {
+        "code": "TUL1201",
+        "category": "control plane",
+        "description": "the control plane's admin socket answers",
+        "result": "ok" if well else "warning",
+        "error": "" if well else "no answer",
+        "hint": "" if well else "run this on its host, or start tulle-control; nodes go on without",
+    }
+
+
+def _manifest(problem: Any) -> Check:
+    told = problem if isinstance(problem, dict) else {"message": str(problem)}
+    words = [told.get(key) for key in ("file", "line", "object", "message", "problem", "error")]
+    return {
+        "code": "TUL1202",
+        "category": "control plane",
+        "description": "a manifest is understood",
+        "result": "error",
+        "error": " ".join(str(word) for word in words if word) or json.dumps(told),
+        "hint": "correct the file; until then the last good version of the object is in force",
+    }
+
+
+def _versions(found: Mesh) -> Check:
+    versions = {
+        str((parts.get("agent") or {}).get("version", "")) for parts in found.nodes.values()
+    }
+    versions = {item for item in versions if item}
+    same = len(versions) < 2
+    return {
+        "code": "TUL1301",
+        "category": "versions",
+        "description": "all agents have one version",
+        "result": "ok" if same else "warning",
+        "error": "" if same else ", ".join(sorted(versions)),
+        "hint": "" if same else "finish the upgrade",
+    }
+
+
+def verdict(checks: Sequence[Check]) -> str:
+    results = {item["result"] for item in checks}
+    return "error" if "error" in results else "warning" if "warning" in results else "ok"
+
+
+def render(checks: Sequence[Check], shape: str, colour: bool) -> str:
+    if shape == "json":
+        return json.dumps(as_json(checks), indent=2) + "\n"
+    lines: list[str] = []
+    for title, group in categories(checks):
+        shown = [item for item in group if shape != "short" or item["result"] != "ok"]
+        if not shown:
+            continue
+        lines += [
+            title,
+            "-" * len(title),
+            *(line for item in shown for line in _lines(item, colour)),
+        ]
+        lines.append("")
+    lines.append(f"Status check results are {_sign(verdict(checks), colour)}")
+    return "\n".join(lines) + "\n"
+
+
+def categories(checks: Sequence[Check]) -> list[tuple[str, list[Check]]]:
+    """In order of appearance; a node's checks have its name in the title."""
+    groups: dict[str, list[Check]] = {}
+    for item in checks:
+        node = item.get("node")
+        title = f"{item['category']} ({node})" if node else item["category"]
+        groups.setdefault(title, []).append(item)
+    return list(groups.items())
+
+
+def as_json(checks: Sequence[Check]) -> dict[str, Any]:
+    return {
+        "success": verdict(checks) != "error",
+        "categories": [
+            {"categoryName": title, "checks": group} for title, group in categories(checks)
+        ],
+    }
+
+
+def _lines(item: Check, colour: bool) -> list[str]:
+    lines = [f"{_sign(item['result'], colour)} {cell(item['description'])}"]
+    if item["result"] != "ok":
+        lines.append(f"    {cell(item['error'])}")
+        if item.get("hint"):
+            lines.append(f"    hint: {cell(item['hint'])}")
+        lines.append(f"    see {item['code']} in {DOCS}")
+    return lines
+
+
+def _sign(result: str, colour: bool) -> str:
+    sign = SIGNS.get(result, "?")
+    return click.style(sign, fg=COLOURS.get(result)) if colour else sign

@@ -1,0 +1,40 @@
+"""`tulle dump`: everything the admin sockets say, without secrets, in one file."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+import click
+
+from agent.cli import mesh
+from agent.cli.fetch import TIMEOUT_S
+from agent.cli.mesh import Source
+from agent.cli.redact import redact
+from control.kit.files import write_atomic
+
+PARTS = ("agent", "check", "ztunnel", "control", "logging")
+
+
+@click.command()
+@click.option("-o", "--output", "path", type=click.Path(dir_okay=False, path_type=Path))
+@click.option("--node", help="Ask this node only.")
+@click.option("--timeout", type=click.FloatRange(0.1, 3600), default=TIMEOUT_S, show_default=True)
+@click.pass_context
+def dump(ctx: click.Context, path: Path | None, node: str | None, timeout: float) -> None:
+    """Save everything the mesh says about itself as JSON, keys and tokens taken out.
+
+    Every read command shows it again with -f.
+
+    Example: tulle dump -o mesh.json; tulle connections -f mesh.json
+    """
+    found = mesh.read(Source(Path(ctx.find_root().obj), None, node or "", timeout), PARTS)
+    for error in found.errors:
+        click.echo(f"warning: {error}", err=True)
+    text = json.dumps(redact(found.as_json()), indent=1) + "\n"
+    if path is None:
+        sys.stdout.write(text)
+        return
+    write_atomic(path.absolute(), text.encode(), 0o600)
+    click.echo(f"saved {len(found.nodes)} nodes to {path}", err=True)

@@ -1,0 +1,97 @@
+"""Options that every read command has, as one decorator."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Collection
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import click
+
+from agent.cli import mesh
+from agent.cli.fetch import TIMEOUT_S
+from agent.cli.mesh import Mesh, Source
+from agent.cli.render import Output, output_options
+from agent.cli.views import Filter
+from control.kit.errors import ConfigError
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """What a read command was asked: where to read, what to keep, how to print."""
+
+    source: Source
+    wanted: Filter
+    out: Output
+
+    def read(self, *parts: str, labels_from: Collection[str] = ("control",)) -> Mesh:
+        """The mesh; talks about what did not answer on standard error."""
+        needed = {*parts, *(labels_from if self.wanted.labels else ())}
+        found = mesh.read(self.source, needed)
+        for error in found.errors:
+            click.echo(f"warning: {error}", err=True)
+        if self.wanted.labels and not found.labels:
+            raise ConfigError("-l: labels are not known without the control plane's manifests")
+        return found
+
+
+def read_options(namespaced: bool = True) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """-n, -A, -l (when namespaced), --node, -f, --timeout and the output options, as `ask`."""
+
+    def decorate(command: Callable[..., Any]) -> Callable[..., Any]:
+        @click.pass_context
+        @functools.wraps(command)
+        def wrapped(ctx: click.Context, *args: Any, **kwargs: Any) -> Any:
+            return command(*args, ask=_reading(ctx, kwargs), **kwargs)
+
+        for option in reversed(_common() + (_namespaced() if namespaced else [])):
+            wrapped = option(wrapped)
+        return output_options(wrapped)
+
+    return decorate
+
+
+def _reading(ctx: click.Context, kwargs: dict[str, Any]) -> Reading:
+    namespace, everywhere = kwargs.pop("namespace", None), kwargs.pop("all_namespaces", False)
+    labels = dict(parse_label(text) for text in kwargs.pop("labels", ()))
+    wanted = Filter("" if everywhere else namespace or "", labels)
+    node, timeout_s = kwargs.pop("node") or "", kwargs.pop("timeout")
+    source = Source(Path(ctx.find_root().obj), kwargs.pop("dump_file"), node, timeout_s)
+    return Reading(source, wanted, kwargs.pop("out"))
+
+
+def parse_label(text: str) -> tuple[str, str]:
+    key, equals, value = text.partition("=")
+    if not equals or not key:
+        raise click.UsageError(f"-l {text}: write key=value")
+    return key, value.removeprefix("=")
+
+
+def _common() -> list[Callable[[Any], Any]]:
+    return [
+        click.option("--node", help="Ask this node only."),
+        click.option(
+            "-f",
+            "--file",
+            "dump_file",
+            type=click.Path(path_type=Path),
+            help="Read what `tulle dump` saved instead.",
+        ),
+        click.option(
+            "--timeout",
+            type=click.FloatRange(0.1, 3600),
+            default=TIMEOUT_S,
+            show_default=True,
+            help="Seconds to wait for an answer.",
+        ),
+    ]
+
+
+def _namespaced() -> list[Callable[[Any], Any]]:
+    return [
+        click.option("-n", "--namespace", help="Only this namespace."),
+        click.option("-A", "--all-namespaces", is_flag=True, help="All namespaces (the default)."),
+        click.option("-l", "--selector", "labels", multiple=True, help="Only pods with key=value."),
+    ]

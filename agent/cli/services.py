@@ -1,0 +1,33 @@
+"""`tulle services`: services, their virtual addresses and how many endpoints are healthy."""
+
+from __future__ import annotations
+
+import click
+
+from agent.cli import views
+from agent.cli.options import Reading, read_options
+from agent.cli.render import Column, show
+
+COLUMNS = (
+    Column("NAMESPACE", "namespace"),
+    Column("SERVICE", "name"),
+    Column("ADDRESS", "addresses"),
+    Column("PORTS", "ports"),
+    Column("ENDPOINTS", "endpoints"),
+    Column("HOSTNAME", "hostname", wide=True),
+)
+
+
+@click.command()
+@read_options()
+def services(ask: Reading) -> None:
+    """List services with healthy/all endpoints.
+
+    Example: tulle services -n shop
+    """
+    show(
+        ask.out,
+        lambda: views.services(ask.read("ztunnel", "control"), ask.wanted),
+        COLUMNS,
+        "no services",
+    )

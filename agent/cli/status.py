@@ -1,0 +1,77 @@
+"""`tulle status`: parts, namespaces and pods in one look."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+
+from agent.cli import views
+from agent.cli.mesh import Mesh
+from agent.cli.options import Reading, read_options
+from agent.cli.render import Column, render, show
+
+COMPONENTS = (
+    Column("COMPONENT", "component"),
+    Column("NODE", "node"),
+    Column("STATE", "state"),
+    Column("DETAIL", "detail"),
+    Column("VERSION", "version", wide=True),
+)
+NAMESPACES = (
+    Column("NAMESPACE", "name"),
+    Column("MODE", "mode"),
+    Column("PODS", "pods"),
+    Column("CAPTURED", "captured"),
+)
+UNCAPTURED = (
+    Column("NAMESPACE", "namespace"),
+    Column("POD", "name"),
+    Column("NODE", "node"),
+    Column("STATE", "state"),
+    Column("REASON", "reason"),
+)
+
+
+@click.command()
+@read_options(namespaced=False)
+@click.pass_context
+def status(ctx: click.Context, ask: Reading) -> None:
+    """Show the mesh's parts, its namespaces, and pods that are not captured although they should.
+
+    Exits 1 when a part does not answer.
+
+    Example: tulle status
+    """
+    last: dict[str, Any] = {}
+
+    def fetch() -> dict[str, Any]:
+        last.clear()
+        last.update(summary(ask.read("agent", "ztunnel", "control")))
+        return last
+
+    if ask.out.format in ("json", "yaml"):
+        show(ask.out, fetch, COMPONENTS)
+    elif ask.out.format == "name":
+        show(ask.out, lambda: fetch()["components"], COMPONENTS)
+    else:
+        show(ask.out, fetch, (), as_text=lambda value: _text(value, ask))
+    if any(row["state"] == "away" for row in last["components"]):
+        ctx.exit(1)
+
+
+def summary(found: Mesh) -> dict[str, Any]:
+    return {
+        "components": views.components(found),
+        "namespaces": views.namespaces(found),
+        "not_captured": views.uncaptured(found),
+    }
+
+
+def _text(value: dict[str, Any], ask: Reading) -> str:
+    parts = [render(value["components"], COMPONENTS, ask.out)]
+    if value["namespaces"]:
+        parts.append(render(value["namespaces"], NAMESPACES, ask.out))
+    if value["not_captured"]:
+        parts.append("Not captured:\n" + render(value["not_captured"], UNCAPTURED, ask.out))
+    return "\n".join(parts)

@@ -1,0 +1,48 @@
+"""`tulle version`: of this command and of every process that answers."""
+
+from __future__ import annotations
+
+from importlib.metadata import PackageNotFoundError
+from importlib.metadata import version as installed
+
+import click
+
+from agent.cli import mesh, views
+from agent.cli.options import Reading, read_options
+from agent.cli.render import Column, show
+from control.kit.errors import MeshError
+
+COLUMNS = (Column("COMPONENT", "component"), Column("NODE", "node"), Column("VERSION", "version"))
+
+
+@click.command()
+@click.option("--client", is_flag=True, help="Only of this command.")
+@read_options(namespaced=False)
+def version(ask: Reading, client: bool) -> None:
+    """Print versions.
+
+    Example: tulle version -o json
+    """
+
+    def rows() -> list[dict[str, object]]:
+        own: list[dict[str, object]] = [
+            {"component": "client", "node": "", "name": "client", "version": client_version()}
+        ]
+        if client:
+            return own
+        try:
+            found = mesh.read(ask.source, ("agent", "ztunnel", "control"))
+        except MeshError as exc:
+            click.echo(f"warning: {exc}", err=True)
+            return own
+        keys = ("component", "node", "name", "version")
+        return own + [{key: row[key] for key in keys} for row in views.components(found)]
+
+    show(ask.out, rows, COLUMNS)
+
+
+def client_version() -> str:
+    try:
+        return installed("tulle")
+    except PackageNotFoundError:
+        return "unknown (not installed as a package)"

@@ -1,0 +1,342 @@
+"""From what the mesh says to the rows of each command. Pure."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+
+from agent.cli.mesh import Mesh
+
+MODE_LABELS = ("tulle.io/dataplane-mode", "istio.io/dataplane-mode")
+
+Row = dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Filter:
+    namespace: str = ""  # empty: all
+    labels: Mapping[str, str] = field(default_factory=dict)
+    name: str = ""
+
+    def admits(self, mesh: Mesh, row: Row) -> bool:
+        if self.namespace and row.get("namespace") != self.namespace:
+            return False
+        if self.name and row.get("name") != self.name:
+            return False
+        known = (mesh.labels.get("pod") or {}).get(f"{row.get('namespace')}/{row.get('name')}", {})
+        return not self.labels or self.labels.items() <= known.items()
+
+
+def ztunnels(mesh: Mesh) -> Iterator[tuple[str, Row]]:
+    for node, parts in sorted(mesh.nodes.items()):
+        if parts.get("ztunnel"):
+            yield node, parts["ztunnel"]
+
+
+def agent_pods(mesh: Mesh) -> Iterator[tuple[str, Row]]:
+    for node, parts in sorted(mesh.nodes.items()):
+        for pod in (parts.get("agent") or {}).get("pods") or []:
+            yield node, pod
+
+
+def workloads(mesh: Mesh, wanted: Filter) -> list[Row]:
+    """What any tunnel knows, each workload once; what the control plane has when none answers."""
+    since = {
+        (pod["namespace"], pod["name"]): _to_the_second(pod.get("since"))
+        for _, pod in agent_pods(mesh)
+        if pod.get("state") == "captured"
+    }
+    found: dict[str, Row] = {}
+    for _, dump in ztunnels(mesh):
+        for item in dump.get("workloads") or []:
+            found.setdefault(item["uid"], _workload(item))
+    if not found:
+        for item in mesh.control.get("workloads") or []:
+            found.setdefault(item["uid"], _control_workload(item))
+    for row in found.values():
+        row["captured_since"] = since.get((row["namespace"], row["name"]))
+    return _sorted(row for row in found.values() if wanted.admits(mesh, row))
+
+
+def _workload(item: Row) -> Row:
+    domain, namespace = item.get("trustDomain", "cluster.local"), item.get("namespace", "")
+    return {
+        "namespace": namespace,
+        "name": item.get("name", ""),
+        "node": item.get("node", ""),
+        "addresses": item.get("workloadIps") or [],
+        "identity": f"spiffe://{domain}/ns/{namespace}/sa/{item.get('serviceAccount', '')}",
+        "protocol": item.get("protocol", ""),
+        "status": item.get("status", ""),
+        "services": item.get("services") or [],
+        "uid": item["uid"],
+    }
+
+
+def _control_workload(item: Row) -> Row:
+    keys = ("namespace", "name", "node", "addresses", "identity", "protocol", "services", "uid")
+    return {**{key: item.get(key) for key in keys}, "status": str(item.get("status")).capitalize()}
+
+
+def services(mesh: Mesh, wanted: Filter) -> list[Row]:
+    found: dict[tuple[str, str], Row] = {}
+    for _, dump in ztunnels(mesh):
+        for item in dump.get("services") or []:
+            endpoints = item.get("endpoints") or {}
+            each = list(endpoints.values() if isinstance(endpoints, dict) else endpoints)
+            healthy = sum(1 for one in each if one.get("status", "Healthy") == "Healthy")
+            found.setdefault(
+                (item["namespace"], item["hostname"]),
+                {
+                    "namespace": item["namespace"],
+                    "name": item["name"],
+                    "addresses": [str(vip).rpartition("/")[2] for vip in item.get("vips") or []],
+                    "ports": sorted(int(port) for port in item.get("ports") or {}),
+                    "endpoints": f"{healthy}/{len(each)}",
+                    "hostname": item["hostname"],
+                },
+            )
+    if not found:
+        for item in mesh.control.get("services") or []:
+            row = {key: item.get(key) for key in ("namespace", "name", "addresses", "hostname")}
+            row["ports"] = [port["port"] for port in item.get("ports") or []]
+            found[(item["namespace"], item["hostname"])] = row
+    return _sorted(row for row in found.values() if wanted.admits(mesh, row))
+
+
+def policies(mesh: Mesh, wanted: Filter) -> list[Row]:
+    found: dict[tuple[str, str], Row] = {}
+    for _, dump in ztunnels(mesh):
+        for item in dump.get("policies") or []:
+            found.setdefault((str(item.get("namespace")), str(item.get("name"))), _policy(item))
+    if not found:
+        for item in mesh.control.get("policies") or []:
+            found[(str(item.get("namespace")), str(item.get("name")))] = _policy(item)
+    return _sorted(row for row in found.values() if wanted.admits(mesh, row))
+
+
+def _policy(item: Row) -> Row:
+    rules = item.get("rules")
+    return {
+        "namespace": item.get("namespace", ""),
+        "name": item.get("name", ""),
+        "action": item.get("action", ""),
+        "scope": item.get("scope", ""),
+        "rules": len(rules) if isinstance(rules, list) else rules,
+    }
+
+
+def certificates(mesh: Mesh) -> list[Row]:
+    """Leaves of each node, and each root once."""
+    rows: list[Row] = []
+    roots: dict[str, Row] = {}
+    for node, dump in ztunnels(mesh):
+        for item in dump.get("certificates") or []:
+            base = {"name": item.get("identity", ""), "node": node, "status": item.get("state", "")}
+            chain = item.get("certChain") or []
+            if not chain:
+                rows.append({**base, "type": "leaf", "valid": False})
+            for index, one in enumerate(chain):
+                kind = "leaf" if index == 0 else "intermediate"
+                rows.append({**base, "type": kind, **_validity(one, mesh.taken_at)})
+            for one in item.get("rootCerts") or []:
+                validity = _validity(one, mesh.taken_at)
+                name = {"name": "(root)", "node": "", "status": "Available", "type": "root"}
+                roots[str(validity["serial"])] = {**name, **validity}
+    return rows + list(roots.values())
+
+
+def _validity(item: Row, now: datetime) -> Row:
+    start, end = item.get("validFrom"), item.get("expirationTime")
+    valid = bool(start and end) and _moment(str(start)) <= now < _moment(str(end))
+    number = item.get("serialNumber")
+    return {
+        "valid": valid,
+        "serial": format(int(str(number)), "x") if str(number).isdigit() else number,
+        "not_before": start,
+        "not_after": end,
+        "ends_in": _duration((_moment(str(end)) - now).total_seconds()) if end else None,
+        "pem": _pem(item.get("pem")),
+    }
+
+
+def _pem(text: object) -> str | None:
+    try:
+        return base64.b64decode(str(text)).decode("ascii") if text else None
+    except (binascii.Error, ValueError):
+        return str(text)
+
+
+def connections(mesh: Mesh, wanted: Filter, direction: str = "") -> list[Row]:
+    """One row for each side that this mesh's tunnels hold."""
+    sides = [direction] if direction else ["inbound", "outbound"]
+    rows: list[Row] = []
+    for node, dump in ztunnels(mesh):
+        for state in (dump.get("workloadState") or {}).values():
+            info, held = state.get("info") or {}, state.get("connections") or {}
+            owner = {"namespace": info.get("namespace", ""), "name": info.get("name", "")}
+            if wanted.admits(mesh, owner):
+                rows += [
+                    {**owner, **_connection(item, side, node, mesh.taken_at)}
+                    for side in sides
+                    for item in held.get(side) or []
+                ]
+    return sorted(rows, key=lambda row: (row["namespace"], row["name"], row["opened_at"] or ""))
+
+
+def _connection(item: Row, side: str, node: str, now: datetime) -> Row:
+    opened = item.get("openedAt")
+    sent, received = int(item.get("bytesSent") or 0), int(item.get("bytesReceived") or 0)
+    return {
+        "direction": side,
+        "src": item.get("sourceWorkload") or item.get("src"),
+        "dst": item.get("destinationWorkload") or item.get("actualDst"),
+        "orig_dst": item.get("originalDst"),
+        "src_id": item.get("sourceIdentity"),
+        "dst_id": item.get("destinationIdentity"),
+        "protocol": item.get("protocol"),
+        "age": _duration((now - _moment(opened)).total_seconds()) if opened else None,
+        "bytes": sent + received,
+        "policy": item.get("policy"),
+        "service": item.get("service"),
+        "src_address": item.get("src"),
+        "actual_dst": item.get("actualDst"),
+        "bytes_sent": sent,
+        "bytes_received": received,
+        "opened_at": opened,
+        "node": node,
+        "worker": item.get("worker"),
+    }
+
+
+def namespaces(mesh: Mesh) -> list[Row]:
+    labels = mesh.labels.get("namespace") or {}
+    rows = {name: _namespace(name, mode(found)) for name, found in labels.items()}
+    agents: dict[tuple[str, str], Row] = {}
+    for _, pod in agent_pods(mesh):
+        agents[(pod["namespace"], pod["name"])] = pod
+    control = {(pod["namespace"], pod["name"]): pod for pod in mesh.control.get("pods") or []}
+    for key in sorted(agents.keys() | control.keys()):
+        row = rows.setdefault(key[0], _namespace(key[0], "unknown"))
+        row["pods"] += 1
+        pod = agents.get(key) or {}
+        row["captured"] += pod.get("state") == "captured"
+        row["uncaptured_connections"] += pod.get("uncaptured_connections") or 0
+    for policy in policies(mesh, Filter()):
+        if policy["namespace"] in rows:
+            rows[policy["namespace"]]["policies"] += 1
+    return [rows[name] for name in sorted(rows)]
+
+
+def _namespace(name: str, how: str) -> Row:
+    counts = ("pods", "captured", "uncaptured_connections", "policies")
+    return {"name": name, "mode": how, **dict.fromkeys(counts, 0)}
+
+
+def mode(labels: Mapping[str, str]) -> str:
+    for key in MODE_LABELS:
+        if key in labels:
+            return str(labels[key])
+    return "none"
+
+
+def components(mesh: Mesh) -> list[Row]:
+    """One row for each process, with what is wrong with it."""
+    rows = []
+    status = mesh.control.get("status")
+    if status:
+        nodes = {str(item.get("node")) for item in status.get("nodes") or []}
+        problems = len(mesh.control.get("problems") or [])
+        told = f"nodes {len(nodes)}, problems in manifests {problems}"
+        rows.append(_component("control", "", "warning" if problems else "ok", told, status))
+    else:
+        rows.append(_component("control", "", "away", "no answer on its admin socket", {}))
+    for node, parts in sorted(mesh.nodes.items()):
+        rows.append(_agent_row(node, parts.get("agent")))
+        rows.append(_ztunnel_row(node, parts.get("ztunnel")))
+    return rows
+
+
+def _component(name: str, node: str, state: str, detail: str, told: Row) -> Row:
+    version = told.get("version")
+    if isinstance(version, dict):
+        version = version.get("version")
+    row = {"component": name, "node": node, "state": state, "detail": detail}
+    return {**row, "version": version, "name": f"{name}-{node}" if node else name}
+
+
+def _agent_row(node: str, told: Row | None) -> Row:
+    if not told:
+        return _component("agent", node, "away", "no answer on its admin socket", {})
+    pods = told.get("pods") or []
+    captured = sum(1 for pod in pods if pod.get("state") == "captured")
+    control = told.get("control") or {}
+    problems = (
+        [] if control.get("connected") else [f"control plane: {control.get('error') or 'away'}"]
+    )
+    if not told.get("ztunnels"):
+        problems.append("no ztunnel")
+    detail = "; ".join([f"{captured}/{len(pods)} pods captured", *problems])
+    return _component("agent", node, "warning" if problems else "ok", detail, told)
+
+
+def _ztunnel_row(node: str, told: Row | None) -> Row:
+    if not told:
+        return _component("ztunnel", node, "away", "no answer on its admin socket", {})
+    states = (told.get("workloadState") or {}).values()
+    count = sum(
+        len((state.get("connections") or {}).get(side) or [])
+        for state in states
+        for side in ("inbound", "outbound")
+    )
+    workers = told.get("workers") or []
+    problems = []
+    for name in ("control", "agent"):
+        part = told.get(name) or {}
+        if not part.get("connected", True):
+            problems.append(f"{name}: {part.get('error') or 'away'}")
+    number = len(workers) if isinstance(workers, list) else workers
+    detail = "; ".join([f"workers {number}, pods {len(states)}, connections {count}", *problems])
+    return _component("ztunnel", node, "warning" if problems else "ok", detail, told)
+
+
+def uncaptured(mesh: Mesh) -> list[Row]:
+    """Pods that should be in the mesh and are not, and why."""
+    rows = []
+    for node, pod in agent_pods(mesh):
+        if pod.get("state") not in ("captured", "not_enrolled"):
+            keys = ("namespace", "name", "state", "reason", "since")
+            rows.append({**{key: pod.get(key) for key in keys}, "node": node})
+    return _sorted(rows)
+
+
+def _sorted(rows: Any) -> list[Row]:
+    return sorted(rows, key=lambda row: (row.get("namespace") or "", row.get("name") or ""))
+
+
+def _to_the_second(text: str | None) -> str | None:
+    return _moment(text).strftime("%Y-%m-%dT%H:%M:%SZ") if text else None
+
+
+def _moment(text: str) -> datetime:
+    return datetime.fromisoformat(text)
+
+
+def _duration(seconds: float) -> str:
+    """Two parts at most: 3s, 4m10s, 2h5m, 3d4h."""
+    if seconds < 0:
+        return "-" + _duration(-seconds)
+    total = int(seconds)
+    for unit, size, lower, lower_size in (
+        ("d", 86400, "h", 3600),
+        ("h", 3600, "m", 60),
+        ("m", 60, "s", 1),
+    ):
+        if total >= size:
+            rest = total % size // lower_size
+            return f"{total // size}{unit}" + (f"{rest}{lower}" if rest else "")
+    return f"{total}s"

@@ -1,0 +1,37 @@
+"""`tulle workloads`: every workload that the tunnels know."""
+
+from __future__ import annotations
+
+import click
+
+from agent.cli import views
+from agent.cli.options import Reading, read_options
+from agent.cli.render import Column, show
+
+COLUMNS = (
+    Column("NAMESPACE", "namespace"),
+    Column("POD", "name"),
+    Column("NODE", "node"),
+    Column("ADDRESS", "addresses"),
+    Column("IDENTITY", "identity"),
+    Column("PROTOCOL", "protocol"),
+    Column("CAPTURED-SINCE", "captured_since"),
+    Column("STATUS", "status", wide=True),
+    Column("SERVICES", "services", wide=True),
+    Column("UID", "uid", wide=True),
+)
+
+
+@click.command()
+@read_options()
+def workloads(ask: Reading) -> None:
+    """List the workloads that the tunnels know, with their SPIFFE identities.
+
+    Example: tulle workloads -n shop -o wide
+    """
+    show(
+        ask.out,
+        lambda: views.workloads(ask.read("ztunnel", "agent", "control"), ask.wanted),
+        COLUMNS,
+        "no workloads",
+    )
