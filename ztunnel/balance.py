@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import random
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -119,15 +120,27 @@ def rank(preference: Sequence[Scope], source: Workload, workload: Workload) -> i
     return score
 
 
-def choose(found: Sequence[Candidate], rng: random.Random) -> Candidate | None:
+@dataclass(frozen=True, slots=True)
+class Draw:
+    """Candidates with their chances, ready to be drawn from many times."""
+
+    found: tuple[Candidate, ...]
+    cumulative: tuple[int, ...] | None  # None: equal chances
+
+    def choose(self, rng: random.Random) -> Candidate | None:
+        if len(self.found) < 2:
+            return self.found[0] if self.found else None
+        if self.cumulative is None:
+            return self.found[rng.randrange(len(self.found))]
+        return rng.choices(self.found, cum_weights=self.cumulative)[0]
+
+
+def draw(found: Sequence[Candidate]) -> Draw:
     """Chance in proportion to capacity; when nobody has any, equal chances."""
-    if len(found) < 2:
-        return found[0] if found else None
     weights = [each.workload.capacity for each in found]
-    total = sum(weights)
-    if total in (0, len(found)):
-        return found[rng.randrange(len(found))]
-    return rng.choices(found, weights)[0]
+    if not any(weights) or all(weight == weights[0] for weight in weights):
+        return Draw(tuple(found), None)
+    return Draw(tuple(found), tuple(itertools.accumulate(weights)))
 
 
 def _same(scope: Scope, source: Workload, other: Workload) -> bool:

@@ -23,7 +23,7 @@ from control.model.workload import (
     Workload,
     WorkloadStatus,
 )
-from ztunnel.balance import Candidate, candidates, choose, nearest, pod_address
+from ztunnel.balance import Candidate, Draw, candidates, draw, nearest, pod_address
 from ztunnel.state import State
 
 # The capture ports of Istio's layout: traffic a pod sends there would only come round again.
@@ -103,23 +103,28 @@ def _through_service(
         return _to_waypoint(state, source, destination, waypoint, rng, service=service)
     if _passes_through(service):
         return None
-    found = candidates(
-        service,
-        state.endpoints(service.key),
-        source,
-        destination.port,
-        len(destination.address),
-    )
-    if not found:
+    candidate = _endpoints(state, source, service, destination).choose(rng)
+    if candidate is None:
         known = any(each.service_port == destination.port for each in service.ports)
         reason = RouteRefusal.NO_HEALTHY_UPSTREAM if known else RouteRefusal.NO_SERVICE_PORT
         return Refuse(reason, service)
-    candidate = choose(nearest(_reachable(found, source), source, service.load_balancing), rng)
-    if candidate is None:
-        return Refuse(RouteRefusal.NO_HEALTHY_UPSTREAM, service)
     if candidate.address is None or candidate.workload.network != source.network:
         return Refuse(RouteRefusal.NETWORK_GATEWAY_UNSUPPORTED, service)
     return _direct(candidate.workload, Endpoint(candidate.address, candidate.port), service)
+
+
+def _endpoints(state: State, source: Workload, service: Service, destination: Endpoint) -> Draw:
+    """Found once for all pods of this node, until an address changes."""
+    port, family_bytes = destination.port, len(destination.address)
+    place = (source.network, source.locality, source.node, source.cluster_id)
+    question = (service.key, port, family_bytes, place)
+    known = state.recall(question)
+    if isinstance(known, Draw):
+        return known
+    found = candidates(service, state.endpoints(service.key), source, port, family_bytes)
+    answer = draw(nearest(_reachable(found, source), source, service.load_balancing))
+    state.remember(question, answer)
+    return answer
 
 
 def _by_address(
@@ -164,7 +169,7 @@ def _to_waypoint(
     gateway = _gateway_service(state, source, waypoint)
     family_bytes = len(destination.address)
     found = _waypoint_candidates(state, source, waypoint, gateway, family_bytes)
-    candidate = choose(found, rng)
+    candidate = draw(found).choose(rng)
     if candidate is None:
         return Refuse(RouteRefusal.WAYPOINT_UNAVAILABLE, service)
     if candidate.address is None or candidate.workload.network != source.network:

@@ -8,7 +8,7 @@ understood and has no good version denies everything it could apply to. No I/O.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Hashable, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Generic, TypeVar
 
@@ -23,6 +23,9 @@ from control.wire.convert import address_from_wire, resource_from_wire
 from control.wire.convert_policy import policy_from_wire
 from ztunnel.resources import Entry, Op
 from ztunnel.vips import VipIndex
+
+# Remembered answers: services times ports in use on a node; beyond, all are found anew.
+REMEMBERED_MAX = 4096
 
 _Value = TypeVar("_Value")
 _Key = TypeVar("_Key")
@@ -87,6 +90,7 @@ class State:
         self._by_local: dict[tuple[str, str, str], dict[str, None]] = {}
         self._by_service: dict[str, dict[str, None]] = {}
         self._endpoints: dict[str, tuple[Workload, ...]] = {}
+        self._remembered: dict[Hashable, object] = {}
         self._vips = VipIndex()
         self._policies = _Policies()
 
@@ -116,6 +120,8 @@ class State:
                     self.synced = True
         if policies:
             self._policies.answers.clear()
+        if addresses:
+            self._remembered.clear()
         if policies or addresses:
             self.generation += 1
         return Changed(policies, addresses)
@@ -304,6 +310,15 @@ class State:
                 self.unknown_policies += 1
             else:
                 yield policy
+
+    def recall(self, question: Hashable) -> object | None:
+        """What `remember()` was given, as long as no address has changed since."""
+        return self._remembered.get(question)
+
+    def remember(self, question: Hashable, answer: object) -> None:
+        if len(self._remembered) >= REMEMBERED_MAX:
+            self._remembered.clear()
+        self._remembered[question] = answer
 
     # Wholes
 

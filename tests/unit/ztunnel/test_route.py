@@ -306,3 +306,13 @@ def test_the_service_may_vouch_for_more_names() -> None:
 
 def test_a_mapped_address_is_the_ipv4_one() -> None:
     assert at("::ffff:10.0.0.2") == at("10.0.0.2")
+
+
+def test_a_remembered_choice_ends_with_the_next_change() -> None:
+    one, two = pod("one", "10.0.0.2", services=WEB), pod("two", "10.0.0.3", services=WEB)
+    state = mesh(CLIENT, service("web", "10.1.0.1"), one)
+    assert tunnel(go(state, "10.1.0.1:80"))[0] == "10.0.0.2:15008"
+    state.apply([entry(replace(one, status=WorkloadStatus.UNHEALTHY)), entry(two)])
+    assert tunnel(go(state, "10.1.0.1:80"))[0] == "10.0.0.3:15008"
+    elsewhere = replace(CLIENT, network="far")
+    assert isinstance(go(state, "10.1.0.1:80", elsewhere), Passthrough)
