@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import json
 import logging
+import re
 import sys
 from datetime import UTC, datetime
+from functools import lru_cache
 
 # A field longer than this is cut: a peer must not be able to fill the disk with one name.
 FIELD_CHARS_MAX = 512
 
-_PLAIN = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_./:@+%[]*,~")
+_PLAIN = re.compile(r"[A-Za-z0-9_./:@+%\[\]*,~-]+")
 
 
 def event(log: logging.Logger, level: int, name: str, /, **fields: object) -> None:
@@ -24,7 +26,7 @@ def quote(value: object) -> str:
     text = str(value)
     if len(text) > FIELD_CHARS_MAX:
         text = text[:FIELD_CHARS_MAX] + "…"
-    return text if text and _PLAIN.issuperset(text) else json.dumps(text, ensure_ascii=True)
+    return text if _PLAIN.fullmatch(text) else json.dumps(text, ensure_ascii=True)
 
 
 class TextFormatter(logging.Formatter):
@@ -57,8 +59,13 @@ class JsonFormatter(logging.Formatter):
 
 
 def _stamp(record: logging.LogRecord) -> str:
-    moment = datetime.fromtimestamp(record.created, UTC)
-    return moment.strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+    second, fraction = divmod(record.created, 1)
+    return f"{_second(int(second))}.{int(fraction * 1e6):06d}Z"
+
+
+@lru_cache(maxsize=4)
+def _second(seconds: int) -> str:
+    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%S")
 
 
 def setup(level: str, fmt: str) -> None:

@@ -8,9 +8,12 @@ from __future__ import annotations
 
 import ipaddress
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import NewType
 
 Address = NewType("Address", bytes)
+
+FORMATTED_MAX = 8192  # texts kept: the peers of a busy node, under a megabyte
 
 _MAPPED_PREFIX = bytes(10) + b"\xff\xff"
 
@@ -37,8 +40,11 @@ def parse_address(text: str) -> Address:
     return canonical(ipaddress.ip_address(text).packed)
 
 
+@lru_cache(maxsize=FORMATTED_MAX)
 def format_address(address: bytes) -> str:
-    """The usual text form."""
+    """The usual text form. Remembered: access logs say the same few addresses over and over."""
+    if len(address) == 4:
+        return "%d.%d.%d.%d" % tuple(address)
     return str(ipaddress.ip_address(address))
 
 
