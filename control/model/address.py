@@ -44,7 +44,7 @@ def parse_address(text: str) -> Address:
 def format_address(address: bytes) -> str:
     """The usual text form. Remembered: access logs say the same few addresses over and over."""
     if len(address) == 4:
-        return "%d.%d.%d.%d" % tuple(address)
+        return ".".join(map(str, address))
     return str(ipaddress.ip_address(address))
 
 
