@@ -14,6 +14,7 @@ _DURATION = re.compile(r"(\d+(?:\.\d+)?)(us|ms|s|m|h|d)?")
 _UNIT_S = {"us": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 SYSTEM_ROOTS = "SYSTEM"
 _PEM_HEAD = "-----BEGIN "
+WORKERS_MAX = 256  # each has its own listeners in every pod
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,12 +89,12 @@ def host_port(text: str) -> str:
 
 def workers_of(text: str, cpus: int) -> int:
     """A number; `0` for one per CPU; `25%` for a share of the CPUs, at least one."""
-    try:
-        if text.endswith("%"):
-            return max(1, cpus * int(text[:-1]) // 100)
-        return int(text) or cpus
-    except ValueError as exc:
-        raise ConfigError(f"not a number of workers: {text!r}") from exc
+    number = text.removesuffix("%")
+    if not (number.isascii() and number.isdigit() and int(number) <= WORKERS_MAX):
+        raise ConfigError(f"not a number of workers: {text!r}")
+    if number != text:
+        return max(1, cpus * int(number) // 100)
+    return int(number) or cpus
 
 
 def read_roots(value: str) -> bytes | None:

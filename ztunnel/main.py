@@ -75,7 +75,13 @@ def option(name: str, *istio: str, **fields: Any) -> Callable[[Any], Any]:
 @option("--ca-root", "CA_ROOT_CA", help="Its root; default: --control-root.")
 @option("--ca-name", "ALT_CA_HOSTNAME", help="Its name; default: --control-name.")
 @option("--token", "AUTH_TOKEN", type=FILE, help="Bearer token file, read again at each use.")
-@option("--node", "NODE_NAME", default=socket.gethostname, help="This node's name.")
+@option(
+    "--node",
+    "NODE_NAME",
+    default=socket.gethostname,
+    show_default="host name",
+    help="This node's name.",
+)
 @option("--zds", "INPOD_UDS", type=FILE, help="The agent's socket; default: in the run folder.")
 @option("--run-dir", type=FILE, default="/run/tulle", help="Sockets live in <run-dir>/<node>/.")
 @option("--workers", "ZTUNNEL_WORKER_THREADS", type=WORKERS, default="1", help="0: one per CPU.")
@@ -129,7 +135,7 @@ def make_config(flags: dict[str, Any]) -> Config:
     values["pod_name"] = values["pod_name"] or f"ztunnel-{node}"
     values["drain_s"] = values.pop("drain")
     values["secret_ttl_s"] = values.pop("secret_ttl")
-    values["spin_us"] = int(values.pop("spin") * 1_000_000)
+    values["spin_us"] = round(values.pop("spin") * 1_000_000)
     values["log_format"] = "json" if values["log_format"] == "json" else "text"
     if not node:
         raise ConfigError("--node is empty")

@@ -1,0 +1,103 @@
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner
+
+from control.kit.errors import ConfigError
+from ztunnel import main
+from ztunnel.config import Config, duration_s, host_port, read_roots, workers_of
+
+
+def load(*flags: str) -> Config:
+    """What these flags come to."""
+    context = main.main.make_context("tulle-ztunnel", list(flags), obj=None)
+    return main.make_config(dict(context.params))
+
+
+def test_defaults_follow_from_the_flags() -> None:
+    config = load("--control", "c.example:15012", "--node", "n1", "--drain", "150ms")
+    assert (config.ca, config.zds) == ("c.example:15012", Path("/run/tulle/n1/zds.sock"))
+    assert config.admin_socket == Path("/run/tulle/n1/ztunnel.sock")
+    assert (config.drain_s, config.secret_ttl_s, config.spin_us) == (0.15, 86400, 50)
+    assert config.pod_name == "ztunnel-n1"
+
+
+def test_istios_names_work_and_ours_win(monkeypatch: pytest.MonkeyPatch) -> None:
+    given = {
+        "XDS_ADDRESS": "https://istiod.istio-system.svc:15012",
+        "XDS_ROOT_CA": "root.pem",
+        "NODE_NAME": "theirs",
+        "TULLE_NODE": "ours",
+        "AUTH_TOKEN": "./var/token",
+        "SECRET_TTL": "1h",
+        "ZTUNNEL_WORKER_THREADS": "2",
+        "INPOD_UDS": "/var/run/ztunnel/ztunnel.sock",
+        "LOG_FORMAT": "json",
+    }
+    for name, value in given.items():
+        monkeypatch.setenv(name, value)
+    config = load()
+    assert config.control == "istiod.istio-system.svc:15012"
+    assert (config.control_root, config.ca_root) == ("root.pem", "root.pem")
+    assert (config.node, config.workers, config.secret_ttl_s) == ("ours", 2, 3600)
+    assert (config.token, config.log_format) == (Path("var/token"), "json")
+
+
+def test_everything_is_shown_and_nothing_is_secret() -> None:
+    shown = load("--control", "c:1", "--token", "/run/token").as_json()
+    assert shown["token"] == "/run/token"
+    assert set(shown) >= {"control", "drain_s", "workers", "fixed_ports"}
+
+
+@pytest.mark.parametrize(
+    "flags",
+    [[], ["--control", "nohost"], ["--control", "c:1", "--drain", "soon"],
+     ["--control", "c:1", "--workers", "many"], ["--control", "c:99999"]],
+)  # fmt: skip
+def test_a_bad_flag_is_explained(flags: list[str]) -> None:
+    result = CliRunner().invoke(main.main, flags)
+    assert result.exit_code == 2
+    assert "Error" in result.output
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [("5s", 5), ("150ms", 0.15), ("24h", 86400), ("1.5m", 90), ("7", 7), ("50us", 5e-5), ("0", 0)],
+)
+def test_durations(text: str, expected: float) -> None:
+    assert duration_s(text) == pytest.approx(expected)
+
+
+@pytest.mark.parametrize("text", ["", "s", "-1s", "5 s", "5x", "1e3", "inf"])
+def test_what_is_no_duration(text: str) -> None:
+    with pytest.raises(ConfigError):
+        duration_s(text)
+
+
+@pytest.mark.parametrize(("text", "expected"), [("1", 1), ("0", 8), ("25%", 2), ("1%", 1)])
+def test_workers(text: str, expected: int) -> None:
+    assert workers_of(text, 8) == expected
+
+
+@pytest.mark.parametrize("text", ["", "-1", "x", "%", "1000", "1.5"])
+def test_what_is_no_number_of_workers(text: str) -> None:
+    with pytest.raises(ConfigError):
+        workers_of(text, 8)
+
+
+@pytest.mark.parametrize("text", ["", "host", ":1", "host:", "host:0", "host:x", "http://h:1/p"])
+def test_what_is_no_address(text: str) -> None:
+    with pytest.raises(ConfigError):
+        host_port(text)
+
+
+def test_roots(tmp_path: Any) -> None:
+    assert read_roots("SYSTEM") is None
+    assert read_roots("-----BEGIN CERTIFICATE-----") == b"-----BEGIN CERTIFICATE-----"
+    (tmp_path / "root.pem").write_bytes(b"pem")
+    assert read_roots(str(tmp_path / "root.pem")) == b"pem"
+    with pytest.raises(ConfigError):
+        read_roots(str(tmp_path / "absent"))

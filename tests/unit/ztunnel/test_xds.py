@@ -1,0 +1,114 @@
+"""What a response does to the state, to the workers and to the answer; without a stream."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+
+from control.model.policy import Action, Policy, PolicyScope, Rule
+from control.wire import discovery_pb2 as pb
+from control.wire.types import ADDRESS_TYPE, AUTHORIZATION_TYPE
+from tests.unit.ztunnel.meshes import at, entry, pod, service
+from ztunnel.config import Config
+from ztunnel.resources import CHUNK_ENTRIES_MAX, Entry, Op
+from ztunnel.state import State
+from ztunnel.xds import XdsClient, node_info
+
+CONFIG = Config("control:1", "control:1", Path("zds"), Path("run"), node="n1")
+
+
+class Bench:
+    def __init__(self) -> None:
+        self.state = State(strict=True)
+        self.published: list[list[Entry]] = []
+        self.client = XdsClient(CONFIG, self.state, self.published.append)
+        self._nonces = 0
+
+    def receive(
+        self, type_url: str, *entries: Entry, removed: tuple[str, ...] = (), any_type: str = ""
+    ) -> pb.DeltaDiscoveryRequest:
+        self._nonces += 1
+        response = pb.DeltaDiscoveryResponse(
+            type_url=type_url, nonce=str(self._nonces), removed_resources=removed
+        )
+        for each in entries:
+            resource = response.resources.add(name=each.name, version="1")
+            resource.resource.type_url = any_type or type_url
+            resource.resource.value = each.body
+        answer = asyncio.run(self.client._take(response.SerializeToString()))
+        return pb.DeltaDiscoveryRequest.FromString(answer)
+
+    @property
+    def told(self) -> list[tuple[Op, str]]:
+        return [(each.op, each.name) for batch in self.published for each in batch]
+
+
+WEB = pod("web", "10.0.0.2")
+POLICY = Policy("p", "shop", PolicyScope.NAMESPACE, Action.ALLOW, (Rule(),))
+
+
+def test_who_we_say_we_are() -> None:
+    wire = node_info(CONFIG).to_wire()
+    assert wire.id == "ztunnel~127.0.0.1~ztunnel.istio-system~istio-system.svc.cluster.local"
+    assert wire.metadata["NODE_NAME"] == "n1"
+
+
+def test_both_types_make_a_snapshot() -> None:
+    bench = Bench()
+    assert not bench.receive(ADDRESS_TYPE, entry(WEB)).HasField("error_detail")
+    assert not bench.state.synced
+    bench.receive(AUTHORIZATION_TYPE)
+    assert bench.state.synced
+    assert bench.told == [(Op.ADDRESS, WEB.uid), (Op.SNAPSHOT, "")]
+    bench.receive(ADDRESS_TYPE)
+    assert bench.told.count((Op.SNAPSHOT, "")) == 1
+
+
+def test_a_bad_resource_is_refused_by_name_and_the_rest_is_in_force() -> None:
+    bench = Bench()
+    answer = bench.receive(ADDRESS_TYPE, Entry(Op.ADDRESS, "bad", b"\xff"), entry(WEB))
+    assert "bad" in answer.error_detail.message
+    assert WEB.uid not in answer.error_detail.message
+    assert bench.told == [(Op.ADDRESS, WEB.uid)]
+    assert bench.state.workload_at("", at("10.0.0.2")) == WEB
+
+
+def test_a_bad_policy_reaches_the_workers_as_a_denial() -> None:
+    bench = Bench()
+    answer = bench.receive(AUTHORIZATION_TYPE, Entry(Op.POLICY, "shop/p", b"\xff"))
+    assert "shop/p" in answer.error_detail.message
+    assert bench.told == [(Op.REJECTED_POLICY, "shop/p")]
+    worker = State()
+    worker.apply(bench.published[0])
+    assert [each.action for each in worker.policies_for(WEB)] == [Action.DENY]
+
+
+def test_a_policy_of_a_wrong_type_is_a_denial_too() -> None:
+    bench = Bench()
+    bench.receive(AUTHORIZATION_TYPE, entry(POLICY), any_type="type.googleapis.com/other")
+    assert bench.told == [(Op.REJECTED_POLICY, "shop/p")]
+    assert [each.action for each in bench.state.policies_for(WEB)] == [Action.DENY]
+
+
+def test_removals_come_after_additions() -> None:
+    bench = Bench()
+    bench.receive(ADDRESS_TYPE, entry(WEB))
+    new = pod("new", "10.0.0.2")
+    bench.receive(ADDRESS_TYPE, entry(new), removed=(WEB.uid,))
+    assert bench.told[1:] == [(Op.ADDRESS, new.uid), (Op.REMOVE_ADDRESS, WEB.uid)]
+    assert bench.state.workload_at("", at("10.0.0.2")) == new
+
+
+def test_a_large_update_goes_in_slices() -> None:
+    bench = Bench()
+    many = [entry(service(f"s{number}")) for number in range(300)]
+    bench.receive(ADDRESS_TYPE, *many)
+    assert [len(batch) for batch in bench.published] == [128, 128, 44]
+    assert CHUNK_ENTRIES_MAX == 128
+
+
+def test_messages_are_counted() -> None:
+    bench = Bench()
+    bench.receive(ADDRESS_TYPE, entry(WEB))
+    assert bench.client.status.messages[ADDRESS_TYPE] == 1
+    assert bench.client.status.message_bytes[ADDRESS_TYPE] > 20
