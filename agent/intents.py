@@ -92,7 +92,15 @@ class Connection:
 class Intents:
     """The subscription. `changed` is called with whole resources, in order, before each ACK."""
 
-    def __init__(self, node: str, address: str, connect: Connect, clock: Clock) -> None:
+    def __init__(
+        self,
+        node: str,
+        address: str,
+        connect: Connect,
+        clock: Clock,
+        backoff: Backoff | None = None,
+    ) -> None:
+        self._backoff = backoff or Backoff(RECONNECT_FIRST_S, RECONNECT_MAX_S)
         self._node = node
         self._connect = connect
         self._clock = clock
@@ -106,7 +114,6 @@ class Intents:
         return self._delta.synced
 
     async def run(self, changed: Changed) -> None:
-        backoff = Backoff(RECONNECT_FIRST_S, RECONNECT_MAX_S)
         while True:
             started_s = self._clock.monotonic_s()
             try:
@@ -117,8 +124,8 @@ class Intents:
                 error = str(exc)
             self._lost(error)
             if self._clock.monotonic_s() - started_s > STABLE_S:
-                backoff.reset()
-            await asyncio.sleep(backoff.next_s())
+                self._backoff.reset()
+            await asyncio.sleep(self._backoff.next_s())
 
     async def _follow(self, stream: Stream, changed: Changed) -> None:
         for request in self._delta.opening():

@@ -81,11 +81,18 @@ class PodInfo:
 class Tunnel:
     """One connected ztunnel. One request at a time: whoever calls holds the lane."""
 
-    def __init__(self, number: int, sock: socket.socket, connected_at: datetime) -> None:
+    def __init__(
+        self,
+        number: int,
+        sock: socket.socket,
+        connected_at: datetime,
+        deadline_s: float = DEADLINE_S,
+    ) -> None:
         sock.setblocking(False)
         self._sock = sock
         self._hello = asyncio.get_running_loop().create_future()
         self._answer: asyncio.Future[tuple[bytes, Descriptors]] | None = None
+        self._deadline_s = deadline_s
         self.number = number
         self.connected_at = connected_at
         self.pid, self.user, _ = struct.unpack(
@@ -152,15 +159,15 @@ class Tunnel:
         self, answer: asyncio.Future[tuple[bytes, Descriptors]]
     ) -> tuple[bytes, Descriptors]:
         try:
-            async with asyncio.timeout(DEADLINE_S):
+            async with asyncio.timeout(self._deadline_s):
                 return await answer
         except TimeoutError as exc:
-            raise TunnelSlow(f"no answer within {DEADLINE_S:g} s") from exc
+            raise TunnelSlow(f"no answer within {self._deadline_s:g} s") from exc
 
     async def read(self) -> None:
         """Bring each datagram to whoever waits for it; ends by raising."""
         while True:
-            await _readable(self._sock)
+            await readable(self._sock)
             try:
                 data, fds, flags, _ = socket.recv_fds(
                     self._sock, ANSWER_BYTES_MAX, DESCRIPTORS_MAX, socket.MSG_CMSG_CLOEXEC
@@ -179,7 +186,7 @@ class Tunnel:
             waiting.set_result((data, descriptors))
 
 
-async def _readable(sock: socket.socket) -> None:
+async def readable(sock: socket.socket) -> None:
     loop = asyncio.get_running_loop()
     ready: asyncio.Future[None] = loop.create_future()
 
@@ -198,16 +205,19 @@ ServeTunnel = Callable[[Tunnel], Awaitable[None]]
 
 
 class Server:
-    def __init__(self, serve_tunnel: ServeTunnel, clock: Clock) -> None:
+    def __init__(
+        self, serve_tunnel: ServeTunnel, clock: Clock, deadline_s: float = DEADLINE_S
+    ) -> None:
         self._serve_tunnel = serve_tunnel
         self._clock = clock
+        self._deadline_s = deadline_s
         self._numbers = 0
         self._live = 0
 
     async def run(self, path: Path) -> None:
         """Accept until cancelled."""
         loop = asyncio.get_running_loop()
-        with _bound(path) as listener:
+        with bound(path) as listener:
             async with asyncio.TaskGroup() as tasks:
                 while True:
                     sock, _ = await loop.sock_accept(listener)
@@ -219,7 +229,7 @@ class Server:
         self._live += 1
         self._numbers += 1
         with sock:
-            tunnel = Tunnel(self._numbers, sock, self._clock.now())
+            tunnel = Tunnel(self._numbers, sock, self._clock.now(), self._deadline_s)
             try:
                 self._check(tunnel)
                 async with asyncio.TaskGroup() as tasks:
@@ -250,7 +260,7 @@ class Server:
             raise TunnelRefused("its process cannot be seen from here (another pid namespace)")
 
 
-def _bound(path: Path) -> socket.socket:
+def bound(path: Path) -> socket.socket:
     path.parent.mkdir(parents=True, exist_ok=True)
     if path.exists():
         if not stat.S_ISSOCK(path.lstat().st_mode):

@@ -369,7 +369,9 @@ class Enroller:
                     self._kernel_lane()
                 case plan.DeleteFromTunnel():
                     await self._delete(tunnel, step)
-                case None if not snapshot_sent:
+                case None if not snapshot_sent and tunnel.number == self.book.node.newest:
+                    # Its end makes a ztunnel drop what it was not sent, and an older one may
+                    # still serve what only the newest is sent now.
                     await tunnel.snapshot_sent()
                     snapshot_sent = True
                 case None:

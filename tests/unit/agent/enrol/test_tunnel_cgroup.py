@@ -1,0 +1,46 @@
+"""Whose cgroup a ztunnel may keep: read from files laid out as /proc has them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from agent.enrol import tunnel_cgroup
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("0::/kubepods/x\n", "kubepods/x"),
+        ("12:cpu:/y\n1:name=systemd:/z\n0::/\n", ""),
+        ("0::/../outside\n", None),
+        ("12:cpu:/y\n", None),
+    ],
+)
+def test_the_cgroup2_line_counts(tmp_path: Path, text: str, expected: str | None) -> None:
+    (tmp_path / "42").mkdir()
+    (tmp_path / "42" / "cgroup").write_text(text)
+    root = Path("/cg")
+    found = tunnel_cgroup.current(root, 42, tmp_path)
+    assert found == (None if expected is None else root / expected)
+
+
+def test_an_empty_or_removed_cgroup_is_over(tmp_path: Path) -> None:
+    (tmp_path / "cgroup.procs").write_text("12\n")
+    assert not tunnel_cgroup.is_over(tmp_path)
+    (tmp_path / "cgroup.procs").write_text("")
+    assert tunnel_cgroup.is_over(tmp_path)
+    assert tunnel_cgroup.is_over(tmp_path / "gone")
+
+
+def test_only_our_own_cgroups_are_removed(tmp_path: Path) -> None:
+    ours = tmp_path / "tulle" / "n1" / "ztunnel-5"
+    theirs = tmp_path / "kubepods"
+    ours.mkdir(parents=True)
+    theirs.mkdir()
+    assert tunnel_cgroup.leftovers(tmp_path, "n1") == [ours]
+    tunnel_cgroup.remove(tmp_path, "n1", theirs)
+    tunnel_cgroup.remove(tmp_path, "n1", ours)
+    assert theirs.exists()
+    assert not ours.exists()

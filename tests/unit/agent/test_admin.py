@@ -1,0 +1,60 @@
+"""POST /pods: what is taken and what is refused before anything is touched."""
+
+from __future__ import annotations
+
+import json
+import os
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from agent.admin import TIMEOUT_S_MAX, Request, parse_request
+from control.kit.errors import ConfigError
+
+
+def body(**fields: object) -> bytes:
+    whole = {"namespace": "shop", "name": "web", "netns": "/run/netns/x", **fields}
+    return json.dumps({key: value for key, value in whole.items() if value is not None}).encode()
+
+
+def test_a_registration_by_path_and_by_process() -> None:
+    assert parse_request(body(uid="u")) == Request("shop", "web", "u", "/run/netns/x", 10.0)
+    own = parse_request(body(netns=None, pid=os.getpid(), timeout_s=1000))
+    assert own == Request("shop", "web", None, f"/proc/{os.getpid()}/ns/net", TIMEOUT_S_MAX)
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"",
+        b"[]",
+        b"\xff",
+        body(name=""),
+        body(namespace=None),
+        body(name="a\nb"),
+        body(name=5),
+        body(uid="u" * 81),
+        body(uid=""),
+        body(netns="relative"),
+        body(netns=None),
+        body(pid=1),
+        body(netns=None, pid=True),
+        body(netns=None, pid=-1),
+        body(netns=None, pid="1"),
+        body(timeout_s="1"),
+        body(timeout_s=True),
+        body(unknown=1),
+        body().replace(b'"web"', b'"web", "timeout_s": Infinity'),
+    ],
+)
+def test_a_bad_registration_is_refused(data: bytes) -> None:
+    with pytest.raises(ConfigError):
+        parse_request(data)
+
+
+@given(st.binary(max_size=60) | st.recursive(st.none() | st.integers() | st.text(), st.lists).map(
+    lambda value: json.dumps(value).encode()))  # fmt: skip
+def test_any_body_is_a_request_or_a_config_error(data: bytes) -> None:
+    with pytest.raises(ConfigError):
+        parse_request(data)

@@ -1,0 +1,183 @@
+"""Intents from a stream in memory: what is kept, refused, asked again, and when a report is due."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Collection
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from agent.intents import Intent, Intents, NoControl, Reporter, Stream, parse_intent
+from control.kit.backoff import Backoff
+from control.kit.clock import SystemClock
+from control.kit.errors import ControlError
+from control.model.address import parse_address
+from control.wire import discovery_pb2 as discovery
+from control.wire import node_pb2 as pb
+from control.wire.types import POD_TYPE
+
+
+def pod(uid: str = "u1", **fields: object) -> bytes:
+    values = {"uid": uid, "name": "web", "namespace": "shop", "node": "n1", "enrolled": True}
+    return pb.Pod(**{**values, **fields}).SerializeToString()
+
+
+def response(nonce: str, *pods: bytes, removed: Collection[str] = ()) -> bytes:
+    message = discovery.DeltaDiscoveryResponse(type_url=POD_TYPE, nonce=nonce)
+    for data in pods:
+        uid = pb.Pod.FromString(data).uid
+        resource = message.resources.add(name=uid, version="1")
+        resource.resource.type_url = POD_TYPE
+        resource.resource.value = data
+    message.removed_resources.extend(removed)
+    return message.SerializeToString()
+
+
+@dataclass
+class Memory:
+    """A server of a few responses; then the stream ends."""
+
+    responses: list[bytes]
+    written: list[discovery.DeltaDiscoveryRequest] = field(default_factory=list)
+
+    async def write(self, data: bytes) -> None:
+        self.written.append(discovery.DeltaDiscoveryRequest.FromString(data))
+
+    async def read(self) -> bytes | None:
+        return self.responses.pop(0) if self.responses else None
+
+
+@dataclass
+class Node:
+    """What the enroller would know."""
+
+    streams: list[Memory | Exception]
+    known: dict[str, Intent] = field(default_factory=dict)
+    done: asyncio.Event = field(default_factory=asyncio.Event)
+
+    def changed(self, fresh: dict[str, Intent], removed: Collection[str]) -> None:
+        self.known.update(fresh)
+        for uid in removed:
+            self.known.pop(uid, None)
+
+    @asynccontextmanager
+    async def connect(self) -> AsyncIterator[Stream]:
+        if not self.streams:
+            self.done.set()
+            await asyncio.Event().wait()
+        stream = self.streams.pop(0)
+        if isinstance(stream, Exception):
+            raise stream
+        yield stream
+
+
+def follow(*streams: Memory | Exception) -> tuple[Node, Intents]:
+    """Runs until the agent asks for a stream that is not there."""
+
+    async def run() -> tuple[Node, Intents]:
+        node = Node(list(streams))
+        intents = Intents("n1", "control:1", node.connect, SystemClock(), Backoff(1e-6, 1e-6))
+        async with asyncio.timeout(5), asyncio.TaskGroup() as tasks:
+            running = tasks.create_task(intents.run(node.changed))
+            await node.done.wait()
+            running.cancel()
+        return node, intents
+
+    return asyncio.run(run())
+
+
+def test_an_intent_is_read_whole() -> None:
+    data = pod(
+        service_account="web", addresses=[b"\x0a\0\0\x01", bytes(10) + b"\xff\xff\x0a\0\0\2"]
+    )
+    assert parse_intent(data, "u1", "n1") == Intent(
+        "u1",
+        "shop",
+        "web",
+        "web",
+        (parse_address("10.0.0.1"), parse_address("10.0.0.2")),
+        enrolled=True,
+        reason="",
+    )
+
+
+@pytest.mark.parametrize(
+    ("data", "name"),
+    [
+        (b"\xff", "u1"),
+        (pod(), "another"),
+        (pod(""), ""),
+        (pod(node="n2"), "u1"),
+        (pod(name=""), "u1"),
+        (pod(namespace=""), "u1"),
+        (pod(addresses=[b"123"]), "u1"),
+    ],
+)
+def test_a_bad_intent_is_refused(data: bytes, name: str) -> None:
+    with pytest.raises(ValueError):
+        parse_intent(data, name, "n1")
+
+
+@given(st.binary(max_size=100))
+def test_any_bytes_are_an_intent_or_a_value_error(data: bytes) -> None:
+    try:
+        parse_intent(data, "u1", "n1")
+    except ValueError:
+        return
+
+
+def test_good_intents_of_a_bad_response_are_kept_and_bad_ones_named() -> None:
+    stream = Memory([response("a", pod("u1"), pod("u2", node="elsewhere"))])
+    node, intents = follow(stream)
+    assert set(node.known) == {"u1"}
+    assert intents.synced
+    first, answer = stream.written
+    assert first.node.metadata["NODE_NAME"] == "n1"
+    assert (answer.response_nonce, "u2" in answer.error_detail.message) == ("a", True)
+
+
+def test_a_lost_stream_keeps_everything_and_asks_for_the_difference() -> None:
+    first = Memory([response("a", pod("u1"), pod("u2"))])
+    again = Memory([response("b", removed=["u2"])])
+    node, intents = follow(first, NoControl("away"), again)
+    assert set(node.known) == {"u1"}
+    assert dict(again.written[0].initial_resource_versions) == {"u1": "1", "u2": "1"}
+    assert intents.connects == 2
+    assert not intents.connection.connected
+    assert intents.connection.error == "the control plane ended the stream"
+
+
+def test_a_server_that_breaks_the_protocol_is_left() -> None:
+    node, intents = follow(Memory([b"\xff\xff"]))
+    assert node.known == {}
+    assert not intents.synced
+    assert intents.connection.error == "not a delta discovery response"
+
+
+def test_a_report_is_due_until_accepted_and_after_each_reconnect() -> None:
+    sent: list[pb.ReportRequest] = []
+    answers: list[ControlError | None] = [NoControl("away"), None, None]
+
+    async def send(data: bytes) -> None:
+        sent.append(pb.ReportRequest.FromString(data))
+        if (error := answers.pop(0)) is not None:
+            raise error
+
+    async def run() -> None:
+        reporter = Reporter("n1", send)
+        truth = frozenset({"b", "a"})
+        assert not reporter.is_due(0, truth)  # nobody to tell
+        with pytest.raises(NoControl):
+            await reporter.report(1, truth)
+        assert reporter.is_due(1, truth)
+        await reporter.report(1, truth)
+        assert not reporter.is_due(1, truth)
+        assert reporter.is_due(1, frozenset())
+        assert reporter.is_due(2, truth)
+
+    asyncio.run(run())
+    assert list(sent[-1].captured_uids) == ["a", "b"]

@@ -1,0 +1,84 @@
+"""Registrations: which namespaces are refused, what survives a restart and what a reboot voids."""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from agent import registry
+from agent.registry import NamespaceGone, NamespaceRefused, Registration, Registry
+from control.model.address import parse_address
+
+POD = Registration("uid/1 ..", "shop", "web", "/run/netns/x", 7, 8, "default", ("10.0.0.1",))
+
+
+def load(folder: Path) -> Registry:
+    known = Registry(folder)
+    known.load()
+    return known
+
+
+def test_a_restart_finds_what_was_registered(tmp_path: Path) -> None:
+    load(tmp_path).put(POD)
+    (path,) = tmp_path.iterdir()
+    assert path.stat().st_mode & 0o777 == 0o600
+    assert list(load(tmp_path)) == [POD]
+    known = load(tmp_path)
+    known.update(POD.uid, "web", ("10.0.0.9",))
+    assert load(tmp_path).get(POD.uid) == replace(
+        POD, service_account="web", addresses=("10.0.0.9",)
+    )
+    known.remove(POD.uid)
+    assert list(load(tmp_path)) == []
+
+
+def test_a_reboot_voids_it(tmp_path: Path) -> None:
+    load(tmp_path).put(POD)
+    (path,) = tmp_path.iterdir()
+    record = json.loads(path.read_text())
+    path.write_text(json.dumps({**record, "boot_id": "another"}))
+    assert list(load(tmp_path)) == []
+    assert not path.exists()
+
+
+@pytest.mark.parametrize("text", ["", "{}", "[]", '{"boot_id": 1, "addresses": [], "x": 1}'])
+def test_an_unreadable_record_is_dropped(tmp_path: Path, text: str) -> None:
+    (tmp_path / "x.json").write_text(text)
+    assert list(load(tmp_path)) == []
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_uids_cannot_leave_the_folder(tmp_path: Path) -> None:
+    known = load(tmp_path / "state")
+    for uid in ("../../x", "..", "/etc/x", "a\0b"):
+        known.put(replace(POD, uid=uid))
+    assert {path.parent for path in tmp_path.rglob("*.json")} == {tmp_path / "state"}
+    assert len(list((tmp_path / "state").iterdir())) == 4
+
+
+@pytest.mark.parametrize("path", ["/proc/self/ns/net", "/proc/self/ns/mnt", "/dev/null", "/no"])
+def test_only_a_foreign_network_namespace_can_be_a_pods(path: str) -> None:
+    with pytest.raises(NamespaceRefused), registry.opened(path):
+        pass
+
+
+def test_a_process_that_is_not_there_is_refused() -> None:
+    with pytest.raises(NamespaceRefused):
+        registry.path_of_pid(2**22 + 1)
+    assert registry.path_of_pid(os.getpid()) == f"/proc/{os.getpid()}/ns/net"
+
+
+def test_a_namespace_that_vanished_is_gone() -> None:
+    assert not registry.is_there(POD)
+    assert not registry.is_there(replace(POD, netns="/dev/null"))
+    with pytest.raises(NamespaceGone), registry.opened_again(POD):
+        pass
+
+
+def test_the_first_address_of_each_family_counts() -> None:
+    four, five, six = map(parse_address, ("10.0.0.4", "10.0.0.5", "fd00::6"))
+    assert registry.one_of_each_family((six, four, five)) == (four, six)

@@ -1,0 +1,262 @@
+"""ZDS over a real socket pair: framing, descriptors, lock-step, and what a peer may do wrong."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import socket
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from agent import zds
+from agent.zds import PodInfo, Tunnel
+from control.kit.clock import SystemClock
+from control.kit.errors import MeshError, PeerError, WireError
+from control.wire import zds_pb2 as pb
+
+POD = PodInfo("uid-1", "web", "shop", "default")
+HELLO = pb.ZdsHello(version=pb.V1).SerializeToString()
+_NULL = os.open(os.devnull, os.O_RDONLY)  # stands for a namespace: any descriptor travels
+ACK = pb.WorkloadResponse(ack=pb.Ack()).SerializeToString()
+
+
+def refusal(text: str) -> bytes:
+    return pb.WorkloadResponse(ack=pb.Ack(error=text)).SerializeToString()
+
+
+class Peer:
+    """The ztunnel's end."""
+
+    def __init__(self, sock: socket.socket) -> None:
+        self.sock = sock
+        sock.setblocking(False)
+
+    async def receive(self) -> tuple[pb.WorkloadRequest, list[int]]:
+        await zds.readable(self.sock)
+        data, fds, _, _ = socket.recv_fds(self.sock, 1024, 4)
+        return pb.WorkloadRequest.FromString(data), fds
+
+    def answer(self, data: bytes, fds: list[int] | None = None) -> None:
+        socket.send_fds(self.sock, [data], fds or [])
+
+
+def talk(
+    serve: Callable[[Tunnel], Awaitable[None]],
+    peer: Callable[[Peer], Awaitable[None]],
+    deadline_s: float = zds.DEADLINE_S,
+) -> list[Exception]:
+    """Both ends at once; what the agent's end raised."""
+    raised: list[Exception] = []
+
+    async def guarded(tunnel: Tunnel) -> None:
+        try:
+            await serve(tunnel)
+        except MeshError as exc:
+            raised.append(exc)
+            raise
+
+    async def run() -> None:
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        server = zds.Server(guarded, SystemClock(), deadline_s)
+        with theirs:
+            async with asyncio.timeout(5), asyncio.TaskGroup() as tasks:
+                tasks.create_task(server.serve(ours))
+                await peer(Peer(theirs))
+                theirs.close()
+
+    asyncio.run(run())
+    return raised
+
+
+async def idle(tunnel: Tunnel) -> None:
+    await asyncio.Event().wait()
+
+
+def test_an_add_carries_the_namespace_and_brings_the_listeners_back() -> None:
+    got: list[int] = []
+    done = asyncio.Event()
+
+    async def serve(tunnel: Tunnel) -> None:
+        listeners = await tunnel.add(POD, _NULL)
+        got.extend(os.fstat(fd).st_ino for fd in listeners.numbers)
+        done.set()
+        assert tunnel.is_ours
+        listeners.close()
+
+    async def peer(end: Peer) -> None:
+        end.answer(HELLO)
+        request, fds = await end.receive()
+        assert request.add.uid == "uid-1"
+        info = request.add.workload_info
+        assert (info.name, info.namespace, info.service_account) == ("web", "shop", "default")
+        assert [os.fstat(fd).st_rdev for fd in fds] == [os.stat(os.devnull).st_rdev]
+        os.close(fds[0])
+        read, write = os.pipe()
+        end.answer(ACK, [read, write, write])
+        os.close(read)
+        os.close(write)
+        await done.wait()
+
+    assert talk(serve, peer) == []
+    assert len(got) == 3
+
+
+def test_requests_are_what_istio_expects() -> None:
+    async def serve(tunnel: Tunnel) -> None:
+        await tunnel.delete("uid-1")
+        await tunnel.snapshot_sent()
+        assert not tunnel.is_ours
+
+    async def peer(end: Peer) -> None:
+        end.answer(HELLO)
+        request, _ = await end.receive()
+        assert getattr(request, "del").uid == "uid-1"
+        end.answer(ACK)
+        request, _ = await end.receive()
+        assert request.SerializeToString() == b"\x1a\x00"
+        end.answer(ACK)
+        await asyncio.sleep(0.01)
+
+    assert talk(serve, peer) == []
+
+
+def test_a_refused_pod_leaves_the_connection_usable() -> None:
+    async def serve(tunnel: Tunnel) -> None:
+        with pytest.raises(zds.TunnelRefused, match="no such thing"):
+            await tunnel.add(POD, _NULL)
+        await tunnel.snapshot_sent()
+
+    async def peer(end: Peer) -> None:
+        end.answer(HELLO)
+        _, fds = await end.receive()
+        os.close(fds[0])
+        end.answer(refusal("no such thing"))
+        request, _ = await end.receive()
+        assert request.HasField("snapshot_sent")
+        end.answer(ACK)
+        await asyncio.sleep(0.01)
+
+    assert talk(serve, peer) == []
+
+
+@pytest.mark.parametrize(
+    "hello", [b"", b"\xff\xff", pb.ZdsHello().SerializeToString(), b"\x08\x07"]
+)
+def test_a_wrong_hello_is_never_served(hello: bytes) -> None:
+    served = []
+
+    async def serve(tunnel: Tunnel) -> None:
+        served.append(tunnel)
+
+    async def peer(end: Peer) -> None:
+        end.answer(hello)
+        await zds.readable(end.sock)
+        assert end.sock.recv(10) == b""
+
+    talk(serve, peer)
+    assert served == []
+
+
+@pytest.mark.parametrize(
+    ("answers", "error"),
+    [
+        ([b"\xff\xff"], WireError),
+        ([b""], PeerError),
+        ([pb.WorkloadResponse().SerializeToString() or b"\x12\x00"], WireError),
+        ([ACK + bytes(zds.ANSWER_BYTES_MAX)], PeerError),
+    ],
+)
+def test_a_broken_answer_ends_the_connection(answers: list[bytes], error: type[Exception]) -> None:
+    async def serve(tunnel: Tunnel) -> None:
+        await tunnel.snapshot_sent()
+        raise AssertionError("not reached")
+
+    async def peer(end: Peer) -> None:
+        end.answer(HELLO)
+        await end.receive()
+        for answer in answers:
+            end.answer(answer)
+        await zds.readable(end.sock)
+        assert end.sock.recv(10) == b""
+
+    raised = talk(serve, peer)
+    assert all(isinstance(exc, error) for exc in raised)
+
+
+def test_an_answer_nobody_asked_for_ends_the_connection() -> None:
+    async def peer(end: Peer) -> None:
+        end.answer(HELLO)
+        await asyncio.sleep(0.01)
+        end.answer(ACK)
+        await zds.readable(end.sock)
+        assert end.sock.recv(10) == b""
+
+    talk(idle, peer)
+
+
+def test_a_ztunnel_that_goes_ends_its_lane() -> None:
+    ended = []
+
+    async def serve(tunnel: Tunnel) -> None:
+        try:
+            await idle(tunnel)
+        finally:
+            ended.append(tunnel.pid)
+
+    async def peer(end: Peer) -> None:
+        end.answer(HELLO)
+        await asyncio.sleep(0.01)
+
+    talk(serve, peer)
+    assert ended == [os.getpid()]
+
+
+def test_a_silent_ztunnel_is_given_up() -> None:
+    async def serve(tunnel: Tunnel) -> None:
+        await tunnel.snapshot_sent()
+
+    async def peer(end: Peer) -> None:
+        end.answer(HELLO)
+        await end.receive()
+        await zds.readable(end.sock)
+
+    (slow,) = talk(serve, peer, deadline_s=0.02)
+    assert isinstance(slow, zds.TunnelSlow)
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.binary(max_size=200))
+def test_any_answer_is_an_acknowledgement_or_a_peer_error(answer: bytes) -> None:
+    outcome: list[str] = []
+
+    async def serve(tunnel: Tunnel) -> None:
+        try:
+            await tunnel.snapshot_sent()
+            outcome.append("acknowledged")
+        except PeerError as exc:
+            outcome.append(exc.reason)
+
+    async def peer(end: Peer) -> None:
+        end.answer(HELLO)
+        await end.receive()
+        end.answer(answer)
+        end.sock.setblocking(True)
+        end.sock.shutdown(socket.SHUT_WR)
+        await asyncio.sleep(0.001)
+
+    talk(serve, peer)
+    assert len(outcome) <= 1
+
+
+def test_the_socket_is_private_and_replaces_a_stale_one(tmp_path: Path) -> None:
+    path = tmp_path / "node" / "zds.sock"
+    zds.bound(path).close()
+    with zds.bound(path):
+        assert path.stat().st_mode & 0o777 == 0o600
+    (tmp_path / "file").touch()
+    with pytest.raises(FileExistsError):
+        zds.bound(tmp_path / "file")
