@@ -101,16 +101,18 @@ def _fetch(source: Source, wanted: list[str], parts: Collection[str]) -> Mesh:
         admin = socket_of(source.run_dir, "control")
         jobs += [(mesh.control, page, admin, f"/{page}") for page in CONTROL_PAGES]
 
-    def run(job: tuple[Json, str, Path, str]) -> str:
+    def run(job: tuple[Json, str, Path, str]) -> tuple[str, str]:
         target, key, path, page = job
         try:
             target[key] = get_json(path, page, source.timeout_s)
         except FetchError as exc:
-            return str(exc)
-        return ""
+            # A socket that is away is told once, a page that fails each time.
+            return (f"{path} {page}" if exc.status else str(path), str(exc))
+        return ("", "")
 
     with ThreadPoolExecutor(FETCHES_AT_ONCE) as pool:
-        mesh.errors = [error for error in pool.map(run, jobs) if error]
+        found = dict(reversed(list(pool.map(run, jobs))))
+    mesh.errors = [error for error in reversed(found.values()) if error]
     if "control" in parts:
         mesh.labels = read_labels(mesh.control)
     return mesh

@@ -111,9 +111,9 @@ class Daemons:
         self._wait(f"agent-{node}", self.run_dir / node / "agent.sock", timeout_s)
 
     def wait_ztunnel(self, node: str, timeout_s: float = NODE_TIMEOUT_S) -> None:
-        self._wait(
-            f"ztunnel-{node}", self.run_dir / node / "ztunnel.sock", timeout_s, "/config_dump"
-        )
+        """Ready means: it knows the mesh and the agent's pods."""
+        socket = self.run_dir / node / "ztunnel.sock"
+        self._wait(f"ztunnel-{node}", socket, timeout_s, "/healthz/ready")
 
     def uninstall(self, node: plan.NodePlan) -> None:
         """Let the agent remove what it left in the kernel; by force when it cannot."""

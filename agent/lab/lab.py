@@ -206,7 +206,8 @@ class Lab:
         self.store.save(state)
         for node in state.nodes:
             daemons.wait_agent(node.name)
-            self._progress(f"the agent of {node.name} is up")
+            daemons.wait_ztunnel(node.name)
+            self._progress(f"agent and ztunnel of {node.name} are up")
 
     # --- down ---------------------------------------------------------------------------------
 
