@@ -1,0 +1,134 @@
+"""A small mesh as the admin sockets would tell it: two nodes, one connection between them."""
+
+from __future__ import annotations
+
+import base64
+from datetime import UTC, datetime
+from typing import Any
+
+from agent.cli.mesh import Mesh
+
+NOW = datetime(2026, 11, 22, 12, 0, 0, tzinfo=UTC)
+A, B = "spiffe://cluster.local/ns/shop/sa/a", "spiffe://cluster.local/ns/shop/sa/b"
+PRIVATE_KEY = (
+    "-----BEGIN EC PRIVATE KEY-----\nMHcCAQEEIabcdef0123456789\n-----END EC PRIVATE KEY-----\n"
+)
+TOKEN = "eyJhbGciOiJIUzI1NiJ9.eyJub2RlIjoibjEifQ.c2lnbmF0dXJl"
+
+
+def connection(**more: Any) -> dict[str, Any]:
+    return {
+        "src": "10.71.1.2:40000",
+        "originalDst": "172.20.0.10:80",
+        "actualDst": "10.72.1.2:15008",
+        "protocol": "HBONE",
+        "sourceIdentity": A,
+        "destinationIdentity": B,
+        "sourceWorkload": "shop/a",
+        "destinationWorkload": "shop/b",
+        "service": "b.shop.svc.cluster.local",
+        "policy": "",
+        "openedAt": "2026-11-22T11:55:50+00:00",
+        "bytesSent": 10,
+        "bytesReceived": 32,
+        "worker": 0,
+        **more,
+    }
+
+
+def workload(name: str, node: str, address: str) -> dict[str, Any]:
+    return {
+        "uid": f"Kubernetes//Pod/shop/{name}",
+        "workloadIps": [address],
+        "protocol": "HBONE",
+        "name": name,
+        "namespace": "shop",
+        "serviceAccount": name,
+        "trustDomain": "cluster.local",
+        "node": node,
+        "status": "Healthy",
+        "services": [],
+    }
+
+
+def certificate() -> dict[str, Any]:
+    one = {
+        "pem": base64.b64encode(
+            b"-----BEGIN CERTIFICATE-----\nxx\n-----END CERTIFICATE-----\n"
+        ).decode(),
+        "serialNumber": "255",
+        "validFrom": "2026-11-22T00:00:00Z",
+        "expirationTime": "2026-11-23T00:30:00Z",
+    }
+    return {"identity": A, "state": "Available", "certChain": [one], "rootCerts": [one]}
+
+
+def ztunnel(node: str, pod: str, side: str) -> dict[str, Any]:
+    return {
+        "workloads": [workload("b", "n2", "10.72.1.2"), workload("a", "n1", "10.71.1.2")],
+        "services": [
+            {
+                "name": "b",
+                "namespace": "shop",
+                "hostname": "b.shop.svc.cluster.local",
+                "vips": ["/172.20.0.10", "/fd72::a"],
+                "ports": {"80": 8080},
+                "endpoints": {"1": {"status": "Healthy"}, "2": {"status": "Unhealthy"}},
+            }
+        ],
+        "policies": [
+            {
+                "name": "p",
+                "namespace": "shop",
+                "action": "Allow",
+                "scope": "Namespace",
+                "rules": [[]],
+            }
+        ],
+        "certificates": [certificate()],
+        "workloadState": {
+            "u1": {
+                "info": {"name": pod, "namespace": "shop", "serviceAccount": pod},
+                "connections": {"inbound": [], "outbound": [], side: [connection()]},
+            }
+        },
+        "version": {"version": "1.0"},
+        "workers": [{"pid": 1}],
+        "config": {"token": "/run/token", "note": f"Bearer {TOKEN}"},
+    }
+
+
+def agent(node: str, pod: str, state: str) -> dict[str, Any]:
+    return {
+        "version": "1.0",
+        "control": {"connected": True},
+        "ztunnels": [{"pid": 1}],
+        "pods": [
+            {
+                "namespace": "shop",
+                "name": pod,
+                "state": state,
+                "reason": "no_ztunnel",
+                "since": "2026-11-22T11:00:00.123+00:00",
+                "uncaptured_connections": 2,
+            }
+        ],
+    }
+
+
+def example() -> Mesh:
+    return Mesh(
+        NOW,
+        nodes={
+            "n1": {
+                "agent": agent("n1", "a", "captured"),
+                "ztunnel": ztunnel("n1", "a", "outbound"),
+            },
+            "n2": {"agent": agent("n2", "b", "failed"), "ztunnel": ztunnel("n2", "b", "inbound")},
+        },
+        control={"status": {"version": "1.0", "nodes": [{"node": "n1"}]}, "problems": []},
+        labels={
+            "namespace": {"shop": {"istio.io/dataplane-mode": "ambient"}, "idle": {}},
+            "pod": {"shop/a": {"app": "a"}, "shop/b": {"app": "b"}},
+        },
+    )

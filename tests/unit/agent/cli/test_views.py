@@ -1,0 +1,87 @@
+"""Rows of every command, from an example mesh."""
+
+from __future__ import annotations
+
+from agent.cli import views
+from agent.cli.mesh import Mesh
+from agent.cli.views import Filter
+from tests.unit.agent.cli.mesh_example import NOW, A, B, example
+
+
+def test_workloads_come_once_with_identity_and_capture() -> None:
+    rows = views.workloads(example(), Filter())
+    assert [(row["name"], row["node"], row["identity"]) for row in rows] == [
+        ("a", "n1", A),
+        ("b", "n2", B),
+    ]
+    assert [row["captured_since"] for row in rows] == ["2026-11-22T11:00:00Z", None]
+
+
+def test_filters_by_namespace_and_label() -> None:
+    assert views.workloads(example(), Filter(namespace="other")) == []
+    rows = views.workloads(example(), Filter(namespace="shop", labels={"app": "b"}))
+    assert [row["name"] for row in rows] == ["b"]
+
+
+def test_the_control_plane_answers_when_no_tunnel_does() -> None:
+    mesh = Mesh(
+        NOW,
+        control={"workloads": [{"uid": "u", "namespace": "x", "name": "y", "status": "HEALTHY"}]},
+    )
+    assert [(row["name"], row["status"]) for row in views.workloads(mesh, Filter())] == [
+        ("y", "Healthy")
+    ]
+
+
+def test_connections_show_both_identities_age_and_bytes() -> None:
+    rows = views.connections(example(), Filter())
+    assert [(row["direction"], row["node"]) for row in rows] == [
+        ("outbound", "n1"),
+        ("inbound", "n2"),
+    ]
+    first = rows[0]
+    assert (first["src"], first["dst"], first["orig_dst"]) == ("shop/a", "shop/b", "172.20.0.10:80")
+    assert (first["src_id"], first["dst_id"], first["age"], first["bytes"]) == (A, B, "4m10s", 42)
+    assert [row["name"] for row in views.connections(example(), Filter(name="b"))] == ["b"]
+    assert len(views.connections(example(), Filter(), "inbound")) == 1
+
+
+def test_services_policies_and_certificates() -> None:
+    assert views.services(example(), Filter())[0] == {
+        "namespace": "shop",
+        "name": "b",
+        "addresses": ["172.20.0.10", "fd72::a"],
+        "ports": [80],
+        "endpoints": "1/2",
+        "hostname": "b.shop.svc.cluster.local",
+    }
+    assert [row["rules"] for row in views.policies(example(), Filter())] == [1]
+    rows = views.certificates(example())
+    assert [row["type"] for row in rows] == ["leaf", "leaf", "root"]
+    assert (rows[0]["valid"], rows[0]["serial"], rows[0]["ends_in"]) == (True, "ff", "12h30m")
+
+
+def test_namespaces_count_pods_policies_and_what_escaped() -> None:
+    idle, shop = views.namespaces(example())
+    assert (idle["name"], idle["mode"], idle["pods"]) == ("idle", "none", 0)
+    assert shop == {
+        "name": "shop",
+        "mode": "ambient",
+        "pods": 2,
+        "captured": 1,
+        "uncaptured_connections": 4,
+        "policies": 1,
+    }
+
+
+def test_components_say_who_is_away_and_what_is_wrong() -> None:
+    mesh = example()
+    del mesh.nodes["n2"]["ztunnel"]
+    mesh.nodes["n2"]["agent"]["ztunnels"] = []
+    mesh.control = {}
+    found = {row["name"]: (row["state"], row["detail"]) for row in views.components(mesh)}
+    assert found["control"] == ("away", "no answer on its admin socket")
+    assert found["agent-n1"] == ("ok", "1/1 pods captured")
+    assert found["agent-n2"] == ("warning", "0/1 pods captured; no ztunnel")
+    assert found["ztunnel-n2"][0] == "away"
+    assert [(row["name"], row["state"]) for row in views.uncaptured(mesh)] == [("b", "failed")]
