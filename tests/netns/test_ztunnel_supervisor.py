@@ -7,6 +7,8 @@ import errno
 import os
 import signal
 import socket
+import ssl
+import sys
 from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -14,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import psutil
+from cryptography import x509
 
 from tests.support.control_process import Control, running_control
 from tests.support.netns import Network, Pod
@@ -222,6 +225,22 @@ def test_fixed_ports_and_a_bad_request(tmp_path: Path) -> None:
     run(tmp_path, test, "--fixed-ports")
 
 
+@asynccontextmanager
+async def control_again(folder: Path, port: int) -> AsyncIterator[None]:
+    """The same control plane (its folder) where it was before (its port)."""
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "control.main", "--listen", f"127.0.0.1:{port}"),
+        *("--manifests", str(folder / "manifests"), "--state", str(folder / "state")),
+        *("--metrics", "127.0.0.1:0", "--admin", str(folder / "admin.sock")),
+        stderr=asyncio.subprocess.DEVNULL,
+    )
+    try:
+        yield
+    finally:
+        process.send_signal(signal.SIGTERM)
+        await process.wait()
+
+
 def test_the_control_plane_may_go_and_come_back(tmp_path: Path) -> None:
     async def test(bed: Bed, network: Network) -> None:
         (await bed.add(network.pod("web", "10.88.0.1"))).close()
@@ -238,8 +257,51 @@ def test_the_control_plane_may_go_and_come_back(tmp_path: Path) -> None:
         await bed.agent.snapshot_sent()
         assert (await bed.ztunnel.get("/healthz/ready"))[0] == 200  # the last good state is enough
         (await bed.add(network.pod("two", "10.88.0.2"), "web-2")).close()
+        await bed.control.process.wait()
+        only_one = MANIFESTS + POD.format(name="web-1", ip="10.88.0.1")
+        (tmp_path / "manifests/shop.yaml").write_text(only_one)
+        async with control_again(tmp_path, bed.control.port):
+            dump = await bed.ztunnel.dump_when(lambda dump: len(dump["workloads"]) == 1)
+            assert dump["control"]["connected"]
+            assert dump["workloadState"]["web-2"]["state"] == "Pending"
 
     run(tmp_path, test)
+
+
+def test_the_workers_show_the_pods_own_certificate(tmp_path: Path) -> None:
+    async def test(bed: Bed, network: Network) -> None:
+        pod = network.pod("web", "10.88.0.1", "fd88::1")
+        (await bed.add(pod)).close()
+        before = await bed.ztunnel.dump_when(certificate)
+        for address in ("10.88.0.1", "fd88::1"):
+            assert await asyncio.to_thread(shown_serial, pod, address) == serial_of(before)
+        await bed.ztunnel.get("/certificates/rotate", "POST")
+        after = await bed.ztunnel.dump_when(lambda dump: certificate(dump) != certificate(before))
+        for address in ("10.88.0.1", "fd88::1"):
+            assert await asyncio.to_thread(shown_serial, pod, address) == serial_of(after)
+
+    run(tmp_path, test, "--fixed-ports")
+
+
+def serial_of(dump: dict[str, Any]) -> str:
+    found = certificate(dump)
+    assert found is not None
+    return str(found["certChain"][0]["serialNumber"])
+
+
+def shown_serial(pod: Pod, address: str) -> str:
+    """What the HBONE port of the pod presents; who we are does not matter for that in TLS 1.3."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname = False
+    context.verify_mode = ssl.CERT_NONE
+    context.set_alpn_protocols(["h2"])
+    family = socket.AF_INET6 if ":" in address else socket.AF_INET
+    with pod.socket(family) as plain:
+        plain.connect((address, 15008))
+        with context.wrap_socket(plain) as secure:
+            shown = secure.getpeercert(binary_form=True)
+    assert shown is not None
+    return str(x509.load_der_x509_certificate(shown).serial_number)
 
 
 def test_it_drains_and_leaves_nothing_behind(tmp_path: Path) -> None:
