@@ -1,7 +1,8 @@
 """YAML text → plain values which remember their lines. Knows no Kubernetes, touches no file.
 
 It builds values from the parser's events, so nesting costs no stack, an alias is one more
-reference to the same value (nothing is ever expanded), and every bound is counted as it is met.
+reference to the same value, and every bound is counted as it is met: of what would be there if
+aliases were written out, too, because whoever walks the values walks that.
 Scalars follow what Kubernetes reads: only true and false are booleans, nothing is a date.
 """
 
@@ -25,25 +26,30 @@ Value: TypeAlias = "str | int | float | bool | Fields | Items | None"
 
 
 class Fields(dict[str, Value]):
-    """A mapping; `line` is where it begins, `lines` where each key stands."""
+    """A mapping; `line` is where it begins, `lines` where each key stands.
 
-    __slots__ = ("line", "lines")
+    `weight` counts the values inside, each alias as often as it is used.
+    """
+
+    __slots__ = ("line", "lines", "weight")
 
     def __init__(self, line: int) -> None:
         super().__init__()
         self.line = line
         self.lines: dict[str, int] = {}
+        self.weight = 1
 
 
 class Items(list[Value]):
-    """A sequence; `lines` has where each item begins."""
+    """A sequence; `lines` has where each item begins, `weight` is as of Fields."""
 
-    __slots__ = ("line", "lines")
+    __slots__ = ("line", "lines", "weight")
 
     def __init__(self, line: int) -> None:
         super().__init__()
         self.line = line
         self.lines: list[int] = []
+        self.weight = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,7 +123,9 @@ class _Builder:
 
     def _feed(self, event: yaml.Event, line: int) -> Document | None:
         """One event; the finished value when the event finished one."""
-        self._count(1, line)
+        self._nodes += 1
+        if self._nodes > NODES_MAX:
+            raise TooLarge(f"more than {NODES_MAX} values in one file", line)
         if isinstance(event, yaml.CollectionStartEvent):
             self._open(event, line)
             return None
@@ -135,11 +143,6 @@ class _Builder:
         if event.anchor:
             self._anchors[event.anchor] = value
         return self._place(value, line)
-
-    def _count(self, nodes: int, line: int) -> None:
-        self._nodes += nodes
-        if self._nodes > NODES_MAX:
-            raise TooLarge(f"more than {NODES_MAX} values in one file", line)
 
     def _takes_key(self) -> bool:
         return bool(self._stack) and (
@@ -177,6 +180,7 @@ class _Builder:
         if not self._stack:
             return Document(value, line)
         top = self._stack[-1]
+        _weigh(top.value, value, line)
         if isinstance(top.value, Items):
             top.value.append(value)
             top.value.lines.append(line)
@@ -199,10 +203,16 @@ class _Builder:
             for base in value if isinstance(value, Items) else [value]:
                 if not isinstance(base, Fields) or not isinstance(target, Fields):
                     raise NotYaml("`<<` needs a mapping", line)
-                self._count(len(base), line)
+                _weigh(target, base, line)
                 for key, item in base.items():
                     target.setdefault(key, item)
                     target.lines.setdefault(key, line)
+
+
+def _weigh(container: Fields | Items, value: Value, line: int) -> None:
+    container.weight += value.weight if isinstance(value, Fields | Items) else 1
+    if container.weight > NODES_MAX:
+        raise TooLarge(f"more than {NODES_MAX} values once aliases are written out", line)
 
 
 def _scalar(event: yaml.ScalarEvent, line: int) -> Value:

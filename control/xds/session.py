@@ -65,8 +65,11 @@ class TypeState:
 
 
 class Session:
-    def __init__(self, cache: Cache, node: str) -> None:
+    def __init__(
+        self, cache: Cache, node: str, response_bytes_max: int = RESPONSE_BYTES_MAX
+    ) -> None:
         self._cache = cache
+        self._response_bytes_max = response_bytes_max
         self._node = node
         self._types: dict[str, TypeState] = {}
         self._nonce = 0
@@ -235,7 +238,7 @@ class Session:
         size_bytes = 0
         for entry in added:
             framed = entry.framed if state.wildcard else entry.framed_with_aliases()
-            if pieces and size_bytes + len(framed) > RESPONSE_BYTES_MAX:
+            if pieces and size_bytes + len(framed) > self._response_bytes_max:
                 break  # the rest stays dirty, and follows the acknowledgement
             pieces.append(framed)
             size_bytes += len(framed)

@@ -1,0 +1,51 @@
+"""Manifests as text → objects and a compiled mesh, for tests."""
+
+from __future__ import annotations
+
+from control.compile.mesh import Mesh, compile_mesh
+from control.compile.settings import Settings
+from control.sources.folder import Folder, Snapshot
+from control.sources.objects import Objects
+
+
+def load(text: str, file: str = "a.yaml") -> Snapshot:
+    """What a folder with this one file gives."""
+    folder = Folder()
+    folder.load(file, text.encode())
+    return folder.snapshot()
+
+
+def objects(text: str) -> Objects:
+    """As `load`, for text that must be right."""
+    snapshot = load(text)
+    assert snapshot.problems == ()
+    return snapshot.objects
+
+
+def mesh(text: str, captured: frozenset[str] = frozenset(), **settings: object) -> Mesh:
+    return compile_mesh(objects(text), Settings(**settings), captured)  # type: ignore[arg-type]  # test shorthand
+
+
+def pod(name: str = "web", namespace: str = "shop", labels: str = "", spec: str = "") -> str:
+    """One running pod at 10.1.0.1 on n1. `labels` and `spec` are the inside of a flow mapping."""
+    return f"""
+---
+apiVersion: v1
+kind: Pod
+metadata: {{name: {name}, namespace: {namespace}, labels: {{{labels}}}}}
+spec: {{nodeName: n1, {spec}}}
+status: {{phase: Running, podIP: 10.1.0.1}}
+"""
+
+
+def policy(spec: str, kind: str = "AuthorizationPolicy", **meta: str) -> str:
+    """One policy; `spec` is YAML flow text, `meta` overrides name, namespace, …"""
+    fields = {"name": "p", "namespace": "shop", **meta}
+    body = ", ".join(f"{key}: {value}" for key, value in fields.items())
+    return f"""
+---
+apiVersion: security.istio.io/v1
+kind: {kind}
+metadata: {{{body}}}
+spec: {spec}
+"""

@@ -1,0 +1,76 @@
+"""Which pods are captured, and the reason that people see."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.support.manifests import mesh, pod
+
+
+def namespace(labels: str, name: str = "shop") -> str:
+    return (
+        f"---\napiVersion: v1\nkind: Namespace\nmetadata: {{name: {name}, labels: {{{labels}}}}}\n"
+    )
+
+
+AMBIENT, NONE = "istio.io/dataplane-mode: ambient", "istio.io/dataplane-mode: none"
+OUR_AMBIENT, OUR_NONE = "tulle.io/dataplane-mode: ambient", "tulle.io/dataplane-mode: none"
+
+
+@pytest.mark.parametrize(
+    ("namespace_labels", "labels", "spec", "expected"),
+    [
+        ("", "", "", (False, "no label")),
+        (AMBIENT, "", "", (True, "namespace label ambient")),
+        (OUR_AMBIENT, "", "", (True, "namespace label ambient")),
+        (AMBIENT, NONE, "", (False, "pod label none")),
+        (AMBIENT, OUR_NONE, "", (False, "pod label none")),
+        ("", AMBIENT, "", (True, "pod label ambient")),
+        ("", OUR_AMBIENT, "", (True, "pod label ambient")),
+        (NONE, AMBIENT, "", (True, "pod label ambient")),
+        (f"{AMBIENT}, {OUR_NONE}", "", "", (False, "namespace label none")),
+        ("", f"{OUR_AMBIENT}, {NONE}", "", (False, "pod label none")),
+        (AMBIENT, "", "hostNetwork: true", (False, "host network")),
+        ("istio.io/dataplane-mode: sidecar", "", "", (False, "no label")),
+    ],
+)
+def test_enrolment(
+    namespace_labels: str, labels: str, spec: str, expected: tuple[bool, str]
+) -> None:
+    (found,) = mesh(namespace(namespace_labels) + pod(labels=labels, spec=spec)).pods.values()
+    assert (found.enrolled, found.reason) == expected
+
+
+def test_a_sidecar_keeps_its_pod_out() -> None:
+    text = pod().replace(
+        "namespace: shop", "annotations: {sidecar.istio.io/status: x}, namespace: shop"
+    )
+    (found,) = mesh(namespace(AMBIENT) + text).pods.values()
+    assert (found.enrolled, found.reason) == (False, "sidecar")
+
+
+@pytest.mark.parametrize("name", ["kube-system", "istio-system"])
+def test_a_label_on_a_system_namespace_does_not_count_but_one_on_a_pod_does(name: str) -> None:
+    found = mesh(
+        namespace(AMBIENT, name) + pod("a", name) + pod("b", name, labels=AMBIENT)
+    ).pods.values()
+    assert {each.name: each.enrolled for each in found} == {"a": False, "b": True}
+
+
+def test_a_pod_has_a_uid_that_stays_and_one_of_its_own() -> None:
+    first, again = mesh(pod("a")).pods, mesh(pod("a")).pods
+    assert list(first) == list(again)
+    assert list(first) != list(mesh(pod("b")).pods)
+    given = mesh(pod("a").replace("namespace: shop", "uid: given, namespace: shop")).pods
+    assert list(given) == ["given"]
+
+
+def test_a_finished_pod_is_nobodys_concern() -> None:
+    assert mesh(pod().replace("Running", "Failed")).pods == {}
+
+
+def test_a_pod_without_address_may_be_enrolled_before_it_starts() -> None:
+    (found,) = mesh(
+        namespace(AMBIENT) + pod().replace("Running, podIP: 10.1.0.1", "Pending")
+    ).pods.values()
+    assert (found.enrolled, found.addresses) == (True, ())

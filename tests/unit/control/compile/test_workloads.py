@@ -1,0 +1,225 @@
+"""Pods, services and slices → workloads and services."""
+
+from __future__ import annotations
+
+import pytest
+
+from control.model.workload import (
+    AppProtocol,
+    BalancingMode,
+    HealthPolicy,
+    IpFamilies,
+    Locality,
+    NetworkMode,
+    Port,
+    Scope,
+    Service,
+    TunnelProtocol,
+    Workload,
+    WorkloadStatus,
+    WorkloadType,
+)
+from tests.support.manifests import mesh, pod
+
+WEB_KEY = "shop/web.shop.svc.cluster.local"
+
+
+def service(spec: str, meta: str = "") -> str:
+    return (
+        f"---\napiVersion: v1\nkind: Service\nmetadata: {{name: web, namespace: shop, {meta}}}\n"
+        f"spec: {{{spec}}}\n"
+    )
+
+
+def one_workload(text: str, **kwargs: object) -> Workload:
+    (found,) = mesh(text, **kwargs).workloads.values()  # type: ignore[arg-type]  # test shorthand
+    return found
+
+
+def one_service(text: str) -> Service:
+    (found,) = mesh(text).services.values()
+    return found
+
+
+@pytest.mark.parametrize(
+    ("kind", "name", "labels", "expected"),
+    [
+        ("ReplicaSet", "web-5d9", "pod-template-hash: 5d9", (WorkloadType.DEPLOYMENT, "web")),
+        ("ReplicaSet", "web-5d9", "a: b", (WorkloadType.POD, "web-5d9")),
+        ("Job", "backup-28000000", "", (WorkloadType.CRONJOB, "backup")),
+        ("Job", "import", "", (WorkloadType.JOB, "import")),
+        ("StatefulSet", "db", "", (WorkloadType.POD, "db")),
+        ("DaemonSet", "log", "", (WorkloadType.POD, "log")),
+    ],
+)
+def test_the_owner_that_a_person_made(
+    kind: str, name: str, labels: str, expected: tuple[WorkloadType, str]
+) -> None:
+    owner = f"ownerReferences: [{{kind: {kind}, name: {name}, controller: true}}]"
+    text = pod("p", labels=labels).replace("namespace: shop,", f"namespace: shop, {owner},")
+    found = one_workload(text)
+    assert (found.workload_type, found.workload_name) == expected
+    assert found.canonical_name == expected[1]
+
+
+def test_status_and_mode() -> None:
+    assert one_workload(pod()).status is WorkloadStatus.HEALTHY
+    late = pod().replace("phase: Running", "phase: Running, conditions: [{type: Ready}]")
+    assert one_workload(late).status is WorkloadStatus.UNHEALTHY
+    host = one_workload(pod(spec="hostNetwork: true"), captured=frozenset({"x"}))
+    assert host.network_mode is NetworkMode.HOST_NETWORK
+    assert host.tunnel_protocol is TunnelProtocol.NONE
+
+
+def test_finished_pods_and_those_without_address_are_no_workloads() -> None:
+    for text in (
+        pod().replace("Running", "Succeeded"),
+        pod().replace("Running", "Failed"),
+        pod().replace(", podIP: 10.1.0.1", ""),
+    ):
+        assert mesh(text).workloads == {}
+
+
+def test_captured_means_hbone_by_annotation_or_by_report() -> None:
+    uid = pod().replace("namespace: shop", "uid: u-1, namespace: shop")
+    assert one_workload(uid).tunnel_protocol is TunnelProtocol.NONE
+    assert one_workload(uid, captured=frozenset({"u-1"})).tunnel_protocol is TunnelProtocol.HBONE
+    note = "annotations: {ambient.istio.io/redirection: %s}, namespace: shop"
+    enabled = pod().replace("namespace: shop", note % "enabled")
+    assert one_workload(enabled).tunnel_protocol is TunnelProtocol.HBONE
+    pending = pod().replace("namespace: shop", note % "pending")
+    assert one_workload(pending).tunnel_protocol is TunnelProtocol.NONE
+
+
+def test_settings_are_on_every_workload() -> None:
+    found = one_workload(pod(), cluster_id="c1", network="n", trust_domain="td")
+    assert found.uid == "c1//Pod/shop/web"
+    assert (found.network, str(found.identity)) == ("n", "spiffe://td/ns/shop/sa/default")
+
+
+def test_locality_is_the_nodes() -> None:
+    node = (
+        "---\napiVersion: v1\nkind: Node\nmetadata: {name: n1, labels: "
+        "{failure-domain.beta.kubernetes.io/region: r, topology.kubernetes.io/zone: z}}\n"
+    )
+    assert one_workload(pod() + node).locality == Locality("r", "z", "")
+
+
+def test_a_named_port_that_the_pod_lacks_is_left_out() -> None:
+    ports = "ports: [{port: 80, targetPort: http}, {port: 81}]"
+    found = one_workload(pod(labels="app: web") + service(f"selector: {{app: web}}, {ports}"))
+    assert found.services == {WEB_KEY: (Port(81, 81),)}
+
+
+def test_a_named_port_needs_the_same_protocol() -> None:
+    container = "containers: [{ports: [{name: x, containerPort: 1, protocol: UDP}]}]"
+    text = pod(labels="app: web", spec=container)
+    text += service("selector: {app: web}, ports: [{port: 80, targetPort: x}]")
+    assert one_workload(text).services == {WEB_KEY: ()}
+
+
+def test_a_service_without_selector_selects_nobody() -> None:
+    assert one_workload(pod(labels="app: web") + service("ports: [{port: 80}]")).services == {}
+
+
+SLICE = """
+---
+apiVersion: discovery.k8s.io/v1
+kind: EndpointSlice
+metadata: {name: web-1, namespace: shop, labels: {kubernetes.io/service-name: web}}
+addressType: IPv4
+ports: [{name: http, port: 8080}]
+endpoints:
+- {addresses: [10.1.0.1], targetRef: {kind: Pod, name: web}}
+- {addresses: [192.0.2.7], conditions: {ready: false}}
+"""
+
+
+def test_slices_win_over_the_selector() -> None:
+    spec = "selector: {app: other}, ports: [{name: http, port: 80}]"
+    found = mesh(pod() + pod("b", labels="app: other") + service(spec) + SLICE)
+    assert found.workloads["Kubernetes//Pod/shop/web"].services == {WEB_KEY: (Port(80, 8080),)}
+    assert found.workloads["Kubernetes//Pod/shop/b"].services == {}
+    by_hand = found.workloads["Kubernetes/discovery.k8s.io/EndpointSlice/shop/web-1/192.0.2.7"]
+    assert by_hand.status is WorkloadStatus.UNHEALTHY
+    assert by_hand.services == {WEB_KEY: (Port(80, 8080),)}
+
+
+def test_a_slice_of_no_service_is_nothing() -> None:
+    assert mesh(SLICE).workloads == {}
+
+
+@pytest.mark.parametrize(
+    ("port", "expected"),
+    [
+        ("name: http-web, port: 80", AppProtocol.HTTP11),
+        ("name: http2, port: 80", AppProtocol.HTTP2),
+        ("name: grpc-web-x, port: 80", AppProtocol.GRPC),
+        ("name: https, port: 80", AppProtocol.TLS),
+        ("name: tcp-x, port: 80", AppProtocol.TCP),
+        ("name: web, port: 80", AppProtocol.UNKNOWN),
+        ("name: web, port: 3306", AppProtocol.TCP),
+        ("name: http, port: 80, protocol: UDP", AppProtocol.UNKNOWN),
+        ("name: tcp, port: 80, appProtocol: kubernetes.io/h2c", AppProtocol.HTTP2),
+        ("name: tcp, port: 80, appProtocol: postgres", AppProtocol.UNKNOWN),
+    ],
+)
+def test_application_protocol(port: str, expected: AppProtocol) -> None:
+    assert one_service(service(f"ports: [{{{port}}}]")).ports[0].app_protocol is expected
+
+
+NEAR = (Scope.NETWORK, Scope.REGION, Scope.ZONE)
+
+
+@pytest.mark.parametrize(
+    ("spec", "meta", "preference", "mode"),
+    [
+        ("internalTrafficPolicy: Local", "", (Scope.NODE,), BalancingMode.STRICT),
+        ("trafficDistribution: PreferClose", "", NEAR, BalancingMode.FAILOVER),
+        ("trafficDistribution: PreferSameZone", "", NEAR, BalancingMode.FAILOVER),
+        (
+            "trafficDistribution: PreferSameNode",
+            "",
+            (*NEAR, Scope.SUBZONE, Scope.NODE),
+            BalancingMode.FAILOVER,
+        ),
+        (
+            "type: ClusterIP",
+            "annotations: {networking.istio.io/traffic-distribution: PreferClose}",
+            NEAR,
+            BalancingMode.FAILOVER,
+        ),
+    ],
+)
+def test_load_balancing(
+    spec: str, meta: str, preference: tuple[Scope, ...], mode: BalancingMode
+) -> None:
+    found = one_service(service(spec, meta)).load_balancing
+    assert found is not None
+    assert (found.routing_preference, found.mode) == (preference, mode)
+    assert found.health_policy is HealthPolicy.ONLY_HEALTHY
+
+
+def test_not_ready_addresses_may_be_asked_for() -> None:
+    assert one_service(service("")).load_balancing is None
+    found = one_service(service("publishNotReadyAddresses: true")).load_balancing
+    assert found is not None
+    assert found.health_policy is HealthPolicy.ALLOW_ALL
+
+
+@pytest.mark.parametrize(
+    ("families", "expected"),
+    [
+        ("[]", IpFamilies.AUTOMATIC),
+        ("[IPv4]", IpFamilies.IPV4_ONLY),
+        ("[IPv6]", IpFamilies.IPV6_ONLY),
+        ("[IPv6, IPv4]", IpFamilies.DUAL),
+    ],
+)
+def test_ip_families(families: str, expected: IpFamilies) -> None:
+    assert one_service(service(f"ipFamilies: {families}")).ip_families is expected
+
+
+def test_an_external_name_is_nothing() -> None:
+    found = mesh(service("type: ExternalName, externalName: x.example, selector: {a: b}"))
+    assert found.services == {}
