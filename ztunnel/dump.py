@@ -14,7 +14,13 @@ from cryptography.hazmat.primitives.serialization import Encoding
 
 from control.model.address import Block, format_address
 from control.model.identity import SpiffeId
-from control.model.policy import Match, Policy, StringMatch, StringMatchKind
+from control.model.policy import (
+    Match,
+    Policy,
+    ServiceAccountMatch,
+    StringMatch,
+    StringMatchKind,
+)
 from control.model.workload import (
     GatewayAddress,
     NamespacedHostname,
@@ -163,10 +169,8 @@ def _match(value: Match) -> dict[str, Any]:
         "notNamespaces": _strings(value.not_namespaces),
         "principals": _strings(value.principals),
         "notPrincipals": _strings(value.not_principals),
-        "serviceAccounts": [f"{e.namespace}/{e.service_account}" for e in value.service_accounts],
-        "notServiceAccounts": [
-            f"{each.namespace}/{each.service_account}" for each in value.not_service_accounts
-        ],
+        "serviceAccounts": _accounts(value.service_accounts),
+        "notServiceAccounts": _accounts(value.not_service_accounts),
         "sourceIps": _blocks(value.source_ips),
         "notSourceIps": _blocks(value.not_source_ips),
         "destinationIps": _blocks(value.destination_ips),
@@ -177,12 +181,16 @@ def _match(value: Match) -> dict[str, Any]:
     return {name: content for name, content in fields.items() if content}
 
 
-def _strings(values: Iterable[StringMatch]) -> list[Any]:
+def _strings(values: Iterable[StringMatch]) -> list[dict[str, Any]]:
     return [
-        "Presence"
-        if each.kind is StringMatchKind.PRESENCE
-        else {_words(each.kind.name): each.value}
+        {_words(each.kind.name): [] if each.kind is StringMatchKind.PRESENCE else each.value}
         for each in values
+    ]
+
+
+def _accounts(values: Iterable[ServiceAccountMatch]) -> list[dict[str, str]]:
+    return [
+        {"namespace": each.namespace, "serviceAccount": each.service_account} for each in values
     ]
 
 
@@ -195,13 +203,12 @@ def _ports(values: Iterable[Port]) -> dict[str, int]:
 
 
 def _gateway(value: GatewayAddress) -> dict[str, Any]:
-    if isinstance(value.destination, NamespacedHostname):
-        where: Any = {
-            "namespace": value.destination.namespace,
-            "hostname": value.destination.hostname,
-        }
+    """`namespace/hostname`, or `network/address`."""
+    destination = value.destination
+    if isinstance(destination, NamespacedHostname):
+        where = str(destination)
     else:
-        where = _network_address(value.destination)
+        where = _network_address(destination)
     return {"destination": where, "hboneMtlsPort": value.hbone_port}
 
 

@@ -188,6 +188,7 @@ class Supervisor:
             "info": {
                 "name": pod.name,
                 "namespace": pod.namespace,
+                "trustDomain": pod.identity.trust_domain,
                 "serviceAccount": pod.service_account,
             },
             "connections": connections,

@@ -152,7 +152,7 @@ def test_a_dump_in_istios_words() -> None:
     assert shown["web"]["workloadIps"] == ["10.0.0.2", "fd00::2"]
     assert shown["web"]["protocol"] == "HBONE"
     assert shown["web"]["waypoint"] == {
-        "destination": {"namespace": "shop", "hostname": "gate"},
+        "destination": "shop/gate",
         "hboneMtlsPort": 15008,
     }
     (its_service,) = dump.services(state)
@@ -166,7 +166,7 @@ def test_a_dump_in_istios_words() -> None:
         [
             [
                 {
-                    "namespaces": ["Presence"],
+                    "namespaces": [{"Presence": []}],
                     "principals": [{"Prefix": "cluster.local/"}],
                     "destinationPorts": [80],
                 }
