@@ -94,7 +94,7 @@ def down(ctx: click.Context) -> None:
         click.echo("no lab is up", err=True)
 
 
-@lab.command("exec", context_settings={"ignore_unknown_options": True})
+@lab.command("exec", context_settings={"allow_interspersed_args": False})
 @click.option("-n", "--namespace", default="default", show_default=True)
 @click.argument("pod")
 @click.argument("command", nargs=-1, required=True, type=click.UNPROCESSED)

@@ -34,6 +34,7 @@ VERBS = {
 }
 
 EXIT_FAILED, EXIT_USAGE, EXIT_INTERRUPTED = 1, 2, 130
+_COULD_NOT_TELL = frozenset({"config", "admin"})  # wrong input, or nobody there to ask
 
 
 class LazyGroup(click.Group):
@@ -93,7 +94,7 @@ def main() -> None:
         sys.exit(0)
     except MeshError as exc:
         click.echo(f"error: {exc}", err=True)
-        sys.exit(EXIT_FAILED)
+        sys.exit(EXIT_USAGE if exc.reason in _COULD_NOT_TELL else EXIT_FAILED)
 
 
 if __name__ == "__main__":

@@ -15,7 +15,7 @@ from typing import Any
 
 from agent.cli.fetch import TIMEOUT_S, FetchError, get_json
 from control.kit.clock import SystemClock
-from control.kit.errors import ConfigError, MeshError
+from control.kit.errors import ConfigError
 
 DUMP_VERSION = 1
 FETCHES_AT_ONCE = 8  # admin servers are small; more at once gains nothing
@@ -57,13 +57,13 @@ class Source:
 
 
 def read(source: Source, parts: Collection[str]) -> Mesh:
-    """`parts` out of agent, check, ztunnel, control, logging. MeshError when nothing is there."""
+    """`parts` out of agent, check, ztunnel, control, logging. FetchError when nothing is there."""
     if source.file is not None:
         return _only(load_dump(source.file), source.node)
     names = nodes(source.run_dir)
     admin = source.run_dir / "control" / "admin.sock"
     if not names and not admin.exists():
-        raise MeshError(
+        raise FetchError(
             f"no */agent.sock and no control/admin.sock below {source.run_dir}: "
             "is the mesh running? (another folder: --run-dir)"
         )

@@ -187,7 +187,7 @@ def restart(lab: Lab, what: str, node: str | None) -> None:
     stop(lab, what, node)
     with lab.store.exclusive():
         state = lab.store.load()
-        daemons = Daemons(lab.run_dir, state)
+        daemons = Daemons(lab.run_dir, state, lab.progress)
         for name in process_names(state, what, node):
             place_of = state.node(name.partition("-")[2]) if what != "control" else None
             if place_of is None:

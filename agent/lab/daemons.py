@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import agent
@@ -54,9 +55,12 @@ def environment() -> dict[str, str]:
 class Daemons:
     """Starts them, in their namespaces; which process is which is kept by the caller's state."""
 
-    def __init__(self, run_dir: Path, state: LabState) -> None:
+    def __init__(
+        self, run_dir: Path, state: LabState, progress: Callable[[str], None] = lambda _: None
+    ) -> None:
         self.run_dir = run_dir
         self.state = state
+        self._progress = progress
         self.control_state = run_dir / "control" / "state"
 
     def log(self, name: str) -> Path:
@@ -152,7 +156,7 @@ class Daemons:
 
     def _wait(self, name: str, socket: Path, timeout_s: float, page: str = "/status") -> None:
         """Until its admin socket answers. Fails at once when the process has ended."""
-        deadline = time.monotonic() + timeout_s
+        patience = process.Patience(name, timeout_s, self._progress)
         while True:
             try:
                 get_json(socket, page, timeout_s=5.0)
@@ -161,7 +165,7 @@ class Daemons:
                 problem = exc
             if not process.alive(self.state.processes[name]):
                 raise MeshError(f"{name} ended at its start:\n{tail(self.log(name))}")
-            if time.monotonic() >= deadline:
+            if patience.is_over():
                 raise MeshError(f"{name} is not up after {timeout_s:.0f} s: {problem}")
             time.sleep(process.POLL_S)
 

@@ -49,7 +49,7 @@ class Lab:
     def __init__(self, run_dir: Path = RUN_DIR, progress: Progress = quiet) -> None:
         self.run_dir = run_dir
         self.store = Store(run_dir)
-        self._progress = progress
+        self.progress = progress
         self._writing = threading.Lock()  # the working copy and what follows from it
         self._stopping = threading.Event()
 
@@ -66,7 +66,7 @@ class Lab:
                 self._build(state, spec, manifests)
             except BaseException:
                 if not options.keep:
-                    self._progress("it failed: taking down what was built")
+                    self.progress("it failed: taking down what was built")
                     self._tear_down(state)
                 raise
 
@@ -142,7 +142,7 @@ class Lab:
             Pods(self.run_dir, state).check_alive(record)
 
     def _launch_one(self, state: LabState, manifests: Manifests, record: PodRecord) -> None:
-        pods, started = Pods(self.run_dir, state), time.monotonic()
+        pods, started = Pods(self.run_dir, state, self.progress), time.monotonic()
         pods.register(record)
         with self._going_on():
             pods.start(record)
@@ -154,7 +154,7 @@ class Lab:
                 found[1].replace(objects.with_ready(found[1].value, True))
                 manifests.save(self.manifests_folder, {found[0]})
             self.refresh(state, manifests)
-        self._progress(f"pod {record.spec.key} is ready ({time.monotonic() - started:.1f} s)")
+        self.progress(f"pod {record.spec.key} is ready ({time.monotonic() - started:.1f} s)")
 
     @contextmanager
     def _going_on(self) -> Iterator[None]:
@@ -175,10 +175,10 @@ class Lab:
         for record in state.pods.values():
             place(state, manifests, record)
         manifests.save(self.manifests_folder)
-        self._progress(f"{len(state.nodes)} nodes and {len(state.pods)} pods: network")
+        self.progress(f"{len(state.nodes)} nodes and {len(state.pods)} pods: network")
         topology.build_router(state.lab)
         topology.build_control(state.lab)
-        daemons = Daemons(self.run_dir, state)
+        daemons = Daemons(self.run_dir, state, self.progress)
         if not state.unmeshed:
             daemons.start_control()
             self.store.save(state)
@@ -191,13 +191,13 @@ class Lab:
         self.refresh(state, manifests)
         if not state.unmeshed:
             self._start_mesh(state, daemons)
-        self._progress("starting pods")
+        self.progress("starting pods")
         self.launch(state, manifests, state.pods.values())
 
     def _start_mesh(self, state: LabState, daemons: Daemons) -> None:
-        self._progress("waiting for the control plane")
+        self.progress("waiting for the control plane")
         daemons.wait_control()
-        self._progress("starting agent and ztunnel of each node")
+        self.progress("starting agent and ztunnel of each node")
         with ThreadPoolExecutor(STARTS_AT_ONCE) as pool:
             list(pool.map(daemons.make_token, [node.name for node in state.nodes]))
         for node in state.nodes:
@@ -207,15 +207,15 @@ class Lab:
         for node in state.nodes:
             daemons.wait_agent(node.name)
             daemons.wait_ztunnel(node.name)
-            self._progress(f"agent and ztunnel of {node.name} are up")
+            self.progress(f"agent and ztunnel of {node.name} are up")
 
     # --- down ---------------------------------------------------------------------------------
 
     def _tear_down(self, state: LabState) -> None:
         """From any half-made state: everything here may be missing already."""
-        self._progress("stopping pods")
+        self.progress("stopping pods")
         Pods(self.run_dir, state).stop(list(state.pods.values()))
-        self._progress("stopping the mesh's processes")
+        self.progress("stopping the mesh's processes")
         process.stop(state.processes.values(), DAEMON_GRACE_S)
         inodes = {found for name in state.namespaces() if (found := inode(name)) is not None}
         process.stop(process.in_namespaces(inodes), 0.5)

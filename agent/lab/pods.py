@@ -6,8 +6,7 @@ import os
 import pwd
 import subprocess
 import threading
-import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from agent.cli import fetch
@@ -25,9 +24,12 @@ _PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 
 class Pods:
-    def __init__(self, run_dir: Path, state: LabState) -> None:
+    def __init__(
+        self, run_dir: Path, state: LabState, progress: Callable[[str], None] = lambda _: None
+    ) -> None:
         self.run_dir = run_dir
         self.state = state
+        self._progress = progress
 
     def log(self, pod: PodRecord) -> Path:
         return self.run_dir / "logs" / f"{_flat(pod)}.log"
@@ -73,13 +75,14 @@ class Pods:
         pod.process = process.spawn(launch, self.log(pod))
 
     def wait_ready(self, pod: PodRecord, stopping: threading.Event) -> None:
-        deadline = time.monotonic() + pod.spec.ready_timeout_s
+        what = f"pod {pod.spec.key}"
+        patience = process.Patience(what, pod.spec.ready_timeout_s, self._progress)
         while True:
             ready = pod.process is not None and process.launched(pod.process) and self._ready(pod)
             self.check_alive(pod)
             if ready or stopping.wait(process.POLL_S):
                 return
-            if time.monotonic() >= deadline:
+            if patience.is_over():
                 raise MeshError(
                     f"pod {pod.spec.key} is not ready after {pod.spec.ready_timeout_s:.0f} s:\n"
                     f"{tail(self.log(pod))}"

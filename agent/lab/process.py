@@ -10,7 +10,7 @@ import pwd
 import shlex
 import signal
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -18,6 +18,7 @@ from agent.lab.netns import NETNS_FOLDER
 from control.kit.errors import KernelError
 
 POLL_S = 0.02
+TELL_EVERY_S = 2.0  # longer silence looks like a hang
 CGROUP_EMPTY_TIMEOUT_S = 3.0  # killed tasks leave at once, except from a stuck system call
 _LAUNCHING = "TULLE_LAUNCHING"  # in the environment until the command itself is executed
 _LAUNCH_SIGNALS = [signal.SIGPIPE, signal.SIGINT, signal.SIGTERM, signal.SIGHUP]
@@ -42,6 +43,24 @@ class Launch:
     hostname: str = ""
     mounts: tuple[tuple[str, str], ...] = ()  # (source, target) bind mounts
     tmpfs: tuple[str, ...] = field(default=())
+
+
+class Patience:
+    """A bounded wait that says every few seconds that it still waits."""
+
+    def __init__(self, what: str, timeout_s: float, progress: Callable[[str], None]) -> None:
+        self._what, self._progress = what, progress
+        self._started = time.monotonic()
+        self._deadline = self._started + timeout_s
+        self._told = self._started
+
+    def is_over(self) -> bool:
+        """Whether the time is up; to be asked between two tries."""
+        now = time.monotonic()
+        if now - self._told >= TELL_EVERY_S:
+            self._told = now
+            self._progress(f"still waiting for {self._what} ({now - self._started:.0f} s)")
+        return now >= self._deadline
 
 
 def script(launch: Launch) -> str:
