@@ -75,7 +75,8 @@ class Pages:
         return text(_INDEX)
 
     async def _config_dump(self, _: Request) -> Response:
-        return as_json(await self._subject.config_dump())
+        # A large mesh takes a second to write down; the agent's requests must not wait for that.
+        return await asyncio.to_thread(as_json, await self._subject.config_dump())
 
     async def _pools(self, _: Request) -> Response:
         return as_json(await self._subject.pools())

@@ -39,7 +39,12 @@ def workloads(state: State) -> list[dict[str, Any]]:
 
 
 def services(state: State) -> list[dict[str, Any]]:
-    return [service(each, state.endpoints(each.key)) for each in state.services()]
+    """Endpoints are collected here, not asked of the state, which would keep them all decoded."""
+    endpoints: dict[str, list[Workload]] = {}
+    for each in state.workloads():
+        for key in each.services:
+            endpoints.setdefault(key, []).append(each)
+    return [service(each, endpoints.get(each.key, ())) for each in state.services()]
 
 
 def policies(state: State) -> list[dict[str, Any]]:

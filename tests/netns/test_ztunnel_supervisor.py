@@ -178,6 +178,22 @@ def test_a_worker_that_dies_is_replaced_and_serves_the_same_ports(tmp_path: Path
     run(tmp_path, test, "--workers", "2")
 
 
+def test_a_stuck_worker_does_not_hang_the_pages(tmp_path: Path) -> None:
+    async def test(bed: Bed, network: Network) -> None:
+        (await bed.add(network.pod("web", "10.88.0.1"))).close()
+        stuck = (await bed.ztunnel.dump())["workers"][0]["pid"]
+        os.kill(stuck, signal.SIGSTOP)
+        try:
+            async with asyncio.timeout(5):
+                assert (await bed.ztunnel.get("/metrics"))[0] == 200
+                assert "web-1" in (await bed.ztunnel.dump())["workloadState"]
+        finally:
+            os.kill(stuck, signal.SIGCONT)
+        await bed.ztunnel.logged("worker.slow")
+
+    run(tmp_path, test, "--workers", "2")
+
+
 def test_a_reconnected_agent_is_the_whole_truth(tmp_path: Path) -> None:
     async def test(bed: Bed, network: Network) -> None:
         one, two = network.pod("one", "10.88.0.1"), network.pod("two", "10.88.0.2")
