@@ -10,9 +10,7 @@ import urllib.parse
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
-from prometheus_client import CollectorRegistry
-
-from agent import registry
+from agent import metrics, registry
 from agent.check import Check
 from agent.datapath.errors import KernelError
 from agent.enrol.enroller import NamespaceTaken
@@ -20,7 +18,6 @@ from agent.registry import NamespaceGone, Registration
 from agent.status import Node
 from control.kit import http, log
 from control.kit.errors import ConfigError
-from control.kit.metrics import render
 from control.model.address import format_address
 
 TIMEOUT_S, TIMEOUT_S_MAX = 10.0, 60.0  # a kubelet gives a CNI plugin some minutes at most
@@ -88,11 +85,8 @@ def _timeout(value: object) -> float:
 
 
 class Admin:
-    def __init__(
-        self, node: Node, metrics: CollectorRegistry, checks: Callable[[], Awaitable[list[Check]]]
-    ) -> None:
+    def __init__(self, node: Node, checks: Callable[[], Awaitable[list[Check]]]) -> None:
         self._node = node
-        self._metrics = metrics
         self._checks = checks
 
     def routes(self) -> http.Routes:
@@ -117,8 +111,8 @@ class Admin:
         return http.as_json([check.as_json() for check in await self._checks()])
 
     async def _metrics_page(self, request: http.Request) -> http.Response:
-        headers, body = render(self._metrics, request.headers)
-        return http.Response(200, body, headers)
+        page = metrics.render(metrics.families(self._node))
+        return http.Response(200, page.encode(), {"content-type": metrics.CONTENT_TYPE})
 
     async def _ready(self, request: http.Request) -> http.Response:
         if self._node.intents.synced:

@@ -25,7 +25,6 @@ from agent.datapath.node import NodeDatapath
 from agent.enrol import tunnel_cgroup
 from agent.enrol.enroller import Enroller, Host
 from agent.intents import RECONNECT_FIRST_S, RECONNECT_MAX_S, Intents, Reporter
-from agent.metrics import registry_for
 from agent.registry import Registry
 from agent.status import Node
 from agent.zds import Server
@@ -63,7 +62,7 @@ async def serve(chosen: Config) -> None:
 
 async def _run(node: Node, reporter: Reporter) -> None:
     enroller, intents = node.enroller, node.intents
-    admin = Admin(node, registry_for(node), lambda: node_checks(node))
+    admin = Admin(node, lambda: node_checks(node))
     tunnels = Server(enroller.serve_tunnel, node.clock)
     async with AsyncExitStack() as stack:
         socket_path = node.config.folder / "agent.sock"

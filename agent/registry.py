@@ -22,7 +22,7 @@ from typing import Any, ClassVar
 import psutil
 
 from agent.datapath import netns
-from control.kit.errors import ConfigError, MeshError
+from control.kit.errors import ConfigError, KernelError, MeshError
 from control.kit.files import write_atomic
 from control.kit.log import event
 from control.model.address import Address, is_loopback, parse_address
@@ -149,6 +149,8 @@ def is_there(registration: Registration) -> bool:
             return False
         with opened_again(registration):
             return True
+    except KernelError:
+        return True  # we could not look; nothing is taken down on a guess
     except (OSError, NamespaceGone):
         return False
 

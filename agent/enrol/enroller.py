@@ -397,7 +397,7 @@ class Enroller:
             event(log, logging.INFO, "pod.namespace_gone", uid=step.uid, error=exc)
             self.book.gone(step.uid)
             return
-        except zds.TunnelRefused as exc:
+        except (zds.TunnelRefused, KernelError) as exc:
             if self.book.pods()[step.uid].netns == step.netns:  # else nobody asks again
                 self._failed(step.uid, exc)
             return
@@ -459,8 +459,12 @@ class Enroller:
         for folder in sorted(self._exempted):
             if not tunnel_cgroup.is_over(folder) or live & _members(folder):
                 continue
-            self._datapath.unexempt(folder)
-            tunnel_cgroup.remove(self._host.cgroup_root, self._host.node, folder)
+            try:
+                self._datapath.unexempt(folder)
+                tunnel_cgroup.remove(self._host.cgroup_root, self._host.node, folder)
+            except (KernelError, OSError) as exc:
+                event(log, logging.WARNING, "cgroup.not_unexempted", cgroup=folder, error=exc)
+                continue  # nobody lives in it; the next sweep tries again
             self._exempted.discard(folder)
 
 

@@ -149,6 +149,95 @@ def test_a_lost_registration_is_found_by_the_namespace(tmp_path: Path) -> None:
     asyncio.run(scenario())
 
 
+def test_a_namespace_that_vanishes_is_let_go(tmp_path: Path) -> None:
+    """The other end of its veth goes when the kernel has freed the namespace, not before."""
+
+    async def scenario() -> None:
+        async with bed_with_pod(tmp_path, "p1") as (bed, _, tunnel):
+            await bed.pod_app.end(signal.SIGKILL)
+            ip("netns", "del", bed.pod_netns)
+            assert bed.has_link(bed.peer_netns)  # the ztunnel's listeners still hold it
+            await tunnel.said(deleted="p1")  # by the sweep; nobody called DELETE
+            await eventually(lambda: not bed.has_link(bed.peer_netns))
+            assert (await bed.until("p1", "pending"))["reason"] == "not_registered"
+
+    asyncio.run(scenario())
+
+
+def test_a_late_deletion_does_not_harm_the_pod_that_has_the_address_now(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with bed_with_pod(tmp_path, "old") as (bed, _, tunnel):
+            await bed.replace_pod_namespace()
+            await bed.control.put(pod("new", bed.node, enrolled=True, name="old"))
+            assert await bed.register("new") == (200, {"uid": "new", "state": "captured"})
+            assert (await bed.ask("DELETE", "/pods/old"))[0] == 200
+            await tunnel.said(deleted="old")
+            assert (bed.out(), bed.into()) == (OUT4, IN4)
+            await bed.control.reported({"new"})
+            _, status = await bed.ask("GET", "/status")
+            assert next(m for m in status["maps"] if m["name"] == "pods")["used"] == 1
+
+    asyncio.run(scenario())
+
+
+def test_the_same_uid_in_a_new_namespace_replaces_the_old_one(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with bed_with_pod(tmp_path, "p1") as (bed, _, _tunnel):
+            await bed.replace_pod_namespace()
+            assert await bed.register("p1") == (200, {"uid": "p1", "state": "captured"})
+            await eventually(lambda: (bed.out(), bed.into()) == (OUT4, IN4))
+            _, status = await bed.ask("GET", "/status")
+            assert next(m for m in status["maps"] if m["name"] == "pods")["used"] == 1
+
+    asyncio.run(scenario())
+
+
+def test_one_namespace_is_one_pod(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with bed_with_pod(tmp_path, "p1") as (bed, _, _tunnel):
+            status, answer = await bed.register("p2")
+            assert (status, answer["reason"]) == (409, "netns_taken")
+            status, answer = await bed.register("p3", netns="/proc/self/ns/net")
+            assert (status, answer["reason"]) == (400, "netns_refused")
+            assert (await bed.pod("p1"))["state"] == "captured"
+
+    asyncio.run(scenario())
+
+
+def test_a_pod_may_be_named_by_a_process_and_without_uid(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with Bed(tmp_path) as bed:
+            await bed.serve_control()
+            await bed.control.put(pod("p1", bed.node, enrolled=True, name="web"))
+            await bed.agent()
+            await bed.ztunnel()
+            body = {"namespace": "shop", "name": "web", "pid": bed.pod_app.pid, "timeout_s": 8}
+            answer = await bed.ask("POST", "/pods", body)
+            assert answer == (200, {"uid": "p1", "state": "captured"})
+            assert bed.out() == OUT4
+
+    asyncio.run(scenario())
+
+
+def test_a_pod_that_a_ztunnel_refuses_is_tried_again(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with Bed(tmp_path) as bed:
+            await bed.serve_control()
+            await bed.control.put(pod("p1", bed.node, enrolled=True))
+            await bed.agent()
+            picky = await bed.ztunnel("--refuse", "p1")
+            status, answer = await bed.register("p1", timeout_s=0.5)
+            assert (status, answer["reason"]) == (503, "ztunnel_refused")
+            assert (await bed.pod("p1"))["state"] == "failed"
+            assert (bed.out(), bed.into()) == ("app", "app")
+            await picky.end(signal.SIGKILL)
+            await bed.ztunnel()
+            await bed.until("p1", "captured")
+            assert (bed.out(), bed.into()) == (OUT4, IN4)
+
+    asyncio.run(scenario())
+
+
 def test_deleting_a_pod_frees_its_namespace(tmp_path: Path) -> None:
     async def scenario() -> None:
         async with bed_with_pod(tmp_path, "p1") as (bed, _, tunnel):

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import json
 import secrets
+import signal
 import socket
 import subprocess
 import sys
@@ -105,7 +106,7 @@ class Bed:
     async def __aenter__(self) -> Self:
         try:
             self._make_namespaces()
-            await self.app(self.pod_netns)
+            self.pod_app = await self.app(self.pod_netns)
             await self.app(self.peer_netns)
         except BaseException:
             await self.__aexit__(None, None, None)
@@ -133,6 +134,22 @@ class Bed:
             ip("-n", name, "address", "add", f"fd87::{number}/64", "dev", "eth0", "nodad")
             ip("-n", name, "link", "set", "eth0", "up")
             ip("-n", name, "link", "set", "lo", "up")
+
+    async def replace_pod_namespace(self) -> None:
+        """A new sandbox with the same name and addresses, as after a quick restart of a pod."""
+        await self.pod_app.end(signal.SIGKILL)
+        ip("netns", "del", self.pod_netns)
+        ip("-n", self.peer_netns, "link", "del", "eth0")
+        ip("netns", "del", self.peer_netns)
+        self._make_namespaces()
+        self.pod_app = await self.app(self.pod_netns)
+        await self.app(self.peer_netns)
+
+    def has_link(self, netns: str) -> bool:
+        found = subprocess.run(
+            ["ip", "-n", netns, "link", "show", "eth0"], capture_output=True, check=False
+        )
+        return found.returncode == 0
 
     @property
     def run_folder(self) -> Path:
