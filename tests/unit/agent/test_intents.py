@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator, Collection
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -21,8 +22,14 @@ from control.wire import node_pb2 as pb
 from control.wire.types import POD_TYPE
 
 
-def pod(uid: str = "u1", **fields: object) -> bytes:
-    values = {"uid": uid, "name": "web", "namespace": "shop", "node": "n1", "enrolled": True}
+def pod(uid: str = "u1", **fields: Any) -> bytes:
+    values: dict[str, Any] = {
+        "uid": uid,
+        "name": "web",
+        "namespace": "shop",
+        "node": "n1",
+        "enrolled": True,
+    }
     return pb.Pod(**{**values, **fields}).SerializeToString()
 
 
