@@ -3,9 +3,15 @@
 from __future__ import annotations
 
 import random
+import re
 
 from control.model.address import Endpoint, parse_endpoint
 from control.model.workload import Service, Workload, WorkloadType
+
+_FORWARDED = re.compile(r'for="([0-9a-fA-F.:\[\]]{1,64})"')
+# Pods of one node; when more have been seen, the texts are simply made anew.
+_BAGGAGE_KEPT_MAX = 1024
+_baggage: dict[str, tuple[Workload, str]] = {}
 
 _KIND = {
     WorkloadType.DEPLOYMENT: "deployment",
@@ -28,6 +34,17 @@ def request_headers(
 
 def baggage(workload: Workload) -> str:
     """OpenTelemetry's names for where a workload runs; what is empty is left out."""
+    kept = _baggage.get(workload.uid)
+    if kept is not None and kept[0] is workload:
+        return kept[1]
+    if len(_baggage) >= _BAGGAGE_KEPT_MAX:
+        _baggage.clear()
+    text = _baggage_text(workload)
+    _baggage[workload.uid] = (workload, text)
+    return text
+
+
+def _baggage_text(workload: Workload) -> str:
     fields = (
         ("k8s.cluster.name", workload.cluster_id),
         ("k8s.namespace.name", workload.namespace),
@@ -43,17 +60,12 @@ def baggage(workload: Workload) -> str:
 def forwarded_client(headers: list[tuple[str, str]], tunnel_peer: Endpoint) -> Endpoint:
     """The client as the app shall see it: the address is that of the tunnel's other end, which
     lives in the client's own network namespace; only the port is taken from what it says."""
-    for name, value in headers:
-        if name != "forwarded":
-            continue
-        said = value.partition(";")[0].strip()
-        if not said.startswith('for="') or not said.endswith('"'):
-            break
-        try:
-            client = parse_endpoint(said[5:-1])
-        except ValueError:
-            break
-        if client.address == tunnel_peer.address:
-            return client
-        break
-    return tunnel_peer
+    said = next((value for name, value in headers if name == "forwarded"), "")
+    found = _FORWARDED.match(said)
+    if found is None:
+        return tunnel_peer
+    try:
+        client = parse_endpoint(found[1])
+    except ValueError:
+        return tunnel_peer
+    return client if client.address == tunnel_peer.address else tunnel_peer

@@ -17,7 +17,7 @@ from enum import Enum
 from typing import Final
 
 from control.kit.errors import KernelError
-from control.model.address import Endpoint, format_address, mapped
+from control.model.address import Endpoint, mapped
 from ztunnel.reactor import WATCH_BOTH, WRITABLE, Reactor
 
 CONNECT_S: Final = 10.0
@@ -106,7 +106,8 @@ class Dialer:
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         if show is not None:
             self._show(sock, show)
-        number = sock.connect_ex((format_address(target.address), target.port))
+        host = socket.inet_ntop(sock.family, target.address)
+        number = sock.connect_ex((host, target.port))
         if number not in (0, errno.EINPROGRESS):
             sock.close()
             done(_BY_ERRNO.get(number, DialError.OTHER))

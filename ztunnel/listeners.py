@@ -14,7 +14,7 @@ from collections.abc import Callable
 from typing import Final
 
 from control.kit.log import event
-from control.model.address import Endpoint, canonical, parse_address
+from control.model.address import Endpoint, canonical
 from ztunnel.engine import Engine, Pod
 from ztunnel.inbound import accept_plaintext, accept_tunnel
 from ztunnel.outbound import accept_outbound
@@ -38,8 +38,12 @@ Taken = Callable[[socket.socket, Endpoint], None]
 
 def endpoint_of(name: tuple[str | int, ...]) -> Endpoint:
     """From what accept, getsockname and getpeername give; v4-mapped becomes IPv4."""
-    host, port = str(name[0]), int(name[1])
-    return Endpoint(parse_address(host.partition("%")[0]), port)
+    host = str(name[0])
+    if ":" in host:
+        packed = socket.inet_pton(socket.AF_INET6, host.partition("%")[0])
+    else:
+        packed = socket.inet_pton(socket.AF_INET, host)
+    return Endpoint(canonical(packed), int(name[1]))
 
 
 def original_destination(sock: socket.socket) -> Endpoint | None:

@@ -77,7 +77,8 @@ class Parties:
 class Counters:
     """Everything a worker counts; answers the supervisor's queries."""
 
-    def __init__(self) -> None:
+    def __init__(self, label_sets_max: int = LABEL_SETS_MAX) -> None:
+        self._label_sets_max = label_sets_max
         self.refusals: dict[str, int] = {}
         self.engine: dict[str, int] = {}
         self._series: dict[tuple[object, ...], Series] = {}
@@ -100,7 +101,7 @@ class Counters:
         )
         found = self._series.get(key)
         if found is None:
-            if len(self._series) >= LABEL_SETS_MAX:
+            if len(self._series) >= self._label_sets_max:
                 self.label_sets_refused += 1
                 key = (parties.reporter, _OTHER)
                 found = self._series.get(key)

@@ -60,6 +60,7 @@ class PoolWaiter(Protocol):
 
 _FAILURES: Final = {
     TunnelEnd.TLS: (Flag.TLS_FAILURE, "tls_failed"),
+    TunnelEnd.REJECTED: (Flag.TLS_FAILURE, "tls_failed"),
     TunnelEnd.PROTOCOL: (Flag.H2_HANDSHAKE_FAILURE, "http2_failed"),
     TunnelEnd.HANDSHAKE_TIMEOUT: (Flag.TLS_FAILURE, "handshake_timeout"),
 }

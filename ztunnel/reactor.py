@@ -118,6 +118,9 @@ class Reactor:
         self.now_s = monotonic_s()
         self.next_due_s = float("inf")
         self.turns = 0
+        self.served = (
+            0  # events, resumed handlers and flushes, to tell an idle turn from a busy one
+        )
 
     # -- watching --------------------------------------------------------------------------------
 
@@ -170,6 +173,7 @@ class Reactor:
         """One round; waits at most so long for something to do."""
         events = self._wait(wait_s_max)
         self.turns += 1
+        self.served += len(events) + len(self._again)
         self.now_s = self._monotonic_s()
         handlers = self._handlers
         for fd, bits in events:
@@ -185,6 +189,7 @@ class Reactor:
                 self.serve(item, item.on_again)
         while self._dirty:
             dirty, self._dirty = self._dirty, []
+            self.served += len(dirty)
             for tunnel in dirty:
                 try:
                     tunnel.flush()
@@ -209,6 +214,7 @@ class Reactor:
         self.next_due_s = min(firsts, default=float("inf"))
 
     def _close_discarded(self) -> None:
+        self.served += len(self._closing)
         while self._closing:
             sock = self._closing.pop()
             try:

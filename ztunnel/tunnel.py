@@ -59,6 +59,7 @@ class TunnelEnd(Enum):
     PING_TIMEOUT = "keepalive timed out"
     HANDSHAKE_TIMEOUT = "handshake timed out"
     TLS = "TLS failed"
+    REJECTED = "cut right after the handshake; the peer may have refused our certificate"
     PROTOCOL = "HTTP/2 failed"
     POD_DELETED = "pod deleted"
     INTERNAL_ERROR = "internal error"
@@ -112,6 +113,8 @@ class Keepalive:
 
 def configure(sock: socket.socket) -> None:
     """What every TCP connection of a tunnel gets."""
+    if sock.family == socket.AF_UNIX:
+        return
     sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
     sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, KEEPALIVE_S)
@@ -455,12 +458,14 @@ class Tunnel:
     def close(self, end: TunnelEnd, detail: str = "") -> None:
         if self.closed:
             return
+        if end in (TunnelEnd.CUT, TunnelEnd.CLOSED) and self._never_answered:
+            end = TunnelEnd.REJECTED
         self.closed = True
         self.end, self.detail = end, detail
         self._timers.handshake.stop(self)
         self._timers.ping.stop(self)
         owners = [stream.owner for stream in self._owned.values()]
-        if self.peer is not None and end is not TunnelEnd.CUT:
+        if self.peer is not None and end not in (TunnelEnd.CUT, TunnelEnd.REJECTED):
             self._say_goodbye(end)
         self._reactor.discard(self._sock)
         lost = {
@@ -473,6 +478,12 @@ class Tunnel:
         self._blocked_by_buffer.clear()
         self._blocked_by_window.clear()
         self._user.tunnel_closed(self, end, detail)
+
+    @property
+    def _never_answered(self) -> bool:
+        """In TLS 1.3 a client is done before the server has looked at its certificate, and the
+        server's alert may be lost to the reset that follows it."""
+        return self.peer is not None and not self.session.peer_ready
 
     def _say_goodbye(self, end: TunnelEnd) -> None:
         """Best effort: the kernel takes it now or nobody hears it."""

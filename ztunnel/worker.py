@@ -7,7 +7,8 @@ supervisor is gone the worker ends, because nobody could tell it about policy an
 
 from __future__ import annotations
 
-import argparse
+import ctypes
+import gc
 import logging
 import os
 import random
@@ -351,16 +352,30 @@ class Drain:
         self._worker.drained()
 
 
-def main(arguments: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(prog="ztunnel.worker", description=__doc__)
-    parser.add_argument("--fd", type=int, required=True, help="descriptor of the channel")
-    options = parser.parse_args(arguments)
+def settle() -> None:
+    """What start-up left behind goes back to the system, and what it made is never looked at by
+    the garbage collector again: less memory, and no long pauses for modules that live for ever."""
+    gc.collect()
+    gc.freeze()
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)  # glibc has it
+    if trim is not None:
+        trim(0)
+
+
+def main(arguments: list[str]) -> int:
+    # Not argparse: it costs 0.4 MiB in each worker, for one option that only the supervisor gives.
+    if len(arguments) != 2 or arguments[0] != "--fd" or not arguments[1].isdecimal():
+        sys.stderr.write("usage: python -m ztunnel.worker --fd N (started by the supervisor)\n")
+        return 2
+    descriptor = int(arguments[1])
     setup("info", "text")
-    os.set_inheritable(options.fd, False)
-    channel = IpcSocket(socket.socket(fileno=options.fd))
-    Worker(channel, SystemClock()).run()
+    os.set_inheritable(descriptor, False)
+    channel = IpcSocket(socket.socket(fileno=descriptor))
+    worker = Worker(channel, SystemClock())
+    settle()
+    worker.run()
     return 0
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(sys.argv[1:]))

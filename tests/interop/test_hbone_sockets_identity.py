@@ -57,12 +57,13 @@ def allow(name: str, principal: str) -> Policy:
 
 def speaks(mesh: Bed, app: App) -> bool:
     """Does an app connection of the client's pod get an echo?"""
-    with dial(mesh.client.entry(mesh.endpoint(app.port))) as sock:
-        try:
+    where = mesh.client.entry(mesh.endpoint(app.port))
+    try:
+        with dial(where) as sock:
             sock.sendall(b"hello")
             return read_exactly(sock, 5) == b"hello"
-        except ConnectionResetError:
-            return False
+    except (ConnectionResetError, BrokenPipeError):
+        return False
 
 
 def refusals(mesh: Bed) -> dict[str, int]:

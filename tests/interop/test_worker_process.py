@@ -1,0 +1,212 @@
+"""A worker as the supervisor has it: a process, a socketpair, descriptors, frames."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+from control.model.address import parse_address
+from control.model.identity import SpiffeId
+from control.model.workload import HBONE_PORT, TunnelProtocol, Workload
+from tests.support.certificates import make_authority
+from tests.support.tunnel_bed import (
+    CLIENT,
+    App,
+    Bed,
+    dial,
+    echo,
+    listener_at,
+    loopback,
+    read_all,
+    read_exactly,
+)
+from tests.support.tunnel_mesh import mesh_entries
+from ztunnel.ipc import Frame, IpcSocket, Kind
+from ztunnel.resources import encode_entries
+from ztunnel.tls import Material
+
+ROOT = Path(__file__).resolve().parents[2]
+DEADLINE_S = 20.0
+WORKER_BYTES_MAX = 40 * 1024 * 1024  # the budget for one worker's resident memory
+IDENTITY = SpiffeId("cluster.local", "demo", "web")
+
+
+class Supervised:
+    def __init__(self) -> None:
+        ours, theirs = socket.socketpair()
+        os.set_inheritable(theirs.fileno(), True)
+        command = [sys.executable, "-m", "ztunnel.worker", "--fd", str(theirs.fileno())]
+        self.process = subprocess.Popen(
+            command, cwd=ROOT, pass_fds=[theirs.fileno()], stderr=subprocess.PIPE
+        )
+        theirs.close()
+        self.channel = IpcSocket(ours)
+        self._frames: list[Frame] = []
+
+    def next(self, kind: Kind) -> dict[str, Any]:
+        end = time.monotonic() + DEADLINE_S
+        while True:
+            for frame in self._frames:
+                if frame.kind is kind:
+                    self._frames.remove(frame)
+                    return frame.json()
+            assert time.monotonic() < end, f"no {kind.name} came"
+            received = self.channel.receive()
+            assert received is not None, "the worker has ended"
+            self._frames += received
+            if not received:
+                time.sleep(0.005)
+
+    def close(self) -> str:
+        self.channel.close()
+        _, errors = self.process.communicate(timeout=DEADLINE_S)
+        return errors.decode()
+
+
+@pytest.fixture
+def worker() -> Iterator[Supervised]:
+    made = Supervised()
+    made.next(Kind.READY)
+    yield made
+    if made.process.returncode is None:
+        made.process.send_signal(signal.SIGKILL)
+        made.process.wait(DEADLINE_S)
+
+
+def certificate(material: Material) -> dict[str, Any]:
+    return {
+        "identity": str(IDENTITY),
+        "key_pem": material.key_pem.decode(),
+        "chain_pem": [each.decode() for each in material.chain_pem],
+        "roots_pem": material.roots_pem.decode(),
+    }
+
+
+def give_pod(worker: Supervised, address: str) -> tuple[str, int]:
+    """One pod; where its plaintext listener is."""
+    pod = Workload(
+        uid="uid-1",
+        name="web-1",
+        namespace="demo",
+        service_account="web",
+        addresses=(parse_address(address),),
+        tunnel_protocol=TunnelProtocol.HBONE,
+    )
+    worker.channel.send_json(Kind.CONFIG, {"trust_domain": "cluster.local", "worker": 3})
+    worker.channel.send(Kind.RESOURCES, encode_entries(mesh_entries(pod)))
+    listeners = [listener_at(address, port) for port in (0, 0, HBONE_PORT)]
+    netns = os.open("/proc/self/ns/net", os.O_RDONLY)
+    worker.channel.send_json(
+        Kind.POD_ADD,
+        {"uid": "uid-1", "name": "web-1", "namespace": "demo", "service_account": "web"},
+        [netns, *(each.fileno() for each in listeners)],
+    )
+    assert worker.next(Kind.POD_READY) == {"uid": "uid-1"}
+    plaintext: tuple[str, int] = listeners[1].getsockname()
+    os.close(netns)
+    for each in listeners:
+        each.close()
+    return plaintext
+
+
+def ask(worker: Supervised, what: str) -> dict[str, Any]:
+    worker.channel.send_json(Kind.QUERY, {"id": 7, "what": what})
+    answer = worker.next(Kind.ANSWER)
+    assert answer["id"] == 7
+    return answer
+
+
+def test_a_tunnel_client_reaches_an_app_through_the_process(worker: Supervised) -> None:
+    """The other end is this test's own engine; see test_hbone_sockets_* for the details."""
+    address = loopback()
+    give_pod(worker, address)
+    made = Bed(address)
+    try:
+        web = made.authority.issue(str(IDENTITY))
+        server = Workload(
+            uid="web",
+            name="web-1",
+            namespace="demo",
+            service_account="web",
+            addresses=(parse_address(address),),
+            tunnel_protocol=TunnelProtocol.HBONE,
+        )
+        made.client.apply(mesh_entries(made.client_workload, server))
+        made.client.certify(CLIENT, made.authority.issue(str(CLIENT)))
+        app = App(address, echo)
+        with dial(made.client.entry(made.endpoint(app.port))) as sock:
+            sock.sendall(b"hello")
+            assert worker.next(Kind.NEED_CERTIFICATE) == {
+                "identity": str(IDENTITY),
+                "waiting": True,
+            }
+            worker.channel.send_json(Kind.CERTIFICATE, certificate(web))
+            assert read_exactly(sock, 5) == b"hello"
+            shown = ask(worker, "connections")["connections"]["uid-1"]["inbound"]
+            assert len(shown) == 1
+            assert shown[0]["protocol"] == "HBONE"
+            assert shown[0]["sourceIdentity"] == str(CLIENT)
+            assert shown[0]["destinationIdentity"] == str(IDENTITY)
+            assert shown[0]["bytesReceived"] == 5
+            assert shown[0]["worker"] == 3
+            sock.shutdown(socket.SHUT_WR)
+            assert read_all(sock) == b""
+        counters = {
+            (name, labels.get("reporter")): value
+            for name, labels, value in ask(worker, "metrics")["counters"]
+        }
+        assert counters["istio_tcp_connections_opened_total", "destination"] == 1
+        assert counters["istio_tcp_connections_closed_total", "destination"] == 1
+        assert counters["istio_tcp_received_bytes_total", "destination"] == 5
+        assert counters["tulle_ztunnel_internal_errors_total", None] == 0
+        memory = psutil.Process(worker.process.pid).memory_info().rss
+        assert memory < WORKER_BYTES_MAX, memory
+        app.close()
+    finally:
+        made.close()
+    log = worker.close()
+    assert "dst.workload=web-1" in log
+    assert "direction=inbound bytes_sent=5 bytes_recv=5" in log
+
+
+def test_an_unusable_certificate_changes_nothing_and_is_counted(worker: Supervised) -> None:
+    give_pod(worker, loopback())
+    good = make_authority().issue(str(IDENTITY))
+    worker.channel.send_json(Kind.CERTIFICATE, {**certificate(good), "key_pem": "nonsense"})
+    counters = [(name, labels) for name, labels, _ in ask(worker, "metrics")["counters"]]
+    assert ("tulle_ztunnel_refusals_total", {"reason": "unusable_certificate"}) in counters
+
+
+def test_a_deleted_pod_gives_its_descriptors_back(worker: Supervised) -> None:
+    before = psutil.Process(worker.process.pid).num_fds()
+    give_pod(worker, loopback())
+    assert psutil.Process(worker.process.pid).num_fds() == before + 4
+    worker.channel.send_json(Kind.POD_DELETE, {"uid": "uid-1"})
+    ask(worker, "metrics")
+    end = time.monotonic() + DEADLINE_S
+    while psutil.Process(worker.process.pid).num_fds() != before:
+        assert time.monotonic() < end
+        time.sleep(0.01)
+
+
+def test_draining_closes_the_listeners_and_ends(worker: Supervised) -> None:
+    where = give_pod(worker, loopback())
+    worker.channel.send_json(Kind.DRAIN, {"deadline_s": 5})
+    assert worker.next(Kind.DRAINED) == {}
+    with pytest.raises(ConnectionRefusedError):
+        dial(where)
+
+
+def test_a_worker_without_a_supervisor_ends(worker: Supervised) -> None:
+    assert "supervisor.gone" in worker.close()
+    assert worker.process.returncode == 0
