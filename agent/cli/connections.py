@@ -34,7 +34,7 @@ COLUMNS = (
 @click.command()
 @click.argument("pod", required=False)
 @click.option("--direction", type=click.Choice(["inbound", "outbound"]))
-@read_options()
+@read_options(labelled=True)
 def connections(ask: Reading, pod: str | None, direction: str | None) -> None:
     """List open connections, of POD (NAMESPACE/POD or a name) or of all.
 

@@ -92,6 +92,9 @@ def main() -> None:
     except BrokenPipeError:
         sys.stderr.close()  # `tulle … | head` is no error, and nobody reads the rest
         sys.exit(0)
+    except PermissionError as exc:
+        click.echo(f"error: {exc.filename or 'the kernel'}: {exc.strerror} (try as root)", err=True)
+        sys.exit(EXIT_USAGE)
     except MeshError as exc:
         click.echo(f"error: {exc}", err=True)
         sys.exit(EXIT_USAGE if exc.reason in _COULD_NOT_TELL else EXIT_FAILED)

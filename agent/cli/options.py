@@ -37,8 +37,10 @@ class Reading:
         return found
 
 
-def read_options(namespaced: bool = True) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
-    """-n, -A, -l (when namespaced), --node, -f, --timeout and the output options, as `ask`."""
+def read_options(
+    namespaced: bool = True, labelled: bool = False
+) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """-n and -A, -l, --node, -f, --timeout and the output options, given as `ask`."""
 
     def decorate(command: Callable[..., Any]) -> Callable[..., Any]:
         @click.pass_context
@@ -46,7 +48,8 @@ def read_options(namespaced: bool = True) -> Callable[[Callable[..., Any]], Call
         def wrapped(ctx: click.Context, *args: Any, **kwargs: Any) -> Any:
             return command(*args, ask=_reading(ctx, kwargs), **kwargs)
 
-        for option in reversed(_common() + (_namespaced() if namespaced else [])):
+        chosen = _common() + (_namespaced() if namespaced else [])
+        for option in reversed(chosen + (_labelled() if labelled else [])):
             wrapped = option(wrapped)
         return output_options(wrapped)
 
@@ -93,5 +96,10 @@ def _namespaced() -> list[Callable[[Any], Any]]:
     return [
         click.option("-n", "--namespace", help="Only this namespace."),
         click.option("-A", "--all-namespaces", is_flag=True, help="All namespaces (the default)."),
+    ]
+
+
+def _labelled() -> list[Callable[[Any], Any]]:
+    return [
         click.option("-l", "--selector", "labels", multiple=True, help="Only pods with key=value."),
     ]

@@ -23,7 +23,7 @@ COLUMNS = (
 
 
 @click.command()
-@read_options()
+@read_options(labelled=True)
 def workloads(ask: Reading) -> None:
     """List the workloads that the tunnels know, with their SPIFFE identities.
 

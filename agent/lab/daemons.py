@@ -166,7 +166,9 @@ class Daemons:
             if not process.alive(self.state.processes[name]):
                 raise MeshError(f"{name} ended at its start:\n{tail(self.log(name))}")
             if patience.is_over():
-                raise MeshError(f"{name} is not up after {timeout_s:.0f} s: {problem}")
+                raise MeshError(
+                    f"{name} is not up after {timeout_s:.0f} s: {problem}\n{tail(self.log(name))}"
+                )
             time.sleep(process.POLL_S)
 
 

@@ -47,8 +47,8 @@ class Lab:
     """The lab whose state is below `run_dir`. Methods raise MeshError and its kinds."""
 
     def __init__(self, run_dir: Path = RUN_DIR, progress: Progress = quiet) -> None:
-        self.run_dir = run_dir
-        self.store = Store(run_dir)
+        self.run_dir = run_dir.absolute()  # the processes we start work in other folders
+        self.store = Store(self.run_dir)
         self.progress = progress
         self._writing = threading.Lock()  # the working copy and what follows from it
         self._stopping = threading.Event()
@@ -74,6 +74,7 @@ class Lab:
         """Remove everything; False when no lab was up."""
         with self.store.exclusive():
             if not self.store.exists():
+                self.store.forget()
                 return False
             self._tear_down(self.store.load())
         return True
@@ -257,7 +258,10 @@ def plan_lab(spec: LabSpec, folder: Path, options: Options) -> LabState:
     )
     for pod in spec.pods:
         state.pods[pod.key] = plan_pod(state, pod)
-    for name in state.namespaces():
+    names = state.namespaces()
+    for name in names:
+        if names.count(name) > 1:
+            raise ConfigError(f"two of the lab's pods and nodes would both be called {name}")
         if (NETNS_FOLDER / name).exists():
             raise ConfigError(f"network namespace {name} exists already: is it another lab's?")
     return state

@@ -19,6 +19,7 @@ from control.kit.errors import ConfigError, MeshError
 
 STOP_GRACE_S = 3.0
 CAPTURE_TIMEOUT_S = 30.0  # what a CNI plugin would give it before the kubelet tries again
+HOSTNAME_CHARS_MAX = 63  # what the kubelet cuts a longer pod name to
 _TCP_LISTEN = "0A"  # the state's number in /proc/net/tcp
 _PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
@@ -65,7 +66,7 @@ class Pods:
             env=self.environment(pod),
             workdir=spec.workdir,
             user=spec.user,
-            hostname=spec.name,
+            hostname=spec.name[:HOSTNAME_CHARS_MAX],
             mounts=(
                 (str(self.hosts(pod)), "/etc/hosts"),
                 *((outside, inner) for inner, outside in spec.files.items()),

@@ -31,6 +31,8 @@ NAME_CHARS_MAX = 12  # the lab's and a node's name: both are parts of longer ker
 NODES_MAX = 50  # one /24 per node is taken from 10.71.0.0 … 10.120.0.0
 READY_TIMEOUT_S = 30.0  # a database on a loaded machine needs a while; more hides a hang
 
+# Folders beside the nodes' own in the run folder, and namespaces beside theirs.
+_RESERVED = frozenset({"control", "hosts", "logs", "manifests", "router"})
 _NAME = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?")
 _POD_KEY = re.compile(r"([a-z0-9]([-a-z0-9]*[a-z0-9])?)/([a-z0-9]([-.a-z0-9]*[a-z0-9])?)")
 
@@ -127,6 +129,8 @@ class _Reader:
         nodes = []
         for name, body in self._mapping(value, ("nodes",), None).items():
             path = ("nodes", str(name))
+            if name in _RESERVED:
+                raise self._error(path, "this name is the lab's own")
             fields = self._mapping(body or {}, path, {"zone", "region"})
             zone, region = (self._text(fields, key, path) for key in ("zone", "region"))
             nodes.append(NodeSpec(self._name(name, path), zone, region))

@@ -125,6 +125,12 @@ def test_every_pod_gets_names_and_an_address_of_its_own(tmp_path: Any) -> None:
     assert state.namespaces()[-3:] == ["tl-u0-n1", "tl-u0-control", "tl-u0-router"]
 
 
+def test_names_that_meet_are_refused(tmp_path: Any) -> None:
+    pods = tuple(PodSpec(*names, "n1", ("x",), "/") for names in (("a", "b-c"), ("a-b", "c")))
+    with pytest.raises(ConfigError, match="both be called tl-u0-a-b-c"):
+        plan_lab(LabSpec("u0", (NodeSpec("n1"),), pods), tmp_path, Options())
+
+
 def test_state_survives_the_disk() -> None:
     import json
     from dataclasses import asdict

@@ -50,6 +50,7 @@ def test_everything_is_read() -> None:
         ("name: shop", "name: a-name-much-too-long", 1, "name: a name has"),
         ("n2: {}}", "n2: {rack: 1}}", 2, "nodes.n2.rack: unknown field"),
         ("nodes: {n1: {zone: eu-1, region: eu}, n2: {}}", "nodes: {}", 2, "from 1 to"),
+        ("n2: {}}", "logs: {}}", 2, "nodes.logs: this name is the lab's own"),
         ("node: n1", "node: n3", 5, "pods.shop/web.node: no node 'n3'"),
         ("shop/web:", "web:", 4, "a pod is named namespace/name"),
         ("[python3, -m, http.server, 80]", "python3", 6, "must be a list of words"),
