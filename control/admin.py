@@ -123,13 +123,13 @@ class Admin:
         }
 
 
-def metrics_routes(metrics: Metrics, ready: Callable[[], bool]) -> Routes:
+def metrics_routes(metrics: Metrics) -> Routes:
     async def page(request: Request) -> Response:
         headers, body = render(metrics.registry, request.headers)
         return Response(200, body, headers)
 
     async def readiness(_: Request) -> Response:
-        return text("ready\n") if ready() else text("not ready\n", 503)
+        return text("ready\n")
 
     return {("GET", "/metrics"): page, ("GET", "/healthz/ready"): readiness}
 

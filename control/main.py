@@ -124,10 +124,10 @@ async def serve(config: Config) -> None:
         publisher.publish()
         certificates = ServingCertificates(authority, config.serving_names(), clock)
         server, ports = make_server(config.listen, certificates, delta, csr, enrolment)
-        await stack.enter_async_context(Server(admin.routes()).listen(_where(config.admin)))
-        routes = metrics_routes(metrics, lambda: True)
-        await stack.enter_async_context(Server(routes).listen(config.metrics))
         await server.start()
+        await stack.enter_async_context(Server(admin.routes()).listen(_where(config.admin)))
+        # Whoever can ask gets "ready": by now the first content is served.
+        await stack.enter_async_context(Server(metrics_routes(metrics)).listen(config.metrics))
         event(
             log,
             logging.INFO,

@@ -55,7 +55,6 @@ class CertificateService:
     async def create(self, data: bytes, context: Context) -> bytes:
         caller = await self._door.admit(context, "csr")
         if self._waiting >= WAITING_MAX:
-            self._metrics.csr.labels("refused", "busy").inc()
             code = grpc.StatusCode.RESOURCE_EXHAUSTED
             await self._door.refuse(context, "csr", code, "try again", reason="busy")
         self._waiting += 1
@@ -63,7 +62,6 @@ class CertificateService:
             async with self._signing:
                 return await asyncio.to_thread(self._sign, data, caller)
         except Refused as exc:
-            self._metrics.csr.labels("refused", exc.detail).inc()
             code = grpc.StatusCode.UNAUTHENTICATED
             await self._door.refuse(
                 context, "csr", code, "unauthenticated", reason=exc.detail, node=caller.node

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 
@@ -56,10 +56,12 @@ class Compiler:
     settings: Settings
     captured: frozenset[str]
     localities: Mapping[str, Locality]
-    services_by_namespace: Mapping[str, list[objects.Service]]
+    # Services by namespace and one pair of their selector: a pod looks up its own labels instead
+    # of trying every service.
+    services_by_label: Mapping[tuple[str, str, str], list[tuple[str, objects.Service]]]
+    services_by_name: Mapping[tuple[str, str], objects.Service]
     # What slices say: pod (namespace, name) → its services; these win over selectors.
     from_slices: Mapping[tuple[str, str], _Services]
-    sliced: frozenset[str]  # keys of the services that have slices
 
     def workload(self, pod: objects.Pod, policies: tuple[str, ...]) -> Workload:
         meta = pod.meta
@@ -93,11 +95,11 @@ class Compiler:
     def _services(self, pod: objects.Pod) -> _Services:
         meta = pod.meta
         found = dict(self.from_slices.get((meta.namespace, meta.name), {}))
-        for service in self.services_by_namespace.get(meta.namespace, ()):
-            key = service_key(service, self.settings)
-            by_selector = service.selector and key not in self.sliced
-            if by_selector and selects(service.selector, meta.labels):
-                found[key] = pod_ports(service, pod)
+        for label, value in meta.labels.items():
+            pair = (meta.namespace, label, value)
+            for key, service in self.services_by_label.get(pair, ()):
+                if selects(service.selector, meta.labels):
+                    found[key] = pod_ports(service, pod)
         return found
 
 
@@ -111,12 +113,11 @@ def is_workload(pod: objects.Pod) -> bool:
 
 
 def make_compiler(found: Objects, settings: Settings, captured: frozenset[str]) -> Compiler:
-    by_namespace: dict[str, list[objects.Service]] = defaultdict(list)
-    by_name: dict[tuple[str, str], objects.Service] = {}
-    for service in found.services:
-        if is_in_mesh(service):
-            by_namespace[service.meta.namespace].append(service)
-            by_name[service.meta.namespace, service.meta.name] = service
+    by_name = {
+        (service.meta.namespace, service.meta.name): service
+        for service in found.services
+        if is_in_mesh(service)
+    }
     from_slices: dict[tuple[str, str], _Services] = defaultdict(dict)
     sliced = set()
     for each in found.slices:
@@ -128,50 +129,61 @@ def make_compiler(found: Objects, settings: Settings, captured: frozenset[str]) 
         for endpoint in each.endpoints:
             if endpoint.pod is not None:
                 from_slices[endpoint.pod][key] = slice_ports(owner, each)
+    by_label: dict[tuple[str, str, str], list[tuple[str, objects.Service]]] = defaultdict(list)
+    for service in by_name.values():
+        key = service_key(service, settings)
+        if service.selector and key not in sliced:
+            label, value = next(iter(service.selector.items()))
+            by_label[service.meta.namespace, label, value].append((key, service))
     return Compiler(
         settings=settings,
         captured=captured,
         localities={node.meta.name: _locality(node.meta.labels) for node in found.nodes},
-        services_by_namespace=by_namespace,
+        services_by_label=by_label,
+        services_by_name=by_name,
         from_slices=from_slices,
-        sliced=frozenset(sliced),
     )
 
 
 def slice_workloads(found: Objects, compiler: Compiler) -> list[Workload]:
     """Endpoints that are no pods: addresses somebody wrote down by hand."""
-    settings = compiler.settings
-    by_name = {
-        (service.meta.namespace, service.meta.name): service
-        for services in compiler.services_by_namespace.values()
-        for service in services
-    }
     workloads: dict[str, Workload] = {}
     for each in found.slices:
-        owner = by_name.get((each.meta.namespace, each.service))
+        owner = compiler.services_by_name.get((each.meta.namespace, each.service))
         if owner is None:
             continue
-        services = MappingProxyType({service_key(owner, settings): slice_ports(owner, each)})
+        key = service_key(owner, compiler.settings)
+        services = MappingProxyType({key: slice_ports(owner, each)})
         for endpoint in each.endpoints:
-            if endpoint.pod is not None:
-                continue
-            for address in endpoint.addresses:
-                name = f"{each.meta.namespace}/{each.meta.name}/{format_address(address)}"
-                uid = f"{settings.cluster_id}/discovery.k8s.io/EndpointSlice/{name}"
-                workloads[uid] = Workload(
-                    uid=uid,
-                    name=each.meta.name,
-                    namespace=each.meta.namespace,
-                    addresses=(address,),
-                    network=settings.network,
-                    trust_domain=settings.trust_domain,
-                    node=endpoint.node,
-                    status=(WorkloadStatus.HEALTHY if endpoint.ready else WorkloadStatus.UNHEALTHY),
-                    cluster_id=settings.cluster_id,
-                    services=services,
-                    locality=compiler.localities.get(endpoint.node, Locality()),
-                )
+            if endpoint.pod is None:
+                made = _by_hand(each.meta, endpoint, services, compiler)
+                workloads.update((workload.uid, workload) for workload in made)
     return list(workloads.values())
+
+
+def _by_hand(
+    meta: objects.Meta,
+    endpoint: objects.SliceEndpoint,
+    services: Mapping[str, tuple[Port, ...]],
+    compiler: Compiler,
+) -> Iterator[Workload]:
+    """One workload per address."""
+    settings = compiler.settings
+    for address in endpoint.addresses:
+        name = f"{meta.namespace}/{meta.name}/{format_address(address)}"
+        yield Workload(
+            uid=f"{settings.cluster_id}/discovery.k8s.io/EndpointSlice/{name}",
+            name=meta.name,
+            namespace=meta.namespace,
+            addresses=(address,),
+            network=settings.network,
+            trust_domain=settings.trust_domain,
+            node=endpoint.node,
+            status=WorkloadStatus.HEALTHY if endpoint.ready else WorkloadStatus.UNHEALTHY,
+            cluster_id=settings.cluster_id,
+            services=services,
+            locality=compiler.localities.get(endpoint.node, Locality()),
+        )
 
 
 def _owner(pod: objects.Pod) -> tuple[str, str]:

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from control.kit.errors import ConfigError
 from control.kit.files import write_atomic
+from control.kit.log import event
+
+log = logging.getLogger("enrolment")
 
 UIDS_PER_NODE_MAX = 4096  # Kubernetes supports some hundred pods a node
 UID_CHARS_MAX = 253
@@ -48,7 +52,12 @@ class CapturedSet:
         }
         if kept == self._by_node:
             return False
-        self._store(kept)
+        try:
+            self._store(kept)
+        except OSError as exc:
+            # Stale names on disk do no harm: the next start drops them again.
+            event(log, logging.ERROR, "captured.not_saved", error=exc)
+            self._by_node = kept
         return True
 
     def _store(self, by_node: dict[str, frozenset[str]]) -> None:

@@ -46,6 +46,11 @@ class EnrolmentService:
         except BadReport as exc:
             code = grpc.StatusCode.INVALID_ARGUMENT
             await self._door.refuse(context, "report", code, str(exc), reason=exc.reason)
+        except OSError as exc:
+            code = grpc.StatusCode.UNAVAILABLE
+            await self._door.refuse(
+                context, "report", code, "try again", reason="not_saved", error=exc
+            )
         if changed:
             count = len(request.captured_uids)
             event(log, logging.INFO, "capture.reported", node=request.node, pods=count)

@@ -229,7 +229,10 @@ def _endpoint(endpoint: Reader, meta: Meta) -> SliceEndpoint:
     target = endpoint.child("targetRef")
     pod: tuple[str, str] | None = None
     if target is not None and target.text("kind") == "Pod":
-        pod = (target.text("namespace") or meta.namespace, target.text("name"))
+        namespace = target.text("namespace") or meta.namespace
+        if namespace != meta.namespace:
+            raise target.invalid("namespace", "a slice holds pods of its own namespace only")
+        pod = (namespace, target.text("name"))
     return SliceEndpoint(
         addresses=tuple(addresses),
         ready=endpoint.part("conditions").flag("ready", True),

@@ -50,8 +50,11 @@ class Door:
         **fields: object,
     ) -> NoReturn:
         """End the call. `message` is for the caller, `fields` (with `reason`) for us."""
-        reason = fields.get("reason", code.name.lower())
-        self.metrics.refused.labels(method, reason).inc()
+        reason = str(fields.get("reason", code.name.lower()))
+        if method == "csr":
+            self.metrics.csr.labels("refused", reason).inc()
+        else:
+            self.metrics.refused.labels(method, reason).inc()
         event(log, logging.WARNING, f"{method}.refused", peer=context.peer(), **fields)
         await context.abort(code, message)
         raise AssertionError("abort() does not return")

@@ -37,7 +37,7 @@ class Metrics:
             "tulle_control_nacks", "Responses a client rejected", ["type"], registry=r
         )
         self.refused = Counter(
-            "tulle_control_refused", "Calls refused", ["method", "reason"], registry=r
+            "tulle_control_refused", "Other calls refused", ["method", "reason"], registry=r
         )
         self.csr = Counter(
             "tulle_control_csr", "Certificate requests", ["result", "reason"], registry=r

@@ -62,6 +62,7 @@ class Publisher:
             problems=len(self.problems),
             **{kind: count for kind, count in counts.items() if count},
         )
+        event(log, logging.DEBUG, "source.ignored", **self.ignored)
         self._news.set()
 
     async def run(self) -> None:

@@ -16,12 +16,13 @@ from control.kit.clock import Clock
 from control.kit.errors import ConfigError
 from control.kit.log import event
 from control.wire.types import CREATE_CERTIFICATE_METHOD, DELTA_METHOD, REPORT_METHOD
-from control.xds.service import DeltaService
+from control.xds.service import STREAMS_MAX, DeltaService
 
 log = logging.getLogger("server")
 
 # A returning client lists everything it holds: 100,000 names with versions are some 8 MiB.
 REQUEST_BYTES_MAX = 32 * 1024 * 1024
+CALLS_MAX = STREAMS_MAX + 1024  # every stream, and certificate requests of many nodes at once
 SERVING_TTL = timedelta(hours=24)
 _OPTIONS = [
     ("grpc.max_receive_message_length", REQUEST_BYTES_MAX),
@@ -77,7 +78,7 @@ def make_server(
     enrolment: EnrolmentService,
 ) -> tuple[grpc.aio.Server, list[int]]:
     """The server, not started, and the port of each listener."""
-    server = grpc.aio.server(options=_OPTIONS)
+    server = grpc.aio.server(options=_OPTIONS, maximum_concurrent_rpcs=CALLS_MAX)
     # No (de)serialisers: messages pass as bytes, so one encoding serves every client.
     methods = {
         DELTA_METHOD: grpc.stream_stream_rpc_method_handler(delta.stream),

@@ -23,6 +23,7 @@ from control.xds.session import Response, Session
 
 log = logging.getLogger("xds")
 
+FIRST_REQUEST_S = 10.0  # a stream that says nothing must not stay
 STREAMS_MAX = 4096  # two per node (agent, ztunnel) of a cluster far beyond what one replica serves
 
 
@@ -59,7 +60,8 @@ class DeltaService:
         client: Client | None = None
         stop = None
         try:
-            first = _parse(await anext(requests))
+            async with asyncio.timeout(FIRST_REQUEST_S):
+                first = _parse(await anext(requests))
             if _claimed_node(first.node) not in ("", caller.node):
                 code = grpc.StatusCode.PERMISSION_DENIED
                 await self._door.refuse(
@@ -76,6 +78,9 @@ class DeltaService:
             await self._serve(client, first, requests, context)
         except StopAsyncIteration:
             return
+        except TimeoutError:
+            code = grpc.StatusCode.DEADLINE_EXCEEDED
+            await self._door.refuse(context, "xds", code, "no request came", reason="silent")
         except WireError as exc:
             code = grpc.StatusCode.INVALID_ARGUMENT
             await self._door.refuse(context, "xds", code, str(exc), reason=exc.reason)
