@@ -128,7 +128,7 @@ class XdsClient:
             async with asyncio.timeout(CONNECT_TIMEOUT_S):
                 await call.wait_for_connection()
             for request in self._delta.opening():
-                await call.write(request.SerializeToString())
+                await self._send(call, request.SerializeToString())
             self.status.connected = True
             self.status.error = ""
             event(log, logging.INFO, "xds.connected", address=config.control)
@@ -136,9 +136,15 @@ class XdsClient:
                 data = await call.read()
                 if not isinstance(data, bytes):
                     raise StreamEnded("the server ended the stream")
-                await call.write(await self._take(data))
+                await self._send(call, await self._take(data))
         finally:
             await channel.close(None)
+
+    async def _send(self, call: grpc.aio.StreamStreamCall[bytes, bytes], message: bytes) -> None:
+        try:
+            await call.write(message)
+        except asyncio.InvalidStateError as exc:  # gRPC's word for: it ended in the meantime
+            raise StreamEnded("the stream ended before our message") from exc
 
     async def _take(self, data: bytes) -> bytes:
         """Apply one response and say what to answer."""
