@@ -136,7 +136,7 @@ def _manifest(problem: Any) -> Check:
         "description": "a manifest is understood",
         "result": "error",
         "error": " ".join(str(word) for word in words if word) or json.dumps(told),
-        "hint": "correct the file; until then the last good version of the object is in force",
+        "hint": "correct the file and save it: it is read again at once",
     }
 
 

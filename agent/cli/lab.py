@@ -12,7 +12,7 @@ from typing import Any
 
 import click
 
-from agent.cli.render import Column, Output, output_options, show
+from agent.cli.render import Column, Output, output_options, render, show
 from agent.lab.lab import Lab, Options
 from control.kit.errors import ConfigError
 
@@ -122,17 +122,17 @@ def status(ctx: click.Context, out: Output) -> None:
     """
     from agent.lab import report
 
-    def rows() -> dict[str, Any]:
+    def as_text(found: dict[str, Any]) -> str:
+        parts = [render(found["processes"], PROCESS_COLUMNS, out)] if found["processes"] else []
+        return "\n".join([*parts, render(found["pods"], POD_COLUMNS, out)])
+
+    def fetch() -> dict[str, Any]:
         return report.status(Lab(Path(ctx.obj)))
 
-    first = rows()
-    if out.format in ("json", "yaml"):
-        show(out, rows, POD_COLUMNS)
-        return
-    if out.format != "name" and first["processes"]:
-        show(out, lambda: rows()["processes"], PROCESS_COLUMNS)
-        click.echo()
-    show(out, lambda: rows()["pods"], POD_COLUMNS)
+    if out.format == "name":
+        show(out, lambda: fetch()["pods"], POD_COLUMNS)
+    else:
+        show(out, fetch, POD_COLUMNS, as_text=None if out.format in ("json", "yaml") else as_text)
 
 
 @lab.command()

@@ -11,7 +11,7 @@ from agent.cli import mesh, views
 from agent.cli.mesh import Source
 from agent.cli.options import Reading, read_options
 from agent.cli.render import Column, show
-from control.kit.errors import ConfigError
+from control.kit.errors import ConfigError, MeshError
 from control.kit.files import write_atomic
 
 LABEL = "tulle.io/dataplane-mode"
@@ -89,8 +89,9 @@ def change(run_dir: Path, name: str, label: str, yes: bool) -> None:
         click.echo(f"nothing to change: {name} in {path}", err=True)
         return
     click.echo(difference(path, old, new), nl=False)
-    if not (yes or folder == run_dir / "manifests"):
-        click.confirm("write this?", abort=True, err=True)
+    lab = folder == run_dir / "manifests"  # a working copy: there is nothing to lose
+    if not (yes or lab or click.confirm("write this?", err=True)):
+        raise MeshError("nothing was written")
     write_atomic(path, new.encode(), path.stat().st_mode & 0o777)
     click.echo(f"changed {path}", err=True)
 

@@ -28,5 +28,5 @@ def policies(ask: Reading) -> None:
         ask.out,
         lambda: views.policies(ask.read("ztunnel", "control"), ask.wanted),
         COLUMNS,
-        "no policies: everything is allowed",
+        "no policies",
     )
