@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import ctypes
 import errno
+import logging
 import os
 import select
 import socket
@@ -17,8 +18,11 @@ from enum import Enum
 from typing import Final
 
 from control.kit.errors import KernelError
+from control.kit.log import event
 from control.model.address import Endpoint, mapped
 from ztunnel.reactor import WATCH_BOTH, WRITABLE, Reactor
+
+log = logging.getLogger("ztunnel.dial")
 
 CONNECT_S: Final = 10.0
 _CLONE_NEWNET: Final = 0x40000000
@@ -36,6 +40,7 @@ class DialError(Enum):
     RESET = "connection reset"
     NO_DESCRIPTORS = "too many open files"
     NO_PORTS = "no local port is free"
+    NAMESPACE = "cannot enter the pod's network namespace"
     ABANDONED = "abandoned"
     OTHER = "connect failed"
 
@@ -59,21 +64,25 @@ class Namespaces:
 
     def __init__(self) -> None:
         self._libc = ctypes.CDLL(None, use_errno=True)
+        self._home = -1  # where the process started; opened when it first leaves
         self._current = -1
 
     def enter(self, netns_fd: int) -> None:
         """-1: wherever the process is. KernelError when the kernel refuses."""
         if netns_fd in (-1, self._current):
             return
+        if self._home < 0:
+            self._home = os.open("/proc/self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
         if self._libc.setns(netns_fd, _CLONE_NEWNET) != 0:
             number = ctypes.get_errno()
             raise KernelError(f"cannot enter the pod's network namespace: {os.strerror(number)}")
         self._current = netns_fd
 
     def forget(self, netns_fd: int) -> None:
-        """The descriptor is about to be closed; its number may come again for another pod."""
-        if self._current == netns_fd:
-            self._current = -2
+        """The descriptor is about to be closed. Being in a namespace keeps it alive, so leave it;
+        and its descriptor's number may come again for another pod."""
+        if netns_fd >= 0 and self._current == netns_fd:
+            self.enter(self._home)
 
 
 class Dialer:
@@ -92,8 +101,9 @@ class Dialer:
         try:
             self._namespaces.enter(netns_fd)
             sock = socket.socket(family, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
-        except KernelError:
-            done(DialError.UNREACHABLE)
+        except KernelError as exc:
+            event(log, logging.ERROR, "dial.namespace_refused", error=exc)
+            done(DialError.NAMESPACE)
             return None
         except OSError as exc:
             done(_BY_ERRNO.get(exc.errno or 0, DialError.OTHER))

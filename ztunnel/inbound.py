@@ -78,7 +78,7 @@ class InboundTunnel:
 
     def begin(self, context: TlsContext | None) -> None:
         engine = self._engine
-        if context is None or self._pod.uid not in engine.pods:
+        if context is None or engine.pods.get(self._pod.uid) is not self._pod:
             self._handshake_over()
             _refuse(engine, "no_certificate", pod=self._pod.uid, peer=self._peer)
             reset(engine.reactor, self._sock)

@@ -104,12 +104,10 @@ class Listener:
             except BlockingIOError:
                 return
             except OSError as exc:
-                if exc.errno in _EXHAUSTED:
-                    self._pause("no_descriptors")
-                    return
                 if exc.errno in _GONE:
                     continue
-                raise
+                self._pause("no_descriptors" if exc.errno in _EXHAUSTED else "accept_failed")
+                return
             self._take(sock, name)
 
     def _take(self, sock: socket.socket, name: tuple[str | int, ...]) -> None:

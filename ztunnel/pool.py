@@ -215,7 +215,8 @@ class Slot:
 
     def _dialled(self, context: TlsContext, result: socket.socket | DialError) -> None:
         if isinstance(result, DialError):
-            self._fail(PoolFailure(Flag.CONNECT, "connect_failed", result.value))
+            flag = Flag.NETWORK_POLICY if result is DialError.TIMEOUT else Flag.CONNECT
+            self._fail(PoolFailure(flag, "connect_failed", result.value))
             return
         tls = TlsConnection(context, server=False, judge=expect_one_of(self._key.expected))
         tunnel = Tunnel(
