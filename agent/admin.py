@@ -163,7 +163,7 @@ class Admin:
 
     def _unsettled(self, uid: str | None) -> http.Response:
         """Whoever asked must not start the pod."""
-        found = self._node.enroller.book.state(uid) if uid is not None else None
+        found = self._node.enroller.facts.book.state(uid) if uid is not None else None
         reason = found[1] if found is not None else "no_intent"
         error = "the control plane does not know this pod" if reason == "no_intent" else reason
         log.event(scope, logging.WARNING, "pod.unsettled", uid=uid, reason=reason)
@@ -173,8 +173,8 @@ class Admin:
         """The uid under which the control plane knows a pod that came without one."""
         enroller = self._node.enroller
         while True:
-            news = enroller.pulse.next()
-            for intent in enroller.intents.values():
+            news = enroller.facts.pulse.next()
+            for intent in enroller.facts.intents.values():
                 if (intent.namespace, intent.name) == (wanted.namespace, wanted.name):
                     return intent.uid
             await news.wait()

@@ -202,8 +202,8 @@ def _conflicts(agent: Node) -> Check:
 
 
 def _tunnel(agent: Node) -> Iterator[Check]:
-    count = len(agent.enroller.tunnels)
-    captured = len(agent.enroller.book.report())
+    count = len(agent.enroller.facts.tunnels)
+    captured = len(agent.enroller.facts.book.report())
     yield _check(
         "TUL0701",
         "ztunnel",

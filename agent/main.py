@@ -80,15 +80,15 @@ async def _run(node: Node, reporter: Reporter) -> None:
                 tasks.create_task(intents.run(enroller.intents_changed), name="intents")
                 tasks.create_task(_report(enroller, intents, reporter), name="report")
         except* Stopped:
-            captured = len(enroller.book.report())
+            captured = len(enroller.facts.book.report())
             event(log, logging.INFO, "agent.stopped", captured_pods_stay=captured)
 
 
 async def _report(enroller: Enroller, intents: Intents, reporter: Reporter) -> None:
     backoff = Backoff(RECONNECT_FIRST_S, RECONNECT_MAX_S)
     while True:
-        news = enroller.pulse.next()
-        captured = enroller.book.report()
+        news = enroller.facts.pulse.next()
+        captured = enroller.facts.book.report()
         if not reporter.is_due(intents.connects, captured):
             await news.wait()
             continue

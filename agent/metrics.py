@@ -62,7 +62,7 @@ def families(node: Node) -> Iterator[Family]:
         "state",
         {state.value: counted[state] for state in State},
     )
-    tunnels = len(node.enroller.tunnels)
+    tunnels = len(node.enroller.facts.tunnels)
     yield _gauge("tulle_agent_ztunnels", "Connected ztunnels", tunnels)
     connected = node.intents.connection.connected
     yield _gauge("tulle_agent_control_connected", "1 while intents are streamed", int(connected))
@@ -93,7 +93,7 @@ def _kernel(node: Node) -> Iterator[Family]:
 
 
 def _enrolments(node: Node) -> Iterator[Family]:
-    stats = node.enroller.stats
+    stats = node.enroller.facts.stats
     yield Family(
         "tulle_agent_enrolments_total",
         "counter",

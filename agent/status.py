@@ -33,12 +33,12 @@ class Node:
     def pod_states(self) -> list[tuple[str, State, str]]:
         """Every pod that is registered here or that the control plane expects here."""
         found = []
-        for uid in self.enroller.book.pods():
-            known = self.enroller.book.state(uid)
+        for uid in self.enroller.facts.book.pods():
+            known = self.enroller.facts.book.state(uid)
             if known is not None:
                 found.append((uid, *known))
-        for uid, intent in self.enroller.intents.items():
-            if uid not in self.enroller.book.pods():
+        for uid, intent in self.enroller.facts.intents.items():
+            if uid not in self.enroller.facts.book.pods():
                 state = State.PENDING if intent.enrolled else State.NOT_ENROLLED
                 found.append((uid, state, "not_registered"))
         return sorted(found)
@@ -82,7 +82,7 @@ class Node:
         }
 
     def _ztunnels(self) -> list[dict[str, Any]]:
-        newest = self.enroller.book.node.newest
+        newest = self.enroller.facts.book.node.newest
         return [
             {
                 "pid": tunnel.pid,
@@ -90,13 +90,13 @@ class Node:
                 "ours": tunnel.is_ours,
                 "newest": tunnel.number == newest,
             }
-            for tunnel in self.enroller.tunnels.values()
+            for tunnel in self.enroller.facts.tunnels.values()
         ]
 
     def _pod(self, uid: str, state: State, reason: str) -> dict[str, Any]:
-        intent = self.enroller.intents.get(uid)
+        intent = self.enroller.facts.intents.get(uid)
         known = self.registry.get(uid)
-        pod = self.enroller.book.pods().get(uid)
+        pod = self.enroller.facts.book.pods().get(uid)
         addresses = pod.addresses if pod is not None else intent.addresses if intent else ()
         told = intent or known
         entry: dict[str, Any] = {
@@ -108,7 +108,7 @@ class Node:
             "netns": known.netns if known else "",
             "state": state.value,
             "reason": reason or (intent.reason if intent else ""),
-            "since": _text(self.enroller.book.since(uid)),
+            "since": _text(self.enroller.facts.book.since(uid)),
         }
         escaped = self.enroller.uncaptured_connections(uid)
         if escaped is not None:

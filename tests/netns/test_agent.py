@@ -192,6 +192,32 @@ def test_the_same_uid_in_a_new_namespace_replaces_the_old_one(tmp_path: Path) ->
     asyncio.run(scenario())
 
 
+@pytest.mark.parametrize("kind", ["ours", "--bare"])
+def test_a_changed_address_is_captured_anew(tmp_path: Path, kind: str) -> None:
+    async def scenario() -> None:
+        async with Bed(tmp_path) as bed:
+            await bed.serve_control()
+            first = [bytes([10, 87, 0, 1])]
+            await bed.control.put(pod("p1", bed.node, enrolled=True, addresses=first))
+            await bed.agent()
+            await bed.ztunnel(*([] if kind == "ours" else [kind]))
+            assert await bed.register("p1") == (200, {"uid": "p1", "state": "captured"})
+            assert (await bed.pod("p1"))["addresses"] == ["10.87.0.1"]
+            ip("-n", bed.pod_netns, "address", "del", "10.87.0.1/24", "dev", "eth0")
+            ip("-n", bed.pod_netns, "address", "add", "10.87.0.7/24", "dev", "eth0")
+            moved = [bytes([10, 87, 0, 7])]
+            await bed.control.put(pod("p1", bed.node, enrolled=True, addresses=moved))
+
+            async def is_back() -> bool:
+                return await asyncio.to_thread(bed.out) == OUT4
+
+            await eventually(is_back)
+            assert bed.into("10.87.0.7") == "tunnel plaintext 10.87.0.7:8080"
+            assert (await bed.pod("p1"))["addresses"] == ["10.87.0.7"]
+
+    asyncio.run(scenario())
+
+
 def test_one_namespace_is_one_pod(tmp_path: Path) -> None:
     async def scenario() -> None:
         async with bed_with_pod(tmp_path, "p1") as (bed, _, _tunnel):

@@ -1,0 +1,66 @@
+"""What all lanes of the enroller share; it tells them of news, and takes no step itself."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from dataclasses import dataclass, field
+
+from agent import zds
+from agent.enrol.book import Book
+from agent.intents import Intent
+from agent.registry import Registry
+from control.kit.clock import Clock
+from control.kit.errors import MeshError
+from control.kit.log import event
+
+log = logging.getLogger("enrol")
+
+
+@dataclass(slots=True)
+class Stats:
+    """What /metrics adds to the status."""
+
+    enrolments: int = 0
+    enrolment_s_sum: float = 0.0
+    enrolment_s_last: float = 0.0
+    failures: dict[str, int] = field(default_factory=dict)
+
+
+class Pulse:
+    """Wakes everybody who waits for news; who looks first and waits then misses nothing."""
+
+    def __init__(self) -> None:
+        self._event = asyncio.Event()
+
+    def beat(self) -> None:
+        self._event.set()
+        self._event = asyncio.Event()
+
+    def next(self) -> asyncio.Event:
+        return self._event
+
+
+@dataclass(slots=True)
+class Facts:
+    clock: Clock
+    book: Book
+    known: Registry
+    intents: dict[str, Intent] = field(default_factory=dict)
+    tunnels: dict[int, zds.Tunnel] = field(default_factory=dict)
+    # (uid, ztunnel) → what came with an acknowledgement and is not in the kernel yet
+    listeners: dict[tuple[str, int], zds.Descriptors] = field(default_factory=dict)
+    waiting_since_s: dict[str, float] = field(default_factory=dict)  # uid → enrolment could begin
+    stats: Stats = field(default_factory=Stats)
+    pulse: Pulse = field(default_factory=Pulse)
+
+    def news(self) -> None:
+        for uid, state, reason in self.book.observe(self.clock.now()):
+            event(log, logging.INFO, "pod.state", uid=uid, state=state.value, reason=reason)
+        self.pulse.beat()
+
+    def failed(self, uid: str, error: MeshError | OSError) -> None:
+        reason = error.reason if isinstance(error, MeshError) else "os"
+        self.stats.failures[reason] = self.stats.failures.get(reason, 0) + 1
+        event(log, logging.WARNING, "pod.failed", uid=uid, reason=reason, error=error)
+        self.book.failed(uid, reason, self.clock.monotonic_s())

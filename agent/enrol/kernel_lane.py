@@ -1,0 +1,187 @@
+"""Captures and releases: takes the kernel's steps the moment they are ready; decides no order.
+
+No step awaits, so nobody sees a half-taken one. A failure is the pod's alone and leaves it closed:
+not captured and not started, or captured as before.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import socket
+from ipaddress import ip_address
+from pathlib import Path
+from typing import ClassVar, Protocol
+
+from agent import registry, zds
+from agent.datapath import netns, sockets
+from agent.datapath.pods import CapturedPod, PodCapture
+from agent.enrol import plan
+from agent.enrol.facts import Facts
+from agent.registry import NamespaceGone
+from control.kit.errors import KernelError, MeshError
+from control.kit.log import event
+
+log = logging.getLogger("enrol")
+
+_ESTABLISHED = 1  # TCP_ESTABLISHED
+
+
+class ListenersMissing(MeshError):
+    reason: ClassVar[str] = "listeners_missing"
+
+
+class Datapath(Protocol):
+    """What is used of the kernel half."""
+
+    def capture(self, pod: PodCapture) -> CapturedPod: ...
+    def release(self, uid: str) -> bool: ...
+    def captured(self) -> list[CapturedPod]: ...
+    def exempt(self, cgroup: Path) -> None: ...
+    def unexempt(self, cgroup: Path) -> None: ...
+
+
+class KernelLane:
+    def __init__(self, facts: Facts, datapath: Datapath) -> None:
+        self._facts = facts
+        self._datapath = datapath
+        self._escaped: dict[str, frozenset[int]] = {}  # uid → inodes of older connections
+
+    async def run(self) -> None:
+        while True:
+            news = self._facts.pulse.next()
+            if self.take_steps():
+                continue
+            now_s = self._facts.clock.monotonic_s()
+            deadline_s = self._facts.book.next_deadline_s(now_s)
+            wait_s = None if deadline_s is None else max(deadline_s - now_s, 0.01)
+            try:
+                async with asyncio.timeout(wait_s):
+                    await news.wait()
+            except TimeoutError:
+                self._facts.pulse.beat()  # a retry may be a ztunnel's to make
+
+    def take_steps(self) -> bool:
+        """Take every kernel step that is ready; False: there was none."""
+        taken = self._facts.book.kernel_steps(self._facts.clock.monotonic_s())
+        for step in taken:
+            match step:
+                case plan.CapturePod():
+                    self._try_capture(step)
+                case plan.Release(uid):
+                    self._release(uid)
+                case plan.Forget(uid):
+                    self._facts.known.remove(uid)
+                    self._facts.waiting_since_s.pop(uid, None)
+                    self._escaped.pop(uid, None)
+                    self._facts.book.forgotten(uid)
+                    event(log, logging.INFO, "pod.forgotten", uid=uid)
+        if taken:
+            self._facts.news()
+        return bool(taken)
+
+    def _release(self, uid: str) -> None:
+        try:
+            self._datapath.release(uid)
+        except (KernelError, OSError) as exc:
+            # Still captured means still refused or tunnelled: closed, and tried again.
+            self._facts.failed(uid, exc)
+            return
+        self._escaped.pop(uid, None)
+        self._facts.book.released(uid)
+        event(log, logging.INFO, "pod.released", uid=uid)
+
+    def _try_capture(self, step: plan.CapturePod) -> None:
+        registration = self._facts.known.get(step.uid)
+        tunnel = self._facts.tunnels.get(step.tunnel)
+        if registration is None or tunnel is None:
+            raise AssertionError(f"a step for somebody unknown: {step}")
+        try:
+            with registry.opened_again(registration) as netns_fd:
+                listeners = self._listeners_for(step, tunnel, netns_fd)
+                if listeners is None:
+                    self._facts.book.offer_lost(step.uid, step.tunnel)
+                    return
+                try:
+                    self._capture(step, netns_fd, listeners.numbers)
+                finally:
+                    listeners.close()
+        except NamespaceGone as exc:
+            event(log, logging.INFO, "pod.namespace_gone", uid=step.uid, error=exc)
+            self._facts.book.gone(step.uid)
+        except (MeshError, OSError) as exc:
+            self._facts.failed(step.uid, exc)
+
+    def _listeners_for(
+        self, step: plan.CapturePod, tunnel: zds.Tunnel, netns_fd: int
+    ) -> zds.Descriptors | None:
+        """Those of the acknowledgement, or copies of a foreign ztunnel's. None: ask it again."""
+        kept = self._facts.listeners.pop((step.uid, step.tunnel), None)
+        if kept is not None:
+            return kept
+        if tunnel.is_ours:
+            return None
+        copies = sockets.steal_listeners(tunnel.pid, netns_fd)
+        if set(copies) != set(sockets.TUNNEL_PORTS):
+            zds.Descriptors(list(copies.values())).close()
+            raise ListenersMissing(f"ztunnel {tunnel.pid} listens on {sorted(copies)} only")
+        return zds.Descriptors([copies[port] for port in sockets.TUNNEL_PORTS])
+
+    def _capture(self, step: plan.CapturePod, netns_fd: int, fds: tuple[int, ...]) -> None:
+        outbound, plaintext, hbone = fds
+        if netns.inode_of_socket(outbound) != netns.inode_of_path(
+            Path(f"/proc/self/fd/{netns_fd}")
+        ):
+            raise ListenersMissing("the outbound listener is in another namespace")
+        request = PodCapture(
+            uid=step.uid,
+            netns_fd=netns_fd,
+            addresses=tuple(ip_address(bytes(each)) for each in step.addresses),
+            outbound_port=_port(outbound),
+            hbone_listener_fd=hbone,
+            plaintext_listener_fd=plaintext,
+        )
+        was_captured = self._facts.book.pods()[step.uid].capture is not None
+        self._datapath.capture(request)
+        self._facts.book.captured(step)
+        if not was_captured:
+            self._escaped[step.uid] = _older_connections(netns_fd)
+            now_s = self._facts.clock.monotonic_s()
+            took_s = now_s - self._facts.waiting_since_s.get(step.uid, now_s)
+            self._facts.stats.enrolments += 1
+            self._facts.stats.enrolment_s_sum += took_s
+            self._facts.stats.enrolment_s_last = took_s
+            event(log, logging.INFO, "pod.captured", uid=step.uid, took_s=round(took_s, 4))
+
+    def uncaptured_connections(self, uid: str) -> int | None:
+        """Connections from before the capture that still live; None: before our time too."""
+        escaped, known = self._escaped.get(uid), self._facts.known.get(uid)
+        if not escaped or known is None:
+            return None if escaped is None else 0
+        try:
+            with registry.opened_again(known) as netns_fd:
+                left = {each.inode for each in sockets.connections(netns_fd)}
+        except (MeshError, OSError):
+            return None
+        self._escaped[uid] = escaped & left
+        return len(escaped & left)
+
+
+def _older_connections(netns_fd: int) -> frozenset[int]:
+    """Capture is for new connections: what is open now goes on as it is."""
+    try:
+        found = sockets.connections(netns_fd)
+    except (KernelError, OSError) as exc:
+        event(log, logging.WARNING, "pod.connections_unknown", error=exc)
+        return frozenset()
+    return frozenset(
+        each.inode
+        for each in found
+        if each.state == _ESTABLISHED and each.local != each.remote and not each.remote.is_loopback
+    )
+
+
+def _port(listener_fd: int) -> int:
+    with socket.socket(fileno=os.dup(listener_fd)) as listener:
+        return int(listener.getsockname()[1])
