@@ -1,50 +1,36 @@
-"""`tulle-control`: reads the flags, puts the parts together, runs them until a signal."""
+"""`tulle-control`, the command line: flags and environment in, exit codes out."""
 
 from __future__ import annotations
 
 import asyncio
-import ipaddress
 import logging
 import os
 import re
-import signal
 import sys
 from collections.abc import Callable, Sequence
-from contextlib import AsyncExitStack
-from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
 from typing import Any, TypeVar
 
 import click
 
-from control.admin import Admin, metrics_routes, product_version
+from control.admin import product_version
 from control.ca.authn import NodeTokens
-from control.ca.keys import KeyFileError, load_authority, load_token_key
-from control.ca.service import CertificateService
+from control.ca.keys import ROOT_LIFETIME, KeyFileError, load_token_key
 from control.compile.mesh import compile_mesh
 from control.compile.settings import Settings
-from control.enrolment.captured import CapturedSet
-from control.enrolment.service import EnrolmentService
 from control.kit import log as kit_log
 from control.kit.clock import SystemClock
 from control.kit.errors import ConfigError
-from control.kit.http import Server
 from control.kit.log import event
-from control.model.identity import SpiffeId
+from control.plane import Config, serve, subject_of
 from control.sources.directory import DirectorySource
 from control.sources.problem import Problem
-from control.xds.access import Door
-from control.xds.metrics import Metrics
-from control.xds.publish import Publisher
-from control.xds.server import ServingCertificates, make_server
-from control.xds.service import DeltaService
 
 log = logging.getLogger("control")
 
 DEFAULT_STATE = "/var/lib/tulle/control"
 DEFAULT_NAMES = ("istiod.istio-system.svc", "tulle-control", "localhost")
-STOP_GRACE_S = 1.0  # open streams never end by themselves: nodes reconnect elsewhere
 _DURATION = re.compile(r"([0-9]{1,9})(s|m|h|d)?")
 _UNIT_S = {None: 1, "s": 1, "m": 60, "h": 3600, "d": 86400}
 
@@ -56,120 +42,10 @@ class Duration(click.ParamType[timedelta]):
         if isinstance(value, timedelta):
             return value
         found = _DURATION.fullmatch(str(value))
-        if not found or int(found[1]) == 0:
+        seconds = int(found[1]) * _UNIT_S[found[2]] if found else 0
+        if not 0 < seconds <= ROOT_LIFETIME.total_seconds():
             self.fail(f"{value!r} is not a duration like 90s, 30m, 24h or 7d", param, ctx)
-        return timedelta(seconds=int(found[1]) * _UNIT_S[found[2]])
-
-
-@dataclass(frozen=True, slots=True)
-class Config:
-    manifests: Path
-    state: Path
-    listen: tuple[str, ...]
-    dns_names: tuple[str, ...]
-    admin: str
-    metrics: str
-    cert_ttl_max: timedelta
-    settings: Settings
-
-    def serving_names(self) -> list[str]:
-        """What a client may call us: the given names, and every concrete address we listen on."""
-        names = list(self.dns_names)
-        for where in self.listen:
-            host = where.rpartition(":")[0].strip("[]")
-            try:
-                if not ipaddress.ip_address(host).is_unspecified:
-                    names.append(host)
-            except ValueError:
-                names.append(host)
-        return list(dict.fromkeys([*names, "127.0.0.1", "::1"]))
-
-
-async def serve(config: Config) -> None:
-    """Run until SIGTERM or SIGINT. Raises ConfigError when it cannot start."""
-    clock, metrics = SystemClock(), Metrics()
-    settings = config.settings
-    config.state.mkdir(mode=0o700, parents=True, exist_ok=True)
-    authority = load_authority(config.state / "ca", settings.trust_domain, clock)
-    metrics.root_expiry.set(authority.root.not_valid_after_utc.timestamp())
-    tokens = NodeTokens(load_token_key(config.state), subject_of(settings.root_namespace), clock)
-    captured = CapturedSet(config.state / "captured.json")
-    publisher = Publisher(settings, captured, metrics, clock)
-    door = Door(tokens, metrics)
-    delta = DeltaService(publisher, door, metrics, clock)
-    enrolment = EnrolmentService(captured, publisher, door)
-
-    def may_have(node: str, identity: SpiffeId) -> bool:
-        wanted = (node, identity.namespace, identity.service_account)
-        return wanted in publisher.mesh.identities
-
-    csr = CertificateService(
-        authority,
-        settings.trust_domain,
-        config.cert_ttl_max,
-        may_have,
-        door=door,
-        metrics=metrics,
-        clock=clock,
-    )
-    if not config.manifests.is_dir():
-        raise ConfigError(f"--manifests {config.manifests}: not a folder")
-    source = DirectorySource(config.manifests, clock)
-    admin = Admin(publisher, delta, authority, [str(config.manifests)], clock)
-    stop = _stop_on_signals()
-    async with AsyncExitStack() as stack:
-        # The first content is published before anybody can ask for it.
-        snapshots = source.watch()
-        publisher.offer(await anext(snapshots))
-        publisher.publish()
-        certificates = ServingCertificates(authority, config.serving_names(), clock)
-        server, ports = make_server(config.listen, certificates, delta, csr, enrolment)
-        await server.start()
-        await stack.enter_async_context(Server(admin.routes()).listen(_where(config.admin)))
-        # Whoever can ask gets "ready": by now the first content is served.
-        await stack.enter_async_context(Server(metrics_routes(metrics)).listen(config.metrics))
-        event(
-            log,
-            logging.INFO,
-            "control.started",
-            version=product_version(),
-            listen=",".join(config.listen),
-            ports=ports,
-            manifests=config.manifests,
-            trust_domain=settings.trust_domain,
-        )
-
-        async def follow() -> None:
-            async for snapshot in snapshots:
-                publisher.offer(snapshot)
-
-        async with asyncio.TaskGroup() as tasks:
-            running = [
-                tasks.create_task(follow(), name="source"),
-                tasks.create_task(publisher.run(), name="publish"),
-            ]
-            await stop.wait()
-            for task in running:
-                task.cancel()
-        await server.stop(STOP_GRACE_S)
-    event(log, logging.INFO, "control.stopped")
-
-
-def subject_of(root_namespace: str) -> str:
-    return f"system:serviceaccount:{root_namespace}:ztunnel"
-
-
-def _stop_on_signals() -> asyncio.Event:
-    stop = asyncio.Event()
-    loop = asyncio.get_running_loop()
-    for each in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(each, stop.set)
-    return stop
-
-
-def _where(text: str) -> str | Path:
-    """A path has a slash; everything else is address:port."""
-    return Path(text) if "/" in text else text
+        return timedelta(seconds=seconds)
 
 
 def check(path: Path, settings: Settings) -> tuple[tuple[Problem, ...], list[str]]:

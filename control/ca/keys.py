@@ -47,7 +47,7 @@ class Authority:
 
 def load_authority(folder: Path, trust_domain: str, clock: Clock) -> Authority:
     """The CA of this folder, created on first use. `root-cert.pem` beside it is for everybody."""
-    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    folder.mkdir(mode=0o755, parents=True, exist_ok=True)  # the root is for everybody
     path = folder / "ca.pem"
     # Key and root are one file, so that they cannot come from two different moments.
     pem = _load_secret(path, lambda: _new_authority(trust_domain, clock))
@@ -69,7 +69,7 @@ def load_authority(folder: Path, trust_domain: str, clock: Clock) -> Authority:
 
 def load_token_key(folder: Path) -> bytes:
     """The key of this folder's node tokens, created on first use."""
-    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    folder.mkdir(mode=0o755, parents=True, exist_ok=True)
     path = folder / "token-key"
     text = _load_secret(path, lambda: secrets.token_hex(KEY_BYTES).encode() + b"\n")
     try:

@@ -78,6 +78,9 @@ def read_documents(data: bytes) -> list[Document]:
         text = data.decode("utf-8-sig")
     except UnicodeDecodeError as exc:
         raise NotYaml("the file is not UTF-8 text", data[: exc.start].count(b"\n") + 1) from exc
+    if text.lstrip().startswith("{"):
+        # JSON may be indented with tabs, YAML may not; inside a JSON string there are none.
+        text = text.replace("\t", " ")
     try:
         return list(_Builder().documents(yaml.parse(text, Loader=yaml.CSafeLoader)))
     except yaml.MarkedYAMLError as exc:

@@ -40,7 +40,7 @@ class Client:
 
 
 class _StreamEnded(Exception):
-    """The client closed its side: leaves the stream's task group."""
+    """One side closed the stream: leaves its task group."""
 
 
 class DeltaService:
@@ -50,6 +50,13 @@ class DeltaService:
         self._metrics = metrics
         self._clock = clock
         self.clients: set[Client] = set()
+        self._closing = False
+
+    def close(self) -> None:
+        """End every stream: nodes keep what they have and look for another control plane."""
+        self._closing = True
+        for client in self.clients:
+            client.wake.set()
 
     async def stream(self, requests: AsyncIterator[bytes], context: Context) -> None:
         """One DeltaAggregatedResources call, from the first request to its end."""
@@ -138,6 +145,8 @@ class DeltaService:
         while True:
             await client.wake.wait()
             client.wake.clear()
+            if self._closing:
+                raise _StreamEnded
             while (response := client.session.take()) is not None:
                 await self._send(client, response, context)
 

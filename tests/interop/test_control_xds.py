@@ -278,7 +278,9 @@ def test_a_stream_needs_a_token_of_its_own_node(tmp_path: Path) -> None:
                 ("rubbish", grpc.StatusCode.UNAUTHENTICATED),
                 (control.token("n2"), grpc.StatusCode.PERMISSION_DENIED),
             ]:
-                async with open_stream(channel, delta_client("n1"), token) as stream:
+                # One type, one write: a second one may meet the refusal and hide its code.
+                client = delta_client("n1", (ADDRESS_TYPE,))
+                async with open_stream(channel, client, token) as stream:
                     with pytest.raises(EOFError) as caught:
                         await stream.receive()
                     assert caught.value.args[0] == code
@@ -331,5 +333,22 @@ def test_a_report_makes_a_pod_hbone_and_a_restart_remembers_it(tmp_path: Path) -
             async with connected(again) as stream:
                 await stream.until(synced)
                 assert protocol(stream, old) is TunnelProtocol.HBONE
+
+    run(test, tmp_path)
+
+
+def test_a_stop_ends_streams_at_once_and_in_order(tmp_path: Path) -> None:
+    async def test(control: Control) -> None:
+        async with connected(control) as stream:
+            await stream.until(synced)
+            control.process.terminate()
+            with pytest.raises(EOFError) as caught:
+                await stream.receive()
+            assert caught.value.args[0] == grpc.StatusCode.OK
+            assert await control.process.wait() == 0
+        await control.logged("control.stopped")
+        ends = [each for each in control.lines if "disconnected" in each or "stopped" in each]
+        assert len(ends) == 2
+        assert "control.stopped" in ends[1]
 
     run(test, tmp_path)

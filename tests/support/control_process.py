@@ -10,13 +10,14 @@ import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 from control.ca.authn import NodeTokens
 from control.ca.keys import load_token_key
 from control.kit.clock import SystemClock
-from control.main import Duration, subject_of
+from control.plane import subject_of
 
 DEADLINE_S = 15.0
 _PORTS = re.compile(r"control\.started .*ports=\"?\[(\d+)\]")
@@ -41,8 +42,8 @@ class Control:
 
     def token(self, node: str) -> str:
         key = load_token_key(self.folder / "state")
-        ttl = Duration().convert("1h", None, None)
-        return NodeTokens(key, subject_of("istio-system"), SystemClock()).issue(node, ttl)
+        tokens = NodeTokens(key, subject_of("istio-system"), SystemClock())
+        return tokens.issue(node, timedelta(hours=1))
 
     async def admin(self, path: str, method: str = "GET") -> Any:
         reader, writer = await asyncio.open_unix_connection(str(self.folder / "admin.sock"))

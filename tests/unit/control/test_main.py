@@ -13,7 +13,8 @@ from control.ca.authn import NodeTokens
 from control.ca.keys import load_token_key
 from control.compile.settings import Settings
 from control.kit.clock import SystemClock
-from control.main import Config, Duration, main
+from control.main import Duration, main
+from control.plane import Config
 from tests.support.manifests import pod, policy
 
 
@@ -66,7 +67,7 @@ def test_durations(text: str, seconds: int) -> None:
     assert Duration().convert(text, None, None) == timedelta(seconds=seconds)
 
 
-@pytest.mark.parametrize("text", ["", "0h", "-1h", "1w", "1.5h", "99999999999d"])
+@pytest.mark.parametrize("text", ["", "0h", "-1h", "1w", "1.5h", "4000d"])
 def test_not_a_duration(text: str, tmp_path: Path) -> None:
     code, _, err = run("token", "--node", "n", "--state", str(tmp_path), f"--ttl={text}")
     assert code == 2

@@ -61,6 +61,7 @@ def test_several_documents() -> None:
 
 def test_json_is_yaml() -> None:
     assert value('{"a": [1, "x", null]}') == {"a": [1, "x", None]}
+    assert value('{\n\t"a": {\n\t\t"b":\t"x\\t\\/"\n\t}\n}\n') == {"a": {"b": "x\t/"}}
 
 
 def test_anchors_and_merges_read_as_their_values() -> None:

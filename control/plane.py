@@ -1,0 +1,185 @@
+"""The control plane as a whole: puts the parts together and runs them until a signal."""
+
+from __future__ import annotations
+
+import asyncio
+import ipaddress
+import logging
+import signal
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
+
+from control.admin import Admin, metrics_routes, product_version
+from control.ca.authn import NodeTokens
+from control.ca.keys import Authority, load_authority, load_token_key
+from control.ca.service import CertificateService
+from control.compile.settings import Settings
+from control.enrolment.captured import CapturedSet
+from control.enrolment.service import EnrolmentService
+from control.kit.clock import SystemClock
+from control.kit.errors import ConfigError
+from control.kit.http import Server
+from control.kit.log import event
+from control.model.identity import SpiffeId
+from control.sources.directory import DirectorySource
+from control.sources.folder import Snapshot
+from control.xds.access import Door
+from control.xds.metrics import Metrics
+from control.xds.publish import Publisher
+from control.xds.server import ServingCertificates, make_server
+from control.xds.service import DeltaService
+
+log = logging.getLogger("control")
+
+STOP_GRACE_S = 1.0  # streams were ended before; this is for calls that are being answered
+
+
+@dataclass(frozen=True, slots=True)
+class Config:
+    manifests: Path
+    state: Path
+    listen: tuple[str, ...]
+    dns_names: tuple[str, ...]
+    admin: str
+    metrics: str
+    cert_ttl_max: timedelta
+    settings: Settings
+
+    def serving_names(self) -> list[str]:
+        """What a client may call us: the given names, and every concrete address we listen on."""
+        names = list(self.dns_names)
+        for where in self.listen:
+            host = where.rpartition(":")[0].strip("[]")
+            try:
+                if not ipaddress.ip_address(host).is_unspecified:
+                    names.append(host)
+            except ValueError:
+                names.append(host)
+        return list(dict.fromkeys([*names, "127.0.0.1", "::1"]))
+
+
+@dataclass(frozen=True, slots=True)
+class Plane:
+    """The parts, wired but idle."""
+
+    config: Config
+    clock: SystemClock
+    metrics: Metrics
+    authority: Authority
+    publisher: Publisher
+    source: DirectorySource
+    delta: DeltaService
+    csr: CertificateService
+    enrolment: EnrolmentService
+
+
+def assemble(config: Config) -> Plane:
+    """Read or create what is on disk, and wire the parts. Raises ConfigError."""
+    if not config.manifests.is_dir():
+        raise ConfigError(f"--manifests {config.manifests}: not a folder")
+    clock, metrics, settings = SystemClock(), Metrics(), config.settings
+    config.state.mkdir(mode=0o755, parents=True, exist_ok=True)
+    authority = load_authority(config.state / "ca", settings.trust_domain, clock)
+    metrics.root_expiry.set(authority.root.not_valid_after_utc.timestamp())
+    tokens = NodeTokens(load_token_key(config.state), subject_of(settings.root_namespace), clock)
+    captured = CapturedSet(config.state / "captured.json")
+    publisher = Publisher(settings, captured, metrics, clock)
+    door = Door(tokens, metrics)
+
+    def may_have(node: str, identity: SpiffeId) -> bool:
+        wanted = (node, identity.namespace, identity.service_account)
+        return wanted in publisher.mesh.identities
+
+    csr = CertificateService(
+        authority,
+        settings.trust_domain,
+        config.cert_ttl_max,
+        may_have,
+        door=door,
+        metrics=metrics,
+        clock=clock,
+    )
+    return Plane(
+        config=config,
+        clock=clock,
+        metrics=metrics,
+        authority=authority,
+        publisher=publisher,
+        source=DirectorySource(config.manifests, clock),
+        delta=DeltaService(publisher, door, metrics, clock),
+        csr=csr,
+        enrolment=EnrolmentService(captured, publisher, door),
+    )
+
+
+async def serve(config: Config) -> None:
+    """Run until SIGTERM or SIGINT. Raises ConfigError when it cannot start."""
+    plane = assemble(config)
+    stop = _stop_on_signals()
+    # The first content is published before anybody can ask for it.
+    snapshots = plane.source.watch()
+    plane.publisher.offer(await anext(snapshots))
+    plane.publisher.publish()
+    certificates = ServingCertificates(plane.authority, config.serving_names(), plane.clock)
+    server, ports = make_server(
+        config.listen, certificates, plane.delta, plane.csr, plane.enrolment
+    )
+    async with AsyncExitStack() as stack:
+        await server.start()
+        stack.push_async_callback(server.stop, STOP_GRACE_S)
+        sources = [str(config.manifests)]
+        admin = Admin(plane.publisher, plane.delta, plane.authority, sources, plane.clock)
+        await stack.enter_async_context(Server(admin.routes()).listen(_where(config.admin)))
+        # Whoever can ask gets "ready": by now the first content is served.
+        pages = Server(metrics_routes(plane.metrics))
+        await stack.enter_async_context(pages.listen(config.metrics))
+        _tell_started(config, ports)
+        async with asyncio.TaskGroup() as tasks:
+            running = [
+                tasks.create_task(_follow(snapshots, plane.publisher), name="source"),
+                tasks.create_task(plane.publisher.run(), name="publish"),
+            ]
+            await stop.wait()
+            plane.delta.close()
+            for task in running:
+                task.cancel()
+    event(log, logging.INFO, "control.stopped")
+
+
+async def _follow(snapshots: AsyncIterator[Snapshot], publisher: Publisher) -> None:
+    async for snapshot in snapshots:
+        publisher.offer(snapshot)
+
+
+def _tell_started(config: Config, ports: list[int]) -> None:
+    event(
+        log,
+        logging.INFO,
+        "control.started",
+        version=product_version(),
+        listen=",".join(config.listen),
+        ports=ports,
+        manifests=config.manifests,
+        trust_domain=config.settings.trust_domain,
+    )
+
+
+def subject_of(root_namespace: str) -> str:
+    """Whom a node token is for: the ztunnel's service account, as in a cluster."""
+    return f"system:serviceaccount:{root_namespace}:ztunnel"
+
+
+def _stop_on_signals() -> asyncio.Event:
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for each in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(each, stop.set)
+    return stop
+
+
+def _where(text: str) -> str | Path:
+    """A path has a slash; everything else is address:port."""
+    return Path(text) if "/" in text else text
