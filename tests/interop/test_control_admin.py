@@ -1,0 +1,85 @@
+"""The admin pages, the metrics page and the ways not to start, on a real process."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from pathlib import Path
+
+from tests.interop.test_control_xds import WEB, WEB_1, connected, run, synced
+from tests.support.control_process import Control, running_control
+
+REFUSED = """
+apiVersion: security.istio.io/v1
+kind: AuthorizationPolicy
+metadata: {name: p, namespace: shop}
+spec: {rules: [{to: [{operation: {methods: [GET]}}]}]}
+"""
+
+
+def test_every_page_tells_its_part(tmp_path: Path) -> None:
+    async def test(control: Control) -> None:
+        (control.manifests / "policy.yaml").write_text(REFUSED)
+        await control.logged("mesh.published .*authorization=1")
+        async with connected(control) as stream:
+            await stream.until(synced)
+            await control.logged("xds.acked .*type=Authorization")
+            status = await control.admin("/status")
+        assert status["objects"]["Pod"] == 3
+        assert status["resources"] == {"Address": 6, "Authorization": 1, "Pod": 3}
+        assert status["root"]["not_after"] > "2030"
+        (node,) = status["nodes"]
+        assert (node["node"], node["types"]["Address"]["known"]) == ("n1", 6)
+        assert node["types"]["Authorization"]["acked"] != ""
+        workloads = {each["uid"]: each for each in await control.admin("/workloads")}
+        assert workloads[WEB_1]["identity"] == "spiffe://cluster.local/ns/shop/sa/web"
+        assert workloads[WEB_1]["protocol"] == "HBONE"
+        assert "web.shop.svc.cluster.local" in {
+            each["hostname"] for each in await control.admin("/services")
+        }
+        (policy,) = await control.admin("/policies")
+        assert (policy["delivered"], policy["reason"]) == (True, "UnsupportedValue")
+        assert "layer 4 cannot check methods" in policy["notes"][0]
+        assert {each["name"] for each in await control.admin("/pods")} == {"web-1", "web-2", "old"}
+        config = await control.admin("/config")
+        assert config["addresses"][WEB]["service"]["hostname"] == "web.shop.svc.cluster.local"
+        assert await control.admin("/problems") == []
+        assert (await control.admin("/log?level=loud", "POST"))["reason"] == "bad_level"
+        assert (await control.admin("/log?level=info,xds:warning", "POST"))["xds"] == "warning"
+
+    run(test, tmp_path)
+
+
+def test_a_key_that_others_can_read_stops_the_start(tmp_path: Path) -> None:
+    async def whole() -> None:
+        async with running_control(tmp_path):
+            pass
+        (tmp_path / "state/ca/ca.pem").chmod(0o644)
+        process = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-m", "control.main", "--listen", "127.0.0.1:0"),
+            *("--manifests", str(tmp_path / "manifests"), "--state", str(tmp_path / "state")),
+            *("--admin", str(tmp_path / "b.sock"), "--metrics", "127.0.0.1:0"),
+            stderr=asyncio.subprocess.PIPE,
+        )
+        async with asyncio.timeout(15):
+            _, errors = await process.communicate()
+        assert process.returncode == 2
+        assert b"chmod 600" in errors
+
+    asyncio.run(whole())
+
+
+def test_two_on_one_port_is_an_error_and_not_a_share(tmp_path: Path) -> None:
+    async def test(control: Control) -> None:
+        process = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-m", "control.main", "--listen", f"127.0.0.1:{control.port}"),
+            *("--manifests", str(control.manifests), "--state", str(tmp_path / "other")),
+            *("--admin", str(tmp_path / "b.sock"), "--metrics", "127.0.0.1:0"),
+            stderr=asyncio.subprocess.PIPE,
+        )
+        async with asyncio.timeout(15):
+            _, errors = await process.communicate()
+        assert process.returncode == 2
+        assert b"cannot listen on" in errors
+
+    run(test, tmp_path)
