@@ -166,8 +166,11 @@ class Daemons:
             if not process.alive(self.state.processes[name]):
                 raise MeshError(f"{name} ended at its start:\n{tail(self.log(name))}")
             if patience.is_over():
+                ended = [key for key, one in self.state.processes.items() if not process.alive(one)]
+                also = f" (ended meanwhile: {', '.join(ended)})" if ended else ""
                 raise MeshError(
-                    f"{name} is not up after {timeout_s:.0f} s: {problem}\n{tail(self.log(name))}"
+                    f"{name} is not up after {timeout_s:.0f} s: {problem}{also}\n"
+                    f"{tail(self.log(name))}"
                 )
             time.sleep(process.POLL_S)
 
