@@ -19,7 +19,7 @@ import psutil
 from cryptography import x509
 
 from tests.support.control_process import Control, running_control
-from tests.support.netns import Network, Pod
+from tests.support.netns import Network, Pod, eventually
 from tests.support.zds_agent import Answer, ZdsAgent, zds_agent
 from tests.support.ztunnel_process import Ztunnel, running_ztunnel
 
@@ -120,7 +120,7 @@ def test_a_pod_is_served_in_its_own_namespace_and_gone_when_deleted(tmp_path: Pa
         assert (await bed.ztunnel.get("/healthz/ready")) == (200, b"ready\n")
         assert dump["workloadState"]["web-1"]["state"] == "Running"
         assert (await bed.agent.delete("web-1")).error == ""
-        assert not any(connects(pod, "10.88.0.1", port) for port in ports)
+        eventually(lambda: not any(connects(pod, "10.88.0.1", port) for port in ports), "closed")
         await bed.ztunnel.dump_when(lambda dump: not dump["certificates"])
 
     run(tmp_path, test)
@@ -221,7 +221,7 @@ def test_the_same_pod_in_a_new_namespace_is_a_new_pod(tmp_path: Path) -> None:
         second = await bed.add(new)
         assert connects(new, "10.88.0.1", second.sockets[0].getsockname()[1])
         second.close()
-        assert not connects(old, "10.88.0.1", port)
+        eventually(lambda: not connects(old, "10.88.0.1", port), "closed in the old namespace")
         old.delete()
         await bed.ztunnel.logged("pod.replaced")
         assert not any("certificate.forgotten" in line for line in bed.ztunnel.lines)
@@ -332,7 +332,7 @@ def test_it_drains_and_leaves_nothing_behind(tmp_path: Path) -> None:
         assert memory.pss < 60 * 1024 * 1024  # RSS also counts what other processes share
         assert await bed.ztunnel.end() == 0
         assert not any(each.is_running() for each in children)
-        assert not connects(pod, "10.88.0.1", port)
+        eventually(lambda: not connects(pod, "10.88.0.1", port), "closed")
         await bed.ztunnel.logged("drain.started")
 
     run(tmp_path, test)
