@@ -17,9 +17,9 @@ from control.kit.errors import KernelError
 
 CLONE_NEWNET = 0x40000000
 BACKLOG = 4096  # the kernel cuts it to the namespace's net.core.somaxconn
-# A worker's port must be free for its fellows: SO_REUSEPORT lets only our own user join.
+# Of Istio's layout: outbound, plaintext inbound, HBONE.
 FIXED_PORTS = (15001, 15006, 15008)
-_NO_IPV6 = frozenset({errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT})
+_NO_IPV6 = frozenset({errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL})
 
 _libc = ctypes.CDLL(None, use_errno=True)
 

@@ -320,6 +320,22 @@ def shown_serial(pod: Pod, address: str) -> str:
     return str(x509.load_der_x509_certificate(shown).serial_number)
 
 
+def test_a_killed_supervisor_takes_its_workers_and_listeners_along(tmp_path: Path) -> None:
+    async def test(bed: Bed, network: Network) -> None:
+        pod = network.pod("web", "10.88.0.1")
+        answer = await bed.add(pod)
+        port = answer.sockets[0].getsockname()[1]
+        answer.close()
+        children = psutil.Process(bed.ztunnel.process.pid).children()
+        os.kill(children[0].pid, signal.SIGSTOP)  # not even able to notice
+        bed.ztunnel.process.kill()
+        await bed.ztunnel.process.wait()
+        eventually(lambda: not any(each.is_running() for each in children), "workers gone")
+        eventually(lambda: not connects(pod, "10.88.0.1", port), "listeners gone")
+
+    run(tmp_path, test)
+
+
 def test_it_drains_and_leaves_nothing_behind(tmp_path: Path) -> None:
     async def test(bed: Bed, network: Network) -> None:
         pod = network.pod("web", "10.88.0.1")
