@@ -27,7 +27,7 @@ from agent.enrol.enroller import Enroller, Host
 from agent.intents import RECONNECT_FIRST_S, RECONNECT_MAX_S, Intents, Reporter
 from agent.registry import Registry
 from agent.status import Node
-from agent.zds import Server
+from agent.zds import Server, bound
 from control.kit import http
 from control.kit.backoff import Backoff
 from control.kit.clock import SystemClock
@@ -70,12 +70,13 @@ async def _run(node: Node, reporter: Reporter) -> None:
         if node.config.metrics:
             public = http.Server(admin.public_routes())
             await stack.enter_async_context(public.listen(node.config.metrics))
+        listener = stack.enter_context(bound(node.config.zds))
         _trim()
         event(log, logging.INFO, "agent.started", node=node.config.node, admin=socket_path)
         try:
             async with asyncio.TaskGroup() as tasks:
                 tasks.create_task(_stop_on_signal(), name="signals")
-                tasks.create_task(tunnels.run(node.config.zds), name="zds")
+                tasks.create_task(tunnels.run(listener), name="zds")
                 tasks.create_task(enroller.run(), name="enrol")
                 tasks.create_task(intents.run(enroller.intents_changed), name="intents")
                 tasks.create_task(_report(enroller, intents, reporter), name="report")

@@ -156,9 +156,9 @@ def is_there(registration: Registration) -> bool:
 
 
 def find(cookies: set[int]) -> dict[int, tuple[str, int]]:
-    """Cookie → (path, inode), for captured namespaces whose registration was lost.
+    """Cookie → (path, inode), for namespaces that are not where they were registered, if at all.
 
-    Looks where namespaces are named and into every process; once, at start.
+    Looks where namespaces are named and into every process: some milliseconds.
     """
     found: dict[int, tuple[str, int]] = {}
     seen: set[int] = set()

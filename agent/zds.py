@@ -214,15 +214,14 @@ class Server:
         self._numbers = 0
         self._live = 0
 
-    async def run(self, path: Path) -> None:
-        """Accept until cancelled."""
+    async def run(self, listener: socket.socket) -> None:
+        """Accept until cancelled. `listener`: see `bound`."""
         loop = asyncio.get_running_loop()
-        with bound(path) as listener:
-            async with asyncio.TaskGroup() as tasks:
-                while True:
-                    sock, _ = await loop.sock_accept(listener)
-                    tasks.create_task(self.serve(sock), name="ztunnel")
-                    await asyncio.sleep(1 / ACCEPTS_PER_S)
+        async with asyncio.TaskGroup() as tasks:
+            while True:
+                sock, _ = await loop.sock_accept(listener)
+                tasks.create_task(self.serve(sock), name="ztunnel")
+                await asyncio.sleep(1 / ACCEPTS_PER_S)
 
     async def serve(self, sock: socket.socket) -> None:
         """The boundary of one ztunnel: whatever it does wrong ends its connection alone."""
@@ -261,6 +260,7 @@ class Server:
 
 
 def bound(path: Path) -> socket.socket:
+    """A listener that only root and our own user can reach; a stale socket file is replaced."""
     path.parent.mkdir(parents=True, exist_ok=True)
     if path.exists():
         if not stat.S_ISSOCK(path.lstat().st_mode):

@@ -61,10 +61,9 @@ class Enroller:
         """Find what a past run left in force. Nothing is released that still has a namespace."""
         captured = {pod.uid: pod for pod in self._datapath.captured()}
         for registration in self.facts.known:
-            if registry.is_there(registration):
-                self._book(registration)
-            elif registration.uid not in captured:
-                self.facts.known.remove(registration.uid)
+            self._book(registration)
+            if not registry.is_there(registration):
+                self.facts.vanished(registration)
         self._find_lost(pod for uid, pod in captured.items() if self.facts.known.get(uid) is None)
         for uid, pod in captured.items():
             addresses = tuple(parse_address(str(each)) for each in pod.addresses)
@@ -229,9 +228,8 @@ class Enroller:
             with registry.opened_again(registration) as netns_fd:
                 self.facts.book.adding(step)
                 listeners = await tunnel.add(info, netns_fd)
-        except NamespaceGone as exc:
-            event(log, logging.INFO, "pod.namespace_gone", uid=step.uid, error=exc)
-            self.facts.book.gone(step.uid)
+        except NamespaceGone:
+            self.facts.vanished(registration)
             return
         except (zds.TunnelRefused, KernelError) as exc:
             if self.facts.book.pods()[step.uid].netns == step.netns:  # else nobody asks again
@@ -276,8 +274,7 @@ class Enroller:
         for registration in self.facts.known:
             pod = self.facts.book.pods().get(registration.uid)
             if pod is not None and pod.netns is not None and not registry.is_there(registration):
-                event(log, logging.INFO, "pod.namespace_gone", uid=registration.uid)
-                self.facts.book.gone(registration.uid)
+                self.facts.vanished(registration)
         self._sweep_cgroups()
         self.facts.news()
 

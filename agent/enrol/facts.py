@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
-from agent import zds
+from agent import registry, zds
 from agent.enrol.book import Book
 from agent.intents import Intent
-from agent.registry import Registry
+from agent.registry import Registration, Registry
 from control.kit.clock import Clock
 from control.kit.errors import MeshError
 from control.kit.log import event
@@ -58,6 +58,16 @@ class Facts:
         for uid, state, reason in self.book.observe(self.clock.now()):
             event(log, logging.INFO, "pod.state", uid=uid, state=state.value, reason=reason)
         self.pulse.beat()
+
+    def vanished(self, registration: Registration) -> None:
+        """Not where it was registered. A namespace that lives on elsewhere (its process was
+        started anew, its name changed) keeps its pod, and the pod its capture."""
+        for path, inode in registry.find({registration.cookie}).values():
+            event(log, logging.INFO, "pod.namespace_moved", uid=registration.uid, netns=path)
+            self.known.put(replace(registration, netns=path, inode=inode))
+            return
+        event(log, logging.INFO, "pod.namespace_gone", uid=registration.uid)
+        self.book.gone(registration.uid)
 
     def failed(self, uid: str, error: MeshError | OSError) -> None:
         reason = error.reason if isinstance(error, MeshError) else "os"

@@ -107,9 +107,8 @@ class KernelLane:
                     self._capture(step, netns_fd, listeners.numbers)
                 finally:
                     listeners.close()
-        except NamespaceGone as exc:
-            event(log, logging.INFO, "pod.namespace_gone", uid=step.uid, error=exc)
-            self._facts.book.gone(step.uid)
+        except NamespaceGone:
+            self._facts.vanished(registration)
         except (MeshError, OSError) as exc:
             self._facts.failed(step.uid, exc)
 

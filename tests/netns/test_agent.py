@@ -128,6 +128,7 @@ def test_a_pod_that_vanished_while_the_agent_was_away_is_released(tmp_path: Path
     async def scenario() -> None:
         async with bed_with_pod(tmp_path, "p1") as (bed, agent, _):
             await agent.end(signal.SIGTERM)
+            await bed.pod_app.end(signal.SIGKILL)
             ip("netns", "del", bed.pod_netns)
             await bed.agent()
             assert (await bed.until("p1", "pending"))["reason"] == "not_registered"
@@ -241,6 +242,26 @@ def test_a_pod_may_be_named_by_a_process_and_without_uid(tmp_path: Path) -> None
             answer = await bed.ask("POST", "/pods", body)
             assert answer == (200, {"uid": "p1", "state": "captured"})
             assert bed.out() == OUT4
+
+    asyncio.run(scenario())
+
+
+def test_a_pod_keeps_its_capture_when_the_process_that_named_it_ends(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with Bed(tmp_path) as bed:
+            await bed.serve_control()
+            await bed.control.put(pod("p1", bed.node, enrolled=True))
+            agent = await bed.agent()
+            tunnel = await bed.ztunnel()
+            body = {"namespace": "shop", "name": "p1", "uid": "p1", "pid": bed.pod_app.pid}
+            assert (await bed.ask("POST", "/pods", body))[0] == 200
+            await bed.pod_app.end(signal.SIGKILL)
+            await agent.end(signal.SIGTERM)
+            await bed.agent()  # looks at once; a running one would within five seconds
+            found = await bed.until("p1", "captured")
+            assert found["netns"].endswith(bed.pod_netns)
+            assert bed.out() in (OUT4, "refused: ConnectionRefusedError")
+            assert {"deleted": "p1"} not in tunnel.lines[1:]
 
     asyncio.run(scenario())
 
