@@ -13,11 +13,14 @@ A handler that raises is a bug; the one boundary for that is `serve`. It never k
 
 from __future__ import annotations
 
+import os
 import select
 import time
 from collections import OrderedDict
 from collections.abc import Callable
 from typing import Any, Final, Protocol
+
+from ztunnel.spin import Spin
 
 READABLE: Final = select.EPOLLIN
 WRITABLE: Final = select.EPOLLOUT
@@ -115,6 +118,8 @@ class Reactor:
         self._closing: list[Closable] = []
         self._countdowns: list[Countdown] = []
         self.running = True
+        self.spin = Spin(0)
+        self._events_before = 0
         self.now_s = monotonic_s()
         self.next_due_s = float("inf")
         self.turns = 0
@@ -173,6 +178,7 @@ class Reactor:
         """One round; waits at most so long for something to do."""
         events = self._wait(wait_s_max)
         self.turns += 1
+        self._events_before = len(events)
         self.served += len(events) + len(self._again)
         self.now_s = self._monotonic_s()
         handlers = self._handlers
@@ -204,8 +210,26 @@ class Reactor:
         if self._again or self._dirty:
             wait_s = 0.0
         else:
-            wait_s = max(0.0, min(wait_s_max, self.next_due_s - self._monotonic_s()))
+            now_s = self._monotonic_s()
+            wait_s = max(0.0, min(wait_s_max, self.next_due_s - now_s))
+            if wait_s and self.spin.worth(now_s, self._events_before):
+                events = self._poll_a_moment(now_s)
+                if events:
+                    return events
         return self._epoll.poll(wait_s, EVENTS_PER_TURN_MAX)
+
+    def _poll_a_moment(self, start_s: float) -> list[tuple[int, int]]:
+        end_s = start_s + self.spin.spin_s
+        while True:
+            os.sched_yield()  # whoever has work on this core goes first, perhaps the other end
+            events = self._epoll.poll(0, EVENTS_PER_TURN_MAX)
+            if events:
+                self.spin.hit()
+                return events
+            now_s = self._monotonic_s()
+            if now_s >= end_s:
+                self.spin.missed(now_s - start_s)
+                return events
 
     def _expire(self) -> None:
         for countdown in self._countdowns:

@@ -11,7 +11,6 @@ import ctypes
 import gc
 import logging
 import os
-import random
 import socket
 import sys
 from collections.abc import Callable, Iterator
@@ -30,6 +29,7 @@ from ztunnel.pool import Pool
 from ztunnel.reactor import READABLE, WATCH_LEVEL, WRITABLE, Reactor, Served
 from ztunnel.relay import RelayEnd
 from ztunnel.resources import decode_entries
+from ztunnel.spin import Spin
 from ztunnel.state import State
 from ztunnel.tls import Material
 from ztunnel.tunnel import TunnelEnd
@@ -188,7 +188,7 @@ class Worker:
         self.engine.state = State(
             cluster_id=str(value.get("cluster_id", "")), node=str(value.get("node", ""))
         )
-        self.engine.random = random.Random()
+        self.reactor.spin = Spin(int(value.get("spin_us", 0)))
 
     def _resources(self, frame: Frame) -> None:
         changed = self.engine.state.apply(decode_entries(frame.payload))

@@ -36,6 +36,7 @@ from tests.support.certificates import make_authority
 from tests.support.tunnel_mesh import mesh_state
 from ztunnel.engine import EngineConfig, Pod
 from ztunnel.listeners import Pauses, endpoint_of, listen
+from ztunnel.spin import Spin
 from ztunnel.tls import Material, spiffe_ids
 from ztunnel.worker import make_engine, make_reactor
 
@@ -96,6 +97,7 @@ def run(options: argparse.Namespace) -> None:
         )
     bugs: list[None] = []
     reactor = make_reactor(lambda: bugs.append(None))
+    reactor.spin = Spin(options.spin_us)
     engine = make_engine(
         reactor,
         SystemClock(),
@@ -222,6 +224,7 @@ def main() -> None:
     parser.add_argument("--hbone", default="")
     parser.add_argument("--certs", type=pathlib.Path)
     parser.add_argument("--access-log", action="store_true")
+    parser.add_argument("--spin-us", type=int, default=0)
     parser.add_argument("--profile", default="")
     parser.add_argument("--selftest", action="store_true")
     options = parser.parse_args()
