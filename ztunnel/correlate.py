@@ -5,10 +5,10 @@ from __future__ import annotations
 import random
 import re
 
-from control.model.address import Endpoint, parse_endpoint
+from control.model.address import Endpoint
 from control.model.workload import Service, Workload, WorkloadType
 
-_FORWARDED = re.compile(r'for="([0-9a-fA-F.:\[\]]{1,64})"')
+_FORWARDED = re.compile(r'for="([0-9a-f.:\[\]]{1,64}):([0-9]{1,5})"')
 # Pods of one node; when more have been seen, the texts are simply made anew.
 _BAGGAGE_KEPT_MAX = 1024
 _baggage: dict[str, tuple[Workload, str]] = {}
@@ -57,15 +57,13 @@ def _baggage_text(workload: Workload) -> str:
     return ",".join(f"{name}={value}" for name, value in fields if value)
 
 
-def forwarded_client(headers: list[tuple[str, str]], tunnel_peer: Endpoint) -> Endpoint:
+def forwarded_client(headers: list[tuple[str, str]], tunnel_peer: Endpoint, host: str) -> Endpoint:
     """The client as the app shall see it: the address is that of the tunnel's other end, which
-    lives in the client's own network namespace; only the port is taken from what it says."""
+    lives in the client's own network namespace; only the port is taken from what it says. `host`
+    is that address as text (bracketed for IPv6)."""
     said = next((value for name, value in headers if name == "forwarded"), "")
     found = _FORWARDED.match(said)
-    if found is None:
+    if found is None or found[1] != host:
         return tunnel_peer
-    try:
-        client = parse_endpoint(found[1])
-    except ValueError:
-        return tunnel_peer
-    return client if client.address == tunnel_peer.address else tunnel_peer
+    port = int(found[2])
+    return Endpoint(tunnel_peer.address, port) if 0 < port < 65536 else tunnel_peer

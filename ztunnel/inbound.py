@@ -63,7 +63,7 @@ def accept_tunnel(
 class InboundTunnel:
     """A peer's tunnel to one pod: verified once, then asked about each stream."""
 
-    __slots__ = ("_accepted", "_engine", "_handshaking", "_peer", "_pod", "_sock")
+    __slots__ = ("_accepted", "_engine", "_handshaking", "_peer", "_peer_host", "_pod", "_sock")
 
     def __init__(
         self, engine: Engine, pod: Pod, sock: socket.socket, peer: Endpoint, accepted: Endpoint
@@ -72,6 +72,7 @@ class InboundTunnel:
         self._pod = pod
         self._sock = sock
         self._peer = peer
+        self._peer_host = str(peer).rpartition(":")[0]
         self._accepted = accepted
         self._handshaking = True
         engine.handshakes += 1
@@ -125,7 +126,7 @@ class InboundTunnel:
         engine, peer = self._engine, tunnel.peer
         assert peer is not None
         local = self._pod.workload(engine.state)
-        client = forwarded_client(request.headers, self._peer)
+        client = forwarded_client(request.headers, self._peer, self._peer_host)
         parties = Parties(
             Reporter.DESTINATION,
             client,

@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import timedelta
 from enum import Enum
 from typing import Any, Final
 
@@ -92,7 +92,7 @@ class Counters:
 
     def series(self, parties: Parties) -> Series:
         key: tuple[object, ...] = (
-            parties.reporter,
+            parties.reporter.value,  # an Enum's own hash is a Python call
             _workload_key(parties.source),
             _workload_key(parties.destination),
             parties.service.key if parties.service else "",
@@ -192,7 +192,6 @@ class Outcome:
         "_opened_s",
         "_series",
         "bytes_now",
-        "opened_at",
         "over",
         "parties",
     )
@@ -202,7 +201,6 @@ class Outcome:
         self._log = log
         self.parties = parties
         self._opened_s = clock.monotonic_s()
-        self.opened_at: datetime = clock.now()
         self._series: Series | None = None
         self._counted = (0, 0)
         self.over = False
@@ -248,10 +246,13 @@ class Outcome:
             return
         received, sent = self._counted
         fields = self._fields(received, sent)
-        fields["duration"] = f"{round((self._clock.monotonic_s() - self._opened_s) * 1000)}ms"
+        fields["duration"] = f"{round(self._age().total_seconds() * 1000)}ms"
         if error:
             fields["error"] = error
         event(access_log, level, "connection complete", **fields)
+
+    def _age(self) -> timedelta:
+        return timedelta(seconds=self._clock.monotonic_s() - self._opened_s)
 
     def _fields(self, received: int, sent: int) -> dict[str, object]:
         """Bytes are those of the local workload: what it sent, what it received."""
@@ -287,7 +288,7 @@ class Outcome:
             "destinationWorkload": _name(p.destination),
             "service": p.service.hostname if p.service else "",
             "policy": p.policy or "",
-            "openedAt": self.opened_at.isoformat(),
+            "openedAt": (self._clock.now() - self._age()).isoformat(),
             "bytesSent": received if outbound else sent,
             "bytesReceived": sent if outbound else received,
             "worker": worker,

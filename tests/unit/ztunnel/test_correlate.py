@@ -60,9 +60,15 @@ def test_baggage_follows_a_changed_workload() -> None:
     ],
 )
 def test_only_the_port_of_the_tunnels_own_peer_is_believed(said: str, client: str) -> None:
-    assert forwarded_client([("forwarded", said)], PEER) == parse_endpoint(client)
+    assert forwarded_client([("forwarded", said)], PEER, "10.0.0.5") == parse_endpoint(client)
+
+
+def test_an_ipv6_peer_is_recognised() -> None:
+    peer = parse_endpoint("[fd00::5]:40000")
+    said = [("forwarded", 'for="[fd00::5]:1234"')]
+    assert forwarded_client(said, peer, "[fd00::5]") == parse_endpoint("[fd00::5]:1234")
 
 
 @given(st.text(max_size=60))
 def test_any_header_gives_the_peers_address(said: str) -> None:
-    assert forwarded_client([("forwarded", said)], PEER).address == PEER.address
+    assert forwarded_client([("forwarded", said)], PEER, "10.0.0.5").address == PEER.address
