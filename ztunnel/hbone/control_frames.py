@@ -52,13 +52,14 @@ def on_settings(
             _settings_acknowledged(core)
         return
     if core.peer_ready:
-        core.spend(SETTINGS_COST, "SETTINGS")
+        core.allowance.charge(SETTINGS_COST, "SETTINGS")
     else:
         core.peer_ready = True
         core.peer.first()
     before = core.peer.initial_window_bytes
     core.peer.apply(payload, core.role)
     core.frame_bytes_max = core.peer.max_frame_bytes
+    core.codec.limit_encoder(core.peer.header_table_least)
     core.codec.limit_encoder(core.peer.header_table_bytes)
     core.reply(pack_ack(SETTINGS))
     events.append(PeerSettingsChanged())
@@ -110,7 +111,7 @@ def on_rst_stream(
     core.drop(stream)
     events.append(StreamReset(stream, parse_uint32(payload)))
     if early:  # otherwise our request or our answer has paid for it
-        core.spend(RESET_COST, "reset streams")
+        core.allowance.charge(RESET_COST, "reset streams")
 
 
 def on_window_update(

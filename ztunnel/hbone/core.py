@@ -98,10 +98,17 @@ class Core:
         received = self.receive_granted - self.receive_window
         self.allowance.spend(cost, sent + received, reason)
 
+    def answer(self, frames: bytes) -> None:
+        """Write what a peer made us write."""
+        self.outbound += frames
+        self.reply_bytes += len(frames)
+
     def reply(self, frame: bytes) -> None:
-        """Write what a peer made us write; it may not make us queue more than a bound of it."""
-        self.outbound += frame
-        self.reply_bytes += len(frame)
+        self.answer(frame)
+        self.check_replies()
+
+    def check_replies(self) -> None:
+        """A peer may not make us queue more than a bound; only where it may be told so."""
         if self.reply_bytes > REPLY_BYTES_MAX:
             # An engine may drain without take(): never more waits than there is.
             self.reply_bytes = min(self.reply_bytes, len(self.outbound))
@@ -183,7 +190,7 @@ class Core:
         """Reset a stream that the engine never saw, or that is over already."""
         self.reply(pack_rst_stream(stream_id, code))
         self.remember_reset(stream_id)
-        self.spend(RESET_COST, "refused streams")
+        self.allowance.charge(RESET_COST, "refused streams")
 
     def break_stream(self, stream: Stream, code: ErrorCode, events: list[Event]) -> None:
         """The peer broke the rules of one stream."""

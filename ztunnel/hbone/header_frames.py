@@ -11,7 +11,12 @@ from ztunnel.hbone.headers import (
     parse_request,
     parse_response,
 )
-from ztunnel.hbone.limits import CONTINUATIONS_MAX, FRAME_COST, REFILL_PER_ANSWER
+from ztunnel.hbone.limits import (
+    CONTINUATIONS_MAX,
+    FIELDS_PER_CREDIT,
+    FRAME_COST,
+    REFILL_PER_ANSWER,
+)
 from ztunnel.hbone.settings import Role
 from ztunnel.hbone.stream import Stream
 
@@ -59,6 +64,8 @@ class HeaderFrames:
     def _complete(self, stream_id: int, ends: bool, block: bytes, events: list[Event]) -> None:
         core = self._core
         raw = core.codec.decode(block)  # always, or the compression states part
+        if len(raw) >= FIELDS_PER_CREDIT:
+            core.allowance.charge(len(raw) // FIELDS_PER_CREDIT, "header fields")
         stream = core.streams.get(stream_id)
         if stream is not None:
             self._on_known(stream, ends, raw, events)
@@ -71,6 +78,7 @@ class HeaderFrames:
 
     def _on_new(self, stream_id: int, ends: bool, raw: RawHeaders, events: list[Event]) -> None:
         core = self._core
+        core.check_replies()
         core.highest_peer_id = stream_id
         limit = core.settings.max_concurrent_streams
         if core.refusing or (limit is not None and len(core.streams) >= limit):
@@ -143,6 +151,8 @@ def _strip(flags: int, payload: bytes) -> bytes:
         start, end = 1, end - payload[0]
     if flags & HAS_PRIORITY:
         start += _PRIORITY_BYTES
+        if start > len(payload):
+            raise ConnectionBroken(ErrorCode.FRAME_SIZE_ERROR, "HEADERS without whole priority")
     if start > end:
         raise ConnectionBroken(ErrorCode.PROTOCOL_ERROR, "padding exceeds the frame")
     return payload[start:end]

@@ -21,6 +21,9 @@ _NEVER_INDEXED: Final = frozenset({"forwarded", "traceparent"})
 # Static table entry 8 is `:status 200`, with no state in it; it is nearly every answer.
 _STATUS_200: Final = b"\x88"
 
+# Two announce any change (RFC 7541 section 4.2); 64 KiB of them would take 130 ms.
+_SIZE_UPDATES: Final = re.compile(rb"(?:[\x20-\x3e]|\x3f[\x80-\xff]*[\x00-\x7f]){3}")
+
 _NAME: Final = re.compile(rb"[!#$%&'*+\-.^_`|~0-9a-z]+")
 # The names in nearly every request: looked up instead of matched and decoded.
 _KNOWN_NAMES: Final = {
@@ -73,6 +76,9 @@ class HeaderCodec:
         table_bytes = min(peer_table_bytes, HEADER_TABLE_DEFAULT)
         if table_bytes != self._encoder.header_table_size:  # hpack forgets a change set twice
             self._encoder.header_table_size = table_bytes
+            changes = self._encoder.table_size_changes
+            if len(changes) > 2:  # RFC 7541 section 4.2: the smallest, then the last
+                changes[:] = [min(changes), changes[-1]]
 
     def encode_request(self, authority: str, headers: Sequence[tuple[str, str]]) -> bytes:
         return self._encode([(b":method", b"CONNECT"), (b":authority", _raw(authority))], headers)
@@ -90,6 +96,8 @@ class HeaderCodec:
 
     def decode(self, block: bytes) -> RawHeaders:
         """A failure is the connection's end: both tables are out of step."""
+        if _SIZE_UPDATES.match(block):
+            raise ConnectionBroken(ErrorCode.COMPRESSION_ERROR, "too many table size updates")
         try:
             return list(self._decoder.decode(block, raw=True))
         except OversizedHeaderListError:

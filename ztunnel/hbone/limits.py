@@ -4,6 +4,9 @@ A flood is told from a long life by comparing odd frames with useful work. Each 
 allowance: frames that cost us more than they move spend it, and bytes moved in either direction,
 answered requests and reads refill it. A read is a refill because whatever comes slower than we
 read (a PING each 10 s, for days) cannot be a flood; a flood arrives many frames to the read.
+
+What makes the engine work (streams that end unanswered, SETTINGS, huge header lists) has a second
+allowance, for which bytes do not pay: else some megabytes would buy a peer seconds of our time.
 """
 
 from typing import Final
@@ -31,9 +34,13 @@ RESET_COST: Final = 4
 # SETTINGS touch every stream's window and need an acknowledgement.
 SETTINGS_COST: Final = 20
 
-# Acknowledgements, resets and window updates waiting in `outbound`: a peer that makes us answer
-# and does not read. 7,700 PING answers; no honest peer has that many under way.
-REPLY_BYTES_MAX: Final = 128 * 1024
+# Fields that a request has for nothing: five are ours, and a gateway may add some dozens. Decoding
+# one costs 6 µs and as little as a byte on the wire, so 64 KiB of the smallest are 20 ms.
+FIELDS_PER_CREDIT: Final = 32
+
+# Acknowledgements, resets and responses waiting in `outbound`: a peer that makes us answer and does
+# not read. Twice what 200 streams are answered with; an honest peer has no more under way.
+REPLY_BYTES_MAX: Final = 256 * 1024
 # SETTINGS, GOAWAY with its debug text: buffered whole, so no larger than HTTP/2's default frame.
 CONTROL_FRAME_BYTES_MAX: Final = 16_384
 # 64 KiB of headers need four frames of the default size; more is a way to keep us collecting.
@@ -44,17 +51,20 @@ RESET_IDS_MAX: Final = 512
 
 
 class Allowance:
-    """How many more odd frames this peer may send."""
+    """How many more odd frames this peer may send, and how much work it may make for nothing."""
 
-    __slots__ = ("_work_bytes", "left")
+    __slots__ = ("_work_bytes", "left", "left_for_work")
 
     def __init__(self) -> None:
         self.left = ALLOWANCE_START
+        self.left_for_work = ALLOWANCE_START
         self._work_bytes = 0
 
     def refill(self, credits: int) -> None:
         if self.left < ALLOWANCE_START:
             self.left += credits
+        if self.left_for_work < ALLOWANCE_START:
+            self.left_for_work += credits
 
     def spend(self, cost: int, work_bytes: int, reason: str) -> None:
         """Take `cost`, after crediting the connection's `work_bytes` so far (only ever grows)."""
@@ -64,4 +74,10 @@ class Allowance:
             self.left = min(self.left + earned, ALLOWANCE_MAX)
         self.left -= cost
         if self.left < 0:
+            raise ConnectionBroken(ErrorCode.ENHANCE_YOUR_CALM, f"too many {reason}")
+
+    def charge(self, cost: int, reason: str) -> None:
+        """Take `cost` of what moved bytes do not pay for."""
+        self.left_for_work -= cost
+        if self.left_for_work < 0:
             raise ConnectionBroken(ErrorCode.ENHANCE_YOUR_CALM, f"too many {reason}")

@@ -100,7 +100,7 @@ class Session(Core):
             raise ValueError("the stream has been answered already")
         block = self.codec.encode_response(status, headers)
         flags = END_STREAM if end_stream else 0
-        self.outbound += pack_header_block(stream.id, flags, block, self.frame_bytes_max)
+        self.answer(pack_header_block(stream.id, flags, block, self.frame_bytes_max))
         stream.answered = True
         self.allowance.refill(REFILL_PER_ANSWER)
         if end_stream:
@@ -183,7 +183,7 @@ class Session(Core):
         """Abort both halves. On a closed stream it only gives unconsumed bytes back, so an engine
         that drops a stream early always calls it."""
         if not stream.closed:
-            self.outbound += pack_rst_stream(stream.id, code)
+            self.answer(pack_rst_stream(stream.id, code))
             self.remember_reset(stream.id)
         self.drop(stream)
 

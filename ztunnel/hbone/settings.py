@@ -69,10 +69,18 @@ SERVER_SETTINGS: Final = SessionSettings(header_list_bytes=64 * KIB, max_concurr
 class PeerSettings:
     """The peer's announced values that we obey; checks them as they come."""
 
-    __slots__ = ("header_table_bytes", "initial_window_bytes", "max_frame_bytes", "max_streams")
+    __slots__ = (
+        "header_table_bytes",
+        "header_table_least",
+        "initial_window_bytes",
+        "max_frame_bytes",
+        "max_streams",
+    )
 
     def __init__(self) -> None:
         self.header_table_bytes = HEADER_TABLE_DEFAULT
+        # The smallest on the way to it: a frame may say 0 and 4,096, to have the table emptied.
+        self.header_table_least = HEADER_TABLE_DEFAULT
         self.initial_window_bytes = WINDOW_DEFAULT
         self.max_frame_bytes = FRAME_BYTES_DEFAULT
         self.max_streams = STREAMS_BEFORE_SETTINGS
@@ -82,10 +90,12 @@ class PeerSettings:
         self.max_streams = STREAM_ID_MAX
 
     def apply(self, payload: bytes, our_role: Role) -> None:
+        self.header_table_least = self.header_table_bytes
         for setting, value in parse_settings(payload):
             match setting:
                 case Setting.HEADER_TABLE_SIZE:
                     self.header_table_bytes = value
+                    self.header_table_least = min(self.header_table_least, value)
                 case Setting.ENABLE_PUSH:
                     if value > 1 or (value and our_role is Role.CLIENT):
                         raise ConnectionBroken(ErrorCode.PROTOCOL_ERROR, "bad ENABLE_PUSH")

@@ -113,7 +113,7 @@ WINDOWS = st.sampled_from([1, 7, 100, 5_000, 65_535, 65_536, 1 << 20])
 PAYLOADS = st.integers(0, 3_000).map(lambda size: bytes(number % 251 for number in range(size)))
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=20, deadline=None)
 @given(
     window=WINDOWS,
     connection=st.sampled_from([1, 65_535, 100_000, 16 << 20]),

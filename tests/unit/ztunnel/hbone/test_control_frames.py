@@ -26,7 +26,7 @@ from ztunnel.hbone.frames import (
     pack_settings,
     pack_window_update,
 )
-from ztunnel.hbone.limits import ALLOWANCE_START
+from ztunnel.hbone.limits import ALLOWANCE_START, REPLY_BYTES_MAX
 from ztunnel.hbone.session import Session
 from ztunnel.hbone.settings import SessionSettings
 
@@ -50,6 +50,17 @@ def test_our_headers_follow_the_peers_table_size() -> None:
     server.take()
     server.respond(request.stream, 200, [], end_stream=False)
     assert frames_of(server.outbound)[0][3] == b"\x20\x88"
+
+
+def test_a_table_emptied_within_one_frame_is_announced_as_empty_then_as_large() -> None:
+    server = server_ready()
+    (request,) = server.receive(request_frame(1))
+    assert isinstance(request, RequestReceived)
+    sizes = [(Setting.HEADER_TABLE_SIZE, 0), (Setting.HEADER_TABLE_SIZE, 4_096)]
+    server.receive(pack_settings(sizes) * 5)
+    server.take()
+    server.respond(request.stream, 200, [], end_stream=False)
+    assert frames_of(server.outbound)[0][3] == b"\x20\x3f\xe1\x1f\x88"
 
 
 def test_a_peer_that_acknowledged_our_smaller_table_must_shrink_its_own() -> None:
@@ -207,7 +218,7 @@ def test_a_peer_that_does_not_read_its_answers_is_cut_off() -> None:
         if events:
             break
     assert isinstance(events[-1], ConnectionFailed)
-    assert len(server.outbound) < 200_000
+    assert len(server.outbound) < REPLY_BYTES_MAX + 100
 
 
 def drained_without_take(server: Session) -> None:

@@ -99,7 +99,7 @@ NAMES = st.from_regex(r"\A[a-z][a-z0-9-]{0,20}\Z").filter(
 VALUES = st.from_regex(r"\A[!-~\xa1-\xff]([ -~]{0,60}[!-~])?\Z")
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=20, deadline=None)
 @given(st.lists(st.lists(st.tuples(NAMES, VALUES), max_size=5), max_size=4))
 def test_what_one_side_encodes_the_other_decodes(lists: list[list[tuple[str, str]]]) -> None:
     near, far = codec(), codec()

@@ -37,3 +37,15 @@ def test_no_peer_earns_without_bound() -> None:
     for _ in range(10 * ALLOWANCE_START):
         allowance.refill(4)
     assert allowance.left < ALLOWANCE_START + 4
+    assert allowance.left_for_work < ALLOWANCE_START + 4
+
+
+def test_bytes_do_not_pay_for_work() -> None:
+    allowance = Allowance()
+    allowance.spend(0, 1 << 30, "")
+    allowance.charge(ALLOWANCE_START, "resets")
+    with pytest.raises(ConnectionBroken) as broken:
+        allowance.charge(1, "resets")
+    assert broken.value.code is ErrorCode.ENHANCE_YOUR_CALM
+    allowance.refill(4)
+    allowance.charge(3, "resets")
