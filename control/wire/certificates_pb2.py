@@ -4,15 +4,18 @@
 # source: control/wire/certificates.proto
 # Protobuf Python Version: 7.35.1
 """Generated protocol buffer code."""
-
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import descriptor_pool as _descriptor_pool
 from google.protobuf import runtime_version as _runtime_version
 from google.protobuf import symbol_database as _symbol_database
 from google.protobuf.internal import builder as _builder
-
 _runtime_version.ValidateProtobufRuntimeVersion(
-    _runtime_version.Domain.PUBLIC, 7, 35, 1, "", "control/wire/certificates.proto"
+    _runtime_version.Domain.PUBLIC,
+    7,
+    35,
+    1,
+    '',
+    'control/wire/certificates.proto'
 )
 # @@protoc_insertion_point(imports)
 
@@ -22,17 +25,15 @@ _sym_db = _symbol_database.Default()
 from google.protobuf import struct_pb2 as google_dot_protobuf_dot_struct__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(
-    b'\n\x1f\x63ontrol/wire/certificates.proto\x12\ristio.v1.auth\x1a\x1cgoogle/protobuf/struct.proto"l\n\x17IstioCertificateRequest\x12\x0b\n\x03\x63sr\x18\x01 \x01(\t\x12\x19\n\x11validity_duration\x18\x03 \x01(\x03\x12)\n\x08metadata\x18\x04 \x01(\x0b\x32\x17.google.protobuf.Struct".\n\x18IstioCertificateResponse\x12\x12\n\ncert_chain\x18\x01 \x03(\tb\x06proto3'
-)
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1f\x63ontrol/wire/certificates.proto\x12\ristio.v1.auth\x1a\x1cgoogle/protobuf/struct.proto\"l\n\x17IstioCertificateRequest\x12\x0b\n\x03\x63sr\x18\x01 \x01(\t\x12\x19\n\x11validity_duration\x18\x03 \x01(\x03\x12)\n\x08metadata\x18\x04 \x01(\x0b\x32\x17.google.protobuf.Struct\".\n\x18IstioCertificateResponse\x12\x12\n\ncert_chain\x18\x01 \x03(\tb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
-_builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, "control.wire.certificates_pb2", _globals)
+_builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'control.wire.certificates_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
-    DESCRIPTOR._loaded_options = None
-    _globals["_ISTIOCERTIFICATEREQUEST"]._serialized_start = 80
-    _globals["_ISTIOCERTIFICATEREQUEST"]._serialized_end = 188
-    _globals["_ISTIOCERTIFICATERESPONSE"]._serialized_start = 190
-    _globals["_ISTIOCERTIFICATERESPONSE"]._serialized_end = 236
+  DESCRIPTOR._loaded_options = None
+  _globals['_ISTIOCERTIFICATEREQUEST']._serialized_start=80
+  _globals['_ISTIOCERTIFICATEREQUEST']._serialized_end=188
+  _globals['_ISTIOCERTIFICATERESPONSE']._serialized_start=190
+  _globals['_ISTIOCERTIFICATERESPONSE']._serialized_end=236
 # @@protoc_insertion_point(module_scope)

@@ -38,7 +38,7 @@ _OPTIONS = [
 
 
 class ServingCertificates:
-    """The port's own certificate, made anew at half of its life."""
+    """The certificate of every port, made anew at half of its life."""
 
     def __init__(self, authority: Authority, names: Sequence[str], clock: Clock) -> None:
         self._authority = authority
@@ -46,24 +46,37 @@ class ServingCertificates:
         self._clock = clock
         self._current = self._issue()
 
-    def credentials(self) -> grpc.ServerCredentials:
-        return grpc.dynamic_ssl_server_credentials(
-            _configuration(self._current),
-            self._fetch,  # type: ignore[arg-type]  # gRPC takes None as "no news", its stubs do not
-            require_client_authentication=False,
-        )
-
-    def _fetch(self) -> grpc.ServerCertificateConfiguration | None:
-        """Called by gRPC at each handshake; None: keep what you have."""
-        if self._clock.now() < self._current.renew_at:
-            return None
-        self._current = self._issue()
-        return _configuration(self._current)
+    def current(self) -> ServingCertificate:
+        if self._clock.now() >= self._current.renew_at:
+            self._current = self._issue()
+        return self._current
 
     def _issue(self) -> ServingCertificate:
         made = issue_serving(self._authority, self._names, SERVING_TTL, self._clock.now())
         event(log, logging.INFO, "serving.issued", not_after=made.not_after.isoformat())
         return made
+
+
+class PortCertificate:
+    """One port's view: gRPC keeps what it was given last, so ports must not share that memory."""
+
+    def __init__(self, certificates: ServingCertificates) -> None:
+        self._certificates = certificates
+        self._given = certificates.current()
+
+    def credentials(self) -> grpc.ServerCredentials:
+        return grpc.dynamic_ssl_server_credentials(
+            _configuration(self._given),
+            self.fetch,  # type: ignore[arg-type]  # gRPC takes None as "no news", its stubs do not
+            require_client_authentication=False,
+        )
+
+    def fetch(self) -> grpc.ServerCertificateConfiguration | None:
+        """Called by gRPC at each handshake; None: keep what you have."""
+        if (current := self._certificates.current()) is self._given:
+            return None
+        self._given = current
+        return _configuration(current)
 
 
 def _configuration(made: ServingCertificate) -> grpc.ServerCertificateConfiguration:
@@ -89,11 +102,10 @@ def make_server(
         service, _, method = path[1:].partition("/")
         table = grpc.method_handlers_generic_handler(service, {method: handler})
         server.add_generic_rpc_handlers((table,))
-    credentials = certificates.credentials()
     ports = []
     for where in listen:
         try:
-            port = server.add_secure_port(where, credentials)
+            port = server.add_secure_port(where, PortCertificate(certificates).credentials())
         except RuntimeError as exc:
             raise ConfigError(f"cannot listen on {where}: {exc}") from exc
         if port == 0:

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import re
+import socket
+import ssl
 import sys
 from pathlib import Path
 
@@ -67,6 +70,25 @@ def test_a_key_that_others_can_read_stops_the_start(tmp_path: Path) -> None:
         assert b"chmod 600" in errors
 
     asyncio.run(whole())
+
+
+def test_several_ports_are_served_alike(tmp_path: Path) -> None:
+    async def whole() -> None:
+        async with running_control(tmp_path, "--listen", "127.0.0.1:0") as control:
+            line = await control.logged(r"control\.started")
+            found = re.search(r"ports=\D*(\d+)\D+(\d+)", line)
+            assert found is not None, line
+            root = (tmp_path / "state/ca/root-cert.pem").read_text()
+            for port in map(int, found.groups()):
+                await asyncio.to_thread(_handshake, port, root)
+
+    asyncio.run(whole())
+
+
+def _handshake(port: int, root: str) -> None:
+    context = ssl.create_default_context(cadata=root)
+    with socket.create_connection(("127.0.0.1", port), timeout=10) as sock:
+        context.wrap_socket(sock, server_hostname="localhost").close()
 
 
 def test_two_on_one_port_is_an_error_and_not_a_share(tmp_path: Path) -> None:

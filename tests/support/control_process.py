@@ -20,7 +20,7 @@ from control.kit.clock import SystemClock
 from control.plane import subject_of
 
 DEADLINE_S = 15.0
-_PORTS = re.compile(r"control\.started .*ports=\"?\[(\d+)\]")
+_PORTS = re.compile(r"control\.started .*ports=\"?\[(\d+)")
 
 
 @dataclass

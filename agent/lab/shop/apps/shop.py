@@ -18,7 +18,7 @@ MARKER = os.environ.get("SHOP_MARKER", "no-marker")
 TIMEOUT_S = 5.0
 STARTED_PID = os.getpid()
 
-FACTS = {
+FACTS: dict[str, dict[str, object]] = {
     "details": {"author": "W. Shakespeare", "year": 1595, "pages": 200},
     "ratings": {"reviewer1": 5, "reviewer2": 4},
     "reviews": {"text": "An extremely entertaining play"},
