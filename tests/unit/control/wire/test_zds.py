@@ -1,4 +1,4 @@
-"""Field numbers of ZDS, byte by byte: both ends of it may be Istio's (wire facts of its zds.proto)."""
+"""Field numbers of ZDS, byte by byte: at either end of it may be a part of Istio."""
 
 from __future__ import annotations
 
