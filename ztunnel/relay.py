@@ -73,6 +73,7 @@ class StreamRelay:
         "_ended_hint",
         "_peer_ended",
         "_pending",
+        "_queued",
         "_reactor",
         "_read_done",
         "_readable",
@@ -103,6 +104,7 @@ class StreamRelay:
         self._chunk_bytes = CHUNK_BYTES_FIRST
         self._pending: deque[bytes | memoryview] = deque()
         self._readable = False
+        self._queued = False
         self._ended_hint = False
         self._read_done = False
         self._write_done = False
@@ -144,14 +146,20 @@ class StreamRelay:
             self._write_pending()
         if events & (READABLE | ENDED) and not self._read_done:
             self._readable = True
-            self._read()
+            if self._queued:
+                return
+            if self.tunnel.contended:  # new data must not be a way past those who wait
+                self._reactor.again(self)
+            else:
+                self._read()
 
     def on_again(self) -> None:
+        self._queued = False
         if self._readable and not self._read_done:
             self._read()
 
     def on_window(self) -> None:
-        """The stream's or the connection's window opened."""
+        """The stream's window opened."""
         if self._readable and not self._read_done:
             self._reactor.again(self)
 
@@ -160,11 +168,10 @@ class StreamRelay:
         budget = TURN_BYTES_MAX
         while budget > 0:
             if tunnel.is_full:
-                tunnel.wait_for_room(self)
-                return
+                break
             size = session.room(stream)
             if size <= 0:
-                tunnel.wait_for_window(self)
+                self._queued = tunnel.wait_for_window(self, had_share=budget < TURN_BYTES_MAX)
                 return
             if size > self._chunk_bytes:
                 size = self._chunk_bytes
@@ -191,7 +198,8 @@ class StreamRelay:
             elif size == self._chunk_bytes < READ_BYTES_MAX:
                 self._chunk_bytes *= CHUNK_GROWTH
             budget -= count
-        self._reactor.again(self)
+        self._queued = True
+        tunnel.wait_for_room(self, had_share=budget < TURN_BYTES_MAX)
 
     def _app_ended(self) -> None:
         self._read_done = True

@@ -122,6 +122,33 @@ def configure(sock: socket.socket) -> None:
     sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPCNT, KEEPALIVE_PROBES)
 
 
+class Queue:
+    """Relays that wait for the same thing. Who had a share of this turn goes behind who had none,
+    so that everybody's turn comes whatever the order in which their sockets are served."""
+
+    __slots__ = ("_had_none", "_had_share")
+
+    def __init__(self) -> None:
+        self._had_none: dict[StreamRelay, None] = {}
+        self._had_share: dict[StreamRelay, None] = {}
+
+    def add(self, relay: StreamRelay, had_share: bool) -> None:
+        (self._had_share if had_share else self._had_none)[relay] = None
+
+    def __bool__(self) -> bool:
+        return bool(self._had_none or self._had_share)
+
+    def resume(self, reactor: Reactor) -> None:
+        for waiting in (self._had_none, self._had_share):
+            for relay in waiting:
+                reactor.again(relay)
+            waiting.clear()
+
+    def clear(self) -> None:
+        self._had_none.clear()
+        self._had_share.clear()
+
+
 class Tunnel:
     __slots__ = (
         "_blocked_by_buffer",
@@ -138,6 +165,7 @@ class Tunnel:
         "_unsent",
         "_user",
         "closed",
+        "contended",
         "detail",
         "dirty",
         "end",
@@ -166,13 +194,14 @@ class Tunnel:
         self._ended_hint = False
         self._drain_requested = False
         self._ping_sent_s: float | None = None
-        self._blocked_by_buffer: dict[StreamRelay, None] = {}
-        self._blocked_by_window: dict[StreamRelay, None] = {}
+        self._blocked_by_buffer = Queue()
+        self._blocked_by_window = Queue()
         # Streams with an owner. The session forgets a stream when both sides have ended it or when
         # the connection breaks; its owner may still have bytes for the app, or must hear of it.
         self._owned: dict[int, Stream] = {}
         self.peer: SpiffeId | None = None
         self.dirty = False
+        self.contended = False  # somebody waits: whoever has new data goes behind them
         self.closed = False
         self.end: TunnelEnd | None = None
         self.detail = ""
@@ -302,7 +331,7 @@ class Tunnel:
             self._tell_owner(event)
         elif isinstance(event, WindowOpened):
             if event.stream is None:
-                self._resume(self._blocked_by_window)
+                self._blocked_by_window.resume(self._reactor)
             elif event.stream.owner is not None:
                 event.stream.owner.on_window()
         elif isinstance(event, RequestReceived):
@@ -367,33 +396,39 @@ class Tunnel:
             self.dirty = True
             self._reactor.flush_later(self)
 
-    def wait_for_room(self, relay: StreamRelay) -> None:
-        self._blocked_by_buffer[relay] = None
+    def wait_for_room(self, relay: StreamRelay, had_share: bool) -> None:
+        """Until the turn's output is with the kernel."""
+        self.contended = True
+        self._blocked_by_buffer.add(relay, had_share)
 
-    def wait_for_window(self, relay: StreamRelay) -> None:
+    def wait_for_window(self, relay: StreamRelay, had_share: bool) -> bool:
         """The stream's own window has its own event; the connection's is everybody's."""
-        if self.session.send_window <= 0:
-            self._blocked_by_window[relay] = None
-
-    def _resume(self, blocked: dict[StreamRelay, None]) -> None:
-        for relay in blocked:
-            self._reactor.again(relay)
-        blocked.clear()
+        if self.session.send_window > 0:
+            return False
+        self.contended = True
+        self._blocked_by_window.add(relay, had_share)
+        return True
 
     def flush(self) -> None:
         self.dirty = False
-        if self.closed or (self._unsent and not self._send(b"")) or self.peer is None:
+        if self.closed:
             return
-        if self.session.outbound:
-            try:
-                data = self._tls.write(self.session.take())
-            except TlsError as exc:
-                self._tls_failed(exc)
-                return
-            if not self._send(data):
-                return
-        if self._blocked_by_buffer:
-            self._resume(self._blocked_by_buffer)
+        if (not self._unsent or self._send(b"")) and self.peer is not None:
+            self._write()
+        if not self.is_full and not self.closed:
+            self.contended = bool(self._blocked_by_buffer or self._blocked_by_window)
+            self._blocked_by_buffer.resume(self._reactor)
+
+    def _write(self) -> None:
+        """All of the turn's output in one TLS write and one send."""
+        if not self.session.outbound:
+            return
+        try:
+            data = self._tls.write(self.session.take())
+        except TlsError as exc:
+            self._tls_failed(exc)
+            return
+        self._send(data)
 
     def _send(self, data: bytes) -> bool:
         """Everything is with the kernel now. What is not goes first at the next `flush`."""

@@ -228,6 +228,26 @@ def test_the_outgoing_buffer_is_bounded(pair: Pair) -> None:
     assert pair.settle() == 0, "a blocked tunnel costs no turns"
 
 
+@pytest.mark.parametrize("connection_window", [65_535, 16 << 20])
+def test_bulk_streams_share_a_tunnel_evenly(authority: Authority, connection_window: int) -> None:
+    settings = SessionSettings(connection_window_bytes=connection_window)
+    pair = Pair(authority, server_settings=settings)
+    pair.settle()
+    streams = [pair.stream() for _ in range(4)]
+    for _ in range(120):
+        for here, _there in streams:
+            try:
+                here.sock.send(bytes(400_000))
+            except BlockingIOError:
+                pass
+        pair.reactor.turn(0)
+        for _here, there in streams:
+            there.received()
+    moved = [here.relay.from_app_bytes for here, _ in streams]
+    assert min(moved) * 2 > max(moved), moved
+    pair.close()
+
+
 class Broken:
     """An owner with a bug."""
 
