@@ -18,6 +18,7 @@ from agent.registry import NamespaceGone, Registration
 from agent.status import Node
 from control.kit import http, log
 from control.kit.errors import ConfigError
+from control.kit.metrics import render
 from control.model.address import format_address
 
 TIMEOUT_S, TIMEOUT_S_MAX = 10.0, 60.0  # a kubelet gives a CNI plugin some minutes at most
@@ -111,8 +112,8 @@ class Admin:
         return http.as_json([check.as_json() for check in await self._checks()])
 
     async def _metrics_page(self, request: http.Request) -> http.Response:
-        page = metrics.render(metrics.families(self._node))
-        return http.Response(200, page.encode(), {"content-type": metrics.CONTENT_TYPE})
+        headers, page = render(metrics.registry_of(self._node), request.headers)
+        return http.Response(200, page, headers)
 
     async def _ready(self, request: http.Request) -> http.Response:
         if self._node.intents.synced:

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import ctypes
-import gc
 import logging
 import signal
 import sys
@@ -33,6 +31,7 @@ from control.kit.backoff import Backoff
 from control.kit.clock import SystemClock
 from control.kit.errors import ConfigError, MeshError
 from control.kit.log import event, setup
+from control.kit.memory import SETTLE_AFTER_S, settle
 
 log = logging.getLogger("agent")
 
@@ -71,11 +70,11 @@ async def _run(node: Node, reporter: Reporter) -> None:
             public = http.Server(admin.public_routes())
             await stack.enter_async_context(public.listen(node.config.metrics))
         listener = stack.enter_context(bound(node.config.zds))
-        _trim()
         event(log, logging.INFO, "agent.started", node=node.config.node, admin=socket_path)
         try:
             async with asyncio.TaskGroup() as tasks:
                 tasks.create_task(_stop_on_signal(), name="signals")
+                asyncio.get_running_loop().call_later(SETTLE_AFTER_S, settle)
                 tasks.create_task(tunnels.run(listener), name="zds")
                 tasks.create_task(enroller.run(), name="enrol")
                 tasks.create_task(intents.run(enroller.intents_changed), name="intents")
@@ -111,15 +110,6 @@ async def _stop_on_signal() -> None:
         loop.add_signal_handler(number, stop.set)
     await stop.wait()
     raise Stopped
-
-
-def _trim() -> None:
-    """Start-up garbage goes back to the system; what is left is never collected again."""
-    gc.collect()
-    gc.freeze()
-    trim: Callable[[int], int] | None = getattr(ctypes.CDLL(None), "malloc_trim", None)
-    if trim is not None:  # glibc only
-        trim(0)
 
 
 def uninstall(node: str, run_dir: Path, bpffs: Path, cgroup_root: Path, cache: Path) -> None:

@@ -41,10 +41,10 @@ def memory(world: World) -> None:
 def _figure(world: World, name: str, pid: int, budget_mib: float | None) -> None:
     used = rss_mib(pid)
     if budget_mib is None:
-        world.report.figure(f"RSS of {name}", f"{used:.0f} MiB")
+        world.report.figure(f"RSS of {name}", f"{used:.1f} MiB")
         return
     verdict = "within" if used <= budget_mib else "ABOVE"
-    world.report.figure(f"RSS of {name}", f"{used:.0f} MiB ({verdict} {budget_mib:.0f})")
+    world.report.figure(f"RSS of {name}", f"{used:.1f} MiB ({verdict} {budget_mib:.0f})")
 
 
 def _children(pid: int) -> list[int]:
