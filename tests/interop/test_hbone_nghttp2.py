@@ -1,9 +1,11 @@
-"""Our session against libnghttp2 in memory, as its server and as its client."""
+"""Our session against libnghttp2: in memory as its server and as its client, and through curl."""
 
+import subprocess
 from collections.abc import Callable, Iterator
 
 import pytest
 
+from tests.support.h2c_server import NO_TUNNEL, h2c_server
 from tests.support.nghttp2 import Peer
 from ztunnel.hbone.errors import ErrorCode
 from ztunnel.hbone.events import (
@@ -281,3 +283,17 @@ def test_two_hundred_tunnels_at_once_share_the_connections_window(meet: Meet) ->
             break
     assert [meeting.theirs.tunnels[each].closed_with for each in ids] == [0] * 200
     assert meeting.ours.receive_window + meeting.ours.credit == 16 << 20
+
+
+def test_curl_is_told_that_this_is_for_tunnels_only() -> None:
+    with h2c_server() as port:
+        # One request only: curl 7.88 cannot use such a connection for a second one.
+        url = f"http://127.0.0.1:{port}/"
+        options = ["--http2-prior-knowledge", "--write-out", "%{http_version} %{http_code}\n"]
+        told = subprocess.run(
+            ["curl", "-q", "-sS", "--noproxy", "*", *options, url],
+            capture_output=True,
+            timeout=30,
+            check=True,
+        )
+    assert told.stdout == NO_TUNNEL + b"2 400\n", told.stderr

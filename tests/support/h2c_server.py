@@ -1,7 +1,11 @@
 """A plaintext HTTP/2 server around one `Session` per connection, for foreign clients and testers.
 
 CONNECT echoes; every other request gets 400 and a line of text, so that DATA and its windows are
-used too. Usage: python -m tests.support.h2c_server --port 0 [--window BYTES] [--frame BYTES]
+used too: conformance testers ask with GET. Two of their opinions are not ours: RFC 7540's
+priorities mean nothing any more (RFC 9113 5.3.2), and a content-length is not compared with the
+DATA of a request that is refused anyway.
+
+Usage: python -m tests.support.h2c_server [--port 0] [--window BYTES] [--frame BYTES]
 """
 
 from __future__ import annotations
@@ -14,7 +18,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
-from ztunnel.hbone.errors import ErrorCode
 from ztunnel.hbone.events import (
     DataReceived,
     Event,
@@ -32,10 +35,6 @@ NO_TUNNEL = b"this server is for tunnels only\n"
 READ_BYTES = 65_536
 # A tester that hangs must not keep a thread: no test of ours or of theirs is silent for so long.
 SILENCE_S = 20.0
-# Requests to this port are reset instead of answered.
-RESET_PORT = ":9"
-# After this message of an echo the server announces its end, in both stages.
-DRAIN_WORD = b"drain, please"
 
 
 @dataclass(eq=False)
@@ -73,8 +72,8 @@ class Connection:
 
     def _act(self, event: Event) -> None:
         match event:
-            case RequestReceived(stream, method, authority, _, ended):
-                self._answer(stream, method, authority, ended)
+            case RequestReceived(stream, method, ended=ended):
+                self._answer(stream, method == "CONNECT", ended)
             case DataReceived(stream, data):
                 self._take(stream, data)
             case StreamEnded(stream) if (echo := self.echoes.get(stream.id)) is not None:
@@ -88,11 +87,7 @@ class Connection:
             case _:
                 pass
 
-    def _answer(self, stream: Stream, method: str, authority: str, ended: bool) -> None:
-        if method == "CONNECT" and authority.endswith(RESET_PORT):
-            self.session.reset(stream, ErrorCode.CONNECT_ERROR)
-            return
-        tunnel = method == "CONNECT"
+    def _answer(self, stream: Stream, tunnel: bool, ended: bool) -> None:
         echo = Echo(stream, consumes=tunnel, ended=ended or not tunnel)
         if not tunnel:
             echo.waiting += NO_TUNNEL
@@ -106,9 +101,6 @@ class Connection:
             self.session.consumed(stream, len(data))
             return
         echo.waiting += data
-        if data == DRAIN_WORD:
-            self.session.goaway(ErrorCode.NO_ERROR, drain=True)
-            self.session.finish_goaway()
         self._push(echo)
 
     def _push(self, echo: Echo) -> None:
@@ -117,7 +109,7 @@ class Connection:
 
 
 def serve_one(sock: socket.socket, settings: SessionSettings) -> None:
-    """Until the client is gone, breaks the rules, or a drain has ended."""
+    """Until the client is gone or breaks the rules."""
     connection = Connection(settings)
     session = connection.session
     with sock:
@@ -126,7 +118,7 @@ def serve_one(sock: socket.socket, settings: SessionSettings) -> None:
         try:
             while True:
                 sock.sendall(session.take())
-                if session.closed or (session.refusing and session.idle):
+                if session.closed:
                     break
                 data = sock.recv(READ_BYTES)
                 if not data:
