@@ -20,7 +20,8 @@ from ztunnel.outcome import Counters, Outcome, Parties
 from ztunnel.reactor import Countdown, Reactor
 from ztunnel.relay import RelayEnd
 from ztunnel.state import State
-from ztunnel.tunnel import Keepalive, Tunnel, TunnelEnd
+from ztunnel.tunnel import Keepalive, Tunnel
+from ztunnel.tunnel_user import TunnelEnd
 
 if TYPE_CHECKING:
     from ztunnel.pool import Pool

@@ -25,9 +25,11 @@ from ztunnel.hbone.session import Session
 from ztunnel.hbone.settings import SERVER_SETTINGS, Role
 from ztunnel.hbone.stream import Stream
 from ztunnel.outcome import Flag, Parties, Reporter
-from ztunnel.relay import RelayEnd, SocketRelay, StreamRelay, reset
+from ztunnel.passthrough import SocketRelay
+from ztunnel.relay import RelayEnd, StreamRelay, reset
 from ztunnel.tls import TlsConnection, TlsContext, expect_trust_domain
-from ztunnel.tunnel import Tunnel, TunnelEnd
+from ztunnel.tunnel import Tunnel
+from ztunnel.tunnel_user import TunnelEnd
 
 log = logging.getLogger("ztunnel.inbound")
 

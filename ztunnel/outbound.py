@@ -18,8 +18,9 @@ from ztunnel.engine import Engine, Pod
 from ztunnel.hbone.errors import CannotOpen, ErrorCode
 from ztunnel.hbone.stream import Stream
 from ztunnel.outcome import Flag, Parties, Reporter
+from ztunnel.passthrough import SocketRelay
 from ztunnel.pool import PoolFailure, PoolKey, failure_of
-from ztunnel.relay import RelayEnd, SocketRelay, StreamRelay, reset
+from ztunnel.relay import RelayEnd, StreamRelay, reset
 from ztunnel.route import Passthrough, Refuse, ToTunnel, route
 from ztunnel.tunnel import Tunnel
 

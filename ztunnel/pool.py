@@ -18,7 +18,8 @@ from ztunnel.hbone.session import Session
 from ztunnel.hbone.settings import CLIENT_SETTINGS, Role
 from ztunnel.outcome import Flag
 from ztunnel.tls import TlsConnection, TlsContext, expect_one_of
-from ztunnel.tunnel import Tunnel, TunnelEnd
+from ztunnel.tunnel import Tunnel
+from ztunnel.tunnel_user import TunnelEnd
 
 if TYPE_CHECKING:
     from ztunnel.engine import Engine, Pod

@@ -8,8 +8,7 @@ send. It decides nothing about who may connect where: its user does, and the own
 from __future__ import annotations
 
 import socket
-from enum import Enum
-from typing import TYPE_CHECKING, Final, Protocol
+from typing import TYPE_CHECKING, Final
 
 from control.model.identity import SpiffeId
 from ztunnel.hbone.errors import ErrorCode
@@ -29,16 +28,14 @@ from ztunnel.hbone.events import (
 from ztunnel.hbone.session import Session
 from ztunnel.hbone.stream import Stream
 from ztunnel.reactor import ENDED, READABLE, WATCH_BOTH, WRITABLE, Countdown, Reactor
-from ztunnel.relay import RelayEnd
+from ztunnel.relay import OUTGOING_BYTES_MAX, RelayEnd
 from ztunnel.scratch import DECRYPTED_VIEW, FROM_SOCKET_VIEW, READ_BYTES_MAX
 from ztunnel.tls import TlsClosed, TlsConnection, TlsError
+from ztunnel.tunnel_user import Queue, StreamOwner, TunnelEnd, TunnelUser
 
 if TYPE_CHECKING:
     from ztunnel.relay import StreamRelay
 
-# What may wait for a peer that does not read, before the apps' sockets are left alone: enough for
-# one turn's largest write, and one more read on top of it.
-OUTGOING_BYTES_MAX: Final = 256 * 1024
 HANDSHAKE_S: Final = 10.0
 PING_EVERY_S: Final = 10.0
 PING_TIMEOUT_S: Final = 20.0
@@ -47,60 +44,6 @@ _PING_OF_DRAIN: Final = b"tulle-dr"
 # TCP's own probes, for a host that vanished: first after 180 s, each 180 s, nine times.
 KEEPALIVE_S: Final = 180
 KEEPALIVE_PROBES: Final = 9
-
-
-class TunnelEnd(Enum):
-    """Why a tunnel is gone; the value is the log field."""
-
-    CLOSED = "closed by the peer"
-    CUT = "connection cut"
-    IDLE = "idle"
-    DRAINED = "drained"
-    PING_TIMEOUT = "keepalive timed out"
-    HANDSHAKE_TIMEOUT = "handshake timed out"
-    TLS = "TLS failed"
-    REJECTED = "cut right after the handshake; the peer may have refused our certificate"
-    PROTOCOL = "HTTP/2 failed"
-    POD_DELETED = "pod deleted"
-    INTERNAL_ERROR = "internal error"
-
-
-class StreamOwner(Protocol):
-    """Whoever a stream belongs to: waiting for an answer, dialling the app, or relaying."""
-
-    def on_response(self, status: int, ended: bool) -> None: ...
-
-    def on_data(self, data: memoryview) -> None: ...
-
-    def on_data_run(self, pieces: list[memoryview]) -> None: ...
-
-    def on_end(self) -> None: ...
-
-    def on_reset(self, code: int) -> None: ...
-
-    def on_window(self) -> None: ...
-
-    def on_tunnel_lost(self, reason: RelayEnd) -> None: ...
-
-    def on_bug(self) -> None: ...
-
-
-class TunnelUser(Protocol):
-    """Who has the tunnel: the pool, or the inbound side."""
-
-    def tunnel_opened(self, tunnel: Tunnel, peer: SpiffeId) -> None:
-        """TLS is done and the peer is verified; streams may be opened."""
-
-    def tunnel_requested(self, tunnel: Tunnel, request: RequestReceived) -> None: ...
-
-    def tunnel_freed(self, tunnel: Tunnel) -> None:
-        """A stream is over, or the peer allows more."""
-
-    def tunnel_draining(self, tunnel: Tunnel) -> None:
-        """The peer wants no new streams."""
-
-    def tunnel_closed(self, tunnel: Tunnel, end: TunnelEnd, detail: str) -> None:
-        """Called once; streams have been told before."""
 
 
 class Keepalive:
@@ -122,33 +65,6 @@ def configure(sock: socket.socket) -> None:
     sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPCNT, KEEPALIVE_PROBES)
 
 
-class Queue:
-    """Relays that wait for the same thing. Who had a share of this turn goes behind who had none,
-    so that everybody's turn comes whatever the order in which their sockets are served."""
-
-    __slots__ = ("_had_none", "_had_share")
-
-    def __init__(self) -> None:
-        self._had_none: dict[StreamRelay, None] = {}
-        self._had_share: dict[StreamRelay, None] = {}
-
-    def add(self, relay: StreamRelay, had_share: bool) -> None:
-        (self._had_share if had_share else self._had_none)[relay] = None
-
-    def __bool__(self) -> bool:
-        return bool(self._had_none or self._had_share)
-
-    def resume(self, reactor: Reactor) -> None:
-        for waiting in (self._had_none, self._had_share):
-            for relay in waiting:
-                reactor.again(relay)
-            waiting.clear()
-
-    def clear(self) -> None:
-        self._had_none.clear()
-        self._had_share.clear()
-
-
 class Tunnel:
     __slots__ = (
         "_blocked_by_buffer",
@@ -162,7 +78,6 @@ class Tunnel:
         "_sock",
         "_timers",
         "_tls",
-        "_unsent",
         "_user",
         "closed",
         "contended",
@@ -172,6 +87,7 @@ class Tunnel:
         "peer",
         "refusal",
         "session",
+        "unsent",
     )
 
     def __init__(
@@ -189,7 +105,7 @@ class Tunnel:
         self._tls = tls
         self.session = session
         self._user = user
-        self._unsent: memoryview | bytes = b""
+        self.unsent: memoryview | bytes = b""
         self._readable = False
         self._ended_hint = False
         self._drain_requested = False
@@ -229,7 +145,7 @@ class Tunnel:
     def on_ready(self, events: int) -> None:
         if events & ENDED:
             self._ended_hint = True
-        if events & WRITABLE and self._unsent:
+        if events & WRITABLE and self.unsent:
             self.touch()
         if events & (READABLE | ENDED):
             self._readable = True
@@ -294,33 +210,36 @@ class Tunnel:
 
     def _dispatch(self, events: list[Event]) -> None:
         """Hand out one read's events. Neighbouring DATA of one stream goes out in one call."""
-        run: list[memoryview] = []
-        last: Stream | None = None
+        held: DataReceived | None = None
+        run: list[memoryview] | None = None
         for event in events:
             if event.__class__ is DataReceived:
-                stream = event.stream
-                if stream is not last and run:
-                    self._hand_run(last, run)
-                    run = []
-                run.append(event.data)
-                last = stream
+                if held is not None:
+                    if event.stream is held.stream:
+                        if run is None:
+                            run = [held.data]
+                        run.append(event.data)
+                        continue
+                    self._hand_data(held, run)
+                    run = None
+                held = event
                 continue
-            if run:
-                self._hand_run(last, run)
-                run, last = [], None
+            if held is not None:
+                self._hand_data(held, run)
+                held = run = None
             self._act(event)
             if self.closed:
                 return
-        if run:
-            self._hand_run(last, run)
+        if held is not None:
+            self._hand_data(held, run)
 
-    def _hand_run(self, stream: Stream | None, run: list[memoryview]) -> None:
-        owner: StreamOwner | None = stream.owner if stream is not None else None
+    def _hand_data(self, event: DataReceived, run: list[memoryview] | None) -> None:
+        owner: StreamOwner | None = event.stream.owner
         if owner is None:
             return
         try:
-            if len(run) == 1:
-                owner.on_data(run[0])
+            if run is None:
+                owner.on_data(event.data)
             else:
                 owner.on_data_run(run)
         except Exception:  # the reactor's boundary, drawn around one stream instead of the tunnel
@@ -388,7 +307,7 @@ class Tunnel:
 
     @property
     def is_full(self) -> bool:
-        return len(self.session.outbound) + len(self._unsent) >= OUTGOING_BYTES_MAX
+        return len(self.session.outbound) + len(self.unsent) >= OUTGOING_BYTES_MAX
 
     def touch(self) -> None:
         """Something may have been added to the session's output."""
@@ -413,7 +332,7 @@ class Tunnel:
         self.dirty = False
         if self.closed:
             return
-        if (not self._unsent or self._send(b"")) and self.peer is not None:
+        if (not self.unsent or self._send(b"")) and self.peer is not None:
             self._write()
         if not self.is_full and not self.closed:
             self.contended = bool(self._blocked_by_buffer or self._blocked_by_window)
@@ -432,8 +351,8 @@ class Tunnel:
 
     def _send(self, data: bytes) -> bool:
         """Everything is with the kernel now. What is not goes first at the next `flush`."""
-        if self._unsent:
-            data = bytes(self._unsent) + data if data else self._unsent  # type: ignore[assignment]
+        if self.unsent:
+            data = bytes(self.unsent) + data if data else self.unsent  # type: ignore[assignment]
         if not data:
             return True
         try:
@@ -441,11 +360,11 @@ class Tunnel:
         except BlockingIOError:
             sent = 0
         except OSError as exc:
-            self._unsent = b""
+            self.unsent = b""
             self.close(TunnelEnd.CUT, exc.strerror or "")
             return False
-        self._unsent = memoryview(data)[sent:] if sent < len(data) else b""
-        return not self._unsent
+        self.unsent = memoryview(data)[sent:] if sent < len(data) else b""
+        return not self.unsent
 
     # -- keeping alive, draining, closing --------------------------------------------------------
 
@@ -527,7 +446,7 @@ class Tunnel:
                 self.session.goaway(ErrorCode.NO_ERROR, drain=False)
             data = self._tls.write(self.session.take()) if self.session.outbound else b""
             data += self._tls.close()
-            if not self._unsent:
+            if not self.unsent:
                 self._sock.send(data)
         except (TlsError, OSError):
             pass

@@ -32,9 +32,16 @@ from ztunnel.resources import decode_entries
 from ztunnel.spin import Spin
 from ztunnel.state import State
 from ztunnel.tls import Material
-from ztunnel.tunnel import TunnelEnd
+from ztunnel.tunnel_user import TunnelEnd
 
 log = logging.getLogger("ztunnel.worker")
+
+# A buffer of one turn (256 KiB, twice that when OpenSSL grows one) is reused, not unmapped.
+BUFFER_BYTES_KEPT_MAX: Final = 1024 * 1024
+# Free memory at the end of the heap that is kept between two turns of a bulk transfer.
+HEAP_BYTES_KEPT_MAX: Final = 4 * 1024 * 1024
+_M_MMAP_THRESHOLD: Final = -3  # mallopt(3)
+_M_TRIM_THRESHOLD: Final = -1
 
 # Open connections looked at in one turn after a policy change: about a millisecond.
 RECHECKS_PER_TURN_MAX: Final = 64
@@ -353,13 +360,20 @@ class Drain:
 
 
 def settle() -> None:
-    """What start-up left behind goes back to the system, and what it made is never looked at by
-    the garbage collector again: less memory, and no long pauses for modules that live for ever."""
+    """Start-up is over: less memory, no long pauses, and buffers that are kept.
+
+    What start-up left behind goes back to the system, and what it made is never looked at by the
+    garbage collector again. By default glibc gives every freed buffer of 128 KiB or more back to
+    the kernel, and a bulk sender gets four of them each turn: page faults took two thirds of its
+    time (measured: 3.0 Gbit/s, without them 5.2 and more).
+    """
     gc.collect()
     gc.freeze()
-    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)  # glibc has it
-    if trim is not None:
-        trim(0)
+    libc = ctypes.CDLL(None)
+    if hasattr(libc, "malloc_trim"):  # glibc
+        libc.malloc_trim(0)
+        libc.mallopt(_M_MMAP_THRESHOLD, BUFFER_BYTES_KEPT_MAX)
+        libc.mallopt(_M_TRIM_THRESHOLD, HEAP_BYTES_KEPT_MAX)
 
 
 def main(arguments: list[str]) -> int:

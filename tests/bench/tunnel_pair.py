@@ -38,7 +38,7 @@ from ztunnel.engine import EngineConfig, Pod
 from ztunnel.listeners import Pauses, endpoint_of, listen
 from ztunnel.spin import Spin
 from ztunnel.tls import Material, spiffe_ids
-from ztunnel.worker import make_engine, make_reactor
+from ztunnel.worker import make_engine, make_reactor, settle
 
 CLIENT = SpiffeId("cluster.local", "demo", "client")
 SERVER = SpiffeId("cluster.local", "demo", "server")
@@ -118,6 +118,7 @@ def run(options: argparse.Namespace) -> None:
     else:
         for at in entries:
             listen(engine, Pauses(engine), pod, open_listener(parse_endpoint(at)), None, None)
+    settle()
     profile = cProfile.Profile() if options.profile else None
     signal.signal(signal.SIGTERM, lambda *_: reactor.stop())
     if profile is not None:

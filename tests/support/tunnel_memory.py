@@ -13,7 +13,8 @@ from ztunnel.hbone.stream import Stream
 from ztunnel.reactor import Reactor, Served
 from ztunnel.relay import RelayEnd, StreamRelay
 from ztunnel.tls import TlsConnection, TlsContext, expect_one_of, expect_trust_domain
-from ztunnel.tunnel import Keepalive, Tunnel, TunnelEnd
+from ztunnel.tunnel import Keepalive, Tunnel
+from ztunnel.tunnel_user import TunnelEnd
 
 CLIENT = SpiffeId("cluster.local", "demo", "client")
 SERVER = SpiffeId("cluster.local", "demo", "server")

@@ -30,7 +30,8 @@ from ztunnel.reactor import WATCH_BOTH, Reactor, Served
 from ztunnel.relay import RelayEnd
 from ztunnel.state import State
 from ztunnel.tls import TlsConnection, TlsContext, expect_trust_domain
-from ztunnel.tunnel import Keepalive, Tunnel, TunnelEnd
+from ztunnel.tunnel import Keepalive, Tunnel
+from ztunnel.tunnel_user import TunnelEnd
 
 KEY = PoolKey("pod", CLIENT, (SERVER,), parse_endpoint("10.0.0.2:15008"))
 

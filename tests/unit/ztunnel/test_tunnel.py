@@ -11,14 +11,9 @@ import pytest
 from tests.support.certificates import Authority, make_authority
 from tests.support.tunnel_memory import CLIENT, SERVER, App, Pair
 from ztunnel.hbone.settings import SessionSettings
-from ztunnel.relay import RelayEnd
-from ztunnel.tunnel import (
-    HANDSHAKE_S,
-    OUTGOING_BYTES_MAX,
-    PING_EVERY_S,
-    PING_TIMEOUT_S,
-    TunnelEnd,
-)
+from ztunnel.relay import OUTGOING_BYTES_MAX, RelayEnd
+from ztunnel.tunnel import HANDSHAKE_S, PING_EVERY_S, PING_TIMEOUT_S
+from ztunnel.tunnel_user import TunnelEnd
 
 SMALL = SessionSettings(initial_window_bytes=1000, connection_window_bytes=65_535)
 
@@ -223,7 +218,7 @@ def test_the_outgoing_buffer_is_bounded(pair: Pair) -> None:
         except BlockingIOError:
             pass
         pair.settle()
-    waiting = len(pair.client.session.outbound) + len(pair.client._unsent)
+    waiting = len(pair.client.session.outbound) + len(pair.client.unsent)
     assert waiting <= 3 * OUTGOING_BYTES_MAX
     assert pair.settle() == 0, "a blocked tunnel costs no turns"
 

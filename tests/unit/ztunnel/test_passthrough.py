@@ -1,4 +1,4 @@
-"""Socket ↔ socket: bytes, half-closes, resets, back-pressure, fairness. (Streams: test_tunnel.)"""
+"""Socket ↔ socket: bytes, half-closes, resets, back-pressure, fairness."""
 
 from __future__ import annotations
 
@@ -9,8 +9,9 @@ from collections.abc import Iterator
 import pytest
 
 from tests.support.tunnel_memory import FakeTime
+from ztunnel.passthrough import SocketRelay
 from ztunnel.reactor import WATCH_BOTH, Reactor, Served
-from ztunnel.relay import TURN_BYTES_MAX, RelayEnd, SocketRelay
+from ztunnel.relay import TURN_BYTES_MAX, RelayEnd
 
 
 class Rig:
