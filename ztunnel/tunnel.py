@@ -37,6 +37,9 @@ if TYPE_CHECKING:
     from ztunnel.relay import StreamRelay
 
 HANDSHAKE_S: Final = 10.0
+# Steps of handshakes in one turn, at about 0.5 ms each: what open connections wait at most when
+# many peers arrive at once.
+HANDSHAKES_PER_TURN_MAX: Final = 8
 PING_EVERY_S: Final = 10.0
 PING_TIMEOUT_S: Final = 20.0
 _PING: Final = b"tulle-ka"
@@ -47,11 +50,21 @@ KEEPALIVE_PROBES: Final = 9
 
 
 class Keepalive:
-    """The deadlines that all tunnels of a worker share."""
+    """The deadlines that all tunnels of a worker share, and its patience with handshakes."""
 
     def __init__(self, reactor: Reactor) -> None:
+        self._reactor = reactor
+        self._turn = -1
+        self._steps = 0
         self.handshake: Countdown = reactor.countdown(HANDSHAKE_S, Tunnel.on_handshake_due)
         self.ping: Countdown = reactor.countdown(PING_EVERY_S, Tunnel.on_ping_due)
+
+    def may_handshake(self) -> bool:
+        """A step of a handshake costs a signature: only so many in one turn."""
+        if self._turn != self._reactor.turns:
+            self._turn, self._steps = self._reactor.turns, 0
+        self._steps += 1
+        return self._steps <= HANDSHAKES_PER_TURN_MAX
 
 
 def configure(sock: socket.socket) -> None:
@@ -158,6 +171,9 @@ class Tunnel:
     def _read(self) -> None:
         """One read a turn: as much as TLS and the apps can be given in one go."""
         if self.closed:
+            return
+        if self.peer is None and not self._timers.may_handshake():
+            self._reactor.again(self)
             return
         try:
             count = self._sock.recv_into(FROM_SOCKET_VIEW, READ_BYTES_MAX)

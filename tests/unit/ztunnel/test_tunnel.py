@@ -12,7 +12,7 @@ from tests.support.certificates import Authority, make_authority
 from tests.support.tunnel_memory import CLIENT, SERVER, App, Pair
 from ztunnel.hbone.settings import SessionSettings
 from ztunnel.relay import OUTGOING_BYTES_MAX, RelayEnd
-from ztunnel.tunnel import HANDSHAKE_S, PING_EVERY_S, PING_TIMEOUT_S
+from ztunnel.tunnel import HANDSHAKE_S, HANDSHAKES_PER_TURN_MAX, PING_EVERY_S, PING_TIMEOUT_S
 from ztunnel.tunnel_user import TunnelEnd
 
 SMALL = SessionSettings(initial_window_bytes=1000, connection_window_bytes=65_535)
@@ -160,6 +160,14 @@ def test_a_handshake_that_takes_too_long_is_ended(authority: Authority) -> None:
     ends = {user.closed and user.closed[0] for user in (pair.client_user, pair.server_user)}
     assert TunnelEnd.HANDSHAKE_TIMEOUT in ends or ends == {None}
     pair.close()
+
+
+def test_a_burst_of_handshakes_is_spread_over_turns(pair: Pair) -> None:
+    timers = pair.client._timers
+    allowed = sum(timers.may_handshake() for _ in range(100))
+    assert allowed == HANDSHAKES_PER_TURN_MAX
+    pair.reactor.turn(0)
+    assert timers.may_handshake()
 
 
 def test_idle_tunnels_ping_and_live_on(pair: Pair) -> None:
