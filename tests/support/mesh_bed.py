@@ -112,9 +112,15 @@ class Bed:
         return made
 
     def connect(self, pod: str, target: str, family: int, port: int = PORT) -> socket.socket:
-        made = self.socket(pod, family)
+        return self.dial(pod, self.address(target, family), port)
+
+    def dial(
+        self, pod: str, address: str, port: int = PORT, timeout_s: float = SOCKET_S
+    ) -> socket.socket:
+        made = self.socket(pod, 6 if ":" in address else 4)
+        made.settimeout(timeout_s)
         try:
-            made.connect((self.address(target, family), port))
+            made.connect((address, port))
         except OSError:
             made.close()
             raise
@@ -122,11 +128,14 @@ class Bed:
 
     def reach(self, pod: str, target: str, family: int = 4, port: int = PORT) -> Reply:
         """One connection, one line; a timeout is neither a yes nor a no and fails the test."""
+        return self.ask(pod, self.address(target, family), port)
+
+    def ask(self, pod: str, address: str, port: int = PORT, timeout_s: float = SOCKET_S) -> Reply:
         try:
-            sock = self.connect(pod, target, family, port)
-        except (ConnectionError, OSError) as exc:
-            if isinstance(exc, TimeoutError):
-                raise
+            sock = self.dial(pod, address, port, timeout_s)
+        except TimeoutError:
+            raise
+        except OSError:
             return Reply.UNREACHED
         with sock:
             return Reply.ANSWERED if speak(sock) else Reply.CLOSED
