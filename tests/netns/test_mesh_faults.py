@@ -355,6 +355,25 @@ def test_an_address_that_changes_hands_never_speaks_or_answers_as_its_last_owner
     soon(lambda: not held_namespaces(inodes), "every namespace is freed")
 
 
+@pytest.mark.xfail(reason="a pod that reappears in the manifests is served as TCP for ever")
+def test_manifests_that_vanish_for_a_moment_open_nothing(bed: Bed) -> None:
+    """As when an editor truncates a file before it writes: the pods run on, captured."""
+    file = bed.lab.manifests_folder / "manifests.yaml"
+    text = file.read_text()
+    try:
+        with bed.wire(bed.here) as wire, bed.wire(bed.there) as far:
+            file.write_text("")
+            soon(lambda: not bed.served(bed.here), "the mesh is empty")
+            assert bed.no(("client", "server", PORT))
+            file.write_text(text)
+            soon(lambda: bed.yes(("client", "server", PORT)), "served again")
+            assert wire.counts().marker_packets == 0
+            assert far.counts().marker_packets == 0
+    finally:
+        if bed.captured() != set(ENROLLED):
+            changes.restart(bed.lab, "agent", None)  # makes them report afresh
+
+
 def held_namespaces(inodes: set[int]) -> set[int]:
     """Those that a process of the mesh still has a descriptor of."""
     held = set()

@@ -8,12 +8,14 @@ import socket
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
 from agent.lab import changes
+from control.kit.files import write_atomic
 from tests.support.mesh_bed import (
     FAMILIES,
     POLICY_FILE,
@@ -31,7 +33,8 @@ Case = tuple[str, str, int]
 
 @pytest.fixture(scope="module")
 def bed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bed]:
-    with mesh_bed(tmp_path_factory.mktemp("policy")) as made:
+    # Two workers, because each has its own copy of the policies and its own open connections.
+    with mesh_bed(tmp_path_factory.mktemp("policy"), workers=2) as made:
         yield made
 
 
@@ -249,6 +252,32 @@ def test_a_broken_allow_list_never_lets_in_more(bed: Bed, name: str) -> None:
         soon(lambda: reported(bed), "the broken one is reported")
         assert bed.no(("client", "server", 8080), ("stranger", "server", 8080))
     soon(lambda: bed.yes(("client", "server", 8080)), "restored")
+
+
+@pytest.mark.xfail(reason="the content of a file that is not YAML is forgotten over a restart")
+def test_a_broken_file_opens_nothing_when_the_control_plane_restarts(bed: Bed) -> None:
+    with bed.policy(GOOD):
+        soon(lambda: bed.no(("client", "server", 8080)), "the good one holds")
+        bed.write_policy(BROKEN["not yaml"])
+        soon(lambda: reported(bed), "the broken one is reported")
+        changes.restart(bed.lab, "control", None)
+        with sentinel(bed):
+            assert bed.no(("client", "server", 8080))
+    soon(lambda: bed.yes(("client", "server", 8080)), "restored")
+
+
+@contextmanager
+def sentinel(bed: Bed) -> Iterator[None]:
+    """A policy for nobody: who has heard of it has heard of everything before it."""
+    file = bed.lab.manifests_folder / "sentinel.yaml"
+    text = authorization(source(principals=[CLIENT]), app="nobody").replace("tested", "sentinel")
+    write_atomic(file, text.encode())
+    try:
+        every = (bed.here, bed.there)
+        soon(lambda: all("sentinel" in str(bed.ztunnel(n)["policies"]) for n in every), "heard")
+        yield
+    finally:
+        file.unlink()
 
 
 def reported(bed: Bed) -> bool:

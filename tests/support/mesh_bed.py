@@ -232,7 +232,7 @@ def is_closed(sock: socket.socket) -> bool:
 
 
 @contextmanager
-def mesh_bed(folder: Path) -> Iterator[Bed]:
+def mesh_bed(folder: Path, workers: int = 1) -> Iterator[Bed]:
     need_root()
     short = os.getpid() % 100000
     names = {"telab": f"te{short}x", "te1": f"te{short}a", "te2": f"te{short}b"}
@@ -244,7 +244,7 @@ def mesh_bed(folder: Path) -> Iterator[Bed]:
             (source / path.name).write_text(text)
     lab = Lab(folder / "run")
     try:
-        lab.up(source, Options())
+        lab.up(source, Options(workers=workers))
         bed = Bed(lab, (names["te1"], names["te2"]))
         bed.wait_captured()
         yield bed
