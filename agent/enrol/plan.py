@@ -186,6 +186,16 @@ def _withdraw(pod: Pod, node: Node) -> tuple[Step, ...]:
     )
 
 
+def due_s(pod: Pod, node: Node, now_s: float) -> float | None:
+    """When time alone, with nothing happening, will change what `steps` says. None: never."""
+    if pod.retry_s is not None and now_s < pod.retry_s:
+        return pod.retry_s
+    for step in steps(pod, node, now_s)[:1]:
+        if isinstance(step, AwaitDrain):
+            return step.until_s
+    return None
+
+
 class State(StrEnum):
     CAPTURED = "captured"
     PENDING = "pending"

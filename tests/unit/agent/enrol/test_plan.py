@@ -367,12 +367,30 @@ def happen(world: World, name: str, pick: random.Random) -> None:
             world.now_s += pick.choice((0.5, 2.0, RETRY_S))
 
 
+def assert_agenda_is_the_plan(book: Book, now_s: float) -> None:
+    """What the book keeps of earlier planning is what planning everything anew would say."""
+    everything = [plan.steps(pod, book.node, now_s)[:1] for pod in book.pods().values()]
+    first = [step for found in everything for step in found]
+    assert sorted(map(str, book.ready(now_s))) == sorted(map(str, first))
+    due = (plan.due_s(pod, book.node, now_s) for pod in book.pods().values())
+    assert book.next_deadline_s(now_s) == min((d for d in due if d is not None), default=None)
+    assert book.report() == {uid for uid, pod in book.pods().items() if plan.reportable(pod)}
+    kernel = [each for each in first if isinstance(each, CapturePod | Release | Forget)]
+    assert sorted(map(str, book.kernel_steps(now_s))) == sorted(map(str, kernel))
+    for tunnel in book.node.tunnels:
+        lane = [e for e in first if isinstance(e, AddToTunnel | DeleteFromTunnel)]
+        mine = [each for each in lane if each.tunnel == tunnel]
+        leaving = [each for each in mine if isinstance(each, DeleteFromTunnel)]
+        assert book.tunnel_step(tunnel, now_s) in (leaving or mine or [None])
+
+
 @settings(max_examples=100, deadline=None)
 @given(st.integers(0, 2**32))
 def test_no_prefix_of_the_steps_leads_around_the_ztunnel(seed: int) -> None:
     world, pick = World(), random.Random(seed)
     for name in pick.choices(list(EVENTS), list(EVENTS.values()), k=EVENTS_A_RUN):
         happen(world, name, pick)
+        assert_agenda_is_the_plan(world.book, world.now_s)
         for uid, held in world.kernel.items():
             pod = world.book.pods().get(uid)
             assert pod is not None, "captured, and nobody remembers it"
