@@ -30,6 +30,7 @@ from cryptography import x509
 
 from control.kit.clock import SystemClock
 from control.kit.log import setup
+from control.kit.memory import settle
 from control.model.address import Endpoint, parse_endpoint
 from control.model.identity import SpiffeId
 from control.model.workload import GatewayAddress, NetworkAddress, TunnelProtocol, Workload
@@ -39,7 +40,7 @@ from ztunnel.engine import EngineConfig, Pod
 from ztunnel.listeners import Pauses, endpoint_of, listen
 from ztunnel.spin import Spin
 from ztunnel.tls import Material, spiffe_ids
-from ztunnel.worker import make_engine, make_reactor, settle
+from ztunnel.worker import keep_buffers, make_engine, make_reactor
 
 CLIENT = SpiffeId("cluster.local", "demo", "client")
 SERVER = SpiffeId("cluster.local", "demo", "server")
@@ -119,6 +120,7 @@ def run(options: argparse.Namespace) -> None:
     else:
         for at in entries:
             listen(engine, Pauses(engine), pod, open_listener(parse_endpoint(at)), None, None)
+    keep_buffers()
     settle()
     profile = cProfile.Profile() if options.profile else None
     signal.signal(signal.SIGTERM, lambda *_: reactor.stop())
