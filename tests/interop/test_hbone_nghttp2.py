@@ -218,6 +218,18 @@ def test_our_drain(meet: Meet) -> None:
     assert meeting.theirs.finished
 
 
+def test_our_drain_as_a_client(meet: Meet) -> None:
+    meeting = meet(Role.CLIENT, CLIENT_SETTINGS)
+    stream = meeting.ours.request("10.0.0.1:80", [])
+    meeting.settle()
+    meeting.theirs.answer(stream.id, 200)
+    meeting.ours.goaway(ErrorCode.NO_ERROR, drain=True)
+    meeting.settle()
+    assert meeting.theirs.goaways == [(0x7FFF_FFFE, 0)]
+    transfer(meeting, stream, BODY)
+    assert meeting.ours.idle
+
+
 def test_their_drain(meet: Meet) -> None:
     meeting = meet(Role.CLIENT, CLIENT_SETTINGS)
     first = meeting.ours.request("10.0.0.1:80", [])

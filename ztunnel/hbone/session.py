@@ -16,6 +16,7 @@ from ztunnel.hbone.frames import (
     PING,
     PING_BYTES,
     PREFACE,
+    SERVER_STREAM_ID_MAX,
     STREAM_ID_MAX,
     WINDOW_DEFAULT,
     pack_frame,
@@ -201,12 +202,16 @@ class Session(Core):
             return
         self.goaway_sent = True
         if drain and self.role is Role.SERVER:
-            # A client's GOAWAY is about streams that servers open, so it is exact from the start
-            # (and nghttp2 rejects any other number).
             self.write_goaway(ErrorCode.NO_ERROR, last_stream_id=STREAM_ID_MAX)
             return
         self.refusing = True
-        self.write_goaway(code)
+        if drain:
+            # A client's GOAWAY is about streams that servers open: there are none, and 0 would say
+            # it. But h2 before its fix of March 2026 (issue 885), which is in Istio's ztunnel,
+            # takes it for its own streams and resets those above the number.
+            self.write_goaway(ErrorCode.NO_ERROR, last_stream_id=SERVER_STREAM_ID_MAX)
+        else:
+            self.write_goaway(code)
         if code != ErrorCode.NO_ERROR:
             self.close()
 
