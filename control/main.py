@@ -218,12 +218,17 @@ def serve_command(
 @_root_namespace
 @option("--ttl", type=Duration(), default="365d", help="How long the token is good.")
 def token(node: str, state: Path, root_namespace: str, ttl: timedelta) -> None:
-    """Print a token for one node's agent and tunnel. Whoever has it speaks for the node."""
+    """Print a token for one node's agent and tunnel. Whoever has it speaks for the node.
+
+    Without a newline when it goes to a file: Istio's ztunnel sends the file as it is, and a header
+    cannot hold a newline.
+    """
     try:
         key = load_token_key(state)
     except (KeyFileError, OSError) as exc:
         raise click.ClickException(str(exc)) from exc
-    click.echo(NodeTokens(key, subject_of(root_namespace), SystemClock()).issue(node, ttl))
+    made = NodeTokens(key, subject_of(root_namespace), SystemClock()).issue(node, ttl)
+    click.echo(made, nl=sys.stdout.isatty())
 
 
 @main.command("check")

@@ -58,6 +58,7 @@ def test_a_token_is_good_for_its_node(tmp_path: Path) -> None:
     subject = "system:serviceaccount:istio-system:ztunnel"
     tokens = NodeTokens(load_token_key(tmp_path), subject, SystemClock())
     assert asyncio.run(tokens.authenticate(out.strip())).node == "n1"
+    assert out == out.strip(), "a file of it is sent as it is by Istio's ztunnel"
 
 
 @pytest.mark.parametrize(
