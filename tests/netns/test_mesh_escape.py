@@ -180,6 +180,18 @@ def test_a_v4_mapped_socket_is_captured_as_v4(bed: Bed, target: str) -> None:
 
 
 @pytest.mark.parametrize("family", FAMILIES)
+def test_pods_of_one_node_are_sealed_from_each_other_too(bed: Bed, family: int) -> None:
+    with bed.cable("near") as near, bed.cable("client") as own, bed.cable("stranger") as open_one:
+        assert bed.reach("client", "near", family) is Reply.ANSWERED
+        for wire in (near, own):
+            assert wire.counts().marker_packets == 0
+            assert foreign(wire) == []
+            assert wire.seen.hbone_payload_packets > 0
+        assert bed.reach("stranger", "near", family) is Reply.ANSWERED
+        assert open_one.counts().marker_packets > 0
+
+
+@pytest.mark.parametrize("family", FAMILIES)
 @pytest.mark.parametrize("name", ["client", "stranger"])
 def test_app_and_server_see_each_other_as_without_a_mesh(bed: Bed, name: str, family: int) -> None:
     for target in ("server", "near"):

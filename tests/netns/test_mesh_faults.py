@@ -254,6 +254,40 @@ def test_a_killed_worker_is_replaced(bed: Bed) -> None:
             assert bed.workers(node) != [worker]
 
 
+DENY = """\
+apiVersion: security.istio.io/v1
+kind: AuthorizationPolicy
+metadata: {name: not-client, namespace: mesh}
+spec:
+  action: DENY
+  selector: {matchLabels: {app: server}}
+  rules: [{from: [{source: {principals: ["cluster.local/ns/mesh/sa/client"]}}]}]
+---
+apiVersion: security.istio.io/v1
+kind: PeerAuthentication
+metadata: {name: default, namespace: istio-system}
+spec: {mtls: {mode: STRICT}}
+"""
+
+
+def test_policies_do_not_lapse_while_anything_restarts(bed: Bed) -> None:
+    targets = both(bed, "server")
+    with bed.policy(DENY):
+        soon(lambda: bed.no(("client", "server", PORT), ("stranger", "server", PORT)), "in force")
+        with loop(bed, "client", targets) as peer, loop(bed, "stranger", targets) as outsider:
+            for _ in range(2):
+                kill(bed.workers(bed.there)[0])
+                soon(lambda: bed.yes(("other", "server", PORT)), "a new worker serves")
+                for what in ("ztunnel", "control", "agent"):
+                    changes.kill(bed.lab, what, None if what == "control" else bed.there)
+                    peer.more(4)
+                    changes.restart(bed.lab, what, None if what == "control" else bed.there)
+                    soon(lambda: bed.yes(("other", "server", PORT)), f"served after {what}")
+                    outsider.more(4)
+        replies = {reply for tries in (peer, outsider) for _, reply in tries.replies}
+        assert Reply.ANSWERED not in replies
+
+
 @pytest.mark.parametrize("where", ["here", "there"])
 def test_without_a_ztunnel_pods_fail_closed(bed: Bed, where: str) -> None:
     node = getattr(bed, where)

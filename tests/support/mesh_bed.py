@@ -157,13 +157,17 @@ class Bed:
     @contextmanager
     def wire(self, node: str) -> Iterator[Wire]:
         """The link between this node and the router."""
-        with inside(plan.router_netns(self.lab.store.load().lab)):
-            sock = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(3))
-            sock.setsockopt(socket.SOL_SOCKET, _SO_RCVBUFFORCE, _SNIFF_BYTES)
-            sock.bind((f"to-{node}", 0))
-        sock.setblocking(False)
-        with sock:
-            yield Wire(sock)
+        router = plan.router_netns(self.lab.store.load().lab)
+        with sniffer(router, f"to-{node}") as made:
+            yield made
+
+    @contextmanager
+    def cable(self, name: str) -> Iterator[Wire]:
+        """The link between a pod and its node, which connections on one node take too."""
+        pod = self.pod(name)
+        node = self.lab.store.load().node(pod.spec.node)
+        with sniffer(node.netns, pod.link) as made:
+            yield made
 
     # -- changes ---------------------------------------------------------------------------------
 
@@ -202,6 +206,17 @@ class Bed:
 
     def wait_captured(self, names: tuple[str, ...] = ENROLLED) -> None:
         eventually(lambda: self.captured() == set(names), f"exactly {names} captured", 20)
+
+
+@contextmanager
+def sniffer(netns: str, link: str) -> Iterator[Wire]:
+    with inside(netns):
+        sock = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(3))
+        sock.setsockopt(socket.SOL_SOCKET, _SO_RCVBUFFORCE, _SNIFF_BYTES)
+        sock.bind((link, 0))
+    sock.setblocking(False)
+    with sock:
+        yield Wire(sock)
 
 
 def speak(sock: socket.socket, text: str = MARKER) -> str:
