@@ -248,7 +248,7 @@ class Session:
             del state.known[name]
             state.dirty.discard(name)
         if len(pieces) == len(added):
-            removed = removed + sorted(self._unanswerable(state) - set(removed))
+            removed = removed + sorted(self._answered_as_removed(state) - set(removed))
             state.owed.clear()
         self._nonce += 1
         nonce = str(self._nonce)
@@ -262,9 +262,14 @@ class Session:
         # Fields of a message may come in any order: the spliced ones follow the small ones.
         return Response(b"".join([head, *pieces]), type_url, nonce, len(pieces), len(removed))
 
-    def _unanswerable(self, state: TypeState) -> set[str]:
-        """Owed names that nothing has: they are answered as removed."""
-        return {name for name in state.owed if not self._cache.resolve(name)}
+    def _answered_as_removed(self, state: TypeState) -> set[str]:
+        """Owed names that no resource bears: nothing has them, or somebody has them as an alias.
+
+        Istio's ztunnel wakes a waiting connection by the very name it asked for, which it finds
+        among the resources' names and the removed ones; it reads no aliases. It takes the resources
+        in first, and a removed name that none of them bears removes nothing.
+        """
+        return state.owed - self._entries(ADDRESS_TYPE).keys()
 
     def _entries(self, type_url: str) -> Mapping[str, Entry]:
         return self._cache.entries(type_url) if type_url in self._cache.types else {}

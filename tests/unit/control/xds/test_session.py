@@ -240,10 +240,12 @@ MEMBER = workload("m", services=(KEY,))
 def test_on_demand_answers_uid_service_and_address() -> None:
     bench = on_demand(make_mesh(A, MEMBER, services=(service(),)))
     bench.tell(bench.client.subscribe(ADDRESS_TYPE, [A.uid]))
-    assert names(bench.settle()[0]) == [A.uid]
+    (update,) = bench.settle()
+    assert (names(update), update.removed) == ([A.uid], ())
     bench.tell(bench.client.subscribe(ADDRESS_TYPE, ["/10.9.0.1"]))
     (update,) = bench.settle()
     assert set(names(update)) == {KEY, MEMBER.uid}
+    assert update.removed == ("/10.9.0.1",), "who waits for this very name must be woken"
     assert {alias for each in update.added for alias in each.aliases} == {
         "/10.9.0.1",
         "/10.0.0.109",
@@ -251,6 +253,17 @@ def test_on_demand_answers_uid_service_and_address() -> None:
     bench.tell(bench.client.subscribe(ADDRESS_TYPE, ["/10.7.7.7", "x/y", "ns/none"]))
     (update,) = bench.settle()
     assert set(update.removed) == {"/10.7.7.7", "x/y", "ns/none"}
+
+
+def test_on_demand_answers_an_address_whose_owner_is_known_already() -> None:
+    bench = on_demand(make_mesh(A))
+    bench.tell(bench.client.subscribe(ADDRESS_TYPE, [A.uid]))
+    bench.settle()
+    bench.tell(bench.client.subscribe(ADDRESS_TYPE, ["/10.0.0.97"]))
+    (update,) = bench.settle()
+    assert (names(update), update.removed) == ([A.uid], ("/10.0.0.97",))
+    bench.change(make_mesh(workload("a", "v2")))
+    assert names(bench.settle()[0]) == [A.uid], "it is still followed"
 
 
 def test_on_demand_answers_a_name_again_when_asked_again() -> None:
