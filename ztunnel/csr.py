@@ -67,12 +67,14 @@ def check_chain(
     if not 2 <= len(chain) <= CHAIN_MAX or sum(map(len, chain)) > PEM_CHARS_MAX:
         raise CertificateInvalid(f"a chain of {len(chain)} parts: a leaf and a root are needed")
     try:
-        leaf, *intermediates = (
-            x509.load_pem_x509_certificate(each.encode()) for each in chain[:-1]
-        )
+        before = [x509.load_pem_x509_certificates(each.encode()) for each in chain[:-1]]
         roots = x509.load_pem_x509_certificates(chain[-1].encode())
     except ValueError as exc:
         raise CertificateInvalid(f"not PEM certificates: {exc}") from exc
+    leaf, *others = (each for part in before for each in part)
+    # istiod gives every certificate a part of its own, also each root of a bundle.
+    intermediates = [each for each in others if not _issued_by(each, each)]
+    roots += [each for each in others if _issued_by(each, each) and each not in roots]
     if identities_of(leaf) != [identity]:
         raise CertificateInvalid(f"the leaf is not for {identity}")
     if leaf.public_key() != key.public_key():
@@ -90,8 +92,8 @@ def check_chain(
     return Issued(
         identity=identity,
         key_pem=key_bytes.decode(),
-        chain_pem=tuple(chain[:-1]),
-        roots_pem=chain[-1],
+        chain_pem=tuple(_pem(each) for each in (leaf, *intermediates)),
+        roots_pem="".join(map(_pem, roots)),
         serial=leaf.serial_number,
         not_before=leaf.not_valid_before_utc,
         not_after=leaf.not_valid_after_utc,
@@ -125,6 +127,10 @@ def _check_path(
         current = issuer
     if current not in roots and not any(_issued_by(current, root) for root in roots):
         raise CertificateInvalid("the chain leads to none of the roots")
+
+
+def _pem(certificate: x509.Certificate) -> str:
+    return certificate.public_bytes(serialization.Encoding.PEM).decode()
 
 
 def _issued_by(certificate: x509.Certificate, issuer: x509.Certificate) -> bool:

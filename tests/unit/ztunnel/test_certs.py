@@ -97,6 +97,31 @@ def test_a_good_chain_is_taken_and_hides_its_key() -> None:
 OTHER = Authority()
 
 
+class Intermediate(Authority):
+    """Signs for another authority, with a certificate of it."""
+
+    def __init__(self, above: Authority) -> None:
+        self.key = ec.generate_private_key(ec.SECP256R1())
+        name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "intermediate")])
+        key = self.key.public_key()
+        self.root = above._sign(above.root.subject, name, key, None, NOW, 3650)
+
+
+@pytest.mark.parametrize("apart", [True, False])
+def test_a_signer_may_put_one_certificate_or_several_in_each_part(apart: bool) -> None:
+    """istiod gives each root of a bundle its own part; others give the bundle as one."""
+    below = Intermediate(CA)
+    leaf = below.chain(KEY.public_key(), str(WEB))[0]
+    parts = [leaf, pem(below.root), pem(CA.root), pem(OTHER.root)]
+    chain = parts if apart else [leaf + parts[1], parts[2] + parts[3]]
+    issued = check_chain(WEB, KEY, chain, NOW)
+    assert issued.chain_pem == (leaf, pem(below.root))
+    roots = x509.load_pem_x509_certificates(issued.roots_pem.encode())
+    assert {pem(each) for each in roots} == {pem(CA.root), pem(OTHER.root)}
+    with pytest.raises(CertificateInvalid, match="none of the roots"):
+        check_chain(WEB, KEY, [leaf, pem(below.root), pem(OTHER.root)], NOW)
+
+
 @pytest.mark.parametrize(
     ("why", "chain"),
     [
