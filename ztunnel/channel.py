@@ -9,7 +9,7 @@ import grpc.aio
 
 from control.kit.errors import ConfigError, ControlError
 from control.wire.types import MESSAGE_BYTES_MAX
-from ztunnel.config import read_roots
+from ztunnel.config import LiteralToken, read_roots
 
 KEEPALIVE_MS = 30_000
 KEEPALIVE_TIMEOUT_MS = 10_000
@@ -52,11 +52,15 @@ def open_channel(address: str, pem: bytes | None, name: str) -> grpc.aio.Channel
     return grpc.aio.secure_channel(address, credentials, options=options)
 
 
-def call_metadata(token: Path | None, cluster_id: str) -> tuple[tuple[str, str], ...]:
-    """What authenticates a call. The file is read each time: tokens rotate under us."""
+def call_metadata(
+    token: Path | LiteralToken | None, cluster_id: str
+) -> tuple[tuple[str, str], ...]:
+    """What authenticates a call. A file is read each time: tokens rotate under us."""
     clusterid = ("clusterid", cluster_id)
     if token is None:
         return (clusterid,)
+    if isinstance(token, LiteralToken):
+        return (("authorization", f"Bearer {token.secret}"), clusterid)
     try:
         with token.open("rb") as file:
             text = file.read(TOKEN_BYTES_MAX).decode("ascii").strip()

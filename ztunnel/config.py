@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import re
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from control.kit.errors import ConfigError
@@ -13,8 +13,19 @@ from control.kit.errors import ConfigError
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)(us|ms|s|m|h|d)?")
 _UNIT_S = {"us": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 SYSTEM_ROOTS = "SYSTEM"
+_JWT = re.compile(r"eyJ[\w-]+\.[\w-]+\.[\w-]+", re.ASCII)  # `{"` in base64 begins like that
 _PEM_HEAD = "-----BEGIN "
 WORKERS_MAX = 256  # each has its own listeners in every pod
+
+
+@dataclass(frozen=True, slots=True)
+class LiteralToken:
+    """A token that was given itself instead of its file; it shows nowhere."""
+
+    secret: str = field(repr=False)
+
+    def __str__(self) -> str:
+        return "(given as text)"
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,7 +38,8 @@ class Config:
     ca_root: str = SYSTEM_ROOTS
     control_name: str = ""  # verify this name instead of the host in the address
     ca_name: str = ""
-    token: Path | None = None  # read again for every connection: tokens rotate
+    # A file is read again for every connection: tokens rotate.
+    token: Path | LiteralToken | None = None
     node: str = ""
     cluster_id: str = "Kubernetes"
     network: str = ""
@@ -58,7 +70,7 @@ class Config:
         shown: dict[str, object] = {}
         for each in dataclasses.fields(self):
             value = getattr(self, each.name)
-            shown[each.name] = str(value) if isinstance(value, Path) else value
+            shown[each.name] = str(value) if isinstance(value, Path | LiteralToken) else value
         return shown
 
 
@@ -99,6 +111,11 @@ def workers_of(text: str, cpus: int) -> int:
     if number != text:
         return max(1, cpus * int(number) // 100)
     return int(number) or cpus
+
+
+def token_source(text: str) -> Path | LiteralToken:
+    """A file, which need not exist yet; or the token itself, which no file is named like."""
+    return LiteralToken(text) if _JWT.fullmatch(text) else Path(text)
 
 
 def read_roots(value: str) -> bytes | None:

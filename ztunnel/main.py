@@ -17,7 +17,7 @@ import click
 from control.kit.clock import SystemClock
 from control.kit.errors import ConfigError
 from control.kit.log import event, setup
-from ztunnel.config import Config, duration_s, host_port, version, workers_of
+from ztunnel.config import Config, duration_s, host_port, token_source, version, workers_of
 from ztunnel.supervisor import Supervisor, join_cgroup, raise_descriptor_limit
 
 log = logging.getLogger("ztunnel")
@@ -56,6 +56,7 @@ class _Parsed(click.ParamType[Any]):
 ADDRESS = _Parsed("HOST:PORT", host_port)
 DURATION = _Parsed("DURATION", duration_s)
 WORKERS = _Parsed("N|N%", lambda text: workers_of(text, os.cpu_count() or 1))
+TOKEN = _Parsed("FILE|JWT", token_source)
 FILE = click.Path(path_type=Path)
 
 
@@ -74,7 +75,7 @@ def option(name: str, *istio: str, **fields: Any) -> Callable[[Any], Any]:
 @option("--ca", "CA_ADDRESS", type=ADDRESS, help="Certificate service; default: --control.")
 @option("--ca-root", "CA_ROOT_CA", help="Its root; default: --control-root.")
 @option("--ca-name", "ALT_CA_HOSTNAME", help="Its name; default: --control-name.")
-@option("--token", "AUTH_TOKEN", type=FILE, help="Bearer token file, read again at each use.")
+@option("--token", "AUTH_TOKEN", type=TOKEN, help="Bearer token file, read again at each use.")
 @option(
     "--node",
     "NODE_NAME",

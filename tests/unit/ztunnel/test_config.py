@@ -8,6 +8,7 @@ from click.testing import CliRunner
 
 from control.kit.errors import ConfigError
 from ztunnel import main
+from ztunnel.channel import call_metadata
 from ztunnel.config import Config, duration_s, host_port, read_roots, workers_of
 
 
@@ -50,6 +51,17 @@ def test_everything_is_shown_and_nothing_is_secret() -> None:
     shown = load("--control", "c:1", "--token", "/run/token").as_json()
     assert shown["token"] == "/run/token"
     assert set(shown) >= {"control", "drain_s", "workers", "fixed_ports"}
+
+
+def test_a_token_may_be_given_itself_and_shows_nowhere(monkeypatch: pytest.MonkeyPatch) -> None:
+    secret = "eyJhbGciOiJIUzI1NiJ9.eyJub2RlIjoibjEifQ.c2lnbmF0dXJl"
+    monkeypatch.setenv("AUTH_TOKEN", secret)
+    config = load("--control", "c:1")
+    assert call_metadata(config.token, "k") == (
+        ("authorization", f"Bearer {secret}"),
+        ("clusterid", "k"),
+    )
+    assert secret not in f"{config}{config.as_json()}"
 
 
 @pytest.mark.parametrize(
