@@ -153,7 +153,7 @@ def main() -> None:
     "--admin",
     default="/run/tulle/control/admin.sock",
     metavar="PATH|ADDR:PORT",
-    help="Admin pages: a unix socket (0600) or an address.",
+    help="Admin pages: a unix socket (0600), or an address (answers to localhost only).",
 )
 @option(
     "--metrics", default="127.0.0.1:15014", metavar="ADDR:PORT", help="/metrics and /healthz/ready."

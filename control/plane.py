@@ -21,12 +21,13 @@ from control.enrolment.captured import CapturedSet
 from control.enrolment.service import EnrolmentService
 from control.kit.clock import SystemClock
 from control.kit.errors import ConfigError
-from control.kit.http import Server
+from control.kit.http import LOOPBACK_NAMES, Server
 from control.kit.log import event
 from control.kit.memory import SETTLE_AFTER_S, settle
 from control.model.identity import SpiffeId
 from control.sources.directory import DirectorySource
 from control.sources.folder import Snapshot
+from control.sources.kept import Kept
 from control.xds.access import Door
 from control.xds.metrics import Metrics
 from control.xds.publish import Publisher
@@ -109,7 +110,7 @@ def assemble(config: Config) -> Plane:
         metrics=metrics,
         authority=authority,
         publisher=publisher,
-        source=DirectorySource(config.manifests, clock),
+        source=DirectorySource(config.manifests, clock, Kept(config.state / "last-good")),
         delta=DeltaService(publisher, door, metrics, clock),
         csr=csr,
         enrolment=EnrolmentService(captured, publisher, door),
@@ -133,7 +134,9 @@ async def serve(config: Config) -> None:
         stack.push_async_callback(server.stop, STOP_GRACE_S)
         sources = [str(config.manifests)]
         admin = Admin(plane.publisher, plane.delta, plane.authority, sources, plane.clock)
-        await stack.enter_async_context(Server(admin.routes()).listen(_where(config.admin)))
+        where = _where(config.admin)
+        names = None if isinstance(where, Path) else LOOPBACK_NAMES
+        await stack.enter_async_context(Server(admin.routes(), names).listen(where))
         # Whoever can ask gets "ready": by now the first content is served.
         pages = Server(metrics_routes(plane.metrics))
         await stack.enter_async_context(pages.listen(config.metrics))

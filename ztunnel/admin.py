@@ -130,9 +130,9 @@ async def serve(
     carrying traffic is the job, and the unix socket still answers."""
     pages = Pages(subject)
     async with AsyncExitStack() as stack:
-        admin_server = http.Server(pages.admin())
-        await _open(stack, admin_server, socket_path, "admin_socket")
-        await _open(stack, admin_server, admin, "admin")
+        await _open(stack, http.Server(pages.admin()), socket_path, "admin_socket")
+        local = http.Server(pages.admin(), http.LOOPBACK_NAMES)
+        await _open(stack, local, admin, "admin")
         await _open(stack, http.Server(pages.metrics()), metrics, "metrics")
         await _open(stack, http.Server(pages.readiness()), readiness, "readiness")
         yield

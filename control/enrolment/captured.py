@@ -1,17 +1,17 @@
-"""Which pods' capture is in force, as their nodes reported it; kept on disk over a restart."""
+"""Which pods' capture is in force, as their nodes reported it; kept on disk over a restart.
+
+Only a node's next report takes a pod out. Manifests that lose a pod for a moment must not: a node
+reports when its truth changes, and its truth is that the pod runs on, captured.
+"""
 
 from __future__ import annotations
 
 import json
-import logging
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from control.kit.errors import ConfigError
 from control.kit.files import write_atomic
-from control.kit.log import event
-
-log = logging.getLogger("enrolment")
 
 UIDS_PER_NODE_MAX = 4096  # Kubernetes supports some hundred pods a node
 UID_CHARS_MAX = 253
@@ -29,8 +29,11 @@ class CapturedSet:
         self._path = path
         self._by_node: dict[str, frozenset[str]] = _load(path)
 
-    def uids(self) -> frozenset[str]:
-        return frozenset().union(*self._by_node.values())
+    def in_force(self, homes: Mapping[str, str]) -> frozenset[str]:
+        """Of the pods in `homes` (uid → node) those whose own node reports them."""
+        return frozenset(
+            uid for uid, node in homes.items() if uid in self._by_node.get(node, frozenset())
+        )
 
     def report(self, node: str, uids: Iterable[str]) -> bool:
         """Take a report over, on disk first; False when it says nothing new."""
@@ -42,22 +45,6 @@ class CapturedSet:
         if self._by_node.get(node, frozenset()) == found:
             return False
         self._store({**self._by_node, node: found})
-        return True
-
-    def keep(self, homes: Mapping[str, str]) -> bool:
-        """Drop pods that are gone, or moved: `homes` is uid → node. False: nothing to drop."""
-        kept = {
-            node: frozenset(uid for uid in uids if homes.get(uid) == node)
-            for node, uids in self._by_node.items()
-        }
-        if kept == self._by_node:
-            return False
-        try:
-            self._store(kept)
-        except OSError as exc:
-            # Stale names on disk do no harm: the next start drops them again.
-            event(log, logging.ERROR, "captured.not_saved", error=exc)
-            self._by_node = kept
         return True
 
     def _store(self, by_node: dict[str, frozenset[str]]) -> None:

@@ -28,6 +28,10 @@ log = logging.getLogger("http")
 CONNECTIONS_MAX = 64  # a scraper, a prober, a few people: more is a leak or an attack
 HEAD_BYTES_MAX = 16 * 1024
 BODY_BYTES_MAX = 1024 * 1024
+# What a client on this host calls us. A page that changes things and listens on TCP answers to
+# these names only: a web page that a browser on this host loads, or a service that can be made to
+# fetch an address, sends another Host, or an Origin (DNS rebinding, request forgery).
+LOOPBACK_NAMES = frozenset({"localhost", "127.0.0.1", "::1"})
 REQUEST_TIMEOUT_S = 30.0  # for reading one request, and for keeping an idle connection
 
 
@@ -63,8 +67,10 @@ Routes = Mapping[tuple[str, str], Handler]  # (method, path) → handler
 class Server:
     """Serves `routes`; `*` as the last path segment matches any rest (`/pods/*`)."""
 
-    def __init__(self, routes: Routes) -> None:
+    def __init__(self, routes: Routes, names: frozenset[str] | None = None) -> None:
+        """With `names` only requests that call us so are answered (LOOPBACK_NAMES)."""
         self._routes = routes
+        self._names = names
         self._live = 0
 
     @asynccontextmanager
@@ -128,6 +134,9 @@ class Server:
         return bool(connection.states == {h11.CLIENT: h11.DONE, h11.SERVER: h11.DONE})
 
     async def _dispatch(self, request: Request) -> Response:
+        if self._names is not None and _is_forged(request, self._names):
+            event(log, logging.WARNING, "http.refused", reason="foreign_host", path=request.path)
+            return text("this page is for clients on this host\n", 403)
         handler = self._routes.get((request.method, request.path))
         if handler is None:
             head = request.path.rpartition("/")[0]
@@ -136,6 +145,12 @@ class Server:
             return await handler(request)
         known = any(path == request.path for _, path in self._routes)
         return text("method not allowed\n", 405) if known else text("not found\n", 404)
+
+
+def _is_forged(request: Request, names: frozenset[str]) -> bool:
+    host = request.headers.get("host", "")
+    name = host[1:].partition("]")[0] if host.startswith("[") else host.partition(":")[0]
+    return name.lower() not in names or "origin" in request.headers
 
 
 async def _read_request(connection: h11.Connection, reader: asyncio.StreamReader) -> Request | None:

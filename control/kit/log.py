@@ -6,8 +6,9 @@ import json
 import logging
 import re
 import sys
+from collections.abc import Mapping
 from datetime import UTC, datetime
-from functools import lru_cache
+from typing import Protocol
 
 # A field longer than this is cut: a peer must not be able to fill the disk with one name.
 FIELD_CHARS_MAX = 512
@@ -29,48 +30,65 @@ def quote(value: object) -> str:
     return text if _PLAIN.fullmatch(text) else json.dumps(text, ensure_ascii=True)
 
 
+def text_pairs(fields: Mapping[str, object]) -> str:
+    """` key=value` for each field."""
+    return "".join([f" {key}={quote(value)}" for key, value in fields.items()])
+
+
+def json_pairs(fields: Mapping[str, object]) -> str:
+    """`, "key": value` for each field."""
+    return "".join([f', "{key}": {_json_value(value)}' for key, value in fields.items()])
+
+
+def _json_value(value: object) -> str:
+    plain = value if isinstance(value, int | float | bool | None) else str(value)
+    return json.dumps(plain[:FIELD_CHARS_MAX] if isinstance(plain, str) else plain)
+
+
 class TextFormatter(logging.Formatter):
     """`2026-11-22T10:00:00.123456Z info scope name key=value …`"""
 
     def format(self, record: logging.LogRecord) -> str:
-        fields: dict[str, object] = getattr(record, "fields", {})
         head = f"{_stamp(record)}\t{record.levelname.lower()}\t{record.name}\t{record.getMessage()}"
-        pairs = "".join(f" {key}={quote(value)}" for key, value in fields.items())
         tail = "\n" + self.formatException(record.exc_info) if record.exc_info else ""
-        return head + pairs + tail
+        return head + text_pairs(getattr(record, "fields", {})) + tail
 
 
 class JsonFormatter(logging.Formatter):
     """One JSON object a line: time, level, scope, message, then the fields."""
 
     def format(self, record: logging.LogRecord) -> str:
-        entry: dict[str, object] = {
+        entry = {
             "time": _stamp(record),
             "level": record.levelname.lower(),
             "scope": record.name,
             "message": record.getMessage(),
         }
-        for key, value in getattr(record, "fields", {}).items():
-            text = value if isinstance(value, int | float | bool | None) else str(value)
-            entry[key] = text[:FIELD_CHARS_MAX] if isinstance(text, str) else text
+        text = json.dumps(entry)[:-1] + json_pairs(getattr(record, "fields", {}))
         if record.exc_info:
-            entry["exception"] = self.formatException(record.exc_info)
-        return json.dumps(entry)
+            text += f', "exception": {json.dumps(self.formatException(record.exc_info))}'
+        return text + "}"
+
+
+def stamp(now: datetime) -> str:
+    """An aware UTC time as every line has it."""
+    return now.isoformat(timespec="microseconds")[:26] + "Z"
 
 
 def _stamp(record: logging.LogRecord) -> str:
-    second, fraction = divmod(record.created, 1)
-    return f"{_second(int(second))}.{int(fraction * 1e6):06d}Z"
+    return stamp(datetime.fromtimestamp(record.created, UTC))
 
 
-@lru_cache(maxsize=4)
-def _second(seconds: int) -> str:
-    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%S")
+class LineStream(Protocol):
+    def write(self, line: str, /) -> object: ...
+
+    def flush(self) -> None: ...
 
 
-def setup(level: str, fmt: str) -> None:
-    """Send everything to standard error. `level` as in `set_level`; `fmt` is text or json."""
-    handler = logging.StreamHandler(sys.stderr)
+def setup(level: str, fmt: str, stream: LineStream | None = None) -> None:
+    """Send everything to standard error, or `stream`. `level` as in `set_level`; `fmt` is text or
+    json."""
+    handler = logging.StreamHandler(stream or sys.stderr)
     handler.setFormatter(JsonFormatter() if fmt == "json" else TextFormatter())
     root = logging.getLogger()
     root.handlers[:] = [handler]

@@ -18,6 +18,7 @@ from pathlib import Path
 from control.kit.clock import Clock
 from control.kit.log import event
 from control.sources.folder import Folder, Snapshot
+from control.sources.kept import Kept
 from control.sources.problem import Problem
 from control.sources.yaml_text import FILE_BYTES_MAX
 
@@ -41,9 +42,11 @@ class _Look:
 
 
 class DirectorySource:
-    def __init__(self, path: Path, clock: Clock) -> None:
+    def __init__(self, path: Path, clock: Clock, kept: Kept | None = None) -> None:
+        """With `kept` the last good content of files outlives this process."""
         self._path = path
         self._clock = clock
+        self._kept = kept
         self._folder = Folder()
         self._loaded: dict[str, _Signature] = {}
         self._last: dict[str, _Signature] = {}
@@ -64,6 +67,7 @@ class DirectorySource:
         """Everything as it is now, settled or not."""
         look = _look(self._path)
         self._error = look.error
+        self._recall(look)
         for file in look.files:
             self._load(file, look.files[file])
         self._last = look.files
@@ -84,6 +88,8 @@ class DirectorySource:
                 if file not in self._last:
                     del self._loaded[file]
                     self._folder.forget(file)
+                    if self._kept is not None:
+                        self._kept.forget(file)
                     changed = True
             self._last = look.files
         return self._snapshot() if changed else None
@@ -102,8 +108,20 @@ class DirectorySource:
         except OSError as exc:
             self._folder.unreadable(file, f"cannot be read: {exc.strerror}")
             return
-        self._folder.load(file, data)
+        if self._folder.load(file, data) and self._kept is not None:
+            self._kept.put(file, data)
         event(log, logging.DEBUG, "source.read", file=file, bytes=len(data))
+
+    def _recall(self, look: _Look) -> None:
+        """What an earlier process understood of these files comes first, as their last good."""
+        if self._kept is None or look.error:
+            return
+        self._kept.only(look.files)
+        for file in look.files:
+            data = self._kept.get(file)
+            if data is not None:
+                self._folder.load(file, data)
+        self._folder.snapshot()  # remembers every object as the last good one
 
     def _snapshot(self) -> Snapshot:
         snapshot = self._folder.snapshot()

@@ -53,16 +53,18 @@ class Folder:
         self._file_problems: dict[str, Problem] = {}
         self._last_good: dict[Key, AnyObject] = {}
 
-    def load(self, file: str, data: bytes) -> None:
-        """A new or changed file. When it is not YAML, its last good content stays."""
+    def load(self, file: str, data: bytes) -> bool:
+        """A new or changed file; True when all of it was understood. When it is not YAML, its last
+        good content stays."""
         try:
-            self._contents[file] = read_content(file, data)
+            content = self._contents[file] = read_content(file, data)
         except Invalid as exc:
             kept = "its last good content stays in force" if file in self._contents else "ignored"
             message = f"{exc}; {kept}"
             self._file_problems[file] = Problem(file, exc.line, "", exc.reason, message)
-        else:
-            self._file_problems.pop(file, None)
+            return False
+        self._file_problems.pop(file, None)
+        return not content.problems and all(entry.why is None for entry in content.entries)
 
     def unreadable(self, file: str, why: str) -> None:
         """The file is there but cannot be read: as if it were not YAML."""

@@ -79,11 +79,10 @@ class Publisher:
     def publish(self) -> None:
         """Compile, encode what changed, tell every stream."""
         started_s = self._clock.monotonic_s()
-        # A pod that is gone, or runs elsewhere now, is not captured by anybody.
-        self._captured.keep(
-            {pod_uid(each.meta): each.node for each in self.objects.pods if not each.is_terminal}
-        )
-        self.mesh = compile_mesh(self.objects, self.settings, self._captured.uids())
+        homes = {
+            pod_uid(each.meta): each.node for each in self.objects.pods if not each.is_terminal
+        }
+        self.mesh = compile_mesh(self.objects, self.settings, self._captured.in_force(homes))
         change = self.cache.update(self.mesh)
         took_s = self._clock.monotonic_s() - started_s
         self._metrics.compile_s.observe(took_s)

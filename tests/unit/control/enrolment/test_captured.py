@@ -18,18 +18,18 @@ def test_a_report_replaces_its_nodes_truth_and_survives(tmp_path: Path) -> None:
     assert not subject.report("n1", ["b", "a", "a"])
     assert subject.report("n2", ["c"])
     assert subject.report("n1", ["b"])
-    assert CapturedSet(path).uids() == subject.uids() == {"b", "c"}
+    homes = {"a": "n1", "b": "n1", "c": "n2"}
+    assert CapturedSet(path).in_force(homes) == subject.in_force(homes) == {"b", "c"}
     assert subject.report("n1", [])
-    assert CapturedSet(path).uids() == {"c"}
+    assert CapturedSet(path).in_force(homes) == {"c"}
     assert not subject.report("n3", [])
 
 
-def test_pods_that_are_gone_or_moved_drop_out(tmp_path: Path) -> None:
+def test_a_pod_counts_while_its_own_node_reports_it(tmp_path: Path) -> None:
     subject = CapturedSet(tmp_path / "captured.json")
-    subject.report("n1", ["stays", "gone", "moved"])
-    assert subject.keep({"stays": "n1", "moved": "n2"})
-    assert subject.uids() == {"stays"}
-    assert not subject.keep({"stays": "n1"})
+    subject.report("n1", ["stays", "flickers", "moved"])
+    assert subject.in_force({"stays": "n1", "moved": "n2"}) == {"stays"}
+    assert subject.in_force({"stays": "n1", "flickers": "n1"}) == {"stays", "flickers"}
 
 
 def test_reports_are_bounded(tmp_path: Path) -> None:
@@ -37,7 +37,7 @@ def test_reports_are_bounded(tmp_path: Path) -> None:
     for bad in (map(str, range(captured.UIDS_PER_NODE_MAX + 1)), ["x" * 254]):
         with pytest.raises(BadReport):
             subject.report("n1", bad)
-    assert subject.uids() == frozenset()
+    assert subject.in_force({"1": "n1"}) == frozenset()
 
 
 @pytest.mark.parametrize("text", ["{", "[]", '{"n1": 5}'])

@@ -15,7 +15,15 @@ import pytest
 from control.kit import log as kit_log
 from control.kit.backoff import Backoff
 from control.kit.files import write_atomic
-from control.kit.http import BODY_BYTES_MAX, Request, Response, Server, as_json, text
+from control.kit.http import (
+    BODY_BYTES_MAX,
+    LOOPBACK_NAMES,
+    Request,
+    Response,
+    Server,
+    as_json,
+    text,
+)
 from control.kit.log import FIELD_CHARS_MAX, JsonFormatter, TextFormatter, quote
 
 
@@ -91,11 +99,11 @@ async def hello(_: Request) -> Response:
 ROUTES = {("GET", "/hello"): hello, ("POST", "/echo"): echo, ("GET", "/pods/*"): echo}
 
 
-def talk(folder: Path, data: bytes) -> bytes:
+def talk(folder: Path, data: bytes, names: frozenset[str] | None = None) -> bytes:
     """Send bytes to a server on a unix socket, end, and read everything it says."""
 
     async def whole() -> bytes:
-        async with Server(ROUTES).listen(folder / "s.sock"):
+        async with Server(ROUTES, names).listen(folder / "s.sock"):
             reader, writer = await asyncio.open_unix_connection(str(folder / "s.sock"))
             writer.write(data)
             writer.write_eof()
@@ -136,6 +144,27 @@ def test_http_answers(tmp_path: Path, data: bytes, status: bytes, body: bytes) -
 def test_http_refuses_what_is_no_request_or_too_large(tmp_path: Path, data: bytes) -> None:
     answer = talk(tmp_path, data)
     assert answer == b"" or answer.split(b" ", 2)[1].startswith(b"4")
+
+
+@pytest.mark.parametrize(
+    ("headers", "status"),
+    [
+        (b"host: localhost:15000", b"200"),
+        (b"host: 127.0.0.1", b"200"),
+        (b"host: [::1]:15000", b"200"),
+        (b"host: evil.example", b"403"),
+        (b"host: localhost.evil.example", b"403"),
+        (b"host: [::1", b"200"),
+        (b"host: [::2]:15000", b"403"),
+        (b"host:", b"403"),
+        (b"host: localhost\r\norigin: http://localhost", b"403"),
+    ],
+)
+def test_a_page_for_this_host_answers_no_web_page(
+    tmp_path: Path, headers: bytes, status: bytes
+) -> None:
+    answer = talk(tmp_path, b"GET /hello HTTP/1.1\r\n" + headers + b"\r\n\r\n", LOOPBACK_NAMES)
+    assert answer.split(b" ", 2)[1] == status
 
 
 def test_two_requests_on_one_connection(tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from control.sources.directory import DirectorySource
 from control.sources.folder import Snapshot
+from control.sources.kept import Kept
 from tests.support.manifests import pod
 
 
@@ -103,3 +104,52 @@ def test_a_dangling_link_is_no_file(tmp_path: Path) -> None:
     (tmp_path / "a.yaml").symlink_to(tmp_path / "nowhere.yaml")
     snapshot = DirectorySource(tmp_path, OldClock()).read()
     assert snapshot.problems == ()
+
+
+POLICY = """
+apiVersion: security.istio.io/v1
+kind: AuthorizationPolicy
+metadata: {name: p, namespace: shop}
+spec: {action: DENY, rules: [{to: [{operation: {ports: ["80"]}}]}]}
+"""
+
+
+def restarted(folder: Path, state: Path) -> Snapshot:
+    return DirectorySource(folder, OldClock(), Kept(state)).read()
+
+
+def test_the_last_good_content_of_a_file_outlives_the_process(tmp_path: Path) -> None:
+    folder, state = tmp_path / "manifests", tmp_path / "state"
+    folder.mkdir()
+    (folder / "p.yaml").write_text(POLICY)
+    good = restarted(folder, state).objects.authorization_policies
+    assert [each.meta.name for each in good] == ["p"]
+    (folder / "p.yaml").write_text("]: not yaml")
+    snapshot = restarted(folder, state)
+    assert snapshot.objects.authorization_policies == good
+    assert "last good content stays in force" in snapshot.problems[0].message
+    (folder / "p.yaml").write_text(POLICY.replace("DENY", "DENIED"))
+    snapshot = restarted(folder, state)
+    assert snapshot.objects.authorization_policies == good
+    assert "last good version stays in force" in snapshot.problems[0].message
+
+
+def test_what_was_removed_while_nobody_looked_is_gone(tmp_path: Path) -> None:
+    folder, state = tmp_path / "manifests", tmp_path / "state"
+    folder.mkdir()
+    (folder / "p.yaml").write_text(POLICY)
+    restarted(folder, state)
+    (folder / "p.yaml").unlink()
+    assert restarted(folder, state).objects.authorization_policies == ()
+    assert list(state.iterdir()) == []
+
+
+def test_a_copy_that_is_damaged_is_as_good_as_none(tmp_path: Path) -> None:
+    folder, state = tmp_path / "manifests", tmp_path / "state"
+    folder.mkdir()
+    (folder / "p.yaml").write_text(POLICY)
+    restarted(folder, state)
+    for copy in state.iterdir():
+        assert copy.stat().st_mode & 0o777 == 0o600
+        copy.write_bytes(b"\x00]:")
+    assert len(restarted(folder, state).objects.authorization_policies) == 1

@@ -81,7 +81,10 @@ def test_a_captured_pod_is_hbone_and_only_its_own_node_can_say_so(tmp_path: Path
     assert subject.mesh.workloads[UID].tunnel_protocol is TunnelProtocol.HBONE
     subject.offer(load(""))
     subject.publish()
-    assert captured.uids() == frozenset()
+    assert UID not in subject.mesh.workloads
+    subject.offer(load(pod()))
+    subject.publish()
+    assert subject.mesh.workloads[UID].tunnel_protocol is TunnelProtocol.HBONE, "it runs on"
 
 
 def test_a_listener_that_left_hears_nothing(tmp_path: Path) -> None:

@@ -1,0 +1,63 @@
+"""The last content of each file that was understood whole, on disk, so that a restart forgets none.
+
+Without it a file that is broken at the moment of a restart would lose its policies. Nothing here
+is precious: what is lost or unreadable only means that there is no last good content.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+from collections.abc import Collection
+from pathlib import Path
+
+from control.kit.files import write_atomic
+from control.kit.log import event
+
+log = logging.getLogger("source")
+
+
+class Kept:
+    """One copy a file, named by the hash of its path; 0600, since manifests may hold secrets."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._broken = False  # the disk: said once, until it works again
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+
+    def get(self, file: str) -> bytes | None:
+        try:
+            return self._path(file).read_bytes()
+        except FileNotFoundError:
+            return None
+        except OSError as exc:
+            self._failed(exc)
+            return None
+
+    def put(self, file: str, data: bytes) -> None:
+        if self.get(file) == data:
+            return
+        try:
+            # Not synced: ten thousand files would take a minute, and a lost copy is no loss yet.
+            write_atomic(self._path(file), data, 0o600, sync=False)
+            self._broken = False
+        except OSError as exc:
+            self._failed(exc)
+
+    def only(self, files: Collection[str]) -> None:
+        """Forget every file but these."""
+        wanted = {self._path(file).name for file in files}
+        for path in self._folder.iterdir():
+            if path.name not in wanted:
+                path.unlink(missing_ok=True)
+
+    def forget(self, file: str) -> None:
+        self._path(file).unlink(missing_ok=True)
+
+    def _path(self, file: str) -> Path:
+        return self._folder / hashlib.sha256(file.encode(errors="surrogateescape")).hexdigest()
+
+    def _failed(self, exc: OSError) -> None:
+        if not self._broken:
+            event(log, logging.ERROR, "source.not_kept", folder=self._folder, error=exc)
+        self._broken = True
