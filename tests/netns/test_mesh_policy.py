@@ -3,6 +3,7 @@ when a policy cannot be understood."""
 
 from __future__ import annotations
 
+import itertools
 import json
 import socket
 import subprocess
@@ -29,6 +30,7 @@ from tests.support.mesh_bed import (
 
 ROOT = Path(__file__).resolve().parents[2]
 Case = tuple[str, str, int]
+_numbers = itertools.count(1)
 
 
 @pytest.fixture(scope="module")
@@ -282,12 +284,13 @@ def test_a_broken_file_opens_nothing_when_the_control_plane_restarts(bed: Bed) -
 @contextmanager
 def sentinel(bed: Bed) -> Iterator[None]:
     """A policy for nobody: who has heard of it has heard of everything before it."""
-    file = bed.lab.manifests_folder / "sentinel.yaml"
-    text = authorization(source(principals=[CLIENT]), app="nobody").replace("tested", "sentinel")
+    name = f"sentinel-{next(_numbers)}"  # new each time: the last one may still be known
+    file = bed.lab.manifests_folder / f"{name}.yaml"
+    text = authorization(source(principals=[CLIENT]), app="nobody").replace("tested", name)
     write_atomic(file, text.encode())
     try:
         every = (bed.here, bed.there)
-        soon(lambda: all("sentinel" in str(bed.ztunnel(n)["policies"]) for n in every), "heard")
+        soon(lambda: all(name in str(bed.ztunnel(n)["policies"]) for n in every), "heard")
         yield
     finally:
         file.unlink()
