@@ -73,13 +73,9 @@ def read_authorization_policy(document: Reader, meta: Meta) -> AuthorizationPoli
     document.only(*_TOP)
     spec = document.part("spec")
     spec.only("selector", "targetRef", "targetRefs", "rules", "action", "provider")
-    targets = spec.children("targetRefs")
-    if len(targets) > TARGET_REFS_MAX:
-        raise spec.invalid("targetRefs", f"more than {TARGET_REFS_MAX} entries")
-    if "targetRef" in spec:
-        targets.append(spec.part("targetRef"))
+    has_target_refs = _has_target_refs(spec)
     selector = _selector(spec)
-    if selector and targets:
+    if selector and has_target_refs:
         raise spec.invalid("selector", "cannot stand beside targetRefs")
     rules = spec.children("rules")
     if len(rules) > RULES_MAX:
@@ -89,8 +85,22 @@ def read_authorization_policy(document: Reader, meta: Meta) -> AuthorizationPoli
         action=_action(spec),
         selector=selector,
         rules=tuple(_rule(each, meta.namespace) for each in rules),
-        has_target_refs=bool(targets),
+        has_target_refs=has_target_refs,
     )
+
+
+def _has_target_refs(spec: Reader) -> bool:
+    """A policy with targets is the waypoints' affair, so each must really name something."""
+    targets = spec.children("targetRefs")
+    if len(targets) > TARGET_REFS_MAX:
+        raise spec.invalid("targetRefs", f"more than {TARGET_REFS_MAX} entries")
+    if "targetRef" in spec:
+        targets.append(spec.part("targetRef"))
+    for target in targets:
+        for key in ("kind", "name"):
+            if not target.text(key):
+                raise target.invalid(key, "a target needs a kind and a name")
+    return bool(targets)
 
 
 def _action(spec: Reader) -> PolicyAction:
@@ -297,9 +307,10 @@ def stand_in(
         action: PolicyAction | None = _action(spec)
     except Invalid:
         action = None
-    has_targets = isinstance(spec.fields.get("targetRefs"), list) or isinstance(
-        spec.fields.get("targetRef"), dict
-    )
+    try:
+        has_targets = _has_target_refs(spec)
+    except Invalid:
+        has_targets = False
     return AuthorizationPolicy(
         meta, action, selector, (), has_target_refs=has_targets and not selector, broken=why
     )

@@ -70,7 +70,12 @@ def test_accepted(spec: str) -> None:
         ("{action: DNEY}", "'DNEY' is not ALLOW, DENY, AUDIT or CUSTOM"),
         ("{selector: {app: web}}", "unknown field spec.selector.app"),
         ("{selector: {matchLabels: {app: 'w*'}}}", "wildcards"),
-        ("{selector: {matchLabels: {a: b}}, targetRefs: [{kind: Service}]}", "beside targetRefs"),
+        (
+            "{selector: {matchLabels: {a: b}}, targetRefs: [{kind: Service, name: x}]}",
+            "beside targetRefs",
+        ),
+        ("{targetRef: {}}", "a target needs a kind and a name"),
+        ("{targetRefs: [{kind: Service}]}", "a target needs a kind and a name"),
         (f"{{rules: [{'{}, ' * (security.RULES_MAX + 1)}]}}", "rules, more than 512"),
     ],
 )
@@ -105,3 +110,10 @@ def test_an_unknown_field_beside_spec_is_refused() -> None:
 def test_a_scope_outside_the_manifest_kind_is_kept_for_waypoints() -> None:
     (found,) = objects(policy("{targetRef: {kind: Gateway, name: w}}")).authorization_policies
     assert found.has_target_refs
+
+
+@pytest.mark.parametrize("target", ["targetRefs: []", "targetRef: {}", "targetRefs: [{kind: x}]"])
+def test_an_empty_target_does_not_hand_a_broken_policy_to_waypoints(target: str) -> None:
+    (found,) = load(policy(f"{{{target}, rules: [{{form: []}}]}}")).objects.authorization_policies
+    assert found.broken
+    assert not found.has_target_refs
