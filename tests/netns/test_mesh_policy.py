@@ -9,7 +9,6 @@ import socket
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -263,7 +262,8 @@ def test_an_empty_target_does_not_disarm_a_broken_policy(
 ) -> None:
     value = json.loads(authorization([{"form": []}], app=""))
     value["spec"].update(target)
-    with bed.policy(json.dumps(value)), sentinel(bed):
+    with bed.policy(json.dumps(value)):
+        settle(bed)
         assert reported(bed)
         assert bed.no(("client", "server", 8080))
     soon(lambda: bed.yes(("client", "server", 8080)), "restored")
@@ -276,24 +276,23 @@ def test_a_broken_file_opens_nothing_when_the_control_plane_restarts(bed: Bed) -
         bed.write_policy(BROKEN["not yaml"])
         soon(lambda: reported(bed), "the broken one is reported")
         changes.restart(bed.lab, "control", None)
-        with sentinel(bed):
-            assert bed.no(("client", "server", 8080))
+        settle(bed)
+        assert bed.no(("client", "server", 8080))
     soon(lambda: bed.yes(("client", "server", 8080)), "restored")
 
 
-@contextmanager
-def sentinel(bed: Bed) -> Iterator[None]:
-    """A policy for nobody: who has heard of it has heard of everything before it."""
+def settle(bed: Bed) -> None:
+    """Let a policy for nobody come and go: removals are told last, so who has heard of its end
+    has heard of everything before it."""
     name = f"sentinel-{next(_numbers)}"  # new each time: the last one may still be known
     file = bed.lab.manifests_folder / f"{name}.yaml"
     text = authorization(source(principals=[CLIENT]), app="nobody").replace("tested", name)
     write_atomic(file, text.encode())
     try:
-        every = (bed.here, bed.there)
-        soon(lambda: all(name in str(bed.ztunnel(n)["policies"]) for n in every), "heard")
-        yield
+        soon(lambda: all(name in str(bed.ztunnel(n)["policies"]) for n in nodes(bed)), "heard")
     finally:
         file.unlink()
+    soon(lambda: not any(name in str(bed.ztunnel(n)["policies"]) for n in nodes(bed)), "settled")
 
 
 def reported(bed: Bed) -> bool:
