@@ -106,9 +106,12 @@ class Pods:
     def __contains__(self, uid: object) -> bool:
         return uid in self._pods
 
-    async def add(self, claim: Claim, netns: int) -> tuple[int, int, int]:
+    async def add(self, claim: Claim, netns: int) -> tuple[int, ...]:
         """Serve the pod; `netns` is ours from here on. Returns the first worker's sockets, once
-        every worker listens on its own. MeshError: it is not served (yet); asking again is fine."""
+        every worker listens on its own. MeshError: it is not served (yet); asking again is fine.
+
+        An agent that expects fixed ports gets no sockets: Istio's has no room for them and takes
+        an answer that was cut for an error."""
         inode = os.fstat(netns).st_ino
         known = self._pods.get(claim.uid)
         if known is not None and known.inode == inode:
@@ -123,7 +126,7 @@ class Pods:
                 self.delete(claim.uid)
             pod = self._open(claim, netns, inode, identity)
         await self._all_ready(pod)
-        return pod.listeners[0].descriptors()
+        return () if self._fixed_ports else pod.listeners[0].descriptors()
 
     def _open(self, claim: Claim, netns: int, inode: int, identity: SpiffeId) -> Pod:
         try:

@@ -238,6 +238,7 @@ def worker_settings(config: Config) -> dict[str, Any]:
         "log_level": config.log_level,
         "log_format": config.log_format,
         "access_log": config.access_log,
+        "fixed_ports": config.fixed_ports,
     }
 
 

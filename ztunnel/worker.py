@@ -27,6 +27,7 @@ from ztunnel.listeners import Pauses, listen, original_destination
 from ztunnel.outbound import RESPONSE_S, Outbound
 from ztunnel.pool import Pool
 from ztunnel.reactor import READABLE, WATCH_LEVEL, WRITABLE, Reactor, Served
+from ztunnel.redirected import MarkedDialer, listen_redirected
 from ztunnel.relay import RelayEnd
 from ztunnel.resources import decode_entries
 from ztunnel.spin import Spin
@@ -47,6 +48,8 @@ _M_TRIM_THRESHOLD: Final = -1
 RECHECKS_PER_TURN_MAX: Final = 64
 # Entries in one answer about connections; the admin page says when there were more.
 CONNECTIONS_SHOWN_MAX: Final = 5000
+
+Listen = Callable[[Engine, Pauses, Pod, socket.socket, socket.socket, socket.socket], None]
 
 
 def make_engine(
@@ -116,6 +119,7 @@ class Worker:
         self._pauses = Pauses(self.engine)
         self._recheck = Recheck(self.engine)
         self._drained = False
+        self._listen: Listen = listen
         self._actions: dict[Kind, Callable[[Frame], None]] = {
             Kind.CONFIG: self._configure,
             Kind.RESOURCES: self._resources,
@@ -197,6 +201,9 @@ class Worker:
             cluster_id=str(value.get("cluster_id", "")), node=str(value.get("node", ""))
         )
         self.reactor.spin = Spin(int(value.get("spin_us", 0)))
+        if value.get("fixed_ports"):
+            self.engine.dialer = MarkedDialer(self.reactor, self.engine.namespaces)
+            self._listen = listen_redirected
 
     def _resources(self, frame: Frame) -> None:
         changed = self.engine.state.apply(decode_entries(frame.payload))
@@ -222,7 +229,7 @@ class Worker:
         )
         self.engine.pods[uid] = pod
         sockets = [socket.socket(fileno=fd) for fd in (outbound, plaintext, hbone)]
-        listen(self.engine, self._pauses, pod, *sockets)
+        self._listen(self.engine, self._pauses, pod, *sockets)
         event(log, logging.INFO, "pod.added", pod=uid, name=f"{pod.namespace}/{pod.name}")
         self._send(Kind.POD_READY, {"uid": uid})
 

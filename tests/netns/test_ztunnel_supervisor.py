@@ -231,9 +231,11 @@ def test_the_same_pod_in_a_new_namespace_is_a_new_pod(tmp_path: Path) -> None:
 
 def test_fixed_ports_and_a_bad_request(tmp_path: Path) -> None:
     async def test(bed: Bed, network: Network) -> None:
-        answer = await bed.add(network.pod("web", "10.88.0.1"))
-        assert [each.getsockname()[1] for each in answer.sockets] == [15001, 15006, 15008]
-        answer.close()
+        pod = network.pod("web", "10.88.0.1")
+        answer = await bed.add(pod)
+        # Istio's agent has no room for descriptors and takes such an answer for a cut one.
+        assert (answer.error, answer.sockets) == ("", [])
+        assert all(connects(pod, "10.88.0.1", port) for port in (15001, 15006, 15008))
         not_a_netns = await bed.agent.add("x", "x", "shop", "web", tmp_path)
         assert "netns_unusable" in not_a_netns.error
         assert (await bed.agent.add("x", "", "shop", "web", tmp_path)).error
