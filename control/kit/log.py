@@ -13,6 +13,9 @@ from typing import Protocol
 # A field longer than this is cut: a peer must not be able to fill the disk with one name.
 FIELD_CHARS_MAX = 512
 
+# What Istio's ztunnel is told and Python has no word for.
+_OTHER_LEVELS = {"TRACE": logging.DEBUG, "OFF": logging.CRITICAL + 1}
+
 _PLAIN = re.compile(r"[A-Za-z0-9_./:@+%\[\]*,~-]+")
 
 
@@ -98,12 +101,14 @@ def setup(level: str, fmt: str, stream: LineStream | None = None) -> None:
 def set_level(spec: str) -> None:
     """`info`, or `info,access:debug`: a level for all, then exceptions by logger name.
 
-    Raises ValueError and changes nothing when a level does not exist.
+    `access=debug` is the same, as RUST_LOG has it. Raises ValueError and changes nothing when a
+    level does not exist.
     """
+    known = logging.getLevelNamesMapping() | _OTHER_LEVELS
     levels: list[tuple[str, int]] = []
     for part in spec.split(","):
-        scope, _, level = part.strip().rpartition(":")
-        number = logging.getLevelNamesMapping().get(level.upper())
+        scope, _, level = part.strip().replace("=", ":").rpartition(":")
+        number = known.get(level.upper())
         if number is None:
             raise ValueError(f"not a log level: {level!r}")
         levels.append((scope, number))

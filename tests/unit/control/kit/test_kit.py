@@ -65,6 +65,9 @@ def test_levels_by_scope_and_nothing_on_error() -> None:
         with pytest.raises(ValueError):
             kit_log.set_level("debug,x:loud")
         assert kit_log.current_levels()[""] == "warning"
+        kit_log.set_level("off,test.scope=trace")  # as in RUST_LOG
+        assert kit_log.current_levels()["test.scope"] == "debug"
+        assert not root.isEnabledFor(logging.CRITICAL)
     finally:
         root.setLevel(before)
         logging.getLogger("test.scope").setLevel(logging.NOTSET)
