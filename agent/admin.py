@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from agent import metrics, registry
 from agent.check import Check
 from agent.datapath.errors import KernelError
-from agent.enrol.enroller import NamespaceTaken
-from agent.registry import NamespaceGone, Registration
+from agent.enrol.enroller import NamespaceTaken, PodMismatch
+from agent.registry import NamespaceGone, Registration, StateUnwritable
 from agent.status import Node
 from control.kit import http, log
 from control.kit.errors import ConfigError
@@ -42,7 +42,7 @@ class Request:
 def parse_request(body: bytes) -> Request:
     try:
         record = json.loads(body)
-    except ValueError as exc:
+    except (ValueError, RecursionError) as exc:
         raise ConfigError("the body is not JSON") from exc
     if not isinstance(record, dict):
         raise ConfigError("the body is not an object")
@@ -53,7 +53,7 @@ def parse_request(body: bytes) -> Request:
     return Request(
         namespace=_text(record, "namespace", _NAME_CHARS_MAX),
         name=_text(record, "name", _NAME_CHARS_MAX),
-        uid=_text(record, "uid", registry.UID_CHARS_MAX) if uid is not None else None,
+        uid=_uid(uid) if uid is not None else None,
         netns=_netns(record),
         timeout_s=_timeout(record.get("timeout_s", TIMEOUT_S)),
     )
@@ -66,6 +66,13 @@ def _text(record: dict[str, object], field: str, chars_max: int) -> str:
     return value
 
 
+def _uid(value: object) -> str:
+    uid = _text({"uid": value}, "uid", registry.UID_BYTES_MAX)
+    if len(uid.encode()) > registry.UID_BYTES_MAX:
+        raise ConfigError(f"uid: more than {registry.UID_BYTES_MAX} bytes")
+    return uid
+
+
 def _netns(record: dict[str, object]) -> str:
     netns, pid = record.get("netns"), record.get("pid")
     if (netns is None) == (pid is None):
@@ -74,7 +81,7 @@ def _netns(record: dict[str, object]) -> str:
         if not isinstance(pid, int) or isinstance(pid, bool) or pid <= 0:
             raise ConfigError("pid: a positive number")
         return registry.path_of_pid(pid)
-    if not isinstance(netns, str) or not netns.startswith("/") or "\0" in netns:
+    if not isinstance(netns, str) or not netns.startswith("/") or not netns.isprintable():
         raise ConfigError("netns: an absolute path")
     return netns
 
@@ -147,15 +154,17 @@ class Admin:
         try:
             wanted = parse_request(request.body)
             async with asyncio.timeout(wanted.timeout_s):
-                uid = wanted.uid or await self._uid_of(wanted)
+                uid = _uid(wanted.uid or await self._uid_of(wanted))
                 self._node.enroller.register(registration(wanted, uid))
                 state = await self._node.enroller.settled(uid)
-        except NamespaceTaken as exc:
+        except (NamespaceTaken, PodMismatch) as exc:
             return refusal(409, exc.reason, str(exc))
         except ConfigError as exc:
             return refusal(400, exc.reason, str(exc))
         except NamespaceGone as exc:
             return refusal(409, exc.reason, str(exc))
+        except StateUnwritable as exc:  # a restart would forget the pod
+            return refusal(503, exc.reason, str(exc))
         except TimeoutError:  # an OSError too: before it
             return self._unsettled(uid)
         except (KernelError, OSError) as exc:

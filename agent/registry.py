@@ -15,7 +15,7 @@ import os
 import socket
 import urllib.parse
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -32,13 +32,21 @@ log = logging.getLogger("registry")
 _NS_GET_NSTYPE = 0xB703  # ioctl: which kind of namespace an fd is
 _CLONE_NEWNET = 0x40000000
 _BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
-UID_CHARS_MAX = 80  # a Kubernetes uid has 36; bpffs limits what the kernel half can name
+# A Kubernetes uid has 36. Escaped for a file name each byte may become three, and 255 are a name.
+UID_BYTES_MAX = 80
+PID_MAX = 2**22  # the kernel's own limit
 
 
 class NamespaceRefused(ConfigError):
     """The namespace in a registration cannot be a pod's."""
 
     reason: ClassVar[str] = "netns_refused"
+
+
+class StateUnwritable(MeshError):
+    """The disk is full, or worse: what is not on it does not survive a restart."""
+
+    reason: ClassVar[str] = "state_unwritable"
 
 
 class NamespaceGone(MeshError):
@@ -60,7 +68,7 @@ class Registration:
 
 
 def path_of_pid(pid: int) -> str:
-    if not psutil.pid_exists(pid):
+    if pid > PID_MAX or not psutil.pid_exists(pid):
         raise NamespaceRefused(f"no process {pid}")
     return f"/proc/{pid}/ns/net"
 
@@ -69,6 +77,9 @@ def path_of_pid(pid: int) -> str:
 def opened(path: str) -> Iterator[int]:
     """A descriptor of a pod's namespace: a network namespace, and neither ours nor the host's."""
     try:
+        # Looked at before it is opened: to open a device or a pipe can do something to it.
+        if os.stat(path).st_dev != os.stat("/proc/self/ns/net").st_dev:
+            raise NamespaceRefused(f"{path} is not a namespace")
         handle = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
     except OSError as exc:
         raise NamespaceRefused(f"open {path}: {exc.strerror}") from exc
@@ -178,6 +189,25 @@ def find(cookies: set[int]) -> dict[int, tuple[str, int]]:
     return found
 
 
+def parse_record(data: bytes, boot_id: str) -> Registration | None:
+    """ValueError: not a record of ours. None: it was written before the last boot."""
+    try:
+        record: Any = json.loads(data)
+        written = record.pop("boot_id")
+        record["addresses"] = tuple(record["addresses"])
+        found = Registration(**record)
+    except (TypeError, KeyError, AttributeError, RecursionError) as exc:
+        raise ValueError(f"not a registration: {exc!r}") from exc
+    texts = (found.uid, found.namespace, found.name, found.netns, found.service_account, written)
+    if not all(isinstance(each, str) for each in (*texts, *found.addresses)):
+        raise ValueError("a text that is none")
+    if not all(type(each) is int for each in (found.inode, found.cookie)) or not found.uid:
+        raise ValueError("a number that is none, or no uid")
+    for each in found.addresses:
+        parse_address(each)
+    return found if written == boot_id else None
+
+
 class Registry:
     """One JSON file per pod. What was written before the last boot is void."""
 
@@ -185,23 +215,25 @@ class Registry:
         self._folder = folder
         self._boot_id = _BOOT_ID.read_text().strip()
         self._known: dict[str, Registration] = {}
+        self._unsaved: set[str] = set()  # known otherwise than their file says
 
     def load(self) -> None:
         self._folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        for scratch in self._folder.glob(".*.json.*"):
+            _unlink(scratch)  # of a write that a crash cut short
         for path in sorted(self._folder.glob("*.json")):
             try:
-                record: dict[str, Any] = json.loads(path.read_bytes())
-                boot_id = record.pop("boot_id")
-                record["addresses"] = tuple(record["addresses"])
-                registration = Registration(**record)
-            except (ValueError, TypeError, KeyError) as exc:
+                found = parse_record(path.read_bytes(), self._boot_id)
+                if found is not None and self._path(found.uid) != path:
+                    raise ValueError(f"it is about {found.uid!r}")
+            except (ValueError, OSError) as exc:
+                # A pod that is captured is found again by its namespace, see `find`.
                 event(log, logging.WARNING, "registration.unreadable", path=path, error=exc)
-                path.unlink()
-                continue
-            if boot_id == self._boot_id:
-                self._known[registration.uid] = registration
+                found = None
+            if found is None:
+                _unlink(path)
             else:
-                path.unlink()
+                self._known[found.uid] = found
 
     def __iter__(self) -> Iterator[Registration]:
         return iter(list(self._known.values()))
@@ -210,21 +242,48 @@ class Registry:
         return self._known.get(uid)
 
     def put(self, registration: Registration) -> None:
-        if self._known.get(registration.uid) == registration:
+        """Known and on disk, or StateUnwritable and nothing changed."""
+        uid = registration.uid
+        if self._known.get(uid) == registration and uid not in self._unsaved:
             return
         record = {**asdict(registration), "boot_id": self._boot_id}
-        write_atomic(self._path(registration.uid), json.dumps(record, indent=1).encode(), 0o600)
-        self._known[registration.uid] = registration
+        try:
+            write_atomic(self._path(uid), json.dumps(record, indent=1).encode(), 0o600)
+        except OSError as exc:
+            raise StateUnwritable(f"{self._folder}: {exc.strerror}") from exc
+        self._known[uid] = registration
+        self._unsaved.discard(uid)
 
-    def update(self, uid: str, service_account: str, addresses: tuple[str, ...]) -> None:
-        """What the control plane said of it, so that a restart needs no control plane."""
-        known = self._known.get(uid)
-        if known is not None:
-            self.put(replace(known, service_account=service_account, addresses=addresses))
+    def learn(self, registration: Registration) -> None:
+        """Known at once; on disk as soon as it takes it: news must not wait for a disk."""
+        try:
+            self.put(registration)
+        except StateUnwritable as exc:
+            event(log, logging.ERROR, "registration.unsaved", uid=registration.uid, error=exc)
+            self._known[registration.uid] = registration
+            self._unsaved.add(registration.uid)
+
+    def save(self) -> None:
+        """Try again what could not be written."""
+        for uid in sorted(self._unsaved):
+            try:
+                self.put(self._known[uid])
+            except StateUnwritable:
+                return  # said when it began
+            event(log, logging.INFO, "registration.saved", uid=uid)
 
     def remove(self, uid: str) -> None:
         if self._known.pop(uid, None) is not None:
-            self._path(uid).unlink(missing_ok=True)
+            self._unsaved.discard(uid)
+            _unlink(self._path(uid))
 
     def _path(self, uid: str) -> Path:
         return self._folder / f"{urllib.parse.quote(uid, safe='')}.json"
+
+
+def _unlink(path: Path) -> None:
+    """What stays (a read-only disk) is void: its namespace is looked for at the next start."""
+    try:
+        path.unlink(missing_ok=True)
+    except OSError as exc:
+        event(log, logging.WARNING, "registration.file_kept", path=path, error=exc)

@@ -38,7 +38,7 @@ def _thread_id() -> int:
 
 
 def cookie_of_socket(fd: int) -> int:
-    with _borrowed(fd) as sock:
+    with borrowed(fd) as sock:
         (cookie,) = struct.unpack("=Q", sock.getsockopt(socket.SOL_SOCKET, _SO_NETNS_COOKIE, 8))
     return int(cookie)
 
@@ -57,7 +57,7 @@ def inode_of_path(path: Path) -> int:
 
 
 @contextlib.contextmanager
-def _borrowed(fd: int) -> Iterator[socket.socket]:
+def borrowed(fd: int) -> Iterator[socket.socket]:
     """The caller's fd as a socket object that does not close it."""
     sock = socket.socket(fileno=fd)
     try:

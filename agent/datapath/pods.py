@@ -15,11 +15,11 @@ layout can take over pods it did not capture. Whether a pod belongs in the mesh 
 
 import ipaddress
 import json
+import os
 import re
 import socket
 import struct
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from agent.datapath import netns
@@ -103,16 +103,26 @@ def check(pod: PodCapture) -> CapturedPod:
     """The request against what the fds really are: three handles, one namespace."""
     if not 0 < pod.outbound_port < 65536:
         raise PodRefused(f"outbound port {pod.outbound_port}")
-    wanted = _inode(pod.netns_fd)
     for fd in (pod.hbone_listener_fd, pod.plaintext_listener_fd):
-        if netns.inode_of_socket(fd) != wanted:
-            raise PodRefused(f"a listener of {pod.uid} lives in another network namespace")
+        listening_port(fd, pod.netns_fd)
     cookie = netns.cookie_of_socket(pod.hbone_listener_fd)
     return CapturedPod(pod.uid, cookie, pod.addresses, pod.outbound_port)
 
 
-def _inode(netns_fd: int) -> int:
-    return netns.inode_of_path(Path(f"/proc/self/fd/{netns_fd}"))
+def listening_port(fd: int, netns_fd: int) -> int:
+    """The port of a TCP listener in that namespace. Whatever else a tunnel sent is refused."""
+    try:
+        if netns.inode_of_socket(fd) != os.fstat(netns_fd).st_ino:
+            raise PodRefused("a listener lives in another network namespace")
+        with netns.borrowed(fd) as sock:
+            is_tcp = sock.family in (socket.AF_INET, socket.AF_INET6) and (
+                sock.proto == socket.IPPROTO_TCP
+            )
+            if not is_tcp or not sock.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN):
+                raise PodRefused("a listener that is none")
+            return int(sock.getsockname()[1])
+    except OSError as exc:
+        raise PodRefused("a listener that is not even a socket") from exc
 
 
 def about_bytes(pod: CapturedPod) -> bytes:

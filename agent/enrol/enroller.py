@@ -30,12 +30,19 @@ from control.model.address import format_address, parse_address
 
 log = logging.getLogger("enrol")
 
-SWEEP_S = 5.0  # how soon a pod whose namespace vanished without a word is released
+SWEEP_S = 2.0  # how soon a pod whose namespace vanished without a word is released
+_SWEEP_BATCH = 32  # pods looked at in one turn: some 2 ms for which nobody else is served
 _LISTENERS = 3  # outbound, plaintext, HBONE: the order of C3
 
 
 class NamespaceTaken(ConfigError):
     reason: ClassVar[str] = "netns_taken"
+
+
+class PodMismatch(ConfigError):
+    """The caller and the control plane disagree about who has this uid."""
+
+    reason: ClassVar[str] = "pod_mismatch"
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,8 +69,7 @@ class Enroller:
         captured = {pod.uid: pod for pod in self._datapath.captured()}
         for registration in self.facts.known:
             self._book(registration)
-            if not registry.is_there(registration):
-                self.facts.vanished(registration)
+        self.facts.vanished(*(each for each in self.facts.known if not registry.is_there(each)))
         self._find_lost(pod for uid, pod in captured.items() if self.facts.known.get(uid) is None)
         for uid, pod in captured.items():
             addresses = tuple(parse_address(str(each)) for each in pod.addresses)
@@ -83,7 +89,7 @@ class Enroller:
             addresses = tuple(str(each) for each in pod.addresses)
             found = Registration(pod.uid, "", "", path, inode, cookie, addresses=addresses)
             event(log, logging.WARNING, "registration.found_again", uid=pod.uid, netns=path)
-            self.facts.known.put(found)
+            self.facts.known.learn(found)
             self._book(found)
 
     def _book(self, registration: Registration) -> None:
@@ -97,11 +103,12 @@ class Enroller:
 
     def register(self, registration: Registration) -> None:
         """A pod's namespace, verified. The same one again is no news; another one replaces it."""
-        for other in self.facts.known:
-            pod = self.facts.book.pods().get(other.uid)
-            is_live = pod is not None and pod.netns == registration.cookie
-            if is_live and other.uid != registration.uid:
-                raise NamespaceTaken(f"{registration.netns} is registered as {other.uid}")
+        owner = self.facts.book.living_in(registration.cookie)
+        if owner not in (None, registration.uid):
+            raise NamespaceTaken(f"{registration.netns} is registered as {owner}")
+        intent = self.facts.intents.get(registration.uid)
+        if intent is not None and _contradict(registration, intent):
+            raise PodMismatch(f"{intent.uid} is {intent.namespace}/{intent.name}")
         known = self.facts.known.get(registration.uid)
         if known is None or known.cookie != registration.cookie:
             event(
@@ -112,7 +119,6 @@ class Enroller:
                 pod=f"{registration.namespace}/{registration.name}",
                 netns=registration.netns,
             )
-        intent = self.facts.intents.get(registration.uid)
         self.facts.known.put(registration if intent is None else _told(registration, intent))
         self._book(self.facts.known.get(registration.uid) or registration)
         self.facts.news()
@@ -133,7 +139,17 @@ class Enroller:
             known = self.facts.known.get(uid)
             if known is None or uid not in self.facts.book.pods():
                 continue
-            self.facts.known.put(_told(known, intent))
+            if _contradict(known, intent):
+                event(
+                    log,
+                    logging.ERROR,
+                    "pod.mismatch",
+                    uid=uid,
+                    registered=f"{known.namespace}/{known.name}",
+                    wanted=f"{intent.namespace}/{intent.name}",
+                )
+                continue
+            self.facts.known.learn(_told(known, intent))
             was = self.facts.book.pods()[uid].enrolled
             addresses = registry.one_of_each_family(intent.addresses)
             self.facts.book.wanted(uid, intent.enrolled, addresses or None)
@@ -268,13 +284,19 @@ class Enroller:
     async def _run_sweep(self) -> None:
         while True:
             await asyncio.sleep(SWEEP_S)
-            self.sweep()
+            await self.sweep()
 
-    def sweep(self) -> None:
-        for registration in self.facts.known:
+    async def sweep(self) -> None:
+        missing = []
+        for number, registration in enumerate(self.facts.known, start=1):
             pod = self.facts.book.pods().get(registration.uid)
             if pod is not None and pod.netns is not None and not registry.is_there(registration):
-                self.facts.vanished(registration)
+                missing.append(registration)
+            if number % _SWEEP_BATCH == 0:
+                await asyncio.sleep(0)
+        # Some may have been registered anew while we looked at the others.
+        self.facts.vanished(*(e for e in missing if self.facts.known.get(e.uid) == e))
+        self.facts.known.save()
         self._sweep_cgroups()
         self.facts.news()
 
@@ -298,6 +320,12 @@ def _members(folder: Path) -> set[int]:
         return cgroups.members(folder)
     except OSError:
         return set()
+
+
+def _contradict(registration: Registration, intent: Intent) -> bool:
+    """A registration that was lost and found again knows no name."""
+    named = (registration.namespace, registration.name)
+    return all(named) and named != (intent.namespace, intent.name)
 
 
 def _told(registration: Registration, intent: Intent) -> Registration:

@@ -59,15 +59,21 @@ class Facts:
             event(log, logging.INFO, "pod.state", uid=uid, state=state.value, reason=reason)
         self.pulse.beat()
 
-    def vanished(self, registration: Registration) -> None:
-        """Not where it was registered. A namespace that lives on elsewhere (its process was
-        started anew, its name changed) keeps its pod, and the pod its capture."""
-        for path, inode in registry.find({registration.cookie}).values():
-            event(log, logging.INFO, "pod.namespace_moved", uid=registration.uid, netns=path)
-            self.known.put(replace(registration, netns=path, inode=inode))
+    def vanished(self, *registrations: Registration) -> None:
+        """Not where they were registered. A namespace that lives on elsewhere (its process was
+        started anew, its name changed) keeps its pod, and the pod its capture. One look into
+        every process serves all of them."""
+        if not registrations:
             return
-        event(log, logging.INFO, "pod.namespace_gone", uid=registration.uid)
-        self.book.gone(registration.uid)
+        found = registry.find({each.cookie for each in registrations})
+        for each in registrations:
+            if each.cookie in found:
+                path, inode = found[each.cookie]
+                event(log, logging.INFO, "pod.namespace_moved", uid=each.uid, netns=path)
+                self.known.learn(replace(each, netns=path, inode=inode))
+            else:
+                event(log, logging.INFO, "pod.namespace_gone", uid=each.uid)
+                self.book.gone(each.uid)
 
     def failed(self, uid: str, error: MeshError | OSError) -> None:
         reason = error.reason if isinstance(error, MeshError) else "os"

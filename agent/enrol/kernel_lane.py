@@ -8,14 +8,12 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import os
-import socket
 from ipaddress import ip_address
 from pathlib import Path
 from typing import ClassVar, Protocol
 
 from agent import registry, zds
-from agent.datapath import netns, sockets
+from agent.datapath import pods, sockets
 from agent.datapath.pods import CapturedPod, PodCapture
 from agent.enrol import plan
 from agent.enrol.facts import Facts
@@ -129,15 +127,11 @@ class KernelLane:
 
     def _capture(self, step: plan.CapturePod, netns_fd: int, fds: tuple[int, ...]) -> None:
         outbound, plaintext, hbone = fds
-        if netns.inode_of_socket(outbound) != netns.inode_of_path(
-            Path(f"/proc/self/fd/{netns_fd}")
-        ):
-            raise ListenersMissing("the outbound listener is in another namespace")
         request = PodCapture(
             uid=step.uid,
             netns_fd=netns_fd,
             addresses=tuple(ip_address(bytes(each)) for each in step.addresses),
-            outbound_port=_port(outbound),
+            outbound_port=pods.listening_port(outbound, netns_fd),
             hbone_listener_fd=hbone,
             plaintext_listener_fd=plaintext,
         )
@@ -179,8 +173,3 @@ def _older_connections(netns_fd: int) -> frozenset[int]:
         for each in found
         if each.state == _ESTABLISHED and each.local != each.remote and not each.remote.is_loopback
     )
-
-
-def _port(listener_fd: int) -> int:
-    with socket.socket(fileno=os.dup(listener_fd)) as listener:
-        return int(listener.getsockname()[1])

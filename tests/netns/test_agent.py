@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.agent_bed import Bed, bed_with_pod, eventually, ip
+from tests.support.agent_bed import Bed, Callers, bed_with_pod, eventually, ip
 from tests.support.pod_intents import pod
 
 pytestmark = [
@@ -95,10 +95,13 @@ def test_a_dead_ztunnel_closes_its_pods_and_the_next_one_opens_them(tmp_path: Pa
 def test_an_upgraded_ztunnel_takes_over_without_a_gap(tmp_path: Path) -> None:
     async def scenario() -> None:
         async with bed_with_pod(tmp_path, "p1") as (bed, _, old):
-            new = await bed.ztunnel()
-            await new.said(snapshot_sent=True)
-            await old.end(signal.SIGTERM)
-            assert (bed.out(), bed.into()) == (OUT4, IN4)
+            with Callers(bed) as callers:
+                new = await bed.ztunnel()
+                await new.said(snapshot_sent=True)
+                await old.end(signal.SIGTERM)
+                before = callers.heard.total()
+                await eventually(lambda: callers.heard.total() > before + 10, callers.heard)
+            assert set(callers.heard) == {OUT4, IN4}
 
     asyncio.run(scenario())
 
@@ -170,7 +173,8 @@ def test_a_late_deletion_does_not_harm_the_pod_that_has_the_address_now(tmp_path
         async with bed_with_pod(tmp_path, "old") as (bed, _, tunnel):
             await bed.replace_pod_namespace()
             await bed.control.put(pod("new", bed.node, enrolled=True, name="old"))
-            assert await bed.register("new") == (200, {"uid": "new", "state": "captured"})
+            answer = await bed.register("new", name="old")
+            assert answer == (200, {"uid": "new", "state": "captured"})
             assert (await bed.ask("DELETE", "/pods/old"))[0] == 200
             await tunnel.said(deleted="old")
             assert (bed.out(), bed.into()) == (OUT4, IN4)
@@ -209,12 +213,12 @@ def test_a_changed_address_is_captured_anew(tmp_path: Path, kind: str) -> None:
             moved = [bytes([10, 87, 0, 7])]
             await bed.control.put(pod("p1", bed.node, enrolled=True, addresses=moved))
 
-            async def is_back() -> bool:
-                return await asyncio.to_thread(bed.out) == OUT4
+            async def is_told() -> bool:
+                return bool((await bed.pod("p1"))["addresses"] == ["10.87.0.7"])
 
-            await eventually(is_back)
+            await eventually(is_told)
+            assert bed.out() == OUT4
             assert bed.into("10.87.0.7") == "tunnel plaintext 10.87.0.7:8080"
-            assert (await bed.pod("p1"))["addresses"] == ["10.87.0.7"]
 
     asyncio.run(scenario())
 

@@ -1,10 +1,11 @@
 """A small real ztunnel stand-in: speaks ZDS, listens in the pods' namespaces, says what it took.
 
-    python -m tests.support.zds_client --socket PATH [--bare] [--refuse UID]
+    python -m tests.support.zds_client --socket PATH [--bare] [--refuse UID] [--odd KIND]
 
 Each accepted connection gets one line (`tunnel outbound 10.0.0.2:80`) and is closed. Standard
 output has one JSON object per event, for the test to wait for. `--bare`: as Istio's, on the
-well-known ports and without descriptors in the acknowledgement.
+well-known ports and without descriptors in the acknowledgement. `--odd`: answers every `add` in
+one of the wrong ways of ODD.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from control.wire import zds_pb2 as pb
 KINDS = ("outbound", "plaintext", "hbone")
 BARE_PORTS = (15001, 15006, 15008)
 RECONNECT_S = 0.1
+ODD = ("two", "nine", "pipes", "unix", "udp", "idle", "foreign", "garbage", "huge", "silent")
 
 
 def say(**fields: Any) -> None:
@@ -42,8 +44,21 @@ def original_destination(sock: socket.socket) -> str:
         return f"[{socket.inet_ntop(socket.AF_INET6, packed)}]:{port}"
 
 
+def odd_sockets(kind: str, netns_fd: int) -> list[socket.socket]:
+    """Three descriptors that are not three TCP listeners of that namespace."""
+    if kind == "foreign":
+        return [socket.create_server(("127.0.0.1", 0)) for _ in KINDS]
+    with inside(netns_fd):
+        if kind == "unix":
+            return [*socket.socketpair(), socket.socket(socket.AF_UNIX)]
+        if kind == "udp":
+            return [socket.socket(socket.AF_INET6, socket.SOCK_DGRAM) for _ in KINDS]
+        return [socket.socket(socket.AF_INET6) for _ in KINDS]
+
+
 class Client:
-    def __init__(self, path: str, bare: bool, refuse: str | None) -> None:
+    def __init__(self, path: str, bare: bool, refuse: str | None, odd: str | None = None) -> None:
+        self.odd = odd
         self.bare = bare
         self.refuse = refuse
         self.path = path
@@ -86,6 +101,10 @@ class Client:
         if not data:
             return False
         message = pb.WorkloadRequest.FromString(data)
+        if self.odd is not None and message.HasField("add"):
+            self.answer_oddly(sock, self.odd, message.add.uid, fds[0])
+            os.close(fds[0])
+            return True
         answer: list[socket.socket] = []
         error = ""
         match message.WhichOneof("payload"):
@@ -105,6 +124,30 @@ class Client:
         response = pb.WorkloadResponse(ack=pb.Ack(error=error)).SerializeToString()
         socket.send_fds(sock, [response], [each.fileno() for each in answer])
         return True
+
+    def answer_oddly(self, sock: socket.socket, kind: str, uid: str, netns_fd: int) -> None:
+        ack = pb.WorkloadResponse(ack=pb.Ack()).SerializeToString()
+        say(odd=kind)
+        match kind:
+            case "silent":
+                pass
+            case "garbage":
+                sock.send(os.urandom(200))
+            case "huge":
+                sock.send(ack + bytes(100_000))
+            case "two" | "nine":
+                good = [each.fileno() for each in self.add(uid, netns_fd)]
+                socket.send_fds(sock, [ack], good[:2] if kind == "two" else good * 3)
+            case "pipes":
+                read, write = os.pipe()
+                socket.send_fds(sock, [ack], [read, write, write])
+                os.close(read)
+                os.close(write)
+            case _:
+                wrong = odd_sockets(kind, netns_fd)
+                socket.send_fds(sock, [ack], [each.fileno() for each in wrong])
+                for each in wrong:
+                    each.close()
 
     def add(self, uid: str, netns_fd: int) -> list[socket.socket]:
         inode = os.fstat(netns_fd).st_ino
@@ -150,8 +193,9 @@ def main() -> None:
     parser.add_argument("--socket", required=True)
     parser.add_argument("--bare", action="store_true")
     parser.add_argument("--refuse")
+    parser.add_argument("--odd", choices=ODD)
     options = parser.parse_args()
-    Client(options.socket, options.bare, options.refuse).run()
+    Client(options.socket, options.bare, options.refuse, options.odd).run()
 
 
 if __name__ == "__main__":

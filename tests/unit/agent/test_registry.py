@@ -10,7 +10,13 @@ from pathlib import Path
 import pytest
 
 from agent import registry
-from agent.registry import NamespaceGone, NamespaceRefused, Registration, Registry
+from agent.registry import (
+    NamespaceGone,
+    NamespaceRefused,
+    Registration,
+    Registry,
+    StateUnwritable,
+)
 from control.model.address import parse_address
 
 POD = Registration("uid/1 ..", "shop", "web", "/run/netns/x", 7, 8, "default", ("10.0.0.1",))
@@ -28,10 +34,8 @@ def test_a_restart_finds_what_was_registered(tmp_path: Path) -> None:
     assert path.stat().st_mode & 0o777 == 0o600
     assert list(load(tmp_path)) == [POD]
     known = load(tmp_path)
-    known.update(POD.uid, "web", ("10.0.0.9",))
-    assert load(tmp_path).get(POD.uid) == replace(
-        POD, service_account="web", addresses=("10.0.0.9",)
-    )
+    known.learn(replace(POD, addresses=("10.0.0.9",)))
+    assert load(tmp_path).get(POD.uid) == replace(POD, addresses=("10.0.0.9",))
     known.remove(POD.uid)
     assert list(load(tmp_path)) == []
 
@@ -45,11 +49,64 @@ def test_a_reboot_voids_it(tmp_path: Path) -> None:
     assert not path.exists()
 
 
-@pytest.mark.parametrize("text", ["", "{}", "[]", '{"boot_id": 1, "addresses": [], "x": 1}'])
+@pytest.mark.parametrize(
+    "text",
+    ["", "{}", "[]", '{"boot_id": 1, "addresses": [], "x": 1}', "\0" * 300, "[" * 100_000],
+)
 def test_an_unreadable_record_is_dropped(tmp_path: Path, text: str) -> None:
     (tmp_path / "x.json").write_text(text)
     assert list(load(tmp_path)) == []
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"addresses": "10.0.0.1"},
+        {"addresses": ["nonsense"]},
+        {"addresses": [1]},
+        {"uid": "another"},
+        {"uid": 5},
+        {"uid": ""},
+        {"netns": None},
+        {"inode": "7"},
+        {"cookie": 1.5},
+    ],
+)
+def test_a_record_with_a_wrong_field_is_dropped(tmp_path: Path, change: dict[str, object]) -> None:
+    load(tmp_path).put(POD)
+    (path,) = tmp_path.iterdir()
+    path.write_text(json.dumps({**json.loads(path.read_text()), **change}))
+    assert list(load(tmp_path)) == []
+    assert not path.exists()
+
+
+def test_what_a_crash_left_in_the_folder_does_not_stay(tmp_path: Path) -> None:
+    load(tmp_path).put(POD)
+    (tmp_path / ".x.json.abcdefgh").write_text("half")
+    (tmp_path / "folder.json").mkdir()
+    assert list(load(tmp_path)) == [POD]
+    assert not list(tmp_path.glob(".*"))
+
+
+def test_a_disk_that_takes_nothing_is_told_and_tried_again(tmp_path: Path) -> None:
+    folder = tmp_path / "state"
+    known = load(folder)
+    folder.rmdir()  # stands for a full disk: no file can be made
+    with pytest.raises(StateUnwritable):
+        known.put(POD)
+    assert known.get(POD.uid) is None
+    known.learn(POD)
+    assert known.get(POD.uid) == POD
+    with pytest.raises(StateUnwritable):
+        known.put(POD)  # known, but not on disk: still no promise
+    known.save()
+    folder.mkdir()
+    known.save()
+    assert list(load(folder)) == [POD]
+    folder.rename(tmp_path / "away")
+    known.remove(POD.uid)
+    assert list(known) == []
 
 
 def test_uids_cannot_leave_the_folder(tmp_path: Path) -> None:
@@ -60,7 +117,9 @@ def test_uids_cannot_leave_the_folder(tmp_path: Path) -> None:
     assert len(list((tmp_path / "state").iterdir())) == 4
 
 
-@pytest.mark.parametrize("path", ["/proc/self/ns/net", "/proc/self/ns/mnt", "/dev/null", "/no"])
+@pytest.mark.parametrize(
+    "path", ["/proc/self/ns/net", "/proc/self/ns/mnt", "/dev/null", "/no", "/"]
+)
 def test_only_a_foreign_network_namespace_can_be_a_pods(path: str) -> None:
     with pytest.raises(NamespaceRefused), registry.opened(path):
         pass
@@ -69,6 +128,8 @@ def test_only_a_foreign_network_namespace_can_be_a_pods(path: str) -> None:
 def test_a_process_that_is_not_there_is_refused() -> None:
     with pytest.raises(NamespaceRefused):
         registry.path_of_pid(2**22 + 1)
+    with pytest.raises(NamespaceRefused):
+        registry.path_of_pid(2**70)
     assert registry.path_of_pid(os.getpid()) == f"/proc/{os.getpid()}/ns/net"
 
 

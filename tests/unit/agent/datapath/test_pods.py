@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import socket
 from ipaddress import IPv4Address, IPv6Address
 
@@ -79,3 +80,13 @@ def test_the_longest_uid_of_the_widest_signs_fits_the_record_and_a_file_name() -
     assert len(pods.pin_name(uid)) == 252
     pod = CapturedPod(uid, 2**64 - 1, (IPv4Address("255.255.255.255"), IPv6Address(2**128 - 1)), 1)
     assert pods.parse_about(pods.about_bytes(pod)) == pod
+
+
+def test_only_a_tcp_listener_can_be_a_listener() -> None:
+    left, right = socket.socketpair()
+    with open("/proc/self/ns/net", "rb") as own, left, right, open(os.devnull, "rb") as file:
+        for fd in (left.fileno(), file.fileno()):
+            with pytest.raises(PodRefused, match="listener"):
+                pods.listening_port(fd, own.fileno())
+        with pytest.raises(PodRefused, match="listener"):
+            pods.listening_port(left.fileno(), file.fileno())
