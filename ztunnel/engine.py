@@ -14,11 +14,14 @@ from control.kit.clock import Clock
 from control.model.address import Endpoint
 from control.model.identity import SpiffeId
 from control.model.workload import Workload
+from ztunnel.access_log import AccessLog
 from ztunnel.credentials import Credentials
 from ztunnel.dial import Dialer, Namespaces
-from ztunnel.outcome import Counters, Outcome, Parties
+from ztunnel.outcome import Outcome
+from ztunnel.parties import Parties
 from ztunnel.reactor import Countdown, Reactor
 from ztunnel.relay import RelayEnd
+from ztunnel.series import Counters
 from ztunnel.state import State
 from ztunnel.tunnel import Keepalive, Tunnel
 from ztunnel.tunnel_user import TunnelEnd
@@ -106,6 +109,7 @@ class Engine:
         self.state = state
         self.config = config
         self.counters = Counters()
+        self.access_log: AccessLog | None = None
         self.namespaces = Namespaces()
         self.dialer = Dialer(reactor, self.namespaces)
         self.keepalive = Keepalive(reactor)
@@ -121,7 +125,7 @@ class Engine:
         self.handshakes = 0
 
     def outcome(self, parties: Parties) -> Outcome:
-        return Outcome(self.clock, parties, self.config.access_log)
+        return Outcome(self.clock, parties, self.access_log if self.config.access_log else None)
 
     def enter(self, book: dict[OpenConnection, None], connection: OpenConnection) -> None:
         book[connection] = None

@@ -24,7 +24,7 @@ from ztunnel.hbone.events import RequestReceived
 from ztunnel.hbone.session import Session
 from ztunnel.hbone.settings import SERVER_SETTINGS, Role
 from ztunnel.hbone.stream import Stream
-from ztunnel.outcome import Flag, Parties, Reporter
+from ztunnel.parties import Flag, Parties, Reporter
 from ztunnel.passthrough import SocketRelay
 from ztunnel.relay import RelayEnd, StreamRelay, reset
 from ztunnel.tls import TlsConnection, TlsContext, expect_trust_domain

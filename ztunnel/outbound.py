@@ -17,7 +17,7 @@ from ztunnel.dial import Dial, DialError
 from ztunnel.engine import Engine, Pod
 from ztunnel.hbone.errors import CannotOpen, ErrorCode
 from ztunnel.hbone.stream import Stream
-from ztunnel.outcome import Flag, Parties, Reporter
+from ztunnel.parties import Flag, Parties, Reporter
 from ztunnel.passthrough import SocketRelay
 from ztunnel.pool import PoolFailure, PoolKey, failure_of
 from ztunnel.relay import RelayEnd, StreamRelay, reset

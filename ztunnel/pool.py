@@ -16,7 +16,7 @@ from ztunnel.dial import Dial, DialError
 from ztunnel.hbone.events import RequestReceived
 from ztunnel.hbone.session import Session
 from ztunnel.hbone.settings import CLIENT_SETTINGS, Role
-from ztunnel.outcome import Flag
+from ztunnel.parties import Flag
 from ztunnel.tls import TlsConnection, TlsContext, expect_one_of
 from ztunnel.tunnel import Tunnel
 from ztunnel.tunnel_user import TunnelEnd

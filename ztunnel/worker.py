@@ -19,8 +19,10 @@ from control.kit.clock import Clock, SystemClock
 from control.kit.errors import ConfigError, WireError
 from control.kit.log import event, set_level, setup
 from control.kit.memory import SETTLE_AFTER_S, settle
+from control.kit.sink import LineSink, never_waiting
 from control.model.address import Endpoint
 from control.model.identity import SpiffeId, parse_spiffe_id
+from ztunnel.access_log import JSON, TEXT, AccessLog, TurnWriter
 from ztunnel.engine import Engine, EngineConfig, OpenConnection, Pod
 from ztunnel.ipc import Frame, IpcSocket, Kind
 from ztunnel.listeners import Pauses, listen, original_destination
@@ -110,11 +112,13 @@ class Recheck:
 class Worker:
     """Acts on the supervisor's frames."""
 
-    def __init__(self, channel: IpcSocket, clock: Clock) -> None:
+    def __init__(self, channel: IpcSocket, clock: Clock, log_descriptor: int) -> None:
         self._channel = channel
         self._clock = clock
         self.internal_errors = 0
         self.reactor = make_reactor(self._count_bug)
+        self._lines = TurnWriter(self.reactor, LineSink(never_waiting(log_descriptor)))
+        setup("info", "text", self._lines)
         self.engine = self._make(EngineConfig(), State())
         self._pauses = Pauses(self.engine)
         self._recheck = Recheck(self.engine)
@@ -140,6 +144,7 @@ class Worker:
 
     def run(self) -> None:
         self.reactor.run()
+        self._lines.finish()
         self.reactor.close()
 
     # -- the channel -----------------------------------------------------------------------------
@@ -190,7 +195,10 @@ class Worker:
     def _configure(self, frame: Frame) -> None:
         """The first frame of all: nothing is open yet, so the engine is made anew."""
         value = frame.json()
-        setup(str(value.get("log_level", "info")), str(value.get("log_format", "text")))
+        log_format = str(value.get("log_format", "text"))
+        setup(str(value.get("log_level", "info")), log_format, self._lines)
+        style = JSON if log_format == "json" else TEXT
+        self.engine.access_log = AccessLog(self._clock, self._lines.put, style)
         self.engine.config = EngineConfig(
             trust_domain=str(value.get("trust_domain", "cluster.local")),
             worker=int(value.get("worker", 0)),
@@ -297,6 +305,7 @@ class Worker:
             ("tulle_ztunnel_source_not_shown_total", {}, engine.dialer.source_not_shown)
         )
         counters.append(("tulle_ztunnel_turns_total", {}, self.reactor.turns))
+        counters.append(("tulle_ztunnel_log_lines_dropped_total", {}, self._lines.dropped))
         outbound = sum(len(pod.outbound) for pod in engine.pods.values())
         inbound = sum(len(pod.inbound) for pod in engine.pods.values())
         gauges: list[tuple[str, dict[str, str], int]] = [
@@ -386,10 +395,9 @@ def main(arguments: list[str]) -> int:
         sys.stderr.write("usage: python -m ztunnel.worker --fd N (started by the supervisor)\n")
         return 2
     descriptor = int(arguments[1])
-    setup("info", "text")
     os.set_inheritable(descriptor, False)
     channel = IpcSocket(socket.socket(fileno=descriptor))
-    worker = Worker(channel, SystemClock())
+    worker = Worker(channel, SystemClock(), sys.stderr.fileno())
     keep_buffers()
     worker.run()
     return 0

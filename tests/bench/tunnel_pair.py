@@ -31,11 +31,13 @@ from cryptography import x509
 from control.kit.clock import SystemClock
 from control.kit.log import setup
 from control.kit.memory import settle
+from control.kit.sink import LineSink, never_waiting
 from control.model.address import Endpoint, parse_endpoint
 from control.model.identity import SpiffeId
 from control.model.workload import GatewayAddress, NetworkAddress, TunnelProtocol, Workload
 from tests.support.certificates import make_authority
 from tests.support.tunnel_mesh import mesh_state
+from ztunnel.access_log import TEXT, AccessLog, TurnWriter
 from ztunnel.engine import EngineConfig, Pod
 from ztunnel.listeners import Pauses, endpoint_of, listen
 from ztunnel.spin import Spin
@@ -108,6 +110,8 @@ def run(options: argparse.Namespace) -> None:
         lambda _identity, _waiting: None,
         lambda sock: destinations.get(endpoint_of(sock.getsockname()).port),
     )
+    lines = TurnWriter(reactor, LineSink(never_waiting(sys.stderr.fileno())))
+    engine.access_log = AccessLog(engine.clock, lines.put, TEXT)
     for identity, found in certificates.items():
         engine.credentials.put(identity, found)
     name = "server" if options.role == "in" else "client"

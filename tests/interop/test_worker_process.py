@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import signal
 import socket
@@ -185,6 +186,24 @@ def test_a_tunnel_client_reaches_an_app_through_the_process(worker: Supervised) 
     log = worker.close()
     assert "dst.workload=web-1" in log
     assert "direction=inbound bytes_sent=5 bytes_recv=5" in log
+
+
+def test_nobody_reading_its_lines_stops_nothing(worker: Supervised) -> None:
+    assert worker.process.stderr is not None
+    fcntl.fcntl(worker.process.stderr, fcntl.F_SETPIPE_SZ, 4096)
+    where = give_pod(worker, loopback())
+    for _ in range(100):
+        dial(where).close()  # each is refused as recursion, which gives a line
+    end = time.monotonic() + DEADLINE_S
+    while refused(worker) < 100:
+        assert time.monotonic() < end, "the worker waits for its reader"
+    assert worker.close().count("the port is the tunnel's own") == 100, "at the end they come"
+
+
+def refused(worker: Supervised) -> int:
+    rows = ask(worker, "metrics")["counters"]
+    name = ("tulle_ztunnel_refusals_total", {"reason": "recursion"})
+    return sum(value for *row, value in rows if tuple(row) == name)
 
 
 def test_an_unusable_certificate_changes_nothing_and_is_counted(worker: Supervised) -> None:

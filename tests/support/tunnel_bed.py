@@ -7,6 +7,7 @@ listener of its own. Everything else is the product's code.
 from __future__ import annotations
 
 import itertools
+import json
 import os
 import queue
 import socket
@@ -23,6 +24,7 @@ from control.model.policy import Policy
 from control.model.workload import HBONE_PORT, TunnelProtocol, Workload
 from tests.support.certificates import Authority, make_authority
 from tests.support.tunnel_mesh import mesh_entries, mesh_state
+from ztunnel.access_log import JSON, AccessLog
 from ztunnel.engine import Engine, EngineConfig, Pod
 from ztunnel.listeners import Pauses, endpoint_of, listen
 from ztunnel.reactor import READABLE
@@ -112,6 +114,8 @@ class Node:
         self.engine: Engine = loop.call(lambda: self._make(values))
         self.pod = Pod(name, name, identity.namespace, identity.service_account, -1)
         self.engine.pods[name] = self.pod
+        self.lines: list[str] = []  # the access log, as JSON
+        self.engine.access_log = AccessLog(SystemClock(), self.lines.append, JSON)
         self.pauses = Pauses(self.engine)
         self.recheck = Recheck(self.engine)
 
@@ -135,6 +139,9 @@ class Node:
 
     def certify(self, identity: SpiffeId, material: Material) -> None:
         self.call(lambda: self.engine.credentials.put(identity, material))
+
+    def access(self) -> list[dict[str, object]]:
+        return [json.loads(line) for line in self.lines]
 
     def apply(self, entries: list[Entry]) -> None:
         def run() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 from datetime import UTC, datetime
 
@@ -10,8 +11,10 @@ import pytest
 from control.model.address import parse_endpoint
 from control.model.identity import SpiffeId
 from control.model.workload import Service, Workload
-from ztunnel import outcome
-from ztunnel.outcome import Counters, Flag, Outcome, Parties, Reporter
+from ztunnel.access_log import JSON, AccessLog
+from ztunnel.outcome import Outcome
+from ztunnel.parties import Flag, Parties, Reporter
+from ztunnel.series import Counters, tcp_labels
 
 CLIENT = SpiffeId("cluster.local", "demo", "client")
 SERVER = SpiffeId("cluster.local", "demo", "server")
@@ -49,19 +52,18 @@ def parties(reporter: Reporter = Reporter.SOURCE) -> Parties:
 
 def finish(
     made: Parties, counters: Counters, flag: Flag = Flag.NONE, error: str = "", opened: bool = True
-) -> Outcome:
+) -> dict[str, object]:
+    """Its line of the access log."""
     clock = FakeClock()
-    record = Outcome(clock, made, log=True)
+    lines: list[str] = []
+    record = Outcome(clock, made, AccessLog(clock, lines.append, JSON))
     if opened:
         record.opened(counters, lambda: (100, 7))
     clock.s += 0.0124
     record.closed(counters, flag, error)
-    return record
-
-
-def line(caplog: pytest.LogCaptureFixture) -> logging.LogRecord:
-    (found,) = [record for record in caplog.records if record.name == "access"]
-    return found
+    (line,) = lines
+    fields: dict[str, object] = json.loads(line)
+    return fields
 
 
 @pytest.fixture(autouse=True)
@@ -69,9 +71,11 @@ def _everything(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO, "access")
 
 
-def test_the_line_has_istios_fields(caplog: pytest.LogCaptureFixture) -> None:
-    finish(parties(), Counters())
-    fields = {key: str(value) for key, value in line(caplog).fields.items()}  # type: ignore[attr-defined]
+def test_the_line_has_istios_fields() -> None:
+    fields = finish(parties(), Counters())
+    assert fields.pop("time") == "2026-01-01T00:00:00.000000Z"
+    assert (fields.pop("level"), fields.pop("scope")) == ("info", "access")
+    assert fields.pop("message") == "connection complete"
     assert fields == {
         "src.addr": "10.0.0.1:5000",
         "src.workload": "client-1",
@@ -86,28 +90,22 @@ def test_the_line_has_istios_fields(caplog: pytest.LogCaptureFixture) -> None:
         "dst.identity": str(SERVER),
         "dst.cluster": "Kubernetes",
         "direction": "outbound",
-        "bytes_sent": "100",
-        "bytes_recv": "7",
+        "bytes_sent": 100,
+        "bytes_recv": 7,
         "duration": "12ms",
     }
-    assert line(caplog).levelno == logging.INFO
 
 
-def test_bytes_of_the_line_are_those_of_the_local_workload(
-    caplog: pytest.LogCaptureFixture,
-) -> None:
-    finish(parties(Reporter.DESTINATION), Counters())
-    fields = line(caplog).fields  # type: ignore[attr-defined]
+def test_bytes_of_the_line_are_those_of_the_local_workload() -> None:
+    fields = finish(parties(Reporter.DESTINATION), Counters())
     assert (fields["direction"], fields["bytes_sent"], fields["bytes_recv"]) == ("inbound", 7, 100)
 
 
-@pytest.mark.parametrize(
-    ("flag", "level"), [(Flag.DENY, logging.WARNING), (Flag.CONNECT, logging.ERROR)]
-)
-def test_failures_are_louder(caplog: pytest.LogCaptureFixture, flag: Flag, level: int) -> None:
-    finish(parties(), Counters(), flag, "why", opened=False)
-    assert line(caplog).levelno == level
-    assert line(caplog).fields["error"] == "why"  # type: ignore[attr-defined]
+@pytest.mark.parametrize(("flag", "level"), [(Flag.DENY, "warning"), (Flag.CONNECT, "error")])
+def test_failures_are_louder(flag: Flag, level: str) -> None:
+    fields = finish(parties(), Counters(), flag, "why", opened=False)
+    assert fields["level"] == level
+    assert fields["error"] == "why"
 
 
 def exported(counters: Counters) -> dict[tuple[str, str], int]:
@@ -138,7 +136,7 @@ def test_a_connection_that_never_opened_has_failed() -> None:
 def test_an_open_connection_is_counted_up_to_now_and_not_twice() -> None:
     counters = Counters()
     moved = [10, 1]
-    record = Outcome(FakeClock(), parties(), log=False)
+    record = Outcome(FakeClock(), parties(), None)
     record.opened(counters, lambda: (moved[0], moved[1]))
     record.sync()
     assert exported(counters)["istio_tcp_received_bytes_total", "-"] == 10
@@ -151,7 +149,7 @@ def test_an_open_connection_is_counted_up_to_now_and_not_twice() -> None:
 
 
 def test_labels_are_istios() -> None:
-    labels = outcome.tcp_labels(parties())
+    labels = tcp_labels(parties())
     assert labels["source_workload"] == "client"
     assert labels["destination_principal"] == str(SERVER)
     assert labels["connection_security_policy"] == "mutual_tls"
@@ -175,7 +173,7 @@ def test_label_sets_are_bounded() -> None:
 
 
 def test_the_view_is_what_the_admin_page_shows() -> None:
-    record = Outcome(FakeClock(), parties(), log=False)
+    record = Outcome(FakeClock(), parties(), None)
     record.opened(Counters(), lambda: (100, 7))
     view = record.view(worker=2)
     assert view["originalDst"] == "10.96.0.1:80"

@@ -16,7 +16,7 @@ from ztunnel.dial import DialDone, DialError
 from ztunnel.engine import Engine, EngineConfig, Pod
 from ztunnel.hbone.session import Session
 from ztunnel.hbone.settings import Role, SessionSettings
-from ztunnel.outcome import Flag
+from ztunnel.parties import Flag
 from ztunnel.pool import (
     IDLE_S,
     STREAMS_PER_TUNNEL_MAX,

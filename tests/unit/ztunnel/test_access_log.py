@@ -1,0 +1,137 @@
+"""Lines of the access log: both styles, levels, quoting, what is remembered; and their writer."""
+
+from __future__ import annotations
+
+import json
+import logging
+from dataclasses import replace
+from datetime import UTC, datetime
+
+import pytest
+
+from control.kit.log import FIELD_CHARS_MAX
+from control.kit.sink import LineSink
+from control.model.address import parse_endpoint
+from control.model.identity import SpiffeId
+from control.model.workload import Workload
+from tests.support.tunnel_memory import FakeTime
+from ztunnel.access_log import ENDS_KEPT_MAX, JSON, RETRY_S, TEXT, AccessLog, Style, TurnWriter
+from ztunnel.parties import Flag, Parties, Reporter
+from ztunnel.reactor import Reactor, Served
+
+SOURCE = Workload(uid="c", name="client-1", namespace="demo")
+
+
+class FakeClock:
+    def now(self) -> datetime:
+        return datetime(2026, 1, 1, 2, 3, 4, 5, tzinfo=UTC)
+
+    def monotonic_s(self) -> float:
+        raise AssertionError("ages are given")
+
+
+@pytest.fixture(autouse=True)
+def _everything(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO, "access")
+
+
+def parties(source: Workload = SOURCE) -> Parties:
+    return Parties(
+        Reporter.SOURCE,
+        parse_endpoint("10.0.0.1:5000"),
+        parse_endpoint("[fd00::7]:80"),
+        source=source,
+        source_identity=SpiffeId("cluster.local", "demo", "client"),
+    )
+
+
+def written(made: Parties, style: Style = TEXT, error: str = "") -> str:
+    lines: list[str] = []
+    AccessLog(FakeClock(), lines.append, style).closed(made, 1, 2, 0.25, Flag.CONNECT, error)
+    (line,) = lines
+    return line
+
+
+def test_a_text_line() -> None:
+    assert written(parties()) == (
+        "2026-01-01T02:03:04.000005Z\tinfo\taccess\tconnection complete"
+        " src.addr=10.0.0.1:5000 src.workload=client-1 src.namespace=demo"
+        " src.identity=spiffe://cluster.local/ns/demo/sa/client src.cluster=Kubernetes"
+        " dst.addr=[fd00::7]:80 direction=outbound bytes_sent=1 bytes_recv=2 duration=250ms\n"
+    )
+
+
+def test_both_styles_say_the_same() -> None:
+    entry = json.loads(written(parties(), JSON, error="why not"))
+    assert entry["error"] == "why not"
+    assert entry["src.workload"] == "client-1"
+    assert (entry["bytes_sent"], entry["duration"], entry["level"]) == (1, "250ms", "error")
+    assert ' error="why not"\n' in written(parties(), TEXT, error="why not")
+
+
+@pytest.mark.parametrize("style", [TEXT, JSON])
+def test_nobody_forges_a_line_or_fills_the_disk(style: Style) -> None:
+    name = 'x"\n2026 forged' + "y" * 10_000
+    line = written(parties(replace(SOURCE, name=name)), style, error="a\nb" + "z" * 10_000)
+    assert line.count("\n") == 1
+    assert len(line) < 600 + 2 * (FIELD_CHARS_MAX + 20)
+
+
+def test_the_level_of_the_scope_decides(caplog: pytest.LogCaptureFixture) -> None:
+    lines: list[str] = []
+    log = AccessLog(FakeClock(), lines.append, TEXT)
+    log.opened(parties())
+    caplog.set_level(logging.ERROR, "access")
+    log.closed(parties(), 0, 0, 0.0, Flag.NONE, "")
+    log.closed(parties(), 0, 0, 0.0, Flag.DENY, "policy")
+    assert lines == []
+    caplog.set_level(logging.DEBUG, "access")
+    log.opened(parties())
+    assert "connection opened" in lines[0]
+
+
+def test_what_is_remembered_about_an_end_is_never_stale() -> None:
+    lines: list[str] = []
+    log = AccessLog(FakeClock(), lines.append, TEXT)
+    renamed = replace(SOURCE, name="client-2")
+    for number in range(ENDS_KEPT_MAX + 10):
+        log.closed(parties(replace(SOURCE, uid=str(number))), 0, 0, 0.0, Flag.NONE, "")
+    for source in (SOURCE, renamed, SOURCE):
+        log.closed(parties(source), 0, 0, 0.0, Flag.NONE, "")
+    names = ["client-2" in line for line in lines[-3:]]
+    assert names == [False, True, False]
+
+
+class Pipe:
+    """A reader that may be asleep."""
+
+    def __init__(self) -> None:
+        self.open = True
+        self.received: list[bytes] = []
+
+    def put(self, data: bytes) -> int:
+        if not self.open:
+            raise BlockingIOError
+        self.received.append(data)
+        return len(data)
+
+
+def test_a_turns_lines_are_written_once_and_a_stuck_reader_is_tried_again() -> None:
+    bugs: list[Served] = []
+    time = FakeTime()
+    reactor = Reactor(bugs.append, time)
+    pipe = Pipe()
+    writer = TurnWriter(reactor, LineSink(pipe.put))
+    writer.put("one\n")
+    writer.put("two\n")
+    reactor.turn(0)
+    assert pipe.received == [b"one\ntwo\n"]
+    pipe.open = False
+    writer.put("three\n")
+    reactor.turn(0)
+    pipe.open = True
+    time.now_s += RETRY_S
+    reactor.turn(0)
+    assert pipe.received[1:] == [b"three\n"]
+    assert not bugs
+    reactor.close()

@@ -1,0 +1,44 @@
+"""Who takes part in one connection, and the closed sets of words for it; values only."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum
+
+from control.model.address import Endpoint
+from control.model.identity import SpiffeId
+from control.model.workload import Service, Workload
+
+
+class Flag(Enum):
+    """`response_flags` of Istio's TCP metrics."""
+
+    NONE = "-"
+    DENY = "DENY"
+    CONNECT = "CONNECT"
+    TLS_FAILURE = "TLS_FAILURE"
+    H2_HANDSHAKE_FAILURE = "H2_HANDSHAKE_FAILURE"
+    NETWORK_POLICY = "NETWORK_POLICY"
+    IDENTITY_ERROR = "IDENTITY_ERROR"
+
+
+class Reporter(Enum):
+    SOURCE = "source"
+    DESTINATION = "destination"
+
+
+@dataclass(slots=True)
+class Parties:
+    """Who talks to whom, as far as it is known. Filled while the connection is being set up."""
+
+    reporter: Reporter
+    source_address: Endpoint
+    destination_address: Endpoint  # what was dialled or accepted: the tunnel, for HBONE
+    source: Workload | None = None
+    destination: Workload | None = None
+    service: Service | None = None
+    target: Endpoint | None = None  # the pod's own port, when it is inside a tunnel
+    source_identity: SpiffeId | None = None  # verified by TLS, else None
+    destination_identity: SpiffeId | None = None
+    original: Endpoint | None = None  # what the client dialled
+    policy: str | None = None  # the ALLOW policy that matched
