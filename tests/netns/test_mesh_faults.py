@@ -413,7 +413,6 @@ def test_an_address_that_changes_hands_never_speaks_or_answers_as_its_last_owner
     soon(lambda: not held_namespaces(inodes), "every namespace is freed")
 
 
-@pytest.mark.xfail(reason="a pod that reappears in the manifests is served as TCP for ever")
 def test_manifests_that_vanish_for_a_moment_open_nothing(bed: Bed) -> None:
     """As when an editor truncates a file before it writes: the pods run on, captured."""
     file = bed.lab.manifests_folder / "manifests.yaml"

@@ -329,7 +329,6 @@ def test_one_outsider_cannot_use_up_all_handshakes(bed: Bed) -> None:
         assert bed.yes(("client", "server", PORT))
 
 
-@pytest.mark.xfail(reason="the admin port on loopback takes any request from anybody on the node")
 def test_a_web_page_on_the_node_cannot_stop_the_tunnel(bed: Bed) -> None:
     """What a browser or a forged server-side request can send; the unix socket is for admins."""
     port, before = 15000, bed.workers(bed.there)

@@ -255,7 +255,6 @@ def test_a_broken_allow_list_never_lets_in_more(bed: Bed, name: str) -> None:
     soon(lambda: bed.yes(("client", "server", 8080)), "restored")
 
 
-@pytest.mark.xfail(reason="an empty target counts as one, so the policy is left to a waypoint")
 @pytest.mark.parametrize("target", [{"targetRefs": []}, {"targetRef": {}}])
 def test_an_empty_target_does_not_disarm_a_broken_policy(
     bed: Bed, target: dict[str, object]
@@ -269,7 +268,6 @@ def test_an_empty_target_does_not_disarm_a_broken_policy(
     soon(lambda: bed.yes(("client", "server", 8080)), "restored")
 
 
-@pytest.mark.xfail(reason="the content of a file that is not YAML is forgotten over a restart")
 def test_a_broken_file_opens_nothing_when_the_control_plane_restarts(bed: Bed) -> None:
     with bed.policy(GOOD):
         soon(lambda: bed.no(("client", "server", 8080)), "the good one holds")
