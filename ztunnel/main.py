@@ -17,10 +17,22 @@ import click
 from control.kit.clock import SystemClock
 from control.kit.errors import ConfigError
 from control.kit.log import event, setup
-from ztunnel.config import Config, duration_s, host_port, token_source, version, workers_of
+from ztunnel.config import (
+    SYSTEM_ROOTS,
+    Config,
+    duration_s,
+    host_port,
+    token_source,
+    version,
+    workers_of,
+)
 from ztunnel.supervisor import Supervisor, join_cgroup, raise_descriptor_limit
 
 log = logging.getLogger("ztunnel")
+
+# Where the manifests of Istio's ztunnel mount what it needs, which it finds without being told.
+ROOT_MOUNTED = "./var/run/secrets/istio/root-cert.pem"
+TOKEN_MOUNTED = "./var/run/secrets/tokens/istio-token"
 
 EPILOG = """\b
 With Tulle's own control plane and agent:
@@ -71,12 +83,23 @@ def option(name: str, *istio: str, **fields: Any) -> Callable[[Any], Any]:
 
 @click.command(epilog=EPILOG, context_settings={"max_content_width": 100})
 @option("--control", "XDS_ADDRESS", type=ADDRESS, required=True, help="Control plane (delta xDS).")
-@option("--control-root", "XDS_ROOT_CA", default="SYSTEM", help="Its root: file, PEM or SYSTEM.")
+@option(
+    "--control-root",
+    "XDS_ROOT_CA",
+    show_default="Istio's mount if there, else SYSTEM",
+    help="Its root: file, PEM or SYSTEM.",
+)
 @option("--control-name", "ALT_XDS_HOSTNAME", default="", help="Verify this name instead.")
 @option("--ca", "CA_ADDRESS", type=ADDRESS, help="Certificate service; default: --control.")
 @option("--ca-root", "CA_ROOT_CA", help="Its root; default: --control-root.")
 @option("--ca-name", "ALT_CA_HOSTNAME", help="Its name; default: --control-name.")
-@option("--token", "AUTH_TOKEN", type=TOKEN, help="Bearer token file, read again at each use.")
+@option(
+    "--token",
+    "AUTH_TOKEN",
+    type=TOKEN,
+    show_default="Istio's mount if there",
+    help="Bearer token file, read again at each use.",
+)
 @option(
     "--node",
     "NODE_NAME",
@@ -130,6 +153,9 @@ def make_config(flags: dict[str, Any]) -> Config:
     """Fill in what depends on other flags."""
     values = dict(flags)
     node = values["node"]
+    values["control_root"] = values["control_root"] or _mounted(ROOT_MOUNTED) or SYSTEM_ROOTS
+    if values["token"] is None and _mounted(TOKEN_MOUNTED):
+        values["token"] = Path(TOKEN_MOUNTED)
     values["ca"] = values["ca"] or values["control"]
     values["ca_root"] = values["ca_root"] or values["control_root"]
     values["ca_name"] = values["control_name"] if values["ca_name"] is None else values["ca_name"]
@@ -142,6 +168,10 @@ def make_config(flags: dict[str, Any]) -> Config:
     if not node:
         raise ConfigError("--node is empty")
     return Config(**values)
+
+
+def _mounted(path: str) -> str:
+    return path if Path(path).exists() else ""
 
 
 def run(config: Config) -> None:

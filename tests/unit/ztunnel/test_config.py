@@ -53,6 +53,20 @@ def test_everything_is_shown_and_nothing_is_secret() -> None:
     assert set(shown) >= {"control", "drain_s", "workers", "fixed_ports"}
 
 
+def test_istios_mounts_are_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    config = load("--control", "c:1")
+    assert (config.control_root, config.ca_root, config.token) == ("SYSTEM", "SYSTEM", None)
+    for name in (main.ROOT_MOUNTED, main.TOKEN_MOUNTED):
+        Path(name).parent.mkdir(parents=True)
+        Path(name).touch()
+    config = load("--control", "c:1")
+    assert (config.control_root, config.ca_root) == (main.ROOT_MOUNTED, main.ROOT_MOUNTED)
+    assert config.token == Path(main.TOKEN_MOUNTED)
+    config = load("--control", "c:1", "--control-root", "SYSTEM", "--token", "t")
+    assert (config.control_root, config.token) == ("SYSTEM", Path("t"))
+
+
 def test_a_token_may_be_given_itself_and_shows_nowhere(monkeypatch: pytest.MonkeyPatch) -> None:
     secret = "eyJhbGciOiJIUzI1NiJ9.eyJub2RlIjoibjEifQ.c2lnbmF0dXJl"
     monkeypatch.setenv("AUTH_TOKEN", secret)
