@@ -24,7 +24,7 @@ _libc = ctypes.CDLL(None, use_errno=True)
 MAP_CREATE, MAP_LOOKUP, MAP_UPDATE, MAP_DELETE, MAP_NEXT_KEY, PROG_LOAD = 0, 1, 2, 3, 4, 5
 OBJECT_PIN, OBJECT_GET, PROG_FD_BY_ID, OBJECT_INFO, PROG_QUERY = 6, 7, 13, 15, 16
 BTF_LOAD, MAP_LOOKUP_AND_DELETE, LINK_CREATE, LINK_UPDATE = 18, 21, 28, 29
-LINK_FD_BY_ID, LINK_NEXT_ID = 30, 31
+LINK_FD_BY_ID, LINK_NEXT_ID, LINK_DETACH = 30, 31, 34
 
 LINK_TYPE_CGROUP, LINK_TYPE_NETNS = 3, 5
 _MAP_TYPE_SK_STORAGE = 24
@@ -326,6 +326,10 @@ class Link(KernelObject):
     def update(self, program: Program, current_fd: int) -> None:
         attributes = struct.pack("<IIII", self.fd, program.fd, _FLAG_REPLACE, current_fd)
         _call(LINK_UPDATE, attributes, "replace a program")
+
+    def detach(self) -> None:
+        """Off its hook when this returns. The last pin's end does it too, but some time later."""
+        _call(LINK_DETACH, struct.pack("<I", self.fd), "detach a program")
 
 
 def links() -> Iterator[LinkInfo]:

@@ -250,6 +250,9 @@ class NodeDatapath:
         # after it: a late release must not take the newer pod out of the mesh.
         if pod is not None and all(other.cookie != pod.cookie for other in self._others(pod.uid)):
             self._maps["pods"].delete(pods.cookie_key(pod.cookie))
+        if (pins / "link").exists():
+            with Link.open(pins / "link") as link:
+                link.detach()
         for name in ("link", "listeners", "about"):
             folder.unpin(pins / name)
         folder.unpin(pins)

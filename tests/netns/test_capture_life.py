@@ -83,6 +83,17 @@ def test_capture_outlives_the_agent_and_a_new_agent_finds_it(bed: Bed, pod: Pod,
     assert not bed.node.release("uid.app/1")
 
 
+def test_a_release_is_over_when_it_says_so(bed: Bed, pod: Pod, far: Pod) -> None:
+    listeners = bed.capture(pod, "uid-app")
+    with pod.listen("0.0.0.0", 8080) as server:
+        for _ in range(200):  # the kernel drops a link that nobody holds some time later
+            assert bed.node.release("uid-app")
+            with call(far, ("10.77.0.2", 8080)) as client:
+                assert client.getpeername()[1] == 8080
+                server.accept()[0].close()
+            bed.capture(pod, "uid-app", listeners)
+
+
 def test_release_gives_plain_traffic_back_and_the_namespace_free(
     bed: Bed, network: Network, pod: Pod, far: Pod
 ) -> None:
