@@ -7,17 +7,14 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
-import grpc
 import grpc.aio
 
 from agent.intents import NoControl, Stream
 from control.kit.errors import ConfigError
-from control.wire.types import DELTA_METHOD, MESSAGE_BYTES_MAX, REPORT_METHOD
+from control.wire.channel import bearer, open_channel, read_token
+from control.wire.types import DELTA_METHOD, REPORT_METHOD
 
 REPORT_TIMEOUT_S = 5.0
-# Between our own back-off and gRPC's, the smaller of the two should decide.
-_RECONNECT_MS_MAX = 5000
-_KEEPALIVE_MS, _KEEPALIVE_TIMEOUT_MS = 30_000, 10_000  # a dead peer is noticed within 40 s
 
 
 class Access:
@@ -35,26 +32,12 @@ class Access:
             root = self._root.read_bytes()
         except OSError as exc:
             raise NoControl(f"read {self._root}: {exc.strerror}") from exc
-        options = [
-            ("grpc.ssl_target_name_override", self._name),
-            ("grpc.max_receive_message_length", MESSAGE_BYTES_MAX),
-            ("grpc.keepalive_time_ms", _KEEPALIVE_MS),
-            ("grpc.keepalive_timeout_ms", _KEEPALIVE_TIMEOUT_MS),
-            ("grpc.max_reconnect_backoff_ms", _RECONNECT_MS_MAX),
-            ("grpc.use_local_subchannel_pool", 1),
-            ("grpc.enable_http_proxy", 0),
-        ]
-        credentials = grpc.ssl_channel_credentials(root_certificates=root)
-        return grpc.aio.secure_channel(self.address, credentials, options=options)
+        return open_channel(self.address, root, self._name)
 
     def _metadata(self) -> grpc.aio.Metadata:
         if self._token is None:
             return grpc.aio.Metadata()
-        try:
-            token = self._token.read_text().strip()
-        except OSError as exc:
-            raise NoControl(f"read {self._token}: {exc.strerror}") from exc
-        return grpc.aio.Metadata(("authorization", f"Bearer {token}"))
+        return grpc.aio.Metadata(bearer(read_token(self._token)))
 
     @asynccontextmanager
     async def stream(self) -> AsyncIterator[Stream]:

@@ -12,8 +12,9 @@ from google.protobuf.message import DecodeError
 from control.kit.errors import ControlError
 from control.model.identity import SpiffeId
 from control.wire import certificates_pb2 as pb
+from control.wire.channel import open_channel
 from control.wire.types import CREATE_CERTIFICATE_METHOD
-from ztunnel.channel import call_metadata, open_channel, roots_pem
+from ztunnel.channel import call_metadata, roots_pem
 from ztunnel.config import Config
 
 SIGN_TIMEOUT_S = 10.0

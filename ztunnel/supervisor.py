@@ -186,7 +186,7 @@ class Supervisor:
             for direction, all_of_them in connections.items():
                 all_of_them.extend(found.get(direction, ()))
         return {
-            "state": "Pending" if known is None else "Running",
+            "state": "Pending" if known is None else "Up",
             "info": {
                 "name": pod.name,
                 "namespace": pod.namespace,

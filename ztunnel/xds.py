@@ -18,9 +18,10 @@ import grpc.aio
 from control.kit.backoff import Backoff
 from control.kit.errors import ControlError, WireError
 from control.kit.log import event
+from control.wire.channel import open_channel
 from control.wire.delta import DeltaClient, NodeInfo, Update
 from control.wire.types import ADDRESS_TYPE, AUTHORIZATION_TYPE, DELTA_METHOD
-from ztunnel.channel import CONNECT_TIMEOUT_S, call_metadata, open_channel, roots_pem
+from ztunnel.channel import CONNECT_TIMEOUT_S, call_metadata, roots_pem
 from ztunnel.config import Config
 from ztunnel.resources import CHUNK_ENTRIES_MAX, Entry, Op
 from ztunnel.state import State

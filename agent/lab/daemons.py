@@ -93,7 +93,7 @@ class Daemons:
             raise ControlError(f"no token for node {node}: {done.stderr.strip()[-400:]}")
         folder = self.run_dir / node
         folder.mkdir(mode=0o700, exist_ok=True)
-        write_atomic(folder / "token", done.stdout.strip().encode() + b"\n", 0o600)
+        write_atomic(folder / "token", done.stdout.strip().encode(), 0o600)
 
     def start_agent(self, node: plan.NodePlan) -> Process:
         command = (*program("tulle-agent"), *self._node_flags(node))

@@ -12,8 +12,9 @@ import pytest
 from control.kit.clock import SystemClock
 from control.kit.errors import ControlError
 from control.model.identity import SpiffeId
+from control.wire.channel import TokenUnreadable
 from tests.support.control_process import Control, running_control
-from ztunnel.channel import RootsUnreadable, TokenUnreadable
+from ztunnel.channel import RootsUnreadable
 from ztunnel.config import Config
 from ztunnel.csr import check_chain, make_csr, make_key
 from ztunnel.resources import Entry, Op

@@ -118,7 +118,7 @@ def test_a_pod_is_served_in_its_own_namespace_and_gone_when_deleted(tmp_path: Pa
         assert (await bed.agent.snapshot_sent()).error == ""
         dump = await bed.ztunnel.dump_when(certificate)
         assert (await bed.ztunnel.get("/healthz/ready")) == (200, b"ready\n")
-        assert dump["workloadState"]["web-1"]["state"] == "Running"
+        assert dump["workloadState"]["web-1"]["state"] == "Up"
         assert (await bed.agent.delete("web-1")).error == ""
         eventually(lambda: not any(connects(pod, "10.88.0.1", port) for port in ports), "closed")
         await bed.ztunnel.dump_when(lambda dump: not dump["certificates"])

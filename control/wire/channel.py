@@ -1,0 +1,51 @@
+"""gRPC channels from a node to the control plane: TLS, keepalive, bounds, the caller's token."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import grpc
+import grpc.aio
+
+from control.kit.errors import ControlError
+from control.wire.types import MESSAGE_BYTES_MAX
+
+KEEPALIVE_MS = 30_000
+KEEPALIVE_TIMEOUT_MS = 10_000  # a dead peer is noticed within 40 s
+TOKEN_BYTES_MAX = 64 * 1024  # a JWT has a few kilobytes
+
+
+class TokenUnreadable(ControlError):
+    reason = "token_unreadable"
+
+
+def open_channel(address: str, pem: bytes | None, name: str) -> grpc.aio.Channel:
+    """A lazy channel that trusts these roots (None: the system's). `name`: what the server's
+    certificate must say, when that is not the host of `address`."""
+    options: list[tuple[str, object]] = [
+        ("grpc.max_receive_message_length", MESSAGE_BYTES_MAX),
+        ("grpc.keepalive_time_ms", KEEPALIVE_MS),
+        ("grpc.keepalive_timeout_ms", KEEPALIVE_TIMEOUT_MS),
+        ("grpc.http2.max_pings_without_data", 0),
+        # Reconnecting is our own affair: one channel a stream, and our back-off between two.
+        ("grpc.max_reconnect_backoff_ms", 5_000),
+        # Two channels to one address must not share a connection whose trust was another.
+        ("grpc.use_local_subchannel_pool", 1),
+        ("grpc.enable_http_proxy", 0),
+    ]
+    if name:
+        options.append(("grpc.ssl_target_name_override", name))
+    return grpc.aio.secure_channel(address, grpc.ssl_channel_credentials(pem), options=options)
+
+
+def read_token(path: Path) -> str:
+    """Read at each use: tokens rotate under us. Raises TokenUnreadable."""
+    try:
+        with path.open("rb") as file:
+            return file.read(TOKEN_BYTES_MAX).decode("ascii").strip()
+    except (OSError, UnicodeDecodeError) as exc:
+        raise TokenUnreadable(f"{path}: {exc}") from exc
+
+
+def bearer(token: str) -> tuple[str, str]:
+    return ("authorization", f"Bearer {token}")
