@@ -167,17 +167,16 @@ class Enroller:
     async def settled(self, uid: str) -> State:
         """Wait until the pod may start: captured, or known to stay outside."""
         while True:
-            news = self.facts.pulse.next()
             found = self.facts.book.state(uid)
             if found is None:
                 raise NamespaceGone(f"{uid} was deleted meanwhile")
             if found[0] in (State.CAPTURED, State.NOT_ENROLLED):
                 return found[0]
-            await news.wait()
+            await self.facts.watches.next(uid).wait()
 
     async def forgotten(self, uid: str) -> None:
         while uid in self.facts.book.pods():
-            await self.facts.pulse.next().wait()
+            await self.facts.watches.next(uid).wait()
 
     # The kernel's lane
 

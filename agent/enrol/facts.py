@@ -41,6 +41,22 @@ class Pulse:
         return self._event
 
 
+class Watches:
+    """Wakes those who wait for one pod: a node that starts has dozens of callers waiting, and to
+    wake all of them for every pod costs the square. At most one entry for each pod there is."""
+
+    def __init__(self) -> None:
+        self._events: dict[str, asyncio.Event] = {}
+
+    def next(self, uid: str) -> asyncio.Event:
+        return self._events.setdefault(uid, asyncio.Event())
+
+    def changed(self, uid: str) -> None:
+        event = self._events.pop(uid, None)
+        if event is not None:
+            event.set()
+
+
 @dataclass(slots=True)
 class Facts:
     clock: Clock
@@ -53,10 +69,12 @@ class Facts:
     waiting_since_s: dict[str, float] = field(default_factory=dict)  # uid → enrolment could begin
     stats: Stats = field(default_factory=Stats)
     pulse: Pulse = field(default_factory=Pulse)
+    watches: Watches = field(default_factory=Watches)
 
     def news(self) -> None:
         for uid, state, reason in self.book.observe(self.clock.now()):
             event(log, logging.INFO, "pod.state", uid=uid, state=state.value, reason=reason)
+            self.watches.changed(uid)
         self.pulse.beat()
 
     def vanished(self, *registrations: Registration) -> None:

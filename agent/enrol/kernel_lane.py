@@ -74,6 +74,7 @@ class KernelLane:
                     self._facts.waiting_since_s.pop(uid, None)
                     self._escaped.pop(uid, None)
                     self._facts.book.forgotten(uid)
+                    self._facts.watches.changed(uid)
                     event(log, logging.INFO, "pod.forgotten", uid=uid)
         if taken:
             self._facts.news()

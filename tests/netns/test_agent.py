@@ -216,8 +216,8 @@ def test_a_changed_address_is_captured_anew(tmp_path: Path, kind: str) -> None:
             async def is_told() -> bool:
                 return bool((await bed.pod("p1"))["addresses"] == ["10.87.0.7"])
 
-            await eventually(is_told)
-            assert bed.out() == OUT4
+            await eventually(is_told)  # before that a connect would hang
+            await eventually(lambda: bed.out() == OUT4)
             assert bed.into("10.87.0.7") == "tunnel plaintext 10.87.0.7:8080"
 
     asyncio.run(scenario())

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import os
 import signal
+import socket
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -231,5 +232,32 @@ def test_pods_that_vanish_together_are_let_go_together(tmp_path: Path) -> None:
             await bed.control.reported(set())
             _, status = await bed.ask("GET", "/status")
             assert next(m for m in status["maps"] if m["name"] == "pods")["used"] == 0
+
+    asyncio.run(scenario())
+
+
+def test_a_hung_control_plane_hangs_nobody(tmp_path: Path) -> None:
+    """It takes connections and says nothing: callers hear no in time, what is captured stays."""
+
+    async def scenario() -> None:
+        async with Bed(tmp_path) as bed:
+            async with bed.control.serving(tmp_path):
+                await bed.control.put(pod("p1", bed.node, enrolled=True))
+                agent = await bed.agent()
+                await bed.ztunnel()
+                assert (await bed.register("p1"))[0] == 200
+            with socket.create_server(("127.0.0.1", bed.control.port), reuse_port=True):
+                await agent.end(signal.SIGKILL)
+                await bed.agent()
+                await eventually(lambda: bed.out() == OUT4)
+                peer = f"/run/netns/{bed.peer_netns}"
+                async with asyncio.timeout(1):
+                    status, answer = await bed.register("p2", netns=peer, timeout_s=0.3)
+                assert (status, answer["reason"]) == (503, "no_intent")
+                assert (await bed.register("p1"))[1]["state"] == "captured"
+                assert (bed.out(), bed.into()) == (OUT4, IN4)
+            await bed.serve_control()
+            await bed.control.put(pod("p2", bed.node, enrolled=False))
+            assert (await bed.register("p2", netns=peer))[1]["state"] == "not_enrolled"
 
     asyncio.run(scenario())
