@@ -1,302 +1,22 @@
-"""Connections that arrive for a pod: through a tunnel with an identity, or in plaintext without.
+"""Connections that arrive for a pod in plaintext: nobody knows who they are from.
 
-`authorize` decides, with the peer's certificate and this node's own knowledge as its only sources;
-this acts. Nothing of a peer reaches the app before the answer is yes.
+`authorize` decides, with the address that the client dialled and this node's own knowledge as its
+only sources; this acts. Nothing of a client reaches the app before the answer is yes.
 """
 
 from __future__ import annotations
 
-import logging
 import socket
-from typing import Final
 
-from control.kit.log import event
 from control.model.address import Endpoint
-from control.model.identity import SpiffeId
 from control.model.policy import Connection, Deny
 from control.model.workload import Workload
-from ztunnel.authorize import Admit, Refusal, admit_connect, admit_plaintext, recheck
-from ztunnel.correlate import baggage, forwarded_client
+from ztunnel.authorize import Admit, Refusal, admit_plaintext, recheck
 from ztunnel.dial import Dial, DialError
 from ztunnel.engine import Engine, Pod
-from ztunnel.hbone.errors import ErrorCode
-from ztunnel.hbone.events import RequestReceived
-from ztunnel.hbone.session import Session
-from ztunnel.hbone.settings import SERVER_SETTINGS, Role
-from ztunnel.hbone.stream import Stream
 from ztunnel.parties import Flag, Parties, Reporter
 from ztunnel.passthrough import SocketRelay
-from ztunnel.relay import RelayEnd, StreamRelay, reset
-from ztunnel.tls import TlsConnection, TlsContext, expect_trust_domain
-from ztunnel.tunnel import Tunnel
-from ztunnel.tunnel_user import TunnelEnd
-
-log = logging.getLogger("ztunnel.inbound")
-
-# Handshakes under way in one worker, about 30 KiB and 0.5 ms of CPU each: what a peer without a
-# certificate can make us spend. A rollout of 200 nodes at once still fits.
-HANDSHAKES_MAX: Final = 256
-
-
-def _refuse(engine: Engine, reason: str, **fields: object) -> None:
-    engine.counters.refuse(reason)
-    event(log, logging.WARNING, "inbound.refused", reason=reason, **fields)
-
-
-# -- through a tunnel ----------------------------------------------------------------------------
-
-
-def accept_tunnel(
-    engine: Engine, pod: Pod, sock: socket.socket, peer: Endpoint, accepted: Endpoint
-) -> None:
-    """A connection on the HBONE port; nothing is known about its other end yet."""
-    local = pod.workload(engine.state)
-    if local is None:
-        _refuse(engine, "unknown_local_workload", pod=pod.uid, peer=peer)
-        reset(engine.reactor, sock)
-    elif engine.handshakes >= HANDSHAKES_MAX:
-        _refuse(engine, "too_many_handshakes", peer=peer)
-        reset(engine.reactor, sock)
-    else:
-        inbound = InboundTunnel(engine, pod, sock, peer, accepted)
-        engine.credentials.obtain(local.identity, inbound.begin)
-
-
-class InboundTunnel:
-    """A peer's tunnel to one pod: verified once, then asked about each stream."""
-
-    __slots__ = ("_accepted", "_engine", "_handshaking", "_peer", "_peer_host", "_pod", "_sock")
-
-    def __init__(
-        self, engine: Engine, pod: Pod, sock: socket.socket, peer: Endpoint, accepted: Endpoint
-    ) -> None:
-        self._engine = engine
-        self._pod = pod
-        self._sock = sock
-        self._peer = peer
-        self._peer_host = str(peer).rpartition(":")[0]
-        self._accepted = accepted
-        self._handshaking = True
-        engine.handshakes += 1
-
-    def begin(self, context: TlsContext | None) -> None:
-        engine = self._engine
-        if context is None or engine.pods.get(self._pod.uid) is not self._pod:
-            self._handshake_over()
-            _refuse(engine, "no_certificate", pod=self._pod.uid, peer=self._peer)
-            reset(engine.reactor, self._sock)
-            return
-        judge = expect_trust_domain(engine.config.trust_domain)
-        tls = TlsConnection(context, server=True, judge=judge)
-        tunnel = Tunnel(
-            engine.reactor,
-            engine.keepalive,
-            self._sock,
-            tls,
-            Session(Role.SERVER, SERVER_SETTINGS),
-            self,
-        )
-        self._pod.tunnels[tunnel] = None
-        tunnel.start_server()
-
-    def _handshake_over(self) -> None:
-        if self._handshaking:
-            self._handshaking = False
-            self._engine.handshakes -= 1
-
-    def tunnel_opened(self, tunnel: Tunnel, _peer: SpiffeId) -> None:
-        self._handshake_over()
-        self._engine.counters.count("inbound_tunnels_opened")
-
-    def tunnel_freed(self, tunnel: Tunnel) -> None:
-        """The client decides when an idle tunnel goes."""
-
-    def tunnel_draining(self, tunnel: Tunnel) -> None:
-        """The client will open no more; the tunnel closes itself after the last stream."""
-
-    def tunnel_closed(self, tunnel: Tunnel, end: TunnelEnd, detail: str) -> None:
-        refused = self._handshaking
-        self._handshake_over()
-        self._pod.tunnels.pop(tunnel, None)
-        if end is TunnelEnd.TLS or (refused and end is TunnelEnd.HANDSHAKE_TIMEOUT):
-            reason = tunnel.refusal or "handshake_timeout"
-            _refuse(self._engine, reason, peer=self._peer, detail=detail or end.value)
-        elif end is TunnelEnd.PROTOCOL:
-            _refuse(self._engine, "http2", peer=self._peer, detail=detail)
-
-    def tunnel_requested(self, tunnel: Tunnel, request: RequestReceived) -> None:
-        engine, peer = self._engine, tunnel.peer
-        assert peer is not None
-        local = self._pod.workload(engine.state)
-        client = forwarded_client(request.headers, self._peer, self._peer_host)
-        parties = Parties(
-            Reporter.DESTINATION,
-            client,
-            self._accepted,
-            destination=local,
-            source=engine.state.workload_at(local.network, client.address) if local else None,
-            source_identity=peer,
-            destination_identity=local.identity if local else None,
-        )
-        if parties.source is not None and parties.source.identity != peer:
-            parties.source = None  # the address says one thing, the certificate another
-        verdict: Admit | Refusal
-        if request.method != "CONNECT":
-            verdict = Refusal(400, "not_connect", f"method {request.method}")
-        elif local is None:
-            verdict = Refusal(503, "unknown_local_workload", "the pod is not known yet")
-        else:
-            verdict = admit_connect(
-                engine.state, local, self._accepted, request.authority, peer, self._peer.address
-            )
-        if isinstance(verdict, Admit) and verdict.target.port in self._pod.own_ports:
-            verdict = Refusal(503, "recursion", "the port is the tunnel's own")
-        connection = InboundStream(engine, self._pod, tunnel, request.stream, parties)
-        engine.enter(self._pod.inbound, connection)
-        if isinstance(verdict, Refusal):
-            connection.refuse(verdict)
-        else:
-            connection.admit(verdict, client, request.ended)
-
-
-class InboundStream:
-    """One CONNECT: owns the stream until the app is there, then its relay does."""
-
-    __slots__ = (
-        "_dial",
-        "_engine",
-        "_held",
-        "_peer_ended",
-        "_permitted",
-        "_pod",
-        "_relay",
-        "_stream",
-        "_tunnel",
-        "outcome",
-    )
-
-    def __init__(
-        self, engine: Engine, pod: Pod, tunnel: Tunnel, stream: Stream, parties: Parties
-    ) -> None:
-        self._engine = engine
-        self._pod = pod
-        self._tunnel = tunnel
-        self._stream = stream
-        self._dial: Dial | None = None
-        self._relay: StreamRelay | None = None
-        # What a peer sends before our 200; at most the stream's window.
-        self._held: list[bytes] = []
-        self._peer_ended = False
-        self._permitted: Connection | None = None
-        self.outcome = engine.outcome(parties)
-        tunnel.adopt(stream, self)
-
-    def refuse(self, refusal: Refusal) -> None:
-        self._engine.counters.refuse(refusal.reason)
-        self._answer(refusal.status)
-        flag = Flag.DENY if refusal.status == 401 else Flag.CONNECT
-        self._leave(flag, refusal.detail)
-
-    def _answer(self, status: int) -> None:
-        """Say no and take nothing more: RST_STREAM(NO_ERROR) frees the stream (RFC 9113 8.1)."""
-        session = self._tunnel.session
-        session.respond(self._stream, status, (), end_stream=True)
-        session.reset(self._stream, ErrorCode.NO_ERROR)
-        self._tunnel.touch()
-        self._tunnel.stream_over(self._stream)
-
-    def admit(self, admitted: Admit, client: Endpoint, ended: bool) -> None:
-        parties = self.outcome.parties
-        parties.service = admitted.service
-        parties.target = admitted.target
-        parties.policy = admitted.permit.policy
-        self._permitted = admitted.permit.connection
-        self._peer_ended = ended
-        self._dial = self._engine.dialer.dial(
-            self._pod.netns_fd, admitted.target, self._dialled, show=client
-        )
-
-    def _dialled(self, result: socket.socket | DialError) -> None:
-        self._dial = None
-        if isinstance(result, DialError):
-            self._engine.counters.refuse("connect_failed")
-            self._answer(503)
-            self._leave(Flag.CONNECT, f"the app: {result.value}")
-            return
-        local = self.outcome.parties.destination
-        headers = (("baggage", baggage(local)),) if local is not None else ()
-        self._tunnel.session.respond(self._stream, 200, headers, end_stream=False)
-        self._tunnel.touch()
-        relay = StreamRelay(
-            self._engine.reactor, result, self._tunnel, self._stream, self._relay_done
-        )
-        self._relay = relay
-        self.outcome.opened(
-            self._engine.counters, lambda: (relay.to_app_bytes, relay.from_app_bytes)
-        )
-        held, self._held = self._held, []
-        relay.start(held, watched=True, peer_ended=self._peer_ended)
-
-    # -- the stream while the app is being dialled -----------------------------------------------
-
-    def on_response(self, status: int, ended: bool) -> None:
-        raise AssertionError("a server's session passes no responses")
-
-    def on_data(self, data: memoryview) -> None:
-        self._held.append(bytes(data))
-
-    def on_data_run(self, pieces: list[memoryview]) -> None:
-        self._held.extend(bytes(piece) for piece in pieces)
-
-    def on_end(self) -> None:
-        self._peer_ended = True
-
-    def on_window(self) -> None:
-        """Nothing is sent before the response."""
-
-    def on_reset(self, code: int) -> None:
-        self._give_up(RelayEnd.PEER_RESET)
-
-    def on_tunnel_lost(self, reason: RelayEnd) -> None:
-        self._give_up(reason)
-
-    # -- ends ------------------------------------------------------------------------------------
-
-    def _relay_done(self, end: RelayEnd) -> None:
-        self._leave(Flag.DENY if end is RelayEnd.POLICY else Flag.NONE, end.value)
-
-    def _give_up(self, end: RelayEnd) -> None:
-        if self._dial is not None:
-            self._dial.abandon()
-            self._dial = None
-        self._tunnel.stream_over(self._stream)
-        self._leave(Flag.CONNECT, end.value)
-
-    def _leave(self, flag: Flag, error: str) -> None:
-        self._held.clear()
-        self._relay = None
-        self.outcome.closed(self._engine.counters, flag, error)
-        self._engine.leave(self._pod.inbound, self)
-
-    def abort(self, reason: RelayEnd) -> None:
-        if self._relay is not None:
-            self._relay.abort(reason)
-        elif not self.outcome.over:
-            self._tunnel.session.reset(self._stream, ErrorCode.CANCEL)
-            self._tunnel.touch()
-            self._give_up(reason)
-
-    def on_bug(self) -> None:
-        self.abort(RelayEnd.INTERNAL_ERROR)
-
-    def recheck(self, workload: Workload | None) -> None:
-        if _still_permitted(self._engine, workload, self._permitted):
-            return
-        self._engine.counters.refuse("policy_changed")
-        self.abort(RelayEnd.POLICY)
-
-
-# -- in plaintext --------------------------------------------------------------------------------
+from ztunnel.relay import RelayEnd, reset
 
 
 def accept_plaintext(
@@ -384,13 +104,13 @@ class InboundPlaintext:
         self.abort(RelayEnd.INTERNAL_ERROR)
 
     def recheck(self, workload: Workload | None) -> None:
-        if _still_permitted(self._engine, workload, self._permitted):
+        if still_permitted(self._engine, workload, self._permitted):
             return
         self._engine.counters.refuse("policy_changed")
         self.abort(RelayEnd.POLICY)
 
 
-def _still_permitted(
+def still_permitted(
     engine: Engine, workload: Workload | None, permitted: Connection | None
 ) -> bool:
     """A workload that the control plane no longer knows keeps what was permitted: its pod is

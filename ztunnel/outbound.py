@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import logging
+import select
 import socket
 from typing import Final
 
@@ -20,11 +21,14 @@ from ztunnel.hbone.stream import Stream
 from ztunnel.parties import Flag, Parties, Reporter
 from ztunnel.passthrough import SocketRelay
 from ztunnel.pool import PoolFailure, PoolKey, failure_of
+from ztunnel.reactor import WATCH_READ
 from ztunnel.relay import RelayEnd, StreamRelay, reset
 from ztunnel.route import Passthrough, Refuse, ToTunnel, route
 from ztunnel.tunnel import Tunnel
 
 log = logging.getLogger("ztunnel.outbound")
+
+_GONE: Final = select.EPOLLERR | select.EPOLLHUP
 
 # The peer has 10 s to reach its app; what takes longer than that and a slow network is lost.
 RESPONSE_S: Final = 20.0
@@ -77,6 +81,7 @@ class Outbound:
         "_engine",
         "_key",
         "_pod",
+        "_ready",
         "_relay",
         "_sock",
         "_source",
@@ -108,12 +113,16 @@ class Outbound:
         self._stream: Stream | None = None
         self._relay: StreamRelay | SocketRelay | None = None
         self._tries = 0
+        self._ready = 0  # what epoll has said about the app's socket so far
         self.outcome = engine.outcome(
             Parties(Reporter.SOURCE, client, destination, source=source, original=destination)
         )
 
     def begin(self) -> None:
         engine = self._engine
+        # Watched from the start: its first bytes are read in the turn of the 200, and an app that
+        # gives up does not wait for a tunnel.
+        engine.reactor.watch(self._sock.fileno(), self, WATCH_READ)
         decision = route(engine.state, self._source, self._destination, engine.random)
         self._decision = decision
         parties = self.outcome.parties
@@ -133,6 +142,13 @@ class Outbound:
         identity = self._source.identity
         self._key = PoolKey(self._pod.uid, identity, decision.expected, decision.dial)
         self._acquire()
+
+    def on_ready(self, events: int) -> None:
+        """The app's socket, until a relay has it. A FIN is no reason to leave: who only wants to
+        listen may send it at once. A reset is."""
+        self._ready |= events
+        if events & _GONE:
+            self._abandon("app_left", RelayEnd.APP_RESET)
 
     def _acquire(self) -> None:
         assert self._key is not None
@@ -192,7 +208,7 @@ class Outbound:
         self.outcome.opened(
             self._engine.counters, lambda: (relay.from_app_bytes, relay.to_app_bytes)
         )
-        relay.start([], watched=False, peer_ended=ended)
+        relay.start([], ready=self._ready, peer_ended=ended)
 
     def on_data(self, data: memoryview) -> None:
         raise AssertionError("the session passes no data before the response")
@@ -257,14 +273,18 @@ class Outbound:
     def abort(self, reason: RelayEnd) -> None:
         if self._relay is not None:
             self._relay.abort(reason)
-            return
+        else:
+            self._abandon("aborted", reason)
+
+    def _abandon(self, reason: str, why: RelayEnd) -> None:
+        """Before there was a relay."""
         if self._dial is not None:
             self._dial.abandon()
         if self._key is not None:
             self._engine.pool.withdraw(self._key, self)
         self._engine.responses.stop(self)
         self._let_go()
-        self._fail(Flag.CONNECT, "aborted", reason.value)
+        self._fail(Flag.CONNECT, reason, why.value)
 
     def recheck(self, workload: Workload | None) -> None:
         """Policy is the destination's business."""

@@ -37,10 +37,9 @@ class SocketRelay:
         self._sides[0].other, self._sides[1].other = self._sides[1], self._sides[0]
 
     def start(self) -> None:
-        """The second socket was dialled, so it is in epoll already."""
         first, second = self._sides
         self._reactor.watch(first.sock.fileno(), first, WATCH_BOTH)
-        self._reactor.rewatch(second.sock.fileno(), second, WATCH_BOTH)
+        self._reactor.watch(second.sock.fileno(), second, WATCH_BOTH)
 
     @property
     def moved_bytes(self) -> tuple[int, int]:

@@ -230,7 +230,7 @@ class Slot:
         )
         self.all_tunnels[tunnel] = None
         self._handshaking = tunnel
-        tunnel.start_client()
+        tunnel.start()
 
     def _fail(self, why: PoolFailure) -> None:
         """Everybody who waited for this dial shares its fate; the next one tries anew."""

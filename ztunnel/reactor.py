@@ -130,12 +130,15 @@ class Reactor:
     # -- watching --------------------------------------------------------------------------------
 
     def watch(self, fd: int, handler: Handler, interest: int) -> None:
-        self._epoll.register(fd, interest)
+        """From now on, or with another handler or interest; what is true already is reported."""
+        if fd in self._handlers:
+            self._epoll.modify(fd, interest)
+        else:
+            self._epoll.register(fd, interest)
         self._handlers[fd] = handler
 
-    def rewatch(self, fd: int, handler: Handler, interest: int) -> None:
-        """Another handler or interest; what is true already is reported again."""
-        self._epoll.modify(fd, interest)
+    def hand_over(self, fd: int, handler: Handler) -> None:
+        """Another handler for the same interest: no system call, and nothing is reported again."""
         self._handlers[fd] = handler
 
     def unwatch(self, fd: int) -> None:

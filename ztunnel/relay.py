@@ -117,20 +117,22 @@ class StreamRelay:
         self.from_app_bytes = 0
         self.to_app_bytes = 0
 
-    def start(self, held: list[bytes], watched: bool, peer_ended: bool) -> None:
-        """`held` came before the app was there; `watched`: the socket is in epoll already."""
+    def start(self, held: list[bytes], ready: int | None, peer_ended: bool) -> None:
+        """`held` came before the app was there. `ready`: what has happened since somebody began to
+        watch the socket for reading; None: nobody does."""
         self.tunnel.adopt(self.stream, self)
-        if watched:
-            self._watches_write = True
-            self._reactor.rewatch(self._sock.fileno(), self, WATCH_BOTH)
-        else:
+        if ready is None:
             self._reactor.watch(self._sock.fileno(), self, WATCH_READ)
+        else:
+            self._reactor.hand_over(self._sock.fileno(), self)
         self._peer_ended = peer_ended
         if held:
             self._pending.extend(held)
             self._write_pending()
         elif peer_ended:
             self._shut_write()
+        if ready:
+            self.on_ready(ready)
 
     @property
     def held_bytes(self) -> int:
@@ -252,7 +254,7 @@ class StreamRelay:
     def _watch_write(self) -> None:
         if not self._watches_write:
             self._watches_write = True
-            self._reactor.rewatch(self._sock.fileno(), self, WATCH_BOTH)
+            self._reactor.watch(self._sock.fileno(), self, WATCH_BOTH)
 
     def _write_pending(self) -> None:
         pending = self._pending

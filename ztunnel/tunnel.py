@@ -136,16 +136,9 @@ class Tunnel:
         self.detail = ""
         self.refusal: str | None = None  # why TLS was refused, as a stable word
 
-    def start_client(self) -> None:
-        """Begin the handshake; the dial has put the socket into epoll."""
-        self._reactor.rewatch(self._sock.fileno(), self, WATCH_BOTH)
-        self._start()
-
-    def start_server(self) -> None:
+    def start(self) -> None:
+        """Begin the handshake."""
         self._reactor.watch(self._sock.fileno(), self, WATCH_BOTH)
-        self._start()
-
-    def _start(self) -> None:
         configure(self._sock)
         self._timers.handshake.start(self)
         try:
@@ -274,8 +267,9 @@ class Tunnel:
         elif isinstance(event, PeerSettingsChanged):
             self._user.tunnel_freed(self)
         elif isinstance(event, PingAcknowledged):
-            self._ping_sent_s = None
-            if event.payload == _PING_OF_DRAIN:
+            if event.payload == _PING:  # an answer to something else proves nothing
+                self._ping_sent_s = None
+            elif event.payload == _PING_OF_DRAIN:
                 self.session.finish_goaway()
                 self._close_when_drained()
         elif isinstance(event, GoAwayReceived):

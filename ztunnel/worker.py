@@ -188,7 +188,7 @@ class Worker:
 
     def _watch_channel(self) -> None:
         wanted = READABLE | WRITABLE if self._channel.wants_write else READABLE
-        self.reactor.rewatch(self._channel.fileno(), self, wanted)
+        self.reactor.watch(self._channel.fileno(), self, wanted)
 
     # -- configuration and state -----------------------------------------------------------------
 

@@ -123,9 +123,8 @@ class Pair:
             Session(Role.SERVER, server_settings),
             self.server_user,
         )
-        self.server.start_server()
-        self.reactor.watch(ours.fileno(), self.client, 0)
-        self.client.start_client()
+        self.server.start()
+        self.client.start()
 
     def settle(self) -> int:
         """Turn until nothing happens any more; how many turns did something."""
@@ -151,7 +150,7 @@ class Pair:
         there = App(self.reactor, self.server, request.stream)
         self.server.session.respond(request.stream, 200, (), end_stream=False)
         self.server.touch()
-        there.relay.start([], watched=False, peer_ended=request.ended)
+        there.relay.start([], ready=None, peer_ended=request.ended)
         self.settle()
         return here, there
 
@@ -171,7 +170,7 @@ class Waiting:
 
     def on_response(self, status: int, ended: bool) -> None:
         assert status == 200
-        self._app.relay.start([], watched=False, peer_ended=ended)
+        self._app.relay.start([], ready=None, peer_ended=ended)
 
     def on_reset(self, code: int) -> None:
         self.reset = code

@@ -96,6 +96,33 @@ def test_an_abandoned_dial_says_nothing(rig: Rig) -> None:
         assert rig.reactor.watched == 0
 
 
+def test_an_app_of_this_host_is_there_at_once(rig: Rig) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        target = parse_endpoint(f"127.0.0.1:{listener.getsockname()[1]}")
+        show = parse_endpoint("10.0.0.1:5000")
+        assert rig.dialer.dial(-1, target, rig.results.append, show=show) is None
+        assert isinstance(rig.results[0], socket.socket)
+        assert rig.reactor.watched == 0
+
+
+def test_an_app_that_does_not_answer_is_waited_for(rig: Rig) -> None:
+    with silent() as listener:
+        where = listener.getsockname()
+        fillers = [socket.socket() for _ in range(4)]
+        for filler in fillers:
+            filler.setblocking(False)
+            filler.connect_ex(where)
+        show = parse_endpoint("10.0.0.1:5000")
+        target = parse_endpoint(f"127.0.0.1:{where[1]}")
+        assert rig.dialer.dial(-1, target, rig.results.append, show=show) is not None
+        assert rig.results == []
+        rig.time.now_s += CONNECT_S
+        rig.reactor.turn(0)
+        assert rig.results == [DialError.TIMEOUT]
+        for filler in fillers:
+            filler.close()
+
+
 def test_without_the_kernel_half_the_client_is_not_shown_and_that_is_counted(rig: Rig) -> None:
     with socket.create_server(("127.0.0.1", 0)) as listener:
         target = parse_endpoint(f"127.0.0.1:{listener.getsockname()[1]}")

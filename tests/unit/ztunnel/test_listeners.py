@@ -2,15 +2,24 @@
 
 from __future__ import annotations
 
+import os
+import resource
 import socket
 import struct
+from collections.abc import Iterator
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from control.kit.clock import SystemClock
 from control.model.address import Endpoint, parse_address, parse_endpoint
-from ztunnel.listeners import endpoint_of, parse_sockaddr
+from tests.support.tunnel_memory import FakeTime
+from ztunnel.engine import EngineConfig
+from ztunnel.listeners import PAUSE_S, Listener, Pauses, endpoint_of, parse_sockaddr
+from ztunnel.reactor import Reactor, Served
+from ztunnel.state import State
+from ztunnel.worker import make_engine
 
 IPV4 = struct.pack("=H", socket.AF_INET) + struct.pack("!H", 8080) + bytes([10, 0, 0, 7]) + bytes(8)
 
@@ -53,3 +62,79 @@ def test_any_bytes_give_a_value_or_none(raw: bytes) -> None:
 )
 def test_socket_names(name: tuple[str | int, ...], address: str) -> None:
     assert endpoint_of(name) == Endpoint(parse_address(address), 1)
+
+
+class Rig:
+    """A listener with one client in its queue."""
+
+    def __init__(self) -> None:
+        self.time = FakeTime()
+        self.bugs: list[Served] = []
+        self.reactor = Reactor(self.bugs.append, self.time)
+        self.engine = make_engine(
+            self.reactor, SystemClock(), EngineConfig(), State(), lambda _identity, _waiting: None
+        )
+        self.taken: list[socket.socket] = []
+        self.socket = socket.create_server(("127.0.0.1", 0))
+        Listener(
+            self.engine,
+            Pauses(self.engine),
+            self.socket,
+            "outbound",
+            lambda sock, _peer: self.taken.append(sock),
+        )
+        self.client = socket.create_connection(self.socket.getsockname())
+
+    def pause(self) -> None:
+        self.time.now_s += PAUSE_S
+        self.reactor.turn(0)
+        self.reactor.turn(0)
+
+    @property
+    def counts(self) -> dict[str, int]:
+        return self.engine.counters.engine
+
+
+@pytest.fixture
+def rig() -> Iterator[Rig]:
+    made = Rig()
+    yield made
+    for sock in (*made.taken, made.socket, made.client):
+        sock.close()
+    made.reactor.close()
+    assert not made.bugs
+
+
+def test_what_is_accepted_does_not_delay_small_writes_and_never_blocks(rig: Rig) -> None:
+    rig.reactor.turn(5)
+    (sock,) = rig.taken
+    assert sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
+    assert not sock.getblocking()
+
+
+def test_out_of_descriptors_it_pauses_and_then_goes_on(rig: Rig) -> None:
+    limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+    first_free = os.dup(0)
+    os.close(first_free)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (first_free, limits[1]))
+    try:
+        rig.reactor.turn(5)
+        before = rig.reactor.served
+        rig.reactor.turn(0)
+        assert rig.reactor.served == before, "it must not spin"
+        assert rig.counts == {"accept_paused_no_descriptors": 1}
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+    rig.pause()
+    assert len(rig.taken) == 1
+
+
+def test_at_the_limit_for_connections_the_kernels_queue_holds_the_rest(rig: Rig) -> None:
+    rig.engine.connections = rig.engine.connections_max
+    rig.reactor.turn(5)
+    rig.pause()
+    assert rig.taken == []
+    assert rig.counts == {"accept_paused_too_many_connections": 2}
+    rig.engine.connections -= 1
+    rig.pause()
+    assert len(rig.taken) == 1

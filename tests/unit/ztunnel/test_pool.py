@@ -92,7 +92,7 @@ class Rig:
         tls = TlsConnection(self.server_context, True, expect_trust_domain("cluster.local"))
         session = Session(Role.SERVER, self.settings)
         tunnel = Tunnel(self.reactor, self.timers, sock, tls, session, User())
-        tunnel.start_server()
+        tunnel.start()
         self.servers.append(tunnel)
         return tunnel
 

@@ -144,6 +144,20 @@ def test_an_idle_reactor_waits_for_the_next_deadline(rig: Rig) -> None:
     assert recorder.calls == ["due"]
 
 
+def test_watching_again_reports_what_is_true_and_handing_over_does_not(rig: Rig) -> None:
+    first, peer = rig.watched()
+    assert first.sock is not None
+    second = Recorder()
+    peer.send(b"x")
+    rig.reactor.turn(0)
+    rig.reactor.hand_over(first.sock.fileno(), second)
+    rig.reactor.turn(0)
+    assert (first.calls, second.calls) == (["ready"], [])
+    rig.reactor.watch(first.sock.fileno(), second, WATCH_READ)
+    rig.reactor.turn(0)
+    assert (first.calls, second.calls) == (["ready"], ["ready"])
+
+
 def test_events_carry_what_happened(rig: Rig) -> None:
     seen: list[int] = []
 

@@ -10,6 +10,7 @@ import pytest
 
 from tests.support.certificates import Authority, make_authority
 from tests.support.tunnel_memory import CLIENT, SERVER, App, Pair
+from ztunnel.hbone.frames import ACK, PING, pack_frame
 from ztunnel.hbone.settings import SessionSettings
 from ztunnel.relay import OUTGOING_BYTES_MAX, RelayEnd
 from ztunnel.tunnel import HANDSHAKE_S, HANDSHAKES_PER_TURN_MAX, PING_EVERY_S, PING_TIMEOUT_S
@@ -168,6 +169,17 @@ def test_a_burst_of_handshakes_is_spread_over_turns(pair: Pair) -> None:
     assert allowed == HANDSHAKES_PER_TURN_MAX
     pair.reactor.turn(0)
     assert timers.may_handshake()
+
+
+def test_an_answer_to_another_ping_does_not_keep_a_tunnel_alive(pair: Pair) -> None:
+    pair.reactor.unwatch(pair.server._sock.fileno())  # it reads nothing any more
+    pair.pass_s(PING_EVERY_S)
+    pair.server.session.outbound += pack_frame(PING, ACK, 0, b"not ours")
+    pair.server.touch()
+    pair.settle()
+    for _ in range(2):
+        pair.pass_s(PING_EVERY_S)
+    assert pair.client_user.closed == (TunnelEnd.PING_TIMEOUT, "")
 
 
 def test_idle_tunnels_ping_and_live_on(pair: Pair) -> None:
