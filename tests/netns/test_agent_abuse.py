@@ -59,7 +59,7 @@ def test_a_ztunnel_that_answers_wrongly_captures_nothing_and_harms_nobody(tmp_pa
             descriptors = len(os.listdir(f"/proc/{agent.pid}/fd"))
             for kind in ODD:
                 odd = await bed.ztunnel("--odd", kind)
-                status, answer = await bed.register("p1", timeout_s=0.3)
+                status, answer = await bed.register("p1", timeout_s=0.2)
                 assert (status, kind) == (503, kind), answer
                 await odd.said(odd=kind)
                 other = await bed.register("p2", netns=peer)
@@ -88,6 +88,7 @@ def test_a_hung_ztunnel_delays_neither_release_nor_other_pods(tmp_path: Path) ->
             os.kill(tunnel.pid, signal.SIGSTOP)
             async with asyncio.TaskGroup() as tasks:
                 deleting = tasks.create_task(bed.ask("DELETE", "/pods/p1"))
+                await bed.until("p1", "releasing")  # before that a call would hang
                 await eventually(lambda: bed.out() == "app")
                 assert not deleting.done()  # the ztunnel still holds the namespace
                 netns = f"/run/netns/{bed.peer_netns}"

@@ -71,10 +71,10 @@ class Client:
         sock = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         try:
             sock.connect(self.path)
-        except OSError:
+            sock.send(pb.ZdsHello(version=pb.V1).SerializeToString())
+        except OSError:  # also an agent that ends while we wait to be accepted
             sock.close()
             return
-        sock.send(pb.ZdsHello(version=pb.V1).SerializeToString())
         self.selector.register(sock, selectors.EVENT_READ, None)
         self.sock = sock
 
