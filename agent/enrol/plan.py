@@ -18,7 +18,8 @@ another namespace took over the uid, or the control plane said "not enrolled" an
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
 from enum import StrEnum
 
 from control.model.address import Address
@@ -152,24 +153,35 @@ def _enrol(pod: Pod, netns: int, node: Node) -> tuple[Step, ...]:
     ]
     if tunnel is None or not pod.addresses:
         return tuple(found)
-    if Offer(tunnel, netns) not in pod.offers:
-        found.append(AddToTunnel(pod.uid, tunnel, netns))
-    wanted = Capture(netns, pod.addresses, tunnel)
-    if capture != wanted:
-        found.append(CapturePod(pod.uid, tunnel, netns, pod.addresses))
+    found += _serve(pod, capture, Capture(netns, pod.addresses, tunnel), tunnel)
     if pod.withdrawn_s is not None or capture is None:
         found.append(Report(pod.uid, captured=True))
     return tuple(found)
 
 
+def _serve(pod: Pod, held: Capture | None, wanted: Capture, tunnel: int) -> Iterator[Step]:
+    """This ztunnel listens in the pod, then the kernel hands to it."""
+    if Offer(tunnel, wanted.netns) not in pod.offers:
+        yield AddToTunnel(pod.uid, tunnel, wanted.netns)
+    if held != wanted:
+        yield CapturePod(pod.uid, tunnel, wanted.netns, wanted.addresses)
+
+
 def _unenrol(pod: Pod, node: Node, now_s: float) -> tuple[Step, ...]:
     found: list[Step] = []
+    drain: list[Step] = []
     if pod.capture is not None:
         if pod.capture.netns == pod.netns:
             if pod.withdrawn_s is None:
-                found += [Report(pod.uid, captured=False), AwaitDrain(pod.uid, None)]
+                drain = [Report(pod.uid, captured=False), AwaitDrain(pod.uid, None)]
             elif now_s < pod.withdrawn_s + node.drain_s:
-                found.append(AwaitDrain(pod.uid, pod.withdrawn_s + node.drain_s))
+                drain = [AwaitDrain(pod.uid, pod.withdrawn_s + node.drain_s)]
+            # A ztunnel that connects while a pod drains serves it to the end; one that will not
+            # have it must not keep the pod captured.
+            tunnel = node.newest
+            if drain and tunnel is not None and pod.failure is None:
+                found += _serve(pod, pod.capture, replace(pod.capture, tunnel=tunnel), tunnel)
+            found += drain
         found += _release(pod)
     return (*found, *_withdraw(pod, node))
 
@@ -190,7 +202,7 @@ def due_s(pod: Pod, node: Node, now_s: float) -> float | None:
     """When time alone, with nothing happening, will change what `steps` says. None: never."""
     if pod.retry_s is not None and now_s < pod.retry_s:
         return pod.retry_s
-    for step in steps(pod, node, now_s)[:1]:
+    for step in steps(pod, node, now_s):
         if isinstance(step, AwaitDrain):
             return step.until_s
     return None

@@ -51,6 +51,19 @@ def test_unenrolment_lets_peers_know_before_it_releases() -> None:
     )
 
 
+def test_a_ztunnel_that_connects_while_a_pod_drains_serves_it_to_the_end() -> None:
+    leaving = replace(IN_FORCE, enrolled=False, withdrawn_s=10.0, offers=())
+    assert plan.steps(leaving, Node((8,), 2.0), 11.0) == (
+        AddToTunnel("u", 8, 100),
+        CapturePod("u", 8, 100, ADDRESSES),
+        AwaitDrain("u", 12.0),
+        Release("u"),
+    )
+    refused = replace(leaving, failure="ztunnel_refused")
+    assert plan.steps(refused, Node((8,), 2.0), 11.0)[0] == AwaitDrain("u", 12.0)
+    assert plan.steps(leaving, Node((8,), 2.0), 12.0)[0] == Release("u")
+
+
 def test_the_drain_counts_from_the_accepted_report() -> None:
     leaving = replace(IN_FORCE, enrolled=False, withdrawn_s=10.0)
     assert plan.steps(leaving, ONE, 11.9)[0] == AwaitDrain("u", 12.0)
