@@ -69,7 +69,7 @@ class TurnWriter:
         self._sink.write(line)
         if not self._asked:
             self._asked = True
-            self._reactor.flush_later(self)
+            self._reactor.flush_last(self)
 
     def write(self, line: str) -> None:
         """At the `flush` that follows."""

@@ -95,10 +95,15 @@ class Listener:
         self._name = name
         self._taken = taken
         self._closed = False
+        self._turn = -1  # of the last accept
         engine.reactor.watch(sock.fileno(), self, WATCH_LEVEL)
 
     def on_ready(self, events: int) -> None:
-        for _ in range(ACCEPTS_PER_TURN_MAX):
+        # One, unless there was one in the turn before: then it is a burst. Where connections come
+        # one by one this saves the accept() that must fail; if more wait, epoll says so again.
+        turn = self._engine.reactor.turns
+        burst, self._turn = turn == self._turn + 1, turn
+        for _ in range(ACCEPTS_PER_TURN_MAX if burst else 1):
             if self._engine.connections >= self._engine.connections_max:
                 self._pause("too_many_connections")
                 return

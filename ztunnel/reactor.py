@@ -115,6 +115,7 @@ class Reactor:
         self._handlers: dict[int, Handler] = {}
         self._again: dict[Resumable, None] = {}
         self._dirty: list[Flushable] = []
+        self._last: list[Flushable] = []
         self._closing: list[Closable] = []
         self._countdowns: list[Countdown] = []
         self.running = True
@@ -163,6 +164,10 @@ class Reactor:
         """The item keeps track of whether it has asked already."""
         self._dirty.append(item)
 
+    def flush_last(self, item: Flushable) -> None:
+        """After all tunnels: for what no peer waits for."""
+        self._last.append(item)
+
     def countdown(self, delay_s: float, on_due: Callable[[Any], None]) -> Countdown:
         made = Countdown(self, delay_s, on_due)
         self._countdowns.append(made)
@@ -204,13 +209,17 @@ class Reactor:
                     tunnel.flush()
                 except Exception:  # the boundary, see `serve`
                     self.caught(tunnel)
+        if self._last:
+            last, self._last = self._last, []
+            for each in last:
+                self.serve(each, each.flush)
         if self.now_s >= self.next_due_s:
             self._expire()
         self._close_discarded()
 
     def _wait(self, wait_s_max: float) -> list[tuple[int, int]]:
         """The only place that sleeps."""
-        if self._again or self._dirty:
+        if self._again or self._dirty or self._last:
             wait_s = 0.0
         else:
             now_s = self._monotonic_s()
@@ -226,10 +235,10 @@ class Reactor:
         while True:
             os.sched_yield()  # whoever has work on this core goes first, perhaps the other end
             events = self._epoll.poll(0, EVENTS_PER_TURN_MAX)
-            if events:
-                self.spin.hit()
-                return events
             now_s = self._monotonic_s()
+            if events:
+                self.spin.hit(now_s - start_s)
+                return events
             if now_s >= end_s:
                 self.spin.missed(now_s - start_s)
                 return events

@@ -1,8 +1,9 @@
 """Is it worth polling for a moment instead of going to sleep? Decides only; never waits itself.
 
 At one connection most of the latency is waking up: a poll that hits saves both ends a sleep. A poll
-that misses is wasted, so waste is what is bounded: a share of the time that passes, spent in
-advance only up to a small credit. Where polls hit they go on, where they miss they stop by
+that misses is wasted, and so is the length of one that hits late: on few cores it is taken from
+those who would answer. So waste is bounded: a share of the time that passes, spent in advance only
+up to a small credit. Where polls hit they go on, where they miss they stop by
 themselves, and an idle worker does not poll at all because it is not woken.
 """
 
@@ -14,6 +15,8 @@ from typing import Final
 WASTE_SHARE: Final = 0.05
 # Saved-up waste: a short run of misses after quiet time is not yet a reason to stop.
 CREDIT_S_MAX: Final = 0.002
+# CPU that going to sleep and waking up takes; a poll that hits sooner is for nothing.
+SLEEP_COST_S: Final = 10e-6
 # A turn that served more than these has no lack of work: the next poll returns at once anyway.
 SPARSE_EVENTS_MAX: Final = 4
 
@@ -41,5 +44,8 @@ class Spin:
         self.misses += 1
         self._credit_s -= spent_s
 
-    def hit(self) -> None:
+    def hit(self, spent_s: float) -> None:
+        """What it took beyond the sleep that it saved was wasted too."""
         self.hits += 1
+        if spent_s > SLEEP_COST_S:
+            self._credit_s -= spent_s - SLEEP_COST_S

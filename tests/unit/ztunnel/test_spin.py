@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ztunnel.spin import CREDIT_S_MAX, SPARSE_EVENTS_MAX, WASTE_SHARE, Spin
+from ztunnel.spin import CREDIT_S_MAX, SLEEP_COST_S, SPARSE_EVENTS_MAX, WASTE_SHARE, Spin
 
 SPIN_US = 50
 
@@ -16,13 +16,25 @@ def test_a_busy_turn_is_not_followed_by_polling() -> None:
     assert Spin(SPIN_US).worth(1000.0, SPARSE_EVENTS_MAX)
 
 
-def test_hits_cost_nothing() -> None:
+def test_quick_hits_cost_nothing() -> None:
     spin = Spin(SPIN_US)
     now_s = 1000.0
     for _ in range(10_000):
         assert spin.worth(now_s, 1)
-        spin.hit()
+        spin.hit(SLEEP_COST_S)
         now_s += 20e-6
+
+
+def test_hits_that_come_late_are_bounded_like_misses() -> None:
+    spin = Spin(SPIN_US)
+    now_s, wasted_s = 1000.0, 0.0
+    while now_s < 1001.0:
+        if spin.worth(now_s, 1):
+            spin.hit(45e-6)
+            wasted_s += 45e-6 - SLEEP_COST_S
+            now_s += 45e-6
+        now_s += 55e-6
+    assert 0.0 < wasted_s <= 1.0 * WASTE_SHARE + CREDIT_S_MAX
 
 
 def test_misses_stop_it_and_waste_stays_within_the_share() -> None:
