@@ -17,6 +17,7 @@ from control.model.workload import Workload
 from ztunnel.access_log import AccessLog
 from ztunnel.credentials import Credentials
 from ztunnel.dial import Dialer, Namespaces
+from ztunnel.handshakes import Handshakes
 from ztunnel.outcome import Outcome
 from ztunnel.parties import Parties
 from ztunnel.reactor import Countdown, Reactor
@@ -122,7 +123,7 @@ class Engine:
         soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
         self.connections_max = max(16, (soft - DESCRIPTORS_RESERVED) // DESCRIPTORS_PER_CONNECTION)
         self.connections = 0
-        self.handshakes = 0
+        self.handshakes = Handshakes()
 
     def outcome(self, parties: Parties) -> Outcome:
         return Outcome(self.clock, parties, self.access_log if self.config.access_log else None)

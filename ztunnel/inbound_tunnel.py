@@ -33,9 +33,6 @@ from ztunnel.tunnel_user import TunnelEnd
 
 log = logging.getLogger("ztunnel.inbound")
 
-# Handshakes under way in one worker, about 30 KiB and 0.5 ms of CPU each: what a peer without a
-# certificate can make us spend. A rollout of 200 nodes at once still fits.
-HANDSHAKES_MAX: Final = 256
 # Answers remembered per tunnel; more ports than a pod serves.
 ADMITTED_MAX: Final = 64
 
@@ -53,7 +50,7 @@ def accept_tunnel(
     if local is None:
         _refuse(engine, "unknown_local_workload", pod=pod.uid, peer=peer)
         reset(engine.reactor, sock)
-    elif engine.handshakes >= HANDSHAKES_MAX:
+    elif not engine.handshakes.enter(peer.address):
         _refuse(engine, "too_many_handshakes", peer=peer)
         reset(engine.reactor, sock)
     else:
@@ -90,8 +87,7 @@ class InboundTunnel:
         self._generation = -1
         self._source: Workload | None = None
         self._admitted: dict[str, Admit] = {}
-        self._handshaking = True
-        engine.handshakes += 1
+        self._handshaking = True  # the place was taken by `accept_tunnel`
 
     def begin(self, context: TlsContext | None) -> None:
         engine = self._engine
@@ -116,7 +112,7 @@ class InboundTunnel:
     def _handshake_over(self) -> None:
         if self._handshaking:
             self._handshaking = False
-            self._engine.handshakes -= 1
+            self._engine.handshakes.leave(self._peer.address)
 
     def tunnel_opened(self, tunnel: Tunnel, _peer: SpiffeId) -> None:
         self._handshake_over()

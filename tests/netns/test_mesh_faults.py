@@ -215,7 +215,6 @@ def test_an_agent_killed_within_an_enrolment_finishes_it_later(bed: Bed) -> None
             assert wire.counts().marker_packets == 0
 
 
-@pytest.mark.xfail(reason="a ztunnel that connects meanwhile is not offered pods that drain")
 def test_an_agent_killed_while_pods_leave_the_mesh_cuts_nobody(bed: Bed) -> None:
     try:
         with (

@@ -320,7 +320,6 @@ def test_half_open_handshakes_do_not_keep_others_out(bed: Bed, family: int) -> N
     assert new_tunnel(bed, family)
 
 
-@pytest.mark.xfail(reason="the bound on handshakes is shared by all peers of a worker")
 def test_one_outsider_cannot_use_up_all_handshakes(bed: Bed) -> None:
     changes.restart(bed.lab, "ztunnel", bed.here)  # its pods need new tunnels
     soon(lambda: bed.yes(("server", "near", PORT)), "certificates are there")

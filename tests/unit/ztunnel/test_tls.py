@@ -130,6 +130,7 @@ def material(authority: Authority, *uris: str) -> TlsContext:
     ("uris", "refusal"),
     [
         (["spiffe://elsewhere/ns/demo/sa/client"], TlsRefusal.TRUST_DOMAIN),
+        (["spiffe://elsewhere/ns/demo/sa/client", str(CLIENT)], TlsRefusal.TRUST_DOMAIN),
         (["spiffe://cluster.local/ns/demo/sa/client/more"], TlsRefusal.NO_IDENTITY),
         (["spiffe://Cluster.Local/ns/demo/sa/client"], TlsRefusal.NO_IDENTITY),
         (["https://cluster.local"], TlsRefusal.NO_IDENTITY),
@@ -151,6 +152,14 @@ def test_the_first_spiffe_name_is_the_caller() -> None:
     server = TlsConnection(SERVER_CONTEXT, True, expect_trust_domain("cluster.local"))
     shake(client, server)
     assert server.peer == CLIENT
+
+
+def test_the_name_that_was_expected_is_the_server() -> None:
+    context = material(AUTHORITY, "spiffe://cluster.local/ns/demo/sa/other", str(SERVER))
+    client = TlsConnection(CLIENT_CONTEXT, False, expect_one_of([SERVER]))
+    server = TlsConnection(context, True, expect_trust_domain("cluster.local"))
+    shake(client, server)
+    assert client.peer == SERVER
 
 
 def test_a_renewed_root_is_enough_to_stop_trusting() -> None:
