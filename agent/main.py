@@ -18,7 +18,7 @@ from agent.access import Access, name_of
 from agent.admin import Admin
 from agent.check import node_checks
 from agent.config import Config
-from agent.datapath import cgroups
+from agent.datapath import bpffs, cgroups
 from agent.datapath.node import NodeDatapath
 from agent.enrol import tunnel_cgroup
 from agent.enrol.enroller import Enroller, Host
@@ -44,6 +44,7 @@ async def serve(chosen: Config) -> None:
     """Run until a signal; what is captured then stays captured."""
     clock = SystemClock()
     chosen.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    bpffs.ensure(chosen.bpffs)
     datapath = NodeDatapath.open(chosen.pin_root, chosen.cgroup_root, chosen.cache)
     known = Registry(chosen.folder / "state")
     known.load()
@@ -112,10 +113,10 @@ async def _stop_on_signal() -> None:
     raise Stopped
 
 
-def uninstall(node: str, run_dir: Path, bpffs: Path, cgroup_root: Path, cache: Path) -> None:
+def uninstall(node: str, run_dir: Path, pins: Path, cgroup_root: Path, cache: Path) -> None:
     """Take this node's programs, pins, cgroups and files away; its pods go on in the clear."""
-    if config.pin_root(bpffs, node).exists():
-        NodeDatapath.open(config.pin_root(bpffs, node), cgroup_root, cache).destroy()
+    if config.pin_root(pins, node).exists():
+        NodeDatapath.open(config.pin_root(pins, node), cgroup_root, cache).destroy()
     tunnel_cgroup.remove_all(cgroup_root, node)
     folder = config.node_folder(run_dir, node)
     for path in [*folder.glob("state/*.json"), folder / "agent.sock", folder / "zds.sock"]:

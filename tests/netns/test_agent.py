@@ -331,3 +331,22 @@ def test_checks_say_what_is_wrong(tmp_path: Path) -> None:
             assert missing["hint"]
 
     asyncio.run(scenario())
+
+
+def test_an_agent_mounts_what_it_pins_on(tmp_path: Path) -> None:
+    """A host whose init has mounted no bpffs; in a mount namespace of its own, so all is undone."""
+
+    async def scenario() -> None:
+        async with Bed(tmp_path) as bed:
+            await bed.serve_control()
+            script = 'while umount -l /sys/fs/bpf 2>/dev/null; do :; done; exec "$@"'
+            process = await bed.start(
+                *("unshare", "--mount", "--", "sh", "-c", script, "sh"), *bed.agent_command()
+            )
+            await eventually((bed.run_folder / "agent.sock").exists)
+            _, checks = await bed.ask("GET", "/check")
+            results = {check["code"]: check["result"] for check in checks}
+            assert results["TUL0401"] == "ok"
+            await process.end(signal.SIGTERM)
+
+    asyncio.run(scenario())
