@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from control.model.address import Address, Endpoint, parse_endpoint
 from control.model.identity import SpiffeId
-from control.model.policy import Connection, Deny, Permit, decide
+from control.model.policy import Connection, Deny, Permit, WouldDeny, decide, would_deny
 from control.model.workload import GatewayAddress, NamespacedHostname, Service, Workload
 from ztunnel.balance import target_port
 from ztunnel.route import GUARDED_PORTS
@@ -30,6 +30,7 @@ class Admit:
     permit: Permit
     service: Service | None
     workload: Workload
+    would_deny: WouldDeny | None = None  # what dry-run policies say; nothing is enforced
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,10 +118,11 @@ def _admit(
 ) -> Admit | Refusal:
     if target.port in GUARDED_PORTS:
         return Refusal(503, "recursion", f"port {target.port} would come back to the tunnel")
-    match decide(state.policies_for(local), connection):
+    policies = state.policies_for(local)
+    match decide(policies, connection):
         case Permit() as permit:
             seen = service or _service_of(state, local, target.port)
-            return Admit(target, permit, seen, local)
+            return Admit(target, permit, seen, local, would_deny(policies, connection))
         case Deny() as deny:
             return Refusal(401, "policy", str(deny))
 

@@ -6,9 +6,11 @@ only sources; this acts. Nothing of a client reaches the app before the answer i
 
 from __future__ import annotations
 
+import logging
 import socket
 
-from control.model.address import Endpoint
+from control.kit.log import event
+from control.model.address import Endpoint, format_address
 from control.model.policy import Connection, Deny
 from control.model.workload import Workload
 from ztunnel.authorize import Admit, Refusal, admit_plaintext, recheck
@@ -17,6 +19,8 @@ from ztunnel.engine import Engine, Pod
 from ztunnel.parties import Flag, Parties, Reporter
 from ztunnel.passthrough import SocketRelay
 from ztunnel.relay import RelayEnd, reset
+
+log = logging.getLogger("ztunnel.inbound")
 
 
 def accept_plaintext(
@@ -62,6 +66,7 @@ class InboundPlaintext:
         parties.service = admitted.service
         parties.policy = admitted.permit.policy
         self._permitted = admitted.permit.connection
+        tell_would_deny(self._engine, admitted)
         self._dial = self._engine.dialer.dial(
             self._pod.netns_fd, admitted.target, self._dialled, show=parties.source_address
         )
@@ -108,6 +113,22 @@ class InboundPlaintext:
             return
         self._engine.counters.refuse("policy_changed")
         self.abort(RelayEnd.POLICY)
+
+
+def tell_would_deny(engine: Engine, admitted: Admit) -> None:
+    """What a dry-run policy would have refused: let in, counted and logged."""
+    if admitted.would_deny is None:
+        return
+    engine.counters.count("would_deny")
+    connection = admitted.permit.connection
+    event(
+        log,
+        logging.WARNING,
+        "policy.would_deny",
+        policy=admitted.would_deny.policy or "no allow policies match",
+        source=connection.source or format_address(connection.source_ip),
+        destination=admitted.target,
+    )
 
 
 def still_permitted(

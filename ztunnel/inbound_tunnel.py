@@ -24,7 +24,7 @@ from ztunnel.hbone.events import RequestReceived
 from ztunnel.hbone.session import Session
 from ztunnel.hbone.settings import SERVER_SETTINGS, Role
 from ztunnel.hbone.stream import Stream
-from ztunnel.inbound import still_permitted
+from ztunnel.inbound import still_permitted, tell_would_deny
 from ztunnel.parties import Flag, Parties, Reporter
 from ztunnel.relay import RelayEnd, StreamRelay, reset
 from ztunnel.tls import TlsConnection, TlsContext, expect_trust_domain
@@ -249,6 +249,7 @@ class InboundStream:
         parties.policy = admitted.permit.policy
         self._permitted = admitted.permit.connection
         self._peer_ended = ended
+        tell_would_deny(self._engine, admitted)
         self._dial = self._engine.dialer.dial(
             self._pod.netns_fd, admitted.target, self._dialled, show=client
         )

@@ -39,6 +39,8 @@ _HELP = {
     "tulle_ztunnel_worker_restarts": "Worker processes that had to be replaced",
     "tulle_ztunnel_workers_ready": "Worker processes that are up",
     "tulle_ztunnel_refusals": "Connections refused, by reason",
+    "tulle_ztunnel_would_deny": "Connections a dry-run policy would have refused",
+    "tulle_ztunnel_unknown_policies": "Times a workload named a policy that has not arrived",
 }
 
 Labels = tuple[tuple[str, str], ...]

@@ -304,6 +304,8 @@ class Worker:
         counters.append(
             ("tulle_ztunnel_source_not_shown_total", {}, engine.dialer.source_not_shown)
         )
+        unknown = engine.state.unknown_policies
+        counters.append(("tulle_ztunnel_unknown_policies_total", {}, unknown))
         counters.append(("tulle_ztunnel_turns_total", {}, self.reactor.turns))
         counters.append(("tulle_ztunnel_log_lines_dropped_total", {}, self._lines.dropped))
         outbound = sum(len(pod.outbound) for pod in engine.pods.values())

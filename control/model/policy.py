@@ -228,6 +228,8 @@ def decide(policies: Iterable[Policy], connection: Connection) -> Permit | Deny:
 def would_deny(policies: Iterable[Policy], connection: Connection) -> WouldDeny | None:
     """What the dry-run policies alone would have refused."""
     dry = [policy for policy in policies if policy.dry_run]
+    if not dry:
+        return None
     for policy in dry:
         if policy.action is Action.DENY and policy.matching_rule(connection) is not None:
             return WouldDeny(policy.key)

@@ -7,6 +7,7 @@ import socket
 import ssl
 import tempfile
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 
@@ -205,6 +206,18 @@ def test_policy_denies_with_401_and_the_tunnel_lives_on(
     mesh.policies(allow("only-client", CLIENT.principal))
     assert speaks(mesh, app)
     assert len(mesh.server.pod.tunnels) == 1
+
+
+def test_a_dry_run_policy_lets_in_and_says_what_it_would_have_done(
+    mesh: Bed, app: App, caplog: pytest.LogCaptureFixture
+) -> None:
+    mesh.policies(replace(allow("only-bob", "cluster.local/ns/demo/sa/bob"), dry_run=True))
+    with caplog.at_level(logging.WARNING, "ztunnel.inbound"):
+        assert speaks(mesh, app)
+    (said,) = [each for each in caplog.records if each.getMessage() == "policy.would_deny"]
+    assert getattr(said, "fields")["policy"] == "no allow policies match"  # noqa: B009 set by `extra`
+    assert mesh.server.engine.counters.engine["would_deny"] == 1
+    assert mesh.server.engine.counters.refusals == {}
 
 
 def test_a_policy_change_closes_open_connections_that_it_denies(mesh: Bed, app: App) -> None:
