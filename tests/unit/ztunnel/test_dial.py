@@ -128,7 +128,8 @@ def test_without_the_kernel_half_the_client_is_not_shown_and_that_is_counted(rig
         target = parse_endpoint(f"127.0.0.1:{listener.getsockname()[1]}")
         show = parse_endpoint("10.0.0.1:5000")
         rig.dialer.dial(-1, target, rig.results.append, show=show)
-        rig.reactor.turn(5)
+        if not rig.results:
+            rig.reactor.turn(5)
         assert isinstance(rig.results[0], socket.socket)
         assert rig.dialer.source_not_shown == 1
 
