@@ -274,12 +274,13 @@ def test_a_certificate_is_signed_for_a_pod_of_the_node_and_nobody_else(tmp_path:
 def test_a_stream_needs_a_token_of_its_own_node(tmp_path: Path) -> None:
     async def test(control: Control) -> None:
         async with secure_channel(control.port, control.root_pem) as channel:
-            for token, code in [
-                ("rubbish", grpc.StatusCode.UNAUTHENTICATED),
-                (control.token("n2"), grpc.StatusCode.PERMISSION_DENIED),
+            for token, types, code in [
+                ("rubbish", (), grpc.StatusCode.UNAUTHENTICATED),
+                (control.token("n2"), (ADDRESS_TYPE,), grpc.StatusCode.PERMISSION_DENIED),
             ]:
-                # One type, one write: a second one may meet the refusal and hide its code.
-                client = delta_client("n1", (ADDRESS_TYPE,))
+                # No write before the refusal that needs none, and one before the other: a write
+                # that meets the refusal hides its code from a gRPC client.
+                client = delta_client("n1", types)
                 async with open_stream(channel, client, token) as stream:
                     with pytest.raises(EOFError) as caught:
                         await stream.receive()
