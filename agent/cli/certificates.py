@@ -22,10 +22,15 @@ COLUMNS = (
 
 
 @click.command()
-@read_options(namespaced=False)
+@read_options()
 def certificates(ask: Reading) -> None:
-    """List leaf and root certificates. Private keys are never shown.
+    """List leaf and root certificates; with -n only leaves. Private keys are never shown.
 
-    Example: tulle certificates --node n1 -o wide
+    Example: tulle certificates -n shop -o wide
     """
-    show(ask.out, lambda: views.certificates(ask.read("ztunnel")), COLUMNS, "no certificates")
+    show(
+        ask.out,
+        lambda: views.certificates(ask.read("ztunnel"), ask.wanted),
+        COLUMNS,
+        "no certificates (only enrolled pods have one)",
+    )

@@ -12,7 +12,7 @@ from typing import Any
 
 import click
 
-from agent.cli import mesh
+from agent.cli import health, mesh
 from agent.cli.fetch import TIMEOUT_S
 from agent.cli.mesh import Mesh, Source
 from agent.cli.render import cell, colour_wanted
@@ -28,10 +28,22 @@ Check = dict[str, Any]
 
 @click.command()
 @click.option("--pre", is_flag=True, help="Check this host before there is a mesh.")
-@click.option("--node", help="Ask this node only.")
+@click.option("--node", metavar="NAME", help="Ask this node only.")
 @click.option("--wait", is_flag=True, help="Try until nothing fails or the time is over.")
-@click.option("--timeout", type=click.FloatRange(0.1, 3600), default=TIMEOUT_S, show_default=True)
-@click.option("-f", "--file", "dump_file", type=click.Path(path_type=Path), help="Read a dump.")
+@click.option(
+    "--timeout",
+    type=click.FloatRange(0.1, 3600),
+    default=TIMEOUT_S,
+    show_default=True,
+    help="Seconds to wait for an answer.",
+)
+@click.option(
+    "-f",
+    "--file",
+    "dump_file",
+    type=click.Path(path_type=Path),
+    help="Read what `tulle dump` saved instead.",
+)
 @click.option(
     "-o",
     "--output",
@@ -98,7 +110,7 @@ def collect(found: Mesh) -> list[Check]:
         else:
             checks.append(_agent_away(node))
     checks.append(_control(found))
-    checks += [_manifest(problem) for problem in found.control.get("problems") or []]
+    checks += [_manifest(problem) for problem in health.problems(found)]
     checks.append(_versions(found))
     return checks
 
@@ -127,15 +139,13 @@ def _control(found: Mesh) -> Check:
     }
 
 
-def _manifest(problem: Any) -> Check:
-    told = problem if isinstance(problem, dict) else {"message": str(problem)}
-    words = [told.get(key) for key in ("file", "line", "object", "message", "problem", "error")]
+def _manifest(problem: Check) -> Check:
     return {
         "code": "TUL1202",
         "category": "control plane",
         "description": "a manifest is understood",
         "result": "error",
-        "error": " ".join(str(word) for word in words if word) or json.dumps(told),
+        "error": health.problem_text(problem),
         "hint": "correct the file and save it: it is read again at once",
     }
 

@@ -7,8 +7,10 @@ from dataclasses import replace
 import click
 
 from agent.cli import views
+from agent.cli.mesh import Mesh
 from agent.cli.options import Reading, read_options
 from agent.cli.render import Column, show
+from control.kit.errors import ConfigError
 
 COLUMNS = (
     Column("DIRECTION", "direction"),
@@ -33,10 +35,15 @@ COLUMNS = (
 
 @click.command()
 @click.argument("pod", required=False)
-@click.option("--direction", type=click.Choice(["inbound", "outbound"]))
+@click.option(
+    "--direction", type=click.Choice(["inbound", "outbound"]), help="Only this side of each."
+)
 @read_options(labelled=True)
 def connections(ask: Reading, pod: str | None, direction: str | None) -> None:
-    """List open connections, of POD (NAMESPACE/POD or a name) or of all.
+    """List open connections. POD is NAMESPACE/POD or a name; without it, of all pods.
+
+    One that has both ends in the mesh is listed twice: outbound where it leaves, inbound where
+    it arrives.
 
     Example: tulle connections shop/ratings-v1 --direction inbound
     """
@@ -44,9 +51,21 @@ def connections(ask: Reading, pod: str | None, direction: str | None) -> None:
     if pod:
         namespace, slash, name = pod.rpartition("/")
         wanted = replace(wanted, name=name, namespace=namespace if slash else wanted.namespace)
-    show(
-        ask.out,
-        lambda: views.connections(ask.read("ztunnel"), wanted, direction or ""),
-        COLUMNS,
-        "no open connections",
-    )
+
+    def rows() -> list[views.Row]:
+        found = ask.read("ztunnel")
+        if pod:
+            _expect_captured(found, pod, wanted)
+        return views.connections(found, wanted, direction or "")
+
+    show(ask.out, rows, COLUMNS, "no open connections")
+
+
+def _expect_captured(found: Mesh, pod: str, wanted: views.Filter) -> None:
+    """An empty list must not be read as `no traffic` where the tunnels cannot see any."""
+    named = replace(wanted, labels=())
+    if views.has_tunnel(found, named) or not any(views.ztunnels(found)):
+        return
+    if not views.workloads(found, named):
+        raise ConfigError(f"no pod {pod}; there are: tulle workloads -o name")
+    click.echo(f"{pod} is not captured: its connections do not pass a tunnel", err=True)

@@ -18,9 +18,21 @@ PARTS = ("agent", "check", "ztunnel", "control", "logging")
 
 
 @click.command()
-@click.option("-o", "--output", "path", type=click.Path(dir_okay=False, path_type=Path))
-@click.option("--node", help="Ask this node only.")
-@click.option("--timeout", type=click.FloatRange(0.1, 3600), default=TIMEOUT_S, show_default=True)
+@click.option(
+    "-o",
+    "--output",
+    "path",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="The file; standard output when absent.",
+)
+@click.option("--node", metavar="NAME", help="Ask this node only.")
+@click.option(
+    "--timeout",
+    type=click.FloatRange(0.1, 3600),
+    default=TIMEOUT_S,
+    show_default=True,
+    help="Seconds to wait for an answer.",
+)
 @click.pass_context
 def dump(ctx: click.Context, path: Path | None, node: str | None, timeout: float) -> None:
     """Save everything the mesh says about itself as JSON, keys and tokens taken out.

@@ -55,7 +55,7 @@ def request(
     query: dict[str, str] | None = None,
     timeout_s: float = TIMEOUT_S,
 ) -> Answer:
-    """One request; FetchError when there is no answer at all."""
+    """One request; FetchError when there is no answer at all, PermissionError when we may not."""
     full = f"{target}?{urlencode(query)}" if query else target
     connection = _UnixConnection(path, timeout_s)
     try:
@@ -64,6 +64,8 @@ def request(
         connection.request(method, full, data, headers)
         response = connection.getresponse()
         return Answer(response.status, response.read(ANSWER_BYTES_MAX))
+    except PermissionError as exc:
+        raise PermissionError(exc.errno, exc.strerror, str(path)) from exc  # nobody is away
     except (OSError, http.client.HTTPException) as exc:
         raise FetchError(f"{method} {target} on {path}: {_why(exc)}") from exc
     finally:
@@ -95,7 +97,7 @@ def _why(exc: Exception) -> str:
     if isinstance(exc, FileNotFoundError):
         return "no such socket: is it running?"
     if isinstance(exc, ConnectionRefusedError):
-        return "nobody listens: did it crash?"
+        return "nobody listens: it was stopped or has crashed"
     if isinstance(exc, TimeoutError):
         return "no answer in time"
     return str(exc)

@@ -44,6 +44,7 @@ def level(ask: Reading, where: str | None, level: str | None, component: str | N
     Example: tulle log level n1 debug --component ztunnel
     """
     chosen = "" if where in (None, "-") else str(where)
+    _expect_node(ask.source, chosen, level)
     if level is not None:
         if ask.source.file is not None:
             raise click.UsageError("a dump has no levels to set")
@@ -51,10 +52,15 @@ def level(ask: Reading, where: str | None, level: str | None, component: str | N
     show(ask.out, lambda: rows(ask.read("logging", "control"), chosen, component), COLUMNS)
 
 
+def _expect_node(source: mesh.Source, node: str, level: str | None) -> None:
+    names = sorted(mesh.load_dump(source.file).nodes) if source.file else mesh.nodes(source.run_dir)
+    if node and names and node not in names:
+        hint = "" if level else f" (to set the level of all: tulle log level - {node})"
+        raise ConfigError(f"no node {node!r}; there are: {', '.join(names)}{hint}")
+
+
 def _set(run_dir: Path, node: str, level: str, component: str | None) -> None:
     names = mesh.nodes(run_dir)
-    if node and node not in names:
-        raise ConfigError(f"no node {node!r} below {run_dir}; there are {names}")
     kinds = (
         [component]
         if component

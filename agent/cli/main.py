@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from difflib import get_close_matches
 from importlib import import_module
 from pathlib import Path
 
@@ -49,6 +50,17 @@ class LazyGroup(click.Group):
         assert isinstance(found, click.Command)
         return found
 
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        try:
+            return super().resolve_command(ctx, args)
+        except click.UsageError as exc:
+            near = get_close_matches(args[0], VERBS, 1)
+            if near:
+                raise click.UsageError(f"{exc.message} Did you mean {near[0]!r}?", ctx) from exc
+            raise
+
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section("Commands"):
             formatter.write_dl([(name, line) for name, (_, _, line) in VERBS.items()])
@@ -67,6 +79,7 @@ class LazyGroup(click.Group):
     type=click.Path(file_okay=False, path_type=Path),
     help="Where the mesh's admin sockets are.",
 )
+@click.version_option(package_name="tulle", message="%(prog)s %(version)s")
 @click.pass_context
 def tulle(ctx: click.Context, run_dir: Path) -> None:
     """Inspect and operate a Tulle mesh. Data goes to stdout, talk to stderr.

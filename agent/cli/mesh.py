@@ -13,6 +13,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+from agent.cli import shape
 from agent.cli.fetch import TIMEOUT_S, FetchError, get_json
 from control.kit.clock import SystemClock
 from control.kit.errors import ConfigError
@@ -68,7 +69,9 @@ def read(source: Source, parts: Collection[str]) -> Mesh:
             "is the mesh running? (another folder: --run-dir)"
         )
     if source.node and source.node not in names:
-        raise ConfigError(f"no node {source.node!r} below {source.run_dir}; there are {names}")
+        raise ConfigError(
+            f"no node {source.node!r} below {source.run_dir}; there are: {', '.join(names)}"
+        )
     wanted = [source.node] if source.node else names
     return _fetch(source, wanted, parts)
 
@@ -158,10 +161,12 @@ def load_dump(path: Path) -> Mesh:
     except ValueError as exc:
         raise ConfigError(f"{path}: not JSON: {exc}") from exc
     if isinstance(value, dict) and "workloadState" in value:
+        shape.check_ztunnel(value, str(path))
         node = str(value.get("node") or "node")
         return Mesh(SystemClock().now(), nodes={node: {"ztunnel": value}})
     if not isinstance(value, dict) or value.get("dumpVersion") != DUMP_VERSION:
         raise ConfigError(f"{path}: not a dump of this version (dumpVersion {DUMP_VERSION})")
+    shape.check_dump(value, str(path))
     try:
         return Mesh(
             taken_at=datetime.fromisoformat(value["takenAt"]),
@@ -178,6 +183,8 @@ def _only(mesh: Mesh, node: str) -> Mesh:
     if not node:
         return mesh
     if node not in mesh.nodes:
-        raise ConfigError(f"no node {node!r} in the dump; there are {sorted(mesh.nodes)}")
+        raise ConfigError(
+            f"no node {node!r} in the dump; there are: {', '.join(sorted(mesh.nodes))}"
+        )
     mesh.nodes = {node: mesh.nodes[node]}
     return mesh

@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import difflib
+import time
 from pathlib import Path
 
 import click
 
-from agent.cli import mesh, views
-from agent.cli.mesh import Source
+from agent.cli import health, mesh, views
+from agent.cli.fetch import FetchError
+from agent.cli.mesh import Mesh, Source
 from agent.cli.options import Reading, read_options
 from agent.cli.render import Column, show
 from control.kit.errors import ConfigError, MeshError
 from control.kit.files import write_atomic
 
 LABEL = "tulle.io/dataplane-mode"
+SETTLE_S = 5.0  # a healthy node captures a pod in far less; a sick one is told, not waited for
+SETTLE_POLL_S = 0.1
 COLUMNS = (
     Column("NAMESPACE", "name"),
     Column("MODE", "mode"),
@@ -29,14 +33,16 @@ COLUMNS = (
 def namespace() -> None:
     """List namespaces and take them in and out of the mesh.
 
-    Example: tulle namespace add shop --yes
+    Example: tulle namespace add shop
     """
 
 
 @namespace.command("list")
 @read_options(namespaced=False)
 def list_command(ask: Reading) -> None:
-    """List namespaces with their mode and how many of their pods are captured.
+    """List namespaces, captured pods, policies.
+
+    UNCAPTURED-CONNS counts connections from before a pod's enrolment, which stay as they were.
 
     Example: tulle namespace list
     """
@@ -53,7 +59,9 @@ def list_command(ask: Reading) -> None:
 @click.option("--yes", is_flag=True, help="Do not ask.")
 @click.pass_context
 def add(ctx: click.Context, name: str, yes: bool) -> None:
-    """Enrol a namespace: sets its label in the control plane's manifests.
+    """Enrol a namespace, running pods too.
+
+    Sets its label in the control plane's manifests and says how many pods are captured.
 
     Example: tulle namespace add shop
     """
@@ -65,7 +73,9 @@ def add(ctx: click.Context, name: str, yes: bool) -> None:
 @click.option("--yes", is_flag=True, help="Do not ask.")
 @click.pass_context
 def remove(ctx: click.Context, name: str, yes: bool) -> None:
-    """Take a namespace out of the mesh. Running connections of its pods may end.
+    """Take a namespace out of the mesh.
+
+    Running connections of its pods may end.
 
     Example: tulle namespace remove shop
     """
@@ -76,8 +86,8 @@ def remove(ctx: click.Context, name: str, yes: bool) -> None:
 def change(run_dir: Path, name: str, label: str, yes: bool) -> None:
     """Show the difference, ask, write. In a lab's working copy there is nothing to ask."""
     found = mesh.read(Source(run_dir), ("control",))
-    for error in found.errors:
-        click.echo(f"warning: {error}", err=True)
+    if not found.control.get("status"):
+        raise FetchError(f"the control plane does not answer: {'; '.join(found.errors)}")
     folder = mesh.manifests_folder(found.control)
     if folder is None:
         raise ConfigError(
@@ -94,6 +104,41 @@ def change(run_dir: Path, name: str, label: str, yes: bool) -> None:
         raise MeshError("nothing was written")
     write_atomic(path, new.encode(), path.stat().st_mode & 0o777)
     click.echo(f"changed {path}", err=True)
+    click.echo(settled(run_dir, name, enrolling=label.endswith("=ambient")), err=True)
+
+
+def settled(run_dir: Path, name: str, *, enrolling: bool) -> str:
+    """Wait until the agents have done it, but not for long; what became of the pods."""
+    deadline = time.monotonic() + SETTLE_S
+    while True:
+        found = mesh.read(Source(run_dir), ("agent", "control"))
+        done, text = outcome(found, name, enrolling=enrolling)
+        if done or time.monotonic() > deadline:
+            return text
+        time.sleep(SETTLE_POLL_S)
+
+
+def outcome(found: Mesh, name: str, *, enrolling: bool) -> tuple[bool, str]:
+    """Is the namespace as it should be, and how to say it."""
+    pods = [pod for pod in found.control.get("pods") or [] if pod["namespace"] == name]
+    wanted = {str(pod["name"]) for pod in pods if pod["enrolled"]}
+    captured = {
+        str(pod["name"])
+        for _, pod in views.agent_pods(found)
+        if pod["namespace"] == name and pod["state"] == "captured"
+    }
+    heard = bool(wanted) == enrolling or not pods  # the control plane has read the file
+    done = heard and captured == wanted
+    if not enrolling:
+        rest = f"; {len(captured)} not yet released" if captured else ""
+        return done, f"{name} is out of the mesh{rest}"
+    lines = [f"{len(captured & wanted)} of {len(wanted)} pods captured"]
+    lines += [
+        f"  {row['name']}: {row['state']}, {health.reason_text(row)}"
+        for row in health.uncaptured(found)
+        if row["namespace"] == name
+    ]
+    return done, "\n".join(lines)
 
 
 def edited(folder: Path, name: str, label: str) -> tuple[Path, str, str]:

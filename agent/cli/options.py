@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,7 @@ from agent.cli import mesh
 from agent.cli.fetch import TIMEOUT_S
 from agent.cli.mesh import Mesh, Source
 from agent.cli.render import Output, output_options
+from agent.cli.selector import Requirement, SelectorError, parse
 from agent.cli.views import Filter
 from control.kit.errors import ConfigError
 
@@ -58,23 +59,23 @@ def read_options(
 
 def _reading(ctx: click.Context, kwargs: dict[str, Any]) -> Reading:
     namespace, everywhere = kwargs.pop("namespace", None), kwargs.pop("all_namespaces", False)
-    labels = dict(parse_label(text) for text in kwargs.pop("labels", ()))
+    labels = parse_selector(kwargs.pop("labels", ()))
     wanted = Filter("" if everywhere else namespace or "", labels)
     node, timeout_s = kwargs.pop("node") or "", kwargs.pop("timeout")
     source = Source(Path(ctx.find_root().obj), kwargs.pop("dump_file"), node, timeout_s)
     return Reading(source, wanted, kwargs.pop("out"))
 
 
-def parse_label(text: str) -> tuple[str, str]:
-    key, equals, value = text.partition("=")
-    if not equals or not key:
-        raise click.UsageError(f"-l {text}: write key=value")
-    return key, value.removeprefix("=")
+def parse_selector(texts: Iterable[str]) -> tuple[Requirement, ...]:
+    try:
+        return parse(texts)
+    except SelectorError as exc:
+        raise click.UsageError(f"-l {exc}") from exc
 
 
 def _common() -> list[Callable[[Any], Any]]:
     return [
-        click.option("--node", help="Ask this node only."),
+        click.option("--node", metavar="NAME", help="Ask this node only."),
         click.option(
             "-f",
             "--file",
@@ -94,12 +95,18 @@ def _common() -> list[Callable[[Any], Any]]:
 
 def _namespaced() -> list[Callable[[Any], Any]]:
     return [
-        click.option("-n", "--namespace", help="Only this namespace."),
+        click.option("-n", "--namespace", metavar="NAME", help="Only this namespace."),
         click.option("-A", "--all-namespaces", is_flag=True, help="All namespaces (the default)."),
     ]
 
 
 def _labelled() -> list[Callable[[Any], Any]]:
     return [
-        click.option("-l", "--selector", "labels", multiple=True, help="Only pods with key=value."),
+        click.option(
+            "-l",
+            "--selector",
+            "labels",
+            multiple=True,
+            help="Only pods with these labels: app=web,tier!=test,canary,!old",
+        ),
     ]

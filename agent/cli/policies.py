@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import click
 
-from agent.cli import views
+from agent.cli import health, views
 from agent.cli.options import Reading, read_options
-from agent.cli.render import Column, show
+from agent.cli.render import Column, cell, show
 
 COLUMNS = (
     Column("NAMESPACE", "namespace"),
@@ -16,17 +16,22 @@ COLUMNS = (
     Column("RULES", "rules", wide=True),
 )
 
+POLICY_KINDS = ("AuthorizationPolicy", "PeerAuthentication")
+
 
 @click.command()
 @read_options()
 def policies(ask: Reading) -> None:
-    """List the policies in force.
+    """List the policies in force; on standard error, those that are not understood.
 
     Example: tulle policies -A
     """
-    show(
-        ask.out,
-        lambda: views.policies(ask.read("ztunnel", "control"), ask.wanted),
-        COLUMNS,
-        "no policies",
-    )
+
+    def rows() -> list[views.Row]:
+        found = ask.read("ztunnel", "control")
+        for one in health.problems(found):
+            if str(one.get("object")).startswith(POLICY_KINDS):
+                click.echo(f"warning: {cell(health.problem_text(one))}", err=True)
+        return views.policies(found, ask.wanted)
+
+    show(ask.out, rows, COLUMNS, "no policies")

@@ -6,10 +6,10 @@ from typing import Any
 
 import click
 
-from agent.cli import views
+from agent.cli import health, views
 from agent.cli.mesh import Mesh
 from agent.cli.options import Reading, read_options
-from agent.cli.render import Column, render, show
+from agent.cli.render import Column, cell, render, show
 
 COMPONENTS = (
     Column("COMPONENT", "component"),
@@ -37,9 +37,10 @@ UNCAPTURED = (
 @read_options(namespaced=False)
 @click.pass_context
 def status(ctx: click.Context, ask: Reading) -> None:
-    """Show the mesh's parts, its namespaces, and pods that are not captured although they should.
+    """Show parts, namespaces, and what is wrong: pods not captured although they should be,
+    and manifests that are not understood.
 
-    Exits 1 when a part does not answer.
+    Exits 1 when a part does not answer. `tulle check` looks deeper.
 
     Example: tulle status
     """
@@ -62,9 +63,10 @@ def status(ctx: click.Context, ask: Reading) -> None:
 
 def summary(found: Mesh) -> dict[str, Any]:
     return {
-        "components": views.components(found),
+        "components": health.components(found),
         "namespaces": views.namespaces(found),
-        "not_captured": views.uncaptured(found),
+        "not_captured": health.uncaptured(found),
+        "problems": health.problems(found),
     }
 
 
@@ -73,5 +75,9 @@ def _text(value: dict[str, Any], ask: Reading) -> str:
     if value["namespaces"]:
         parts.append(render(value["namespaces"], NAMESPACES, ask.out))
     if value["not_captured"]:
-        parts.append("Not captured:\n" + render(value["not_captured"], UNCAPTURED, ask.out))
+        rows = [{**row, "reason": health.reason_text(row)} for row in value["not_captured"]]
+        parts.append("Not captured:\n" + render(rows, UNCAPTURED, ask.out))
+    if value["problems"]:
+        lines = "".join(f"  {cell(health.problem_text(one))}\n" for one in value["problems"])
+        parts.append("Problems in manifests:\n" + lines)
     return "\n".join(parts)

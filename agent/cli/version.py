@@ -7,7 +7,7 @@ from importlib.metadata import version as installed
 
 import click
 
-from agent.cli import mesh, views
+from agent.cli import health, mesh
 from agent.cli.options import Reading, read_options
 from agent.cli.render import Column, show
 from control.kit.errors import MeshError
@@ -36,7 +36,7 @@ def version(ask: Reading, client: bool) -> None:
             click.echo(f"warning: {exc}", err=True)
             return own
         keys = ("component", "node", "name", "version")
-        return own + [{key: row[key] for key in keys} for row in views.components(found)]
+        return own + [{key: row[key] for key in keys} for row in health.components(found)]
 
     show(ask.out, rows, COLUMNS)
 

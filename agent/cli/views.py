@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import base64
 import binascii
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
 from agent.cli.mesh import Mesh
+from agent.cli.selector import Requirement
 
 MODE_LABELS = ("tulle.io/dataplane-mode", "istio.io/dataplane-mode")
 
@@ -19,7 +20,7 @@ Row = dict[str, Any]
 @dataclass(frozen=True, slots=True)
 class Filter:
     namespace: str = ""  # empty: all
-    labels: Mapping[str, str] = field(default_factory=dict)
+    labels: tuple[Requirement, ...] = ()  # all must hold
     name: str = ""
 
     def admits(self, mesh: Mesh, row: Row) -> bool:
@@ -28,7 +29,7 @@ class Filter:
         if self.name and row.get("name") != self.name:
             return False
         known = (mesh.labels.get("pod") or {}).get(f"{row.get('namespace')}/{row.get('name')}", {})
-        return not self.labels or self.labels.items() <= known.items()
+        return all(one.holds(known) for one in self.labels)
 
 
 def ztunnels(mesh: Mesh) -> Iterator[tuple[str, Row]]:
@@ -59,7 +60,7 @@ def workloads(mesh: Mesh, wanted: Filter) -> list[Row]:
             found.setdefault(item["uid"], _control_workload(item))
     for row in found.values():
         row["captured_since"] = since.get((row["namespace"], row["name"]))
-    return _sorted(row for row in found.values() if wanted.admits(mesh, row))
+    return in_order(row for row in found.values() if wanted.admits(mesh, row))
 
 
 def _workload(item: Row) -> Row:
@@ -105,7 +106,7 @@ def services(mesh: Mesh, wanted: Filter) -> list[Row]:
             row = {key: item.get(key) for key in ("namespace", "name", "addresses", "hostname")}
             row["ports"] = [port["port"] for port in item.get("ports") or []]
             found[(item["namespace"], item["hostname"])] = row
-    return _sorted(row for row in found.values() if wanted.admits(mesh, row))
+    return in_order(row for row in found.values() if wanted.admits(mesh, row))
 
 
 def policies(mesh: Mesh, wanted: Filter) -> list[Row]:
@@ -116,7 +117,7 @@ def policies(mesh: Mesh, wanted: Filter) -> list[Row]:
     if not found:
         for item in mesh.control.get("policies") or []:
             found[(str(item.get("namespace")), str(item.get("name")))] = _policy(item)
-    return _sorted(row for row in found.values() if wanted.admits(mesh, row))
+    return in_order(row for row in found.values() if wanted.admits(mesh, row))
 
 
 def _policy(item: Row) -> Row:
@@ -130,13 +131,15 @@ def _policy(item: Row) -> Row:
     }
 
 
-def certificates(mesh: Mesh) -> list[Row]:
-    """Leaves of each node, and each root once."""
+def certificates(mesh: Mesh, wanted: Filter) -> list[Row]:
+    """Leaves of each node by identity, then each root once (which no namespace owns)."""
     rows: list[Row] = []
     roots: dict[str, Row] = {}
     for node, dump in ztunnels(mesh):
         for item in dump.get("certificates") or []:
-            base = {"name": item.get("identity", ""), "node": node, "status": item.get("state", "")}
+            identity = str(item.get("identity") or "")
+            base = {"name": identity, "namespace": _namespace_of(identity), "node": node}
+            base["status"] = item.get("state", "")
             chain = item.get("certChain") or []
             if not chain:
                 rows.append({**base, "type": "leaf", "valid": False})
@@ -145,9 +148,17 @@ def certificates(mesh: Mesh) -> list[Row]:
                 rows.append({**base, "type": kind, **_validity(one, mesh.taken_at)})
             for one in item.get("rootCerts") or []:
                 validity = _validity(one, mesh.taken_at)
-                name = {"name": "(root)", "node": "", "status": "Available", "type": "root"}
-                roots[str(validity["serial"])] = {**name, **validity}
-    return rows + list(roots.values())
+                name = {"name": "(root)", "namespace": "", "node": "", "status": "Available"}
+                roots[str(validity["serial"])] = {**name, "type": "root", **validity}
+    leaves = [row for row in rows if wanted.namespace in ("", row["namespace"])]
+    leaves.sort(key=lambda row: (row["name"], row["node"]))
+    return leaves if wanted.namespace else leaves + list(roots.values())
+
+
+def _namespace_of(identity: str) -> str:
+    """The namespace of spiffe://DOMAIN/ns/NAMESPACE/sa/ACCOUNT."""
+    parts = identity.split("/")
+    return parts[4] if len(parts) > 5 and parts[3] == "ns" else ""
 
 
 def _validity(item: Row, now: datetime) -> Row:
@@ -186,6 +197,15 @@ def connections(mesh: Mesh, wanted: Filter, direction: str = "") -> list[Row]:
                     for item in held.get(side) or []
                 ]
     return sorted(rows, key=lambda row: (row["namespace"], row["name"], row["opened_at"] or ""))
+
+
+def has_tunnel(mesh: Mesh, wanted: Filter) -> bool:
+    """Does any tunnel serve such a pod?"""
+    return any(
+        wanted.admits(mesh, state.get("info") or {})
+        for _, dump in ztunnels(mesh)
+        for state in (dump.get("workloadState") or {}).values()
+    )
 
 
 def _connection(item: Row, side: str, node: str, now: datetime) -> Row:
@@ -244,77 +264,7 @@ def mode(labels: Mapping[str, str]) -> str:
     return "none"
 
 
-def components(mesh: Mesh) -> list[Row]:
-    """One row for each process, with what is wrong with it."""
-    rows = []
-    status = mesh.control.get("status")
-    if status:
-        nodes = {str(item.get("node")) for item in status.get("nodes") or []}
-        problems = len(mesh.control.get("problems") or [])
-        told = f"nodes {len(nodes)}, problems in manifests {problems}"
-        rows.append(_component("control", "", "warning" if problems else "ok", told, status))
-    else:
-        rows.append(_component("control", "", "away", "no answer on its admin socket", {}))
-    for node, parts in sorted(mesh.nodes.items()):
-        rows.append(_agent_row(node, parts.get("agent")))
-        rows.append(_ztunnel_row(node, parts.get("ztunnel")))
-    return rows
-
-
-def _component(name: str, node: str, state: str, detail: str, told: Row) -> Row:
-    version = told.get("version")
-    if isinstance(version, dict):
-        version = version.get("version")
-    row = {"component": name, "node": node, "state": state, "detail": detail}
-    return {**row, "version": version, "name": f"{name}-{node}" if node else name}
-
-
-def _agent_row(node: str, told: Row | None) -> Row:
-    if not told:
-        return _component("agent", node, "away", "no answer on its admin socket", {})
-    pods = told.get("pods") or []
-    captured = sum(1 for pod in pods if pod.get("state") == "captured")
-    control = told.get("control") or {}
-    problems = (
-        [] if control.get("connected") else [f"control plane: {control.get('error') or 'away'}"]
-    )
-    if not told.get("ztunnels"):
-        problems.append("no ztunnel")
-    detail = "; ".join([f"{captured}/{len(pods)} pods captured", *problems])
-    return _component("agent", node, "warning" if problems else "ok", detail, told)
-
-
-def _ztunnel_row(node: str, told: Row | None) -> Row:
-    if not told:
-        return _component("ztunnel", node, "away", "no answer on its admin socket", {})
-    states = (told.get("workloadState") or {}).values()
-    count = sum(
-        len((state.get("connections") or {}).get(side) or [])
-        for state in states
-        for side in ("inbound", "outbound")
-    )
-    workers = told.get("workers") or []
-    problems = []
-    for name in ("control", "agent"):
-        part = told.get(name) or {}
-        if not part.get("connected", True):
-            problems.append(f"{name}: {part.get('error') or 'away'}")
-    number = len(workers) if isinstance(workers, list) else workers
-    detail = "; ".join([f"workers {number}, pods {len(states)}, connections {count}", *problems])
-    return _component("ztunnel", node, "warning" if problems else "ok", detail, told)
-
-
-def uncaptured(mesh: Mesh) -> list[Row]:
-    """Pods that should be in the mesh and are not, and why."""
-    rows = []
-    for node, pod in agent_pods(mesh):
-        if pod.get("state") not in ("captured", "not_enrolled"):
-            keys = ("namespace", "name", "state", "reason", "since")
-            rows.append({**{key: pod.get(key) for key in keys}, "node": node})
-    return _sorted(rows)
-
-
-def _sorted(rows: Any) -> list[Row]:
+def in_order(rows: Iterable[Row]) -> list[Row]:
     return sorted(rows, key=lambda row: (row.get("namespace") or "", row.get("name") or ""))
 
 

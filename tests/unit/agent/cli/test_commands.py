@@ -112,8 +112,80 @@ def test_a_dump_must_be_one(tmp_path: Path, dump: Path) -> None:
     assert list(load_dump(wrong).nodes) == ["n1"]
 
 
+def test_a_damaged_dump_is_an_error_and_no_traceback(tmp_path: Path) -> None:
+    path = tmp_path / "damaged"
+    good = example().as_json()
+    damage: list[dict[str, Any]] = [
+        {"nodes": []},
+        {"control": {"pods": 7}},
+        {"nodes": {"n1": 3}},
+        {"nodes": {"n1": {"ztunnel": {"workloads": [1]}}}},
+        {"nodes": {"n1": {"ztunnel": {"workloads": [{}]}}}},
+        {"nodes": {"n1": {"ztunnel": {"workloadState": {"u": {"connections": {"inbound": 1}}}}}}},
+        {"nodes": {"n1": {"agent": {"pods": [{"name": "x"}]}}}},
+        {"nodes": {"n1": {"check": [{}]}}},
+    ]
+    for wrong in damage:
+        path.write_text(json.dumps({**good, **wrong}))
+        with pytest.raises(ConfigError, match="damaged: "):
+            load_dump(path)
+
+
+def test_a_pod_that_no_tunnel_serves_is_not_a_pod_without_traffic(dump: Path) -> None:
+    result = run("connections", "shop/nobody", "-f", str(dump))
+    assert isinstance(result.exception, ConfigError)
+    value = json.loads(dump.read_text())
+    value["nodes"]["n1"]["ztunnel"]["workloadState"] = {}
+    dump.write_text(json.dumps(value))
+    result = run("connections", "a", "-f", str(dump))
+    assert (result.exit_code, result.stdout) == (0, "")
+    assert "a is not captured" in result.stderr
+
+
+def test_status_and_policies_name_what_is_not_understood(tmp_path: Path) -> None:
+    mesh, path = example(), tmp_path / "dump"
+    mesh.control["problems"] = [
+        {"file": "p.yaml", "line": 7, "object": "AuthorizationPolicy shop/p", "message": "bad"}
+    ]
+    path.write_text(json.dumps(mesh.as_json()))
+    told = "p.yaml:7: AuthorizationPolicy shop/p: bad"
+    assert f"Problems in manifests:\n  {told}\n" in run("status", "-f", str(path)).stdout
+    assert run("policies", "-f", str(path)).stderr == f"warning: {told}\n"
+    assert "no ztunnel is connected on its node" in run("status", "-f", str(path)).stdout
+
+
+def test_certificates_of_one_namespace_are_its_leaves(dump: Path) -> None:
+    lines = run("certificates", "-n", "shop", "-f", str(dump), "--no-headers").stdout.splitlines()
+    assert [line.split()[2] for line in lines] == ["leaf", "leaf"]
+    assert run("certificates", "-n", "other", "-f", str(dump)).stdout == ""
+
+
+def test_a_level_without_a_node_is_not_taken_for_a_node(dump: Path) -> None:
+    result = run("log", "level", "debug", "-f", str(dump))
+    assert "tulle log level - debug" in str(result.exception)
+
+
+def test_what_became_of_a_namespace() -> None:
+    mesh = example()
+    mesh.control["pods"] = [
+        {"namespace": "shop", "name": name, "enrolled": True} for name in ("a", "b")
+    ]
+    done, text = namespace.outcome(mesh, "shop", enrolling=True)
+    assert not done
+    assert text == "1 of 2 pods captured\n  b: failed, no ztunnel is connected on its node"
+    mesh.nodes["n2"]["agent"]["pods"][0]["state"] = "captured"
+    assert namespace.outcome(mesh, "shop", enrolling=True) == (True, "2 of 2 pods captured")
+    assert not namespace.outcome(mesh, "shop", enrolling=False)[0]
+    assert namespace.outcome(mesh, "idle", enrolling=True)[0]  # nobody to wait for
+
+
+def test_a_mistyped_verb_is_guessed() -> None:
+    assert "Did you mean 'status'?" in run("stauts").stderr
+    assert run("--version").stdout.startswith("tulle ")
+
+
 def test_usage_errors() -> None:
-    assert run("workloads", "-l", "app").exit_code == 2
+    assert run("workloads", "-l", "app in (a)").exit_code == 2
     assert run("nonsense").exit_code == 2
     assert run("lab", "delete").exit_code == 2
 
@@ -150,8 +222,8 @@ def test_check_renders_categories_signs_reasons_and_codes() -> None:
 
 
 def test_check_exit_codes_from_a_dump(tmp_path: Path) -> None:
+    mesh = example()
     for result, code in (("ok", 0), ("warning", 0), ("error", 1)):
-        mesh = example()
         for parts in mesh.nodes.values():
             parts["check"] = [one(result)]
         path = tmp_path / f"{result}.json"
@@ -160,7 +232,7 @@ def test_check_exit_codes_from_a_dump(tmp_path: Path) -> None:
     mesh.nodes["n1"].pop("check")
     assert "TUL1101" in [item["code"] for item in check.collect(mesh)]
     mesh.control["problems"] = [{"file": "a.yaml", "line": 3, "message": "bad"}]
-    assert "a.yaml 3 bad" in [item["error"] for item in check.collect(mesh)]
+    assert "a.yaml:3: bad" in [item["error"] for item in check.collect(mesh)]
 
 
 def test_log_levels_are_rows() -> None:

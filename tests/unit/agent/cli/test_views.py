@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from agent.cli import views
+from agent.cli import health, views
 from agent.cli.mesh import Mesh
+from agent.cli.selector import parse
 from agent.cli.views import Filter
 from tests.unit.agent.cli.mesh_example import NOW, A, B, example
 
@@ -19,7 +20,7 @@ def test_workloads_come_once_with_identity_and_capture() -> None:
 
 def test_filters_by_namespace_and_label() -> None:
     assert views.workloads(example(), Filter(namespace="other")) == []
-    rows = views.workloads(example(), Filter(namespace="shop", labels={"app": "b"}))
+    rows = views.workloads(example(), Filter(namespace="shop", labels=parse(["app=b"])))
     assert [row["name"] for row in rows] == ["b"]
 
 
@@ -56,7 +57,7 @@ def test_services_policies_and_certificates() -> None:
         "hostname": "b.shop.svc.cluster.local",
     }
     assert [row["rules"] for row in views.policies(example(), Filter())] == [1]
-    rows = views.certificates(example())
+    rows = views.certificates(example(), Filter())
     assert [row["type"] for row in rows] == ["leaf", "leaf", "root"]
     assert (rows[0]["valid"], rows[0]["serial"], rows[0]["ends_in"]) == (True, "ff", "12h30m")
 
@@ -79,9 +80,12 @@ def test_components_say_who_is_away_and_what_is_wrong() -> None:
     del mesh.nodes["n2"]["ztunnel"]
     mesh.nodes["n2"]["agent"]["ztunnels"] = []
     mesh.control = {}
-    found = {row["name"]: (row["state"], row["detail"]) for row in views.components(mesh)}
-    assert found["control"] == ("away", "no answer on its admin socket")
-    assert found["agent-n1"] == ("ok", "1/1 pods captured")
-    assert found["agent-n2"] == ("warning", "0/1 pods captured; no ztunnel")
+    found = {row["name"]: (row["state"], row["detail"]) for row in health.components(mesh)}
+    assert found["control"] == (
+        "away",
+        "no answer on its admin socket; nodes go on with what they know",
+    )
+    assert found["agent-n1"] == ("ok", "1/1 enrolled pods captured")
+    assert found["agent-n2"] == ("warning", "0/1 enrolled pods captured; no ztunnel is connected")
     assert found["ztunnel-n2"][0] == "away"
-    assert [(row["name"], row["state"]) for row in views.uncaptured(mesh)] == [("b", "failed")]
+    assert [(row["name"], row["state"]) for row in health.uncaptured(mesh)] == [("b", "failed")]

@@ -1,0 +1,119 @@
+"""What is wrong in a mesh, from what it says about itself: parts, pods, manifests. Pure."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from agent.cli.mesh import Mesh
+from agent.cli.views import Row, agent_pods, in_order
+
+# what the agent's stable reasons mean to the reader of a table
+REASONS = {
+    "enrolling": "being captured right now",
+    "no_ztunnel": "no ztunnel is connected on its node",
+    "no_intent": "the control plane has not told what it wants of it",
+    "no_address": "it has no address yet",
+    "draining": "leaving the mesh: its streams may finish",
+    "reporting": "leaving the mesh: its peers are told first",
+}
+
+
+def components(mesh: Mesh) -> list[Row]:
+    """One row for each process, with what is wrong with it."""
+    rows = [_control_row(mesh)]
+    for node, parts in sorted(mesh.nodes.items()):
+        rows.append(_agent_row(node, parts.get("agent")))
+        rows.append(_ztunnel_row(node, parts.get("ztunnel"), parts.get("agent")))
+    return rows
+
+
+def _control_row(mesh: Mesh) -> Row:
+    status = mesh.control.get("status")
+    if not status:
+        told = "no answer on its admin socket; nodes go on with what they know"
+        return _component("control", "", "away", told, {})
+    nodes = {str(item.get("node")) for item in status.get("nodes") or []}
+    told, count = f"nodes {len(nodes)}", len(problems(mesh))
+    if count:
+        told += f"; {count} problem{'s' if count > 1 else ''} in manifests"
+    return _component("control", "", "warning" if count else "ok", told, status)
+
+
+def _component(name: str, node: str, state: str, detail: str, told: Row) -> Row:
+    version = told.get("version")
+    if isinstance(version, dict):
+        version = version.get("version")
+    row = {"component": name, "node": node, "state": state, "detail": detail}
+    return {**row, "version": version, "name": f"{name}-{node}" if node else name}
+
+
+def _agent_row(node: str, told: Row | None) -> Row:
+    if not told:
+        away = "no answer on its admin socket; captured pods stay captured"
+        return _component("agent", node, "away", away, {})
+    pods = [pod for pod in told.get("pods") or [] if pod.get("state") != "not_enrolled"]
+    captured = sum(1 for pod in pods if pod.get("state") == "captured")
+    control = told.get("control") or {}
+    wrong = [] if control.get("connected") else [f"control plane away: {_why(control)}"]
+    if not told.get("ztunnels"):
+        wrong.append("no ztunnel is connected")
+    detail = "; ".join([f"{captured}/{len(pods)} enrolled pods captured", *wrong])
+    behind = captured < len(pods)
+    return _component("agent", node, "warning" if wrong or behind else "ok", detail, told)
+
+
+def _ztunnel_row(node: str, told: Row | None, agent: Row | None) -> Row:
+    if not told:
+        pods = [pod for pod in (agent or {}).get("pods") or [] if pod.get("state") == "captured"]
+        harm = f"; {len(pods)} captured pods refuse connections until it is back" if pods else ""
+        return _component("ztunnel", node, "away", f"no answer on its admin socket{harm}", {})
+    states = (told.get("workloadState") or {}).values()
+    count = sum(
+        len((state.get("connections") or {}).get(side) or [])
+        for state in states
+        for side in ("inbound", "outbound")
+    )
+    workers = told.get("workers") or []
+    wrong = []
+    for key, name in (("control", "control plane"), ("agent", "agent")):
+        part = told.get(key) or {}
+        if not part.get("connected", True):
+            wrong.append(f"{name} away: {_why(part)}")
+    number = len(workers) if isinstance(workers, list) else workers
+    detail = "; ".join([f"workers {number}, pods {len(states)}, connections {count}", *wrong])
+    return _component("ztunnel", node, "warning" if wrong else "ok", detail, told)
+
+
+def _why(part: Row) -> str:
+    """The end of a chain of causes, which is the cause; all of it is in -o json of the process."""
+    return str(part.get("error") or "not connected yet").rpartition(": ")[2]
+
+
+def problems(mesh: Mesh) -> list[Row]:
+    """What the control plane could not make sense of in the manifests."""
+    found = []
+    for told in mesh.control.get("problems") or []:
+        row = told if isinstance(told, dict) else {"message": str(told)}
+        found.append({**row, "name": row.get("object")})
+    return found
+
+
+def problem_text(problem: Row) -> str:
+    """file:line: object: message; of these, what there is."""
+    where = ":".join(str(problem[key]) for key in ("file", "line") if problem.get(key))
+    parts = [where, problem.get("object"), problem.get("message")]
+    return ": ".join(str(part) for part in parts if part)
+
+
+def uncaptured(mesh: Mesh) -> list[Row]:
+    """Pods that should be in the mesh and are not, and those on their way out; and why."""
+    rows = []
+    for node, pod in agent_pods(mesh):
+        if pod.get("state") not in ("captured", "not_enrolled"):
+            keys = ("namespace", "name", "state", "reason", "since")
+            rows.append({**{key: pod.get(key) for key in keys}, "node": node})
+    return in_order(rows)
+
+
+def reason_text(row: Row) -> Any:
+    return REASONS.get(str(row.get("reason")), row.get("reason"))

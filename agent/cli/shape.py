@@ -1,0 +1,65 @@
+"""What a saved dump must look like, so that a damaged file is an error and no traceback. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+from control.kit.errors import ConfigError
+
+_NAMED = ("namespace", "name")
+# lists of objects and the keys that the views rely on
+_AGENT = {"pods": _NAMED}
+_ZTUNNEL = {
+    "workloads": ("uid",),
+    "services": (*_NAMED, "hostname"),
+    "policies": (),
+    "certificates": (),
+}
+_CONTROL = {"pods": _NAMED, "workloads": ("uid",), "services": (*_NAMED, "hostname")}
+_CONTROL |= {"policies": ()}
+_CHECK = ("code", "category", "description", "result", "error")
+
+
+def check_dump(value: dict[str, Any], where: str) -> None:
+    """ConfigError unless the commands can read `value`."""
+    for key in ("nodes", "control", "labels"):
+        _expect(isinstance(value.get(key), dict), f"{where}: {key}")
+    _lists(value["control"], _CONTROL, f"{where}: control")
+    _expect(isinstance(value["control"].get("status") or {}, dict), f"{where}: control.status")
+    for name, parts in value["nodes"].items():
+        at = f"{where}: nodes.{name}"
+        _expect(isinstance(parts, dict), at)
+        _objects(parts.get("check"), _CHECK, f"{at}.check")
+        if parts.get("agent"):
+            _lists(parts["agent"], _AGENT, f"{at}.agent")
+        if parts.get("ztunnel"):
+            check_ztunnel(parts["ztunnel"], f"{at}.ztunnel")
+
+
+def check_ztunnel(value: Any, where: str) -> None:
+    _lists(value, _ZTUNNEL, where)
+    states = value.get("workloadState") or {}
+    _expect(isinstance(states, dict), f"{where}.workloadState")
+    for uid, state in states.items():
+        at = f"{where}.workloadState.{uid}"
+        _expect(isinstance(state, dict) and isinstance(state.get("info") or {}, dict), at)
+        held = state.get("connections") or {}
+        _lists(held, {"inbound": (), "outbound": ()}, f"{at}.connections")
+
+
+def _lists(value: Any, wanted: dict[str, Any], where: str) -> None:
+    _expect(isinstance(value, dict), where)
+    for key, keys in wanted.items():
+        _objects(value.get(key), keys, f"{where}.{key}")
+
+
+def _objects(value: Any, keys: Iterable[str], where: str) -> None:
+    _expect(isinstance(value or [], list), where)
+    for item in value or []:
+        _expect(isinstance(item, dict) and all(key in item for key in keys), where)
+
+
+def _expect(holds: bool, where: str) -> None:
+    if not holds:
+        raise ConfigError(f"{where}: not as `tulle dump` writes it; the file is damaged")
