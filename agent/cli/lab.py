@@ -6,15 +6,21 @@ import os
 import signal
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from types import FrameType
 from typing import Any
 
 import click
 
-from agent.cli.render import Column, Output, output_options, render, show
+from agent.cli.fetch import FetchError
+from agent.cli.render import Column, Output, cell, output_options, render, show
+from agent.lab import reception
 from agent.lab.lab import Lab, Options
+from agent.lab.manifests import Manifests, split
 from control.kit.errors import ConfigError
+
+EXIT_UNKNOWN = 2  # could not tell
 
 POD_COLUMNS = (
     Column("NAMESPACE", "namespace"),
@@ -63,14 +69,22 @@ def lab() -> None:
 @lab.command()
 @click.argument("folder", type=click.Path(exists=True, file_okay=False, path_type=Path))
 @click.option("--nodes", type=click.IntRange(1), help="Spread the pods over this many nodes n1 ….")
-@click.option("--workers", type=click.IntRange(1), default=1, show_default=True)
+@click.option(
+    "--workers",
+    type=click.IntRange(1),
+    default=1,
+    show_default=True,
+    help="Worker processes of each ztunnel.",
+)
 @click.option("--unmeshed", is_flag=True, help="Only nodes and pods: no control plane, no mesh.")
 @click.option("--keep", is_flag=True, help="Leave what there is when it fails.")
 @click.pass_context
 def up(
     ctx: click.Context, folder: Path, nodes: int | None, workers: int, unmeshed: bool, keep: bool
 ) -> None:
-    """Bring up the lab in FOLDER: manifests (*.yaml) and lab.yaml.
+    """Bring up the lab in FOLDER.
+
+    It holds manifests (*.yaml) and lab.yaml: nodes, which pod on which, what each runs.
 
     Example: tulle lab up agent/lab/shop
     """
@@ -100,7 +114,9 @@ def down(ctx: click.Context) -> None:
 @click.argument("command", nargs=-1, required=True, type=click.UNPROCESSED)
 @click.pass_context
 def exec_command(ctx: click.Context, namespace: str, pod: str, command: tuple[str, ...]) -> None:
-    """Run COMMAND in POD; exits as the command does.
+    """Run COMMAND in POD.
+
+    Exits as the command does.
 
     Example: tulle lab exec -n shop shopper -- curl -s http://ratings/
     """
@@ -144,7 +160,9 @@ def status(ctx: click.Context, out: Output) -> None:
 def label(
     ctx: click.Context, kind: str, name: str, labels: tuple[str, ...], namespace: str
 ) -> None:
-    """Set (key=value) or remove (key-) labels of a namespace or pod.
+    """Set (key=value) or remove (key-) labels.
+
+    The labels of a namespace or a pod; the mesh hears of it at once.
 
     Example: tulle lab label namespace shop tulle.io/dataplane-mode=ambient
     """
@@ -153,31 +171,88 @@ def label(
     if kind == "pod":
         namespace, name = split_pod(namespace, name)
     changes.label(make(ctx), kind.capitalize(), namespace, name, labels)
+    click.echo(
+        f"{kind.capitalize()} {name if kind == 'namespace' else f'{namespace}/{name}'} labelled"
+    )
 
 
 @lab.command()
-@click.option("-f", "--file", "path", required=True, type=click.Path(path_type=Path))
+@click.option(
+    "-f",
+    "--file",
+    "path",
+    required=True,
+    type=click.Path(path_type=Path),
+    help="The manifests; `-` for standard input.",
+)
 @click.pass_context
 def apply(ctx: click.Context, path: Path) -> None:
-    """Add or replace the objects of a file (`-` reads standard input).
+    """Add or replace objects from a file.
 
-    A new Pod says in annotations tulle.io/lab-node and tulle.io/lab-command where and what to run.
+    Exits 1 when the control plane does not understand an object, 2 when it cannot be asked.
+    A new Pod says in annotations tulle.io/lab-node and tulle.io/lab-command where and what to
+    run.
 
     Example: tulle lab apply -f strict.yaml
     """
     from agent.lab import changes
 
-    for line in changes.apply(make(ctx), _text(path), str(path)):
+    found, text = make(ctx), _text(path)
+    before = None if found.store.load().unmeshed else _control_status(found)
+    lines = changes.apply(found, text, str(path))
+    for line in lines:
         click.echo(line)
+    if before is not None:
+        changed = not all(line.endswith(changes.UNCHANGED) for line in lines)
+        ctx.exit(_tell_verdict(found, before, (text, path), changed))
+
+
+def _control_status(found: Lab) -> reception.Status:
+    """Empty when the control plane does not answer: what is applied is read when it is back."""
+    try:
+        return reception.status(found)
+    except FetchError:
+        return {}
+
+
+def _tell_verdict(
+    found: Lab, before: reception.Status, source: tuple[str, Path], changed: bool
+) -> int:
+    """What the control plane makes of it, on standard error; the exit code."""
+    text, path = source
+    where = "<stdin>" if str(path) == "-" else str(path)
+    documents = split(text, where)
+    try:
+        if not before:
+            raise FetchError("it does not answer")
+        now = reception.wait(found, before, documents) if changed else before
+    except FetchError as exc:
+        click.echo(f"warning: written, but the control plane cannot be asked: {exc}", err=True)
+        return EXIT_UNKNOWN
+    working = Manifests.load(found.manifests_folder)
+    verdict = reception.verdict(now, documents, working, where)
+    for line in verdict.ignored:
+        click.echo(f"warning: {line}", err=True)
+    for line in verdict.rejected:
+        click.echo(f"error: {cell(line)}", err=True)
+    return 1 if verdict.rejected else 0
 
 
 @lab.command()
-@click.option("-f", "--file", "path", type=click.Path(path_type=Path))
+@click.option(
+    "-f",
+    "--file",
+    "path",
+    type=click.Path(path_type=Path),
+    help="The manifests; `-` for standard input.",
+)
 @click.option("-n", "--namespace", default="default", show_default=True)
-@click.argument("target", nargs=-1)
+@click.argument("target", nargs=-1, metavar="[KIND NAME]")
 @click.pass_context
 def delete(ctx: click.Context, path: Path | None, namespace: str, target: tuple[str, ...]) -> None:
-    """Delete the objects of a file, or KIND NAME.
+    """Delete the objects of a file, or one.
+
+    Exits 1 when one of them is not there.
 
     Example: tulle lab delete peerauthentication default -n istio-system
     """
@@ -185,21 +260,27 @@ def delete(ctx: click.Context, path: Path | None, namespace: str, target: tuple[
 
     if (path is None) == (len(target) != 2):
         raise click.UsageError("give -f FILE or KIND NAME")
+    missing: list[str] = []
     if path is not None:
-        lines = changes.delete_file(make(ctx), _text(path), str(path))
+        lines, missing = changes.delete_file(make(ctx), _text(path), str(path))
     else:
         lines = changes.delete(make(ctx), target[0], namespace, target[1])
     for line in lines:
         click.echo(line)
+    for line in missing:
+        click.echo(f"error: {line}", err=True)
+    ctx.exit(1 if missing else 0)
 
 
 @lab.command()
 @click.argument("name")
 @click.option("-n", "--namespace", default="default", show_default=True)
-@click.option("-f", "--follow", is_flag=True)
+@click.option("-f", "--follow", is_flag=True, help="Go on with what is written later.")
 @click.pass_context
 def logs(ctx: click.Context, name: str, namespace: str, follow: bool) -> None:
-    """Print the log of a pod, or of control, agent-NODE or ztunnel-NODE.
+    """Print the log of a pod or a process.
+
+    The processes are control, agent-NODE and ztunnel-NODE.
 
     Example: tulle lab logs ztunnel-n1 -f
     """
@@ -223,13 +304,17 @@ def logs(ctx: click.Context, name: str, namespace: str, follow: bool) -> None:
 @click.argument("node", required=False)
 @click.pass_context
 def restart(ctx: click.Context, what: str, node: str | None) -> None:
-    """Stop a process of the mesh and start it again (all nodes when NODE is absent).
+    """Start a process of the mesh anew.
+
+    It is stopped first if it runs. Without NODE, those of all nodes.
 
     Example: tulle lab restart ztunnel n1
     """
     from agent.lab import changes
 
-    changes.restart(make(ctx), what, node)
+    _echo_all(changes.restart(make(ctx), what, node), "started")
+    if what == "control":
+        click.echo("the nodes connect again within some seconds: tulle status", err=True)
 
 
 @lab.command()
@@ -237,13 +322,15 @@ def restart(ctx: click.Context, what: str, node: str | None) -> None:
 @click.argument("node", required=False)
 @click.pass_context
 def stop(ctx: click.Context, what: str, node: str | None) -> None:
-    """Stop a process of the mesh in order (SIGTERM).
+    """Stop a process of the mesh (SIGTERM).
+
+    Without NODE, those of all nodes.
 
     Example: tulle lab stop control
     """
     from agent.lab import changes
 
-    changes.stop(make(ctx), what, node)
+    _echo_all(changes.stop(make(ctx), what, node), "stopped")
 
 
 @lab.command()
@@ -251,13 +338,20 @@ def stop(ctx: click.Context, what: str, node: str | None) -> None:
 @click.argument("node", required=False)
 @click.pass_context
 def kill(ctx: click.Context, what: str, node: str | None) -> None:
-    """Kill a process of the mesh, workers included (SIGKILL).
+    """Kill a process of the mesh (SIGKILL).
+
+    Its workers too. Without NODE, those of all nodes.
 
     Example: tulle lab kill ztunnel n1
     """
     from agent.lab import changes
 
-    changes.kill(make(ctx), what, node)
+    _echo_all(changes.kill(make(ctx), what, node), "killed")
+
+
+def _echo_all(names: Sequence[str], done: str) -> None:
+    for name in names:
+        click.echo(f"{name} {done}")
 
 
 def split_pod(namespace: str, name: str) -> tuple[str, str]:

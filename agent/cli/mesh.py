@@ -5,7 +5,9 @@ Every read command works on this value, so a dump shows what the mesh would have
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 from collections.abc import Collection
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -77,6 +79,10 @@ def read(source: Source, parts: Collection[str]) -> Mesh:
 
 
 def nodes(run_dir: Path) -> list[str]:
+    """Nodes with an agent's socket; PermissionError rather than to miss one that is hidden."""
+    for path in run_dir.glob("*/"):
+        if not os.access(path, os.X_OK):
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))
     return sorted(path.parent.name for path in run_dir.glob("*/agent.sock"))
 
 

@@ -14,11 +14,12 @@ from agent.lab.lab import Lab, place, plan_pod
 from agent.lab.manifests import CLUSTER_KINDS, Document, Manifests, Ref, split
 from agent.lab.pods import Pods
 from agent.lab.state import LabState, PodRecord
-from control.kit.errors import ConfigError
+from control.kit.errors import ConfigError, MeshError
 
 ZTUNNEL_GRACE_S = 15.0  # it drains its streams first
 OTHER_GRACE_S = 5.0
 ADDED_FILE = "applied.yaml"
+UNCHANGED = "unchanged"
 
 
 def label(lab: Lab, kind: str, namespace: str, name: str, changes: Iterable[str]) -> None:
@@ -41,15 +42,20 @@ def label(lab: Lab, kind: str, namespace: str, name: str, changes: Iterable[str]
 def apply(lab: Lab, text: str, where: str) -> list[str]:
     """Add or replace the objects in `text`; one line about each."""
     documents = split(text, where)
+    if not documents:
+        raise ConfigError(f"{where}: no objects in it")
     with lab.store.exclusive():
         state, manifests = lab.store.load(), Manifests.load(lab.manifests_folder)
         new_file = Path(where).name if where.endswith((".yaml", ".yml")) else ADDED_FILE
         lines, starting = [], []
         for document in documents:
-            known = manifests.find(document.ref) is not None
+            known = manifests.find(document.ref)
             if document.value["kind"] == "Pod":
                 record = _apply_pod(lab, state, manifests, document, (where, new_file))
                 starting += [record] if record else []
+            elif known is not None and known[1].value == document.value:
+                lines.append(f"{document.ref} {UNCHANGED}")
+                continue
             else:
                 _apply_other(lab, manifests, document, new_file)
             lines.append(f"{document.ref} {'configured' if known else 'created'}")
@@ -108,23 +114,32 @@ def _apply_pod(
     return record
 
 
-def delete_file(lab: Lab, text: str, where: str) -> list[str]:
+def delete_file(lab: Lab, text: str, where: str) -> tuple[list[str], list[str]]:
+    """One line about each object that was there, and one about each that was not."""
     return _delete(lab, [document.ref for document in split(text, where)])
 
 
 def delete(lab: Lab, kind: str, namespace: str, name: str) -> list[str]:
-    """By kind (in any case) and name."""
+    """By kind (in any case, also its plural) and name; MeshError when it is not there."""
+    lab.store.load()  # is there a lab at all?
     manifests = Manifests.load(lab.manifests_folder)
     for _, document in manifests.documents():
         ref = document.ref
-        wanted = (kind.lower(), name)
-        if (ref.kind.lower(), ref.name) == wanted and ref.namespace in ("", namespace):
-            return _delete(lab, [ref])
-    raise ConfigError(f"no {kind} {namespace}/{name} in {lab.manifests_folder}")
+        right_name = ref.name == name and ref.namespace in ("", namespace)
+        if right_name and kind.lower() in _spellings(ref.kind):
+            return _delete(lab, [ref])[0]
+    raise MeshError(f"no {kind} {namespace}/{name}")
 
 
-def _delete(lab: Lab, refs: Iterable[Ref]) -> list[str]:
-    lines = []
+def _spellings(kind: str) -> tuple[str, str]:
+    one = kind.lower()
+    if one.endswith("y"):
+        return one, one[:-1] + "ies"
+    return one, one + ("es" if one.endswith("s") else "s")
+
+
+def _delete(lab: Lab, refs: Iterable[Ref]) -> tuple[list[str], list[str]]:
+    lines, missing = [], []
     with lab.store.exclusive():
         state, manifests = lab.store.load(), Manifests.load(lab.manifests_folder)
         for ref in _with_contents(manifests, refs):
@@ -133,11 +148,11 @@ def _delete(lab: Lab, refs: Iterable[Ref]) -> list[str]:
             elif (file := manifests.remove(ref)) is not None:
                 manifests.save(lab.manifests_folder, {file})
             else:
-                lines.append(f"{ref} not found")
+                missing.append(f"no {ref}")
                 continue
             lines.append(f"{ref} deleted")
         lab.refresh(state, manifests)
-    return lines
+    return lines, missing
 
 
 def _with_contents(manifests: Manifests, refs: Iterable[Ref]) -> list[Ref]:
@@ -164,31 +179,35 @@ def _remove_pod(lab: Lab, state: LabState, manifests: Manifests, ref: Ref) -> No
     lab.store.save(state)
 
 
-def stop(lab: Lab, what: str, node: str | None) -> None:
+def stop(lab: Lab, what: str, node: str | None) -> list[str]:
+    """The names of the processes; the same with `kill` and `restart`."""
     with lab.store.exclusive():
         state = lab.store.load()
         grace_s = ZTUNNEL_GRACE_S if what == "ztunnel" else OTHER_GRACE_S
         names = process_names(state, what, node)
         process.stop([state.processes[name] for name in names], grace_s)
+    return names
 
 
-def kill(lab: Lab, what: str, node: str | None) -> None:
+def kill(lab: Lab, what: str, node: str | None) -> list[str]:
     """The process and its workers, all at once: what a crash of the whole thing looks like."""
     with lab.store.exclusive():
         state = lab.store.load()
-        for name in process_names(state, what, node):
+        names = process_names(state, what, node)
+        for name in names:
             process.send(state.processes[name], signal.SIGKILL)
             process.kill_members(Path(state.cgroup) / name)
             process.wait_gone([state.processes[name]], OTHER_GRACE_S)
+    return names
 
 
-def restart(lab: Lab, what: str, node: str | None) -> None:
+def restart(lab: Lab, what: str, node: str | None) -> list[str]:
     """Start again what `stop` stops; also what was killed before."""
-    stop(lab, what, node)
+    names = stop(lab, what, node)
     with lab.store.exclusive():
         state = lab.store.load()
         daemons = Daemons(lab.run_dir, state, lab.progress)
-        for name in process_names(state, what, node):
+        for name in names:
             place_of = state.node(name.partition("-")[2]) if what != "control" else None
             if place_of is None:
                 daemons.start_control()
@@ -197,13 +216,14 @@ def restart(lab: Lab, what: str, node: str | None) -> None:
             else:
                 daemons.start_ztunnel(place_of)
         lab.store.save(state)
-        for name in process_names(state, what, node):
+        for name in names:
             if what == "control":
                 daemons.wait_control()
             elif what == "agent":
                 daemons.wait_agent(name.partition("-")[2])
             else:
                 daemons.wait_ztunnel(name.partition("-")[2])
+    return names
 
 
 def process_names(state: LabState, what: str, node: str | None) -> list[str]:

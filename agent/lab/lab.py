@@ -64,9 +64,10 @@ class Lab:
             self.store.save(state)
             try:
                 self._build(state, spec, manifests)
-            except BaseException:
+            except BaseException as exc:
                 if not options.keep:
-                    self.progress("it failed: taking down what was built")
+                    how = "interrupted" if isinstance(exc, KeyboardInterrupt) else "it failed"
+                    self.progress(f"{how}: taking down what was built")
                     self._tear_down(state)
                 raise
 
@@ -81,10 +82,7 @@ class Lab:
 
     def pod(self, namespace: str, name: str) -> tuple[LabState, PodRecord]:
         state = self.store.load()
-        found = state.pods.get(f"{namespace}/{name}")
-        if found is None:
-            raise ConfigError(f"no pod {namespace}/{name}; there are {sorted(state.pods)}")
-        return state, found
+        return state, state.pod(namespace, name)
 
     def exec(self, namespace: str, name: str, command: Sequence[str]) -> int:
         """Run `command` in a pod on our own streams; its exit code."""

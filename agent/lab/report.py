@@ -54,12 +54,10 @@ def log_path(lab: Lab, namespace: str, name: str) -> Path:
     state = lab.store.load()
     if name in state.processes:
         return Daemons(lab.run_dir, state).log(name)
-    pod = state.pods.get(f"{namespace}/{name}")
-    if pod is None:
-        raise ConfigError(
-            f"no log of {name!r} in namespace {namespace!r}; processes: {sorted(state.processes)}, "
-            f"pods: {sorted(state.pods)}"
-        )
+    try:
+        pod = state.pod(namespace, name)
+    except ConfigError as exc:
+        raise ConfigError(f"{exc}; and the processes {', '.join(sorted(state.processes))}") from exc
     path = Pods(lab.run_dir, state).log(pod)
     if not path.exists():
         raise ConfigError(f"pod {namespace}/{name} has not been started: there is no {path}")

@@ -52,7 +52,16 @@ class LabState:
         for node in self.nodes:
             if node.name == name:
                 return node
-        raise ConfigError(f"no node {name!r}; there are {[item.name for item in self.nodes]}")
+        there_are = ", ".join(item.name for item in self.nodes)
+        raise ConfigError(f"no node {name!r}; there are: {there_are}")
+
+    def pod(self, namespace: str, name: str) -> PodRecord:
+        found = self.pods.get(f"{namespace}/{name}")
+        if found is not None:
+            return found
+        elsewhere = [key for key in self.pods if key.endswith(f"/{name}")]
+        there_are = ", ".join(sorted(elsewhere or self.pods))
+        raise ConfigError(f"no pod {namespace}/{name}; there are: {there_are}")
 
     def namespaces(self) -> list[str]:
         names = [pod.netns for pod in self.pods.values()]

@@ -57,6 +57,14 @@ spec: {containers: [{name: app}]}
 """
 
 
+POLICY = """\
+apiVersion: security.istio.io/v1
+kind: AuthorizationPolicy
+metadata: {{name: nobody, namespace: shop}}
+spec: {{action: {action}, rules: [{{}}]}}
+"""
+
+
 def node(letter: str) -> str:
     return f"m{os.getpid() % 100000}{letter}"
 
@@ -97,6 +105,14 @@ def tulle(lab: Lab, *words: str) -> Any:
     done = subprocess.run(command, cwd=ROOT, capture_output=True, timeout=60, check=False)
     assert done.returncode == 0, done.stderr.decode()
     return json.loads(done.stdout) if "json" in words else done.stdout.decode()
+
+
+def apply(lab: Lab, text: str) -> subprocess.CompletedProcess[str]:
+    words = ["--run-dir", str(lab.run_dir), "lab", "apply", "-f", "-"]
+    command = [sys.executable, "-m", "agent.cli.main", *words]
+    return subprocess.run(
+        command, cwd=ROOT, input=text, capture_output=True, text=True, timeout=60, check=False
+    )
 
 
 def get(lab: Lab) -> str:
@@ -142,3 +158,20 @@ def test_a_pod_added_later_is_captured_before_it_starts(lab: Lab) -> None:
     assert "PRIVATE KEY" not in dump.read_text()
     rows = tulle(lab, "workloads", "-f", str(dump), "-o", "json")
     assert {row["name"] for row in rows} >= {"web", "client"}
+
+
+def test_apply_says_what_the_control_plane_makes_of_it(lab: Lab) -> None:
+    done = apply(lab, "# typo\n" + POLICY.format(action="DENYY"))
+    assert done.returncode == 1
+    assert done.stdout == "AuthorizationPolicy shop/nobody created\n"
+    assert "error: <stdin>:5: AuthorizationPolicy shop/nobody: " in done.stderr
+    assert "'DENYY'" in done.stderr
+    assert apply(lab, "# typo\n" + POLICY.format(action="DENYY")).returncode == 1  # still
+    good = apply(lab, POLICY.format(action="DENY"))
+    assert (good.returncode, good.stderr) == (0, "")
+    assert apply(lab, POLICY.format(action="DENY")).stdout.endswith("unchanged\n")
+    other = apply(lab, "kind: VirtualService\nmetadata: {name: v, namespace: shop}\n")
+    assert other.returncode == 0
+    assert "reads no VirtualService" in other.stderr
+    changes.stop(lab, "control", None)
+    assert apply(lab, POLICY.format(action="ALLOW")).returncode == 2

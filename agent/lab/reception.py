@@ -1,0 +1,89 @@
+"""What the control plane makes of objects that were just applied: asks it, never judges them."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from agent.cli.fetch import get_json
+from agent.lab.lab import Lab
+from agent.lab.manifests import Document, Manifests, Ref
+
+READ_WITHIN_S = 2.0  # reading takes 0.3 s; what changes nothing for the mesh gives no sign at all
+SETTLED_S = 0.4  # several files are read within two looks of the control plane
+POLL_S = 0.05
+ASK_TIMEOUT_S = 2.0
+
+Status = Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """Lines for people: what is not understood, and what is of no interest to a mesh."""
+
+    rejected: tuple[str, ...]
+    ignored: tuple[str, ...]
+
+
+def status(lab: Lab) -> Status:
+    """FetchError when the control plane does not answer."""
+    found: Status = get_json(lab.run_dir / "control" / "admin.sock", "/status", ASK_TIMEOUT_S)
+    return found
+
+
+def wait(lab: Lab, before: Status, documents: Sequence[Document]) -> Status:
+    """Until the control plane has read what was written after `before`, but not for long."""
+    refs = {str(document.ref) for document in documents}
+    first, deadline = _signs(before, refs), time.monotonic() + READ_WITHIN_S
+    last, since, now = first, time.monotonic(), before
+    while time.monotonic() < deadline:
+        now = status(lab)
+        signs = _signs(now, refs)
+        if signs != last:
+            last, since = signs, time.monotonic()
+        if last != first and time.monotonic() - since >= SETTLED_S:
+            break
+        time.sleep(POLL_S)
+    return now
+
+
+def _signs(told: Status, refs: Collection[str]) -> tuple[Any, ...]:
+    """What changes when the control plane has read a change."""
+    ours = [problem for problem in told.get("problems") or [] if problem["object"] in refs]
+    return told.get("generation"), told.get("objects"), told.get("ignored"), ours
+
+
+def verdict(told: Status, documents: Iterable[Document], working: Manifests, where: str) -> Verdict:
+    """Pure: problems by the line of the user's own file, and kinds that nobody reads."""
+    by_ref = {str(document.ref): document for document in documents}
+    rejected = [
+        _located(problem, by_ref[problem["object"]], working, where)
+        for problem in told.get("problems") or []
+        if problem["object"] in by_ref
+    ]
+    known = told.get("objects") or {}
+    ignored = [
+        f"{ref}: the control plane reads no {document.ref.kind}, it has no effect"
+        for ref, document in by_ref.items()
+        if known and document.ref.kind not in known
+    ]
+    return Verdict(tuple(rejected), tuple(ignored))
+
+
+def _located(problem: Mapping[str, Any], mine: Document, working: Manifests, where: str) -> str:
+    """The working copy may hold the object elsewhere than the user's file does."""
+    file, line = str(problem["file"]), int(problem["line"])
+    copy = _copy(working, mine.ref, Path(file).name)
+    if copy is not None and copy.text.strip() == mine.text.strip():
+        file, line = where, mine.line + line - copy.line
+    return f"{file}:{line}: {mine.ref}: {problem['message']}"
+
+
+def _copy(working: Manifests, ref: Ref, file: str) -> Document | None:
+    for document in working.files.get(file, []):
+        if document.ref == ref:
+            return document
+    return None

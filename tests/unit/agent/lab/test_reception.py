@@ -1,0 +1,51 @@
+"""What the control plane says of applied objects, told by the lines of the user's own file."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from agent.lab import reception
+from agent.lab.manifests import Manifests, join, split
+
+POLICY = """\
+kind: AuthorizationPolicy
+metadata: {name: p, namespace: shop}
+spec:
+  action: ALLOWW
+"""
+OTHER = "kind: ConfigMap\nmetadata: {name: c, namespace: shop}\n"
+REF = "AuthorizationPolicy shop/p"
+
+
+def told(line: int, ref: str = REF) -> dict[str, Any]:
+    problem = {"file": "/run/x/applied.yaml", "line": line, "object": ref, "message": "bad"}
+    return {"objects": {"Pod": 1, "AuthorizationPolicy": 1}, "problems": [problem]}
+
+
+def working(text: str) -> Manifests:
+    return Manifests({"applied.yaml": split(text, "applied.yaml")})
+
+
+def test_the_line_is_that_of_the_users_file() -> None:
+    mine = split(f"# my file\n---\n{POLICY}", "my.yaml")
+    copy = working(join([*split(OTHER, ""), *split(OTHER, ""), *mine]))
+    line = copy.files["applied.yaml"][2].line + 3
+    found = reception.verdict(told(line), mine, copy, "my.yaml")
+    assert found.rejected == (f"my.yaml:6: {REF}: bad",)
+    assert found.ignored == ()
+
+
+def test_an_object_that_was_rewritten_is_shown_where_it_is() -> None:
+    mine = split(POLICY, "my.yaml")
+    copy = working(POLICY.replace("spec:", "spec: # rewritten"))
+    found = reception.verdict(told(4), mine, copy, "my.yaml")
+    assert found.rejected == (f"/run/x/applied.yaml:4: {REF}: bad",)
+
+
+def test_problems_of_others_are_not_ours_and_unread_kinds_are_named() -> None:
+    mine = split(OTHER, "my.yaml")
+    found = reception.verdict(told(4), mine, working(OTHER), "my.yaml")
+    assert found.rejected == ()
+    assert found.ignored == (
+        "ConfigMap shop/c: the control plane reads no ConfigMap, it has no effect",
+    )
