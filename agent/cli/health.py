@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 from agent.cli.mesh import Mesh
 from agent.cli.views import Row, agent_pods, in_order
 
+_ERRNO = re.compile(r"^\[Errno \d+\] ")
 # what the agent's stable reasons mean to the reader of a table
 REASONS = {
     "enrolling": "being captured right now",
     "no_ztunnel": "no ztunnel is connected on its node",
     "no_intent": "the control plane has not told what it wants of it",
     "no_address": "it has no address yet",
-    "draining": "leaving the mesh: its streams may finish",
-    "reporting": "leaving the mesh: its peers are told first",
+    "draining": "its streams may finish first",
+    "reporting": "its peers are told first",
 }
 
 
@@ -51,15 +53,17 @@ def _agent_row(node: str, told: Row | None) -> Row:
     if not told:
         away = "no answer on its admin socket; captured pods stay captured"
         return _component("agent", node, "away", away, {})
-    pods = [pod for pod in told.get("pods") or [] if pod.get("state") != "not_enrolled"]
-    captured = sum(1 for pod in pods if pod.get("state") == "captured")
+    states = [pod.get("state") for pod in told.get("pods") or []]
+    captured, leaving = states.count("captured"), states.count("releasing")
+    wanted = len(states) - leaving - states.count("not_enrolled")
     control = told.get("control") or {}
     wrong = [] if control.get("connected") else [f"control plane away: {_why(control)}"]
     if not told.get("ztunnels"):
         wrong.append("no ztunnel is connected")
-    detail = "; ".join([f"{captured}/{len(pods)} enrolled pods captured", *wrong])
-    behind = captured < len(pods)
-    return _component("agent", node, "warning" if wrong or behind else "ok", detail, told)
+    parts = [f"{captured}/{wanted} enrolled pods captured" if wanted else "no pods enrolled"]
+    parts += [f"{leaving} leaving the mesh"] if leaving else []
+    state = "warning" if wrong or captured < wanted else "ok"
+    return _component("agent", node, state, "; ".join([*parts, *wrong]), told)
 
 
 def _ztunnel_row(node: str, told: Row | None, agent: Row | None) -> Row:
@@ -86,7 +90,8 @@ def _ztunnel_row(node: str, told: Row | None, agent: Row | None) -> Row:
 
 def _why(part: Row) -> str:
     """The end of a chain of causes, which is the cause; all of it is in -o json of the process."""
-    return str(part.get("error") or "not connected yet").rpartition(": ")[2]
+    cause = str(part.get("error") or "not connected yet").rpartition(": ")[2]
+    return _ERRNO.sub("", cause)
 
 
 def problems(mesh: Mesh) -> list[Row]:

@@ -18,7 +18,7 @@ from agent.cli.render import Column, Output, cell, output_options, render, show
 from agent.lab import reception
 from agent.lab.lab import Lab, Options
 from agent.lab.manifests import Manifests, split
-from control.kit.errors import ConfigError
+from control.kit.errors import ConfigError, MeshError
 
 EXIT_UNKNOWN = 2  # could not tell
 
@@ -92,8 +92,13 @@ def up(
         raise ConfigError("a lab needs root: it makes network namespaces")
     for number in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, _interrupt)  # taken down as after Ctrl-C
-    found = make(ctx)
-    found.up(folder, Options(nodes or 0, workers, unmeshed, keep))
+    found, had_one = make(ctx), Lab(Path(ctx.obj)).store.exists()
+    try:
+        found.up(folder, Options(nodes or 0, workers, unmeshed, keep))
+    except (KeyboardInterrupt, MeshError):
+        if found.store.exists() and not had_one:
+            click.echo("what was built is still there; remove it: tulle lab down", err=True)
+        raise
     click.echo("the lab is up; take it down: tulle lab down", err=True)
 
 
@@ -258,6 +263,8 @@ def delete(ctx: click.Context, path: Path | None, namespace: str, target: tuple[
     """
     from agent.lab import changes
 
+    if len(target) == 1:
+        target = tuple(target[0].split("/", 1))  # KIND/NAME, as kubectl also has it
     if (path is None) == (len(target) != 2):
         raise click.UsageError("give -f FILE or KIND NAME")
     missing: list[str] = []

@@ -71,12 +71,22 @@ def summary(found: Mesh) -> dict[str, Any]:
 
 
 def _text(value: dict[str, Any], ask: Reading) -> str:
+    away = [
+        row["node"]
+        for row in value["components"]
+        if row["name"].startswith("agent-") and row["state"] == "away"
+    ]
+    if away:
+        told = f"CAPTURED is without the pods of {', '.join(away)}, whose agent is away"
+        click.echo(f"warning: {told}", err=True)
     parts = [render(value["components"], COMPONENTS, ask.out)]
     if value["namespaces"]:
         parts.append(render(value["namespaces"], NAMESPACES, ask.out))
-    if value["not_captured"]:
-        rows = [{**row, "reason": health.reason_text(row)} for row in value["not_captured"]]
-        parts.append("Not captured:\n" + render(rows, UNCAPTURED, ask.out))
+    rows = [{**row, "reason": health.reason_text(row)} for row in value["not_captured"]]
+    for title, leaving in (("Not captured:", False), ("Leaving the mesh:", True)):
+        chosen = [row for row in rows if (row["state"] == "releasing") is leaving]
+        if chosen:
+            parts.append(f"{title}\n" + render(chosen, UNCAPTURED, ask.out))
     if value["problems"]:
         lines = "".join(f"  {cell(health.problem_text(one))}\n" for one in value["problems"])
         parts.append("Problems in manifests:\n" + lines)

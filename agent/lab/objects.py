@@ -163,7 +163,8 @@ def spec_from_annotations(pod: dict[str, Any], nodes: Iterable[str], folder: Pat
     node, command = str(notes.get(ANNOTATION_NODE, "")), str(notes.get(ANNOTATION_COMMAND, ""))
     if node not in nodes:
         raise ConfigError(
-            f"{ref}: annotation {ANNOTATION_NODE} must name one of {sorted(nodes)}, not {node!r}"
+            f"{ref}: annotation {ANNOTATION_NODE} must name one of "
+            f"{', '.join(sorted(nodes))}; not {node!r}"
         )
     try:
         words = loads(command) if command.startswith("[") else shlex.split(command)

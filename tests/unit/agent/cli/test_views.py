@@ -89,3 +89,17 @@ def test_components_say_who_is_away_and_what_is_wrong() -> None:
     assert found["agent-n2"] == ("warning", "0/1 enrolled pods captured; no ztunnel is connected")
     assert found["ztunnel-n2"][0] == "away"
     assert [(row["name"], row["state"]) for row in health.uncaptured(mesh)] == [("b", "failed")]
+
+
+def test_an_agent_counts_the_pods_that_should_be_captured() -> None:
+    mesh = example()
+    states = ["captured", "releasing", "not_enrolled"]
+    mesh.nodes["n1"]["agent"]["pods"] = [
+        {"namespace": "shop", "name": state, "state": state} for state in states
+    ]
+    mesh.nodes["n2"]["agent"]["pods"] = []
+    mesh.nodes["n2"]["ztunnel"]["agent"] = {"connected": False, "error": "[Errno 111] Refused"}
+    found = {row["name"]: (row["state"], row["detail"]) for row in health.components(mesh)}
+    assert found["agent-n1"] == ("ok", "1/1 enrolled pods captured; 1 leaving the mesh")
+    assert found["agent-n2"] == ("ok", "no pods enrolled")
+    assert found["ztunnel-n2"][1].endswith("; agent away: Refused")
