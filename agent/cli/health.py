@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Collection
 from typing import Any
 
 from agent.cli.mesh import Mesh
-from agent.cli.views import Row, agent_pods, in_order
+from agent.cli.views import Row, agent_pods, in_order, mode
 
 _ERRNO = re.compile(r"^\[Errno \d+\] ")
 # what the agent's stable reasons mean to the reader of a table
@@ -117,7 +118,27 @@ def uncaptured(mesh: Mesh) -> list[Row]:
         if pod.get("state") not in ("captured", "not_enrolled"):
             keys = ("namespace", "name", "state", "reason", "since")
             rows.append({**{key: pod.get(key) for key in keys}, "node": node})
-    return in_order(rows)
+    return in_order([*rows, *_opted_out(mesh, {(row["namespace"], row["name"]) for row in rows})])
+
+
+def _opted_out(mesh: Mesh, shown: Collection[tuple[Any, Any]]) -> list[Row]:
+    """Pods of enrolled namespaces that the control plane leaves out: by label, host network, …"""
+    labels = mesh.labels.get("namespace") or {}
+    return [
+        {
+            "namespace": pod["namespace"],
+            "name": pod["name"],
+            "state": "not_enrolled",
+            "reason": pod.get("reason"),
+            "since": None,
+            "node": pod.get("node"),
+        }
+        for pod in mesh.control.get("pods") or []
+        if mode(labels.get(pod["namespace"]) or {}) == "ambient"
+        and not pod.get("enrolled")
+        and (pod["namespace"], pod["name"]) not in shown
+        and (not pod.get("node") or pod["node"] in mesh.nodes)
+    ]
 
 
 def reason_text(row: Row) -> Any:

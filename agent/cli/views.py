@@ -258,10 +258,10 @@ def _namespace(name: str, how: str) -> Row:
 
 
 def mode(labels: Mapping[str, str]) -> str:
-    for key in MODE_LABELS:
-        if key in labels:
-            return str(labels[key])
-    return "none"
+    """As the control plane decides: `none` by either name wins; what it does not know is shown."""
+    values = [str(labels[key]) for key in MODE_LABELS if key in labels]
+    known = [mode for mode in ("none", "ambient") if mode in values]
+    return (known or values or ["none"])[0]
 
 
 def in_order(rows: Iterable[Row]) -> list[Row]:

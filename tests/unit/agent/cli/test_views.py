@@ -103,3 +103,23 @@ def test_an_agent_counts_the_pods_that_should_be_captured() -> None:
     assert found["agent-n1"] == ("ok", "1/1 enrolled pods captured; 1 leaving the mesh")
     assert found["agent-n2"] == ("ok", "no pods enrolled")
     assert found["ztunnel-n2"][1].endswith("; agent away: Refused")
+
+
+def test_who_is_left_out_of_an_enrolled_namespace_is_named() -> None:
+    mesh = example()
+    mesh.nodes["n2"]["agent"]["pods"][0]["state"] = "not_enrolled"
+    mesh.control["pods"] = [
+        {"namespace": "shop", "name": "a", "node": "n1", "enrolled": True, "reason": ""},
+        {"namespace": "shop", "name": "b", "node": "n2", "enrolled": False, "reason": "sidecar"},
+        {"namespace": "idle", "name": "c", "node": "n2", "enrolled": False, "reason": "no label"},
+    ]
+    found = [(row["name"], row["state"], row["reason"]) for row in health.uncaptured(mesh)]
+    assert found == [("b", "not_enrolled", "sidecar")]
+
+
+def test_the_mode_of_a_namespace_is_what_the_control_plane_decides() -> None:
+    tulle, istio = views.MODE_LABELS
+    assert views.mode({}) == "none"
+    assert views.mode({tulle: "ambient", istio: "none"}) == "none"
+    assert views.mode({tulle: "odd", istio: "ambient"}) == "ambient"
+    assert views.mode({tulle: "odd"}) == "odd"
