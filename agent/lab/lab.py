@@ -8,7 +8,7 @@ import threading
 import time
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +23,9 @@ from agent.lab.state import LabState, PodRecord, Store, remove_if_empty
 from control.kit.errors import ConfigError, KernelError, MeshError
 
 RUN_DIR = Path("/run/tulle")
+# A signal may be delivered to any thread, and only the main one acts on it, when it next runs: so
+# it must not wait without an end while others work.
+SIGNAL_POLL_S = 0.1
 STARTS_AT_ONCE = 8  # pods that start side by side: more only makes a small machine slower
 DAEMON_GRACE_S = 5.0
 NFT_TIMEOUT_S = 10.0
@@ -125,6 +128,8 @@ class Lab:
         pool = ThreadPoolExecutor(STARTS_AT_ONCE)
         try:
             futures = [pool.submit(self._launch_one, state, manifests, pod) for pod in chosen]
+            while wait(futures, timeout=SIGNAL_POLL_S).not_done:
+                pass
             errors = [error for future in futures if (error := future.exception()) is not None]
         except BaseException:
             with self._writing:  # after this no thread starts or writes anything any more
