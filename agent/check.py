@@ -149,6 +149,8 @@ def _bpffs(mount_point: Path) -> Check:
 
 def _programs(cache: Path) -> Iterator[Check]:
     hint = "install python3-bpfcc; see the agent's log for the compiler's words"
+    if os.geteuid() != 0:
+        hint = "run as root: see TUL0102"
     try:
         loaded = node.dry_load(cache)
     except (KernelError, OSError) as exc:

@@ -24,7 +24,7 @@ from agent.enrol import tunnel_cgroup
 from agent.enrol.enroller import Enroller, Host
 from agent.intents import RECONNECT_FIRST_S, RECONNECT_MAX_S, Intents, Reporter
 from agent.registry import Registry
-from agent.status import Node
+from agent.status import Node, version
 from agent.zds import Server, bound
 from control.kit import http
 from control.kit.backoff import Backoff
@@ -142,7 +142,8 @@ _FOLDER = click.Path(path_type=Path, file_okay=False)
 _FILE = click.Path(path_type=Path, dir_okay=False)
 
 
-@click.command(context_settings={"max_content_width": 100})
+@click.command(context_settings={"max_content_width": 100, "help_option_names": ["-h", "--help"]})
+@click.version_option(version(), prog_name="tulle-agent")
 @_option(
     "--node", shared=True, required=True, help="This node's name, as the control plane has it."
 )
@@ -203,7 +204,7 @@ def main(log_level: str, log_format: str, is_uninstall: bool, **flags: Any) -> N
         asyncio.run(serve(_config(flags, root)))
     except (MeshError, OSError, ValueError) as exc:
         event(log, logging.ERROR, "agent.failed", error=exc)
-        sys.exit(1)
+        sys.exit(2 if isinstance(exc, ConfigError) else 1)
 
 
 def _config(flags: dict[str, Any], cgroup_root: Path) -> Config:

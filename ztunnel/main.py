@@ -81,7 +81,10 @@ def option(name: str, *istio: str, **fields: Any) -> Callable[[Any], Any]:
     return click.option(name, envvar=[own, *istio], show_envvar=True, **fields)
 
 
-@click.command(epilog=EPILOG, context_settings={"max_content_width": 100})
+@click.command(
+    epilog=EPILOG,
+    context_settings={"max_content_width": 100, "help_option_names": ["-h", "--help"]},
+)
 @option("--control", "XDS_ADDRESS", type=ADDRESS, required=True, help="Control plane (delta xDS).")
 @option(
     "--control-root",

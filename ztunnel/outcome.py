@@ -83,10 +83,12 @@ class Outcome:
         received, sent = self.bytes_now() if not self.over else self._counted
         outbound = p.reporter is Reporter.SOURCE
         hbone = p.target is not None
+        # A tunnel's own port says nothing: what arrives through one is shown at the app's port.
+        actual = p.destination_address if outbound or p.target is None else p.target
         return {
             "src": str(p.source_address),
-            "originalDst": str(p.original or p.destination_address),
-            "actualDst": str(p.destination_address),
+            "originalDst": str(p.original or actual),
+            "actualDst": str(actual),
             "protocol": "HBONE" if hbone else "TCP",
             "sourceIdentity": str(p.source_identity or ""),
             "destinationIdentity": str(p.destination_identity or ""),

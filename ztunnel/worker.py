@@ -155,7 +155,8 @@ class Worker:
                 self._channel.flush()
             frames = self._channel.receive() if events & ~WRITABLE else []
             if frames is None:
-                event(log, logging.WARNING, "supervisor.gone")
+                level = logging.INFO if self._drained else logging.WARNING
+                event(log, level, "supervisor.gone")
                 self.reactor.stop()
                 return
             for frame in frames:

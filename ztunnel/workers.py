@@ -205,7 +205,8 @@ class Workers:
             self._bring_up(worker)
             code = await process.wait()
             level = logging.INFO if self._stopping else logging.ERROR
-            event(log, level, "worker.died", worker=number, pid=process.pid, code=code)
+            name = "worker.ended" if self._stopping else "worker.died"
+            event(log, level, name, worker=number, pid=process.pid, code=code)
         finally:
             self._end(worker)
             self._live.pop(number, None)
