@@ -259,6 +259,9 @@ def plan_lab(spec: LabSpec, folder: Path, options: Options) -> LabState:
         cgroup=str(process.cgroup2_root() / "tulle-lab" / spec.name),
         nodes=nodes,
     )
+    if process.has_members(Path(state.cgroup)):
+        # Its own run folder would have told; one in another container shares the kernel with us.
+        raise ConfigError(f"a lab named {spec.name!r} is up already: processes in {state.cgroup}")
     for pod in spec.pods:
         state.pods[pod.key] = plan_pod(state, pod)
     names = state.namespaces()

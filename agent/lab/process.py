@@ -206,6 +206,12 @@ def remove_cgroup(folder: Path) -> None:
             time.sleep(POLL_S)
 
 
+def has_members(folder: Path) -> bool:
+    """Whether any process is in the tree below `folder`."""
+    found = (path / "cgroup.procs" for path in [folder, *folder.rglob("*/")])
+    return any(procs.exists() and procs.read_text() for procs in found)
+
+
 def kill_members(cgroup: Path) -> None:
     """SIGKILL to everything in one cgroup."""
     try:

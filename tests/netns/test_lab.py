@@ -239,6 +239,16 @@ def test_a_pod_that_does_not_start_takes_the_lab_down_and_shows_its_log(
     assert not (tmp_path / "run").exists()
 
 
+def test_a_lab_of_that_name_in_another_run_folder_is_left_alone(
+    lab: Lab, folder: Path, tmp_path: Path
+) -> None:
+    with pytest.raises(ConfigError, match="is up already"):
+        Lab(tmp_path / "other").up(folder, UNMESHED)
+    client = lab.pod("b", "client")[1]
+    assert client.process is not None
+    assert process.alive(client.process)
+
+
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT, signal.SIGTERM])
 def test_down_leaves_nothing_after_up_died_half_way(
     tmp_path: Path, folder: Path, number: signal.Signals

@@ -54,6 +54,7 @@ class World:
     def __init__(self, lab: Lab, report: Report) -> None:
         self.lab = lab
         self.report = report
+        self.direct_us = 0.0  # a fresh connection before enrolment, to compare with
 
     # --- commands -----------------------------------------------------------------------------
 
