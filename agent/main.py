@@ -31,7 +31,7 @@ from control.kit.backoff import Backoff
 from control.kit.clock import SystemClock
 from control.kit.errors import ConfigError, MeshError
 from control.kit.log import event, setup
-from control.kit.memory import SETTLE_AFTER_S, settle
+from control.kit.memory import SETTLE_AT_S, settle
 
 log = logging.getLogger("agent")
 
@@ -75,7 +75,8 @@ async def _run(node: Node, reporter: Reporter) -> None:
         try:
             async with asyncio.TaskGroup() as tasks:
                 tasks.create_task(_stop_on_signal(), name="signals")
-                asyncio.get_running_loop().call_later(SETTLE_AFTER_S, settle)
+                for after_s in SETTLE_AT_S:
+                    asyncio.get_running_loop().call_later(after_s, settle)
                 tasks.create_task(tunnels.run(listener), name="zds")
                 tasks.create_task(enroller.run(), name="enrol")
                 tasks.create_task(intents.run(enroller.intents_changed), name="intents")

@@ -23,7 +23,7 @@ from control.kit.clock import SystemClock
 from control.kit.errors import ConfigError
 from control.kit.http import LOOPBACK_NAMES, Server
 from control.kit.log import event
-from control.kit.memory import SETTLE_AFTER_S, settle
+from control.kit.memory import SETTLE_AT_S, settle
 from control.model.identity import SpiffeId
 from control.sources.directory import DirectorySource
 from control.sources.folder import Snapshot
@@ -146,7 +146,8 @@ async def serve(config: Config) -> None:
                 tasks.create_task(_follow(snapshots, plane.publisher), name="source"),
                 tasks.create_task(plane.publisher.run(), name="publish"),
             ]
-            asyncio.get_running_loop().call_later(SETTLE_AFTER_S, settle)
+            for after_s in SETTLE_AT_S:
+                asyncio.get_running_loop().call_later(after_s, settle)
             await stop.wait()
             plane.delta.close()
             for task in running:

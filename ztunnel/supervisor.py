@@ -16,7 +16,7 @@ from typing import Any
 from control.kit.clock import Clock
 from control.kit.errors import ConfigError
 from control.kit.log import event, set_level
-from control.kit.memory import SETTLE_AFTER_S, settle
+from control.kit.memory import SETTLE_AT_S, settle
 from control.model.identity import SpiffeId
 from ztunnel import admin, dump
 from ztunnel.certs import Certificates
@@ -82,7 +82,8 @@ class Supervisor:
                 tasks.create_task(self.certificates_kept.run(), name="certificates"),
                 tasks.create_task(self._poll(), name="poll"),
             ]
-            asyncio.get_running_loop().call_later(SETTLE_AFTER_S, settle)
+            for after_s in SETTLE_AT_S:
+                asyncio.get_running_loop().call_later(after_s, settle)
             event(log, logging.INFO, "ztunnel.started", node=config.node, version=version())
             await self._stop.wait()
             zds.cancel()  # the agent sees us leave, and gives us no more pods

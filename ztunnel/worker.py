@@ -18,7 +18,7 @@ from typing import Any, Final
 from control.kit.clock import Clock, SystemClock
 from control.kit.errors import ConfigError, WireError
 from control.kit.log import event, set_level, setup
-from control.kit.memory import SETTLE_AFTER_S, settle
+from control.kit.memory import SETTLE_AT_S, settle
 from control.kit.sink import LineSink, never_waiting
 from control.model.address import Endpoint
 from control.model.identity import SpiffeId, parse_spiffe_id
@@ -136,7 +136,8 @@ class Worker:
             Kind.DRAIN: self._drain,
         }
         self.reactor.watch(channel.fileno(), self, WATCH_LEVEL)
-        self.reactor.countdown(SETTLE_AFTER_S, lambda _worker: settle()).start(self)
+        for after_s in SETTLE_AT_S:
+            self.reactor.countdown(after_s, lambda _worker: settle()).start(self)
         channel.send_json(Kind.READY, {})
 
     def _make(self, config: EngineConfig, state: State) -> Engine:

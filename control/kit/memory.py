@@ -16,8 +16,9 @@ from control.kit.log import event
 
 log = logging.getLogger("memory")
 
-# When start-up is over: connections made, first state received, first certificates issued.
-SETTLE_AFTER_S = 5.0
+# When start-up is over: connections made, first state received, first certificates issued. And once
+# more when the first traffic has been served, whose code was run for the first time as well.
+SETTLE_AT_S = (5.0, 20.0)
 MADV_DONTNEED = 4  # asm-generic/mman-common.h
 
 
