@@ -265,15 +265,16 @@ def test_down_leaves_nothing_after_up_died_half_way(
             time.sleep(0.02)
         going.send_signal(number)
         going.wait(30)
-    finally:
+        if number == signal.SIGKILL:
+            assert leftovers() != []
+            assert Lab(run_dir).down()
+        assert leftovers() == []
+        assert not run_dir.exists()
+        assert not Lab(run_dir).down()
+    finally:  # a failure leaves nothing behind either
         going.kill()
         going.wait()
-    if number == signal.SIGKILL:
-        assert leftovers() != []
-        assert Lab(run_dir).down()
-    assert leftovers() == []
-    assert not run_dir.exists()
-    assert not Lab(run_dir).down()
+        Lab(run_dir).down()
 
 
 def started(run_dir: Path) -> bool:
