@@ -47,12 +47,18 @@ class Kept:
     def only(self, files: Collection[str]) -> None:
         """Forget every file but these."""
         wanted = {self._path(file).name for file in files}
-        for path in self._folder.iterdir():
-            if path.name not in wanted:
-                path.unlink(missing_ok=True)
+        try:
+            for path in self._folder.iterdir():
+                if path.name not in wanted:
+                    path.unlink(missing_ok=True)
+        except OSError as exc:
+            self._failed(exc)
 
     def forget(self, file: str) -> None:
-        self._path(file).unlink(missing_ok=True)
+        try:
+            self._path(file).unlink(missing_ok=True)
+        except OSError as exc:
+            self._failed(exc)
 
     def _path(self, file: str) -> Path:
         return self._folder / hashlib.sha256(file.encode(errors="surrogateescape")).hexdigest()

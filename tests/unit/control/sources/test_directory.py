@@ -153,3 +153,17 @@ def test_a_copy_that_is_damaged_is_as_good_as_none(tmp_path: Path) -> None:
         assert copy.stat().st_mode & 0o777 == 0o600
         copy.write_bytes(b"\x00]:")
     assert len(restarted(folder, state).objects.authorization_policies) == 1
+
+
+def test_a_disk_that_refuses_costs_the_copies_and_nothing_else(tmp_path: Path) -> None:
+    folder, state = tmp_path / "manifests", tmp_path / "state"
+    folder.mkdir()
+    source = DirectorySource(folder, OldClock(), Kept(state))
+    state.rmdir()
+    state.write_text("no folder any more: every call on it fails, for root too")
+    assert pods(source.read()) == []
+    (folder / "a.yaml").write_text(pod("a"))
+    assert pods(source.poll()) == ["a"]
+    (folder / "a.yaml").unlink()
+    assert source.poll() is None
+    assert pods(source.poll()) == []
