@@ -7,7 +7,6 @@ import os
 import socket
 import struct
 from collections.abc import Iterator
-from pathlib import Path
 
 from agent.datapath.errors import KernelError
 
@@ -50,10 +49,6 @@ def inode_of_socket(fd: int) -> int:
         return os.fstat(netns_fd).st_ino
     finally:
         os.close(netns_fd)
-
-
-def inode_of_path(path: Path) -> int:
-    return path.stat().st_ino
 
 
 @contextlib.contextmanager

@@ -23,7 +23,6 @@ class Stats:
 
     enrolments: int = 0
     enrolment_s_sum: float = 0.0
-    enrolment_s_last: float = 0.0
     failures: dict[str, int] = field(default_factory=dict)
 
 

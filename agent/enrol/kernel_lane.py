@@ -145,7 +145,6 @@ class KernelLane:
             took_s = now_s - self._facts.waiting_since_s.get(step.uid, now_s)
             self._facts.stats.enrolments += 1
             self._facts.stats.enrolment_s_sum += took_s
-            self._facts.stats.enrolment_s_last = took_s
             event(log, logging.INFO, "pod.captured", uid=step.uid, took_s=round(took_s, 4))
 
     def uncaptured_connections(self, uid: str) -> int | None:

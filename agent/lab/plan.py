@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv6Address, ip_address
 
 SERVICE_RANGES = ("172.20.0.0/16", "fd72::/112")
-POD_RANGE_BITS = (16, 64)
 NODE_GATEWAY_V6 = "fe80::1"  # what every pod has as its IPv6 next hop: the node's end of its veth
 
 
