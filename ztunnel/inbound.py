@@ -78,7 +78,7 @@ class InboundPlaintext:
             return
         relay = SocketRelay(self._engine.reactor, self._sock, result, self._relay_done)
         self._relay = relay
-        self.outcome.opened(self._engine.counters, lambda: relay.moved_bytes)
+        self.outcome.opened(self._engine.counters, relay.moved_bytes)
         relay.start()
 
     def _relay_done(self, end: RelayEnd) -> None:

@@ -269,9 +269,7 @@ class InboundStream:
             self._engine.reactor, result, self._tunnel, self._stream, self._relay_done
         )
         self._relay = relay
-        self.outcome.opened(
-            self._engine.counters, lambda: (relay.to_app_bytes, relay.from_app_bytes)
-        )
+        self.outcome.opened(self._engine.counters, relay.moved_to_here)
         held, self._held = self._held, []
         relay.start(held, ready=None, peer_ended=self._peer_ended)
 

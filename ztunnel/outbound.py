@@ -167,7 +167,7 @@ class Outbound:
             return
         relay = SocketRelay(self._engine.reactor, self._sock, result, self._relay_done)
         self._relay = relay
-        self.outcome.opened(self._engine.counters, lambda: relay.moved_bytes)
+        self.outcome.opened(self._engine.counters, relay.moved_bytes)
         relay.start()
 
     # -- through a tunnel ------------------------------------------------------------------------
@@ -205,9 +205,7 @@ class Outbound:
             self._engine.reactor, self._sock, self._tunnel, self._stream, self._relay_done
         )
         self._relay = relay
-        self.outcome.opened(
-            self._engine.counters, lambda: (relay.from_app_bytes, relay.to_app_bytes)
-        )
+        self.outcome.opened(self._engine.counters, relay.moved_from_here)
         relay.start([], ready=self._ready, peer_ended=ended)
 
     def on_data(self, data: memoryview) -> None:

@@ -41,7 +41,6 @@ class SocketRelay:
         self._reactor.watch(first.sock.fileno(), first, WATCH_BOTH)
         self._reactor.watch(second.sock.fileno(), second, WATCH_BOTH)
 
-    @property
     def moved_bytes(self) -> tuple[int, int]:
         """Written to the second socket, written to the first."""
         return self._sides[1].written_bytes, self._sides[0].written_bytes

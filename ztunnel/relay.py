@@ -105,7 +105,8 @@ class StreamRelay:
         self.stream = stream
         self._done = done
         self._chunk_bytes = CHUNK_BYTES_FIRST
-        self._pending: deque[bytes | memoryview] = deque()
+        # None while the app takes everything: an empty deque alone is 600 bytes.
+        self._pending: deque[bytes | memoryview] | None = None
         self._readable = False
         self._queued = False
         self._ended_hint = False
@@ -127,8 +128,7 @@ class StreamRelay:
             self._reactor.hand_over(self._sock.fileno(), self)
         self._peer_ended = peer_ended
         if held:
-            self._pending.extend(held)
-            self._write_pending()
+            self._write_pending(deque(held))
         elif peer_ended:
             self._shut_write()
         if ready:
@@ -137,7 +137,15 @@ class StreamRelay:
     @property
     def held_bytes(self) -> int:
         """What the app has not taken yet."""
-        return sum(len(piece) for piece in self._pending)
+        return sum(len(piece) for piece in self._pending or ())
+
+    def moved_from_here(self) -> tuple[int, int]:
+        """(client → server, server → client) when the app here is the client."""
+        return self.from_app_bytes, self.to_app_bytes
+
+    def moved_to_here(self) -> tuple[int, int]:
+        """The same when the app here is the server."""
+        return self.to_app_bytes, self.from_app_bytes
 
     # -- app → stream ----------------------------------------------------------------------------
 
@@ -149,7 +157,7 @@ class StreamRelay:
             if events & ENDED:
                 self._ended_hint = True
             if events & WRITABLE and self._pending:
-                self._write_pending()
+                self._write_pending(self._pending)
         if events & (READABLE | ENDED) and not self._read_done:
             self._readable = True
             if self._queued:
@@ -239,15 +247,17 @@ class StreamRelay:
     def on_data_run(self, pieces: list[memoryview]) -> None:
         """Several frames of one read: one system call."""
         if not self._pending:
-            self._pending.extend(pieces)
-            self._write_pending()
+            self._write_pending(deque(pieces))
             # The views die with this call: whatever is left has to be kept for real.
-            self._pending = deque(bytes(piece) for piece in self._pending)
+            if self._pending:
+                self._pending = deque(bytes(piece) for piece in self._pending)
         else:
             for piece in pieces:
                 self._hold(piece)
 
     def _hold(self, data: memoryview) -> None:
+        if self._pending is None:
+            self._pending = deque()
         self._pending.append(bytes(data))
         self._watch_write()
 
@@ -256,8 +266,8 @@ class StreamRelay:
             self._watches_write = True
             self._reactor.watch(self._sock.fileno(), self, WATCH_BOTH)
 
-    def _write_pending(self) -> None:
-        pending = self._pending
+    def _write_pending(self, pending: deque[bytes | memoryview]) -> None:
+        self._pending = pending
         taken = 0
         while pending:
             try:
@@ -281,8 +291,10 @@ class StreamRelay:
         self.to_app_bytes += taken
         self._session.consumed(self.stream, taken)
         self.tunnel.touch()
-        if not pending and self._peer_ended:
-            self._shut_write()
+        if not pending:
+            self._pending = None
+            if self._peer_ended:
+                self._shut_write()
 
     def on_end(self) -> None:
         self._peer_ended = True
@@ -339,6 +351,6 @@ class StreamRelay:
         if self.stream.owner is not self:
             return
         self._read_done = self._write_done = True
-        self._pending.clear()
+        self._pending = None
         self.tunnel.stream_over(self.stream)
         self._done(reason)

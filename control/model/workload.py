@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import Enum
+from functools import lru_cache
 from types import MappingProxyType
 
 from control.model.address import Address
@@ -19,6 +20,13 @@ DEFAULT_TRUST_DOMAIN = "cluster.local"
 DEFAULT_SERVICE_ACCOUNT = "default"
 DEFAULT_CLUSTER = "Kubernetes"
 HBONE_PORT = 15008
+IDENTITIES_KEPT_MAX = 4096  # service accounts that a busy node talks to; others are made anew
+
+
+@lru_cache(maxsize=IDENTITIES_KEPT_MAX)
+def _identity(trust_domain: str, namespace: str, service_account: str) -> SpiffeId:
+    """Asked several times for each connection, which then keeps it: one value for all of them."""
+    return SpiffeId(trust_domain, namespace, service_account)
 
 
 class TunnelProtocol(Enum):
@@ -186,7 +194,7 @@ class Workload:
 
     @property
     def identity(self) -> SpiffeId:
-        return SpiffeId(self.trust_domain, self.namespace, self.service_account)
+        return _identity(self.trust_domain, self.namespace, self.service_account)
 
 
 @dataclass(frozen=True, slots=True)

@@ -67,7 +67,7 @@ def test_bytes_go_both_ways_and_are_counted(rig: Rig) -> None:
     rig.settle()
     assert read(rig.server) == b"question"
     assert read(rig.client) == b"answer!"
-    assert rig.relay.moved_bytes == (8, 7)
+    assert rig.relay.moved_bytes() == (8, 7)
 
 
 def test_each_half_ends_by_itself(rig: Rig) -> None:
@@ -130,7 +130,7 @@ def test_one_side_gets_a_bounded_share_of_a_turn(rig: Rig) -> None:
     except BlockingIOError:
         pass
     rig.reactor.turn(0)
-    assert rig.relay.moved_bytes[0] <= 2 * TURN_BYTES_MAX
+    assert rig.relay.moved_bytes()[0] <= 2 * TURN_BYTES_MAX
 
 
 def test_abort_ends_both_once(rig: Rig) -> None:
