@@ -131,6 +131,8 @@ class AccessLog:
         if not scope.isEnabledFor(level):
             return
         more: dict[str, object] = {"duration": f"{age_s * 1000:.0f}ms"}
+        if parties.direct:
+            more |= {"path": "direct", **parties.measured}
         if error:
             more["error"] = error
         self._write(name, "connection complete", parties, received, sent, self._style.pairs(more))

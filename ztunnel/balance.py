@@ -6,6 +6,7 @@ import itertools
 import random
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from enum import Enum
 
 from control.model.address import Address
 from control.model.workload import (
@@ -13,13 +14,23 @@ from control.model.workload import (
     HealthPolicy,
     IpFamilies,
     LoadBalancing,
+    NetworkMode,
     Scope,
     Service,
+    TunnelProtocol,
     Workload,
     WorkloadStatus,
 )
 
 _DEFAULT = LoadBalancing()
+
+
+class Hint(Enum):
+    """Where the kernel's draw fell, when it has drawn. Kernels of others never have."""
+
+    NONE = 0
+    LOCAL = 1
+    ELSEWHERE = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,6 +152,25 @@ def draw(found: Sequence[Candidate]) -> Draw:
     if not any(weights) or all(weight == weights[0] for weight in weights):
         return Draw(tuple(found), None)
     return Draw(tuple(found), tuple(itertools.accumulate(weights)))
+
+
+def is_local(source: Workload, workload: Workload) -> bool:
+    """A pod of the caller's node that the kernel might reach without a tunnel: what a draw's
+    `LOCAL` is about."""
+    return (
+        workload.node == source.node != ""
+        and workload.network == source.network
+        and workload.network_mode is NetworkMode.STANDARD
+        and workload.tunnel_protocol is TunnelProtocol.HBONE
+    )
+
+
+def narrowed(found: list[Candidate], source: Workload, hint: Hint) -> list[Candidate]:
+    """Those that the kernel's draw left; all of them when that would be none."""
+    if hint is Hint.NONE:
+        return found
+    wanted = hint is Hint.LOCAL
+    return [each for each in found if is_local(source, each.workload) is wanted] or found
 
 
 def _same(scope: Scope, source: Workload, other: Workload) -> bool:

@@ -15,6 +15,7 @@ from control.model.address import Endpoint
 from control.model.identity import SpiffeId
 from control.model.workload import Workload
 from ztunnel.access_log import AccessLog
+from ztunnel.balance import Hint
 from ztunnel.credentials import Credentials
 from ztunnel.dial import Dialer, Namespaces
 from ztunnel.handshakes import Handshakes
@@ -22,6 +23,7 @@ from ztunnel.outcome import Outcome
 from ztunnel.parties import Parties
 from ztunnel.reactor import Countdown, Reactor
 from ztunnel.relay import RelayEnd
+from ztunnel.route import ToTunnel
 from ztunnel.series import Counters
 from ztunnel.state import State
 from ztunnel.tunnel import Keepalive, Tunnel
@@ -47,6 +49,16 @@ class OpenConnection(Protocol):
 
     def recheck(self, workload: Workload | None) -> None:
         """The policies changed: may it stay open?"""
+
+
+# What an app dialled, and where the kernel's own draw among a service's endpoints fell.
+Original = tuple[Endpoint, Hint]
+
+
+class Observer(Protocol):
+    """Who wants to know of connections that the other side has admitted."""
+
+    def admitted(self, pod: Pod, source: Workload, asked: Endpoint, decision: ToTunnel) -> None: ...
 
 
 class Listening(Protocol):
@@ -103,7 +115,7 @@ class Engine:
         state: State,
         config: EngineConfig,
         ask_certificate: Callable[[SpiffeId, bool], None],
-        original_destination: Callable[[socket.socket], Endpoint | None],
+        original_destination: Callable[[socket.socket], Original | None],
     ) -> None:
         self.reactor = reactor
         self.clock = clock
@@ -118,6 +130,7 @@ class Engine:
         self.original_destination = original_destination
         self.random = random.Random()
         self.pods: dict[str, Pod] = {}
+        self.direct: Observer | None = None  # on nodes where the kernel may take over
         self.pool: Pool
         self.responses: Countdown  # of streams that wait for their 200
         soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)

@@ -46,12 +46,15 @@ class Kind(IntEnum):
     QUERY = 7
     LOG_LEVEL = 8
     DRAIN = 9
+    GENERATION = 10
     # worker → supervisor
     READY = 64
     NEED_CERTIFICATE = 65
     ANSWER = 66
     POD_READY = 67
     DRAINED = 68
+    # both ways: one line of the agent's direct.sock
+    DIRECT = 96
 
 
 class IpcOverflow(WireError):

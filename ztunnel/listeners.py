@@ -15,7 +15,8 @@ from typing import Final
 
 from control.kit.log import event
 from control.model.address import Endpoint, canonical
-from ztunnel.engine import Engine, Pod
+from ztunnel.balance import Hint
+from ztunnel.engine import Engine, Original, Pod
 from ztunnel.inbound import accept_plaintext
 from ztunnel.inbound_tunnel import accept_tunnel
 from ztunnel.outbound import accept_outbound
@@ -33,6 +34,10 @@ _GONE: Final = frozenset({errno.ECONNABORTED, errno.EPROTO, errno.EPERM, errno.E
 _SO_ORIGINAL_DST: Final = 80
 _IPV4_BYTES: Final = struct.calcsize("=HHI8x")
 _IPV6_BYTES: Final = struct.calcsize("=HHI16sI")
+_FAMILY_IPV6: Final = struct.pack("=H", socket.AF_INET6)
+_HINT_AT_IPV4: Final = struct.calcsize("=HHI")
+_HINT_AT_IPV6: Final = struct.calcsize("=HHI") - 1
+_HINTS: Final = {each.value: each for each in Hint}
 
 Taken = Callable[[socket.socket, Endpoint], None]
 
@@ -47,17 +52,28 @@ def endpoint_of(name: tuple[str | int, ...]) -> Endpoint:
     return Endpoint(canonical(packed), int(name[1]))
 
 
-def original_destination(sock: socket.socket) -> Endpoint | None:
+def original_destination(sock: socket.socket) -> Original | None:
     """What the app dialled, as the kernel half remembers it; None: it does not know."""
     try:
         raw = sock.getsockopt(socket.SOL_IP, _SO_ORIGINAL_DST, _IPV4_BYTES)
-        return parse_sockaddr(raw)
+        return parse_original(raw)
     except OSError:
         pass
     try:
-        return parse_sockaddr(sock.getsockopt(socket.IPPROTO_IPV6, _SO_ORIGINAL_DST, _IPV6_BYTES))
+        return parse_original(sock.getsockopt(socket.IPPROTO_IPV6, _SO_ORIGINAL_DST, _IPV6_BYTES))
     except OSError:
         return None
+
+
+def parse_original(raw: bytes) -> Original | None:
+    """A sockaddr, and the hint in a byte of it that otherwise says nothing: the first of
+    `sin_zero`, the last of `sin6_flowinfo`. Whatever else is there is no hint."""
+    where = parse_sockaddr(raw)
+    if where is None:
+        return None
+    is_ipv6 = len(raw) >= 24 and raw[:2] == _FAMILY_IPV6
+    said = raw[_HINT_AT_IPV6] if is_ipv6 else raw[_HINT_AT_IPV4] if len(raw) > _HINT_AT_IPV4 else 0
+    return where, _HINTS.get(said, Hint.NONE)
 
 
 def parse_sockaddr(raw: bytes) -> Endpoint | None:

@@ -13,6 +13,7 @@ from typing import Final
 from control.kit.log import event
 from control.model.address import Endpoint
 from control.model.workload import Workload
+from ztunnel.balance import Hint
 from ztunnel.correlate import request_headers
 from ztunnel.dial import Dial, DialError
 from ztunnel.engine import Engine, Pod
@@ -39,8 +40,8 @@ TRIES_MAX: Final = 3
 
 def accept_outbound(engine: Engine, pod: Pod, sock: socket.socket, client: Endpoint) -> None:
     """A connection that the kernel steered here, or that somebody opened to the listener itself."""
-    destination = engine.original_destination(sock)
-    if destination is None:
+    original = engine.original_destination(sock)
+    if original is None:
         # Fails closed: without the kernel's word there is no telling what the app meant.
         engine.counters.refuse("no_original_destination")
         event(
@@ -52,6 +53,7 @@ def accept_outbound(engine: Engine, pod: Pod, sock: socket.socket, client: Endpo
         )
         reset(engine.reactor, sock)
         return
+    destination, hint = original
     if destination.port in pod.own_ports and destination.address == client.address:
         engine.counters.refuse("recursion")
         event(log, logging.WARNING, "outbound.refused", reason="recursion", client=client)
@@ -67,7 +69,7 @@ def accept_outbound(engine: Engine, pod: Pod, sock: socket.socket, client: Endpo
         return
     connection = Outbound(engine, pod, sock, client, source, destination)
     engine.enter(pod.outbound, connection)
-    engine.reactor.serve(connection, connection.begin)
+    engine.reactor.serve(connection, connection.begin, hint)
 
 
 class Outbound:
@@ -118,12 +120,12 @@ class Outbound:
             Parties(Reporter.SOURCE, client, destination, source=source, original=destination)
         )
 
-    def begin(self) -> None:
+    def begin(self, hint: Hint) -> None:
         engine = self._engine
         # Watched from the start: its first bytes are read in the turn of the 200, and an app that
         # gives up does not wait for a tunnel.
         engine.reactor.watch(self._sock.fileno(), self, WATCH_READ)
-        decision = route(engine.state, self._source, self._destination, engine.random)
+        decision = route(engine.state, self._source, self._destination, engine.random, hint)
         self._decision = decision
         parties = self.outcome.parties
         parties.service = decision.service
@@ -198,6 +200,9 @@ class Outbound:
             flag = Flag.DENY if status == 401 else Flag.CONNECT
             self._fail(flag, f"status_{status // 100}xx", f"the peer answered {status}")
             return
+        engine, decision = self._engine, self._decision
+        if engine.direct is not None and isinstance(decision, ToTunnel):
+            engine.direct.admitted(self._pod, self._source, self._destination, decision)
         identity = self._tunnel.peer
         self.outcome.parties.source_identity = self._source.identity
         self.outcome.parties.destination_identity = identity

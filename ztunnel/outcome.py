@@ -31,11 +31,14 @@ class Outcome:
         "parties",
     )
 
-    def __init__(self, clock: Clock, parties: Parties, log: AccessLog | None) -> None:
+    def __init__(
+        self, clock: Clock, parties: Parties, log: AccessLog | None, age_s: float = 0.0
+    ) -> None:
+        """`age_s`: how long the connection has been open already."""
         self._clock = clock
         self._log = log
         self.parties = parties
-        self._opened_s = clock.monotonic_s()
+        self._opened_s = clock.monotonic_s() - age_s
         self._series: Series | None = None
         self._counted = (0, 0)
         self.over = False
@@ -90,6 +93,7 @@ class Outcome:
             "originalDst": str(p.original or actual),
             "actualDst": str(actual),
             "protocol": "HBONE" if hbone else "TCP",
+            "path": "direct" if p.direct else "tunnel" if hbone else "plain",
             "sourceIdentity": str(p.source_identity or ""),
             "destinationIdentity": str(p.destination_identity or ""),
             "sourceWorkload": _name(p.source),

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from enum import Enum
 
 from control.model.address import Endpoint
@@ -42,3 +43,5 @@ class Parties:
     destination_identity: SpiffeId | None = None
     original: Endpoint | None = None  # what the client dialled
     policy: str | None = None  # the ALLOW policy that matched
+    direct: bool = False  # the kernel carried it, past every tunnel; identities are its word
+    measured: Mapping[str, object] = field(default_factory=dict)  # by the kernel, for the log

@@ -77,7 +77,8 @@ def listen_redirected(
 
     def take(sock: socket.socket, peer: Endpoint) -> None:
         # Without an entry of conntrack it is our own port, and refused as such.
-        meant = engine.original_destination(sock) or endpoint_of(sock.getsockname())
+        original = engine.original_destination(sock)
+        meant = endpoint_of(sock.getsockname()) if original is None else original[0]
         accept_plaintext(engine, pod, sock, peer, meant)
 
     listen(engine, pauses, pod, outbound, None, hbone)

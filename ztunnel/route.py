@@ -23,7 +23,16 @@ from control.model.workload import (
     Workload,
     WorkloadStatus,
 )
-from ztunnel.balance import Candidate, Draw, candidates, draw, nearest, pod_address
+from ztunnel.balance import (
+    Candidate,
+    Draw,
+    Hint,
+    candidates,
+    draw,
+    narrowed,
+    nearest,
+    pod_address,
+)
 from ztunnel.state import State
 
 # The capture ports of Istio's layout: traffic a pod sends there would only come round again.
@@ -74,15 +83,22 @@ class Refuse:
 Decision = ToTunnel | Passthrough | Refuse
 
 
-def route(state: State, source: Workload, destination: Endpoint, rng: random.Random) -> Decision:
-    """Decide for a connection that `source` opened to `destination`."""
+def route(
+    state: State,
+    source: Workload,
+    destination: Endpoint,
+    rng: random.Random,
+    hint: Hint = Hint.NONE,
+) -> Decision:
+    """Decide for a connection that `source` opened to `destination`. `hint`: which part of a
+    service's endpoints the kernel has drawn; it changes shares, never what is allowed."""
     if not state.synced:
         return Refuse(RouteRefusal.NOT_SYNCED)
     if _comes_back(source, destination):
         return Refuse(RouteRefusal.RECURSION)
     service = state.service_at(source.network, destination.address, source.namespace)
     if service is not None:
-        decision = _through_service(state, source, destination, service, rng)
+        decision = _through_service(state, source, destination, service, rng, hint)
         if decision is not None:
             return decision
     return _by_address(state, source, destination, service, rng)
@@ -95,7 +111,12 @@ def _comes_back(source: Workload, destination: Endpoint) -> bool:
 
 
 def _through_service(
-    state: State, source: Workload, destination: Endpoint, service: Service, rng: random.Random
+    state: State,
+    source: Workload,
+    destination: Endpoint,
+    service: Service,
+    rng: random.Random,
+    hint: Hint,
 ) -> Decision | None:
     """None: the service passes its traffic on as addressed."""
     waypoint = _pick_waypoint(service, rng)
@@ -103,7 +124,7 @@ def _through_service(
         return _to_waypoint(state, source, destination, waypoint, rng, service=service)
     if _passes_through(service):
         return None
-    candidate = _endpoints(state, source, service, destination).choose(rng)
+    candidate = endpoints(state, source, service, destination, hint).choose(rng)
     if candidate is None:
         known = any(each.service_port == destination.port for each in service.ports)
         reason = RouteRefusal.NO_HEALTHY_UPSTREAM if known else RouteRefusal.NO_SERVICE_PORT
@@ -113,16 +134,23 @@ def _through_service(
     return _direct(candidate.workload, Endpoint(candidate.address, candidate.port), service)
 
 
-def _endpoints(state: State, source: Workload, service: Service, destination: Endpoint) -> Draw:
+def endpoints(
+    state: State,
+    source: Workload,
+    service: Service,
+    destination: Endpoint,
+    hint: Hint = Hint.NONE,
+) -> Draw:
     """Found once for all pods of this node, until an address changes."""
     port, family_bytes = destination.port, len(destination.address)
     place = (source.network, source.locality, source.node, source.cluster_id)
-    question = (service.key, port, family_bytes, place)
+    question = (service.key, port, family_bytes, place, hint.value)
     known = state.recall(question)
     if isinstance(known, Draw):
         return known
     found = candidates(service, state.endpoints(service.key), source, port, family_bytes)
-    answer = draw(nearest(_reachable(found, source), source, service.load_balancing))
+    best = nearest(_reachable(found, source), source, service.load_balancing)
+    answer = draw(narrowed(best, source, hint))
     state.remember(question, answer)
     return answer
 

@@ -40,6 +40,7 @@ class _Recent:
     service: Service | None
     source_identity: SpiffeId | None
     destination_identity: SpiffeId | None
+    direct: bool
     series: Series
 
     def is_for(self, parties: Parties) -> bool:
@@ -49,6 +50,7 @@ class _Recent:
             and self.service is parties.service
             and self.source_identity == parties.source_identity
             and self.destination_identity == parties.destination_identity
+            and self.direct is parties.direct
         )
 
 
@@ -60,7 +62,7 @@ class Counters:
         self.refusals: dict[str, int] = {}
         self.engine: dict[str, int] = {}
         self._series: dict[tuple[object, ...], Series] = {}
-        self._recent: dict[tuple[str, str, str], _Recent] = {}
+        self._recent: dict[tuple[str, str, str, bool], _Recent] = {}
         self.label_sets_refused = 0
 
     def refuse(self, reason: str) -> None:
@@ -75,7 +77,7 @@ class Counters:
         p = parties
         source = "" if p.source is None else p.source.uid
         destination = "" if p.destination is None else p.destination.uid
-        pair = (p.reporter.value, source, destination)
+        pair = (p.reporter.value, source, destination, p.direct)
         recent = self._recent.get(pair)
         if recent is not None and recent.is_for(parties):
             return recent.series
@@ -83,7 +85,13 @@ class Counters:
         if len(self._recent) >= RECENT_MAX:
             self._recent.clear()
         self._recent[pair] = _Recent(
-            p.source, p.destination, p.service, p.source_identity, p.destination_identity, found
+            p.source,
+            p.destination,
+            p.service,
+            p.source_identity,
+            p.destination_identity,
+            p.direct,
+            found,
         )
         return found
 
@@ -95,15 +103,16 @@ class Counters:
             parties.service.key if parties.service else "",
             parties.source_identity,
             parties.destination_identity,
+            parties.direct,
         )
         found = self._series.get(key)
         if found is None:
             if len(self._series) >= self._label_sets_max:
                 self.label_sets_refused += 1
-                key = (parties.reporter, _OTHER)
+                key = (parties.reporter, _OTHER, parties.direct)
                 found = self._series.get(key)
             if found is None:
-                overflow = len(key) == 2
+                overflow = len(key) == 3
                 found = Series(_other_labels(parties) if overflow else tcp_labels(parties))
                 self._series[key] = found
         return found
@@ -148,6 +157,9 @@ def tcp_labels(parties: Parties) -> dict[str, str]:
     labels = {"reporter": parties.reporter.value, "request_protocol": "tcp"}
     secured = parties.source_identity is not None and parties.destination_identity is not None
     labels["connection_security_policy"] = "mutual_tls" if secured else _UNKNOWN
+    if parties.direct:
+        # Nothing is encrypted where no wire is; who talks is the kernel's word.
+        labels |= {"connection_security_policy": "none", "path": "direct"}
     labels |= _side("source", parties.source, parties.source_identity)
     labels |= _side("destination", parties.destination, parties.destination_identity)
     labels["destination_service"] = service.hostname if service else _UNKNOWN
@@ -158,7 +170,7 @@ def tcp_labels(parties: Parties) -> dict[str, str]:
 
 def _other_labels(parties: Parties) -> dict[str, str]:
     return {
-        name: value if name in ("reporter", "request_protocol") else _OTHER
+        name: value if name in ("reporter", "request_protocol", "path") else _OTHER
         for name, value in tcp_labels(parties).items()
     }
 

@@ -20,10 +20,9 @@ from control.kit.errors import ConfigError, WireError
 from control.kit.log import event, set_level, setup
 from control.kit.memory import SETTLE_AT_S, settle
 from control.kit.sink import LineSink, never_waiting
-from control.model.address import Endpoint
 from control.model.identity import SpiffeId, parse_spiffe_id
 from ztunnel.access_log import JSON, TEXT, AccessLog, TurnWriter
-from ztunnel.engine import Engine, EngineConfig, OpenConnection, Pod
+from ztunnel.engine import Engine, EngineConfig, OpenConnection, Original, Pod
 from ztunnel.ipc import Frame, IpcSocket, Kind
 from ztunnel.listeners import Pauses, listen, original_destination
 from ztunnel.outbound import RESPONSE_S, Outbound
@@ -60,7 +59,7 @@ def make_engine(
     config: EngineConfig,
     state: State,
     ask_certificate: Callable[[SpiffeId, bool], None],
-    original: Callable[[socket.socket], Endpoint | None] = original_destination,
+    original: Callable[[socket.socket], Original | None] = original_destination,
 ) -> Engine:
     """Put the parts together. `original` is the kernel's word for what an app dialled."""
     engine = Engine(reactor, clock, state, config, ask_certificate, original)

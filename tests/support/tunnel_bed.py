@@ -25,7 +25,8 @@ from control.model.workload import HBONE_PORT, TunnelProtocol, Workload
 from tests.support.certificates import Authority, make_authority
 from tests.support.tunnel_mesh import mesh_entries, mesh_state
 from ztunnel.access_log import JSON, AccessLog
-from ztunnel.engine import Engine, EngineConfig, Pod
+from ztunnel.balance import Hint
+from ztunnel.engine import Engine, EngineConfig, Original, Pod
 from ztunnel.listeners import Pauses, endpoint_of, listen
 from ztunnel.reactor import READABLE
 from ztunnel.resources import Entry
@@ -126,8 +127,12 @@ class Node:
             EngineConfig(),
             mesh_state(*values),
             lambda who, _waiting: self.asked.append(who),
-            lambda sock: self.destinations.get(endpoint_of(sock.getsockname()).port),
+            self._original,
         )
+
+    def _original(self, sock: socket.socket) -> Original | None:
+        destination = self.destinations.get(endpoint_of(sock.getsockname()).port)
+        return None if destination is None else (destination, Hint.NONE)
 
     def entry(self, destination: Endpoint) -> tuple[str, int]:
         """Where a client connects to reach `destination` through this node."""

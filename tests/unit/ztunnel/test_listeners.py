@@ -15,8 +15,16 @@ from hypothesis import strategies as st
 from control.kit.clock import SystemClock
 from control.model.address import Endpoint, parse_address, parse_endpoint
 from tests.support.tunnel_memory import FakeTime
+from ztunnel.balance import Hint
 from ztunnel.engine import EngineConfig
-from ztunnel.listeners import PAUSE_S, Listener, Pauses, endpoint_of, parse_sockaddr
+from ztunnel.listeners import (
+    PAUSE_S,
+    Listener,
+    Pauses,
+    endpoint_of,
+    parse_original,
+    parse_sockaddr,
+)
 from ztunnel.reactor import Reactor, Served
 from ztunnel.state import State
 from ztunnel.worker import make_engine
@@ -49,6 +57,29 @@ def test_anything_else_is_no_destination(raw: bytes) -> None:
 def test_any_bytes_give_a_value_or_none(raw: bytes) -> None:
     found = parse_sockaddr(raw)
     assert found is None or 0 < found.port < 65536
+    original = parse_original(raw)
+    assert (original and original[0]) == found
+
+
+@pytest.mark.parametrize(
+    ("said", "hint"), [(0, Hint.NONE), (1, Hint.LOCAL), (2, Hint.ELSEWHERE), (3, Hint.NONE)]
+)
+def test_the_kernels_draw_is_in_a_byte_that_says_nothing_else(said: int, hint: Hint) -> None:
+    v4 = IPV4[:8] + bytes([said]) + IPV4[9:]
+    v6 = ipv6("fd00::7")
+    v6 = v6[:7] + bytes([said]) + v6[8:]
+    assert parse_original(v4) == (parse_endpoint("10.0.0.7:8080"), hint)
+    assert parse_original(v6) == (parse_endpoint("[fd00::7]:8080"), hint)
+
+
+def test_bytes_elsewhere_are_no_hint() -> None:
+    assert parse_original(IPV4[:9] + b"\x01" * 7) == (parse_endpoint("10.0.0.7:8080"), Hint.NONE)
+    v6 = ipv6("fd00::7")
+    assert parse_original(v6[:4] + b"\x01\x01\x01\x00" + v6[8:24] + b"\x01\x01\x01\x01") == (
+        parse_endpoint("[fd00::7]:8080"),
+        Hint.NONE,
+    )
+    assert parse_original(IPV4[:8]) == (parse_endpoint("10.0.0.7:8080"), Hint.NONE)
 
 
 @pytest.mark.parametrize(

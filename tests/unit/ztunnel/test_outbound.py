@@ -13,6 +13,7 @@ from control.model.workload import TunnelProtocol, Workload
 from tests.support.certificates import Authority, make_authority
 from tests.support.tunnel_memory import CLIENT, FakeTime
 from tests.support.tunnel_mesh import mesh_state
+from ztunnel.balance import Hint
 from ztunnel.dial import DialDone, DialError
 from ztunnel.engine import Engine, EngineConfig, Pod
 from ztunnel.outbound import accept_outbound
@@ -65,7 +66,7 @@ class Rig:
             EngineConfig(),
             mesh_state(workload("client", APP), workload("server", SERVER)),
             lambda _identity, _waiting: None,
-            lambda _sock: self.destination,
+            lambda _sock: None if self.destination is None else (self.destination, Hint.NONE),
         )
         self.dialer = FakeDialer()
         self.engine.dialer = self.dialer  # type: ignore[assignment]  # the one method used

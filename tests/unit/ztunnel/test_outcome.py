@@ -181,3 +181,29 @@ def test_the_view_is_what_the_admin_page_shows() -> None:
     assert (view["protocol"], view["worker"]) == ("HBONE", 2)
     assert (view["bytesSent"], view["bytesReceived"]) == (100, 7)
     assert view["sourceWorkload"] == "demo/client-1"
+
+
+def test_a_direct_connection_says_so_and_is_counted_apart() -> None:
+    counters = Counters()
+    finish(parties(), counters)
+    made = parties()
+    made.direct = True
+    made.target = None
+    made.measured = {"srtt": "85us", "retransmits": 0}
+    fields = finish(made, counters)
+    assert (fields["path"], fields["srtt"], fields["retransmits"]) == ("direct", "85us", 0)
+    opened = [labels for name, labels, _ in counters.export() if "opened" in name]
+    tunnelled, direct = opened
+    assert "path" not in tunnelled
+    assert (direct["path"], direct["connection_security_policy"]) == ("direct", "none")
+    assert direct["destination_principal"] == str(SERVER)
+    assert Outcome(FakeClock(), made, None).view(0)["path"] == "direct"
+
+
+def test_a_connection_may_be_older_than_its_record() -> None:
+    clock = FakeClock()
+    lines: list[str] = []
+    record = Outcome(clock, parties(), AccessLog(clock, lines.append, JSON), age_s=2.5)
+    record.opened(Counters(), lambda: (0, 0))
+    record.closed(Counters(), Flag.NONE, "")
+    assert json.loads(lines[-1])["duration"] == "2500ms"

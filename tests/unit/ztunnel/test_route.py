@@ -26,7 +26,7 @@ from control.model.workload import (
     WorkloadStatus,
 )
 from tests.unit.ztunnel.meshes import at, entry, key, mesh, pod, service, spiffe, vip
-from ztunnel.balance import candidates, nearest
+from ztunnel.balance import Hint, candidates, nearest
 from ztunnel.route import (
     Decision,
     Passthrough,
@@ -316,3 +316,40 @@ def test_a_remembered_choice_ends_with_the_next_change() -> None:
     assert tunnel(go(state, "10.1.0.1:80"))[0] == "10.0.0.3:15008"
     elsewhere = replace(CLIENT, network="far")
     assert isinstance(go(state, "10.1.0.1:80", elsewhere), Passthrough)
+
+
+@pytest.mark.parametrize(
+    ("hint", "there", "dialled"),
+    [
+        (Hint.NONE, True, {"near", "far", "plain-near"}),
+        (Hint.LOCAL, True, {"near"}),
+        (Hint.ELSEWHERE, True, {"far", "plain-near"}),
+        (Hint.LOCAL, False, {"far", "plain-near"}),
+    ],
+)
+def test_the_kernels_draw_narrows_the_choice_if_that_leaves_any(
+    hint: Hint, there: bool, dialled: set[str]
+) -> None:
+    plain = pod(
+        "plain-near", "10.0.0.5", node="n1", services=WEB, tunnel_protocol=TunnelProtocol.NONE
+    )
+    near = [pod("near", "10.0.0.2", node="n1", services=WEB)] if there else []
+    far = pod("far", "10.0.0.3", node="n2", services=WEB)
+    state = mesh(CLIENT, service("web", "10.1.0.1"), plain, *near, far)
+    rng, asked = random.Random(3), parse_endpoint("10.1.0.1:80")
+    found = {
+        decision.workload.name
+        for _ in range(60)
+        if isinstance(decision := route(state, CLIENT, asked, rng, hint), ToTunnel | Passthrough)
+        and decision.workload is not None
+    }
+    assert found == dialled
+
+
+def test_a_hint_opens_no_other_way() -> None:
+    web = service("web", "10.1.0.1", waypoint=BY_NAME)
+    near = pod("near", "10.0.0.2", node="n1", services=WEB)
+    state = mesh(CLIENT, web, near, GATE_POD, GATE_SERVICE)
+    decision = route(state, CLIENT, parse_endpoint("10.1.0.1:80"), random.Random(3), Hint.LOCAL)
+    assert tunnel(decision) == ("10.0.0.9:15008", "10.1.0.1:80")
+    assert plain(route(state, CLIENT, parse_endpoint("9.9.9.9:1"), random.Random(3), Hint.LOCAL))
