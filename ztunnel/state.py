@@ -1,34 +1,38 @@
 """What this node knows of the mesh: workloads, services, policies, by every key used to find them.
 
-Messages are indexed from a light decode when they arrive (about 10 µs each, so one chunk of
-`resources.py` costs a worker one or two milliseconds) and become model values when first used. A
-message that cannot be understood never replaces the last good one; a policy that cannot be
-understood and has no good version denies everything it could apply to. No I/O.
+Messages are indexed from a light decode when they arrive (about 10 µs each) and become model values
+when first used. A message that cannot be understood never replaces the last good one; a policy that
+cannot be understood and has no good version denies everything it could apply to. No I/O.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Iterable, Iterator
-from dataclasses import dataclass, field
-from typing import Generic, TypeVar
+from collections.abc import Hashable, Iterable, Iterator
+from dataclasses import dataclass
+from typing import Generic, TypeAlias, TypeVar
 
 from google.protobuf.message import DecodeError
 
 from control.kit.errors import WireError
 from control.model.address import Address
-from control.model.policy import Action, Policy, PolicyScope, Rule
+from control.model.policy import Policy
 from control.model.workload import NetworkMode, Service, Workload
-from control.wire import security_pb2, workload_pb2
-from control.wire.convert import address_from_wire, resource_from_wire
-from control.wire.convert_policy import policy_from_wire
+from control.wire import workload_pb2
+from control.wire.convert import resource_from_wire
+from ztunnel.policy_book import PolicyBook
 from ztunnel.resources import Entry, Op
 from ztunnel.vips import VipIndex
+from ztunnel.workload_index import WorkloadIndex, WorkloadKeys, claim, keys_of
 
-# Remembered answers: services times ports in use on a node; beyond, all are found anew.
-REMEMBERED_MAX = 4096
+# Remembered answers: services in use on a node, and the ports and families asked for of one; beyond
+# either they are found anew.
+SERVICES_REMEMBERED_MAX = 1024
+ANSWERS_PER_SERVICE_MAX = 64
 
-_Value = TypeVar("_Value")
-_Key = TypeVar("_Key")
+# A question about a service: its key comes first.
+Question: TypeAlias = tuple[Hashable, ...]
+
+_Value = TypeVar("_Value", bound=Workload | Service)
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,31 +43,50 @@ class Changed:
     addresses: bool = False
 
 
-@dataclass(slots=True)
-class _Held(Generic[_Value]):
-    """A message as it came, and its value once somebody asked for it."""
+class _Table(Generic[_Value]):
+    """Messages as they came, and the values of those that somebody has asked for.
 
-    raw: bytes
-    value: _Value | None = None
+    Two dictionaries instead of one of records: bytes are invisible to the garbage collector, and a
+    mesh of 10,000 workloads is nothing that it has to look through.
+    """
 
+    def __init__(self, kind: type[_Value]) -> None:
+        self._kind = kind
+        self.raw: dict[str, bytes] = {}
+        self._values: dict[str, _Value] = {}
 
-@dataclass(frozen=True, slots=True)
-class _WorkloadKeys:
-    """What a workload is found by."""
+    def put(self, name: str, raw: bytes) -> None:
+        self.raw[name] = raw
+        self._values.pop(name, None)
 
-    at: tuple[tuple[str, Address], ...]
-    local: tuple[str, str, str]
-    services: tuple[str, ...]
-    policies: tuple[str, ...]
+    def pop(self, name: str) -> bytes | None:
+        self._values.pop(name, None)
+        return self.raw.pop(name, None)
 
+    def value(self, name: str) -> _Value | None:
+        """WireError when there is one and it cannot be understood."""
+        value = self._values.get(name)
+        if value is None and (raw := self.raw.get(name)) is not None:
+            value = self._values[name] = self._decoded(raw)
+        return value
 
-@dataclass(slots=True)
-class _Policies:
-    """Keys of the held policies by scope, and the answers computed from them."""
+    def each(self) -> Iterator[_Value]:
+        """Decoded one by one and not kept: for pages, not for connections."""
+        for name, raw in list(self.raw.items()):
+            value = self._values.get(name)
+            try:
+                yield value if value is not None else self._decoded(raw)
+            except WireError:
+                pass  # whoever uses it finds out, and drops it
 
-    everywhere: dict[str, None] = field(default_factory=dict)
-    by_namespace: dict[str, dict[str, None]] = field(default_factory=dict)
-    answers: dict[tuple[str, tuple[str, ...]], tuple[Policy, ...]] = field(default_factory=dict)
+    def _decoded(self, raw: bytes) -> _Value:
+        try:
+            value = resource_from_wire(workload_pb2.Address.FromString(raw))
+        except DecodeError as exc:
+            raise WireError(str(exc)) from exc
+        if not isinstance(value, self._kind):
+            raise WireError(f"not a {self._kind.__name__}")
+        return value
 
 
 class State:
@@ -77,22 +100,17 @@ class State:
     def __init__(self, *, cluster_id: str = "", node: str = "", strict: bool = False) -> None:
         self.generation = 0
         self.synced = False
-        self.unknown_policies = 0  # references to names nobody has sent (yet)
         self._cluster_id = cluster_id
         self._node = node
         self._strict = strict
-        self._workloads: dict[str, _Held[Workload]] = {}
-        self._services: dict[str, _Held[Service]] = {}
-        self._held_policies: dict[str, _Held[Policy]] = {}
-        self._substitutes: set[str] = set()  # names of policies held only as "deny all"
-        self._rejected: dict[str, str] = {}
-        self._by_address: dict[tuple[str, Address], dict[str, None]] = {}
-        self._by_local: dict[tuple[str, str, str], dict[str, None]] = {}
-        self._by_service: dict[str, dict[str, None]] = {}
-        self._endpoints: dict[str, tuple[Workload, ...]] = {}
-        self._remembered: dict[Hashable, object] = {}
+        self._workloads = _Table(Workload)
+        self._services = _Table(Service)
+        self._policies = PolicyBook()
+        self._index = WorkloadIndex()
         self._vips = VipIndex()
-        self._policies = _Policies()
+        self._rejected: dict[str, str] = {}
+        self._endpoints: dict[str, tuple[Workload, ...]] = {}
+        self._remembered: dict[Hashable, dict[Question, object]] = {}  # by service
 
     # Changes
 
@@ -112,16 +130,12 @@ class State:
                 case Op.POLICY:
                     policies = self._put_policy(entry.name, entry.body) or policies
                 case Op.REJECTED_POLICY:
-                    policies = self._deny_instead(entry.name, entry.body) or policies
+                    policies = self._policies.deny_instead(entry.name, entry.body) or policies
                 case Op.REMOVE_POLICY:
-                    policies = self._drop_policy(entry.name) or policies
+                    policies = self._policies.drop(entry.name) or policies
                 case Op.SNAPSHOT:
                     policies = policies or not self.synced
                     self.synced = True
-        if policies:
-            self._policies.answers.clear()
-        if addresses:
-            self._remembered.clear()
         if policies or addresses:
             self.generation += 1
         return Changed(policies, addresses)
@@ -150,18 +164,18 @@ class State:
     def _put_workload(self, name: str, raw: bytes, message: workload_pb2.Workload) -> Changed:
         if message.uid != name:
             raise WireError(f"a workload with the uid {message.uid!r}")
-        keys = _workload_keys(message)
-        before = self._forget_workload(name)
-        self._workloads[name] = _Held(raw)
-        for at in keys.at:
-            self._by_address.setdefault(at, {})[name] = None
-        self._by_local.setdefault(keys.local, {})[name] = None
-        for service in keys.services:
-            self._by_service.setdefault(service, {})[name] = None
-            self._endpoints.pop(service, None)
-        moved = before is not None and (before.policies, before.local[0]) != (
+        keys = keys_of(message)
+        before = self._keys_held(name)
+        if before is not None:
+            self._forget_answers(before.services)
+            if before != keys:
+                self._index.drop(name, before)
+        self._workloads.put(name, raw)
+        self._index.put(name, keys)
+        self._forget_answers(keys.services)
+        moved = before is not None and (before.policies, before.namespace) != (
             keys.policies,
-            keys.local[0],
+            keys.namespace,
         )
         return Changed(policies=moved, addresses=True)
 
@@ -169,82 +183,51 @@ class State:
         if f"{message.namespace}/{message.hostname}" != name:
             raise WireError(f"a service named {message.namespace}/{message.hostname}")
         self._vips.put(name, message)
-        self._services[name] = _Held(raw)
+        self._services.put(name, raw)
+        self._remembered.pop(name, None)
         return Changed(addresses=True)
 
     def _drop_address(self, name: str) -> bool:
-        if self._services.pop(name, None) is not None:
+        if self._services.pop(name) is not None:
             self._vips.drop(name)
+            self._remembered.pop(name, None)
             return True
-        return self._forget_workload(name) is not None
+        keys = self._keys_held(name)
+        if keys is None:
+            return False
+        self._workloads.pop(name)
+        self._index.drop(name, keys)
+        self._forget_answers(keys.services)
+        return True
 
-    def _forget_workload(self, name: str) -> _WorkloadKeys | None:
-        held = self._workloads.pop(name, None)
-        if held is None:
-            return None
-        keys = _workload_keys(workload_pb2.Address.FromString(held.raw).workload)
-        for at in keys.at:
-            _remove(self._by_address, at, name)
-        _remove(self._by_local, keys.local, name)
-        for service in keys.services:
-            _remove(self._by_service, service, name)
+    def _keys_held(self, name: str) -> WorkloadKeys | None:
+        """Decoded once more rather than kept: they are as large as the message."""
+        raw = self._workloads.raw.get(name)
+        return None if raw is None else keys_of(workload_pb2.Address.FromString(raw).workload)
+
+    def _forget_answers(self, services: Iterable[str]) -> None:
+        for service in services:
             self._endpoints.pop(service, None)
-        return keys
+            self._remembered.pop(service, None)
 
     def _put_policy(self, name: str, raw: bytes) -> bool:
         try:
-            message = security_pb2.Authorization.FromString(raw)
-            if f"{message.namespace}/{message.name}" != name:
-                raise WireError(f"a policy named {message.namespace}/{message.name}")
-            policy = policy_from_wire(message)
-        except (DecodeError, WireError) as exc:
+            self._policies.put(name, raw)
+        except WireError as exc:
             self._rejected[name] = str(exc)
-            return self._deny_instead(name, raw)
-        self._substitutes.discard(name)
-        self._hold_policy(name, raw, policy)
+            return self._policies.deny_instead(name, raw)
         return True
-
-    def _deny_instead(self, name: str, raw: bytes) -> bool:
-        """The last good version stays; without one, everything in the policy's reach is denied."""
-        if name in self._held_policies and name not in self._substitutes:
-            return False
-        policy = deny_all(name, raw)
-        if policy is None:
-            return self._drop_policy(name)
-        self._substitutes.add(name)
-        self._hold_policy(name, raw, policy)
-        return True
-
-    def _hold_policy(self, name: str, raw: bytes, policy: Policy) -> None:
-        self._drop_policy_index(name)
-        self._held_policies[name] = _Held(raw, policy)
-        if policy.scope is PolicyScope.GLOBAL:
-            self._policies.everywhere[name] = None
-        elif policy.scope is PolicyScope.NAMESPACE:
-            self._policies.by_namespace.setdefault(policy.namespace, {})[name] = None
-
-    def _drop_policy(self, name: str) -> bool:
-        if self._held_policies.pop(name, None) is None:
-            return False
-        self._substitutes.discard(name)
-        self._drop_policy_index(name)
-        return True
-
-    def _drop_policy_index(self, name: str) -> None:
-        self._policies.everywhere.pop(name, None)
-        _remove(self._policies.by_namespace, name.partition("/")[0], name)
 
     # Questions
 
     def workload(self, uid: str) -> Workload | None:
-        return self._value(self._workloads, uid, self._drop_address)
+        return self._value(self._workloads, uid)
 
     def service(self, key: str) -> Service | None:
-        return self._value(self._services, key, self._drop_address)
+        return self._value(self._services, key)
 
     def policy(self, key: str) -> Policy | None:
-        held = self._held_policies.get(key)
-        return None if held is None else held.value
+        return self._policies.get(key)
 
     def workload_at(self, network: str, address: Address) -> Workload | None:
         """Whose address this is. Several pods on the host's own address: nobody can tell, None.
@@ -253,7 +236,7 @@ class State:
         """
         shared = 0
         found: Workload | None = None
-        for uid in reversed(tuple(self._by_address.get((network, address), ()))):
+        for uid in reversed(self._index.at(network, address)):
             workload = self.workload(uid)
             if workload is None:
                 continue
@@ -265,8 +248,13 @@ class State:
 
     def local_workload(self, namespace: str, name: str, service_account: str) -> Workload | None:
         """The workload that a pod's claim (ZDS) names; ours, if other clusters have its like."""
-        uids = self._by_local.get((namespace, name, service_account), ())
-        found = [each for uid in tuple(uids) if (each := self.workload(uid)) is not None]
+        asked = (namespace, name, service_account)
+        found = [
+            each
+            for uid in self._index.claimed(claim(*asked))
+            if (each := self.workload(uid)) is not None
+            and (each.namespace, each.name, each.service_account) == asked
+        ]
         if not found:
             return None
         return max(
@@ -286,132 +274,65 @@ class State:
         """Every workload of the service, healthy or not."""
         known = self._endpoints.get(service_key)
         if known is None:
-            uids = tuple(self._by_service.get(service_key, ()))
+            uids = tuple(self._index.members(service_key))
             known = tuple(each for uid in uids if (each := self.workload(uid)) is not None)
             self._endpoints[service_key] = known
         return known
 
+    @property
+    def unknown_policies(self) -> int:
+        """References to names nobody has sent (yet)."""
+        return self._policies.unknown
+
     def policies_for(self, workload: Workload) -> tuple[Policy, ...]:
         """Everything `decide()` has to look at for connections to this workload."""
-        question = (workload.namespace, workload.authorization_policies)
-        answer = self._policies.answers.get(question)
-        if answer is None:
-            answer = tuple(self._applicable(*question))
-            self._policies.answers[question] = answer
-        return answer
+        return self._policies.applicable(workload.namespace, workload.authorization_policies)
 
-    def _applicable(self, namespace: str, named: tuple[str, ...]) -> Iterator[Policy]:
-        keys = dict(self._policies.everywhere)
-        keys.update(self._policies.by_namespace.get(namespace, {}))
-        keys.update(dict.fromkeys(named))
-        for key in keys:
-            policy = self.policy(key)
-            if policy is None:
-                self.unknown_policies += 1
-            else:
-                yield policy
+    def recall(self, question: Question) -> object | None:
+        """What `remember()` was given, as long as neither the service nor any of its endpoints
+        has changed since."""
+        answers = self._remembered.get(question[0])
+        return None if answers is None else answers.get(question)
 
-    def recall(self, question: Hashable) -> object | None:
-        """What `remember()` was given, as long as no address has changed since."""
-        return self._remembered.get(question)
-
-    def remember(self, question: Hashable, answer: object) -> None:
-        if len(self._remembered) >= REMEMBERED_MAX:
+    def remember(self, question: Question, answer: object) -> None:
+        if len(self._remembered) >= SERVICES_REMEMBERED_MAX:
             self._remembered.clear()
-        self._remembered[question] = answer
+        answers = self._remembered.setdefault(question[0], {})
+        if len(answers) >= ANSWERS_PER_SERVICE_MAX:
+            answers.clear()
+        answers[question] = answer
 
     # Wholes
 
     def workloads(self) -> Iterator[Workload]:
-        """Decoded one by one and not kept: for pages, not for connections."""
-        return self._each(self._workloads, Workload)
+        return self._workloads.each()
 
     def services(self) -> Iterator[Service]:
-        return self._each(self._services, Service)
+        return self._services.each()
 
     def policies(self) -> Iterator[Policy]:
-        return (held.value for held in self._held_policies.values() if held.value is not None)
+        return self._policies.all()
 
     def snapshot(self) -> Iterator[Entry]:
         """Entries that bring an empty state to this one: for a worker that has just started."""
-        for name, policy in self._held_policies.items():
-            op = Op.REJECTED_POLICY if name in self._substitutes else Op.POLICY
-            yield Entry(op, name, policy.raw)
-        for name, service in self._services.items():
-            yield Entry(Op.ADDRESS, name, service.raw)
-        for name, workload in self._workloads.items():
-            yield Entry(Op.ADDRESS, name, workload.raw)
+        yield from self._policies.entries()
+        for table in (self._services, self._workloads):
+            for name, raw in table.raw.items():
+                yield Entry(Op.ADDRESS, name, raw)
         if self.synced:
             yield Entry(Op.SNAPSHOT)
 
     def counts(self) -> dict[str, int]:
         return {
-            "workloads": len(self._workloads),
-            "services": len(self._services),
-            "policies": len(self._held_policies),
+            "workloads": len(self._workloads.raw),
+            "services": len(self._services.raw),
+            "policies": len(self._policies),
         }
 
-    def _each(self, held: dict[str, _Held[_Value]], kind: type[_Value]) -> Iterator[_Value]:
-        for each in tuple(held.values()):
-            value = each.value if each.value is not None else _decode(each.raw)
-            if isinstance(value, kind):
-                yield value
-
-    def _value(
-        self, held: dict[str, _Held[_Value]], name: str, forget: Callable[[str], bool]
-    ) -> _Value | None:
-        item = held.get(name)
-        if item is None:
+    def _value(self, table: _Table[_Value], name: str) -> _Value | None:
+        try:
+            return table.value(name)
+        except WireError:
+            self._rejected[name] = "cannot be understood"
+            self._drop_address(name)
             return None
-        if item.value is None:
-            value = _decode(item.raw)
-            if value is None:
-                self._rejected[name] = "cannot be understood"
-                forget(name)
-                return None
-            item.value = value  # type: ignore[assignment] # the table says which of the two it is
-        return item.value
-
-
-def deny_all(name: str, raw: bytes) -> Policy | None:
-    """What stands in for a policy that was refused: deny, as widely as it could have reached.
-
-    None for a dry run, which never refuses anything. When not even the scope can be read, the
-    namespace in the name is what it could have reached.
-    """
-    namespace, _, short = name.partition("/")
-    scope = PolicyScope.NAMESPACE
-    try:
-        message = security_pb2.Authorization.FromString(raw)
-        if message.dry_run:
-            return None
-        if message.name:
-            scope = PolicyScope(message.scope)
-    except (DecodeError, ValueError):
-        pass  # a scope from the future, or no message at all: the namespace it is
-    return Policy(short, namespace, scope, Action.DENY, (Rule(),))
-
-
-def _decode(raw: bytes) -> Workload | Service | None:
-    try:
-        return resource_from_wire(workload_pb2.Address.FromString(raw))
-    except (DecodeError, WireError):
-        return None
-
-
-def _workload_keys(message: workload_pb2.Workload) -> _WorkloadKeys:
-    network = message.network
-    return _WorkloadKeys(
-        at=tuple((network, address_from_wire(each)) for each in message.addresses),
-        local=(message.namespace, message.name, message.service_account or "default"),
-        services=tuple(message.services),
-        policies=tuple(message.authorization_policies),
-    )
-
-
-def _remove(index: dict[_Key, dict[str, None]], key: _Key, name: str) -> None:
-    names = index.get(key)
-    if names is not None:
-        names.pop(name, None)
-        if not names:
-            del index[key]

@@ -12,7 +12,7 @@ import logging
 import os
 import socket
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Sequence
 from typing import Any, Final
 
 from control.kit.clock import Clock, SystemClock
@@ -22,15 +22,17 @@ from control.kit.memory import SETTLE_AT_S, settle
 from control.kit.sink import LineSink, never_waiting
 from control.model.identity import SpiffeId, parse_spiffe_id
 from ztunnel.access_log import JSON, TEXT, AccessLog, TurnWriter
-from ztunnel.engine import Engine, EngineConfig, OpenConnection, Original, Pod
+from ztunnel.engine import Engine, EngineConfig, Original, Pod
+from ztunnel.intake import Intake
 from ztunnel.ipc import Frame, IpcSocket, Kind
 from ztunnel.listeners import Pauses, listen, original_destination
 from ztunnel.outbound import RESPONSE_S, Outbound
 from ztunnel.pool import Pool
 from ztunnel.reactor import READABLE, WATCH_LEVEL, WRITABLE, Reactor, Served
+from ztunnel.recheck import Recheck
 from ztunnel.redirected import MarkedDialer, listen_redirected
 from ztunnel.relay import RelayEnd
-from ztunnel.resources import decode_entries
+from ztunnel.resources import Entry
 from ztunnel.spin import Spin
 from ztunnel.state import State
 from ztunnel.tls import Material
@@ -45,8 +47,6 @@ HEAP_BYTES_KEPT_MAX: Final = 4 * 1024 * 1024
 _M_MMAP_THRESHOLD: Final = -3  # mallopt(3)
 _M_TRIM_THRESHOLD: Final = -1
 
-# Open connections looked at in one turn after a policy change: about a millisecond.
-RECHECKS_PER_TURN_MAX: Final = 64
 # Entries in one answer about connections; the admin page says when there were more.
 CONNECTIONS_SHOWN_MAX: Final = 5000
 
@@ -78,36 +78,6 @@ def make_reactor(on_bug: Callable[[], None]) -> Reactor:
     return Reactor(report)
 
 
-class Recheck:
-    """Looks at every open inbound connection after a policy change, some each turn."""
-
-    def __init__(self, engine: Engine) -> None:
-        self._engine = engine
-        self._left: Iterator[tuple[Pod, OpenConnection]] = iter(())
-
-    def begin(self) -> None:
-        """From the start again, if one is under way: the policies changed once more."""
-        pods = list(self._engine.pods.values())
-        self._left = iter([(pod, each) for pod in pods for each in pod.inbound])
-        self._engine.reactor.again(self)
-
-    def on_again(self) -> None:
-        for _ in range(RECHECKS_PER_TURN_MAX):
-            item = next(self._left, None)
-            if item is None:
-                return
-            pod, connection = item
-            self._engine.reactor.serve(
-                connection, connection.recheck, pod.workload(self._engine.state)
-            )
-        self._engine.reactor.again(self)
-
-    def on_bug(self) -> None:
-        """Fails closed: what cannot be looked at cannot stay open."""
-        for _, connection in self._left:
-            self._engine.reactor.serve(connection, connection.abort, RelayEnd.POLICY)
-
-
 class Worker:
     """Acts on the supervisor's frames."""
 
@@ -121,11 +91,11 @@ class Worker:
         self.engine = self._make(EngineConfig(), State())
         self._pauses = Pauses(self.engine)
         self._recheck = Recheck(self.engine)
+        self._intake = Intake(self._act, self._resources)
         self._drained = False
         self._listen: Listen = listen
         self._actions: dict[Kind, Callable[[Frame], None]] = {
             Kind.CONFIG: self._configure,
-            Kind.RESOURCES: self._resources,
             Kind.POD_ADD: self._add_pod,
             Kind.POD_DELETE: self._delete_pod,
             Kind.CERTIFICATE: self._certificate,
@@ -153,19 +123,36 @@ class Worker:
         try:
             if events & WRITABLE:
                 self._channel.flush()
-            frames = self._channel.receive() if events & ~WRITABLE else []
+            # While some of what came waits, the rest waits in the pipe.
+            readable = events & ~WRITABLE and not self._intake.busy
+            frames = self._channel.receive() if readable else []
             if frames is None:
                 level = logging.INFO if self._drained else logging.WARNING
                 event(log, level, "supervisor.gone")
                 self.reactor.stop()
                 return
-            for frame in frames:
-                self._act(frame)
+            if frames:
+                self._intake.add(frames)
+                self._take_in()
         except (WireError, OSError) as exc:
-            event(log, logging.ERROR, "supervisor.lost", error=exc)
-            self.reactor.stop()
+            self._lost(exc)
             return
         self._watch_channel()
+
+    def on_again(self) -> None:
+        try:
+            self._take_in()
+        except (WireError, OSError) as exc:
+            self._lost(exc)
+
+    def _take_in(self) -> None:
+        self._intake.work()
+        if self._intake.busy:
+            self.reactor.again(self)
+
+    def _lost(self, exc: Exception) -> None:
+        event(log, logging.ERROR, "supervisor.lost", error=exc)
+        self.reactor.stop()
 
     def on_bug(self) -> None:
         """A frame that we cannot handle leaves the worker in an unknown state: end it, the
@@ -214,8 +201,8 @@ class Worker:
             self.engine.dialer = MarkedDialer(self.reactor, self.engine.namespaces)
             self._listen = listen_redirected
 
-    def _resources(self, frame: Frame) -> None:
-        changed = self.engine.state.apply(decode_entries(frame.payload))
+    def _resources(self, entries: Sequence[Entry]) -> None:
+        changed = self.engine.state.apply(entries)
         if changed.policies:
             self._recheck.begin()
 

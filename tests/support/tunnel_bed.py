@@ -29,9 +29,10 @@ from ztunnel.balance import Hint
 from ztunnel.engine import Engine, EngineConfig, Original, Pod
 from ztunnel.listeners import Pauses, endpoint_of, listen
 from ztunnel.reactor import READABLE
+from ztunnel.recheck import Recheck
 from ztunnel.resources import Entry
 from ztunnel.tls import Material
-from ztunnel.worker import Recheck, make_engine, make_reactor
+from ztunnel.worker import make_engine, make_reactor
 
 Result = TypeVar("Result")
 DEADLINE_S = 20.0

@@ -226,6 +226,36 @@ def test_a_worker_drops_what_turns_out_bad_when_used() -> None:
     assert state.counts()["workloads"] == 0
 
 
+def test_an_address_that_two_pods_left_is_nobodys() -> None:
+    state = mesh(pod("a", "10.0.0.1"), pod("b", "10.0.0.1"), pod("c", "10.0.0.1"))
+    for name in "abc":
+        state.apply([Entry(Op.REMOVE_ADDRESS, pod(name).uid)])
+    assert state.workload_at("", at("10.0.0.1")) is None
+    state.apply([entry(pod("d", "10.0.0.1"))])
+    found = state.workload_at("", at("10.0.0.1"))
+    assert found is not None
+    assert found.name == "d"
+
+
+def test_answers_are_kept_until_their_service_or_an_endpoint_changes() -> None:
+    web = pod("web", "10.0.0.2", services=WEB)
+    state = mesh(web, service("web", "10.1.0.1"), service("other", "10.1.0.2"))
+    question = (key("web"), 80)
+    state.remember(question, "answer")
+    state.apply([entry(pod("stranger", "10.0.0.3")), entry(service("other", "10.1.0.3"))])
+    assert state.recall(question) == "answer"
+    for changed in (service("web", "10.1.0.9"), pod("web2", "10.0.0.4", services=WEB), web):
+        state.remember(question, "answer")
+        state.apply([entry(changed)])
+        assert state.recall(question) is None, changed
+    state.remember(question, "answer")
+    state.apply([entry(pod("web", "10.0.0.2"))])  # it leaves the service
+    assert state.recall(question) is None
+    state.remember(question, "answer")
+    state.apply([Entry(Op.REMOVE_ADDRESS, pod("web2").uid)])
+    assert state.recall(question) is None
+
+
 def test_a_snapshot_rebuilds_the_same_state() -> None:
     web = pod("web", "10.0.0.2", services=WEB, authorization_policies=("shop/p",))
     state = mesh(web, service("web", "10.1.0.1"), policy("p"))
