@@ -40,6 +40,8 @@ class Intent:
     addresses: tuple[Address, ...]
     enrolled: bool
     reason: str
+    direct: bool = False  # may the kernel carry its connections inside the node?
+    direct_reason: str = ""
 
 
 def parse_intent(resource: bytes, name: str, node: str) -> Intent:
@@ -62,6 +64,8 @@ def parse_intent(resource: bytes, name: str, node: str) -> Intent:
         addresses=tuple(canonical(raw) for raw in message.addresses),
         enrolled=message.enrolled,
         reason=message.reason,
+        direct=message.direct,
+        direct_reason=message.direct_reason,
     )
 
 

@@ -212,6 +212,8 @@ def pod_row(value: PodIntent) -> dict[str, Any]:
         "addresses": [format_address(each) for each in value.addresses],
         "enrolled": value.enrolled,
         "reason": value.reason,
+        "direct": value.direct,
+        "direct_reason": value.direct_reason,
     }
 
 

@@ -109,6 +109,11 @@ _dry_run = option(
     is_flag=True,
     help="Deliver policies annotated istio.io/dry-run (they are logged, never enforced).",
 )
+_always_tunnel = option(
+    "--always-tunnel",
+    is_flag=True,
+    help="Keep connections inside a node in the tunnel too (per namespace: tulle.io/path=tunnel).",
+)
 
 
 @click.group(cls=DefaultServe, context_settings={"help_option_names": ["-h", "--help"]})
@@ -162,6 +167,7 @@ def main() -> None:
 @option("--log-level", default="info", help="A level, or levels: info,xds:debug.")
 @option("--log-format", type=click.Choice(["text", "json"]), default="text")
 @_dry_run
+@_always_tunnel
 def serve_command(
     *,
     manifests: Path,
@@ -179,6 +185,7 @@ def serve_command(
     log_level: str,
     log_format: str,
     dry_run_policies: bool,
+    always_tunnel: bool,
 ) -> None:
     """Run the control plane (the default command)."""
     try:
@@ -194,6 +201,7 @@ def serve_command(
         root_namespace=root_namespace,
         domain_suffix=domain_suffix,
         dry_run_policies=dry_run_policies,
+        always_tunnel=always_tunnel,
     )
     config = Config(
         manifests=manifests,

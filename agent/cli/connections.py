@@ -1,4 +1,4 @@
-"""`tulle connections`: what the tunnels carry right now, with the identities at both ends."""
+"""`tulle connections`: what the mesh carries right now, with the identities at both ends."""
 
 from __future__ import annotations
 
@@ -19,11 +19,12 @@ COLUMNS = (
     Column("ORIG-DST", "orig_dst"),
     Column("SRC-ID", "src_id"),
     Column("DST-ID", "dst_id"),
-    Column("PROTOCOL", "protocol"),
+    Column("PATH", "path"),
     Column("AGE", "age"),
     Column("BYTES", "bytes"),
     Column("POLICY", "policy"),
     Column("NODE", "node", wide=True),
+    Column("PROTOCOL", "protocol", wide=True),
     Column("SERVICE", "service", wide=True),
     Column("SRC-ADDRESS", "src_address", wide=True),
     Column("ACTUAL-DST", "actual_dst", wide=True),
@@ -43,7 +44,7 @@ def connections(ask: Reading, pod: str | None, direction: str | None) -> None:
     """List open connections. POD is NAMESPACE/POD or a name; without it, of all pods.
 
     One that has both ends in the mesh is listed twice: outbound where it leaves, inbound where
-    it arrives.
+    it arrives. PATH: hbone through the tunnel, direct inside this node's kernel, tcp in the clear.
 
     Example: tulle connections shop/ratings-v1 --direction inbound
     """

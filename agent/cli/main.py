@@ -26,6 +26,7 @@ VERBS = {
     "policies": ("agent.cli.policies", "policies", "List the policies in force."),
     "certificates": ("agent.cli.certificates", "certificates", "List certificates and their ends."),
     "connections": ("agent.cli.connections", "connections", "List open connections."),
+    "maps": ("agent.cli.maps", "maps", "Show how full the kernel's tables and rings are."),
     "namespace": ("agent.cli.namespace", "namespace", "List, add and remove namespaces."),
     "log": ("agent.cli.log", "log", "Read and set log levels."),
     "dump": ("agent.cli.dump", "dump", "Save everything the mesh knows about itself."),

@@ -9,7 +9,7 @@ from control.kit.errors import ConfigError
 
 _NAMED = ("namespace", "name")
 # lists of objects and the keys that the views rely on
-_AGENT = {"pods": _NAMED}
+_AGENT = {"pods": _NAMED, "maps": ("name",)}
 _ZTUNNEL = {
     "workloads": ("uid",),
     "services": (*_NAMED, "hostname"),

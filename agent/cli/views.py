@@ -219,6 +219,7 @@ def _connection(item: Row, side: str, node: str, now: datetime) -> Row:
         "src_id": item.get("sourceIdentity"),
         "dst_id": item.get("destinationIdentity"),
         "protocol": item.get("protocol"),
+        "path": _path(item),
         "age": _duration((now - _moment(opened)).total_seconds()) if opened else None,
         "bytes": sent + received,
         "policy": item.get("policy"),
@@ -231,6 +232,34 @@ def _connection(item: Row, side: str, node: str, now: datetime) -> Row:
         "node": node,
         "worker": item.get("worker"),
     }
+
+
+def _path(item: Row) -> str:
+    """Who carries it: the kernel alone, a tunnel, or the ztunnel in plain TCP."""
+    told = str(item.get("path") or "")
+    if told in ("direct", "hbone", "tcp"):
+        return told
+    return "hbone" if item.get("protocol") == "HBONE" else "tcp"
+
+
+def maps(mesh: Mesh) -> list[Row]:
+    """Every kernel table and ring of every node, the fullest first."""
+    rows: list[Row] = []
+    for node, parts in sorted(mesh.nodes.items()):
+        for item in (parts.get("agent") or {}).get("maps") or []:
+            used, limit = int(item.get("used") or 0), int(item.get("max") or 0)
+            share = round(100 * used / limit, 1) if limit else 0.0
+            rows.append(
+                {
+                    "name": item["name"],
+                    "node": node,
+                    "used": used,
+                    "max": limit,
+                    "percent": share,
+                    "drops": int(item.get("drops") or 0),
+                }
+            )
+    return sorted(rows, key=lambda row: (row["node"], -row["percent"], row["name"]))
 
 
 def namespaces(mesh: Mesh) -> list[Row]:

@@ -58,7 +58,7 @@ def compile_mesh(found: Objects, settings: Settings, captured: frozenset[str]) -
     ]
     workloads += slice_workloads(found, compiler)
     services = [compile_service(each, settings) for each in found.services if is_in_mesh(each)]
-    pods = compile_pods(found, settings.root_namespace)
+    pods = compile_pods(found, settings)
     return Mesh(
         workloads={each.uid: each for each in workloads},
         services={each.key: each for each in services},

@@ -1,4 +1,5 @@
-"""Should this pod's traffic be captured? Decides, with a reason people can read."""
+"""Should this pod's traffic be captured, and may it go direct inside its node? Decides, with a
+reason people can read."""
 
 from __future__ import annotations
 
@@ -6,11 +7,15 @@ import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from control.compile.settings import Settings
 from control.model.address import Address
 from control.sources import objects
 from control.sources.objects import Labels, Objects
 
 MODE_LABELS = ("tulle.io/dataplane-mode", "istio.io/dataplane-mode")
+# `tunnel` on a pod or on its namespace; anything else but `direct` is taken for it: who writes this
+# wants less of the direct path, not more.
+PATH_LABEL = "tulle.io/path"
 SIDECAR_ANNOTATION = "sidecar.istio.io/status"
 # Where the mesh and the cluster themselves live: a label on the whole namespace does not count.
 SYSTEM_NAMESPACES = frozenset({"kube-system"})
@@ -28,20 +33,27 @@ class PodIntent:
     addresses: tuple[Address, ...]
     enrolled: bool
     reason: str
+    direct: bool = False
+    direct_reason: str = ""
 
 
 def pod_uid(meta: objects.Meta) -> str:
     return meta.uid or str(uuid.uuid5(_UID_SPACE, f"{meta.namespace}/{meta.name}"))
 
 
-def compile_pods(found: Objects, root_namespace: str) -> list[PodIntent]:
-    labels = {each.meta.name: each.meta.labels for each in found.namespaces}
-    return [_intent(pod, labels, root_namespace) for pod in found.pods if not pod.is_terminal]
+def compile_pods(found: Objects, settings: Settings) -> list[PodIntent]:
+    namespaces = {each.meta.name: each.meta for each in found.namespaces}
+    return [_intent(pod, namespaces, settings) for pod in found.pods if not pod.is_terminal]
 
 
-def _intent(pod: objects.Pod, namespaces: Mapping[str, Labels], root: str) -> PodIntent:
+def _intent(
+    pod: objects.Pod, namespaces: Mapping[str, objects.Meta], settings: Settings
+) -> PodIntent:
     meta = pod.meta
-    enrolled, reason = _decide(pod, namespaces.get(meta.namespace, {}), root)
+    namespace = namespaces.get(meta.namespace)
+    labels = {} if namespace is None else namespace.labels
+    enrolled, reason = _decide(pod, labels, settings.root_namespace)
+    kept = _kept_in_tunnel(meta, namespace, settings)
     return PodIntent(
         uid=pod_uid(meta),
         name=meta.name,
@@ -51,7 +63,26 @@ def _intent(pod: objects.Pod, namespaces: Mapping[str, Labels], root: str) -> Po
         addresses=pod.addresses,
         enrolled=enrolled,
         reason=reason,
+        direct=not kept,
+        direct_reason=kept,
     )
+
+
+def _kept_in_tunnel(meta: objects.Meta, namespace: objects.Meta | None, settings: Settings) -> str:
+    """Why this pod's connections inside its node go through the tunnel; empty: they need not."""
+    if settings.always_tunnel:
+        return "mesh always-tunnel"
+    if _says_tunnel(meta):
+        return f"pod {PATH_LABEL}"
+    if namespace is not None and _says_tunnel(namespace):
+        return f"namespace {PATH_LABEL}"
+    return ""
+
+
+def _says_tunnel(meta: objects.Meta) -> bool:
+    """By label or by annotation."""
+    said = (meta.labels.get(PATH_LABEL), meta.annotations.get(PATH_LABEL))
+    return any(value not in (None, "", "direct") for value in said)
 
 
 def _decide(pod: objects.Pod, namespace_labels: Labels, root: str) -> tuple[bool, str]:

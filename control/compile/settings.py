@@ -15,3 +15,4 @@ class Settings:
     root_namespace: str = "istio-system"
     domain_suffix: str = "cluster.local"
     dry_run_policies: bool = False
+    always_tunnel: bool = False  # no connection of the mesh takes the direct path

@@ -7,7 +7,7 @@ from typing import ClassVar as _ClassVar, Optional as _Optional
 DESCRIPTOR: _descriptor.FileDescriptor
 
 class Pod(_message.Message):
-    __slots__ = ("uid", "name", "namespace", "service_account", "node", "addresses", "enrolled", "reason")
+    __slots__ = ("uid", "name", "namespace", "service_account", "node", "addresses", "enrolled", "reason", "direct", "direct_reason")
     UID_FIELD_NUMBER: _ClassVar[int]
     NAME_FIELD_NUMBER: _ClassVar[int]
     NAMESPACE_FIELD_NUMBER: _ClassVar[int]
@@ -16,6 +16,8 @@ class Pod(_message.Message):
     ADDRESSES_FIELD_NUMBER: _ClassVar[int]
     ENROLLED_FIELD_NUMBER: _ClassVar[int]
     REASON_FIELD_NUMBER: _ClassVar[int]
+    DIRECT_FIELD_NUMBER: _ClassVar[int]
+    DIRECT_REASON_FIELD_NUMBER: _ClassVar[int]
     uid: str
     name: str
     namespace: str
@@ -24,7 +26,9 @@ class Pod(_message.Message):
     addresses: _containers.RepeatedScalarFieldContainer[bytes]
     enrolled: bool
     reason: str
-    def __init__(self, uid: _Optional[str] = ..., name: _Optional[str] = ..., namespace: _Optional[str] = ..., service_account: _Optional[str] = ..., node: _Optional[str] = ..., addresses: _Optional[_Iterable[bytes]] = ..., enrolled: _Optional[bool] = ..., reason: _Optional[str] = ...) -> None: ...
+    direct: bool
+    direct_reason: str
+    def __init__(self, uid: _Optional[str] = ..., name: _Optional[str] = ..., namespace: _Optional[str] = ..., service_account: _Optional[str] = ..., node: _Optional[str] = ..., addresses: _Optional[_Iterable[bytes]] = ..., enrolled: _Optional[bool] = ..., reason: _Optional[str] = ..., direct: _Optional[bool] = ..., direct_reason: _Optional[str] = ...) -> None: ...
 
 class ReportRequest(_message.Message):
     __slots__ = ("node", "captured_uids")

@@ -191,5 +191,7 @@ def _pod_entry(name: str, value: PodIntent) -> Entry:
         addresses=value.addresses,
         enrolled=value.enrolled,
         reason=value.reason,
+        direct=value.direct,
+        direct_reason=value.direct_reason,
     ).SerializeToString(deterministic=True)
     return make_entry(POD_TYPE, name, message, node=value.node)

@@ -103,6 +103,10 @@ def agent(node: str, pod: str, state: str) -> dict[str, Any]:
         "version": "1.0",
         "control": {"connected": True},
         "ztunnels": [{"pid": 1}],
+        "maps": [
+            {"name": "pods", "used": 1, "max": 1000, "drops": 0},
+            {"name": "flows", "used": 512, "max": 1024, "drops": 3},
+        ],
         "pods": [
             {
                 "namespace": "shop",

@@ -62,7 +62,7 @@ def test_the_first_help_loads_no_verb() -> None:
 
 
 @pytest.mark.parametrize(
-    "verb", ["workloads", "services", "policies", "certificates", "connections", "status"]
+    "verb", ["workloads", "services", "policies", "certificates", "connections", "maps", "status"]
 )
 @pytest.mark.parametrize("shape", ["table", "wide", "json", "yaml", "name"])
 def test_every_read_command_reads_a_dump(dump: Path, verb: str, shape: str) -> None:

@@ -6,7 +6,7 @@ from agent.cli import health, views
 from agent.cli.mesh import Mesh
 from agent.cli.selector import parse
 from agent.cli.views import Filter
-from tests.unit.agent.cli.mesh_example import NOW, A, B, example
+from tests.unit.agent.cli.mesh_example import NOW, A, B, connection, example
 
 
 def test_workloads_come_once_with_identity_and_capture() -> None:
@@ -123,3 +123,32 @@ def test_the_mode_of_a_namespace_is_what_the_control_plane_decides() -> None:
     assert views.mode({tulle: "ambient", istio: "none"}) == "none"
     assert views.mode({tulle: "odd", istio: "ambient"}) == "ambient"
     assert views.mode({tulle: "odd"}) == "odd"
+
+
+def test_a_connection_says_who_carries_it() -> None:
+    mesh = example()
+    held = mesh.nodes["n1"]["ztunnel"]["workloadState"]["u1"]["connections"]
+    held["outbound"] = [
+        connection(openedAt="2026-11-22T11:55:50+00:00"),
+        connection(path="direct", openedAt="2026-11-22T11:55:51+00:00"),
+        connection(protocol="TCP", openedAt="2026-11-22T11:55:52+00:00"),
+        connection(path="carrier pigeon", openedAt="2026-11-22T11:55:53+00:00"),
+    ]
+    rows = views.connections(mesh, Filter(), "outbound")
+    assert [row["path"] for row in rows] == ["hbone", "direct", "tcp", "hbone"]
+
+
+def test_maps_come_by_node_the_fullest_first() -> None:
+    rows = views.maps(example())
+    assert [(row["node"], row["name"], row["percent"], row["drops"]) for row in rows] == [
+        ("n1", "flows", 50.0, 3),
+        ("n1", "pods", 0.1, 0),
+        ("n2", "flows", 50.0, 3),
+        ("n2", "pods", 0.1, 0),
+    ]
+
+
+def test_an_older_agent_knows_no_drops() -> None:
+    mesh = Mesh(NOW, nodes={"n1": {"agent": {"maps": [{"name": "pods", "used": 1, "max": 0}]}}})
+    (row,) = views.maps(mesh)
+    assert (row["percent"], row["drops"]) == (0.0, 0)

@@ -74,3 +74,32 @@ def test_a_pod_without_address_may_be_enrolled_before_it_starts() -> None:
         namespace(AMBIENT) + pod().replace("Running, podIP: 10.1.0.1", "Pending")
     ).pods.values()
     assert (found.enrolled, found.addresses) == (True, ())
+
+
+PATH_TUNNEL, PATH_DIRECT = "tulle.io/path: tunnel", "tulle.io/path: direct"
+
+
+@pytest.mark.parametrize(
+    ("namespace_labels", "labels", "always", "expected"),
+    [
+        (AMBIENT, "", False, (True, "")),
+        (AMBIENT, "tulle.io/path: direct", False, (True, "")),
+        (AMBIENT, "tulle.io/path: tunnel", False, (False, "pod tulle.io/path")),
+        (AMBIENT, "tulle.io/path: tunel", False, (False, "pod tulle.io/path")),
+        ("tulle.io/path: tunnel", AMBIENT, False, (False, "namespace tulle.io/path")),
+        (PATH_TUNNEL, PATH_DIRECT, False, (False, "namespace tulle.io/path")),
+        (AMBIENT, "tulle.io/path: direct", True, (False, "mesh always-tunnel")),
+    ],
+)
+def test_who_keeps_a_pod_in_the_tunnel(
+    namespace_labels: str, labels: str, always: bool, expected: tuple[bool, str]
+) -> None:
+    text = namespace(namespace_labels) + pod(labels=labels)
+    (found,) = mesh(text, always_tunnel=always).pods.values()
+    assert (found.direct, found.direct_reason) == expected
+
+
+def test_an_annotation_keeps_a_pod_in_the_tunnel_as_well() -> None:
+    text = pod().replace("namespace: shop", "annotations: {tulle.io/path: tunnel}, namespace: shop")
+    (found,) = mesh(namespace(AMBIENT) + text).pods.values()
+    assert not found.direct

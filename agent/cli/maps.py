@@ -1,0 +1,31 @@
+"""`tulle maps`: how full each table and ring of the kernel half is, and what it had to drop."""
+
+from __future__ import annotations
+
+import click
+
+from agent.cli import views
+from agent.cli.options import Reading, read_options
+from agent.cli.render import Column, show
+
+COLUMNS = (
+    Column("NAME", "name"),
+    Column("USED", "used"),
+    Column("MAX", "max"),
+    Column("%", "percent"),
+    Column("DROPS", "drops"),
+    Column("NODE", "node"),
+)
+
+
+@click.command()
+@read_options(namespaced=False)
+def maps(ask: Reading) -> None:
+    """Show used and maximal entries of every kernel table, bytes of every ring, and drops.
+
+    A table that is full never means "allow": its connections go through the tunnel, or are
+    refused. `tulle check` warns at four fifths.
+
+    Example: tulle maps --node a
+    """
+    show(ask.out, lambda: views.maps(ask.read("agent")), COLUMNS, "no agent answers")
