@@ -20,16 +20,22 @@ _KIND = {
     WorkloadType.JOB: "job",
 }
 
+Fields = tuple[tuple[str, str], ...]
 
-def request_headers(
-    client: Endpoint, source: Workload, service: Service | None, rng: random.Random
-) -> list[tuple[str, str]]:
+
+def request_fields(source: Workload) -> Fields:
+    """What all requests of a workload have in common."""
+    return (("baggage", baggage(source)),)
+
+
+def single_request_fields(client: Endpoint, service: Service | None, rng: random.Random) -> Fields:
+    """What only this request says."""
     host = f";host={service.hostname}" if service is not None else ""
-    return [
-        ("baggage", baggage(source)),
+    random_id = f"{rng.getrandbits(192):048x}"
+    return (
         ("forwarded", f'for="{client}"{host}'),
-        ("traceparent", f"00-{rng.getrandbits(128):032x}-{rng.getrandbits(64):016x}-00"),
-    ]
+        ("traceparent", f"00-{random_id[:32]}-{random_id[32:]}-00"),
+    )
 
 
 def baggage(workload: Workload) -> str:
@@ -61,8 +67,11 @@ def forwarded_client(headers: list[tuple[str, str]], tunnel_peer: Endpoint, host
     """The client as the app shall see it: the address is that of the tunnel's other end, which
     lives in the client's own network namespace; only the port is taken from what it says. `host`
     is that address as text (bracketed for IPv6)."""
-    said = next((value for name, value in headers if name == "forwarded"), "")
-    found = _FORWARDED.match(said)
+    found = None
+    for name, value in headers:
+        if name == "forwarded":
+            found = _FORWARDED.match(value)
+            break
     if found is None or found[1] != host:
         return tunnel_peer
     port = int(found[2])

@@ -14,7 +14,7 @@ from control.kit.log import event
 from control.model.address import Endpoint
 from control.model.workload import Workload
 from ztunnel.balance import Hint
-from ztunnel.correlate import request_headers
+from ztunnel.correlate import request_fields, single_request_fields
 from ztunnel.dial import Dial, DialError
 from ztunnel.engine import Engine, Pod
 from ztunnel.hbone.errors import CannotOpen, ErrorCode
@@ -177,9 +177,9 @@ class Outbound:
     def on_tunnel(self, tunnel: Tunnel) -> None:
         decision = self._decision
         assert isinstance(decision, ToTunnel)
-        headers = request_headers(self._client, self._source, decision.service, self._engine.random)
+        once = single_request_fields(self._client, decision.service, self._engine.random)
         try:
-            stream = tunnel.session.request(decision.authority, headers)
+            stream = tunnel.session.request(decision.authority, request_fields(self._source), once)
         except CannotOpen:
             self._acquire()
             return

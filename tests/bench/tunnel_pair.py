@@ -38,8 +38,9 @@ from control.model.workload import GatewayAddress, NetworkAddress, TunnelProtoco
 from tests.support.certificates import make_authority
 from tests.support.tunnel_mesh import mesh_state
 from ztunnel.access_log import TEXT, AccessLog, TurnWriter
+from ztunnel.balance import Hint
 from ztunnel.engine import EngineConfig, Pod
-from ztunnel.listeners import Pauses, endpoint_of, listen
+from ztunnel.listeners import Pauses, listen
 from ztunnel.spin import Spin
 from ztunnel.tls import Material, spiffe_ids
 from ztunnel.worker import keep_buffers, make_engine, make_reactor
@@ -80,7 +81,9 @@ def open_listener(at: Endpoint) -> socket.socket:
 
 def run(options: argparse.Namespace) -> None:
     entries = dict(tuple(entry.split("=")) for entry in options.entry)
-    destinations = {parse_endpoint(at).port: parse_endpoint(to) for at, to in entries.items()}
+    destinations = {
+        parse_endpoint(at).port: (parse_endpoint(to), Hint.NONE) for at, to in entries.items()
+    }
     hbone = parse_endpoint(options.hbone) if options.hbone else None
     client, server = CLIENT, SERVER
     certificates: dict[SpiffeId, Material] = {}
@@ -108,7 +111,7 @@ def run(options: argparse.Namespace) -> None:
         EngineConfig(access_log=options.access_log),
         state,
         lambda _identity, _waiting: None,
-        lambda sock: destinations.get(endpoint_of(sock.getsockname()).port),
+        lambda sock: destinations.get(sock.getsockname()[1]),
     )
     lines = TurnWriter(reactor, LineSink(never_waiting(sys.stderr.fileno())))
     engine.access_log = AccessLog(engine.clock, lines.put, TEXT)

@@ -9,6 +9,7 @@ Received bytes are accounted like this, per stream:
 and the same for the connection, where `held` is not stored: `receive` only subtracts.
 """
 
+from ztunnel.hbone.compression import HeaderCodec
 from ztunnel.hbone.errors import ConnectionBroken, ErrorCode
 from ztunnel.hbone.events import Event, StreamEnded, StreamReset
 from ztunnel.hbone.frames import (
@@ -19,7 +20,6 @@ from ztunnel.hbone.frames import (
     pack_rst_stream,
     pack_window_update,
 )
-from ztunnel.hbone.headers import HeaderCodec
 from ztunnel.hbone.limits import (
     REPLY_BYTES_MAX,
     RESET_COST,

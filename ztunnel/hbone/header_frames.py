@@ -1,16 +1,11 @@
 """HEADERS and CONTINUATION: collect the block, decode it, and open, answer or end a stream."""
 
+from ztunnel.hbone.compression import Block
 from ztunnel.hbone.core import Core
 from ztunnel.hbone.errors import ConnectionBroken, ErrorCode
 from ztunnel.hbone.events import Event, RequestReceived, ResponseReceived
 from ztunnel.hbone.frames import END_HEADERS, END_STREAM, HAS_PRIORITY, PADDED
-from ztunnel.hbone.headers import (
-    MalformedError,
-    RawHeaders,
-    check_trailers,
-    parse_request,
-    parse_response,
-)
+from ztunnel.hbone.headers import MalformedError, check_trailers
 from ztunnel.hbone.limits import (
     CONTINUATIONS_MAX,
     FIELDS_PER_CREDIT,
@@ -63,20 +58,21 @@ class HeaderFrames:
 
     def _complete(self, stream_id: int, ends: bool, block: bytes, events: list[Event]) -> None:
         core = self._core
-        raw = core.codec.decode(block)  # always, or the compression states part
-        if len(raw) >= FIELDS_PER_CREDIT:
-            core.allowance.charge(len(raw) // FIELDS_PER_CREDIT, "header fields")
+        decoded = core.codec.decode(block)  # always, or the compression states part
+        fields = len(decoded)
+        if fields >= FIELDS_PER_CREDIT:
+            core.allowance.charge(fields // FIELDS_PER_CREDIT, "header fields")
         stream = core.streams.get(stream_id)
         if stream is not None:
-            self._on_known(stream, ends, raw, events)
+            self._on_known(stream, ends, decoded, events)
         elif not core.is_idle(stream_id):
             self._on_closed(stream_id)
         elif core.role is Role.SERVER:
-            self._on_new(stream_id, ends, raw, events)
+            self._on_new(stream_id, ends, decoded, events)
         else:
             raise ConnectionBroken(ErrorCode.PROTOCOL_ERROR, "HEADERS on an idle stream")
 
-    def _on_new(self, stream_id: int, ends: bool, raw: RawHeaders, events: list[Event]) -> None:
+    def _on_new(self, stream_id: int, ends: bool, block: Block, events: list[Event]) -> None:
         core = self._core
         core.check_replies()
         core.highest_peer_id = stream_id
@@ -86,7 +82,7 @@ class HeaderFrames:
             return
         core.last_taken_id = stream_id
         try:
-            request = parse_request(raw)
+            request = block.request()
         except MalformedError:
             core.refuse(stream_id, ErrorCode.PROTOCOL_ERROR)
             return
@@ -103,31 +99,27 @@ class HeaderFrames:
         if core.role is Role.SERVER and not core.was_reset(stream_id):
             raise ConnectionBroken(ErrorCode.STREAM_CLOSED, "HEADERS on a closed stream")
 
-    def _on_known(self, stream: Stream, ends: bool, raw: RawHeaders, events: list[Event]) -> None:
+    def _on_known(self, stream: Stream, ends: bool, block: Block, events: list[Event]) -> None:
         core = self._core
         if stream.remote_closed:
             core.break_stream(stream, ErrorCode.STREAM_CLOSED, events)
             return
         try:
             if core.role is Role.SERVER or stream.answered:
-                self._on_trailers(stream, ends, raw, events)
+                self._on_trailers(stream, ends, block, events)
             else:
-                self._on_response(stream, ends, raw, events)
+                self._on_response(stream, ends, block, events)
         except MalformedError:
             core.break_stream(stream, ErrorCode.PROTOCOL_ERROR, events)
 
-    def _on_trailers(
-        self, stream: Stream, ends: bool, raw: RawHeaders, events: list[Event]
-    ) -> None:
+    def _on_trailers(self, stream: Stream, ends: bool, block: Block, events: list[Event]) -> None:
         if not ends:
             raise MalformedError("trailers that do not end the stream")
-        check_trailers(raw)
+        check_trailers(block.raw())
         self._core.end_remote(stream, events)
 
-    def _on_response(
-        self, stream: Stream, ends: bool, raw: RawHeaders, events: list[Event]
-    ) -> None:
-        response = parse_response(raw)
+    def _on_response(self, stream: Stream, ends: bool, block: Block, events: list[Event]) -> None:
+        response = block.response()
         if response.status < 200:
             if ends:
                 raise MalformedError("interim response ends the stream")

@@ -7,6 +7,7 @@ owns sockets, time and buffers; the session owns frames, streams and windows. No
 from collections.abc import Sequence
 from typing import Final
 
+from ztunnel.hbone.compression import Fields
 from ztunnel.hbone.core import Core
 from ztunnel.hbone.errors import CannotOpen, ErrorCode, OpenRefusal
 from ztunnel.hbone.events import Event
@@ -79,15 +80,18 @@ class Session(Core):
             return OpenRefusal.IDS_EXHAUSTED
         return None
 
-    def request(self, authority: str, headers: Sequence[tuple[str, str]]) -> Stream:
-        """Open a tunnel to `authority`. Raises CannotOpen: dial another connection then."""
+    def request(
+        self, authority: str, headers: Sequence[tuple[str, str]], once: Fields = ()
+    ) -> Stream:
+        """Open a tunnel to `authority`; `once` are headers that no other request will have. Raises
+        CannotOpen: dial another connection then."""
         refusal = self._refusal()
         if refusal is not None:
             raise CannotOpen(refusal)
         stream = self.add(self.next_id)
         self.next_id += 2
         stream.sendable = True
-        block = self.codec.encode_request(authority, headers)
+        block = self.codec.encode_request(authority, tuple(headers), once)
         self.outbound += pack_header_block(stream.id, 0, block, self.frame_bytes_max)
         return stream
 
@@ -99,7 +103,7 @@ class Session(Core):
             return
         if stream.answered:
             raise ValueError("the stream has been answered already")
-        block = self.codec.encode_response(status, headers)
+        block = self.codec.encode_response(status, tuple(headers))
         flags = END_STREAM if end_stream else 0
         self.answer(pack_header_block(stream.id, flags, block, self.frame_bytes_max))
         stream.answered = True
