@@ -1,6 +1,7 @@
 /*
  * cgroup/connect4 and connect6: steer an enrolled pod's connect() into its
- * tunnel listener, and remember where it wanted to go.
+ * tunnel listener, and remember where it wanted to go; or directly to a pod of
+ * this node, when everything says so (direct.h).
  *
  * Streams only: the mesh carries no UDP, which passes untouched.
  *
@@ -9,6 +10,7 @@
  * tunnel is away, so the app sees ECONNREFUSED and nothing leaves in the clear.
  */
 #include "kernel.h"
+#include "direct.h"
 
 INLINE int is_exempt(void)
 {
@@ -18,56 +20,84 @@ INLINE int is_exempt(void)
 }
 
 /* What getpeername shows, and what sock_ops will publish for the tunnel. */
-INLINE int remember(struct bpf_sock_addr *ctx, const struct address *dst)
+INLINE int remember(struct bpf_sock *sk, const struct peer *dialled, __u8 hint)
 {
-	struct bpf_sock *sk = ctx->sk;
-	struct peer *shown;
+	struct peer *shown = sk_storage_get(MAP(SHOWN_PEER), sk, 0,
+					    STORAGE_CREATE);
 
-	if (!sk)
-		return 0;
-	shown = sk_storage_get(MAP(SHOWN_PEER), sk, 0, STORAGE_CREATE);
 	if (!shown)
 		return 0;
-	shown->ip = *dst;
-	shown->port = (__be16)ctx->user_port;
+	shown->ip = dialled->ip;
+	shown->port = dialled->port;
+	shown->hint = hint;
 	return 1;
 }
 
-/* This socket may have been captured by an earlier connect() that failed. */
-INLINE void forget(struct bpf_sock_addr *ctx)
+/* Go to the tunnel, or directly to a pod of this node: fills `to`. */
+INLINE int steer(struct bpf_sock_addr *ctx, struct bpf_sock *sk,
+		 const struct pod_value *pod, const struct peer *dialled,
+		 struct target *to)
+{
+	int direct = goes_direct(ctx, sk, pod, dialled, to);
+
+	if (direct && same_address(&dialled->ip, &to->ip)) {
+		sk_storage_delete(MAP(SHOWN_PEER), sk);	/* it shows itself */
+		return 1;
+	}
+	if (!remember(sk, dialled, direct ? HINT_NONE : to->hint)) {
+		sk_storage_delete(MAP(DIRECT_SOCKET), sk);
+		return 0;
+	}
+	if (direct)
+		return 1;
+	/* The pod's own address, not 127.0.0.1: getsockname stays true. */
+	to->port = pod->outbound_port;
+	if (is_v4(&dialled->ip)) {
+		to->ip = pod->ip4;
+		count(COUNTER_CAPTURED_V4);
+	} else {
+		to->ip = pod->ip6;
+		count(COUNTER_CAPTURED_V6);
+	}
+	return 1;
+}
+
+#define LEAVE 0			/* as it is */
+#define REFUSE 1
+#define REFUSE_NO_MEMORY 2
+#define REWRITE 3		/* to what `to` says */
+
+INLINE int refuse(__u32 reason)
+{
+	count(reason);
+	return reason == COUNTER_STORAGE_FAILED ? REFUSE_NO_MEMORY : REFUSE;
+}
+
+INLINE int decide(struct bpf_sock_addr *ctx, const struct pod_value *pod,
+		  const struct peer *dialled, struct target *to)
 {
 	struct bpf_sock *sk = ctx->sk;
 
-	if (sk)
-		sk_storage_delete(MAP(SHOWN_PEER), sk);
-}
-
-/* 1: let it pass as it is, 0: denied, 2 and above: rewrite (the verdict). */
-INLINE int decide(struct bpf_sock_addr *ctx, const struct pod_value *pod,
-		  const struct address *dst)
-{
-	int verdict = outbound_verdict(pod, dst);
-
-	switch (verdict) {
+	if (!sk)
+		return refuse(COUNTER_STORAGE_FAILED);
+	/* It may have gone elsewhere with an earlier connect() that failed. */
+	sk_storage_delete(MAP(DIRECT_SOCKET), sk);
+	switch (outbound_verdict(pod, &dialled->ip)) {
 	case OUTBOUND_PASS:
-		forget(ctx);
+		sk_storage_delete(MAP(SHOWN_PEER), sk);
 		count(COUNTER_PASSED_LOCAL);
-		return 1;
+		return LEAVE;
 	case OUTBOUND_CAPTURE_V4:
 	case OUTBOUND_CAPTURE_V6:
-		if (remember(ctx, dst))
-			return verdict;
-		count(COUNTER_STORAGE_FAILED);
-		return deny(ERRNO_NOBUFS);
+		if (steer(ctx, sk, pod, dialled, to))
+			return REWRITE;
+		return refuse(COUNTER_STORAGE_FAILED);
 	case OUTBOUND_DENY_NO_ADDRESS:
-		count(COUNTER_DENIED_NO_ADDRESS);
-		return deny(ERRNO_NETUNREACH);
+		return refuse(COUNTER_DENIED_NO_ADDRESS);
 	case OUTBOUND_DENY_LINK_LOCAL:
-		count(COUNTER_DENIED_LINK_LOCAL);
-		return deny(ERRNO_NETUNREACH);
+		return refuse(COUNTER_DENIED_LINK_LOCAL);
 	default:
-		count(COUNTER_DENIED_CLOSED);
-		return deny(ERRNO_NETUNREACH);
+		return refuse(COUNTER_DENIED_CLOSED);
 	}
 }
 
@@ -75,7 +105,8 @@ int connect4(struct bpf_sock_addr *ctx)
 {
 	__u64 netns = netns_cookie(ctx);
 	struct pod_value *pod = map_lookup(MAP(PODS), &netns);
-	struct address dst;
+	struct peer dialled = {};
+	struct target to = {};
 	int verdict;
 
 	if (!pod)			/* not enrolled: the cost ends here */
@@ -86,15 +117,17 @@ int connect4(struct bpf_sock_addr *ctx)
 		count(COUNTER_EXEMPT);
 		return 1;
 	}
-	map_v4(&dst, ctx->user_ip4);
-	verdict = decide(ctx, pod, &dst);
-	if (verdict < OUTBOUND_CAPTURE_V4)
-		return verdict;
-
-	/* The pod's own address, not 127.0.0.1: getsockname stays true. */
-	ctx->user_ip4 = pod->ip4.word[3];
-	ctx->user_port = pod->outbound_port;
-	count(COUNTER_CAPTURED_V4);
+	map_v4(&dialled.ip, ctx->user_ip4);
+	dialled.port = (__be16)ctx->user_port;
+	verdict = decide(ctx, pod, &dialled, &to);
+	if (verdict == REFUSE)
+		return deny(ERRNO_NETUNREACH);
+	if (verdict == REFUSE_NO_MEMORY)
+		return deny(ERRNO_NOBUFS);
+	if (verdict == REWRITE) {
+		ctx->user_ip4 = to.ip.word[3];
+		ctx->user_port = to.port;
+	}
 	return 1;
 }
 
@@ -102,7 +135,8 @@ int connect6(struct bpf_sock_addr *ctx)
 {
 	__u64 netns = netns_cookie(ctx);
 	struct pod_value *pod = map_lookup(MAP(PODS), &netns);
-	struct address dst;
+	struct peer dialled = {};
+	struct target to = {};
 	int verdict;
 
 	if (!pod)
@@ -113,24 +147,19 @@ int connect6(struct bpf_sock_addr *ctx)
 		count(COUNTER_EXEMPT);
 		return 1;
 	}
-	dst.word[0] = ctx->user_ip6[0];
-	dst.word[1] = ctx->user_ip6[1];
-	dst.word[2] = ctx->user_ip6[2];
-	dst.word[3] = ctx->user_ip6[3];
-	verdict = decide(ctx, pod, &dst);
-	if (verdict < OUTBOUND_CAPTURE_V4)
-		return verdict;
-
-	ctx->user_port = pod->outbound_port;
-	if (verdict == OUTBOUND_CAPTURE_V4) {	/* stays ::ffff:a.b.c.d */
-		ctx->user_ip6[3] = pod->ip4.word[3];
-		count(COUNTER_CAPTURED_V4);
-		return 1;
+	READ_ADDRESS(&dialled.ip, ctx, user_ip6);
+	dialled.port = (__be16)ctx->user_port;
+	verdict = decide(ctx, pod, &dialled, &to);
+	if (verdict == REFUSE)
+		return deny(ERRNO_NETUNREACH);
+	if (verdict == REFUSE_NO_MEMORY)
+		return deny(ERRNO_NOBUFS);
+	if (verdict == REWRITE) {	/* ::ffff:a.b.c.d stays of that form */
+		ctx->user_ip6[0] = to.ip.word[0];
+		ctx->user_ip6[1] = to.ip.word[1];
+		ctx->user_ip6[2] = to.ip.word[2];
+		ctx->user_ip6[3] = to.ip.word[3];
+		ctx->user_port = to.port;
 	}
-	ctx->user_ip6[0] = pod->ip6.word[0];
-	ctx->user_ip6[1] = pod->ip6.word[1];
-	ctx->user_ip6[2] = pod->ip6.word[2];
-	ctx->user_ip6[3] = pod->ip6.word[3];
-	count(COUNTER_CAPTURED_V6);
 	return 1;
 }

@@ -17,6 +17,10 @@ static void *(*map_lookup)(void *map, const void *key) = (void *)1;
 static long (*map_update)(void *map, const void *key, const void *value,
 			  __u64 flags) = (void *)2;
 static long (*map_delete)(void *map, const void *key) = (void *)3;
+static __u64 (*now_ns)(void) = (void *)5;	/* CLOCK_MONOTONIC */
+static __u32 (*random_u32)(void) = (void *)7;
+static __u64 (*socket_cookie)(void *ctx) = (void *)46;
+static long (*set_callbacks)(void *ctx, int flags) = (void *)59;
 static __u64 (*current_cgroup_id)(void) = (void *)80;
 static long (*sk_release)(void *sk) = (void *)86;
 static void *(*sk_storage_get)(void *map, void *sk, void *value,
@@ -24,11 +28,15 @@ static void *(*sk_storage_get)(void *map, void *sk, void *value,
 static long (*sk_storage_delete)(void *map, void *sk) = (void *)108;
 static __u64 (*netns_cookie)(void *ctx) = (void *)122;
 static long (*sk_assign)(void *ctx, void *sk, __u64 flags) = (void *)124;
+static void *(*ring_reserve)(void *ring, __u64 size, __u64 flags) = (void *)131;
+static void (*ring_submit)(void *data, __u64 flags) = (void *)132;
+static __u64 (*ring_query)(void *ring, __u64 flags) = (void *)134;
 static int (*set_retval)(int retval) = (void *)186;
 
 #define STORAGE_CREATE 1	/* BPF_SK_STORAGE_GET_F_CREATE */
 
 #define STREAM 1		/* SOCK_STREAM: TCP and MPTCP */
+#define PROTOCOL_TCP 6
 
 #define ERRNO_NETUNREACH 101
 #define ERRNO_NOBUFS 105

@@ -10,6 +10,14 @@ PODS_MAX = 1024
 EXEMPT_CGROUPS_MAX = 16
 DESTINATIONS_MAX = 16384
 CLIENTS_MAX = 16384
+LOCALS_MAX = 2 * PODS_MAX
+VERDICTS_MAX = 32768
+SERVICES_MAX = 4096
+SLOTS_MAX = 16
+VOUCHED_MAX = 16384
+FLOWS_BYTES = 1 << 20
+FLOWS_UNREAD_MAX = FLOWS_BYTES // 2
+VOUCH_GRACE_NS = 250_000_000
 LISTENERS_MAX = 2
 ABOUT_MAX = 1
 ABOUT_BYTES = 1024
@@ -21,6 +29,21 @@ ORIGINAL_DESTINATION_OPTION = 80
 class PodMode(enum.IntEnum):
     CLOSED = 0
     CAPTURE = 1
+
+
+class Hint(enum.IntEnum):
+    """What the kernel's draw of an endpoint says to the tunnel that gets the connection."""
+
+    NONE = 0
+    LOCAL = 1
+    ELSEWHERE = 2
+
+
+class FlowKind(enum.IntEnum):
+    NONE = 0
+    OPENED = 1
+    CLOSED = 2
+    FAILED = 3
 
 
 class ListenerSlot(enum.IntEnum):
@@ -49,6 +72,17 @@ class Counter(enum.IntEnum):
     INBOUND_PLAINTEXT = 15
     INBOUND_DROPPED = 16
     STORAGE_FAILED = 17
+    DIRECT_CHOSEN = 18
+    DIRECT_NO_LEASE = 19
+    DIRECT_NO_VERDICT = 20
+    DIRECT_READER_BEHIND = 21
+    DIRECT_ODD_SOCKET = 22
+    DIRECT_LATE = 23
+    DIRECT_VOUCHED = 24
+    INBOUND_VOUCHED = 25
+    INBOUND_STALE = 26
+    FLOW_TOLD = 27
+    FLOW_LOST = 28
 
 
 class Address(ctypes.Structure):
@@ -61,11 +95,13 @@ class PodValue(ctypes.Structure):
     _fields_ = (
         ("ip4", Address),
         ("ip6", Address),
+        ("workload", c_uint32),
         ("outbound_port", c_uint16),
         ("has4", c_uint8),
         ("has6", c_uint8),
         ("mode", c_uint8),
-        ("pad", c_uint8 * 3),
+        ("direct", c_uint8),
+        ("pad", c_uint8 * 2),
     )
 
 
@@ -74,7 +110,100 @@ class SocketKey(ctypes.Structure):
 
 
 class Peer(ctypes.Structure):
-    _fields_ = (("ip", Address), ("port", c_uint16), ("pad", c_uint8 * 6))
+    _fields_ = (("ip", Address), ("port", c_uint16), ("hint", c_uint8), ("pad", c_uint8 * 5))
+
+
+class DirectState(ctypes.Structure):
+    _fields_ = (("generation", c_uint64), ("lease_until_ns", c_uint64))
+
+
+class VerdictKey(ctypes.Structure):
+    _fields_ = (
+        ("source", c_uint32),
+        ("destination", c_uint32),
+        ("port", c_uint16),
+        ("pad", c_uint8 * 2),
+    )
+
+
+class ServiceKey(ctypes.Structure):
+    _fields_ = (("source", c_uint32), ("port", c_uint16), ("pad", c_uint8 * 2), ("vip", Address))
+
+
+class ServiceSlot(ctypes.Structure):
+    _fields_ = (
+        ("cumulative", c_uint32),
+        ("workload", c_uint32),
+        ("ip", Address),
+        ("port", c_uint16),
+        ("pad", c_uint8 * 2),
+    )
+
+
+class ServiceValue(ctypes.Structure):
+    _fields_ = (("total", c_uint32), ("count", c_uint32), ("slots", ServiceSlot * SLOTS_MAX))
+
+
+class DirectSocket(ctypes.Structure):
+    _fields_ = (
+        ("generation", c_uint64),
+        ("opened_ns", c_uint64),
+        ("received", c_uint64),
+        ("client", Address),
+        ("target", Address),
+        ("original", Address),
+        ("source", c_uint32),
+        ("destination", c_uint32),
+        ("client_port", c_uint16),
+        ("target_port", c_uint16),
+        ("original_port", c_uint16),
+        ("established", c_uint8),
+        ("fin_acked", c_uint8),
+        ("fin_received", c_uint8),
+        ("pad", c_uint8 * 7),
+    )
+
+
+class Tuple(ctypes.Structure):
+    _fields_ = (
+        ("source", Address),
+        ("destination", Address),
+        ("source_port", c_uint16),
+        ("destination_port", c_uint16),
+        ("pad", c_uint8 * 4),
+    )
+
+
+class Vouched(ctypes.Structure):
+    _fields_ = (
+        ("generation", c_uint64),
+        ("at_ns", c_uint64),
+        ("destination", c_uint32),
+        ("pad", c_uint8 * 4),
+    )
+
+
+class FlowEvent(ctypes.Structure):
+    _fields_ = (
+        ("id", c_uint64),
+        ("generation", c_uint64),
+        ("opened_ns", c_uint64),
+        ("age_ns", c_uint64),
+        ("sent", c_uint64),
+        ("received", c_uint64),
+        ("client", Address),
+        ("target", Address),
+        ("original", Address),
+        ("source", c_uint32),
+        ("destination", c_uint32),
+        ("srtt_us", c_uint32),
+        ("retransmits", c_uint32),
+        ("client_port", c_uint16),
+        ("target_port", c_uint16),
+        ("original_port", c_uint16),
+        ("kind", c_uint8),
+        ("aborted", c_uint8),
+    )
 
 
 STRUCTS: dict[str, type[ctypes.Structure]] = {
@@ -82,6 +211,15 @@ STRUCTS: dict[str, type[ctypes.Structure]] = {
     "pod_value": PodValue,
     "socket_key": SocketKey,
     "peer": Peer,
+    "direct_state": DirectState,
+    "verdict_key": VerdictKey,
+    "service_key": ServiceKey,
+    "service_slot": ServiceSlot,
+    "service_value": ServiceValue,
+    "direct_socket": DirectSocket,
+    "tuple": Tuple,
+    "vouched": Vouched,
+    "flow_event": FlowEvent,
 }
 
 
@@ -94,6 +232,7 @@ class MapType(enum.IntEnum):
     LRU_HASH = 9
     SOCKMAP = 15
     SK_STORAGE = 24
+    RINGBUF = 27
 
 
 class MapSpec(NamedTuple):
@@ -110,6 +249,12 @@ class MapSpec(NamedTuple):
         return self.type in (MapType.HASH, MapType.LRU_HASH)
 
 
+def _keyed(
+    number: int, map_type: MapType, key: type[ctypes.Structure], value_bytes: int, entries_max: int
+) -> MapSpec:
+    return MapSpec(number, map_type, ctypes.sizeof(key), value_bytes, entries_max)
+
+
 _SOCKET_KEY_BYTES = ctypes.sizeof(SocketKey)
 _PEER_BYTES = ctypes.sizeof(Peer)
 
@@ -123,6 +268,14 @@ MAPS: dict[str, MapSpec] = {
     "counters": MapSpec(6, MapType.PERCPU_ARRAY, 4, 8, len(Counter)),
     "listeners": MapSpec(7, MapType.SOCKMAP, 4, 8, LISTENERS_MAX, per_pod=True),
     "about": MapSpec(8, MapType.ARRAY, 4, ABOUT_BYTES, ABOUT_MAX, per_pod=True),
+    "locals": _keyed(9, MapType.HASH, Address, 4, LOCALS_MAX),
+    "direct_state": MapSpec(10, MapType.ARRAY, 4, ctypes.sizeof(DirectState), 1),
+    "verdicts": _keyed(11, MapType.LRU_HASH, VerdictKey, 8, VERDICTS_MAX),
+    "services": _keyed(12, MapType.LRU_HASH, ServiceKey, ctypes.sizeof(ServiceValue), SERVICES_MAX),
+    "direct_socket": MapSpec(13, MapType.SK_STORAGE, 4, ctypes.sizeof(DirectSocket), 0),
+    "vouched": _keyed(14, MapType.LRU_HASH, Tuple, ctypes.sizeof(Vouched), VOUCHED_MAX),
+    "flows": MapSpec(15, MapType.RINGBUF, 0, 0, FLOWS_BYTES),
+    "workload_last": MapSpec(16, MapType.ARRAY, 4, 4, 1),
 }
 NODE_MAPS = tuple(name for name, spec in MAPS.items() if not spec.per_pod)
 MAP_NAMES = {spec.id: name for name, spec in MAPS.items()}
@@ -137,5 +290,7 @@ def layout_hash() -> str:
             for field, *_ in struct._fields_
         ]
         lines.append(f"{name}={fields}")
-    lines += [f"{kind.__name__}={[*kind]}" for kind in (PodMode, ListenerSlot, Counter)]
+    lines += [
+        f"{kind.__name__}={[*kind]}" for kind in (PodMode, ListenerSlot, Hint, FlowKind, Counter)
+    ]
     return hashlib.sha256("\n".join(lines).encode()).hexdigest()[:12]

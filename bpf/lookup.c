@@ -1,6 +1,7 @@
 /*
  * sk_lookup: which socket gets a SYN that arrives in an enrolled pod? The
- * tunnel's HBONE listener for port 15008, its plaintext listener for the rest.
+ * tunnel's HBONE listener for port 15008, the app itself for a direct connection
+ * of this node that was vouched for, the tunnel's plaintext listener for the rest.
  *
  * One instance per pod, with a listener map of its own: the pod's uid is the
  * key, not its address, so a reused address can never meet an old listener.
@@ -8,7 +9,6 @@
  */
 #include "kernel.h"
 
-#define PROTOCOL_TCP 6
 #define SK_DROP 0
 #define SK_PASS 1
 #define LOOPBACK_IFINDEX 1	/* lo is the first device of every netns */
@@ -35,6 +35,37 @@ INLINE void read_addresses(struct bpf_sk_lookup *ctx, struct address *remote,
 	READ_ADDRESS(local, ctx, local_ip6);
 }
 
+/*
+ * Is it the SYN of a direct connection that our own sock_ops vouched for? The
+ * address must still be the pod's it was meant for.
+ */
+INLINE int is_vouched(struct bpf_sk_lookup *ctx, const struct address *remote,
+		      const struct address *local)
+{
+	struct tuple tuple = {};
+	struct direct_state *state;
+	struct vouched *vouched;
+	__u32 only = 0, *workload;
+
+	tuple.source = *remote;
+	tuple.destination = *local;
+	/* network order in 16 bits since 5.18, in the same 16 of 32 before */
+	tuple.source_port = (__be16)READ32(ctx, OFFSET(ctx, remote_port));
+	tuple.destination_port = TO_BE16((__u16)ctx->local_port);
+	vouched = map_lookup(MAP(VOUCHED), &tuple);
+	if (!vouched)
+		return 0;
+	state = map_lookup(MAP(DIRECT_STATE), &only);
+	workload = map_lookup(MAP(LOCALS), local);
+	if (state && workload &&
+	    vouch_holds(state, vouched, *workload, now_ns())) {
+		count(COUNTER_INBOUND_VOUCHED);
+		return 1;
+	}
+	count(COUNTER_INBOUND_STALE);
+	return 0;
+}
+
 int sklookup(struct bpf_sk_lookup *ctx)
 {
 	struct address remote, local;
@@ -54,6 +85,8 @@ int sklookup(struct bpf_sk_lookup *ctx)
 	}
 	if (verdict == INBOUND_HBONE)
 		slot = SLOT_HBONE;
+	else if (is_vouched(ctx, &remote, &local))
+		return SK_PASS;
 	listener = map_lookup(MAP(LISTENERS), &slot);
 	if (!listener) {
 		count(COUNTER_INBOUND_DROPPED);

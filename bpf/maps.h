@@ -29,6 +29,45 @@
 /* The same life for inbound: from the tunnel's SYN to the app's accept. */
 #define CLIENTS_MAX 16384
 
+/* One address per family for every pod. */
+#define LOCALS_MAX (2 * PODS_MAX)
+
+/*
+ * Who may talk to whom, port by port: 500 pods with 60 local peers each. A pair
+ * that falls out meets the tunnel once more. 72 bytes each: 2.8 MiB with buckets.
+ */
+#define VERDICTS_MAX 32768
+
+/* 500 pods with 8 services each that have an endpoint here: 2.1 MiB. */
+#define SERVICES_MAX 4096
+
+/* Local endpoints of one service. More than that: the last ones count as elsewhere. */
+#define SLOTS_MAX 16
+
+/*
+ * From a SYN to the accepting side's handshake, as in `destinations`: 1 s of
+ * what one core can connect directly. 112 bytes each: 2 MiB.
+ */
+#define VOUCHED_MAX 16384
+
+/*
+ * Opened and closed direct connections, 128 bytes each: 8,192, a quarter of a
+ * second of what one core can open and close. Power of two, whole pages.
+ */
+#define FLOWS_BYTES (1 << 20)
+
+/*
+ * Nothing goes direct while the reader is this far behind: whoever is not told
+ * of a connection cannot end it. The other half is for those that end.
+ */
+#define FLOWS_UNREAD_MAX (FLOWS_BYTES / 2)
+
+/*
+ * A generation may change between connect() and the SYN's arrival. The tunnel
+ * would have decided by the old one as well, and live flows are decided again.
+ */
+#define VOUCH_GRACE_NS 250000000ULL
+
 /* Slots of a pod's listener map, see enum listener_slot. */
 #define LISTENERS_MAX 2
 
@@ -58,11 +97,33 @@ enum map_id {
 	MAP_COUNTERS = 6,
 	MAP_LISTENERS = 7,	/* one per pod */
 	MAP_ABOUT = 8,		/* one per pod; no program reads it */
+	MAP_LOCALS = 9,
+	MAP_DIRECT_STATE = 10,
+	MAP_VERDICTS = 11,
+	MAP_SERVICES = 12,
+	MAP_DIRECT_SOCKET = 13,
+	MAP_VOUCHED = 14,
+	MAP_FLOWS = 15,
+	MAP_WORKLOAD_LAST = 16,	/* the id given last; no program reads it */
 };
 
 enum pod_mode {
 	POD_CLOSED = 0,		/* nothing leaves: what a zeroed entry says */
 	POD_CAPTURE = 1,	/* every outbound connection to the tunnel */
+};
+
+/* What the kernel's draw says to the tunnel that gets the connection. */
+enum hint {
+	HINT_NONE = 0,
+	HINT_LOCAL = 1,
+	HINT_ELSEWHERE = 2,
+};
+
+enum flow_kind {
+	FLOW_NONE = 0,
+	FLOW_OPENED = 1,
+	FLOW_CLOSED = 2,
+	FLOW_FAILED = 3,	/* never established */
 };
 
 enum listener_slot {
@@ -90,7 +151,18 @@ enum counter {
 	COUNTER_INBOUND_PLAINTEXT = 15,
 	COUNTER_INBOUND_DROPPED = 16,
 	COUNTER_STORAGE_FAILED = 17,
-	COUNTERS_MAX = 18,
+	COUNTER_DIRECT_CHOSEN = 18,
+	COUNTER_DIRECT_NO_LEASE = 19,
+	COUNTER_DIRECT_NO_VERDICT = 20,
+	COUNTER_DIRECT_READER_BEHIND = 21,
+	COUNTER_DIRECT_ODD_SOCKET = 22,	/* bound to, or going, elsewhere */
+	COUNTER_DIRECT_LATE = 23,	/* its SYN came after its generation */
+	COUNTER_DIRECT_VOUCHED = 24,
+	COUNTER_INBOUND_VOUCHED = 25,
+	COUNTER_INBOUND_STALE = 26,
+	COUNTER_FLOW_TOLD = 27,
+	COUNTER_FLOW_LOST = 28,		/* the ring was full */
+	COUNTERS_MAX = 29,
 };
 
 struct address {
@@ -101,11 +173,13 @@ struct address {
 struct pod_value {
 	struct address ip4;	/* v4-mapped */
 	struct address ip6;
+	__u32 workload;		/* 0: nobody, and never direct */
 	__be16 outbound_port;	/* the tunnel's listener inside the pod */
 	__u8 has4;
 	__u8 has6;
 	__u8 mode;		/* enum pod_mode */
-	__u8 pad[3];
+	__u8 direct;		/* 1: its connections may go direct */
+	__u8 pad[2];
 };
 
 /* A socket seen from its other end: who sent that SYN? */
@@ -120,7 +194,103 @@ struct socket_key {
 struct peer {
 	struct address ip;
 	__be16 port;
-	__u8 pad[6];
+	__u8 hint;		/* enum hint, for the tunnel */
+	__u8 pad[5];
+};
+
+/*
+ * The direct path: connections between two pods of this node without a tunnel.
+ * `locals` says which workload an address is: address -> u32. An entry is there
+ * only while that pod is captured and may be reached directly.
+ */
+struct direct_state {
+	__u64 generation;	/* 0: none, nothing is current */
+	__u64 lease_until_ns;	/* CLOCK_MONOTONIC; 0 is long over */
+};
+
+/* verdicts[...] is the u64 generation in which this was allowed. */
+struct verdict_key {
+	__u32 source;
+	__u32 destination;
+	__be16 port;
+	__u8 pad[2];
+};
+
+struct service_key {
+	__u32 source;
+	__be16 port;
+	__u8 pad[2];
+	struct address vip;
+};
+
+struct service_slot {
+	__u32 cumulative;	/* chances of this slot and those before it */
+	__u32 workload;
+	struct address ip;
+	__be16 port;
+	__u8 pad[2];
+};
+
+struct service_value {
+	__u32 total;		/* all chances; what no slot has is elsewhere */
+	__u32 count;
+	struct service_slot slots[SLOTS_MAX];
+};
+
+/* On the client's socket, from connect() to its end. */
+struct direct_socket {
+	__u64 generation;
+	__u64 opened_ns;
+	__u64 received;		/* bytes at FIN_WAIT2, see flow_state() */
+	struct address client;
+	struct address target;
+	struct address original;
+	__u32 source;
+	__u32 destination;
+	__be16 client_port;
+	__be16 target_port;
+	__be16 original_port;
+	__u8 established;
+	__u8 fin_acked;
+	__u8 fin_received;
+	__u8 pad[7];
+};
+
+struct tuple {
+	struct address source;
+	struct address destination;
+	__be16 source_port;
+	__be16 destination_port;
+	__u8 pad[4];
+};
+
+struct vouched {
+	__u64 generation;
+	__u64 at_ns;
+	__u32 destination;	/* an address may be another pod's by then */
+	__u8 pad[4];
+};
+
+/* What the ring buffer carries. */
+struct flow_event {
+	__u64 id;		/* the client's socket cookie */
+	__u64 generation;
+	__u64 opened_ns;
+	__u64 age_ns;
+	__u64 sent;		/* bytes of the client that were acknowledged */
+	__u64 received;
+	struct address client;
+	struct address target;
+	struct address original;
+	__u32 source;
+	__u32 destination;
+	__u32 srtt_us;
+	__u32 retransmits;
+	__be16 client_port;
+	__be16 target_port;
+	__be16 original_port;
+	__u8 kind;		/* enum flow_kind */
+	__u8 aborted;		/* ended without both FINs */
 };
 
 #endif

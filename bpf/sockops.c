@@ -1,35 +1,30 @@
 /*
  * sock_ops: publish under a socket's own address what connect() or the tunnel
- * stored on it, before its SYN leaves; hand it to the accepting side.
+ * stored on it, before its SYN leaves; hand it to the accepting side. Vouch for
+ * and follow direct connections (flow.h).
  *
  * TCP_CONNECT_CB runs with the local port chosen and nothing sent yet, so no
  * accept() can be faster than the entry. If an entry cannot be written the
  * tunnel finds none and closes: fails closed.
  */
 #include "kernel.h"
+#include "flow.h"
 
 #define OP_TCP_CONNECT 3	/* BPF_SOCK_OPS_TCP_CONNECT_CB */
+#define OP_CONNECTED 4		/* BPF_SOCK_OPS_ACTIVE_ESTABLISHED_CB */
 #define OP_ACCEPTED 5		/* BPF_SOCK_OPS_PASSIVE_ESTABLISHED_CB */
+#define OP_STATE 10		/* BPF_SOCK_OPS_STATE_CB */
 
 INLINE void key_of_connecting(struct bpf_sock_ops *ctx, struct socket_key *key)
 {
-	if (ctx->family == FAMILY_V4) {
-		map_v4(&key->ip, ctx->local_ip4);
-	} else {
-		READ_ADDRESS(&key->ip, ctx, local_ip6);
-	}
+	read_local(ctx, &key->ip);
 	key->port = ctx->local_port;
 }
 
 INLINE void key_of_accepted(struct bpf_sock_ops *ctx, struct socket_key *key)
 {
-	if (ctx->family == FAMILY_V4) {
-		map_v4(&key->ip, ctx->remote_ip4);
-	} else {
-		READ_ADDRESS(&key->ip, ctx, remote_ip6);
-	}
-	/* network order in 32 bits: the port is the upper half */
-	key->port = __builtin_bswap32(ctx->remote_port);
+	read_remote(ctx, &key->ip);
+	key->port = remote_port(ctx);
 }
 
 INLINE void publish(struct bpf_sock_ops *ctx, struct bpf_sock *sk,
@@ -81,23 +76,45 @@ INLINE void show_client(struct bpf_sock_ops *ctx, struct bpf_sock *sk,
 	map_delete(MAP(CLIENTS), key);
 }
 
+/* Everybody's handshakes pass here: without our flag there is nothing to do. */
+INLINE void follow_direct(struct bpf_sock_ops *ctx, __u32 op)
+{
+#ifdef TULLE_HAS_DIRECT
+	if (!(ctx->bpf_sock_ops_cb_flags & STATE_CALLBACK))
+		return;
+	if (op == OP_STATE)
+		follow(ctx);
+	else
+		open_flow(ctx);
+#endif
+}
+
 int sockops(struct bpf_sock_ops *ctx)
 {
 	struct socket_key key = {};
+	struct pod_value *pod;
 	struct bpf_sock *sk;
 	__u32 op = ctx->op;
 
+	if (op == OP_STATE || op == OP_CONNECTED) {
+		follow_direct(ctx, op);
+		return 1;
+	}
 	if (op != OP_TCP_CONNECT && op != OP_ACCEPTED)
 		return 1;
 	key.netns = netns_cookie(ctx);
-	if (!map_lookup(MAP(PODS), &key.netns))
+	pod = map_lookup(MAP(PODS), &key.netns);
+	if (!pod)
 		return 1;
 	sk = ctx->sk;			/* read once: each read may be NULL */
 	if (!sk)
 		return 1;
-	if (op == OP_TCP_CONNECT)
-		publish(ctx, sk, &key);
-	else
+	if (op == OP_ACCEPTED) {
+		withdraw_accepted(ctx);
 		show_client(ctx, sk, &key);
+		return 1;
+	}
+	if (!vouch(ctx, sk, pod))
+		publish(ctx, sk, &key);
 	return 1;
 }

@@ -42,7 +42,7 @@ struct answer_v4 {		/* sockaddr_in */
 	__u16 family;
 	__be16 port;
 	__be32 ip;
-	__u64 zero;
+	__u64 hint;		/* sin_zero[0] */
 };
 
 struct answer_v6 {		/* sockaddr_in6 */
@@ -62,7 +62,7 @@ INLINE int write_v4(struct bpf_sockopt *ctx, const struct peer *to)
 	out->family = FAMILY_V4;
 	out->port = to->port;
 	out->ip = to->ip.word[3];
-	out->zero = 0;
+	out->hint = to->hint;
 	ctx->optlen = sizeof(*out);
 	return 1;
 }
@@ -75,7 +75,7 @@ INLINE int write_v6(struct bpf_sockopt *ctx, const struct peer *to)
 		return 0;
 	out->family = FAMILY_V6;
 	out->port = to->port;
-	out->flow = 0;
+	out->flow = TO_BE32((__u32)to->hint);
 	out->ip = to->ip;
 	out->scope = 0;
 	ctx->optlen = sizeof(*out);

@@ -21,6 +21,17 @@
 #define FAMILY_V4 2		/* AF_INET */
 #define FAMILY_V6 10		/* AF_INET6 */
 
+/* Linux's TCP states, as far as they are followed. */
+enum tcp_state {
+	STATE_ESTABLISHED = 1,
+	STATE_SYN_SENT = 2,
+	STATE_FIN_WAIT2 = 5,
+	STATE_CLOSE = 7,
+	STATE_CLOSE_WAIT = 8,
+	STATE_LAST_ACK = 9,
+	STATE_CLOSING = 11,
+};
+
 enum outbound_verdict {
 	OUTBOUND_DENY_CLOSED = 0,
 	OUTBOUND_DENY_NO_ADDRESS = 1,
@@ -104,6 +115,117 @@ INLINE int outbound_verdict(const struct pod_value *pod,
 	if (is_link_local_v6(dst))
 		return OUTBOUND_DENY_LINK_LOCAL;
 	return pod->has6 ? OUTBOUND_CAPTURE_V6 : OUTBOUND_DENY_NO_ADDRESS;
+}
+
+/*
+ * May a socket bound to this address go direct? A foreign address would reach
+ * the destination unvouched, so the tunnel takes it, which does not mind.
+ */
+INLINE int may_start_from(const struct pod_value *pod,
+			  const struct address *bound)
+{
+	int v6_any = !bound->word[0] && !bound->word[1] && !bound->word[2] &&
+		     !bound->word[3];
+	int v4_any = is_v4(bound) && !bound->word[3];
+
+	return v6_any || v4_any || is_own(pod, bound);
+}
+
+/* Same family as dialled, nobody's tunnel, and not the pod itself. */
+INLINE int may_go_to(const struct pod_value *pod, const struct address *dialled,
+		     const struct address *ip, __be16 port)
+{
+	return is_v4(dialled) == is_v4(ip) && port != TO_BE16(HBONE_PORT) &&
+	       !is_own(pod, ip);
+}
+
+INLINE int lease_runs(const struct direct_state *state, __u64 now)
+{
+	return state->generation && state->lease_until_ns > now;
+}
+
+/*
+ * Which local endpoint of the service does this draw mean? SLOTS_MAX: none, it
+ * is elsewhere. `random` is any number; its bias against 2^32 is beyond notice.
+ */
+INLINE __u32 drawn_slot(const struct service_value *service, __u32 random)
+{
+	__u32 drawn, slot;
+
+	if (!service->total)
+		return SLOTS_MAX;
+	drawn = random % service->total;
+	for (slot = 0; slot < SLOTS_MAX; slot++)
+		if (slot < service->count &&
+		    drawn < service->slots[slot].cumulative)
+			return slot;
+	return SLOTS_MAX;
+}
+
+/* May the SYN of a direct connect() still be vouched for? A deferred one
+ * (TCP_FASTOPEN_CONNECT) leaves with its first data, perhaps much later. */
+INLINE int may_vouch(const struct direct_state *state, __u64 generation,
+		     __u64 opened_ns, __u64 now)
+{
+	if (now - opened_ns < VOUCH_GRACE_NS)
+		return 1;
+	return lease_runs(state, now) && state->generation == generation;
+}
+
+/* No lease is asked for: a vouched SYN was allowed when it was sent. */
+INLINE int vouch_holds(const struct direct_state *state,
+		       const struct vouched *vouched, __u32 destination,
+		       __u64 now)
+{
+	if (!destination || vouched->destination != destination)
+		return 0;
+	return vouched->generation == state->generation ||
+	       now - vouched->at_ns < VOUCH_GRACE_NS;
+}
+
+/*
+ * Follow a direct socket's state. The kernel counts a SYN and a FIN as a byte
+ * each; whether they are in its numbers is known from the way the states went.
+ * FIN_WAIT2 ends with the other side's FIN, or without it when the app has let
+ * go of the socket: then nothing was received since.
+ */
+INLINE void flow_state(struct direct_socket *flow, __u32 from, __u32 to,
+		       __u64 received)
+{
+	if (to == STATE_ESTABLISHED)
+		flow->established = 1;
+	if (to == STATE_CLOSE_WAIT || to == STATE_CLOSING)
+		flow->fin_received = 1;
+	if (to == STATE_FIN_WAIT2) {
+		flow->fin_acked = 1;
+		flow->received = received;
+	}
+	if (to != STATE_CLOSE)
+		return;
+	if (from == STATE_FIN_WAIT2 && received != flow->received)
+		flow->fin_received = 1;
+	if (from == STATE_CLOSING || from == STATE_LAST_ACK)
+		flow->fin_acked = 1;
+}
+
+INLINE __u64 bytes_sent(const struct direct_socket *flow, __u64 acked)
+{
+	__u64 control = flow->established + flow->fin_acked;
+
+	return acked > control ? acked - control : 0;
+}
+
+INLINE __u64 bytes_received(const struct direct_socket *flow, __u64 received)
+{
+	return received > flow->fin_received ? received - flow->fin_received
+					     : 0;
+}
+
+/* Which ends did not say goodbye? FIN_WAIT2 let go by the app is an end. */
+INLINE int was_aborted(const struct direct_socket *flow, __u32 from)
+{
+	return flow->established && from != STATE_FIN_WAIT2 &&
+	       !(flow->fin_acked && flow->fin_received);
 }
 
 /*

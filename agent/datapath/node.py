@@ -12,12 +12,13 @@ import errno
 import os
 import struct
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Self
 
 from agent.datapath import bpfsys, cgroups, folder, pods, programs, takeover
 from agent.datapath.bpfsys import Link, Map, Program
+from agent.datapath.direct import WORKLOAD_ID_MAX, DirectTables
 from agent.datapath.errors import KernelError, PodRefused, ProgramRejected
 from agent.datapath.pods import CapturedPod, PodCapture
 from bpf import layout
@@ -28,9 +29,13 @@ _PROGRAM_PREFIX = "tulle_"
 
 @dataclass(frozen=True, slots=True)
 class MapUsage:
+    """Entries of a map, or bytes of a ring."""
+
     name: str
     used: int
     max: int
+    drops: int = 0  # what found no room; a map that forgets its oldest entry counts none
+    memory_bytes: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +63,7 @@ class NodeDatapath:
         self._image = image
         self._maps: dict[str, Map] = {}
         self._pods: dict[str, CapturedPod] = {}
+        self._direct: DirectTables | None = None
 
     @classmethod
     def open(
@@ -84,6 +90,9 @@ class NodeDatapath:
 
     def close(self) -> None:
         """Let go of the fds; all stays in force."""
+        if self._direct is not None:
+            self._direct.close()
+            self._direct = None
         for opened in self._maps.values():
             opened.close()
         self._maps.clear()
@@ -104,7 +113,10 @@ class NodeDatapath:
     def _install(self, others: list[folder.Folder]) -> None:
         self._folder.make()
         for name in layout.NODE_MAPS:
-            self._maps[name] = folder.adopt_map(self._folder.maps / name, name)
+            if name != "flows" or self._image.uses(name):
+                self._maps[name] = folder.adopt_map(self._folder.maps / name, name)
+        if self._image.uses("flows"):
+            self._direct = DirectTables(self._maps)
         with contextlib.ExitStack() as opened:
             loaded = self._load_all(opened)
             self._adopt_tunnels(loaded)
@@ -148,8 +160,8 @@ class NodeDatapath:
                 if link.info().target:  # 0: the namespace is gone, nothing to run on
                     link.replace(program)
             self._pods[pod.uid] = pod
-            value = pods.pod_value(pod.addresses, pod.outbound_port)
-            self._maps["pods"].update(key, bytes(value))
+            self._maps["pods"].update(key, bytes(pods.pod_value(pod)))
+        self._keep_locals()
 
     def _lookup_program(self, pins: Path) -> Program:
         with Map.open(pins / "listeners") as listeners:
@@ -203,7 +215,6 @@ class NodeDatapath:
         """Capture the pod, or bring a captured one up to date (new tunnel, new address)."""
         captured = pods.check(pod)
         pins = self._folder.pods / pods.pin_name(pod.uid)
-        value = pods.pod_value(pod.addresses, pod.outbound_port)
         for other in self._pods.values():
             if other.cookie == captured.cookie and other.uid != pod.uid:
                 raise PodRefused(f"the namespace of {pod.uid} is captured as {other.uid}")
@@ -211,15 +222,65 @@ class NodeDatapath:
         if known is not None and known.cookie != captured.cookie:
             self.release(pod.uid)  # a new sandbox under the old uid
             known = None
+        captured = replace(captured, workload_id=self._workload_id(known))
+        value = pods.pod_value(captured)
         try:
+            if known is not None:
+                self._remove_locals(known, but=captured)
             self._pin_pod(pins, pod, captured)
             self._maps["pods"].update(pods.cookie_key(captured.cookie), bytes(value))
+            self._add_locals(captured)
         except (KernelError, OSError):
             if known is None:
                 self._remove_pins(pins, captured)
             raise
         self._pods[pod.uid] = captured
         return captured
+
+    def _workload_id(self, known: CapturedPod | None) -> int:
+        """Its own as long as it is captured; never one that was somebody else's: verdicts about
+        that one may still be there. 0, no part in the direct path, when all are used up."""
+        if known is not None and known.workload_id:
+            return known.workload_id
+        only = struct.pack("=I", 0)
+        raw = self._maps["workload_last"].lookup(only) or bytes(4)
+        # A table of a new layout starts at 0, beside pods with ids that were taken over.
+        (given,) = struct.unpack("=I", raw)
+        last: int = max([given, *(pod.workload_id for pod in self._pods.values())])
+        if last >= WORKLOAD_ID_MAX:
+            return 0
+        self._maps["workload_last"].update(only, struct.pack("=I", last + 1))
+        return last + 1
+
+    # Addresses that may be reached directly: last in, first out.
+
+    def _local_addresses(self, pod: CapturedPod) -> tuple[pods.IPAddress, ...]:
+        is_reachable = self._direct is not None and pod.direct and pod.workload_id
+        return pod.addresses if is_reachable else ()
+
+    def _add_locals(self, pod: CapturedPod) -> None:
+        for address in self._local_addresses(pod):
+            assert self._direct is not None
+            self._direct.add_local(address, pod.workload_id)
+
+    def _remove_locals(self, pod: CapturedPod, but: CapturedPod | None = None) -> None:
+        kept = self._local_addresses(but) if but is not None else ()
+        for address in pod.addresses:
+            if self._direct is not None and address not in kept:
+                self._direct.remove_local(address, pod.workload_id)
+
+    def _keep_locals(self) -> None:
+        """After an agent that died half way: exactly those of the pods that are captured."""
+        wanted = {
+            pods.mapped(address): pod
+            for pod in self._pods.values()
+            for address in self._local_addresses(pod)
+        }
+        for key in list(self._maps["locals"]):
+            if key not in wanted:
+                self._maps["locals"].delete(key)
+        for pod in self._pods.values():
+            self._add_locals(pod)
 
     def _pin_pod(self, pins: Path, pod: PodCapture, captured: CapturedPod) -> None:
         pins.mkdir(exist_ok=True)
@@ -246,6 +307,8 @@ class NodeDatapath:
         return True
 
     def _remove_pins(self, pins: Path, pod: CapturedPod | None) -> None:
+        if pod is not None:
+            self._remove_locals(pod)
         # The cookie is this pod's alone, unless another uid was captured in the same namespace
         # after it: a late release must not take the newer pod out of the mesh.
         if pod is not None and all(other.cookie != pod.cookie for other in self._others(pod.uid)):
@@ -264,6 +327,16 @@ class NodeDatapath:
         return [self._pods[uid] for uid in sorted(self._pods)]
 
     # Looking in
+
+    @property
+    def direct(self) -> DirectTables | None:
+        """The tables of the direct path; None: see `direct_obstacle`."""
+        return self._direct
+
+    @property
+    def direct_obstacle(self) -> str | None:
+        """Why this kernel cannot carry connections itself; None: it can."""
+        return None if self._image.uses("flows") else "the kernel has no BPF ring buffer (5.8)"
 
     @property
     def pins(self) -> Path:
@@ -285,11 +358,22 @@ class NodeDatapath:
         return totals
 
     def usage(self) -> list[MapUsage]:
-        return [
-            MapUsage(name, sum(1 for _ in self._maps[name]), spec.max_entries)
-            for name, spec in layout.MAPS.items()
-            if name in self._maps and spec.countable
+        found = [
+            MapUsage(
+                name,
+                opened.count(),
+                layout.MAPS[name].max_entries,
+                memory_bytes=opened.memory_bytes(),
+            )
+            for name, opened in self._maps.items()
+            if layout.MAPS[name].countable
         ]
+        if self._direct is not None:
+            ring = self._maps["flows"]
+            lost = self.counters()["flow_lost"]
+            unread = self._direct.unread_bytes()
+            found.append(MapUsage("flows", unread, ring.max_entries, lost, ring.memory_bytes()))
+        return found
 
     def conflicts(self) -> list[Conflict]:
         """Other programs on our hooks, at the cgroup2 root and in our pods' namespaces."""
@@ -352,7 +436,11 @@ def dry_load(cache: Path = DEFAULT_CACHE, source: Path = programs.SOURCE) -> lis
 def dry_load_image(image: programs.Image) -> list[ProgramCheck]:
     checks = []
     with contextlib.ExitStack() as opened:
-        maps = {name: opened.enter_context(folder.create_map(name)) for name in layout.MAPS}
+        maps = {
+            name: opened.enter_context(folder.create_map(name))
+            for name in layout.MAPS
+            if image.uses(name)
+        }
         for name in programs.HOOKS:
             try:
                 image.load(name, maps).close()

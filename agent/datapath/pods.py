@@ -8,6 +8,8 @@ Pins of a pod, in `pods/<uid>/`, written in this order and removed in the revers
                has no listener, and a pod under enrolment must not lose connections.
     link       sk_lookup on the pod's netns. From here on inbound is the tunnel's.
     pods[cookie] in the node's map, not a pin: from here on outbound is the tunnel's.
+    locals[address] in the node's map, last in and first out: from here on other pods of this node
+               may reach it without the tunnel, if it allows that and the ztunnel says so.
 
 The record is JSON, and `listeners` is two slots, in every version: a newer agent with another
 layout can take over pods it did not capture. Whether a pod belongs in the mesh is not decided here.
@@ -43,6 +45,7 @@ class PodCapture:
     outbound_port: int
     hbone_listener_fd: int
     plaintext_listener_fd: int
+    direct: bool = False  # may its same-node connections, out and in, go without the tunnel?
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +54,10 @@ class CapturedPod:
     cookie: int
     addresses: tuple[IPAddress, ...]
     outbound_port: int
+    workload_id: int = (
+        0  # who it is in the direct path's tables; 0: a capture that has no part in it
+    )
+    direct: bool = False
 
 
 def pin_name(uid: str) -> str:
@@ -82,9 +89,15 @@ def _address(raw: bytes) -> layout.Address:
     return layout.Address.from_buffer_copy(raw)
 
 
-def pod_value(addresses: tuple[IPAddress, ...], outbound_port: int) -> layout.PodValue:
+def pod_value(pod: CapturedPod) -> layout.PodValue:
     """The value of pods[cookie]; at most one address per family, at least one at all."""
-    value = layout.PodValue(mode=layout.PodMode.CAPTURE, outbound_port=socket.htons(outbound_port))
+    addresses = pod.addresses
+    value = layout.PodValue(
+        mode=layout.PodMode.CAPTURE,
+        outbound_port=socket.htons(pod.outbound_port),
+        workload=pod.workload_id,
+        direct=pod.direct,
+    )
     for address in addresses:
         if isinstance(address, ipaddress.IPv4Address):
             if value.has4:
@@ -106,7 +119,7 @@ def check(pod: PodCapture) -> CapturedPod:
     for fd in (pod.hbone_listener_fd, pod.plaintext_listener_fd):
         listening_port(fd, pod.netns_fd)
     cookie = netns.cookie_of_socket(pod.hbone_listener_fd)
-    return CapturedPod(pod.uid, cookie, pod.addresses, pod.outbound_port)
+    return CapturedPod(pod.uid, cookie, pod.addresses, pod.outbound_port, direct=pod.direct)
 
 
 def listening_port(fd: int, netns_fd: int) -> int:
@@ -131,6 +144,8 @@ def about_bytes(pod: CapturedPod) -> bytes:
         "cookie": pod.cookie,
         "addresses": [str(address) for address in pod.addresses],
         "outbound_port": pod.outbound_port,
+        "workload_id": pod.workload_id,
+        "direct": pod.direct,
     }
     text = json.dumps(record).encode()
     if len(text) > layout.ABOUT_BYTES:
@@ -149,6 +164,8 @@ def parse_about(data: bytes) -> CapturedPod | None:
         record["cookie"],
         tuple(ipaddress.ip_address(address) for address in record["addresses"]),
         record["outbound_port"],
+        record.get("workload_id", 0),  # a version without the direct path wrote it
+        record.get("direct", False),
     )
 
 

@@ -6,6 +6,7 @@ reads that image and loads programs from it. It attaches nothing.
 
 import hashlib
 import json
+import mmap
 import struct
 import subprocess
 from collections.abc import Mapping
@@ -64,6 +65,10 @@ class Image:
     compiler: str
     programs: Mapping[str, Bytecode]
 
+    def uses(self, map_name: str) -> bool:
+        number = layout.MAPS[map_name].id
+        return any(number == used for each in self.programs.values() for _, used in each.maps)
+
     def load(self, name: str, maps: Mapping[str, Map]) -> Program:
         bytecode, hook = self.programs[name], HOOKS[name]
         code = bytearray(bytecode.code)
@@ -89,6 +94,9 @@ def parse_image(data: bytes) -> Image:
     )
 
 
+# All that the direct path needs beyond what capture needs is a way to tell of its connections.
+DIRECT_FEATURE = "TULLE_HAS_DIRECT"
+
 # One instruction: opcode, registers, offset, immediate. r0 = 1; exit.
 _RETURN_ONE = struct.pack("<BBhi", 0xB7, 0, 0, 1) + struct.pack("<BBhi", 0x95, 0, 0, 0)
 _PROBES = {
@@ -105,9 +113,19 @@ _PROBES = {
 }
 
 
+def _has_ring_buffer() -> bool:
+    try:
+        Map.create(layout.MapType.RINGBUF, 0, 0, mmap.PAGESIZE, name="probe").close()
+    except KernelError as exc:
+        if exc.reason == "bpf_not_permitted":
+            raise
+        return False
+    return True
+
+
 def kernel_features() -> tuple[str, ...]:
     """The defines to compile with: found by loading, as version numbers lie on patched kernels."""
-    found = []
+    found = [DIRECT_FEATURE] if _has_ring_buffer() else []
     for define, (hook_name, code) in _PROBES.items():
         hook = HOOKS[hook_name]
         try:

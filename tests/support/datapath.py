@@ -80,13 +80,16 @@ class Bed:
             self.pin_root, self.cgroup_root, CACHE, source=source, version=version
         )
 
-    def capture(self, pod: Pod, uid: str, listeners: Listeners | None = None) -> Listeners:
+    def capture(
+        self, pod: Pod, uid: str, listeners: Listeners | None = None, *, direct: bool = False
+    ) -> Listeners:
         opened = listeners or open_listeners(self.tunnel, pod)
         self._undo.callback(opened.close)
         addresses = tuple(ipaddress.ip_address(ip) for ip in (pod.ip4, pod.ip6) if ip)
         with pod.fd() as netns_fd:
             fds = (opened.hbone.fileno(), opened.plaintext.fileno())
-            self.node.capture(PodCapture(uid, netns_fd, addresses, opened.outbound_port, *fds))
+            request = PodCapture(uid, netns_fd, addresses, opened.outbound_port, *fds, direct)
+            self.node.capture(request)
         return opened
 
 

@@ -15,6 +15,14 @@ LIMITS = (
     "EXEMPT_CGROUPS_MAX",
     "DESTINATIONS_MAX",
     "CLIENTS_MAX",
+    "LOCALS_MAX",
+    "VERDICTS_MAX",
+    "SERVICES_MAX",
+    "SLOTS_MAX",
+    "VOUCHED_MAX",
+    "FLOWS_BYTES",
+    "FLOWS_UNREAD_MAX",
+    "VOUCH_GRACE_NS",
     "LISTENERS_MAX",
     "ABOUT_MAX",
     "ABOUT_BYTES",
@@ -35,6 +43,8 @@ def _expressions() -> dict[str, str]:
     wanted |= {f"map.{name}": f"MAP_{name.upper()}" for name in layout.MAPS}
     wanted |= {f"mode.{mode.name}": f"POD_{mode.name}" for mode in layout.PodMode}
     wanted |= {f"slot.{slot.name}": f"SLOT_{slot.name}" for slot in layout.ListenerSlot}
+    wanted |= {f"hint.{hint.name}": f"HINT_{hint.name}" for hint in layout.Hint}
+    wanted |= {f"flow.{kind.name}": f"FLOW_{kind.name}" for kind in layout.FlowKind}
     return wanted | {"COUNTERS_MAX": "COUNTERS_MAX"}
 
 
@@ -78,6 +88,8 @@ def test_enums_match(c_layout: dict[str, int]) -> None:
     assert len(layout.Counter) == c_layout["COUNTERS_MAX"]
     assert all(mode.value == c_layout[f"mode.{mode.name}"] for mode in layout.PodMode)
     assert all(slot.value == c_layout[f"slot.{slot.name}"] for slot in layout.ListenerSlot)
+    assert all(hint.value == c_layout[f"hint.{hint.name}"] for hint in layout.Hint)
+    assert all(kind.value == c_layout[f"flow.{kind.name}"] for kind in layout.FlowKind)
     assert {name: spec.id for name, spec in layout.MAPS.items()} == {
         name: c_layout[f"map.{name}"] for name in layout.MAPS
     }
@@ -88,7 +100,7 @@ def test_the_zero_value_of_a_pod_lets_nothing_out() -> None:
 
 
 def test_every_counter_is_used_by_a_program() -> None:
-    text = "".join(path.read_text() for path in HEADERS.glob("*.c"))
+    text = "".join(path.read_text() for path in HEADERS.glob("*.[ch]") if path.name != "maps.h")
     assert [c.name for c in layout.Counter if f"COUNTER_{c.name}" not in text] == []
 
 

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from agent.datapath.pods import mapped, pod_value
+from agent.datapath.pods import CapturedPod, mapped, pod_value
 from bpf import layout
 from tests.unit.bpf.c_build import build
 
@@ -51,6 +51,10 @@ class Inbound(enum.IntEnum):
 def c(tmp_path_factory: pytest.TempPathFactory) -> ctypes.CDLL:
     folder = tmp_path_factory.mktemp("verdict")
     return ctypes.CDLL(str(build(folder, "verdict.so", SOURCE, "-shared", "-fPIC")))
+
+
+def pod_of(addresses: tuple[IPAddress, ...]) -> layout.PodValue:
+    return pod_value(CapturedPod("uid", 1, addresses, 15001))
 
 
 def raw(address: IPAddress) -> ctypes.Array[ctypes.c_char]:
@@ -107,7 +111,7 @@ def test_outbound(
     destination: IPAddress,
 ) -> None:
     own = tuple(address for address in (own4, own6) if address)
-    value = pod_value(own, 15001) if own else layout.PodValue()
+    value = pod_of(own) if own else layout.PodValue()
     value.mode = mode
     verdict = c.outbound(ctypes.byref(value), raw(destination))
     assert Outbound(verdict) is outbound_rule(own, mode, destination)
@@ -116,7 +120,7 @@ def test_outbound(
 @settings(max_examples=200, deadline=None)
 @given(ADDRESSES)
 def test_an_unknown_mode_is_as_good_as_closed(c: ctypes.CDLL, destination: IPAddress) -> None:
-    value = pod_value((IPv4Address("10.0.0.1"), IPv6Address("fd00::1")), 1)
+    value = pod_of((IPv4Address("10.0.0.1"), IPv6Address("fd00::1")))
     value.mode = 200
     verdict = Outbound(c.outbound(ctypes.byref(value), raw(destination)))
     assert verdict in (Outbound.PASS, Outbound.DENY_CLOSED)
@@ -142,7 +146,7 @@ def test_a_foreign_address_is_neither_this_hosts_nor_the_pods(
     c: ctypes.CDLL, own4: IPv4Address | None, bound: IPAddress
 ) -> None:
     own = (own4 or IPv4Address("10.0.0.7"), IPv6Address("fd00::1"))
-    value = pod_value(own, 1)
+    value = pod_of(own)
     ours = is_this_host(plain(bound)) or plain(bound).is_multicast or plain(bound) in own
     assert bool(c.foreign(ctypes.byref(value), raw(bound))) is not ours
 

@@ -37,12 +37,14 @@ def test_a_uid_that_is_none_is_refused(uid: str) -> None:
 
 
 def test_the_value_of_a_dual_stack_pod() -> None:
-    value = pods.pod_value((IPv6Address("fd00::2"), IPv4Address("10.0.0.2")), 40001)
+    addresses = (IPv6Address("fd00::2"), IPv4Address("10.0.0.2"))
+    value = pods.pod_value(CapturedPod("uid", 1, addresses, 40001, workload_id=7, direct=True))
     assert bytes(value.ip4) == bytes(10) + b"\xff\xff" + bytes([10, 0, 0, 2])
     assert bytes(value.ip6) == IPv6Address("fd00::2").packed
     assert (value.has4, value.has6, value.mode) == (1, 1, layout.PodMode.CAPTURE)
     assert socket.ntohs(value.outbound_port) == 40001
-    assert bytes(value.pad) == bytes(3)
+    assert (value.workload, value.direct) == (7, 1)
+    assert bytes(value.pad) == bytes(2)
 
 
 @pytest.mark.parametrize(
@@ -56,7 +58,7 @@ def test_the_value_of_a_dual_stack_pod() -> None:
 )
 def test_addresses_that_leave_a_doubt_are_refused(addresses: tuple[pods.IPAddress, ...]) -> None:
     with pytest.raises(PodRefused):
-        pods.pod_value(addresses, 1)
+        pods.pod_value(CapturedPod("uid", 1, addresses, 1))
 
 
 @given(

@@ -1,0 +1,209 @@
+/*
+ * sock_ops' half of the direct path: vouch for a direct connection's SYN, tell
+ * the agent when it opens and ends. Only a socket that connect() marked, that
+ * really goes there, and whose end will be told is vouched for.
+ */
+#ifndef TULLE_FLOW_H
+#define TULLE_FLOW_H
+
+#include "kernel.h"
+
+#define STATE_CALLBACK 4	/* BPF_SOCK_OPS_STATE_CB_FLAG */
+
+INLINE void read_local(struct bpf_sock_ops *ctx, struct address *ip)
+{
+	if (ctx->family == FAMILY_V4) {
+		map_v4(ip, ctx->local_ip4);
+	} else {
+		READ_ADDRESS(ip, ctx, local_ip6);
+	}
+}
+
+INLINE void read_remote(struct bpf_sock_ops *ctx, struct address *ip)
+{
+	if (ctx->family == FAMILY_V4) {
+		map_v4(ip, ctx->remote_ip4);
+	} else {
+		READ_ADDRESS(ip, ctx, remote_ip6);
+	}
+}
+
+/* network order in 32 bits: the port is the upper half */
+INLINE __u16 remote_port(struct bpf_sock_ops *ctx)
+{
+	return __builtin_bswap32(ctx->remote_port);
+}
+
+INLINE void tuple_of(const struct direct_socket *flow, struct tuple *tuple)
+{
+	tuple->source = flow->client;
+	tuple->source_port = flow->client_port;
+	tuple->destination = flow->target;
+	tuple->destination_port = flow->target_port;
+}
+
+INLINE int is_late(const struct direct_socket *flow, __u64 now)
+{
+	__u32 only = 0;
+	struct direct_state *state = map_lookup(MAP(DIRECT_STATE), &only);
+
+	return !state ||
+	       !may_vouch(state, flow->generation, flow->opened_ns, now);
+}
+
+/* Does the socket go where connect() sent it, from the pod's own address? */
+INLINE int is_as_chosen(struct bpf_sock_ops *ctx, struct pod_value *pod,
+			const struct direct_socket *flow)
+{
+	struct address remote;
+
+	if (!is_own(pod, &flow->client)) {
+		/* Routed from another address: it would be so every time. */
+		pod->direct = 0;
+		return 0;
+	}
+	read_remote(ctx, &remote);	/* another program may have changed it */
+	return same_address(&remote, &flow->target) &&
+	       TO_BE16(remote_port(ctx)) == flow->target_port;
+}
+
+/* Before the SYN. 0: not a direct socket. */
+INLINE int vouch(struct bpf_sock_ops *ctx, struct bpf_sock *sk,
+		 struct pod_value *pod)
+{
+	struct direct_socket *flow =
+		sk_storage_get(MAP(DIRECT_SOCKET), sk, 0, 0);
+	struct vouched entry = {};
+	struct tuple tuple = {};
+
+	if (!flow)
+		return 0;
+	read_local(ctx, &flow->client);
+	flow->client_port = TO_BE16((__u16)ctx->local_port);
+	if (!is_as_chosen(ctx, pod, flow)) {
+		count(COUNTER_DIRECT_ODD_SOCKET);
+		return 1;
+	}
+	entry.at_ns = now_ns();
+	if (is_late(flow, entry.at_ns)) {
+		count(COUNTER_DIRECT_LATE);
+		return 1;
+	}
+	if (set_callbacks(ctx, ctx->bpf_sock_ops_cb_flags | STATE_CALLBACK)) {
+		count(COUNTER_STORAGE_FAILED);	/* its end would not be told */
+		return 1;
+	}
+	entry.generation = flow->generation;
+	entry.destination = flow->destination;
+	tuple_of(flow, &tuple);
+	if (map_update(MAP(VOUCHED), &tuple, &entry, 0))
+		count(COUNTER_STORAGE_FAILED);
+	else
+		count(COUNTER_DIRECT_VOUCHED);
+	return 1;
+}
+
+/* The accepting side is established: nothing has to be let pass any more. */
+INLINE void withdraw_accepted(struct bpf_sock_ops *ctx)
+{
+	struct tuple tuple = {};
+
+	read_remote(ctx, &tuple.source);
+	tuple.source_port = TO_BE16(remote_port(ctx));
+	read_local(ctx, &tuple.destination);
+	tuple.destination_port = TO_BE16((__u16)ctx->local_port);
+	map_delete(MAP(VOUCHED), &tuple);
+}
+
+INLINE void tell(struct bpf_sock_ops *ctx, const struct direct_socket *flow,
+		 __u8 kind, __u8 aborted)
+{
+	struct flow_event *event = ring_reserve(MAP(FLOWS), sizeof(*event), 0);
+
+	if (!event) {
+		count(COUNTER_FLOW_LOST);
+		return;
+	}
+	event->id = socket_cookie(ctx);
+	event->generation = flow->generation;
+	event->opened_ns = flow->opened_ns;
+	event->age_ns = now_ns() - flow->opened_ns;
+	event->sent = bytes_sent(flow, ctx->bytes_acked);
+	event->received = bytes_received(flow, ctx->bytes_received);
+	event->client = flow->client;
+	event->target = flow->target;
+	event->original = flow->original;
+	event->source = flow->source;
+	event->destination = flow->destination;
+	event->srtt_us = ctx->srtt_us >> 3;	/* the kernel keeps eighths */
+	event->retransmits = ctx->total_retrans;
+	event->client_port = flow->client_port;
+	event->target_port = flow->target_port;
+	event->original_port = flow->original_port;
+	event->kind = kind;
+	event->aborted = aborted;
+	ring_submit(event, 0);
+	count(COUNTER_FLOW_TOLD);
+}
+
+/*
+ * A direct connect() that came to nothing is the tunnel's to try next, who
+ * knows better why.
+ */
+INLINE void forget_verdict(const struct direct_socket *flow)
+{
+	struct verdict_key key = {
+		.source = flow->source,
+		.destination = flow->destination,
+		.port = flow->target_port,
+	};
+
+	map_delete(MAP(VERDICTS), &key);
+}
+
+INLINE void end_flow(struct bpf_sock_ops *ctx, struct direct_socket *flow,
+		     __u32 from)
+{
+	struct tuple tuple = {};
+
+	tuple_of(flow, &tuple);
+	map_delete(MAP(VOUCHED), &tuple);
+	if (!flow->established) {
+		forget_verdict(flow);
+		tell(ctx, flow, FLOW_FAILED, 0);
+		return;
+	}
+	tell(ctx, flow, FLOW_CLOSED, was_aborted(flow, from));
+}
+
+/* A change of state, of sockets that vouch() asked to hear of. */
+INLINE void follow(struct bpf_sock_ops *ctx)
+{
+	__u32 from = ctx->args[0], to = ctx->args[1];
+	struct bpf_sock *sk = ctx->sk;
+	struct direct_socket *flow;
+
+	if (!sk)
+		return;
+	flow = sk_storage_get(MAP(DIRECT_SOCKET), sk, 0, 0);
+	if (!flow)
+		return;
+	flow_state(flow, from, to, ctx->bytes_received);
+	if (to == STATE_CLOSE)
+		end_flow(ctx, flow, from);
+}
+
+/* The handshake is done: the first moment with a round-trip time. */
+INLINE void open_flow(struct bpf_sock_ops *ctx)
+{
+	struct bpf_sock *sk = ctx->sk;
+	struct direct_socket *flow;
+
+	if (!sk)
+		return;
+	flow = sk_storage_get(MAP(DIRECT_SOCKET), sk, 0, 0);
+	if (flow)
+		tell(ctx, flow, FLOW_OPENED, 0);
+}
+
+#endif
