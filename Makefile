@@ -3,17 +3,21 @@ PYTHON := .venv/bin/python
 BIN := .venv/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help run lab lab-down test lint unit netns interop format stubs check clean ready ready-dev
+.PHONY: help run lab lab-down test lint unit netns interop bench bench-check format stubs check clean \
+	ready ready-dev ready-bench
 
 help: ## show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):[^#]*## /\1|/' | \
-		while IFS='|' read -r name text; do printf '  make %-9s %s\n' "$$name" "$$text"; done
+		while IFS='|' read -r name text; do printf '  make %-11s %s\n' "$$name" "$$text"; done
 
 ready:
 	@.ci/bootstrap run
 
 ready-dev:
 	@.ci/bootstrap dev
+
+ready-bench:
+	@.ci/bootstrap bench
 
 run: ready ## bring up two nodes with real servers, walk through the mesh, check every claim, tear down
 	@$(PYTHON) -m agent.lab.tour
@@ -42,6 +46,12 @@ netns: ready-dev ## the tests on the real kernel
 
 interop: ready-dev ## the tests with foreign peers (Envoy, h2)
 	@$(PYTHON) -m pytest tests/interop
+
+bench: ready-bench ## Tulle beside no mesh, Envoy and HAProxy; options: make bench BENCH="--quick"
+	@$(PYTHON) -m tests.bench $(BENCH)
+
+bench-check: ready-bench ## compare the newest benchmark with the goals
+	@$(PYTHON) -m tests.bench check
 
 format: ready-dev ## rewrite the sources in the house's format
 	@$(BIN)/ruff format .

@@ -1,0 +1,156 @@
+"""The benchmark: Tulle beside no mesh, an Envoy HBONE pair and an HAProxy mutual TLS pair.
+
+    make bench                                    all of it, some ten minutes
+    make bench BENCH="--quick"                    a first look, some two minutes
+    python -m tests.bench --cases c1,c64 --systems tulle,envoy --rounds 5
+    python -m tests.bench check [FILE …]          compare the newest run (or these) with the goals
+
+It needs root, two cores and a quiet machine. Nothing leaves the network namespaces it makes.
+"""
+
+from __future__ import annotations
+
+import argparse
+import signal
+import sys
+import time
+from collections.abc import Sequence
+from enum import Enum
+from pathlib import Path
+from typing import TypeVar
+
+from control.kit.errors import MeshError
+from tests.bench import goals, plot, results, table
+from tests.bench.cases import CASES
+from tests.bench.cases.case import Case, Settings
+from tests.bench.model import FOREIGN_SHARE_MAX, BenchError, Result, System, Topology
+from tests.bench.run import Plan, Run, elapsed, now
+
+QUICK_CASES = "c1,c64,pingpong,close,bulk1,bulk1r"
+ROUNDS, SECONDS = 3, 2.0
+ROUNDS_MAX, SECONDS_MAX = 25, 60.0
+_SYSTEMS = {
+    "none": System.NONE,
+    "tulle": System.TULLE,
+    "envoy": System.ENVOY,
+    "haproxy": System.HAPROXY,
+}
+_TOPOLOGIES = {"cross": Topology.CROSS, "same": Topology.SAME}
+_Choice = TypeVar("_Choice", bound="Enum | Case")
+
+
+def main() -> int:
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    words = sys.argv[1:]
+    try:
+        if words[:1] == ["check"]:
+            return check([Path(word) for word in words[1:]])
+        return bench(words)
+    except KeyboardInterrupt:
+        say("interrupted: everything was taken down")
+        return 130
+    except (MeshError, OSError) as exc:
+        say(f"failed: {exc}")
+        return 2
+
+
+def bench(words: Sequence[str]) -> int:
+    options = parser().parse_args(words)
+    run = Run(plan_of(options), say)
+    started, started_s = now(), time.monotonic()
+    try:
+        run.execute()
+    finally:
+        if run.made:
+            told = {key: str(value) for key, value in vars(options).items() if value is not None}
+            show(run.result(started, dict(told)), options)
+            say(f"the run took {elapsed(started_s)}")
+    return 0
+
+
+def show(result: Result, options: argparse.Namespace) -> None:
+    json_path = options.json or results.path_of(result.started_at)
+    svg_path = options.svg or json_path.with_suffix(".svg")
+    results.save(result, json_path)
+    svg_path.parent.mkdir(parents=True, exist_ok=True)
+    svg_path.write_text(plot.svg(result))
+    sys.stdout.write(f"\n{table.text(result)}\n\n{json_path}\n{svg_path}\n")
+
+
+def check(files: Sequence[Path]) -> int:
+    """0 when every goal is shown to be met; 1 when one falls short or was not measured."""
+    paths = list(files)
+    if not paths:
+        found = results.newest()
+        if found is None:
+            say("no run yet: running the benchmark first")
+            bench([])
+            found = results.newest()
+        if found is None:
+            raise BenchError("the benchmark left no result")
+        paths = [found]
+    result = results.merge([results.load(path) for path in paths])
+    judged = goals.judge(result)
+    sys.stdout.write(f"{', '.join(map(str, paths))}\n{goals.text(judged)}\n")
+    return 0 if all(one.verdict is goals.Verdict.MET for one in judged) else 1
+
+
+def plan_of(options: argparse.Namespace) -> Plan:
+    by_name = {case.name: case for case in CASES}
+    names = options.cases or (QUICK_CASES if options.quick else ",".join(by_name))
+    rounds = options.rounds or (1 if options.quick else ROUNDS)
+    seconds = options.seconds or (1.0 if options.quick else SECONDS)
+    if not 1 <= rounds <= ROUNDS_MAX or not 1 <= seconds <= SECONDS_MAX:
+        raise BenchError(f"rounds from 1 to {ROUNDS_MAX}, seconds from 1 to {SECONDS_MAX:.0f}")
+    return Plan(
+        cases=chosen(names, by_name),
+        systems=chosen(options.systems, _SYSTEMS),
+        topologies=chosen(options.topology, _TOPOLOGIES),
+        rounds=rounds,
+        settings=Settings(seconds),
+        foreign_max=options.foreign / 100,
+    )
+
+
+def chosen(names: str, known: dict[str, _Choice]) -> list[_Choice]:
+    """In the order of `known`, whatever order they were asked for in."""
+    wanted = [name for name in names.split(",") if name]
+    for name in wanted:
+        if name not in known:
+            raise BenchError(f"{name!r} is none of {', '.join(known)}")
+    return [value for name, value in known.items() if name in wanted]
+
+
+def parser() -> argparse.ArgumentParser:
+    made = argparse.ArgumentParser(
+        prog="python -m tests.bench",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    listed = "\n".join(f"  {case.name:9} {case.title}" for case in CASES)
+    made.epilog = f"cases:\n{listed}"
+    made.add_argument("--cases", metavar="A,B", help="only these")
+    made.add_argument("--systems", metavar="A,B", default=",".join(_SYSTEMS), help="%(default)s")
+    made.add_argument("--topology", metavar="A,B", default="cross,same", help="%(default)s")
+    made.add_argument("--rounds", type=int, metavar="N", help=f"default {ROUNDS}")
+    made.add_argument("--seconds", type=float, metavar="S", help=f"a measurement; {SECONDS:g}")
+    made.add_argument("--quick", action="store_true", help="1 round of 1 second, fewer cases")
+    made.add_argument(
+        "--foreign",
+        type=float,
+        metavar="PERCENT",
+        default=FOREIGN_SHARE_MAX * 100,
+        help="throw away what was measured while others used more of the machine (%(default)g)",
+    )
+    made.add_argument("--json", type=Path, metavar="FILE", help="default: build/bench/TIME.json")
+    made.add_argument("--svg", type=Path, metavar="FILE", help="default: beside the JSON")
+    return made
+
+
+def say(text: str) -> None:
+    sys.stderr.write(f"{text}\n")
+    sys.stderr.flush()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

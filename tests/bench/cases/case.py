@@ -1,0 +1,35 @@
+"""What a case is: a name, and one measurement of one target."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from tests.bench.bed import Bed
+from tests.bench.model import System, Topology
+from tests.bench.target import Target
+
+Values = dict[str, float]
+ALL = tuple(System)
+BOTH = tuple(Topology)
+GRACE_S = 15.0  # what a load generator may need beyond its own time before it is given up
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """How long and how much."""
+
+    seconds: float
+    idle_connections: int = 5000
+    pushed_pods: int = 10_000
+    rules: int = 1000
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    name: str
+    title: str
+    run: Callable[[Bed, Target, Settings], Values]
+    systems: tuple[System, ...] = ALL
+    topologies: tuple[Topology, ...] = BOTH
+    once: bool = False  # not in every round: it takes long, and what it tells is steady

@@ -1,0 +1,101 @@
+"""Readings of the machine: whose CPU time, how much memory. Reads only; decides nothing."""
+
+from __future__ import annotations
+
+import os
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+from tests.bench.model import foreign_share
+
+_TICK_S = 1 / os.sysconf("SC_CLK_TCK")
+_BUSY = (0, 1, 2, 5, 6)  # user nice system irq softirq; steal was nobody's here
+
+
+def cgroup_cpu_s(cgroup: Path) -> float:
+    """CPU time of all that runs or ran in there, to the microsecond."""
+    for line in (cgroup / "cpu.stat").read_text().splitlines():
+        name, _, value = line.partition(" ")
+        if name == "usage_usec":
+            return int(value) / 1e6
+    return 0.0
+
+
+def machine_busy_s() -> float:
+    fields = Path("/proc/stat").read_text().split("\n", 1)[0].split()[1:]
+    return sum(int(fields[index]) for index in _BUSY) * _TICK_S
+
+
+def members(cgroup: Path) -> list[int]:
+    """All processes in the tree, those of its root first, oldest first."""
+    found: list[int] = []
+    for folder in (cgroup, *sorted(cgroup.rglob("*/"))):
+        found += sorted(map(int, (folder / "cgroup.procs").read_text().split()))
+    return found
+
+
+def rss_mib(pid: int) -> float:
+    try:
+        text = Path(f"/proc/{pid}/smaps_rollup").read_text()
+    except (FileNotFoundError, ProcessLookupError):
+        return 0.0
+    for line in text.splitlines():
+        if line.startswith("Rss:"):
+            return int(line.split()[1]) / 1024
+    return 0.0
+
+
+def pin(cgroup: Path, cores: set[int]) -> None:
+    """Every thread that is in there now; what they start inherits it."""
+    for pid in members(cgroup):
+        for task in threads(pid):
+            try:
+                os.sched_setaffinity(task, cores)
+            except ProcessLookupError:
+                continue
+
+
+def yield_to_others(cgroup: Path) -> None:
+    """What is in there runs only when its core has nothing else to do."""
+    for pid in members(cgroup):
+        for task in threads(pid):
+            try:
+                os.sched_setscheduler(task, os.SCHED_IDLE, os.sched_param(0))
+            except ProcessLookupError:
+                continue
+
+
+def threads(pid: int) -> list[int]:
+    try:
+        return [int(name) for name in os.listdir(f"/proc/{pid}/task")]
+    except FileNotFoundError:
+        return []
+
+
+@dataclass(frozen=True, slots=True)
+class Window:
+    """From its making to `foreign()`: whose CPU time it was. Ours is the lab and this process."""
+
+    lab: Path | None
+    started_s: float
+    busy_s: float
+    ours_s: float
+
+    @classmethod
+    def open(cls, lab: Path | None) -> Window:
+        return cls(lab, time.monotonic(), machine_busy_s(), _ours_s(lab))
+
+    def foreign(self) -> float:
+        wall_s = time.monotonic() - self.started_s
+        ours_s = _ours_s(self.lab) - self.ours_s
+        return foreign_share(machine_busy_s() - self.busy_s, ours_s, wall_s, os.cpu_count() or 1)
+
+
+def _ours_s(lab: Path | None) -> float:
+    """Helpers outside the lab's cgroup are counted when they have ended and were waited for."""
+    used = os.times()
+    own_s = used.user + used.system
+    if lab is None:
+        return own_s + used.children_user + used.children_system
+    return own_s + cgroup_cpu_s(lab)

@@ -1,0 +1,184 @@
+"""One run: for each topology and case, rounds in which every system has its turn.
+
+Interleaved, so that a noisy minute meets all of them. A measurement during which others used the
+machine is thrown away, said so, and tried again a bounded number of times.
+"""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+
+from agent.lab.daemons import tail
+from tests.bench import meter, parse, peers
+from tests.bench.bed import Bed, Cores, bed
+from tests.bench.cases import capture, requests
+from tests.bench.cases.case import Case, Settings, Values
+from tests.bench.manifests import NODE_A
+from tests.bench.model import (
+    BenchError,
+    Measurement,
+    Result,
+    System,
+    Topology,
+)
+from tests.bench.target import Target, direct_target, machine
+
+ATTEMPTS_MAX = 3  # a machine that is never quiet shall not hold the run for ever
+WARM_S = 1.0
+WARM_CONNECTIONS = 16
+NODE_TOPOLOGY = "one host"  # of what is measured without a lab
+_OPENED = "istio_tcp_connections_opened_total"
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What to measure, and how often."""
+
+    cases: Sequence[Case]
+    systems: Sequence[System]
+    topologies: Sequence[Topology]
+    rounds: int
+    settings: Settings
+    foreign_max: float
+
+
+@dataclass(slots=True)
+class Run:
+    plan: Plan
+    say: Callable[[str], None]
+    made: list[Measurement] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+
+    def execute(self) -> None:
+        """Fills `made` and `notes` as it goes, so that what was measured outlives a failure."""
+        cores = Cores.choose()
+        if System.TULLE in self.plan.systems and capture.CASES[0] in self.plan.cases:
+            self._not_enrolled(cores)
+        if not self._wanted():
+            return
+        self.say("bringing the lab up")
+        with bed(cores, lambda text: self.say(f"    {text}")) as made:
+            for topology in self.plan.topologies:
+                with peers.running(made, self.plan.systems, topology) as pairs:
+                    self._topology(made, topology, self._in_order(made, topology, pairs))
+
+    def result(self, started_at: datetime, options: dict[str, object]) -> Result:
+        return Result(
+            started_at=started_at.isoformat(timespec="seconds"),
+            machine=machine() | peers.versions(),
+            options=options,
+            measurements=tuple(self.made),
+            notes=tuple(self.notes),
+        )
+
+    def _wanted(self) -> bool:
+        """Whether any case is for what was asked for."""
+        return any(
+            set(case.systems) & set(self.plan.systems)
+            and set(case.topologies) & set(self.plan.topologies)
+            for case in self.plan.cases
+        )
+
+    def _in_order(self, made: Bed, topology: Topology, pairs: list[Target]) -> list[Target]:
+        direct = [
+            direct_target(made, system, topology)
+            for system in (System.NONE, System.TULLE)
+            if system in self.plan.systems
+        ]
+        return [*direct, *pairs]
+
+    def _topology(self, made: Bed, topology: Topology, targets: list[Target]) -> None:
+        self.say(f"{topology.value}: warming up")
+        for target in targets:
+            requests.load(made, target, WARM_CONNECTIONS, WARM_S)
+        before = _paths(made)
+        for case in self.plan.cases:
+            if topology in case.topologies:
+                self._case(made, case, [each for each in targets if each.system in case.systems])
+        if topology is Topology.SAME and System.TULLE in self.plan.systems:
+            self._note(_direct_share(before, _paths(made)))
+
+    def _case(self, made: Bed, case: Case, targets: list[Target]) -> None:
+        for number in range(1, (1 if case.once else self.plan.rounds) + 1):
+            for target in targets:
+                self._measure(
+                    (case.name, target.topology.value, target.system.value, number),
+                    lambda one=target: case.run(made, one, self.plan.settings),  # type: ignore[misc]  # bound here
+                    made,
+                )
+
+    def _measure(
+        self, key: tuple[str, str, str, int], once: Callable[[], Values], made: Bed | None
+    ) -> None:
+        case, topology, system, number = key
+        name = f"{topology} {case} {system} round {number}"
+        for attempt in range(1, ATTEMPTS_MAX + 1):
+            window = meter.Window.open(made.cgroup if made else None)
+            try:
+                values = once()
+            except BenchError as exc:
+                self._note(f"{name}: no figure: {exc}")
+                if made is not None:
+                    self._check_alive(made)
+                return
+            foreign = window.foreign()
+            kept = foreign <= self.plan.foreign_max
+            self.made.append(
+                Measurement(case, topology, system, number, attempt, values, foreign, kept)
+            )
+            if kept:
+                self.say(f"{name}: {brief(values)} (foreign {foreign:.0%})")
+                return
+            self.say(f"{name}: thrown away, {foreign:.0%} of the machine was busy with others")
+        self._note(f"{name}: thrown away {ATTEMPTS_MAX} times, the machine was busy with others")
+
+    def _check_alive(self, made: Bed) -> None:
+        """A measurement that failed because a part of the mesh died must say so."""
+        for name, one in made.state.processes.items():
+            if meter.threads(one.pid):
+                continue
+            log = made.lab.run_dir / "logs" / f"{name}.log"
+            raise BenchError(f"{name} has ended:\n{tail(log)}")
+
+    def _not_enrolled(self, cores: Cores) -> None:
+        with tempfile.TemporaryDirectory(prefix="tulle-bench-") as cache:
+            for number in range(1, self.plan.rounds + 1):
+                self._measure(
+                    ("capture", NODE_TOPOLOGY, System.TULLE.value, number),
+                    lambda: capture.not_enrolled(
+                        cores.load, Path(cache), self.plan.settings.seconds
+                    ),
+                    None,
+                )
+
+    def _note(self, text: str) -> None:
+        self.notes.append(text)
+        self.say(text)
+
+
+def brief(values: Values) -> str:
+    return "  ".join(f"{name} {value:,.4g}" for name, value in list(values.items())[:4])
+
+
+def _paths(made: Bed) -> dict[str, float]:
+    """Connections that the ztunnel of the client's node has opened, by the way they took."""
+    return parse.counter(made.metrics(NODE_A), _OPENED, "path")
+
+
+def _direct_share(before: dict[str, float], after: dict[str, float]) -> str:
+    opened = {path: number - before.get(path, 0.0) for path, number in after.items()}
+    direct, all_of_them = opened.get("direct", 0.0), sum(opened.values())
+    return f"same-node: {direct:,.0f} of {all_of_them:,.0f} connection reports say path=direct"
+
+
+def now() -> datetime:
+    return datetime.now(UTC)  # noqa: TID251 the time of a report, not of a decision
+
+
+def elapsed(started_s: float) -> str:
+    return f"{(time.monotonic() - started_s) / 60:.1f} min"

@@ -1,0 +1,76 @@
+"""One system in one topology: who asks whom where, and which cgroups are its proxies."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from tests.bench import meter
+from tests.bench.bed import Bed
+from tests.bench.manifests import BULK, ECHO, HTTP, MESH, NODE_A, NODE_B, PLAIN
+from tests.bench.model import System, Topology
+
+Place = tuple[str, int]
+Sides = dict[str, float]
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    system: System
+    topology: Topology
+    client: str  # the pod that asks
+    http: Place
+    bulk: Place
+    echo: Place
+    sides: Mapping[str, Path] = field(default_factory=dict)  # "out", "in" or "both" -> its cgroup
+
+    @property
+    def url(self) -> str:
+        return f"http://{self.http[0]}:{self.http[1]}/"
+
+    def cpu_s(self) -> Sides:
+        return {side: meter.cgroup_cpu_s(cgroup) for side, cgroup in self.sides.items()}
+
+    def rss_mib(self) -> Sides:
+        """The whole proxy's, and where it has a supervisor the rest's as well."""
+        found: Sides = {}
+        for side, cgroup in self.sides.items():
+            sizes = [meter.rss_mib(pid) for pid in meter.members(cgroup)]
+            found[f"rss_{side}_mib"] = sum(sizes)
+            if self.system is System.TULLE:
+                found[f"worker_rss_{side}_mib"] = sum(sizes[1:])
+        return found
+
+
+def server_of(topology: Topology) -> str:
+    return "server" if topology is Topology.CROSS else "near"
+
+
+def direct_target(bed: Bed, system: System, topology: Topology) -> Target:
+    """For what an application just dials: no mesh, and Tulle."""
+    where = MESH if system is System.TULLE else PLAIN
+    host = bed.address(f"{where}/{server_of(topology)}")
+    sides: dict[str, Path] = {}
+    if system is System.TULLE and topology is Topology.CROSS:
+        sides = {"out": bed.ztunnel(NODE_A), "in": bed.ztunnel(NODE_B)}
+    elif system is System.TULLE:
+        sides = {"both": bed.ztunnel(NODE_A)}
+    return Target(
+        system, topology, f"{where}/client", (host, HTTP), (host, BULK), (host, ECHO), sides
+    )
+
+
+def difference(later: Sides, earlier: Sides) -> Sides:
+    return {side: value - earlier[side] for side, value in later.items()}
+
+
+def machine() -> dict[str, str]:
+    """What a reader needs to judge the figures."""
+    model = "unknown"
+    for line in Path("/proc/cpuinfo").read_text().splitlines():
+        if line.startswith("model name"):
+            model = line.partition(":")[2].strip()
+            break
+    return {"cpu": model, "cores": str(os.cpu_count()), "kernel": os.uname().release}
