@@ -15,6 +15,8 @@ _UNIT_S = {"us": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.
 SYSTEM_ROOTS = "SYSTEM"
 _JWT = re.compile(r"eyJ[\w-]+\.[\w-]+\.[\w-]+", re.ASCII)  # `{"` in base64 begins like that
 _PEM_HEAD = "-----BEGIN "
+ZDS_NAME = "zds.sock"
+DIRECT_NAME = "direct.sock"
 WORKERS_MAX = 256  # each has its own listeners in every pod
 
 
@@ -60,6 +62,7 @@ class Config:
     log_format: str = "text"
     access_log: bool = True
     cgroup: Path | None = None
+    direct: Path | None = None  # where the agent hears what the kernel may carry; None: nothing
 
     @property
     def admin_socket(self) -> Path:
@@ -72,6 +75,13 @@ class Config:
             value = getattr(self, each.name)
             shown[each.name] = str(value) if isinstance(value, Path | LiteralToken) else value
         return shown
+
+
+def direct_socket(zds: Path, *, fixed_ports: bool) -> Path | None:
+    """Beside the ZDS socket of our own agent; no other agent has such a thing."""
+    if fixed_ports or zds.name != ZDS_NAME:
+        return None
+    return zds.with_name(DIRECT_NAME)
 
 
 def version() -> str:

@@ -6,7 +6,7 @@ Pure: values in, JSON out. No private key can get here, because nothing here eve
 from __future__ import annotations
 
 import base64
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from cryptography import x509
@@ -31,6 +31,7 @@ from control.model.workload import (
     WorkloadStatus,
 )
 from ztunnel.csr import Issued
+from ztunnel.direct_hub import DirectHub
 from ztunnel.state import State
 
 
@@ -139,6 +140,24 @@ def policy(value: Policy) -> dict[str, Any]:
             [[_match(match) for match in clause.matches_any] for clause in rule.clauses]
             for rule in value.rules
         ],
+    }
+
+
+def direct(hub: DirectHub, answers: Mapping[int, Mapping[str, Any]]) -> dict[str, Any]:
+    """What the kernel carries itself; `answers`: the workers' about their connections."""
+    link = hub.link
+    if link is None:
+        return {"enabled": False}
+    told = [answer.get("direct", {}) for answer in answers.values()]
+    return {
+        "enabled": True,
+        "connected": link.status.connected,
+        "generation": link.generation,
+        "acknowledged": link.status.acknowledged,
+        "error": link.status.error,
+        "verdictsSent": hub.lines.get("verdict", 0),
+        "flows": sum(each.get("flows", 0) for each in told),
+        "services": sum(each.get("services", 0) for each in told),
     }
 
 

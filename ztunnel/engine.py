@@ -69,6 +69,7 @@ class Listening(Protocol):
 class EngineConfig:
     trust_domain: str = "cluster.local"
     worker: int = 0
+    node: str = ""
     access_log: bool = True
     drain_s: float = 5.0
 
@@ -138,8 +139,9 @@ class Engine:
         self.connections = 0
         self.handshakes = Handshakes()
 
-    def outcome(self, parties: Parties) -> Outcome:
-        return Outcome(self.clock, parties, self.access_log if self.config.access_log else None)
+    def outcome(self, parties: Parties, age_s: float = 0.0) -> Outcome:
+        lines = self.access_log if self.config.access_log else None
+        return Outcome(self.clock, parties, lines, age_s)
 
     def enter(self, book: dict[OpenConnection, None], connection: OpenConnection) -> None:
         book[connection] = None

@@ -17,9 +17,12 @@ import click
 from control.kit.clock import SystemClock
 from control.kit.errors import ConfigError
 from control.kit.log import event, setup
+from ztunnel.admin import OFF
 from ztunnel.config import (
     SYSTEM_ROOTS,
+    ZDS_NAME,
     Config,
+    direct_socket,
     duration_s,
     host_port,
     token_source,
@@ -111,6 +114,12 @@ def option(name: str, *istio: str, **fields: Any) -> Callable[[Any], Any]:
     help="This node's name.",
 )
 @option("--zds", "INPOD_UDS", type=FILE, help="The agent's socket; default: in the run folder.")
+@option(
+    "--direct",
+    type=str,
+    show_default="direct.sock beside our own agent's --zds",
+    help="The agent's socket for same-node connections that need no tunnel, or off.",
+)
 @option("--run-dir", type=FILE, default="/run/tulle", help="Sockets live in <run-dir>/<node>/.")
 @option("--workers", "ZTUNNEL_WORKER_THREADS", type=WORKERS, default="1", help="0: one per CPU.")
 @option(
@@ -162,7 +171,12 @@ def make_config(flags: dict[str, Any]) -> Config:
     values["ca"] = values["ca"] or values["control"]
     values["ca_root"] = values["ca_root"] or values["control_root"]
     values["ca_name"] = values["control_name"] if values["ca_name"] is None else values["ca_name"]
-    values["zds"] = values["zds"] or values["run_dir"] / node / "zds.sock"
+    values["zds"] = values["zds"] or values["run_dir"] / node / ZDS_NAME
+    direct = values["direct"]
+    if direct is None:
+        values["direct"] = direct_socket(values["zds"], fixed_ports=values["fixed_ports"])
+    else:
+        values["direct"] = None if direct in OFF else Path(direct)
     values["pod_name"] = values["pod_name"] or f"ztunnel-{node}"
     values["drain_s"] = values.pop("drain")
     values["secret_ttl_s"] = values.pop("secret_ttl")

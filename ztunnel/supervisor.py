@@ -22,6 +22,8 @@ from ztunnel import admin, dump
 from ztunnel.certs import Certificates
 from ztunnel.config import Config, version
 from ztunnel.csr import Issued
+from ztunnel.direct_hub import DirectHub
+from ztunnel.direct_link import DirectLink
 from ztunnel.metrics import Sample, Tally
 from ztunnel.pods import Pod, Pods
 from ztunnel.resources import Entry
@@ -59,7 +61,11 @@ class Supervisor:
             trust_domain=config.trust_domain,
             fixed_ports=config.fixed_ports,
         )
-        self.xds = XdsClient(config, self.state, self.workers.publish)
+        self.direct = DirectHub(self.workers)
+        if config.direct is not None:
+            self.direct.link = DirectLink(config.direct, clock, self.direct.heard)
+        self._synced = asyncio.Event()
+        self.xds = XdsClient(config, self.state, self._publish)
         self.zds = ZdsClient(config.zds, self.served)
 
     def quit(self) -> None:
@@ -85,12 +91,29 @@ class Supervisor:
             for after_s in SETTLE_AT_S:
                 asyncio.get_running_loop().call_later(after_s, settle)
             event(log, logging.INFO, "ztunnel.started", node=config.node, version=version())
+            direct = tasks.create_task(self._run_direct(), name="direct")
             await self._stop.wait()
             zds.cancel()  # the agent sees us leave, and gives us no more pods
+            direct.cancel()  # the kernel's connections are not ours to drain
             await self._drain(tasks)
             for each in others:
                 each.cancel()
         event(log, logging.INFO, "ztunnel.ended")
+
+    async def _run_direct(self) -> None:
+        """Not before workers can say who is who."""
+        await self._synced.wait()
+        if self.direct.link is not None:
+            await self.direct.link.run()
+
+    async def _publish(self, entries: list[Entry]) -> None:
+        if self.direct.link is None:
+            self.workers.publish(entries)
+        else:
+            served = {(pod.namespace, pod.name) for pod in self.served.all()}
+            await self.direct.publish(entries, served)
+        if self.state.synced:
+            self._synced.set()
 
     async def _drain(self, tasks: asyncio.TaskGroup) -> None:
         event(log, logging.INFO, "drain.started", deadline_s=self._config.drain_s)
@@ -122,13 +145,23 @@ class Supervisor:
     def certificates(self) -> Iterable[Issued]:
         return self.certificates_kept.in_force()
 
+    def generation(self) -> int | None:
+        return None if self.direct.link is None else self.direct.link.generation
+
     # What workers say (workers.Listener)
 
     def pod_ready(self, worker: int, uid: str) -> None:
         self.served.worker_ready(worker, uid)
 
+    def worker_ready(self, worker: int) -> None:
+        self.direct.replay()
+
+    def direct_line(self, worker: int, line: dict[str, Any]) -> None:
+        self.direct.said(worker, line)
+
     def worker_lost(self, worker: int) -> None:
         self.served.worker_lost(worker)
+        self.direct.worker_lost(worker)
         self._tally.worker_lost(worker)
 
     def certificate_needed(self, identity: SpiffeId, *, waiting: bool) -> None:
@@ -177,6 +210,7 @@ class Supervisor:
                 "snapshot": self.zds.status.snapshot,
                 "error": self.zds.status.error,
             },
+            "direct": dump.direct(self.direct, connections),
         }
 
     def _workload_state(self, pod: Pod, answers: dict[int, dict[str, Any]]) -> dict[str, Any]:
@@ -223,8 +257,18 @@ class Supervisor:
         yield Sample("workload_manager_proxies_started_total", self.served.started)
         yield Sample("workload_manager_proxies_stopped_total", self.served.stopped)
         yield Sample("tulle_ztunnel_worker_restarts_total", self.workers.restarts)
+        yield from self._direct_samples()
         ready = sum(bool(each["ready"]) for each in self.workers.status())
         yield Sample("tulle_ztunnel_workers_ready", ready)
+
+    def _direct_samples(self) -> Iterable[Sample]:
+        link = self.direct.link
+        if link is None:
+            return
+        yield Sample("tulle_ztunnel_direct_connected", link.status.connected)
+        yield Sample("tulle_ztunnel_direct_generations_total", link.generations)
+        for kind, number in self.direct.lines.items():
+            yield Sample("tulle_ztunnel_direct_lines_total", number, {"kind": kind})
 
 
 def worker_settings(config: Config) -> dict[str, Any]:
@@ -240,6 +284,7 @@ def worker_settings(config: Config) -> dict[str, Any]:
         "log_format": config.log_format,
         "access_log": config.access_log,
         "fixed_ports": config.fixed_ports,
+        "direct": config.direct is not None,
     }
 
 

@@ -8,6 +8,7 @@ supervisor is gone the worker ends, because nobody could tell it about policy an
 from __future__ import annotations
 
 import ctypes
+import functools
 import logging
 import os
 import socket
@@ -22,6 +23,7 @@ from control.kit.memory import SETTLE_AT_S, settle
 from control.kit.sink import LineSink, never_waiting
 from control.model.identity import SpiffeId, parse_spiffe_id
 from ztunnel.access_log import JSON, TEXT, AccessLog, TurnWriter
+from ztunnel.direct_worker import DirectPath
 from ztunnel.engine import Engine, EngineConfig, Original, Pod
 from ztunnel.intake import Intake
 from ztunnel.ipc import Frame, IpcSocket, Kind
@@ -93,6 +95,7 @@ class Worker:
         self._recheck = Recheck(self.engine)
         self._intake = Intake(self._act, self._resources)
         self._drained = False
+        self._path: DirectPath | None = None  # where the kernel may carry connections itself
         self._listen: Listen = listen
         self._actions: dict[Kind, Callable[[Frame], None]] = {
             Kind.CONFIG: self._configure,
@@ -103,6 +106,8 @@ class Worker:
             Kind.QUERY: self._query,
             Kind.LOG_LEVEL: self._log_level,
             Kind.DRAIN: self._drain,
+            Kind.GENERATION: self._generation,
+            Kind.DIRECT: self._direct,
         }
         self.reactor.watch(channel.fileno(), self, WATCH_LEVEL)
         for after_s in SETTLE_AT_S:
@@ -190,6 +195,7 @@ class Worker:
         self.engine.config = EngineConfig(
             trust_domain=str(value.get("trust_domain", "cluster.local")),
             worker=int(value.get("worker", 0)),
+            node=str(value.get("node", "")),
             access_log=bool(value.get("access_log", True)),
             drain_s=float(value.get("drain_s", 5.0)),
         )
@@ -200,14 +206,27 @@ class Worker:
         if value.get("fixed_ports"):
             self.engine.dialer = MarkedDialer(self.reactor, self.engine.namespaces)
             self._listen = listen_redirected
+        if value.get("direct"):
+            tell = functools.partial(self._send, Kind.DIRECT)
+            self._path = DirectPath(self.engine, tell)
 
     def _resources(self, entries: Sequence[Entry]) -> None:
         changed = self.engine.state.apply(entries)
         if changed.policies:
             self._recheck.begin()
+        if changed.addresses and self._path is not None:
+            self._path.offers.on_addresses()
 
     def _log_level(self, frame: Frame) -> None:
         set_level(str(frame.json()["level"]))
+
+    def _generation(self, frame: Frame) -> None:
+        if self._path is not None:
+            self._path.offers.on_generation(int(frame.json()["generation"]))
+
+    def _direct(self, frame: Frame) -> None:
+        if self._path is not None:
+            self._path.take(frame.json())
 
     # -- pods ------------------------------------------------------------------------------------
 
@@ -226,12 +245,16 @@ class Worker:
         self.engine.pods[uid] = pod
         sockets = [socket.socket(fileno=fd) for fd in (outbound, plaintext, hbone)]
         self._listen(self.engine, self._pauses, pod, *sockets)
+        if self._path is not None:
+            self._path.offers.on_pods()
         event(log, logging.INFO, "pod.added", pod=uid, name=f"{pod.namespace}/{pod.name}")
         self._send(Kind.POD_READY, {"uid": uid})
 
     def _delete_pod(self, frame: Frame) -> None:
         uid = str(frame.json()["uid"])
         self.engine.remove_pod(uid)
+        if self._path is not None:
+            self._path.offers.on_pods()
         event(log, logging.INFO, "pod.deleted", pod=uid)
 
     # -- certificates ----------------------------------------------------------------------------
@@ -279,7 +302,8 @@ class Worker:
                     entry[name].append(connection.outcome.view(self.engine.config.worker))
                     shown -= 1
             pods[uid] = entry
-        return {"connections": pods, "truncated": shown < 0}
+        direct = {} if self._path is None else self._path.counts()
+        return {"connections": pods, "truncated": shown < 0, "direct": direct}
 
     def _metrics(self) -> dict[str, Any]:
         engine = self.engine
@@ -308,6 +332,8 @@ class Worker:
                 sum(len(pod.tunnels) for pod in engine.pods.values()),
             ),
         ]
+        if self._path is not None:
+            gauges += self._path.gauges()
         return {"counters": counters, "gauges": gauges}
 
     def _count_bug(self) -> None:

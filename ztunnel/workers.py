@@ -45,6 +45,9 @@ class Source(Protocol):
 
     def certificates(self) -> Iterable[Issued]: ...
 
+    def generation(self) -> int | None:
+        """Of what the kernel may be told; None where it carries nothing itself."""
+
 
 class Listener(Protocol):
     """Who hears what workers say."""
@@ -54,6 +57,11 @@ class Listener(Protocol):
     def worker_lost(self, worker: int) -> None: ...
 
     def certificate_needed(self, identity: SpiffeId, *, waiting: bool) -> None: ...
+
+    def worker_ready(self, worker: int) -> None: ...
+
+    def direct_line(self, worker: int, line: dict[str, Any]) -> None:
+        """Something for the agent; WireError: it is nothing that a worker may say."""
 
 
 @dataclass(slots=True)
@@ -111,6 +119,15 @@ class Workers:
     def publish(self, entries: Iterable[Entry]) -> None:
         for payload in chunks(entries):
             self._tell(Kind.RESOURCES, payload)
+
+    def publish_generation(self, generation: int) -> None:
+        self._tell_json(Kind.GENERATION, {"generation": generation})
+
+    def send_direct(self, worker: int, line: dict[str, Any]) -> None:
+        """A line of the agent; a worker that is not there asks for it again when it is."""
+        live = self._live.get(worker)
+        if live is not None:
+            self._send(live, Kind.DIRECT, line)
 
     def publish_certificate(self, issued: Issued) -> None:
         for worker in list(self._live.values()):
@@ -222,6 +239,9 @@ class Workers:
         self._send(worker, Kind.CONFIG, {**self._settings, "worker": worker.number})
         for payload in chunks(self._source.entries()):
             self._send_raw(worker, Kind.RESOURCES, payload)
+        generation = self._source.generation()
+        if generation is not None:
+            self._send(worker, Kind.GENERATION, {"generation": generation})
         for issued in self._source.certificates():
             self._send_certificate(worker, issued)
         for pod in self._source.pods():
@@ -303,6 +323,7 @@ class Workers:
             case Kind.READY:
                 worker.ready = True
                 event(log, logging.INFO, "worker.ready", worker=worker.number)
+                self._listener.worker_ready(worker.number)
             case Kind.POD_READY:
                 self._listener.pod_ready(worker.number, str(value["uid"]))
             case Kind.NEED_CERTIFICATE:
@@ -312,6 +333,8 @@ class Workers:
                 answer = worker.answers.pop(int(value["id"]), None)
                 if answer is not None and not answer.done():
                     answer.set_result(value)
+            case Kind.DIRECT:
+                self._listener.direct_line(worker.number, value)
             case Kind.DRAINED:
                 worker.drained = True
                 worker.pipe.finish()

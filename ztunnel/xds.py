@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass, field
 
 import grpc
@@ -34,7 +34,7 @@ BACKOFF_MAX_S = 15.0
 _PUT = {ADDRESS_TYPE: Op.ADDRESS, AUTHORIZATION_TYPE: Op.POLICY}
 _REMOVE = {ADDRESS_TYPE: Op.REMOVE_ADDRESS, AUTHORIZATION_TYPE: Op.REMOVE_POLICY}
 
-Publish = Callable[[list[Entry]], None]
+Publish = Callable[[list[Entry]], Awaitable[None]]
 
 
 class StreamEnded(ControlError):
@@ -89,7 +89,8 @@ def entries_of(update: Update) -> Iterator[Entry]:
 
 
 class XdsClient:
-    """`publish` gets what the state accepted, in order, to pass on to the workers."""
+    """`publish` gets what the state accepted, in order, to pass on to the workers; until it has,
+    nothing more is read."""
 
     def __init__(self, config: Config, state: State, publish: Publish) -> None:
         self._config = config
@@ -157,7 +158,7 @@ class XdsClient:
             event(log, logging.ERROR, "xds.rejected", resource=name, error=why)
         answer = self._delta.acknowledge(update.type_url, update.nonce, rejected)
         if self._delta.synced and not self._state.synced:
-            self._pass_on([Entry(Op.SNAPSHOT)])
+            await self._pass_on([Entry(Op.SNAPSHOT)])
             self.status.synced = True
             event(log, logging.INFO, "xds.synced", **self._state.counts())
         return answer.SerializeToString()
@@ -169,13 +170,13 @@ class XdsClient:
         for entry in entries_of(update):
             batch.append(entry)
             if len(batch) == CHUNK_ENTRIES_MAX:
-                rejected.update(self._pass_on(batch))
+                rejected.update(await self._pass_on(batch))
                 batch = []
                 await asyncio.sleep(0)
-        rejected.update(self._pass_on(batch))
+        rejected.update(await self._pass_on(batch))
         return rejected
 
-    def _pass_on(self, batch: list[Entry]) -> dict[str, str]:
+    async def _pass_on(self, batch: list[Entry]) -> dict[str, str]:
         self._state.apply(batch)
         rejected = self._state.take_rejected()
         accepted: list[Entry] = []
@@ -185,7 +186,7 @@ class XdsClient:
             elif entry.op is Op.POLICY:
                 accepted.append(Entry(Op.REJECTED_POLICY, entry.name, entry.body))
         if accepted:
-            self._publish(accepted)
+            await self._publish(accepted)
         return rejected
 
 

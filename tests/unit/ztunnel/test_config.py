@@ -26,6 +26,23 @@ def test_defaults_follow_from_the_flags() -> None:
     assert config.pod_name == "ztunnel-n1"
 
 
+@pytest.mark.parametrize(
+    ("flags", "direct"),
+    [
+        ((), "/run/tulle/n1/direct.sock"),
+        (("--zds", "/x/zds.sock"), "/x/direct.sock"),
+        (("--zds", "/var/run/ztunnel/ztunnel.sock"), None),
+        (("--fixed-ports",), None),
+        (("--fixed-ports", "--direct", "/x/d.sock"), "/x/d.sock"),
+        (("--direct", ""), None),
+        (("--direct", "off"), None),
+    ],
+)
+def test_the_direct_path_is_our_own_agents(flags: tuple[str, ...], direct: str | None) -> None:
+    config = load("--control", "c.example:15012", "--node", "n1", *flags)
+    assert config.direct == (direct and Path(direct))
+
+
 def test_istios_names_work_and_ours_win(monkeypatch: pytest.MonkeyPatch) -> None:
     given = {
         "XDS_ADDRESS": "https://istiod.istio-system.svc:15012",

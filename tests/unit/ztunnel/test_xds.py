@@ -21,8 +21,11 @@ class Bench:
     def __init__(self) -> None:
         self.state = State(strict=True)
         self.published: list[list[Entry]] = []
-        self.client = XdsClient(CONFIG, self.state, self.published.append)
+        self.client = XdsClient(CONFIG, self.state, self._publish)
         self._nonces = 0
+
+    async def _publish(self, entries: list[Entry]) -> None:
+        self.published.append(entries)
 
     def receive(
         self, type_url: str, *entries: Entry, removed: tuple[str, ...] = (), any_type: str = ""

@@ -1,0 +1,323 @@
+"""Connections that the kernel carries, as a worker sees them: two ordinary records for each.
+
+The agent tells of them; here they get their parties, their counters, their log lines, and the same
+question about policy that a tunnelled connection gets, at their start and after every change. What
+is denied is cut through the agent and stays on the books until the kernel says that it is over.
+They live in the kernel: a drain neither waits for them nor ends them.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections import OrderedDict
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Final
+
+from control.kit.log import event
+from control.model.address import Endpoint, parse_endpoint
+from control.model.policy import Connection, Deny
+from control.model.workload import HBONE_PORT, Service, Workload
+from ztunnel.authorize import Admit, Refusal, admit_connect, recheck
+from ztunnel.engine import Engine, OpenConnection, Pod
+from ztunnel.inbound import tell_would_deny
+from ztunnel.outcome import Outcome
+from ztunnel.parties import Flag, Parties, Reporter
+from ztunnel.relay import RelayEnd
+
+log = logging.getLogger("ztunnel.direct")
+
+# Two records of about 1 KiB each; the kernel goes on carrying those beyond, and they are counted.
+FLOWS_MAX: Final = 16_384
+# Flows that ended here before the kernel said so: their last word is no news.
+ENDED_MAX: Final = 1024
+ERROR_CHARS_MAX: Final = 80
+# A new connection to the agent tells all open flows within a moment; what it does not name is over.
+CONFIRM_S: Final = 10.0
+
+NEVER_ESTABLISHED: Final = "failed"
+_ERRORS: Final = {NEVER_ESTABLISHED: "connect failed", "aborted": RelayEnd.APP_RESET.value}
+
+Cut = Callable[[int], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Told:
+    """One flow in the agent's words, checked."""
+
+    id: int
+    source: str
+    destination: str
+    client: Endpoint
+    target: Endpoint
+    original: Endpoint
+    age_s: float
+
+    @classmethod
+    def parse(cls, value: dict[str, Any]) -> Told:
+        """ValueError, KeyError, TypeError: it is not one."""
+        target = parse_endpoint(str(value["target"]))
+        original = value.get("original")
+        return cls(
+            int(value["id"]),
+            str(value["source"]),
+            str(value["destination"]),
+            parse_endpoint(str(value["client"])),
+            target,
+            parse_endpoint(str(original)) if original else target,
+            max(0.0, float(value.get("age_s", 0.0))),
+        )
+
+
+class Flow:
+    """One connection of the kernel's, with a record for each of its pods."""
+
+    __slots__ = ("_flows", "condemned", "moved", "permitted", "sides", "source", "told")
+
+    def __init__(self, flows: Flows, told: Told, source: Pod, destination: Pod) -> None:
+        self._flows = flows
+        self.told = told
+        self.source = source
+        self.condemned: RelayEnd | None = None
+        self.permitted: Connection | None = None
+        self.moved = (0, 0)  # client → server, server → client
+        self.sides = (
+            Side(self, source.outbound, flows.outcome(self, Reporter.SOURCE, source, destination)),
+            Side(
+                self,
+                destination.inbound,
+                flows.outcome(self, Reporter.DESTINATION, source, destination),
+            ),
+        )
+
+    def decide(self, local: Workload | None) -> None:
+        """May it stay? Asked at its start and after each change of policy."""
+        state = self._flows.engine.state
+        if not state.synced or local is None or self.condemned is not None:
+            return
+        if self.permitted is not None:
+            if isinstance(recheck(state, local, self.permitted), Deny):
+                self.condemn(RelayEnd.POLICY)
+            return
+        answer = self._flows.ask(self, local)
+        if isinstance(answer, Refusal):
+            self.condemn(RelayEnd.POLICY)
+        elif answer is not None:
+            self.admitted(answer)
+
+    def admitted(self, answer: Admit) -> None:
+        self.permitted = answer.permit.connection
+        for side in self.sides:
+            side.outcome.parties.policy = answer.permit.policy
+        tell_would_deny(self._flows.engine, answer)
+
+    def condemn(self, why: RelayEnd) -> None:
+        """Ended by the agent, soon; the kernel's last word then has its bytes."""
+        self.condemned = why
+        self._flows.cut(self, why)
+
+    def leave(self) -> None:
+        """Off the books, without a word."""
+        for side in self.sides:
+            side.book.pop(side, None)
+
+    def close(self, flag: Flag, error: str) -> None:
+        self.leave()
+        for side in self.sides:
+            side.outcome.closed(self._flows.engine.counters, flag, error)
+
+
+class Side:
+    """One pod's record of a flow; an `OpenConnection`."""
+
+    __slots__ = ("book", "flow", "outcome")
+
+    def __init__(self, flow: Flow, book: dict[OpenConnection, None], outcome: Outcome) -> None:
+        self.flow = flow
+        self.book = book
+        self.outcome = outcome
+
+    def abort(self, reason: RelayEnd) -> None:
+        self.flow._flows.abort(self.flow, reason)
+
+    def on_bug(self) -> None:
+        """Fails closed."""
+        self.flow.condemn(RelayEnd.INTERNAL_ERROR)
+
+    def recheck(self, workload: Workload | None) -> None:
+        self.flow.decide(workload)
+
+
+class Flows:
+    """Of one worker."""
+
+    def __init__(self, engine: Engine, cut: Cut, flows_max: int = FLOWS_MAX) -> None:
+        self._flows_max = flows_max
+        self.engine = engine
+        self._cut = cut
+        self._open: dict[int, Flow] = {}
+        self._ended: OrderedDict[int, None] = OrderedDict()
+        self._unconfirmed: set[int] = set()
+        self._confirm = engine.reactor.countdown(CONFIRM_S, Flows._forget_unconfirmed)
+
+    def __len__(self) -> int:
+        return len(self._open)
+
+    def take(self, line: dict[str, Any]) -> None:
+        """A line of the agent's. One flow that makes no sense costs that flow."""
+        actions: dict[object, Callable[[Any], None]] = {
+            "opened": self._opened,
+            "moved": self._moved,
+            "closed": self._closed,
+        }
+        action = actions.get(line.get("kind"))
+        flows = line.get("flows")
+        if action is None or not isinstance(flows, list):
+            return
+        for each in flows:
+            try:
+                action(each)
+            except (KeyError, TypeError, ValueError, IndexError, AttributeError) as exc:
+                self.engine.counters.count("direct_flows_unreadable")
+                event(log, logging.ERROR, "direct.unreadable", error=repr(exc))
+
+    def _opened(self, value: dict[str, Any]) -> None:
+        told = Told.parse(value)
+        self._unconfirmed.discard(told.id)
+        known = self._open.get(told.id)
+        if known is not None:  # told again
+            if known.condemned is not None:
+                self.cut(known, known.condemned)
+            return
+        if len(self._open) >= self._flows_max:
+            self.engine.counters.count("direct_flows_over_limit")
+            return
+        flow = self._make(told)
+        if flow is not None:
+            self._open[told.id] = flow
+            for side in flow.sides:
+                # Not `engine.enter`: it costs no descriptor, and a drain does not wait for it.
+                side.book[side] = None
+            self.engine.reactor.serve(flow.sides[1], flow.decide, self._local(told))
+
+    def _moved(self, value: list[int]) -> None:
+        flow = self._open.get(int(value[0]))
+        if flow is not None:
+            flow.moved = (int(value[1]), int(value[2]))
+
+    def _closed(self, value: dict[str, Any]) -> None:
+        told = Told.parse(value)
+        if self._ended.pop(told.id, self) is None:
+            return
+        error = str(value.get("error") or "")[:ERROR_CHARS_MAX]
+        flow = self._open.pop(told.id, None)
+        if flow is None:
+            flow = self._make(told, opened=error != NEVER_ESTABLISHED)
+            if flow is None:
+                return
+            local = self._local(told)
+            answer = None if local is None else self.ask(flow, local)
+            if isinstance(answer, Admit):  # it is over: a no would have nothing to end
+                flow.admitted(answer)
+        flow.moved = (int(value["sent"]), int(value["received"]))
+        measured = {
+            "srtt": f"{int(value.get('srtt_us', 0))}us",
+            "retransmits": int(value.get("retransmits", 0)),
+        }
+        for side in flow.sides:
+            side.outcome.parties.measured = measured
+        if flow.condemned is None:
+            failed = error == NEVER_ESTABLISHED
+            flow.close(Flag.CONNECT if failed else Flag.NONE, _ERRORS.get(error, error))
+        else:
+            flag = Flag.DENY if flow.condemned is RelayEnd.POLICY else Flag.NONE
+            flow.close(flag, flow.condemned.value)
+
+    def _make(self, told: Told, *, opened: bool = True) -> Flow | None:
+        pods = self.engine.pods
+        source, destination = pods.get(told.source), pods.get(told.destination)
+        if source is None or destination is None:
+            self.engine.counters.count("direct_flows_unknown_pod")
+            return None
+        flow = Flow(self, told, source, destination)
+        for side in flow.sides if opened else ():
+            side.outcome.opened(self.engine.counters, lambda: flow.moved)
+        return flow
+
+    def _local(self, told: Told) -> Workload | None:
+        pod = self.engine.pods.get(told.destination)
+        return None if pod is None else pod.workload(self.engine.state)
+
+    def ask(self, flow: Flow, local: Workload) -> Admit | Refusal | None:
+        """The question that the tunnel would be asked. None: who asks is being deleted."""
+        state, told = self.engine.state, flow.told
+        client = flow.source.workload(state)
+        if client is None:
+            return None
+        accepted = Endpoint(told.target.address, HBONE_PORT)
+        return admit_connect(
+            state, local, accepted, str(told.target), client.identity, told.client.address
+        )
+
+    def outcome(self, flow: Flow, reporter: Reporter, source: Pod, destination: Pod) -> Outcome:
+        state, told = self.engine.state, flow.told
+        client, server = source.workload(state), destination.workload(state)
+        parties = Parties(
+            reporter,
+            told.client,
+            told.target,
+            source=client,
+            destination=server,
+            service=self._service(told, client),
+            source_identity=None if client is None else client.identity,
+            destination_identity=None if server is None else server.identity,
+            original=told.original,
+            direct=True,
+        )
+        return self.engine.outcome(parties, told.age_s)
+
+    def _service(self, told: Told, client: Workload | None) -> Service | None:
+        if client is None or told.original == told.target:
+            return None
+        state = self.engine.state
+        return state.service_at(client.network, told.original.address, client.namespace)
+
+    def on_agent(self) -> None:
+        """A new connection to the agent: what ended in between nobody will tell."""
+        self._unconfirmed = set(self._open)
+        self._confirm.start(self)
+
+    def _forget_unconfirmed(self) -> None:
+        for number in self._unconfirmed:
+            flow = self._open.pop(number, None)
+            if flow is not None:
+                self.engine.counters.count("direct_flows_lost")
+                flow.close(Flag.NONE, "the kernel's last word is missing")
+        self._unconfirmed.clear()
+
+    def on_bug(self) -> None:
+        """The agent's next connection tries again."""
+
+    # -- ends ------------------------------------------------------------------------------------
+
+    def cut(self, flow: Flow, why: RelayEnd) -> None:
+        if why is RelayEnd.POLICY:
+            self.engine.counters.refuse("policy_changed")
+        self.engine.counters.count("direct_flows_cut")
+        event(log, logging.INFO, "direct.cut", flow=flow.told.id, reason=why.value)
+        self._cut(flow.told.id)
+
+    def abort(self, flow: Flow, reason: RelayEnd) -> None:
+        """Its pod is gone, or we are."""
+        if self._open.pop(flow.told.id, None) is None:
+            return
+        if reason is RelayEnd.DRAINED:
+            for side in flow.sides:
+                side.outcome.sync()
+            flow.leave()
+            return
+        if len(self._ended) >= ENDED_MAX:
+            self._ended.popitem(last=False)
+        self._ended[flow.told.id] = None
+        self.cut(flow, reason)
+        flow.close(Flag.NONE, reason.value)
