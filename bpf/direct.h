@@ -19,6 +19,19 @@ struct target {
 	__u8 pad;
 };
 
+/*
+ * Is it a part of an MPTCP socket? connect() shows it as TCP. Before 5.19 it
+ * cannot be told and goes direct as well, each part decided by itself.
+ */
+INLINE int is_multipath(struct bpf_sock *sk)
+{
+#ifdef TULLE_HAS_MPTCP
+	return to_mptcp_socket(sk) != 0;
+#else
+	return 0;
+#endif
+}
+
 INLINE void read_bound(struct bpf_sock *sk, struct address *bound)
 {
 	if (sk->family == FAMILY_V4) {
@@ -92,7 +105,8 @@ INLINE int goes_direct(struct bpf_sock_addr *ctx, struct bpf_sock *sk,
 	struct address bound;
 	__u64 now, generation;
 
-	if (!pod->direct || !pod->workload || ctx->protocol != PROTOCOL_TCP)
+	if (!pod->direct || !pod->workload ||
+	    ctx->protocol != PROTOCOL_TCP || is_multipath(sk))
 		return 0;
 	read_bound(sk, &bound);
 	if (!may_start_from(pod, &bound)) {

@@ -161,8 +161,8 @@ INLINE void forget_verdict(const struct direct_socket *flow)
 	map_delete(MAP(VERDICTS), &key);
 }
 
-INLINE void end_flow(struct bpf_sock_ops *ctx, struct direct_socket *flow,
-		     __u32 from)
+INLINE void end_flow(struct bpf_sock_ops *ctx,
+		     const struct direct_socket *flow, __u32 from)
 {
 	struct tuple tuple = {};
 
@@ -189,8 +189,10 @@ INLINE void follow(struct bpf_sock_ops *ctx)
 	if (!flow)
 		return;
 	flow_state(flow, from, to, ctx->bytes_received);
-	if (to == STATE_CLOSE)
-		end_flow(ctx, flow, from);
+	if (to != STATE_CLOSE)
+		return;
+	end_flow(ctx, flow, from);
+	sk_storage_delete(MAP(DIRECT_SOCKET), sk);	/* it may live again */
 }
 
 /* The handshake is done: the first moment with a round-trip time. */

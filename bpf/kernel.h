@@ -32,6 +32,7 @@ static void *(*ring_reserve)(void *ring, __u64 size, __u64 flags) = (void *)131;
 static void (*ring_submit)(void *data, __u64 flags) = (void *)132;
 static __u64 (*ring_query)(void *ring, __u64 flags) = (void *)134;
 static int (*set_retval)(int retval) = (void *)186;
+static void *(*to_mptcp_socket)(void *sk) = (void *)196;
 
 #define STORAGE_CREATE 1	/* BPF_SK_STORAGE_GET_F_CREATE */
 

@@ -105,6 +105,14 @@ _PROBES = {
         "connect4",
         struct.pack("<BBhi", 0xB7, 1, 0, -1) + struct.pack("<BBhi", 0x85, 0, 0, 186) + _RETURN_ONE,
     ),
+    # r1 = ctx->sk; if r1: call bpf_skc_to_mptcp_sock
+    "TULLE_HAS_MPTCP": (
+        "connect4",
+        struct.pack("<BBhi", 0x79, 0x11, 64, 0)
+        + struct.pack("<BBhi", 0x15, 1, 1, 0)
+        + struct.pack("<BBhi", 0x85, 0, 0, 196)
+        + _RETURN_ONE,
+    ),
     # r0 = ctx->ingress_ifindex
     "TULLE_HAS_INGRESS_IFINDEX": (
         "sklookup",

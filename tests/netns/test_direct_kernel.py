@@ -2,14 +2,29 @@
 
 from __future__ import annotations
 
+import ctypes
+import select
 import socket
+import struct
 from collections.abc import Iterator
 from ipaddress import ip_address
 
 import pytest
 
-from agent.datapath.direct import ServiceSlot, now_ns
-from bpf.layout import FlowKind, Hint
+from agent.datapath.bpfsys import Map
+from agent.datapath.direct import ServiceSlot, address_value, now_ns
+from agent.datapath.ring import record_bytes
+from bpf import layout
+from bpf.layout import (
+    FLOWS_UNREAD_MAX,
+    VERDICTS_MAX,
+    VOUCH_GRACE_NS,
+    FlowEvent,
+    FlowKind,
+    Hint,
+    Tuple,
+    Vouched,
+)
 from tests.support.direct_bed import (
     CLIENT4,
     GENERATION,
@@ -20,8 +35,10 @@ from tests.support.direct_bed import (
     VIP4,
     VIP6,
     DirectBed,
+    destination_and_hint,
     direct_bed,
 )
+from tests.support.netns import Pod, eventually, run
 
 
 @pytest.fixture
@@ -173,3 +190,292 @@ def test_flow_events_tell_who_and_how_much(pair: DirectBed) -> None:
     assert (closed.sent_bytes, closed.received_bytes) == (1000, 300_000)
     assert 0 < closed.age_ns < now_ns() - started
     assert pair.no_more_flows()
+
+
+def test_a_refused_connect_is_told_and_leaves_nothing(pair: DirectBed) -> None:
+    pair.open()
+    pair.app.close()
+    with pytest.raises(ConnectionRefusedError):
+        pair.dial()
+    failed = pair.next_flow()
+    assert (failed.kind, failed.sent_bytes, failed.received_bytes) == (FlowKind.FAILED, 0, 0)
+    assert failed.target == (ip_address(SERVER4), PORT)
+    assert pair.used("vouched") == 0
+    pair.assert_captured()  # the tunnel tries next, who knows why
+
+
+def test_a_socket_that_failed_directly_is_captured_like_any_other(pair: DirectBed) -> None:
+    pair.open()
+    pair.app.close()
+    with pair.client.socket() as sock:
+        sock.settimeout(None)  # a refused non-blocking socket cannot connect again at once
+        with pytest.raises(ConnectionRefusedError):
+            sock.connect((SERVER4, PORT))
+        assert pair.next_flow().kind is FlowKind.FAILED
+        sock.connect((SERVER4, PORT))
+        with pair.at_client.outbound.accept()[0] as accepted:
+            assert destination_and_hint(accepted) == ((SERVER4, PORT), Hint.NONE)
+    assert pair.counter("direct_chosen") == 1
+    assert pair.no_more_flows()
+
+
+def test_a_socket_that_was_disconnected_and_listens_tells_no_second_end(pair: DirectBed) -> None:
+    pair.open()
+    with pair.dial() as sock, pair.app.accept()[0]:
+        assert pair.next_flow().kind is FlowKind.OPENED
+        disconnect(sock)
+        closed = pair.next_flow()
+        assert (closed.kind, closed.aborted) == (FlowKind.CLOSED, True)
+        sock.listen()
+    assert pair.no_more_flows()
+
+
+def disconnect(sock: socket.socket) -> None:
+    """connect(AF_UNSPEC), which Python cannot say."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    assert libc.connect(sock.fileno(), bytes(16), 16) == 0
+
+
+def test_ends_are_told_for_what_they_are(pair: DirectBed) -> None:
+    pair.open()
+    sock, accepted = pair.dial(), pair.app.accept()[0]
+    sock.sendall(b"question")
+    sock.shutdown(socket.SHUT_WR)
+    read_all(accepted, 8)
+    accepted.sendall(b"answer")
+    accepted.close()
+    read_all(sock, 6)
+    assert sock.recv(1) == b""
+    sock.close()
+    assert pair.next_flow().kind is FlowKind.OPENED
+    polite = pair.next_flow()
+    assert (polite.aborted, polite.sent_bytes, polite.received_bytes) == (False, 8, 6)
+    sock, accepted = pair.dial(), pair.app.accept()[0]
+    sock.sendall(b"never read")
+    select.select([accepted], [], [], 5)
+    accepted.close()  # with data unread: a reset
+    assert pair.next_flow().kind is FlowKind.OPENED
+    assert (rude := pair.next_flow()).aborted
+    assert rude.sent_bytes == 10
+    sock.close()
+
+
+def test_the_pod_itself_and_the_tunnels_port_are_never_direct(pair: DirectBed) -> None:
+    pair.open()
+    pair.tables.put_verdict(pair.client_id, pair.server_id, 15008, GENERATION)
+    pair.tables.put_verdict(pair.client_id, pair.client_id, PORT, GENERATION)
+    pair.assert_captured((SERVER4, 15008))
+    own = ServiceSlot(4, pair.client_id, ip_address(CLIENT4), PORT)
+    pair.tables.put_service(pair.client_id, ip_address(VIP4), 80, 4, [own])
+    assert pair.assert_captured((VIP4, 80)) == Hint.LOCAL
+    assert pair.counter("direct_chosen") == 0
+
+
+def test_a_socket_bound_to_a_foreign_address_goes_to_the_tunnel(pair: DirectBed) -> None:
+    pair.open()
+    with pair.client.socket() as sock:
+        sock.bind(("127.0.0.1", 0))
+        sock.connect((SERVER4, PORT))
+        pair.at_client.outbound.accept()[0].close()
+    assert pair.counter("direct_odd_socket") == 1
+    with pair.client.socket() as sock:  # its own address is as good as none
+        sock.bind((CLIENT4, 0))
+        sock.connect((SERVER4, PORT))
+        pair.app.accept()[0].close()
+
+
+def test_a_pod_that_routes_from_another_address_fails_once_and_is_captured_then(
+    pair: DirectBed,
+) -> None:
+    pair.open()
+    inside = ("ip", "-n", pair.client.namespace)
+    run(*inside, "addr", "add", "10.77.0.99/24", "dev", "eth0")
+    run(*inside, "route", "add", f"{SERVER4}/32", "dev", "eth0", "src", "10.77.0.99")
+    with pair.dial(), pair.at_server.plaintext.accept()[0]:  # unvouched: the tunnel decides
+        pass
+    assert pair.counter("direct_vouched") == 0
+    run(*inside, "route", "del", f"{SERVER4}/32")
+    pair.assert_captured()
+
+
+def test_multipath_tcp_stays_with_the_tunnel(pair: DirectBed) -> None:
+    pair.open()
+    with pair.client.socket(protocol=262) as sock:
+        sock.connect((SERVER4, PORT))
+        pair.at_client.outbound.accept()[0].close()
+    assert pair.counter("direct_chosen") == 0
+
+
+def test_another_pod_at_the_same_port_of_its_own_address_is_not_let_in(pair: DirectBed) -> None:
+    pair.open()
+    third = pair.network.pod("third", "10.77.0.4")  # captured or not: nobody vouches for it
+    with pair.dial() as dialled, third.socket() as sock:
+        pair.app.accept()[0].close()
+        sock.bind(("0.0.0.0", dialled.getsockname()[1]))
+        sock.connect((SERVER4, PORT))
+        pair.at_server.plaintext.accept()[0].close()
+
+
+def send_syn(pod: Pod, source: tuple[str, int], target: tuple[str, int]) -> None:
+    """A SYN with any source, as whoever may open raw sockets can send it."""
+    ends = socket.inet_aton(source[0]) + socket.inet_aton(target[0])
+    header = struct.pack("!HHIIBBHHH", source[1], target[1], 1, 0, 5 << 4, 2, 65535, 0, 0)
+    words = struct.unpack("!16H", ends + struct.pack("!HH", 6, len(header)) + header)
+    total = sum(words)
+    total = (total & 0xFFFF) + (total >> 16)
+    checksum = ~(total + (total >> 16)) & 0xFFFF
+    packet = header[:16] + struct.pack("!H", checksum) + header[18:]
+    ip = struct.pack("!BBHHHBBH", 0x45, 0, 40, 0, 0, 64, 6, 0) + ends
+    with pod.socket(socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_RAW) as raw:
+        raw.sendto(ip + packet, (target[0], 0))
+
+
+def vouch_by_hand(pair: DirectBed, source_port: int, generation: int, age_ns: int) -> None:
+    key = Tuple(
+        source=address_value(ip_address(CLIENT4)),
+        source_port=socket.htons(source_port),
+        destination=address_value(ip_address(SERVER4)),
+        destination_port=socket.htons(PORT),
+    )
+    value = Vouched(generation=generation, at_ns=now_ns() - age_ns, destination=pair.server_id)
+    with Map.open(pair.bed.node.pins / "maps" / "vouched") as vouched:
+        vouched.update(bytes(key), bytes(value))
+
+
+@pytest.mark.parametrize(
+    ("generation", "age_ns", "passes"),
+    [
+        (None, 0, False),
+        (GENERATION, VOUCH_GRACE_NS * 9, True),
+        (GENERATION - 1, VOUCH_GRACE_NS, False),
+    ],
+    ids=["nobody vouched", "vouched", "stale"],
+)
+def test_a_raw_syn_passes_only_as_what_was_vouched_for(
+    pair: DirectBed, generation: int | None, age_ns: int, passes: bool
+) -> None:
+    pair.open()
+    if generation is not None:
+        vouch_by_hand(pair, 40000, generation, age_ns)
+    spoofer = pair.network.pod("spoofer", "10.77.0.5")
+    send_syn(spoofer, (CLIENT4, 40000), (SERVER4, PORT))
+    eventually(lambda: pair.counter("inbound_plaintext") + pair.counter("inbound_vouched") > 0)
+    assert pair.counter("inbound_vouched") == int(passes)
+    assert pair.counter("inbound_stale") == int(generation is not None and not passes)
+
+
+def test_a_vouched_syn_for_a_pod_that_is_gone_does_not_pass_to_its_successor(
+    pair: DirectBed,
+) -> None:
+    pair.open()
+    vouch_by_hand(pair, 40000, GENERATION, 0)
+    pair.bed.node.release("uid-server")
+    pair.bed.capture(pair.server, "uid-server", pair.at_server, direct=True)
+    send_syn(pair.client, (CLIENT4, 40000), (SERVER4, PORT))
+    eventually(lambda: pair.counter("inbound_stale") == 1)
+    assert pair.counter("inbound_vouched") == 0
+
+
+def test_a_full_table_forgets_verdicts_and_those_pairs_are_captured(pair: DirectBed) -> None:
+    pair.open()
+    for number in range(VERDICTS_MAX + 5000):
+        pair.tables.put_verdict(1_000_000 + number, 5, 80, GENERATION)
+    assert pair.used("verdicts") <= VERDICTS_MAX
+    pair.assert_captured()
+    assert pair.counter("direct_no_verdict") == 1
+
+
+def test_nothing_goes_direct_while_the_reader_is_far_behind(pair: DirectBed) -> None:
+    pair.open()
+    room = FLOWS_UNREAD_MAX // record_bytes(ctypes.sizeof(FlowEvent))
+    pair.app.settimeout(None)
+    for _ in range(room // 2):  # two events each
+        pair.dial().close()
+        pair.app.accept()[0].close()
+    eventually(lambda: pair.counter("flow_told") >= room - 1)
+    assert pair.counter("direct_reader_behind") == 0
+    pair.dial().close()
+    pair.app.accept()[0].close()
+    eventually(lambda: pair.counter("flow_told") >= room + 1)
+    pair.assert_captured()
+    assert pair.counter("direct_reader_behind") == 1
+    while pair.tables.read_flows(100):
+        pass
+    pair.assert_direct()
+
+
+def test_events_that_find_no_room_are_counted_and_break_nothing(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    small = layout.MAPS["flows"]._replace(max_entries=4096)
+    monkeypatch.setitem(layout.MAPS, "flows", small)
+    with direct_bed() as pair:
+        pair.open()
+        for _ in range(40):
+            pair.assert_direct()
+        eventually(lambda: pair.counter("flow_told") + pair.counter("flow_lost") == 80)
+        lost = pair.counter("flow_lost")
+        assert lost >= 80 - 4096 // 128
+        (usage,) = (use for use in pair.bed.node.usage() if use.name == "flows")
+        assert (usage.max, usage.drops) == (4096, lost)
+        assert len(pair.tables.read_flows(100)) == 80 - lost
+        pair.assert_direct()
+
+
+def test_a_new_agent_finds_workloads_tables_and_unread_events(pair: DirectBed) -> None:
+    pair.open()
+    ids = (pair.client_id, pair.server_id)
+    highest = max(ids)
+    pair.assert_direct()
+    pair.bed.node.close()
+    pair.bed.node = pair.bed.reopened()
+    assert (pair.client_id, pair.server_id) == ids
+    assert pair.tables.state()[0] == GENERATION
+    assert pair.next_flow().source_id == pair.client_id
+    pair.assert_direct()
+    # The highest id went with its pod, an agent ended: it is still not given again.
+    third = pair.network.pod("third", "10.77.0.4")
+    pair.bed.capture(third, "uid-third")
+    pair.bed.node.release("uid-third")
+    pair.bed.node.close()
+    pair.bed.node = pair.bed.reopened()
+    pair.bed.capture(third, "uid-fourth")
+    assert pair.id_of("uid-fourth") == highest + 2
+
+
+def test_what_a_dead_agent_left_in_locals_is_cleared(pair: DirectBed) -> None:
+    pair.tables.add_local(ip_address("10.77.0.200"), 99)
+    pair.bed.node.close()
+    pair.bed.node = pair.bed.reopened()
+    assert pair.used("locals") == 4
+
+
+def test_a_version_with_another_layout_takes_pods_and_ids_over(pair: DirectBed) -> None:
+    pair.open()
+    ids = (pair.client_id, pair.server_id)
+    pair.bed.node.close()
+    pair.bed.node = pair.bed.reopened(version="other")
+    assert (pair.client_id, pair.server_id) == ids
+    pair.assert_captured()  # its tables are new: no lease, no verdict
+    pair.open()
+    pair.assert_direct()
+    third = pair.network.pod("third", "10.77.0.4")
+    pair.bed.capture(third, "uid-third")
+    assert pair.id_of("uid-third") == max(ids) + 1
+
+
+def test_the_tables_memory_is_what_the_header_says(pair: DirectBed) -> None:
+    sizes = {use.name: use.memory_bytes for use in pair.bed.node.usage()}
+    direct = ("locals", "verdicts", "services", "vouched", "flows")
+    assert all(sizes[name] for name in direct)
+    assert sum(sizes[name] for name in direct) < 12 << 20
+
+
+def test_who_is_not_enrolled_pays_nothing_and_is_told_nothing(pair: DirectBed) -> None:
+    pair.open()
+    plain = pair.network.pod("plain", "10.77.0.6")
+    far = pair.network.pod("far", "10.77.0.7")
+    with far.listen("0.0.0.0", PORT) as server, plain.socket() as sock:
+        sock.connect(("10.77.0.7", PORT))
+        server.accept()[0].close()
+    assert sum(pair.bed.node.counters().values()) == 0

@@ -5,7 +5,9 @@ from __future__ import annotations
 import ctypes
 import enum
 import ipaddress
+import socket
 from ipaddress import IPv4Address, IPv6Address
+from itertools import accumulate, pairwise
 
 import pytest
 from hypothesis import given, settings
@@ -29,6 +31,29 @@ int family(int level, const struct address *destination)
 { return destination_family(level, destination); }
 int fits(int af, const struct address *ip)
 { return peer_fits(af, ip); }
+int start(const struct pod_value *pod, const struct address *bound)
+{ return may_start_from(pod, bound); }
+int go(const struct pod_value *pod, const struct address *dialled, const struct address *ip,
+       unsigned short port)
+{ return may_go_to(pod, dialled, ip, port); }
+int lease(const struct direct_state *state, unsigned long now)
+{ return lease_runs(state, now); }
+unsigned drawn(const struct service_value *service, unsigned random)
+{ return drawn_slot(service, random); }
+int vouch(const struct direct_state *state, unsigned long generation, unsigned long opened,
+          unsigned long now)
+{ return may_vouch(state, generation, opened, now); }
+int holds(const struct direct_state *state, const struct vouched *vouched, unsigned destination,
+          unsigned long now)
+{ return vouch_holds(state, vouched, destination, now); }
+void follow(struct direct_socket *flow, unsigned from, unsigned to, unsigned long received)
+{ flow_state(flow, from, to, received); }
+unsigned long sent(const struct direct_socket *flow, unsigned long acked)
+{ return bytes_sent(flow, acked); }
+unsigned long received(const struct direct_socket *flow, unsigned long counted)
+{ return bytes_received(flow, counted); }
+int aborted(const struct direct_socket *flow, unsigned from)
+{ return was_aborted(flow, from); }
 """
 
 
@@ -167,3 +192,141 @@ def test_a_socket_shows_only_peers_it_has_room_for(
 ) -> None:
     room = family == 10 or (family == 2 and plain(shown).version == 4)
     assert bool(c.fits(family, raw(shown))) is room
+
+
+# The direct path
+
+
+@settings(max_examples=200, deadline=None)
+@given(OWN4, ADDRESSES)
+def test_a_direct_connection_starts_unbound_or_at_the_pods_own_address(
+    c: ctypes.CDLL, own4: IPv4Address | None, bound: IPAddress
+) -> None:
+    own = (own4 or IPv4Address("10.0.0.7"), IPv6Address("fd00::1"))
+    allowed = plain(bound).is_unspecified or plain(bound) in own
+    assert bool(c.start(ctypes.byref(pod_of(own)), raw(bound))) is allowed
+
+
+@settings(max_examples=300, deadline=None)
+@given(ADDRESSES, ADDRESSES, st.sampled_from([80, 15007, 15008, 15009]))
+def test_a_direct_connection_keeps_its_family_and_meets_no_tunnel_and_not_the_pod_itself(
+    c: ctypes.CDLL, dialled: IPAddress, to: IPAddress, port: int
+) -> None:
+    own = (IPv4Address("10.0.0.1"), IPv6Address("fd00::1"))
+    allowed = plain(dialled).version == plain(to).version and port != 15008 and plain(to) not in own
+    found = c.go(ctypes.byref(pod_of(own)), raw(dialled), raw(to), socket.htons(port))
+    assert bool(found) is allowed
+
+
+@pytest.mark.parametrize(
+    ("generation", "until", "runs"), [(0, 2**63, 0), (1, 0, 0), (1, 100, 0), (1, 101, 1)]
+)
+def test_a_lease_runs_until_its_end_and_never_without_a_generation(
+    c: ctypes.CDLL, generation: int, until: int, runs: int
+) -> None:
+    state = layout.DirectState(generation, until)
+    assert c.lease(ctypes.byref(state), ctypes.c_ulong(100)) == runs
+
+
+@settings(max_examples=200, deadline=None)
+@given(
+    st.lists(st.integers(0, 1000), max_size=layout.SLOTS_MAX),
+    st.integers(0, 1000),
+    st.integers(0, 2**32 - 1),
+)
+def test_a_draw_means_the_slot_whose_chances_it_falls_on(
+    c: ctypes.CDLL, weights: list[int], elsewhere: int, random: int
+) -> None:
+    total = sum(weights) + elsewhere
+    service = layout.ServiceValue(total=total, count=len(weights))
+    for index, reached in enumerate(accumulate(weights)):
+        service.slots[index].cumulative = reached
+    chances = [index for index, weight in enumerate(weights) for _ in range(weight)]
+    drawn = random % total if total else 0
+    wanted = chances[drawn] if drawn < len(chances) else layout.SLOTS_MAX
+    assert c.drawn(ctypes.byref(service), random) == wanted
+
+
+GRACE = layout.VOUCH_GRACE_NS
+
+
+@pytest.mark.parametrize(
+    ("state", "generation", "age", "allowed"),
+    [
+        ((5, 0), 4, GRACE - 1, 1),  # allowed an instant ago
+        ((5, 0), 5, GRACE, 0),  # current, but the lease is over
+        ((5, 2**62), 5, GRACE, 1),
+        ((5, 2**62), 4, GRACE, 0),
+        ((0, 2**62), 0, GRACE, 0),
+    ],
+)
+def test_a_late_syn_needs_what_its_connect_needed(
+    c: ctypes.CDLL, state: tuple[int, int], generation: int, age: int, allowed: int
+) -> None:
+    now = 10**12
+    times = (ctypes.c_ulong(generation), ctypes.c_ulong(now - age), ctypes.c_ulong(now))
+    assert c.vouch(ctypes.byref(layout.DirectState(*state)), *times) == allowed
+
+
+@pytest.mark.parametrize(
+    ("current", "generation", "age", "destination", "holds"),
+    [
+        (5, 5, 10 * GRACE, 3, 1),
+        (6, 5, GRACE - 1, 3, 1),
+        (6, 5, GRACE, 3, 0),
+        (5, 5, 0, 4, 0),  # the address is another pod's by now
+        (5, 5, 0, 0, 0),  # or nobody's
+    ],
+)
+def test_a_vouched_syn_is_for_one_pod_and_not_for_ever(
+    c: ctypes.CDLL, current: int, generation: int, age: int, destination: int, holds: int
+) -> None:
+    now = 10**12
+    vouched = layout.Vouched(generation=generation, at_ns=now - age, destination=3)
+    state = layout.DirectState(current, 0)
+    found = c.holds(ctypes.byref(state), ctypes.byref(vouched), destination, ctypes.c_ulong(now))
+    assert found == holds
+
+
+class Tcp(enum.IntEnum):
+    ESTABLISHED = 1
+    SYN_SENT = 2
+    FIN_WAIT1 = 4
+    FIN_WAIT2 = 5
+    CLOSE = 7
+    CLOSE_WAIT = 8
+    LAST_ACK = 9
+    CLOSING = 11
+
+
+@pytest.mark.parametrize(
+    ("way", "acked", "counted", "sent", "received", "aborted"),
+    [
+        # The kernel counts our SYN and each FIN that is through as one byte.
+        ("SYN_SENT CLOSE", 0, [0, 0], 0, 0, False),
+        ("SYN_SENT ESTABLISHED CLOSE", 11, [0, 0, 5], 10, 5, True),
+        ("SYN_SENT ESTABLISHED CLOSE_WAIT LAST_ACK CLOSE", 12, [0, 0, 6, 6, 6], 10, 5, False),
+        ("SYN_SENT ESTABLISHED CLOSE_WAIT CLOSE", 11, [0, 0, 6, 6], 10, 5, True),
+        # We close first: with the other's FIN, and let go before it.
+        ("SYN_SENT ESTABLISHED FIN_WAIT1 FIN_WAIT2 CLOSE", 12, [0, 0, 0, 0, 6], 10, 5, False),
+        ("SYN_SENT ESTABLISHED FIN_WAIT1 FIN_WAIT2 CLOSE", 12, [0, 0, 5, 5, 5], 10, 5, False),
+        ("SYN_SENT ESTABLISHED FIN_WAIT1 CLOSE", 11, [0, 0, 5, 5], 10, 5, True),
+        ("SYN_SENT ESTABLISHED FIN_WAIT1 CLOSING CLOSE", 12, [0, 0, 5, 6, 6], 10, 5, False),
+    ],
+)
+def test_a_flows_bytes_are_the_applications(
+    c: ctypes.CDLL,
+    way: str,
+    acked: int,
+    counted: list[int],
+    sent: int,
+    received: int,
+    aborted: bool,
+) -> None:
+    states = [Tcp[name] for name in way.split()]
+    flow = layout.DirectSocket()
+    for (before, after), now in zip(pairwise(states), counted[1:], strict=True):
+        c.follow(ctypes.byref(flow), before, after, ctypes.c_ulong(now))
+    assert c.sent(ctypes.byref(flow), ctypes.c_ulong(acked)) == sent
+    assert c.received(ctypes.byref(flow), ctypes.c_ulong(counted[-1])) == received
+    assert bool(c.aborted(ctypes.byref(flow), states[-2])) is aborted
