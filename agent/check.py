@@ -177,6 +177,7 @@ async def node_checks(agent: Node) -> list[Check]:
         *local,
         _conflicts(agent),
         *_tunnel(agent),
+        _direct(agent),
         await _certificates(agent),
         *_control(agent),
         *map_pressure((usage.name, usage.used, usage.max) for usage in agent.datapath.usage()),
@@ -212,6 +213,28 @@ def _tunnel(agent: Node) -> Iterator[Check]:
         "a ztunnel is connected",
         error="" if count else f"none; {captured} captured pods have no network",
         hint=f"start tulle-ztunnel; it dials {agent.config.zds}",
+    )
+
+
+# Why there is no direct path → what to do about it; nothing is wrong when somebody chose so.
+_CHOSEN = frozenset({"no_direct"})
+_DIRECT_HINTS = {
+    "no_ztunnel": "tulle's own ztunnel dials direct.sock beside zds.sock, Istio's does not",
+    "flows_full": "more at once than one agent can follow: the rest goes through the tunnel",
+}
+
+
+def _direct(agent: Node) -> Check:
+    status = agent.direct.status()
+    reason = str(status["reason"])
+    chosen = reason in _CHOSEN
+    return _check(
+        "TUL0703",
+        "ztunnel",
+        "connections inside this node may go direct" + (" (switched off)" if chosen else ""),
+        error="" if chosen else reason,
+        hint=_DIRECT_HINTS.get(reason, "they go through the tunnel meanwhile"),
+        level=Result.WARNING,
     )
 
 

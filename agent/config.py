@@ -26,6 +26,11 @@ class Config:
     cache: Path = DEFAULT_CACHE
     metrics: str = "127.0.0.1:15025"
     drain_s: float = DEFAULT_DRAIN_S
+    direct: bool = True
+
+    @property
+    def direct_socket(self) -> Path:
+        return self.folder / "direct.sock"
 
     @property
     def folder(self) -> Path:

@@ -5,9 +5,10 @@ from __future__ import annotations
 import asyncio
 import logging
 import signal
+import socket
 import sys
-from collections.abc import Callable
-from contextlib import AsyncExitStack
+from collections.abc import Callable, Iterator
+from contextlib import AsyncExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -20,15 +21,18 @@ from agent.check import node_checks
 from agent.config import Config
 from agent.datapath import bpffs, cgroups
 from agent.datapath.node import NodeDatapath
+from agent.direct.kernel import KernelTables
+from agent.direct.off import Off
+from agent.direct.path import DirectPath
 from agent.enrol import tunnel_cgroup
 from agent.enrol.enroller import Enroller, Host
 from agent.intents import RECONNECT_FIRST_S, RECONNECT_MAX_S, Intents, Reporter
-from agent.registry import Registry
+from agent.registry import NamespaceGone, Registry, opened_again
 from agent.status import Node, version
 from agent.zds import Server, bound
 from control.kit import http
 from control.kit.backoff import Backoff
-from control.kit.clock import SystemClock
+from control.kit.clock import Clock, SystemClock
 from control.kit.errors import ConfigError, MeshError
 from control.kit.log import event, setup
 from control.kit.memory import SETTLE_AT_S, settle
@@ -48,16 +52,39 @@ async def serve(chosen: Config) -> None:
     datapath = NodeDatapath.open(chosen.pin_root, chosen.cgroup_root, chosen.cache)
     known = Registry(chosen.folder / "state")
     known.load()
-    host = Host(chosen.node, chosen.cgroup_root, chosen.drain_s)
-    enroller = Enroller(host, datapath, known, clock)
+    direct = _direct_path(chosen, datapath, known, clock)
+    is_direct = isinstance(direct, DirectPath)
+    host = Host(chosen.node, chosen.cgroup_root, chosen.drain_s, direct=is_direct)
+    enroller = Enroller(host, datapath, known, clock, direct)
     access = Access(chosen.control, chosen.control_root, chosen.control_name, chosen.token)
     intents = Intents(chosen.node, chosen.control, access.stream, clock)
-    node = Node(chosen, clock, clock.now(), datapath, known, enroller, intents)
+    node = Node(chosen, clock, clock.now(), datapath, known, enroller, intents, direct)
     enroller.adopt()
     try:
         await _run(node, Reporter(chosen.node, access.report))
     finally:
         datapath.close()
+
+
+def _direct_path(
+    chosen: Config, datapath: NodeDatapath, known: Registry, clock: Clock
+) -> DirectPath | Off:
+    @contextmanager
+    def netns_of(uid: str) -> Iterator[int]:
+        registration = known.get(uid)
+        if registration is None:
+            raise NamespaceGone(f"{uid} is not registered")
+        with opened_again(registration) as netns_fd:
+            yield netns_fd
+
+    if datapath.direct is None:
+        return Off(datapath.direct_obstacle or "kernel")
+    tables = KernelTables(datapath.direct)
+    if not chosen.direct:
+        generation, _ = tables.state()
+        tables.set_state(generation + 1, 0)  # a run before this one may have let it go on
+        return Off("no_direct")
+    return DirectPath(tables, clock, netns_of)
 
 
 async def _run(node: Node, reporter: Reporter) -> None:
@@ -71,6 +98,7 @@ async def _run(node: Node, reporter: Reporter) -> None:
             public = http.Server(admin.public_routes())
             await stack.enter_async_context(public.listen(node.config.metrics))
         listener = stack.enter_context(bound(node.config.zds))
+        direct_listener = stack.enter_context(bound(node.config.direct_socket, socket.SOCK_STREAM))
         event(log, logging.INFO, "agent.started", node=node.config.node, admin=socket_path)
         try:
             async with asyncio.TaskGroup() as tasks:
@@ -79,6 +107,7 @@ async def _run(node: Node, reporter: Reporter) -> None:
                     asyncio.get_running_loop().call_later(after_s, settle)
                 tasks.create_task(tunnels.run(listener), name="zds")
                 tasks.create_task(enroller.run(), name="enrol")
+                tasks.create_task(node.direct.run(direct_listener), name="direct")
                 tasks.create_task(intents.run(enroller.intents_changed), name="intents")
                 tasks.create_task(_report(enroller, intents, reporter), name="report")
         except* Stopped:
@@ -120,7 +149,8 @@ def uninstall(node: str, run_dir: Path, pins: Path, cgroup_root: Path, cache: Pa
         NodeDatapath.open(config.pin_root(pins, node), cgroup_root, cache).destroy()
     tunnel_cgroup.remove_all(cgroup_root, node)
     folder = config.node_folder(run_dir, node)
-    for path in [*folder.glob("state/*.json"), folder / "agent.sock", folder / "zds.sock"]:
+    sockets = [folder / f"{name}.sock" for name in ("agent", "zds", "direct")]
+    for path in [*folder.glob("state/*.json"), *sockets]:
         path.unlink(missing_ok=True)
     for directory in (folder / "state", folder):
         try:
@@ -168,6 +198,15 @@ _FILE = click.Path(path_type=Path, dir_okay=False)
     type=click.FloatRange(0, 300),
     default=config.DEFAULT_DRAIN_S,
     help="Seconds between telling that a pod leaves the mesh and its release.",
+)
+@click.option(
+    "--no-direct",
+    "direct",
+    is_flag=True,
+    flag_value=False,
+    default=True,
+    envvar="TULLE_AGENT_DIRECT",
+    help="Keep connections inside this node in the tunnel too.",
 )
 @_option("--log-level", shared=True, default="info", help="LEVEL, or LEVEL,SCOPE:LEVEL,…")
 @_option(

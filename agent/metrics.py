@@ -10,6 +10,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 
+from agent.direct.off import Off
 from agent.enrol.plan import State
 from agent.status import Node
 
@@ -73,6 +74,7 @@ def families(node: Node) -> Iterator[Metric]:
             age_s,
         )
     yield from _kernel(node)
+    yield from _direct(node)
     yield from _enrolments(node)
 
 
@@ -82,11 +84,61 @@ def _kernel(node: Node) -> Iterator[Metric]:
     limit = {usage.name: float(usage.max) for usage in usages}
     yield gauges("tulle_agent_map_used", "Entries of a kernel map", "map", used)
     yield gauges("tulle_agent_map_max", "Size of a kernel map", "map", limit)
+    drops = {usage.name: float(usage.drops) for usage in usages}
+    yield counters("tulle_agent_map_drops_total", "What a kernel map or ring lost", "map", drops)
+    events = {name: float(count) for name, count in node.datapath.counters().items()}
     yield counters(
-        "tulle_agent_kernel_events_total",
-        "What the kernel programs counted",
+        "tulle_agent_kernel_events_total", "What the kernel programs counted", "event", events
+    )
+    tunnel = events["captured_v4"] + events["captured_v6"]
+    yield counters(
+        "tulle_agent_connections_total",
+        "Connections of this node's pods by the path they took",
+        "path",
+        {"tunnel": tunnel, "direct": events["direct_chosen"]},
+    )
+
+
+def _direct(node: Node) -> Iterator[Metric]:
+    """Of the direct path; where there is none, only that."""
+    direct = node.direct
+    is_on = bool(direct.status()["on"])
+    yield _gauge("tulle_agent_direct_on", "1 while the kernel may carry connections", int(is_on))
+    if isinstance(direct, Off):
+        return
+    counts, flows = direct.ledger.counts, direct.flows.counts
+    yield _counter("tulle_agent_direct_verdicts_total", "Verdicts written", counts.verdicts)
+    yield _counter("tulle_agent_direct_services_total", "Services written", counts.services)
+    yield _counter(
+        "tulle_agent_direct_generations_total", "Times that all verdicts became void", counts.bumps
+    )
+    ignored = {reason: float(count) for reason, count in counts.ignored.items()}
+    yield counters(
+        "tulle_agent_direct_ignored_total", "Lines of a ztunnel without effect", "reason", ignored
+    )
+    yield _gauge("tulle_agent_direct_flows", "Open direct connections", len(direct.flows))
+    yield counters(
+        "tulle_agent_direct_flows_total",
+        "Direct connections by what was told of them",
         "event",
-        {name: float(count) for name, count in node.datapath.counters().items()},
+        {
+            "opened": flows.opened,
+            "closed": flows.closed,
+            "failed": flows.failed,
+            "unlisted": flows.unlisted,
+            "unknown": flows.unknown,
+        },
+    )
+    cuts = direct.cuts.counts
+    outcomes = {"cut": cuts.destroyed, "over": cuts.over, "failed": cuts.failed}
+    yield counters(
+        "tulle_agent_direct_cuts_total", "Forbidden connections to end", "outcome", outcomes
+    )
+    yield counters(
+        "tulle_agent_direct_ztunnels_ended_total",
+        "Connections of ztunnels to direct.sock that ended",
+        "reason",
+        {reason: float(count) for reason, count in direct.dismissed.items()},
     )
 
 

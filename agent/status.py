@@ -11,6 +11,8 @@ from typing import Any
 from agent.config import Config
 from agent.datapath import programs
 from agent.datapath.node import NodeDatapath
+from agent.direct.off import Off
+from agent.direct.path import DirectPath
 from agent.enrol.enroller import Enroller
 from agent.enrol.plan import State
 from agent.intents import Intents
@@ -29,6 +31,7 @@ class Node:
     registry: Registry
     enroller: Enroller
     intents: Intents
+    direct: DirectPath | Off
 
     def pod_states(self) -> list[tuple[str, State, str]]:
         """Every pod that is registered here or that the control plane expects here."""
@@ -61,9 +64,15 @@ class Node:
             "ztunnels": self._ztunnels(),
             "pods": [self._pod(*each) for each in self.pod_states()],
             "maps": [
-                {"name": usage.name, "used": usage.used, "max": usage.max}
+                {
+                    "name": usage.name,
+                    "used": usage.used,
+                    "max": usage.max,
+                    "drops": usage.drops,
+                }
                 for usage in self.datapath.usage()
             ],
+            "direct": self.direct.status(),
             "counters": self.datapath.counters(),
             "datapath": {
                 "pins": str(self.config.pin_root),
@@ -110,6 +119,10 @@ class Node:
             "reason": reason or (intent.reason if intent else ""),
             "since": _text(self.enroller.facts.book.since(uid)),
         }
+        if pod is not None and pod.capture is not None:
+            entry["direct"] = pod.capture.direct
+            if intent is not None and not pod.capture.direct:
+                entry["direct_reason"] = intent.direct_reason
         escaped = self.enroller.uncaptured_connections(uid)
         if escaped is not None:
             entry["uncaptured_connections"] = escaped

@@ -259,14 +259,14 @@ class Server:
             raise TunnelRefused("its process cannot be seen from here (another pid namespace)")
 
 
-def bound(path: Path) -> socket.socket:
+def bound(path: Path, kind: int = socket.SOCK_SEQPACKET) -> socket.socket:
     """A listener that only root and our own user can reach; a stale socket file is replaced."""
     path.parent.mkdir(parents=True, exist_ok=True)
     if path.exists():
         if not stat.S_ISSOCK(path.lstat().st_mode):
             raise FileExistsError(f"{path} exists and is not a socket")
         path.unlink()
-    listener = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    listener = socket.socket(socket.AF_UNIX, kind)
     before = os.umask(0o177)
     try:
         listener.bind(str(path))

@@ -167,6 +167,11 @@ class DirectTables:
     def drop_service(self, source_id: int, vip: IPAddress, port: int) -> bool:
         return self._maps["services"].delete(bytes(service_key(source_id, vip, port)))
 
+    def drop_services(self) -> None:
+        """All of them, of whomever."""
+        for key in list(self._maps["services"]):
+            self._maps["services"].delete(key)
+
     # Who is at an address: capture and release keep this
 
     def add_local(self, address: IPAddress, workload_id: int) -> None:

@@ -222,7 +222,7 @@ class NodeDatapath:
         if known is not None and known.cookie != captured.cookie:
             self.release(pod.uid)  # a new sandbox under the old uid
             known = None
-        captured = replace(captured, workload_id=self._workload_id(known))
+        captured = replace(captured, workload_id=self._workload_id(known, captured))
         value = pods.pod_value(captured)
         try:
             if known is not None:
@@ -237,10 +237,23 @@ class NodeDatapath:
         self._pods[pod.uid] = captured
         return captured
 
-    def _workload_id(self, known: CapturedPod | None) -> int:
-        """Its own as long as it is captured; never one that was somebody else's: verdicts about
-        that one may still be there. 0, no part in the direct path, when all are used up."""
-        if known is not None and known.workload_id:
+    def set_direct(self, uid: str, direct: bool) -> CapturedPod:
+        """Let a captured pod's connections go without the tunnel, or no more of them."""
+        known = self._pods[uid]
+        pod = replace(known, direct=direct)
+        self._remove_locals(known, but=pod)
+        self._maps["pods"].update(pods.cookie_key(pod.cookie), bytes(pods.pod_value(pod)))
+        with folder.adopt_map(self._folder.pods / pods.pin_name(uid) / "about", "about") as about:
+            about.update(struct.pack("=I", 0), pods.about_bytes(pod))
+        self._add_locals(pod)
+        self._pods[uid] = pod
+        return pod
+
+    def _workload_id(self, known: CapturedPod | None, wanted: CapturedPod) -> int:
+        """Its own as long as it is captured at its addresses (verdicts are about those too); never
+        one that was somebody else's: verdicts about that one may still be there. 0, no part in the
+        direct path, when all are used up."""
+        if known is not None and known.workload_id and known.addresses == wanted.addresses:
             return known.workload_id
         only = struct.pack("=I", 0)
         raw = self._maps["workload_last"].lookup(only) or bytes(4)

@@ -14,6 +14,7 @@ import struct
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from agent.datapath import netns
 from agent.datapath.errors import KernelError
@@ -26,11 +27,16 @@ _NETLINK_SOCK_DIAG = 4
 _SOCK_DIAG_BY_FAMILY, _SOCK_DESTROY = 20, 21
 _NLMSG_ERROR, _NLMSG_DONE = 2, 3
 _FLAGS_DUMP = 0x301  # NLM_F_REQUEST | NLM_F_DUMP
+_FLAGS_ONE = 0x1  # NLM_F_REQUEST
 _FLAGS_ACKED = 0x5  # NLM_F_REQUEST | NLM_F_ACK
 _HEADER = struct.Struct("=IHHII")
 _REQUEST = struct.Struct("=BBBBI")  # family, protocol, extensions, pad, states; then the socket id
 _SOCKET_ID_BYTES = 48  # ports, addresses, interface, cookie: given back unread to destroy it
 _ANSWER_BYTES = 72
+_NO_COOKIE = b"\xff" * 8  # INET_DIAG_NOCOOKIE: whichever socket has these addresses
+_COOKIE_AT = 44  # in an answer
+_ATTRIBUTE_INFO = 2  # INET_DIAG_INFO: struct tcp_info
+_INFO_MOVED_AT = 120  # tcpi_bytes_acked, tcpi_bytes_received
 _STATE_LISTEN = 10
 # Established, syn-sent, syn-received, fin-wait-1, fin-wait-2, close-wait, last-ack, closing: what
 # still carries data or soon would. Time-wait is no socket any more, a listener no connection.
@@ -55,6 +61,14 @@ class Connection:
     inode: int
     family: int
     socket_id: bytes
+
+
+class Transfer(NamedTuple):
+    """What has been acknowledged to a socket (its SYN taken off), and what it has received."""
+
+    cookie: int
+    sent: int
+    received: int
 
 
 def _address(family: int, raw: bytes) -> IPAddress:
@@ -91,8 +105,10 @@ def messages(datagram: bytes) -> Iterator[tuple[int, bytes]]:
         offset += length + 3 & ~3
 
 
-def _request(kind: int, flags: int, family: int, states: int, socket_id: bytes) -> bytes:
-    body = _REQUEST.pack(family, socket.IPPROTO_TCP, 0, 0, states) + socket_id
+def _request(
+    kind: int, flags: int, family: int, states: int, socket_id: bytes, extensions: int = 0
+) -> bytes:
+    body = _REQUEST.pack(family, socket.IPPROTO_TCP, extensions, 0, states) + socket_id
     return _HEADER.pack(_HEADER.size + len(body), kind, flags, 1, 0) + body
 
 
@@ -126,6 +142,42 @@ def _dump(diag: socket.socket, states: int) -> Iterator[Connection]:
                     yield parse_answer(payload)
 
 
+def transfers(netns_fd: int) -> Iterator[list[Transfer]]:
+    """How much each connection of a namespace has moved, a datagram of the kernel's at a time: the
+    caller may do something else in between."""
+    with _diagnosis(netns_fd) as diag:
+        for family in (socket.AF_INET, socket.AF_INET6):
+            nobody = bytes(_SOCKET_ID_BYTES)
+            request = (_SOCK_DIAG_BY_FAMILY, _FLAGS_DUMP, family, _CONNECTION_STATES, nobody)
+            diag.send(_request(*request, extensions=1 << _ATTRIBUTE_INFO - 1))
+            done = False
+            while not done:
+                found = []
+                for kind, payload in messages(diag.recv(_DATAGRAM_BYTES_MAX)):
+                    if kind == _NLMSG_ERROR:
+                        _check(payload, "list sockets")
+                    elif kind == _NLMSG_DONE:
+                        done = True
+                    elif (transfer := parse_transfer(payload)) is not None:
+                        found.append(transfer)
+                yield found
+
+
+def parse_transfer(data: bytes) -> Transfer | None:
+    """None without struct tcp_info, or with one older than its byte counts (Linux 4.2)."""
+    offset = _ANSWER_BYTES
+    while offset + 4 <= len(data):
+        length, kind = struct.unpack_from("=HH", data, offset)
+        if length < 4:
+            return None
+        if kind == _ATTRIBUTE_INFO and length >= 4 + _INFO_MOVED_AT + 16:
+            sent, received = struct.unpack_from("=QQ", data, offset + 4 + _INFO_MOVED_AT)
+            (cookie,) = struct.unpack_from("=Q", data, _COOKIE_AT)
+            return Transfer(cookie, max(sent - 1, 0), received)
+        offset += length + 3 & ~3
+    return None
+
+
 def connections(netns_fd: int) -> list[Connection]:
     """The live TCP connections of a namespace."""
     with _diagnosis(netns_fd) as diag:
@@ -156,6 +208,26 @@ def _destroy(diag: socket.socket, connection: Connection) -> bool:
                     return False  # ended by itself meanwhile
                 raise
     return True
+
+
+def destroy_connection(
+    netns_fd: int, local: tuple[IPAddress, int], remote: tuple[IPAddress, int]
+) -> bool:
+    """Abort this very one; False: there is none. Asked for by name first, because the kernel
+    falls back to the listener of that port, and would abort it."""
+    family = socket.AF_INET if local[0].version == 4 else socket.AF_INET6
+    name = struct.pack("!HH", local[1], remote[1])
+    name += local[0].packed.ljust(16, b"\0") + remote[0].packed.ljust(16, b"\0")
+    name += bytes(4) + _NO_COOKIE
+    with _diagnosis(netns_fd) as diag:
+        diag.send(_request(_SOCK_DIAG_BY_FAMILY, _FLAGS_ONE, family, _CONNECTION_STATES, name))
+        for kind, payload in messages(diag.recv(_DATAGRAM_BYTES_MAX)):
+            if kind != _SOCK_DIAG_BY_FAMILY or len(payload) < _ANSWER_BYTES:
+                continue  # an error: there is none
+            found = parse_answer(payload)
+            if 1 << found.state & _CONNECTION_STATES and found.remote_port == remote[1]:
+                return _destroy(diag, found)
+    return False
 
 
 def _socket_fds(pid: int) -> dict[int, int]:

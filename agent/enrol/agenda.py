@@ -48,7 +48,7 @@ class Agenda:
                 _take_out(self._adds, tunnel, uid)
             case plan.DeleteFromTunnel(_, tunnel):
                 _take_out(self._deletes, tunnel, uid)
-            case plan.CapturePod() | plan.Release() | plan.Forget():
+            case plan.CapturePod() | plan.SetDirect() | plan.Release() | plan.Forget():
                 del self._kernel[uid]
 
     def _plan(self, pod: Pod, node: Node, now_s: float) -> None:
@@ -65,7 +65,7 @@ class Agenda:
                 self._adds.setdefault(tunnel, {})[uid] = step
             case plan.DeleteFromTunnel(uid, tunnel):
                 self._deletes.setdefault(tunnel, {})[uid] = step
-            case plan.CapturePod() | plan.Release() | plan.Forget():
+            case plan.CapturePod() | plan.SetDirect() | plan.Release() | plan.Forget():
                 self._kernel[pod.uid] = step
 
     # As of the last refresh

@@ -96,7 +96,13 @@ class Book:
     def adopted(self, uid: str, capture: Capture) -> None:
         """The kernel has it in force since before we started."""
         known = self._pods.get(uid, Pod(uid, None))
-        self._set(replace(known, capture=capture))
+        self._set(replace(known, capture=capture, direct=capture.direct))
+
+    def allowed_direct(self, uid: str, direct: bool) -> None:
+        """Whether its connections may leave out the tunnel, inside the node."""
+        pod = self._pods[uid]
+        if pod.direct is not direct:
+            self._set(replace(_retried(pod), direct=direct))
 
     def wanted(
         self, uid: str, enrolled: bool | None, addresses: tuple[Address, ...] | None
@@ -142,10 +148,15 @@ class Book:
 
     def captured(self, step: plan.CapturePod) -> None:
         pod = self._pods[step.uid]
-        capture = Capture(step.netns, step.addresses, step.tunnel)
+        capture = Capture(step.netns, step.addresses, step.tunnel, step.direct)
         fresh = pod.capture is None
         withdrawn_s = None if fresh else pod.withdrawn_s
         self._set(replace(_retried(pod), capture=capture, withdrawn_s=withdrawn_s))
+
+    def direct_set(self, step: plan.SetDirect) -> None:
+        pod = self._pods[step.uid]
+        assert pod.capture is not None
+        self._set(replace(_retried(pod), capture=replace(pod.capture, direct=step.direct)))
 
     def offer_lost(self, uid: str, tunnel: int) -> None:
         """The ztunnel acknowledged the pod, yet its listeners cannot be had: ask again."""

@@ -19,7 +19,7 @@ from agent.datapath.pods import CapturedPod
 from agent.enrol import plan, tunnel_cgroup
 from agent.enrol.book import Book
 from agent.enrol.facts import Facts
-from agent.enrol.kernel_lane import Datapath, KernelLane, ListenersMissing
+from agent.enrol.kernel_lane import Datapath, Direct, KernelLane, ListenersMissing
 from agent.enrol.plan import State
 from agent.intents import Intent
 from agent.registry import NamespaceGone, Registration, Registry
@@ -52,15 +52,19 @@ class Host:
     node: str
     cgroup_root: Path
     drain_s: float
+    direct: bool = True  # False: this node keeps everything in the tunnel
 
 
 class Enroller:
-    def __init__(self, host: Host, datapath: Datapath, known: Registry, clock: Clock) -> None:
+    def __init__(
+        self, host: Host, datapath: Datapath, known: Registry, clock: Clock, direct: Direct
+    ) -> None:
         self._host = host
         self._datapath = datapath
         self._exempted: set[Path] = set()
         self.facts = Facts(clock, Book(host.drain_s), known)
-        self._kernel = KernelLane(self.facts, datapath)
+        self._direct = direct
+        self._kernel = KernelLane(self.facts, datapath, direct)
 
     # Start
 
@@ -73,7 +77,10 @@ class Enroller:
         self._find_lost(pod for uid, pod in captured.items() if self.facts.known.get(uid) is None)
         for uid, pod in captured.items():
             addresses = tuple(parse_address(str(each)) for each in pod.addresses)
-            self.facts.book.adopted(uid, plan.Capture(pod.cookie, addresses))
+            self.facts.book.adopted(uid, plan.Capture(pod.cookie, addresses, direct=pod.direct))
+            self._kernel.tell_direct(pod)
+            if not self._host.direct:
+                self.facts.book.allowed_direct(uid, False)
         for folder in tunnel_cgroup.leftovers(self._host.cgroup_root, self._host.node):
             self._exempted.add(folder)
         event(log, logging.INFO, "capture.adopted", pods=len(captured))
@@ -97,7 +104,12 @@ class Enroller:
         addresses = tuple(parse_address(each) for each in registration.addresses)
         enrolled = None if intent is None else intent.enrolled
         self.facts.book.registered(registration.uid, registration.cookie, addresses, enrolled)
+        if intent is not None:
+            self._allow_direct(intent)
         self.facts.waiting_since_s.setdefault(registration.uid, self.facts.clock.monotonic_s())
+
+    def _allow_direct(self, intent: Intent) -> None:
+        self.facts.book.allowed_direct(intent.uid, intent.direct and self._host.direct)
 
     # What comes in
 
@@ -153,6 +165,7 @@ class Enroller:
             was = self.facts.book.pods()[uid].enrolled
             addresses = registry.one_of_each_family(intent.addresses)
             self.facts.book.wanted(uid, intent.enrolled, addresses or None)
+            self._allow_direct(intent)
             if intent.enrolled and not was:
                 self.facts.waiting_since_s[uid] = self.facts.clock.monotonic_s()
         self.facts.news()
@@ -194,18 +207,24 @@ class Enroller:
         self._exempted.add(folder)
         self.facts.tunnels[tunnel.number] = tunnel
         self.facts.book.tunnel_joined(tunnel.number)
+        self._tell_newest()
         self.facts.news()
         try:
             await self._talk(tunnel)
         finally:
             del self.facts.tunnels[tunnel.number]
             self.facts.book.tunnel_left(tunnel.number)
+            self._tell_newest()
             for key in [key for key in self.facts.listeners if key[1] == tunnel.number]:
                 self.facts.listeners.pop(key).close()
             if not self.facts.tunnels:
                 captured = len(self.facts.book.report())
                 event(log, logging.ERROR, "ztunnel.none_left", captured_pods_fail_closed=captured)
             self.facts.news()
+
+    def _tell_newest(self) -> None:
+        newest = self.facts.tunnels.get(self.facts.book.node.newest or 0)
+        self._direct.newest(None if newest is None else newest.pid)
 
     async def _talk(self, tunnel: zds.Tunnel) -> None:
         snapshot_sent = False

@@ -20,6 +20,7 @@ from agent.enrol.facts import Facts
 from agent.registry import NamespaceGone
 from control.kit.errors import KernelError, MeshError
 from control.kit.log import event
+from control.model.address import Address, parse_address
 
 log = logging.getLogger("enrol")
 
@@ -34,16 +35,26 @@ class Datapath(Protocol):
     """What is used of the kernel half."""
 
     def capture(self, pod: PodCapture) -> CapturedPod: ...
+    def set_direct(self, uid: str, direct: bool) -> CapturedPod: ...
     def release(self, uid: str) -> bool: ...
     def captured(self) -> list[CapturedPod]: ...
     def exempt(self, cgroup: Path) -> None: ...
     def unexempt(self, cgroup: Path) -> None: ...
 
 
+class Direct(Protocol):
+    """Whoever writes verdicts must know whom they are about. Told after the kernel."""
+
+    def newest(self, pid: int | None) -> None: ...
+    def captured(self, uid: str, workload: int, addresses: tuple[Address, ...]) -> None: ...
+    def released(self, uid: str) -> None: ...
+
+
 class KernelLane:
-    def __init__(self, facts: Facts, datapath: Datapath) -> None:
+    def __init__(self, facts: Facts, datapath: Datapath, direct: Direct) -> None:
         self._facts = facts
         self._datapath = datapath
+        self._direct = direct
         self._escaped: dict[str, frozenset[int]] = {}  # uid → inodes of older connections
 
     async def run(self) -> None:
@@ -67,6 +78,8 @@ class KernelLane:
             match step:
                 case plan.CapturePod():
                     self._try_capture(step)
+                case plan.SetDirect():
+                    self._set_direct(step)
                 case plan.Release(uid):
                     self._release(uid)
                 case plan.Forget(uid):
@@ -80,6 +93,23 @@ class KernelLane:
             self._facts.news()
         return bool(taken)
 
+    def _set_direct(self, step: plan.SetDirect) -> None:
+        try:
+            pod = self._datapath.set_direct(step.uid, step.direct)
+        except (KernelError, OSError) as exc:
+            self._facts.failed(step.uid, exc)
+            return
+        self._facts.book.direct_set(step)
+        self.tell_direct(pod)
+        event(log, logging.INFO, "pod.direct", uid=step.uid, direct=step.direct)
+
+    def tell_direct(self, pod: CapturedPod) -> None:
+        if pod.direct and pod.workload_id:
+            addresses = tuple(parse_address(str(each)) for each in pod.addresses)
+            self._direct.captured(pod.uid, pod.workload_id, addresses)
+        else:
+            self._direct.released(pod.uid)
+
     def _release(self, uid: str) -> None:
         try:
             self._datapath.release(uid)
@@ -87,6 +117,7 @@ class KernelLane:
             # Still captured means still refused or tunnelled: closed, and tried again.
             self._facts.failed(uid, exc)
             return
+        self._direct.released(uid)
         self._escaped.pop(uid, None)
         self._facts.book.released(uid)
         event(log, logging.INFO, "pod.released", uid=uid)
@@ -135,10 +166,12 @@ class KernelLane:
             outbound_port=pods.listening_port(outbound, netns_fd),
             hbone_listener_fd=hbone,
             plaintext_listener_fd=plaintext,
+            direct=step.direct,
         )
         was_captured = self._facts.book.pods()[step.uid].capture is not None
-        self._datapath.capture(request)
+        pod = self._datapath.capture(request)
         self._facts.book.captured(step)
+        self.tell_direct(pod)
         if not was_captured:
             self._escaped[step.uid] = _older_connections(netns_fd)
             now_s = self._facts.clock.monotonic_s()

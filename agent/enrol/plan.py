@@ -8,7 +8,8 @@ restart or a change of mind between two steps needs no code of its own.
 The order is the safety property:
 
     enrol      ztunnel has the pod and listens in it → capture → report (peers may now use HBONE)
-    unenrol    report → drain, so that peers stop using HBONE → release → ztunnel drops the pod
+    unenrol    no more direct connections → report → drain, so that peers stop using HBONE →
+               release → ztunnel drops the pod
     delete     release → ztunnel drops the pod, whose namespace may then go → forget
     replace    (same uid, other namespace) release the old one → enrol
 
@@ -32,6 +33,7 @@ class Capture:
     netns: int
     addresses: tuple[Address, ...]
     tunnel: int | None = None
+    direct: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +56,7 @@ class Pod:
     netns: int | None  # None: deleted, or the namespace is gone
     addresses: tuple[Address, ...] = ()
     enrolled: bool | None = None  # what the control plane wants; None: it has not said
+    direct: bool = False  # may the kernel carry its connections inside the node?
     capture: Capture | None = None
     offers: tuple[Offer, ...] = ()
     withdrawn_s: float | None = None  # when the control plane accepted that it is not captured
@@ -88,6 +91,15 @@ class CapturePod:
     tunnel: int
     netns: int
     addresses: tuple[Address, ...]
+    direct: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class SetDirect:
+    """Let a captured pod's connections go direct, or no more of them."""
+
+    uid: str
+    direct: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,7 +134,9 @@ class Forget:
     uid: str
 
 
-Step = AddToTunnel | CapturePod | Report | AwaitDrain | Release | DeleteFromTunnel | Forget
+Step = (
+    AddToTunnel | CapturePod | SetDirect | Report | AwaitDrain | Release | DeleteFromTunnel | Forget
+)
 
 
 def steps(pod: Pod, node: Node, now_s: float) -> tuple[Step, ...]:
@@ -144,6 +158,7 @@ def _enrol(pod: Pod, netns: int, node: Node) -> tuple[Step, ...]:
     if capture is not None and capture.netns != netns:
         found += _release(pod)
         capture = None
+    found += _set_direct(pod, capture, pod.direct)
     tunnel = node.newest
     # The newest ztunnel replaces an old namespace when it gets the new one; others must drop it.
     found += [
@@ -153,7 +168,8 @@ def _enrol(pod: Pod, netns: int, node: Node) -> tuple[Step, ...]:
     ]
     if tunnel is None or not pod.addresses:
         return tuple(found)
-    found += _serve(pod, capture, Capture(netns, pod.addresses, tunnel), tunnel)
+    wanted = Capture(netns, pod.addresses, tunnel, pod.direct)
+    found += _serve(pod, capture, wanted, tunnel)
     if pod.withdrawn_s is not None or capture is None:
         found.append(Report(pod.uid, captured=True))
     return tuple(found)
@@ -163,14 +179,20 @@ def _serve(pod: Pod, held: Capture | None, wanted: Capture, tunnel: int) -> Iter
     """This ztunnel listens in the pod, then the kernel hands to it."""
     if Offer(tunnel, wanted.netns) not in pod.offers:
         yield AddToTunnel(pod.uid, tunnel, wanted.netns)
-    if held != wanted:
-        yield CapturePod(pod.uid, tunnel, wanted.netns, wanted.addresses)
+    if held is None or replace(held, direct=wanted.direct) != wanted:
+        yield CapturePod(pod.uid, tunnel, wanted.netns, wanted.addresses, wanted.direct)
+
+
+def _set_direct(pod: Pod, held: Capture | None, direct: bool) -> Iterator[Step]:
+    if held is not None and held.direct is not direct:
+        yield SetDirect(pod.uid, direct)
 
 
 def _unenrol(pod: Pod, node: Node, now_s: float) -> tuple[Step, ...]:
     found: list[Step] = []
     drain: list[Step] = []
     if pod.capture is not None:
+        found += _set_direct(pod, pod.capture, False)
         if pod.capture.netns == pod.netns:
             if pod.withdrawn_s is None:
                 drain = [Report(pod.uid, captured=False), AwaitDrain(pod.uid, None)]
@@ -180,7 +202,8 @@ def _unenrol(pod: Pod, node: Node, now_s: float) -> tuple[Step, ...]:
             # have it must not keep the pod captured.
             tunnel = node.newest
             if drain and tunnel is not None and pod.failure is None:
-                found += _serve(pod, pod.capture, replace(pod.capture, tunnel=tunnel), tunnel)
+                left = replace(pod.capture, tunnel=tunnel, direct=False)
+                found += _serve(pod, pod.capture, left, tunnel)
             found += drain
         found += _release(pod)
     return (*found, *_withdraw(pod, node))

@@ -83,6 +83,23 @@ class Process:
             raise AssertionError(f"process {self.pid} ended; it said {self.lines}")
         self.lines.append(json.loads(raw))
 
+    async def tell(self, **fields: Any) -> None:
+        """One JSON line on its standard input."""
+        assert self._process.stdin is not None
+        self._process.stdin.write(json.dumps(fields).encode() + b"\n")
+        await self._process.stdin.drain()
+
+    async def heard(self, kind: str, **wanted: Any) -> dict[str, Any]:
+        """What a ztunnel was told at direct.sock, and takes it off the list."""
+        async with asyncio.timeout(DEADLINE_S):
+            while True:
+                for line in self.lines:
+                    found = line.get("direct", {})
+                    if found.get("kind") == kind and wanted.items() <= found.items():
+                        self.lines.remove(line)
+                        return dict(found)
+                await self._read()
+
     async def line(self) -> bytes:
         assert self._process.stdout is not None
         async with asyncio.timeout(DEADLINE_S):
@@ -173,7 +190,7 @@ class Bed:
     async def _start(self, *command: str) -> Process:
         with (self.folder / "log.txt").open("ab") as errors:
             child = await asyncio.create_subprocess_exec(
-                *command, stdout=subprocess.PIPE, stderr=errors
+                *command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=errors
             )
         return Process(child)
 
@@ -202,6 +219,16 @@ class Bed:
         return await self.start(
             sys.executable, "-m", "tests.support.zds_client", "--socket", str(self.zds), *options
         )
+
+    async def direct_ztunnel(self, generation: int = 1) -> Process:
+        path = str(self.run_folder / "direct.sock")
+        return await self.ztunnel("--direct", path, "--generation", str(generation))
+
+    async def direct(self) -> dict[str, Any]:
+        _, status = await self.ask("GET", "/status")
+        found = status["direct"]
+        assert isinstance(found, dict)
+        return found
 
     async def ask(self, method: str, path: str, body: Any = None) -> tuple[int, Any]:
         answer = await asyncio.to_thread(

@@ -1,11 +1,13 @@
 """A small real ztunnel stand-in: speaks ZDS, listens in the pods' namespaces, says what it took.
 
     python -m tests.support.zds_client --socket PATH [--bare] [--refuse UID] [--odd KIND]
+                                       [--direct PATH --generation N]
 
 Each accepted connection gets one line (`tunnel outbound 10.0.0.2:80`) and is closed. Standard
 output has one JSON object per event, for the test to wait for. `--bare`: as Istio's, on the
 well-known ports and without descriptors in the acknowledgement. `--odd`: answers every `add` in
-one of the wrong ways of ODD.
+one of the wrong ways of ODD. `--direct`: says hello at direct.sock, then whatever comes on standard
+input; what it hears there is told as `{"direct": line}`.
 """
 
 from __future__ import annotations
@@ -17,6 +19,8 @@ import selectors
 import socket
 import struct
 import sys
+import threading
+import time
 from typing import Any
 
 from agent.datapath.netns import inside
@@ -188,13 +192,52 @@ class Client:
             accepted.shutdown(socket.SHUT_WR)
 
 
+class DirectTalk:
+    """The other socket, in threads of its own."""
+
+    def __init__(self, path: str, generation: int) -> None:
+        self._path = path
+        self._generation = generation
+        self._sock: socket.socket | None = None
+
+    def start(self) -> None:
+        for job in (self._listen, self._speak):
+            threading.Thread(target=job, daemon=True).start()
+
+    def _listen(self) -> None:
+        while True:
+            sock = socket.socket(socket.AF_UNIX)
+            try:
+                sock.connect(self._path)
+            except OSError:
+                sock.close()
+                time.sleep(RECONNECT_S)
+                continue
+            hello = {"kind": "hello", "version": 1, "pid": os.getpid()}
+            sock.sendall(json.dumps({**hello, "generation": self._generation}).encode() + b"\n")
+            self._sock = sock
+            with sock, sock.makefile("rb") as lines:
+                for line in lines:
+                    say(direct=json.loads(line))
+            say(direct={"kind": "end"})
+
+    def _speak(self) -> None:
+        for line in sys.stdin:
+            if self._sock is not None:
+                self._sock.sendall(line.encode())
+
+
 def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--socket", required=True)
     parser.add_argument("--bare", action="store_true")
     parser.add_argument("--refuse")
     parser.add_argument("--odd", choices=ODD)
+    parser.add_argument("--direct")
+    parser.add_argument("--generation", type=int, default=1)
     options = parser.parse_args()
+    if options.direct:
+        DirectTalk(options.direct, options.generation).start()
     Client(options.socket, options.bare, options.refuse, options.odd).run()
 
 

@@ -37,6 +37,26 @@ def test_an_answer_is_read(family: int, local: str, remote: str, shown: tuple[st
     assert found.socket_id == data[4:52]  # goes back to the kernel as it came
 
 
+def attribute(kind: int, data: bytes) -> bytes:
+    return struct.pack("=HH", 4 + len(data), kind) + data + bytes(-len(data) % 4)
+
+
+def test_what_a_connection_moved_is_read_without_its_syn() -> None:
+    info = bytes(120) + struct.pack("=QQ", 1001, 300_000) + bytes(100)
+    head = answer(socket.AF_INET, "10.0.0.1", "10.0.0.2")
+    cookie = 3 | 4 << 32
+    found = sockets.parse_transfer(head + attribute(1, b"abc") + attribute(2, info))
+    assert found == sockets.Transfer(cookie, 1000, 300_000)
+    assert sockets.parse_transfer(head) is None
+    assert sockets.parse_transfer(head + attribute(2, info[:130])) is None
+    assert sockets.parse_transfer(head + bytes(8)) is None
+
+
+@given(st.binary(max_size=400))
+def test_any_answer_has_moved_something_or_not(data: bytes) -> None:
+    sockets.parse_transfer(data)
+
+
 def test_messages_of_a_datagram_come_apart_at_their_padding() -> None:
     parts = [(20, b"abc"), (3, b""), (2, b"12345")]
     datagram = b"".join(

@@ -23,6 +23,7 @@ from agent.enrol.plan import (
     Pod,
     Release,
     Report,
+    SetDirect,
     State,
 )
 from control.model.address import Address, parse_address
@@ -125,6 +126,53 @@ def test_a_changed_address_is_captured_anew_in_place() -> None:
     assert plan.steps(moved, ONE, 0) == (CapturePod("u", 7, 100, OTHER),)
 
 
+DIRECT = replace(IN_FORCE, direct=True, capture=Capture(100, ADDRESSES, 7, direct=True))
+
+
+def test_a_pod_that_may_go_direct_is_captured_so() -> None:
+    assert plan.steps(replace(UP, direct=True), ONE, 0)[:2] == (
+        AddToTunnel("u", 7, 100),
+        CapturePod("u", 7, 100, ADDRESSES, direct=True),
+    )
+    assert plan.steps(DIRECT, ONE, 0) == ()
+
+
+def test_the_switch_needs_no_ztunnel() -> None:
+    nobody = Node((), 2.0)
+    assert plan.steps(replace(DIRECT, direct=False), nobody, 0) == (SetDirect("u", False),)
+    assert plan.steps(replace(IN_FORCE, direct=True), nobody, 0) == (SetDirect("u", True),)
+
+
+def test_who_leaves_the_mesh_leaves_the_direct_path_first() -> None:
+    leaving = plan.steps(replace(DIRECT, enrolled=False), ONE, 0)
+    assert leaving[:2] == (SetDirect("u", False), Report("u", captured=False))
+    gone = plan.steps(replace(DIRECT, netns=None), ONE, 0)
+    assert gone[0] == Release("u")  # which ends both in one step
+
+
+def test_a_draining_pod_does_not_come_back_to_the_direct_path() -> None:
+    leaving = replace(DIRECT, enrolled=False, withdrawn_s=10.0, offers=())
+    node = Node((8,), 2.0)
+    assert plan.steps(leaving, node, 11.0)[:3] == (
+        SetDirect("u", False),
+        AddToTunnel("u", 8, 100),
+        CapturePod("u", 8, 100, ADDRESSES, direct=False),
+    )
+
+
+def test_a_past_run_leaves_the_switch_as_it_was() -> None:
+    book = Book(2.0)
+    book.registered("u", 100, ADDRESSES, None)
+    book.adopted("u", Capture(100, ADDRESSES, direct=True))
+    assert list(book.ready(0)) == []
+    book.allowed_direct("u", False)
+    assert list(book.ready(0)) == [SetDirect("u", False)]
+    book.failed("u", "kernel", 0.0)
+    assert list(book.ready(1.0)) == []
+    book.direct_set(SetDirect("u", False))
+    assert list(book.ready(RETRY_S)) == []
+
+
 def test_a_failed_step_waits_and_a_deletion_does_not() -> None:
     book = Book(2.0)
     book.tunnel_joined(7)
@@ -199,6 +247,7 @@ class World:
     kernel: dict[str, Capture] = field(default_factory=dict)
     alive: dict[str, int] = field(default_factory=dict)  # uid → namespace it lives in
     wanted: dict[str, bool] = field(default_factory=dict)
+    direct: dict[str, bool] = field(default_factory=dict)  # uid → what the control plane allows
     believed: frozenset[str] = frozenset()  # what the control plane tells peers
     changed_s: dict[str, float] = field(default_factory=dict)  # uid → when it stopped to believe
     tunnels: list[int] = field(default_factory=list)
@@ -217,6 +266,13 @@ class World:
                     self.under_way[tunnel] = step
             case CapturePod(uid, tunnel, netns, addresses):
                 self.capture(step, uid, tunnel, netns, addresses, succeeds)
+            case SetDirect(uid, direct):
+                assert not (direct and self.wanted.get(uid) is False), "direct while it leaves"
+                if succeeds:
+                    self.kernel[uid] = replace(self.kernel[uid], direct=direct)
+                    self.book.direct_set(step)
+                else:
+                    self.book.failed(uid, "kernel", self.now_s)
             case Release(uid):
                 self.release(uid, succeeds)
             case DeleteFromTunnel(uid, tunnel):
@@ -246,7 +302,8 @@ class World:
         assert tunnel in self.tunnels
         assert not any(c.netns == netns for u, c in self.kernel.items() if u != uid)
         if succeeds:
-            self.kernel[uid] = Capture(netns, addresses, tunnel)
+            assert not (step.direct and self.wanted.get(uid) is False), "direct while it leaves"
+            self.kernel[uid] = Capture(netns, addresses, tunnel, step.direct)
             self.book.captured(step)
         else:
             self.book.failed(uid, "map_full", self.now_s)
@@ -255,6 +312,7 @@ class World:
         held = self.kernel[uid]
         if self.alive.get(uid) == held.netns:
             assert self.wanted.get(uid) is False, "a pod of the mesh was let out"
+            assert not held.direct, "released while others reach it directly"
             assert uid not in self.believed, "released while peers use HBONE"
             assert self.now_s >= self.changed_s.get(uid, 0.0) + 2.0, "released before the drain"
         if succeeds:
@@ -277,6 +335,8 @@ class World:
     def register(self, uid: str) -> None:
         self.alive[uid] = self.number()
         self.book.registered(uid, self.alive[uid], ADDRESSES, self.wanted.get(uid))
+        if uid in self.wanted:
+            self.book.allowed_direct(uid, self.direct.get(uid, True))
 
     def delete(self, uid: str) -> None:
         self.alive.pop(uid, None)
@@ -286,6 +346,12 @@ class World:
         self.wanted[uid] = enrolled
         if uid in self.book.pods():
             self.book.wanted(uid, enrolled, addresses)
+            self.book.allowed_direct(uid, self.direct.get(uid, True))
+
+    def switch(self, uid: str) -> None:
+        self.direct[uid] = not self.direct.get(uid, True)
+        if uid in self.wanted:
+            self.want(uid, self.wanted[uid], None)
 
     def report(self, arrives: bool, answered: bool) -> None:
         truth = self.book.report()
@@ -318,13 +384,13 @@ class World:
         for uid, netns in self.alive.items():
             self.book.registered(uid, netns, ADDRESSES, None)
         for uid, held in self.kernel.items():
-            self.book.adopted(uid, Capture(held.netns, held.addresses))
+            self.book.adopted(uid, Capture(held.netns, held.addresses, direct=held.direct))
 
     def hear_intents(self) -> None:
         """The control plane may be away for long after a restart."""
         for uid, enrolled in self.wanted.items():
             if uid in self.book.pods():
-                self.book.wanted(uid, enrolled, None)
+                self.want(uid, enrolled, None)
 
     def settle(self) -> None:
         """No more surprises: everything that can be done is done."""
@@ -341,7 +407,7 @@ class World:
 # Weights: most of the time things go on; a run has some two hundred events.
 EVENTS = {
     "step": 30, "finish": 15, "tick": 6, "report": 5, "report_lost": 2, "register": 2, "delete": 1,
-    "want": 3, "unwant": 2, "move": 1, "join": 2, "leave": 1, "restart": 2, "hear": 3,
+    "want": 3, "unwant": 2, "move": 1, "switch": 3, "join": 2, "leave": 1, "restart": 2, "hear": 3,
 }  # fmt: skip
 EVENTS_A_RUN = 200
 
@@ -364,6 +430,8 @@ def happen(world: World, name: str, pick: random.Random) -> None:
             world.want(uid, name == "want", None)
         case "move":
             world.want(uid, world.wanted.get(uid, True), pick.choice((ADDRESSES, OTHER)))
+        case "switch":
+            world.switch(uid)
         case "report":
             world.report(arrives=True, answered=True)
         case "report_lost":
@@ -388,7 +456,7 @@ def assert_agenda_is_the_plan(book: Book, now_s: float) -> None:
     due = (plan.due_s(pod, book.node, now_s) for pod in book.pods().values())
     assert book.next_deadline_s(now_s) == min((d for d in due if d is not None), default=None)
     assert book.report() == {uid for uid, pod in book.pods().items() if plan.reportable(pod)}
-    kernel = [each for each in first if isinstance(each, CapturePod | Release | Forget)]
+    kernel = [each for each in first if isinstance(each, CapturePod | SetDirect | Release | Forget)]
     assert sorted(map(str, book.kernel_steps(now_s))) == sorted(map(str, kernel))
     for tunnel in book.node.tunnels:
         lane = [e for e in first if isinstance(e, AddToTunnel | DeleteFromTunnel)]
@@ -418,6 +486,7 @@ def test_no_prefix_of_the_steps_leads_around_the_ztunnel(seed: int) -> None:
             assert captured.netns == netns
             assert (captured.tunnel, uid, netns) in world.listening
             assert uid in world.believed
+            assert captured.direct is world.direct.get(uid, True)
         elif world.wanted.get(uid) is False:
             assert captured is None, "a pod never gets out"
     assert set(world.kernel) <= set(world.alive)

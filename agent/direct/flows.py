@@ -1,0 +1,131 @@
+"""Which direct connections are open, and what to tell of each; pure, bounded, knows no socket.
+
+Workload ids are the kernel's names; here they become uids. Ids that are no longer anybody's are
+remembered for a while, because a pod's last connections are reported after the pod is gone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from agent.direct import wire
+from agent.direct.tables import FlowEvent
+
+# A node that holds more direct connections than this is beyond what one agent can follow: some
+# 400 bytes each, 6 MiB of it. Beyond it nothing new goes direct, see `Flows.is_full`.
+FLOWS_MAX = 16384
+RESUME_TENTHS = 9  # direct again below nine tenths: not at once, or it would flap
+RETIRED_MAX = 4096  # pods gone whose last connections may still be reported; four nodes full
+
+
+@dataclass(slots=True)
+class Flow:
+    event: FlowEvent
+    source: str
+    destination: str
+    opened_s: float
+    bytes_moved: tuple[int, int] = (0, 0)  # as last told
+
+
+@dataclass(slots=True)
+class Counts:
+    opened: int = 0
+    closed: int = 0
+    failed: int = 0  # of those closed: never established
+    unlisted: int = 0  # found the table full
+    unknown: int = 0  # of nobody we know
+
+
+class Flows:
+    def __init__(self, limit: int = FLOWS_MAX) -> None:
+        self.limit = limit
+        self._resume = limit * RESUME_TENTHS // 10
+        self._open: dict[int, Flow] = {}
+        self._uids: dict[int, str] = {}
+        self._retired: dict[int, str] = {}  # the oldest first
+        self.counts = Counts()
+        self.is_full = False
+
+    def __len__(self) -> int:
+        return len(self._open)
+
+    def __iter__(self) -> Iterator[Flow]:
+        return iter(list(self._open.values()))
+
+    def get(self, number: int) -> Flow | None:
+        return self._open.get(number)
+
+    def named(self, workload: int, uid: str) -> None:
+        self._uids[workload] = uid
+
+    def retired(self, workload: int) -> None:
+        uid = self._uids.pop(workload, None)
+        if uid is not None:
+            self._retired[workload] = uid
+            if len(self._retired) > RETIRED_MAX:
+                del self._retired[next(iter(self._retired))]
+
+    def _uid(self, workload: int) -> str | None:
+        return self._uids.get(workload) or self._retired.get(workload)
+
+    def take(self, events: Iterable[FlowEvent], now_s: float) -> list[bytes]:
+        """The lines to tell of these. A connection opened and closed among them is one `closed`."""
+        opened: dict[int, Flow] = {}
+        closed: list[dict[str, Any]] = []
+        for event in events:
+            if event.is_closed:
+                opened.pop(event.id, None)
+                closed += self._close(event, now_s)
+            else:
+                opened.update(self._open_one(event, now_s))
+        lines = [*wire.flow_lines("opened", (_opened(each, now_s) for each in opened.values()))]
+        return [*lines, *wire.flow_lines("closed", closed)]
+
+    def _open_one(self, event: FlowEvent, now_s: float) -> dict[int, Flow]:
+        self.counts.opened += 1
+        source, destination = self._uid(event.source), self._uid(event.destination)
+        if source is None or destination is None:
+            self.counts.unknown += 1
+            return {}
+        if event.id not in self._open and len(self._open) >= self.limit:
+            self.counts.unlisted += 1
+            self.is_full = True
+            return {}
+        flow = Flow(event, source, destination, now_s - event.age_s)
+        self._open[event.id] = flow
+        self.is_full = self.is_full or len(self._open) >= self.limit
+        return {event.id: flow}
+
+    def _close(self, event: FlowEvent, now_s: float) -> list[dict[str, Any]]:
+        self.counts.closed += 1
+        self.counts.failed += event.error == "failed"
+        known = self._open.pop(event.id, None)
+        self.is_full = self.is_full and len(self._open) > self._resume
+        if known is not None:
+            age_s = now_s - known.opened_s
+            return [wire.closed_record(event, known.source, known.destination, age_s)]
+        source, destination = self._uid(event.source), self._uid(event.destination)
+        if source is None or destination is None:
+            self.counts.unknown += 1
+            return []
+        return [wire.closed_record(event, source, destination, event.age_s)]
+
+    def all_lines(self, now_s: float) -> list[bytes]:
+        """`opened` for whatever is open."""
+        return [*wire.flow_lines("opened", (_opened(each, now_s) for each in self))]
+
+    def moved(self, samples: Iterable[tuple[int, int, int]]) -> list[bytes]:
+        """(id, sent, received): the lines of those that changed."""
+        changed = []
+        for number, sent, received in samples:
+            flow = self._open.get(number)
+            if flow is not None and flow.bytes_moved != (sent, received):
+                flow.bytes_moved = (sent, received)
+                changed.append((number, sent, received))
+        return [*wire.flow_lines("moved", changed)]
+
+
+def _opened(flow: Flow, now_s: float) -> dict[str, Any]:
+    return wire.flow_record(flow.event, flow.source, flow.destination, now_s - flow.opened_s)

@@ -1,0 +1,118 @@
+"""The table of open direct connections: what is told, what is remembered, where it ends."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from typing import Any
+
+from agent.direct.flows import RETIRED_MAX, Flows
+from agent.direct.tables import FlowEvent
+from control.model.address import parse_endpoint
+
+CLIENT, TARGET = parse_endpoint("10.0.0.1:40000"), parse_endpoint("10.0.0.2:80")
+
+
+def opened(number: int, source: int = 1, destination: int = 2) -> FlowEvent:
+    return FlowEvent(number, False, source, destination, CLIENT, TARGET, TARGET, age_s=0.5)
+
+
+def closed(number: int, source: int = 1, destination: int = 2, error: str = "") -> FlowEvent:
+    event = opened(number, source, destination)
+    return replace(event, is_closed=True, sent=5, age_s=3.0, error=error)
+
+
+def flows(limit: int = 100) -> Flows:
+    made = Flows(limit)
+    made.named(1, "u1")
+    made.named(2, "u2")
+    return made
+
+
+def told(lines: list[bytes]) -> list[tuple[str, int]]:
+    return [(kind, flow["id"]) for kind, flow in _flows(lines)]
+
+
+def _flows(lines: list[bytes]) -> list[tuple[str, dict[str, Any]]]:
+    records = [json.loads(line) for line in lines]
+    return [(record["kind"], flow) for record in records for flow in record["flows"]]
+
+
+def test_a_connection_is_opened_and_closed() -> None:
+    table = flows()
+    assert told(table.take([opened(7)], 10.0)) == [("opened", 7)]
+    assert len(table) == 1
+    ((kind, flow),) = _flows(table.take([closed(7)], 12.0))
+    assert (kind, flow["source"], flow["destination"], flow["sent"]) == ("closed", "u1", "u2", 5)
+    assert flow["age_s"] == 2.5
+    assert len(table) == 0
+
+
+def test_a_short_connection_is_one_line() -> None:
+    table = flows()
+    assert told(table.take([opened(7), opened(8), closed(7)], 10.0)) == [
+        ("opened", 8),
+        ("closed", 7),
+    ]
+    assert (table.counts.opened, table.counts.closed, len(table)) == (2, 1, 1)
+
+
+def test_an_end_without_a_beginning_is_told() -> None:
+    table = flows()
+    ((_, flow),) = _flows(table.take([closed(7, error="failed")], 10.0))
+    assert (flow["age_s"], flow["error"]) == (3.0, "failed")
+    assert table.counts.failed == 1
+
+
+def test_a_full_table_counts_what_it_cannot_list_and_says_so() -> None:
+    table = flows(limit=10)
+    assert len(table.take([opened(number) for number in range(12)], 1.0)) == 1
+    assert (len(table), table.counts.unlisted, table.is_full) == (10, 2, True)
+    table.take([closed(0)], 2.0)
+    assert not table.is_full  # 9 of 10: the mark to go on
+    assert told(table.take([closed(11)], 2.0)) == [("closed", 11)]
+
+
+def test_a_full_table_does_not_flap() -> None:
+    table = flows(limit=100)
+    table.take([opened(number) for number in range(100)], 1.0)
+    assert table.is_full
+    table.take([closed(number) for number in range(9)], 1.0)
+    assert table.is_full
+    table.take([closed(9)], 1.0)
+    assert not table.is_full
+
+
+def test_last_connections_of_a_pod_that_is_gone_have_its_name() -> None:
+    table = flows()
+    table.retired(1)
+    ((_, flow),) = _flows(table.take([closed(7)], 1.0))
+    assert flow["source"] == "u1"
+    for number in range(100, 100 + RETIRED_MAX):
+        table.named(number, "x")
+        table.retired(number)
+    assert table.take([closed(8)], 1.0) == []
+    assert table.counts.unknown == 1
+
+
+def test_connections_of_nobody_are_counted() -> None:
+    table = flows()
+    assert table.take([opened(7, source=9), closed(8, destination=9)], 1.0) == []
+    assert (table.counts.unknown, len(table)) == (2, 0)
+
+
+def test_all_that_is_open_is_told_again_with_its_age() -> None:
+    table = flows()
+    table.take([opened(7), opened(8)], 10.0)
+    table.take([closed(8)], 11.0)
+    ((kind, flow),) = _flows(table.all_lines(20.0))
+    assert (kind, flow["id"], flow["age_s"]) == ("opened", 7, 10.5)
+
+
+def test_only_what_moved_is_told() -> None:
+    table = flows()
+    table.take([opened(7), opened(8)], 10.0)
+    assert [json.loads(line) for line in table.moved([(7, 1, 2), (9, 5, 5), (8, 0, 0)])] == [
+        {"kind": "moved", "flows": [[7, 1, 2]]}
+    ]
+    assert table.moved([(7, 1, 2)]) == []
