@@ -93,7 +93,7 @@ class Outcome:
             "originalDst": str(p.original or actual),
             "actualDst": str(actual),
             "protocol": "HBONE" if hbone else "TCP",
-            "path": "direct" if p.direct else "tunnel" if hbone else "plain",
+            "path": "direct" if p.direct else "hbone" if hbone else "tcp",
             "sourceIdentity": str(p.source_identity or ""),
             "destinationIdentity": str(p.destination_identity or ""),
             "sourceWorkload": _name(p.source),
