@@ -95,7 +95,7 @@ class Pods:
         self._pods: dict[str, Pod] = {}
         self.started = 0
         self.stopped = 0
-        self.snapshot_seen = False
+        self.snapshot = asyncio.Event()  # every pod of the agent's has been named once
 
     def all(self) -> Iterable[Pod]:
         return tuple(self._pods.values())
@@ -183,7 +183,7 @@ class Pods:
 
     def keep_only(self, uids: set[str]) -> None:
         """The agent's snapshot is the whole truth."""
-        self.snapshot_seen = True
+        self.snapshot.set()
         for uid in self._pods.keys() - uids:
             self.delete(uid)
 

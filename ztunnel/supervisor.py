@@ -101,8 +101,9 @@ class Supervisor:
         event(log, logging.INFO, "ztunnel.ended")
 
     async def _run_direct(self) -> None:
-        """Not before workers can say who is who."""
+        """Not before workers know every pod, and who it is: open flows are told of once."""
         await self._synced.wait()
+        await self.served.snapshot.wait()
         if self.direct.link is not None:
             await self.direct.link.run()
 
@@ -172,7 +173,7 @@ class Supervisor:
     def pending(self) -> list[str]:
         checks = {
             "state manager": self.state.synced,
-            "workload proxy manager": self.served.snapshot_seen,
+            "workload proxy manager": self.served.snapshot.is_set(),
             "proxy": self.workers.all_ready,
         }
         return [name for name, done in checks.items() if not done]
