@@ -145,7 +145,7 @@ class _Side:
                     self.readable = False
                     return
             elif size < READ_BYTES_MAX:
-                self._chunk_bytes *= CHUNK_GROWTH
+                self._chunk_bytes = min(size * CHUNK_GROWTH, READ_BYTES_MAX)
             budget -= count
         self._reactor.again(self)
 

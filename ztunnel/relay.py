@@ -31,13 +31,17 @@ if TYPE_CHECKING:
     from ztunnel.tunnel import Tunnel
 
 # A first read takes any small message whole; a transfer that fills its reads gets larger ones.
-CHUNK_BYTES_FIRST: Final = 16 * 1024
+# With the frame's header each is a number of whole TLS records.
+CHUNK_BYTES_FIRST: Final = 16 * 1024 - FRAME_HEAD_BYTES
+CHUNK_BYTES_MAX: Final = READ_BYTES_MAX - FRAME_HEAD_BYTES
 CHUNK_GROWTH: Final = 4
+# A read so large is encrypted from where it lies; a smaller one gathers with those of others.
+DIRECT_BYTES_MIN: Final = 64 * 1024 - FRAME_HEAD_BYTES
 # What may wait in a tunnel for a peer that does not read, before the apps' sockets are left alone:
 # one turn's largest write, and one more read on top of it.
 OUTGOING_BYTES_MAX: Final = 256 * 1024
 # One connection's share of a turn in each direction: others wait at most for this many bytes each.
-TURN_BYTES_MAX: Final = READ_BYTES_MAX
+TURN_BYTES_MAX: Final = CHUNK_BYTES_MAX
 # Pieces for one sendmsg; the kernel takes 1,024, but more than these are one read's worth.
 PIECES_MAX: Final = 64
 _NO_LINGER: Final = struct.pack("ii", 1, 0)
@@ -182,14 +186,21 @@ class StreamRelay:
         budget = TURN_BYTES_MAX
         while budget > 0:
             # `tunnel.is_full`, written out because every read passes here.
-            if len(session.outbound) + len(tunnel.unsent) >= OUTGOING_BYTES_MAX:
+            if (
+                len(session.outbound) + len(tunnel.unsent) + tunnel.written_bytes
+                >= OUTGOING_BYTES_MAX
+            ):
                 break
-            size = session.room(stream)
-            if size <= 0:
-                self._queued = tunnel.wait_for_window(self, had_share=budget < TURN_BYTES_MAX)
-                return
-            if size > self._chunk_bytes:
-                size = self._chunk_bytes
+            size = self._chunk_bytes
+            if (
+                size > stream.send_window
+                or size > session.send_window
+                or size > session.frame_bytes_max
+            ):
+                size = min(size, session.room(stream))
+                if size <= 0:
+                    self._queued = tunnel.wait_for_window(self, had_share=budget < TURN_BYTES_MAX)
+                    return
             try:
                 count = self._sock.recv_into(PAYLOAD_VIEW, size)
             except BlockingIOError:
@@ -202,16 +213,23 @@ class StreamRelay:
                 self._app_ended()
                 return
             session.frame_data(stream, FROM_SOCKET, count)
-            session.outbound += FROM_SOCKET_VIEW[: FRAME_HEAD_BYTES + count]
             self.from_app_bytes += count
+            if count >= DIRECT_BYTES_MIN:
+                tunnel.write_large(FROM_SOCKET_VIEW[: FRAME_HEAD_BYTES + count])
+                if self._read_done:  # the tunnel broke
+                    return
+            else:
+                session.outbound += FROM_SOCKET_VIEW[: FRAME_HEAD_BYTES + count]
             if not tunnel.dirty:
                 tunnel.touch()
             if count < size:
                 if not self._ended_hint:
                     self._readable = False
                     return
-            elif size == self._chunk_bytes < READ_BYTES_MAX:
-                self._chunk_bytes *= CHUNK_GROWTH
+            elif size == self._chunk_bytes < CHUNK_BYTES_MAX:
+                self._chunk_bytes = min(
+                    (size + FRAME_HEAD_BYTES) * CHUNK_GROWTH - FRAME_HEAD_BYTES, CHUNK_BYTES_MAX
+                )
             budget -= count
         self._queued = True
         tunnel.wait_for_room(self, had_share=budget < TURN_BYTES_MAX)

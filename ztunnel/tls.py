@@ -282,7 +282,7 @@ class TlsConnection:
         """Whole records are here that `read_into` has not seen."""
         return self._records > 0
 
-    def write(self, data: bytes | bytearray) -> bytes:
+    def write(self, data: bytes | bytearray | memoryview) -> bytes:
         """Encrypt all of it; what goes to the socket."""
         size = len(data)
         try:

@@ -101,6 +101,7 @@ class Tunnel:
         "refusal",
         "session",
         "unsent",
+        "written_bytes",
     )
 
     def __init__(
@@ -119,6 +120,7 @@ class Tunnel:
         self.session = session
         self._user = user
         self.unsent: memoryview | bytes = b""
+        self.written_bytes = 0  # by `write_large` since the last flush: part of the turn's share
         self._readable = False
         self._ended_hint = False
         self._drain_requested = False
@@ -198,7 +200,9 @@ class Tunnel:
         while tls.waiting and not self.closed:
             count = tls.read_into(DECRYPTED_VIEW)
             if count:
-                self._dispatch(self.session.receive(DECRYPTED_VIEW[:count]))
+                events = self.session.receive(DECRYPTED_VIEW[:count], self._hand_data)
+                if events:
+                    self._dispatch(events)
         if self.session.outbound and not self.dirty:
             self.touch()
 
@@ -218,37 +222,23 @@ class Tunnel:
         return not self.closed
 
     def _dispatch(self, events: list[Event]) -> None:
-        """Hand out one read's events. Neighbouring DATA of one stream goes out in one call."""
-        held: DataReceived | None = None
-        run: list[memoryview] | None = None
+        """Hand out what one read brought besides DATA, and DATA that came behind such a thing."""
         for event in events:
-            if event.__class__ is DataReceived:
-                if held is not None:
-                    if event.stream is held.stream:
-                        if run is None:
-                            run = [held.data]
-                        run.append(event.data)
-                        continue
-                    self._hand_data(held, run)
-                    run = None
-                held = event
-                continue
-            if held is not None:
-                self._hand_data(held, run)
-                held = run = None
-            self._act(event)
             if self.closed:
                 return
-        if held is not None:
-            self._hand_data(held, run)
+            if isinstance(event, DataReceived):
+                self._hand_data(event.stream, event.data, None)
+            else:
+                self._act(event)
 
-    def _hand_data(self, event: DataReceived, run: list[memoryview] | None) -> None:
-        owner: StreamOwner | None = event.stream.owner
+    def _hand_data(self, stream: Stream, data: memoryview, run: list[memoryview] | None) -> None:
+        """Called by the session in the middle of a read. `run`: several pieces, `data` first."""
+        owner: StreamOwner | None = stream.owner
         if owner is None:
             return
         try:
             if run is None:
-                owner.on_data(event.data)
+                owner.on_data(data)
             else:
                 owner.on_data_run(run)
         except Exception:  # the reactor's boundary, drawn around one stream instead of the tunnel
@@ -317,7 +307,8 @@ class Tunnel:
 
     @property
     def is_full(self) -> bool:
-        return len(self.session.outbound) + len(self.unsent) >= OUTGOING_BYTES_MAX
+        waiting = len(self.session.outbound) + len(self.unsent)
+        return waiting + self.written_bytes >= OUTGOING_BYTES_MAX
 
     def touch(self) -> None:
         """Something may have been added to the session's output."""
@@ -340,6 +331,7 @@ class Tunnel:
 
     def flush(self) -> None:
         self.dirty = False
+        self.written_bytes = 0
         if self.closed:
             return
         if (not self.unsent or self._send(b"")) and self.peer is not None:
@@ -354,6 +346,26 @@ class Tunnel:
             return
         try:
             data = self._tls.write(self.session.take())
+        except TlsError as exc:
+            self._tls_failed(exc)
+            return
+        self._send(data)
+
+    def write_large(self, frame: memoryview) -> None:
+        """A frame that fills records by itself, as part of the session's output: it goes out from
+        where it lies, behind what waits already. That this ends the turn's gathering early costs
+        less than copying it."""
+        session = self.session
+        if self.unsent or self.peer is None:
+            session.outbound += frame
+            return
+        self._write()
+        if self.unsent or self.closed:
+            session.outbound += frame
+            return
+        self.written_bytes += len(frame)
+        try:
+            data = self._tls.write(frame)
         except TlsError as exc:
             self._tls_failed(exc)
             return

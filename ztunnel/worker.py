@@ -42,8 +42,8 @@ from ztunnel.tunnel_user import TunnelEnd
 
 log = logging.getLogger("ztunnel.worker")
 
-# A buffer of one turn (256 KiB, twice that when OpenSSL grows one) is reused, not unmapped.
-BUFFER_BYTES_KEPT_MAX: Final = 1024 * 1024
+# A buffer of one turn (512 KiB, twice that when OpenSSL grows one) is reused, not unmapped.
+BUFFER_BYTES_KEPT_MAX: Final = 2 * 1024 * 1024
 # Free memory at the end of the heap that is kept between two turns of a bulk transfer.
 HEAP_BYTES_KEPT_MAX: Final = 4 * 1024 * 1024
 _M_MMAP_THRESHOLD: Final = -3  # mallopt(3)

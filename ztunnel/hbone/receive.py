@@ -3,8 +3,13 @@
 A DATA payload is never buffered: it is handed on in the pieces in which it comes. Of every other
 frame the beginning waits in `_partial` until the rest is here. DATA of an open stream without
 padding, nearly everything that ever comes, is dealt with in the loop itself.
+
+Pieces of one stream that follow each other in a read are handed on together: to `deliver` at once,
+or as events. An event that waits in the list goes first, so after one there are only events: the
+order is the same either way.
 """
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Final
 
 from ztunnel.hbone.control_frames import HANDLERS
@@ -38,16 +43,24 @@ _unpack_header: Final = FRAME_HEADER.unpack_from
 # Padding of 255 bytes, its length and a priority: what a HEADERS frame may carry beside its block.
 _HEADERS_EXTRA_BYTES: Final = 255 + 1 + 5
 _NO_STREAMS: Final[dict[int, Stream]] = {}
+_NOTHING: Final = memoryview(b"")
+
+# Takes what came for a stream: the first piece, and all of them when there are several. It must not
+# raise: the receiver is in the middle of a read.
+Deliver = Callable[[Stream, memoryview, list[memoryview] | None], None]
 
 
 class Receiver:
     __slots__ = (
         "_core",
+        "_deliver",
         "_ends",
         "_frame_bytes_max",
         "_headers",
+        "_held",
         "_left",
         "_partial",
+        "_piece",
         "_preface",
         "_skip",
         "_stream",
@@ -65,8 +78,14 @@ class Receiver:
         self._left = 0
         self._skip = 0
         self._ends = False
+        self._deliver: Deliver | None = None  # of the read that is under way
+        # What `_hand_on` found, until the loop takes it.
+        self._held: Stream | None = None
+        self._piece = _NOTHING
 
-    def receive(self, data: bytes | bytearray | memoryview) -> list[Event]:
+    def receive(
+        self, data: bytes | bytearray | memoryview, deliver: Deliver | None = None
+    ) -> list[Event]:
         """Never raises for what a peer does; after ConnectionFailed it returns nothing."""
         events: list[Event] = []
         core = self._core
@@ -74,6 +93,7 @@ class Receiver:
             return events
         core.allowance.refill(REFILL_PER_READ)
         view = memoryview(data)
+        self._deliver = deliver
         try:
             position = 0
             if self._preface:
@@ -91,8 +111,10 @@ class Receiver:
         return events
 
     def _frames(self, view: memoryview, position: int, events: list[Event]) -> None:
-        core = self._core
-        append = events.append
+        core, deliver = self._core, self._deliver
+        held, piece = self._held, self._piece
+        self._held = None
+        run: list[memoryview] | None = None
         size = len(view)
         whole = size - FRAME_HEADER_BYTES
         frame_bytes_max = self._frame_bytes_max
@@ -113,22 +135,59 @@ class Receiver:
                     core.receive_window -= length
                     start = position + FRAME_HEADER_BYTES
                     position = start + length
-                    if position <= size:
-                        append(DataReceived(stream, view[start:position]))
-                        if flags:
+                    if position > size:
+                        self._stream, self._ends = stream, flags == END_STREAM
+                        self._left = position - size
+                        if start == size:
+                            break
+                        flags = 0  # its end comes with the rest
+                    if stream is held:
+                        if run is None:
+                            run = [piece]
+                        run.append(view[start:position])
+                    else:
+                        if held is not None:
+                            if deliver is not None and not events:
+                                deliver(held, piece, run)
+                            else:
+                                self._hand_over(held, piece, run, events)
+                            run = None
+                        held = stream
+                        piece = view[start:position]
+                    if flags:
+                        self._hand_over(held, piece, run, events)
+                        held = run = None
+                        if stream.receivable:  # it may have been reset just now
                             core.end_remote(stream, events)
-                        continue
-                    self._stream, self._ends = stream, flags == END_STREAM
-                    self._left = length
-                    self._hand_on(view, start, events)
-                    return
+                    continue
+            if held is not None:
+                self._hand_over(held, piece, run, events)
+                held = run = None
             need = self._need(view, position)
             if position + need > size:
                 break
             position = self._act(view, position, need, events)
             streams = _NO_STREAMS if self._headers.expecting else core.streams
+            held, piece = self._held, self._piece
+            self._held = None
+        if held is not None:
+            self._hand_over(held, piece, run, events)
         if position < size:
             self._partial += view[position:]
+
+    def _hand_over(
+        self,
+        stream: Stream,
+        piece: memoryview,
+        run: list[memoryview] | None,
+        events: list[Event],
+    ) -> None:
+        if self._deliver is not None and not events:
+            self._deliver(stream, piece, run)
+        elif run is None:
+            events.append(DataReceived(stream, piece))
+        else:
+            events.extend([DataReceived(stream, each) for each in run])
 
     # -- the rare cases --------------------------------------------------------------------------
 
@@ -259,13 +318,16 @@ class Receiver:
             self._left -= end - position
             # The engine may have reset it between two pieces: its bytes are credited already.
             if stream is not None and stream.receivable and end > position:
-                events.append(DataReceived(stream, view[position:end]))
+                self._held, self._piece = stream, view[position:end]
             position = end
         if self._skip and not self._left:
             end = min(position + self._skip, size)
             self._skip -= end - position
             position = end
         if not self._left and not self._skip:
+            if self._ends and self._held is not None:
+                self._hand_over(self._held, self._piece, None, events)
+                self._held = None
             if self._ends and stream is not None and stream.receivable:
                 self._core.end_remote(stream, events)
             self._stream = None

@@ -27,7 +27,7 @@ from ztunnel.hbone.frames import (
     pack_window_update,
 )
 from ztunnel.hbone.limits import REFILL_PER_ANSWER
-from ztunnel.hbone.receive import Receiver
+from ztunnel.hbone.receive import Deliver, Receiver
 from ztunnel.hbone.settings import Role, SessionSettings
 from ztunnel.hbone.stream import Stream
 
@@ -126,15 +126,21 @@ class Session(Core):
             room = self.frame_bytes_max
         return room if room > 0 else 0
 
-    def frame_data(
-        self, stream: Stream, buffer: bytearray, length: int, end_stream: bool = False
-    ) -> None:
+    def frame_data(self, stream: Stream, buffer: bytearray, length: int) -> None:
         """Put a DATA header before the payload in buffer[9 : 9 + length]; the caller appends
-        buffer[: 9 + length] to `outbound`."""
-        self._account(stream, length)
-        _pack_header_into(buffer, 0, length << 8, end_stream, stream.id)
-        if end_stream:
-            self.end_local(stream)
+        buffer[: 9 + length] to `outbound`, or writes it when `outbound` has been written.
+
+        The checks are those of `_account`, written out because every read passes here."""
+        if (
+            length > stream.send_window
+            or length > self.send_window
+            or length > self.frame_bytes_max
+            or not stream.sendable
+        ):
+            raise ValueError("more than room() allows")
+        stream.send_window -= length
+        self.send_window -= length
+        _pack_header_into(buffer, 0, length << 8, 0, stream.id)
 
     def send_data(
         self, stream: Stream, data: bytes | bytearray | memoryview, end_stream: bool = False
@@ -163,10 +169,13 @@ class Session(Core):
 
     # -- data in ---------------------------------------------------------------------------------
 
-    def receive(self, data: bytes | bytearray | memoryview) -> list[Event]:
+    def receive(
+        self, data: bytes | bytearray | memoryview, deliver: Deliver | None = None
+    ) -> list[Event]:
         """Never raises for what a peer does: a broken connection gives ConnectionFailed, last of
-        all. DATA payloads are views into `data`, valid until the next call."""
-        return self._receiver.receive(data)
+        all. DATA payloads are views into `data`, valid until the next call. With `deliver`, DATA
+        that no event goes before is handed out at once and makes no event of its own."""
+        return self._receiver.receive(data, deliver)
 
     def consumed(self, stream: Stream, length: int) -> None:
         """The application has taken `length` received bytes: windows may open again."""

@@ -1,5 +1,6 @@
 """The frame loop: any bytes, any split; DATA in all its forms."""
 
+from itertools import pairwise
 from struct import pack
 
 import pytest
@@ -41,6 +42,7 @@ from ztunnel.hbone.frames import (
 )
 from ztunnel.hbone.session import Session
 from ztunnel.hbone.settings import SERVER_SETTINGS, Role, SessionSettings
+from ztunnel.hbone.stream import Stream
 
 HELLO = PREFACE + pack_settings([])
 
@@ -278,3 +280,57 @@ def test_frames_of_unknown_type_and_fields_of_unknown_meaning_are_skipped() -> N
 def test_every_kind_of_buffer_is_taken() -> None:
     for kind in (bytes, bytearray, memoryview):
         assert server_ready().receive(kind(request_frame(1)))
+
+
+def test_direct_delivery_hands_out_neighbours_together_and_makes_no_events() -> None:
+    pair = Pair()
+    near, far = pair.tunnel()
+    other, another = pair.tunnel()
+    for stream, text in ((near, b"one"), (near, b"two"), (other, b"three"), (near, b"four")):
+        pair.client.send_data(stream, text)
+    got: list[tuple[int, list[bytes]]] = []
+    events = pair.server.receive(
+        bytes(pair.client.take()),
+        lambda stream, piece, run: got.append((stream.id, [bytes(x) for x in run or [piece]])),
+    )
+    assert events == []
+    assert got == [(far.id, [b"one", b"two"]), (another.id, [b"three"]), (far.id, [b"four"])]
+
+
+@given(st.lists(st.integers(0, 400), max_size=12), st.booleans())
+def test_direct_delivery_keeps_the_order_of_events(cuts: list[int], ends: bool) -> None:
+    pair = Pair()
+    near, _ = pair.tunnel()
+    pair.client.send_data(near, b"a" * 100)
+    pair.client.ping(b"12345678")
+    pair.client.request("10.0.0.2:80", [])
+    pair.client.send_data(near, b"b" * 50, end_stream=ends)
+    data = bytes(pair.client.take())
+    seen: list[Event] = []
+
+    def deliver(stream: Stream, piece: memoryview, run: list[memoryview] | None) -> None:
+        seen.extend([DataReceived(stream, each) for each in run or [piece]])
+
+    bounds = [0, *sorted(min(cut, len(data)) for cut in cuts), len(data)]
+    for start, end in pairwise(bounds):
+        seen += pair.server.receive(data[start:end], deliver)
+    twin = Pair()
+    twin.tunnel()
+    assert plain(seen) == plain(twin.server.receive(data))
+
+
+def test_a_stream_that_its_owner_resets_in_the_middle_of_a_read_gets_nothing_more() -> None:
+    pair = Pair()
+    near, far = pair.tunnel()
+    other, another = pair.tunnel()
+    pair.client.send_data(near, b"first")
+    pair.client.send_data(other, b"between")
+    pair.client.send_data(near, b"last", end_stream=True)
+    got: list[tuple[int, bytes]] = []
+
+    def deliver(stream: Stream, piece: memoryview, _run: list[memoryview] | None) -> None:
+        got.append((stream.id, bytes(piece)))
+        pair.server.reset(stream, ErrorCode.CANCEL)
+
+    assert pair.server.receive(bytes(pair.client.take()), deliver) == []
+    assert got == [(far.id, b"first"), (another.id, b"between")]

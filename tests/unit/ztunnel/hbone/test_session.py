@@ -61,8 +61,9 @@ def test_frame_data_puts_the_header_in_place() -> None:
     pair = Pair()
     near, far = pair.tunnel()
     buffer = bytearray(9) + bytearray(b"payload and rubbish")
-    pair.client.frame_data(near, buffer, 7, end_stream=True)
+    pair.client.frame_data(near, buffer, 7)
     pair.client.outbound += buffer[:16]
+    pair.client.end(near)
     events = pair.to_server()
     assert data_of(events) == b"payload"
     assert events[-1] == StreamEnded(far)
