@@ -47,6 +47,10 @@ class Cores:
     load: int
     proxy: int
 
+    @property
+    def both(self) -> frozenset[int]:
+        return frozenset((self.load, self.proxy))
+
     @classmethod
     def choose(cls) -> Cores:
         usable = sorted(os.sched_getaffinity(0))
@@ -66,6 +70,9 @@ class Bed:
 
     def netns(self, pod: str) -> str:
         return self.state.pods[pod].netns
+
+    def pod_cgroup(self, pod: str) -> Path:
+        return self._pods.cgroup(self.state.pods[pod])
 
     def ztunnel(self, node: str) -> Path:
         """Its cgroup."""

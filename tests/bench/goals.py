@@ -5,7 +5,6 @@ A goal that a run did not measure is missing, never met.
 
 from __future__ import annotations
 
-import operator
 from dataclasses import dataclass
 from enum import Enum
 
@@ -96,7 +95,7 @@ class Judged:
 
 
 def reaches(value: float, limit: float, *, at_least: bool) -> bool:
-    return operator.ge(value, limit) if at_least else operator.le(value, limit)
+    return value >= limit if at_least else value <= limit
 
 
 def value_of(goal: Goal, result: Result) -> float | None:

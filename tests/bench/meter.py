@@ -22,9 +22,15 @@ def cgroup_cpu_s(cgroup: Path) -> float:
     return 0.0
 
 
-def machine_busy_s() -> float:
-    fields = Path("/proc/stat").read_text().split("\n", 1)[0].split()[1:]
-    return sum(int(fields[index]) for index in _BUSY) * _TICK_S
+def cores_busy_s(cores: frozenset[int]) -> float:
+    """Only of the cores that we use: on a large machine the others' work is nobody's concern."""
+    wanted = {f"cpu{core}" for core in cores}
+    busy = 0
+    for line in Path("/proc/stat").read_text().splitlines():
+        name, *fields = line.split()
+        if name in wanted:
+            busy += sum(int(fields[index]) for index in _BUSY)
+    return busy * _TICK_S
 
 
 def members(cgroup: Path) -> list[int]:
@@ -33,6 +39,13 @@ def members(cgroup: Path) -> list[int]:
     for folder in (cgroup, *sorted(cgroup.rglob("*/"))):
         found += sorted(map(int, (folder / "cgroup.procs").read_text().split()))
     return found
+
+
+def program_of(pid: int) -> str:
+    try:
+        return Path(f"/proc/{pid}/comm").read_text().strip()
+    except (FileNotFoundError, ProcessLookupError):
+        return ""
 
 
 def rss_mib(pid: int) -> float:
@@ -77,19 +90,20 @@ def threads(pid: int) -> list[int]:
 class Window:
     """From its making to `foreign()`: whose CPU time it was. Ours is the lab and this process."""
 
+    cores: frozenset[int]
     lab: Path | None
     started_s: float
     busy_s: float
     ours_s: float
 
     @classmethod
-    def open(cls, lab: Path | None) -> Window:
-        return cls(lab, time.monotonic(), machine_busy_s(), _ours_s(lab))
+    def open(cls, cores: frozenset[int], lab: Path | None) -> Window:
+        return cls(cores, lab, time.monotonic(), cores_busy_s(cores), _ours_s(lab))
 
     def foreign(self) -> float:
         wall_s = time.monotonic() - self.started_s
-        ours_s = _ours_s(self.lab) - self.ours_s
-        return foreign_share(machine_busy_s() - self.busy_s, ours_s, wall_s, os.cpu_count() or 1)
+        busy_s = cores_busy_s(self.cores) - self.busy_s
+        return foreign_share(busy_s, _ours_s(self.lab) - self.ours_s, wall_s, len(self.cores))
 
 
 def _ours_s(lab: Path | None) -> float:

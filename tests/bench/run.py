@@ -51,18 +51,18 @@ class Plan:
 class Run:
     plan: Plan
     say: Callable[[str], None]
+    cores: Cores = field(default_factory=Cores.choose)
     made: list[Measurement] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
 
     def execute(self) -> None:
         """Fills `made` and `notes` as it goes, so that what was measured outlives a failure."""
-        cores = Cores.choose()
         if System.TULLE in self.plan.systems and capture.CASES[0] in self.plan.cases:
-            self._not_enrolled(cores)
+            self._not_enrolled()
         if not self._wanted():
             return
         self.say("bringing the lab up")
-        with bed(cores, lambda text: self.say(f"    {text}")) as made:
+        with bed(self.cores, lambda text: self.say(f"    {text}")) as made:
             for topology in self.plan.topologies:
                 with peers.running(made, self.plan.systems, topology) as pairs:
                     self._topology(made, topology, self._in_order(made, topology, pairs))
@@ -118,7 +118,7 @@ class Run:
         case, topology, system, number = key
         name = f"{topology} {case} {system} round {number}"
         for attempt in range(1, ATTEMPTS_MAX + 1):
-            window = meter.Window.open(made.cgroup if made else None)
+            window = meter.Window.open(self.cores.both, made.cgroup if made else None)
             try:
                 values = once()
             except BenchError as exc:
@@ -145,13 +145,13 @@ class Run:
             log = made.lab.run_dir / "logs" / f"{name}.log"
             raise BenchError(f"{name} has ended:\n{tail(log)}")
 
-    def _not_enrolled(self, cores: Cores) -> None:
+    def _not_enrolled(self) -> None:
         with tempfile.TemporaryDirectory(prefix="tulle-bench-") as cache:
             for number in range(1, self.plan.rounds + 1):
                 self._measure(
                     ("capture", NODE_TOPOLOGY, System.TULLE.value, number),
                     lambda: capture.not_enrolled(
-                        cores.load, Path(cache), self.plan.settings.seconds
+                        self.cores.load, Path(cache), self.plan.settings.seconds
                     ),
                     None,
                 )

@@ -10,7 +10,6 @@ from tests.bench.bed import Bed
 from tests.bench.cases.case import GRACE_S, Case, Settings, Values
 from tests.bench.model import BenchError
 from tests.bench.target import Target, difference
-from tests.bench.tools.serve import BULK_NICE
 
 BUSY_TRIES = 20  # the server takes one test at a time and needs a moment to see the last one's end
 BUSY_PAUSE_S = 0.25
@@ -27,8 +26,7 @@ def command(target: Target, streams: int, seconds: float, *, back: bool) -> list
         "--connect-timeout",
         "5000",
     ]
-    nice = ["nice", "-n", str(BULK_NICE)]
-    return [*nice, "iperf3", "-c", host, "-p", str(port), *flags, *(["-R"] if back else [])]
+    return ["iperf3", "-c", host, "-p", str(port), *flags, *(["-R"] if back else [])]
 
 
 def run(streams: int, back: bool, bed: Bed, target: Target, settings: Settings) -> Values:

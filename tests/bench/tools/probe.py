@@ -52,7 +52,8 @@ def many(options: argparse.Namespace) -> list[tuple[int, int]]:
     poll = select.epoll()
     for sock in socks:
         poll.register(sock, select.EPOLLIN)
-    end, found = start + int(options.seconds * 1e9), []
+    end = start + int(options.seconds * 1e9)
+    found: list[tuple[int, int]] = []
     if options.until_eof:
         poll.register(sys.stdin.fileno(), select.EPOLLIN | select.EPOLLHUP)
     while (now := time.monotonic_ns()) < end and len(found) < SAMPLES_MAX:

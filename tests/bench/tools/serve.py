@@ -17,9 +17,6 @@ from pathlib import Path
 BODY_BYTES = 1024
 READ_BYTES = 65536
 BACKLOG = 4096
-# Beside small requests the bulk's own ends take what is left of the load's core, so that the
-# requests queue in the proxies, which are measured, and not here. Alone it changes nothing.
-BULK_NICE = 10
 NGINX = """\
 daemon off;
 master_process off;
@@ -79,7 +76,7 @@ def main() -> None:
     config.write_text(NGINX.format(folder=folder, port=http_port, body=body, backlog=BACKLOG))
     children = (
         ["nginx", "-c", str(config), "-e", "stderr"],
-        ["nice", "-n", str(BULK_NICE), "iperf3", "-s", "-p", str(bulk_port)],
+        ["iperf3", "-s", "-p", str(bulk_port)],
     )
     for command in children:
         subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
