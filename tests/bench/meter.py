@@ -7,6 +7,7 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
+from agent.lab.netns import inside
 from tests.bench.model import foreign_share
 
 _TICK_S = 1 / os.sysconf("SC_CLK_TCK")
@@ -31,6 +32,22 @@ def cores_busy_s(cores: frozenset[int]) -> float:
         if name in wanted:
             busy += sum(int(fields[index]) for index in _BUSY)
     return busy * _TICK_S
+
+
+def process_cpu_s(pid: int) -> float:
+    """Of one living process, all its threads."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) * _TICK_S
+
+
+def received_bytes(netns: str, link: str) -> int:
+    with inside(netns):
+        table = Path("/proc/thread-self/net/dev").read_text()
+    for line in table.splitlines():
+        name, _, rest = line.partition(":")
+        if name.strip() == link:
+            return int(rest.split()[0])
+    return 0
 
 
 def members(cgroup: Path) -> list[int]:

@@ -75,6 +75,8 @@ METRICS: Mapping[str, Metric] = {
     "during_ratio": Metric("p99 during / before", "x", digits=2),
     "stall_before_ms": Metric("longest answer before the push", "ms", digits=1),
     "stall_ms": Metric("longest answer during the push", "ms", digits=1),
+    "machine_p99_us": Metric("p99 beside the mesh during the push", "µs"),
+    "machine_stall_ms": Metric("longest answer beside the mesh meanwhile", "ms", digits=1),
     "push_s": Metric("push on its way", "s", digits=1),
     "few_rps": Metric("requests/s, few rules", "/s", more_is_better=True),
     "many_rps": Metric("requests/s, 1,000 rules", "/s", more_is_better=True),
