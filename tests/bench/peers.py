@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import subprocess
 from collections.abc import Iterable, Iterator
@@ -193,6 +194,7 @@ def versions() -> dict[str, str]:
             done = subprocess.run([path, flag], capture_output=True, timeout=10, check=False)
         except OSError:
             continue
-        lines = (done.stdout or done.stderr).decode(errors="replace").strip().splitlines()
-        found[name] = lines[0].strip()[:100] if lines else "unknown"
+        said = (done.stdout or done.stderr).decode(errors="replace")
+        number = re.search(r"(?<=[ /])\d+\.\d+[\w.-]*", said)
+        found[name] = number[0] if number else "unknown"
     return found

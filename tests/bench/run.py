@@ -63,9 +63,10 @@ class Run:
             return
         self.say("bringing the lab up")
         with bed(self.cores, lambda text: self.say(f"    {text}")) as made:
-            for topology in self.plan.topologies:
-                with peers.running(made, self.plan.systems, topology) as pairs:
-                    self._topology(made, topology, self._in_order(made, topology, pairs))
+            for leaves_traces in (False, True):
+                cases = [each for each in self.plan.cases if each.leaves_traces is leaves_traces]
+                for topology in self.plan.topologies:
+                    self._topology(made, topology, cases)
 
     def result(self, started_at: datetime, options: dict[str, object]) -> Result:
         return Result(
@@ -84,24 +85,21 @@ class Run:
             for case in self.plan.cases
         )
 
-    def _in_order(self, made: Bed, topology: Topology, pairs: list[Target]) -> list[Target]:
-        direct = [
-            direct_target(made, system, topology)
-            for system in (System.NONE, System.TULLE)
-            if system in self.plan.systems
-        ]
-        return [*direct, *pairs]
-
-    def _topology(self, made: Bed, topology: Topology, targets: list[Target]) -> None:
-        self.say(f"{topology.value}: warming up")
-        for target in targets:
-            requests.load(made, target, WARM_CONNECTIONS, WARM_S)
-        before = _paths(made)
-        for case in self.plan.cases:
-            if topology in case.topologies:
+    def _topology(self, made: Bed, topology: Topology, cases: Sequence[Case]) -> None:
+        cases = [each for each in cases if topology in each.topologies]
+        wanted = {system for each in cases for system in each.systems} & set(self.plan.systems)
+        if not wanted:
+            return
+        with peers.running(made, wanted, topology) as pairs:
+            targets = [*_without_peers(made, topology, wanted), *pairs]
+            self.say(f"{topology.value}: warming up")
+            for target in targets:
+                requests.load(made, target, WARM_CONNECTIONS, WARM_S)
+            before = _paths(made)
+            for case in cases:
                 self._case(made, case, [each for each in targets if each.system in case.systems])
-        if topology is Topology.SAME and System.TULLE in self.plan.systems:
-            self._note(_direct_share(before, _paths(made)))
+            if topology is Topology.SAME and System.TULLE in wanted:
+                self._note(_direct_share(before, _paths(made)))
 
     def _case(self, made: Bed, case: Case, targets: list[Target]) -> None:
         for number in range(1, (1 if case.once else self.plan.rounds) + 1):
@@ -159,6 +157,14 @@ class Run:
     def _note(self, text: str) -> None:
         self.notes.append(text)
         self.say(text)
+
+
+def _without_peers(made: Bed, topology: Topology, wanted: set[System]) -> list[Target]:
+    return [
+        direct_target(made, system, topology)
+        for system in (System.NONE, System.TULLE)
+        if system in wanted
+    ]
 
 
 def brief(values: Values) -> str:

@@ -33,3 +33,4 @@ class Case:
     systems: tuple[System, ...] = ALL
     topologies: tuple[Topology, ...] = BOTH
     once: bool = False  # not in every round: it takes long, and what it tells is steady
+    leaves_traces: bool = False  # in the memory of what is measured: runs after all others

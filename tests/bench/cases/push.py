@@ -179,5 +179,6 @@ CASES = (
         systems=(System.TULLE,),
         topologies=(Topology.CROSS,),
         once=True,
+        leaves_traces=True,
     ),
 )
