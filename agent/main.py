@@ -200,13 +200,12 @@ _FILE = click.Path(path_type=Path, dir_okay=False)
     help="Seconds between telling that a pod leaves the mesh and its release.",
 )
 @click.option(
-    "--no-direct",
-    "direct",
-    is_flag=True,
-    flag_value=False,
+    "--direct/--no-direct",
     default=True,
+    show_default=True,
     envvar="TULLE_AGENT_DIRECT",
-    help="Keep connections inside this node in the tunnel too.",
+    show_envvar=True,
+    help="Whether connections inside this node may leave out the tunnel.",
 )
 @_option("--log-level", shared=True, default="info", help="LEVEL, or LEVEL,SCOPE:LEVEL,…")
 @_option(

@@ -127,6 +127,7 @@ def _direct(node: Node) -> Iterator[Metric]:
             "failed": flows.failed,
             "unlisted": flows.unlisted,
             "unknown": flows.unknown,
+            "lost": flows.lost,
         },
     )
     cuts = direct.cuts.counts

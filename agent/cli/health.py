@@ -20,6 +20,15 @@ REASONS = {
     "reporting": "its peers are told first",
 }
 
+DIRECT = {
+    "no_direct": "switched off",
+    "no_ztunnel": "no ztunnel asked for it",
+    "no_hello": "its ztunnel does not serve pods yet",
+    "not_newest": "the newest ztunnel did not ask for it",
+    "flows_full": "too many connections",
+    "lease_over": "the agent was held up",
+}
+
 
 def components(mesh: Mesh) -> list[Row]:
     """One row for each process, with what is wrong with it."""
@@ -63,8 +72,19 @@ def _agent_row(node: str, told: Row | None) -> Row:
         wrong.append("no ztunnel is connected")
     parts = [f"{captured}/{wanted} enrolled pods captured" if wanted else "no pods enrolled"]
     parts += [f"{leaving} leaving the mesh"] if leaving else []
+    parts += _direct(told.get("direct") or {})
     state = "warning" if wrong or captured < wanted else "ok"
     return _component("agent", node, state, "; ".join([*parts, *wrong]), told)
+
+
+def _direct(told: Row) -> list[str]:
+    """An older agent says nothing about it."""
+    if not told:
+        return []
+    reason = str(told.get("reason") or "")
+    return [
+        "direct path on" if told.get("on") else f"direct path off ({DIRECT.get(reason, reason)})"
+    ]
 
 
 def _ztunnel_row(node: str, told: Row | None, agent: Row | None) -> Row:

@@ -88,6 +88,32 @@ def parse_flow(data: bytes) -> FlowEvent:
     )
 
 
+def parse_socket(cookie: int, data: bytes) -> FlowEvent | None:
+    """The open connection that a socket is; None: it is not established, or not direct."""
+    if len(data) != layout.MAPS["direct_socket"].value_bytes:
+        return None
+    raw = layout.DirectSocket.from_buffer_copy(data)
+    if not raw.established:
+        return None
+    return FlowEvent(
+        kind=FlowKind.OPENED,
+        id=cookie,
+        generation=raw.generation,
+        source_id=raw.source,
+        destination_id=raw.destination,
+        client=_endpoint(raw.client, raw.client_port),
+        target=_endpoint(raw.target, raw.target_port),
+        original=_endpoint(raw.original, raw.original_port),
+        opened_ns=raw.opened_ns,
+        age_ns=now_ns() - raw.opened_ns,
+        sent_bytes=0,
+        received_bytes=0,
+        srtt_us=0,
+        retransmits=0,
+        aborted=False,
+    )
+
+
 def address_value(address: IPAddress) -> layout.Address:
     return layout.Address.from_buffer_copy(mapped(address))
 
@@ -194,6 +220,14 @@ class DirectTables:
 
     def read_flows(self, events_max: int) -> list[FlowEvent]:
         return [parse_flow(record) for record in self._ring.read(events_max)]
+
+    def read_records(self, events_max: int) -> list[bytes]:
+        """The same for who parses them otherwise."""
+        return self._ring.read(events_max)
+
+    def socket_fd(self) -> int:
+        """Of the map with what connect() left on each direct socket (`DirectSocket`)."""
+        return self._maps["direct_socket"].fd
 
     def unread_bytes(self) -> int:
         return self._ring.unread_bytes()

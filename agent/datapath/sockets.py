@@ -36,6 +36,10 @@ _ANSWER_BYTES = 72
 _NO_COOKIE = b"\xff" * 8  # INET_DIAG_NOCOOKIE: whichever socket has these addresses
 _COOKIE_AT = 44  # in an answer
 _ATTRIBUTE_INFO = 2  # INET_DIAG_INFO: struct tcp_info
+_ATTRIBUTE_STORAGES = 20  # INET_DIAG_SK_BPF_STORAGES (5.7): of nested ones, of nested ones
+_ATTRIBUTE_TYPE_MASK = 0x3FFF  # NLA_TYPE_MASK
+_STORAGE_VALUE = 3  # SK_DIAG_BPF_STORAGE_MAP_VALUE
+_REQUEST_STORAGES, _REQUEST_MAP_FD = 2, 1
 _INFO_MOVED_AT = 120  # tcpi_bytes_acked, tcpi_bytes_received
 _STATE_LISTEN = 10
 # Established, syn-sent, syn-received, fin-wait-1, fin-wait-2, close-wait, last-ack, closing: what
@@ -69,6 +73,7 @@ class Transfer(NamedTuple):
     cookie: int
     sent: int
     received: int
+    storage: bytes = b""
 
 
 def _address(family: int, raw: bytes) -> IPAddress:
@@ -142,13 +147,17 @@ def _dump(diag: socket.socket, states: int) -> Iterator[Connection]:
                     yield parse_answer(payload)
 
 
-def transfers(netns_fd: int) -> Iterator[list[Transfer]]:
+def transfers(netns_fd: int, storage_fd: int | None = None) -> Iterator[list[Transfer]]:
     """How much each connection of a namespace has moved, a datagram of the kernel's at a time: the
-    caller may do something else in between."""
+    caller may do something else in between. With what that map of socket storage has about it."""
+    asked = b""
+    if storage_fd is not None:
+        inner = struct.pack("=HHI", 8, _REQUEST_MAP_FD, storage_fd)
+        asked = struct.pack("=HH", 4 + len(inner), _REQUEST_STORAGES) + inner
     with _diagnosis(netns_fd) as diag:
         for family in (socket.AF_INET, socket.AF_INET6):
-            nobody = bytes(_SOCKET_ID_BYTES)
-            request = (_SOCK_DIAG_BY_FAMILY, _FLAGS_DUMP, family, _CONNECTION_STATES, nobody)
+            wanted = bytes(_SOCKET_ID_BYTES) + asked
+            request = (_SOCK_DIAG_BY_FAMILY, _FLAGS_DUMP, family, _CONNECTION_STATES, wanted)
             diag.send(_request(*request, extensions=1 << _ATTRIBUTE_INFO - 1))
             done = False
             while not done:
@@ -165,17 +174,29 @@ def transfers(netns_fd: int) -> Iterator[list[Transfer]]:
 
 def parse_transfer(data: bytes) -> Transfer | None:
     """None without struct tcp_info, or with one older than its byte counts (Linux 4.2)."""
-    offset = _ANSWER_BYTES
+    moved: tuple[int, int] | None = None
+    storage = b""
+    for kind, payload in _attributes(data[_ANSWER_BYTES:]):
+        if kind == _ATTRIBUTE_INFO and len(payload) >= _INFO_MOVED_AT + 16:
+            moved = struct.unpack_from("=QQ", payload, _INFO_MOVED_AT)
+        elif kind == _ATTRIBUTE_STORAGES:
+            for _, one in _attributes(payload):
+                storage = dict(_attributes(one)).get(_STORAGE_VALUE, storage)
+    if moved is None:
+        return None
+    (cookie,) = struct.unpack_from("=Q", data, _COOKIE_AT)
+    return Transfer(cookie, max(moved[0] - 1, 0), moved[1], storage)
+
+
+def _attributes(data: bytes) -> Iterator[tuple[int, bytes]]:
+    """(type, payload) of netlink attributes, up to one that cannot be."""
+    offset = 0
     while offset + 4 <= len(data):
         length, kind = struct.unpack_from("=HH", data, offset)
         if length < 4:
-            return None
-        if kind == _ATTRIBUTE_INFO and length >= 4 + _INFO_MOVED_AT + 16:
-            sent, received = struct.unpack_from("=QQ", data, offset + 4 + _INFO_MOVED_AT)
-            (cookie,) = struct.unpack_from("=Q", data, _COOKIE_AT)
-            return Transfer(cookie, max(sent - 1, 0), received)
+            return
+        yield kind & _ATTRIBUTE_TYPE_MASK, data[offset + 4 : offset + length]
         offset += length + 3 & ~3
-    return None
 
 
 def connections(netns_fd: int) -> list[Connection]:

@@ -36,6 +36,7 @@ class Counts:
     failed: int = 0  # of those closed: never established
     unlisted: int = 0  # found the table full
     unknown: int = 0  # of nobody we know
+    lost: int = 0  # over, and the kernel did not say so
 
 
 class Flows:
@@ -60,12 +61,17 @@ class Flows:
     def named(self, workload: int, uid: str) -> None:
         self._uids[workload] = uid
 
-    def retired(self, workload: int) -> None:
-        uid = self._uids.pop(workload, None)
-        if uid is not None:
+    def retired(self, workload: int, uid: str = "") -> None:
+        """Not direct any more, and may have connections all the same."""
+        uid = self._uids.pop(workload, "") or uid
+        if uid:
             self._retired[workload] = uid
             if len(self._retired) > RETIRED_MAX:
                 del self._retired[next(iter(self._retired))]
+
+    def uids(self) -> set[str]:
+        """Whose connections can be told apart."""
+        return {*self._uids.values(), *self._retired.values()}
 
     def _uid(self, workload: int) -> str | None:
         return self._uids.get(workload) or self._retired.get(workload)
@@ -84,12 +90,14 @@ class Flows:
         return [*lines, *wire.flow_lines("closed", closed)]
 
     def _open_one(self, event: FlowEvent, now_s: float) -> dict[int, Flow]:
+        if event.id in self._open:
+            return {}  # found and told
         self.counts.opened += 1
         source, destination = self._uid(event.source), self._uid(event.destination)
         if source is None or destination is None:
             self.counts.unknown += 1
             return {}
-        if event.id not in self._open and len(self._open) >= self.limit:
+        if len(self._open) >= self.limit:
             self.counts.unlisted += 1
             self.is_full = True
             return {}
@@ -111,6 +119,17 @@ class Flows:
             self.counts.unknown += 1
             return []
         return [wire.closed_record(event, source, destination, event.age_s)]
+
+    def lost(self, numbers: Iterable[int], now_s: float) -> list[bytes]:
+        """They are over, without the kernel's word about them: the last sample stands for it."""
+        ends = []
+        for number in numbers:
+            flow = self._open.get(number)
+            if flow is not None:
+                self.counts.lost += 1
+                sent, received = flow.bytes_moved
+                ends.append(flow.event._replace(is_closed=True, sent=sent, received=received))
+        return self.take(ends, now_s)
 
     def all_lines(self, now_s: float) -> list[bytes]:
         """`opened` for whatever is open."""

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import ipaddress
+import struct
 from collections.abc import Sequence
 
-from agent.datapath.direct import DirectTables, ServiceSlot
+from agent.datapath.direct import DirectTables, ServiceSlot, parse_socket
 from agent.datapath.direct import FlowEvent as KernelEvent
 from agent.datapath.pods import IPAddress
 from agent.direct.tables import FlowEvent, Slot
 from bpf.layout import FlowKind
-from control.model.address import Address, Endpoint
+from control.model.address import Address, Endpoint, canonical
 
-_ERRORS = {FlowKind.FAILED: "failed"}
+_RECORD = struct.Struct("=6Q16s16s16s4I6xBB")
+_PORTS, _PORTS_AT = struct.Struct("!3H"), 112
 
 
 class KernelTables:
@@ -23,6 +25,7 @@ class KernelTables:
         self.put_verdict = tables.put_verdict
         self.drop_services = tables.drop_services
         self.flow_fd = tables.flow_fd
+        self.socket_fd = tables.socket_fd
 
     def put_service(
         self, source: int, vip: Address, port: int, total: int, slots: Sequence[Slot]
@@ -36,8 +39,36 @@ class KernelTables:
     def drop_service(self, source: int, vip: Address, port: int) -> None:
         self._tables.drop_service(source, _ip(vip), port)
 
+    def open_flow(self, cookie: int, data: bytes) -> FlowEvent | None:
+        found = parse_socket(cookie, data)
+        return None if found is None else _event(found)
+
     def read_flows(self, limit: int) -> list[FlowEvent]:
-        return [_event(each) for each in self._tables.read_flows(limit)]
+        return [parse_record(each) for each in self._tables.read_records(limit)]
+
+
+def parse_record(data: bytes) -> FlowEvent:
+    """`layout.FlowEvent` in one go: two for every direct connection of the node."""
+    fields = _RECORD.unpack_from(data)
+    number, _, _, age_ns, sent, received, client, target, original = fields[:9]
+    source, destination, srtt_us, retransmits, kind, aborted = fields[9:]
+    client_port, target_port, original_port = _PORTS.unpack_from(data, _PORTS_AT)
+    error = "failed" if kind == FlowKind.FAILED else "aborted" if aborted else ""
+    return FlowEvent(
+        number,
+        kind != FlowKind.OPENED,
+        source,
+        destination,
+        Endpoint(canonical(client), client_port),
+        Endpoint(canonical(target), target_port),
+        Endpoint(canonical(original), original_port),
+        age_ns / 1e9,
+        sent,
+        received,
+        srtt_us,
+        retransmits,
+        error,
+    )
 
 
 def _ip(address: Address) -> IPAddress:
@@ -49,7 +80,6 @@ def _endpoint(pair: tuple[IPAddress, int]) -> Endpoint:
 
 
 def _event(event: KernelEvent) -> FlowEvent:
-    aborted = "aborted" if event.aborted else ""
     return FlowEvent(
         id=event.id,
         is_closed=event.kind is not FlowKind.OPENED,
@@ -59,9 +89,4 @@ def _event(event: KernelEvent) -> FlowEvent:
         target=_endpoint(event.target),
         original=_endpoint(event.original),
         age_s=event.age_ns / 1e9,
-        sent=event.sent_bytes,
-        received=event.received_bytes,
-        srtt_us=event.srtt_us,
-        retransmits=event.retransmits,
-        error=_ERRORS.get(event.kind, aborted),
     )

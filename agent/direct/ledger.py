@@ -314,6 +314,10 @@ class Ledger:
             commands.insert(0, SetState(self.generation, 0))
         return commands
 
+    def lost(self, numbers: Iterable[int], now_s: float) -> list[Command]:
+        """Connections that are not there any more, though nobody said that they ended."""
+        return self._told(self._flows.lost(numbers, now_s))
+
     def moved(self, samples: Iterable[tuple[int, int, int]]) -> list[Command]:
         return self._told(self._flows.moved(samples))
 

@@ -21,7 +21,7 @@ class Off:
     def captured(self, uid: str, workload: int, addresses: tuple[Address, ...]) -> None:
         """Nor about anybody."""
 
-    def released(self, uid: str) -> None:
+    def released(self, uid: str, workload: int = 0) -> None:
         """As above."""
 
     def status(self) -> dict[str, object]:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import socket
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from typing import assert_never
 
 from agent.direct import ledger as do
@@ -20,7 +20,7 @@ from agent.direct.flows import Flows
 from agent.direct.ledger import Command, DirectPod, Ledger
 from agent.direct.peer import Peer, PeerGone, PeerRefused, check_credentials, credentials
 from agent.direct.sampler import Sampler
-from agent.direct.tables import Tables
+from agent.direct.tables import FlowEvent, Tables
 from control.kit.clock import Clock
 from control.kit.errors import KernelError, PeerError
 from control.kit.log import event
@@ -45,7 +45,7 @@ class DirectPath:
         self._numbers = 0
         self._kinds_logged: set[str] = set()
         self.cuts = Cuts(netns_of)
-        self._sampler = Sampler(self.flows, netns_of, self._sampled)
+        self._sampler = Sampler(self.flows, netns_of, tables, self)
         self.ledger = Ledger(tables.state()[0], self.flows)
         self.dismissed: dict[str, int] = {}  # reason → connections ended
         self.kernel_refusals = 0
@@ -62,8 +62,10 @@ class DirectPath:
     def captured(self, uid: str, workload: int, addresses: tuple[Address, ...]) -> None:
         self._do(self.ledger.captured(DirectPod(uid, workload, addresses)))
 
-    def released(self, uid: str) -> None:
+    def released(self, uid: str, workload: int = 0) -> None:
+        """`workload`: it stays captured under that id, and old connections of it may live on."""
         self._do(self.ledger.released(uid))
+        self.flows.retired(workload, uid)
 
     # Running
 
@@ -73,6 +75,7 @@ class DirectPath:
         loop.add_reader(listener, self._accept, listener)
         loop.add_reader(self._tables.flow_fd(), self._flows_waiting)
         self._is_running = True
+        self._empty_ring()
         try:
             async with asyncio.TaskGroup() as tasks:
                 tasks.create_task(self.cuts.run(), name="direct.cuts")
@@ -189,8 +192,19 @@ class DirectPath:
             if self._read_flows() < EVENTS_PER_TURN:
                 return
 
-    def _sampled(self, samples: Iterable[tuple[int, int, int]]) -> None:
+    # What the sampler saw
+
+    def sampled(self, samples: Iterable[tuple[int, int, int]]) -> None:
         self._do(self.ledger.moved(samples))
+
+    def found(self, events: Iterable[FlowEvent]) -> None:
+        self._do(self.ledger.flow_events(events, self._clock.monotonic_s()))
+
+    def missed(self, numbers: Collection[int]) -> None:
+        """Listed, and not there: unless the ring says more about them."""
+        if numbers:
+            self._empty_ring()
+            self._do(self.ledger.lost(numbers, self._clock.monotonic_s()))
 
     # Commands
 

@@ -1,14 +1,21 @@
-"""How much open direct connections have moved, asked of their sockets now and then."""
+"""Looks at the sockets of direct connections now and then: what they moved, which ones there are.
+
+At the start, for those that an earlier agent knew: their sockets say all about them. Later for the
+bytes, and for those that ended without a word (the ring was full).
+"""
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections import defaultdict
+from collections.abc import Collection, Iterable
+from typing import Protocol
 
 from agent.datapath import sockets
 from agent.direct.cuts import NetnsOf
 from agent.direct.flows import Flows
+from agent.direct.tables import FlowEvent, Tables
 from control.kit.errors import MeshError
 from control.kit.log import event
 
@@ -16,29 +23,55 @@ log = logging.getLogger("direct")
 
 SAMPLE_S = 10.0  # metrics are scraped every 15 s or more seldom
 
-Sampled = Callable[[list[sockets.Transfer]], None]
+
+class Seen(Protocol):
+    """Who is told."""
+
+    def sampled(self, samples: Iterable[tuple[int, int, int]]) -> None: ...
+    def found(self, events: Iterable[FlowEvent]) -> None: ...
+    def missed(self, numbers: Collection[int]) -> None: ...
 
 
 class Sampler:
-    def __init__(self, flows: Flows, netns_of: NetnsOf, sampled: Sampled) -> None:
+    def __init__(self, flows: Flows, netns_of: NetnsOf, tables: Tables, seen: Seen) -> None:
         self._flows = flows
         self._netns_of = netns_of
-        self._sampled = sampled
+        self._tables = tables
+        self._seen = seen
 
     async def run(self) -> None:
+        for uid in sorted(self._flows.uids()):
+            self.recover(uid)
+            await asyncio.sleep(0)
         while True:
             await asyncio.sleep(SAMPLE_S)
             await self.sample()
 
+    def recover(self, uid: str) -> None:
+        """All of a pod's in one go, some 20 us a socket: what the ring says of their ends comes
+        after this."""
+        try:
+            with self._netns_of(uid) as netns_fd:
+                for found in sockets.transfers(netns_fd, self._tables.socket_fd()):
+                    told = [self._tables.open_flow(t.cookie, t.storage) for t in found if t.storage]
+                    self._seen.found([each for each in told if each is not None])
+        except (MeshError, OSError) as exc:
+            event(log, logging.WARNING, "flows.not_recovered", pod=uid, error=exc)
+
     async def sample(self) -> None:
         """A pod at a time, 32 KiB of the kernel's answer at a time (1 ms), others in between."""
-        for uid in sorted({flow.source for flow in self._flows}):
+        listed: dict[str, set[int]] = defaultdict(set)
+        for flow in self._flows:
+            listed[flow.source].add(flow.event.id)
+        for uid, numbers in listed.items():
             try:
                 with self._netns_of(uid) as netns_fd:
-                    answers = sockets.transfers(netns_fd)
-                    for found in answers:
-                        self._sampled(found)
+                    for found in sockets.transfers(netns_fd):
+                        numbers.difference_update(t.cookie for t in found)
+                        self._seen.sampled((t.cookie, t.sent, t.received) for t in found)
                         await asyncio.sleep(0)
             except (MeshError, OSError) as exc:
                 event(log, logging.DEBUG, "flows.not_sampled", pod=uid, error=exc)
+                continue
+            self._seen.missed(numbers)
             await asyncio.sleep(0)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from control.model.address import Address, Endpoint
 
@@ -18,8 +18,7 @@ class Slot:
     target: Endpoint
 
 
-@dataclass(frozen=True, slots=True)
-class FlowEvent:
+class FlowEvent(NamedTuple):
     """One record of the ring: a direct connection was opened, or is over."""
 
     id: int
@@ -58,5 +57,10 @@ class Tables(Protocol):
 
     def flow_fd(self) -> int:
         """Readable when the ring has something."""
+
+    def socket_fd(self) -> int:
+        """The map with what is known of each direct socket, for `open_flow`."""
+
+    def open_flow(self, cookie: int, data: bytes) -> FlowEvent | None: ...
 
     def read_flows(self, limit: int) -> list[FlowEvent]: ...

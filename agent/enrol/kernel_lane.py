@@ -47,7 +47,7 @@ class Direct(Protocol):
 
     def newest(self, pid: int | None) -> None: ...
     def captured(self, uid: str, workload: int, addresses: tuple[Address, ...]) -> None: ...
-    def released(self, uid: str) -> None: ...
+    def released(self, uid: str, workload: int = 0) -> None: ...
 
 
 class KernelLane:
@@ -108,7 +108,7 @@ class KernelLane:
             addresses = tuple(parse_address(str(each)) for each in pod.addresses)
             self._direct.captured(pod.uid, pod.workload_id, addresses)
         else:
-            self._direct.released(pod.uid)
+            self._direct.released(pod.uid, pod.workload_id)
 
     def _release(self, uid: str) -> None:
         try:

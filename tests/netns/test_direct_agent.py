@@ -7,11 +7,13 @@ import ipaddress
 import os
 import signal
 import socket
-from collections.abc import AsyncIterator
+import threading
+import time
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import pytest
 
@@ -94,7 +96,13 @@ def test_a_verdict_opens_the_direct_path_and_the_ztunnels_death_ends_it(tmp_path
             closed = await ztunnel.heard("closed")
             (flow, *_) = closed["flows"]
             assert (flow["source"], flow["destination"]) == ("p1", "p2")
-            assert (flow["target"], flow["received"]) == ("10.87.0.2:8080", 4)
+            assert flow["target"] in ("10.87.0.2:8080", "[fd87::2]:8080")
+            assert flow["received"] == 4
+            page = await bed.metrics()
+            assert "tulle_agent_direct_on 1.0" in page
+            assert "tulle_agent_direct_verdicts_total 1.0" in page
+            assert 'tulle_agent_connections_total{path="direct"}' in page
+            assert 'tulle_agent_map_drops_total{map="flows"} 0.0' in page
             await ztunnel.end(signal.SIGKILL)
             await made.until_direct_says(on=False, reason="no_ztunnel")
             assert bed.out().startswith("refused")
@@ -130,6 +138,28 @@ def test_an_agent_that_is_stopped_ends_the_lease_itself_and_the_next_one_trusts_
     asyncio.run(scenario())
 
 
+def test_a_new_agent_finds_the_live_connections_and_can_cut_them(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with mesh(tmp_path) as made:
+            await made.allow()
+            with made.bed.connect(made.bed.pod_netns, "10.87.0.2") as live:
+                assert live.recv(10) == b"app\n"
+                port = live.getsockname()[1]
+                await made.ztunnel.heard("opened")
+                await made.agent.end(signal.SIGKILL)
+                await made.bed.agent()
+                await made.until_direct_says(on=True, flows=1)
+                await made.ztunnel.tell(kind="replay")
+                (flow,) = (await made.ztunnel.heard("opened"))["flows"]
+                assert (flow["source"], flow["client"]) == ("p1", f"10.87.0.1:{port}")
+                await made.ztunnel.tell(kind="cut", id=flow["id"])
+                with pytest.raises(ConnectionError):
+                    live.recv(10)
+            assert (await made.closed(flow["id"]))["error"] == "aborted"
+
+    asyncio.run(scenario())
+
+
 def test_a_new_generation_voids_every_verdict_before_it_is_acknowledged(tmp_path: Path) -> None:
     async def scenario() -> None:
         async with mesh(tmp_path) as made:
@@ -142,6 +172,48 @@ def test_a_new_generation_voids_every_verdict_before_it_is_acknowledged(tmp_path
             await made.ztunnel.heard("generation", generation=3)
             assert made.bed.out() == OUT4
             await made.allow(generation=3)
+
+    asyncio.run(scenario())
+
+
+class Prober:
+    """Calls as fast as it can, and notes when each call began."""
+
+    def __init__(self, call: Callable[[], str]) -> None:
+        self._call = call
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._run)
+        self.heard: list[tuple[float, str]] = []
+
+    def _run(self) -> None:
+        while not self._stop.is_set():
+            self.heard.append((time.monotonic(), self._call()))
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stop.set()
+        self._thread.join()
+
+
+def test_no_call_goes_direct_once_a_generation_is_acknowledged(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with mesh(tmp_path) as made:
+            after = 0
+            for generation in range(2, 12):
+                await made.allow(generation - 1)
+                with Prober(made.bed.out) as prober:
+                    await eventually(lambda p=prober: len(p.heard) > 5)
+                    await made.ztunnel.tell(kind="generation", generation=generation)
+                    await made.ztunnel.heard("generation", generation=generation)
+                    void_s, count = time.monotonic(), len(prober.heard)
+                    await eventually(lambda p=prober, n=count: len(p.heard) > n + 5)
+                late = [what for began_s, what in prober.heard if began_s > void_s]
+                assert set(late) == {OUT4}
+                after += len(late)
+            assert after > 40
 
     asyncio.run(scenario())
 

@@ -230,6 +230,11 @@ class Bed:
         assert isinstance(found, dict)
         return found
 
+    async def metrics(self) -> str:
+        path = self.run_folder / "agent.sock"
+        answer = await asyncio.to_thread(fetch.request, path, "GET", "/metrics")
+        return answer.body.decode()
+
     async def ask(self, method: str, path: str, body: Any = None) -> tuple[int, Any]:
         answer = await asyncio.to_thread(
             fetch.request, self.run_folder / "agent.sock", method, path, body

@@ -61,6 +61,12 @@ class FakeTables:
     def flow_fd(self) -> int:
         return self._ring.fileno()
 
+    def socket_fd(self) -> int:
+        return -1
+
+    def open_flow(self, cookie: int, data: bytes) -> FlowEvent | None:
+        return None
+
     def read_flows(self, limit: int) -> list[FlowEvent]:
         found, self._events = self._events[:limit], self._events[limit:]
         if not self._events:

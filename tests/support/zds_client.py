@@ -213,18 +213,27 @@ class DirectTalk:
                 sock.close()
                 time.sleep(RECONNECT_S)
                 continue
+            try:
+                self._talk(sock)
+            except OSError:
+                pass  # an agent that died with our words unread
+            say(direct={"kind": "end"})
+
+    def _talk(self, sock: socket.socket) -> None:
+        with sock, sock.makefile("rb") as lines:
             hello = {"kind": "hello", "version": 1, "pid": os.getpid()}
             sock.sendall(json.dumps({**hello, "generation": self._generation}).encode() + b"\n")
             self._sock = sock
-            with sock, sock.makefile("rb") as lines:
-                for line in lines:
-                    say(direct=json.loads(line))
-            say(direct={"kind": "end"})
+            for line in lines:
+                say(direct=json.loads(line))
 
     def _speak(self) -> None:
         for line in sys.stdin:
-            if self._sock is not None:
-                self._sock.sendall(line.encode())
+            try:
+                if self._sock is not None:
+                    self._sock.sendall(line.encode())
+            except OSError:
+                pass  # the agent is away
 
 
 def main() -> None:

@@ -152,3 +152,12 @@ def test_an_older_agent_knows_no_drops() -> None:
     mesh = Mesh(NOW, nodes={"n1": {"agent": {"maps": [{"name": "pods", "used": 1, "max": 0}]}}})
     (row,) = views.maps(mesh)
     assert (row["percent"], row["drops"]) == (0.0, 0)
+
+
+def test_the_agents_line_says_whether_the_direct_path_is_on() -> None:
+    mesh = example()
+    mesh.nodes["n1"]["agent"]["direct"] = {"on": True, "reason": ""}
+    mesh.nodes["n2"]["agent"]["direct"] = {"on": False, "reason": "no_direct"}
+    found = {row["name"]: row["detail"] for row in health.components(mesh)}
+    assert "direct path on" in found["agent-n1"]
+    assert "direct path off (switched off)" in found["agent-n2"]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
 from typing import Any
 
 from agent.direct.flows import RETIRED_MAX, Flows
@@ -19,7 +18,7 @@ def opened(number: int, source: int = 1, destination: int = 2) -> FlowEvent:
 
 def closed(number: int, source: int = 1, destination: int = 2, error: str = "") -> FlowEvent:
     event = opened(number, source, destination)
-    return replace(event, is_closed=True, sent=5, age_s=3.0, error=error)
+    return event._replace(is_closed=True, sent=5, age_s=3.0, error=error)
 
 
 def flows(limit: int = 100) -> Flows:
@@ -107,6 +106,31 @@ def test_all_that_is_open_is_told_again_with_its_age() -> None:
     table.take([closed(8)], 11.0)
     ((kind, flow),) = _flows(table.all_lines(20.0))
     assert (kind, flow["id"], flow["age_s"]) == ("opened", 7, 10.5)
+
+
+def test_a_connection_that_is_found_and_told_counts_once() -> None:
+    table = flows()
+    table.take([opened(7)], 10.0)
+    assert table.take([opened(7)], 11.0) == []
+    assert (len(table), table.counts.opened) == (1, 1)
+
+
+def test_a_connection_that_ended_without_a_word_ends_with_its_last_sample() -> None:
+    table = flows()
+    table.take([opened(7), opened(8)], 10.0)
+    table.moved([(7, 11, 22)])
+    ((kind, flow),) = _flows(table.lost([7, 9], 12.0))
+    assert (kind, flow["id"], flow["sent"], flow["received"]) == ("closed", 7, 11, 22)
+    assert (len(table), table.counts.lost) == (1, 1)
+
+
+def test_old_connections_of_a_pod_that_is_not_direct_any_more_have_a_name() -> None:
+    table = flows()
+    table.retired(3, "u3")
+    assert table.uids() == {"u1", "u2", "u3"}
+    assert told(table.take([opened(7, source=3)], 1.0)) == [("opened", 7)]
+    table.retired(0)
+    assert table.uids() == {"u1", "u2", "u3"}
 
 
 def test_only_what_moved_is_told() -> None:
