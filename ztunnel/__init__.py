@@ -1,0 +1,3 @@
+from ztunnel.compiled import prefer
+
+prefer(__path__)

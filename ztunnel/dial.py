@@ -15,7 +15,7 @@ import select
 import socket
 from collections.abc import Callable
 from enum import Enum
-from typing import Final
+from typing import Final, Protocol
 
 from control.kit.errors import KernelError
 from control.kit.log import event
@@ -84,6 +84,21 @@ class Namespaces:
         and its descriptor's number may come again for another pod."""
         if netns_fd >= 0 and self._current == netns_fd:
             self.enter(self._home)
+
+
+class Dialling(Protocol):
+    """A dial under way, for who asked for it."""
+
+    def abandon(self) -> None:
+        """Nobody wants the answer any more."""
+
+
+class Dials(Protocol):
+    source_not_shown: int
+
+    def dial(
+        self, netns_fd: int, target: Endpoint, done: DialDone, show: Endpoint | None = None
+    ) -> Dialling | None: ...
 
 
 class Dialer:

@@ -17,7 +17,7 @@ from control.model.workload import Workload
 from ztunnel.access_log import AccessLog
 from ztunnel.balance import Hint
 from ztunnel.credentials import Credentials
-from ztunnel.dial import Dialer, Namespaces
+from ztunnel.dial import Dialer, Dials, Namespaces
 from ztunnel.handshakes import Handshakes
 from ztunnel.outcome import Outcome
 from ztunnel.parties import Parties
@@ -125,7 +125,7 @@ class Engine:
         self.counters = Counters()
         self.access_log: AccessLog | None = None
         self.namespaces = Namespaces()
-        self.dialer = Dialer(reactor, self.namespaces)
+        self.dialer: Dials = Dialer(reactor, self.namespaces)
         self.keepalive = Keepalive(reactor)
         self.credentials = Credentials(reactor, ask_certificate)
         self.original_destination = original_destination

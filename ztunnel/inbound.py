@@ -14,7 +14,7 @@ from control.model.address import Endpoint, format_address
 from control.model.policy import Connection, Deny
 from control.model.workload import Workload
 from ztunnel.authorize import Admit, Refusal, admit_plaintext, recheck
-from ztunnel.dial import Dial, DialError
+from ztunnel.dial import DialError, Dialling
 from ztunnel.engine import Engine, Pod
 from ztunnel.parties import Flag, Parties, Reporter
 from ztunnel.passthrough import SocketRelay
@@ -52,7 +52,7 @@ class InboundPlaintext:
         self._engine = engine
         self._pod = pod
         self._sock = sock
-        self._dial: Dial | None = None
+        self._dial: Dialling | None = None
         self._relay: SocketRelay | None = None
         self._permitted: Connection | None = None
         self.outcome = engine.outcome(parties)

@@ -17,7 +17,7 @@ from control.model.policy import Connection
 from control.model.workload import Workload
 from ztunnel.authorize import Admit, Refusal, admit_connect
 from ztunnel.correlate import baggage, forwarded_client
-from ztunnel.dial import Dial, DialError
+from ztunnel.dial import DialError, Dialling
 from ztunnel.engine import Engine, Pod
 from ztunnel.hbone.errors import ErrorCode
 from ztunnel.hbone.events import RequestReceived
@@ -219,7 +219,7 @@ class InboundStream:
         self._pod = pod
         self._tunnel = tunnel
         self._stream = stream
-        self._dial: Dial | None = None
+        self._dial: Dialling | None = None
         self._relay: StreamRelay | None = None
         # What a peer sends before our 200; at most the stream's window.
         self._held: list[bytes] = []

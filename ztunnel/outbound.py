@@ -15,7 +15,7 @@ from control.model.address import Endpoint
 from control.model.workload import Workload
 from ztunnel.balance import Hint
 from ztunnel.correlate import request_fields, single_request_fields
-from ztunnel.dial import Dial, DialError
+from ztunnel.dial import DialError, Dialling
 from ztunnel.engine import Engine, Pod
 from ztunnel.hbone.errors import CannotOpen, ErrorCode
 from ztunnel.hbone.stream import Stream
@@ -110,7 +110,7 @@ class Outbound:
         self._destination = destination
         self._decision: ToTunnel | Passthrough | Refuse | None = None
         self._key: PoolKey | None = None
-        self._dial: Dial | None = None
+        self._dial: Dialling | None = None
         self._tunnel: Tunnel | None = None
         self._stream: Stream | None = None
         self._relay: StreamRelay | SocketRelay | None = None

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Final, Protocol
 
 from control.model.address import Endpoint
 from control.model.identity import SpiffeId
-from ztunnel.dial import Dial, DialError
+from ztunnel.dial import DialError, Dialling
 from ztunnel.hbone.events import RequestReceived
 from ztunnel.hbone.session import Session
 from ztunnel.hbone.settings import CLIENT_SETTINGS, Role
@@ -152,7 +152,7 @@ class Slot:
         self.all_tunnels: dict[Tunnel, None] = {}  # also those that finish their streams
         self.waiters: dict[PoolWaiter, None] = {}
         self._opening = False
-        self._dial: Dial | None = None
+        self._dial: Dialling | None = None
         self._handshaking: Tunnel | None = None
         self._closed = False
 

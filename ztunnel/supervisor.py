@@ -20,6 +20,7 @@ from control.kit.memory import SETTLE_AT_S, settle
 from control.model.identity import SpiffeId
 from ztunnel import admin, dump
 from ztunnel.certs import Certificates
+from ztunnel.compiled import COMPILED
 from ztunnel.config import Config, version
 from ztunnel.csr import Issued
 from ztunnel.direct_hub import DirectHub
@@ -90,7 +91,8 @@ class Supervisor:
             ]
             for after_s in SETTLE_AT_S:
                 asyncio.get_running_loop().call_later(after_s, settle)
-            event(log, logging.INFO, "ztunnel.started", node=config.node, version=version())
+            started = {"node": config.node, "version": version(), "compiled": COMPILED}
+            event(log, logging.INFO, "ztunnel.started", **started)
             direct = tasks.create_task(self._run_direct(), name="direct")
             await self._stop.wait()
             zds.cancel()  # the agent sees us leave, and gives us no more pods
@@ -196,7 +198,11 @@ class Supervisor:
             "workloadState": {
                 pod.uid: self._workload_state(pod, connections) for pod in self.served.all()
             },
-            "version": {"version": version(), "component": "tulle-ztunnel"},
+            "version": {
+                "version": version(),
+                "component": "tulle-ztunnel",
+                "compiled": COMPILED,
+            },
             "config": self._config.as_json(),
             "staticConfig": {},
             "node": self._config.node,

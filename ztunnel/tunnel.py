@@ -374,7 +374,7 @@ class Tunnel:
     def _send(self, data: bytes) -> bool:
         """Everything is with the kernel now. What is not goes first at the next `flush`."""
         if self.unsent:
-            data = bytes(self.unsent) + data if data else self.unsent  # type: ignore[assignment]
+            data = bytes(self.unsent) + data
         if not data:
             return True
         try:

@@ -52,11 +52,17 @@ def _control_row(mesh: Mesh) -> Row:
 
 
 def _component(name: str, node: str, state: str, detail: str, told: Row) -> Row:
-    version = told.get("version")
-    if isinstance(version, dict):
+    version, compiled = told.get("version"), None
+    if isinstance(version, dict):  # a ztunnel's
+        compiled = version.get("compiled")
         version = version.get("version")
     row = {"component": name, "node": node, "state": state, "detail": detail}
-    return {**row, "version": version, "name": f"{name}-{node}" if node else name}
+    return {
+        **row,
+        "version": version,
+        "compiled": compiled,
+        "name": f"{name}-{node}" if node else name,
+    }
 
 
 def _agent_row(node: str, told: Row | None) -> Row:

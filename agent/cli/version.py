@@ -12,7 +12,12 @@ from agent.cli.options import Reading, read_options
 from agent.cli.render import Column, show
 from control.kit.errors import MeshError
 
-COLUMNS = (Column("COMPONENT", "component"), Column("NODE", "node"), Column("VERSION", "version"))
+COLUMNS = (
+    Column("COMPONENT", "component"),
+    Column("NODE", "node"),
+    Column("VERSION", "version"),
+    Column("COMPILED", "compiled"),
+)
 
 
 @click.command()
@@ -25,9 +30,8 @@ def version(ask: Reading, client: bool) -> None:
     """
 
     def rows() -> list[dict[str, object]]:
-        own: list[dict[str, object]] = [
-            {"component": "client", "node": "", "name": "client", "version": client_version()}
-        ]
+        client_row = {"component": "client", "node": "", "name": "client", "compiled": None}
+        own: list[dict[str, object]] = [{**client_row, "version": client_version()}]
         if client:
             return own
         try:
@@ -35,7 +39,7 @@ def version(ask: Reading, client: bool) -> None:
         except MeshError as exc:
             click.echo(f"warning: {exc}", err=True)
             return own
-        keys = ("component", "node", "name", "version")
+        keys = ("component", "node", "name", "version", "compiled")
         return own + [{key: row[key] for key in keys} for row in health.components(found)]
 
     show(ask.out, rows, COLUMNS)

@@ -2,3 +2,7 @@
 
 Read `session` first, then `receive`, `core`, `header_frames` and `control_frames`.
 """
+
+from ztunnel.compiled import prefer
+
+prefer(__path__, "hbone")

@@ -4,6 +4,7 @@ Not frozen: a frozen dataclass costs three times as much to make, and one is mad
 """
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 from ztunnel.hbone.stream import Stream
 
@@ -27,12 +28,16 @@ class ResponseReceived:
     ended: bool
 
 
-@dataclass(slots=True)
 class DataReceived:
     """`data` looks into the caller's buffer: valid until the next `receive`."""
 
-    stream: Stream
-    data: memoryview
+    # Written out: mypyc finds no memoryview when it makes a dataclass.
+    __match_args__: ClassVar = ("stream", "data")
+    __slots__ = ("data", "stream")
+
+    def __init__(self, stream: Stream, data: memoryview) -> None:
+        self.stream = stream
+        self.data = data
 
 
 @dataclass(slots=True)

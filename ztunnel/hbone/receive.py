@@ -112,8 +112,7 @@ class Receiver:
 
     def _frames(self, view: memoryview, position: int, events: list[Event]) -> None:
         core, deliver = self._core, self._deliver
-        held, piece = self._held, self._piece
-        self._held = None
+        held, piece = self._take_found()
         run: list[memoryview] | None = None
         size = len(view)
         whole = size - FRAME_HEADER_BYTES
@@ -168,12 +167,16 @@ class Receiver:
                 break
             position = self._act(view, position, need, events)
             streams = _NO_STREAMS if self._headers.expecting else core.streams
-            held, piece = self._held, self._piece
-            self._held = None
+            held, piece = self._take_found()
         if held is not None:
             self._hand_over(held, piece, run, events)
         if position < size:
             self._partial += view[position:]
+
+    def _take_found(self) -> tuple[Stream | None, memoryview]:
+        # On its own: where it is set to None, mypy (and code compiled by it) goes on believing so.
+        held, self._held = self._held, None
+        return held, self._piece
 
     def _hand_over(
         self,

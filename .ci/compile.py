@@ -1,0 +1,63 @@
+"""Compile the ztunnel's hot modules with mypyc into ztunnel/_compiled (see ztunnel/compiled.py)."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import sys
+import sysconfig
+from pathlib import Path
+
+from mypyc.build import mypycify
+from setuptools import Distribution
+
+ROOT = Path(__file__).resolve().parents[1]
+# The supervisor's modules and what runs once or at a push: faster they would be of no use.
+SUPERVISOR = {
+    *("admin", "bind", "certs", "channel", "config", "csr", "direct_hub", "direct_link", "dump"),
+    *("main", "metrics", "pods", "signer", "supervisor", "workers", "xds", "zds"),
+}
+WORKER = {"compiled", "ipc", "resources", "worker"}
+# mypyc takes no dataclass with slots that is generic.
+NOT_TAKEN = {"state"}
+LEFT_OUT = SUPERVISOR | WORKER | NOT_TAKEN
+
+
+def modules() -> list[str]:
+    """What a connection and its bytes pass through."""
+    found = [path for path in Path("ztunnel").rglob("[!_]*.py") if path.stem not in LEFT_OUT]
+    return sorted(str(path) for path in found)
+
+
+def main() -> None:
+    os.chdir(ROOT)
+    sys.path.insert(0, str(ROOT))
+    os.environ["TULLE_COMPILED"] = "no"  # it is the sources that are read
+    from ztunnel.compiled import FOLDER, MANIFEST, abi, fingerprints
+
+    if not Path(sysconfig.get_paths()["include"], "Python.h").exists():
+        raise SystemExit("compile: Python.h is missing (Debian: apt-get install python3-dev)")
+    # Before the compiler reads them: what changes meanwhile makes the result stale, not wrong.
+    manifest = {"abi": abi(), "sources": fingerprints(ROOT)}
+    build = Path("build/compiled")
+    shutil.rmtree(build, ignore_errors=True)
+    extensions = mypycify(
+        modules(),
+        opt_level="2",
+        debug_level="0",
+        group_name="ztunnel.group",
+        target_dir=str(build / "c"),
+    )
+    step = Distribution({"name": "ztunnel", "ext_modules": extensions}).get_command_obj("build_ext")
+    step.build_lib = str(build / "lib")
+    step.build_temp = str(build / "objects")
+    step.ensure_finalized()
+    step.run()
+    shutil.rmtree(FOLDER, ignore_errors=True)
+    shutil.copytree(build / "lib" / "ztunnel", FOLDER)
+    (FOLDER / MANIFEST).write_text(json.dumps(manifest, indent=1))
+
+
+if __name__ == "__main__":
+    main()
