@@ -11,6 +11,7 @@ import logging
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Final
 
 from control.kit.clock import Clock
@@ -35,21 +36,27 @@ ENDS_KEPT_MAX: Final = 2048
 
 @dataclass(frozen=True, slots=True)
 class Style:
-    """How a line looks; `line` takes time, level, message, source address, source, destination
-    address, destination, direction, bytes sent, bytes received and what follows."""
+    """How a line looks. `line` takes time, level, message, source address, what `middle` makes,
+    bytes sent, bytes received and what follows; `middle` takes the source, the destination's
+    address, the destination and the direction; `duration` takes milliseconds."""
 
     line: str
+    middle: str
+    duration: str
     pairs: Callable[[Mapping[str, object]], str]
 
 
 TEXT: Final = Style(
-    "%s\t%s\taccess\t%s src.addr=%s%s dst.addr=%s%s direction=%s bytes_sent=%d bytes_recv=%d%s\n",
+    "%s\t%s\taccess\t%s src.addr=%s%s bytes_sent=%d bytes_recv=%d%s\n",
+    "%s dst.addr=%s%s direction=%s",
+    " duration=%.0fms",
     text_pairs,
 )
 JSON: Final = Style(
     '{"time": "%s", "level": "%s", "scope": "access", "message": "%s"'
-    ', "src.addr": "%s"%s, "dst.addr": "%s"%s'
-    ', "direction": "%s", "bytes_sent": %d, "bytes_recv": %d%s}\n',
+    ', "src.addr": "%s"%s, "bytes_sent": %d, "bytes_recv": %d%s}\n',
+    '%s, "dst.addr": "%s"%s, "direction": "%s"',
+    ', "duration": "%.0fms"',
     json_pairs,
 )
 
@@ -114,6 +121,8 @@ class AccessLog:
         self._put = put
         self._style = style
         self._ends: dict[tuple[str, str, int], _End] = {}
+        self._second_began = datetime.min.replace(tzinfo=UTC)
+        self._second_text = ""
 
     def opened(self, parties: Parties) -> None:
         if scope.isEnabledFor(logging.DEBUG):
@@ -124,37 +133,52 @@ class AccessLog:
     ) -> None:
         """Bytes as the client sees them: what the server received from it, and sent to it."""
         level, name = logging.INFO, "info"
-        if error and flag is Flag.DENY:
-            level, name = logging.WARNING, "warning"
-        elif error:
+        if error:
             level, name = logging.ERROR, "error"
+            if flag is Flag.DENY:
+                level, name = logging.WARNING, "warning"
         if not scope.isEnabledFor(level):
             return
-        more: dict[str, object] = {"duration": f"{age_s * 1000:.0f}ms"}
+        more = self._style.duration % (age_s * 1000)
         if parties.direct:
-            more |= {"path": "direct", **parties.measured}
+            more += self._style.pairs({"path": "direct", **(parties.measured or {})})
         if error:
-            more["error"] = error
-        self._write(name, "connection complete", parties, received, sent, self._style.pairs(more))
+            more += self._style.pairs({"error": error})
+        self._write(name, "connection complete", parties, received, sent, more)
 
     def _write(
         self, level: str, message: str, parties: Parties, received: int, sent: int, more: str
     ) -> None:
         """The line's bytes are those of the local workload: what it sent, what it received."""
-        p = parties
-        if p.reporter is Reporter.SOURCE:
-            direction = "outbound"
+        if parties.reporter is Reporter.DESTINATION:
+            received, sent = sent, received
+        memo = parties.memo
+        if memo is None:
+            middle = self._middle(parties)
         else:
-            direction, received, sent = "inbound", sent, received
-        source = self._end("src", p.source, p.source_identity, None, None)
-        destination = self._end("dst", p.destination, p.destination_identity, p.service, p.target)
+            middle = memo.log_text
+            if not middle:
+                middle = memo.log_text = self._middle(parties)
+        source = parties.source_address
         self._put(
-            self._style.line
-            % (
-                *(stamp(self._clock.now()), level, message),
-                *(p.source_address, source, p.destination_address, destination),
-                *(direction, received, sent, more),
-            )
+            self._style.line % (self._stamp(), level, message, source, middle, received, sent, more)
+        )
+
+    def _stamp(self) -> str:
+        """`stamp(now)`; the text of the second is made once, because that is the slow part."""
+        now = self._clock.now()
+        since = now - self._second_began
+        if since.days or since.seconds:
+            self._second_began = now.replace(microsecond=0)
+            self._second_text = stamp(now)[:19]
+        return f"{self._second_text}.{now.microsecond:06d}Z"
+
+    def _middle(self, p: Parties) -> str:
+        return self._style.middle % (
+            self._end("src", p.source, p.source_identity, None, None),
+            p.destination_address,
+            self._end("dst", p.destination, p.destination_identity, p.service, p.target),
+            "outbound" if p.reporter is Reporter.SOURCE else "inbound",
         )
 
     def _end(

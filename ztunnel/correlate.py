@@ -28,9 +28,12 @@ def request_fields(source: Workload) -> Fields:
     return (("baggage", baggage(source)),)
 
 
-def single_request_fields(client: Endpoint, service: Service | None, rng: random.Random) -> Fields:
-    """What only this request says."""
-    host = f";host={service.hostname}" if service is not None else ""
+def forwarded_host(service: Service | None) -> str:
+    return f";host={service.hostname}" if service is not None else ""
+
+
+def single_request_fields(client: Endpoint, host: str, rng: random.Random) -> Fields:
+    """What only this request says; `host` as `forwarded_host` makes it."""
     random_id = f"{rng.getrandbits(192):048x}"
     return (
         ("forwarded", f'for="{client}"{host}'),

@@ -19,6 +19,7 @@ from ztunnel.balance import Hint
 from ztunnel.credentials import Credentials
 from ztunnel.dial import Dialer, Dials, Namespaces
 from ztunnel.handshakes import Handshakes
+from ztunnel.lanes import Dice, Lanes
 from ztunnel.outcome import Outcome
 from ztunnel.parties import Parties
 from ztunnel.reactor import Countdown, Reactor
@@ -90,6 +91,7 @@ class Pod:
         self.outbound: dict[OpenConnection, None] = {}
         self.inbound: dict[OpenConnection, None] = {}
         self.tunnels: dict[Tunnel, None] = {}  # that peers opened to it
+        self.lanes = Lanes(uid)
         self._workload: Workload | None = None
         self._generation = -1
 
@@ -130,6 +132,7 @@ class Engine:
         self.credentials = Credentials(reactor, ask_certificate)
         self.original_destination = original_destination
         self.random = random.Random()
+        self.dice = Dice()  # for decisions alone
         self.pods: dict[str, Pod] = {}
         self.direct: Observer | None = None  # on nodes where the kernel may take over
         self.pool: Pool

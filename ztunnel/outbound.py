@@ -14,17 +14,18 @@ from control.kit.log import event
 from control.model.address import Endpoint
 from control.model.workload import Workload
 from ztunnel.balance import Hint
-from ztunnel.correlate import request_fields, single_request_fields
+from ztunnel.correlate import single_request_fields
 from ztunnel.dial import DialError, Dialling
 from ztunnel.engine import Engine, Pod
 from ztunnel.hbone.errors import CannotOpen, ErrorCode
 from ztunnel.hbone.stream import Stream
+from ztunnel.lanes import Lane
 from ztunnel.parties import Flag, Parties, Reporter
 from ztunnel.passthrough import SocketRelay
-from ztunnel.pool import PoolFailure, PoolKey, failure_of
+from ztunnel.pool import PoolFailure, failure_of
 from ztunnel.reactor import WATCH_READ
 from ztunnel.relay import RelayEnd, StreamRelay, reset
-from ztunnel.route import Passthrough, Refuse, ToTunnel, route
+from ztunnel.route import Refuse, ToTunnel
 from ztunnel.tunnel import Tunnel
 
 log = logging.getLogger("ztunnel.outbound")
@@ -76,12 +77,9 @@ class Outbound:
     """One app connection. Until the 200 it owns the stream; then its relay does."""
 
     __slots__ = (
-        "_client",
-        "_decision",
-        "_destination",
         "_dial",
         "_engine",
-        "_key",
+        "_lane",
         "_pod",
         "_ready",
         "_relay",
@@ -105,11 +103,8 @@ class Outbound:
         self._engine = engine
         self._pod = pod
         self._sock = sock
-        self._client = client
         self._source = source
-        self._destination = destination
-        self._decision: ToTunnel | Passthrough | Refuse | None = None
-        self._key: PoolKey | None = None
+        self._lane: Lane | None = None
         self._dial: Dialling | None = None
         self._tunnel: Tunnel | None = None
         self._stream: Stream | None = None
@@ -117,33 +112,33 @@ class Outbound:
         self._tries = 0
         self._ready = 0  # what epoll has said about the app's socket so far
         self.outcome = engine.outcome(
-            Parties(Reporter.SOURCE, client, destination, source=source, original=destination)
+            Parties(Reporter.SOURCE, client, destination, source, original=destination)
         )
 
     def begin(self, hint: Hint) -> None:
         engine = self._engine
+        parties = self.outcome.parties
         # Watched from the start: its first bytes are read in the turn of the 200, and an app that
         # gives up does not wait for a tunnel.
         engine.reactor.watch(self._sock.fileno(), self, WATCH_READ)
-        decision = route(engine.state, self._source, self._destination, engine.random, hint)
-        self._decision = decision
-        parties = self.outcome.parties
+        asked = parties.destination_address
+        lane = self._pod.lanes.find(engine.state, self._source, asked, hint, engine.dice)
+        self._lane = lane
+        decision = lane.decision
         parties.service = decision.service
-        if isinstance(decision, Refuse):
+        if isinstance(decision, ToTunnel):
+            parties.destination = decision.workload
+            parties.destination_address = decision.dial
+            parties.target = decision.target
+            self._acquire()
+        elif isinstance(decision, Refuse):
             self._fail(Flag.CONNECT, decision.reason.value, decision.reason.value)
-            return
-        parties.destination = decision.workload
-        if isinstance(decision, Passthrough):
+        else:
+            parties.destination = decision.workload
             parties.destination_address = decision.target
             self._dial = engine.dialer.dial(
                 self._pod.netns_fd, decision.target, self._passthrough_dialled
             )
-            return
-        parties.destination_address = decision.dial
-        parties.target = decision.target
-        identity = self._source.identity
-        self._key = PoolKey(self._pod.uid, identity, decision.expected, decision.dial)
-        self._acquire()
 
     def on_ready(self, events: int) -> None:
         """The app's socket, until a relay has it. A FIN is no reason to leave: who only wants to
@@ -153,12 +148,17 @@ class Outbound:
             self._abandon("app_left", RelayEnd.APP_RESET)
 
     def _acquire(self) -> None:
-        assert self._key is not None
+        lane = self._lane
+        assert lane is not None
+        assert lane.key is not None
         self._tries += 1
         if self._tries > TRIES_MAX:
             self._fail(Flag.CONNECT, "stream_refused", RelayEnd.PEER_REFUSED.value)
             return
-        self._engine.pool.acquire(self._pod, self._key, self)
+        slot = lane.slot
+        if slot is None or slot.gone:
+            slot = lane.slot = self._engine.pool.slot(self._pod, lane.key)
+        slot.acquire(self)
 
     # -- past the mesh ---------------------------------------------------------------------------
 
@@ -175,42 +175,48 @@ class Outbound:
     # -- through a tunnel ------------------------------------------------------------------------
 
     def on_tunnel(self, tunnel: Tunnel) -> None:
-        decision = self._decision
+        engine, lane = self._engine, self._lane
+        assert lane is not None
+        decision = lane.decision
         assert isinstance(decision, ToTunnel)
-        once = single_request_fields(self._client, decision.service, self._engine.random)
+        client = self.outcome.parties.source_address
+        once = single_request_fields(client, lane.host, engine.random)
         try:
-            stream = tunnel.session.request(decision.authority, request_fields(self._source), once)
+            stream = tunnel.session.request(decision.authority, lane.fields, once)
         except CannotOpen:
             self._acquire()
             return
         self._tunnel, self._stream = tunnel, stream
         tunnel.adopt(stream, self)
-        tunnel.touch()
-        self._engine.responses.start(self)
+        if not tunnel.dirty:
+            tunnel.touch()
+        engine.responses.start(self)
 
     def on_no_tunnel(self, why: PoolFailure) -> None:
         self._fail(why.flag, why.reason, why.detail)
 
     def on_response(self, status: int, ended: bool) -> None:
-        assert self._tunnel is not None
-        assert self._stream is not None
-        self._engine.responses.stop(self)
+        engine, lane, tunnel, stream = self._engine, self._lane, self._tunnel, self._stream
+        assert lane is not None
+        assert tunnel is not None
+        assert stream is not None
+        engine.responses.stop(self)
         if status != 200:
             self._let_go()
             flag = Flag.DENY if status == 401 else Flag.CONNECT
             self._fail(flag, f"status_{status // 100}xx", f"the peer answered {status}")
             return
-        engine, decision = self._engine, self._decision
-        if engine.direct is not None and isinstance(decision, ToTunnel):
-            engine.direct.admitted(self._pod, self._source, self._destination, decision)
-        identity = self._tunnel.peer
-        self.outcome.parties.source_identity = self._source.identity
-        self.outcome.parties.destination_identity = identity
-        relay = StreamRelay(
-            self._engine.reactor, self._sock, self._tunnel, self._stream, self._relay_done
-        )
+        outcome = self.outcome
+        parties = outcome.parties
+        if engine.direct is not None and isinstance(lane.decision, ToTunnel):
+            asked = parties.original or parties.destination_address
+            engine.direct.admitted(self._pod, self._source, asked, lane.decision)
+        parties.source_identity = lane.identity
+        parties.destination_identity = tunnel.peer
+        parties.memo = lane.memo(tunnel.peer)
+        relay = StreamRelay(engine.reactor, self._sock, tunnel, stream, self._relay_done)
         self._relay = relay
-        self.outcome.opened(self._engine.counters, relay.moved_from_here)
+        outcome.opened(engine.counters, relay.moved_from_here)
         relay.start([], ready=self._ready, peer_ended=ended)
 
     def on_data(self, data: memoryview) -> None:
@@ -259,7 +265,7 @@ class Outbound:
     # -- ends ------------------------------------------------------------------------------------
 
     def _relay_done(self, end: RelayEnd) -> None:
-        self._leave(Flag.NONE, end.value)
+        self._leave(Flag.NONE, "" if end is RelayEnd.FINISHED else end.value)
 
     def _fail(self, flag: Flag, reason: str, detail: str) -> None:
         if self.outcome.over:
@@ -283,8 +289,8 @@ class Outbound:
         """Before there was a relay."""
         if self._dial is not None:
             self._dial.abandon()
-        if self._key is not None:
-            self._engine.pool.withdraw(self._key, self)
+        if self._lane is not None and self._lane.key is not None:
+            self._engine.pool.withdraw(self._lane.key, self)
         self._engine.responses.stop(self)
         self._let_go()
         self._fail(Flag.CONNECT, reason, why.value)

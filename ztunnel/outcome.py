@@ -55,12 +55,13 @@ class Outcome:
 
     def sync(self) -> None:
         """Bring the counters up to date; long connections are asked when somebody looks."""
-        if self._series is None:
+        series = self._series
+        if series is None:
             return
-        received, sent = self.bytes_now()
-        self._series.received_bytes += received - self._counted[0]
-        self._series.sent_bytes += sent - self._counted[1]
-        self._counted = (received, sent)
+        moved = self.bytes_now()
+        series.received_bytes += moved[0] - self._counted[0]
+        series.sent_bytes += moved[1] - self._counted[1]
+        self._counted = moved
 
     def closed(self, counters: Counters, flag: Flag, error: str) -> None:
         """The end, for whatever reason; `error` is empty when both sides finished."""
@@ -68,14 +69,18 @@ class Outcome:
             return
         self.over = True
         self.sync()
-        if self._series is not None:
-            _add(self._series.closed, flag)
-        else:
+        series = self._series
+        if series is None:
             _add(counters.series(self.parties).failed, flag)
+        elif flag is Flag.NONE:
+            series.finished += 1
+        else:
+            _add(series.closed, flag)
         self.bytes_now = _no_bytes
         if self._log is not None:
             age_s = self._clock.monotonic_s() - self._opened_s
-            self._log.closed(self.parties, *self._counted, age_s, flag, error)
+            received, sent = self._counted
+            self._log.closed(self.parties, received, sent, age_s, flag, error)
 
     def _age(self) -> timedelta:
         return timedelta(seconds=self._clock.monotonic_s() - self._opened_s)

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from enum import Enum
+from typing import TYPE_CHECKING
 
 from control.model.address import Endpoint
 from control.model.identity import SpiffeId
 from control.model.workload import Service, Workload
+
+if TYPE_CHECKING:
+    from ztunnel.series import Series
 
 
 class Flag(Enum):
@@ -28,6 +32,18 @@ class Reporter(Enum):
     DESTINATION = "destination"
 
 
+class Memo:
+    """What is the same about all connections between the same parties, found once. It belongs to
+    whoever makes their `Parties`, and is good for those that differ in nothing but the client's
+    address."""
+
+    __slots__ = ("log_text", "series")
+
+    def __init__(self) -> None:
+        self.series: Series | None = None  # where they are counted
+        self.log_text = ""  # the middle of their lines
+
+
 @dataclass(slots=True)
 class Parties:
     """Who talks to whom, as far as it is known. Filled while the connection is being set up."""
@@ -44,4 +60,5 @@ class Parties:
     original: Endpoint | None = None  # what the client dialled
     policy: str | None = None  # the ALLOW policy that matched
     direct: bool = False  # the kernel carried it, past every tunnel; identities are its word
-    measured: Mapping[str, object] = field(default_factory=dict)  # by the kernel, for the log
+    measured: Mapping[str, object] | None = None  # by the kernel, for the log
+    memo: Memo | None = None

@@ -82,11 +82,12 @@ class Pool:
         self.idle = engine.reactor.countdown(IDLE_S, _close_idle)
         self.draining = False
 
-    def acquire(self, pod: Pod, key: PoolKey, waiter: PoolWaiter) -> None:
+    def slot(self, pod: Pod, key: PoolKey) -> Slot:
+        """Good until it is `gone`."""
         slot = self._slots.get(key)
         if slot is None:
             slot = self._slots[key] = Slot(self._engine, self, pod, key)
-        slot.acquire(waiter)
+        return slot
 
     def withdraw(self, key: PoolKey, waiter: PoolWaiter) -> None:
         """It no longer wants a tunnel."""
@@ -106,6 +107,7 @@ class Pool:
         """A slot with nothing in it is not kept: keys come and go with pods."""
         slot = self._slots.get(key)
         if slot is not None and slot.is_empty:
+            slot.gone = True
             del self._slots[key]
 
     def forget_pod(self, uid: str) -> None:
@@ -155,6 +157,7 @@ class Slot:
         self._dial: Dialling | None = None
         self._handshaking: Tunnel | None = None
         self._closed = False
+        self.gone = False  # the pool has no longer anything to do with it
 
     @property
     def is_empty(self) -> bool:
@@ -281,7 +284,7 @@ class Slot:
             tunnel.drain()
 
     def close(self, end: TunnelEnd) -> None:
-        self._closed = True
+        self._closed = self.gone = True
         if self._dial is not None:
             self._dial.abandon()
         for tunnel in list(self.all_tunnels):

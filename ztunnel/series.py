@@ -7,14 +7,12 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from control.model.identity import SpiffeId
-from control.model.workload import Service, Workload
+from control.model.workload import Workload
 from ztunnel.parties import Flag, Parties
 
 # Label sets per worker. A mesh of 100 workloads that all talk to each other has 10,000 pairs;
 # beyond this new pairs are counted together as "other", so no caller can fill the memory.
 LABEL_SETS_MAX: Final = 10_000
-# Pairs of workloads remembered for speed only.
-RECENT_MAX: Final = 1024
 _UNKNOWN: Final = "unknown"
 _OTHER: Final = "other"
 
@@ -25,33 +23,11 @@ class Series:
 
     labels: dict[str, str]
     opened: int = 0
+    finished: int = 0  # closed without a flag: nearly all, so without a table
     closed: dict[Flag, int] = field(default_factory=dict)
     failed: dict[Flag, int] = field(default_factory=dict)
     received_bytes: int = 0
     sent_bytes: int = 0
-
-
-@dataclass(frozen=True, slots=True)
-class _Recent:
-    """What a series was found for."""
-
-    source: Workload | None
-    destination: Workload | None
-    service: Service | None
-    source_identity: SpiffeId | None
-    destination_identity: SpiffeId | None
-    direct: bool
-    series: Series
-
-    def is_for(self, parties: Parties) -> bool:
-        return (
-            self.source is parties.source
-            and self.destination is parties.destination
-            and self.service is parties.service
-            and self.source_identity == parties.source_identity
-            and self.destination_identity == parties.destination_identity
-            and self.direct is parties.direct
-        )
 
 
 class Counters:
@@ -62,7 +38,6 @@ class Counters:
         self.refusals: dict[str, int] = {}
         self.engine: dict[str, int] = {}
         self._series: dict[tuple[object, ...], Series] = {}
-        self._recent: dict[tuple[str, str, str, bool], _Recent] = {}
         self.label_sets_refused = 0
 
     def refuse(self, reason: str) -> None:
@@ -72,27 +47,14 @@ class Counters:
         self.engine[name] = self.engine.get(name, 0) + 1
 
     def series(self, parties: Parties) -> Series:
-        """Where a connection of these is counted. The last answer for two workloads is remembered:
-        hashing all that makes up a label set took 5 µs of each new connection."""
-        p = parties
-        source = "" if p.source is None else p.source.uid
-        destination = "" if p.destination is None else p.destination.uid
-        pair = (p.reporter.value, source, destination, p.direct)
-        recent = self._recent.get(pair)
-        if recent is not None and recent.is_for(parties):
-            return recent.series
-        found = self._find(parties)
-        if len(self._recent) >= RECENT_MAX:
-            self._recent.clear()
-        self._recent[pair] = _Recent(
-            p.source,
-            p.destination,
-            p.service,
-            p.source_identity,
-            p.destination_identity,
-            p.direct,
-            found,
-        )
+        """Where a connection of these is counted. Hashing all that makes up a label set takes 5 µs,
+        so what is known about the parties already is asked first."""
+        memo = parties.memo
+        if memo is None:
+            return self._find(parties)
+        found = memo.series
+        if found is None:
+            found = memo.series = self._find(parties)
         return found
 
     def _find(self, parties: Parties) -> Series:
@@ -123,6 +85,8 @@ class Counters:
             yield "istio_tcp_connections_opened_total", plain, series.opened
             yield "istio_tcp_received_bytes_total", plain, series.received_bytes
             yield "istio_tcp_sent_bytes_total", plain, series.sent_bytes
+            if series.finished:
+                yield "istio_tcp_connections_closed_total", plain, series.finished
             for name, by_flag in (("closed", series.closed), ("failed", series.failed)):
                 for flag, number in by_flag.items():
                     labels = {**series.labels, "response_flags": flag.value}

@@ -14,6 +14,7 @@ from control.model.workload import Locality, Service, Workload, WorkloadType
 from ztunnel.correlate import (
     baggage,
     forwarded_client,
+    forwarded_host,
     request_fields,
     single_request_fields,
 )
@@ -33,7 +34,10 @@ PEER = parse_endpoint("10.0.0.5:40000")
 def test_headers_of_a_request_through_a_service() -> None:
     service = Service("web", "demo", "web.demo.svc.cluster.local")
     client = parse_endpoint("10.0.0.5:1234")
-    headers = dict(request_fields(POD) + single_request_fields(client, service, random.Random(1)))
+    headers = dict(
+        request_fields(POD)
+        + single_request_fields(client, forwarded_host(service), random.Random(1))
+    )
     assert headers["forwarded"] == 'for="10.0.0.5:1234";host=web.demo.svc.cluster.local'
     assert re.fullmatch(r"00-[0-9a-f]{32}-[0-9a-f]{16}-00", headers["traceparent"])
     assert headers["baggage"] == (
@@ -43,7 +47,7 @@ def test_headers_of_a_request_through_a_service() -> None:
 
 
 def test_ipv6_clients_are_bracketed() -> None:
-    headers = dict(single_request_fields(parse_endpoint("[fd00::5]:1234"), None, random.Random(1)))
+    headers = dict(single_request_fields(parse_endpoint("[fd00::5]:1234"), "", random.Random(1)))
     assert headers["forwarded"] == 'for="[fd00::5]:1234"'
 
 

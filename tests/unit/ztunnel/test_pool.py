@@ -108,7 +108,7 @@ class Rig:
 
     def acquire(self) -> Want:
         want = Want()
-        self.pool.acquire(self.pod, KEY, want)
+        self.pool.slot(self.pod, KEY).acquire(want)
         return want
 
     def pass_s(self, seconds: float) -> None:
@@ -278,7 +278,7 @@ def test_keys_do_not_share_tunnels(rig: Rig) -> None:
         PoolKey("pod", CLIENT, (SERVER,), parse_endpoint("10.0.0.3:15008")),
     ):
         want = Want()
-        rig.pool.acquire(rig.pod, other, want)
+        rig.pool.slot(rig.pod, other).acquire(want)
         assert want.tunnel is None
 
 
