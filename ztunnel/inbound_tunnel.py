@@ -16,7 +16,7 @@ from control.model.identity import SpiffeId
 from control.model.policy import Connection
 from control.model.workload import Workload
 from ztunnel.authorize import Admit, Refusal, admit_connect
-from ztunnel.correlate import baggage, forwarded_client
+from ztunnel.correlate import Fields, baggage, forwarded_client
 from ztunnel.dial import DialError, Dialling
 from ztunnel.engine import Engine, Pod
 from ztunnel.hbone.errors import ErrorCode
@@ -25,7 +25,7 @@ from ztunnel.hbone.session import Session
 from ztunnel.hbone.settings import SERVER_SETTINGS, Role
 from ztunnel.hbone.stream import Stream
 from ztunnel.inbound import still_permitted, tell_would_deny
-from ztunnel.parties import Flag, Parties, Reporter
+from ztunnel.parties import Flag, Memo, Parties, Reporter
 from ztunnel.relay import RelayEnd, StreamRelay, reset
 from ztunnel.tls import TlsConnection, TlsContext, expect_trust_domain
 from ztunnel.tunnel import Tunnel
@@ -58,6 +58,17 @@ def accept_tunnel(
         engine.credentials.obtain(local.identity, inbound.begin)
 
 
+class Admission:
+    """A yes, and what all streams that get it have in common."""
+
+    __slots__ = ("admit", "answer", "memo")
+
+    def __init__(self, admit: Admit) -> None:
+        self.admit = admit
+        self.answer: Fields = (("baggage", baggage(admit.workload)),)
+        self.memo = Memo()
+
+
 class InboundTunnel:
     """A peer's tunnel to one pod: verified once, then asked about each stream."""
 
@@ -86,7 +97,7 @@ class InboundTunnel:
         # True for one generation of the state: who the peer's address is, what it may ask for.
         self._generation = -1
         self._source: Workload | None = None
-        self._admitted: dict[str, Admit] = {}
+        self._admitted: dict[str, Admission] = {}
         self._handshaking = True  # the place was taken by `accept_tunnel`
 
     def begin(self, context: TlsContext | None) -> None:
@@ -141,22 +152,34 @@ class InboundTunnel:
         if self._generation != engine.state.generation:
             self._learn(local, peer)
         client = forwarded_client(request.headers, self._peer, self._peer_host)
-        parties = Parties(
+        admission = self._admitted.get(request.authority)
+        if admission is None or request.method != "CONNECT":
+            verdict = self._verdict(local, request, peer)
+            if isinstance(verdict, Refusal):
+                self._refuse(tunnel, request.stream, self._parties(local, client, peer), verdict)
+                return
+            admission = self._admission(request.authority, verdict)
+        parties = self._parties(local, client, peer)
+        parties.memo = admission.memo
+        connection = InboundStream(engine, self._pod, tunnel, request.stream, parties)
+        engine.enter(self._pod.inbound, connection)
+        connection.admit(admission, client, request.ended)
+
+    def _parties(self, local: Workload | None, client: Endpoint, peer: SpiffeId) -> Parties:
+        return Parties(
             Reporter.DESTINATION,
             client,
             self._accepted,
-            destination=local,
-            source=self._source,
+            self._source,
+            local,
             source_identity=peer,
             destination_identity=local.identity if local else None,
         )
-        verdict = self._verdict(local, request, peer)
-        connection = InboundStream(engine, self._pod, tunnel, request.stream, parties)
-        engine.enter(self._pod.inbound, connection)
-        if isinstance(verdict, Refusal):
-            connection.refuse(verdict)
-        else:
-            connection.admit(verdict, client, request.ended)
+
+    def _refuse(self, tunnel: Tunnel, stream: Stream, parties: Parties, refusal: Refusal) -> None:
+        connection = InboundStream(self._engine, self._pod, tunnel, stream, parties)
+        self._engine.enter(self._pod.inbound, connection)
+        connection.refuse(refusal)
 
     def _learn(self, local: Workload | None, peer: SpiffeId) -> None:
         """The state is another one: forget what was true before."""
@@ -170,15 +193,10 @@ class InboundTunnel:
     def _verdict(
         self, local: Workload | None, request: RequestReceived, peer: SpiffeId
     ) -> Admit | Refusal:
-        """`admit_connect` is pure and most streams of a tunnel ask for the same: its yes is good
-        for as long as the state is the same (a tenth of what a new connection cost)."""
         if request.method != "CONNECT":
             return Refusal(400, "not_connect", f"method {request.method}")
         if local is None:
             return Refusal(503, "unknown_local_workload", "the pod is not known yet")
-        admitted = self._admitted.get(request.authority)
-        if admitted is not None:
-            return admitted
         verdict = admit_connect(
             self._engine.state,
             local,
@@ -191,15 +209,22 @@ class InboundTunnel:
             return verdict
         if verdict.target.port in self._pod.own_ports:
             return Refusal(503, "recursion", "the port is the tunnel's own")
-        if len(self._admitted) < ADMITTED_MAX:
-            self._admitted[request.authority] = verdict
         return verdict
+
+    def _admission(self, authority: str, verdict: Admit) -> Admission:
+        """Most streams of a tunnel ask for the same, and `admit_connect` is pure: its yes is good
+        for as long as the state is the same."""
+        made = Admission(verdict)
+        if len(self._admitted) < ADMITTED_MAX:
+            self._admitted[authority] = made
+        return made
 
 
 class InboundStream:
     """One CONNECT: owns the stream until the app is there, then its relay does."""
 
     __slots__ = (
+        "_answer_fields",
         "_dial",
         "_engine",
         "_held",
@@ -225,6 +250,7 @@ class InboundStream:
         self._held: list[bytes] = []
         self._peer_ended = False
         self._permitted: Connection | None = None
+        self._answer_fields: Fields = ()
         self.outcome = engine.outcome(parties)
         tunnel.adopt(stream, self)
 
@@ -242,16 +268,19 @@ class InboundStream:
         self._tunnel.touch()
         self._tunnel.stream_over(self._stream)
 
-    def admit(self, admitted: Admit, client: Endpoint, ended: bool) -> None:
+    def admit(self, admission: Admission, client: Endpoint, ended: bool) -> None:
+        admitted = admission.admit
         parties = self.outcome.parties
         parties.service = admitted.service
         parties.target = admitted.target
         parties.policy = admitted.permit.policy
+        self._answer_fields = admission.answer
         self._permitted = admitted.permit.connection
         self._peer_ended = ended
-        tell_would_deny(self._engine, admitted)
+        if admitted.would_deny is not None:
+            tell_would_deny(self._engine, admitted)
         self._dial = self._engine.dialer.dial(
-            self._pod.netns_fd, admitted.target, self._dialled, show=client
+            self._pod.netns_fd, admitted.target, self._dialled, client
         )
 
     def _dialled(self, result: socket.socket | DialError) -> None:
@@ -261,15 +290,13 @@ class InboundStream:
             self._answer(503)
             self._leave(Flag.CONNECT, f"the app: {result.value}")
             return
-        local = self.outcome.parties.destination
-        headers = (("baggage", baggage(local)),) if local is not None else ()
-        self._tunnel.session.respond(self._stream, 200, headers, end_stream=False)
-        self._tunnel.touch()
-        relay = StreamRelay(
-            self._engine.reactor, result, self._tunnel, self._stream, self._relay_done
-        )
+        engine, tunnel, stream = self._engine, self._tunnel, self._stream
+        tunnel.session.respond(stream, 200, self._answer_fields, end_stream=False)
+        if not tunnel.dirty:
+            tunnel.touch()
+        relay = StreamRelay(engine.reactor, result, tunnel, stream, self._relay_done)
         self._relay = relay
-        self.outcome.opened(self._engine.counters, relay.moved_to_here)
+        self.outcome.opened(engine.counters, relay.moved_to_here)
         held, self._held = self._held, []
         relay.start(held, ready=None, peer_ended=self._peer_ended)
 
@@ -299,7 +326,10 @@ class InboundStream:
     # -- ends ------------------------------------------------------------------------------------
 
     def _relay_done(self, end: RelayEnd) -> None:
-        self._leave(Flag.DENY if end is RelayEnd.POLICY else Flag.NONE, end.value)
+        if end is RelayEnd.FINISHED:
+            self._leave(Flag.NONE, "")
+        else:
+            self._leave(Flag.DENY if end is RelayEnd.POLICY else Flag.NONE, end.value)
 
     def _give_up(self, end: RelayEnd) -> None:
         if self._dial is not None:

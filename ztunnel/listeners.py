@@ -11,11 +11,13 @@ import logging
 import socket
 import struct
 from collections.abc import Callable
+from functools import lru_cache
 from typing import Final
 
 from control.kit.log import event
-from control.model.address import Endpoint, canonical
+from control.model.address import Address, Endpoint, canonical
 from ztunnel.balance import Hint
+from ztunnel.dial import bare_socket
 from ztunnel.engine import Engine, Original, Pod
 from ztunnel.inbound import accept_plaintext
 from ztunnel.inbound_tunnel import accept_tunnel
@@ -31,7 +33,10 @@ PAUSE_S: Final = 0.25
 _EXHAUSTED: Final = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
 # Errors of one connection that was gone before it was accepted (accept(2)).
 _GONE: Final = frozenset({errno.ECONNABORTED, errno.EPROTO, errno.EPERM, errno.ENETDOWN})
+# Addresses of a node's pods and peers, and destinations in use: each is parsed once.
+ADDRESSES_KEPT_MAX: Final = 4096
 _SO_ORIGINAL_DST: Final = 80
+_SOL_IP: Final = int(socket.SOL_IP)
 _IPV4_BYTES: Final = struct.calcsize("=HHI8x")
 _IPV6_BYTES: Final = struct.calcsize("=HHI16sI")
 _FAMILY_IPV6: Final = struct.pack("=H", socket.AF_INET6)
@@ -39,23 +44,26 @@ _HINT_AT_IPV4: Final = struct.calcsize("=HHI")
 _HINT_AT_IPV6: Final = struct.calcsize("=HHI") - 1
 _HINTS: Final = {each.value: each for each in Hint}
 
+Accept = Callable[[], tuple[int, tuple[str | int, ...]]]
 Taken = Callable[[socket.socket, Endpoint], None]
 
 
 def endpoint_of(name: tuple[str | int, ...]) -> Endpoint:
     """From what accept, getsockname and getpeername give; v4-mapped becomes IPv4."""
-    host = str(name[0])
+    return Endpoint(_address_of(str(name[0])), int(name[1]))
+
+
+@lru_cache(maxsize=ADDRESSES_KEPT_MAX)
+def _address_of(host: str) -> Address:
     if ":" in host:
-        packed = socket.inet_pton(socket.AF_INET6, host.partition("%")[0])
-    else:
-        packed = socket.inet_pton(socket.AF_INET, host)
-    return Endpoint(canonical(packed), int(name[1]))
+        return canonical(socket.inet_pton(socket.AF_INET6, host.partition("%")[0]))
+    return canonical(socket.inet_pton(socket.AF_INET, host))
 
 
 def original_destination(sock: socket.socket) -> Original | None:
     """What the app dialled, as the kernel half remembers it; None: it does not know."""
     try:
-        raw = sock.getsockopt(socket.SOL_IP, _SO_ORIGINAL_DST, _IPV4_BYTES)
+        raw = sock.getsockopt(_SOL_IP, _SO_ORIGINAL_DST, _IPV4_BYTES)
         return parse_original(raw)
     except OSError:
         pass
@@ -65,6 +73,7 @@ def original_destination(sock: socket.socket) -> Original | None:
         return None
 
 
+@lru_cache(maxsize=ADDRESSES_KEPT_MAX)
 def parse_original(raw: bytes) -> Original | None:
     """A sockaddr, and the hint in a byte of it that otherwise says nothing: the first of
     `sin_zero`, the last of `sin6_flowinfo`. Whatever else is there is no hint."""
@@ -110,6 +119,9 @@ class Listener:
         self._sock = sock
         self._name = name
         self._taken = taken
+        self._family = int(sock.family)
+        # What `accept` calls, without what it asks about the new socket afterwards (2 µs).
+        self._accept: Accept = sock._accept  # type: ignore[attr-defined]  # typeshed leaves it out
         self._closed = False
         self._turn = -1  # of the last accept
         engine.reactor.watch(sock.fileno(), self, WATCH_LEVEL)
@@ -124,7 +136,7 @@ class Listener:
                 self._pause("too_many_connections")
                 return
             try:
-                sock, name = self._sock.accept()
+                descriptor, name = self._accept()
             except BlockingIOError:
                 return
             except OSError as exc:
@@ -132,7 +144,7 @@ class Listener:
                     continue
                 self._pause("no_descriptors" if exc.errno in _EXHAUSTED else "accept_failed")
                 return
-            self._take(sock, name)
+            self._take(bare_socket(self._family, descriptor), name)
 
     def _take(self, sock: socket.socket, name: tuple[str | int, ...]) -> None:
         sock.setblocking(False)
