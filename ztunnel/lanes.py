@@ -79,6 +79,9 @@ class Lanes:
         self._by_destination: dict[Endpoint, Lane] = {}
         self._by_decision: dict[tuple[str, Endpoint], Lane] = {}
 
+    def __len__(self) -> int:
+        return len(self._by_destination) + len(self._by_decision)
+
     def find(
         self, state: State, source: Workload, destination: Endpoint, hint: Hint, dice: Dice
     ) -> Lane:
