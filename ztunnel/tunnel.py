@@ -245,15 +245,16 @@ class Tunnel:
             self._reactor.caught(owner)
 
     def _act(self, event: Event) -> None:
-        if isinstance(event, StreamEnded | StreamReset | ResponseReceived):
+        # A stream's life first: each connection has its start and its end here.
+        if isinstance(event, (StreamEnded, ResponseReceived, StreamReset)):
             self._tell_owner(event)
+        elif isinstance(event, RequestReceived):
+            self._hand_request(event)
         elif isinstance(event, WindowOpened):
             if event.stream is None:
                 self._blocked_by_window.resume(self._reactor)
             elif event.stream.owner is not None:
                 event.stream.owner.on_window()
-        elif isinstance(event, RequestReceived):
-            self._hand_request(event)
         elif isinstance(event, PeerSettingsChanged):
             self._user.tunnel_freed(self)
         elif isinstance(event, PingAcknowledged):

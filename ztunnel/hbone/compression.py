@@ -28,7 +28,13 @@ _references: Final = re.compile(rb"[\x80-\xfe]{1,32}").match
 _only_references: Final = re.compile(rb"[\x80-\xfe]{1,32}").fullmatch
 # Longer strings have their length in more bytes, or are Huffman coded.
 _SHORT_MAX: Final = 126
+_SHORT: Final = tuple(bytes([size]) for size in range(_SHORT_MAX + 1))
+_literal_heads: dict[str, bytes] = {}
 _FIELD_EXTRA_BYTES: Final = 32  # what a field counts beyond its letters (RFC 7541 section 4.1)
+_LITERAL_EXTRA: Final = _FIELD_EXTRA_BYTES - 3  # three bytes of a short literal are no letters
+
+
+_NO_FIELDS: Final[RawHeaders] = []
 
 
 class Head:
@@ -75,7 +81,7 @@ class Block:
         if not self.rest:
             return self.head.request()
         for name, _ in self.rest:
-            if name[:1] == b":":  # the head alone is only a part of the request
+            if name.startswith(b":"):  # the head alone is only a part of the request
                 return parse_request(self.raw())
         return self.head.request().with_fields(self.rest)
 
@@ -122,7 +128,10 @@ class HeaderCodec:
             pseudo = [(b":method", b"CONNECT"), (b":authority", _raw(authority))]
             known = self._encode(authority, pseudo, fields)
         for name, value in once:
-            known += literal(_raw(name), _raw(value))
+            raw = value.encode("latin-1", "replace")
+            size = len(raw)
+            head = _literal_heads.get(name) or _literal_head(name)
+            known += head + (_SHORT[size] if size <= _SHORT_MAX else _length(raw)) + raw
         return known
 
     def encode_response(self, status: int, fields: Fields) -> bytes:
@@ -148,10 +157,10 @@ class HeaderCodec:
         references = _references(block)
         if references is not None:
             at = references.end()
-            rest = _literals(block, at)
+            rest = _literals(block, at) if at < len(block) else _NO_FIELDS
             if rest is not None:
                 head = self._heads.get(block[:at]) or self._learn(block, at)
-                if head.size + _size(rest) > self._list_bytes_max:
+                if head.size + len(block) - at + _LITERAL_EXTRA * len(rest) > self._list_bytes_max:
                     raise ConnectionBroken(ErrorCode.ENHANCE_YOUR_CALM, "header list too large")
                 return Block(head, rest)
         self._heads.clear()  # this one may change the table
@@ -174,9 +183,13 @@ class HeaderCodec:
             raise ConnectionBroken(ErrorCode.COMPRESSION_ERROR, str(exc)[:80]) from None
 
 
-def literal(name: bytes, value: bytes) -> bytes:
-    """A field that no table remembers (RFC 7541 section 6.2.3)."""
-    return b"\x10" + _length(name) + name + _length(value) + value
+def _literal_head(name: str) -> bytes:
+    """A field that no table remembers, up to its value (RFC 7541 section 6.2.3)."""
+    raw = _raw(name)
+    if len(_literal_heads) >= REMEMBERED_MAX:
+        _literal_heads.clear()
+    head = _literal_heads[name] = b"\x10" + _length(raw) + raw
+    return head
 
 
 def _length(text: bytes) -> bytes:

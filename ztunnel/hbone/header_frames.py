@@ -34,7 +34,7 @@ class HeaderFrames:
         block = _strip(flags, payload)
         ends = bool(flags & END_STREAM)
         if flags & END_HEADERS:
-            self._complete(stream_id, ends, block, events)
+            self.on_block(stream_id, ends, block, events)
             return
         self.expecting = stream_id
         self._ends = ends
@@ -54,10 +54,11 @@ class HeaderFrames:
             block = bytes(self._block)
             self._block.clear()
             self.expecting = 0
-            self._complete(stream_id, self._ends, block, events)
+            self.on_block(stream_id, self._ends, block, events)
 
-    def _complete(self, stream_id: int, ends: bool, block: bytes, events: list[Event]) -> None:
+    def on_block(self, stream_id: int, ends: bool, block: bytes, events: list[Event]) -> None:
         core = self._core
+        """A whole header block of a stream whose number is a client's."""
         decoded = core.codec.decode(block)  # always, or the compression states part
         fields = len(decoded)
         if fields >= FIELDS_PER_CREDIT:
@@ -87,8 +88,10 @@ class HeaderFrames:
             core.refuse(stream_id, ErrorCode.PROTOCOL_ERROR)
             return
         stream = core.add(stream_id)
-        stream.receivable = not ends
-        stream.remote_closed = ends
+        if ends:
+            stream.remote_closed = True
+        else:
+            stream.receivable = True
         events.append(
             RequestReceived(stream, request.method, request.authority, request.headers, ends)
         )

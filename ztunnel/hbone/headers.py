@@ -40,9 +40,16 @@ class Request:
 
     def with_fields(self, raw: RawHeaders) -> "Request":
         """The same request, with more fields that are no pseudo headers."""
-        return Request(
-            self.method, self.authority, self.headers + [_field(*field) for field in raw]
-        )
+        headers = self.headers.copy()
+        for name, value in raw:
+            known = _KNOWN_NAMES.get(name)
+            text = value.decode("latin-1")
+            # Printable rules out what no value may have, and tabs: those are for the long way.
+            if known is None or not text.isprintable() or text[:1] == " " or text[-1:] == " ":
+                headers.append(_field(name, value))
+            else:
+                headers.append((known, text))
+        return Request(self.method, self.authority, headers)
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,6 +18,7 @@ from ztunnel.hbone.events import ConnectionFailed, DataReceived, Event
 from ztunnel.hbone.frames import (
     CONTINUATION,
     DATA,
+    END_HEADERS,
     END_STREAM,
     FRAME_HEADER,
     FRAME_HEADER_BYTES,
@@ -42,6 +43,8 @@ if TYPE_CHECKING:
 _unpack_header: Final = FRAME_HEADER.unpack_from
 # Padding of 255 bytes, its length and a priority: what a HEADERS frame may carry beside its block.
 _HEADERS_EXTRA_BYTES: Final = 255 + 1 + 5
+# A client's stream has an odd number, and the reserved bit is not part of it.
+_CLIENTS_BITS: Final = 0x8000_0001
 _NO_STREAMS: Final[dict[int, Stream]] = {}
 _NOTHING: Final = memoryview(b"")
 
@@ -52,6 +55,7 @@ Deliver = Callable[[Stream, memoryview, list[memoryview] | None], None]
 
 class Receiver:
     __slots__ = (
+        "_block_bytes_max",
         "_core",
         "_deliver",
         "_ends",
@@ -70,6 +74,7 @@ class Receiver:
         self._core = core
         self._headers = HeaderFrames(core)
         self._frame_bytes_max = core.settings.max_frame_bytes
+        self._block_bytes_max = min(core.settings.header_list_bytes, self._frame_bytes_max)
         self._preface = PREFACE if core.role is Role.SERVER else b""
         self._partial = bytearray()
         # The DATA frame (or unknown frame) whose payload is under way: bytes to hand on, then
@@ -162,6 +167,25 @@ class Receiver:
             if held is not None:
                 self._hand_over(held, piece, run, events)
                 held = run = None
+            if not head and flags == END_STREAM:  # empty DATA: the end of most short connections
+                stream = streams.get(stream_id)
+                if stream is not None and stream.receivable:
+                    core.end_remote(stream, events)
+                    position += FRAME_HEADER_BYTES
+                    continue
+            elif (
+                head & 0xFF == HEADERS
+                and flags == END_HEADERS
+                and stream_id & _CLIENTS_BITS == 1
+                and streams is not _NO_STREAMS
+                and core.peer_ready
+            ):
+                length = head >> 8
+                start = position + FRAME_HEADER_BYTES
+                if start + length <= size and length <= self._block_bytes_max:
+                    position = start + length
+                    self._headers.on_block(stream_id, False, bytes(view[start:position]), events)
+                    continue
             need = self._need(view, position)
             if position + need > size:
                 break

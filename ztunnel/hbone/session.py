@@ -12,8 +12,11 @@ from ztunnel.hbone.core import Core
 from ztunnel.hbone.errors import CannotOpen, ErrorCode, OpenRefusal
 from ztunnel.hbone.events import Event
 from ztunnel.hbone.frames import (
+    END_HEADERS,
     END_STREAM,
     FRAME_HEADER,
+    FRAME_HEADER_BYTES,
+    HEADERS,
     PING,
     PING_BYTES,
     PREFACE,
@@ -67,7 +70,12 @@ class Session(Core):
 
     @property
     def can_open(self) -> bool:
-        return self._refusal() is None
+        """As `_refusal`; written out because every new connection asks."""
+        return (
+            not (self.closed or self.goaway_sent or self.goaway_received)
+            and len(self.streams) < self.peer.max_streams
+            and self.next_id <= STREAM_ID_MAX
+        )
 
     def _refusal(self) -> OpenRefusal | None:
         if self.closed:
@@ -85,15 +93,27 @@ class Session(Core):
     ) -> Stream:
         """Open a tunnel to `authority`; `once` are headers that no other request will have. Raises
         CannotOpen: dial another connection then."""
-        refusal = self._refusal()
-        if refusal is not None:
+        if not self.can_open:
+            refusal = self._refusal()
+            assert refusal is not None
             raise CannotOpen(refusal)
         stream = self.add(self.next_id)
         self.next_id += 2
         stream.sendable = True
         block = self.codec.encode_request(authority, tuple(headers), once)
-        self.outbound += pack_header_block(stream.id, 0, block, self.frame_bytes_max)
+        self._put_block(stream, 0, block)
         return stream
+
+    def _put_block(self, stream: Stream, flags: int, block: bytes) -> int:
+        """The bytes that it takes."""
+        size = len(block)
+        if size > self.frame_bytes_max:
+            frames = pack_header_block(stream.id, flags, block, self.frame_bytes_max)
+            self.outbound += frames
+            return len(frames)
+        self.outbound += _pack_header(size << 8 | HEADERS, flags | END_HEADERS, stream.id)
+        self.outbound += block
+        return FRAME_HEADER_BYTES + size
 
     def respond(
         self, stream: Stream, status: int, headers: Sequence[tuple[str, str]], end_stream: bool
@@ -104,8 +124,7 @@ class Session(Core):
         if stream.answered:
             raise ValueError("the stream has been answered already")
         block = self.codec.encode_response(status, tuple(headers))
-        flags = END_STREAM if end_stream else 0
-        self.answer(pack_header_block(stream.id, flags, block, self.frame_bytes_max))
+        self.reply_bytes += self._put_block(stream, END_STREAM if end_stream else 0, block)
         stream.answered = True
         self.allowance.refill(REFILL_PER_ANSWER)
         if end_stream:
