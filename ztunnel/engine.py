@@ -18,8 +18,9 @@ from ztunnel.access_log import AccessLog
 from ztunnel.balance import Hint
 from ztunnel.credentials import Credentials
 from ztunnel.dial import Dialer, Dials, Namespaces
+from ztunnel.dice import Dice
 from ztunnel.handshakes import Handshakes
-from ztunnel.lanes import Dice, Lanes
+from ztunnel.lanes import Lanes
 from ztunnel.outcome import Outcome
 from ztunnel.parties import Parties
 from ztunnel.reactor import Countdown, Reactor

@@ -6,7 +6,6 @@ only those in which chance had no part. No I/O, and nothing about a single conne
 
 from __future__ import annotations
 
-import random
 from typing import TYPE_CHECKING, Final
 
 from control.model.address import Endpoint
@@ -14,6 +13,7 @@ from control.model.identity import SpiffeId
 from control.model.workload import Workload
 from ztunnel.balance import Hint
 from ztunnel.correlate import Fields, forwarded_host, request_fields
+from ztunnel.dice import Dice
 from ztunnel.parties import Memo
 from ztunnel.pool import PoolKey
 from ztunnel.route import Decision, ToTunnel, route
@@ -24,22 +24,6 @@ if TYPE_CHECKING:
 
 # Destinations of one pod that are remembered, at some 500 bytes; beyond, all are found anew.
 LANES_MAX: Final = 1024
-
-
-class Dice(random.Random):
-    """Knows whether anybody rolled it: a decision that took no roll is the same the next time."""
-
-    def __init__(self, seed: int | None = None) -> None:
-        super().__init__(seed)
-        self.rolls = 0
-
-    def random(self) -> float:
-        self.rolls += 1
-        return super().random()
-
-    def getrandbits(self, k: int, /) -> int:
-        self.rolls += 1
-        return super().getrandbits(k)
 
 
 class Lane:

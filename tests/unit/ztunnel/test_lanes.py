@@ -17,7 +17,8 @@ from control.model.workload import (
 )
 from tests.support.tunnel_mesh import address_entry, mesh_state
 from ztunnel.balance import Hint
-from ztunnel.lanes import LANES_MAX, Dice, Lanes
+from ztunnel.dice import Dice
+from ztunnel.lanes import LANES_MAX, Lanes
 from ztunnel.route import Passthrough, Refuse, ToTunnel
 from ztunnel.state import State
 
