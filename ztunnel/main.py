@@ -17,6 +17,7 @@ import click
 from control.kit.clock import SystemClock
 from control.kit.errors import ConfigError
 from control.kit.log import event, setup
+from control.kit.memory import spare_collector
 from ztunnel.admin import OFF
 from ztunnel.config import (
     SYSTEM_ROOTS,
@@ -193,6 +194,7 @@ def _mounted(path: str) -> str:
 
 def run(config: Config) -> None:
     raise_descriptor_limit()
+    spare_collector()
     if config.cgroup is not None:
         join_cgroup(config.cgroup)
 

@@ -16,7 +16,7 @@ from typing import Any
 from control.kit.clock import Clock
 from control.kit.errors import ConfigError
 from control.kit.log import event, set_level
-from control.kit.memory import SETTLE_AT_S, settle
+from control.kit.memory import SETTLE_AT_S, release, settle
 from control.model.identity import SpiffeId
 from ztunnel import admin, dump
 from ztunnel.certs import Certificates
@@ -37,6 +37,7 @@ from ztunnel.zds import ZdsClient
 log = logging.getLogger("supervisor")
 
 POLL_S = 5.0  # of the workers' counters: what a crashed worker may lose
+RELEASE_EVERY_S = 60.0  # what an update, an issued certificate or a page needed for a moment
 
 
 class Supervisor:
@@ -88,6 +89,7 @@ class Supervisor:
                 tasks.create_task(self.xds.run(), name="xds"),
                 tasks.create_task(self.certificates_kept.run(), name="certificates"),
                 tasks.create_task(self._poll(), name="poll"),
+                tasks.create_task(self._release(), name="release"),
             ]
             for after_s in SETTLE_AT_S:
                 asyncio.get_running_loop().call_later(after_s, settle)
@@ -132,6 +134,11 @@ class Supervisor:
         while True:
             await asyncio.sleep(POLL_S)
             await self._ask_metrics()
+
+    async def _release(self) -> None:
+        while True:
+            await asyncio.sleep(RELEASE_EVERY_S)
+            release()
 
     async def _ask_metrics(self) -> None:
         for worker, answer in (await self.workers.query("metrics")).items():

@@ -19,7 +19,7 @@ from typing import Any, Final
 from control.kit.clock import Clock, SystemClock
 from control.kit.errors import ConfigError, WireError
 from control.kit.log import event, set_level, setup
-from control.kit.memory import SETTLE_AT_S, settle
+from control.kit.memory import SETTLE_AT_S, settle, spare_collector
 from control.kit.sink import LineSink, never_waiting
 from control.model.identity import SpiffeId, parse_spiffe_id
 from ztunnel.access_log import JSON, TEXT, AccessLog, TurnWriter
@@ -410,6 +410,7 @@ def main(arguments: list[str]) -> int:
     if len(arguments) != 2 or arguments[0] != "--fd" or not arguments[1].isdecimal():
         sys.stderr.write("usage: python -m ztunnel.worker --fd N (started by the supervisor)\n")
         return 2
+    spare_collector()
     descriptor = int(arguments[1])
     os.set_inheritable(descriptor, False)
     channel = IpcSocket(socket.socket(fileno=descriptor))

@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections import Counter
 from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass, field
+from itertools import islice
 
 import grpc
 import grpc.aio
@@ -18,18 +20,25 @@ import grpc.aio
 from control.kit.backoff import Backoff
 from control.kit.errors import ControlError, WireError
 from control.kit.log import event
+from control.kit.memory import release
 from control.wire.channel import open_channel
 from control.wire.delta import DeltaClient, NodeInfo, Update
 from control.wire.types import ADDRESS_TYPE, AUTHORIZATION_TYPE, DELTA_METHOD
 from ztunnel.channel import CONNECT_TIMEOUT_S, call_metadata, roots_pem
 from ztunnel.config import Config
-from ztunnel.resources import CHUNK_ENTRIES_MAX, Entry, Op
+from ztunnel.resources import Entry, Op
 from ztunnel.state import State
 
 log = logging.getLogger("xds")
 
 BACKOFF_INITIAL_S = 0.01
 BACKOFF_MAX_S = 15.0
+# A response of thousands of resources: what it needed for a moment goes back at once.
+LARGE_BYTES = 256 * 1024
+# One step of a large update, about a millisecond. The workers share their core with us, so between
+# two steps we rest for as long as three of them take; nobody waits for the very first update.
+STEP_ENTRIES = 32
+REST_RATIO = 3.0
 
 _PUT = {ADDRESS_TYPE: Op.ADDRESS, AUTHORIZATION_TYPE: Op.POLICY}
 _REMOVE = {ADDRESS_TYPE: Op.REMOVE_ADDRESS, AUTHORIZATION_TYPE: Op.REMOVE_POLICY}
@@ -139,6 +148,9 @@ class XdsClient:
                 if not isinstance(data, bytes):
                     raise StreamEnded("the server ended the stream")
                 await self._send(call, await self._take(data))
+                if len(data) >= LARGE_BYTES:
+                    del data
+                    release()
         finally:
             await channel.close(None)
 
@@ -164,16 +176,15 @@ class XdsClient:
         return answer.SerializeToString()
 
     async def _apply(self, update: Update) -> dict[str, str]:
-        """In slices, so that a large update does not stop everything else this process does."""
+        """In steps, so that a large update stops neither this process nor the workers."""
         rejected: dict[str, str] = {}
-        batch: list[Entry] = []
-        for entry in entries_of(update):
-            batch.append(entry)
-            if len(batch) == CHUNK_ENTRIES_MAX:
-                rejected.update(await self._pass_on(batch))
-                batch = []
-                await asyncio.sleep(0)
-        rejected.update(await self._pass_on(batch))
+        entries = entries_of(update)
+        rest_s = 0.0
+        while batch := list(islice(entries, STEP_ENTRIES)):
+            await asyncio.sleep(rest_s if self._state.synced else 0)
+            started_s = time.thread_time()
+            rejected.update(await self._pass_on(batch))
+            rest_s = REST_RATIO * (time.thread_time() - started_s)
         return rejected
 
     async def _pass_on(self, batch: list[Entry]) -> dict[str, str]:

@@ -25,6 +25,7 @@ from dataclasses import replace
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[2]))
 
 from control.kit.clock import SystemClock
+from control.kit.memory import spare_collector
 from control.model.address import Address
 from control.model.workload import (
     Locality,
@@ -100,6 +101,7 @@ def scenarios(count: int) -> Iterator[tuple[str, list[Entry]]]:
 
 def timed_worker(descriptor: int) -> None:
     """`ztunnel.worker.main` with a clock around each turn; SIGUSR1: say what was found."""
+    spare_collector()
     worker = Worker(IpcSocket(socket.socket(fileno=descriptor)), SystemClock(), sys.stderr.fileno())
     keep_buffers()
     found = {"longest_ms": 0.0, "cpu_ms": 0.0, "turns": 0}
@@ -175,7 +177,7 @@ def run(count: int) -> None:
         pipe.settled()
         turns(process)
         sys.stdout.write(f"{'':>20} longest turn   CPU in all   until done   turns        RSS\n")
-        for name, entries in scenarios(count):
+        for name, entries in [("start", []), *scenarios(count)]:
             payloads = list(chunks(entries))
             start_s = time.monotonic()
             for payload in payloads:

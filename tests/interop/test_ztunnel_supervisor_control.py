@@ -97,7 +97,7 @@ def test_the_stream_fills_the_state_and_survives_a_bad_token(tmp_path: Path) -> 
         state, told = State(node="n1", strict=True), list[Entry]()
         synced = asyncio.Event()
 
-        def publish(entries: list[Entry]) -> None:
+        async def publish(entries: list[Entry]) -> None:
             told.extend(entries)
             if entries[-1].op is Op.SNAPSHOT:
                 synced.set()

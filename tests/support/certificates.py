@@ -33,11 +33,12 @@ class Authority:
     def issue(
         self,
         *uris: str,
+        hosts: Sequence[str] = (),
         usages: Sequence[x509.ObjectIdentifier] = BOTH,
         starts: timedelta = timedelta(minutes=-5),
         ends: timedelta = timedelta(hours=1),
     ) -> Material:
-        """A leaf with these URI names; times are relative to now."""
+        """A leaf with these URI and DNS names; times are relative to now."""
         key = ec.generate_private_key(ec.SECP256R1())
         builder = (
             x509.CertificateBuilder()
@@ -50,8 +51,9 @@ class Authority:
             .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
             .add_extension(x509.ExtendedKeyUsage(list(usages)), critical=False)
         )
-        if uris:
-            names = [x509.UniformResourceIdentifier(uri) for uri in uris]
+        names: list[x509.GeneralName] = [x509.UniformResourceIdentifier(uri) for uri in uris]
+        names += [x509.DNSName(host) for host in hosts]
+        if names:
             builder = builder.add_extension(x509.SubjectAlternativeName(names), critical=True)
         leaf = builder.sign(self.key, hashes.SHA256())
         key_pem = key.private_bytes(
