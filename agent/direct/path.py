@@ -65,7 +65,8 @@ class DirectPath:
     def released(self, uid: str, workload: int = 0) -> None:
         """`workload`: it stays captured under that id, and old connections of it may live on."""
         self._do(self.ledger.released(uid))
-        self.flows.retired(workload, uid)
+        if workload:
+            self.flows.retired(workload, uid)
 
     # Running
 

@@ -81,6 +81,28 @@ async def mesh(folder: Path) -> AsyncIterator[Mesh]:
         yield made
 
 
+class Prober:
+    """Calls as fast as it can, and notes when each call began."""
+
+    def __init__(self, call: Callable[[], str]) -> None:
+        self._call = call
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._run)
+        self.heard: list[tuple[float, str]] = []
+
+    def _run(self) -> None:
+        while not self._stop.is_set():
+            self.heard.append((time.monotonic(), self._call()))
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stop.set()
+        self._thread.join()
+
+
 def test_a_verdict_opens_the_direct_path_and_the_ztunnels_death_ends_it(tmp_path: Path) -> None:
     async def scenario() -> None:
         async with mesh(tmp_path) as made:
@@ -118,6 +140,29 @@ def test_a_dead_agents_lease_runs_out(tmp_path: Path) -> None:
             await made.agent.end(signal.SIGKILL)
             await eventually(lambda: made.bed.out() == OUT4)
             assert made.bed.out("fd87::2") == OUT6
+
+    asyncio.run(scenario())
+
+
+def test_an_agent_that_wakes_up_late_brings_nothing_back(tmp_path: Path) -> None:
+    """The ztunnel gave up waiting for it long ago; its words are still in the socket."""
+
+    async def scenario() -> None:
+        async with mesh(tmp_path) as made:
+            await made.allow()
+            os.kill(made.agent.pid, signal.SIGSTOP)
+            await eventually(lambda: made.bed.out() == OUT4)
+            await made.ztunnel.tell(**VERDICT, generation=1)
+            await made.ztunnel.tell(kind="generation", generation=2)
+            with Prober(made.bed.out) as prober:
+                await eventually(lambda: len(prober.heard) > 5)
+                os.kill(made.agent.pid, signal.SIGCONT)
+                await made.ztunnel.heard("generation", generation=2)
+                await made.until_direct_says(on=True)
+                count = len(prober.heard)
+                await eventually(lambda: len(prober.heard) > count + 5)
+            assert {what for _, what in prober.heard} == {OUT4}
+            await made.allow(generation=2)
 
     asyncio.run(scenario())
 
@@ -174,28 +219,6 @@ def test_a_new_generation_voids_every_verdict_before_it_is_acknowledged(tmp_path
             await made.allow(generation=3)
 
     asyncio.run(scenario())
-
-
-class Prober:
-    """Calls as fast as it can, and notes when each call began."""
-
-    def __init__(self, call: Callable[[], str]) -> None:
-        self._call = call
-        self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._run)
-        self.heard: list[tuple[float, str]] = []
-
-    def _run(self) -> None:
-        while not self._stop.is_set():
-            self.heard.append((time.monotonic(), self._call()))
-
-    def __enter__(self) -> Self:
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._stop.set()
-        self._thread.join()
 
 
 def test_no_call_goes_direct_once_a_generation_is_acknowledged(tmp_path: Path) -> None:

@@ -212,8 +212,16 @@ class Bed:
     async def agent(self) -> Process:
         (self.run_folder / "agent.sock").unlink(missing_ok=True)
         process = await self.start(*self.agent_command())
-        await eventually((self.run_folder / "agent.sock").exists)
+        await eventually(self._answers)
         return process
+
+    async def _answers(self) -> bool:
+        """There is a moment between the socket's file and its listening."""
+        try:
+            await self.ask("GET", "/status")
+        except fetch.FetchError:
+            return False
+        return True
 
     async def ztunnel(self, *options: str) -> Process:
         return await self.start(
