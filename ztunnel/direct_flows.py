@@ -12,6 +12,7 @@ import logging
 from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, Final
 
 from control.kit.log import event
@@ -32,6 +33,7 @@ FLOWS_MAX: Final = 16_384
 # Flows that ended here before the kernel said so: their last word is no news.
 ENDED_MAX: Final = 1024
 ERROR_CHARS_MAX: Final = 80
+ENDPOINTS_MAX: Final = 1024
 # A new connection to the agent tells all open flows within a moment; what it does not name is over.
 CONFIRM_S: Final = 10.0
 
@@ -56,7 +58,7 @@ class Told:
     @classmethod
     def parse(cls, value: dict[str, Any]) -> Told:
         """ValueError, KeyError, TypeError: it is not one."""
-        target = parse_endpoint(str(value["target"]))
+        target = _endpoint(str(value["target"]))
         original = value.get("original")
         return cls(
             int(value["id"]),
@@ -64,9 +66,13 @@ class Told:
             str(value["destination"]),
             parse_endpoint(str(value["client"])),
             target,
-            parse_endpoint(str(original)) if original else target,
+            _endpoint(str(original)) if original else target,
             max(0.0, float(value.get("age_s", 0.0))),
         )
+
+
+# Where apps listen on this node: the same few again and again. Clients' ports differ each time.
+_endpoint = lru_cache(maxsize=ENDPOINTS_MAX)(parse_endpoint)
 
 
 class Flow:
@@ -206,12 +212,18 @@ class Flows:
             flow.moved = (int(value[1]), int(value[2]))
 
     def _closed(self, value: dict[str, Any]) -> None:
-        told = Told.parse(value)
-        if self._ended.pop(told.id, self) is None:
+        number = int(value["id"])
+        if self._ended.pop(number, self) is None:
             return
+        moved = (int(value["sent"]), int(value["received"]))
+        measured = {
+            "srtt": f"{int(value.get('srtt_us', 0))}us",
+            "retransmits": int(value.get("retransmits", 0)),
+        }
         error = str(value.get("error") or "")[:ERROR_CHARS_MAX]
-        flow = self._open.pop(told.id, None)
+        flow = self._open.pop(number, None)
         if flow is None:
+            told = Told.parse(value)
             flow = self._make(told, opened=error != NEVER_ESTABLISHED)
             if flow is None:
                 return
@@ -219,11 +231,7 @@ class Flows:
             answer = None if local is None else self.ask(flow, local)
             if isinstance(answer, Admit):  # it is over: a no would have nothing to end
                 flow.admitted(answer)
-        flow.moved = (int(value["sent"]), int(value["received"]))
-        measured = {
-            "srtt": f"{int(value.get('srtt_us', 0))}us",
-            "retransmits": int(value.get("retransmits", 0)),
-        }
+        flow.moved = moved
         for side in flow.sides:
             side.outcome.parties.measured = measured
         if flow.condemned is None:

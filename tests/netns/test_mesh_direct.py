@@ -358,6 +358,30 @@ def test_the_kernels_connections_outlive_the_ztunnel(
     goes_direct(bed, address).close()
 
 
+def test_without_the_agent_policy_still_comes_and_nothing_passes_by_it(bed: Bed) -> None:
+    """Its lease runs out first; what it left open it tells again when it is back."""
+    address = bed.address("near", 4)
+    with goes_direct(bed, address) as kept, goes_direct(bed, address, pod="other") as denied:
+        changes.kill(bed.lab, "agent", bed.here)
+        try:
+            with bed.policy(deny("other")):
+                soon(lambda: bed.ask("other", address) is not Reply.ANSWERED, "the policy is there")
+                for _ in range(20):
+                    assert bed.ask("other", address) is not Reply.ANSWERED
+                with bed.dial("client", address) as sock:
+                    assert speak(sock)
+                    assert entry_of(bed, sock)["path"] == "hbone", "the lease is over"
+                changes.restart(bed.lab, "agent", bed.here)
+                soon(lambda: bed.ztunnel(bed.here)["direct"]["connected"], "the agent is back")
+                assert is_closed(denied), "cut as soon as somebody can"
+                assert bed.ask("other", address) is not Reply.ANSWERED
+        finally:
+            changes.restart(bed.lab, "agent", bed.here)
+        assert speak(kept)
+        soon(lambda: entry_of(bed, kept)["path"] == "direct", "still known")
+    goes_direct(bed, address).close()
+
+
 def test_a_killed_worker_leaves_them_and_the_next_one_knows_them(bed: Bed) -> None:
     address = bed.address("near", 4)
     socks = [goes_direct(bed, address) for _ in range(4)]
