@@ -37,7 +37,7 @@ from ztunnel.zds import ZdsClient
 log = logging.getLogger("supervisor")
 
 POLL_S = 5.0  # of the workers' counters: what a crashed worker may lose
-RELEASE_EVERY_S = 60.0  # what an update, an issued certificate or a page needed for a moment
+RELEASE_EVERY_S = 15.0  # what an update, an issued certificate or a page needed for a moment
 
 
 class Supervisor:
