@@ -40,6 +40,9 @@ DIRECT_BYTES_MIN: Final = 64 * 1024 - FRAME_HEAD_BYTES
 # What may wait in a tunnel for a peer that does not read, before the apps' sockets are left alone:
 # one turn's largest write, and one more read on top of it.
 OUTGOING_BYTES_MAX: Final = 256 * 1024
+# And beyond that, for connections that have never filled a read: what small messages may gather in
+# a turn that bulk has used up.
+SMALL_BYTES_RESERVED: Final = 64 * 1024
 # One connection's share of a turn in each direction: others wait at most for this many bytes each.
 TURN_BYTES_MAX: Final = CHUNK_BYTES_MAX
 # Pieces for one sendmsg; the kernel takes 1,024, but more than these are one read's worth.
@@ -166,7 +169,8 @@ class StreamRelay:
             self._readable = True
             if self._queued:
                 return
-            if self.tunnel.contended:  # new data must not be a way past those who wait
+            # New data must not be a way past those who wait, and bulk comes after all small ones.
+            if self._chunk_bytes > CHUNK_BYTES_FIRST or self.tunnel.contended:
                 self._reactor.again(self)
             else:
                 self._read()
@@ -185,13 +189,13 @@ class StreamRelay:
         session, stream, tunnel = self._session, self.stream, self.tunnel
         budget = TURN_BYTES_MAX
         while budget > 0:
-            # `tunnel.is_full`, written out because every read passes here.
-            if (
-                len(session.outbound) + len(tunnel.unsent) + tunnel.written_bytes
-                >= OUTGOING_BYTES_MAX
-            ):
-                break
             size = self._chunk_bytes
+            unsent = len(tunnel.unsent)
+            gathered = len(session.outbound)
+            full = unsent + gathered + tunnel.written_bytes >= OUTGOING_BYTES_MAX
+            # What the kernel has not taken is no reason to read more of a bulk transfer.
+            if (full or unsent) and (size > CHUNK_BYTES_FIRST or gathered >= SMALL_BYTES_RESERVED):
+                break
             if (
                 size > stream.send_window
                 or size > session.send_window

@@ -28,7 +28,7 @@ from ztunnel.hbone.events import (
 from ztunnel.hbone.session import Session
 from ztunnel.hbone.stream import Stream
 from ztunnel.reactor import ENDED, READABLE, WATCH_BOTH, WRITABLE, Countdown, Reactor
-from ztunnel.relay import OUTGOING_BYTES_MAX, RelayEnd
+from ztunnel.relay import RelayEnd
 from ztunnel.scratch import DECRYPTED_VIEW, FROM_SOCKET_VIEW, READ_BYTES_MAX
 from ztunnel.tls import TlsClosed, TlsConnection, TlsError
 from ztunnel.tunnel_user import Queue, StreamOwner, TunnelEnd, TunnelUser
@@ -306,11 +306,6 @@ class Tunnel:
 
     # -- writing ---------------------------------------------------------------------------------
 
-    @property
-    def is_full(self) -> bool:
-        waiting = len(self.session.outbound) + len(self.unsent)
-        return waiting + self.written_bytes >= OUTGOING_BYTES_MAX
-
     def touch(self) -> None:
         """Something may have been added to the session's output."""
         if not self.dirty:
@@ -337,7 +332,7 @@ class Tunnel:
             return
         if (not self.unsent or self._send(b"")) and self.peer is not None:
             self._write()
-        if not self.is_full and not self.closed:
+        if not self.unsent and not self.closed:
             self.contended = bool(self._blocked_by_buffer or self._blocked_by_window)
             self._blocked_by_buffer.resume(self._reactor)
 
@@ -361,7 +356,9 @@ class Tunnel:
             session.outbound += frame
             return
         self._write()
-        if self.unsent or self.closed:
+        if self.closed:
+            return
+        if self.unsent:
             session.outbound += frame
             return
         self.written_bytes += len(frame)

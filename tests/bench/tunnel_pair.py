@@ -235,7 +235,7 @@ def main() -> None:
     parser.add_argument("--hbone", default="")
     parser.add_argument("--certs", type=pathlib.Path)
     parser.add_argument("--access-log", action="store_true")
-    parser.add_argument("--spin-us", type=int, default=0)
+    parser.add_argument("--spin-us", type=int, default=50)  # as in the product
     parser.add_argument("--profile", default="")
     parser.add_argument("--selftest", action="store_true")
     options = parser.parse_args()

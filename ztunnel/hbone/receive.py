@@ -113,6 +113,7 @@ class Receiver:
             core.close()
             self._partial.clear()
             events.append(ConnectionFailed(broken.code, broken.reason))
+        self._deliver = None  # a bound method of the tunnel: no circle outlives it
         return events
 
     def _frames(self, view: memoryview, position: int, events: list[Event]) -> None:

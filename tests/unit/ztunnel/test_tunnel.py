@@ -264,6 +264,55 @@ def test_bulk_streams_share_a_tunnel_evenly(authority: Authority, connection_win
     pair.close()
 
 
+def flood(apps: list[App]) -> None:
+    for app in apps:
+        try:
+            while True:
+                app.sock.send(bytes(200_000))
+        except BlockingIOError:
+            pass
+
+
+def test_small_messages_leave_in_the_turn_they_come_whatever_bulk_there_is(pair: Pair) -> None:
+    streams = [pair.stream() for _ in range(4)]
+    small_here, small_there = pair.stream()
+    bulk = [here for here, _ in streams]
+    for _ in range(20):  # until their reads have grown
+        flood(bulk)
+        pair.reactor.turn(0)
+        for _here, there in streams:
+            there.received()
+    for round_number in range(10):
+        flood(bulk)  # its events come first
+        small_here.sock.send(b"small")
+        pair.reactor.turn(0)
+        assert small_here.relay.from_app_bytes == 5 * (round_number + 1), "its own turn"
+        for _here, there in streams:
+            there.received()
+    pair.settle()
+    assert small_there.received() == b"small" * 10
+
+
+def test_an_app_that_does_not_read_holds_one_window_of_a_bulk_transfer_at_most(pair: Pair) -> None:
+    window = pair.server.session.settings.initial_window_bytes
+    here, there = pair.stream()
+    sent = 0
+    for _ in range(200):
+        try:
+            sent += here.sock.send(bytes(400_000))
+        except BlockingIOError:
+            pass
+        pair.reactor.turn(0)
+    assert window // 2 < there.relay.held_bytes <= window
+    assert here.relay.from_app_bytes <= window + there.relay.to_app_bytes
+    assert pair.settle() == 0, "a blocked stream costs no turns"
+    got = 0
+    while piece := there.received():
+        got += len(piece)
+        pair.settle()
+    assert got == sent
+
+
 class Broken:
     """An owner with a bug."""
 
@@ -304,6 +353,24 @@ class Counting(socket.socket):
     def send(self, data: Any, flags: int = 0) -> int:
         self.sends.append(len(data))
         return super().send(data, flags)
+
+
+def test_a_turn_writes_small_messages_before_the_bulk_that_was_ready_first(pair: Pair) -> None:
+    bulk, bulk_there = pair.stream()
+    small, _ = pair.stream()
+    for _ in range(20):
+        flood([bulk])
+        pair.reactor.turn(0)
+        bulk_there.received()
+    pair.settle()
+    while bulk_there.received():
+        pair.settle()
+    flood([bulk])
+    small.sock.send(b"small")
+    sock = pair.client._sock = Counting(pair.client._sock)
+    pair.reactor.turn(0)
+    assert sock.sends[0] < 100
+    assert sock.sends[1] > 100_000
 
 
 def test_only_tunnels_are_flushed_once_a_turn(pair: Pair) -> None:
