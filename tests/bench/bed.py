@@ -74,9 +74,9 @@ class Bed:
     def pod_cgroup(self, pod: str) -> Path:
         return self._pods.cgroup(self.state.pods[pod])
 
-    def ztunnel(self, node: str) -> Path:
-        """Its cgroup."""
-        return self.cgroup / f"ztunnel-{node}"
+    def mesh(self, node: str) -> tuple[Path, Path]:
+        """The cgroups of the node's ztunnel and of its agent, which works for direct flows."""
+        return self.cgroup / f"ztunnel-{node}", self.cgroup / f"agent-{node}"
 
     # --- processes in pods --------------------------------------------------------------------
 
@@ -149,12 +149,14 @@ class Bed:
     # --- cores --------------------------------------------------------------------------------
 
     def pin(self) -> None:
+        """What runs on the nodes for the mesh shares the proxies' core. The control plane would be
+        elsewhere: it gets what the load leaves over of its core."""
         load, proxy = {self.cores.load}, {self.cores.proxy}
         for path in self.cgroup.iterdir():
             if path.is_dir():
-                meter.pin(path, proxy if path.name.startswith("ztunnel-") else load)
-        for path in [self.cgroup / "control", *self.cgroup.glob("agent-*")]:
-            meter.yield_to_others(path)  # they share the load's core: elsewhere they would not
+                is_mesh = path.name.startswith(("ztunnel-", "agent-"))
+                meter.pin(path, proxy if is_mesh else load)
+        meter.yield_to_others(self.cgroup / "control")
         os.sched_setaffinity(0, load)  # and with it all that we start from here on
 
 

@@ -76,7 +76,8 @@ def _pair(bed: Bed, system: System, topology: Topology, authority: Authority) ->
             started.append(process.spawn(launch, log))
             _wait_listening(bed, started[-1], bed.netns(pod), port, log)
         http, bulk, echo = (("127.0.0.1", port) for port in entries)
-        yield Target(system, topology, client, http, bulk, echo, cgroups)
+        sides = {side: (cgroup,) for side, cgroup in cgroups.items()}
+        yield Target(system, topology, client, http, bulk, echo, sides)
     finally:
         process.stop(started, GRACE_S)
 

@@ -16,7 +16,7 @@ from pathlib import Path
 from agent.lab.daemons import tail
 from tests.bench import meter, parse, peers
 from tests.bench.bed import Bed, Cores, bed
-from tests.bench.cases import capture, requests
+from tests.bench.cases import bulk, capture, pingpong, requests
 from tests.bench.cases.case import Case, Settings, Values
 from tests.bench.manifests import NODE_A
 from tests.bench.model import (
@@ -30,7 +30,7 @@ from tests.bench.target import Target, direct_target, machine
 
 ATTEMPTS_MAX = 3  # a machine that is never quiet shall not hold the run for ever
 QUIET_WAIT_S, QUIET_LOOK_S = 5.0, 0.25
-WARM_S = 1.0
+WARM_S = 1.0  # each of three kinds
 WARM_CONNECTIONS = 16
 NODE_TOPOLOGY = "one host"  # of what is measured without a lab
 _OPENED = "istio_tcp_connections_opened_total"
@@ -96,12 +96,22 @@ class Run:
             targets = [*_without_peers(made, topology, wanted), *pairs]
             self.say(f"{topology.value}: warming up")
             for target in targets:
-                requests.load(made, target, WARM_CONNECTIONS, WARM_S)
+                self._warm(made, target)
             before = _paths(made)
             for case in cases:
                 self._case(made, case, [each for each in targets if each.system in case.systems])
             if topology is Topology.SAME and System.TULLE in wanted:
                 self._note(_direct_share(before, _paths(made)))
+
+    def _warm(self, made: Bed, target: Target) -> None:
+        """Every port once: the first connection of a pair is not what a case is about."""
+        once = Settings(WARM_S)
+        requests.load(made, target, WARM_CONNECTIONS, WARM_S)
+        try:
+            pingpong.run(made, target, once)
+            bulk.run(1, False, made, target, once)
+        except BenchError as exc:
+            self._note(f"{target.topology.value} {target.system.value}: warm-up: {exc}")
 
     def _case(self, made: Bed, case: Case, targets: list[Target]) -> None:
         for number in range(1, (1 if case.once else self.plan.rounds) + 1):

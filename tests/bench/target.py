@@ -24,20 +24,21 @@ class Target:
     http: Place
     bulk: Place
     echo: Place
-    sides: Mapping[str, Path] = field(default_factory=dict)  # "out", "in" or "both" -> its cgroup
+    # "out", "in" or "both" -> the cgroup of its proxy, then those of what else works for it.
+    sides: Mapping[str, tuple[Path, ...]] = field(default_factory=dict)
 
     @property
     def url(self) -> str:
         return f"http://{self.http[0]}:{self.http[1]}/"
 
     def cpu_s(self) -> Sides:
-        return {side: meter.cgroup_cpu_s(cgroup) for side, cgroup in self.sides.items()}
+        return {side: sum(map(meter.cgroup_cpu_s, groups)) for side, groups in self.sides.items()}
 
     def rss_mib(self) -> Sides:
         """The whole proxy's, and where it has a supervisor the rest's as well."""
         found: Sides = {}
-        for side, cgroup in self.sides.items():
-            sizes = [meter.rss_mib(pid) for pid in meter.members(cgroup)]
+        for side, groups in self.sides.items():
+            sizes = [meter.rss_mib(pid) for pid in meter.members(groups[0])]
             found[f"rss_{side}_mib"] = sum(sizes)
             if self.system is System.TULLE:
                 found[f"worker_rss_{side}_mib"] = sum(sizes[1:])
@@ -52,11 +53,11 @@ def direct_target(bed: Bed, system: System, topology: Topology) -> Target:
     """For what an application just dials: no mesh, and Tulle."""
     where = MESH if system is System.TULLE else PLAIN
     host = bed.address(f"{where}/{server_of(topology)}")
-    sides: dict[str, Path] = {}
+    sides: dict[str, tuple[Path, ...]] = {}
     if system is System.TULLE and topology is Topology.CROSS:
-        sides = {"out": bed.ztunnel(NODE_A), "in": bed.ztunnel(NODE_B)}
+        sides = {"out": bed.mesh(NODE_A), "in": bed.mesh(NODE_B)}
     elif system is System.TULLE:
-        sides = {"both": bed.ztunnel(NODE_A)}
+        sides = {"both": bed.mesh(NODE_A)}
     return Target(
         system, topology, f"{where}/client", (host, HTTP), (host, BULK), (host, ECHO), sides
     )
