@@ -49,6 +49,7 @@ TURN_BYTES_MAX: Final = CHUNK_BYTES_MAX
 PIECES_MAX: Final = 64
 _NO_LINGER: Final = struct.pack("ii", 1, 0)
 _ERROR: Final = select.EPOLLERR
+_MSG_MORE: Final = int(socket.MSG_MORE)
 
 
 class RelayEnd(Enum):
@@ -188,6 +189,7 @@ class StreamRelay:
     def _read(self) -> None:
         session, stream, tunnel = self._session, self.stream, self.tunnel
         budget = TURN_BYTES_MAX
+        last_bytes = 0  # of the frame that ends the session's output, if it is ours
         while budget > 0:
             size = self._chunk_bytes
             unsent = len(tunnel.unsent)
@@ -214,7 +216,7 @@ class StreamRelay:
                 self._app_failed()
                 return
             if not count:
-                self._app_ended()
+                self._app_ended(last_bytes)
                 return
             session.frame_data(stream, FROM_SOCKET, count)
             self.from_app_bytes += count
@@ -222,7 +224,9 @@ class StreamRelay:
                 tunnel.write_large(FROM_SOCKET_VIEW[: FRAME_HEAD_BYTES + count])
                 if self._read_done:  # the tunnel broke
                     return
+                last_bytes = 0
             else:
+                last_bytes = FRAME_HEAD_BYTES + count
                 session.outbound += FROM_SOCKET_VIEW[: FRAME_HEAD_BYTES + count]
             if not tunnel.dirty:
                 tunnel.touch()
@@ -238,10 +242,14 @@ class StreamRelay:
         self._queued = True
         tunnel.wait_for_room(self, had_share=budget < TURN_BYTES_MAX)
 
-    def _app_ended(self) -> None:
+    def _app_ended(self, last_bytes: int) -> None:
         self._read_done = True
-        self._session.end(self.stream)
-        self.tunnel.touch()
+        if last_bytes:
+            self._session.end_with_frame(self.stream, last_bytes)
+        else:
+            self._session.end(self.stream)
+        if not self.tunnel.dirty:
+            self.tunnel.touch()
         if self._write_done:
             self._finish(RelayEnd.FINISHED)
 
@@ -255,7 +263,8 @@ class StreamRelay:
             self._hold(data)
             return
         try:
-            sent = self._sock.send(data)
+            # The FIN that follows the last bytes leaves with them: one packet instead of two.
+            sent = self._sock.send(data, _MSG_MORE if self.stream.ending else 0)
         except BlockingIOError:
             sent = 0
         except OSError:

@@ -160,6 +160,7 @@ class Receiver:
                         held = stream
                         piece = view[start:position]
                     if flags:
+                        stream.ending = True
                         self._hand_over(held, piece, run, events)
                         held = run = None
                         if stream.receivable:  # it may have been reset just now

@@ -34,6 +34,7 @@ from ztunnel.hbone.receive import Deliver, Receiver
 from ztunnel.hbone.settings import Role, SessionSettings
 from ztunnel.hbone.stream import Stream
 
+_FLAGS_AT: Final = 4
 _pack_header: Final = FRAME_HEADER.pack
 _pack_header_into: Final = FRAME_HEADER.pack_into
 
@@ -185,6 +186,13 @@ class Session(Core):
         """Close our half. Nothing to do when it is closed."""
         if not stream.local_closed:
             self.send_data(stream, b"", end_stream=True)
+
+    def end_with_frame(self, stream: Stream, length: int) -> None:
+        """Close our half with what was said last: the stream's DATA frame of `length` bytes, header
+        included, that was appended to `outbound` just now."""
+        if not stream.local_closed:
+            self.outbound[_FLAGS_AT - length] |= END_STREAM
+            self.end_local(stream)
 
     # -- data in ---------------------------------------------------------------------------------
 

@@ -9,6 +9,7 @@ class Stream:
     __slots__ = (
         "answered",
         "credit",
+        "ending",
         "id",
         "local_closed",
         "owner",
@@ -34,6 +35,7 @@ class Stream:
         # DATA may go out, DATA may come in: after the headers, and before END_STREAM or a reset.
         self.sendable = False
         self.receivable = False
+        self.ending = False  # the DATA that is handed out is its last
         # The connection's window no longer waits for this stream's bytes.
         self.released = False
 

@@ -92,6 +92,20 @@ def test_each_half_ends_by_itself(pair: Pair) -> None:
     assert pair.client.streams == pair.server.streams == 0
 
 
+def test_last_words_and_the_end_go_together(pair: Pair) -> None:
+    """One frame, and whole also when the app at the other end takes it in pieces."""
+    for size in (1, 1000, 300_000):
+        near, far = pair.stream()
+        sent = near.sock.send(b"x" * size)
+        near.sock.shutdown(socket.SHUT_WR)
+        pair.settle()
+        found = far.received()
+        pair.settle()
+        found += far.received()
+        assert len(found) == sent
+        assert far.ended()
+
+
 def test_an_app_that_leaves_resets_the_other_end(pair: Pair) -> None:
     here, there = pair.stream()
     there.sock.send(b"unread")

@@ -5,6 +5,7 @@ import pytest
 from tests.unit.ztunnel.hbone.pair import Pair, data_of, frames_of, server_ready
 from ztunnel.hbone.errors import CannotOpen, ErrorCode, OpenRefusal
 from ztunnel.hbone.events import (
+    DataReceived,
     GoAwayReceived,
     PingAcknowledged,
     RequestReceived,
@@ -55,6 +56,27 @@ def test_the_server_sees_what_was_asked_and_the_client_the_answer() -> None:
     pair.to_server()
     assert pair.client.idle
     assert pair.server.idle
+
+
+def test_the_last_frame_can_be_made_the_end() -> None:
+    pair = Pair()
+    near, far = pair.tunnel()
+    other, _ = pair.tunnel()
+    pair.client.send_data(other, b"before")
+    pair.client.send_data(near, b"last words")
+    pair.client.end_with_frame(near, 9 + len(b"last words"))
+    assert near.local_closed
+    assert [
+        (flags, stream, data) for _, flags, stream, data in frames_of(pair.client.outbound)
+    ] == [
+        (0, other.id, b"before"),
+        (1, near.id, b"last words"),
+    ]
+    pair.client.end_with_frame(near, 9 + len(b"last words"))
+    _, data, end = pair.to_server()
+    assert isinstance(data, DataReceived)
+    assert (data.stream, bytes(data.data), end) == (far, b"last words", StreamEnded(far))
+    assert far.ending
 
 
 def test_frame_data_puts_the_header_in_place() -> None:
