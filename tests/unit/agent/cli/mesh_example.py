@@ -92,7 +92,7 @@ def ztunnel(node: str, pod: str, side: str) -> dict[str, Any]:
                 "connections": {"inbound": [], "outbound": [], side: [connection()]},
             }
         },
-        "version": {"version": "1.0"},
+        "version": {"version": "1.0", "compiled": "yes"},
         "workers": [{"pid": 1}],
         "config": {"token": "/run/token", "note": f"Bearer {TOKEN}"},
     }

@@ -91,6 +91,12 @@ def test_components_say_who_is_away_and_what_is_wrong() -> None:
     assert [(row["name"], row["state"]) for row in health.uncaptured(mesh)] == [("b", "failed")]
 
 
+def test_a_ztunnel_says_whether_it_runs_compiled_modules() -> None:
+    found = {row["name"]: (row["version"], row["compiled"]) for row in health.components(example())}
+    assert found["ztunnel-n1"] == ("1.0", "yes")
+    assert found["agent-n1"] == ("1.0", None)
+
+
 def test_an_agent_counts_the_pods_that_should_be_captured() -> None:
     mesh = example()
     states = ["captured", "releasing", "not_enrolled"]
