@@ -10,10 +10,10 @@ left is taken down first.
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
 import resource
+import socket
 import subprocess
 import sys
 import tempfile
@@ -33,7 +33,7 @@ from tests.bench import manifests, meter
 from tests.bench.model import BenchError
 
 RUN_DIR = Path("/run/tulle-bench")
-LOCK = Path("/run/tulle-bench.lock")
+LOCK = "\0tulle-bench"  # an abstract socket: it goes with its holder, whatever becomes of that
 TOOLS = Path(__file__).parent / "tools"
 NOFILE_MAX = 65_536  # 5,000 connections take two descriptors each in some proxies
 APPLY_TIMEOUT_S = 20.0  # a policy on its way to the nodes, on a machine under load
@@ -127,8 +127,8 @@ class Bed:
         dump = json.loads(self._ask(node, "ztunnel.sock", "/config_dump"))
         return json.dumps(dump["policies"])
 
-    def _ask(self, node: str, socket: str, page: str) -> bytes:
-        answer = fetch.request(self.lab.run_dir / node / socket, "GET", page)
+    def _ask(self, node: str, admin: str, page: str) -> bytes:
+        answer = fetch.request(self.lab.run_dir / node / admin, "GET", page)
         fetch.checked(answer, f"{page} of {node}")
         return answer.body
 
@@ -188,12 +188,9 @@ def exclusive() -> Iterator[None]:
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     limit = NOFILE_MAX if hard == resource.RLIM_INFINITY else min(hard, NOFILE_MAX)
     resource.setrlimit(resource.RLIMIT_NOFILE, (limit, hard))
-    handle = os.open(LOCK, os.O_RDWR | os.O_CREAT, 0o600)
-    try:
+    with socket.socket(socket.AF_UNIX) as lock:
         try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
+            lock.bind(LOCK)
+        except OSError:
             raise BenchError("another benchmark is running on this machine") from None
         yield
-    finally:
-        os.close(handle)

@@ -128,7 +128,7 @@ def text(judged: list[Judged]) -> str:
         goal = one.goal
         sign, better = ("≥", max) if goal.at_least else ("≤", min)
         against = f"x of {goal.against}" if goal.against else ""
-        is_value = f"{one.value:.2f}" if one.value is not None else "not measured"
+        is_value = f"{one.value:.3f}" if one.value is not None else "not measured"
         aim = ""
         if goal.aim is not None and better(goal.aim, goal.limit) == goal.aim:
             aim = f", aim {goal.aim:g}{' reached' if one.reaches_aim else ''}"

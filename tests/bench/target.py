@@ -11,6 +11,7 @@ from tests.bench import meter
 from tests.bench.bed import Bed
 from tests.bench.manifests import BULK, ECHO, HTTP, MESH, NODE_A, NODE_B, PLAIN
 from tests.bench.model import System, Topology
+from ztunnel.compiled import COMPILED
 
 Place = tuple[str, int]
 Sides = dict[str, float]
@@ -74,4 +75,9 @@ def machine() -> dict[str, str]:
         if line.startswith("model name"):
             model = line.partition(":")[2].strip()
             break
-    return {"cpu": model, "cores": str(os.cpu_count()), "kernel": os.uname().release}
+    return {
+        "cpu": model,
+        "cores": str(os.cpu_count()),
+        "kernel": os.uname().release,
+        "compiled": COMPILED,
+    }
