@@ -43,9 +43,9 @@ INLINE void read_bound(struct bpf_sock *sk, struct address *bound)
 
 INLINE __u32 workload_at(const struct address *ip)
 {
-	__u32 *workload = map_lookup(MAP(LOCALS), ip);
+	struct local *local = map_lookup(MAP(LOCALS), ip);
 
-	return workload ? *workload : 0;
+	return local ? local->workload : 0;
 }
 
 /* Draw an endpoint of a service; without one here, only the hint is filled. */

@@ -103,16 +103,92 @@ INLINE int vouch(struct bpf_sock_ops *ctx, struct bpf_sock *sk,
 	return 1;
 }
 
+/* A connection as its client sees it, asked on the accepting side. */
+INLINE void tuple_of_accepted(struct bpf_sock_ops *ctx, struct tuple *tuple)
+{
+	read_remote(ctx, &tuple->source);
+	tuple->source_port = TO_BE16(remote_port(ctx));
+	read_local(ctx, &tuple->destination);
+	tuple->destination_port = TO_BE16((__u16)ctx->local_port);
+}
+
+INLINE void reverse(const struct tuple *tuple, struct tuple *back)
+{
+	back->source = tuple->destination;
+	back->source_port = tuple->destination_port;
+	back->destination = tuple->source;
+	back->destination_port = tuple->source_port;
+}
+
+/* Both ways or none: see SHORTCUTS_MAX. */
+INLINE void open_shortcut(struct bpf_sock_ops *ctx,
+			  const struct direct_socket *flow)
+{
+	struct local *local = map_lookup(MAP(LOCALS), &flow->target);
+	struct tuple tuple = {}, back = {};
+	struct shortcut way = {};
+	__u64 netns = netns_cookie(ctx);
+	struct pod_value *pod = map_lookup(MAP(PODS), &netns);
+
+	if (!pod || !pod->device || !local || !local->device)
+		return;
+	tuple_of(flow, &tuple);
+	reverse(&tuple, &back);
+	way.source = pod->device;
+	way.target = local->device;
+	if (map_update(MAP(SHORTCUTS), &tuple, &way, 0)) {
+		count(COUNTER_SHORTCUT_FULL);
+		return;
+	}
+	way.source = local->device;
+	way.target = pod->device;
+	if (map_update(MAP(SHORTCUTS), &back, &way, 0)) {
+		map_delete(MAP(SHORTCUTS), &tuple);
+		count(COUNTER_SHORTCUT_FULL);
+		return;
+	}
+	count(COUNTER_SHORTCUT_OPENED);
+}
+
+/*
+ * The second end that closes takes it away. The first one may still have to
+ * answer the other's FIN, and the host's conntrack knows nothing of these two.
+ */
+INLINE void close_shortcut(const struct tuple *tuple)
+{
+	struct shortcut *way = map_lookup(MAP(SHORTCUTS), tuple);
+	struct tuple back = {};
+
+	if (!way)
+		return;
+	if (!way->ending) {
+		way->ending = 1;
+		return;
+	}
+	reverse(tuple, &back);
+	map_delete(MAP(SHORTCUTS), tuple);
+	map_delete(MAP(SHORTCUTS), &back);
+}
+
 /* The accepting side is established: nothing has to be let pass any more. */
-INLINE void withdraw_accepted(struct bpf_sock_ops *ctx)
+INLINE void accept_flow(struct bpf_sock_ops *ctx)
 {
 	struct tuple tuple = {};
 
-	read_remote(ctx, &tuple.source);
-	tuple.source_port = TO_BE16(remote_port(ctx));
-	read_local(ctx, &tuple.destination);
-	tuple.destination_port = TO_BE16((__u16)ctx->local_port);
+	tuple_of_accepted(ctx, &tuple);
 	map_delete(MAP(VOUCHED), &tuple);
+	if (map_lookup(MAP(SHORTCUTS), &tuple))
+		set_callbacks(ctx,
+			      ctx->bpf_sock_ops_cb_flags | STATE_CALLBACK);
+}
+
+/* A socket with our flag and nothing kept on it has accepted its connection. */
+INLINE void end_accepted(struct bpf_sock_ops *ctx)
+{
+	struct tuple tuple = {};
+
+	tuple_of_accepted(ctx, &tuple);
+	close_shortcut(&tuple);
 }
 
 INLINE void tell(struct bpf_sock_ops *ctx, const struct direct_socket *flow,
@@ -168,6 +244,7 @@ INLINE void end_flow(struct bpf_sock_ops *ctx,
 
 	tuple_of(flow, &tuple);
 	map_delete(MAP(VOUCHED), &tuple);
+	close_shortcut(&tuple);
 	if (!flow->established) {
 		forget_verdict(flow);
 		tell(ctx, flow, FLOW_FAILED, 0);
@@ -186,8 +263,11 @@ INLINE void follow(struct bpf_sock_ops *ctx)
 	if (!sk)
 		return;
 	flow = sk_storage_get(MAP(DIRECT_SOCKET), sk, 0, 0);
-	if (!flow)
+	if (!flow) {
+		if (to == STATE_CLOSE)
+			end_accepted(ctx);
 		return;
+	}
 	flow_state(flow, from, to, ctx->bytes_received);
 	if (to != STATE_CLOSE)
 		return;
@@ -204,8 +284,10 @@ INLINE void open_flow(struct bpf_sock_ops *ctx)
 	if (!sk)
 		return;
 	flow = sk_storage_get(MAP(DIRECT_SOCKET), sk, 0, 0);
-	if (flow)
-		tell(ctx, flow, FLOW_OPENED, 0);
+	if (!flow)
+		return;
+	tell(ctx, flow, FLOW_OPENED, 0);
+	open_shortcut(ctx, flow);
 }
 
 #endif

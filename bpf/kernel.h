@@ -19,6 +19,7 @@ static long (*map_update)(void *map, const void *key, const void *value,
 static long (*map_delete)(void *map, const void *key) = (void *)3;
 static __u64 (*now_ns)(void) = (void *)5;	/* CLOCK_MONOTONIC */
 static __u32 (*random_u32)(void) = (void *)7;
+static long (*skb_change_type)(void *ctx, __u32 type) = (void *)32;
 static __u64 (*socket_cookie)(void *ctx) = (void *)46;
 static long (*set_callbacks)(void *ctx, int flags) = (void *)59;
 static __u64 (*current_cgroup_id)(void) = (void *)80;
@@ -31,6 +32,7 @@ static long (*sk_assign)(void *ctx, void *sk, __u64 flags) = (void *)124;
 static void *(*ring_reserve)(void *ring, __u64 size, __u64 flags) = (void *)131;
 static void (*ring_submit)(void *data, __u64 flags) = (void *)132;
 static __u64 (*ring_query)(void *ring, __u64 flags) = (void *)134;
+static long (*redirect_peer)(__u32 ifindex, __u64 flags) = (void *)155;
 static int (*set_retval)(int retval) = (void *)186;
 static void *(*to_mptcp_socket)(void *sk) = (void *)196;
 

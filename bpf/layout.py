@@ -15,6 +15,7 @@ VERDICTS_MAX = 32768
 SERVICES_MAX = 4096
 SLOTS_MAX = 16
 VOUCHED_MAX = 16384
+SHORTCUTS_MAX = 16384
 FLOWS_BYTES = 1 << 20
 FLOWS_UNREAD_MAX = FLOWS_BYTES // 2
 VOUCH_GRACE_NS = 250_000_000
@@ -83,6 +84,9 @@ class Counter(enum.IntEnum):
     INBOUND_STALE = 26
     FLOW_TOLD = 27
     FLOW_LOST = 28
+    SHORTCUT_OPENED = 29
+    SHORTCUT_FULL = 30
+    SHORTCUT_TAKEN = 31
 
 
 class Address(ctypes.Structure):
@@ -96,6 +100,7 @@ class PodValue(ctypes.Structure):
         ("ip4", Address),
         ("ip6", Address),
         ("workload", c_uint32),
+        ("device", c_uint32),
         ("outbound_port", c_uint16),
         ("has4", c_uint8),
         ("has6", c_uint8),
@@ -111,6 +116,10 @@ class SocketKey(ctypes.Structure):
 
 class Peer(ctypes.Structure):
     _fields_ = (("ip", Address), ("port", c_uint16), ("hint", c_uint8), ("pad", c_uint8 * 5))
+
+
+class Local(ctypes.Structure):
+    _fields_ = (("workload", c_uint32), ("device", c_uint32))
 
 
 class DirectState(ctypes.Structure):
@@ -183,6 +192,10 @@ class Vouched(ctypes.Structure):
     )
 
 
+class Shortcut(ctypes.Structure):
+    _fields_ = (("source", c_uint32), ("target", c_uint32), ("ending", c_uint32))
+
+
 class FlowEvent(ctypes.Structure):
     _fields_ = (
         ("id", c_uint64),
@@ -211,6 +224,7 @@ STRUCTS: dict[str, type[ctypes.Structure]] = {
     "pod_value": PodValue,
     "socket_key": SocketKey,
     "peer": Peer,
+    "local": Local,
     "direct_state": DirectState,
     "verdict_key": VerdictKey,
     "service_key": ServiceKey,
@@ -219,6 +233,7 @@ STRUCTS: dict[str, type[ctypes.Structure]] = {
     "direct_socket": DirectSocket,
     "tuple": Tuple,
     "vouched": Vouched,
+    "shortcut": Shortcut,
     "flow_event": FlowEvent,
 }
 
@@ -268,7 +283,7 @@ MAPS: dict[str, MapSpec] = {
     "counters": MapSpec(6, MapType.PERCPU_ARRAY, 4, 8, len(Counter)),
     "listeners": MapSpec(7, MapType.SOCKMAP, 4, 8, LISTENERS_MAX, per_pod=True),
     "about": MapSpec(8, MapType.ARRAY, 4, ABOUT_BYTES, ABOUT_MAX, per_pod=True),
-    "locals": _keyed(9, MapType.HASH, Address, 4, LOCALS_MAX),
+    "locals": _keyed(9, MapType.HASH, Address, ctypes.sizeof(Local), LOCALS_MAX),
     "direct_state": MapSpec(10, MapType.ARRAY, 4, ctypes.sizeof(DirectState), 1),
     "verdicts": _keyed(11, MapType.LRU_HASH, VerdictKey, 8, VERDICTS_MAX),
     "services": _keyed(12, MapType.LRU_HASH, ServiceKey, ctypes.sizeof(ServiceValue), SERVICES_MAX),
@@ -276,6 +291,7 @@ MAPS: dict[str, MapSpec] = {
     "vouched": _keyed(14, MapType.LRU_HASH, Tuple, ctypes.sizeof(Vouched), VOUCHED_MAX),
     "flows": MapSpec(15, MapType.RINGBUF, 0, 0, FLOWS_BYTES),
     "workload_last": MapSpec(16, MapType.ARRAY, 4, 4, 1),
+    "shortcuts": _keyed(17, MapType.HASH, Tuple, ctypes.sizeof(Shortcut), SHORTCUTS_MAX),
 }
 NODE_MAPS = tuple(name for name, spec in MAPS.items() if not spec.per_pod)
 MAP_NAMES = {spec.id: name for name, spec in MAPS.items()}

@@ -45,7 +45,8 @@ INLINE int is_vouched(struct bpf_sk_lookup *ctx, const struct address *remote,
 	struct tuple tuple = {};
 	struct direct_state *state;
 	struct vouched *vouched;
-	__u32 only = 0, *workload;
+	struct local *pod;
+	__u32 only = 0;
 
 	tuple.source = *remote;
 	tuple.destination = *local;
@@ -56,9 +57,9 @@ INLINE int is_vouched(struct bpf_sk_lookup *ctx, const struct address *remote,
 	if (!vouched)
 		return 0;
 	state = map_lookup(MAP(DIRECT_STATE), &only);
-	workload = map_lookup(MAP(LOCALS), local);
-	if (state && workload &&
-	    vouch_holds(state, vouched, *workload, now_ns())) {
+	pod = map_lookup(MAP(LOCALS), local);
+	if (state && pod &&
+	    vouch_holds(state, vouched, pod->workload, now_ns())) {
 		count(COUNTER_INBOUND_VOUCHED);
 		return 1;
 	}

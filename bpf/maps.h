@@ -51,6 +51,13 @@
 #define VOUCHED_MAX 16384
 
 /*
+ * Two for each open direct connection, 96 bytes each: 1.8 MiB. Not LRU: half of
+ * a pair that is forgotten would show the host's conntrack one direction only.
+ * Connections that find no room take the host's way as a whole.
+ */
+#define SHORTCUTS_MAX 16384
+
+/*
  * Opened and closed direct connections, 128 bytes each: 8,192, a quarter of a
  * second of what one core can open and close. Power of two, whole pages.
  */
@@ -105,6 +112,7 @@ enum map_id {
 	MAP_VOUCHED = 14,
 	MAP_FLOWS = 15,
 	MAP_WORKLOAD_LAST = 16,	/* the id given last; no program reads it */
+	MAP_SHORTCUTS = 17,
 };
 
 enum pod_mode {
@@ -162,7 +170,10 @@ enum counter {
 	COUNTER_INBOUND_STALE = 26,
 	COUNTER_FLOW_TOLD = 27,
 	COUNTER_FLOW_LOST = 28,		/* the ring was full */
-	COUNTERS_MAX = 29,
+	COUNTER_SHORTCUT_OPENED = 29,
+	COUNTER_SHORTCUT_FULL = 30,
+	COUNTER_SHORTCUT_TAKEN = 31,	/* segments */
+	COUNTERS_MAX = 32,
 };
 
 struct address {
@@ -174,6 +185,7 @@ struct pod_value {
 	struct address ip4;	/* v4-mapped */
 	struct address ip6;
 	__u32 workload;		/* 0: nobody, and never direct */
+	__u32 device;		/* ifindex of its veth on the host; 0: unknown */
 	__be16 outbound_port;	/* the tunnel's listener inside the pod */
 	__u8 has4;
 	__u8 has6;
@@ -200,9 +212,14 @@ struct peer {
 
 /*
  * The direct path: connections between two pods of this node without a tunnel.
- * `locals` says which workload an address is: address -> u32. An entry is there
- * only while that pod is captured and may be reached directly.
+ * `locals` says who an address is. An entry is there only while that pod is
+ * captured and may be reached directly.
  */
+struct local {
+	__u32 workload;
+	__u32 device;		/* as in struct pod_value */
+};
+
 struct direct_state {
 	__u64 generation;	/* 0: none, nothing is current */
 	__u64 lease_until_ns;	/* CLOCK_MONOTONIC; 0 is long over */
@@ -269,6 +286,13 @@ struct vouched {
 	__u64 at_ns;
 	__u32 destination;	/* an address may be another pod's by then */
 	__u8 pad[4];
+};
+
+/* shortcuts[tuple]: segments that come from one device leave by the other's. */
+struct shortcut {
+	__u32 source;
+	__u32 target;
+	__u32 ending;		/* one of the two ends has closed */
 };
 
 /* What the ring buffer carries. */

@@ -27,7 +27,7 @@ BTF_LOAD, MAP_LOOKUP_AND_DELETE, MAP_LOOKUP_BATCH = 18, 21, 24
 LINK_CREATE, LINK_UPDATE = 28, 29
 LINK_FD_BY_ID, LINK_NEXT_ID, LINK_DETACH = 30, 31, 34
 
-LINK_TYPE_CGROUP, LINK_TYPE_NETNS = 3, 5
+LINK_TYPE_CGROUP, LINK_TYPE_NETNS, LINK_TYPE_TCX = 3, 5, 11
 _MAP_TYPE_SK_STORAGE = 24
 _FLAG_NO_PREALLOC = 1  # BPF_F_NO_PREALLOC, demanded of socket storage
 _FLAG_REPLACE = 4  # BPF_F_REPLACE: only if the link still holds the program we read
@@ -321,14 +321,14 @@ class LinkInfo:
     type: int
     id: int
     program_id: int
-    target: int  # cgroup id or netns inode, by type
+    target: int  # cgroup id, netns inode or ifindex, by type
     attach_type: int
 
 
 def link_info(fd: int) -> LinkInfo:
     info = object_info(fd, 32)
     link_type, link_id, program_id = struct.unpack_from("<III", info)
-    if link_type == LINK_TYPE_NETNS:
+    if link_type in (LINK_TYPE_NETNS, LINK_TYPE_TCX):
         target, attach_type = struct.unpack_from("<II", info, 16)
     else:
         target, attach_type = struct.unpack_from("<QI", info, 16)
@@ -339,8 +339,10 @@ class Link(KernelObject):
     """A program on its hook, for as long as somebody (a pin, an fd) holds the link."""
 
     @classmethod
-    def create(cls, program: Program, target_fd: int, attach_type: int, *, what: str) -> Self:
-        attributes = struct.pack("<IIII", program.fd, target_fd, attach_type, 0)
+    def create(cls, program: Program, target: int, attach_type: int, *, what: str) -> Self:
+        """`target` is an fd, or the index of a device of the caller's network namespace."""
+        # The tail is tcx's: behind no other program in particular, whatever is there already.
+        attributes = struct.pack("<IIIIIIQ", program.fd, target, attach_type, 0, 0, 0, 0)
         return cls(_call(LINK_CREATE, attributes, f"attach {what}")[0])
 
     def info(self) -> LinkInfo:

@@ -28,7 +28,15 @@ DEFAULT_CACHE = "/var/cache/tulle/bpf"
 
 # Headers first, then one hook per file: bcc makes programs of the main text's functions only.
 HEADERS = ("maps.h", "verdict.h", "kernel.h", "direct.h", "flow.h")
-HOOK_FILES = ("connect.c", "sockops.c", "peername.c", "sockopt.c", "bind.c", "lookup.c")
+HOOK_FILES = (
+    "connect.c",
+    "sockops.c",
+    "peername.c",
+    "sockopt.c",
+    "bind.c",
+    "lookup.c",
+    "shortcut.c",
+)
 PROGRAMS = (
     "connect4",
     "connect6",
@@ -40,6 +48,7 @@ PROGRAMS = (
     "bind4",
     "bind6",
     "sklookup",
+    "shortcut",
 )
 
 # What bcc's own headers include from a kernel tree. Our programs use UAPI contexts only, so nothing

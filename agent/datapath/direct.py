@@ -200,15 +200,16 @@ class DirectTables:
 
     # Who is at an address: capture and release keep this
 
-    def add_local(self, address: IPAddress, workload_id: int) -> None:
+    def add_local(self, address: IPAddress, workload_id: int, device: int = 0) -> None:
         if not 0 < workload_id <= WORKLOAD_ID_MAX:
             raise ValueError(f"workload id {workload_id}")
-        self._maps["locals"].update(mapped(address), struct.pack("=I", workload_id))
+        value = layout.Local(workload=workload_id, device=device)
+        self._maps["locals"].update(mapped(address), bytes(value))
 
     def remove_local(self, address: IPAddress, workload_id: int) -> bool:
         """Only that workload's: an address may be somebody else's by now."""
         found = self._maps["locals"].lookup(mapped(address))
-        if found != struct.pack("=I", workload_id):
+        if found is None or layout.Local.from_buffer_copy(found).workload != workload_id:
             return False
         return self._maps["locals"].delete(mapped(address))
 

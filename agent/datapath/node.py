@@ -8,23 +8,22 @@ Not thread-safe; one agent per pin root (`open` takes a lock while it changes pi
 """
 
 import contextlib
-import errno
-import os
 import struct
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Self
 
-from agent.datapath import bpfsys, cgroups, folder, pods, programs, takeover
+from agent.datapath import bpfsys, cgroups, conflicts, folder, pods, programs, shortcuts, takeover
 from agent.datapath.bpfsys import Link, Map, Program
+from agent.datapath.conflicts import Conflict
 from agent.datapath.direct import WORKLOAD_ID_MAX, DirectTables
 from agent.datapath.errors import KernelError, PodRefused, ProgramRejected
 from agent.datapath.pods import CapturedPod, PodCapture
+from agent.datapath.shortcuts import Shortcuts
 from bpf import layout
 
 DEFAULT_CACHE = Path("/var/cache/tulle/bpf")
-_PROGRAM_PREFIX = "tulle_"
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,25 +44,24 @@ class ProgramCheck:
     verifier_tail: str
 
 
-@dataclass(frozen=True, slots=True)
-class Conflict:
-    """A program that is not this node's on a hook that this node uses."""
-
-    hook: str
-    program_id: int
-    program_name: str
-    is_tulle: bool  # another node of a lab, or leftovers
-
-
 class NodeDatapath:
-    def __init__(self, ours: folder.Folder, cgroup_root: Path, image: programs.Image) -> None:
+    def __init__(
+        self,
+        ours: folder.Folder,
+        cgroup_root: Path,
+        image: programs.Image,
+        *,
+        wants_shortcuts: bool,
+    ) -> None:
         """Use `open`."""
+        self._wants_shortcuts = wants_shortcuts
         self._folder = ours
         self._cgroup_root = cgroup_root
         self._image = image
         self._maps: dict[str, Map] = {}
         self._pods: dict[str, CapturedPod] = {}
         self._direct: DirectTables | None = None
+        self._shortcuts: Shortcuts | None = None
 
     @classmethod
     def open(
@@ -74,12 +72,16 @@ class NodeDatapath:
         *,
         source: Path = programs.SOURCE,
         version: str | None = None,
+        wants_shortcuts: bool = True,
     ) -> Self:
-        """Put the kernel half in force, or find it in force and bring it up to date."""
+        """Put the kernel half in force, or find it in force and bring it up to date.
+
+        `wants_shortcuts`: new direct connections pass the host's network stack by once they are
+        established, where kernel and devices allow it."""
         with folder.prepared(pin_root):
             image = programs.compile_image(source, cache, programs.kernel_features())
             ours = folder.Folder(pin_root / f"v{version or layout.layout_hash()}")
-            node = cls(ours, cgroup_root, image)
+            node = cls(ours, cgroup_root, image, wants_shortcuts=wants_shortcuts)
             others = [other for other in folder.versions(pin_root) if other.path != ours.path]
             try:
                 node._install(others)
@@ -117,6 +119,7 @@ class NodeDatapath:
                 self._maps[name] = folder.adopt_map(self._folder.maps / name, name)
         if self._image.uses("flows"):
             self._direct = DirectTables(self._maps)
+            self._shortcuts = Shortcuts(self._image, self._maps)
         with contextlib.ExitStack() as opened:
             loaded = self._load_all(opened)
             self._adopt_tunnels(loaded)
@@ -124,6 +127,7 @@ class NodeDatapath:
                 for directory in takeover.tunnel_cgroups(others, self._cgroup_root):
                     self.exempt(directory)
                 takeover.take_pods(others, self._folder)
+                takeover.take_shortcuts(others, self._maps["shortcuts"])
             self._adopt_pods(taken_over=bool(others))
             for hook in programs.ROOT_HOOKS:
                 attach_type = programs.HOOKS[hook].attach_type
@@ -159,6 +163,8 @@ class NodeDatapath:
             with self._lookup_program(pins) as program, Link.open(pins / "link") as link:
                 if link.info().target:  # 0: the namespace is gone, nothing to run on
                     link.replace(program)
+            device = self._shortcuts.adopt(pins) if self._shortcuts is not None else 0
+            pod = replace(pod, device=device if self._wants_shortcuts else 0)
             self._pods[pod.uid] = pod
             self._maps["pods"].update(key, bytes(pods.pod_value(pod)))
         self._keep_locals()
@@ -223,11 +229,13 @@ class NodeDatapath:
             self.release(pod.uid)  # a new sandbox under the old uid
             known = None
         captured = replace(captured, workload_id=self._workload_id(known, captured))
-        value = pods.pod_value(captured)
+        pods.pod_value(captured)  # refused before anything is done
         try:
             if known is not None:
                 self._remove_locals(known, but=captured)
             self._pin_pod(pins, pod, captured)
+            captured = replace(captured, device=self._attach_shortcut(pins, pod))
+            value = pods.pod_value(captured)
             self._maps["pods"].update(pods.cookie_key(captured.cookie), bytes(value))
             self._add_locals(captured)
         except (KernelError, OSError):
@@ -265,6 +273,12 @@ class NodeDatapath:
         self._maps["workload_last"].update(only, struct.pack("=I", last + 1))
         return last + 1
 
+    def _attach_shortcut(self, pins: Path, pod: PodCapture) -> int:
+        """0: no new ones. A program that is there stays, for what is under way."""
+        if self._shortcuts is None or not self._wants_shortcuts:
+            return 0
+        return self._shortcuts.attach(pins, pod)
+
     # Addresses that may be reached directly: last in, first out.
 
     def _local_addresses(self, pod: CapturedPod) -> tuple[pods.IPAddress, ...]:
@@ -274,7 +288,7 @@ class NodeDatapath:
     def _add_locals(self, pod: CapturedPod) -> None:
         for address in self._local_addresses(pod):
             assert self._direct is not None
-            self._direct.add_local(address, pod.workload_id)
+            self._direct.add_local(address, pod.workload_id, pod.device)
 
     def _remove_locals(self, pod: CapturedPod, but: CapturedPod | None = None) -> None:
         kept = self._local_addresses(but) if but is not None else ()
@@ -329,6 +343,7 @@ class NodeDatapath:
         if (pins / "link").exists():
             with Link.open(pins / "link") as link:
                 link.detach()
+        shortcuts.detach(pins, self._maps)
         for name in ("link", "listeners", "about"):
             folder.unpin(pins / name)
         folder.unpin(pins)
@@ -350,6 +365,13 @@ class NodeDatapath:
     def direct_obstacle(self) -> str | None:
         """Why this kernel cannot carry connections itself; None: it can."""
         return None if self._image.uses("flows") else "the kernel has no BPF ring buffer (5.8)"
+
+    @property
+    def shortcut_obstacle(self) -> str | None:
+        """Why direct connections take the way through the host; None: nothing known against it."""
+        if not self._wants_shortcuts:
+            return "switched off"
+        return self._shortcuts.obstacle if self._shortcuts is not None else self.direct_obstacle
 
     @property
     def pins(self) -> Path:
@@ -390,55 +412,7 @@ class NodeDatapath:
 
     def conflicts(self) -> list[Conflict]:
         """Other programs on our hooks, at the cgroup2 root and in our pods' namespaces."""
-        found: list[Conflict] = []
-        handle = os.open(self._cgroup_root, os.O_RDONLY | os.O_DIRECTORY)
-        try:
-            for hook in programs.ROOT_HOOKS:
-                with Link.open(self._folder.links / hook) as link:
-                    own = link.info().program_id
-                attach_type = programs.HOOKS[hook].attach_type
-                attached = bpfsys.attached_programs(handle, attach_type)
-                found += _conflicts(hook, [other for other in attached if other != own])
-        finally:
-            os.close(handle)
-        return found + self._lookup_conflicts()
-
-    def _lookup_conflicts(self) -> list[Conflict]:
-        ours = set()
-        inodes = set()
-        for pins in self._folder.pod_folders():
-            with Link.open(pins / "link") as link:
-                info = link.info()
-            ours.add(info.id)
-            inodes.add(info.target)
-        inodes.discard(0)  # pods that are gone: every dead link says 0
-        hook = programs.HOOKS["sklookup"]
-        foreign = [
-            link.program_id
-            for link in bpfsys.links()
-            if link.type == bpfsys.LINK_TYPE_NETNS
-            and link.attach_type == hook.attach_type
-            and link.target in inodes
-            and link.id not in ours
-        ]
-        return _conflicts("sklookup", foreign)
-
-
-def _conflicts(hook: str, program_ids: list[int]) -> list[Conflict]:
-    found = []
-    for program_id in program_ids:
-        try:
-            fd = bpfsys.program_by_id(program_id)
-        except KernelError as exc:
-            if exc.number == errno.ENOENT:
-                continue  # unloaded since we listed it
-            raise
-        try:
-            name = bpfsys.program_info(fd).name
-        finally:
-            os.close(fd)
-        found.append(Conflict(hook, program_id, name, name.startswith(_PROGRAM_PREFIX)))
-    return found
+        return conflicts.at_root(self._folder, self._cgroup_root) + conflicts.in_pods(self._folder)
 
 
 def dry_load(cache: Path = DEFAULT_CACHE, source: Path = programs.SOURCE) -> list[ProgramCheck]:

@@ -7,6 +7,7 @@ Pins of a pod, in `pods/<uid>/`, written in this order and removed in the revers
     listeners  the sockmap with the tunnel's two listeners. Before the link: sk_lookup refuses what
                has no listener, and a pod under enrolment must not lose connections.
     link       sk_lookup on the pod's netns. From here on inbound is the tunnel's.
+    shortcut   tcx on the host's end of its veth, if there is one and the kernel has tcx.
     pods[cookie] in the node's map, not a pin: from here on outbound is the tunnel's.
     locals[address] in the node's map, last in and first out: from here on other pods of this node
                may reach it without the tunnel, if it allows that and the ztunnel says so.
@@ -58,6 +59,7 @@ class CapturedPod:
         0  # who it is in the direct path's tables; 0: a capture that has no part in it
     )
     direct: bool = False
+    device: int = 0  # the host's end of its veth, with our shortcut on it; 0: has none
 
 
 def pin_name(uid: str) -> str:
@@ -96,6 +98,7 @@ def pod_value(pod: CapturedPod) -> layout.PodValue:
         mode=layout.PodMode.CAPTURE,
         outbound_port=socket.htons(pod.outbound_port),
         workload=pod.workload_id,
+        device=pod.device,
         direct=pod.direct,
     )
     for address in addresses:

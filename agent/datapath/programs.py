@@ -27,6 +27,7 @@ COMPILER = Path(__file__).with_name("compile.py")
 COMPILE_TIMEOUT_S = 60.0
 _MESSAGE_CHARACTERS_MAX = 2000
 
+_TYPE_SCHED_CLS = 3
 _TYPE_SOCK_OPS, _TYPE_SOCK_ADDR, _TYPE_SOCKOPT, _TYPE_SK_LOOKUP = 13, 18, 25, 30
 
 
@@ -47,6 +48,7 @@ HOOKS: dict[str, Hook] = {
     "bind4": Hook(_TYPE_SOCK_ADDR, 8),
     "bind6": Hook(_TYPE_SOCK_ADDR, 9),
     "sklookup": Hook(_TYPE_SK_LOOKUP, 36),
+    "shortcut": Hook(_TYPE_SCHED_CLS, 46),
 }
 # In the order of attaching: who publishes and shows is there before anything is captured.
 ROOT_HOOKS = ("sockops", "getpeername4", "getpeername6", "connect4", "connect6")

@@ -43,8 +43,26 @@ def take_pods(old: list[Folder], ours: Folder) -> None:
                 about.pin(target / "about")
             with Map.open(source / "listeners") as listeners:
                 listeners.pin(target / "listeners")
-            with Link.open(source / "link") as link:
-                link.pin(target / "link")
+            for name in ("link", "shortcut"):
+                if (source / name).exists():
+                    with Link.open(source / name) as link:
+                        link.pin(target / name)
+
+
+def take_shortcuts(old: list[Folder], ours: Map) -> None:
+    """Before our program is on the devices: live connections must not fall back to the host's way,
+    whose conntrack has missed all they sent."""
+    for version in old:
+        path = version.maps / "shortcuts"
+        if not path.exists():
+            continue
+        with Map.open(path) as theirs:
+            if (theirs.key_bytes, theirs.value_bytes) != (ours.key_bytes, ours.value_bytes):
+                continue
+            for key in list(theirs):
+                value = theirs.lookup(key)
+                if value is not None:
+                    ours.update(key, value)
 
 
 def retire(old: list[Folder]) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import ctypes
 import select
 import socket
-import struct
 from collections.abc import Iterator
 from ipaddress import ip_address
 
@@ -38,7 +37,8 @@ from tests.support.direct_bed import (
     destination_and_hint,
     direct_bed,
 )
-from tests.support.netns import Pod, eventually, run
+from tests.support.netns import eventually, run
+from tests.support.raw_tcp import SYN, send_segment
 
 
 @pytest.fixture
@@ -316,20 +316,6 @@ def test_another_pod_at_the_same_port_of_its_own_address_is_not_let_in(pair: Dir
         pair.at_server.plaintext.accept()[0].close()
 
 
-def send_syn(pod: Pod, source: tuple[str, int], target: tuple[str, int]) -> None:
-    """A SYN with any source, as whoever may open raw sockets can send it."""
-    ends = socket.inet_aton(source[0]) + socket.inet_aton(target[0])
-    header = struct.pack("!HHIIBBHHH", source[1], target[1], 1, 0, 5 << 4, 2, 65535, 0, 0)
-    words = struct.unpack("!16H", ends + struct.pack("!HH", 6, len(header)) + header)
-    total = sum(words)
-    total = (total & 0xFFFF) + (total >> 16)
-    checksum = ~(total + (total >> 16)) & 0xFFFF
-    packet = header[:16] + struct.pack("!H", checksum) + header[18:]
-    ip = struct.pack("!BBHHHBBH", 0x45, 0, 40, 0, 0, 64, 6, 0) + ends
-    with pod.socket(socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_RAW) as raw:
-        raw.sendto(ip + packet, (target[0], 0))
-
-
 def vouch_by_hand(pair: DirectBed, source_port: int, generation: int, age_ns: int) -> None:
     key = Tuple(
         source=address_value(ip_address(CLIENT4)),
@@ -358,7 +344,7 @@ def test_a_raw_syn_passes_only_as_what_was_vouched_for(
     if generation is not None:
         vouch_by_hand(pair, 40000, generation, age_ns)
     spoofer = pair.network.pod("spoofer", "10.77.0.5")
-    send_syn(spoofer, (CLIENT4, 40000), (SERVER4, PORT))
+    send_segment(spoofer, (CLIENT4, 40000), (SERVER4, PORT), SYN)
     eventually(lambda: pair.counter("inbound_plaintext") + pair.counter("inbound_vouched") > 0)
     assert pair.counter("inbound_vouched") == int(passes)
     assert pair.counter("inbound_stale") == int(generation is not None and not passes)
@@ -371,7 +357,7 @@ def test_a_vouched_syn_for_a_pod_that_is_gone_does_not_pass_to_its_successor(
     vouch_by_hand(pair, 40000, GENERATION, 0)
     pair.bed.node.release("uid-server")
     pair.bed.capture(pair.server, "uid-server", pair.at_server, direct=True)
-    send_syn(pair.client, (CLIENT4, 40000), (SERVER4, PORT))
+    send_segment(pair.client, (CLIENT4, 40000), (SERVER4, PORT), SYN)
     eventually(lambda: pair.counter("inbound_stale") == 1)
     assert pair.counter("inbound_vouched") == 0
 

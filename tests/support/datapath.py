@@ -74,10 +74,21 @@ class Bed:
             version.remove()
         folder.unpin(self.pin_root)
 
-    def reopened(self, *, source: Path = SOURCE, version: str | None = None) -> NodeDatapath:
+    def reopened(
+        self,
+        *,
+        source: Path = SOURCE,
+        version: str | None = None,
+        wants_shortcuts: bool = True,
+    ) -> NodeDatapath:
         """What a restarted agent gets."""
         return NodeDatapath.open(
-            self.pin_root, self.cgroup_root, CACHE, source=source, version=version
+            self.pin_root,
+            self.cgroup_root,
+            CACHE,
+            source=source,
+            version=version,
+            wants_shortcuts=wants_shortcuts,
         )
 
     def capture(

@@ -144,12 +144,12 @@ class Network:
 
     def __init__(self, prefix: str = "tk") -> None:
         self._prefix = prefix
-        self._hub = _unique(prefix, "hub")
+        self.hub_namespace = _unique(prefix, "hub")
         self._pods: list[Pod] = []
 
     def __enter__(self) -> Self:
         need_root()
-        run("ip", "netns", "add", self._hub)
+        run("ip", "netns", "add", self.hub_namespace)
         try:
             self.hub("link", "add", "br0", "type", "bridge", "forward_delay", "0")
             self.hub("link", "set", "br0", "up")
@@ -167,11 +167,11 @@ class Network:
         self._clean()
 
     def _clean(self) -> None:
-        for name in [*(pod.namespace for pod in self._pods), self._hub]:
+        for name in [*(pod.namespace for pod in self._pods), self.hub_namespace]:
             subprocess.run(["ip", "netns", "del", name], capture_output=True, check=False)
 
     def hub(self, *command: str) -> str:
-        return run("ip", "-n", self._hub, *command)
+        return run("ip", "-n", self.hub_namespace, *command)
 
     def pod(self, name: str, ip4: str | None = None, ip6: str | None = None) -> Pod:
         namespace = _unique(self._prefix, name)

@@ -20,6 +20,7 @@ LIMITS = (
     "SERVICES_MAX",
     "SLOTS_MAX",
     "VOUCHED_MAX",
+    "SHORTCUTS_MAX",
     "FLOWS_BYTES",
     "FLOWS_UNREAD_MAX",
     "VOUCH_GRACE_NS",

@@ -1,0 +1,78 @@
+"""The shortcut's program on the host's ends of veths: a gain where it can be, nobody's failure.
+
+Where it cannot be attached (a kernel before 6.6, a pod without a veth whose other end is here)
+direct connections take the way through the host, and `obstacle` says why.
+"""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from agent.datapath import folder, programs, veth
+from agent.datapath.bpfsys import Link, Map
+from agent.datapath.errors import KernelError
+from agent.datapath.pods import PodCapture
+from bpf import layout
+
+_PIN = "shortcut"
+
+
+class Shortcuts:
+    def __init__(self, image: programs.Image, maps: Mapping[str, Map]) -> None:
+        self._image = image
+        self._maps = maps
+        self.obstacle: str | None = None
+
+    def attach(self, pins: Path, pod: PodCapture) -> int:
+        """The device that has our program now; 0: none has."""
+        device = veth.host_end(pod.netns_fd, pod.addresses[0]) or 0
+        if device and _device_at(pins) == device:
+            return device
+        detach(pins, self._maps)
+        if not device:
+            return 0
+        attach_type = programs.HOOKS["shortcut"].attach_type
+        try:
+            with (
+                self._image.load("shortcut", self._maps) as program,
+                Link.create(program, device, attach_type, what=f"shortcut of {pod.uid}") as link,
+            ):
+                link.pin(pins / _PIN)
+        except KernelError as exc:
+            self.obstacle = str(exc)
+            return 0
+        return device
+
+    def adopt(self, pins: Path) -> int:
+        """What another agent attached goes on, with our program."""
+        if not _device_at(pins):
+            return 0
+        with self._image.load("shortcut", self._maps) as program, Link.open(pins / _PIN) as link:
+            link.replace(program)
+            return link.info().target
+
+
+def _device_at(pins: Path) -> int:
+    if not (pins / _PIN).exists():
+        return 0
+    with Link.open(pins / _PIN) as link:
+        return link.info().target  # 0: the device is gone
+
+
+def detach(pins: Path, maps: Mapping[str, Map]) -> None:
+    device = _device_at(pins)
+    if device:
+        with Link.open(pins / _PIN) as link:
+            link.detach()
+        _forget(maps["shortcuts"], device)
+    folder.unpin(pins / _PIN)
+
+
+def _forget(shortcuts: Map, device: int) -> None:
+    """What a missed end left: the device's number may be another's some day."""
+    for key in list(shortcuts):
+        raw = shortcuts.lookup(key)
+        if raw is None:
+            continue  # ended meanwhile
+        way = layout.Shortcut.from_buffer_copy(raw)
+        if device in (way.source, way.target):
+            shortcuts.delete(key)
