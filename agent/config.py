@@ -27,6 +27,7 @@ class Config:
     metrics: str = "127.0.0.1:15025"
     drain_s: float = DEFAULT_DRAIN_S
     direct: bool = True
+    shortcut: bool = True
 
     @property
     def direct_socket(self) -> Path:

@@ -49,7 +49,12 @@ async def serve(chosen: Config) -> None:
     clock = SystemClock()
     chosen.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
     bpffs.ensure(chosen.bpffs)
-    datapath = NodeDatapath.open(chosen.pin_root, chosen.cgroup_root, chosen.cache)
+    datapath = NodeDatapath.open(
+        chosen.pin_root,
+        chosen.cgroup_root,
+        chosen.cache,
+        wants_shortcuts=chosen.direct and chosen.shortcut,
+    )
     known = Registry(chosen.folder / "state")
     known.load()
     direct = _direct_path(chosen, datapath, known, clock)
@@ -206,6 +211,14 @@ _FILE = click.Path(path_type=Path, dir_okay=False)
     envvar="TULLE_AGENT_DIRECT",
     show_envvar=True,
     help="Whether connections inside this node may leave out the tunnel.",
+)
+@click.option(
+    "--shortcut/--no-shortcut",
+    default=True,
+    show_default=True,
+    envvar="TULLE_AGENT_SHORTCUT",
+    show_envvar=True,
+    help="Whether such connections, once open, pass the host's network stack by (kernel 6.6).",
 )
 @_option("--log-level", shared=True, default="info", help="LEVEL, or LEVEL,SCOPE:LEVEL,…")
 @_option(
