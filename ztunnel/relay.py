@@ -16,6 +16,7 @@ from collections.abc import Callable
 from enum import Enum
 from typing import TYPE_CHECKING, Final
 
+from ztunnel.congestion import unpace
 from ztunnel.hbone.errors import ErrorCode
 from ztunnel.hbone.stream import Stream
 from ztunnel.reactor import ENDED, READABLE, WATCH_BOTH, WATCH_READ, WRITABLE, Reactor
@@ -295,6 +296,7 @@ class StreamRelay:
     def _watch_write(self) -> None:
         if not self._watches_write:
             self._watches_write = True
+            unpace(self._sock)
             self._reactor.watch(self._sock.fileno(), self, WATCH_BOTH)
 
     def _write_pending(self, pending: deque[bytes | memoryview]) -> None:

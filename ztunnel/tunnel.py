@@ -11,6 +11,7 @@ import socket
 from typing import TYPE_CHECKING, Final
 
 from control.model.identity import SpiffeId
+from ztunnel.congestion import unpace
 from ztunnel.hbone.errors import ErrorCode
 from ztunnel.hbone.events import (
     ConnectionFailed,
@@ -82,6 +83,7 @@ class Tunnel:
     __slots__ = (
         "_blocked_by_buffer",
         "_blocked_by_window",
+        "_bulk_seen",
         "_drain_requested",
         "_ended_hint",
         "_owned",
@@ -124,6 +126,7 @@ class Tunnel:
         self._readable = False
         self._ended_hint = False
         self._drain_requested = False
+        self._bulk_seen = False
         self._ping_sent_s: float | None = None
         self._blocked_by_buffer = Queue()
         self._blocked_by_window = Queue()
@@ -362,6 +365,9 @@ class Tunnel:
             session.outbound += frame
             return
         self.written_bytes += len(frame)
+        if not self._bulk_seen:
+            self._bulk_seen = True
+            unpace(self._sock)
         try:
             data = self._tls.write(frame)
         except TlsError as exc:

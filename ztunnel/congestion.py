@@ -1,0 +1,44 @@
+"""Takes the pacing off bulk between sockets that are near each other; decides by the shortest round
+trip that the kernel has seen, and never touches a connection that is not paced.
+
+BBR spreads what it sends over time with a timer for each burst. Across a host or a rack there is
+nothing to spread it for, and the timers take a third of the CPU of a bulk stream.
+"""
+
+from __future__ import annotations
+
+import socket
+from struct import Struct
+from typing import Final
+
+# What paces inside TCP itself; all others are left as the host's owner chose them.
+PACED: Final = frozenset((b"bbr", b"bbr2", b"bbr3"))
+# Every kernel has it, and every process may ask for it.
+UNPACED: Final = b"reno"
+# The same host, rack or zone. Farther away the host's choice has its reasons.
+NEAR_US_MAX: Final = 1000
+
+_NAME_BYTES: Final = 16  # TCP_CA_NAME_MAX
+_INFO_BYTES: Final = 152
+_min_rtt_us = Struct("I").unpack_from
+_MIN_RTT_AT: Final = 148  # tcpi_min_rtt; in tcp_info since Linux 4.6
+
+
+def is_near(info: bytes) -> bool:
+    """By the kernel's tcp_info. One that is too short, or has no sample yet, says nothing."""
+    if len(info) < _INFO_BYTES:
+        return False
+    rtt_us: int = _min_rtt_us(info, _MIN_RTT_AT)[0]
+    return 0 < rtt_us <= NEAR_US_MAX
+
+
+def unpace(sock: socket.socket) -> None:
+    """Call it once, when a transfer has turned out to be bulk. Best effort."""
+    try:
+        name = sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_CONGESTION, _NAME_BYTES)
+        if name.rstrip(b"\0") not in PACED:
+            return
+        if is_near(sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _INFO_BYTES)):
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_CONGESTION, UNPACED)
+    except OSError:
+        pass  # not TCP, or gone: the next call on it will say
