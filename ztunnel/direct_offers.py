@@ -19,8 +19,8 @@ from ztunnel.direct import Place, Share, local_share, verdict
 from ztunnel.engine import Engine, Pod
 from ztunnel.route import ToTunnel
 
-# Pairs looked at lately; beyond, they are looked at again.
-PAIRS_MAX: Final = 4096
+# Pairs and services looked at lately; beyond, they are looked at again.
+RECENT_MAX: Final = 8192
 # Shares that the kernel half knows of; the least recently used one is taken back for a new one.
 LEARNED_MAX: Final = 4096
 # A pair still seen in the tunnel after so long is told again: the kernel's tables evict as well.
@@ -29,8 +29,8 @@ AGAIN_S: Final = 3.0
 REFRESHED_PER_TURN_MAX: Final = 32
 
 Send = Callable[[dict[str, Any]], None]
-_Pair = tuple[str, str, Address, int]  # source pod, destination workload, address asked for, port
 _Key = tuple[str, Address, int]  # source pod, VIP, port
+_Question = tuple[str, str, int] | _Key  # the first: source pod, destination workload, port
 
 
 class _Learned:
@@ -60,17 +60,17 @@ class Offers:
         place: Place,
         send: Send,
         *,
-        pairs_max: int = PAIRS_MAX,
+        recent_max: int = RECENT_MAX,
         learned_max: int = LEARNED_MAX,
     ) -> None:
-        self._pairs_max = pairs_max
+        self._recent_max = recent_max
         self._learned_max = learned_max
         self._engine = engine
         self._place = place
         self._send = send
         self._generation: int | None = None  # None: nothing may be signed
         self._next: int | None = None  # in force once every share is up to date
-        self._recent: dict[_Pair, tuple[int, float]] = {}
+        self._recent: dict[_Question, float] = {}  # until when there is no need to look
         self._learned: OrderedDict[_Key, _Learned] = OrderedDict()
         self._waiting: dict[_Key, None] = {}  # shares to look at again
         self._once_more = False  # something changed while those were being looked at
@@ -84,23 +84,23 @@ class Offers:
 
     def admitted(self, pod: Pod, source: Workload, asked: Endpoint, decision: ToTunnel) -> None:
         """A connection of `pod` to `asked` was let in at the other end."""
-        workload = decision.workload
-        if workload is None or (decision.service is None and workload.node != self._place.node):
-            return
-        engine = self._engine
-        pair = (pod.uid, workload.uid, asked.address, asked.port)
-        seen = self._recent.get(pair)
-        now_s = engine.reactor.now_s
-        if seen is not None and seen[0] == engine.state.generation and now_s < seen[1]:
-            return
-        if self._generation is None:
-            return
-        if len(self._recent) >= self._pairs_max:
+        workload, service = decision.workload, decision.service
+        if workload is not None and workload.node == self._place.node:
+            port = decision.target.port
+            if self._is_due((pod.uid, workload.uid, port)):
+                self._offer(pod, workload, port)
+        if service is not None and self._is_due((pod.uid, asked.address, asked.port)):
+            self._learn(pod, source, service, asked)
+
+    def _is_due(self, question: _Question) -> bool:
+        """Whatever could turn a yes into a no comes with a new generation, and that starts over."""
+        now_s = self._engine.reactor.now_s
+        if now_s < self._recent.get(question, 0.0) or self._generation is None:
+            return False
+        if len(self._recent) >= self._recent_max:
             self._recent.clear()
-        self._recent[pair] = (engine.state.generation, now_s + AGAIN_S)
-        self._offer(pod, workload, decision.target.port)
-        if decision.service is not None:
-            self._learn(pod, source, decision.service, asked)
+        self._recent[question] = now_s + AGAIN_S
+        return True
 
     def _offer(self, pod: Pod, workload: Workload, port: int) -> None:
         destination = self._served(workload)
@@ -186,6 +186,7 @@ class Offers:
     def on_pods(self) -> None:
         """A pod came or went."""
         self._by_name = None
+        self._recent.clear()
         for each in self._learned.values():
             each.endpoints = None
         self.on_addresses()

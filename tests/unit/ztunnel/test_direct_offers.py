@@ -47,9 +47,19 @@ def test_the_first_connection_teaches_and_the_next_are_silent(rig: Rig) -> None:
     assert rig.connect(POD, tries=50) == [VERDICT]
 
 
-def test_both_families_are_one_verdict_and_two_questions(rig: Rig) -> None:
+def test_both_families_are_one_verdict(rig: Rig) -> None:
     assert rig.connect("[fd00::2]:8080") == [VERDICT]
-    assert rig.connect(POD) == [VERDICT]
+    assert rig.connect(POD) == []
+    assert rig.connect("10.0.0.2:9090") == [{**VERDICT, "port": 9090}]
+
+
+def test_a_push_of_other_nodes_pods_asks_nothing_anew(rig: Rig) -> None:
+    rig.connect(POD)
+    rig.connect(VIP, tries=20)
+    rig.said()
+    for number in range(50):
+        rig.change(pod(f"more{number}", f"10.0.8.{number}", node="n3"))
+        assert rig.connect(POD) == rig.connect(VIP) == []
 
 
 def test_a_pair_that_stays_in_the_tunnel_is_told_again(rig: Rig) -> None:
@@ -77,7 +87,8 @@ def test_a_denied_pair_is_never_offered(rig: Rig) -> None:
     rig.change(DENY_ALL)
     assert rig.connect(POD, tries=3) == []
     rig.change(Entry(Op.REMOVE_POLICY, DENY_ALL.key))
-    assert rig.connect(POD) == [VERDICT]
+    rig.path.offers.on_generation(8)
+    assert rig.connect(POD) == [{**VERDICT, "generation": 8}]
 
 
 def test_between_a_change_and_its_number_the_old_one_is_used(rig: Rig) -> None:
@@ -179,7 +190,7 @@ def test_a_push_in_full_flight_ends_in_the_right_share(rig: Rig) -> None:
 
 def test_tables_are_bounded(rig: Rig) -> None:
     offers = Offers(
-        rig.engine, Place("n1", "cluster.local"), rig.lines.append, pairs_max=3, learned_max=2
+        rig.engine, Place("n1", "cluster.local"), rig.lines.append, recent_max=3, learned_max=2
     )
     rig.path.offers = offers
     offers.on_generation(7)
