@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 from pathlib import Path
 
 from control.model.policy import Action, Policy, PolicyScope, Rule
@@ -22,14 +23,21 @@ class Bench:
         self.state = State(strict=True)
         self.published: list[list[Entry]] = []
         self.client = XdsClient(CONFIG, self.state, self._publish)
+        self.answers: list[bytes] = []
+        self.meanwhile: list[bytes] = []  # read while the first entries are passed on
         self._nonces = 0
 
     async def _publish(self, entries: list[Entry]) -> None:
         self.published.append(entries)
+        while self.meanwhile:
+            await self.client.inbox.put(self.client.receive(self.meanwhile.pop(0)))
 
-    def receive(
+    async def _answer(self, data: bytes) -> None:
+        self.answers.append(data)
+
+    def response(
         self, type_url: str, *entries: Entry, removed: tuple[str, ...] = (), any_type: str = ""
-    ) -> pb.DeltaDiscoveryRequest:
+    ) -> bytes:
         self._nonces += 1
         response = pb.DeltaDiscoveryResponse(
             type_url=type_url, nonce=str(self._nonces), removed_resources=removed
@@ -38,8 +46,14 @@ class Bench:
             resource = response.resources.add(name=each.name, version="1")
             resource.resource.type_url = any_type or type_url
             resource.resource.value = each.body
-        answer = asyncio.run(self.client._take(response.SerializeToString()))
-        return pb.DeltaDiscoveryRequest.FromString(answer)
+        return response.SerializeToString()
+
+    def receive(
+        self, type_url: str, *entries: Entry, removed: tuple[str, ...] = (), any_type: str = ""
+    ) -> pb.DeltaDiscoveryRequest:
+        data = self.response(type_url, *entries, removed=removed, any_type=any_type)
+        asyncio.run(self.client._take(self.client.receive(data), self._answer))
+        return pb.DeltaDiscoveryRequest.FromString(self.answers[-1])
 
     @property
     def told(self) -> list[tuple[Op, str]]:
@@ -108,6 +122,35 @@ def test_a_large_update_goes_in_slices() -> None:
     bench.receive(ADDRESS_TYPE, *many)
     assert sum(len(batch) for batch in bench.published) == 300
     assert max(len(batch) for batch in bench.published) == STEP_ENTRIES
+
+
+def test_policies_do_not_wait_behind_many_addresses() -> None:
+    bench = Bench()
+    bench.receive(AUTHORIZATION_TYPE)
+    bench.meanwhile = [bench.response(AUTHORIZATION_TYPE, entry(POLICY))]
+    last = bench.receive(
+        ADDRESS_TYPE, *(entry(service(f"s{number}")) for number in range(3 * STEP_ENTRIES))
+    )
+    assert bench.told.index((Op.POLICY, "shop/p")) == STEP_ENTRIES
+    answered = [pb.DeltaDiscoveryRequest.FromString(each).response_nonce for each in bench.answers]
+    assert answered[1:] == ["2", "3"]
+    assert last.type_url == ADDRESS_TYPE
+
+
+def test_a_removed_policy_waits_for_the_addresses_that_may_replace_it() -> None:
+    bench = Bench()
+    bench.receive(AUTHORIZATION_TYPE, entry(POLICY))
+    removal = bench.response(AUTHORIZATION_TYPE, removed=("shop/p",))
+    later = bench.response(AUTHORIZATION_TYPE, entry(replace(POLICY, action=Action.DENY)))
+    bench.meanwhile = [removal, later]
+    bench.receive(
+        ADDRESS_TYPE, *(entry(service(f"s{number}")) for number in range(3 * STEP_ENTRIES))
+    )
+    assert Op.REMOVE_POLICY not in {op for op, _ in bench.told}
+    assert bench.client.inbox.urgent() is None
+    first = asyncio.run(bench.client.inbox.next())
+    assert first.removed == ("shop/p",)
+    assert bench.client.inbox.urgent() is not None  # of policies it is the first now
 
 
 def test_messages_are_counted() -> None:
