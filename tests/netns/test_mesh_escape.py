@@ -12,8 +12,9 @@ from pathlib import Path
 
 import pytest
 
+from agent.lab import changes
 from agent.lab.netns import inside
-from tests.support.mesh_bed import FAMILIES, MARKER, PORT, Bed, Reply, Wire, mesh_bed, speak
+from tests.support.mesh_bed import FAMILIES, MARKER, PORT, Bed, Reply, Wire, mesh_bed, soon, speak
 
 IPPROTO_MPTCP = 262
 SO_SHOW_CLIENT = 0x7475
@@ -179,9 +180,38 @@ def test_a_v4_mapped_socket_is_captured_as_v4(bed: Bed, target: str) -> None:
         assert speak(sock).split()[0] == bed.address("client", 4)
 
 
+def direct(bed: Bed) -> set[bool]:
+    """What the agent says of the mesh's pods here: may they be connected without the tunnel?"""
+    pods = bed.agent(bed.here)["pods"]
+    return {each["direct"] for each in pods if each["namespace"] == "mesh"}
+
+
+@contextlib.contextmanager
+def always_tunnel(bed: Bed) -> Iterator[None]:
+    changes.label(bed.lab, "Namespace", "", "mesh", ["tulle.io/path=tunnel"])
+    try:
+        soon(lambda: direct(bed) == {False}, "the namespace keeps to the tunnel")
+        yield
+    finally:
+        changes.label(bed.lab, "Namespace", "", "mesh", ["tulle.io/path-"])
+        soon(lambda: direct(bed) == {True}, "the namespace goes direct again")
+
+
 @pytest.mark.parametrize("family", FAMILIES)
-def test_pods_of_one_node_are_sealed_from_each_other_too(bed: Bed, family: int) -> None:
-    with bed.cable("near") as near, bed.cable("client") as own, bed.cable("stranger") as open_one:
+def test_what_goes_direct_stays_on_the_node(bed: Bed, family: int) -> None:
+    with sealed(bed):
+        for _ in range(5):
+            assert bed.reach("client", "near", family) is Reply.ANSWERED
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_pods_of_one_node_are_sealed_from_each_other_on_demand(bed: Bed, family: int) -> None:
+    with (
+        always_tunnel(bed),
+        bed.cable("near") as near,
+        bed.cable("client") as own,
+        bed.cable("stranger") as open_one,
+    ):
         assert bed.reach("client", "near", family) is Reply.ANSWERED
         for wire in (near, own):
             assert wire.counts().marker_packets == 0
