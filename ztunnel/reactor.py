@@ -13,11 +13,11 @@ A handler that raises is a bug; the one boundary for that is `serve`. It never k
 
 from __future__ import annotations
 
-import os
 import select
 import time
 from collections import OrderedDict
 from collections.abc import Callable
+from os import sched_yield as _yield
 from typing import Any, Final, Protocol
 
 from ztunnel.spin import Spin
@@ -225,22 +225,17 @@ class Reactor:
             now_s = self._monotonic_s()
             wait_s = max(0.0, min(wait_s_max, self.next_due_s - now_s))
             if wait_s and self.spin.worth(now_s, self._events_before):
-                events = self._poll_a_moment(now_s)
+                events = self._poll_a_moment()
                 if events:
                     return events
         return self._epoll.poll(wait_s, EVENTS_PER_TURN_MAX)
 
-    def _poll_a_moment(self, start_s: float) -> list[tuple[int, int]]:
-        end_s = start_s + self.spin.spin_s
+    def _poll_a_moment(self) -> list[tuple[int, int]]:
+        spin = self.spin
         while True:
-            os.sched_yield()  # whoever has work on this core goes first, perhaps the other end
+            _yield()  # whoever has work on this core goes first, perhaps the other end
             events = self._epoll.poll(0, EVENTS_PER_TURN_MAX)
-            now_s = self._monotonic_s()
-            if events:
-                self.spin.hit(now_s - start_s)
-                return events
-            if now_s >= end_s:
-                self.spin.missed(now_s - start_s)
+            if spin.polled(self._monotonic_s(), bool(events)):
                 return events
 
     def _expire(self) -> None:

@@ -1,10 +1,12 @@
 """Is it worth polling for a moment instead of going to sleep? Decides only; never waits itself.
 
-At one connection most of the latency is waking up: a poll that hits saves both ends a sleep. A poll
-that misses is wasted, and so is the length of one that hits late: on few cores it is taken from
-those who would answer. So waste is bounded: a share of the time that passes, spent in advance only
-up to a small credit. Where polls hit they go on, where they miss they stop by
-themselves, and an idle worker does not poll at all because it is not woken.
+At one connection most of the latency is waking up: a poll that hits saves a sleep at this end. What
+polling burns is the polls themselves. Time in which another process ran, because we yielded to it,
+is not ours and is not counted: on one core that is usually the other end of the tunnel, at work on
+what we wait for. Burned CPU is bounded: a share of the time that passes, spent in advance only up
+to a small credit. A miss costs all that it burned, and more each time when nothing but misses
+come; a hit costs a part of what it burned beyond the sleep that it saved. So polls go on where they
+hit, stop by themselves where they miss, and an idle worker does not poll because it is not woken.
 """
 
 from __future__ import annotations
@@ -17,35 +19,78 @@ WASTE_SHARE: Final = 0.05
 CREDIT_S_MAX: Final = 0.002
 # CPU that going to sleep and waking up takes; a poll that hits sooner is for nothing.
 SLEEP_COST_S: Final = 10e-6
+# What a late hit burned counts for so much: it was waste for the CPU but not for who waited. With
+# WASTE_SHARE it bounds polls that always hit late to 40 % of a core.
+LATE_SHARE: Final = 0.125
+# Misses in a row make the next ones dearer, twice each time, up to so often.
+MISS_DOUBLINGS_MAX: Final = 4
+# A yield and a poll; what is beyond is somebody else's time on this core.
+POLL_S_MAX: Final = 5e-6
+# Others may keep the core while we yield: after so long there is no point in yielding again.
+WAIT_S_MAX: Final = 500e-6
 # A turn that served more than these has no lack of work: the next poll returns at once anyway.
 SPARSE_EVENTS_MAX: Final = 4
 
 
 class Spin:
-    __slots__ = ("_credit_s", "_seen_s", "hits", "misses", "spin_s")
+    __slots__ = (
+        "_before_s",
+        "_burned_s",
+        "_credit_s",
+        "_end_s",
+        "_misses_running",
+        "_seen_s",
+        "hits",
+        "misses",
+        "spin_s",
+    )
 
     def __init__(self, spin_us: int) -> None:
         self.spin_s = spin_us / 1e6
         self._credit_s = 0.0
         self._seen_s = 0.0
+        self._before_s = 0.0
+        self._end_s = 0.0
+        self._burned_s = 0.0
+        self._misses_running = 0
         self.hits = 0
         self.misses = 0
 
     def worth(self, now_s: float, events_before: int) -> bool:
+        """Whether to begin; if so, tell `polled` of each poll until it says that this is enough."""
         if not self.spin_s or events_before > SPARSE_EVENTS_MAX:
             return False
         credit_s = self._credit_s + (now_s - self._seen_s) * WASTE_SHARE
         self._credit_s = credit_s if credit_s < CREDIT_S_MAX else CREDIT_S_MAX
         self._seen_s = now_s
-        return self._credit_s >= self.spin_s
+        if self._credit_s < self.spin_s:
+            return False
+        self._before_s = now_s
+        self._end_s = now_s + WAIT_S_MAX
+        self._burned_s = 0.0
+        return True
 
-    def missed(self, spent_s: float) -> None:
-        """`spent_s` is longer than asked for where somebody else wanted the core: costs more."""
-        self.misses += 1
-        self._credit_s -= spent_s
+    def polled(self, now_s: float, found: bool) -> bool:
+        """One poll is done; whether that is the end of it."""
+        spent_s = now_s - self._before_s
+        self._before_s = now_s
+        self._burned_s += spent_s if spent_s < POLL_S_MAX else POLL_S_MAX
+        if found:
+            self._hit()
+            return True
+        if self._burned_s < self.spin_s and now_s < self._end_s:
+            return False
+        self._missed()
+        return True
 
-    def hit(self, spent_s: float) -> None:
-        """What it took beyond the sleep that it saved was wasted too."""
+    def _hit(self) -> None:
         self.hits += 1
-        if spent_s > SLEEP_COST_S:
-            self._credit_s -= spent_s - SLEEP_COST_S
+        self._misses_running = 0
+        if self._burned_s > SLEEP_COST_S:
+            self._credit_s -= (self._burned_s - SLEEP_COST_S) * LATE_SHARE
+
+    def _missed(self) -> None:
+        self.misses += 1
+        self._credit_s -= self._burned_s * (1 << self._misses_running)
+        if self._misses_running < MISS_DOUBLINGS_MAX:
+            self._misses_running += 1
