@@ -18,7 +18,7 @@ SUPERVISOR = {
     *("admin", "bind", "certs", "channel", "config", "csr", "direct_hub", "direct_link", "dump"),
     *("main", "metrics", "pods", "signer", "supervisor", "workers", "xds", "zds"),
 }
-WORKER = {"compiled", "ipc", "resources", "worker"}
+WORKER = {"compiled", "ipc", "resources", "timeslice", "worker"}
 # mypyc takes no dataclass with slots that is generic, and no class whose base is written in C.
 NOT_TAKEN = {"dice", "state"}
 LEFT_OUT = SUPERVISOR | WORKER | NOT_TAKEN

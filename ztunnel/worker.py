@@ -37,6 +37,7 @@ from ztunnel.relay import RelayEnd
 from ztunnel.resources import Entry
 from ztunnel.spin import Spin
 from ztunnel.state import State
+from ztunnel.timeslice import shorten
 from ztunnel.tls import Material
 from ztunnel.tunnel_user import TunnelEnd
 
@@ -416,6 +417,7 @@ def main(arguments: list[str]) -> int:
     channel = IpcSocket(socket.socket(fileno=descriptor))
     worker = Worker(channel, SystemClock(), sys.stderr.fileno())
     keep_buffers()
+    shorten()
     worker.run()
     return 0
 

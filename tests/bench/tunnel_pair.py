@@ -42,6 +42,7 @@ from ztunnel.balance import Hint
 from ztunnel.engine import EngineConfig, Pod
 from ztunnel.listeners import Pauses, listen
 from ztunnel.spin import Spin
+from ztunnel.timeslice import shorten
 from ztunnel.tls import Material, spiffe_ids
 from ztunnel.worker import keep_buffers, make_engine, make_reactor
 
@@ -128,6 +129,7 @@ def run(options: argparse.Namespace) -> None:
         for at in entries:
             listen(engine, Pauses(engine), pod, open_listener(parse_endpoint(at)), None, None)
     keep_buffers()
+    shorten()
     settle()
     profile = cProfile.Profile() if options.profile else None
     signal.signal(signal.SIGTERM, lambda *_: reactor.stop())
