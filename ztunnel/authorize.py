@@ -174,7 +174,7 @@ def _resolve(
     if service.key not in local.services:
         detail = f"this workload is not an endpoint of {service.key}"
         return Refusal(400, "destination_mismatch", detail)
-    port = target_port(service, local, asked.port)
+    port = target_port(service, _own_ports(local, service), asked.port)
     if port is None:
         return Refusal(503, "unknown_port", f"{service.key} has no port {asked.port} here")
     return _tunnelled(local, Endpoint(accepted.address, port)), service
@@ -186,7 +186,13 @@ def _service_of(state: State, local: Workload, port: int) -> Service | None:
         service = state.service(key)
         if service is None:
             continue
-        ports = {target_port(service, local, each.service_port) for each in service.ports}
+        own = _own_ports(local, service)
+        ports = {target_port(service, own, each.service_port) for each in service.ports}
         if port in ports:
             return service
     return None
+
+
+def _own_ports(local: Workload, service: Service) -> tuple[tuple[int, int], ...]:
+    own = local.services.get(service.key, ())
+    return tuple((each.service_port, each.target_port) for each in own)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import bisect
 import itertools
 import random
 from collections.abc import Iterable, Sequence
@@ -14,13 +15,11 @@ from control.model.workload import (
     HealthPolicy,
     IpFamilies,
     LoadBalancing,
-    NetworkMode,
     Scope,
     Service,
-    TunnelProtocol,
     Workload,
-    WorkloadStatus,
 )
+from ztunnel.groups import Group
 
 _DEFAULT = LoadBalancing()
 
@@ -34,47 +33,69 @@ class Hint(Enum):
 
 
 @dataclass(frozen=True, slots=True)
-class Candidate:
-    """A workload that could take the connection. `address` is None behind a network gateway."""
+class Lot:
+    """Endpoints that are alike and could take the connection, at `port` of theirs."""
 
-    workload: Workload
-    address: Address | None
+    group: Group
+    uids: tuple[str, ...]
     port: int
+    has_address: bool  # False behind a network gateway
+
+
+Endpoints = Iterable[tuple[Group, tuple[str, ...]]]
 
 
 def candidates(
-    service: Service,
-    endpoints: Iterable[Workload],
-    source: Workload,
-    port: int,
-    family_bytes: int,
-) -> list[Candidate]:
+    service: Service, endpoints: Endpoints, source: Workload, port: int, family_bytes: int
+) -> list[Lot]:
     """Endpoints that are healthy enough, have the port, and can be reached by an address or a
     gateway. `family_bytes` (4 or 16) is the family the client used."""
     balancing = service.load_balancing or _DEFAULT
-    found: list[Candidate] = []
-    for workload in endpoints:
-        healthy = workload.status is WorkloadStatus.HEALTHY
-        if not healthy and balancing.health_policy is not HealthPolicy.ALLOW_ALL:
+    takes_all = balancing.health_policy is HealthPolicy.ALLOW_ALL
+    found: list[Lot] = []
+    for group, uids in endpoints:
+        if not (group.is_healthy or takes_all):
             continue
-        target = target_port(service, workload, port)
-        if target is None:
-            continue
-        address = pod_address(workload.addresses, service.ip_families, family_bytes)
-        if workload.network != source.network:
-            if workload.network_gateway is not None:
-                found.append(Candidate(workload, address, target))
-        elif address is not None:
-            found.append(Candidate(workload, address, target))
+        target = target_port(service, group.ports, port)
+        if target is not None:
+            lot = Lot(group, uids, target, _has_address(service, group, family_bytes))
+            if _is_reachable(lot, source):
+                found.append(lot)
     return found
 
 
-def target_port(service: Service, workload: Workload, port: int) -> int | None:
-    """The workload's own port for a service port; None: it has none, or the service has not."""
-    own = workload.services.get(service.key, ())
-    for each in own:
-        if each.service_port == port and each.target_port:
-            return each.target_port
+def tunnels(
+    service: Service, endpoints: Endpoints, source: Workload, port: int, family_bytes: int
+) -> list[Lot]:
+    """The endpoints of a waypoint, whose tunnel port need not be among the service's."""
+    lots = (
+        Lot(group, uids, port, _has_address(service, group, family_bytes))
+        for group, uids in endpoints
+        if group.is_healthy
+    )
+    return [each for each in lots if _is_reachable(each, source)]
+
+
+def _has_address(service: Service, group: Group, family_bytes: int) -> bool:
+    """Whether `pod_address` finds one."""
+    match service.ip_families:
+        case IpFamilies.IPV4_ONLY:
+            return 4 in group.families
+        case IpFamilies.IPV6_ONLY:
+            return 16 in group.families
+        case _:
+            return bool(group.families)
+
+
+def _is_reachable(lot: Lot, source: Workload) -> bool:
+    return lot.has_address if lot.group.network == source.network else lot.group.has_gateway
+
+
+def target_port(service: Service, own: Iterable[tuple[int, int]], port: int) -> int | None:
+    """The endpoint's port for a service port: its own, else the service's, else None."""
+    for service_port, target in own:
+        if service_port == port and target:
+            return target
     for each in service.ports:
         if each.service_port == port and each.target_port:
             return each.target_port
@@ -94,9 +115,7 @@ def pod_address(
     return same if same is not None else next(iter(addresses), None)
 
 
-def nearest(
-    found: Sequence[Candidate], source: Workload, balancing: LoadBalancing | None
-) -> list[Candidate]:
+def nearest(found: Sequence[Lot], source: Workload, balancing: LoadBalancing | None) -> list[Lot]:
     """The candidates that locality leaves: all of the best rank (FAILOVER), only those that match
     every scope (STRICT), or all of them."""
     if balancing is None or not balancing.routing_preference or not found:
@@ -104,18 +123,22 @@ def nearest(
     preference = balancing.routing_preference
     if balancing.mode is BalancingMode.STRICT:
         return [
-            each
-            for each in found
-            if all(_same(scope, source, each.workload) for scope in preference)
+            each for each in found if all(_same(scope, source, each.group) for scope in preference)
         ]
     if balancing.mode is not BalancingMode.FAILOVER:
         return list(found)
-    ranks = [rank(preference, source, each.workload) for each in found]
+    ranks = [rank(preference, source, each.group) for each in found]
     best = max(ranks)
     return [each for each, its in zip(found, ranks, strict=True) if its == best]
 
 
-def rank(preference: Sequence[Scope], source: Workload, workload: Workload) -> int:
+def reachable(found: list[Lot], source: Workload) -> list[Lot]:
+    """Only this network's endpoints as long as there are any: gateways to other networks are
+    refused today, so an endpoint behind one is the last choice."""
+    return [each for each in found if each.group.network == source.network] or found
+
+
+def rank(preference: Sequence[Scope], source: Workload, group: Group) -> int:
     """How many scopes match before the first that does not.
 
     NETWORK in the first place is special: another network only skips it, the same one outweighs
@@ -124,7 +147,7 @@ def rank(preference: Sequence[Scope], source: Workload, workload: Workload) -> i
     score = 0
     for index, scope in enumerate(preference):
         first_network = index == 0 and scope is Scope.NETWORK
-        if _same(scope, source, workload):
+        if _same(scope, source, group):
             score += len(preference) if first_network else 1
         elif not first_network:
             break
@@ -135,52 +158,57 @@ def rank(preference: Sequence[Scope], source: Workload, workload: Workload) -> i
 class Draw:
     """Candidates with their chances, ready to be drawn from many times."""
 
-    found: tuple[Candidate, ...]
-    cumulative: tuple[int, ...] | None  # None: equal chances
+    lots: tuple[Lot, ...]
+    weights: tuple[int, ...]  # of one endpoint of each
+    cumulative: tuple[int, ...]  # of all endpoints up to here
 
-    def choose(self, rng: random.Random) -> Candidate | None:
-        if len(self.found) < 2:
-            return self.found[0] if self.found else None
-        if self.cumulative is None:
-            return self.found[rng.randrange(len(self.found))]
-        return rng.choices(self.found, cum_weights=self.cumulative)[0]
+    @property
+    def total(self) -> int:
+        return self.cumulative[-1] if self.cumulative else 0
+
+    def choose(self, rng: random.Random) -> tuple[str, int] | None:
+        """The uid, and the port there; without a number where there is no choice."""
+        if not self.lots:
+            return None
+        if len(self.lots) == 1 and len(self.lots[0].uids) == 1:
+            return self.lots[0].uids[0], self.lots[0].port
+        point = rng.randrange(self.cumulative[-1])
+        index = bisect.bisect_right(self.cumulative, point)
+        lot, left = self.lots[index], self.cumulative[index] - point
+        return lot.uids[(left - 1) // self.weights[index]], lot.port
 
 
-def draw(found: Sequence[Candidate]) -> Draw:
+def draw(found: Sequence[Lot]) -> Draw:
     """Chance in proportion to capacity; when nobody has any, equal chances."""
-    weights = [each.workload.capacity for each in found]
+    weights = [each.group.capacity for each in found]
     if not any(weights) or all(weight == weights[0] for weight in weights):
-        return Draw(tuple(found), None)
-    return Draw(tuple(found), tuple(itertools.accumulate(weights)))
+        weights = [1] * len(found)
+    widths = (weight * len(each.uids) for weight, each in zip(weights, found, strict=True))
+    return Draw(tuple(found), tuple(weights), tuple(itertools.accumulate(widths)))
 
 
-def is_local(source: Workload, workload: Workload) -> bool:
-    """A pod of the caller's node that the kernel might reach without a tunnel: what a draw's
+def is_local(source: Workload, group: Group) -> bool:
+    """Pods of the caller's node that the kernel might reach without a tunnel: what a draw's
     `LOCAL` is about."""
-    return (
-        workload.node == source.node != ""
-        and workload.network == source.network
-        and workload.network_mode is NetworkMode.STANDARD
-        and workload.tunnel_protocol is TunnelProtocol.HBONE
-    )
+    return group.is_direct and group.node == source.node != "" and group.network == source.network
 
 
-def narrowed(found: list[Candidate], source: Workload, hint: Hint) -> list[Candidate]:
+def narrowed(found: list[Lot], source: Workload, hint: Hint) -> list[Lot]:
     """Those that the kernel's draw left; all of them when that would be none."""
     if hint is Hint.NONE:
         return found
     wanted = hint is Hint.LOCAL
-    return [each for each in found if is_local(source, each.workload) is wanted] or found
+    return [each for each in found if is_local(source, each.group) is wanted] or found
 
 
-def _same(scope: Scope, source: Workload, other: Workload) -> bool:
+def _same(scope: Scope, source: Workload, other: Group) -> bool:
     match scope:
         case Scope.REGION:
-            return source.locality.region == other.locality.region
+            return source.locality.region == other.region
         case Scope.ZONE:
-            return source.locality.zone == other.locality.zone
+            return source.locality.zone == other.zone
         case Scope.SUBZONE:
-            return source.locality.subzone == other.locality.subzone
+            return source.locality.subzone == other.subzone
         case Scope.NODE:
             return source.node == other.node
         case Scope.CLUSTER:

@@ -23,7 +23,7 @@ from control.model.workload import (
     Workload,
 )
 from ztunnel.authorize import Admit, admit_connect
-from ztunnel.balance import Candidate, is_local
+from ztunnel.balance import is_local, pod_address
 from ztunnel.route import ToTunnel, endpoints, route
 from ztunnel.state import State
 
@@ -142,30 +142,37 @@ def local_share(
     if balancing is not None and balancing.mode is BalancingMode.PASSTHROUGH:
         return None
     draw = endpoints(state, source, service, asked)
-    ends = draw.cumulative or tuple(range(1, len(draw.found) + 1))
     slots: list[Slot] = []
-    for candidate, end, before in zip(draw.found, ends, (0, *ends), strict=False):
-        if candidate.address is None or candidate.workload.network != source.network:
+    for lot, weight in zip(draw.lots, draw.weights, strict=True):
+        if not lot.has_address or lot.group.network != source.network:
             return None
-        if is_local(source, candidate.workload):
-            slot = _slot(served, candidate, asked, end - before)
-            if slot is None:
+        if not is_local(source, lot.group):
+            continue
+        for uid in lot.uids if weight else ():
+            slot = _slot(state, served, service, uid, Endpoint(asked.address, lot.port), weight)
+            if slot is None or len(slots) == SLOTS_MAX:
                 return None
             slots.append(slot)
-    slots = [each for each in slots if each.weight]
-    if not slots or len(slots) > SLOTS_MAX or ends[-1] > _TOTAL_MAX:
+    if not slots or draw.total > _TOTAL_MAX:
         return None
-    return Share(ends[-1], tuple(slots))
+    return Share(draw.total, tuple(slots))
 
 
 def _slot(
+    state: State,
     served: Callable[[Workload], ServedPod | None],
-    candidate: Candidate,
-    asked: Endpoint,
+    service: Service,
+    uid: str,
+    like: Endpoint,
     weight: int,
 ) -> Slot | None:
-    pod = served(candidate.workload)
-    address = candidate.address
-    if pod is None or address is None or len(address) != len(asked.address):
+    """`like` has the port, and an address of the client's family."""
+    workload = state.workload(uid)
+    pod = None if workload is None else served(workload)
+    if workload is None or pod is None:
         return None
-    return Slot(weight, pod.uid, Endpoint(address, candidate.port))
+    family_bytes = len(like.address)
+    address = pod_address(workload.addresses, service.ip_families, family_bytes)
+    if address is None or len(address) != family_bytes:
+        return None
+    return Slot(weight, pod.uid, Endpoint(address, like.port))

@@ -36,19 +36,19 @@ _Question = tuple[str, str, int] | _Key  # the first: source pod, destination wo
 class _Learned:
     """A share as it was told, and what it was made from."""
 
-    __slots__ = ("endpoints", "service", "share", "source")
+    __slots__ = ("edition", "service", "share", "source")
 
     def __init__(
         self,
         share: Share,
         source: Workload,
         service: Service,
-        endpoints: tuple[Workload, ...],
+        edition: object,
     ) -> None:
         self.share: Share | None = share  # None: has to be told again
         self.source = source
         self.service = service
-        self.endpoints: tuple[Workload, ...] | None = endpoints
+        self.edition: object | None = edition
 
 
 class Offers:
@@ -141,7 +141,7 @@ class Offers:
             return
         if key not in self._learned and len(self._learned) >= self._learned_max:
             self._take_back(next(iter(self._learned)))
-        self._learned[key] = _Learned(share, source, service, state.endpoints(service.key))
+        self._learned[key] = _Learned(share, source, service, state.edition(service.key))
         self._learned.move_to_end(key)
         self._tell(key, share)
 
@@ -188,14 +188,14 @@ class Offers:
         self._by_name = None
         self._recent.clear()
         for each in self._learned.values():
-            each.endpoints = None
+            each.edition = None
         self.on_addresses()
 
     def on_agent(self) -> None:
         """A new connection to the agent, which may know nothing of what was said before."""
         self._recent.clear()
         for each in self._learned.values():
-            each.endpoints = each.share = None
+            each.edition = each.share = None
         self.on_addresses()
 
     def on_generation(self, generation: int) -> None:
@@ -234,19 +234,15 @@ class Offers:
         if source is None or service is None:
             self._take_back(key)
             return
-        endpoints = state.endpoints(service.key)
-        if (
-            source is learned.source
-            and service is learned.service
-            and endpoints is learned.endpoints
-        ):
+        edition = state.edition(service.key)
+        if source is learned.source and service is learned.service and edition is learned.edition:
             return
         share = local_share(state, self._served, source, service, asked)
         if share is None:
             self._take_back(key)
             return
         before = learned.share
-        self._learned[key] = _Learned(share, source, service, endpoints)
+        self._learned[key] = _Learned(share, source, service, edition)
         if share != before:
             self._tell(key, share)
 

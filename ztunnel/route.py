@@ -21,10 +21,8 @@ from control.model.workload import (
     TunnelProtocol,
     WeightedWaypoint,
     Workload,
-    WorkloadStatus,
 )
 from ztunnel.balance import (
-    Candidate,
     Draw,
     Hint,
     candidates,
@@ -32,6 +30,8 @@ from ztunnel.balance import (
     narrowed,
     nearest,
     pod_address,
+    reachable,
+    tunnels,
 )
 from ztunnel.state import State
 
@@ -124,7 +124,8 @@ def _through_service(
         return _to_waypoint(state, source, destination, waypoint, rng, service=service)
     if _passes_through(service):
         return None
-    candidate = endpoints(state, source, service, destination, hint).choose(rng)
+    drawn = endpoints(state, source, service, destination, hint)
+    candidate = _drawn(state, service, drawn, len(destination.address), rng)
     if candidate is None:
         known = any(each.service_port == destination.port for each in service.ports)
         reason = RouteRefusal.NO_HEALTHY_UPSTREAM if known else RouteRefusal.NO_SERVICE_PORT
@@ -132,6 +133,26 @@ def _through_service(
     if candidate.address is None or candidate.workload.network != source.network:
         return Refuse(RouteRefusal.NETWORK_GATEWAY_UNSUPPORTED, service)
     return _direct(candidate.workload, Endpoint(candidate.address, candidate.port), service)
+
+
+@dataclass(frozen=True, slots=True)
+class _Candidate:
+    """A workload that could take the connection. `address` is None behind a network gateway."""
+
+    workload: Workload
+    address: Address | None
+    port: int
+
+
+def _drawn(
+    state: State, service: Service, chances: Draw, family_bytes: int, rng: random.Random
+) -> _Candidate | None:
+    found = chances.choose(rng)
+    workload = None if found is None else state.workload(found[0])
+    if found is None or workload is None:
+        return None
+    address = pod_address(workload.addresses, service.ip_families, family_bytes)
+    return _Candidate(workload, address, found[1])
 
 
 def endpoints(
@@ -149,7 +170,7 @@ def endpoints(
     if isinstance(known, Draw):
         return known
     found = candidates(service, state.endpoints(service.key), source, port, family_bytes)
-    best = nearest(_reachable(found, source), source, service.load_balancing)
+    best = nearest(reachable(found, source), source, service.load_balancing)
     answer = draw(narrowed(best, source, hint))
     state.remember(question, answer)
     return answer
@@ -195,9 +216,7 @@ def _to_waypoint(
 ) -> Decision:
     """HBONE to the waypoint; it gets the destination as the client addressed it."""
     gateway = _gateway_service(state, source, waypoint)
-    family_bytes = len(destination.address)
-    found = _waypoint_candidates(state, source, waypoint, gateway, family_bytes)
-    candidate = draw(found).choose(rng)
+    candidate = _waypoint_pod(state, source, waypoint, gateway, len(destination.address), rng)
     if candidate is None:
         return Refuse(RouteRefusal.WAYPOINT_UNAVAILABLE, service)
     if candidate.address is None or candidate.workload.network != source.network:
@@ -212,45 +231,24 @@ def _to_waypoint(
     )
 
 
-def _waypoint_candidates(
+def _waypoint_pod(
     state: State,
     source: Workload,
     waypoint: GatewayAddress,
     gateway: Service | None,
     family_bytes: int,
-) -> list[Candidate]:
+    rng: random.Random,
+) -> _Candidate | None:
     port = waypoint.hbone_port or HBONE_PORT
     if gateway is not None:
-        # The tunnel port need not be among the ports of the waypoint's service.
-        found = [
-            _at_port(each, pod_address(each.addresses, gateway.ip_families, family_bytes), port)
-            for each in state.endpoints(gateway.key)
-            if each.status is WorkloadStatus.HEALTHY
-        ]
-        usable = [each for each in found if _is_reachable(each, source)]
-        return nearest(_reachable(usable, source), source, gateway.load_balancing)
+        found = tunnels(gateway, state.endpoints(gateway.key), source, port, family_bytes)
+        best = nearest(reachable(found, source), source, gateway.load_balancing)
+        return _drawn(state, gateway, draw(best), family_bytes, rng)
     if isinstance(waypoint.destination, NamespacedHostname):
-        return []
+        return None
     address = waypoint.destination.address
     workload = state.workload_at(waypoint.destination.network, address)
-    return [] if workload is None else [_at_port(workload, address, port)]
-
-
-def _at_port(workload: Workload, address: Address | None, port: int) -> Candidate:
-    return Candidate(workload, address, port)
-
-
-def _is_reachable(candidate: Candidate, source: Workload) -> bool:
-    if candidate.workload.network != source.network:
-        return candidate.workload.network_gateway is not None
-    return candidate.address is not None
-
-
-def _reachable(found: list[Candidate], source: Workload) -> list[Candidate]:
-    """Only this network's endpoints as long as there are any: gateways to other networks are
-    refused today, so an endpoint behind one is the last choice."""
-    here = [each for each in found if each.workload.network == source.network]
-    return here or found
+    return None if workload is None else _Candidate(workload, address, port)
 
 
 def _gateway_service(state: State, source: Workload, gateway: GatewayAddress) -> Service | None:

@@ -19,6 +19,7 @@ from control.model.policy import Policy
 from control.model.workload import NetworkMode, Service, Workload
 from control.wire import workload_pb2
 from control.wire.convert import resource_from_wire
+from ztunnel.groups import Group
 from ztunnel.policy_book import PolicyBook
 from ztunnel.resources import Entry, Op
 from ztunnel.vips import VipIndex
@@ -109,7 +110,7 @@ class State:
         self._index = WorkloadIndex()
         self._vips = VipIndex()
         self._rejected: dict[str, str] = {}
-        self._endpoints: dict[str, tuple[Workload, ...]] = {}
+        self._editions: dict[str, object] = {}  # by service
         self._remembered: dict[Hashable, dict[Question, object]] = {}  # by service
 
     # Changes
@@ -167,12 +168,12 @@ class State:
         keys = keys_of(message)
         before = self._keys_held(name)
         if before is not None:
-            self._forget_answers(before.services)
+            self._forget_answers(before.groups)
             if before != keys:
                 self._index.drop(name, before)
         self._workloads.put(name, raw)
         self._index.put(name, keys)
-        self._forget_answers(keys.services)
+        self._forget_answers(keys.groups)
         moved = before is not None and (before.policies, before.namespace) != (
             keys.policies,
             keys.namespace,
@@ -197,7 +198,7 @@ class State:
             return False
         self._workloads.pop(name)
         self._index.drop(name, keys)
-        self._forget_answers(keys.services)
+        self._forget_answers(keys.groups)
         return True
 
     def _keys_held(self, name: str) -> WorkloadKeys | None:
@@ -207,7 +208,7 @@ class State:
 
     def _forget_answers(self, services: Iterable[str]) -> None:
         for service in services:
-            self._endpoints.pop(service, None)
+            self._editions.pop(service, None)
             self._remembered.pop(service, None)
 
     def _put_policy(self, name: str, raw: bytes) -> bool:
@@ -270,14 +271,14 @@ class State:
         key = self._vips.named(hostname, client_namespace)
         return None if key is None else self.service(key)
 
-    def endpoints(self, service_key: str) -> tuple[Workload, ...]:
-        """Every workload of the service, healthy or not."""
-        known = self._endpoints.get(service_key)
-        if known is None:
-            uids = tuple(self._index.members(service_key))
-            known = tuple(each for uid in uids if (each := self.workload(uid)) is not None)
-            self._endpoints[service_key] = known
-        return known
+    def endpoints(self, service_key: str) -> Iterable[tuple[Group, tuple[str, ...]]]:
+        """The uid of every workload of the service, healthy or not; those that are alike together.
+        Decodes none."""
+        return self._index.members(service_key)
+
+    def edition(self, service_key: str) -> object:
+        """Another object whenever the service's endpoints have changed."""
+        return self._editions.setdefault(service_key, object())
 
     @property
     def unknown_policies(self) -> int:

@@ -13,10 +13,14 @@ from typing import TypeAlias, TypeVar
 from control.model.address import Address
 from control.wire import workload_pb2 as pb
 from control.wire.convert import address_from_wire
+from ztunnel.groups import Group, groups_of
 
 # One uid, or several in the order in which they were heard of.
 Uids: TypeAlias = str | dict[str, None]
 _Key = TypeVar("_Key", bound=Hashable)
+
+# As many as nodes and kinds of pods on them; beyond, equal ones take memory of their own.
+GROUPS_KEPT_MAX = 4096
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,7 +30,7 @@ class WorkloadKeys:
     network: str
     addresses: tuple[Address, ...]
     claim: int
-    services: tuple[str, ...]
+    groups: dict[str, Group]  # by service: among whose endpoints it is, and beside which
     # Which policies apply to it.
     namespace: str
     policies: tuple[str, ...]
@@ -35,11 +39,12 @@ class WorkloadKeys:
 def keys_of(message: pb.Workload) -> WorkloadKeys:
     """WireError for an address that is none."""
     namespace = message.namespace
+    addresses = tuple(map(address_from_wire, message.addresses))
     return WorkloadKeys(
         network=message.network,
-        addresses=tuple(map(address_from_wire, message.addresses)),
+        addresses=addresses,
         claim=claim(namespace, message.name, message.service_account or "default"),
-        services=tuple(message.services),
+        groups=groups_of(message, addresses),
         namespace=namespace,
         policies=tuple(message.authorization_policies),
     )
@@ -55,7 +60,8 @@ class WorkloadIndex:
     def __init__(self) -> None:
         self._at: dict[str, dict[Address, Uids]] = {}  # by network
         self._claims: dict[int, Uids] = {}
-        self._members: dict[str, dict[str, None]] = {}  # by service
+        self._members: dict[str, dict[Group, Uids]] = {}  # by service
+        self._groups: dict[Group, Group] = {}  # one value for all that are equal
 
     def put(self, uid: str, keys: WorkloadKeys) -> None:
         """The uid counts as the one heard of last under each key."""
@@ -63,8 +69,13 @@ class WorkloadIndex:
         for address in keys.addresses:
             _add(at, address, uid)
         _add(self._claims, keys.claim, uid)
-        for service in keys.services:
-            self._members.setdefault(service, {})[uid] = None
+        for service, group in keys.groups.items():
+            _add(self._members.setdefault(service, {}), self._shared(group), uid)
+
+    def _shared(self, group: Group) -> Group:
+        if len(self._groups) >= GROUPS_KEPT_MAX:
+            self._groups.clear()
+        return self._groups.setdefault(group, group)
 
     def drop(self, uid: str, keys: WorkloadKeys) -> None:
         at = self._at.get(keys.network, {})
@@ -73,10 +84,10 @@ class WorkloadIndex:
         if not at:
             self._at.pop(keys.network, None)
         _remove(self._claims, keys.claim, uid)
-        for service in keys.services:
+        for service, group in keys.groups.items():
             members = self._members.get(service)
             if members is not None:
-                members.pop(uid, None)
+                _remove(members, group, uid)
                 if not members:
                     del self._members[service]
 
@@ -87,8 +98,10 @@ class WorkloadIndex:
     def claimed(self, number: int) -> tuple[str, ...]:
         return _uids(self._claims.get(number))
 
-    def members(self, service: str) -> Iterable[str]:
-        return self._members.get(service, {})
+    def members(self, service: str) -> Iterable[tuple[Group, tuple[str, ...]]]:
+        """Those that are alike together."""
+        for group, found in self._members.get(service, {}).items():
+            yield group, _uids(found)
 
 
 def _uids(found: Uids | None) -> tuple[str, ...]:

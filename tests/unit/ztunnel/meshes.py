@@ -81,3 +81,9 @@ def mesh(*values: Workload | Service | Policy, **fields: Any) -> State:
 
 def spiffe(service_account: str, namespace: str = "shop") -> SpiffeId:
     return SpiffeId("cluster.local", namespace, service_account)
+
+
+def endpoints_of(state: State, service_key: str) -> tuple[Workload, ...]:
+    """Every endpoint, decoded."""
+    uids = [uid for _, alike in state.endpoints(service_key) for uid in alike]
+    return tuple(each for uid in uids if (each := state.workload(uid)) is not None)

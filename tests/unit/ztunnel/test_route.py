@@ -269,8 +269,10 @@ def test_locality(
     source = replace(CLIENT, network=network, locality=locality)
     balancing = LoadBalancing(NETWORK_REGION_ZONE, mode)
     web = service("web", "10.1.0.1", load_balancing=balancing)
-    found = nearest(candidates(web, endpoints, source, 80, 4), source, balancing)
-    assert {each.workload.name for each in found} == expected
+    state = mesh(web, *(replace(each, services=WEB) for each in endpoints))
+    lots = candidates(web, state.endpoints(web.key), source, 80, 4)
+    found = nearest(lots, source, balancing)
+    assert {uid.rpartition("/")[2] for each in found for uid in each.uids} == expected
 
 
 def test_capacity_is_the_weight() -> None:

@@ -10,7 +10,7 @@ from control.model.address import Block, parse_endpoint
 from control.model.policy import Action, Connection, Deny, Permit, Policy, PolicyScope, Rule, decide
 from control.model.workload import NetworkMode, Visibility, WorkloadStatus
 from control.wire import security_pb2, workload_pb2
-from tests.unit.ztunnel.meshes import at, entry, key, mesh, pod, service, spiffe, vip
+from tests.unit.ztunnel.meshes import at, endpoints_of, entry, key, mesh, pod, service, spiffe, vip
 from ztunnel.resources import CHUNK_ENTRIES_MAX, Entry, Op
 from ztunnel.state import Changed, State
 
@@ -29,19 +29,19 @@ def test_a_workload_is_found_by_each_of_its_keys() -> None:
     assert state.workload_at("", at("fd00::2")) == web
     assert state.workload_at("far", at("10.0.0.2")) is None
     assert state.local_workload("shop", "web", "web") == web
-    assert state.endpoints(key("web")) == (web,)
+    assert endpoints_of(state, key("web")) == (web,)
 
 
 def test_an_update_moves_every_key_and_a_removal_leaves_none() -> None:
     web = pod("web", "10.0.0.2", services=WEB)
     state = mesh(web)
-    assert state.endpoints(key("web")) == (web,)
+    assert endpoints_of(state, key("web")) == (web,)
     moved = replace(web, addresses=(at("10.0.0.3"),), services={}, service_account="other")
     state.apply([entry(moved)])
     assert state.workload_at("", at("10.0.0.2")) is None
     assert state.workload_at("", at("10.0.0.3")) == moved
     assert state.local_workload("shop", "web", "web") is None
-    assert state.endpoints(key("web")) == ()
+    assert endpoints_of(state, key("web")) == ()
     assert state.apply([Entry(Op.REMOVE_ADDRESS, web.uid)]) == Changed(addresses=True)
     assert state.workload_at("", at("10.0.0.3")) is None
     assert state.apply([Entry(Op.REMOVE_ADDRESS, web.uid)]) == Changed()
@@ -50,9 +50,10 @@ def test_an_update_moves_every_key_and_a_removal_leaves_none() -> None:
 def test_status_changes_reach_the_endpoints() -> None:
     web = pod("web", "10.0.0.2", services=WEB)
     state = mesh(web)
-    state.endpoints(key("web"))
+    before = state.edition(key("web"))
     state.apply([entry(replace(web, status=WorkloadStatus.UNHEALTHY))])
-    assert state.endpoints(key("web"))[0].status is WorkloadStatus.UNHEALTHY
+    assert endpoints_of(state, key("web"))[0].status is WorkloadStatus.UNHEALTHY
+    assert state.edition(key("web")) is not before
 
 
 def test_while_an_address_changes_hands_the_newer_pod_has_it() -> None:
@@ -283,7 +284,7 @@ def test_indexes_agree_with_a_plain_search_under_random_changes() -> None:
             state.apply([entry(web)])
             truth[web.uid] = web
         expected = {each.uid for each in truth.values() if each.services}  # type: ignore[attr-defined]
-        assert {each.uid for each in state.endpoints(key("web"))} == expected
+        assert {each.uid for each in endpoints_of(state, key("web"))} == expected
         for number in range(4):
             found = state.workload_at("", at(f"10.0.0.{number}"))
             owners = {
