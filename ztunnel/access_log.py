@@ -8,10 +8,10 @@ and field caps those of `control.kit.log`. Who is at either end is formatted onc
 from __future__ import annotations
 
 import logging
+import math
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from typing import Final
 
 from control.kit.clock import Clock
@@ -20,7 +20,7 @@ from control.kit.sink import LineSink
 from control.model.address import Endpoint
 from control.model.identity import SpiffeId
 from control.model.workload import Service, Workload
-from ztunnel.parties import Flag, Parties, Reporter
+from ztunnel.parties import Flag, Parties, Reporter, endpoint_text
 from ztunnel.reactor import Reactor
 
 scope = logging.getLogger("access")
@@ -34,30 +34,73 @@ FINISH_TRIES_MAX: Final = 100
 ENDS_KEPT_MAX: Final = 2048
 
 
-@dataclass(frozen=True, slots=True)
 class Style:
-    """How a line looks. `line` takes time, level, message, source address, what `middle` makes,
-    bytes sent, bytes received and what follows; `middle` takes the source, the destination's
-    address, the destination and the direction; `duration` takes milliseconds."""
+    """How a line looks."""
 
-    line: str
-    middle: str
-    duration: str
-    pairs: Callable[[Mapping[str, object]], str]
+    def __init__(
+        self, middle: str, duration: str, pairs: Callable[[Mapping[str, object]], str]
+    ) -> None:
+        """`middle` takes the source, the destination's address, the destination and the
+        direction; `duration` takes milliseconds."""
+        self.middle = middle
+        self.duration = duration
+        self.pairs = pairs
+
+    def line(
+        self,
+        time: str,
+        level: str,
+        message: str,
+        source: str,
+        middle: str,
+        sent: int,
+        received: int,
+        more: str,
+    ) -> str:
+        """A whole line; `more` is what follows the number of bytes."""
+        raise NotImplementedError
 
 
-TEXT: Final = Style(
-    "%s\t%s\taccess\t%s src.addr=%s%s bytes_sent=%d bytes_recv=%d%s\n",
-    "%s dst.addr=%s%s direction=%s",
-    " duration=%.0fms",
-    text_pairs,
-)
-JSON: Final = Style(
-    '{"time": "%s", "level": "%s", "scope": "access", "message": "%s"'
-    ', "src.addr": "%s"%s, "bytes_sent": %d, "bytes_recv": %d%s}\n',
-    '%s, "dst.addr": "%s"%s, "direction": "%s"',
-    ', "duration": "%.0fms"',
-    json_pairs,
+class TextStyle(Style):
+    def line(
+        self,
+        time: str,
+        level: str,
+        message: str,
+        source: str,
+        middle: str,
+        sent: int,
+        received: int,
+        more: str,
+    ) -> str:
+        return (
+            f"{time}\t{level}\taccess\t{message} src.addr={source}{middle}"
+            f" bytes_sent={sent} bytes_recv={received}{more}\n"
+        )
+
+
+class JsonStyle(Style):
+    def line(
+        self,
+        time: str,
+        level: str,
+        message: str,
+        source: str,
+        middle: str,
+        sent: int,
+        received: int,
+        more: str,
+    ) -> str:
+        return (
+            f'{{"time": "{time}", "level": "{level}", "scope": "access", "message": "{message}"'
+            f', "src.addr": "{source}"{middle}, "bytes_sent": {sent}, "bytes_recv": {received}'
+            f"{more}}}\n"
+        )
+
+
+TEXT: Final = TextStyle("%s dst.addr=%s%s direction=%s", " duration=%dms", text_pairs)
+JSON: Final = JsonStyle(
+    '%s, "dst.addr": "%s"%s, "direction": "%s"', ', "duration": "%dms"', json_pairs
 )
 
 
@@ -68,28 +111,34 @@ class TurnWriter:
     def __init__(self, reactor: Reactor, sink: LineSink) -> None:
         self._reactor = reactor
         self._sink = sink
-        self._asked = False
+        self._lines: list[str] = []  # of this turn: at most what a turn serves
         self._retry = reactor.countdown(RETRY_S, TurnWriter.flush)
 
     def put(self, line: str) -> None:
         """At the end of this turn."""
-        self._sink.write(line)
-        if not self._asked:
-            self._asked = True
+        if not self._lines:
             self._reactor.flush_last(self)
+        self._lines.append(line)
 
     def write(self, line: str) -> None:
         """At the `flush` that follows."""
+        self._hand_over()
         self._sink.write(line)
 
+    def _hand_over(self) -> None:
+        if self._lines:
+            lines, self._lines = self._lines, []
+            self._sink.write_all(lines)
+
     def flush(self) -> None:
-        self._asked = False
+        self._hand_over()
         self._sink.flush()
         if self._sink.waiting_bytes:
             self._retry.start(self)
 
     def finish(self) -> None:
         """The process is about to end: what a slow reader takes in a second is not lost."""
+        self._hand_over()
         for _ in range(FINISH_TRIES_MAX):
             self._sink.flush()
             if not self._sink.waiting_bytes:
@@ -121,15 +170,22 @@ class AccessLog:
         self._put = put
         self._style = style
         self._ends: dict[tuple[str, str, int], _End] = {}
-        self._second_began = datetime.min.replace(tzinfo=UTC)
+        self._second_began_s = -math.inf  # by the monotonic clock
         self._second_text = ""
 
     def opened(self, parties: Parties) -> None:
         if scope.isEnabledFor(logging.DEBUG):
-            self._write("debug", "connection opened", parties, 0, 0, "")
+            now_s = self._clock.monotonic_s()
+            self._write(now_s, "debug", "connection opened", parties, 0, 0, "")
 
     def closed(
-        self, parties: Parties, received: int, sent: int, age_s: float, flag: Flag, error: str
+        self,
+        parties: Parties,
+        received: int,
+        sent: int,
+        opened_s: float,
+        flag: Flag,
+        error: str,
     ) -> None:
         """Bytes as the client sees them: what the server received from it, and sent to it."""
         level, name = logging.INFO, "info"
@@ -139,15 +195,23 @@ class AccessLog:
                 level, name = logging.WARNING, "warning"
         if not scope.isEnabledFor(level):
             return
-        more = self._style.duration % (age_s * 1000)
+        now_s = self._clock.monotonic_s()
+        more = self._style.duration % round((now_s - opened_s) * 1000)
         if parties.direct:
             more += self._style.pairs({"path": "direct", **(parties.measured or {})})
         if error:
             more += self._style.pairs({"error": error})
-        self._write(name, "connection complete", parties, received, sent, more)
+        self._write(now_s, name, "connection complete", parties, received, sent, more)
 
     def _write(
-        self, level: str, message: str, parties: Parties, received: int, sent: int, more: str
+        self,
+        now_s: float,
+        level: str,
+        message: str,
+        parties: Parties,
+        received: int,
+        sent: int,
+        more: str,
     ) -> None:
         """The line's bytes are those of the local workload: what it sent, what it received."""
         if parties.reporter is Reporter.DESTINATION:
@@ -159,19 +223,31 @@ class AccessLog:
             middle = memo.log_text
             if not middle:
                 middle = memo.log_text = self._middle(parties)
-        source = parties.source_address
+        style = self._style
         self._put(
-            self._style.line % (self._stamp(), level, message, source, middle, received, sent, more)
+            style.line(
+                self._stamp(now_s),
+                level,
+                message,
+                endpoint_text(parties.source_address),
+                middle,
+                received,
+                sent,
+                more,
+            )
         )
 
-    def _stamp(self) -> str:
-        """`stamp(now)`; the text of the second is made once, because that is the slow part."""
-        now = self._clock.now()
-        since = now - self._second_began
-        if since.days or since.seconds:
-            self._second_began = now.replace(microsecond=0)
+    def _stamp(self, now_s: float) -> str:
+        """`stamp(now)`. The wall clock is asked once a second, the text of the second is made
+        then, and the monotonic clock says how far into it we are: a tenth of the work."""
+        since_s = now_s - self._second_began_s
+        if not 0.0 <= since_s < 1.0:
+            now = self._clock.now()
+            since_s = now.microsecond / 1e6
+            self._second_began_s = now_s - since_s
             self._second_text = stamp(now)[:19]
-        return f"{self._second_text}.{now.microsecond:06d}Z"
+        micros = int(since_s * 1e6 + 0.5)
+        return f"{self._second_text}.{min(micros, 999_999):06d}Z"
 
     def _middle(self, p: Parties) -> str:
         return self._style.middle % (

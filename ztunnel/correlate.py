@@ -7,8 +7,9 @@ import re
 
 from control.model.address import Endpoint
 from control.model.workload import Service, Workload, WorkloadType
+from ztunnel.parties import endpoint_text
 
-_FORWARDED = re.compile(r'for="([0-9a-f.:\[\]]{1,64}):([0-9]{1,5})"')
+_PORT = re.compile("[0-9]{1,5}")
 # Pods of one node; when more have been seen, the texts are simply made anew.
 _BAGGAGE_KEPT_MAX = 1024
 _baggage: dict[str, tuple[Workload, str]] = {}
@@ -36,7 +37,7 @@ def single_request_fields(client: Endpoint, host: str, rng: random.Random) -> Fi
     """What only this request says; `host` as `forwarded_host` makes it."""
     random_id = f"{rng.getrandbits(192):048x}"
     return (
-        ("forwarded", f'for="{client}"{host}'),
+        ("forwarded", f'for="{endpoint_text(client)}"{host}'),
         ("traceparent", f"00-{random_id[:32]}-{random_id[32:]}-00"),
     )
 
@@ -70,12 +71,14 @@ def forwarded_client(headers: list[tuple[str, str]], tunnel_peer: Endpoint, host
     """The client as the app shall see it: the address is that of the tunnel's other end, which
     lives in the client's own network namespace; only the port is taken from what it says. `host`
     is that address as text (bracketed for IPv6)."""
-    found = None
+    before = f'for="{host}:'
     for name, value in headers:
         if name == "forwarded":
-            found = _FORWARDED.match(value)
+            end = value.find('"', len(before))
+            digits = value[len(before) : max(end, 0)]
+            if value.startswith(before) and _PORT.fullmatch(digits):
+                port = int(digits)
+                if 0 < port < 65536:
+                    return Endpoint(tunnel_peer.address, port)
             break
-    if found is None or found[1] != host:
-        return tunnel_peer
-    port = int(found[2])
-    return Endpoint(tunnel_peer.address, port) if 0 < port < 65536 else tunnel_peer
+    return tunnel_peer

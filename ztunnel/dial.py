@@ -37,13 +37,24 @@ _NEW_SOCKET: Final = int(socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
 _IPPROTO_TCP: Final = int(socket.IPPROTO_TCP)
 _TCP_NODELAY: Final = int(socket.TCP_NODELAY)
 _TCP_INFO: Final = int(socket.TCP_INFO)
+_TCP_DEFER_ACCEPT: Final = int(socket.TCP_DEFER_ACCEPT)
+_TCP_QUICKACK: Final = int(socket.TCP_QUICKACK)
+_new_socket: Final = socket.SocketType
 
 
 def bare_socket(family: int, descriptor: int | None = None) -> socket.socket:
     """A non-blocking TCP socket without what Python's class adds to the type beneath it: files,
     warnings and enums, which cost a new connection some 2 µs. Given a descriptor it takes it
     over, and the caller sees to its not blocking."""
-    return cast(socket.socket, socket.SocketType(family, _NEW_SOCKET, 0, descriptor))
+    return cast(socket.socket, _new_socket(family, _NEW_SOCKET, 0, descriptor))
+
+
+def end_handshake(sock: socket.socket) -> None:
+    """Of a patient dial whose socket has had nothing to send: the ACK goes by itself."""
+    try:
+        sock.setsockopt(_IPPROTO_TCP, _TCP_QUICKACK, 1)
+    except OSError:
+        pass  # gone: whoever has it will hear of it
 
 
 class DialError(Enum):
@@ -111,7 +122,12 @@ class Dials(Protocol):
     source_not_shown: int
 
     def dial(
-        self, netns_fd: int, target: Endpoint, done: DialDone, show: Endpoint | None = None
+        self,
+        netns_fd: int,
+        target: Endpoint,
+        done: DialDone,
+        show: Endpoint | None = None,
+        patient: bool = False,
     ) -> Dialling | None: ...
 
 
@@ -123,10 +139,16 @@ class Dialer:
         self.source_not_shown = 0
 
     def dial(
-        self, netns_fd: int, target: Endpoint, done: DialDone, show: Endpoint | None = None
+        self,
+        netns_fd: int,
+        target: Endpoint,
+        done: DialDone,
+        show: Endpoint | None = None,
+        patient: bool = False,
     ) -> Dial | None:
         """Connect; `done` gets the socket, or why not. None: it has been called already. `show` is
-        the client that the app is to see."""
+        the client that the app is to see. `patient`: the app hears of the connection with its
+        first bytes, or at `end_handshake`."""
         family = _AF_INET6 if len(target.address) == 16 else _AF_INET
         try:
             self._namespaces.enter(netns_fd)
@@ -138,6 +160,9 @@ class Dialer:
         except OSError as exc:
             done(_BY_ERRNO.get(exc.errno or 0, DialError.OTHER))
             return None
+        if patient:
+            # On a socket that connects, the kernel takes this as: there will be data soon.
+            sock.setsockopt(_IPPROTO_TCP, _TCP_DEFER_ACCEPT, 1)
         return self._connect(sock, target, done, show)
 
     def _connect(

@@ -138,6 +138,7 @@ class Engine:
         self.direct: Observer | None = None  # on nodes where the kernel may take over
         self.pool: Pool
         self.responses: Countdown  # of streams that wait for their 200
+        self.first_words: Countdown  # of connections to apps, until somebody has spoken
         soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
         self.connections_max = max(16, (soft - DESCRIPTORS_RESERVED) // DESCRIPTORS_PER_CONNECTION)
         self.connections = 0

@@ -17,8 +17,9 @@ from control.model.policy import Connection
 from control.model.workload import Workload
 from ztunnel.authorize import Admit, Refusal, admit_connect
 from ztunnel.correlate import Fields, baggage, forwarded_client
-from ztunnel.dial import DialError, Dialling
+from ztunnel.dial import DialError, Dialling, end_handshake
 from ztunnel.engine import Engine, Pod
+from ztunnel.first_word import FirstWord
 from ztunnel.hbone.errors import ErrorCode
 from ztunnel.hbone.events import RequestReceived
 from ztunnel.hbone.session import Session
@@ -61,12 +62,13 @@ def accept_tunnel(
 class Admission:
     """A yes, and what all streams that get it have in common."""
 
-    __slots__ = ("admit", "answer", "memo")
+    __slots__ = ("admit", "answer", "first_word", "memo")
 
     def __init__(self, admit: Admit) -> None:
         self.admit = admit
         self.answer: Fields = (("baggage", baggage(admit.workload)),)
         self.memo = Memo()
+        self.first_word = FirstWord()
 
 
 class InboundTunnel:
@@ -224,7 +226,7 @@ class InboundStream:
     """One CONNECT: owns the stream until the app is there, then its relay does."""
 
     __slots__ = (
-        "_answer_fields",
+        "_admission",
         "_dial",
         "_engine",
         "_held",
@@ -232,6 +234,7 @@ class InboundStream:
         "_permitted",
         "_pod",
         "_relay",
+        "_sock",
         "_stream",
         "_tunnel",
         "outcome",
@@ -250,7 +253,8 @@ class InboundStream:
         self._held: list[bytes] = []
         self._peer_ended = False
         self._permitted: Connection | None = None
-        self._answer_fields: Fields = ()
+        self._admission: Admission | None = None
+        self._sock: socket.socket | None = None  # as long as the first word is awaited
         self.outcome = engine.outcome(parties)
         tunnel.adopt(stream, self)
 
@@ -274,13 +278,17 @@ class InboundStream:
         parties.service = admitted.service
         parties.target = admitted.target
         parties.policy = admitted.permit.policy
-        self._answer_fields = admission.answer
+        self._admission = admission
         self._permitted = admitted.permit.connection
         self._peer_ended = ended
         if admitted.would_deny is not None:
             tell_would_deny(self._engine, admitted)
         self._dial = self._engine.dialer.dial(
-            self._pod.netns_fd, admitted.target, self._dialled, client
+            self._pod.netns_fd,
+            admitted.target,
+            self._dialled,
+            client,
+            admission.first_word.may_wait,
         )
 
     def _dialled(self, result: socket.socket | DialError) -> None:
@@ -291,14 +299,24 @@ class InboundStream:
             self._leave(Flag.CONNECT, f"the app: {result.value}")
             return
         engine, tunnel, stream = self._engine, self._tunnel, self._stream
-        tunnel.session.respond(stream, 200, self._answer_fields, end_stream=False)
+        admission = self._admission
+        assert admission is not None
+        tunnel.session.respond(stream, 200, admission.answer, end_stream=False)
         if not tunnel.dirty:
             tunnel.touch()
         relay = StreamRelay(engine.reactor, result, tunnel, stream, self._relay_done)
         self._relay = relay
         self.outcome.opened(engine.counters, relay.moved_to_here)
+        if admission.first_word.may_wait:
+            self._sock = result
+            engine.first_words.start(self)
         held, self._held = self._held, []
         relay.start(held, ready=None, peer_ended=self._peer_ended)
+
+    def on_first_word_due(self) -> None:
+        sock, self._sock = self._sock, None
+        if sock is not None and self._relay is not None and not self._relay.to_app_bytes:
+            end_handshake(sock)
 
     # -- the stream while the app is being dialled -----------------------------------------------
 
@@ -339,6 +357,12 @@ class InboundStream:
         self._leave(Flag.CONNECT, end.value)
 
     def _leave(self, flag: Flag, error: str) -> None:
+        if self._sock is not None:
+            self._sock = None
+            self._engine.first_words.stop(self)
+        relay, admission = self._relay, self._admission
+        if relay is not None and admission is not None:
+            admission.first_word.seen(relay.app_first, relay.to_app_bytes > 0)
         self._held.clear()
         self._relay = None
         self.outcome.closed(self._engine.counters, flag, error)

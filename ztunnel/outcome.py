@@ -78,9 +78,8 @@ class Outcome:
             _add(series.closed, flag)
         self.bytes_now = _no_bytes
         if self._log is not None:
-            age_s = self._clock.monotonic_s() - self._opened_s
             received, sent = self._counted
-            self._log.closed(self.parties, received, sent, age_s, flag, error)
+            self._log.closed(self.parties, received, sent, self._opened_s, flag, error)
 
     def _age(self) -> timedelta:
         return timedelta(seconds=self._clock.monotonic_s() - self._opened_s)

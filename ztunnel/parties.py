@@ -7,12 +7,18 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import TYPE_CHECKING
 
-from control.model.address import Endpoint
+from control.model.address import Endpoint, format_address
 from control.model.identity import SpiffeId
 from control.model.workload import Service, Workload
 
 if TYPE_CHECKING:
     from ztunnel.series import Series
+
+
+def endpoint_text(endpoint: Endpoint) -> str:
+    """`str(endpoint)`, for each connection: compiled it is a third of that."""
+    host = format_address(endpoint.address)
+    return f"[{host}]:{endpoint.port}" if ":" in host else f"{host}:{endpoint.port}"
 
 
 class Flag(Enum):

@@ -93,6 +93,7 @@ class StreamRelay:
         "_sock",
         "_watches_write",
         "_write_done",
+        "app_first",
         "from_app_bytes",
         "stream",
         "to_app_bytes",
@@ -124,6 +125,7 @@ class StreamRelay:
         # Not `stream.remote_closed`: that is true before the last pieces have been handed out.
         self._peer_ended = False
         self._watches_write = False
+        self.app_first = False  # the app has spoken before anything was said to it
         self.from_app_bytes = 0
         self.to_app_bytes = 0
 
@@ -220,6 +222,8 @@ class StreamRelay:
                 self._app_ended(last_bytes)
                 return
             session.frame_data(stream, FROM_SOCKET, count)
+            if not self.to_app_bytes:
+                self.app_first = True
             self.from_app_bytes += count
             if count >= DIRECT_BYTES_MIN:
                 tunnel.write_large(FROM_SOCKET_VIEW[: FRAME_HEAD_BYTES + count])

@@ -25,6 +25,8 @@ from control.model.identity import SpiffeId, parse_spiffe_id
 from ztunnel.access_log import JSON, TEXT, AccessLog, TurnWriter
 from ztunnel.direct_worker import DirectPath
 from ztunnel.engine import Engine, EngineConfig, Original, Pod
+from ztunnel.first_word import PATIENCE_S
+from ztunnel.inbound_tunnel import InboundStream
 from ztunnel.intake import Intake
 from ztunnel.ipc import Frame, IpcSocket, Kind
 from ztunnel.listeners import Pauses, listen, original_destination
@@ -68,6 +70,7 @@ def make_engine(
     engine = Engine(reactor, clock, state, config, ask_certificate, original)
     engine.pool = Pool(engine)
     engine.responses = reactor.countdown(RESPONSE_S, Outbound.on_response_due)
+    engine.first_words = reactor.countdown(PATIENCE_S, InboundStream.on_first_word_due)
     return engine
 
 

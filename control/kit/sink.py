@@ -57,9 +57,20 @@ class LineSink:
 
     def write(self, line: str) -> None:
         """Keep it until `flush`. Whole lines only."""
-        data = line.encode(errors="backslashreplace")
+        self._keep(line.encode(errors="backslashreplace"), 1)
+
+    def write_all(self, lines: list[str]) -> None:
+        """The same for several, which stay one piece if that is small enough."""
+        data = "".join(lines).encode(errors="backslashreplace")
+        if len(data) <= CHUNK_BYTES_MAX:
+            self._keep(data, len(lines))
+        else:
+            for line in lines:
+                self.write(line)
+
+    def _keep(self, data: bytes, lines: int) -> None:
         if self.waiting_bytes + len(data) > self._waiting_bytes_max:
-            self.dropped += 1
+            self.dropped += lines
             return
         self._lines.append(data)
         self.waiting_bytes += len(data)

@@ -88,6 +88,30 @@ def test_the_server_may_half_close_first(mesh: Bed) -> None:
     app.close()
 
 
+def test_an_app_that_greets_is_heard_also_after_clients_that_spoke_first(mesh: Bed) -> None:
+    greets = threading.Event()
+
+    def serve(connection: socket.socket) -> None:
+        if greets.is_set():
+            connection.sendall(b"welcome")
+        echo(connection)
+
+    app = App(mesh.address, serve)
+    where = mesh.client.entry(mesh.endpoint(app.port))
+    for number in range(3):
+        with dial(where) as sock:
+            sock.sendall(b"hello")
+            sock.shutdown(socket.SHUT_WR)
+            assert read_all(sock) == b"hello", number
+    greets.set()
+    for _ in range(3):
+        with dial(where) as sock:
+            assert read_exactly(sock, 7) == b"welcome"
+            sock.sendall(b"hello")
+            assert read_exactly(sock, 5) == b"hello"
+    app.close()
+
+
 def test_many_connections_at_once_stay_apart(echoed: tuple[str, int]) -> None:
     sockets = [dial(echoed) for _ in range(50)]
     for number, sock in enumerate(sockets):

@@ -27,7 +27,7 @@ class FakeClock:
         return datetime(2026, 1, 1, 2, 3, 4, 5, tzinfo=UTC)
 
     def monotonic_s(self) -> float:
-        raise AssertionError("ages are given")
+        return 7.0
 
 
 @pytest.fixture(autouse=True)
@@ -47,7 +47,7 @@ def parties(source: Workload = SOURCE) -> Parties:
 
 def written(made: Parties, style: Style = TEXT, error: str = "") -> str:
     lines: list[str] = []
-    AccessLog(FakeClock(), lines.append, style).closed(made, 1, 2, 0.25, Flag.CONNECT, error)
+    AccessLog(FakeClock(), lines.append, style).closed(made, 1, 2, 6.75, Flag.CONNECT, error)
     (line,) = lines
     return line
 
@@ -82,8 +82,8 @@ def test_the_level_of_the_scope_decides(caplog: pytest.LogCaptureFixture) -> Non
     log = AccessLog(FakeClock(), lines.append, TEXT)
     log.opened(parties())
     caplog.set_level(logging.ERROR, "access")
-    log.closed(parties(), 0, 0, 0.0, Flag.NONE, "")
-    log.closed(parties(), 0, 0, 0.0, Flag.DENY, "policy")
+    log.closed(parties(), 0, 0, 7.0, Flag.NONE, "")
+    log.closed(parties(), 0, 0, 7.0, Flag.DENY, "policy")
     assert lines == []
     caplog.set_level(logging.DEBUG, "access")
     log.opened(parties())
@@ -95,9 +95,9 @@ def test_what_is_remembered_about_an_end_is_never_stale() -> None:
     log = AccessLog(FakeClock(), lines.append, TEXT)
     renamed = replace(SOURCE, name="client-2")
     for number in range(ENDS_KEPT_MAX + 10):
-        log.closed(parties(replace(SOURCE, uid=str(number))), 0, 0, 0.0, Flag.NONE, "")
+        log.closed(parties(replace(SOURCE, uid=str(number))), 0, 0, 7.0, Flag.NONE, "")
     for source in (SOURCE, renamed, SOURCE):
-        log.closed(parties(source), 0, 0, 0.0, Flag.NONE, "")
+        log.closed(parties(source), 0, 0, 7.0, Flag.NONE, "")
     names = ["client-2" in line for line in lines[-3:]]
     assert names == [False, True, False]
 
@@ -135,3 +135,39 @@ def test_a_turns_lines_are_written_once_and_a_stuck_reader_is_tried_again() -> N
     assert pipe.received[1:] == [b"three\n"]
     assert not bugs
     reactor.close()
+
+
+class TickingClock:
+    """A wall clock that jumps, beside one that does not."""
+
+    def __init__(self) -> None:
+        self.wall = datetime(2026, 1, 1, 2, 3, 4, 999_000, tzinfo=UTC)
+        self.mono_s = 100.0
+
+    def now(self) -> datetime:
+        return self.wall
+
+    def monotonic_s(self) -> float:
+        return self.mono_s
+
+
+def test_the_time_goes_on_between_two_looks_at_the_wall_clock() -> None:
+    clock = TickingClock()
+    lines: list[str] = []
+    log = AccessLog(clock, lines.append, TEXT)
+    for mono_s, wall in (
+        (100.0, clock.wall),
+        (100.0005, clock.wall),  # within the second: the wall clock is not asked
+        (100.0015, clock.wall.replace(second=5, microsecond=500)),
+        (100.3015, clock.wall.replace(second=5, microsecond=300_500)),
+        (102.0, clock.wall.replace(hour=1, microsecond=0)),  # somebody has set it back
+    ):
+        clock.mono_s, clock.wall = mono_s, wall
+        log.closed(parties(), 0, 0, mono_s, Flag.NONE, "")
+    assert [line[11:27] for line in lines] == [
+        "02:03:04.999000Z",
+        "02:03:04.999500Z",
+        "02:03:05.000500Z",
+        "02:03:05.300500Z",
+        "01:03:04.000000Z",
+    ]

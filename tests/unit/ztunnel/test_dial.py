@@ -9,9 +9,9 @@ from collections.abc import Iterator
 import pytest
 
 from control.kit.errors import KernelError
-from control.model.address import parse_endpoint
+from control.model.address import Endpoint, parse_address, parse_endpoint
 from tests.support.tunnel_memory import FakeTime
-from ztunnel.dial import CONNECT_S, Dialer, DialError, Namespaces
+from ztunnel.dial import CONNECT_S, Dialer, DialError, Namespaces, end_handshake
 from ztunnel.reactor import Reactor, Served
 
 Result = socket.socket | DialError
@@ -141,3 +141,30 @@ def test_a_descriptor_that_is_no_namespace_is_refused(rig: Rig) -> None:
     rig.dialer.dial(descriptor, parse_endpoint("127.0.0.1:9"), rig.results.append)
     assert rig.results == [DialError.NAMESPACE]
     os.close(descriptor)
+
+
+@pytest.mark.parametrize("address", ["127.0.0.1", "::1"])
+@pytest.mark.parametrize("by", ["data", "end_handshake", "end of data"])
+def test_a_patient_dial_is_heard_of_with_its_first_bytes(rig: Rig, address: str, by: str) -> None:
+    family = socket.AF_INET6 if ":" in address else socket.AF_INET
+    with socket.create_server((address, 0), family=family) as listener:
+        target = Endpoint(parse_address(address), listener.getsockname()[1])
+        show = parse_endpoint("10.0.0.1:5000")
+        rig.dialer.dial(-1, target, rig.results.append, show=show, patient=True)
+        (sock,) = rig.results
+        assert not isinstance(sock, DialError)
+        listener.setblocking(False)
+        with pytest.raises(BlockingIOError):
+            listener.accept()
+        if by == "data":
+            sock.send(b"hello")
+        elif by == "end_handshake":
+            end_handshake(sock)
+        else:
+            sock.shutdown(socket.SHUT_WR)
+        accepted, _ = listener.accept()
+        with accepted:
+            accepted.setblocking(False)
+            if by == "end_handshake":
+                sock.send(b"hello")
+            assert accepted.recv(10) == (b"" if by == "end of data" else b"hello")

@@ -46,7 +46,12 @@ class FakeDialer:
         self.abandoned = 0
 
     def dial(
-        self, netns_fd: int, target: Endpoint, done: DialDone, show: Endpoint | None = None
+        self,
+        netns_fd: int,
+        target: Endpoint,
+        done: DialDone,
+        show: Endpoint | None = None,
+        patient: bool = False,
     ) -> FakeDialer:
         self.dials.append((target, done))
         return self

@@ -54,11 +54,20 @@ def test_chunks_are_whole_lines() -> None:
     sink = LineSink(put)
     for _ in range(100):
         sink.write("y" * 150 + "\n")
+    sink.write_all(["x" * 150 + "\n"] * 5)
+    sink.write_all(["w" * 150 + "\n"] * 100)
     sink.write("z" * 9000 + "\n")
     sink.flush()
     assert all(chunk.endswith(b"\n") for chunk in chunks)
     assert all(len(chunk) <= CHUNK_BYTES_MAX for chunk in chunks[:-1])
     assert sink.waiting_bytes == 0
+
+
+def test_several_lines_that_are_dropped_are_counted_as_several() -> None:
+    sink = LineSink(len, waiting_bytes_max=10)
+    sink.write_all(["a\n", "b\n"])
+    sink.write_all(["c" * 5 + "\n", "d\n"])
+    assert (sink.waiting_bytes, sink.dropped) == (4, 2)
 
 
 def test_a_partial_write_goes_on_where_it_stopped() -> None:
