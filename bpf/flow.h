@@ -52,22 +52,44 @@ INLINE int is_late(const struct direct_socket *flow, __u64 now)
 }
 
 /* Does the socket go where connect() sent it, from the pod's own address? */
-INLINE int is_as_chosen(struct bpf_sock_ops *ctx, struct pod_value *pod,
-			const struct direct_socket *flow)
+INLINE int is_as_chosen(struct pod_value *pod, const struct direct_socket *flow,
+			const struct tuple *tuple)
 {
-	struct address remote;
-
 	if (!is_own(pod, &flow->client)) {
 		/* Routed from another address: it would be so every time. */
 		pod->direct = 0;
 		return 0;
 	}
-	read_remote(ctx, &remote);	/* another program may have changed it */
-	return same_address(&remote, &flow->target) &&
-	       TO_BE16(remote_port(ctx)) == flow->target_port;
+	/* another program may have changed where it goes */
+	return same_address(&tuple->destination, &flow->target) &&
+	       tuple->destination_port == flow->target_port;
 }
 
-/* Before the SYN. 0: not a direct socket. */
+/* Before the SYN: may it pass the destination's sk_lookup? */
+INLINE int may_pass(struct bpf_sock_ops *ctx, struct pod_value *pod,
+		    const struct direct_socket *flow, const struct tuple *tuple,
+		    __u64 now)
+{
+	if (set_callbacks(ctx, ctx->bpf_sock_ops_cb_flags | STATE_CALLBACK)) {
+		count(COUNTER_STORAGE_FAILED);	/* its end would not be told */
+		return 0;
+	}
+	if (!is_as_chosen(pod, flow, tuple)) {
+		count(COUNTER_DIRECT_ODD_SOCKET);
+		return 0;
+	}
+	if (is_late(flow, now)) {
+		count(COUNTER_DIRECT_LATE);
+		return 0;
+	}
+	return 1;
+}
+
+/*
+ * Before the SYN. 0: not a direct socket. What may not pass is barred, by an
+ * entry for nobody: it leaves all the same, and must not be taken for plaintext
+ * of somebody who has no tunnel.
+ */
 INLINE int vouch(struct bpf_sock_ops *ctx, struct bpf_sock *sk,
 		 struct pod_value *pod)
 {
@@ -80,25 +102,18 @@ INLINE int vouch(struct bpf_sock_ops *ctx, struct bpf_sock *sk,
 		return 0;
 	read_local(ctx, &flow->client);
 	flow->client_port = TO_BE16((__u16)ctx->local_port);
-	if (!is_as_chosen(ctx, pod, flow)) {
-		count(COUNTER_DIRECT_ODD_SOCKET);
-		return 1;
-	}
+	tuple.source = flow->client;
+	tuple.source_port = flow->client_port;
+	read_remote(ctx, &tuple.destination);
+	tuple.destination_port = TO_BE16(remote_port(ctx));
 	entry.at_ns = now_ns();
-	if (is_late(flow, entry.at_ns)) {
-		count(COUNTER_DIRECT_LATE);
-		return 1;
+	if (may_pass(ctx, pod, flow, &tuple, entry.at_ns)) {
+		entry.generation = flow->generation;
+		entry.destination = flow->destination;
 	}
-	if (set_callbacks(ctx, ctx->bpf_sock_ops_cb_flags | STATE_CALLBACK)) {
-		count(COUNTER_STORAGE_FAILED);	/* its end would not be told */
-		return 1;
-	}
-	entry.generation = flow->generation;
-	entry.destination = flow->destination;
-	tuple_of(flow, &tuple);
 	if (map_update(MAP(VOUCHED), &tuple, &entry, 0))
 		count(COUNTER_STORAGE_FAILED);
-	else
+	else if (entry.destination)
 		count(COUNTER_DIRECT_VOUCHED);
 	return 1;
 }
@@ -170,12 +185,17 @@ INLINE void close_shortcut(const struct tuple *tuple)
 	map_delete(MAP(SHORTCUTS), &back);
 }
 
-/* The accepting side is established: nothing has to be let pass any more. */
-INLINE void accept_flow(struct bpf_sock_ops *ctx)
+/*
+ * The accepting side is established: nothing has to be let pass any more. Only
+ * the pod itself says so: others may give themselves its address.
+ */
+INLINE void accept_flow(struct bpf_sock_ops *ctx, const struct pod_value *pod)
 {
 	struct tuple tuple = {};
 
 	tuple_of_accepted(ctx, &tuple);
+	if (!is_own(pod, &tuple.destination))
+		return;
 	map_delete(MAP(VOUCHED), &tuple);
 	if (map_lookup(MAP(SHORTCUTS), &tuple))
 		set_callbacks(ctx,
@@ -185,10 +205,13 @@ INLINE void accept_flow(struct bpf_sock_ops *ctx)
 /* A socket with our flag and nothing kept on it has accepted its connection. */
 INLINE void end_accepted(struct bpf_sock_ops *ctx)
 {
+	__u64 netns = netns_cookie(ctx);
+	struct pod_value *pod = map_lookup(MAP(PODS), &netns);
 	struct tuple tuple = {};
 
 	tuple_of_accepted(ctx, &tuple);
-	close_shortcut(&tuple);
+	if (pod && is_own(pod, &tuple.destination))
+		close_shortcut(&tuple);
 }
 
 INLINE void tell(struct bpf_sock_ops *ctx, const struct direct_socket *flow,

@@ -1,7 +1,8 @@
 /*
  * sk_lookup: which socket gets a SYN that arrives in an enrolled pod? The
  * tunnel's HBONE listener for port 15008, the app itself for a direct connection
- * of this node that was vouched for, the tunnel's plaintext listener for the rest.
+ * of this node that was vouched for, nobody when that vouching is over, the
+ * tunnel's plaintext listener for the rest.
  *
  * One instance per pod, with a listener map of its own: the pod's uid is the
  * key, not its address, so a reused address can never meet an old listener.
@@ -35,12 +36,19 @@ INLINE void read_addresses(struct bpf_sk_lookup *ctx, struct address *remote,
 	READ_ADDRESS(local, ctx, local_ip6);
 }
 
+enum vouching {
+	VOUCHING_NONE = 0,	/* nobody spoke of it */
+	VOUCHING_HOLDS = 1,
+	VOUCHING_OVER = 2,
+};
+
 /*
  * Is it the SYN of a direct connection that our own sock_ops vouched for? The
  * address must still be the pod's it was meant for.
  */
-INLINE int is_vouched(struct bpf_sk_lookup *ctx, const struct address *remote,
-		      const struct address *local)
+INLINE enum vouching vouching_of(struct bpf_sk_lookup *ctx,
+				 const struct address *remote,
+				 const struct address *local)
 {
 	struct tuple tuple = {};
 	struct direct_state *state;
@@ -55,16 +63,20 @@ INLINE int is_vouched(struct bpf_sk_lookup *ctx, const struct address *remote,
 	tuple.destination_port = TO_BE16((__u16)ctx->local_port);
 	vouched = map_lookup(MAP(VOUCHED), &tuple);
 	if (!vouched)
-		return 0;
+		return VOUCHING_NONE;
 	state = map_lookup(MAP(DIRECT_STATE), &only);
 	pod = map_lookup(MAP(LOCALS), local);
 	if (state && pod &&
 	    vouch_holds(state, vouched, pod->workload, now_ns())) {
 		count(COUNTER_INBOUND_VOUCHED);
-		return 1;
+		return VOUCHING_HOLDS;
 	}
 	count(COUNTER_INBOUND_STALE);
-	return 0;
+	/* Its pod has just left the direct path, not the mesh: the tunnel's. */
+	if (!pod && vouched->destination &&
+	    now_ns() - vouched->at_ns < VOUCH_GRACE_NS)
+		return VOUCHING_NONE;
+	return VOUCHING_OVER;
 }
 
 int sklookup(struct bpf_sk_lookup *ctx)
@@ -72,6 +84,7 @@ int sklookup(struct bpf_sk_lookup *ctx)
 	struct address remote, local;
 	struct bpf_sock *listener;
 	__u32 slot = SLOT_PLAINTEXT;
+	enum vouching vouching;
 	long failed;
 	int verdict;
 
@@ -84,10 +97,16 @@ int sklookup(struct bpf_sk_lookup *ctx)
 		count(COUNTER_INBOUND_LOCAL);
 		return SK_PASS;
 	}
-	if (verdict == INBOUND_HBONE)
+	if (verdict == INBOUND_HBONE) {
 		slot = SLOT_HBONE;
-	else if (is_vouched(ctx, &remote, &local))
-		return SK_PASS;
+	} else {
+		vouching = vouching_of(ctx, &remote, &local);
+		if (vouching == VOUCHING_HOLDS)
+			return SK_PASS;
+		/* As plaintext its pod would be nobody, whom a DENY misses. */
+		if (vouching == VOUCHING_OVER)
+			return SK_DROP;
+	}
 	listener = map_lookup(MAP(LISTENERS), &slot);
 	if (!listener) {
 		count(COUNTER_INBOUND_DROPPED);

@@ -110,7 +110,7 @@ int sockops(struct bpf_sock_ops *ctx)
 	if (!sk)
 		return 1;
 	if (op == OP_ACCEPTED) {
-		accept_flow(ctx);
+		accept_flow(ctx, pod);
 		show_client(ctx, sk, &key);
 		return 1;
 	}

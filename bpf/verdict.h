@@ -172,14 +172,16 @@ INLINE int may_vouch(const struct direct_state *state, __u64 generation,
 	return lease_runs(state, now) && state->generation == generation;
 }
 
-/* No lease is asked for: a vouched SYN was allowed when it was sent. */
+/* A SYN that is sent again counts from the first one: by then nobody may be there
+ * to say that its generation is over, so the lease must run. */
 INLINE int vouch_holds(const struct direct_state *state,
 		       const struct vouched *vouched, __u32 destination,
 		       __u64 now)
 {
 	if (!destination || vouched->destination != destination)
 		return 0;
-	return vouched->generation == state->generation ||
+	return (lease_runs(state, now) &&
+		vouched->generation == state->generation) ||
 	       now - vouched->at_ns < VOUCH_GRACE_NS;
 }
 

@@ -291,9 +291,11 @@ def test_a_pod_that_routes_from_another_address_fails_once_and_is_captured_then(
     inside = ("ip", "-n", pair.client.namespace)
     run(*inside, "addr", "add", "10.77.0.99/24", "dev", "eth0")
     run(*inside, "route", "add", f"{SERVER4}/32", "dev", "eth0", "src", "10.77.0.99")
-    with pair.dial(), pair.at_server.plaintext.accept()[0]:  # unvouched: the tunnel decides
-        pass
-    assert pair.counter("direct_vouched") == 0
+    with pytest.raises(ConnectionRefusedError):  # not as plaintext of nobody
+        pair.dial()
+    assert pair.counter("direct_vouched") == pair.counter("inbound_plaintext") == 0
+    assert pair.counter("inbound_stale") == 1
+    assert pair.used("vouched") == 0
     run(*inside, "route", "del", f"{SERVER4}/32")
     pair.assert_captured()
 
@@ -345,7 +347,8 @@ def test_a_raw_syn_passes_only_as_what_was_vouched_for(
         vouch_by_hand(pair, 40000, generation, age_ns)
     spoofer = pair.network.pod("spoofer", "10.77.0.5")
     send_segment(spoofer, (CLIENT4, 40000), (SERVER4, PORT), SYN)
-    eventually(lambda: pair.counter("inbound_plaintext") + pair.counter("inbound_vouched") > 0)
+    names = ("inbound_plaintext", "inbound_vouched", "inbound_stale")
+    eventually(lambda: sum(pair.counter(name) for name in names) > 0)
     assert pair.counter("inbound_vouched") == int(passes)
     assert pair.counter("inbound_stale") == int(generation is not None and not passes)
 

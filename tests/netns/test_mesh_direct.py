@@ -7,142 +7,35 @@ import json
 import os
 import re
 import signal
-import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import closing
 from typing import Any
 
 import pytest
 
 from agent.lab import changes
-from agent.lab.netns import inside
-from tests.support.mesh_bed import FAMILIES, PORT, Bed, Reply, is_closed, mesh_bed, soon, speak
+from tests.support.mesh_bed import FAMILIES, PORT, Bed, Reply, is_closed, soon, speak
+from tests.support.mesh_direct import (
+    chosen,
+    connections,
+    deny,
+    direct_mesh,
+    entry_of,
+    goes_direct,
+    lines_about,
+    metrics,
+    vips,
+)
 
-SERVICES = """
-apiVersion: v1
-kind: Service
-metadata: {name: nearby, namespace: mesh}
-spec:
-  ipFamilyPolicy: RequireDualStack
-  ipFamilies: [IPv4, IPv6]
-  selector: {app: near}
-  ports: [{port: 80, targetPort: 8080}]
----
-apiVersion: v1
-kind: Service
-metadata: {name: both, namespace: mesh}
-spec:
-  ipFamilyPolicy: RequireDualStack
-  ipFamilies: [IPv4, IPv6]
-  selector: {tier: web}
-  ports: [{port: 80, targetPort: 8080}]
-"""
 LOAD_S = 3.0
 DRAWS = 120
 
 
 @pytest.fixture(scope="module")
 def bed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bed]:
-    # Two workers: each learns for itself, and has its share of the kernel's connections.
-    with mesh_bed(tmp_path_factory.mktemp("direct"), workers=2) as made:
-        made.apply(SERVICES)
-        for name in ("near", "server"):
-            changes.label(made.lab, "Pod", "mesh", name, ["tier=web"])
-        soon(lambda: len(vips(made, "both")) == 2, "both services are known")
+    with direct_mesh(tmp_path_factory.mktemp("direct")) as made:
         yield made
-
-
-def vips(bed: Bed, name: str) -> dict[int, str]:
-    """Family → address."""
-    found = [each for each in bed.ztunnel(bed.here)["services"] if each["name"] == name]
-    texts = [text.rpartition("/")[2] for each in found for text in each["vips"]]
-    return {6 if ":" in text else 4: text for text in texts}
-
-
-def connections(bed: Bed, pod: str = "client") -> list[dict[str, Any]]:
-    """What the ztunnel shows for a pod, either way."""
-    states = bed.ztunnel(bed.here)["workloadState"].values()
-    found: list[dict[str, Any]] = []
-    for state in states:
-        if state["info"]["name"] == pod:
-            found += state["connections"]["outbound"] + state["connections"]["inbound"]
-    return found
-
-
-def entry_of(bed: Bed, sock: socket.socket, pod: str = "client") -> dict[str, Any]:
-    """The record of this connection, once there is one."""
-    name = sock.getsockname()
-    source = f"[{name[0]}]:{name[1]}" if ":" in name[0] else f"{name[0]}:{name[1]}"
-    found: list[dict[str, Any]] = []
-
-    def there() -> bool:
-        found[:] = [each for each in connections(bed, pod) if each["src"] == source]
-        return bool(found)
-
-    soon(there, f"a record of {source}")
-    return found[0]
-
-
-def goes_direct(bed: Bed, address: str, port: int = PORT, pod: str = "client") -> socket.socket:
-    """Connections until one is the kernel's own; it has said and heard a line."""
-    made: list[socket.socket] = []
-
-    def direct() -> bool:
-        try:
-            sock = bed.dial(pod, address, port)
-        except OSError:
-            return False  # the policy of an earlier test has not gone everywhere yet
-        seen = speak(sock)
-        assert not seen or seen.startswith(bed.address(pod, 6 if ":" in address else 4))
-        if seen and entry_of(bed, sock, pod)["path"] == "direct":
-            made.append(sock)
-            return True
-        sock.close()
-        return False
-
-    soon(direct, f"a direct connection to {address}")
-    return made[0]
-
-
-def metrics(bed: Bed, name: str, **labels: str) -> float:
-    with inside(bed.lab.store.load().node(bed.here).netns), closing(socket.socket()) as sock:
-        sock.settimeout(5)
-        sock.connect(("127.0.0.1", 15020))
-        sock.sendall(b"GET /metrics HTTP/1.0\r\nHost: localhost\r\n\r\n")
-        data = b""
-        while piece := sock.recv(65536):
-            data += piece
-    total = 0.0
-    for line in data.decode().splitlines():
-        if line.startswith(name + "{") and all(f'{k}="{v}"' in line for k, v in labels.items()):
-            total += float(line.rpartition(" ")[2])
-    return total
-
-
-def chosen(bed: Bed) -> int:
-    """How often the kernel has connected pods itself."""
-    count: int = bed.agent(bed.here)["counters"]["direct_chosen"]
-    return count
-
-
-def source(name: str) -> list[object]:
-    return [{"from": [{"source": {"principals": [f"cluster.local/ns/mesh/sa/{name}"]}}]}]
-
-
-def deny(name: str) -> str:
-    value = {
-        "apiVersion": "security.istio.io/v1",
-        "kind": "AuthorizationPolicy",
-        "metadata": {"name": "tested", "namespace": "mesh"},
-        "spec": {
-            "action": "DENY",
-            "selector": {"matchLabels": {"app": "near"}},
-            "rules": source(name),
-        },
-    }
-    return json.dumps(value) + "\n"
 
 
 STRICT = json.dumps(
@@ -181,11 +74,6 @@ def test_after_the_first_connection_the_kernel_connects_by_itself(
         assert "path=direct" in line
         assert "srtt=" in line
         assert "dst.workload=near" in line
-
-
-def lines_about(bed: Bed, text: str) -> int:
-    lines = bed.log(f"ztunnel-{bed.here}").splitlines()
-    return sum("connection complete" in line and text in line for line in lines)
 
 
 def test_counters_and_bytes_are_those_of_a_tunnel(bed: Bed) -> None:

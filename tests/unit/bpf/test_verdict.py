@@ -269,21 +269,23 @@ def test_a_late_syn_needs_what_its_connect_needed(
 
 
 @pytest.mark.parametrize(
-    ("current", "generation", "age", "destination", "holds"),
+    ("lease_s", "generation", "age", "destination", "holds"),
     [
-        (5, 5, 10 * GRACE, 3, 1),
-        (6, 5, GRACE - 1, 3, 1),
-        (6, 5, GRACE, 3, 0),
-        (5, 5, 0, 4, 0),  # the address is another pod's by now
-        (5, 5, 0, 0, 0),  # or nobody's
+        (1, 5, 10 * GRACE, 3, 1),
+        (0, 5, 10 * GRACE, 3, 0),  # sent again when nobody keeps generations up to date
+        (0, 5, GRACE - 1, 3, 1),
+        (1, 4, GRACE - 1, 3, 1),
+        (1, 4, GRACE, 3, 0),
+        (1, 5, 0, 4, 0),  # the address is another pod's by now
+        (1, 5, 0, 0, 0),  # or nobody's
     ],
 )
 def test_a_vouched_syn_is_for_one_pod_and_not_for_ever(
-    c: ctypes.CDLL, current: int, generation: int, age: int, destination: int, holds: int
+    c: ctypes.CDLL, lease_s: int, generation: int, age: int, destination: int, holds: int
 ) -> None:
     now = 10**12
     vouched = layout.Vouched(generation=generation, at_ns=now - age, destination=3)
-    state = layout.DirectState(current, 0)
+    state = layout.DirectState(5, now + lease_s * 10**9)
     found = c.holds(ctypes.byref(state), ctypes.byref(vouched), destination, ctypes.c_ulong(now))
     assert found == holds
 
