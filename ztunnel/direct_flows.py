@@ -28,8 +28,9 @@ from ztunnel.relay import RelayEnd
 
 log = logging.getLogger("ztunnel.direct")
 
-# Two records of about 1 KiB each; the kernel goes on carrying those beyond, and they are counted.
-FLOWS_MAX: Final = 16_384
+# More than an agent lists (16,384 and what was under way), as nobody decides about one beyond. Two
+# records of about 1 KiB each.
+FLOWS_MAX: Final = 32_768
 # Flows that ended here before the kernel said so: their last word is no news.
 ENDED_MAX: Final = 1024
 ERROR_CHARS_MAX: Final = 80

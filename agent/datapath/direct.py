@@ -13,6 +13,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
+from agent.datapath import bpfsys
 from agent.datapath.bpfsys import Map
 from agent.datapath.pods import IPAddress, mapped
 from agent.datapath.ring import Ring
@@ -229,6 +230,13 @@ class DirectTables:
     def socket_fd(self) -> int:
         """Of the map with what connect() left on each direct socket (`DirectSocket`)."""
         return self._maps["direct_socket"].fd
+
+    def lost_flows(self) -> int:
+        """Records that found the ring full."""
+        cpus = bpfsys.cpu_count_possible()
+        key = struct.pack("=I", layout.Counter.FLOW_LOST)
+        raw = self._maps["counters"].lookup(key, 8 * cpus) or b""
+        return sum(struct.unpack(f"={len(raw) // 8}Q", raw))
 
     def unread_bytes(self) -> int:
         return self._ring.unread_bytes()

@@ -16,6 +16,8 @@ from agent.direct.tables import FlowEvent
 # A node that holds more direct connections than this is beyond what one agent can follow: some
 # 400 bytes each, 6 MiB of it. Beyond it nothing new goes direct, see `Flows.is_full`.
 FLOWS_MAX = 16384
+# Under way when that is reached, and listed as well: half a ring of those opened, and as many more.
+UNDER_WAY_MAX = 8192
 RESUME_TENTHS = 9  # direct again below nine tenths: not at once, or it would flap
 RETIRED_MAX = 4096  # pods gone whose last connections may still be reported; four nodes full
 
@@ -34,14 +36,16 @@ class Counts:
     opened: int = 0
     closed: int = 0
     failed: int = 0  # of those closed: never established
-    unlisted: int = 0  # found the table full
+    unlisted: int = 0  # found no room at all, and are ended
     unknown: int = 0  # of nobody we know
     lost: int = 0  # over, and the kernel did not say so
 
 
 class Flows:
-    def __init__(self, limit: int = FLOWS_MAX) -> None:
+    def __init__(self, limit: int = FLOWS_MAX, under_way_max: int = UNDER_WAY_MAX) -> None:
         self.limit = limit
+        self._room = limit + under_way_max
+        self._unlisted: list[Flow] = []
         self._resume = limit * RESUME_TENTHS // 10
         self._open: dict[int, Flow] = {}
         self._uids: dict[int, str] = {}
@@ -97,14 +101,19 @@ class Flows:
         if source is None or destination is None:
             self.counts.unknown += 1
             return {}
-        if len(self._open) >= self.limit:
-            self.counts.unlisted += 1
-            self.is_full = True
-            return {}
         flow = Flow(event, source, destination, now_s - event.age_s)
+        if len(self._open) >= self._room:
+            self.counts.unlisted += 1
+            self._unlisted.append(flow)
+            return {}
         self._open[event.id] = flow
         self.is_full = self.is_full or len(self._open) >= self.limit
         return {event.id: flow}
+
+    def unlisted(self) -> list[Flow]:
+        """Those that found no room since the last time: what is not listed no policy can end."""
+        found, self._unlisted = self._unlisted, []
+        return found
 
     def _close(self, event: FlowEvent, now_s: float) -> list[dict[str, Any]]:
         self.counts.closed += 1

@@ -25,6 +25,7 @@ class KernelTables:
         self.put_verdict = tables.put_verdict
         self.drop_services = tables.drop_services
         self.flow_fd = tables.flow_fd
+        self.lost_flows = tables.lost_flows
         self.socket_fd = tables.socket_fd
 
     def put_service(

@@ -312,7 +312,7 @@ class Ledger:
             # What is not listed cannot be cut: no more of it.
             self.lease_until_ns = 0
             commands.insert(0, SetState(self.generation, 0))
-        return commands
+        return commands + [Destroy(flow) for flow in self._flows.unlisted()]
 
     def lost(self, numbers: Iterable[int], now_s: float) -> list[Command]:
         """Connections that are not there any more, though nobody said that they ended."""

@@ -1,7 +1,7 @@
 """Looks at the sockets of direct connections now and then: what they moved, which ones there are.
 
 At the start, for those that an earlier agent knew: their sockets say all about them. Later for the
-bytes, and for those that ended without a word (the ring was full).
+bytes, and for those that began or ended without a word (the ring was full).
 """
 
 from __future__ import annotations
@@ -40,12 +40,25 @@ class Sampler:
         self._seen = seen
 
     async def run(self) -> None:
+        lost = self._tables.lost_flows()
+        await self._recover_all()
+        while True:
+            await asyncio.sleep(SAMPLE_S)
+            lost = await self.turn(lost)
+
+    async def turn(self, lost_before: int) -> int:
+        """What nobody was told of cannot be ended by a policy either, so it is looked for."""
+        lost = self._tables.lost_flows()
+        if lost != lost_before:
+            event(log, logging.WARNING, "flows.lost", records=lost - lost_before)
+            await self._recover_all()
+        await self.sample()
+        return lost
+
+    async def _recover_all(self) -> None:
         for uid in sorted(self._flows.uids()):
             self.recover(uid)
             await asyncio.sleep(0)
-        while True:
-            await asyncio.sleep(SAMPLE_S)
-            await self.sample()
 
     def recover(self, uid: str) -> None:
         """All of a pod's in one go, some 20 us a socket: what the ring says of their ends comes

@@ -64,3 +64,6 @@ class Tables(Protocol):
     def open_flow(self, cookie: int, data: bytes) -> FlowEvent | None: ...
 
     def read_flows(self, limit: int) -> list[FlowEvent]: ...
+
+    def lost_flows(self) -> int:
+        """How many events found the ring full, ever."""

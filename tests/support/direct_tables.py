@@ -16,6 +16,7 @@ class FakeTables:
         self.in_force = (generation, 0)
         self.calls: list[tuple[Any, ...]] = []
         self.refuse: set[str] = set()
+        self.lost = 0
         self._events: list[FlowEvent] = []
         self._signal, self._ring = socket.socketpair()
         self._ring.setblocking(False)
@@ -66,6 +67,9 @@ class FakeTables:
 
     def open_flow(self, cookie: int, data: bytes) -> FlowEvent | None:
         return None
+
+    def lost_flows(self) -> int:
+        return self.lost
 
     def read_flows(self, limit: int) -> list[FlowEvent]:
         found, self._events = self._events[:limit], self._events[limit:]

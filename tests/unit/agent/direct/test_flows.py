@@ -21,8 +21,8 @@ def closed(number: int, source: int = 1, destination: int = 2, error: str = "") 
     return event._replace(is_closed=True, sent=5, age_s=3.0, error=error)
 
 
-def flows(limit: int = 100) -> Flows:
-    made = Flows(limit)
+def flows(limit: int = 100, under_way_max: int = 0) -> Flows:
+    made = Flows(limit, under_way_max)
     made.named(1, "u1")
     made.named(2, "u2")
     return made
@@ -63,11 +63,15 @@ def test_an_end_without_a_beginning_is_told() -> None:
     assert table.counts.failed == 1
 
 
-def test_a_full_table_counts_what_it_cannot_list_and_says_so() -> None:
-    table = flows(limit=10)
-    assert len(table.take([opened(number) for number in range(12)], 1.0)) == 1
+def test_a_full_table_has_room_for_what_is_under_way_and_names_the_rest() -> None:
+    table = flows(limit=8, under_way_max=2)
+    table.take([opened(number) for number in range(8)], 1.0)
+    assert table.is_full
+    assert len(table.take([opened(number) for number in range(8, 12)], 1.0)) == 1
     assert (len(table), table.counts.unlisted, table.is_full) == (10, 2, True)
-    table.take([closed(0)], 2.0)
+    assert [each.event.id for each in table.unlisted()] == [10, 11]
+    assert table.unlisted() == []
+    table.take([closed(number) for number in range(3)], 2.0)
     assert not table.is_full  # 9 of 10: the mark to go on
     assert told(table.take([closed(11)], 2.0)) == [("closed", 11)]
 

@@ -9,7 +9,7 @@ import pytest
 
 from agent.direct import ledger as do
 from agent.direct import wire
-from agent.direct.flows import Flows
+from agent.direct.flows import UNDER_WAY_MAX, Flows
 from agent.direct.ledger import Command, DirectPod, Ledger
 from agent.direct.tables import FlowEvent, Slot
 from control.model.address import parse_address, parse_endpoint
@@ -401,6 +401,16 @@ def test_a_full_table_stops_the_direct_path_until_there_is_room() -> None:
     desk.do(desk.ledger.flow_events([event(3, is_closed=True)], 1.0))
     desk.renew(11.0)
     assert desk.runs_at(11.0)
+
+
+def test_what_finds_no_room_in_the_list_is_ended_at_once() -> None:
+    desk = Desk(flows_max=2)
+    desk.capture("a", 11, A4)
+    desk.capture("b", 12, B4)
+    room = 2 + UNDER_WAY_MAX
+    commands = desk.ledger.flow_events([event(number) for number in range(room + 1)], 1.0)
+    ended = [each.flow.event.id for each in commands if isinstance(each, do.Destroy)]
+    assert ended == [room]
 
 
 def test_bytes_are_told_to_the_current_one(desk: Desk) -> None:
