@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import socket
+import struct
+import subprocess
 from collections.abc import Iterator
 from ipaddress import ip_address
 
@@ -18,7 +20,7 @@ from tests.support.direct_bed import (
     DirectBed,
     direct_bed,
 )
-from tests.support.netns import Pod, eventually
+from tests.support.netns import Pod, eventually, run
 from tests.support.raw_tcp import ACK, RST, send_segment
 
 
@@ -112,6 +114,40 @@ def test_segments_that_another_pod_forges_take_the_hosts_way(pair: DirectBed) ->
         assert taken_before > before
         send_segment(spoofer, sock.getsockname(), (SERVER4, PORT), ACK)
         assert pair.counter("shortcut_taken") == taken_before
+
+
+NAT = """
+table ip tk {{
+    chain tk {{
+        type nat hook output priority -100
+        ip daddr 127.0.0.9 dnat to {target}
+    }}
+}}
+"""
+
+
+def test_a_pod_that_gives_itself_both_addresses_ends_nobodys_shortcut(pair: DirectBed) -> None:
+    """It has the same connection, as far as names go, with itself: over and over."""
+    third = pair.network.pod("third", "10.77.0.5")
+    with host(pair).inside():
+        pair.bed.capture(third, "uid-third", direct=True)
+    for address in (CLIENT4, SERVER4):
+        run("ip", "-n", third.namespace, "address", "add", f"{address}/32", "dev", "lo")
+    nft = ["ip", "netns", "exec", third.namespace, "nft", "-f", "-"]
+    subprocess.run(nft, input=NAT.format(target=SERVER4), text=True, check=True, timeout=30)
+    with pair.dial() as sock, pair.app.accept()[0] as accepted, third.listen("", PORT) as own:
+        assert pair.used("shortcuts") == 2
+        for _ in range(3):
+            with third.socket() as fake:
+                fake.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+                fake.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+                fake.bind(sock.getsockname())
+                fake.connect(("127.0.0.9", PORT))  # its own loopback: nobody captures it
+                with own.accept()[0] as end:
+                    names = (end.getpeername(), end.getsockname())
+                    assert names == (sock.getsockname(), (SERVER4, PORT))
+        assert pair.used("shortcuts") == 2
+        talk(sock, accepted)
 
 
 def test_a_reset_ends_both(pair: DirectBed) -> None:

@@ -83,3 +83,14 @@ def test_a_syn_that_is_sent_again_does_not_arrive_after_a_policy(bed: Bed) -> No
             with pytest.raises(BlockingIOError):
                 listener.accept()
     soon(lambda: bed.reach("other", "near") is Reply.ANSWERED, "let in again")
+
+
+@pytest.mark.parametrize("pod", ["client", "stranger"])
+def test_a_pod_outside_the_mesh_is_neither_end(bed: Bed, pod: str) -> None:
+    """From the mesh to `stranger`, and from `stranger` into it."""
+    target = "stranger" if pod == "client" else "near"
+    before = counter(bed, "direct_chosen")
+    for _ in range(8):
+        assert bed.reach(pod, target) is Reply.ANSWERED
+        assert bed.reach(pod, target, 6) is Reply.ANSWERED
+    assert counter(bed, "direct_chosen") == before
