@@ -38,12 +38,20 @@ class Style:
     """How a line looks."""
 
     def __init__(
-        self, middle: str, duration: str, pairs: Callable[[Mapping[str, object]], str]
+        self,
+        middle: str,
+        duration: str,
+        direct: str,
+        measured: str,
+        pairs: Callable[[Mapping[str, object]], str],
     ) -> None:
         """`middle` takes the source, the destination's address, the destination and the
-        direction; `duration` takes milliseconds."""
+        direction; `duration` takes milliseconds, `measured` the smoothed round trip in
+        microseconds and the number of retransmits."""
         self.middle = middle
         self.duration = duration
+        self.direct = direct
+        self.measured = measured
         self.pairs = pairs
 
     def line(
@@ -98,9 +106,19 @@ class JsonStyle(Style):
         )
 
 
-TEXT: Final = TextStyle("%s dst.addr=%s%s direction=%s", " duration=%dms", text_pairs)
+TEXT: Final = TextStyle(
+    "%s dst.addr=%s%s direction=%s",
+    " duration=%dms",
+    " path=direct",
+    " srtt=%dus retransmits=%d",
+    text_pairs,
+)
 JSON: Final = JsonStyle(
-    '%s, "dst.addr": "%s"%s, "direction": "%s"', ', "duration": "%dms"', json_pairs
+    '%s, "dst.addr": "%s"%s, "direction": "%s"',
+    ', "duration": "%dms"',
+    ', "path": "direct"',
+    ', "srtt": "%dus", "retransmits": %d',
+    json_pairs,
 )
 
 
@@ -198,7 +216,9 @@ class AccessLog:
         now_s = self._clock.monotonic_s()
         more = self._style.duration % round((now_s - opened_s) * 1000)
         if parties.direct:
-            more += self._style.pairs({"path": "direct", **(parties.measured or {})})
+            more += self._style.direct
+            if parties.measured is not None:
+                more += self._style.measured % parties.measured
         if error:
             more += self._style.pairs({"error": error})
         self._write(now_s, name, "connection complete", parties, received, sent, more)

@@ -11,19 +11,17 @@ from __future__ import annotations
 import logging
 from collections import OrderedDict
 from collections.abc import Callable
-from dataclasses import dataclass
-from functools import lru_cache
 from typing import Any, Final
 
 from control.kit.log import event
-from control.model.address import Endpoint, parse_endpoint
 from control.model.policy import Connection, Deny
-from control.model.workload import HBONE_PORT, Service, Workload
-from ztunnel.authorize import Admit, Refusal, admit_connect, recheck
-from ztunnel.engine import Engine, OpenConnection, Pod
+from control.model.workload import Workload
+from ztunnel.authorize import Admit, Refusal, recheck
+from ztunnel.direct_pairs import Pair, Pairs, Told
+from ztunnel.engine import Engine, OpenConnection
 from ztunnel.inbound import tell_would_deny
 from ztunnel.outcome import Outcome
-from ztunnel.parties import Flag, Parties, Reporter
+from ztunnel.parties import Flag, Reporter
 from ztunnel.relay import RelayEnd
 
 log = logging.getLogger("ztunnel.direct")
@@ -34,7 +32,6 @@ FLOWS_MAX: Final = 32_768
 # Flows that ended here before the kernel said so: their last word is no news.
 ENDED_MAX: Final = 1024
 ERROR_CHARS_MAX: Final = 80
-ENDPOINTS_MAX: Final = 1024
 # A new connection to the agent tells all open flows within a moment; what it does not name is over.
 CONFIRM_S: Final = 10.0
 
@@ -44,57 +41,20 @@ _ERRORS: Final = {NEVER_ESTABLISHED: "connect failed", "aborted": RelayEnd.APP_R
 Cut = Callable[[int], None]
 
 
-@dataclass(frozen=True, slots=True)
-class Told:
-    """One flow in the agent's words, checked."""
-
-    id: int
-    source: str
-    destination: str
-    client: Endpoint
-    target: Endpoint
-    original: Endpoint
-    age_s: float
-
-    @classmethod
-    def parse(cls, value: dict[str, Any]) -> Told:
-        """ValueError, KeyError, TypeError: it is not one."""
-        target = _endpoint(str(value["target"]))
-        original = value.get("original")
-        return cls(
-            int(value["id"]),
-            str(value["source"]),
-            str(value["destination"]),
-            parse_endpoint(str(value["client"])),
-            target,
-            _endpoint(str(original)) if original else target,
-            max(0.0, float(value.get("age_s", 0.0))),
-        )
-
-
-# Where apps listen on this node: the same few again and again. Clients' ports differ each time.
-_endpoint = lru_cache(maxsize=ENDPOINTS_MAX)(parse_endpoint)
-
-
 class Flow:
     """One connection of the kernel's, with a record for each of its pods."""
 
-    __slots__ = ("_flows", "condemned", "moved", "permitted", "sides", "source", "told")
+    __slots__ = ("_flows", "condemned", "moved", "permitted", "sides", "told")
 
-    def __init__(self, flows: Flows, told: Told, source: Pod, destination: Pod) -> None:
+    def __init__(self, flows: Flows, told: Told, pair: Pair) -> None:
         self._flows = flows
         self.told = told
-        self.source = source
         self.condemned: RelayEnd | None = None
         self.permitted: Connection | None = None
         self.moved = (0, 0)  # client → server, server → client
         self.sides = (
-            Side(self, source.outbound, flows.outcome(self, Reporter.SOURCE, source, destination)),
-            Side(
-                self,
-                destination.inbound,
-                flows.outcome(self, Reporter.DESTINATION, source, destination),
-            ),
+            Side(self, pair.source.outbound, flows.outcome(told, pair, Reporter.SOURCE)),
+            Side(self, pair.destination.inbound, flows.outcome(told, pair, Reporter.DESTINATION)),
         )
 
     def decide(self, local: Workload | None) -> None:
@@ -106,7 +66,7 @@ class Flow:
             if isinstance(recheck(state, local, self.permitted), Deny):
                 self.condemn(RelayEnd.POLICY)
             return
-        answer = self._flows.ask(self, local)
+        answer = self._flows.ask(self.told)
         if isinstance(answer, Refusal):
             self.condemn(RelayEnd.POLICY)
         elif answer is not None:
@@ -162,6 +122,7 @@ class Flows:
         self._flows_max = flows_max
         self.engine = engine
         self._cut = cut
+        self._pairs = Pairs(engine)
         self._open: dict[int, Flow] = {}
         self._ended: OrderedDict[int, None] = OrderedDict()
         self._unconfirmed: set[int] = set()
@@ -217,10 +178,7 @@ class Flows:
         if self._ended.pop(number, self) is None:
             return
         moved = (int(value["sent"]), int(value["received"]))
-        measured = {
-            "srtt": f"{int(value.get('srtt_us', 0))}us",
-            "retransmits": int(value.get("retransmits", 0)),
-        }
+        measured = (int(value.get("srtt_us", 0)), int(value.get("retransmits", 0)))
         error = str(value.get("error") or "")[:ERROR_CHARS_MAX]
         flow = self._open.pop(number, None)
         if flow is None:
@@ -228,8 +186,7 @@ class Flows:
             flow = self._make(told, opened=error != NEVER_ESTABLISHED)
             if flow is None:
                 return
-            local = self._local(told)
-            answer = None if local is None else self.ask(flow, local)
+            answer = self.ask(told)
             if isinstance(answer, Admit):  # it is over: a no would have nothing to end
                 flow.admitted(answer)
         flow.moved = moved
@@ -243,53 +200,26 @@ class Flows:
             flow.close(flag, flow.condemned.value)
 
     def _make(self, told: Told, *, opened: bool = True) -> Flow | None:
-        pods = self.engine.pods
-        source, destination = pods.get(told.source), pods.get(told.destination)
-        if source is None or destination is None:
+        pair = self._pairs.of(told)
+        if pair is None:
             self.engine.counters.count("direct_flows_unknown_pod")
             return None
-        flow = Flow(self, told, source, destination)
+        flow = Flow(self, told, pair)
         for side in flow.sides if opened else ():
             side.outcome.opened(self.engine.counters, lambda: flow.moved)
         return flow
 
     def _local(self, told: Told) -> Workload | None:
-        pod = self.engine.pods.get(told.destination)
-        return None if pod is None else pod.workload(self.engine.state)
+        pair = self._pairs.of(told)
+        return None if pair is None else pair.server
 
-    def ask(self, flow: Flow, local: Workload) -> Admit | Refusal | None:
-        """The question that the tunnel would be asked. None: who asks is being deleted."""
-        state, told = self.engine.state, flow.told
-        client = flow.source.workload(state)
-        if client is None:
-            return None
-        accepted = Endpoint(told.target.address, HBONE_PORT)
-        return admit_connect(
-            state, local, accepted, str(told.target), client.identity, told.client.address
-        )
+    def ask(self, told: Told) -> Admit | Refusal | None:
+        """None: who asks, or is asked, is being deleted."""
+        pair = self._pairs.of(told)
+        return None if pair is None else pair.ask(self.engine.state, told)
 
-    def outcome(self, flow: Flow, reporter: Reporter, source: Pod, destination: Pod) -> Outcome:
-        state, told = self.engine.state, flow.told
-        client, server = source.workload(state), destination.workload(state)
-        parties = Parties(
-            reporter,
-            told.client,
-            told.target,
-            source=client,
-            destination=server,
-            service=self._service(told, client),
-            source_identity=None if client is None else client.identity,
-            destination_identity=None if server is None else server.identity,
-            original=told.original,
-            direct=True,
-        )
-        return self.engine.outcome(parties, told.age_s)
-
-    def _service(self, told: Told, client: Workload | None) -> Service | None:
-        if client is None or told.original == told.target:
-            return None
-        state = self.engine.state
-        return state.service_at(client.network, told.original.address, client.namespace)
+    def outcome(self, told: Told, pair: Pair, reporter: Reporter) -> Outcome:
+        return self.engine.outcome(pair.parties(told, reporter), told.age_s)
 
     def on_agent(self) -> None:
         """A new connection to the agent: what ended in between nobody will tell."""

@@ -88,8 +88,12 @@ def encode_frame(kind: Kind, payload: bytes, descriptors: int = 0) -> bytes:
     return _HEAD.pack(len(payload), kind, descriptors) + payload
 
 
+# json.dumps makes an encoder each time, when it is asked for anything but the default.
+_text_of = json.JSONEncoder(separators=(",", ":")).encode
+
+
 def encode_json(value: dict[str, Any]) -> bytes:
-    return json.dumps(value, separators=(",", ":")).encode()
+    return _text_of(value).encode()
 
 
 @dataclass(slots=True)

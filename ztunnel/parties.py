@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import Enum
 from typing import TYPE_CHECKING
@@ -66,5 +65,5 @@ class Parties:
     original: Endpoint | None = None  # what the client dialled
     policy: str | None = None  # the ALLOW policy that matched
     direct: bool = False  # the kernel carried it, past every tunnel; identities are its word
-    measured: Mapping[str, object] | None = None  # by the kernel, for the log
+    measured: tuple[int, int] | None = None  # by the kernel: srtt in us, retransmits
     memo: Memo | None = None

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ipaddress
 import struct
 from collections.abc import Sequence
+from functools import lru_cache
 
 from agent.datapath.direct import DirectTables, ServiceSlot, parse_socket
 from agent.datapath.direct import FlowEvent as KernelEvent
@@ -15,6 +16,8 @@ from control.model.address import Address, Endpoint, canonical
 
 _RECORD = struct.Struct("=6Q16s16s16s4I6xBB")
 _PORTS, _PORTS_AT = struct.Struct("!3H"), 112
+# A connection has two records, and the pods of a node listen at few places.
+ENDPOINTS_KEPT_MAX = 4096
 
 
 class KernelTables:
@@ -60,9 +63,9 @@ def parse_record(data: bytes) -> FlowEvent:
         kind != FlowKind.OPENED,
         source,
         destination,
-        Endpoint(canonical(client), client_port),
-        Endpoint(canonical(target), target_port),
-        Endpoint(canonical(original), original_port),
+        _endpoint_of(client, client_port),
+        _endpoint_of(target, target_port),
+        _endpoint_of(original, original_port),
         age_ns / 1e9,
         sent,
         received,
@@ -70,6 +73,11 @@ def parse_record(data: bytes) -> FlowEvent:
         retransmits,
         error,
     )
+
+
+@lru_cache(maxsize=ENDPOINTS_KEPT_MAX)
+def _endpoint_of(address: bytes, port: int) -> Endpoint:
+    return Endpoint(canonical(address), port)
 
 
 def _ip(address: Address) -> IPAddress:

@@ -201,8 +201,12 @@ def _flow_line(kind: str, parts: list[bytes]) -> bytes:
     return b'{"kind":"%s","flows":[%s]}\n' % (kind.encode(), b",".join(parts))
 
 
+# json.dumps makes an encoder each time, when it is asked for anything but the default.
+_text_of = json.JSONEncoder(separators=(",", ":")).encode
+
+
 def _json(value: object) -> bytes:
-    return json.dumps(value, separators=(",", ":")).encode()
+    return _text_of(value).encode()
 
 
 def _line(value: object) -> bytes:

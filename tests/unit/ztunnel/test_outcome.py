@@ -189,7 +189,7 @@ def test_a_direct_connection_says_so_and_is_counted_apart() -> None:
     made = parties()
     made.direct = True
     made.target = None
-    made.measured = {"srtt": "85us", "retransmits": 0}
+    made.measured = (85, 0)
     fields = finish(made, counters)
     assert (fields["path"], fields["srtt"], fields["retransmits"]) == ("direct", "85us", 0)
     opened = [labels for name, labels, _ in counters.export() if "opened" in name]
