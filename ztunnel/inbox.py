@@ -21,6 +21,7 @@ WAITING_MAX = 4
 class Inbox:
     def __init__(self) -> None:
         self._waiting: deque[Update] = deque()
+        self._end: Exception | None = None
         self._changed = asyncio.Condition()
 
     async def put(self, update: Update) -> None:
@@ -30,9 +31,18 @@ class Inbox:
             self._waiting.append(update)
             self._changed.notify_all()
 
-    async def next(self) -> Update:
+    async def end(self, why: Exception) -> None:
+        """Nothing more comes."""
         async with self._changed:
-            await self._changed.wait_for(lambda: self._waiting)
+            self._end = why
+            self._changed.notify_all()
+
+    async def next(self) -> Update:
+        """After the last one: why it was the last, raised."""
+        async with self._changed:
+            await self._changed.wait_for(lambda: self._waiting or self._end is not None)
+            if not self._waiting and self._end is not None:
+                raise self._end
             update = self._waiting.popleft()
             self._changed.notify_all()
             return update

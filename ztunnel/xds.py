@@ -158,11 +158,16 @@ class XdsClient:
             await channel.close(None)
 
     async def _read(self, call: grpc.aio.StreamStreamCall[bytes, bytes], inbox: Inbox) -> None:
-        while True:
-            data = await call.read()
-            if not isinstance(data, bytes):
-                raise StreamEnded("the server ended the stream")
-            await inbox.put(self.receive(data))
+        """What was read is worked off whole, also after the stream's end: an update that was left
+        half way would be known to the state and not to the workers."""
+        try:
+            while True:
+                data = await call.read()
+                if not isinstance(data, bytes):
+                    raise StreamEnded("the server ended the stream")
+                await inbox.put(self.receive(data))
+        except (ControlError, WireError, grpc.aio.AioRpcError) as exc:
+            await inbox.end(exc)
 
     async def _send(self, call: grpc.aio.StreamStreamCall[bytes, bytes], message: bytes) -> None:
         try:

@@ -6,6 +6,9 @@ import asyncio
 from dataclasses import replace
 from pathlib import Path
 
+import grpc.aio
+import pytest
+
 from control.model.policy import Action, Policy, PolicyScope, Rule
 from control.wire import discovery_pb2 as pb
 from control.wire.types import ADDRESS_TYPE, AUTHORIZATION_TYPE
@@ -13,7 +16,7 @@ from tests.unit.ztunnel.meshes import at, entry, pod, service
 from ztunnel.config import Config
 from ztunnel.resources import Entry, Op
 from ztunnel.state import State
-from ztunnel.xds import STEP_ENTRIES, XdsClient, node_info
+from ztunnel.xds import STEP_ENTRIES, StreamEnded, XdsClient, node_info
 
 CONFIG = Config("control:1", "control:1", Path("zds"), Path("run"), node="n1")
 
@@ -151,6 +154,42 @@ def test_a_removed_policy_waits_for_the_addresses_that_may_replace_it() -> None:
     first = asyncio.run(bench.client.inbox.next())
     assert first.removed == ("shop/p",)
     assert bench.client.inbox.urgent() is not None  # of policies it is the first now
+
+
+class Slow(Bench):
+    """As when the kernel has to be told before the workers are."""
+
+    async def _publish(self, entries: list[Entry]) -> None:
+        for _ in range(10):
+            await asyncio.sleep(0)
+        await super()._publish(entries)
+
+
+class Ended:
+    """A stream with one response."""
+
+    def __init__(self, data: bytes) -> None:
+        self._left = [data]
+
+    async def read(self) -> object:
+        return self._left.pop() if self._left else grpc.aio.EOF
+
+
+def test_what_was_read_before_the_stream_ended_is_worked_off_whole() -> None:
+    """Half way it would be in the state, and not with the workers."""
+    bench = Slow()
+    stream = Ended(bench.response(AUTHORIZATION_TYPE, entry(POLICY)))
+
+    async def scenario() -> None:
+        inbox = bench.client.inbox
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(bench.client._read(stream, inbox))
+            await bench.client._take(await inbox.next(), bench._answer)
+            assert bench.told == [(Op.POLICY, "shop/p")]
+            with pytest.raises(StreamEnded):
+                await inbox.next()
+
+    asyncio.run(scenario())
 
 
 def test_messages_are_counted() -> None:
