@@ -9,7 +9,7 @@ from pathlib import Path
 import click
 
 from agent.lab.lab import Lab
-from agent.lab.tour import steps
+from agent.lab.tour import same_node, steps
 from agent.lab.tour.report import ClaimFailed, Report
 from agent.lab.tour.world import World, rss_mib
 from control.kit.clock import SystemClock
@@ -23,6 +23,7 @@ STEPS = (
     steps.enrol,
     steps.strangers,
     steps.authorization,
+    same_node.direct,
     steps.faults,
     steps.rotation,
 )

@@ -52,3 +52,20 @@ spec:
     - operation:
         ports: ["6379"]
 """
+
+NO_NEIGHBOUR = """\
+apiVersion: security.istio.io/v1
+kind: AuthorizationPolicy
+metadata:
+  name: no-neighbour
+  namespace: shop
+spec:
+  selector:
+    matchLabels:
+      app: postgres
+  action: DENY
+  rules:
+  - from:
+    - source:
+        principals: ["cluster.local/ns/shop/sa/neighbour"]
+"""

@@ -2,22 +2,17 @@
 
 from __future__ import annotations
 
-import json
-import statistics
 import time
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 from typing import Any
 
 from agent.cli.fetch import request
 from agent.lab.tour import policies
-from agent.lab.tour.traffic import CURL, check_all
+from agent.lab.tour.traffic import CURL, check_all, curl, probe, reached
 from agent.lab.tour.world import MARKER, Answer, World
 
 SHOPPER, NEIGHBOUR, STRANGER = "shop/shopper", "shop/neighbour", "outside/stranger"
 CLIENTS = (SHOPPER, NEIGHBOUR)
-PROBE = str(Path(__file__).with_name("probe.py"))
-PROBE_ROUNDS = 60
 BULK_BYTES = 400 * 65536  # what shop.py's /bulk sends
 
 
@@ -28,8 +23,10 @@ def before_enrolment(world: World) -> None:
         seen = crossing["marker_packets"]
         world.report.claim(seen > 0, f"the marker is readable in {seen} packets between the nodes")
         world.report.claim(crossing["hbone_payload_packets"] == 0, "nothing uses port 15008 yet")
-        world.direct_us = _probe(world)
-        world.report.figure("fresh connection, before", f"{world.direct_us:.0f} µs (median)")
+        world.direct_us = probe(world, SHOPPER)
+        world.report.figure(
+            "fresh connection to the other node, before", f"{world.direct_us:.0f} µs (median)"
+        )
 
 
 def enrol(world: World) -> None:
@@ -46,25 +43,25 @@ def enrol(world: World) -> None:
             _check_connections(world)
         _check_encrypted(world, crossing)
         world.report.claim(_processes(world) == before, "no process of a pod was restarted")
-        mesh_us = _probe(world)
+        mesh_us = probe(world, SHOPPER)
         added = f"{mesh_us:.0f} µs (median): {mesh_us - world.direct_us:.0f} µs added"
-        world.report.figure("fresh connection, through the mesh", added)
+        world.report.figure("… through the tunnel, enrolled", added)
 
 
 def strangers(world: World) -> None:
     with world.report.step("3. A caller outside the mesh: PERMISSIVE, then STRICT"):
-        answer = _curl(world, STRANGER, "nginx.shop")
-        world.report.claim(_reached(answer), "PERMISSIVE: the stranger is served", answer.said)
+        answer = curl(world, STRANGER, "nginx.shop")
+        world.report.claim(reached(answer), "PERMISSIVE: the stranger is served", answer.said)
         world.apply(policies.STRICT)
-        world.until(lambda: not _reached(_curl(world, STRANGER, "nginx.shop")), "STRICT takes hold")
-        answer = _curl(world, STRANGER, "nginx.shop")
-        world.report.claim(not _reached(answer), "STRICT: the stranger is refused", answer.said)
-        answer = _curl(world, STRANGER, f"[{world.address('shop/nginx', 6)}]")
-        world.report.claim(not _reached(answer), "… over IPv6 too", answer.said)
-        answer = _curl(world, SHOPPER, "nginx.shop")
-        world.report.claim(_reached(answer), "the mesh's own caller is served", answer.said)
+        world.until(lambda: not reached(curl(world, STRANGER, "nginx.shop")), "STRICT takes hold")
+        answer = curl(world, STRANGER, "nginx.shop")
+        world.report.claim(not reached(answer), "STRICT: the stranger is refused", answer.said)
+        answer = curl(world, STRANGER, f"[{world.address('shop/nginx', 6)}]")
+        world.report.claim(not reached(answer), "… over IPv6 too", answer.said)
+        answer = curl(world, SHOPPER, "nginx.shop")
+        world.report.claim(reached(answer), "the mesh's own caller is served", answer.said)
         world.delete("PeerAuthentication", "istio-system", "default")
-        world.until(lambda: _reached(_curl(world, STRANGER, "nginx.shop")), "PERMISSIVE is back")
+        world.until(lambda: reached(curl(world, STRANGER, "nginx.shop")), "PERMISSIVE is back")
         world.report.claim(True, "removed: the stranger is served again")
 
 
@@ -76,13 +73,13 @@ def authorization(world: World) -> None:
 
 
 def faults(world: World) -> None:
-    with world.report.step("5. Faults: the tunnel killed, the control plane stopped"):
+    with world.report.step("6. Faults: the tunnel killed, the control plane stopped"):
         _kill_tunnel(world)
         _stop_control(world)
 
 
 def rotation(world: World) -> None:
-    with world.report.step("6. Certificates rotated during a running transfer"):
+    with world.report.step("7. Certificates rotated during a running transfer"):
         with ThreadPoolExecutor(1) as pool:
             transfer = pool.submit(_bulk, world)
             time.sleep(0.5)  # let some of it cross under the old certificate
@@ -92,13 +89,13 @@ def rotation(world: World) -> None:
                 request(socket, "POST", "/certificates/rotate")
             world.until(lambda: not (old & _serials(world)), "every leaf is a new one")
             running = not transfer.done()
-            fresh = _curl(world, SHOPPER, "nginx.shop")
+            fresh = curl(world, SHOPPER, "nginx.shop")
             answer = transfer.result()
         world.report.claim(bool(old), f"{len(old)} leaf certificates replaced by new ones")
         world.report.claim(running, "the transfer was running meanwhile")
         size = answer.out.strip()
         world.report.claim(size == str(BULK_BYTES), "and it ended whole", f"{size} bytes")
-        world.report.claim(_reached(fresh), "new connections use the new leaves", fresh.said)
+        world.report.claim(reached(fresh), "new connections use the new leaves", fresh.said)
 
 
 # --- step 2 -----------------------------------------------------------------------------------
@@ -154,25 +151,13 @@ def _check_encrypted(world: World, crossing: Any) -> None:
     report.claim(records > 0, f"{records} TLS records crossed on port 15008")
     report.claim(handshakes > 0, f"{handshakes} handshakes chose TLS 1.3")
     plain = crossing["plaintext_payload_packets"]
-    report.claim(plain == 0, "no plaintext packet crossed", crossing["plaintext_ports"] or "")
+    report.claim(
+        plain == 0, "no plaintext packet crossed between them", crossing["plaintext_ports"] or ""
+    )
 
 
 def _processes(world: World) -> dict[str, object]:
     return {key: pod.process for key, pod in world.lab.store.load().pods.items()}
-
-
-def _probe(world: World) -> float:
-    """Median microseconds of a fresh connection, a request and the first bytes of the answer."""
-    answer = world.ask(SHOPPER, "python3", PROBE, "nginx.shop", "80", str(PROBE_ROUNDS))
-    return float(statistics.median(json.loads(answer.out)))
-
-
-def _curl(world: World, pod: str, host: str, timeout_s: int = 3) -> Answer:
-    return world.ask(pod, "curl", "-sS", "--max-time", str(timeout_s), f"http://{host}/")
-
-
-def _reached(answer: Answer) -> bool:
-    return answer.code == 0 and MARKER in answer.out
 
 
 # --- step 4 -----------------------------------------------------------------------------------
@@ -181,32 +166,30 @@ def _reached(answer: Answer) -> bool:
 def _only_reviews(world: World) -> None:
     report = world.report
     world.apply(policies.RATINGS_FROM_REVIEWS)
-    world.until(
-        lambda: not _reached(_curl(world, SHOPPER, "ratings.shop")), "the policy takes hold"
-    )
-    answer = _curl(world, SHOPPER, "ratings.shop")
-    report.claim(not _reached(answer), "ratings refuses the shopper", answer.said)
-    answer = _curl(world, "shop/reviews-v2", "ratings.shop")
-    report.claim(_reached(answer), "ratings serves reviews, from the same node", answer.said)
-    answer = _curl(world, "shop/reviews-v3", "ratings.shop")
-    report.claim(_reached(answer), "ratings serves reviews, from the other node", answer.said)
+    world.until(lambda: not reached(curl(world, SHOPPER, "ratings.shop")), "the policy takes hold")
+    answer = curl(world, SHOPPER, "ratings.shop")
+    report.claim(not reached(answer), "ratings refuses the shopper", answer.said)
+    answer = curl(world, "shop/reviews-v2", "ratings.shop")
+    report.claim(reached(answer), "ratings serves reviews, from the same node", answer.said)
+    answer = curl(world, "shop/reviews-v3", "ratings.shop")
+    report.claim(reached(answer), "ratings serves reviews, from the other node", answer.said)
     _claim_logged(world, "shop/ratings-from-reviews")
     world.delete("AuthorizationPolicy", "shop", "ratings-from-reviews")
-    world.until(lambda: _reached(_curl(world, SHOPPER, "ratings.shop")), "removal restores")
+    world.until(lambda: reached(curl(world, SHOPPER, "ratings.shop")), "removal restores")
     report.claim(True, "removed: ratings serves the shopper again")
 
 
 def _deny_all(world: World) -> None:
     report = world.report
     world.apply(policies.DENY_ALL)
-    world.until(lambda: not _reached(_curl(world, SHOPPER, "nginx.shop")), "deny-all takes hold")
+    world.until(lambda: not reached(curl(world, SHOPPER, "nginx.shop")), "deny-all takes hold")
     for host in ("nginx.shop", "details.shop"):
-        answer = _curl(world, SHOPPER, host)
-        report.claim(not _reached(answer), f"deny-all: {host} refuses the shopper", answer.said)
-    answer = _curl(world, STRANGER, "nginx.shop")
-    report.claim(not _reached(answer), "deny-all: nor is the stranger served", answer.said)
+        answer = curl(world, SHOPPER, host)
+        report.claim(not reached(answer), f"deny-all: {host} refuses the shopper", answer.said)
+    answer = curl(world, STRANGER, "nginx.shop")
+    report.claim(not reached(answer), "deny-all: nor is the stranger served", answer.said)
     world.delete("AuthorizationPolicy", "shop", "deny-all")
-    world.until(lambda: _reached(_curl(world, SHOPPER, "nginx.shop")), "removal restores")
+    world.until(lambda: reached(curl(world, SHOPPER, "nginx.shop")), "removal restores")
     report.claim(True, "removed: nginx serves the shopper again")
 
 
@@ -214,14 +197,14 @@ def _port_rule(world: World) -> None:
     report = world.report
     world.apply(policies.NO_CACHE_PORT)
     ping = ("redis-cli", "-h", "redis.shop", "ECHO", MARKER)
-    world.until(lambda: not _reached(world.ask(SHOPPER, *ping)), "the port rule takes hold")
+    world.until(lambda: not reached(world.ask(SHOPPER, *ping)), "the port rule takes hold")
     answer = world.ask(SHOPPER, *ping)
-    report.claim(not _reached(answer), "a port rule: redis refuses port 6379", answer.said)
-    answer = _curl(world, SHOPPER, "nginx.shop")
-    report.claim(_reached(answer), "port 80 is served as before", answer.said)
+    report.claim(not reached(answer), "a port rule: redis refuses port 6379", answer.said)
+    answer = curl(world, SHOPPER, "nginx.shop")
+    report.claim(reached(answer), "port 80 is served as before", answer.said)
     _claim_logged(world, "shop/no-cache-port")
     world.delete("AuthorizationPolicy", "shop", "no-cache-port")
-    world.until(lambda: _reached(world.ask(SHOPPER, *ping)), "removal restores")
+    world.until(lambda: reached(world.ask(SHOPPER, *ping)), "removal restores")
     report.claim(True, "removed: redis serves the shopper again")
 
 
@@ -230,26 +213,26 @@ def _claim_logged(world: World, policy: str) -> None:
     world.report.claim(bool(lines), f"the log names {policy}", lines[-1] if lines else "")
 
 
-# --- step 5 -----------------------------------------------------------------------------------
+# --- step 6 -----------------------------------------------------------------------------------
 
 
 def _kill_tunnel(world: World) -> None:
     report = world.report
     with world.capture() as crossing:
         world.tulle("lab", "kill", "ztunnel", "n1")
-        out = _curl(world, SHOPPER, "nginx.shop")
-        into = _curl(world, NEIGHBOUR, "details.shop")
-        plain = _curl(world, STRANGER, "details.shop")
-    report.claim(not _reached(out), "no tunnel: an enrolled pod gets no way out", out.said)
-    report.claim(not _reached(into), "nor does a caller get in, from the mesh", into.said)
-    report.claim(not _reached(plain), "… or from outside of it", plain.said)
+        out = curl(world, SHOPPER, "nginx.shop")
+        into = curl(world, NEIGHBOUR, "details.shop")
+        plain = curl(world, STRANGER, "details.shop")
+    report.claim(not reached(out), "no tunnel: an enrolled pod gets no way out", out.said)
+    report.claim(not reached(into), "nor does a caller get in, from the mesh", into.said)
+    report.claim(not reached(plain), "… or from outside of it", plain.said)
     leaked = crossing["plaintext_payload_packets"] + crossing["marker_packets"]
     report.claim(leaked == 0, "0 plaintext packets crossed meanwhile", crossing["plaintext_ports"])
     world.tulle("lab", "restart", "ztunnel", "n1")
     back_s = world.until(
         lambda: (
-            _reached(_curl(world, SHOPPER, "nginx.shop"))
-            and _reached(_curl(world, NEIGHBOUR, "details.shop"))
+            reached(curl(world, SHOPPER, "nginx.shop"))
+            and reached(curl(world, NEIGHBOUR, "details.shop"))
         ),
         "traffic flows again",
     )
@@ -261,10 +244,10 @@ def _stop_control(world: World) -> None:
     with ThreadPoolExecutor(1) as pool:
         transfer = pool.submit(_bulk, world)
         world.tulle("lab", "stop", "control")
-        fresh = [_curl(world, pod, "nginx.shop") for pod in CLIENTS]
+        fresh = [curl(world, pod, "nginx.shop") for pod in CLIENTS]
         size = transfer.result().out.strip()
     report.claim(size == str(BULK_BYTES), "control plane away: an open transfer goes on", size)
-    report.claim(all(map(_reached, fresh)), "… and new connections are made", fresh[0].said)
+    report.claim(all(map(reached, fresh)), "… and new connections are made", fresh[0].said)
     world.tulle("lab", "restart", "control")
     world.until(
         lambda: all(world.agent(node)["control"]["connected"] for node in world.nodes),
@@ -281,7 +264,7 @@ def _bulk(world: World) -> Answer:
     return world.ask(SHOPPER, *CURL[:2], "--max-time", "30", *size, where, timeout_s=40)
 
 
-# --- step 6 -----------------------------------------------------------------------------------
+# --- step 7 -----------------------------------------------------------------------------------
 
 
 def _serials(world: World) -> set[str]:

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import json
 import re
+import statistics
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 
 from agent.lab.tour.world import MARKER, Answer, World
 
 CURL = ("curl", "-sS", "--max-time", "8")
+PROBE = str(Path(__file__).with_name("probe.py"))
+PROBE_ROUNDS = 60
 PSQL = ("env", "PGCONNECT_TIMEOUT=8", "psql", "-U", "postgres", "-At", "-d", "postgres")
 QUERY = f"select '{MARKER}', host(inet_client_addr())"
 
@@ -78,3 +82,17 @@ def check_all(world: World, pods: tuple[str, ...], addresses: bool) -> None:
         seen, real = visit.seen_client(answer.out), world.address(pod, visit.family)
         text = f"{pod}: {visit.title}; the server saw {seen or 'nobody'}"
         world.report.claim(works and seen == real, text, "" if works else answer.said)
+
+
+def probe(world: World, pod: str) -> float:
+    """Median microseconds of a fresh connection, a request and the first bytes of the answer."""
+    answer = world.ask(pod, "python3", PROBE, "nginx.shop", "80", str(PROBE_ROUNDS))
+    return float(statistics.median(json.loads(answer.out)))
+
+
+def curl(world: World, pod: str, host: str, timeout_s: int = 3) -> Answer:
+    return world.ask(pod, "curl", "-sS", "--max-time", str(timeout_s), f"http://{host}/")
+
+
+def reached(answer: Answer) -> bool:
+    return answer.code == 0 and MARKER in answer.out
