@@ -23,6 +23,7 @@ import h11
 from agent import config
 from agent.datapath import bpffs, cgroups, node
 from agent.datapath.errors import KernelError
+from agent.direct.reasons import MEANINGS
 from agent.enrol.plan import State
 from agent.status import Node
 from control.kit.errors import MeshError
@@ -232,7 +233,7 @@ def _direct(agent: Node) -> Check:
         "TUL0703",
         "ztunnel",
         "connections inside this node may go direct" + (" (switched off)" if chosen else ""),
-        error="" if chosen else reason,
+        error="" if chosen else MEANINGS.get(reason, reason),
         hint=_DIRECT_HINTS.get(reason, "they go through the tunnel meanwhile"),
         level=Result.WARNING,
     )
@@ -256,7 +257,9 @@ async def _certificates(agent: Node) -> Check:
         bad = list(certificates_in_trouble(dump, agent.clock.now()))
     except (OSError, ValueError, TypeError, KeyError, h11.ProtocolError, MeshError) as exc:
         hint = "look into the ztunnel's log"
-        return _check(code, category, description, error=f"unreadable: {exc!r}", hint=hint)
+        return _check(
+            code, category, description, error=f"no certificates could be read: {exc}", hint=hint
+        )
     hint = "look for certificate.failed in the ztunnel's log, and at the control plane's CA"
     return _check(code, category, description, error="; ".join(bad[:5]), hint=hint)
 

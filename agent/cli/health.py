@@ -8,6 +8,7 @@ from typing import Any
 
 from agent.cli.mesh import Mesh
 from agent.cli.views import Row, agent_pods, in_order, mode
+from agent.direct.reasons import MEANINGS
 
 _ERRNO = re.compile(r"^\[Errno \d+\] ")
 # what the agent's stable reasons mean to the reader of a table
@@ -18,15 +19,6 @@ REASONS = {
     "no_address": "it has no address yet",
     "draining": "its streams may finish first",
     "reporting": "its peers are told first",
-}
-
-DIRECT = {
-    "no_direct": "switched off",
-    "no_ztunnel": "no ztunnel asked for it",
-    "no_hello": "its ztunnel does not serve pods yet",
-    "not_newest": "the newest ztunnel did not ask for it",
-    "flows_full": "too many connections",
-    "lease_over": "the agent was held up",
 }
 
 
@@ -89,7 +81,7 @@ def _direct(told: Row) -> list[str]:
         return []
     reason = str(told.get("reason") or "")
     return [
-        "direct path on" if told.get("on") else f"direct path off ({DIRECT.get(reason, reason)})"
+        "direct path on" if told.get("on") else f"direct path off ({MEANINGS.get(reason, reason)})"
     ]
 
 

@@ -98,26 +98,33 @@ def check(files: Sequence[Path]) -> int:
 def plan_of(options: argparse.Namespace) -> Plan:
     by_name = {case.name: case for case in CASES}
     names = options.cases or (QUICK_CASES if options.quick else ",".join(by_name))
-    rounds = options.rounds or (1 if options.quick else ROUNDS)
-    seconds = options.seconds or (1.0 if options.quick else SECONDS)
+    rounds, seconds = options.rounds, options.seconds
+    if rounds is None:
+        rounds = 1 if options.quick else ROUNDS
+    if seconds is None:
+        seconds = 1.0 if options.quick else SECONDS
     if not 1 <= rounds <= ROUNDS_MAX or not 1 <= seconds <= SECONDS_MAX:
-        raise BenchError(f"rounds from 1 to {ROUNDS_MAX}, seconds from 1 to {SECONDS_MAX:.0f}")
+        raise BenchError(f"--rounds from 1 to {ROUNDS_MAX}, --seconds from 1 to {SECONDS_MAX:.0f}")
+    if not 0 < options.foreign <= 100:
+        raise BenchError("--foreign: above 0, up to 100 (nothing is thrown away)")
     return Plan(
-        cases=chosen(names, by_name),
-        systems=chosen(options.systems, _SYSTEMS),
-        topologies=chosen(options.topology, _TOPOLOGIES),
+        cases=chosen("--cases", names, by_name),
+        systems=chosen("--systems", options.systems, _SYSTEMS),
+        topologies=chosen("--topology", options.topology, _TOPOLOGIES),
         rounds=rounds,
         settings=Settings(seconds),
         foreign_max=options.foreign / 100,
     )
 
 
-def chosen(names: str, known: dict[str, _Choice]) -> list[_Choice]:
+def chosen(option: str, names: str, known: dict[str, _Choice]) -> list[_Choice]:
     """In the order of `known`, whatever order they were asked for in."""
     wanted = [name for name in names.split(",") if name]
     for name in wanted:
         if name not in known:
-            raise BenchError(f"{name!r} is none of {', '.join(known)}")
+            raise BenchError(f"{option}: {name!r} is none of {', '.join(known)}")
+    if not wanted:
+        raise BenchError(f"{option}: name at least one of {', '.join(known)}")
     return [value for name, value in known.items() if name in wanted]
 
 

@@ -190,7 +190,11 @@ def _without_peers(made: Bed, topology: Topology, wanted: Sequence[System]) -> l
 
 
 def brief(values: Values) -> str:
-    return "  ".join(f"{name} {value:,.4g}" for name, value in list(values.items())[:4])
+    return "  ".join(f"{name} {_number(value)}" for name, value in list(values.items())[:4])
+
+
+def _number(value: float) -> str:
+    return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.4g}"
 
 
 def _paths(made: Bed) -> dict[str, float]:

@@ -84,7 +84,17 @@ def test_a_choice_keeps_the_order_of_the_house() -> None:
 
 
 @pytest.mark.parametrize(
-    "words", [["--cases", "c2"], ["--systems", "x"], ["--rounds", "99"], ["--seconds", "0.5"]]
+    "words",
+    [
+        ["--cases", "c2"],
+        ["--cases", ","],
+        ["--systems", "x"],
+        ["--rounds", "0"],
+        ["--rounds", "99"],
+        ["--seconds", "0.5"],
+        ["--foreign", "0"],
+        ["--foreign", "200"],
+    ],
 )
 def test_what_cannot_be_run_is_said(words: list[str]) -> None:
     with pytest.raises(BenchError):

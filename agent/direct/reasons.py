@@ -1,0 +1,14 @@
+"""What the stable reasons for having no direct path mean to a reader; decides nothing."""
+
+from __future__ import annotations
+
+from typing import Final
+
+MEANINGS: Final = {
+    "no_direct": "switched off",
+    "no_ztunnel": "no ztunnel asked for it",
+    "no_hello": "its ztunnel does not serve pods yet",
+    "not_newest": "the newest ztunnel did not ask for it",
+    "flows_full": "too many connections",
+    "lease_over": "the agent was held up",
+}
