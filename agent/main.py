@@ -35,7 +35,7 @@ from control.kit.backoff import Backoff
 from control.kit.clock import Clock, SystemClock
 from control.kit.errors import ConfigError, MeshError
 from control.kit.log import event, setup
-from control.kit.memory import SETTLE_AT_S, settle
+from control.kit.memory import SETTLE_AT_S, release, settle
 
 log = logging.getLogger("agent")
 
@@ -115,9 +115,16 @@ async def _run(node: Node, reporter: Reporter) -> None:
                 tasks.create_task(node.direct.run(direct_listener), name="direct")
                 tasks.create_task(intents.run(enroller.intents_changed), name="intents")
                 tasks.create_task(_report(enroller, intents, reporter), name="report")
+                tasks.create_task(_release(), name="release")
         except* Stopped:
             captured = len(enroller.facts.book.report())
             event(log, logging.INFO, "agent.stopped", captured_pods_stay=captured)
+
+
+async def _release() -> None:
+    while True:
+        await asyncio.sleep(RELEASE_EVERY_S)
+        release()
 
 
 async def _report(enroller: Enroller, intents: Intents, reporter: Reporter) -> None:
