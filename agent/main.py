@@ -39,6 +39,8 @@ from control.kit.memory import SETTLE_AT_S, release, settle
 
 log = logging.getLogger("agent")
 
+RELEASE_EVERY_S = 15.0  # what an enrolment, a new stream or a page needed for a moment
+
 
 class Stopped(Exception):
     """SIGTERM or SIGINT."""
