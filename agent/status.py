@@ -72,7 +72,10 @@ class Node:
                 }
                 for usage in self.datapath.usage()
             ],
-            "direct": self.direct.status(),
+            "direct": {
+                **self.direct.status(),
+                "shortcut": self.datapath.shortcut_obstacle or "on",
+            },
             "counters": self.datapath.counters(),
             "datapath": {
                 "pins": str(self.config.pin_root),

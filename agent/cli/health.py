@@ -80,9 +80,9 @@ def _direct(told: Row) -> list[str]:
     if not told:
         return []
     reason = str(told.get("reason") or "")
-    return [
-        "direct path on" if told.get("on") else f"direct path off ({MEANINGS.get(reason, reason)})"
-    ]
+    if not told.get("on"):
+        return [f"direct path off ({MEANINGS.get(reason, reason)})"]
+    return ["direct path on, with shortcut" if told.get("shortcut") == "on" else "direct path on"]
 
 
 def _ztunnel_row(node: str, told: Row | None, agent: Row | None) -> Row:

@@ -127,6 +127,11 @@ class Bed:
         dump = json.loads(self._ask(node, "ztunnel.sock", "/config_dump"))
         return json.dumps(dump["policies"])
 
+    def shortcut(self, node: str) -> str:
+        """Whether segments between pods of this node pass the host's stack by: on, or why not."""
+        told = json.loads(self._ask(node, "agent.sock", "/status"))
+        return str(told["direct"].get("shortcut", "unknown"))
+
     def _ask(self, node: str, admin: str, page: str) -> bytes:
         answer = fetch.request(self.lab.run_dir / node / admin, "GET", page)
         fetch.checked(answer, f"{page} of {node}")

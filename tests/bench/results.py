@@ -57,11 +57,14 @@ def merge(results: list[Result]) -> Result:
     if not results:
         raise BenchError("nothing to merge")
     first = results[0]
-    if any(dict(each.machine) != dict(first.machine) for each in results):
+    machine = dict(first.machine)
+    for each in results:  # a run without a lab does not know all of it
+        machine |= each.machine
+    if any({**machine, **each.machine} != machine for each in results):
         raise BenchError("results of different machines cannot be merged")
     return Result(
         started_at=first.started_at,
-        machine=first.machine,
+        machine=machine,
         options={"merged": [each.started_at for each in results]},
         measurements=tuple(one for each in results for one in each.measurements),
         notes=tuple(note for each in results for note in each.notes),

@@ -14,7 +14,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from agent.lab.daemons import tail
-from tests.bench import meter, parse, peers
+from tests.bench import goals, meter, parse, peers
 from tests.bench.bed import Bed, Cores, bed
 from tests.bench.cases import bulk, capture, pingpong, requests
 from tests.bench.cases.case import Case, Settings, Values
@@ -55,6 +55,7 @@ class Run:
     cores: Cores = field(default_factory=Cores.choose)
     made: list[Measurement] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
+    found: dict[str, str] = field(default_factory=dict)  # about the machine, by the mesh
 
     def execute(self) -> None:
         """Fills `made` and `notes` as it goes, so that what was measured outlives a failure."""
@@ -64,6 +65,7 @@ class Run:
             return
         self.say("bringing the lab up")
         with bed(self.cores, lambda text: self.say(f"    {text}")) as made:
+            self.found[goals.SHORTCUT] = made.shortcut(NODE_A)
             for leaves_traces in (False, True):
                 cases = [each for each in self.plan.cases if each.leaves_traces is leaves_traces]
                 for topology in self.plan.topologies:
@@ -72,7 +74,7 @@ class Run:
     def result(self, started_at: datetime, options: dict[str, object]) -> Result:
         return Result(
             started_at=started_at.isoformat(timespec="seconds"),
-            machine=machine() | peers.versions(),
+            machine=machine() | peers.versions() | self.found,
             options=options,
             measurements=tuple(self.made),
             notes=tuple(self.notes),

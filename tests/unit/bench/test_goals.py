@@ -7,7 +7,7 @@ import pytest
 from tests.bench import goals
 from tests.bench.cases import CASES
 from tests.bench.goals import GOALS, HOST, Verdict, judge
-from tests.bench.model import METRICS, Measurement
+from tests.bench.model import METRICS, Measurement, Result
 from tests.unit.bench.made import ENVOY, NONE, SAME, TULLE, measurement, result
 
 
@@ -85,3 +85,12 @@ def test_what_falls_short_is_said_first() -> None:
     assert "0.90" in lines[0]
     assert "1 of 24 goals met, 1 short, 22 not measured" in lines[-1]
     assert "aim 1.3 reached" in lines[-2]
+
+
+def test_better_than_no_mesh_is_asked_only_where_a_shortcut_is() -> None:
+    def found(**machine: str) -> list[str]:
+        return [one.goal.what for one in judge(Result("now", machine)) if one.goal.needs_shortcut]
+
+    assert found() == []
+    assert found(shortcut="the kernel has no tcx (6.6)") == []
+    assert len(found(shortcut="on")) == 2
