@@ -15,11 +15,12 @@ import select
 import socket
 from collections.abc import Callable
 from enum import Enum
+from struct import Struct
 from typing import Final, Protocol, cast
 
 from control.kit.errors import KernelError
 from control.kit.log import event
-from control.model.address import Endpoint, format_address, mapped
+from control.model.address import Address, Endpoint, format_address, mapped
 from ztunnel.reactor import WATCH_BOTH, WRITABLE, Reactor
 
 log = logging.getLogger("ztunnel.dial")
@@ -28,17 +29,21 @@ CONNECT_S: Final = 10.0
 _CLONE_NEWNET: Final = 0x40000000
 # Tells the kernel half which client the app shall see (ARCHITECTURE.md, C4).
 _SHOW_SOURCE: Final = 0x7475
+_pack_show: Final = Struct("!16sH6x").pack
+_MAPPED_PREFIX: Final = mapped(Address(bytes(4)))[:12]
 _OPEN: Final = b"\x01"  # TCP_ESTABLISHED, the first byte of tcp_info
 _ENDED: Final = select.EPOLLERR | select.EPOLLHUP
 # As plain numbers: the enums of `socket` cost as much to pass as a system call.
 _AF_INET: Final = int(socket.AF_INET)
 _AF_INET6: Final = int(socket.AF_INET6)
 _NEW_SOCKET: Final = int(socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
+_SOL_IP: Final = int(socket.SOL_IP)
 _IPPROTO_TCP: Final = int(socket.IPPROTO_TCP)
 _TCP_NODELAY: Final = int(socket.TCP_NODELAY)
 _TCP_INFO: Final = int(socket.TCP_INFO)
 _TCP_DEFER_ACCEPT: Final = int(socket.TCP_DEFER_ACCEPT)
 _TCP_QUICKACK: Final = int(socket.TCP_QUICKACK)
+_EINPROGRESS: Final = int(errno.EINPROGRESS)
 _new_socket: Final = socket.SocketType
 
 
@@ -172,7 +177,7 @@ class Dialer:
         if show is not None:
             self._show(sock, show)
         number = sock.connect_ex((format_address(target.address), target.port))
-        if number != 0 and number != errno.EINPROGRESS:
+        if number != 0 and number != _EINPROGRESS:
             sock.close()
             done(_BY_ERRNO.get(number, DialError.OTHER))
             return None
@@ -187,9 +192,11 @@ class Dialer:
         return dial
 
     def _show(self, sock: socket.socket, client: Endpoint) -> None:
-        value = mapped(client.address) + client.port.to_bytes(2) + bytes(6)
+        address: bytes = client.address
+        if len(address) == 4:
+            address = _MAPPED_PREFIX + address
         try:
-            sock.setsockopt(socket.SOL_IP, _SHOW_SOURCE, value)
+            sock.setsockopt(_SOL_IP, _SHOW_SOURCE, _pack_show(address, client.port))
         except OSError:
             self.source_not_shown += 1
 

@@ -13,7 +13,7 @@ from typing import Final
 
 # A client of the same zone has spoken by then. An app that now and then speaks first and has not
 # done so before hears of its client this much later, once.
-PATIENCE_S: Final = 0.002
+PATIENCE_S: Final = 0.005
 
 
 class FirstWord:
