@@ -16,7 +16,7 @@ ROOT = Path(__file__).resolve().parents[1]
 # The supervisor's modules and what runs once or at a push: faster they would be of no use.
 SUPERVISOR = {
     *("admin", "bind", "certs", "channel", "config", "csr", "direct_hub", "direct_link", "dump"),
-    *("main", "metrics", "pods", "signer", "supervisor", "workers", "xds", "zds"),
+    *("inbox", "main", "metrics", "pods", "signer", "supervisor", "workers", "xds", "zds"),
 }
 WORKER = {"compiled", "ipc", "resources", "timeslice", "worker"}
 # mypyc takes no dataclass with slots that is generic, and no class whose base is written in C.
