@@ -54,7 +54,10 @@ netns: ready-dev ## the tests on the real kernel
 interop: ready-dev ## the tests with foreign peers (Envoy, h2)
 	@$(PYTHON) -m pytest tests/interop
 
-bench: ready-bench ## Tulle beside no mesh, Envoy and HAProxy; options: make bench BENCH="--quick"
+# $(COMPILED) is 1 unless COMPILED=0 is said: the sources then run as they are.
+COMPILED ?= 1
+bench: export TULLE_COMPILED = $(if $(filter 0,$(COMPILED)),no,yes)
+bench: ready-bench $(if $(filter 0,$(COMPILED)),,compile) ## Tulle beside no mesh, Envoy and HAProxy; options: make bench BENCH="--quick"
 	@$(PYTHON) -m tests.bench $(BENCH)
 
 bench-check: ready-bench ## compare the newest benchmark with the goals

@@ -32,13 +32,21 @@ def is_near(info: bytes) -> bool:
     return 0 < rtt_us <= NEAR_US_MAX
 
 
+def near(sock: socket.socket) -> bool:
+    """Whether the other end is; of what is not TCP nobody knows."""
+    try:
+        return is_near(sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _INFO_BYTES))
+    except OSError:
+        return False
+
+
 def unpace(sock: socket.socket) -> None:
     """Call it once, when a transfer has turned out to be bulk. Best effort."""
     try:
         name = sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_CONGESTION, _NAME_BYTES)
         if name.rstrip(b"\0") not in PACED:
             return
-        if is_near(sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _INFO_BYTES)):
+        if near(sock):
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_CONGESTION, UNPACED)
     except OSError:
         pass  # not TCP, or gone: the next call on it will say

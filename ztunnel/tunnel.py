@@ -11,7 +11,7 @@ import socket
 from typing import TYPE_CHECKING, Final
 
 from control.model.identity import SpiffeId
-from ztunnel.congestion import unpace
+from ztunnel.congestion import near, unpace
 from ztunnel.hbone.errors import ErrorCode
 from ztunnel.hbone.events import (
     ConnectionFailed,
@@ -28,6 +28,7 @@ from ztunnel.hbone.events import (
 )
 from ztunnel.hbone.session import Session
 from ztunnel.hbone.stream import Stream
+from ztunnel.mixture import MIXED_WINDOW_BYTES, SMALL_BYTES_MAX, Mixture
 from ztunnel.reactor import ENDED, READABLE, WATCH_BOTH, WRITABLE, Countdown, Reactor
 from ztunnel.relay import RelayEnd
 from ztunnel.scratch import DECRYPTED_VIEW, FROM_SOCKET_VIEW, READ_BYTES_MAX
@@ -86,6 +87,7 @@ class Tunnel:
         "_bulk_seen",
         "_drain_requested",
         "_ended_hint",
+        "_mixture",
         "_owned",
         "_ping_sent_s",
         "_reactor",
@@ -127,6 +129,7 @@ class Tunnel:
         self._ended_hint = False
         self._drain_requested = False
         self._bulk_seen = False
+        self._mixture = Mixture()
         self._ping_sent_s: float | None = None
         self._blocked_by_buffer = Queue()
         self._blocked_by_window = Queue()
@@ -193,6 +196,8 @@ class Tunnel:
             if self.peer is None and not self._handshake():
                 return
             self._deliver()
+            if self._mixture.read(count, self._reactor.now_s):
+                self._use_windows()
         except TlsClosed:
             self.close(TunnelEnd.CLOSED)
         except TlsError as exc:
@@ -208,6 +213,12 @@ class Tunnel:
                     self._dispatch(events)
         if self.session.outbound and not self.dirty:
             self.touch()
+
+    def _use_windows(self) -> None:
+        window_bytes = self.session.stream_window_bytes
+        if self._mixture.mixed and near(self._sock):
+            window_bytes = min(window_bytes, MIXED_WINDOW_BYTES)
+        self.session.use_windows(window_bytes)
 
     def _handshake(self) -> bool:
         try:
@@ -241,6 +252,8 @@ class Tunnel:
             return
         try:
             if run is None:
+                if len(data) <= SMALL_BYTES_MAX:
+                    self._mixture.small += 1
                 owner.on_data(data)
             else:
                 owner.on_data_run(run)

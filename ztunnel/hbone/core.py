@@ -57,6 +57,7 @@ class Core:
         "settings",
         "settings_acknowledged",
         "stream_window_bytes",
+        "stream_withheld_bytes",
         "streams",
     )
 
@@ -87,6 +88,8 @@ class Core:
         self.credit = 0
         # Until the peer has seen our SETTINGS it may count with the default.
         self.stream_window_bytes = max(settings.initial_window_bytes, WINDOW_DEFAULT)
+        # Of each window, what is not given back: fewer bytes under way, for who shares the way.
+        self.stream_withheld_bytes = 0
         self.reply_bytes = 0
         self.reset_ids: set[int] = set()
         self.reset_ids_older: set[int] = set()
@@ -126,11 +129,13 @@ class Core:
             self.credit = 0
 
     def reopen_stream(self, stream: Stream) -> None:
-        if stream.credit * 2 < self.stream_window_bytes or stream.remote_closed or self.closed:
+        withheld = self.stream_withheld_bytes
+        grown = stream.credit - withheld
+        if grown * 2 < self.stream_window_bytes - withheld or stream.remote_closed or self.closed:
             return
-        self.outbound += pack_window_update(stream.id, stream.credit)
-        stream.receive_window += stream.credit
-        stream.credit = 0
+        self.outbound += pack_window_update(stream.id, grown)
+        stream.receive_window += grown
+        stream.credit = withheld
 
     def forgive(self, length: int) -> None:
         """Bytes that no application will ever take go straight back to the connection."""

@@ -212,11 +212,18 @@ class Session(Core):
         if credit + stream.receive_window > self.stream_window_bytes:
             raise ValueError("more consumed than received")
         stream.credit = credit
-        if credit * 2 >= self.stream_window_bytes:
+        if (credit - self.stream_withheld_bytes) * 2 >= (
+            self.stream_window_bytes - self.stream_withheld_bytes
+        ):
             self.reopen_stream(stream)
         self.credit += length
         if self.credit * 2 >= self.settings.connection_window_bytes:
             self.reopen_connection()
+
+    def use_windows(self, bytes_max: int) -> None:
+        """From now on let a stream's peer have at most so much under way, however large the window
+        that was announced is; what it holds already it may send."""
+        self.stream_withheld_bytes = max(0, self.stream_window_bytes - bytes_max)
 
     # -- ends ------------------------------------------------------------------------------------
 

@@ -414,3 +414,45 @@ def test_memory_of_finished_streams_is_not_kept() -> None:
     assert len(pair.client.reset_ids) + len(pair.client.reset_ids_older) <= 1_024
     assert not pair.client.closed
     assert not pair.server.closed
+
+
+def test_smaller_windows_are_kept_once_the_peer_has_used_what_it_had() -> None:
+    pair = Pair(server_settings=SMALL)
+    near, far = pair.tunnel()
+    pair.server.use_windows(200)
+    for _ in range(20):
+        room = pair.client.room(near)
+        assert room > 0, "whoever has taken everything lets the peer go on"
+        pair.client.send_data(near, bytes(room))
+        assert len(data_of(pair.to_server())) == room
+        pair.server.consumed(far, room)
+        assert far.receive_window + far.credit == 1_000
+        pair.to_client()
+    assert pair.client.room(near) == 200
+
+
+def test_what_a_slow_app_holds_counts_against_the_smaller_window() -> None:
+    pair = Pair(server_settings=SMALL)
+    near, far = pair.tunnel()
+    pair.server.use_windows(200)
+    pair.client.send_data(near, bytes(1_000))
+    pair.to_server()
+    pair.server.consumed(far, 850)
+    pair.to_client()
+    assert pair.client.room(near) == 0, "150 are held: 50 more are not worth a frame yet"
+    pair.server.consumed(far, 50)
+    pair.to_client()
+    assert pair.client.room(near) == 100
+
+
+def test_large_windows_come_back_with_the_next_bytes() -> None:
+    pair = Pair(server_settings=SMALL)
+    near, far = pair.tunnel()
+    pair.server.use_windows(200)
+    pair.client.send_data(near, bytes(1_000))
+    pair.to_server()
+    pair.server.consumed(far, 999)
+    pair.server.use_windows(1_000)
+    pair.server.consumed(far, 1)
+    pair.to_client()
+    assert pair.client.room(near) == 1_000
