@@ -39,7 +39,9 @@ from control.kit.memory import SETTLE_AT_S, release, settle
 
 log = logging.getLogger("agent")
 
-RELEASE_EVERY_S = 15.0  # what an enrolment, a new stream or a page needed for a moment
+# What is handed back: a while after a new stream or an enrolment was reported, and in any case
+# every so often what a page or a connection needed for a moment.
+RELEASE_AFTER_S, RELEASE_EVERY_S = 2.0, 15.0
 
 
 class Stopped(Exception):
@@ -131,6 +133,7 @@ async def _release() -> None:
 
 async def _report(enroller: Enroller, intents: Intents, reporter: Reporter) -> None:
     backoff = Backoff(RECONNECT_FIRST_S, RECONNECT_MAX_S)
+    later: asyncio.TimerHandle | None = None
     while True:
         news = enroller.facts.pulse.next()
         captured = enroller.facts.book.report()
@@ -146,6 +149,9 @@ async def _report(enroller: Enroller, intents: Intents, reporter: Reporter) -> N
             continue
         backoff.reset()
         enroller.reported(captured)
+        if later is not None:
+            later.cancel()
+        later = asyncio.get_running_loop().call_later(RELEASE_AFTER_S, release)
 
 
 async def _stop_on_signal() -> None:
