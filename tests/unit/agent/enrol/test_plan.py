@@ -258,6 +258,10 @@ class World:
         self.numbers += 1
         return self.numbers
 
+    def is_leaving(self, uid: str) -> bool:
+        """And the agent has heard of it: after a restart the last good state holds until then."""
+        return self.book.pods()[uid].enrolled is False
+
     def take(self, step: plan.Step, succeeds: bool) -> None:
         match step:
             case AddToTunnel(_, tunnel, _):
@@ -267,7 +271,7 @@ class World:
             case CapturePod(uid, tunnel, netns, addresses):
                 self.capture(step, uid, tunnel, netns, addresses, succeeds)
             case SetDirect(uid, direct):
-                assert not (direct and self.wanted.get(uid) is False), "direct while it leaves"
+                assert not (direct and self.is_leaving(uid)), "direct while it leaves"
                 if succeeds:
                     self.kernel[uid] = replace(self.kernel[uid], direct=direct)
                     self.book.direct_set(step)
@@ -302,7 +306,7 @@ class World:
         assert tunnel in self.tunnels
         assert not any(c.netns == netns for u, c in self.kernel.items() if u != uid)
         if succeeds:
-            assert not (step.direct and self.wanted.get(uid) is False), "direct while it leaves"
+            assert not (step.direct and self.is_leaving(uid)), "direct while it leaves"
             self.kernel[uid] = Capture(netns, addresses, tunnel, step.direct)
             self.book.captured(step)
         else:
