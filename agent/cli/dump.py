@@ -12,6 +12,7 @@ from agent.cli import mesh
 from agent.cli.fetch import TIMEOUT_S
 from agent.cli.mesh import Source
 from agent.cli.redact import redact
+from control.kit.errors import ConfigError
 from control.kit.files import write_atomic
 
 PARTS = ("agent", "check", "ztunnel", "control", "logging")
@@ -48,5 +49,8 @@ def dump(ctx: click.Context, path: Path | None, node: str | None, timeout: float
     if path is None:
         sys.stdout.write(text)
         return
-    write_atomic(path.absolute(), text.encode(), 0o600)
+    try:
+        write_atomic(path.absolute(), text.encode(), 0o600)
+    except OSError as exc:
+        raise ConfigError(f"{path}: {exc.strerror}") from exc
     click.echo(f"saved {len(found.nodes)} nodes to {path}", err=True)
