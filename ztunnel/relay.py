@@ -17,6 +17,7 @@ from enum import Enum
 from typing import TYPE_CHECKING, Final
 
 from ztunnel.congestion import unpace
+from ztunnel.dial import end_handshake
 from ztunnel.hbone.errors import ErrorCode
 from ztunnel.hbone.stream import Stream
 from ztunnel.reactor import ENDED, READABLE, WATCH_BOTH, WATCH_READ, WRITABLE, Reactor
@@ -377,6 +378,10 @@ class StreamRelay:
         self._cut(reason)
 
     def _cut(self, reason: RelayEnd) -> None:
+        if not self.to_app_bytes:
+            # A reset before the handshake's last ACK would leave the kernel half an entry that only
+            # the accepting side takes away.
+            end_handshake(self._sock)
         reset(self._reactor, self._sock)
         self._over(reason)
 
