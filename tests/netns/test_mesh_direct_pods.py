@@ -247,15 +247,31 @@ def test_whatever_socket_goes_direct_is_shown_and_cut(
     bed: Bed, make: Callable[[Bed, str], socket.socket]
 ) -> None:
     address = bed.address("near", 4)
-    goes_direct(bed, address).close()
-    with make(bed, address) as sock:
-        assert speak(sock).startswith(bed.address("client", 4))
-        host, port = sock.getsockname()[:2]
-        named = f"{host.removeprefix('::ffff:')}:{port}"
-        soon(lambda: (named, "direct") in paths(bed), f"a record of {named}")
-        with bed.policy(deny("client")):
-            assert is_closed(sock)
+    with made_direct(bed, make, address) as sock, bed.policy(deny("client")):
+        assert is_closed(sock)
     soon(lambda: bed.ask("client", address) is Reply.ANSWERED, "let in again")
+
+
+def made_direct(bed: Bed, make: Callable[[Bed, str], socket.socket], address: str) -> socket.socket:
+    """The policy of an earlier test may still be going, which voids verdicts once more."""
+    for _ in range(MADE_MAX):
+        goes_direct(bed, address).close()
+        sock = make(bed, address)
+        assert speak(sock).startswith(bed.address("client", 4))
+        if path_of(bed, sock) == "direct":
+            return sock
+        sock.close()
+    pytest.fail(f"{MADE_MAX} sockets, and none went direct")
+
+
+def path_of(bed: Bed, sock: socket.socket) -> str:
+    host, port = sock.getsockname()[:2]
+    named = f"{host.removeprefix('::ffff:')}:{port}"
+    soon(lambda: named in dict(paths(bed)), f"a record of {named}")
+    return dict(paths(bed))[named]
+
+
+MADE_MAX = 3
 
 
 def paths(bed: Bed) -> set[tuple[str, str]]:
