@@ -198,6 +198,8 @@ class DirectLink:
         except TimeoutError:
             event(log, logging.ERROR, "direct.never_acknowledged", generation=wanted)
             self._give_up("it never acknowledges")
+            # What it was lent last may still run; whoever comes back meanwhile voids it at once.
+            await asyncio.sleep(self._lease_until_s - asyncio.get_running_loop().time())
 
     def _raise(self) -> None:
         self.generation += 1

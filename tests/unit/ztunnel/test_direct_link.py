@@ -266,6 +266,19 @@ def test_agents_that_never_answer_hold_policy_back_for_a_bounded_time() -> None:
     run(test)
 
 
+def test_the_end_of_patience_is_not_the_end_of_a_lease() -> None:
+    lease_s = TIMING.stale_s_max + 0.2
+
+    async def test(bench: Bench) -> None:
+        await bench.greeted(lease_s)
+        bench.refuse = True  # it is heard no more
+        since_s = asyncio.get_running_loop().time()
+        await bench.publish(POLICY)
+        assert asyncio.get_running_loop().time() - since_s >= lease_s
+
+    run(test)
+
+
 @pytest.mark.parametrize(
     "answer",
     [
