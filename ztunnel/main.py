@@ -18,7 +18,6 @@ from control.kit.clock import SystemClock
 from control.kit.errors import ConfigError
 from control.kit.log import event, setup
 from control.kit.memory import spare_collector
-from ztunnel.admin import OFF
 from ztunnel.config import (
     SYSTEM_ROOTS,
     ZDS_NAME,
@@ -30,7 +29,8 @@ from ztunnel.config import (
     version,
     workers_of,
 )
-from ztunnel.supervisor import Supervisor, join_cgroup, raise_descriptor_limit
+from ztunnel.supervisor.admin import OFF
+from ztunnel.supervisor.supervisor import Supervisor, join_cgroup, raise_descriptor_limit
 
 log = logging.getLogger("ztunnel")
 

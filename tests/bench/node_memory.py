@@ -27,7 +27,7 @@ from control.wire import discovery_pb2 as pb
 from control.wire.types import ADDRESS_TYPE, AUTHORIZATION_TYPE, DELTA_METHOD
 from tests.bench.state_push import rss_kib, scenarios
 from tests.support.certificates import make_authority
-from ztunnel.resources import Entry, Op
+from ztunnel.mesh.entries import Entry, Op
 
 DEADLINE_S = 60.0
 SETTLED_S = 22.0  # control.kit.memory.SETTLE_AT_S, and a little

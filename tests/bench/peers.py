@@ -25,9 +25,9 @@ from tests.bench.bed import Bed
 from tests.bench.manifests import BULK, ECHO, HTTP, PLAIN
 from tests.bench.model import BenchError, System, Topology
 from tests.bench.target import Target, server_of
-from tests.support import envoy as envoy_config
 from tests.support.certificates import Authority, make_authority
-from ztunnel.tls import Material
+from tests.support.peers import envoy as envoy_config
+from ztunnel.transport.tls import Material
 
 STREAMS_MAX = 20_000  # Envoy's own bound of 1,024 is below the 5,000 idle connections
 START_TIMEOUT_S = 20.0

@@ -37,8 +37,8 @@ from control.model.workload import (
 )
 from control.wire.convert import resource_to_wire
 from ztunnel.ipc import IpcSocket, Kind, encode_json
-from ztunnel.resources import Entry, Op, chunks
-from ztunnel.worker import Worker, keep_buffers
+from ztunnel.mesh.entries import Entry, Op, chunks
+from ztunnel.worker.worker import Worker, keep_buffers
 
 PODS_PER_SERVICE = 20
 DEADLINE_S = 60.0

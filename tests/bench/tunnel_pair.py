@@ -36,15 +36,15 @@ from control.model.address import Endpoint, parse_endpoint
 from control.model.identity import SpiffeId
 from control.model.workload import GatewayAddress, NetworkAddress, TunnelProtocol, Workload
 from tests.support.certificates import make_authority
-from tests.support.tunnel_mesh import mesh_state
-from ztunnel.access_log import TEXT, AccessLog, TurnWriter
-from ztunnel.balance import Hint
-from ztunnel.engine import EngineConfig, Pod
-from ztunnel.listeners import Pauses, listen
-from ztunnel.spin import Spin
-from ztunnel.timeslice import shorten
-from ztunnel.tls import Material, spiffe_ids
-from ztunnel.worker import keep_buffers, make_engine, make_reactor
+from tests.support.engine.tunnel_mesh import mesh_state
+from ztunnel.connections.engine import EngineConfig, Pod
+from ztunnel.connections.listeners import Pauses, listen
+from ztunnel.loop.spin import Spin
+from ztunnel.loop.timeslice import shorten
+from ztunnel.mesh.balance import Hint
+from ztunnel.telemetry.access_log import TEXT, AccessLog, TurnWriter
+from ztunnel.transport.tls import Material, spiffe_ids
+from ztunnel.worker.worker import keep_buffers, make_engine, make_reactor
 
 CLIENT = SpiffeId("cluster.local", "demo", "client")
 SERVER = SpiffeId("cluster.local", "demo", "server")

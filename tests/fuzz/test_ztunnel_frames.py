@@ -10,11 +10,11 @@ from control.kit.errors import WireError
 from control.model.address import Address, Endpoint
 from control.model.policy import Connection, Deny, Permit, decide
 from control.wire import security_pb2, workload_pb2
-from tests.unit.ztunnel.meshes import at, pod
+from tests.support.engine.meshes import at, pod
 from ztunnel.ipc import FrameParser, Kind, encode_frame
-from ztunnel.resources import Entry, Op, decode_entries, encode_entries
-from ztunnel.route import Passthrough, Refuse, ToTunnel, route
-from ztunnel.state import State
+from ztunnel.mesh.entries import Entry, Op, decode_entries, encode_entries
+from ztunnel.mesh.route import Passthrough, Refuse, ToTunnel, route
+from ztunnel.mesh.state import State
 
 ENTRIES = st.lists(
     st.builds(

@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 
 from tests.interop.test_control_xds import WEB, WEB_1, connected, run, synced
-from tests.support.control_process import Control, running_control
+from tests.support.processes.control import Control, running_control
 
 REFUSED = """
 apiVersion: security.istio.io/v1

@@ -34,8 +34,8 @@ from control.wire.types import (
     POD_TYPE,
     REPORT_METHOD,
 )
-from tests.support.control_process import Control, running_control
-from tests.support.delta_client import Stream, open_stream, secure_channel
+from tests.support.peers.delta_client import Stream, open_stream, secure_channel
+from tests.support.processes.control import Control, running_control
 
 VECTOR = Path(__file__).parents[1] / "vectors/istiod/01-basic.yaml"
 TYPES = (ADDRESS_TYPE, AUTHORIZATION_TYPE)

@@ -12,8 +12,7 @@ from pathlib import Path
 import pytest
 
 from control.model.workload import HBONE_PORT
-from tests.support import envoy
-from tests.support.tunnel_bed import (
+from tests.support.engine.tunnel_bed import (
     CLIENT,
     SERVER,
     App,
@@ -25,6 +24,7 @@ from tests.support.tunnel_bed import (
     read_all,
     read_exactly,
 )
+from tests.support.peers import envoy
 
 MIB = 1 << 20
 

@@ -5,8 +5,8 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from tests.support.h2c_server import NO_TUNNEL, h2c_server
-from tests.support.nghttp2 import Peer
+from tests.support.peers.h2c_server import NO_TUNNEL, h2c_server
+from tests.support.peers.nghttp2 import Peer
 from ztunnel.hbone.errors import ErrorCode
 from ztunnel.hbone.events import (
     ConnectionFailed,

@@ -12,8 +12,7 @@ from pathlib import Path
 import pytest
 
 from control.model.workload import HBONE_PORT
-from tests.support.nghttp2 import Peer
-from tests.support.tunnel_bed import (
+from tests.support.engine.tunnel_bed import (
     CLIENT,
     DEADLINE_S,
     App,
@@ -24,6 +23,7 @@ from tests.support.tunnel_bed import (
     eventually,
     read_exactly,
 )
+from tests.support.peers.nghttp2 import Peer
 from ztunnel.hbone.errors import ErrorCode
 from ztunnel.hbone.limits import ALLOWANCE_START, RESET_COST
 

@@ -18,7 +18,7 @@ from control.model.policy import Action, Clause, Match, Policy, PolicyScope, Rul
 from control.model.policy import StringMatchKind as Kind
 from control.model.workload import HBONE_PORT
 from tests.support.certificates import make_authority
-from tests.support.tunnel_bed import (
+from tests.support.engine.tunnel_bed import (
     CLIENT,
     SERVER,
     App,
@@ -30,9 +30,9 @@ from tests.support.tunnel_bed import (
     is_reset,
     read_exactly,
 )
-from ztunnel.inbound import accept_plaintext
-from ztunnel.listeners import endpoint_of
-from ztunnel.tls import Material
+from ztunnel.connections.inbound import accept_plaintext
+from ztunnel.connections.listeners import endpoint_of
+from ztunnel.transport.tls import Material
 
 EXPIRED = {"starts": timedelta(hours=-2), "ends": timedelta(hours=-1)}
 FUTURE = {"starts": timedelta(hours=1), "ends": timedelta(hours=2)}

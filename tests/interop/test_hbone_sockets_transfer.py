@@ -12,7 +12,7 @@ from collections.abc import Iterator
 import pytest
 
 from control.model.address import Endpoint, parse_address
-from tests.support.tunnel_bed import (
+from tests.support.engine.tunnel_bed import (
     CLIENT,
     SERVER,
     App,

@@ -20,7 +20,7 @@ from control.model.address import parse_address
 from control.model.identity import SpiffeId
 from control.model.workload import HBONE_PORT, TunnelProtocol, Workload
 from tests.support.certificates import make_authority
-from tests.support.tunnel_bed import (
+from tests.support.engine.tunnel_bed import (
     CLIENT,
     App,
     Bed,
@@ -32,10 +32,10 @@ from tests.support.tunnel_bed import (
     read_all,
     read_exactly,
 )
-from tests.support.tunnel_mesh import mesh_entries
+from tests.support.engine.tunnel_mesh import mesh_entries
 from ztunnel.ipc import Frame, IpcSocket, Kind
-from ztunnel.resources import encode_entries
-from ztunnel.tls import Material
+from ztunnel.mesh.entries import encode_entries
+from ztunnel.transport.tls import Material
 
 ROOT = Path(__file__).resolve().parents[2]
 DEADLINE_S = 20.0

@@ -13,14 +13,14 @@ from control.kit.clock import SystemClock
 from control.kit.errors import ControlError
 from control.model.identity import SpiffeId
 from control.wire.channel import TokenUnreadable
-from tests.support.control_process import Control, running_control
-from ztunnel.channel import RootsUnreadable
+from tests.support.processes.control import Control, running_control
+from ztunnel.access import RootsUnreadable
 from ztunnel.config import Config
-from ztunnel.csr import check_chain, make_csr, make_key
-from ztunnel.resources import Entry, Op
-from ztunnel.signer import CaClient, SigningFailed
-from ztunnel.state import State
-from ztunnel.xds import XdsClient
+from ztunnel.identity.csr import check_chain, make_csr, make_key
+from ztunnel.identity.signer import CaClient, SigningFailed
+from ztunnel.mesh.entries import Entry, Op
+from ztunnel.mesh.state import State
+from ztunnel.supervisor.xds import XdsClient
 
 VECTOR = Path(__file__).parents[1] / "vectors/istiod/01-basic.yaml"
 WEB = SpiffeId("cluster.local", "shop", "web")

@@ -20,12 +20,7 @@ from ztunnel.hbone.frames import (
     pack_rst_stream,
     pack_window_update,
 )
-from ztunnel.hbone.limits import (
-    REPLY_BYTES_MAX,
-    RESET_COST,
-    RESET_IDS_MAX,
-    Allowance,
-)
+from ztunnel.hbone.limits import REPLY_BYTES_MAX, RESET_COST, RESET_IDS_MAX, Allowance
 from ztunnel.hbone.settings import PeerSettings, Role, SessionSettings
 from ztunnel.hbone.stream import Stream
 

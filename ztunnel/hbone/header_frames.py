@@ -6,12 +6,7 @@ from ztunnel.hbone.errors import ConnectionBroken, ErrorCode
 from ztunnel.hbone.events import Event, RequestReceived, ResponseReceived
 from ztunnel.hbone.frames import END_HEADERS, END_STREAM, HAS_PRIORITY, PADDED
 from ztunnel.hbone.headers import MalformedError, check_trailers
-from ztunnel.hbone.limits import (
-    CONTINUATIONS_MAX,
-    FIELDS_PER_CREDIT,
-    FRAME_COST,
-    REFILL_PER_ANSWER,
-)
+from ztunnel.hbone.limits import CONTINUATIONS_MAX, FIELDS_PER_CREDIT, FRAME_COST, REFILL_PER_ANSWER
 from ztunnel.hbone.settings import Role
 from ztunnel.hbone.stream import Stream
 

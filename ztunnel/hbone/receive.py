@@ -29,11 +29,7 @@ from ztunnel.hbone.frames import (
     STREAM_ID_MASK,
 )
 from ztunnel.hbone.header_frames import HeaderFrames
-from ztunnel.hbone.limits import (
-    CONTROL_FRAME_BYTES_MAX,
-    FRAME_COST,
-    REFILL_PER_READ,
-)
+from ztunnel.hbone.limits import CONTROL_FRAME_BYTES_MAX, FRAME_COST, REFILL_PER_READ
 from ztunnel.hbone.settings import Role
 from ztunnel.hbone.stream import Stream
 

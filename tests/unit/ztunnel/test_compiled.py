@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 import ztunnel.hbone.session
-import ztunnel.relay
+import ztunnel.transport.relay
 from ztunnel.compiled import COMPILED, FOLDER, MANIFEST, abi, decide, fingerprints, why_not
 
 
@@ -73,6 +73,6 @@ def test_the_switch(root: Path) -> None:
 
 
 def test_what_this_process_runs_is_what_it_says() -> None:
-    for module in (ztunnel.relay, ztunnel.hbone.session):
+    for module in (ztunnel.transport.relay, ztunnel.hbone.session):
         assert module.__file__ is not None
         assert Path(module.__file__).is_relative_to(FOLDER) == (COMPILED == "yes")

@@ -8,7 +8,7 @@ from click.testing import CliRunner
 
 from control.kit.errors import ConfigError
 from ztunnel import main
-from ztunnel.channel import call_metadata
+from ztunnel.access import call_metadata
 from ztunnel.config import Config, duration_s, host_port, read_roots, workers_of
 
 

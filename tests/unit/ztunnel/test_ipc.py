@@ -10,7 +10,7 @@ import pytest
 from control.kit.errors import WireError
 from ztunnel import ipc
 from ztunnel.ipc import Frame, FrameParser, IpcOverflow, IpcSocket, Kind, encode_frame
-from ztunnel.resources import Entry, Op, chunks, decode_entries, encode_entries
+from ztunnel.mesh.entries import Entry, Op, chunks, decode_entries, encode_entries
 
 
 @pytest.fixture

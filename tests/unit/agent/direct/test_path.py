@@ -19,7 +19,7 @@ from agent.direct.peer import OUT_BYTES_MAX, PeerRefused, check_credentials
 from agent.direct.tables import FlowEvent
 from control.model.address import parse_address, parse_endpoint
 from tests.support.clock import FakeClock
-from tests.support.direct_tables import FakeTables
+from tests.support.kernel.direct_tables import FakeTables
 
 PID = os.getpid()
 LEASE_NS = 2 * 10**9

@@ -10,7 +10,7 @@ from agent.datapath.errors import KernelError
 from agent.direct.flows import Flows
 from agent.direct.sampler import Sampler
 from agent.direct.tables import FlowEvent
-from tests.support.direct_tables import FakeTables
+from tests.support.kernel.direct_tables import FakeTables
 
 
 class Nobody:

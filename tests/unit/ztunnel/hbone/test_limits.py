@@ -1,12 +1,7 @@
 import pytest
 
 from ztunnel.hbone.errors import ConnectionBroken, ErrorCode
-from ztunnel.hbone.limits import (
-    ALLOWANCE_MAX,
-    ALLOWANCE_START,
-    WORK_BYTES_PER_CREDIT,
-    Allowance,
-)
+from ztunnel.hbone.limits import ALLOWANCE_MAX, ALLOWANCE_START, WORK_BYTES_PER_CREDIT, Allowance
 
 
 def test_the_allowance_ends() -> None:

@@ -1,0 +1,223 @@
+"""Inbound: which listener a SYN meets, and whom the app believes it talks to."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Iterator
+
+import pytest
+
+from agent.datapath.bpfsys import Map
+from agent.datapath.folder import versions
+from bpf.layout import SocketKey
+from tests.support.kernel.datapath import Bed, client_option, node_bed
+from tests.support.kernel.netns import Network, Pod
+
+POD4, POD6 = "10.77.0.2", "fd77::2"
+CLIENT4, CLIENT6 = ("203.0.113.7", 5123), ("2001:db8::7", 5123)
+
+
+@pytest.fixture
+def bed() -> Iterator[Bed]:
+    with node_bed() as made:
+        yield made
+
+
+@pytest.fixture
+def network() -> Iterator[Network]:
+    with Network("tk") as made:
+        yield made
+
+
+@pytest.fixture
+def pod(network: Network) -> Pod:
+    return network.pod("app", POD4, POD6)
+
+
+@pytest.fixture
+def far(network: Network) -> Pod:
+    return network.pod("far", "10.77.0.9", "fd77::9")
+
+
+def call(pod: Pod, target: tuple[str, int]) -> socket.socket:
+    sock = pod.socket(socket.AF_INET6 if ":" in target[0] else socket.AF_INET)
+    try:
+        sock.connect(target)
+    except OSError:
+        sock.close()
+        raise
+    return sock
+
+
+@pytest.mark.parametrize("host", [POD4, POD6])
+@pytest.mark.parametrize(("port", "listener"), [(15008, "hbone"), (8080, "plaintext")])
+def test_the_port_chooses_the_listener_and_both_ends_keep_their_addresses(
+    bed: Bed, pod: Pod, far: Pod, host: str, port: int, listener: str
+) -> None:
+    listeners = bed.capture(pod, "uid-app")
+    chosen: socket.socket = getattr(listeners, listener)
+    with pod.listen("::", 8080, dual=True), call(far, (host, port)) as client:
+        accepted, _ = chosen.accept()
+        with accepted:
+            mapped = "::ffff:" if host == POD4 else ""
+            assert accepted.getsockname()[:2] == (mapped + host, port)
+            assert accepted.getpeername()[:2] == (
+                mapped + client.getsockname()[0],
+                client.getsockname()[1],
+            )
+    assert bed.node.counters()[f"inbound_{listener}"] == 1
+
+
+def test_the_outbound_listener_cannot_be_reached_from_outside(bed: Bed, pod: Pod, far: Pod) -> None:
+    listeners = bed.capture(pod, "uid-app")
+    with call(far, (POD4, listeners.outbound_port)):
+        listeners.plaintext.accept()[0].close()
+
+
+@pytest.mark.parametrize("host", [POD4, POD6])
+def test_a_dead_tunnel_means_refusal_not_plaintext_to_the_app(
+    bed: Bed, pod: Pod, far: Pod, host: str
+) -> None:
+    listeners = bed.capture(pod, "uid-app")
+    with pod.listen("::", 8080, dual=True):
+        listeners.close()
+        for port in (8080, 15008):
+            with pytest.raises(ConnectionRefusedError):
+                call(far, (host, port))
+    assert bed.node.counters()["inbound_dropped"] >= 2
+
+
+def test_a_reuseport_group_of_workers_shares_the_connections(bed: Bed, pod: Pod, far: Pod) -> None:
+    listeners = bed.capture(pod, "uid-app")
+    with bed.tunnel.listen(pod, "::", 15008) as second:
+        groups = (listeners.hbone, second)
+        calls = [call(far, (POD4, 15008)) for _ in range(40)]
+        for listener in groups:
+            listener.setblocking(False)
+        taken = [0, 0]
+        for number, listener in enumerate(groups):
+            try:
+                while True:
+                    listener.accept()[0].close()
+                    taken[number] += 1
+            except BlockingIOError:
+                pass
+        for opened in calls:
+            opened.close()
+    assert sum(taken) == 40
+    assert min(taken) > 0
+
+
+@pytest.mark.parametrize(
+    ("listen", "dial", "client", "seen"),
+    [
+        ("0.0.0.0", "127.0.0.1", CLIENT4, CLIENT4),
+        ("0.0.0.0", POD4, CLIENT4, CLIENT4),
+        ("::", "::1", CLIENT6, CLIENT6),
+        ("::", POD6, CLIENT6, CLIENT6),
+        ("::", POD4, CLIENT4, ("::ffff:203.0.113.7", 5123)),
+        ("::", "127.0.0.1", CLIENT4, ("::ffff:203.0.113.7", 5123)),
+    ],
+)
+def test_the_app_sees_the_client_the_tunnel_speaks_for(
+    bed: Bed,
+    pod: Pod,
+    listen: str,
+    dial: str,
+    client: tuple[str, int],
+    seen: tuple[str, int],
+) -> None:
+    bed.capture(pod, "uid-app")
+    with pod.listen(listen, dual=True) as app:
+        target = (dial, app.getsockname()[1])
+        with bed.tunnel.dial(pod, target, option=client_option(*client)) as inner:
+            accepted, shown = app.accept()
+            with accepted:
+                assert shown[:2] == seen
+                assert accepted.getpeername()[:2] == seen
+                # The tunnel's own end is not lied to.
+                assert inner.getpeername()[:2] == target
+                inner.sendall(b"through")
+                assert accepted.recv(16) == b"through"
+    assert bed.node.counters()["client_shown"] == 1
+    assert all(use.used == 0 for use in bed.node.usage() if use.name == "clients")
+
+
+@pytest.mark.parametrize(
+    ("dial", "client", "seen"),
+    [
+        (POD4, "203.0.113.7", "::ffff:203.0.113.7"),
+        (POD6, "2001:db8::7", "2001:db8::7"),
+    ],
+)
+def test_binding_to_the_client_as_istios_tunnel_does_shows_it_too(
+    bed: Bed, pod: Pod, dial: str, client: str, seen: str
+) -> None:
+    bed.capture(pod, "uid-app")
+    with pod.listen("::", dual=True) as app:
+        target = (dial, app.getsockname()[1])
+        with bed.tunnel.dial(pod, target, source=client) as inner:
+            accepted, shown = app.accept()
+            with accepted:
+                assert shown[:2] == (seen, inner.getsockname()[1])
+                assert inner.getsockname()[0] == dial  # answers stay inside the pod
+                accepted.sendall(b"answer")
+                assert inner.recv(16) == b"answer"
+
+
+def test_a_v4_app_is_never_shown_a_v6_client(bed: Bed, pod: Pod) -> None:
+    bed.capture(pod, "uid-app")
+    with pod.listen("0.0.0.0") as app:
+        target = ("127.0.0.1", app.getsockname()[1])
+        with bed.tunnel.dial(pod, target, option=client_option(*CLIENT6)) as inner:
+            accepted, shown = app.accept()
+            accepted.close()
+            assert shown == inner.getsockname()
+
+
+def test_only_the_tunnel_can_name_a_client(bed: Bed, pod: Pod) -> None:
+    bed.capture(pod, "uid-app")
+    level, name, value = client_option(*CLIENT4)
+    with pod.socket() as stranger, pytest.raises(OSError):
+        stranger.setsockopt(level, name, value)
+
+
+def test_a_malformed_claim_is_refused(bed: Bed, pod: Pod) -> None:
+    bed.capture(pod, "uid-app")
+    level, name, value = client_option(*CLIENT4)
+    with pytest.raises(OSError):
+        bed.tunnel.dial(pod, ("127.0.0.1", 1), option=(level, name, value[:-1]))
+    assert bed.node.counters()["client_refused"] == 1
+
+
+def test_a_claim_that_met_no_listener_does_not_stick_to_the_port(bed: Bed, pod: Pod) -> None:
+    """The pod's next connection from that port is its own, not the client's."""
+    bed.capture(pod, "uid-app")
+    with pod.listen("127.0.0.1") as app:
+        target = app.getsockname()
+    with pytest.raises(ConnectionRefusedError):
+        bed.tunnel.dial(pod, target, option=client_option(*CLIENT4))
+    stale = next(use for use in bed.node.usage() if use.name == "clients")
+    assert stale.used == 1
+    port = _port_of_only_client(bed)
+    with pod.listen(target[0], target[1]) as app, pod.socket() as own:
+        own.bind(("127.0.0.1", port))
+        own.connect(target)
+        accepted, shown = app.accept()
+        accepted.close()
+        assert shown == ("127.0.0.1", port)
+
+
+def _port_of_only_client(bed: Bed) -> int:
+    with Map.open(versions(bed.pin_root)[0].maps / "clients") as clients:
+        (key,) = clients
+    return int(SocketKey.from_buffer_copy(key).port)
+
+
+def test_traffic_inside_the_pod_passes(bed: Bed, pod: Pod) -> None:
+    bed.capture(pod, "uid-app")
+    with pod.listen("::", 8080, dual=True) as app:
+        for host in ("127.0.0.1", POD4, "::1", POD6):
+            with call(pod, (host, 8080)):
+                app.accept()[0].close()
+    assert bed.node.counters()["inbound_plaintext"] == 0

@@ -1,0 +1,359 @@
+"""Policies on a running mesh, both families: who is let in, when that changes, and what is kept
+when a policy cannot be understood."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from agent.lab import changes
+from control.kit.files import write_atomic
+from tests.support.lab.mesh_bed import (
+    FAMILIES,
+    POLICY_FILE,
+    Bed,
+    Reply,
+    is_closed,
+    mesh_bed,
+    soon,
+    speak,
+)
+
+ROOT = Path(__file__).resolve().parents[3]
+Case = tuple[str, str, int]
+_numbers = itertools.count(1)
+
+
+@pytest.fixture(scope="module")
+def bed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bed]:
+    # Two workers, because each has its own copy of the policies and its own open connections.
+    with mesh_bed(tmp_path_factory.mktemp("policy"), workers=2) as made:
+        yield made
+
+
+def authorization(
+    rules: object, action: str = "DENY", app: str = "server", namespace: str = "mesh"
+) -> str:
+    spec: dict[str, object] = {"action": action}
+    if app:
+        spec["selector"] = {"matchLabels": {"app": app}}
+    if rules is not None:
+        spec["rules"] = rules
+    value = {
+        "apiVersion": "security.istio.io/v1",
+        "kind": "AuthorizationPolicy",
+        "metadata": {"name": "tested", "namespace": namespace},
+        "spec": spec,
+    }
+    return json.dumps(value) + "\n"
+
+
+def source(**fields: list[str]) -> list[object]:
+    return [{"from": [{"source": fields}]}]
+
+
+def peer(namespace: str, app: str = "", ports: dict[str, str] | None = None) -> str:
+    spec: dict[str, object] = {"mtls": {"mode": "STRICT"}}
+    if app:
+        spec["selector"] = {"matchLabels": {"app": app}}
+    if ports:
+        spec["portLevelMtls"] = {port: {"mode": mode} for port, mode in ports.items()}
+    value = {
+        "apiVersion": "security.istio.io/v1beta1",
+        "kind": "PeerAuthentication",
+        "metadata": {"name": "default", "namespace": namespace},
+        "spec": spec,
+    }
+    return json.dumps(value) + "\n"
+
+
+CLIENT = "cluster.local/ns/mesh/sa/client"
+OTHER = "cluster.local/ns/mesh/sa/other"
+C, E, S, N, X = "client", "other", "server", "near", "stranger"
+
+
+@dataclass(frozen=True)
+class Row:
+    policy: str
+    refused: tuple[Case, ...]
+    allowed: tuple[Case, ...]
+
+
+ROWS = {
+    "deny principal": Row(
+        authorization(source(principals=[CLIENT])),
+        ((C, S, 8080), (C, S, 9090)),
+        ((E, S, 8080), (C, N, 8080), (X, S, 8080)),
+    ),
+    "deny namespace": Row(
+        authorization(source(namespaces=["mesh"])),
+        ((C, S, 8080), (E, S, 8080)),
+        ((X, S, 8080), (C, N, 8080)),
+    ),
+    "deny other namespaces": Row(
+        authorization(source(notNamespaces=["mesh"])), ((X, S, 8080),), ((C, S, 8080),)
+    ),
+    "deny port": Row(
+        authorization([{"to": [{"operation": {"ports": ["9090"]}}]}]),
+        ((C, S, 9090), (X, S, 9090)),
+        ((C, S, 8080), (X, S, 8080)),
+    ),
+    "allow list": Row(
+        authorization(source(principals=[OTHER]), "ALLOW"),
+        ((C, S, 8080), (X, S, 8080)),
+        ((E, S, 8080), (C, N, 8080)),
+    ),
+    "names are compared whole": Row(
+        authorization(source(principals=[OTHER[:-1], CLIENT + "x", "other"]), "ALLOW"),
+        ((C, S, 8080), (E, S, 8080)),
+        ((C, N, 8080),),
+    ),
+    "a prefix is a prefix": Row(
+        authorization(source(principals=["cluster.local/ns/mesh/sa/oth*"]), "ALLOW"),
+        ((C, S, 8080), (X, S, 8080)),
+        ((E, S, 8080),),
+    ),
+    "allow nothing in a namespace": Row(
+        authorization(None, "ALLOW", app=""),
+        ((C, S, 8080), (E, N, 8080), (X, N, 8080)),
+        ((C, X, 8080),),
+    ),
+    "root namespace": Row(
+        authorization(source(principals=[CLIENT]), app="", namespace="istio-system"),
+        ((C, S, 8080), (C, N, 8080)),
+        ((E, S, 8080), (E, N, 8080), (X, S, 8080)),
+    ),
+    "another namespace": Row(
+        authorization(source(principals=[CLIENT]), app="", namespace="plain"),
+        (),
+        ((C, S, 8080), (C, N, 8080), (C, X, 8080)),
+    ),
+    "strict mesh": Row(
+        peer("istio-system"),
+        ((X, S, 8080), (X, N, 8080)),
+        ((C, S, 8080), (C, N, 8080), (C, X, 8080)),
+    ),
+    "strict namespace": Row(
+        peer("mesh"), ((X, S, 8080), (X, N, 9090)), ((C, S, 8080), (C, X, 8080))
+    ),
+    "strict selector": Row(
+        peer("mesh", "server"), ((X, S, 8080), (X, S, 9090)), ((X, N, 8080), (C, S, 8080))
+    ),
+    "strict but one port": Row(
+        peer("mesh", "server", {"9090": "PERMISSIVE"}),
+        ((X, S, 8080),),
+        ((X, S, 9090), (C, S, 8080), (X, N, 8080)),
+    ),
+}
+EVERYTHING = ((C, S, 8080), (E, N, 8080), (X, S, 8080), (X, N, 9090))
+
+
+@pytest.mark.parametrize("name", ROWS)
+def test_a_policy_holds_for_those_it_names_and_nobody_else(bed: Bed, name: str) -> None:
+    row = ROWS[name]
+    assert bed.yes(*row.refused, *row.allowed)
+    with bed.policy(row.policy):
+        soon(lambda: bed.no(*row.refused) and policies_known(bed, 1), f"{name}: refused")
+        assert bed.yes(*row.allowed)
+        assert bed.no(*row.refused)
+    soon(lambda: bed.yes(*row.refused) and policies_known(bed, 0), f"{name}: allowed again")
+
+
+def policies_known(bed: Bed, at_least: int) -> bool:
+    """Whether both ztunnels have heard of the change."""
+    counts = [len(bed.ztunnel(node)["policies"]) for node in (bed.here, bed.there)]
+    return all(count >= at_least for count in counts) if at_least else sum(counts) == 0
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_an_address_block_of_one_family_refuses_that_family(bed: Bed, family: int) -> None:
+    block = bed.address("client", family)
+    other_family = 10 - family
+    with bed.policy(authorization(source(ipBlocks=[block]))):
+        soon(lambda: bed.reach("client", "server", family) is not Reply.ANSWERED, "refused")
+        assert bed.reach("client", "server", other_family) is Reply.ANSWERED
+        assert bed.yes(("other", "server", 8080))
+    soon(lambda: bed.yes(("client", "server", 8080)), "allowed again")
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_a_new_policy_ends_open_connections_that_it_forbids_and_no_others(
+    bed: Bed, family: int
+) -> None:
+    with (
+        bed.connect("client", "server", family) as forbidden,
+        bed.connect("stranger", "server", family, 9090) as forbidden_plain,
+        bed.connect("other", "server", family) as allowed,
+        bed.connect("client", "near", family) as elsewhere,
+        bed.connect("stranger", "near", family) as plain,
+    ):
+        every = (forbidden, forbidden_plain, allowed, elsewhere, plain)
+        assert all(speak(sock) for sock in every)
+        with bed.policy(authorization(source(notPrincipals=[OTHER]))):
+            assert is_closed(forbidden)
+            assert is_closed(forbidden_plain)
+            assert all(speak(sock) for sock in (allowed, elsewhere, plain))
+    soon(lambda: bed.yes(("client", "server", 8080), ("stranger", "server", 9090)), "restored")
+
+
+def test_a_label_that_makes_a_policy_apply_ends_open_connections_too(bed: Bed) -> None:
+    with (
+        bed.policy(authorization(source(principals=[CLIENT]), app="locked")),
+        bed.connect("client", "server", 4) as sock,
+    ):
+        soon(lambda: policies_known(bed, 1), "the policy is known")
+        assert speak(sock)
+        changes.label(bed.lab, "Pod", "mesh", "server", ["app=locked"])
+        try:
+            assert is_closed(sock)
+            assert bed.no(("client", "server", 8080))
+        finally:
+            changes.label(bed.lab, "Pod", "mesh", "server", ["app=server"])
+    soon(lambda: bed.yes(("client", "server", 8080)), "restored")
+
+
+GOOD = authorization(source(principals=[CLIENT]))
+BROKEN = {
+    "unknown field": GOOD.replace('"principals"', '"principles"'),
+    "bad block": authorization(source(ipBlocks=["10.0.0.0/99"])),
+    "bad port": authorization([{"to": [{"operation": {"ports": ["65536"]}}]}]),
+    "unknown action": GOOD.replace("DENY", "REFUSE"),
+    "not yaml": GOOD[:-4],
+}
+
+
+@pytest.mark.parametrize("name", BROKEN)
+def test_a_broken_update_keeps_the_last_good_policy_and_is_reported(bed: Bed, name: str) -> None:
+    with bed.policy(GOOD):
+        soon(lambda: bed.no(("client", "server", 8080)), "the good one holds")
+        bed.write_policy(BROKEN[name])
+        soon(lambda: reported(bed), "the broken one is reported")
+        assert bed.no(("client", "server", 8080))
+        assert bed.yes(("other", "server", 8080))
+    soon(lambda: bed.yes(("client", "server", 8080)), "gone with its file")
+    soon(lambda: not reported(bed), "and so is the report")
+
+
+@pytest.mark.parametrize("name", [each for each in BROKEN if each != "not yaml"])
+def test_a_broken_allow_list_never_lets_in_more(bed: Bed, name: str) -> None:
+    """Beside a good list, and alone: nobody gets in whom no understood rule names."""
+    listed = authorization(source(principals=[OTHER]), "ALLOW").replace("tested", "listed")
+    broken = BROKEN[name].replace("DENY", "ALLOW").replace(CLIENT, CLIENT)
+    with bed.policy(listed):
+        soon(lambda: bed.no(("client", "server", 8080)), "the list holds")
+        bed.write_policy(listed, broken)
+        soon(lambda: reported(bed), "the broken one is reported")
+        assert bed.no(("client", "server", 8080), ("stranger", "server", 8080))
+    soon(lambda: bed.yes(("client", "server", 8080)), "restored")
+
+
+@pytest.mark.parametrize("target", [{"targetRefs": []}, {"targetRef": {}}])
+def test_an_empty_target_does_not_disarm_a_broken_policy(
+    bed: Bed, target: dict[str, object]
+) -> None:
+    value = json.loads(authorization([{"form": []}], app=""))
+    value["spec"].update(target)
+    with bed.policy(json.dumps(value)):
+        settle(bed)
+        assert reported(bed)
+        assert bed.no(("client", "server", 8080))
+    soon(lambda: bed.yes(("client", "server", 8080)), "restored")
+
+
+def test_a_broken_file_opens_nothing_when_the_control_plane_restarts(bed: Bed) -> None:
+    with bed.policy(GOOD):
+        soon(lambda: bed.no(("client", "server", 8080)), "the good one holds")
+        bed.write_policy(BROKEN["not yaml"])
+        soon(lambda: reported(bed), "the broken one is reported")
+        changes.restart(bed.lab, "control", None)
+        settle(bed)
+        assert bed.no(("client", "server", 8080))
+    soon(lambda: bed.yes(("client", "server", 8080)), "restored")
+
+
+def settle(bed: Bed) -> None:
+    """Let a policy for nobody come and go: removals are told last, so who has heard of its end
+    has heard of everything before it."""
+    name = f"sentinel-{next(_numbers)}"  # new each time: the last one may still be known
+    file = bed.lab.manifests_folder / f"{name}.yaml"
+    text = authorization(source(principals=[CLIENT]), app="nobody").replace("tested", name)
+    write_atomic(file, text.encode())
+    try:
+        soon(lambda: all(name in str(bed.ztunnel(n)["policies"]) for n in nodes(bed)), "heard")
+    finally:
+        file.unlink()
+    soon(lambda: not any(name in str(bed.ztunnel(n)["policies"]) for n in nodes(bed)), "settled")
+
+
+def reported(bed: Bed) -> bool:
+    """As file and line, which is what an editor can jump to."""
+    found = [each for each in bed.control("/problems") if POLICY_FILE in json.dumps(each)]
+    return any(each["line"] > 0 and each["file"].endswith(POLICY_FILE) for each in found)
+
+
+def test_a_private_key_is_nowhere_but_in_memory(bed: Bed, tmp_path: Path) -> None:
+    assert bed.yes(("client", "server", 8080))
+    dump = tmp_path / "dump.json"
+    command = [sys.executable, "-m", "agent.cli.main", "--run-dir", str(bed.lab.run_dir)]
+    subprocess.run([*command, "dump", "-o", str(dump)], cwd=ROOT, check=True, timeout=60)
+    texts = {"dump": dump.read_text()}
+    for node in (bed.here, bed.there):
+        texts[f"ztunnel of {node}"] = json.dumps(bed.ztunnel(node))
+        texts[f"agent of {node}"] = json.dumps(bed.agent(node))
+    for page in ("/status", "/config", "/workloads", "/pods", "/policies", "/problems"):
+        texts[page] = json.dumps(bed.control(page))
+    authority = bed.lab.run_dir / "control" / "state"  # the mesh's own CA key, by design
+    for path in bed.lab.run_dir.rglob("*"):
+        if path.is_file() and authority not in path.parents:
+            texts[str(path)] = path.read_text(errors="replace")
+    assert "CERTIFICATE" in texts["dump"] or "spiffe://" in texts["dump"]
+    assert [name for name, text in texts.items() if "PRIVATE KEY" in text] == []
+    tokens = [(bed.lab.run_dir / node / "token").read_text().strip() for node in nodes(bed)]
+    leaks = [
+        name
+        for name, text in texts.items()
+        if not name.endswith("/token") and any(token in text for token in tokens)
+    ]
+    assert leaks == []
+    for path in authority.rglob("*"):
+        if path.is_file() and "PRIVATE KEY" in path.read_text(errors="replace"):
+            assert path.stat().st_mode & 0o077 == 0
+
+
+def nodes(bed: Bed) -> tuple[str, str]:
+    return bed.here, bed.there
+
+
+def test_connections_leave_no_descriptor_and_no_map_entry_behind(bed: Bed) -> None:
+    for number in range(TUNNELS_ARE_THERE):
+        assert bed.reach("client", "server", FAMILIES[number % 2]) is Reply.ANSWERED
+    assert bed.yes(("client", "server", 8080), ("stranger", "server", 8080))
+    before = held(bed)
+    for number in range(150):
+        for pod in ("client", "stranger"):
+            assert bed.reach(pod, "server", FAMILIES[number % 2]) is Reply.ANSWERED
+        if number % 10 == 0:  # given up half way: reset instead of closed
+            with bed.connect("client", "server", 4) as sock:
+                sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
+    soon(lambda: all(now <= was for now, was in zip(held(bed), before, strict=True)), "all freed")
+
+
+# After so many connections every worker has its tunnels of both families: the chance that one of
+# two has got none of 20 is one in 500,000.
+TUNNELS_ARE_THERE = 40
+
+
+def held(bed: Bed) -> list[int]:
+    """Descriptors of every worker, then used entries of every map."""
+    found = [
+        len(list(Path(f"/proc/{pid}/fd").iterdir())) for n in nodes(bed) for pid in bed.workers(n)
+    ]
+    return found + [each["used"] for node in nodes(bed) for each in bed.agent(node)["maps"]]

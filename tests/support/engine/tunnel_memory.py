@@ -1,0 +1,194 @@
+"""Two tunnel ends back to back in one reactor, over a socketpair, with apps as socketpairs."""
+
+from __future__ import annotations
+
+import socket
+
+from control.model.identity import SpiffeId
+from tests.support.certificates import Authority
+from ztunnel.hbone.events import RequestReceived
+from ztunnel.hbone.session import Session
+from ztunnel.hbone.settings import CLIENT_SETTINGS, SERVER_SETTINGS, Role, SessionSettings
+from ztunnel.hbone.stream import Stream
+from ztunnel.loop.reactor import Reactor, Served
+from ztunnel.transport.ends import TunnelEnd
+from ztunnel.transport.relay import RelayEnd, StreamRelay
+from ztunnel.transport.tls import TlsConnection, TlsContext, expect_one_of, expect_trust_domain
+from ztunnel.transport.tunnel import Keepalive, Tunnel
+
+CLIENT = SpiffeId("cluster.local", "demo", "client")
+SERVER = SpiffeId("cluster.local", "demo", "server")
+TURNS_MAX = 2000  # no exchange in these tests takes more
+
+
+class FakeTime:
+    """Monotonic seconds that move only when told."""
+
+    def __init__(self) -> None:
+        self.now_s = 100.0
+
+    def __call__(self) -> float:
+        return self.now_s
+
+
+class User:
+    """What a pool or an inbound side is told."""
+
+    def __init__(self) -> None:
+        self.peer: SpiffeId | None = None
+        self.requests: list[RequestReceived] = []
+        self.draining = False
+        self.closed: tuple[TunnelEnd, str] | None = None
+
+    def tunnel_opened(self, tunnel: Tunnel, peer: SpiffeId) -> None:
+        self.peer = peer
+
+    def tunnel_requested(self, tunnel: Tunnel, request: RequestReceived) -> None:
+        self.requests.append(request)
+
+    def tunnel_freed(self, tunnel: Tunnel) -> None:
+        pass
+
+    def tunnel_draining(self, tunnel: Tunnel) -> None:
+        self.draining = True
+
+    def tunnel_closed(self, tunnel: Tunnel, end: TunnelEnd, detail: str) -> None:
+        self.closed = (end, detail)
+
+
+class App:
+    """The end of a stream that a test holds: a blocking socket and how the relay ended."""
+
+    def __init__(self, reactor: Reactor, tunnel: Tunnel, stream: Stream) -> None:
+        self.sock, theirs = socket.socketpair()
+        theirs.setblocking(False)
+        self.sock.settimeout(0)
+        self.ends: list[RelayEnd] = []
+        self.relay = StreamRelay(reactor, theirs, tunnel, stream, self.ends.append)
+
+    def received(self) -> bytes:
+        """What there is; b"" also at the end, which `ended` tells apart."""
+        data = b""
+        try:
+            while piece := self.sock.recv(1 << 16):
+                data += piece
+        except BlockingIOError:
+            pass
+        return data
+
+    def ended(self) -> bool:
+        try:
+            return self.sock.recv(1) == b""
+        except BlockingIOError:
+            return False
+
+
+class Pair:
+    """A client tunnel and a server tunnel that talk to each other."""
+
+    def __init__(
+        self,
+        authority: Authority,
+        *,
+        client_settings: SessionSettings = CLIENT_SETTINGS,
+        server_settings: SessionSettings = SERVER_SETTINGS,
+        expected: SpiffeId = SERVER,
+        trust_domain: str = "cluster.local",
+    ) -> None:
+        self.time = FakeTime()
+        self.bugs: list[Served] = []
+        self.reactor = Reactor(self.bugs.append, self.time)
+        self.client_user, self.server_user = User(), User()
+        timers = Keepalive(self.reactor)
+        ours, theirs = socket.socketpair()
+        for sock in (ours, theirs):
+            sock.setblocking(False)
+        self.client = Tunnel(
+            self.reactor,
+            timers,
+            ours,
+            TlsConnection(
+                TlsContext(authority.issue(str(CLIENT))), False, expect_one_of([expected])
+            ),
+            Session(Role.CLIENT, client_settings),
+            self.client_user,
+        )
+        self.server = Tunnel(
+            self.reactor,
+            timers,
+            theirs,
+            TlsConnection(
+                TlsContext(authority.issue(str(SERVER))), True, expect_trust_domain(trust_domain)
+            ),
+            Session(Role.SERVER, server_settings),
+            self.server_user,
+        )
+        self.server.start()
+        self.client.start()
+
+    def settle(self) -> int:
+        """Turn until nothing happens any more; how many turns did something."""
+        for turn in range(TURNS_MAX):
+            before = self.reactor.served
+            self.reactor.turn(0)
+            if self.reactor.served == before:
+                return turn
+        raise AssertionError("the reactor never comes to rest")
+
+    def pass_s(self, seconds: float) -> None:
+        self.time.now_s += seconds
+        self.settle()
+
+    def stream(self) -> tuple[App, App]:
+        """A stream with a relay at both ends."""
+        stream = self.client.session.request("10.0.0.2:80", [])
+        self.client.touch()
+        here = App(self.reactor, self.client, stream)
+        self.client.adopt(stream, Waiting(here))
+        self.settle()
+        request = self.server_user.requests.pop()
+        there = App(self.reactor, self.server, request.stream)
+        self.server.session.respond(request.stream, 200, (), end_stream=False)
+        self.server.touch()
+        there.relay.start([], ready=None, peer_ended=request.ended)
+        self.settle()
+        return here, there
+
+    def close(self) -> None:
+        self.client.close(TunnelEnd.CUT)
+        self.server.close(TunnelEnd.CUT)
+        self.reactor.close()
+        assert not self.bugs
+
+
+class Waiting:
+    """Owns a stream until the 200."""
+
+    def __init__(self, app: App) -> None:
+        self._app = app
+        self.reset: int | None = None
+
+    def on_response(self, status: int, ended: bool) -> None:
+        assert status == 200
+        self._app.relay.start([], ready=None, peer_ended=ended)
+
+    def on_reset(self, code: int) -> None:
+        self.reset = code
+
+    def on_tunnel_lost(self, reason: RelayEnd) -> None:
+        self._app.ends.append(reason)
+
+    def on_data(self, data: memoryview) -> None:
+        raise AssertionError("no data before the response")
+
+    def on_data_run(self, pieces: list[memoryview]) -> None:
+        raise AssertionError("no data before the response")
+
+    def on_end(self) -> None:
+        pass
+
+    def on_window(self) -> None:
+        pass
+
+    def on_bug(self) -> None:
+        raise AssertionError("a bug")

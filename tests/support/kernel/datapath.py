@@ -1,0 +1,132 @@
+"""A node under test: the real kernel half and a tunnel process in its cgroup, no mesh beyond."""
+
+from __future__ import annotations
+
+import contextlib
+import ipaddress
+import itertools
+import os
+import socket
+import struct
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from agent.datapath import bpffs, cgroups, folder
+from agent.datapath.node import NodeDatapath
+from agent.datapath.pods import PodCapture
+from agent.datapath.programs import SOURCE
+from bpf import layout
+from tests.support.kernel.netns import Address, Pod, Process, need_root
+
+_numbers = itertools.count(1)
+CACHE = Path(tempfile.gettempdir()) / "tulle-test-bpf"
+SOL_IP, SOL_IPV6 = 0, 41
+_STORAGE_BYTES = 128  # Rust proxies ask with a whole sockaddr_storage
+
+
+@dataclass
+class Listeners:
+    """What a tunnel opens in a pod; `outbound_port` is free-chosen."""
+
+    outbound: socket.socket
+    hbone: socket.socket
+    plaintext: socket.socket
+
+    @property
+    def outbound_port(self) -> int:
+        port: int = self.outbound.getsockname()[1]
+        return port
+
+    def all(self) -> tuple[socket.socket, ...]:
+        return (self.outbound, self.hbone, self.plaintext)
+
+    def close(self) -> None:
+        for listener in self.all():
+            listener.close()
+
+
+def open_listeners(tunnel: Process, pod: Pod) -> Listeners:
+    return Listeners(
+        tunnel.listen(pod, "::"), tunnel.listen(pod, "::", 15008), tunnel.listen(pod, "::", 15006)
+    )
+
+
+class Bed:
+    """One node: pin root, tunnel cgroup with a tunnel process in it, and the datapath opened."""
+
+    def __init__(self, undo: contextlib.ExitStack) -> None:
+        name = f"tk-{os.getpid()}-{next(_numbers)}"
+        self._undo = undo
+        self.cgroup_root = cgroups.find_root()
+        self.tunnel_cgroup = cgroups.create(self.cgroup_root / name)
+        undo.callback(cgroups.remove, self.tunnel_cgroup)
+        self.pin_root = bpffs.ensure() / name
+        undo.callback(self._remove_pins)
+        self.node = self.reopened()
+        self.tunnel = undo.enter_context(Process())
+        self.node.exempt(self.tunnel_cgroup)
+        self.tunnel.join_cgroup(self.tunnel_cgroup)
+
+    def _remove_pins(self) -> None:
+        for version in folder.versions(self.pin_root):
+            version.remove()
+        folder.unpin(self.pin_root)
+
+    def reopened(
+        self,
+        *,
+        source: Path = SOURCE,
+        version: str | None = None,
+        wants_shortcuts: bool = True,
+    ) -> NodeDatapath:
+        """What a restarted agent gets."""
+        return NodeDatapath.open(
+            self.pin_root,
+            self.cgroup_root,
+            CACHE,
+            source=source,
+            version=version,
+            wants_shortcuts=wants_shortcuts,
+        )
+
+    def capture(
+        self, pod: Pod, uid: str, listeners: Listeners | None = None, *, direct: bool = False
+    ) -> Listeners:
+        opened = listeners or open_listeners(self.tunnel, pod)
+        self._undo.callback(opened.close)
+        addresses = tuple(ipaddress.ip_address(ip) for ip in (pod.ip4, pod.ip6) if ip)
+        with pod.fd() as netns_fd:
+            fds = (opened.hbone.fileno(), opened.plaintext.fileno())
+            request = PodCapture(uid, netns_fd, addresses, opened.outbound_port, *fds, direct)
+            self.node.capture(request)
+        return opened
+
+
+@contextlib.contextmanager
+def node_bed() -> Iterator[Bed]:
+    need_root()
+    with contextlib.ExitStack() as undo:
+        yield Bed(undo)
+
+
+def original_destination(accepted: socket.socket) -> Address:
+    """As Istio's ztunnel asks: IPv4 first, then IPv6."""
+    try:
+        raw = accepted.getsockopt(SOL_IP, layout.ORIGINAL_DESTINATION_OPTION, _STORAGE_BYTES)
+        assert len(raw) == 16
+        (port,) = struct.unpack_from("!H", raw, 2)
+        return socket.inet_ntop(socket.AF_INET, raw[4:8]), port
+    except OSError:
+        raw = accepted.getsockopt(SOL_IPV6, layout.ORIGINAL_DESTINATION_OPTION, _STORAGE_BYTES)
+        assert len(raw) == 28
+        (port,) = struct.unpack_from("!H", raw, 2)
+        return socket.inet_ntop(socket.AF_INET6, raw[8:24]), port
+
+
+def client_option(ip: str, port: int) -> tuple[int, int, bytes]:
+    """The socket option by which a tunnel says whom the app shall see."""
+    address = ipaddress.ip_address(ip)
+    packed = address.packed if address.version == 6 else bytes(10) + b"\xff\xff" + address.packed
+    return SOL_IP, layout.SHOW_CLIENT_OPTION, packed + struct.pack("!H", port) + bytes(6)

@@ -1,0 +1,128 @@
+"""Two captured pods of one node with everything in force for direct connections between them."""
+
+from __future__ import annotations
+
+import contextlib
+import ipaddress
+import socket
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+from agent.datapath.direct import DirectTables, FlowEvent, now_ns
+from tests.support.kernel.datapath import SOL_IP, SOL_IPV6, Bed, Listeners, node_bed
+from tests.support.kernel.netns import Address, Network, Pod, eventually
+
+PORT = 8080
+CLIENT4, CLIENT6 = "10.77.0.2", "fd77::2"
+SERVER4, SERVER6 = "10.77.0.3", "fd77::3"
+VIP4, VIP6 = "10.96.0.9", "fd96::9"
+GENERATION = 7
+LEASE_NS = 60_000_000_000
+
+
+@dataclass
+class DirectBed:
+    bed: Bed
+    network: Network
+    client: Pod
+    server: Pod
+    at_client: Listeners
+    at_server: Listeners
+    app: socket.socket  # the server's application
+    flows: list[FlowEvent] = field(default_factory=list)
+
+    @property
+    def tables(self) -> DirectTables:
+        assert self.bed.node.direct is not None, self.bed.node.direct_obstacle
+        return self.bed.node.direct
+
+    def id_of(self, uid: str) -> int:
+        (found,) = (pod.workload_id for pod in self.bed.node.captured() if pod.uid == uid)
+        return found
+
+    @property
+    def client_id(self) -> int:
+        return self.id_of("uid-client")
+
+    @property
+    def server_id(self) -> int:
+        return self.id_of("uid-server")
+
+    def open(self, generation: int = GENERATION) -> None:
+        """A lease that runs, and the verdict: the client may talk to the server's port."""
+        self.tables.set_state(generation, now_ns() + LEASE_NS)
+        self.tables.put_verdict(self.client_id, self.server_id, PORT, generation)
+
+    def dial(self, target: Address = (SERVER4, PORT), *, mapped: bool = False) -> socket.socket:
+        host = f"::ffff:{target[0]}" if mapped else target[0]
+        sock = self.client.socket(socket.AF_INET6 if ":" in host else socket.AF_INET)
+        try:
+            sock.connect((host, target[1]))
+        except OSError:
+            sock.close()
+            raise
+        return sock
+
+    def assert_direct(self, target: Address = (SERVER4, PORT), **how: bool) -> None:
+        with self.dial(target, **how) as dialled, self.app.accept()[0] as accepted:
+            own = ipaddress.ip_address(accepted.getpeername()[0])
+            own = getattr(own, "ipv4_mapped", None) or own
+            assert str(own) in (CLIENT4, CLIENT6)
+            assert plain(dialled.getpeername()[0]) == target[0]
+            assert dialled.getpeername()[1] == target[1]
+            dialled.sendall(b"to")
+            assert accepted.recv(8) == b"to"
+            accepted.sendall(b"back")
+            assert dialled.recv(8) == b"back"
+
+    def assert_captured(self, target: Address = (SERVER4, PORT), **how: bool) -> int:
+        """It met the tunnel's outbound listener; the hint that came along."""
+        with self.dial(target, **how) as dialled, self.at_client.outbound.accept()[0] as accepted:
+            found, hint = destination_and_hint(accepted)
+            assert found == target
+            assert plain(dialled.getpeername()[0]) == target[0]
+        return hint
+
+    def counter(self, name: str) -> int:
+        return self.bed.node.counters()[name]
+
+    def used(self, name: str) -> int:
+        return {use.name: use.used for use in self.bed.node.usage()}[name]
+
+    def next_flow(self) -> FlowEvent:
+        def arrived() -> bool:
+            self.flows += self.tables.read_flows(100)
+            return bool(self.flows)
+
+        eventually(arrived, "a flow event")
+        return self.flows.pop(0)
+
+    def no_more_flows(self) -> bool:
+        return not self.flows and not self.tables.read_flows(1)
+
+
+def plain(host: str) -> str:
+    return host.removeprefix("::ffff:") if "." in host else host
+
+
+def destination_and_hint(accepted: socket.socket) -> tuple[Address, int]:
+    try:
+        raw = accepted.getsockopt(SOL_IP, 80, 16)
+        address, hint = socket.inet_ntop(socket.AF_INET, raw[4:8]), raw[8]
+        assert raw[9:] == bytes(7)
+    except OSError:
+        raw = accepted.getsockopt(SOL_IPV6, 80, 28)
+        address, hint = socket.inet_ntop(socket.AF_INET6, raw[8:24]), raw[7]
+        assert raw[4:7] == bytes(3)
+    return (address, int.from_bytes(raw[2:4], "big")), hint
+
+
+@contextlib.contextmanager
+def direct_bed(*, direct: bool = True, prefix: str = "tk") -> Iterator[DirectBed]:
+    with node_bed() as bed, Network(prefix) as network:
+        client = network.pod("client", CLIENT4, CLIENT6)
+        server = network.pod("server", SERVER4, SERVER6)
+        at_client = bed.capture(client, "uid-client", direct=direct)
+        at_server = bed.capture(server, "uid-server", direct=direct)
+        with server.listen("::", PORT, dual=True) as app:
+            yield DirectBed(bed, network, client, server, at_client, at_server, app)

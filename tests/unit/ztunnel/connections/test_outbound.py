@@ -1,0 +1,193 @@
+"""What becomes of an app's connection: refused, sent past the mesh, waiting for a tunnel, left."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Iterator
+
+import pytest
+
+from control.kit.clock import SystemClock
+from control.model.address import Endpoint, parse_endpoint
+from control.model.workload import TunnelProtocol, Workload
+from tests.support.certificates import Authority, make_authority
+from tests.support.engine.tunnel_memory import CLIENT, FakeTime
+from tests.support.engine.tunnel_mesh import mesh_state
+from ztunnel.connections.engine import Engine, EngineConfig, Pod
+from ztunnel.connections.outbound import accept_outbound
+from ztunnel.loop.reactor import Reactor, Served
+from ztunnel.mesh.balance import Hint
+from ztunnel.transport.dial import DialDone, DialError
+from ztunnel.worker.worker import make_engine
+
+APP = parse_endpoint("10.0.0.1:5000")
+SERVER = parse_endpoint("10.0.0.2:80")
+ELSEWHERE = parse_endpoint("192.0.2.1:443")
+
+
+def workload(name: str, address: Endpoint) -> Workload:
+    return Workload(
+        uid=name,
+        name=name,
+        namespace="demo",
+        service_account=name,
+        addresses=(address.address,),
+        tunnel_protocol=TunnelProtocol.HBONE,
+    )
+
+
+class FakeDialer:
+    """Nobody answers until the test says so."""
+
+    source_not_shown = 0
+
+    def __init__(self) -> None:
+        self.dials: list[tuple[Endpoint, DialDone]] = []
+        self.abandoned = 0
+
+    def dial(
+        self,
+        netns_fd: int,
+        target: Endpoint,
+        done: DialDone,
+        show: Endpoint | None = None,
+        patient: bool = False,
+    ) -> FakeDialer:
+        self.dials.append((target, done))
+        return self
+
+    def abandon(self) -> None:
+        self.abandoned += 1
+
+
+class Rig:
+    def __init__(self, authority: Authority) -> None:
+        self.bugs: list[Served] = []
+        self.reactor = Reactor(self.bugs.append, FakeTime())
+        self.destination: Endpoint | None = SERVER
+        self.engine: Engine = make_engine(
+            self.reactor,
+            SystemClock(),
+            EngineConfig(),
+            mesh_state(workload("client", APP), workload("server", SERVER)),
+            lambda _identity, _waiting: None,
+            lambda _sock: None if self.destination is None else (self.destination, Hint.NONE),
+        )
+        self.dialer = FakeDialer()
+        self.engine.dialer = self.dialer
+        self.engine.credentials.put(CLIENT, authority.issue(str(CLIENT)))
+        self.pod = self.add("client")
+        self.sockets: list[socket.socket] = []
+
+    def add(self, name: str) -> Pod:
+        pod = self.engine.pods[name] = Pod(name, name, "demo", name, -1)
+        return pod
+
+    def accept(self, pod: Pod | None = None) -> socket.socket:
+        app, ours = socket.socketpair()
+        ours.setblocking(False)
+        app.setblocking(False)
+        self.sockets.append(app)
+        accept_outbound(self.engine, pod or self.pod, ours, APP)
+        self.turns()
+        return app
+
+    def turns(self) -> None:
+        for _ in range(3):
+            self.reactor.turn(0)
+
+    @property
+    def refusals(self) -> dict[str, int]:
+        return self.engine.counters.refusals
+
+    @property
+    def waiting(self) -> int:
+        return sum(len(slot.waiters) for slot in self.engine.pool._slots.values())
+
+
+@pytest.fixture(scope="module")
+def authority() -> Authority:
+    return make_authority()
+
+
+@pytest.fixture
+def rig(authority: Authority) -> Iterator[Rig]:
+    made = Rig(authority)
+    yield made
+    for sock in made.sockets:
+        sock.close()
+    made.reactor.close()
+    assert not made.bugs
+
+
+def is_closed(app: socket.socket) -> bool:
+    try:
+        return app.recv(1) == b""
+    except BlockingIOError:
+        return False
+
+
+def test_without_the_kernels_word_nothing_is_dialled(rig: Rig) -> None:
+    rig.destination = None
+    assert is_closed(rig.accept())
+    assert rig.refusals == {"no_original_destination": 1}
+    assert rig.dialer.dials == []
+
+
+def test_a_connection_to_the_listener_itself_is_refused(rig: Rig) -> None:
+    rig.pod.own_ports.add(15001)
+    rig.destination = Endpoint(APP.address, 15001)
+    assert is_closed(rig.accept())
+    assert rig.refusals == {"recursion": 1}
+
+
+def test_a_pod_that_the_control_plane_does_not_know_reaches_nobody(rig: Rig) -> None:
+    assert is_closed(rig.accept(rig.add("stranger")))
+    assert rig.refusals == {"unknown_local_workload": 1}
+
+
+def test_what_is_outside_the_mesh_is_dialled_as_it_is(rig: Rig) -> None:
+    rig.destination = ELSEWHERE
+    app = rig.accept()
+    ((target, done),) = rig.dialer.dials
+    assert target == ELSEWHERE
+    done(DialError.REFUSED)
+    rig.turns()
+    assert is_closed(app)
+    assert rig.refusals == {"connect_failed": 1}
+    assert rig.engine.connections == 0
+
+
+def test_what_is_in_the_mesh_goes_to_its_tunnel_port_and_shares_the_dial(rig: Rig) -> None:
+    apps = [rig.accept(), rig.accept()]
+    ((target, done),) = rig.dialer.dials
+    assert target == Endpoint(SERVER.address, 15008)
+    assert rig.waiting == 2
+    done(DialError.UNREACHABLE)
+    rig.turns()
+    assert all(is_closed(app) for app in apps)
+    assert rig.refusals == {"connect_failed": 2}
+
+
+def test_an_app_that_leaves_no_longer_waits_for_its_tunnel(rig: Rig) -> None:
+    rig.accept().close()
+    rig.accept()
+    rig.turns()
+    assert rig.waiting == 1
+    assert rig.refusals == {"app_left": 1}
+    assert rig.engine.connections == 1
+
+
+def test_an_app_that_leaves_takes_its_own_dial_along(rig: Rig) -> None:
+    rig.destination = ELSEWHERE
+    rig.accept().close()
+    rig.turns()
+    assert rig.dialer.abandoned == 1
+    assert rig.engine.connections == 0
+
+
+def test_an_app_that_only_listens_from_now_on_still_waits(rig: Rig) -> None:
+    rig.accept().shutdown(socket.SHUT_WR)
+    rig.turns()
+    assert rig.waiting == 1
+    assert rig.refusals == {}

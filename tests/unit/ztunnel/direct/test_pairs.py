@@ -1,0 +1,99 @@
+"""What is found once for a pair of pods is found anew whenever it could be another answer."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from control.model.policy import Action, Policy, PolicyScope, Rule
+from tests.support.engine.direct_rig import CLIENT, SERVER, Rig
+from ztunnel.direct.pairs import PAIRS_MAX, Pairs, Told
+from ztunnel.mesh.authorize import Admit, Refusal
+from ztunnel.telemetry.parties import Reporter
+
+FLOW = {
+    "id": 5,
+    "source": "uid-client",
+    "destination": "uid-server",
+    "client": "10.0.0.1:40000",
+    "target": "10.0.0.2:8080",
+    "original": "10.1.0.1:80",
+}
+DENY_ALL = Policy("no", "shop", PolicyScope.NAMESPACE, Action.ALLOW)
+
+
+@pytest.fixture
+def rig() -> Iterator[Rig]:
+    made = Rig()
+    yield made
+    made.close()
+
+
+def told(**fields: Any) -> Told:
+    return Told.parse({**FLOW, **fields})
+
+
+def test_connections_that_differ_in_the_clients_port_share_a_pair(rig: Rig) -> None:
+    pairs = Pairs(rig.engine)
+    first = pairs.of(told())
+    assert first is not None
+    assert pairs.of(told(client="10.0.0.1:40001", id=6)) is first
+    for other in ({"client": "[fd00::1]:40000"}, {"target": "10.0.0.2:81"}, {"original": ""}):
+        assert pairs.of(told(**other)) is not first
+    one, two = (first.parties(told(client=f"10.0.0.1:{n}"), Reporter.SOURCE) for n in (1, 2))
+    assert one.memo is two.memo
+    assert (one.source_address.port, two.source_address.port) == (1, 2)
+    assert first.parties(told(), Reporter.DESTINATION).memo is not one.memo
+
+
+def test_a_changed_policy_or_workload_is_another_answer(rig: Rig) -> None:
+    pairs = Pairs(rig.engine)
+    state = rig.engine.state
+
+    def answer() -> object:
+        pair = pairs.of(told())
+        assert pair is not None
+        return pair.ask(state, told())
+
+    assert isinstance(answer(), Admit)
+    rig.change(DENY_ALL)
+    assert isinstance(answer(), Refusal)
+    rig.change(replace(DENY_ALL, rules=(Rule(),)))
+    assert isinstance(answer(), Admit)
+    rig.change(replace(SERVER, namespace="elsewhere"))
+    assert answer() is None
+    rig.change(SERVER, replace(CLIENT, canonical_revision="v2"))
+    pair = pairs.of(told())
+    assert pair is not None
+    assert pair.client is not None
+    assert pair.client.canonical_revision == "v2"
+
+
+def test_a_pod_that_came_again_is_another_pod(rig: Rig) -> None:
+    pairs = Pairs(rig.engine)
+    first = pairs.of(told())
+    rig.engine.remove_pod("uid-server")
+    assert pairs.of(told()) is None
+    again = rig.add(SERVER)
+    second = pairs.of(told())
+    assert second is not None
+    assert second is not first
+    assert second.destination is again
+
+
+def test_pairs_are_bounded(rig: Rig) -> None:
+    pairs = Pairs(rig.engine)
+    for port in range(1, PAIRS_MAX + 10):
+        assert pairs.of(told(target=f"10.0.0.2:{port}")) is not None
+    assert len(pairs._known) <= PAIRS_MAX
+
+
+@pytest.mark.parametrize(
+    "client", ["", "10.0.0.1", "10.0.0.1:0", "10.0.0.1:65536", "10.0.0.1: 1", "x:1", "fd00::1:1"]
+)
+def test_a_client_that_is_no_address_is_refused(client: str) -> None:
+    with pytest.raises(ValueError, match=r"\S"):
+        told(client=client)

@@ -1,0 +1,173 @@
+"""Turns: who is called, when, and what a bug costs."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Iterator
+
+import pytest
+
+from tests.support.engine.tunnel_memory import FakeTime
+from ztunnel.loop.reactor import READABLE, WATCH_READ, Reactor, Served
+
+
+class Recorder:
+    def __init__(self, sock: socket.socket | None = None, fail: bool = False) -> None:
+        self.sock = sock
+        self.fail = fail
+        self.calls: list[str] = []
+
+    def on_ready(self, events: int) -> None:
+        self.calls.append("ready")
+        if self.fail:
+            raise KeyError("bug")
+
+    def on_again(self) -> None:
+        self.calls.append("again")
+
+    def flush(self) -> None:
+        self.calls.append("flush")
+
+    def on_bug(self) -> None:
+        self.calls.append("bug")
+
+    def on_due(self) -> None:
+        self.calls.append("due")
+
+
+class Rig:
+    def __init__(self) -> None:
+        self.time = FakeTime()
+        self.bugs: list[Served] = []
+        self.reactor = Reactor(self.bugs.append, self.time)
+        self.sockets: list[socket.socket] = []
+
+    def watched(self, fail: bool = False) -> tuple[Recorder, socket.socket]:
+        ours, theirs = socket.socketpair()
+        ours.setblocking(False)
+        self.sockets += [ours, theirs]
+        recorder = Recorder(ours, fail)
+        self.reactor.watch(ours.fileno(), recorder, WATCH_READ)
+        return recorder, theirs
+
+
+@pytest.fixture
+def rig() -> Iterator[Rig]:
+    made = Rig()
+    yield made
+    for sock in made.sockets:
+        sock.close()
+    made.reactor.close()
+
+
+def test_readiness_is_told_once_not_again_and_again(rig: Rig) -> None:
+    recorder, peer = rig.watched()
+    peer.send(b"x")
+    for _ in range(5):
+        rig.reactor.turn(0)
+    assert recorder.calls == ["ready"]
+
+
+def test_resumed_handlers_run_in_the_next_turn_and_flushes_last(rig: Rig) -> None:
+    recorder, peer = rig.watched()
+    rig.reactor.flush_later(recorder)
+    rig.reactor.again(recorder)
+    peer.send(b"x")
+    rig.reactor.turn(0)
+    assert recorder.calls == ["ready", "again", "flush"]
+    rig.reactor.turn(0)
+    assert recorder.calls == ["ready", "again", "flush"]
+
+
+def test_work_to_do_is_not_slept_over(rig: Rig) -> None:
+    recorder, _ = rig.watched()
+    rig.reactor.again(recorder)
+    rig.reactor.turn(60)  # would take a minute
+    assert recorder.calls == ["again"]
+
+
+def test_a_bug_ends_one_handler_and_the_turn_goes_on(rig: Rig) -> None:
+    broken, first = rig.watched(fail=True)
+    fine, second = rig.watched()
+    first.send(b"x")
+    second.send(b"x")
+    rig.reactor.turn(0)
+    assert broken.calls == ["ready", "bug"]
+    assert fine.calls == ["ready"]
+    assert rig.bugs == [broken]
+
+
+def test_a_discarded_socket_is_closed_after_the_turn_and_never_served(rig: Rig) -> None:
+    recorder, peer = rig.watched()
+    assert recorder.sock is not None
+    peer.send(b"x")
+    rig.reactor.discard(recorder.sock)
+    number = recorder.sock.fileno()
+    assert number >= 0
+    rig.reactor.turn(0)
+    assert recorder.calls == []
+    assert recorder.sock.fileno() == -1
+    assert rig.reactor.watched == 0
+
+
+def test_deadlines_come_in_order_and_only_once(rig: Rig) -> None:
+    due: list[str] = []
+    names: dict[Recorder, str] = {}
+    countdown = rig.reactor.countdown(10, lambda item: due.append(names[item]))
+    for name in ("a", "b", "c"):
+        recorder = Recorder()
+        names[recorder] = name
+        countdown.start(recorder)
+        rig.time.now_s += 1
+        rig.reactor.turn(0)
+    items = list(names)
+    countdown.stop(items[1])
+    rig.time.now_s = 100 + 10
+    rig.reactor.turn(0)
+    assert due == ["a"]
+    countdown.start(items[0])
+    rig.time.now_s = 100 + 13
+    rig.reactor.turn(0)
+    assert due == ["a", "c"]
+    rig.time.now_s = 100 + 20
+    rig.reactor.turn(0)
+    assert due == ["a", "c", "a"]
+    assert len(countdown) == 0
+
+
+def test_an_idle_reactor_waits_for_the_next_deadline(rig: Rig) -> None:
+    countdown = rig.reactor.countdown(0.02, Recorder.on_due)
+    recorder = Recorder()
+    countdown.start(recorder)
+    rig.time.now_s += 0.02
+    rig.reactor.turn(60)
+    assert recorder.calls == ["due"]
+
+
+def test_watching_again_reports_what_is_true_and_handing_over_does_not(rig: Rig) -> None:
+    first, peer = rig.watched()
+    assert first.sock is not None
+    second = Recorder()
+    peer.send(b"x")
+    rig.reactor.turn(0)
+    rig.reactor.hand_over(first.sock.fileno(), second)
+    rig.reactor.turn(0)
+    assert (first.calls, second.calls) == (["ready"], [])
+    rig.reactor.watch(first.sock.fileno(), second, WATCH_READ)
+    rig.reactor.turn(0)
+    assert (first.calls, second.calls) == (["ready"], ["ready"])
+
+
+def test_events_carry_what_happened(rig: Rig) -> None:
+    seen: list[int] = []
+
+    class Seeing(Recorder):
+        def on_ready(self, events: int) -> None:
+            seen.append(events)
+
+    ours, theirs = socket.socketpair()
+    rig.sockets += [ours, theirs]
+    rig.reactor.watch(ours.fileno(), Seeing(), WATCH_READ)
+    theirs.send(b"x")
+    rig.reactor.turn(0)
+    assert seen[0] & READABLE

@@ -1,0 +1,181 @@
+"""Pages, metrics and dumps, called without a server."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from dataclasses import dataclass, field
+from typing import Any
+
+from control.kit.http import Request, Response
+from control.model.identity import SpiffeId
+from control.model.policy import (
+    Action,
+    Clause,
+    Match,
+    Policy,
+    PolicyScope,
+    Rule,
+    StringMatch,
+    StringMatchKind,
+)
+from control.model.workload import GatewayAddress, NamespacedHostname, Port, WorkloadStatus
+from tests.support.engine.meshes import key, mesh, pod, service, spiffe
+from ztunnel.supervisor import dump
+from ztunnel.supervisor.admin import Pages
+from ztunnel.supervisor.metrics import Sample, Tally
+
+
+@dataclass
+class Subject:
+    waiting: list[str] = field(default_factory=list)
+    rotated: list[SpiffeId | None] = field(default_factory=list)
+    quits: int = 0
+    figures: list[Sample] = field(default_factory=list)
+
+    async def config_dump(self) -> dict[str, Any]:
+        return {"workloads": []}
+
+    async def pools(self) -> dict[str, Any]:
+        return {}
+
+    async def samples(self) -> list[Sample]:
+        return self.figures
+
+    def pending(self) -> list[str]:
+        return self.waiting
+
+    def set_log_level(self, spec: str) -> None:
+        if spec == "loud":
+            raise ValueError("not a log level: 'loud'")
+
+    def rotate(self, identity: SpiffeId | None) -> list[SpiffeId]:
+        self.rotated.append(identity)
+        return [spiffe("web")] if identity in (None, spiffe("web")) else []
+
+    def quit(self) -> None:
+        self.quits += 1
+
+
+def call(subject: Subject, method: str, path: str, **query: str) -> Response:
+    async def whole() -> Response:
+        handler = Pages(subject).admin()[method, path]
+        return await handler(Request(method, path, query, {}))
+
+    return asyncio.run(whole())
+
+
+def test_readiness_names_what_is_missing() -> None:
+    subject = Subject(["state manager", "proxy"])
+    answer = call(subject, "GET", "/healthz/ready")
+    assert answer.status == 500
+    assert b"state manager, proxy" in answer.body
+    subject.waiting = []
+    assert call(subject, "GET", "/healthz/ready").body == b"ready\n"
+
+
+def test_wishes_are_passed_on_and_bad_ones_explained() -> None:
+    subject = Subject()
+    assert call(subject, "POST", "/certificates/rotate").status == 200
+    assert call(subject, "POST", "/certificates/rotate", identity=str(spiffe("web"))).status == 200
+    unknown = call(subject, "POST", "/certificates/rotate", identity=str(spiffe("x")))
+    bad = call(subject, "POST", "/certificates/rotate", identity="web")
+    loud = call(subject, "POST", "/logging", level="loud")
+    assert [unknown.status, bad.status, loud.status] == [404, 400, 400]
+    assert json.loads(loud.body)["reason"] == "bad_level"
+    assert json.loads(bad.body)["reason"] == "bad_identity"
+    assert len(subject.rotated) == 3
+    call(subject, "POST", "/quitquitquit")
+    assert subject.quits == 1
+    assert ("GET", "/quitquitquit") not in Pages(subject).admin()
+
+
+def answer(opened: float, live: float) -> dict[str, Any]:
+    name = "istio_tcp_connections_opened_total"
+    return {
+        "counters": [[name, {"reporter": "source"}, opened]],
+        "gauges": [["istio_tcp_sockets_open", {"reporter": "source"}, live]],
+    }
+
+
+def figures(tally: Tally) -> dict[str, float]:
+    return {each.name: each.value for each in tally.samples()}
+
+
+def test_counters_of_the_dead_stay_and_their_gauges_go() -> None:
+    tally = Tally()
+    tally.heard(0, answer(5, 2))
+    tally.heard(1, answer(7, 1))
+    opened, live = "istio_tcp_connections_opened_total", "istio_tcp_sockets_open"
+    assert figures(tally) == {opened: 12, live: 3}
+    tally.heard(0, answer(6, 2))
+    tally.worker_lost(0)
+    assert figures(tally) == {opened: 13, live: 1}
+    tally.heard(0, answer(1, 1))
+    assert figures(tally) == {opened: 14, live: 2}
+
+
+def test_nonsense_from_a_worker_changes_nothing() -> None:
+    tally = Tally()
+    tally.heard(0, answer(5, 2))
+    before = figures(tally)
+    for nonsense in ({}, {"counters": 3, "gauges": []}, {"counters": [["a"]], "gauges": []}):
+        tally.heard(0, nonsense)
+    assert figures(tally) == before
+
+
+def test_the_metrics_page() -> None:
+    tally = Tally()
+    tally.heard(0, answer(5, 2))
+    page = call(Subject(figures=[Sample("istio_build", 1, {"tag": 'a"b\n'}), *tally.samples()]),
+                "GET", "/metrics")  # fmt: skip
+    text = page.body.decode()
+    assert 'istio_tcp_connections_opened_total{reporter="source"} 5.0' in text
+    assert "# TYPE istio_tcp_sockets_open gauge" in text
+    assert 'istio_build{tag="a\\"b\\n"} 1.0' in text
+    assert "process_open_fds" in text
+
+
+def test_a_dump_in_istios_words() -> None:
+    gate = GatewayAddress(NamespacedHostname("shop", "gate"), 15008)
+    web = pod("web", "10.0.0.2", "fd00::2", services={key("web"): [Port(80, 9090)]}, waypoint=gate)
+    sick = pod("sick", services={key("web"): ()}, status=WorkloadStatus.UNHEALTHY)
+    match = Match(
+        principals=(StringMatch(StringMatchKind.PREFIX, "cluster.local/"),),
+        namespaces=(StringMatch(StringMatchKind.PRESENCE),),
+        destination_ports=(80,),
+    )
+    rule = Rule((Clause((match,)),))
+    allow = Policy("p", "shop", PolicyScope.WORKLOAD_SELECTOR, Action.ALLOW, (rule,))
+    state = mesh(web, sick, service("web", "10.1.0.1", "10.2.0.0/16"), allow)
+    shown = {each["name"]: each for each in dump.workloads(state)}
+    assert shown["web"]["workloadIps"] == ["10.0.0.2", "fd00::2"]
+    assert shown["web"]["protocol"] == "HBONE"
+    assert shown["web"]["waypoint"] == {
+        "destination": "shop/gate",
+        "hboneMtlsPort": 15008,
+    }
+    (its_service,) = dump.services(state)
+    assert its_service["vips"] == ["/10.1.0.1", "/10.2.0.0/16"]
+    assert its_service["ports"] == {"80": 8080}
+    assert its_service["endpoints"][web.uid]["port"] == {"80": 9090}
+    assert [each["healthy"] for each in its_service["endpoints"].values()] == [True, False]
+    (its_policy,) = dump.policies(state)
+    assert (its_policy["scope"], its_policy["action"]) == ("WorkloadSelector", "Allow")
+    assert its_policy["rules"] == [
+        [
+            [
+                {
+                    "namespaces": [{"Presence": []}],
+                    "principals": [{"Prefix": "cluster.local/"}],
+                    "destinationPorts": [80],
+                }
+            ]
+        ]
+    ]
+    json.dumps(shown)
+
+
+def test_a_certificate_that_is_not_there_yet() -> None:
+    assert dump.certificate(spiffe("web"), None, "")["state"] == "Initializing"
+    assert "signing_failed" in dump.certificate(spiffe("web"), None, "signing_failed")["state"]

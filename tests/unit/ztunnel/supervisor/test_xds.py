@@ -1,0 +1,199 @@
+"""What a response does to the state, to the workers and to the answer; without a stream."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import replace
+from pathlib import Path
+
+import grpc.aio
+import pytest
+
+from control.model.policy import Action, Policy, PolicyScope, Rule
+from control.wire import discovery_pb2 as pb
+from control.wire.types import ADDRESS_TYPE, AUTHORIZATION_TYPE
+from tests.support.engine.meshes import at, entry, pod, service
+from ztunnel.config import Config
+from ztunnel.mesh.entries import Entry, Op
+from ztunnel.mesh.state import State
+from ztunnel.supervisor.xds import STEP_ENTRIES, StreamEnded, XdsClient, node_info
+
+CONFIG = Config("control:1", "control:1", Path("zds"), Path("run"), node="n1")
+
+
+class Bench:
+    def __init__(self) -> None:
+        self.state = State(strict=True)
+        self.published: list[list[Entry]] = []
+        self.client = XdsClient(CONFIG, self.state, self._publish)
+        self.answers: list[bytes] = []
+        self.meanwhile: list[bytes] = []  # read while the first entries are passed on
+        self._nonces = 0
+
+    async def _publish(self, entries: list[Entry]) -> None:
+        self.published.append(entries)
+        while self.meanwhile:
+            await self.client.inbox.put(self.client.receive(self.meanwhile.pop(0)))
+
+    async def _answer(self, data: bytes) -> None:
+        self.answers.append(data)
+
+    def response(
+        self, type_url: str, *entries: Entry, removed: tuple[str, ...] = (), any_type: str = ""
+    ) -> bytes:
+        self._nonces += 1
+        response = pb.DeltaDiscoveryResponse(
+            type_url=type_url, nonce=str(self._nonces), removed_resources=removed
+        )
+        for each in entries:
+            resource = response.resources.add(name=each.name, version="1")
+            resource.resource.type_url = any_type or type_url
+            resource.resource.value = each.body
+        return response.SerializeToString()
+
+    def receive(
+        self, type_url: str, *entries: Entry, removed: tuple[str, ...] = (), any_type: str = ""
+    ) -> pb.DeltaDiscoveryRequest:
+        data = self.response(type_url, *entries, removed=removed, any_type=any_type)
+        asyncio.run(self.client._take(self.client.receive(data), self._answer))
+        return pb.DeltaDiscoveryRequest.FromString(self.answers[-1])
+
+    @property
+    def told(self) -> list[tuple[Op, str]]:
+        return [(each.op, each.name) for batch in self.published for each in batch]
+
+
+WEB = pod("web", "10.0.0.2")
+POLICY = Policy("p", "shop", PolicyScope.NAMESPACE, Action.ALLOW, (Rule(),))
+
+
+def test_who_we_say_we_are() -> None:
+    wire = node_info(CONFIG).to_wire()
+    assert wire.id == "ztunnel~127.0.0.1~ztunnel.istio-system~istio-system.svc.cluster.local"
+    assert wire.metadata["NODE_NAME"] == "n1"
+
+
+def test_both_types_make_a_snapshot() -> None:
+    bench = Bench()
+    assert not bench.receive(ADDRESS_TYPE, entry(WEB)).HasField("error_detail")
+    assert not bench.state.synced
+    bench.receive(AUTHORIZATION_TYPE)
+    assert bench.state.synced
+    assert bench.told == [(Op.ADDRESS, WEB.uid), (Op.SNAPSHOT, "")]
+    bench.receive(ADDRESS_TYPE)
+    assert bench.told.count((Op.SNAPSHOT, "")) == 1
+
+
+def test_a_bad_resource_is_refused_by_name_and_the_rest_is_in_force() -> None:
+    bench = Bench()
+    answer = bench.receive(ADDRESS_TYPE, Entry(Op.ADDRESS, "bad", b"\xff"), entry(WEB))
+    assert "bad" in answer.error_detail.message
+    assert WEB.uid not in answer.error_detail.message
+    assert bench.told == [(Op.ADDRESS, WEB.uid)]
+    assert bench.state.workload_at("", at("10.0.0.2")) == WEB
+
+
+def test_a_bad_policy_reaches_the_workers_as_a_denial() -> None:
+    bench = Bench()
+    answer = bench.receive(AUTHORIZATION_TYPE, Entry(Op.POLICY, "shop/p", b"\xff"))
+    assert "shop/p" in answer.error_detail.message
+    assert bench.told == [(Op.REJECTED_POLICY, "shop/p")]
+    worker = State()
+    worker.apply(bench.published[0])
+    assert [each.action for each in worker.policies_for(WEB)] == [Action.DENY]
+
+
+def test_a_policy_of_a_wrong_type_is_a_denial_too() -> None:
+    bench = Bench()
+    bench.receive(AUTHORIZATION_TYPE, entry(POLICY), any_type="type.googleapis.com/other")
+    assert bench.told == [(Op.REJECTED_POLICY, "shop/p")]
+    assert [each.action for each in bench.state.policies_for(WEB)] == [Action.DENY]
+
+
+def test_removals_come_after_additions() -> None:
+    bench = Bench()
+    bench.receive(ADDRESS_TYPE, entry(WEB))
+    new = pod("new", "10.0.0.2")
+    bench.receive(ADDRESS_TYPE, entry(new), removed=(WEB.uid,))
+    assert bench.told[1:] == [(Op.ADDRESS, new.uid), (Op.REMOVE_ADDRESS, WEB.uid)]
+    assert bench.state.workload_at("", at("10.0.0.2")) == new
+
+
+def test_a_large_update_goes_in_slices() -> None:
+    bench = Bench()
+    many = [entry(service(f"s{number}")) for number in range(300)]
+    bench.receive(ADDRESS_TYPE, *many)
+    assert sum(len(batch) for batch in bench.published) == 300
+    assert max(len(batch) for batch in bench.published) == STEP_ENTRIES
+
+
+def test_policies_do_not_wait_behind_many_addresses() -> None:
+    bench = Bench()
+    bench.receive(AUTHORIZATION_TYPE)
+    bench.meanwhile = [bench.response(AUTHORIZATION_TYPE, entry(POLICY))]
+    last = bench.receive(
+        ADDRESS_TYPE, *(entry(service(f"s{number}")) for number in range(3 * STEP_ENTRIES))
+    )
+    assert bench.told.index((Op.POLICY, "shop/p")) == STEP_ENTRIES
+    answered = [pb.DeltaDiscoveryRequest.FromString(each).response_nonce for each in bench.answers]
+    assert answered[1:] == ["2", "3"]
+    assert last.type_url == ADDRESS_TYPE
+
+
+def test_a_removed_policy_waits_for_the_addresses_that_may_replace_it() -> None:
+    bench = Bench()
+    bench.receive(AUTHORIZATION_TYPE, entry(POLICY))
+    removal = bench.response(AUTHORIZATION_TYPE, removed=("shop/p",))
+    later = bench.response(AUTHORIZATION_TYPE, entry(replace(POLICY, action=Action.DENY)))
+    bench.meanwhile = [removal, later]
+    bench.receive(
+        ADDRESS_TYPE, *(entry(service(f"s{number}")) for number in range(3 * STEP_ENTRIES))
+    )
+    assert Op.REMOVE_POLICY not in {op for op, _ in bench.told}
+    assert bench.client.inbox.urgent() is None
+    first = asyncio.run(bench.client.inbox.next())
+    assert first.removed == ("shop/p",)
+    assert bench.client.inbox.urgent() is not None  # of policies it is the first now
+
+
+class Slow(Bench):
+    """As when the kernel has to be told before the workers are."""
+
+    async def _publish(self, entries: list[Entry]) -> None:
+        for _ in range(10):
+            await asyncio.sleep(0)
+        await super()._publish(entries)
+
+
+class Ended:
+    """A stream with one response."""
+
+    def __init__(self, data: bytes) -> None:
+        self._left = [data]
+
+    async def read(self) -> object:
+        return self._left.pop() if self._left else grpc.aio.EOF
+
+
+def test_what_was_read_before_the_stream_ended_is_worked_off_whole() -> None:
+    """Half way it would be in the state, and not with the workers."""
+    bench = Slow()
+    stream = Ended(bench.response(AUTHORIZATION_TYPE, entry(POLICY)))
+
+    async def scenario() -> None:
+        inbox = bench.client.inbox
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(bench.client._read(stream, inbox))
+            await bench.client._take(await inbox.next(), bench._answer)
+            assert bench.told == [(Op.POLICY, "shop/p")]
+            with pytest.raises(StreamEnded):
+                await inbox.next()
+
+    asyncio.run(scenario())
+
+
+def test_messages_are_counted() -> None:
+    bench = Bench()
+    bench.receive(ADDRESS_TYPE, entry(WEB))
+    assert bench.client.status.messages[ADDRESS_TYPE] == 1
+    assert bench.client.status.message_bytes[ADDRESS_TYPE] > 20

@@ -1,0 +1,145 @@
+"""The conversation with the node agent, message by message."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from control.kit.errors import WireError
+from control.wire import zds_pb2 as pb
+from ztunnel.supervisor.pods import Claim, WorkersNotReady
+from ztunnel.supervisor.zds import Reply, Session, ZdsStatus
+
+
+@dataclass
+class Pods:
+    served: dict[str, Claim] = field(default_factory=dict)
+    failing: bool = False
+
+    def __contains__(self, uid: object) -> bool:
+        return uid in self.served
+
+    async def add(self, claim: Claim, netns: int) -> tuple[int, ...]:
+        os.close(netns)
+        if self.failing:
+            raise WorkersNotReady("0 of 1 workers listen")
+        self.served[claim.uid] = claim
+        return (7, 8, 9)
+
+    def delete(self, uid: str) -> None:
+        self.served.pop(uid, None)
+
+    def keep_only(self, uids: set[str]) -> None:
+        for uid in self.served.keys() - uids:
+            del self.served[uid]
+
+
+@pytest.fixture
+def handle() -> Iterator[int]:
+    reader, writer = os.pipe()
+    os.close(writer)
+    yield reader
+    with pytest.raises(OSError):
+        os.fstat(reader)  # whatever happened, nobody kept it
+
+
+def add(uid: str, name: str = "web", account: str = "web") -> bytes:
+    info = pb.WorkloadInfo(name=name, namespace="shop", service_account=account)
+    add = pb.AddWorkload(uid=uid, workload_info=info)
+    return pb.WorkloadRequest(add=add).SerializeToString()
+
+
+SNAPSHOT = pb.WorkloadRequest(snapshot_sent=pb.SnapshotSent()).SerializeToString()
+
+
+def keep(uid: str) -> bytes:
+    return pb.WorkloadRequest(keep=pb.KeepWorkload(uid=uid)).SerializeToString()
+
+
+def delete(uid: str) -> bytes:
+    request = pb.WorkloadRequest()
+    getattr(request, "del").uid = uid
+    return request.SerializeToString()
+
+
+def ask(session: Session, data: bytes, *descriptors: int) -> Reply:
+    return asyncio.run(session.handle(data, list(descriptors)))
+
+
+def test_an_add_is_answered_with_the_listeners(handle: int) -> None:
+    pods = Pods()
+    assert ask(Session(pods, ZdsStatus()), add("u"), handle) == Reply(descriptors=(7, 8, 9))
+    assert pods.served["u"] == Claim("u", "web", "shop", "web")
+
+
+def test_a_missing_account_is_the_default_one(handle: int) -> None:
+    pods = Pods()
+    ask(Session(pods, ZdsStatus()), add("u", account=""), handle)
+    assert pods.served["u"].service_account == "default"
+
+
+def test_a_failing_add_says_why_and_stays_named(handle: int) -> None:
+    pods, status = Pods({"u": Claim("u", "web", "shop", "web")}, failing=True), ZdsStatus()
+    session = Session(pods, status)
+    assert "workers_not_ready" in ask(session, add("u"), handle).error
+    assert ask(session, SNAPSHOT) == Reply()
+    assert "u" in pods  # the agent meant to have it: it must not be dropped
+    assert status.snapshot
+
+
+@pytest.mark.parametrize("count", [0, 2])
+def test_exactly_one_descriptor(count: int) -> None:
+    handles = [os.dup(0) for _ in range(count)]
+    reply = ask(Session(Pods(), ZdsStatus()), add("u"), *handles)
+    assert "one descriptor" in reply.error
+    for each in handles:
+        with pytest.raises(OSError):
+            os.fstat(each)
+
+
+def test_an_incomplete_claim(handle: int) -> None:
+    assert ask(Session(Pods(), ZdsStatus()), add("u", name=""), handle).error
+
+
+def test_pods_missing_from_a_snapshot_go_once() -> None:
+    claims = {uid: Claim(uid, uid, "shop", "web") for uid in ("a", "b", "c")}
+    pods, status = Pods(claims), ZdsStatus()
+    session = Session(pods, status)
+    ask(session, keep("a"))
+    ask(session, keep("b"))
+    ask(session, delete("b"))
+    assert set(pods.served) == {"a", "c"}
+    ask(session, SNAPSHOT)
+    assert set(pods.served) == {"a"}
+    pods.served["late"] = Claim("late", "late", "shop", "web")
+    ask(session, SNAPSHOT)
+    assert "late" in pods
+
+
+def test_deleting_what_is_not_there_is_fine() -> None:
+    assert ask(Session(Pods(), ZdsStatus()), delete("nobody")) == Reply()
+
+
+@pytest.mark.parametrize("data", [b"", b"\xff\xff", pb.WorkloadRequest().SerializeToString()])
+def test_another_language_ends_the_connection(data: bytes, handle: int) -> None:
+    with pytest.raises(WireError):
+        ask(Session(Pods(), ZdsStatus()), data, handle)
+
+
+def test_replies_are_acknowledgements_of_bounded_size() -> None:
+    assert pb.WorkloadResponse.FromString(Reply().message()).WhichOneof("payload") == "ack"
+    assert len(Reply("x" * 10_000).message()) < 1024
+
+
+@given(st.binary(max_size=200))
+def test_any_bytes_are_a_reply_or_a_wire_error(data: bytes) -> None:
+    try:
+        assert isinstance(ask(Session(Pods(), ZdsStatus()), data), Reply)
+    except WireError:
+        pass

@@ -1,0 +1,403 @@
+"""Two tunnel ends back to back: TLS, streams, windows, ends, deadlines; no network."""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from tests.support.certificates import Authority, make_authority
+from tests.support.engine.tunnel_memory import CLIENT, SERVER, App, Pair
+from ztunnel.hbone.frames import ACK, PING, pack_frame
+from ztunnel.hbone.settings import SessionSettings
+from ztunnel.transport.ends import TunnelEnd
+from ztunnel.transport.relay import OUTGOING_BYTES_MAX, RelayEnd
+from ztunnel.transport.tunnel import (
+    HANDSHAKE_S,
+    HANDSHAKES_PER_TURN_MAX,
+    PING_EVERY_S,
+    PING_TIMEOUT_S,
+)
+
+SMALL = SessionSettings(initial_window_bytes=1000, connection_window_bytes=65_535)
+
+
+@pytest.fixture(scope="module")
+def authority() -> Authority:
+    return make_authority()
+
+
+@pytest.fixture
+def pair(authority: Authority) -> Iterator[Pair]:
+    made = Pair(authority)
+    made.settle()
+    yield made
+    made.close()
+
+
+def pump(pair: Pair, source: App, target: App, data: bytes) -> bytes:
+    """Send all of `data`, and take it out at the other end."""
+    got, sent = bytearray(), 0
+    while len(got) < len(data):
+        if sent < len(data):
+            try:
+                sent += source.sock.send(data[sent : sent + 200_000])
+            except BlockingIOError:
+                pass
+        before = len(got)
+        pair.settle()
+        got += target.received()
+        assert sent < len(data) or len(got) > before, "it has stopped"
+    return bytes(got)
+
+
+def test_both_ends_learn_who_the_other_is(pair: Pair) -> None:
+    assert pair.client_user.peer == SERVER
+    assert pair.server_user.peer == CLIENT
+
+
+def test_bytes_go_both_ways(pair: Pair) -> None:
+    here, there = pair.stream()
+    assert pump(pair, here, there, b"question") == b"question"
+    assert pump(pair, there, here, b"answer") == b"answer"
+
+
+def test_three_megabytes_arrive_whole(pair: Pair) -> None:
+    here, there = pair.stream()
+    data = os.urandom(3_000_000)
+    assert pump(pair, here, there, data) == data
+    assert pump(pair, there, here, data) == data
+
+
+def test_a_peer_with_a_small_window_gets_everything_in_small_pieces(
+    authority: Authority,
+) -> None:
+    pair = Pair(authority, server_settings=SMALL)
+    pair.settle()
+    here, there = pair.stream()
+    data = os.urandom(100_000)
+    assert pump(pair, here, there, data) == data
+    pair.close()
+
+
+def test_each_half_ends_by_itself(pair: Pair) -> None:
+    here, there = pair.stream()
+    here.sock.shutdown(socket.SHUT_WR)
+    pair.settle()
+    assert there.ended()
+    assert here.ends == []
+    assert pump(pair, there, here, b"still") == b"still"
+    there.sock.shutdown(socket.SHUT_WR)
+    pair.settle()
+    assert here.ended()
+    assert here.ends == there.ends == [RelayEnd.FINISHED]
+    assert pair.client.streams == pair.server.streams == 0
+
+
+def test_last_words_and_the_end_go_together(pair: Pair) -> None:
+    """One frame, and whole also when the app at the other end takes it in pieces."""
+    for size in (1, 1000, 300_000):
+        near, far = pair.stream()
+        sent = near.sock.send(b"x" * size)
+        near.sock.shutdown(socket.SHUT_WR)
+        pair.settle()
+        found = far.received()
+        pair.settle()
+        found += far.received()
+        assert len(found) == sent
+        assert far.ended()
+
+
+def test_an_app_that_leaves_resets_the_other_end(pair: Pair) -> None:
+    here, there = pair.stream()
+    there.sock.send(b"unread")
+    pair.settle()
+    here.sock.close()  # with unread bytes: the kernel says reset
+    there.sock.send(b"more")
+    pair.settle()
+    assert here.ends == [RelayEnd.APP_RESET]
+    assert there.ends == [RelayEnd.PEER_RESET]
+
+
+def test_abort_tells_both_apps(pair: Pair) -> None:
+    here, there = pair.stream()
+    there.relay.abort(RelayEnd.POLICY)
+    pair.settle()
+    assert there.ends == [RelayEnd.POLICY]
+    assert here.ends == [RelayEnd.PEER_RESET]
+
+
+def test_an_app_that_does_not_read_stops_the_sender_and_nobody_else(authority: Authority) -> None:
+    window = 64 * 1024
+    pair = Pair(authority, server_settings=SessionSettings(initial_window_bytes=window))
+    pair.settle()
+    slow_here, slow_there = pair.stream()
+    here, there = pair.stream()
+    sent = 0
+    for _ in range(100):
+        try:
+            sent += slow_here.sock.send(bytes(100_000))
+        except BlockingIOError:
+            pass
+        pair.settle()
+    assert slow_there.relay.held_bytes <= window
+    assert pair.settle() == 0, "a blocked stream costs no turns"
+    assert pump(pair, here, there, b"x" * 500_000) == b"x" * 500_000
+    got = 0
+    while piece := slow_there.received():
+        got += len(piece)
+        pair.settle()
+    assert got == sent
+    pair.close()
+
+
+def test_a_wrong_server_identity_ends_the_handshake_before_any_frame(authority: Authority) -> None:
+    pair = Pair(authority, expected=CLIENT)
+    pair.settle()
+    assert pair.client_user.closed is not None
+    assert pair.client_user.closed[0] is TunnelEnd.TLS
+    assert pair.client.refusal == "peer_identity"
+    assert pair.server_user.peer is None
+    pair.close()
+
+
+def test_a_wrong_trust_domain_is_told_to_the_client(authority: Authority) -> None:
+    pair = Pair(authority, trust_domain="elsewhere")
+    pair.settle()
+    assert pair.server.refusal == "peer_trust_domain"
+    assert pair.client_user.closed is not None
+    assert pair.client_user.closed[0] is TunnelEnd.TLS
+    pair.close()
+
+
+def test_a_handshake_that_takes_too_long_is_ended(authority: Authority) -> None:
+    pair = Pair(authority)
+    pair.time.now_s += HANDSHAKE_S + 1
+    pair.reactor.turn(0)
+    pair.settle()
+    ends = {user.closed and user.closed[0] for user in (pair.client_user, pair.server_user)}
+    assert TunnelEnd.HANDSHAKE_TIMEOUT in ends or ends == {None}
+    pair.close()
+
+
+def test_a_burst_of_handshakes_is_spread_over_turns(pair: Pair) -> None:
+    timers = pair.client._timers
+    allowed = sum(timers.may_handshake() for _ in range(100))
+    assert allowed == HANDSHAKES_PER_TURN_MAX
+    pair.reactor.turn(0)
+    assert timers.may_handshake()
+
+
+def test_an_answer_to_another_ping_does_not_keep_a_tunnel_alive(pair: Pair) -> None:
+    pair.reactor.unwatch(pair.server._sock.fileno())  # it reads nothing any more
+    pair.pass_s(PING_EVERY_S)
+    pair.server.session.outbound += pack_frame(PING, ACK, 0, b"not ours")
+    pair.server.touch()
+    pair.settle()
+    for _ in range(2):
+        pair.pass_s(PING_EVERY_S)
+    assert pair.client_user.closed == (TunnelEnd.PING_TIMEOUT, "")
+
+
+def test_idle_tunnels_ping_and_live_on(pair: Pair) -> None:
+    for _ in range(10):
+        pair.pass_s(PING_EVERY_S)
+    assert pair.client_user.closed is None
+    assert pair.server_user.closed is None
+
+
+def test_a_peer_that_no_longer_answers_is_given_up(pair: Pair) -> None:
+    here, _ = pair.stream()
+    pair.reactor.unwatch(pair.server._sock.fileno())
+    for _ in range(4):
+        pair.pass_s(PING_EVERY_S)
+    assert pair.client_user.closed == (TunnelEnd.PING_TIMEOUT, "")
+    assert here.ends == [RelayEnd.TUNNEL_LOST]
+    assert PING_TIMEOUT_S < 4 * PING_EVERY_S
+
+
+def test_drain_lets_streams_finish_and_then_closes(pair: Pair) -> None:
+    here, there = pair.stream()
+    pair.server.drain()
+    pair.settle()
+    assert pair.client_user.draining
+    assert not pair.client.session.can_open
+    assert pump(pair, here, there, b"late") == b"late"
+    here.sock.shutdown(socket.SHUT_WR)
+    there.sock.shutdown(socket.SHUT_WR)
+    pair.settle()
+    assert here.ends == there.ends == [RelayEnd.FINISHED]
+    assert pair.client.closed
+    assert pair.server.closed
+
+
+def test_an_idle_tunnel_that_drains_closes_at_once(pair: Pair) -> None:
+    pair.client.drain()
+    pair.settle()
+    assert pair.client.closed
+    assert pair.server.closed
+
+
+def test_a_cut_tunnel_cuts_its_streams_once(pair: Pair) -> None:
+    here, there = pair.stream()
+    pair.server.close(TunnelEnd.CUT)
+    pair.settle()
+    assert there.ends == [RelayEnd.TUNNEL_LOST]
+    assert here.ends == [RelayEnd.TUNNEL_LOST]
+
+
+def test_the_outgoing_buffer_is_bounded(pair: Pair) -> None:
+    here, _ = pair.stream()
+    pair.reactor.unwatch(pair.server._sock.fileno())
+    for _ in range(100):
+        try:
+            here.sock.send(bytes(200_000))
+        except BlockingIOError:
+            pass
+        pair.settle()
+    waiting = len(pair.client.session.outbound) + len(pair.client.unsent)
+    assert waiting <= 3 * OUTGOING_BYTES_MAX
+    assert pair.settle() == 0, "a blocked tunnel costs no turns"
+
+
+@pytest.mark.parametrize("connection_window", [65_535, 16 << 20])
+def test_bulk_streams_share_a_tunnel_evenly(authority: Authority, connection_window: int) -> None:
+    settings = SessionSettings(connection_window_bytes=connection_window)
+    pair = Pair(authority, server_settings=settings)
+    pair.settle()
+    streams = [pair.stream() for _ in range(4)]
+    for _ in range(120):
+        for here, _there in streams:
+            try:
+                here.sock.send(bytes(400_000))
+            except BlockingIOError:
+                pass
+        pair.reactor.turn(0)
+        for _here, there in streams:
+            there.received()
+    moved = [here.relay.from_app_bytes for here, _ in streams]
+    assert min(moved) * 2 > max(moved), moved
+    pair.close()
+
+
+def flood(apps: list[App]) -> None:
+    for app in apps:
+        try:
+            while True:
+                app.sock.send(bytes(200_000))
+        except BlockingIOError:
+            pass
+
+
+def test_small_messages_leave_in_the_turn_they_come_whatever_bulk_there_is(pair: Pair) -> None:
+    streams = [pair.stream() for _ in range(4)]
+    small_here, small_there = pair.stream()
+    bulk = [here for here, _ in streams]
+    for _ in range(20):  # until their reads have grown
+        flood(bulk)
+        pair.reactor.turn(0)
+        for _here, there in streams:
+            there.received()
+    for round_number in range(10):
+        flood(bulk)  # its events come first
+        small_here.sock.send(b"small")
+        pair.reactor.turn(0)
+        assert small_here.relay.from_app_bytes == 5 * (round_number + 1), "its own turn"
+        for _here, there in streams:
+            there.received()
+    pair.settle()
+    assert small_there.received() == b"small" * 10
+
+
+def test_an_app_that_does_not_read_holds_one_window_of_a_bulk_transfer_at_most(pair: Pair) -> None:
+    window = pair.server.session.settings.initial_window_bytes
+    here, there = pair.stream()
+    sent = 0
+    for _ in range(200):
+        try:
+            sent += here.sock.send(bytes(400_000))
+        except BlockingIOError:
+            pass
+        pair.reactor.turn(0)
+    assert window // 2 < there.relay.held_bytes <= window
+    assert here.relay.from_app_bytes <= window + there.relay.to_app_bytes
+    assert pair.settle() == 0, "a blocked stream costs no turns"
+    got = 0
+    while piece := there.received():
+        got += len(piece)
+        pair.settle()
+    assert got == sent
+
+
+class Broken:
+    """An owner with a bug."""
+
+    def __init__(self) -> None:
+        self.closed = False
+
+    def on_data(self, data: memoryview) -> None:
+        raise KeyError("bug")
+
+    def on_bug(self) -> None:
+        self.closed = True
+
+    def on_tunnel_lost(self, reason: RelayEnd) -> None:
+        pass
+
+
+def test_a_bug_in_one_stream_leaves_the_others_alone(pair: Pair) -> None:
+    here, there = pair.stream()
+    other, another = pair.stream()
+    broken = Broken()
+    stream = there.relay.stream
+    pair.server.adopt(stream, broken)  # type: ignore[arg-type]  # only what this test needs
+    here.sock.send(b"x")
+    pair.settle()
+    assert broken.closed
+    assert pair.bugs == [broken]
+    pair.bugs.clear()
+    assert pump(pair, other, another, b"fine") == b"fine"
+
+
+class Counting(socket.socket):
+    """Notes how much each send was given."""
+
+    def __init__(self, taken_over: socket.socket) -> None:
+        super().__init__(fileno=taken_over.detach())
+        self.sends: list[int] = []
+
+    def send(self, data: Any, flags: int = 0) -> int:
+        self.sends.append(len(data))
+        return super().send(data, flags)
+
+
+def test_a_turn_writes_small_messages_before_the_bulk_that_was_ready_first(pair: Pair) -> None:
+    bulk, bulk_there = pair.stream()
+    small, _ = pair.stream()
+    for _ in range(20):
+        flood([bulk])
+        pair.reactor.turn(0)
+        bulk_there.received()
+    pair.settle()
+    while bulk_there.received():
+        pair.settle()
+    flood([bulk])
+    small.sock.send(b"small")
+    sock = pair.client._sock = Counting(pair.client._sock)
+    pair.reactor.turn(0)
+    assert sock.sends[0] < 100
+    assert sock.sends[1] > 100_000
+
+
+def test_only_tunnels_are_flushed_once_a_turn(pair: Pair) -> None:
+    streams = [pair.stream() for _ in range(20)]
+    sock = pair.client._sock = Counting(pair.client._sock)
+    for here, _ in streams:
+        here.sock.send(b"x" * 100)
+    pair.settle()
+    assert [there.received() for _, there in streams] == [b"x" * 100] * 20
+    record = 5 + 1 + 16  # what TLS 1.3 adds to one
+    assert sock.sends[0] == 20 * 109 + record, "twenty streams, one record, one send"

@@ -1,0 +1,141 @@
+"""Connections that arrive for a pod in plaintext: nobody knows who they are from.
+
+`authorize` decides, with the address that the client dialled and this node's own knowledge as its
+only sources; this acts. Nothing of a client reaches the app before the answer is yes.
+"""
+
+from __future__ import annotations
+
+import logging
+import socket
+
+from control.kit.log import event
+from control.model.address import Endpoint, format_address
+from control.model.policy import Connection, Deny
+from control.model.workload import Workload
+from ztunnel.connections.engine import Engine, Pod
+from ztunnel.mesh.authorize import Admit, Refusal, admit_plaintext, recheck
+from ztunnel.telemetry.parties import Flag, Parties, Reporter
+from ztunnel.transport.dial import DialError, Dialling
+from ztunnel.transport.passthrough import SocketRelay
+from ztunnel.transport.relay import RelayEnd, reset
+
+log = logging.getLogger("ztunnel.inbound")
+
+
+def accept_plaintext(
+    engine: Engine, pod: Pod, sock: socket.socket, client: Endpoint, accepted: Endpoint
+) -> None:
+    """A connection from outside the mesh; `accepted` is what its client dialled."""
+    local = pod.workload(engine.state)
+    parties = Parties(Reporter.DESTINATION, client, accepted, destination=local)
+    verdict: Admit | Refusal
+    if local is None:
+        verdict = Refusal(503, "unknown_local_workload", "the pod is not known yet")
+    elif accepted.port in pod.own_ports:
+        verdict = Refusal(503, "recursion", "the port is the tunnel's own")
+    else:
+        verdict = admit_plaintext(engine.state, local, accepted, client.address)
+        parties.source = engine.state.workload_at(local.network, client.address)
+    connection = InboundPlaintext(engine, pod, sock, parties)
+    engine.enter(pod.inbound, connection)
+    if isinstance(verdict, Refusal):
+        connection.refuse(verdict)
+    else:
+        engine.reactor.serve(connection, connection.admit, verdict)
+
+
+class InboundPlaintext:
+    __slots__ = ("_dial", "_engine", "_permitted", "_pod", "_relay", "_sock", "outcome")
+
+    def __init__(self, engine: Engine, pod: Pod, sock: socket.socket, parties: Parties) -> None:
+        self._engine = engine
+        self._pod = pod
+        self._sock = sock
+        self._dial: Dialling | None = None
+        self._relay: SocketRelay | None = None
+        self._permitted: Connection | None = None
+        self.outcome = engine.outcome(parties)
+
+    def refuse(self, refusal: Refusal) -> None:
+        flag = Flag.DENY if refusal.status == 401 else Flag.CONNECT
+        self._fail(flag, refusal.reason, refusal.detail)
+
+    def admit(self, admitted: Admit) -> None:
+        parties = self.outcome.parties
+        parties.service = admitted.service
+        parties.policy = admitted.permit.policy
+        self._permitted = admitted.permit.connection
+        tell_would_deny(self._engine, admitted)
+        self._dial = self._engine.dialer.dial(
+            self._pod.netns_fd, admitted.target, self._dialled, show=parties.source_address
+        )
+
+    def _dialled(self, result: socket.socket | DialError) -> None:
+        self._dial = None
+        if isinstance(result, DialError):
+            self._fail(Flag.CONNECT, "connect_failed", f"the app: {result.value}")
+            return
+        relay = SocketRelay(self._engine.reactor, self._sock, result, self._relay_done)
+        self._relay = relay
+        self.outcome.opened(self._engine.counters, relay.moved_bytes)
+        relay.start()
+
+    def _relay_done(self, end: RelayEnd) -> None:
+        self._leave(Flag.DENY if end is RelayEnd.POLICY else Flag.NONE, end.value)
+
+    def _fail(self, flag: Flag, reason: str, detail: str) -> None:
+        if self.outcome.over:
+            return
+        self._engine.counters.refuse(reason)
+        reset(self._engine.reactor, self._sock)
+        self._leave(flag, detail)
+
+    def _leave(self, flag: Flag, error: str) -> None:
+        self._relay = None
+        self.outcome.closed(self._engine.counters, flag, error)
+        self._engine.leave(self._pod.inbound, self)
+
+    def abort(self, reason: RelayEnd) -> None:
+        if self._relay is not None:
+            self._relay.abort(reason)
+            return
+        if self._dial is not None:
+            self._dial.abandon()
+            self._dial = None
+        self._fail(Flag.CONNECT, "aborted", reason.value)
+
+    def on_bug(self) -> None:
+        self.abort(RelayEnd.INTERNAL_ERROR)
+
+    def recheck(self, workload: Workload | None) -> None:
+        if still_permitted(self._engine, workload, self._permitted):
+            return
+        self._engine.counters.refuse("policy_changed")
+        self.abort(RelayEnd.POLICY)
+
+
+def tell_would_deny(engine: Engine, admitted: Admit) -> None:
+    """What a dry-run policy would have refused: let in, counted and logged."""
+    if admitted.would_deny is None:
+        return
+    engine.counters.count("would_deny")
+    connection = admitted.permit.connection
+    event(
+        log,
+        logging.WARNING,
+        "policy.would_deny",
+        policy=admitted.would_deny.policy or "no allow policies match",
+        source=connection.source or format_address(connection.source_ip),
+        destination=admitted.target,
+    )
+
+
+def still_permitted(
+    engine: Engine, workload: Workload | None, permitted: Connection | None
+) -> bool:
+    """A workload that the control plane no longer knows keeps what was permitted: its pod is
+    being deleted, and that ends its connections."""
+    if permitted is None or workload is None:
+        return True
+    return not isinstance(recheck(engine.state, workload, permitted), Deny)

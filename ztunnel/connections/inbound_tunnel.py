@@ -1,0 +1,386 @@
+"""Connections that arrive for a pod through a tunnel, with an identity.
+
+`authorize` decides, with the peer's certificate and this node's own knowledge as its only sources;
+this acts. Nothing of a peer reaches the app before the answer is yes.
+"""
+
+from __future__ import annotations
+
+import logging
+import socket
+from typing import Final
+
+from control.kit.log import event
+from control.model.address import Endpoint
+from control.model.identity import SpiffeId
+from control.model.policy import Connection
+from control.model.workload import Workload
+from ztunnel.connections.correlate import Fields, baggage, forwarded_client
+from ztunnel.connections.engine import Engine, Pod
+from ztunnel.connections.first_word import FirstWord
+from ztunnel.connections.inbound import still_permitted, tell_would_deny
+from ztunnel.hbone.errors import ErrorCode
+from ztunnel.hbone.events import RequestReceived
+from ztunnel.hbone.session import Session
+from ztunnel.hbone.settings import SERVER_SETTINGS, Role
+from ztunnel.hbone.stream import Stream
+from ztunnel.mesh.authorize import Admit, Refusal, admit_connect
+from ztunnel.telemetry.parties import Flag, Memo, Parties, Reporter
+from ztunnel.transport.dial import DialError, Dialling, end_handshake
+from ztunnel.transport.ends import TunnelEnd
+from ztunnel.transport.relay import RelayEnd, StreamRelay, reset
+from ztunnel.transport.tls import TlsConnection, TlsContext, expect_trust_domain
+from ztunnel.transport.tunnel import Tunnel
+
+log = logging.getLogger("ztunnel.inbound")
+
+# Answers remembered per tunnel; more ports than a pod serves.
+ADMITTED_MAX: Final = 64
+
+
+def _refuse(engine: Engine, reason: str, **fields: object) -> None:
+    engine.counters.refuse(reason)
+    event(log, logging.WARNING, "inbound.refused", reason=reason, **fields)
+
+
+def accept_tunnel(
+    engine: Engine, pod: Pod, sock: socket.socket, peer: Endpoint, accepted: Endpoint
+) -> None:
+    """A connection on the HBONE port; nothing is known about its other end yet."""
+    local = pod.workload(engine.state)
+    if local is None:
+        _refuse(engine, "unknown_local_workload", pod=pod.uid, peer=peer)
+        reset(engine.reactor, sock)
+    elif not engine.handshakes.enter(peer.address):
+        _refuse(engine, "too_many_handshakes", peer=peer)
+        reset(engine.reactor, sock)
+    else:
+        inbound = InboundTunnel(engine, pod, sock, peer, accepted)
+        engine.credentials.obtain(local.identity, inbound.begin)
+
+
+class Admission:
+    """A yes, and what all streams that get it have in common."""
+
+    __slots__ = ("admit", "answer", "first_word", "memo")
+
+    def __init__(self, admit: Admit) -> None:
+        self.admit = admit
+        self.answer: Fields = (("baggage", baggage(admit.workload)),)
+        self.memo = Memo()
+        self.first_word = FirstWord()
+
+
+class InboundTunnel:
+    """A peer's tunnel to one pod: verified once, then asked about each stream."""
+
+    __slots__ = (
+        "_accepted",
+        "_admitted",
+        "_engine",
+        "_generation",
+        "_handshaking",
+        "_peer",
+        "_peer_host",
+        "_pod",
+        "_sock",
+        "_source",
+    )
+
+    def __init__(
+        self, engine: Engine, pod: Pod, sock: socket.socket, peer: Endpoint, accepted: Endpoint
+    ) -> None:
+        self._engine = engine
+        self._pod = pod
+        self._sock = sock
+        self._peer = peer
+        self._peer_host = str(peer).rpartition(":")[0]
+        self._accepted = accepted
+        # True for one generation of the state: who the peer's address is, what it may ask for.
+        self._generation = -1
+        self._source: Workload | None = None
+        self._admitted: dict[str, Admission] = {}
+        self._handshaking = True  # the place was taken by `accept_tunnel`
+
+    def begin(self, context: TlsContext | None) -> None:
+        engine = self._engine
+        if context is None or engine.pods.get(self._pod.uid) is not self._pod:
+            self._handshake_over()
+            _refuse(engine, "no_certificate", pod=self._pod.uid, peer=self._peer)
+            reset(engine.reactor, self._sock)
+            return
+        judge = expect_trust_domain(engine.config.trust_domain)
+        tls = TlsConnection(context, server=True, judge=judge)
+        tunnel = Tunnel(
+            engine.reactor,
+            engine.keepalive,
+            self._sock,
+            tls,
+            Session(Role.SERVER, SERVER_SETTINGS),
+            self,
+        )
+        self._pod.tunnels[tunnel] = None
+        tunnel.start()
+
+    def _handshake_over(self) -> None:
+        if self._handshaking:
+            self._handshaking = False
+            self._engine.handshakes.leave(self._peer.address)
+
+    def tunnel_opened(self, tunnel: Tunnel, _peer: SpiffeId) -> None:
+        self._handshake_over()
+        self._engine.counters.count("inbound_tunnels_opened")
+
+    def tunnel_freed(self, tunnel: Tunnel) -> None:
+        """The client decides when an idle tunnel goes."""
+
+    def tunnel_draining(self, tunnel: Tunnel) -> None:
+        """The client will open no more; the tunnel closes itself after the last stream."""
+
+    def tunnel_closed(self, tunnel: Tunnel, end: TunnelEnd, detail: str) -> None:
+        refused = self._handshaking
+        self._handshake_over()
+        self._pod.tunnels.pop(tunnel, None)
+        if end is TunnelEnd.TLS or (refused and end is TunnelEnd.HANDSHAKE_TIMEOUT):
+            reason = tunnel.refusal or "handshake_timeout"
+            _refuse(self._engine, reason, peer=self._peer, detail=detail or end.value)
+        elif end is TunnelEnd.PROTOCOL:
+            _refuse(self._engine, "http2", peer=self._peer, detail=detail)
+
+    def tunnel_requested(self, tunnel: Tunnel, request: RequestReceived) -> None:
+        engine, peer = self._engine, tunnel.peer
+        assert peer is not None
+        local = self._pod.workload(engine.state)
+        if self._generation != engine.state.generation:
+            self._learn(local, peer)
+        client = forwarded_client(request.headers, self._peer, self._peer_host)
+        admission = self._admitted.get(request.authority)
+        if admission is None or request.method != "CONNECT":
+            verdict = self._verdict(local, request, peer)
+            if isinstance(verdict, Refusal):
+                self._refuse(tunnel, request.stream, self._parties(local, client, peer), verdict)
+                return
+            admission = self._admission(request.authority, verdict)
+        parties = self._parties(local, client, peer)
+        parties.memo = admission.memo
+        connection = InboundStream(engine, self._pod, tunnel, request.stream, parties)
+        engine.enter(self._pod.inbound, connection)
+        connection.admit(admission, client, request.ended)
+
+    def _parties(self, local: Workload | None, client: Endpoint, peer: SpiffeId) -> Parties:
+        return Parties(
+            Reporter.DESTINATION,
+            client,
+            self._accepted,
+            self._source,
+            local,
+            source_identity=peer,
+            destination_identity=local.identity if local else None,
+        )
+
+    def _refuse(self, tunnel: Tunnel, stream: Stream, parties: Parties, refusal: Refusal) -> None:
+        connection = InboundStream(self._engine, self._pod, tunnel, stream, parties)
+        self._engine.enter(self._pod.inbound, connection)
+        connection.refuse(refusal)
+
+    def _learn(self, local: Workload | None, peer: SpiffeId) -> None:
+        """The state is another one: forget what was true before."""
+        state = self._engine.state
+        self._generation = state.generation
+        self._admitted.clear()
+        found = state.workload_at(local.network, self._peer.address) if local else None
+        # When the address says one thing and the certificate another, the address says nothing.
+        self._source = found if found is not None and found.identity == peer else None
+
+    def _verdict(
+        self, local: Workload | None, request: RequestReceived, peer: SpiffeId
+    ) -> Admit | Refusal:
+        if request.method != "CONNECT":
+            return Refusal(400, "not_connect", f"method {request.method}")
+        if local is None:
+            return Refusal(503, "unknown_local_workload", "the pod is not known yet")
+        verdict = admit_connect(
+            self._engine.state,
+            local,
+            self._accepted,
+            request.authority,
+            peer,
+            self._peer.address,
+        )
+        if isinstance(verdict, Refusal):
+            return verdict
+        if verdict.target.port in self._pod.own_ports:
+            return Refusal(503, "recursion", "the port is the tunnel's own")
+        return verdict
+
+    def _admission(self, authority: str, verdict: Admit) -> Admission:
+        """Most streams of a tunnel ask for the same, and `admit_connect` is pure: its yes is good
+        for as long as the state is the same."""
+        made = Admission(verdict)
+        if len(self._admitted) < ADMITTED_MAX:
+            self._admitted[authority] = made
+        return made
+
+
+class InboundStream:
+    """One CONNECT: owns the stream until the app is there, then its relay does."""
+
+    __slots__ = (
+        "_admission",
+        "_dial",
+        "_engine",
+        "_held",
+        "_peer_ended",
+        "_permitted",
+        "_pod",
+        "_relay",
+        "_sock",
+        "_stream",
+        "_tunnel",
+        "outcome",
+    )
+
+    def __init__(
+        self, engine: Engine, pod: Pod, tunnel: Tunnel, stream: Stream, parties: Parties
+    ) -> None:
+        self._engine = engine
+        self._pod = pod
+        self._tunnel = tunnel
+        self._stream = stream
+        self._dial: Dialling | None = None
+        self._relay: StreamRelay | None = None
+        # What a peer sends before our 200; at most the stream's window.
+        self._held: list[bytes] = []
+        self._peer_ended = False
+        self._permitted: Connection | None = None
+        self._admission: Admission | None = None
+        self._sock: socket.socket | None = None  # as long as the first word is awaited
+        self.outcome = engine.outcome(parties)
+        tunnel.adopt(stream, self)
+
+    def refuse(self, refusal: Refusal) -> None:
+        self._engine.counters.refuse(refusal.reason)
+        self._answer(refusal.status)
+        flag = Flag.DENY if refusal.status == 401 else Flag.CONNECT
+        self._leave(flag, refusal.detail)
+
+    def _answer(self, status: int) -> None:
+        """Say no and take nothing more: RST_STREAM(NO_ERROR) frees the stream (RFC 9113 8.1)."""
+        session = self._tunnel.session
+        session.respond(self._stream, status, (), end_stream=True)
+        session.reset(self._stream, ErrorCode.NO_ERROR)
+        self._tunnel.touch()
+        self._tunnel.stream_over(self._stream)
+
+    def admit(self, admission: Admission, client: Endpoint, ended: bool) -> None:
+        admitted = admission.admit
+        parties = self.outcome.parties
+        parties.service = admitted.service
+        parties.target = admitted.target
+        parties.policy = admitted.permit.policy
+        self._admission = admission
+        self._permitted = admitted.permit.connection
+        self._peer_ended = ended
+        if admitted.would_deny is not None:
+            tell_would_deny(self._engine, admitted)
+        self._dial = self._engine.dialer.dial(
+            self._pod.netns_fd,
+            admitted.target,
+            self._dialled,
+            client,
+            admission.first_word.may_wait,
+        )
+
+    def _dialled(self, result: socket.socket | DialError) -> None:
+        self._dial = None
+        if isinstance(result, DialError):
+            self._engine.counters.refuse("connect_failed")
+            self._answer(503)
+            self._leave(Flag.CONNECT, f"the app: {result.value}")
+            return
+        engine, tunnel, stream = self._engine, self._tunnel, self._stream
+        admission = self._admission
+        assert admission is not None
+        tunnel.session.respond(stream, 200, admission.answer, end_stream=False)
+        if not tunnel.dirty:
+            tunnel.touch()
+        relay = StreamRelay(engine.reactor, result, tunnel, stream, self._relay_done)
+        self._relay = relay
+        self.outcome.opened(engine.counters, relay.moved_to_here)
+        if admission.first_word.may_wait:
+            self._sock = result
+            engine.first_words.start(self)
+        held, self._held = self._held, []
+        relay.start(held, ready=None, peer_ended=self._peer_ended)
+
+    def on_first_word_due(self) -> None:
+        sock, self._sock = self._sock, None
+        if sock is not None and self._relay is not None and not self._relay.to_app_bytes:
+            end_handshake(sock)
+
+    # -- the stream while the app is being dialled -----------------------------------------------
+
+    def on_response(self, status: int, ended: bool) -> None:
+        raise AssertionError("a server's session passes no responses")
+
+    def on_data(self, data: memoryview) -> None:
+        self._held.append(bytes(data))
+
+    def on_data_run(self, pieces: list[memoryview]) -> None:
+        self._held.extend(bytes(piece) for piece in pieces)
+
+    def on_end(self) -> None:
+        self._peer_ended = True
+
+    def on_window(self) -> None:
+        """Nothing is sent before the response."""
+
+    def on_reset(self, code: int) -> None:
+        self._give_up(RelayEnd.PEER_RESET)
+
+    def on_tunnel_lost(self, reason: RelayEnd) -> None:
+        self._give_up(reason)
+
+    # -- ends ------------------------------------------------------------------------------------
+
+    def _relay_done(self, end: RelayEnd) -> None:
+        if end is RelayEnd.FINISHED:
+            self._leave(Flag.NONE, "")
+        else:
+            self._leave(Flag.DENY if end is RelayEnd.POLICY else Flag.NONE, end.value)
+
+    def _give_up(self, end: RelayEnd) -> None:
+        if self._dial is not None:
+            self._dial.abandon()
+            self._dial = None
+        self._tunnel.stream_over(self._stream)
+        self._leave(Flag.CONNECT, end.value)
+
+    def _leave(self, flag: Flag, error: str) -> None:
+        if self._sock is not None:
+            self._sock = None
+            self._engine.first_words.stop(self)
+        relay, admission = self._relay, self._admission
+        if relay is not None and admission is not None:
+            admission.first_word.seen(relay.app_first, relay.to_app_bytes > 0)
+        self._held.clear()
+        self._relay = None
+        self.outcome.closed(self._engine.counters, flag, error)
+        self._engine.leave(self._pod.inbound, self)
+
+    def abort(self, reason: RelayEnd) -> None:
+        if self._relay is not None:
+            self._relay.abort(reason)
+        elif not self.outcome.over:
+            self._tunnel.session.reset(self._stream, ErrorCode.CANCEL)
+            self._tunnel.touch()
+            self._give_up(reason)
+
+    def on_bug(self) -> None:
+        self.abort(RelayEnd.INTERNAL_ERROR)
+
+    def recheck(self, workload: Workload | None) -> None:
+        if still_permitted(self._engine, workload, self._permitted):
+            return
+        self._engine.counters.refuse("policy_changed")
+        self.abort(RelayEnd.POLICY)

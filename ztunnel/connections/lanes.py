@@ -1,0 +1,99 @@
+"""What all connections of one pod to one destination have in common, found once per state.
+
+`route` decides; here its answers are kept as long as they are true: until the state changes, and
+only those in which chance had no part. No I/O, and nothing about a single connection.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from control.model.address import Endpoint
+from control.model.identity import SpiffeId
+from control.model.workload import Workload
+from ztunnel.connections.correlate import Fields, forwarded_host, request_fields
+from ztunnel.connections.pool import PoolKey
+from ztunnel.mesh.balance import Hint
+from ztunnel.mesh.dice import Dice
+from ztunnel.mesh.route import Decision, ToTunnel, route
+from ztunnel.mesh.state import State
+from ztunnel.telemetry.parties import Memo
+
+if TYPE_CHECKING:
+    from ztunnel.connections.pool import Slot
+
+# Destinations of one pod that are remembered, at some 500 bytes; beyond, all are found anew.
+LANES_MAX: Final = 1024
+
+
+class Lane:
+    """One decision, and what follows from it for every connection."""
+
+    __slots__ = ("_memo", "_peer", "decision", "fields", "host", "identity", "key", "slot")
+
+    def __init__(self, pod_uid: str, source: Workload, decision: Decision) -> None:
+        self.decision = decision
+        self.identity: SpiffeId = source.identity
+        self.key: PoolKey | None = None  # of a decision for a tunnel
+        self.slot: Slot | None = None  # the pool's, once somebody has asked
+        self.fields: Fields = ()
+        self.host = forwarded_host(decision.service)
+        self._peer: SpiffeId | None = None
+        self._memo = Memo()
+        if isinstance(decision, ToTunnel):
+            self.key = PoolKey(pod_uid, self.identity, decision.expected, decision.dial)
+            self.fields = request_fields(source)
+
+    def memo(self, peer: SpiffeId | None) -> Memo:
+        """For connections that `peer` has let in."""
+        if peer is not self._peer and peer != self._peer:
+            self._peer = peer
+            self._memo = Memo()
+        return self._memo
+
+
+class Lanes:
+    """Those of one pod."""
+
+    __slots__ = ("_by_decision", "_by_destination", "_generation", "_pod_uid")
+
+    def __init__(self, pod_uid: str) -> None:
+        self._pod_uid = pod_uid
+        self._generation = -1
+        self._by_destination: dict[Endpoint, Lane] = {}
+        self._by_decision: dict[tuple[str, Endpoint], Lane] = {}
+
+    def __len__(self) -> int:
+        return len(self._by_destination) + len(self._by_decision)
+
+    def find(
+        self, state: State, source: Workload, destination: Endpoint, hint: Hint, dice: Dice
+    ) -> Lane:
+        """As `route`. `source` is what `state` says about the pod."""
+        if self._generation != state.generation:
+            self._generation = state.generation
+            self._by_destination.clear()
+            self._by_decision.clear()
+        if hint is not Hint.NONE:
+            return self._lane(source, route(state, source, destination, dice, hint))
+        known = self._by_destination.get(destination)
+        if known is not None:
+            return known
+        rolls = dice.rolls
+        lane = self._lane(source, route(state, source, destination, dice))
+        if dice.rolls == rolls:
+            if len(self._by_destination) >= LANES_MAX:
+                self._by_destination.clear()
+            self._by_destination[destination] = lane
+        return lane
+
+    def _lane(self, source: Workload, decision: Decision) -> Lane:
+        if not isinstance(decision, ToTunnel):
+            return Lane(self._pod_uid, source, decision)
+        question = (decision.authority, decision.dial)
+        lane = self._by_decision.get(question)
+        if lane is None or lane.decision != decision:
+            if len(self._by_decision) >= LANES_MAX:
+                self._by_decision.clear()
+            lane = self._by_decision[question] = Lane(self._pod_uid, source, decision)
+        return lane

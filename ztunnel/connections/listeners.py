@@ -1,0 +1,204 @@
+"""The three listeners of a pod: accepts a bounded number a turn and says what each connection is.
+
+Out of descriptors (or over the limit for connections) it pauses accepting instead of spinning: the
+kernel's queue holds the rest, and after that the peers' SYNs wait.
+"""
+
+from __future__ import annotations
+
+import errno
+import logging
+import socket
+import struct
+from collections.abc import Callable
+from functools import lru_cache
+from typing import Final
+
+from control.kit.log import event
+from control.model.address import Address, Endpoint, canonical
+from ztunnel.connections.engine import Engine, Original, Pod
+from ztunnel.connections.inbound import accept_plaintext
+from ztunnel.connections.inbound_tunnel import accept_tunnel
+from ztunnel.connections.outbound import accept_outbound
+from ztunnel.loop.reactor import WATCH_LEVEL, Countdown
+from ztunnel.mesh.balance import Hint
+from ztunnel.transport.dial import bare_socket
+
+log = logging.getLogger("ztunnel.listeners")
+
+# One listener's share of a turn: at 100 µs each, what others wait for at most.
+ACCEPTS_PER_TURN_MAX: Final = 32
+# Until the next try after EMFILE and its kin; connections end meanwhile.
+PAUSE_S: Final = 0.25
+_EXHAUSTED: Final = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
+# Errors of one connection that was gone before it was accepted (accept(2)).
+_GONE: Final = frozenset({errno.ECONNABORTED, errno.EPROTO, errno.EPERM, errno.ENETDOWN})
+# Addresses of a node's pods and peers, and destinations in use: each is parsed once.
+ADDRESSES_KEPT_MAX: Final = 4096
+_SO_ORIGINAL_DST: Final = 80
+_SOL_IP: Final = int(socket.SOL_IP)
+_IPV4_BYTES: Final = struct.calcsize("=HHI8x")
+_IPV6_BYTES: Final = struct.calcsize("=HHI16sI")
+_FAMILY_IPV6: Final = struct.pack("=H", socket.AF_INET6)
+_HINT_AT_IPV4: Final = struct.calcsize("=HHI")
+_HINT_AT_IPV6: Final = struct.calcsize("=HHI") - 1
+_HINTS: Final = {each.value: each for each in Hint}
+
+Accept = Callable[[], tuple[int, tuple[str | int, ...]]]
+Taken = Callable[[socket.socket, Endpoint], None]
+
+
+def endpoint_of(name: tuple[str | int, ...]) -> Endpoint:
+    """From what accept, getsockname and getpeername give; v4-mapped becomes IPv4."""
+    return Endpoint(_address_of(str(name[0])), int(name[1]))
+
+
+@lru_cache(maxsize=ADDRESSES_KEPT_MAX)
+def _address_of(host: str) -> Address:
+    if ":" in host:
+        return canonical(socket.inet_pton(socket.AF_INET6, host.partition("%")[0]))
+    return canonical(socket.inet_pton(socket.AF_INET, host))
+
+
+def original_destination(sock: socket.socket) -> Original | None:
+    """What the app dialled, as the kernel half remembers it; None: it does not know."""
+    try:
+        raw = sock.getsockopt(_SOL_IP, _SO_ORIGINAL_DST, _IPV4_BYTES)
+        return parse_original(raw)
+    except OSError:
+        pass
+    try:
+        return parse_original(sock.getsockopt(socket.IPPROTO_IPV6, _SO_ORIGINAL_DST, _IPV6_BYTES))
+    except OSError:
+        return None
+
+
+@lru_cache(maxsize=ADDRESSES_KEPT_MAX)
+def parse_original(raw: bytes) -> Original | None:
+    """A sockaddr, and the hint in a byte of it that otherwise says nothing: the first of
+    `sin_zero`, the last of `sin6_flowinfo`. Whatever else is there is no hint."""
+    where = parse_sockaddr(raw)
+    if where is None:
+        return None
+    is_ipv6 = len(raw) >= 24 and raw[:2] == _FAMILY_IPV6
+    said = raw[_HINT_AT_IPV6] if is_ipv6 else raw[_HINT_AT_IPV4] if len(raw) > _HINT_AT_IPV4 else 0
+    return where, _HINTS.get(said, Hint.NONE)
+
+
+def parse_sockaddr(raw: bytes) -> Endpoint | None:
+    """A kernel sockaddr_in or sockaddr_in6; None when it is neither, or has no port."""
+    if len(raw) < 8:
+        return None
+    (family,) = struct.unpack_from("=H", raw)
+    (port,) = struct.unpack_from("!H", raw, 2)
+    if not port:
+        return None
+    if family == socket.AF_INET:
+        return Endpoint(canonical(raw[4:8]), port)
+    if family == socket.AF_INET6 and len(raw) >= 24:
+        return Endpoint(canonical(raw[8:24]), port)
+    return None
+
+
+class Pauses:
+    """Listeners that wait for descriptors; shared by all of a worker."""
+
+    def __init__(self, engine: Engine) -> None:
+        self.countdown: Countdown = engine.reactor.countdown(PAUSE_S, Listener.resume)
+
+
+class Listener:
+    def __init__(
+        self, engine: Engine, pauses: Pauses, sock: socket.socket, name: str, taken: Taken
+    ) -> None:
+        sock.setblocking(False)
+        # What it accepts inherits this (Linux): one system call less for each connection.
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        self._engine = engine
+        self._pauses = pauses
+        self._sock = sock
+        self._name = name
+        self._taken = taken
+        self._family = int(sock.family)
+        # What `accept` calls, without what it asks about the new socket afterwards (2 µs).
+        self._accept: Accept = sock._accept  # type: ignore[attr-defined]  # typeshed leaves it out
+        self._closed = False
+        self._turn = -1  # of the last accept
+        engine.reactor.watch(sock.fileno(), self, WATCH_LEVEL)
+
+    def on_ready(self, events: int) -> None:
+        # One, unless there was one in the turn before: then it is a burst. Where connections come
+        # one by one this saves the accept() that must fail; if more wait, epoll says so again.
+        turn = self._engine.reactor.turns
+        burst, self._turn = turn == self._turn + 1, turn
+        for _ in range(ACCEPTS_PER_TURN_MAX if burst else 1):
+            if self._engine.connections >= self._engine.connections_max:
+                self._pause("too_many_connections")
+                return
+            try:
+                descriptor, name = self._accept()
+            except BlockingIOError:
+                return
+            except OSError as exc:
+                if exc.errno in _GONE:
+                    continue
+                self._pause("no_descriptors" if exc.errno in _EXHAUSTED else "accept_failed")
+                return
+            self._take(bare_socket(self._family, descriptor), name)
+
+    def _take(self, sock: socket.socket, name: tuple[str | int, ...]) -> None:
+        sock.setblocking(False)
+        try:
+            self._taken(sock, endpoint_of(name))
+        except OSError:
+            sock.close()  # the client has left already
+            self._engine.counters.count("accepted_and_gone")
+
+    def _pause(self, reason: str) -> None:
+        self._engine.counters.count(f"accept_paused_{reason}")
+        event(log, logging.WARNING, "listener.paused", listener=self._name, reason=reason)
+        self._engine.reactor.unwatch(self._sock.fileno())
+        self._pauses.countdown.start(self)
+
+    def resume(self) -> None:
+        if not self._closed:
+            self._engine.reactor.watch(self._sock.fileno(), self, WATCH_LEVEL)
+
+    def on_bug(self) -> None:
+        """One accepted connection was mishandled; the listener goes on."""
+
+    def close(self) -> None:
+        if not self._closed:
+            self._closed = True
+            self._pauses.countdown.stop(self)
+            self._engine.reactor.discard(self._sock)
+
+
+def listen(
+    engine: Engine,
+    pauses: Pauses,
+    pod: Pod,
+    outbound: socket.socket | None,
+    plaintext: socket.socket | None,
+    hbone: socket.socket | None,
+) -> None:
+    """Register the pod's listeners."""
+
+    def take_plaintext(sock: socket.socket, peer: Endpoint) -> None:
+        accept_plaintext(engine, pod, sock, peer, endpoint_of(sock.getsockname()))
+
+    def take_tunnel(sock: socket.socket, peer: Endpoint) -> None:
+        accept_tunnel(engine, pod, sock, peer, endpoint_of(sock.getsockname()))
+
+    def take_outbound(sock: socket.socket, peer: Endpoint) -> None:
+        accept_outbound(engine, pod, sock, peer)
+
+    wanted: tuple[tuple[str, socket.socket | None, Taken], ...] = (
+        ("outbound", outbound, take_outbound),
+        ("plaintext", plaintext, take_plaintext),
+        ("hbone", hbone, take_tunnel),
+    )
+    for name, sock, taken in wanted:
+        if sock is not None:
+            pod.own_ports.add(endpoint_of(sock.getsockname()).port)
+            pod.listeners.append(Listener(engine, pauses, sock, name, taken))

@@ -1,0 +1,302 @@
+"""A connection that a pod's app opened: from the accept to the tunnel, or past the mesh.
+
+`route()` decides; this acts. The app's bytes stay in its socket until the other side has said 200.
+"""
+
+from __future__ import annotations
+
+import logging
+import select
+import socket
+from typing import Final
+
+from control.kit.log import event
+from control.model.address import Endpoint
+from control.model.workload import Workload
+from ztunnel.connections.correlate import single_request_fields
+from ztunnel.connections.engine import Engine, Pod
+from ztunnel.connections.lanes import Lane
+from ztunnel.connections.pool import PoolFailure, failure_of
+from ztunnel.hbone.errors import CannotOpen, ErrorCode
+from ztunnel.hbone.stream import Stream
+from ztunnel.loop.reactor import WATCH_READ
+from ztunnel.mesh.balance import Hint
+from ztunnel.mesh.route import Refuse, ToTunnel
+from ztunnel.telemetry.parties import Flag, Parties, Reporter
+from ztunnel.transport.dial import DialError, Dialling
+from ztunnel.transport.passthrough import SocketRelay
+from ztunnel.transport.relay import RelayEnd, StreamRelay, reset
+from ztunnel.transport.tunnel import Tunnel
+
+log = logging.getLogger("ztunnel.outbound")
+
+_GONE: Final = select.EPOLLERR | select.EPOLLHUP
+
+# The peer has 10 s to reach its app; what takes longer than that and a slow network is lost.
+RESPONSE_S: Final = 20.0
+# A stream refused by GOAWAY was not looked at, so it may go elsewhere; a peer that refuses three
+# times in a row is not going to take it.
+TRIES_MAX: Final = 3
+
+
+def accept_outbound(engine: Engine, pod: Pod, sock: socket.socket, client: Endpoint) -> None:
+    """A connection that the kernel steered here, or that somebody opened to the listener itself."""
+    original = engine.original_destination(sock)
+    if original is None:
+        # Fails closed: without the kernel's word there is no telling what the app meant.
+        engine.counters.refuse("no_original_destination")
+        event(
+            log,
+            logging.WARNING,
+            "outbound.refused",
+            reason="no_original_destination",
+            client=client,
+        )
+        reset(engine.reactor, sock)
+        return
+    destination, hint = original
+    if destination.port in pod.own_ports and destination.address == client.address:
+        engine.counters.refuse("recursion")
+        event(log, logging.WARNING, "outbound.refused", reason="recursion", client=client)
+        reset(engine.reactor, sock)
+        return
+    source = pod.workload(engine.state)
+    if source is None:
+        engine.counters.refuse("unknown_local_workload")
+        event(
+            log, logging.WARNING, "outbound.refused", reason="unknown_local_workload", pod=pod.uid
+        )
+        reset(engine.reactor, sock)
+        return
+    connection = Outbound(engine, pod, sock, client, source, destination)
+    engine.enter(pod.outbound, connection)
+    engine.reactor.serve(connection, connection.begin, hint)
+
+
+class Outbound:
+    """One app connection. Until the 200 it owns the stream; then its relay does."""
+
+    __slots__ = (
+        "_dial",
+        "_engine",
+        "_lane",
+        "_pod",
+        "_ready",
+        "_relay",
+        "_sock",
+        "_source",
+        "_stream",
+        "_tries",
+        "_tunnel",
+        "outcome",
+    )
+
+    def __init__(
+        self,
+        engine: Engine,
+        pod: Pod,
+        sock: socket.socket,
+        client: Endpoint,
+        source: Workload,
+        destination: Endpoint,
+    ) -> None:
+        self._engine = engine
+        self._pod = pod
+        self._sock = sock
+        self._source = source
+        self._lane: Lane | None = None
+        self._dial: Dialling | None = None
+        self._tunnel: Tunnel | None = None
+        self._stream: Stream | None = None
+        self._relay: StreamRelay | SocketRelay | None = None
+        self._tries = 0
+        self._ready = 0  # what epoll has said about the app's socket so far
+        self.outcome = engine.outcome(
+            Parties(Reporter.SOURCE, client, destination, source, original=destination)
+        )
+
+    def begin(self, hint: Hint) -> None:
+        engine = self._engine
+        parties = self.outcome.parties
+        # Watched from the start: its first bytes are read in the turn of the 200, and an app that
+        # gives up does not wait for a tunnel.
+        engine.reactor.watch(self._sock.fileno(), self, WATCH_READ)
+        asked = parties.destination_address
+        lane = self._pod.lanes.find(engine.state, self._source, asked, hint, engine.dice)
+        self._lane = lane
+        decision = lane.decision
+        parties.service = decision.service
+        if isinstance(decision, ToTunnel):
+            parties.destination = decision.workload
+            parties.destination_address = decision.dial
+            parties.target = decision.target
+            self._acquire()
+        elif isinstance(decision, Refuse):
+            self._fail(Flag.CONNECT, decision.reason.value, decision.reason.value)
+        else:
+            parties.destination = decision.workload
+            parties.destination_address = decision.target
+            self._dial = engine.dialer.dial(
+                self._pod.netns_fd, decision.target, self._passthrough_dialled
+            )
+
+    def on_ready(self, events: int) -> None:
+        """The app's socket, until a relay has it. A FIN is no reason to leave: who only wants to
+        listen may send it at once. A reset is."""
+        self._ready |= events
+        if events & _GONE:
+            self._abandon("app_left", RelayEnd.APP_RESET)
+
+    def _acquire(self) -> None:
+        lane = self._lane
+        assert lane is not None
+        assert lane.key is not None
+        self._tries += 1
+        if self._tries > TRIES_MAX:
+            self._fail(Flag.CONNECT, "stream_refused", RelayEnd.PEER_REFUSED.value)
+            return
+        slot = lane.slot
+        if slot is None or slot.gone:
+            slot = lane.slot = self._engine.pool.slot(self._pod, lane.key)
+        slot.acquire(self)
+
+    # -- past the mesh ---------------------------------------------------------------------------
+
+    def _passthrough_dialled(self, result: socket.socket | DialError) -> None:
+        self._dial = None
+        if isinstance(result, DialError):
+            self._fail(Flag.CONNECT, "connect_failed", result.value)
+            return
+        relay = SocketRelay(self._engine.reactor, self._sock, result, self._relay_done)
+        self._relay = relay
+        self.outcome.opened(self._engine.counters, relay.moved_bytes)
+        relay.start()
+
+    # -- through a tunnel ------------------------------------------------------------------------
+
+    def on_tunnel(self, tunnel: Tunnel) -> None:
+        engine, lane = self._engine, self._lane
+        assert lane is not None
+        decision = lane.decision
+        assert isinstance(decision, ToTunnel)
+        client = self.outcome.parties.source_address
+        once = single_request_fields(client, lane.host, engine.random)
+        try:
+            stream = tunnel.session.request(decision.authority, lane.fields, once)
+        except CannotOpen:
+            self._acquire()
+            return
+        self._tunnel, self._stream = tunnel, stream
+        tunnel.adopt(stream, self)
+        if not tunnel.dirty:
+            tunnel.touch()
+        engine.responses.start(self)
+
+    def on_no_tunnel(self, why: PoolFailure) -> None:
+        self._fail(why.flag, why.reason, why.detail)
+
+    def on_response(self, status: int, ended: bool) -> None:
+        engine, lane, tunnel, stream = self._engine, self._lane, self._tunnel, self._stream
+        assert lane is not None
+        assert tunnel is not None
+        assert stream is not None
+        engine.responses.stop(self)
+        if status != 200:
+            self._let_go()
+            flag = Flag.DENY if status == 401 else Flag.CONNECT
+            self._fail(flag, f"status_{status // 100}xx", f"the peer answered {status}")
+            return
+        outcome = self.outcome
+        parties = outcome.parties
+        if engine.direct is not None and isinstance(lane.decision, ToTunnel):
+            asked = parties.original or parties.destination_address
+            engine.direct.admitted(self._pod, self._source, asked, lane.decision)
+        parties.source_identity = lane.identity
+        parties.destination_identity = tunnel.peer
+        parties.memo = lane.memo(tunnel.peer)
+        relay = StreamRelay(engine.reactor, self._sock, tunnel, stream, self._relay_done)
+        self._relay = relay
+        outcome.opened(engine.counters, relay.moved_from_here)
+        relay.start([], ready=self._ready, peer_ended=ended)
+
+    def on_data(self, data: memoryview) -> None:
+        raise AssertionError("the session passes no data before the response")
+
+    def on_data_run(self, pieces: list[memoryview]) -> None:
+        raise AssertionError("the session passes no data before the response")
+
+    def on_end(self) -> None:
+        """The stream ended without an answer; the session breaks such a stream itself."""
+
+    def on_window(self) -> None:
+        """Nothing is sent before the response."""
+
+    def on_reset(self, code: int) -> None:
+        self._engine.responses.stop(self)
+        self._release()
+        if code == ErrorCode.REFUSED_STREAM:
+            self._acquire()  # not looked at, so it may go elsewhere (RFC 9113 8.7)
+        else:
+            self._fail(Flag.CONNECT, "stream_reset", f"the peer reset the stream ({code})")
+
+    def on_tunnel_lost(self, reason: RelayEnd) -> None:
+        assert self._tunnel is not None
+        self._engine.responses.stop(self)
+        why = failure_of(self._tunnel.end, self._tunnel.detail)
+        self._release()
+        self._fail(why.flag, why.reason, why.detail)
+
+    def on_response_due(self) -> None:
+        self._let_go()
+        self._fail(Flag.CONNECT, "response_timeout", "the peer did not answer in time")
+
+    def _release(self) -> None:
+        if self._tunnel is not None and self._stream is not None:
+            tunnel, stream = self._tunnel, self._stream
+            self._tunnel = self._stream = None
+            tunnel.stream_over(stream)
+
+    def _let_go(self) -> None:
+        if self._tunnel is not None and self._stream is not None:
+            self._tunnel.session.reset(self._stream, ErrorCode.CANCEL)
+            self._tunnel.touch()
+            self._release()
+
+    # -- ends ------------------------------------------------------------------------------------
+
+    def _relay_done(self, end: RelayEnd) -> None:
+        self._leave(Flag.NONE, "" if end is RelayEnd.FINISHED else end.value)
+
+    def _fail(self, flag: Flag, reason: str, detail: str) -> None:
+        if self.outcome.over:
+            return
+        self._engine.counters.refuse(reason)
+        reset(self._engine.reactor, self._sock)
+        self._leave(flag, detail)
+
+    def _leave(self, flag: Flag, error: str) -> None:
+        self.outcome.closed(self._engine.counters, flag, error)
+        self._engine.leave(self._pod.outbound, self)
+        self._relay = None
+
+    def abort(self, reason: RelayEnd) -> None:
+        if self._relay is not None:
+            self._relay.abort(reason)
+        else:
+            self._abandon("aborted", reason)
+
+    def _abandon(self, reason: str, why: RelayEnd) -> None:
+        """Before there was a relay."""
+        if self._dial is not None:
+            self._dial.abandon()
+        if self._lane is not None and self._lane.key is not None:
+            self._engine.pool.withdraw(self._lane.key, self)
+        self._engine.responses.stop(self)
+        self._let_go()
+        self._fail(Flag.CONNECT, reason, why.value)
+
+    def recheck(self, workload: Workload | None) -> None:
+        """Policy is the destination's business."""
+
+    def on_bug(self) -> None:
+        self.abort(RelayEnd.INTERNAL_ERROR)

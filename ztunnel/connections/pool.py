@@ -1,0 +1,294 @@
+"""Which tunnel a new stream goes into: a pool per pod, identity, peer identities and address.
+
+Streams to one key share tunnels, at most so many each; only one dial per key is under way at a
+time, and whoever needs it waits for its result. It moves no bytes and decides no route.
+"""
+
+from __future__ import annotations
+
+import socket
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final, Protocol
+
+from control.model.address import Endpoint
+from control.model.identity import SpiffeId
+from ztunnel.hbone.events import RequestReceived
+from ztunnel.hbone.session import Session
+from ztunnel.hbone.settings import CLIENT_SETTINGS, Role
+from ztunnel.telemetry.parties import Flag
+from ztunnel.transport.dial import DialError, Dialling
+from ztunnel.transport.ends import TunnelEnd
+from ztunnel.transport.tls import TlsConnection, TlsContext, expect_one_of
+from ztunnel.transport.tunnel import Tunnel
+
+if TYPE_CHECKING:
+    from ztunnel.connections.engine import Engine, Pod
+
+STREAMS_PER_TUNNEL_MAX: Final = 100
+# 6,400 connections of one pod to one peer; beyond that they wait for others to end.
+TUNNELS_PER_KEY_MAX: Final = 64
+# Connections that wait for one key's dial: a burst of a busy client, each with one socket.
+WAITERS_PER_KEY_MAX: Final = 2048
+# A connect (10 s) and a handshake (10 s) may pass before a waiter is told; this ends a queue that
+# does not move.
+WAIT_S: Final = 20.0
+IDLE_S: Final = 300.0
+
+
+@dataclass(frozen=True, slots=True)
+class PoolKey:
+    pod_uid: str
+    source: SpiffeId
+    expected: tuple[SpiffeId, ...]
+    dial: Endpoint
+
+
+@dataclass(frozen=True, slots=True)
+class PoolFailure:
+    flag: Flag
+    reason: str  # stable word: the refusal counter
+    detail: str
+
+
+class PoolWaiter(Protocol):
+    def on_tunnel(self, tunnel: Tunnel) -> None:
+        """It has room for a stream now."""
+
+    def on_no_tunnel(self, why: PoolFailure) -> None: ...
+
+    def on_bug(self) -> None: ...
+
+
+_FAILURES: Final = {
+    TunnelEnd.TLS: (Flag.TLS_FAILURE, "tls_failed"),
+    TunnelEnd.REJECTED: (Flag.TLS_FAILURE, "tls_failed"),
+    TunnelEnd.PROTOCOL: (Flag.H2_HANDSHAKE_FAILURE, "http2_failed"),
+    TunnelEnd.HANDSHAKE_TIMEOUT: (Flag.TLS_FAILURE, "handshake_timeout"),
+}
+
+
+def failure_of(end: TunnelEnd | None, detail: str) -> PoolFailure:
+    """What a stream is told when its tunnel went away before it was answered."""
+    flag, reason = _FAILURES.get(end or TunnelEnd.CUT, (Flag.CONNECT, "tunnel_lost"))
+    text = (end or TunnelEnd.CUT).value
+    return PoolFailure(flag, reason, f"{text}: {detail}" if detail else text)
+
+
+class Pool:
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+        self._slots: dict[PoolKey, Slot] = {}
+        self.waiting = engine.reactor.countdown(WAIT_S, self._give_up)
+        self.idle = engine.reactor.countdown(IDLE_S, _close_idle)
+        self.draining = False
+
+    def slot(self, pod: Pod, key: PoolKey) -> Slot:
+        """Good until it is `gone`."""
+        slot = self._slots.get(key)
+        if slot is None:
+            slot = self._slots[key] = Slot(self._engine, self, pod, key)
+        return slot
+
+    def withdraw(self, key: PoolKey, waiter: PoolWaiter) -> None:
+        """It no longer wants a tunnel."""
+        self.waiting.stop(waiter)
+        slot = self._slots.get(key)
+        if slot is not None:
+            slot.waiters.pop(waiter, None)
+
+    def _give_up(self, waiter: PoolWaiter) -> None:
+        for slot in self._slots.values():
+            if waiter in slot.waiters:
+                del slot.waiters[waiter]
+                break
+        waiter.on_no_tunnel(PoolFailure(Flag.CONNECT, "pool_timeout", "no tunnel had room in time"))
+
+    def drop(self, key: PoolKey) -> None:
+        """A slot with nothing in it is not kept: keys come and go with pods."""
+        slot = self._slots.get(key)
+        if slot is not None and slot.is_empty:
+            slot.gone = True
+            del self._slots[key]
+
+    def forget_pod(self, uid: str) -> None:
+        for key in [key for key in self._slots if key.pod_uid == uid]:
+            self._slots.pop(key).close(TunnelEnd.POD_DELETED)
+
+    def drain(self) -> None:
+        self.draining = True
+        for slot in list(self._slots.values()):
+            slot.drain()
+
+    @property
+    def tunnels(self) -> int:
+        return sum(len(slot.all_tunnels) for slot in self._slots.values())
+
+    def view(self) -> list[dict[str, object]]:
+        return [
+            {
+                "pod": key.pod_uid,
+                "source": str(key.source),
+                "expected": [str(each) for each in key.expected],
+                "destination": str(key.dial),
+                "streams": [tunnel.streams for tunnel in slot.all_tunnels],
+                "waiting": len(slot.waiters),
+            }
+            for key, slot in self._slots.items()
+        ]
+
+
+def _close_idle(tunnel: Tunnel) -> None:
+    if not tunnel.streams:
+        tunnel.close(TunnelEnd.IDLE)
+
+
+class Slot:
+    """The tunnels of one key, and the dial that is under way for it."""
+
+    def __init__(self, engine: Engine, pool: Pool, pod: Pod, key: PoolKey) -> None:
+        self._engine = engine
+        self._pool = pool
+        self._pod = pod
+        self._key = key
+        self._usable: dict[Tunnel, None] = {}
+        self.all_tunnels: dict[Tunnel, None] = {}  # also those that finish their streams
+        self.waiters: dict[PoolWaiter, None] = {}
+        self._opening = False
+        self._dial: Dialling | None = None
+        self._handshaking: Tunnel | None = None
+        self._closed = False
+        self.gone = False  # the pool has no longer anything to do with it
+
+    @property
+    def is_empty(self) -> bool:
+        return not (self._opening or self.waiters or self.all_tunnels)
+
+    def acquire(self, waiter: PoolWaiter) -> None:
+        tunnel = self._with_room()
+        if tunnel is not None and not self.waiters:
+            self._pool.idle.stop(tunnel)
+            waiter.on_tunnel(tunnel)
+            return
+        if len(self.waiters) >= WAITERS_PER_KEY_MAX:
+            detail = f"{len(self.waiters)} connections wait for a tunnel"
+            waiter.on_no_tunnel(PoolFailure(Flag.CONNECT, "pool_full", detail))
+            return
+        self.waiters[waiter] = None
+        self._pool.waiting.start(waiter)
+        self._serve_waiters()
+
+    def _with_room(self) -> Tunnel | None:
+        for tunnel in self._usable:
+            if tunnel.streams < STREAMS_PER_TUNNEL_MAX and tunnel.session.can_open:
+                return tunnel
+        return None
+
+    def _serve_waiters(self) -> None:
+        while self.waiters:
+            tunnel = self._with_room()
+            if tunnel is None:
+                self._open()
+                return
+            waiter = next(iter(self.waiters))
+            del self.waiters[waiter]
+            self._pool.waiting.stop(waiter)
+            self._pool.idle.stop(tunnel)
+            self._engine.reactor.serve(waiter, waiter.on_tunnel, tunnel)
+
+    # -- opening: certificate, connect, TLS ------------------------------------------------------
+
+    def _open(self) -> None:
+        if self._opening or self._closed or len(self.all_tunnels) >= TUNNELS_PER_KEY_MAX:
+            return
+        self._opening = True
+        self._engine.credentials.obtain(self._key.source, self._dial_with)
+
+    def _dial_with(self, context: TlsContext | None) -> None:
+        if self._closed:
+            return
+        if context is None:
+            detail = f"there is no certificate for {self._key.source}"
+            self._fail(PoolFailure(Flag.IDENTITY_ERROR, "no_certificate", detail))
+            return
+
+        def dialled(result: socket.socket | DialError) -> None:
+            self._dial = None
+            self._dialled(context, result)
+
+        self._dial = self._engine.dialer.dial(self._pod.netns_fd, self._key.dial, dialled)
+
+    def _dialled(self, context: TlsContext, result: socket.socket | DialError) -> None:
+        if isinstance(result, DialError):
+            flag = Flag.NETWORK_POLICY if result is DialError.TIMEOUT else Flag.CONNECT
+            self._fail(PoolFailure(flag, "connect_failed", result.value))
+            return
+        tls = TlsConnection(context, server=False, judge=expect_one_of(self._key.expected))
+        tunnel = Tunnel(
+            self._engine.reactor,
+            self._engine.keepalive,
+            result,
+            tls,
+            Session(Role.CLIENT, CLIENT_SETTINGS),
+            self,
+        )
+        self.all_tunnels[tunnel] = None
+        self._handshaking = tunnel
+        tunnel.start()
+
+    def _fail(self, why: PoolFailure) -> None:
+        """Everybody who waited for this dial shares its fate; the next one tries anew."""
+        self._opening = False
+        waiters, self.waiters = self.waiters, {}
+        for waiter in waiters:
+            self._pool.waiting.stop(waiter)
+            self._engine.reactor.serve(waiter, waiter.on_no_tunnel, why)
+        self._pool.drop(self._key)
+
+    # -- what the tunnel says --------------------------------------------------------------------
+
+    def tunnel_opened(self, tunnel: Tunnel, _peer: SpiffeId) -> None:
+        self._opening = False
+        self._handshaking = None
+        self._usable[tunnel] = None
+        self._pool.idle.start(tunnel)
+        if self._pool.draining:
+            tunnel.drain()
+        self._serve_waiters()
+
+    def tunnel_requested(self, tunnel: Tunnel, request: RequestReceived) -> None:
+        raise AssertionError("a client's session passes no requests")
+
+    def tunnel_freed(self, tunnel: Tunnel) -> None:
+        if self.waiters:
+            self._serve_waiters()
+        if not tunnel.streams and tunnel in self._usable:
+            self._pool.idle.start(tunnel)
+
+    def tunnel_draining(self, tunnel: Tunnel) -> None:
+        self._usable.pop(tunnel, None)
+
+    def tunnel_closed(self, tunnel: Tunnel, end: TunnelEnd, detail: str) -> None:
+        self._usable.pop(tunnel, None)
+        self.all_tunnels.pop(tunnel, None)
+        self._pool.idle.stop(tunnel)
+        if tunnel is self._handshaking:
+            self._handshaking = None
+            self._fail(failure_of(end, detail))
+            return
+        if self.waiters:
+            self._serve_waiters()
+        self._pool.drop(self._key)
+
+    def drain(self) -> None:
+        for tunnel in list(self.all_tunnels):
+            tunnel.drain()
+
+    def close(self, end: TunnelEnd) -> None:
+        self._closed = self.gone = True
+        if self._dial is not None:
+            self._dial.abandon()
+        for tunnel in list(self.all_tunnels):
+            tunnel.close(end)
+        for waiter in list(self.waiters):
+            self._pool.waiting.stop(waiter)
+        self.waiters.clear()

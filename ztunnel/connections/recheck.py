@@ -1,0 +1,54 @@
+"""Looks at every open inbound connection after a policy change, some each turn.
+
+`authorize` decides; a connection that may not stay open ends itself.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from itertools import islice
+from typing import Final
+
+from ztunnel.connections.engine import Engine, OpenConnection, Pod
+from ztunnel.transport.relay import RelayEnd
+
+# About a millisecond.
+RECHECKS_PER_TURN_MAX: Final = 64
+
+
+class Recheck:
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+        self._left: Iterator[tuple[Pod, OpenConnection]] | None = None
+        self._once_more = False
+
+    def begin(self) -> None:
+        """If one is under way it goes on, with the newest policies, and starts once more when it is
+        through: a push that changes policies in each turn must not keep it from getting there."""
+        if self._left is not None:
+            self._once_more = True
+            return
+        pods = list(self._engine.pods.values())
+        self._left = iter([(pod, each) for pod in pods for each in pod.inbound])
+        self._once_more = False
+        self._engine.reactor.again(self)
+
+    def on_again(self) -> None:
+        looked_at = 0
+        for pod, connection in islice(self._left or (), RECHECKS_PER_TURN_MAX):
+            workload = pod.workload(self._engine.state)
+            self._engine.reactor.serve(connection, connection.recheck, workload)
+            looked_at += 1
+        if looked_at == RECHECKS_PER_TURN_MAX:
+            self._engine.reactor.again(self)
+            return
+        self._left = None
+        if self._once_more:
+            self.begin()
+
+    def on_bug(self) -> None:
+        """Fails closed: what cannot be looked at cannot stay open."""
+        self._left = None
+        for pod in list(self._engine.pods.values()):
+            for connection in list(pod.inbound):
+                self._engine.reactor.serve(connection, connection.abort, RelayEnd.POLICY)

@@ -1,0 +1,86 @@
+"""For a node whose agent redirects by packet filter rules (Istio's) instead of by our kernel half.
+
+Such rules send every connection of the pod to the fixed ports, ours included, unless its packets
+carry the mark; the connection's destination is conntrack's to tell, on inbound plaintext too; and
+the app is shown its client by dialling it from the client's address.
+"""
+
+from __future__ import annotations
+
+import logging
+import socket
+from typing import Final
+
+from control.kit.log import event
+from control.model.address import Endpoint
+from ztunnel.connections.engine import Engine, Pod
+from ztunnel.connections.inbound import accept_plaintext
+from ztunnel.connections.listeners import Listener, Pauses, endpoint_of, listen
+from ztunnel.transport.dial import Dial, DialDone, Dialer, DialError
+
+log = logging.getLogger("ztunnel.redirected")
+
+# What the rules let pass, and send the app's answers back by.
+PACKET_MARK: Final = 0x539
+# Of linux/in.h and linux/in6.h; the socket module has no names for them.
+_IP_FREEBIND: Final = 15
+_IP_BIND_ADDRESS_NO_PORT: Final = 24
+_IPV6_TRANSPARENT: Final = 75
+_IPV6_FREEBIND: Final = 78
+
+
+class MarkedDialer(Dialer):
+    """Dials with the mark, and from the address of the client that the app is to see."""
+
+    def _connect(
+        self, sock: socket.socket, target: Endpoint, done: DialDone, show: Endpoint | None
+    ) -> Dial | None:
+        try:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_MARK, PACKET_MARK)
+        except OSError as exc:
+            # Without it the connection would come back to our own listener, again and again.
+            sock.close()
+            event(log, logging.ERROR, "dial.not_marked", error=exc)
+            done(DialError.OTHER)
+            return None
+        if show is not None and show.address == target.address:
+            show = None  # the pod itself: its own address is the client's
+        return super()._connect(sock, target, done, show)
+
+    def _show(self, sock: socket.socket, client: Endpoint) -> None:
+        family = socket.AF_INET6 if len(client.address) == 16 else socket.AF_INET
+        if family != sock.family:
+            self.source_not_shown += 1
+            return
+        try:
+            if family == socket.AF_INET6:
+                sock.setsockopt(socket.IPPROTO_IPV6, _IPV6_TRANSPARENT, 1)
+                sock.setsockopt(socket.IPPROTO_IPV6, _IPV6_FREEBIND, 1)
+            else:
+                sock.setsockopt(socket.SOL_IP, socket.IP_TRANSPARENT, 1)
+                sock.setsockopt(socket.SOL_IP, _IP_FREEBIND, 1)
+            sock.setsockopt(socket.SOL_IP, _IP_BIND_ADDRESS_NO_PORT, 1)
+            sock.bind((socket.inet_ntop(family, client.address), 0))
+        except OSError:
+            self.source_not_shown += 1
+
+
+def listen_redirected(
+    engine: Engine,
+    pauses: Pauses,
+    pod: Pod,
+    outbound: socket.socket,
+    plaintext: socket.socket,
+    hbone: socket.socket,
+) -> None:
+    """Register the pod's listeners; what came in plaintext was for another port than ours."""
+
+    def take(sock: socket.socket, peer: Endpoint) -> None:
+        # Without an entry of conntrack it is our own port, and refused as such.
+        original = engine.original_destination(sock)
+        meant = endpoint_of(sock.getsockname()) if original is None else original[0]
+        accept_plaintext(engine, pod, sock, peer, meant)
+
+    listen(engine, pauses, pod, outbound, None, hbone)
+    pod.own_ports.add(endpoint_of(plaintext.getsockname()).port)
+    pod.listeners.append(Listener(engine, pauses, plaintext, "plaintext", take))

@@ -1,0 +1,90 @@
+"""Asks the certificate service to sign (Istio's CSR service over gRPC). It never sees a key."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+import grpc
+import grpc.aio
+from google.protobuf.message import DecodeError
+
+from control.kit.errors import ControlError
+from control.model.identity import SpiffeId
+from control.wire import certificates_pb2 as pb
+from control.wire.channel import open_channel
+from control.wire.types import CREATE_CERTIFICATE_METHOD
+from ztunnel.access import call_metadata, roots_pem
+from ztunnel.config import Config
+
+SIGN_TIMEOUT_S = 10.0
+
+
+class SigningFailed(ControlError):
+    reason = "signing_failed"
+
+
+class Signer(Protocol):
+    async def sign(self, identity: SpiffeId, csr_pem: str, ttl_s: float) -> list[str]:
+        """The chain, leaf first, roots last; ControlError when there is none."""
+
+    async def close(self) -> None: ...
+
+
+@dataclass(slots=True)
+class _Link:
+    """A channel and how many calls are under way on it: closing it would cancel them."""
+
+    channel: grpc.aio.Channel
+    pem: bytes | None
+    calls: int = 0
+
+
+class CaClient:
+    """One channel, which reconnects by itself; a new one when the trusted roots were replaced."""
+
+    def __init__(self, config: Config) -> None:
+        self._config = config
+        self._link: _Link | None = None
+
+    async def sign(self, identity: SpiffeId, csr_pem: str, ttl_s: float) -> list[str]:
+        config = self._config
+        request = pb.IstioCertificateRequest(csr=csr_pem, validity_duration=int(ttl_s))
+        request.metadata.update({"ImpersonatedIdentity": str(identity)})
+        metadata = call_metadata(config.token, config.cluster_id)
+        link = await self._current()
+        call = link.channel.unary_unary(CREATE_CERTIFICATE_METHOD, bytes, bytes)
+        link.calls += 1
+        try:
+            answer = await call(
+                request.SerializeToString(), timeout=SIGN_TIMEOUT_S, metadata=metadata
+            )
+            response = pb.IstioCertificateResponse.FromString(answer)
+        except grpc.aio.AioRpcError as exc:
+            raise SigningFailed(f"{exc.code().name}: {exc.details()}") from exc
+        except DecodeError as exc:
+            raise SigningFailed("the answer is not a certificate response") from exc
+        finally:
+            link.calls -= 1
+            await self._close_if_done(link)
+        return list(response.cert_chain)
+
+    async def close(self) -> None:
+        link, self._link = self._link, None
+        if link is not None:
+            await link.channel.close(None)
+
+    async def _current(self) -> _Link:
+        pem = roots_pem(self._config.ca_root)
+        old = self._link
+        if old is not None and old.pem == pem:
+            return old
+        channel = open_channel(self._config.ca, pem, self._config.ca_name)
+        self._link = _Link(channel, pem)
+        if old is not None:
+            await self._close_if_done(old)
+        return self._link
+
+    async def _close_if_done(self, link: _Link) -> None:
+        if link is not self._link and link.calls == 0:
+            await link.channel.close(None)

@@ -1,0 +1,275 @@
+"""The event loop of a worker: readiness, deadlines, and one flush of each tunnel per turn.
+
+Theory of operation. Descriptors are watched edge-triggered, once, for their whole life: a handler
+remembers what is readable or writable and no interest is ever switched on and off, which saves a
+system call for every pause. The price is a rule: a handler reads until the socket is empty, or it
+asks with `again` to be called in the next turn. A turn is: wait, serve each ready descriptor,
+serve those of `again`, flush every tunnel that got output (so that all of a turn's bytes leave in
+one TLS write), expire deadlines, close what was discarded. Sockets are closed last, so a
+descriptor's number cannot be taken by another connection while an event for it still waits.
+
+A handler that raises is a bug; the one boundary for that is `serve`. It never knows protocols.
+"""
+
+from __future__ import annotations
+
+import select
+import time
+from collections import OrderedDict
+from collections.abc import Callable
+from os import sched_yield as _yield
+from typing import Any, Final, Protocol
+
+from ztunnel.loop.spin import Spin
+
+READABLE: Final = select.EPOLLIN
+WRITABLE: Final = select.EPOLLOUT
+# The peer's FIN, a full hang-up, an error: after these a short read does not mean "empty".
+ENDED: Final = select.EPOLLRDHUP | select.EPOLLHUP | select.EPOLLERR
+WATCH_READ: Final = select.EPOLLIN | select.EPOLLRDHUP | select.EPOLLET
+WATCH_BOTH: Final = WATCH_READ | select.EPOLLOUT
+# Listeners and the supervisor's channel: a bounded part is taken each turn, the rest shows again.
+WATCH_LEVEL: Final = select.EPOLLIN
+
+# Descriptors served between two flushes: bounds a turn, so that no answer waits behind thousands.
+EVENTS_PER_TURN_MAX: Final = 512
+# An idle worker looks at its deadlines this often even if one was lost.
+WAIT_S_MAX: Final = 60.0
+
+
+class Served(Protocol):
+    def on_bug(self) -> None:
+        """Serving this raised: let go of everything at once."""
+
+
+class Handler(Served, Protocol):
+    def on_ready(self, events: int) -> None:
+        """The descriptor became readable, writable or ended (epoll's bits)."""
+
+
+class Resumable(Served, Protocol):
+    def on_again(self) -> None:
+        """The next turn, as asked for."""
+
+
+class Flushable(Served, Protocol):
+    def flush(self) -> None:
+        """The end of a turn in which output was added."""
+
+
+class Closable(Protocol):
+    def fileno(self) -> int: ...
+
+    def close(self) -> None: ...
+
+
+BugReport = Callable[[Served], None]
+
+
+class Countdown:
+    """Deadlines that all lie the same time ahead, so that the order of starting is theirs too."""
+
+    __slots__ = ("_due", "_on_due", "_reactor", "delay_s")
+
+    def __init__(self, reactor: Reactor, delay_s: float, on_due: Callable[[Any], None]) -> None:
+        self.delay_s = delay_s
+        self._reactor = reactor
+        self._on_due = on_due
+        self._due: OrderedDict[Served, float] = OrderedDict()
+
+    def __len__(self) -> int:
+        return len(self._due)
+
+    def start(self, item: Served) -> None:
+        """(Re)start the item's deadline from now."""
+        due = self._reactor.now_s + self.delay_s
+        self._due[item] = due
+        self._due.move_to_end(item)
+        if due < self._reactor.next_due_s:
+            self._reactor.next_due_s = due
+
+    def stop(self, item: Served) -> None:
+        self._due.pop(item, None)
+
+    def first_s(self) -> float | None:
+        return next(iter(self._due.values()), None)
+
+    def expire(self, now_s: float) -> None:
+        while self._due:
+            item, due = next(iter(self._due.items()))
+            if due > now_s:
+                return
+            del self._due[item]
+            self._reactor.serve(item, self._on_due, item)
+
+
+class Reactor:
+    """One per worker process."""
+
+    def __init__(
+        self, report_bug: BugReport, monotonic_s: Callable[[], float] = time.monotonic
+    ) -> None:
+        self.report_bug = report_bug
+        self._monotonic_s = monotonic_s
+        self._epoll = select.epoll()
+        self._handlers: dict[int, Handler] = {}
+        self._again: dict[Resumable, None] = {}
+        self._dirty: list[Flushable] = []
+        self._last: list[Flushable] = []
+        self._closing: list[Closable] = []
+        self._countdowns: list[Countdown] = []
+        self.running = True
+        self.spin = Spin(0)
+        self._events_before = 0
+        self.now_s = monotonic_s()
+        self.next_due_s = float("inf")
+        self.turns = 0
+        self.served = (
+            0  # events, resumed handlers and flushes, to tell an idle turn from a busy one
+        )
+
+    # -- watching --------------------------------------------------------------------------------
+
+    def watch(self, fd: int, handler: Handler, interest: int) -> None:
+        """From now on, or with another handler or interest; what is true already is reported."""
+        if fd in self._handlers:
+            self._epoll.modify(fd, interest)
+        else:
+            self._epoll.register(fd, interest)
+        self._handlers[fd] = handler
+
+    def hand_over(self, fd: int, handler: Handler) -> None:
+        """Another handler for the same interest: no system call, and nothing is reported again."""
+        self._handlers[fd] = handler
+
+    def unwatch(self, fd: int) -> None:
+        if self._handlers.pop(fd, None) is not None:
+            self._epoll.unregister(fd)
+
+    def discard(self, sock: Closable) -> None:
+        """Forget the descriptor now, close it at the end of the turn (closing also unwatches)."""
+        self._handlers.pop(sock.fileno(), None)
+        self._closing.append(sock)
+
+    @property
+    def watched(self) -> int:
+        return len(self._handlers)
+
+    # -- asking to be called ---------------------------------------------------------------------
+
+    def again(self, item: Resumable) -> None:
+        self._again[item] = None
+
+    def flush_later(self, item: Flushable) -> None:
+        """The item keeps track of whether it has asked already."""
+        self._dirty.append(item)
+
+    def flush_last(self, item: Flushable) -> None:
+        """After all tunnels: for what no peer waits for."""
+        self._last.append(item)
+
+    def countdown(self, delay_s: float, on_due: Callable[[Any], None]) -> Countdown:
+        made = Countdown(self, delay_s, on_due)
+        self._countdowns.append(made)
+        return made
+
+    # -- turning ---------------------------------------------------------------------------------
+
+    def run(self) -> None:
+        while self.running:
+            self.turn(WAIT_S_MAX)
+
+    def stop(self) -> None:
+        self.running = False
+
+    def turn(self, wait_s_max: float) -> None:
+        """One round; waits at most so long for something to do."""
+        events = self._wait(wait_s_max)
+        self.turns += 1
+        self._events_before = len(events)
+        self.served += len(events) + len(self._again)
+        self.now_s = self._monotonic_s()
+        handlers = self._handlers
+        for fd, bits in events:
+            handler = handlers.get(fd)
+            if handler is not None:
+                try:
+                    handler.on_ready(bits)
+                except Exception:  # the boundary, see `serve`; inlined because every event passes
+                    self.caught(handler)
+        if self._again:
+            again, self._again = self._again, {}
+            for item in again:
+                self.serve(item, item.on_again)
+        while self._dirty:
+            dirty, self._dirty = self._dirty, []
+            self.served += len(dirty)
+            for tunnel in dirty:
+                try:
+                    tunnel.flush()
+                except Exception:  # the boundary, see `serve`
+                    self.caught(tunnel)
+        if self._last:
+            last, self._last = self._last, []
+            for each in last:
+                self.serve(each, each.flush)
+        if self.now_s >= self.next_due_s:
+            self._expire()
+        self._close_discarded()
+
+    def _wait(self, wait_s_max: float) -> list[tuple[int, int]]:
+        """The only place that sleeps."""
+        if self._again or self._dirty or self._last:
+            wait_s = 0.0
+        else:
+            now_s = self._monotonic_s()
+            wait_s = max(0.0, min(wait_s_max, self.next_due_s - now_s))
+            if wait_s and self.spin.worth(now_s, self._events_before):
+                events = self._poll_a_moment()
+                if events:
+                    return events
+        return self._epoll.poll(wait_s, EVENTS_PER_TURN_MAX)
+
+    def _poll_a_moment(self) -> list[tuple[int, int]]:
+        spin = self.spin
+        while True:
+            _yield()  # whoever has work on this core goes first, perhaps the other end
+            events = self._epoll.poll(0, EVENTS_PER_TURN_MAX)
+            if spin.polled(self._monotonic_s(), bool(events)):
+                return events
+
+    def _expire(self) -> None:
+        for countdown in self._countdowns:
+            countdown.expire(self.now_s)
+        firsts = [first for each in self._countdowns if (first := each.first_s()) is not None]
+        self.next_due_s = min(firsts, default=float("inf"))
+
+    def _close_discarded(self) -> None:
+        self.served += len(self._closing)
+        while self._closing:
+            sock = self._closing.pop()
+            try:
+                sock.close()
+            except OSError:
+                pass  # ECONNRESET may be reported by close itself; the descriptor is free anyway
+
+    # -- the boundary ----------------------------------------------------------------------------
+
+    def serve(self, item: Served, call: Callable[..., None], *arguments: object) -> None:
+        """Call into one connection. Whatever escapes is a bug in handling that connection: it is
+        reported with its traceback and ends that connection, not the thousands beside it."""
+        try:
+            call(*arguments)
+        except Exception:
+            self.caught(item)
+
+    def caught(self, item: Served) -> None:
+        self.report_bug(item)
+        try:
+            item.on_bug()
+        except Exception:  # a broken close must not take the others along either
+            self.report_bug(item)
+
+    def close(self) -> None:
+        self._close_discarded()
+        self._epoll.close()

@@ -1,0 +1,198 @@
+"""May this inbound connection come in, and to which port of the pod? No I/O.
+
+Everything the peer says (the authority) is checked against what this node knows by itself: the
+address the connection was accepted on, and the workload that owns it.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+from control.model.address import Address, Endpoint, parse_endpoint
+from control.model.identity import SpiffeId
+from control.model.policy import Connection, Deny, Permit, WouldDeny, decide, would_deny
+from control.model.workload import GatewayAddress, NamespacedHostname, Service, Workload
+from ztunnel.mesh.balance import target_port
+from ztunnel.mesh.route import GUARDED_PORTS
+from ztunnel.mesh.state import State
+
+_HOSTNAME = re.compile(r"[A-Za-z0-9_](?:[A-Za-z0-9_.-]{0,251}[A-Za-z0-9_])?")
+_DOTTED_DIGITS = re.compile(r"[0-9.]+")
+AUTHORITY_CHARS_MAX = 300  # a DNS name, a colon, a port
+
+
+@dataclass(frozen=True, slots=True)
+class Admit:
+    """Dial `target`, with `permit` as the proof that policy was asked."""
+
+    target: Endpoint
+    permit: Permit
+    service: Service | None
+    workload: Workload
+    would_deny: WouldDeny | None = None  # what dry-run policies say; nothing is enforced
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """`status` answers a CONNECT; a plaintext connection is closed. `reason` is a stable word."""
+
+    status: int
+    reason: str
+    detail: str
+
+
+def admit_connect(
+    state: State,
+    local: Workload,
+    accepted: Endpoint,
+    authority: str,
+    peer: SpiffeId,
+    peer_address: Address,
+) -> Admit | Refusal:
+    """An HBONE CONNECT that arrived at `accepted`, from a peer whose certificate says `peer`."""
+    if not state.synced:
+        return _not_synced()
+    try:
+        asked = parse_authority(authority)
+    except ValueError as exc:
+        return Refusal(400, "bad_authority", str(exc))
+    if local.application_tunnel is not None and local.application_tunnel.proxy:
+        return Refusal(503, "application_tunnel_unsupported", "the workload asks for PROXY v2")
+    if isinstance(asked, Endpoint):
+        if not _may_ask_for(state, local, accepted, asked):
+            detail = f"authority {asked} is not what listens at {accepted}"
+            return Refusal(400, "destination_mismatch", detail)
+        target, service = _tunnelled(local, Endpoint(accepted.address, asked.port)), None
+    else:
+        resolved = _resolve(state, local, accepted, asked, peer)
+        if isinstance(resolved, Refusal):
+            return resolved
+        target, service = resolved
+    return _admit(state, local, target, service, Connection(peer, peer_address, *_of(target)))
+
+
+def admit_plaintext(
+    state: State, local: Workload, accepted: Endpoint, peer_address: Address
+) -> Admit | Refusal:
+    """A plain TCP connection for `accepted`, whose caller has no identity."""
+    if not state.synced:
+        return _not_synced()
+    return _admit(state, local, accepted, None, Connection(None, peer_address, *_of(accepted)))
+
+
+def recheck(state: State, local: Workload, connection: Connection) -> Permit | Deny:
+    """The same question again for an open connection, after the policies changed."""
+    return decide(state.policies_for(local), connection)
+
+
+@dataclass(frozen=True, slots=True)
+class NamedTarget:
+    hostname: str
+    port: int
+
+
+def parse_authority(authority: str) -> Endpoint | NamedTarget:
+    """`ip:port`, `[v6]:port` or `hostname:port`; ValueError otherwise."""
+    if len(authority) > AUTHORITY_CHARS_MAX:
+        raise ValueError("the authority is too long")
+    host, _, port_text = authority.rpartition(":")
+    if host.startswith("[") or _DOTTED_DIGITS.fullmatch(host):
+        return parse_endpoint(authority)
+    if not _HOSTNAME.fullmatch(host):
+        raise ValueError(f"not address:port or hostname:port: {authority!r}")
+    if not port_text.isascii() or not port_text.isdigit() or len(port_text) > 5:
+        raise ValueError(f"no port in {authority!r}")
+    port = int(port_text)
+    if not 0 < port < 65536:
+        raise ValueError(f"port out of range in {authority!r}")
+    return NamedTarget(host.lower(), port)
+
+
+def _admit(
+    state: State,
+    local: Workload,
+    target: Endpoint,
+    service: Service | None,
+    connection: Connection,
+) -> Admit | Refusal:
+    if target.port in GUARDED_PORTS:
+        return Refusal(503, "recursion", f"port {target.port} would come back to the tunnel")
+    policies = state.policies_for(local)
+    match decide(policies, connection):
+        case Permit() as permit:
+            seen = service or _service_of(state, local, target.port)
+            return Admit(target, permit, seen, local, would_deny(policies, connection))
+        case Deny() as deny:
+            return Refusal(401, "policy", str(deny))
+
+
+def _of(target: Endpoint) -> tuple[Address, int]:
+    return target.address, target.port
+
+
+def _not_synced() -> Refusal:
+    return Refusal(503, "not_synced", "the mesh's state is not known yet")
+
+
+def _may_ask_for(state: State, local: Workload, accepted: Endpoint, asked: Endpoint) -> bool:
+    """The pod's own address; or, at a waypoint, something whose waypoint it is."""
+    if asked.address == accepted.address or local.application_tunnel is not None:
+        return True
+    service = state.service_at(local.network, asked.address, local.namespace)
+    if service is not None:
+        gateways = (service.waypoint, *(each.destination for each in service.weighted_waypoints))
+    else:
+        workload = state.workload_at(local.network, asked.address)
+        gateways = (None if workload is None else workload.waypoint,)
+    return any(each is not None and _is_gateway(state, local, each) for each in gateways)
+
+
+def _is_gateway(state: State, local: Workload, gateway: GatewayAddress) -> bool:
+    destination = gateway.destination
+    if isinstance(destination, NamespacedHostname):
+        return str(destination) in local.services
+    if destination.network != local.network:
+        return False
+    if destination.address in local.addresses:
+        return True
+    service = state.service_at(destination.network, destination.address, local.namespace)
+    return service is not None and service.key in local.services
+
+
+def _tunnelled(local: Workload, target: Endpoint) -> Endpoint:
+    tunnel = local.application_tunnel
+    return target if tunnel is None or not tunnel.port else Endpoint(target.address, tunnel.port)
+
+
+def _resolve(
+    state: State, local: Workload, accepted: Endpoint, asked: NamedTarget, peer: SpiffeId
+) -> tuple[Endpoint, Service] | Refusal:
+    service = state.service_named(asked.hostname, peer.namespace)
+    if service is None:
+        return Refusal(503, "unknown_hostname", f"no service is named {asked.hostname}")
+    if service.key not in local.services:
+        detail = f"this workload is not an endpoint of {service.key}"
+        return Refusal(400, "destination_mismatch", detail)
+    port = target_port(service, _own_ports(local, service), asked.port)
+    if port is None:
+        return Refusal(503, "unknown_port", f"{service.key} has no port {asked.port} here")
+    return _tunnelled(local, Endpoint(accepted.address, port)), service
+
+
+def _service_of(state: State, local: Workload, port: int) -> Service | None:
+    """For the telemetry of a connection addressed by pod: the service that leads to this port."""
+    for key in sorted(local.services):
+        service = state.service(key)
+        if service is None:
+            continue
+        own = _own_ports(local, service)
+        ports = {target_port(service, own, each.service_port) for each in service.ports}
+        if port in ports:
+            return service
+    return None
+
+
+def _own_ports(local: Workload, service: Service) -> tuple[tuple[int, int], ...]:
+    own = local.services.get(service.key, ())
+    return tuple((each.service_port, each.target_port) for each in own)

@@ -1,0 +1,297 @@
+"""Where an outbound connection goes: the one place that decides it. No I/O.
+
+The order is that of Istio's ambient mode. Where the mesh knows a destination but cannot reach it
+as it should, the connection is refused: plaintext is never a fallback.
+"""
+
+from __future__ import annotations
+
+import random
+from dataclasses import dataclass
+from enum import Enum
+
+from control.model.address import Address, Endpoint, is_loopback
+from control.model.identity import SpiffeId, parse_spiffe_id
+from control.model.workload import (
+    HBONE_PORT,
+    BalancingMode,
+    GatewayAddress,
+    NamespacedHostname,
+    Service,
+    TunnelProtocol,
+    WeightedWaypoint,
+    Workload,
+)
+from ztunnel.mesh.balance import (
+    Draw,
+    Hint,
+    candidates,
+    draw,
+    narrowed,
+    nearest,
+    pod_address,
+    reachable,
+    tunnels,
+)
+from ztunnel.mesh.state import State
+
+# The capture ports of Istio's layout: traffic a pod sends there would only come round again.
+GUARDED_PORTS = frozenset({15001, 15006, 15008, 15080})
+
+
+class RouteRefusal(Enum):
+    """Stable words: log field and metric label."""
+
+    NOT_SYNCED = "not_synced"
+    RECURSION = "recursion"
+    NO_HEALTHY_UPSTREAM = "no_healthy_upstream"
+    NO_SERVICE_PORT = "no_service_port"
+    WAYPOINT_UNAVAILABLE = "waypoint_unavailable"
+    NETWORK_GATEWAY_UNSUPPORTED = "network_gateway_unsupported"
+
+
+@dataclass(frozen=True, slots=True)
+class ToTunnel:
+    """HBONE: dial `dial`, accept only `expected` there, ask for `authority`.
+
+    `target` is what the client meant after translation; `workload` is who answers at `dial`.
+    """
+
+    dial: Endpoint
+    authority: str
+    expected: tuple[SpiffeId, ...]
+    target: Endpoint
+    workload: Workload | None
+    service: Service | None
+
+
+@dataclass(frozen=True, slots=True)
+class Passthrough:
+    """Plain TCP: the destination is outside the mesh, or does not speak HBONE."""
+
+    target: Endpoint
+    workload: Workload | None = None
+    service: Service | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Refuse:
+    reason: RouteRefusal
+    service: Service | None = None
+
+
+Decision = ToTunnel | Passthrough | Refuse
+
+
+def route(
+    state: State,
+    source: Workload,
+    destination: Endpoint,
+    rng: random.Random,
+    hint: Hint = Hint.NONE,
+) -> Decision:
+    """Decide for a connection that `source` opened to `destination`. `hint`: which part of a
+    service's endpoints the kernel has drawn; it changes shares, never what is allowed."""
+    if not state.synced:
+        return Refuse(RouteRefusal.NOT_SYNCED)
+    if _comes_back(source, destination):
+        return Refuse(RouteRefusal.RECURSION)
+    service = state.service_at(source.network, destination.address, source.namespace)
+    if service is not None:
+        decision = _through_service(state, source, destination, service, rng, hint)
+        if decision is not None:
+            return decision
+    return _by_address(state, source, destination, service, rng)
+
+
+def _comes_back(source: Workload, destination: Endpoint) -> bool:
+    if destination.port not in GUARDED_PORTS:
+        return False
+    return is_loopback(destination.address) or destination.address in source.addresses
+
+
+def _through_service(
+    state: State,
+    source: Workload,
+    destination: Endpoint,
+    service: Service,
+    rng: random.Random,
+    hint: Hint,
+) -> Decision | None:
+    """None: the service passes its traffic on as addressed."""
+    waypoint = _pick_waypoint(service, rng)
+    if waypoint is not None and not _is_gateway(state, source, waypoint):
+        return _to_waypoint(state, source, destination, waypoint, rng, service=service)
+    if _passes_through(service):
+        return None
+    drawn = endpoints(state, source, service, destination, hint)
+    candidate = _drawn(state, service, drawn, len(destination.address), rng)
+    if candidate is None:
+        known = any(each.service_port == destination.port for each in service.ports)
+        reason = RouteRefusal.NO_HEALTHY_UPSTREAM if known else RouteRefusal.NO_SERVICE_PORT
+        return Refuse(reason, service)
+    if candidate.address is None or candidate.workload.network != source.network:
+        return Refuse(RouteRefusal.NETWORK_GATEWAY_UNSUPPORTED, service)
+    return _direct(candidate.workload, Endpoint(candidate.address, candidate.port), service)
+
+
+@dataclass(frozen=True, slots=True)
+class _Candidate:
+    """A workload that could take the connection. `address` is None behind a network gateway."""
+
+    workload: Workload
+    address: Address | None
+    port: int
+
+
+def _drawn(
+    state: State, service: Service, chances: Draw, family_bytes: int, rng: random.Random
+) -> _Candidate | None:
+    found = chances.choose(rng)
+    workload = None if found is None else state.workload(found[0])
+    if found is None or workload is None:
+        return None
+    address = pod_address(workload.addresses, service.ip_families, family_bytes)
+    return _Candidate(workload, address, found[1])
+
+
+def endpoints(
+    state: State,
+    source: Workload,
+    service: Service,
+    destination: Endpoint,
+    hint: Hint = Hint.NONE,
+) -> Draw:
+    """Found once for all pods of this node, until an address changes."""
+    port, family_bytes = destination.port, len(destination.address)
+    place = (source.network, source.locality, source.node, source.cluster_id)
+    question = (service.key, port, family_bytes, place, hint.value)
+    known = state.recall(question)
+    if isinstance(known, Draw):
+        return known
+    found = candidates(service, state.endpoints(service.key), source, port, family_bytes)
+    best = nearest(reachable(found, source), source, service.load_balancing)
+    answer = draw(narrowed(best, source, hint))
+    state.remember(question, answer)
+    return answer
+
+
+def _by_address(
+    state: State,
+    source: Workload,
+    destination: Endpoint,
+    service: Service | None,
+    rng: random.Random,
+) -> Decision:
+    workload = state.workload_at(source.network, destination.address)
+    if workload is None:
+        return Passthrough(destination, None, service)
+    waypoint = workload.waypoint
+    if waypoint is not None and not _is_gateway(state, source, waypoint):
+        return _to_waypoint(state, source, destination, waypoint, rng, service=service)
+    return _direct(workload, destination, service)
+
+
+def _direct(workload: Workload, target: Endpoint, service: Service | None) -> Decision:
+    if workload.tunnel_protocol is not TunnelProtocol.HBONE:
+        return Passthrough(target, workload, service)
+    return ToTunnel(
+        dial=Endpoint(target.address, HBONE_PORT),
+        authority=str(target),
+        expected=expected_identities(workload, service),
+        target=target,
+        workload=workload,
+        service=service,
+    )
+
+
+def _to_waypoint(
+    state: State,
+    source: Workload,
+    destination: Endpoint,
+    waypoint: GatewayAddress,
+    rng: random.Random,
+    *,
+    service: Service | None,
+) -> Decision:
+    """HBONE to the waypoint; it gets the destination as the client addressed it."""
+    gateway = _gateway_service(state, source, waypoint)
+    candidate = _waypoint_pod(state, source, waypoint, gateway, len(destination.address), rng)
+    if candidate is None:
+        return Refuse(RouteRefusal.WAYPOINT_UNAVAILABLE, service)
+    if candidate.address is None or candidate.workload.network != source.network:
+        return Refuse(RouteRefusal.NETWORK_GATEWAY_UNSUPPORTED, service)
+    return ToTunnel(
+        dial=Endpoint(candidate.address, candidate.port),
+        authority=str(destination),
+        expected=expected_identities(candidate.workload, gateway),
+        target=destination,
+        workload=candidate.workload,
+        service=service,
+    )
+
+
+def _waypoint_pod(
+    state: State,
+    source: Workload,
+    waypoint: GatewayAddress,
+    gateway: Service | None,
+    family_bytes: int,
+    rng: random.Random,
+) -> _Candidate | None:
+    port = waypoint.hbone_port or HBONE_PORT
+    if gateway is not None:
+        found = tunnels(gateway, state.endpoints(gateway.key), source, port, family_bytes)
+        best = nearest(reachable(found, source), source, gateway.load_balancing)
+        return _drawn(state, gateway, draw(best), family_bytes, rng)
+    if isinstance(waypoint.destination, NamespacedHostname):
+        return None
+    address = waypoint.destination.address
+    workload = state.workload_at(waypoint.destination.network, address)
+    return None if workload is None else _Candidate(workload, address, port)
+
+
+def _gateway_service(state: State, source: Workload, gateway: GatewayAddress) -> Service | None:
+    destination = gateway.destination
+    if isinstance(destination, NamespacedHostname):
+        return state.service(str(destination))
+    return state.service_at(destination.network, destination.address, source.namespace)
+
+
+def _is_gateway(state: State, source: Workload, gateway: GatewayAddress) -> bool:
+    """Is the caller that waypoint itself? Then it has done its part."""
+    destination = gateway.destination
+    if not isinstance(destination, NamespacedHostname) and (
+        destination.network == source.network and destination.address in source.addresses
+    ):
+        return True
+    service = _gateway_service(state, source, gateway)
+    return service is not None and service.key in source.services
+
+
+def _pick_waypoint(service: Service, rng: random.Random) -> GatewayAddress | None:
+    weighted: tuple[WeightedWaypoint, ...] = service.weighted_waypoints
+    if weighted and any(each.weight for each in weighted):
+        weights = [each.weight for each in weighted]
+        return rng.choices(weighted, weights)[0].destination
+    return service.waypoint
+
+
+def _passes_through(service: Service) -> bool:
+    balancing = service.load_balancing
+    return balancing is not None and balancing.mode is BalancingMode.PASSTHROUGH
+
+
+def expected_identities(workload: Workload, service: Service | None) -> tuple[SpiffeId, ...]:
+    """Who may answer: the workload, or a name that the service vouches for."""
+    names = () if service is None else service.subject_alt_names
+    vouched = (each for name in names if (each := _identity(name)) is not None)
+    return tuple(dict.fromkeys((workload.identity, *vouched)))
+
+
+def _identity(name: str) -> SpiffeId | None:
+    """A name that is no SPIFFE id of our form cannot be anybody's identity."""
+    try:
+        return parse_spiffe_id(name)
+    except ValueError:
+        return None

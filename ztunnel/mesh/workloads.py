@@ -1,0 +1,129 @@
+"""Uids of workloads by address, by a pod's claim and by service. No I/O.
+
+Made for tens of thousands: nearly every key has one uid, which then stands there itself, without a
+container around it; no key is an object that the garbage collector would have to look at.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Iterable
+from dataclasses import dataclass
+from typing import TypeAlias, TypeVar
+
+from control.model.address import Address
+from control.wire import workload_pb2 as pb
+from control.wire.convert import address_from_wire
+from ztunnel.mesh.groups import Group, groups_of
+
+# One uid, or several in the order in which they were heard of.
+Uids: TypeAlias = str | dict[str, None]
+_Key = TypeVar("_Key", bound=Hashable)
+
+# As many as nodes and kinds of pods on them; beyond, equal ones take memory of their own.
+GROUPS_KEPT_MAX = 4096
+
+
+@dataclass(frozen=True, slots=True)
+class WorkloadKeys:
+    """What a workload is found by."""
+
+    network: str
+    addresses: tuple[Address, ...]
+    claim: int
+    groups: dict[str, Group]  # by service: among whose endpoints it is, and beside which
+    # Which policies apply to it.
+    namespace: str
+    policies: tuple[str, ...]
+
+
+def keys_of(message: pb.Workload) -> WorkloadKeys:
+    """WireError for an address that is none."""
+    namespace = message.namespace
+    addresses = tuple(map(address_from_wire, message.addresses))
+    return WorkloadKeys(
+        network=message.network,
+        addresses=addresses,
+        claim=claim(namespace, message.name, message.service_account or "default"),
+        groups=groups_of(message, addresses),
+        namespace=namespace,
+        policies=tuple(message.authorization_policies),
+    )
+
+
+def claim(namespace: str, name: str, service_account: str) -> int:
+    """A number for what ZDS says of a pod; texts are five times its size. Different claims may
+    have the same one, so whoever asks looks at the workload itself."""
+    return hash((namespace, name, service_account))
+
+
+class WorkloadIndex:
+    def __init__(self) -> None:
+        self._at: dict[str, dict[Address, Uids]] = {}  # by network
+        self._claims: dict[int, Uids] = {}
+        self._members: dict[str, dict[Group, Uids]] = {}  # by service
+        self._groups: dict[Group, Group] = {}  # one value for all that are equal
+
+    def put(self, uid: str, keys: WorkloadKeys) -> None:
+        """The uid counts as the one heard of last under each key."""
+        at = self._at.setdefault(keys.network, {})
+        for address in keys.addresses:
+            _add(at, address, uid)
+        _add(self._claims, keys.claim, uid)
+        for service, group in keys.groups.items():
+            _add(self._members.setdefault(service, {}), self._shared(group), uid)
+
+    def _shared(self, group: Group) -> Group:
+        if len(self._groups) >= GROUPS_KEPT_MAX:
+            self._groups.clear()
+        return self._groups.setdefault(group, group)
+
+    def drop(self, uid: str, keys: WorkloadKeys) -> None:
+        at = self._at.get(keys.network, {})
+        for address in keys.addresses:
+            _remove(at, address, uid)
+        if not at:
+            self._at.pop(keys.network, None)
+        _remove(self._claims, keys.claim, uid)
+        for service, group in keys.groups.items():
+            members = self._members.get(service)
+            if members is not None:
+                _remove(members, group, uid)
+                if not members:
+                    del self._members[service]
+
+    def at(self, network: str, address: Address) -> tuple[str, ...]:
+        """In the order in which they were heard of."""
+        return _uids(self._at.get(network, {}).get(address))
+
+    def claimed(self, number: int) -> tuple[str, ...]:
+        return _uids(self._claims.get(number))
+
+    def members(self, service: str) -> Iterable[tuple[Group, tuple[str, ...]]]:
+        """Those that are alike together."""
+        for group, found in self._members.get(service, {}).items():
+            yield group, _uids(found)
+
+
+def _uids(found: Uids | None) -> tuple[str, ...]:
+    if found is None:
+        return ()
+    return (found,) if isinstance(found, str) else tuple(found)
+
+
+def _add(index: dict[_Key, Uids], key: _Key, uid: str) -> None:
+    found = index.setdefault(key, uid)
+    if isinstance(found, dict):
+        found.pop(uid, None)
+        found[uid] = None
+    elif found != uid:
+        index[key] = {found: None, uid: None}
+
+
+def _remove(index: dict[_Key, Uids], key: _Key, uid: str) -> None:
+    found = index.get(key)
+    if isinstance(found, dict):
+        found.pop(uid, None)
+        if len(found) == 1:
+            index[key] = next(iter(found))
+    elif found == uid:
+        del index[key]

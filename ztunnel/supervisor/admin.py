@@ -1,0 +1,150 @@
+"""The pages for people and programs: admin, metrics, readiness. Reads, and passes wishes on."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from pathlib import Path
+from typing import Any, Protocol
+
+from control.kit import http
+from control.kit.http import Handler, Request, Response, as_json, text
+from control.kit.log import current_levels, event
+from control.kit.metrics import render
+from control.model.identity import SpiffeId, parse_spiffe_id
+from ztunnel.supervisor.metrics import Sample, registry_of
+
+log = logging.getLogger("admin")
+
+OFF = frozenset({"", "off"})  # an address that means: no such page
+
+_INDEX = """tulle-ztunnel
+/config_dump            what this node knows, holds and has open
+/logging                GET: levels; POST ?level=info or ?level=info,access:debug
+/certificates/rotate    POST: renew now, ?identity= for one
+/pools                  tunnels by key
+/metrics                as on the metrics port
+/healthz/ready          as on the readiness port
+/quitquitquit           POST: drain and end
+"""
+
+
+class Subject(Protocol):
+    """What the pages are about."""
+
+    async def config_dump(self) -> dict[str, Any]: ...
+
+    async def pools(self) -> dict[str, Any]: ...
+
+    async def samples(self) -> list[Sample]: ...
+
+    def pending(self) -> list[str]: ...
+
+    def set_log_level(self, spec: str) -> None: ...
+
+    def rotate(self, identity: SpiffeId | None) -> list[SpiffeId]: ...
+
+    def quit(self) -> None: ...
+
+
+class Pages:
+    def __init__(self, subject: Subject) -> None:
+        self._subject = subject
+
+    def admin(self) -> http.Routes:
+        routes: dict[tuple[str, str], Handler] = {
+            ("GET", "/"): self._index,
+            ("GET", "/config_dump"): self._config_dump,
+            ("GET", "/pools"): self._pools,
+            ("GET", "/logging"): self._levels,
+            ("POST", "/logging"): self._set_level,
+            ("POST", "/certificates/rotate"): self._rotate,
+            ("POST", "/quitquitquit"): self._quit,
+        }
+        return {**routes, **self.metrics(), **self.readiness()}
+
+    def metrics(self) -> http.Routes:
+        return {("GET", "/metrics"): self._metrics, ("GET", "/stats/prometheus"): self._metrics}
+
+    def readiness(self) -> http.Routes:
+        return {("GET", "/healthz/ready"): self._ready}
+
+    async def _index(self, _: Request) -> Response:
+        return text(_INDEX)
+
+    async def _config_dump(self, _: Request) -> Response:
+        # A large mesh takes a second to write down; the agent's requests must not wait for that.
+        return await asyncio.to_thread(as_json, await self._subject.config_dump())
+
+    async def _pools(self, _: Request) -> Response:
+        return as_json(await self._subject.pools())
+
+    async def _levels(self, _: Request) -> Response:
+        return as_json(current_levels())
+
+    async def _set_level(self, request: Request) -> Response:
+        spec = request.query.get("level", "info")
+        try:
+            self._subject.set_log_level(spec)
+        except ValueError as exc:
+            return problem(str(exc), "bad_level")
+        return as_json(current_levels())
+
+    async def _rotate(self, request: Request) -> Response:
+        wanted = request.query.get("identity")
+        try:
+            identity = parse_spiffe_id(wanted) if wanted is not None else None
+        except ValueError as exc:
+            return problem(str(exc), "bad_identity")
+        rotating = self._subject.rotate(identity)
+        if wanted is not None and not rotating:
+            return problem(f"no pod here is {wanted}", "unknown_identity", 404)
+        return as_json({"rotating": [str(each) for each in rotating]})
+
+    async def _quit(self, _: Request) -> Response:
+        self._subject.quit()
+        return text("draining\n")
+
+    async def _metrics(self, request: Request) -> Response:
+        headers, body = render(registry_of(await self._subject.samples()), request.headers)
+        return Response(200, body, headers)
+
+    async def _ready(self, _: Request) -> Response:
+        pending = self._subject.pending()
+        if not pending:
+            return text("ready\n")
+        return text(f"not ready, pending: {', '.join(pending)}\n", 500)
+
+
+def problem(error: str, reason: str, status: int = 400) -> Response:
+    return as_json({"error": error, "reason": reason}, status)
+
+
+@asynccontextmanager
+async def serve(
+    subject: Subject, socket_path: Path, admin: str, metrics: str, readiness: str
+) -> AsyncIterator[None]:
+    """All pages while the context lasts. A port that is taken costs that page and nothing else:
+    carrying traffic is the job, and the unix socket still answers."""
+    pages = Pages(subject)
+    async with AsyncExitStack() as stack:
+        await _open(stack, http.Server(pages.admin()), socket_path, "admin_socket")
+        local = http.Server(pages.admin(), http.LOOPBACK_NAMES)
+        await _open(stack, local, admin, "admin")
+        await _open(stack, http.Server(pages.metrics()), metrics, "metrics")
+        await _open(stack, http.Server(pages.readiness()), readiness, "readiness")
+        yield
+
+
+async def _open(
+    stack: AsyncExitStack, server: http.Server, where: str | Path, what: str
+) -> asyncio.Server | None:
+    if where in OFF:
+        return None
+    try:
+        return await stack.enter_async_context(server.listen(where))
+    except (OSError, ValueError) as exc:
+        event(log, logging.ERROR, "page.not_served", page=what, address=where, error=exc)
+        return None

@@ -1,0 +1,208 @@
+"""The pods this ztunnel serves: their namespaces, their listening sockets, and who is ready."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from control.kit.errors import ControlError, MeshError
+from control.kit.log import event
+from control.model.identity import SpiffeId
+from ztunnel.supervisor.bind import Listeners, open_listeners
+
+log = logging.getLogger("pods")
+
+PODS_MAX = 1024  # of one node; Kubernetes nodes have 110 to 500
+READY_DEADLINE_S = 4.0  # the agent waits 5 s for its answer
+
+
+class TooManyPods(MeshError):
+    reason = "too_many_pods"
+
+
+class WorkersNotReady(ControlError):
+    reason = "workers_not_ready"
+
+
+@dataclass(slots=True)
+class Pod:
+    """`netns` and the listeners belong to this object until `close()`."""
+
+    uid: str
+    name: str
+    namespace: str
+    service_account: str
+    netns: int
+    inode: int
+    identity: SpiffeId
+    listeners: tuple[Listeners, ...]
+    ready_workers: set[int] = field(default_factory=set)
+    changed: asyncio.Event = field(default_factory=asyncio.Event)
+
+    def close(self) -> None:
+        for each in self.listeners:
+            each.close()
+        os.close(self.netns)
+
+
+class PodTellers(Protocol):
+    """Who has to hear of pods: the workers."""
+
+    def add_pod(self, pod: Pod) -> None: ...
+
+    def delete_pod(self, uid: str) -> None: ...
+
+
+class IdentityHolder(Protocol):
+    """Who has to hear of identities: the certificates."""
+
+    def hold(self, identity: SpiffeId, holder: str) -> None: ...
+
+    def release(self, identity: SpiffeId, holder: str) -> None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """Who the agent says this pod is."""
+
+    uid: str
+    name: str
+    namespace: str
+    service_account: str
+
+
+class Pods:
+    """Adds and removes; idempotent. One change at a time: the agent speaks in lock-step."""
+
+    def __init__(
+        self,
+        tellers: PodTellers,
+        identities: IdentityHolder,
+        *,
+        workers: int,
+        trust_domain: str,
+        fixed_ports: bool,
+    ) -> None:
+        self._tellers = tellers
+        self._identities = identities
+        self._workers = workers
+        self._trust_domain = trust_domain
+        self._fixed_ports = fixed_ports
+        self._pods: dict[str, Pod] = {}
+        self.started = 0
+        self.stopped = 0
+        self.snapshot = asyncio.Event()  # every pod of the agent's has been named once
+
+    def all(self) -> Iterable[Pod]:
+        return tuple(self._pods.values())
+
+    def __len__(self) -> int:
+        return len(self._pods)
+
+    def __contains__(self, uid: object) -> bool:
+        return uid in self._pods
+
+    async def add(self, claim: Claim, netns: int) -> tuple[int, ...]:
+        """Serve the pod; `netns` is ours from here on. Returns the first worker's sockets, once
+        every worker listens on its own. MeshError: it is not served (yet); asking again is fine.
+
+        An agent that expects fixed ports gets no sockets: Istio's has no room for them and takes
+        an answer that was cut for an error."""
+        inode = os.fstat(netns).st_ino
+        known = self._pods.get(claim.uid)
+        if known is not None and known.inode == inode:
+            os.close(netns)
+            pod = known
+        else:
+            identity = SpiffeId(self._trust_domain, claim.namespace, claim.service_account)
+            # Held before the old one lets go: a replaced pod keeps its certificate.
+            self._identities.hold(identity, _holder(claim.uid, inode))
+            if known is not None:
+                event(log, logging.INFO, "pod.replaced", uid=claim.uid)
+                self.delete(claim.uid)
+            pod = self._open(claim, netns, inode, identity)
+        await self._all_ready(pod)
+        return () if self._fixed_ports else pod.listeners[0].descriptors()
+
+    def _open(self, claim: Claim, netns: int, inode: int, identity: SpiffeId) -> Pod:
+        try:
+            if len(self._pods) >= PODS_MAX:
+                raise TooManyPods(f"more than {PODS_MAX} pods on one node")
+            listeners = open_listeners(netns, self._workers, fixed_ports=self._fixed_ports)
+        except MeshError:
+            os.close(netns)
+            self._identities.release(identity, _holder(claim.uid, inode))
+            raise
+        pod = Pod(
+            claim.uid,
+            claim.name,
+            claim.namespace,
+            claim.service_account,
+            netns,
+            inode,
+            identity,
+            listeners,
+        )
+        self._pods[claim.uid] = pod
+        self.started += 1
+        self._tellers.add_pod(pod)
+        event(
+            log,
+            logging.INFO,
+            "pod.added",
+            uid=claim.uid,
+            pod=f"{claim.namespace}/{claim.name}",
+            identity=identity,
+            netns=inode,
+        )
+        return pod
+
+    async def _all_ready(self, pod: Pod) -> None:
+        try:
+            async with asyncio.timeout(READY_DEADLINE_S):
+                while len(pod.ready_workers) < self._workers:
+                    pod.changed.clear()
+                    await pod.changed.wait()
+        except TimeoutError as exc:
+            ready = len(pod.ready_workers)
+            raise WorkersNotReady(f"{ready} of {self._workers} workers listen") from exc
+
+    def delete(self, uid: str) -> None:
+        pod = self._pods.pop(uid, None)
+        if pod is None:
+            return
+        self.stopped += 1
+        self._tellers.delete_pod(uid)
+        self._identities.release(pod.identity, _holder(uid, pod.inode))
+        pod.close()
+        event(log, logging.INFO, "pod.deleted", uid=uid, pod=f"{pod.namespace}/{pod.name}")
+
+    def keep_only(self, uids: set[str]) -> None:
+        """The agent's snapshot is the whole truth."""
+        self.snapshot.set()
+        for uid in self._pods.keys() - uids:
+            self.delete(uid)
+
+    def worker_ready(self, worker: int, uid: str) -> None:
+        pod = self._pods.get(uid)
+        if pod is not None:
+            pod.ready_workers.add(worker)
+            pod.changed.set()
+
+    def worker_lost(self, worker: int) -> None:
+        for pod in self._pods.values():
+            pod.ready_workers.discard(worker)
+
+    def close_listeners(self) -> None:
+        """For the end: what nobody accepts must be refused, not queued."""
+        for pod in self._pods.values():
+            for each in pod.listeners:
+                each.close()
+
+
+def _holder(uid: str, inode: int) -> str:
+    return f"{uid}@{inode}"

@@ -1,0 +1,317 @@
+"""The supervisor: holds what a node must know and has each part told, from start to drained end.
+
+It joins zds → pods → workers, xds → state → workers, certs → workers; the parts do the work.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import resource
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from control.kit.clock import Clock
+from control.kit.errors import ConfigError
+from control.kit.log import event, set_level
+from control.kit.memory import SETTLE_AT_S, release, settle
+from control.model.identity import SpiffeId
+from ztunnel.compiled import COMPILED
+from ztunnel.config import Config, version
+from ztunnel.identity.certs import Certificates
+from ztunnel.identity.csr import Issued
+from ztunnel.identity.signer import CaClient, Signer
+from ztunnel.mesh.entries import Entry
+from ztunnel.mesh.state import State
+from ztunnel.supervisor import admin, dump
+from ztunnel.supervisor.agent_link import DirectLink
+from ztunnel.supervisor.direct import DirectHub
+from ztunnel.supervisor.metrics import Sample, Tally
+from ztunnel.supervisor.pods import Pod, Pods
+from ztunnel.supervisor.workers import Workers
+from ztunnel.supervisor.xds import XdsClient
+from ztunnel.supervisor.zds import ZdsClient
+
+log = logging.getLogger("supervisor")
+
+POLL_S = 5.0  # of the workers' counters: what a crashed worker may lose
+RELEASE_EVERY_S = 15.0  # what an update, an issued certificate or a page needed for a moment
+
+
+class Supervisor:
+    def __init__(self, config: Config, clock: Clock, signer: Signer | None = None) -> None:
+        self._config = config
+        self._clock = clock
+        self._stop = asyncio.Event()
+        self._stop_now = asyncio.Event()
+        self._tally = Tally()
+        self.state = State(cluster_id=config.cluster_id, node=config.node, strict=True)
+        self.workers = Workers(config.workers, worker_settings(config), self, self, clock)
+        self.certificates_kept = Certificates(
+            signer or CaClient(config),
+            clock,
+            self.workers.publish_certificate,
+            self.workers.publish_failure,
+            ttl_s=config.secret_ttl_s,
+        )
+        self.served = Pods(
+            self.workers,
+            self.certificates_kept,
+            workers=config.workers,
+            trust_domain=config.trust_domain,
+            fixed_ports=config.fixed_ports,
+        )
+        self.direct = DirectHub(self.workers)
+        if config.direct is not None:
+            self.direct.link = DirectLink(config.direct, clock, self.direct.heard)
+        self._synced = asyncio.Event()
+        self.xds = XdsClient(config, self.state, self._publish)
+        self.zds = ZdsClient(config.zds, self.served)
+
+    def quit(self) -> None:
+        """The first call drains, the second ends at once."""
+        if self._stop.is_set():
+            self._stop_now.set()
+        self._stop.set()
+
+    async def run(self) -> None:
+        """Serve until `quit()`, then drain."""
+        config = self._config
+        pages = admin.serve(
+            self, config.admin_socket, config.admin, config.metrics, config.readiness
+        )
+        async with pages, asyncio.TaskGroup() as tasks:
+            zds = tasks.create_task(self.zds.run(), name="zds")
+            others = [
+                tasks.create_task(self.workers.run(), name="workers"),
+                tasks.create_task(self.xds.run(), name="xds"),
+                tasks.create_task(self.certificates_kept.run(), name="certificates"),
+                tasks.create_task(self._poll(), name="poll"),
+                tasks.create_task(self._release(), name="release"),
+            ]
+            for after_s in SETTLE_AT_S:
+                asyncio.get_running_loop().call_later(after_s, settle)
+            started = {"node": config.node, "version": version(), "compiled": COMPILED}
+            event(log, logging.INFO, "ztunnel.started", **started)
+            direct = tasks.create_task(self._run_direct(), name="direct")
+            await self._stop.wait()
+            zds.cancel()  # the agent sees us leave, and gives us no more pods
+            direct.cancel()  # the kernel's connections are not ours to drain
+            await self._drain(tasks)
+            for each in others:
+                each.cancel()
+        event(log, logging.INFO, "ztunnel.ended")
+
+    async def _run_direct(self) -> None:
+        """Not before workers know every pod, and who it is: open flows are told of once."""
+        await self._synced.wait()
+        await self.served.snapshot.wait()
+        if self.direct.link is not None:
+            await self.direct.link.run()
+
+    async def _publish(self, entries: list[Entry]) -> None:
+        if self.direct.link is None:
+            self.workers.publish(entries)
+        else:
+            served = {(pod.namespace, pod.name) for pod in self.served.all()}
+            await self.direct.publish(entries, served)
+        if self.state.synced:
+            self._synced.set()
+
+    async def _drain(self, tasks: asyncio.TaskGroup) -> None:
+        event(log, logging.INFO, "drain.started", deadline_s=self._config.drain_s)
+        self.served.close_listeners()
+        draining = tasks.create_task(self.workers.drain(self._config.drain_s), name="drain")
+        hurry = tasks.create_task(self._stop_now.wait(), name="hurry")
+        await asyncio.wait((draining, hurry), return_when=asyncio.FIRST_COMPLETED)
+        draining.cancel()
+        hurry.cancel()
+        await self.workers.kill()
+
+    async def _poll(self) -> None:
+        while True:
+            await asyncio.sleep(POLL_S)
+            await self._ask_metrics()
+
+    async def _release(self) -> None:
+        while True:
+            await asyncio.sleep(RELEASE_EVERY_S)
+            release()
+
+    async def _ask_metrics(self) -> None:
+        for worker, answer in (await self.workers.query("metrics")).items():
+            self._tally.heard(worker, answer)
+
+    # What a new worker is told (workers.Source)
+
+    def entries(self) -> Iterable[Entry]:
+        return self.state.snapshot()
+
+    def pods(self) -> Iterable[Pod]:
+        return self.served.all()
+
+    def certificates(self) -> Iterable[Issued]:
+        return self.certificates_kept.in_force()
+
+    def generation(self) -> int | None:
+        return None if self.direct.link is None else self.direct.link.generation
+
+    # What workers say (workers.Listener)
+
+    def pod_ready(self, worker: int, uid: str) -> None:
+        self.served.worker_ready(worker, uid)
+
+    def worker_ready(self, worker: int) -> None:
+        self.direct.replay()
+
+    def direct_line(self, worker: int, line: dict[str, Any]) -> None:
+        self.direct.said(worker, line)
+
+    def worker_lost(self, worker: int) -> None:
+        self.served.worker_lost(worker)
+        self.direct.worker_lost(worker)
+        self._tally.worker_lost(worker)
+
+    def certificate_needed(self, identity: SpiffeId, *, waiting: bool) -> None:
+        self.certificates_kept.need(identity, waiting=waiting)
+
+    # What the pages show (admin.Subject)
+
+    def pending(self) -> list[str]:
+        checks = {
+            "state manager": self.state.synced,
+            "workload proxy manager": self.served.snapshot.is_set(),
+            "proxy": self.workers.all_ready,
+        }
+        return [name for name, done in checks.items() if not done]
+
+    def set_log_level(self, spec: str) -> None:
+        set_level(spec)
+        self.workers.set_log_level(spec)
+
+    def rotate(self, identity: SpiffeId | None) -> list[SpiffeId]:
+        return self.certificates_kept.rotate(identity)
+
+    async def config_dump(self) -> dict[str, Any]:
+        connections = await self.workers.query("connections")
+        return {
+            "workloads": dump.workloads(self.state),
+            "services": dump.services(self.state),
+            "policies": dump.policies(self.state),
+            "stagedServices": {},
+            "certificates": [dump.certificate(*each) for each in self.certificates_kept.all()],
+            "workloadState": {
+                pod.uid: self._workload_state(pod, connections) for pod in self.served.all()
+            },
+            "version": {
+                "version": version(),
+                "component": "tulle-ztunnel",
+                "compiled": COMPILED,
+            },
+            "config": self._config.as_json(),
+            "staticConfig": {},
+            "node": self._config.node,
+            "workers": self.workers.status(),
+            "control": {
+                "connected": self.xds.status.connected,
+                "synced": self.state.synced,
+                "error": self.xds.status.error,
+            },
+            "agent": {
+                "connected": self.zds.status.connected,
+                "snapshot": self.zds.status.snapshot,
+                "error": self.zds.status.error,
+            },
+            "direct": dump.direct(self.direct, connections),
+        }
+
+    def _workload_state(self, pod: Pod, answers: dict[int, dict[str, Any]]) -> dict[str, Any]:
+        known = self.state.local_workload(pod.namespace, pod.name, pod.service_account)
+        connections: dict[str, list[Any]] = {"inbound": [], "outbound": []}
+        for answer in answers.values():
+            found = answer.get("connections", {}).get(pod.uid, {})
+            for direction, all_of_them in connections.items():
+                all_of_them.extend(found.get(direction, ()))
+        return {
+            "state": "Pending" if known is None else "Up",
+            "info": {
+                "name": pod.name,
+                "namespace": pod.namespace,
+                "trustDomain": pod.identity.trust_domain,
+                "serviceAccount": pod.service_account,
+            },
+            "connections": connections,
+        }
+
+    async def pools(self) -> dict[str, Any]:
+        return {str(who): answer for who, answer in (await self.workers.query("pools")).items()}
+
+    async def samples(self) -> list[Sample]:
+        await self._ask_metrics()
+        return [*self._own_samples(), *self._tally.samples()]
+
+    def _own_samples(self) -> Iterable[Sample]:
+        yield Sample("istio_build", 1, {"component": "ztunnel", "tag": version()})
+        xds = self.xds.status
+        for reason, number in xds.terminations.items():
+            yield Sample("istio_xds_connection_terminations_total", number, {"reason": reason})
+        for url, number in xds.messages.items():
+            yield Sample("istio_xds_message_total", number, {"url": url})
+        for url, number in xds.message_bytes.items():
+            yield Sample("istio_xds_message_bytes_total", number, {"url": url})
+        pods = list(self.served.all())
+        pending = sum(
+            self.state.local_workload(pod.namespace, pod.name, pod.service_account) is None
+            for pod in pods
+        )
+        yield Sample("workload_manager_active_proxy_count", len(pods) - pending)
+        yield Sample("workload_manager_pending_proxy_count", pending)
+        yield Sample("workload_manager_proxies_started_total", self.served.started)
+        yield Sample("workload_manager_proxies_stopped_total", self.served.stopped)
+        yield Sample("tulle_ztunnel_worker_restarts_total", self.workers.restarts)
+        yield from self._direct_samples()
+        ready = sum(bool(each["ready"]) for each in self.workers.status())
+        yield Sample("tulle_ztunnel_workers_ready", ready)
+
+    def _direct_samples(self) -> Iterable[Sample]:
+        link = self.direct.link
+        if link is None:
+            return
+        yield Sample("tulle_ztunnel_direct_connected", link.status.connected)
+        yield Sample("tulle_ztunnel_direct_generations_total", link.generations)
+        for kind, number in self.direct.lines.items():
+            yield Sample("tulle_ztunnel_direct_lines_total", number, {"kind": kind})
+
+
+def worker_settings(config: Config) -> dict[str, Any]:
+    """The `CONFIG` frame."""
+    return {
+        "trust_domain": config.trust_domain,
+        "cluster_id": config.cluster_id,
+        "network": config.network,
+        "node": config.node,
+        "drain_s": config.drain_s,
+        "spin_us": config.spin_us,
+        "log_level": config.log_level,
+        "log_format": config.log_format,
+        "access_log": config.access_log,
+        "fixed_ports": config.fixed_ports,
+        "direct": config.direct is not None,
+    }
+
+
+def raise_descriptor_limit() -> None:
+    """Each pod costs one descriptor and three for each worker; connections cost two."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+
+
+def join_cgroup(path: Path) -> None:
+    """Move this process, and with it every worker, into a cgroup that the agent exempts."""
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+        (path / "cgroup.procs").write_text(f"{os.getpid()}\n")
+    except OSError as exc:
+        raise ConfigError(f"cannot join the cgroup {path}: {exc}") from exc

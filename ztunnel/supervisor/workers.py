@@ -1,0 +1,356 @@
+"""Starts the worker processes, keeps each of them told, and replaces the one that dies.
+
+A worker gets everything over its pipe (ipc.py): settings, the mesh's state, pods with their
+sockets, certificates. A new one gets the whole of it at once; what it needs is asked of `Source`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import logging
+import shutil
+import socket
+import sys
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from control.kit.backoff import Backoff
+from control.kit.clock import Clock
+from control.kit.errors import WireError
+from control.kit.log import event
+from control.model.identity import SpiffeId, parse_spiffe_id
+from ztunnel.identity.csr import Issued
+from ztunnel.ipc import Frame, IpcSocket, Kind, encode_json
+from ztunnel.mesh.entries import Entry, chunks
+from ztunnel.supervisor.pods import Pod
+
+log = logging.getLogger("workers")
+
+RESTART_INITIAL_S = 0.1
+RESTART_MAX_S = 10.0
+SETTLED_S = 30.0  # a worker that lived this long did not die of its start
+QUERY_DEADLINE_S = 1.0  # a stuck worker must not hang a page
+QUERIES_MAX = 64  # under way at one worker
+END_GRACE_S = 1.0  # from the end of the drain to the kill
+
+
+class Source(Protocol):
+    """The truth that a new worker is brought up to."""
+
+    def entries(self) -> Iterable[Entry]: ...
+
+    def pods(self) -> Iterable[Pod]: ...
+
+    def certificates(self) -> Iterable[Issued]: ...
+
+    def generation(self) -> int | None:
+        """Of what the kernel may be told; None where it carries nothing itself."""
+
+
+class Listener(Protocol):
+    """Who hears what workers say."""
+
+    def pod_ready(self, worker: int, uid: str) -> None: ...
+
+    def worker_lost(self, worker: int) -> None: ...
+
+    def certificate_needed(self, identity: SpiffeId, *, waiting: bool) -> None: ...
+
+    def worker_ready(self, worker: int) -> None: ...
+
+    def direct_line(self, worker: int, line: dict[str, Any]) -> None:
+        """Something for the agent; WireError: it is nothing that a worker may say."""
+
+
+@dataclass(slots=True)
+class Worker:
+    """One running process and its pipe."""
+
+    number: int
+    process: asyncio.subprocess.Process
+    pipe: IpcSocket
+    gone: asyncio.Event = field(default_factory=asyncio.Event)
+    ready: bool = False
+    drained: bool = False
+    answers: dict[int, asyncio.Future[dict[str, Any]]] = field(default_factory=dict)
+
+
+class Workers:
+    """`count` slots; each has a process or is about to get one."""
+
+    def __init__(
+        self,
+        count: int,
+        settings: dict[str, Any],
+        source: Source,
+        listener: Listener,
+        clock: Clock,
+        argv: Callable[[int], list[str]] | None = None,
+    ) -> None:
+        self.count = count
+        self.restarts = 0
+        self._settings = settings
+        self._source = source
+        self._listener = listener
+        self._clock = clock
+        self._argv = argv or worker_argv
+        self._live: dict[int, Worker] = {}
+        self._queries = itertools.count(1)
+        self._stopping = False
+
+    @property
+    def all_ready(self) -> bool:
+        return len(self._live) == self.count and all(each.ready for each in self._live.values())
+
+    def status(self) -> list[dict[str, object]]:
+        live = sorted(self._live.values(), key=lambda each: each.number)
+        return [{"worker": e.number, "pid": e.process.pid, "ready": e.ready} for e in live]
+
+    async def run(self) -> None:
+        """Until cancelled."""
+        async with asyncio.TaskGroup() as tasks:
+            for number in range(self.count):
+                tasks.create_task(self._keep(number), name=f"worker {number}")
+
+    # What all of them are told
+
+    def publish(self, entries: Iterable[Entry]) -> None:
+        for payload in chunks(entries):
+            self._tell(Kind.RESOURCES, payload)
+
+    def publish_generation(self, generation: int) -> None:
+        self._tell_json(Kind.GENERATION, {"generation": generation})
+
+    def send_direct(self, worker: int, line: dict[str, Any]) -> None:
+        """A line of the agent; a worker that is not there asks for it again when it is."""
+        live = self._live.get(worker)
+        if live is not None:
+            self._send(live, Kind.DIRECT, line)
+
+    def publish_certificate(self, issued: Issued) -> None:
+        for worker in list(self._live.values()):
+            self._send_certificate(worker, issued)
+
+    def publish_failure(self, identity: SpiffeId, reason: str) -> None:
+        self._tell_json(Kind.CERTIFICATE_FAILED, {"identity": str(identity), "reason": reason})
+
+    def add_pod(self, pod: Pod) -> None:
+        for worker in list(self._live.values()):
+            self._send_pod(worker, pod)
+
+    def delete_pod(self, uid: str) -> None:
+        self._tell_json(Kind.POD_DELETE, {"uid": uid})
+
+    def set_log_level(self, level: str) -> None:
+        self._settings["log_level"] = level
+        self._tell_json(Kind.LOG_LEVEL, {"level": level})
+
+    async def drain(self, deadline_s: float) -> None:
+        """Let them finish; after the deadline end those that have not. Nothing restarts."""
+        self._stopping = True
+        self._tell_json(Kind.DRAIN, {"deadline_s": deadline_s})
+        try:
+            async with asyncio.timeout(deadline_s + END_GRACE_S):
+                for worker in list(self._live.values()):
+                    await worker.gone.wait()
+        except TimeoutError:
+            event(log, logging.WARNING, "worker.drain_cut", deadline_s=deadline_s)
+
+    async def kill(self) -> None:
+        """At once, and gone when this returns."""
+        self._stopping = True
+        for worker in list(self._live.values()):
+            self._end(worker)
+        for worker in list(self._live.values()):
+            await worker.gone.wait()
+
+    async def query(self, what: str) -> dict[int, dict[str, Any]]:
+        """Worker → answer, of those that answer in time."""
+        asked: dict[int, asyncio.Future[dict[str, Any]]] = {}
+        loop = asyncio.get_running_loop()
+        for worker in list(self._live.values()):
+            if not worker.ready or len(worker.answers) >= QUERIES_MAX:
+                continue
+            number = next(self._queries)
+            asked[worker.number] = worker.answers[number] = loop.create_future()
+            self._send(worker, Kind.QUERY, {"id": number, "what": what})
+        if asked:
+            await asyncio.wait(asked.values(), timeout=QUERY_DEADLINE_S)
+        found: dict[int, dict[str, Any]] = {}
+        for who, answer in asked.items():
+            if answer.done() and not answer.cancelled():
+                found[who] = answer.result()
+            else:
+                answer.cancel()
+                event(log, logging.WARNING, "worker.slow", worker=who, query=what)
+        return found
+
+    # One slot
+
+    async def _keep(self, number: int) -> None:
+        backoff = Backoff(RESTART_INITIAL_S, RESTART_MAX_S)
+        while not self._stopping:
+            started_s = self._clock.monotonic_s()
+            try:
+                await self._run_one(number)
+            except OSError as exc:
+                event(log, logging.ERROR, "worker.not_started", worker=number, error=exc)
+            if self._clock.monotonic_s() - started_s > SETTLED_S:
+                backoff.reset()
+            if not self._stopping:
+                self.restarts += 1
+                await asyncio.sleep(backoff.next_s())
+
+    async def _run_one(self, number: int) -> None:
+        ours, theirs = socket.socketpair()
+        with theirs:
+            process = await asyncio.create_subprocess_exec(
+                *self._argv(theirs.fileno()),
+                pass_fds=(theirs.fileno(),),
+                stdin=asyncio.subprocess.DEVNULL,
+                process_group=0,  # Ctrl-C is for the supervisor, which then lets them drain
+            )
+        worker = Worker(number, process, IpcSocket(ours))
+        descriptor = worker.pipe.fileno()
+        loop = asyncio.get_running_loop()
+        loop.add_reader(descriptor, self._readable, worker)
+        event(log, logging.INFO, "worker.started", worker=number, pid=process.pid)
+        try:
+            self._live[number] = worker
+            self._bring_up(worker)
+            code = await process.wait()
+            level = logging.INFO if self._stopping else logging.ERROR
+            name = "worker.ended" if self._stopping else "worker.died"
+            event(log, level, name, worker=number, pid=process.pid, code=code)
+        finally:
+            self._end(worker)
+            self._live.pop(number, None)
+            loop.remove_reader(descriptor)
+            loop.remove_writer(descriptor)
+            worker.pipe.close()
+            worker.gone.set()
+            for answer in worker.answers.values():
+                answer.cancel()
+            self._listener.worker_lost(number)
+
+    def _bring_up(self, worker: Worker) -> None:
+        self._send(worker, Kind.CONFIG, {**self._settings, "worker": worker.number})
+        for payload in chunks(self._source.entries()):
+            self._send_raw(worker, Kind.RESOURCES, payload)
+        generation = self._source.generation()
+        if generation is not None:
+            self._send(worker, Kind.GENERATION, {"generation": generation})
+        for issued in self._source.certificates():
+            self._send_certificate(worker, issued)
+        for pod in self._source.pods():
+            self._send_pod(worker, pod)
+
+    def _send_pod(self, worker: Worker, pod: Pod) -> None:
+        claim = {
+            "uid": pod.uid,
+            "name": pod.name,
+            "namespace": pod.namespace,
+            "service_account": pod.service_account,
+        }
+        listeners = pod.listeners[worker.number].descriptors()
+        self._send(worker, Kind.POD_ADD, claim, (pod.netns, *listeners))
+
+    def _send_certificate(self, worker: Worker, issued: Issued) -> None:
+        certificate = {
+            "identity": str(issued.identity),
+            "key_pem": issued.key_pem,
+            "chain_pem": list(issued.chain_pem),
+            "roots_pem": issued.roots_pem,
+        }
+        self._send(worker, Kind.CERTIFICATE, certificate)
+
+    # Bytes
+
+    def _tell_json(self, kind: Kind, value: dict[str, Any]) -> None:
+        for worker in list(self._live.values()):
+            self._send(worker, kind, value)
+
+    def _tell(self, kind: Kind, payload: bytes) -> None:
+        for worker in list(self._live.values()):
+            self._send_raw(worker, kind, payload)
+
+    def _send(
+        self, worker: Worker, kind: Kind, value: dict[str, Any], descriptors: tuple[int, ...] = ()
+    ) -> None:
+        self._send_raw(worker, kind, encode_json(value), descriptors)
+
+    def _send_raw(
+        self, worker: Worker, kind: Kind, payload: bytes, descriptors: tuple[int, ...] = ()
+    ) -> None:
+        """A worker that cannot be told is of no use: it is ended, and a new one is told it all."""
+        try:
+            worker.pipe.send(kind, payload, descriptors)
+        except (OSError, WireError) as exc:
+            event(log, logging.ERROR, "worker.unreachable", worker=worker.number, error=exc)
+            self._end(worker)
+            return
+        if worker.pipe.wants_write:
+            loop = asyncio.get_running_loop()
+            loop.add_writer(worker.pipe.fileno(), self._writable, worker)
+
+    def _writable(self, worker: Worker) -> None:
+        try:
+            worker.pipe.flush()
+        except OSError:
+            self._end(worker)
+        if not worker.pipe.wants_write:
+            asyncio.get_running_loop().remove_writer(worker.pipe.fileno())
+
+    def _readable(self, worker: Worker) -> None:
+        try:
+            frames = worker.pipe.receive()
+            if frames is None:
+                asyncio.get_running_loop().remove_reader(worker.pipe.fileno())
+                self._end(worker)
+                return
+            for frame in frames:
+                self._take(worker, frame)
+        except (OSError, WireError, KeyError, ValueError) as exc:
+            event(log, logging.ERROR, "worker.broken", worker=worker.number, error=exc)
+            self._end(worker)
+
+    def _take(self, worker: Worker, frame: Frame) -> None:
+        frame.close()
+        value = frame.json()
+        match frame.kind:
+            case Kind.READY:
+                worker.ready = True
+                event(log, logging.INFO, "worker.ready", worker=worker.number)
+                self._listener.worker_ready(worker.number)
+            case Kind.POD_READY:
+                self._listener.pod_ready(worker.number, str(value["uid"]))
+            case Kind.NEED_CERTIFICATE:
+                identity = parse_spiffe_id(str(value["identity"]))
+                self._listener.certificate_needed(identity, waiting=bool(value.get("waiting")))
+            case Kind.ANSWER:
+                answer = worker.answers.pop(int(value["id"]), None)
+                if answer is not None and not answer.done():
+                    answer.set_result(value)
+            case Kind.DIRECT:
+                self._listener.direct_line(worker.number, value)
+            case Kind.DRAINED:
+                worker.drained = True
+                worker.pipe.finish()
+            case _:
+                raise WireError(f"{frame.kind.name} is not for the supervisor")
+
+    def _end(self, worker: Worker) -> None:
+        if worker.process.returncode is None:
+            try:
+                worker.process.kill()
+            except ProcessLookupError:
+                pass  # it went by itself, and nobody has waited for it yet
+
+
+def worker_argv(descriptor: int) -> list[str]:
+    """`setpriv` makes the kernel end the worker with us; without it, its closed pipe does."""
+    command = [sys.executable, "-m", "ztunnel.worker", "--fd", str(descriptor)]
+    setpriv = shutil.which("setpriv")
+    return [setpriv, "--pdeathsig", "KILL", "--", *command] if setpriv else command

@@ -1,0 +1,238 @@
+"""The delta xDS stream: keeps the node's State current and passes every change on. Never decides.
+
+While the control plane is away the last good state stays; a new stream tells the server what is
+held, and only differences come back.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import logging
+import time
+from collections import Counter
+from collections.abc import Awaitable, Callable, Iterator
+from dataclasses import dataclass, field
+from itertools import islice
+
+import grpc
+import grpc.aio
+
+from control.kit.backoff import Backoff
+from control.kit.errors import ControlError, WireError
+from control.kit.log import event
+from control.kit.memory import release
+from control.wire.channel import open_channel
+from control.wire.delta import DeltaClient, NodeInfo, Update
+from control.wire.types import ADDRESS_TYPE, AUTHORIZATION_TYPE, DELTA_METHOD
+from ztunnel.access import CONNECT_TIMEOUT_S, call_metadata, roots_pem
+from ztunnel.config import Config
+from ztunnel.mesh.entries import Entry, Op
+from ztunnel.mesh.state import State
+from ztunnel.supervisor.inbox import Inbox
+
+log = logging.getLogger("xds")
+
+BACKOFF_INITIAL_S = 0.01
+BACKOFF_MAX_S = 15.0
+# A response of thousands of resources: what it needed for a moment goes back at once.
+LARGE_BYTES = 256 * 1024
+# One step of a large update, about half a millisecond. The workers share their core with us, so
+# between two steps we rest for as long as six of them take: 10,000 workloads take two seconds.
+# Nobody waits for the very first update.
+STEP_ENTRIES = 16
+REST_RATIO = 4.0
+
+_PUT = {ADDRESS_TYPE: Op.ADDRESS, AUTHORIZATION_TYPE: Op.POLICY}
+_REMOVE = {ADDRESS_TYPE: Op.REMOVE_ADDRESS, AUTHORIZATION_TYPE: Op.REMOVE_POLICY}
+
+Publish = Callable[[list[Entry]], Awaitable[None]]
+Send = Callable[[bytes], Awaitable[None]]
+
+
+class StreamEnded(ControlError):
+    reason = "stream_ended"
+
+
+@dataclass(slots=True)
+class XdsStatus:
+    """For readiness, the admin page and the metrics."""
+
+    connected: bool = False
+    error: str = ""
+    synced: bool = False
+    messages: Counter[str] = field(default_factory=Counter)
+    message_bytes: Counter[str] = field(default_factory=Counter)
+    terminations: Counter[str] = field(default_factory=Counter)
+
+
+def node_info(config: Config) -> NodeInfo:
+    """Who we say we are: Istio's form, whose parts the server checks against our token."""
+    namespace = config.pod_namespace
+    identifier = "~".join(
+        (
+            "ztunnel",
+            config.instance_ip,
+            f"{config.pod_name}.{namespace}",
+            f"{namespace}.svc.{config.trust_domain}",
+        )
+    )
+    metadata = {
+        "NAME": config.pod_name,
+        "NAMESPACE": namespace,
+        "INSTANCE_IPS": config.instance_ip,
+        "NODE_NAME": config.node,
+        "CLUSTER_ID": config.cluster_id,
+        "NETWORK": config.network,
+        "SERVICE_ACCOUNT": config.service_account,
+    }
+    return NodeInfo(identifier, "ztunnel", metadata)
+
+
+def entries_of(update: Update) -> Iterator[Entry]:
+    """What an update means for a State. Additions come first: while a pod or a policy is being
+    replaced both exist for a moment, rather than none."""
+    for added in update.each():
+        yield Entry(_PUT[update.type_url], added.name, added.resource)
+    if update.type_url == AUTHORIZATION_TYPE:
+        for name in update.malformed:
+            yield Entry(Op.REJECTED_POLICY, name)
+    for name in update.removed:
+        yield Entry(_REMOVE[update.type_url], name)
+
+
+class XdsClient:
+    """`publish` gets what the state accepted, in order, to pass on to the workers; until it has,
+    nothing more is applied."""
+
+    def __init__(self, config: Config, state: State, publish: Publish) -> None:
+        self._config = config
+        self._state = state
+        self._publish = publish
+        self._delta = DeltaClient(node_info(config), (ADDRESS_TYPE, AUTHORIZATION_TYPE))
+        self.inbox = Inbox()
+        self.status = XdsStatus()
+
+    async def run(self) -> None:
+        """Until cancelled: connect, follow, and start again after a pause that grows."""
+        backoff = Backoff(BACKOFF_INITIAL_S, BACKOFF_MAX_S)
+        while True:
+            before = self.status.messages.total()
+            try:
+                await self._stream()
+            except* (ControlError, WireError, grpc.aio.AioRpcError, TimeoutError) as group:
+                self._ended(group.exceptions[0])
+            if self.status.messages.total() > before:
+                backoff.reset()
+            await asyncio.sleep(backoff.next_s())
+
+    def _ended(self, exc: Exception) -> None:
+        status = self.status
+        reason = _termination(exc, connected=status.connected)
+        status.terminations[reason] += 1
+        status.connected = False
+        status.error = explain(exc)
+        event(log, logging.WARNING, "xds.disconnected", reason=reason, error=status.error)
+
+    async def _stream(self) -> None:
+        config = self._config
+        metadata = call_metadata(config.token, config.cluster_id)
+        channel = open_channel(config.control, roots_pem(config.control_root), config.control_name)
+        try:
+            stream = channel.stream_stream(DELTA_METHOD, bytes, bytes)
+            call = stream(None, metadata=metadata)
+            async with asyncio.timeout(CONNECT_TIMEOUT_S):
+                await call.wait_for_connection()
+            for request in self._delta.opening():
+                await self._send(call, request.SerializeToString())
+            self.status.connected = True
+            self.status.error = ""
+            event(log, logging.INFO, "xds.connected", address=config.control)
+            inbox = self.inbox = Inbox()  # what an earlier stream left there is told again
+            send = functools.partial(self._send, call)
+            async with asyncio.TaskGroup() as tasks:
+                tasks.create_task(self._read(call, inbox), name="xds.read")
+                while True:
+                    await self._take(await inbox.next(), send)
+        finally:
+            await channel.close(None)
+
+    async def _read(self, call: grpc.aio.StreamStreamCall[bytes, bytes], inbox: Inbox) -> None:
+        """What was read is worked off whole, also after the stream's end: an update that was left
+        half way would be known to the state and not to the workers."""
+        try:
+            while True:
+                data = await call.read()
+                if not isinstance(data, bytes):
+                    raise StreamEnded("the server ended the stream")
+                await inbox.put(self.receive(data))
+        except (ControlError, WireError, grpc.aio.AioRpcError) as exc:
+            await inbox.end(exc)
+
+    async def _send(self, call: grpc.aio.StreamStreamCall[bytes, bytes], message: bytes) -> None:
+        try:
+            await call.write(message)
+        except asyncio.InvalidStateError as exc:  # gRPC's word for: it ended in the meantime
+            raise StreamEnded("the stream ended before our message") from exc
+
+    def receive(self, data: bytes) -> Update:
+        update = self._delta.receive(data)
+        self.status.messages[update.type_url] += 1
+        self.status.message_bytes[update.type_url] += update.size_bytes
+        return update
+
+    async def _take(self, update: Update, send: Send) -> None:
+        """Apply one response and answer it."""
+        rejected = await self._apply(update, send)
+        for name, why in rejected.items():
+            event(log, logging.ERROR, "xds.rejected", resource=name, error=why)
+        answer = self._delta.acknowledge(update.type_url, update.nonce, rejected)
+        if self._delta.synced and not self._state.synced:
+            await self._pass_on([Entry(Op.SNAPSHOT)])
+            self.status.synced = True
+            event(log, logging.INFO, "xds.synced", **self._state.counts())
+        await send(answer.SerializeToString())
+        if update.size_bytes >= LARGE_BYTES:
+            release()
+
+    async def _apply(self, update: Update, send: Send) -> dict[str, str]:
+        """In steps, so that a large update stops neither this process nor the workers."""
+        rejected: dict[str, str] = {}
+        entries = entries_of(update)
+        rest_s = 0.0
+        started_s = time.thread_time()
+        while batch := list(islice(entries, STEP_ENTRIES)):
+            if update.type_url != AUTHORIZATION_TYPE:
+                while (urgent := self.inbox.urgent()) is not None:
+                    await self._take(urgent, send)
+            rejected.update(await self._pass_on(batch))
+            rest_s = REST_RATIO * (time.thread_time() - started_s)
+            await asyncio.sleep(rest_s if self._state.synced else 0)
+            started_s = time.thread_time()
+        return rejected
+
+    async def _pass_on(self, batch: list[Entry]) -> dict[str, str]:
+        self._state.apply(batch)
+        rejected = self._state.take_rejected()
+        accepted: list[Entry] = []
+        for entry in batch:
+            if entry.name not in rejected or entry.op not in _PUT.values():
+                accepted.append(entry)
+            elif entry.op is Op.POLICY:
+                accepted.append(Entry(Op.REJECTED_POLICY, entry.name, entry.body))
+        if accepted:
+            await self._publish(accepted)
+        return rejected
+
+
+def explain(exc: Exception) -> str:
+    if isinstance(exc, grpc.aio.AioRpcError):
+        return f"{exc.code().name}: {exc.details()}"
+    return str(exc) or type(exc).__name__
+
+
+def _termination(exc: Exception, *, connected: bool) -> str:
+    """The reasons of Istio's metric."""
+    if not connected:
+        return "ConnectionError"
+    return "Complete" if isinstance(exc, StreamEnded) else "Error"

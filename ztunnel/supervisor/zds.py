@@ -1,0 +1,226 @@
+"""The ztunnel's side of ZDS: hears from the node agent which pods to serve, answers each request.
+
+SEQPACKET, one protobuf message a datagram, in lock-step. Pods that a reconnected agent no longer
+names are dropped when its snapshot is complete; while the agent is away everything stays served.
+"""
+
+from __future__ import annotations
+
+import array
+import asyncio
+import logging
+import os
+import socket
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Protocol
+
+from google.protobuf.message import DecodeError
+
+from control.kit.backoff import Backoff
+from control.kit.errors import ControlError, MeshError, WireError
+from control.kit.log import event
+from control.wire import zds_pb2 as pb
+from ztunnel.supervisor.pods import Claim
+
+log = logging.getLogger("zds")
+
+MESSAGE_BYTES_MAX = 1024
+DESCRIPTORS_MAX = 8  # one is expected; more are taken only to be closed
+ERROR_CHARS_MAX = 512
+BACKOFF_INITIAL_S = 0.1
+BACKOFF_MAX_S = 5.0
+SEND_DEADLINE_S = 5.0
+
+_INT_BYTES = array.array("i").itemsize
+
+
+class AgentLeft(ControlError):
+    reason = "agent_left"
+
+
+class PodKeeper(Protocol):
+    """What the agent's requests are done to."""
+
+    def __contains__(self, uid: object) -> bool: ...
+
+    async def add(self, claim: Claim, netns: int) -> tuple[int, ...]: ...
+
+    def delete(self, uid: str) -> None: ...
+
+    def keep_only(self, uids: set[str]) -> None: ...
+
+
+@dataclass(slots=True)
+class ZdsStatus:
+    connected: bool = False
+    snapshot: bool = False
+    error: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    error: str = ""
+    descriptors: tuple[int, ...] = ()
+
+    def message(self) -> bytes:
+        response = pb.WorkloadResponse()
+        response.ack.SetInParent()
+        if self.error:
+            response.ack.error = self.error[:ERROR_CHARS_MAX]
+        return response.SerializeToString()
+
+
+@dataclass(slots=True)
+class Session:
+    """One connection's conversation: requests in, replies out. No socket in here."""
+
+    pods: PodKeeper
+    status: ZdsStatus
+    _named: set[str] = field(default_factory=set)
+    _snapshot: bool = False
+
+    async def handle(self, data: bytes, descriptors: list[int]) -> Reply:
+        """Takes the descriptors over. WireError: the agent speaks another language, hang up."""
+        taken = False
+        try:
+            request = pb.WorkloadRequest.FromString(data)
+            match request.WhichOneof("payload"):
+                case "add":
+                    if len(descriptors) != 1:
+                        return Reply(f"add needs one descriptor, {len(descriptors)} came")
+                    taken = True
+                    return await self._add(request.add, descriptors[0])
+                case "keep":
+                    return self._keep(request.keep.uid)
+                case "del":
+                    uid = getattr(request, "del").uid
+                    self._named.discard(uid)
+                    self.pods.delete(uid)
+                    return Reply()
+                case "snapshot_sent":
+                    return self._snapshot_sent()
+                case _:
+                    raise WireError("a request of unknown kind")
+        except DecodeError as exc:
+            raise WireError("not a workload request") from exc
+        finally:
+            if not taken:
+                for each in descriptors:
+                    os.close(each)
+
+    async def _add(self, request: pb.AddWorkload, netns: int) -> Reply:
+        info = request.workload_info
+        claim = Claim(request.uid, info.name, info.namespace, info.service_account or "default")
+        if not (claim.uid and claim.name and claim.namespace):
+            os.close(netns)
+            return Reply("uid, name and namespace are needed")
+        self._named.add(claim.uid)
+        try:
+            return Reply(descriptors=await self.pods.add(claim, netns))
+        except MeshError as exc:
+            event(
+                log,
+                logging.WARNING,
+                "pod.not_added",
+                uid=claim.uid,
+                pod=f"{claim.namespace}/{claim.name}",
+                reason=exc.reason,
+                error=exc,
+            )
+            return Reply(f"{exc.reason}: {exc}")
+
+    def _keep(self, uid: str) -> Reply:
+        self._named.add(uid)
+        if uid not in self.pods:
+            event(log, logging.WARNING, "pod.not_kept", uid=uid, reason="unknown")
+        return Reply()
+
+    def _snapshot_sent(self) -> Reply:
+        if not self._snapshot:
+            self._snapshot = True
+            self.pods.keep_only(set(self._named))
+            self.status.snapshot = True
+            event(log, logging.INFO, "zds.snapshot", pods=len(self._named))
+        return Reply()
+
+
+class ZdsClient:
+    def __init__(self, path: Path, pods: PodKeeper) -> None:
+        self._path = path
+        self._pods = pods
+        self.status = ZdsStatus()
+
+    async def run(self) -> None:
+        """Until cancelled: connect, serve the agent, and start again when it has gone."""
+        backoff = Backoff(BACKOFF_INITIAL_S, BACKOFF_MAX_S)
+        while True:
+            try:
+                await self._serve(backoff)
+            except (OSError, ControlError, WireError, TimeoutError) as exc:
+                text = str(exc) or type(exc).__name__
+                if text != self.status.error:  # the same failure again is no news
+                    event(log, logging.WARNING, "zds.disconnected", path=self._path, error=text)
+                self.status.connected = False
+                self.status.error = text
+            await asyncio.sleep(backoff.next_s())
+
+    async def _serve(self, backoff: Backoff) -> None:
+        loop = asyncio.get_running_loop()
+        kind = socket.SOCK_SEQPACKET | socket.SOCK_NONBLOCK
+        with socket.socket(socket.AF_UNIX, kind) as sock:
+            await loop.sock_connect(sock, str(self._path))
+            await loop.sock_sendall(sock, pb.ZdsHello(version=pb.V1).SerializeToString())
+            self.status.connected = True
+            self.status.error = ""
+            event(log, logging.INFO, "zds.connected", path=self._path)
+            session = Session(self._pods, self.status)
+            while True:
+                data, descriptors = await _receive(sock)
+                reply = await session.handle(data, descriptors)
+                async with asyncio.timeout(SEND_DEADLINE_S):
+                    await _send(sock, reply)
+                backoff.reset()
+
+
+async def _receive(sock: socket.socket) -> tuple[bytes, list[int]]:
+    space = socket.CMSG_SPACE(DESCRIPTORS_MAX * _INT_BYTES)
+    await _until(sock, writing=False)
+    data, ancillary, flags, _ = sock.recvmsg(MESSAGE_BYTES_MAX, space, socket.MSG_CMSG_CLOEXEC)
+    descriptors: list[int] = []
+    for level, kind, content in ancillary:
+        if level == socket.SOL_SOCKET and kind == socket.SCM_RIGHTS:
+            numbers = array.array("i")
+            numbers.frombytes(content[: len(content) // _INT_BYTES * _INT_BYTES])
+            descriptors.extend(numbers)
+    if not data or flags & (socket.MSG_TRUNC | socket.MSG_CTRUNC):
+        for each in descriptors:
+            os.close(each)
+        if not data:
+            raise AgentLeft("the agent has gone")
+        raise WireError("a request larger than agreed")
+    return data, descriptors
+
+
+async def _send(sock: socket.socket, reply: Reply) -> None:
+    rights = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", reply.descriptors))]
+    while True:
+        try:
+            sock.sendmsg([reply.message()], rights if reply.descriptors else [])
+            return
+        except BlockingIOError:
+            await _until(sock, writing=True)
+
+
+async def _until(sock: socket.socket, *, writing: bool) -> None:
+    """Wait until the socket can be written to, or read from."""
+    loop = asyncio.get_running_loop()
+    ready = asyncio.Event()
+    add, remove = (
+        (loop.add_writer, loop.remove_writer) if writing else (loop.add_reader, loop.remove_reader)
+    )
+    add(sock, ready.set)
+    try:
+        await ready.wait()
+    finally:
+        remove(sock)

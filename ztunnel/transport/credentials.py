@@ -1,0 +1,86 @@
+"""The TLS contexts of this node's identities, and who waits for one; it issues and renews nothing.
+
+A renewed certificate replaces the context: tunnels opened later use it, open ones live on.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+from typing import Final
+
+from control.kit.errors import ConfigError
+from control.model.identity import SpiffeId
+from ztunnel.loop.reactor import Reactor
+from ztunnel.transport.tls import Material, TlsContext
+
+# A CSR takes milliseconds; a connection that waited so long is better told.
+WAIT_S: Final = 10.0
+# Connections that may wait for certificates in one worker: a burst right after a pod's start.
+WAITERS_MAX: Final = 1024
+
+Ready = Callable[[TlsContext | None], None]
+
+
+class Waiter:
+    __slots__ = ("identity", "ready")
+
+    def __init__(self, identity: SpiffeId, ready: Ready) -> None:
+        self.identity = identity
+        self.ready = ready
+
+    def on_bug(self) -> None:
+        """Its deadline comes or its connection has been closed: nothing to let go of."""
+
+
+class Credentials:
+    """`ask(identity, waiting)` tells the supervisor that a certificate is needed."""
+
+    def __init__(self, reactor: Reactor, ask: Callable[[SpiffeId, bool], None]) -> None:
+        self._reactor = reactor
+        self._ask = ask
+        self._contexts: dict[SpiffeId, TlsContext] = {}
+        self._waiting: dict[SpiffeId, deque[Waiter]] = {}
+        self._deadline = reactor.countdown(WAIT_S, self._give_up)
+
+    def put(self, identity: SpiffeId, material: Material) -> None:
+        """ConfigError when it cannot be used; then the last one stays."""
+        try:
+            self._contexts[identity] = TlsContext(material)
+        except ConfigError:
+            self.fail(identity)
+            raise
+        self._tell(identity, self._contexts[identity])
+
+    def fail(self, identity: SpiffeId) -> None:
+        """No certificate can be had now. One that is held is used until peers refuse it."""
+        self._tell(identity, self._contexts.get(identity))
+
+    def forget(self, identity: SpiffeId) -> None:
+        """Its last pod has left the node."""
+        self._contexts.pop(identity, None)
+        self._tell(identity, None)
+
+    def obtain(self, identity: SpiffeId, ready: Ready) -> None:
+        """Call `ready` with the context, now or when it has come; with None when it cannot be."""
+        context = self._contexts.get(identity)
+        if context is not None or len(self._deadline) >= WAITERS_MAX:
+            ready(context)
+            return
+        waiter = Waiter(identity, ready)
+        self._waiting.setdefault(identity, deque()).append(waiter)
+        self._deadline.start(waiter)
+        self._ask(identity, True)
+
+    def _tell(self, identity: SpiffeId, context: TlsContext | None) -> None:
+        for waiter in self._waiting.pop(identity, ()):
+            self._deadline.stop(waiter)
+            self._reactor.serve(waiter, waiter.ready, context)
+
+    def _give_up(self, waiter: Waiter) -> None:
+        waiting = self._waiting.get(waiter.identity)
+        if waiting is not None:
+            waiting.remove(waiter)
+            if not waiting:
+                del self._waiting[waiter.identity]
+        waiter.ready(None)

@@ -1,0 +1,252 @@
+"""Opens TCP connections inside a pod's network namespace without ever blocking.
+
+A socket belongs for good to the namespace that the thread was in when it was made; connecting and
+everything later does not depend on it. So the worker enters a namespace only to call socket(), and
+stays there until it needs another: nothing else in the process may depend on where it is.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import logging
+import os
+import select
+import socket
+from collections.abc import Callable
+from enum import Enum
+from struct import Struct
+from typing import Final, Protocol, cast
+
+from control.kit.errors import KernelError
+from control.kit.log import event
+from control.model.address import Address, Endpoint, format_address, mapped
+from ztunnel.loop.reactor import WATCH_BOTH, WRITABLE, Reactor
+
+log = logging.getLogger("ztunnel.dial")
+
+CONNECT_S: Final = 10.0
+_CLONE_NEWNET: Final = 0x40000000
+# Tells the kernel half which client the app shall see (ARCHITECTURE.md, C4).
+_SHOW_SOURCE: Final = 0x7475
+_pack_show: Final = Struct("!16sH6x").pack
+_MAPPED_PREFIX: Final = mapped(Address(bytes(4)))[:12]
+_OPEN: Final = b"\x01"  # TCP_ESTABLISHED, the first byte of tcp_info
+_ENDED: Final = select.EPOLLERR | select.EPOLLHUP
+# As plain numbers: the enums of `socket` cost as much to pass as a system call.
+_AF_INET: Final = int(socket.AF_INET)
+_AF_INET6: Final = int(socket.AF_INET6)
+_NEW_SOCKET: Final = int(socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
+_SOL_IP: Final = int(socket.SOL_IP)
+_IPPROTO_TCP: Final = int(socket.IPPROTO_TCP)
+_TCP_NODELAY: Final = int(socket.TCP_NODELAY)
+_TCP_INFO: Final = int(socket.TCP_INFO)
+_TCP_DEFER_ACCEPT: Final = int(socket.TCP_DEFER_ACCEPT)
+_TCP_QUICKACK: Final = int(socket.TCP_QUICKACK)
+_EINPROGRESS: Final = int(errno.EINPROGRESS)
+_new_socket: Final = socket.SocketType
+
+
+def bare_socket(family: int, descriptor: int | None = None) -> socket.socket:
+    """A non-blocking TCP socket without what Python's class adds to the type beneath it: files,
+    warnings and enums, which cost a new connection some 2 µs. Given a descriptor it takes it
+    over, and the caller sees to its not blocking."""
+    return cast(socket.socket, _new_socket(family, _NEW_SOCKET, 0, descriptor))
+
+
+def end_handshake(sock: socket.socket) -> None:
+    """Of a patient dial whose socket has had nothing to send: the ACK goes by itself."""
+    try:
+        sock.setsockopt(_IPPROTO_TCP, _TCP_QUICKACK, 1)
+    except OSError:
+        pass  # gone: whoever has it will hear of it
+
+
+class DialError(Enum):
+    """Why nobody answered; the value is the log's word."""
+
+    REFUSED = "connection refused"
+    UNREACHABLE = "unreachable"
+    TIMEOUT = "connect timed out; a NetworkPolicy may be blocking port 15008"
+    RESET = "connection reset"
+    NO_DESCRIPTORS = "too many open files"
+    NO_PORTS = "no local port is free"
+    NAMESPACE = "cannot enter the pod's network namespace"
+    ABANDONED = "abandoned"
+    OTHER = "connect failed"
+
+
+_BY_ERRNO: Final = {
+    errno.ECONNREFUSED: DialError.REFUSED,
+    errno.EHOSTUNREACH: DialError.UNREACHABLE,
+    errno.ENETUNREACH: DialError.UNREACHABLE,
+    errno.ETIMEDOUT: DialError.TIMEOUT,
+    errno.ECONNRESET: DialError.RESET,
+    errno.EMFILE: DialError.NO_DESCRIPTORS,
+    errno.ENFILE: DialError.NO_DESCRIPTORS,
+    errno.EADDRNOTAVAIL: DialError.NO_PORTS,
+}
+
+DialDone = Callable[[socket.socket | DialError], None]
+
+
+class Namespaces:
+    """Which network namespace the process is in, and how it gets into another."""
+
+    def __init__(self) -> None:
+        self._libc = ctypes.CDLL(None, use_errno=True)
+        self._home = -1  # where the process started; opened when it first leaves
+        self._current = -1
+
+    def enter(self, netns_fd: int) -> None:
+        """-1: wherever the process is. KernelError when the kernel refuses."""
+        if netns_fd in (-1, self._current):
+            return
+        if self._home < 0:
+            self._home = os.open("/proc/self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
+        if self._libc.setns(netns_fd, _CLONE_NEWNET) != 0:
+            number = ctypes.get_errno()
+            raise KernelError(f"cannot enter the pod's network namespace: {os.strerror(number)}")
+        self._current = netns_fd
+
+    def forget(self, netns_fd: int) -> None:
+        """The descriptor is about to be closed. Being in a namespace keeps it alive, so leave it;
+        and its descriptor's number may come again for another pod."""
+        if netns_fd >= 0 and self._current == netns_fd:
+            self.enter(self._home)
+
+
+class Dialling(Protocol):
+    """A dial under way, for who asked for it."""
+
+    def abandon(self) -> None:
+        """Nobody wants the answer any more."""
+
+
+class Dials(Protocol):
+    source_not_shown: int
+
+    def dial(
+        self,
+        netns_fd: int,
+        target: Endpoint,
+        done: DialDone,
+        show: Endpoint | None = None,
+        patient: bool = False,
+    ) -> Dialling | None: ...
+
+
+class Dialer:
+    def __init__(self, reactor: Reactor, namespaces: Namespaces) -> None:
+        self._reactor = reactor
+        self._namespaces = namespaces
+        self._deadline = reactor.countdown(CONNECT_S, Dial.on_due)
+        self.source_not_shown = 0
+
+    def dial(
+        self,
+        netns_fd: int,
+        target: Endpoint,
+        done: DialDone,
+        show: Endpoint | None = None,
+        patient: bool = False,
+    ) -> Dial | None:
+        """Connect; `done` gets the socket, or why not. None: it has been called already. `show` is
+        the client that the app is to see. `patient`: the app hears of the connection with its
+        first bytes, or at `end_handshake`."""
+        family = _AF_INET6 if len(target.address) == 16 else _AF_INET
+        try:
+            self._namespaces.enter(netns_fd)
+            sock = bare_socket(family)
+        except KernelError as exc:
+            event(log, logging.ERROR, "dial.namespace_refused", error=exc)
+            done(DialError.NAMESPACE)
+            return None
+        except OSError as exc:
+            done(_BY_ERRNO.get(exc.errno or 0, DialError.OTHER))
+            return None
+        if patient:
+            # On a socket that connects, the kernel takes this as: there will be data soon.
+            sock.setsockopt(_IPPROTO_TCP, _TCP_DEFER_ACCEPT, 1)
+        return self._connect(sock, target, done, show)
+
+    def _connect(
+        self, sock: socket.socket, target: Endpoint, done: DialDone, show: Endpoint | None
+    ) -> Dial | None:
+        sock.setsockopt(_IPPROTO_TCP, _TCP_NODELAY, 1)
+        if show is not None:
+            self._show(sock, show)
+        number = sock.connect_ex((format_address(target.address), target.port))
+        if number != 0 and number != _EINPROGRESS:
+            sock.close()
+            done(_BY_ERRNO.get(number, DialError.OTHER))
+            return None
+        # Within one host the kernel has shaken hands before connect() returns EINPROGRESS. Asking
+        # saves a turn of latency and an epoll_ctl; not worth it towards other hosts.
+        if show is not None and sock.getsockopt(_IPPROTO_TCP, _TCP_INFO, 1) == _OPEN:
+            done(sock)
+            return None
+        dial = Dial(self._reactor, sock, done, self._deadline.stop)
+        self._reactor.watch(sock.fileno(), dial, WATCH_BOTH)
+        self._deadline.start(dial)
+        return dial
+
+    def _show(self, sock: socket.socket, client: Endpoint) -> None:
+        address: bytes = client.address
+        if len(address) == 4:
+            address = _MAPPED_PREFIX + address
+        try:
+            sock.setsockopt(_SOL_IP, _SHOW_SOURCE, _pack_show(address, client.port))
+        except OSError:
+            self.source_not_shown += 1
+
+
+class Dial:
+    """One connection attempt under way."""
+
+    __slots__ = ("_done", "_over", "_reactor", "_sock", "_stop_deadline")
+
+    def __init__(
+        self,
+        reactor: Reactor,
+        sock: socket.socket,
+        done: DialDone,
+        stop_deadline: Callable[[Dial], None],
+    ) -> None:
+        self._reactor = reactor
+        self._sock = sock
+        self._done = done
+        self._stop_deadline = stop_deadline
+        self._over = False
+
+    def on_ready(self, events: int) -> None:
+        if self._over:
+            return
+        if events & _ENDED:
+            number = self._sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+            self._fail(_BY_ERRNO.get(number, DialError.RESET if not number else DialError.OTHER))
+        elif events & WRITABLE:
+            self._over = True
+            self._stop_deadline(self)
+            self._done(self._sock)
+
+    def on_due(self) -> None:
+        self._fail(DialError.TIMEOUT)
+
+    def on_bug(self) -> None:
+        self._fail(DialError.ABANDONED)
+
+    def abandon(self) -> None:
+        """Nobody wants the answer any more; `done` is not called."""
+        if not self._over:
+            self._over = True
+            self._stop_deadline(self)
+            self._reactor.discard(self._sock)
+
+    def _fail(self, why: DialError) -> None:
+        if self._over:
+            return
+        self._over = True
+        self._stop_deadline(self)
+        self._reactor.discard(self._sock)
+        self._done(why)

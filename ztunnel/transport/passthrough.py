@@ -1,0 +1,191 @@
+"""Moves bytes between two sockets: past the mesh, and plaintext that comes in; decides nothing.
+
+No byte is looked at. Each direction ends by itself (FIN for FIN), a reset of either side resets the
+other, and a side is read only while the other one takes what was read: at most one read is held.
+"""
+
+from __future__ import annotations
+
+import select
+import socket
+from collections.abc import Callable
+from typing import Final
+
+from ztunnel.loop.reactor import ENDED, READABLE, WATCH_BOTH, WRITABLE, Reactor
+from ztunnel.transport.relay import CHUNK_BYTES_FIRST, CHUNK_GROWTH, TURN_BYTES_MAX, RelayEnd, reset
+from ztunnel.transport.scratch import FROM_SOCKET_VIEW, READ_BYTES_MAX
+
+_ERROR: Final = select.EPOLLERR
+
+
+class SocketRelay:
+    """App socket ↔ another socket: passthrough and plaintext inbound; no byte is looked at."""
+
+    __slots__ = ("_done", "_over", "_reactor", "_sides")
+
+    def __init__(
+        self,
+        reactor: Reactor,
+        first: socket.socket,
+        second: socket.socket,
+        done: Callable[[RelayEnd], None],
+    ) -> None:
+        self._reactor = reactor
+        self._done = done
+        self._over = False
+        self._sides = (_Side(reactor, first, self), _Side(reactor, second, self))
+        self._sides[0].other, self._sides[1].other = self._sides[1], self._sides[0]
+
+    def start(self) -> None:
+        first, second = self._sides
+        self._reactor.watch(first.sock.fileno(), first, WATCH_BOTH)
+        self._reactor.watch(second.sock.fileno(), second, WATCH_BOTH)
+
+    def moved_bytes(self) -> tuple[int, int]:
+        """Written to the second socket, written to the first."""
+        return self._sides[1].written_bytes, self._sides[0].written_bytes
+
+    def abort(self, reason: RelayEnd) -> None:
+        for side in self._sides:
+            reset(self._reactor, side.sock)
+        self._end(reason)
+
+    def on_bug(self) -> None:
+        self.abort(RelayEnd.INTERNAL_ERROR)
+
+    def side_over(self) -> None:
+        if all(side.read_done and side.write_done for side in self._sides):
+            for side in self._sides:
+                self._reactor.discard(side.sock)
+            self._end(RelayEnd.FINISHED)
+
+    def side_failed(self, side: _Side) -> None:
+        self.abort(RelayEnd.APP_RESET if side is self._sides[0] else RelayEnd.PEER_RESET)
+
+    def _end(self, reason: RelayEnd) -> None:
+        if self._over:
+            return
+        self._over = True
+        for side in self._sides:
+            side.read_done = side.write_done = True
+            side.pending = b""
+        self._done(reason)
+
+
+class _Side:
+    __slots__ = (
+        "_chunk_bytes",
+        "_ended_hint",
+        "_reactor",
+        "_relay",
+        "other",
+        "pending",
+        "read_done",
+        "readable",
+        "sock",
+        "write_done",
+        "written_bytes",
+    )
+
+    other: _Side
+
+    def __init__(self, reactor: Reactor, sock: socket.socket, relay: SocketRelay) -> None:
+        self._reactor = reactor
+        self._relay = relay
+        self.sock = sock
+        self.pending: bytes | memoryview = b""  # of the other side, at most one read
+        self.readable = False
+        self.read_done = False
+        self.write_done = False
+        self.written_bytes = 0
+        self._ended_hint = False
+        self._chunk_bytes = CHUNK_BYTES_FIRST
+
+    def on_ready(self, events: int) -> None:
+        if events & _ERROR:
+            self._relay.side_failed(self)
+            return
+        if events & ENDED:
+            self._ended_hint = True
+        if events & WRITABLE and self.pending:
+            self._write_pending()
+        if events & (READABLE | ENDED) and not self.read_done:
+            self.readable = True
+            self.read()
+
+    def on_again(self) -> None:
+        if self.readable and not self.read_done:
+            self.read()
+
+    def on_bug(self) -> None:
+        self._relay.on_bug()
+
+    def read(self) -> None:
+        """Until the socket is empty, the other one is full, or the turn's share is used up."""
+        budget = TURN_BYTES_MAX
+        while budget > 0:
+            if self.other.pending:
+                return  # the other side calls when it has room
+            size = self._chunk_bytes
+            try:
+                count = self.sock.recv_into(FROM_SOCKET_VIEW, size)
+            except BlockingIOError:
+                self.readable = False
+                return
+            except OSError:
+                self._relay.side_failed(self)
+                return
+            if not count:
+                self.read_done = True
+                self.other.end()
+                return
+            self.other.write(FROM_SOCKET_VIEW[:count])
+            if count < size:
+                if not self._ended_hint:
+                    self.readable = False
+                    return
+            elif size < READ_BYTES_MAX:
+                self._chunk_bytes = min(size * CHUNK_GROWTH, READ_BYTES_MAX)
+            budget -= count
+        self._reactor.again(self)
+
+    def write(self, data: memoryview) -> None:
+        try:
+            sent = self.sock.send(data)
+        except BlockingIOError:
+            sent = 0
+        except OSError:
+            self._relay.side_failed(self)
+            return
+        self.written_bytes += sent
+        if sent < len(data):
+            self.pending = bytes(data[sent:])
+
+    def _write_pending(self) -> None:
+        try:
+            sent = self.sock.send(self.pending)
+        except BlockingIOError:
+            return
+        except OSError:
+            self._relay.side_failed(self)
+            return
+        self.written_bytes += sent
+        self.pending = memoryview(self.pending)[sent:]
+        if not self.pending:
+            if self.other.read_done:
+                self.end()
+            elif self.other.readable:
+                self._reactor.again(self.other)
+
+    def end(self) -> None:
+        """The other side has nothing more to say."""
+        if self.pending or self.write_done:
+            return
+        self.write_done = True
+        if not self.read_done:
+            try:
+                self.sock.shutdown(socket.SHUT_WR)
+            except OSError:
+                self._relay.side_failed(self)
+                return
+        self._relay.side_over()

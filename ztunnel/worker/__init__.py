@@ -1,0 +1,8 @@
+"""One worker process: acts on the supervisor's frames.
+
+Read `worker` first; `python -m ztunnel.worker` starts it.
+"""
+
+from ztunnel.compiled import prefer
+
+prefer(__path__, "worker")

@@ -1,0 +1,7 @@
+"""`python -m ztunnel.worker --fd N`: started by the supervisor."""
+
+import sys
+
+from ztunnel.worker.worker import main
+
+sys.exit(main(sys.argv[1:]))
