@@ -13,9 +13,9 @@ from typing import Any
 import click
 
 from agent.cli import health, mesh
-from agent.cli.fetch import TIMEOUT_S
 from agent.cli.mesh import Mesh, Source
 from agent.cli.render import cell, colour_wanted
+from agent.fetch import TIMEOUT_S
 from control.kit.errors import MeshError
 
 SIGNS = {"ok": "√", "warning": "‼", "error": "×"}

@@ -9,9 +9,9 @@ from pathlib import Path
 import click
 
 from agent.cli import mesh
-from agent.cli.fetch import TIMEOUT_S
 from agent.cli.mesh import Source
 from agent.cli.redact import redact
+from agent.fetch import TIMEOUT_S
 from control.kit.errors import ConfigError
 from control.kit.files import write_atomic
 

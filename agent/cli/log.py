@@ -8,9 +8,9 @@ from typing import Any
 import click
 
 from agent.cli import mesh
-from agent.cli.fetch import checked, request
 from agent.cli.options import Reading, read_options
 from agent.cli.render import Column, show
+from agent.fetch import checked, request
 from control.kit.errors import ConfigError
 
 COMPONENTS = ("agent", "ztunnel", "control")

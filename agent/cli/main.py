@@ -30,7 +30,7 @@ VERBS = {
     "namespace": ("agent.cli.namespace", "namespace", "List, add and remove namespaces."),
     "log": ("agent.cli.log", "log", "Read and set log levels."),
     "dump": ("agent.cli.dump", "dump", "Save everything the mesh knows about itself."),
-    "lab": ("agent.cli.lab", "lab", "Run nodes and pods on this host."),
+    "lab": ("agent.lab.verbs", "lab", "Run nodes and pods on this host."),
     "version": ("agent.cli.version", "version", "Print versions."),
     "completion": ("agent.cli.completion", "completion", "Print the shell completion script."),
 }

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from agent.cli import shape
-from agent.cli.fetch import TIMEOUT_S, FetchError, get_json
+from agent.fetch import TIMEOUT_S, FetchError, get_json
 from control.kit.clock import SystemClock
 from control.kit.errors import ConfigError
 
@@ -138,7 +138,7 @@ def manifests_folder(control: Json) -> Path | None:
 
 def read_labels(control: Json) -> dict[str, Json]:
     """Labels of namespaces and pods, which only the objects themselves have."""
-    from agent.lab.manifests import read_documents  # brings a YAML parser, which few need
+    from agent.cli.manifests import read_documents
 
     folder = manifests_folder(control)
     if folder is None:

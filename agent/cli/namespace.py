@@ -9,10 +9,10 @@ from pathlib import Path
 import click
 
 from agent.cli import health, mesh, views
-from agent.cli.fetch import FetchError
 from agent.cli.mesh import Mesh, Source
 from agent.cli.options import Reading, read_options
 from agent.cli.render import Column, show
+from agent.fetch import FetchError
 from control.kit.errors import ConfigError, MeshError
 from control.kit.files import write_atomic
 
@@ -146,7 +146,7 @@ def edited(folder: Path, name: str, label: str) -> tuple[Path, str, str]:
 
     Leaving the mesh also removes the label that Istio has for the same thing.
     """
-    from agent.lab import labels, manifests
+    from agent.cli import labels, manifests
 
     for file in sorted([*folder.rglob("*.yaml"), *folder.rglob("*.yml")]):
         text = file.read_text()

@@ -11,11 +11,11 @@ from typing import Any
 import click
 
 from agent.cli import mesh
-from agent.cli.fetch import TIMEOUT_S
 from agent.cli.mesh import Mesh, Source
 from agent.cli.render import Output, output_options
 from agent.cli.selector import Requirement, SelectorError, parse
 from agent.cli.views import Filter
+from agent.fetch import TIMEOUT_S
 from control.kit.errors import ConfigError
 
 

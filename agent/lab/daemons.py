@@ -11,7 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import agent
-from agent.cli.fetch import FetchError, get_json
+from agent.fetch import FetchError, get_json
 from agent.lab import plan, process
 from agent.lab.netns import NETNS_FOLDER
 from agent.lab.process import Launch, Process
@@ -28,7 +28,7 @@ UNINSTALL_TIMEOUT_S = 30.0
 LOG_TAIL_LINES = 15
 PINS = Path("/sys/fs/bpf/tulle")
 _PROGRAMS = {
-    "tulle-control": "control.main",
+    "tulle-control": "control.server.main",
     "tulle-agent": "agent.main",
     "tulle-ztunnel": "ztunnel.main",
 }

@@ -13,8 +13,8 @@ from json import JSONDecodeError, loads
 from pathlib import Path
 from typing import Any
 
+from agent.cli.manifests import Manifests, Ref, ref_of
 from agent.lab import plan
-from agent.lab.manifests import Manifests, Ref, ref_of
 from agent.lab.spec import LabSpec, NodeSpec, PodSpec, Ready
 from control.kit.errors import ConfigError
 

@@ -9,7 +9,7 @@ import threading
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from agent.cli import fetch
+from agent import fetch
 from agent.lab import process, topology
 from agent.lab.daemons import tail
 from agent.lab.netns import NETNS_FOLDER, inside

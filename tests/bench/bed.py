@@ -24,7 +24,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
-from agent.cli import fetch
+from agent import fetch
 from agent.lab.lab import Lab, Options
 from agent.lab.pods import Pods
 from agent.lab.state import LabState

@@ -8,17 +8,17 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from control.compile.mesh import EMPTY, compile_mesh
-from control.compile.settings import Settings
 from control.kit.errors import WireError
 from control.model.policy import Connection, Permit, decide
-from control.sources.folder import Folder
-from control.sources.problem import Invalid
-from control.sources.yaml_text import read_documents
+from control.server.compile.mesh import EMPTY, compile_mesh
+from control.server.compile.settings import Settings
+from control.server.sources.folder import Folder
+from control.server.sources.problem import Invalid
+from control.server.sources.yaml_text import read_documents
+from control.server.xds.cache import Cache
+from control.server.xds.session import Session
 from control.wire import discovery_pb2 as pb
 from control.wire.types import ADDRESS_TYPE, AUTHORIZATION_TYPE, POD_TYPE
-from control.xds.cache import Cache
-from control.xds.session import Session
 
 SEEDS = [path.read_bytes() for path in Path(__file__).parents[1].glob("vectors/istiod/*.yaml")]
 POLICY = b"""apiVersion: security.istio.io/v1

@@ -59,7 +59,7 @@ def test_a_key_that_others_can_read_stops_the_start(tmp_path: Path) -> None:
             pass
         (tmp_path / "state/ca/ca.pem").chmod(0o644)
         process = await asyncio.create_subprocess_exec(
-            *(sys.executable, "-m", "control.main", "--listen", "127.0.0.1:0"),
+            *(sys.executable, "-m", "control.server.main", "--listen", "127.0.0.1:0"),
             *("--manifests", str(tmp_path / "manifests"), "--state", str(tmp_path / "state")),
             *("--admin", str(tmp_path / "b.sock"), "--metrics", "127.0.0.1:0"),
             stderr=asyncio.subprocess.PIPE,
@@ -94,7 +94,7 @@ def _handshake(port: int, root: str) -> None:
 def test_two_on_one_port_is_an_error_and_not_a_share(tmp_path: Path) -> None:
     async def test(control: Control) -> None:
         process = await asyncio.create_subprocess_exec(
-            *(sys.executable, "-m", "control.main", "--listen", f"127.0.0.1:{control.port}"),
+            *(sys.executable, "-m", "control.server.main", "--listen", f"127.0.0.1:{control.port}"),
             *("--manifests", str(control.manifests), "--state", str(tmp_path / "other")),
             *("--admin", str(tmp_path / "b.sock"), "--metrics", "127.0.0.1:0"),
             stderr=asyncio.subprocess.PIPE,

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from control.compile.mesh import Mesh, compile_mesh
-from control.compile.settings import Settings
-from control.sources.folder import Folder, Snapshot
-from control.sources.objects import Objects
+from control.server.compile.mesh import Mesh, compile_mesh
+from control.server.compile.settings import Settings
+from control.server.sources.folder import Folder, Snapshot
+from control.server.sources.objects import Objects
 
 
 def load(text: str, file: str = "a.yaml") -> Snapshot:

@@ -6,7 +6,7 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
-from agent.cli.fetch import request
+from agent.fetch import request
 from agent.lab.tour import policies
 from agent.lab.tour.traffic import CURL, check_all, curl, probe, reached
 from agent.lab.tour.world import MARKER, Answer, World

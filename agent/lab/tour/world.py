@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from agent.cli.fetch import FetchError, get_json
+from agent.fetch import FetchError, get_json
 from agent.lab import plan
 from agent.lab.daemons import environment, program
 from agent.lab.lab import Lab

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from agent.cli import fetch
+from agent import fetch
 from agent.lab import changes, netns, plan, process
 from agent.lab.netns import NETNS_FOLDER
 from agent.lab.process import Process

@@ -23,10 +23,10 @@ from cryptography.x509.oid import ExtendedKeyUsageOID
 
 from agent.lab import changes
 from agent.lab.netns import inside
-from control.ca.authn import NodeTokens
-from control.ca.keys import load_token_key
 from control.kit.clock import SystemClock
-from control.main import subject_of
+from control.server.ca.keys import load_token_key
+from control.server.callers.tokens import NodeTokens
+from control.server.main import subject_of
 from control.wire import certificates_pb2, node_pb2
 from control.wire.delta import DeltaClient, NodeInfo
 from control.wire.types import (

@@ -247,7 +247,7 @@ def test_fixed_ports_and_a_bad_request(tmp_path: Path) -> None:
 async def control_again(folder: Path, port: int) -> AsyncIterator[None]:
     """The same control plane (its folder) where it was before (its port)."""
     process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "control.main", "--listen", f"127.0.0.1:{port}"),
+        *(sys.executable, "-m", "control.server.main", "--listen", f"127.0.0.1:{port}"),
         *("--manifests", str(folder / "manifests"), "--state", str(folder / "state")),
         *("--metrics", "127.0.0.1:0", "--admin", str(folder / "admin.sock")),
         stderr=asyncio.subprocess.DEVNULL,

@@ -21,7 +21,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from agent.cli import fetch
+from agent import fetch
 from agent.datapath.netns import inside
 from tests.support.peers.pod_intents import NAME, PodIntents, pod
 

@@ -21,7 +21,7 @@ from enum import Enum
 from pathlib import Path
 from typing import Any
 
-from agent.cli.fetch import get_json
+from agent.fetch import get_json
 from agent.lab import changes, plan, process
 from agent.lab.lab import Lab, Options
 from agent.lab.netns import inside

@@ -14,10 +14,10 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
-from control.ca.authn import NodeTokens
-from control.ca.keys import load_token_key
 from control.kit.clock import SystemClock
-from control.plane import subject_of
+from control.server.ca.keys import load_token_key
+from control.server.callers.tokens import NodeTokens
+from control.server.plane import subject_of
 
 DEADLINE_S = 15.0
 _PORTS = re.compile(r"control\.started .*ports=\"?\[(\d+)")
@@ -69,7 +69,7 @@ async def running_control(folder: Path, *flags: str) -> AsyncIterator[Control]:
     process = await asyncio.create_subprocess_exec(
         sys.executable,
         "-m",
-        "control.main",
+        "control.server.main",
         "--manifests",
         str(folder / "manifests"),
         "--state",

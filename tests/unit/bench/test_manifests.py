@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from agent.lab.manifests import split
+from agent.cli.manifests import split
 from agent.lab.spec import parse
 from tests.bench import manifests
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from agent.cli.manifests import Manifests, join, split
 from agent.lab import reception
-from agent.lab.manifests import Manifests, join, split
 
 POLICY = """\
 kind: AuthorizationPolicy

@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
+from agent.cli.manifests import Manifests, split
 from agent.lab import objects, plan, services
 from agent.lab.lab import Options, plan_lab
-from agent.lab.manifests import Manifests, split
 from agent.lab.objects import spec_from_annotations
 from agent.lab.process import Launch, script
 from agent.lab.spec import LabSpec, NodeSpec, PodSpec

@@ -11,7 +11,7 @@ import pytest
 # In a process of its own: the tests keep their slice.
 ASK = """
 import os, sys
-from ztunnel.timeslice import shorten
+from ztunnel.loop.timeslice import shorten
 {before}
 print(shorten(), os.sched_getscheduler(0), os.nice(0))
 """

@@ -1,0 +1,234 @@
+"""Admin pages of the control plane: what it knows, serves and refuses, as JSON."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping
+from dataclasses import asdict
+from datetime import datetime
+from importlib.metadata import PackageNotFoundError, version
+from typing import Any
+
+from google.protobuf import json_format
+
+from control.kit import log as kit_log
+from control.kit.clock import Clock
+from control.kit.http import Request, Response, Routes, as_json, text
+from control.kit.log import event
+from control.kit.metrics import render
+from control.model.address import format_address
+from control.model.workload import Service, Workload
+from control.server.ca.keys import Authority
+from control.server.compile.pods import PodIntent
+from control.server.compile.settings import Settings
+from control.server.metrics import Metrics, short_type
+from control.server.xds.publish import Publisher
+from control.server.xds.streams import Client, DeltaService
+from control.wire.convert import resource_to_wire
+from control.wire.convert_policy import policy_to_wire
+
+log = logging.getLogger("admin")
+
+ROWS_MAX = 100_000  # of one page; what is left out is said
+
+
+def product_version() -> str:
+    try:
+        return version("tulle")
+    except PackageNotFoundError:
+        return "unknown"
+
+
+class Admin:
+    def __init__(
+        self,
+        publisher: Publisher,
+        delta: DeltaService,
+        authority: Authority,
+        sources: list[str],
+        clock: Clock,
+    ) -> None:
+        self._publisher = publisher
+        self._delta = delta
+        self._authority = authority
+        self._sources = sources
+        self._clock = clock
+        self._started_at = clock.now()
+
+    def routes(self) -> Routes:
+        publisher = self._publisher
+        return {
+            ("GET", "/status"): self._page(self.status),
+            ("GET", "/problems"): self._page(lambda: [asdict(each) for each in publisher.problems]),
+            ("GET", "/workloads"): self._page(
+                lambda: _rows(publisher.mesh.workloads, workload_row)
+            ),
+            ("GET", "/services"): self._page(lambda: _rows(publisher.mesh.services, service_row)),
+            ("GET", "/policies"): self._page(
+                lambda: [asdict(each) for each in publisher.mesh.statuses[:ROWS_MAX]]
+            ),
+            ("GET", "/pods"): self._page(lambda: _rows(publisher.mesh.pods, pod_row)),
+            ("GET", "/config"): self._page(self.config),
+            ("GET", "/log"): log_levels,
+            ("POST", "/log"): set_log_level,
+        }
+
+    def _page(self, make: Callable[[], Any]) -> Callable[[Request], Any]:
+        async def page(_: Request) -> Response:
+            return as_json(make())
+
+        return page
+
+    def status(self) -> dict[str, Any]:
+        publisher = self._publisher
+        settings: Settings = publisher.settings
+        root = self._authority.root
+        return {
+            "version": product_version(),
+            "started_at": _time(self._started_at),
+            "trust_domain": settings.trust_domain,
+            "cluster_id": settings.cluster_id,
+            "network": settings.network,
+            "root_namespace": settings.root_namespace,
+            "sources": self._sources,
+            "generation": publisher.generation,
+            "objects": publisher.objects.counts(),
+            "ignored": dict(publisher.ignored),
+            "resources": {
+                short_type(url): len(publisher.cache.entries(url))
+                for url in sorted(publisher.cache.types)
+            },
+            "root": {
+                "serial": f"{root.serial_number:x}",
+                "not_after": _time(root.not_valid_after_utc),
+            },
+            "nodes": [
+                client_row(each)
+                for each in sorted(self._delta.clients, key=lambda each: each.node_id)
+            ],
+            "problems": [asdict(each) for each in publisher.problems],
+        }
+
+    def config(self) -> dict[str, Any]:
+        mesh = self._publisher.mesh
+        return {
+            "addresses": {
+                name: _message(resource_to_wire(value))
+                for name, value in _bounded({**mesh.workloads, **mesh.services}).items()
+            },
+            "policies": {
+                name: _message(policy_to_wire(value))
+                for name, value in _bounded(mesh.policies).items()
+            },
+        }
+
+
+def metrics_routes(metrics: Metrics) -> Routes:
+    async def page(request: Request) -> Response:
+        headers, body = render(metrics.registry, request.headers)
+        return Response(200, body, headers)
+
+    async def readiness(_: Request) -> Response:
+        return text("ready\n")
+
+    return {("GET", "/metrics"): page, ("GET", "/healthz/ready"): readiness}
+
+
+async def log_levels(_: Request) -> Response:
+    return as_json(kit_log.current_levels())
+
+
+async def set_log_level(request: Request) -> Response:
+    level = request.query.get("level", "")
+    try:
+        kit_log.set_level(level)
+    except ValueError as exc:
+        return as_json({"error": str(exc), "reason": "bad_level"}, 400)
+    event(log, logging.INFO, "log.level", level=level)
+    return as_json(kit_log.current_levels())
+
+
+def client_row(client: Client) -> dict[str, Any]:
+    return {
+        "id": client.node_id,
+        "node": client.node,
+        "peer": client.peer,
+        "since": _time(client.since),
+        "types": {
+            short_type(url): {
+                "wildcard": state.wildcard,
+                "asked": len(state.asked),
+                "known": len(state.known),
+                "pending": len(state.dirty),
+                "in_flight": state.in_flight,
+                "acked": state.acked,
+                "nacked": state.nacked,
+                "nacks": state.nacks,
+            }
+            for url, state in client.session.types.items()
+        },
+    }
+
+
+def workload_row(value: Workload) -> dict[str, Any]:
+    return {
+        "uid": value.uid,
+        "namespace": value.namespace,
+        "name": value.name,
+        "addresses": [format_address(each) for each in value.addresses],
+        "node": value.node,
+        "identity": str(value.identity),
+        "protocol": value.tunnel_protocol.name,
+        "status": value.status.name,
+        "workload_type": value.workload_type.name,
+        "workload_name": value.workload_name,
+        "canonical_name": value.canonical_name,
+        "canonical_revision": value.canonical_revision,
+        "services": sorted(value.services),
+        "policies": list(value.authorization_policies),
+    }
+
+
+def service_row(value: Service) -> dict[str, Any]:
+    return {
+        "namespace": value.namespace,
+        "name": value.name,
+        "hostname": value.hostname,
+        "addresses": [format_address(each.address) for each in value.addresses],
+        "ports": [
+            {"port": each.service_port, "target": each.target_port, "app": each.app_protocol.name}
+            for each in value.ports
+        ],
+    }
+
+
+def pod_row(value: PodIntent) -> dict[str, Any]:
+    return {
+        "uid": value.uid,
+        "namespace": value.namespace,
+        "name": value.name,
+        "service_account": value.service_account,
+        "node": value.node,
+        "addresses": [format_address(each) for each in value.addresses],
+        "enrolled": value.enrolled,
+        "reason": value.reason,
+        "direct": value.direct,
+        "direct_reason": value.direct_reason,
+    }
+
+
+def _rows(values: Mapping[str, Any], row: Callable[[Any], dict[str, Any]]) -> list[dict[str, Any]]:
+    return [row(value) for value in _bounded(values).values()]
+
+
+def _bounded(values: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: values[name] for name in sorted(values)[:ROWS_MAX]}
+
+
+def _message(message: Any) -> dict[str, Any]:
+    found: dict[str, Any] = json_format.MessageToDict(message)
+    return found
+
+
+def _time(moment: datetime) -> str:
+    return moment.strftime("%Y-%m-%dT%H:%M:%SZ")

@@ -1,0 +1,156 @@
+"""Secrets on disk: the CA's key and root, and the token key. Made once, 0600, never overwritten."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import stat
+import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
+
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
+
+from control.kit.clock import Clock
+from control.kit.errors import ConfigError
+from control.kit.files import write_atomic
+from control.server.callers.tokens import KEY_BYTES
+
+ROOT_LIFETIME = timedelta(days=3650)
+CLOCK_SKEW = timedelta(minutes=2)  # a node's clock may be behind ours by so much
+SECRET_BYTES_MAX = 64 * 1024
+
+
+class KeyFileError(ConfigError):
+    reason = "key_file"
+
+
+@dataclass(frozen=True, slots=True)
+class Authority:
+    """The CA's key and self-signed root."""
+
+    key: ec.EllipticCurvePrivateKey
+    root: x509.Certificate
+
+    @property
+    def root_pem(self) -> str:
+        return self.root.public_bytes(serialization.Encoding.PEM).decode()
+
+    def __repr__(self) -> str:
+        return f"Authority(serial={self.root.serial_number:x})"
+
+
+def load_authority(folder: Path, trust_domain: str, clock: Clock) -> Authority:
+    """The CA of this folder, created on first use. `root-cert.pem` beside it is for everybody."""
+    folder.mkdir(mode=0o755, parents=True, exist_ok=True)  # the root is for everybody
+    path = folder / "ca.pem"
+    # Key and root are one file, so that they cannot come from two different moments.
+    pem = _load_secret(path, lambda: _new_authority(trust_domain, clock))
+    try:
+        key = serialization.load_pem_private_key(pem, None)
+        root = x509.load_pem_x509_certificate(pem)
+    except (ValueError, TypeError) as exc:
+        raise KeyFileError(f"{path}: not a private key and a certificate: {exc}") from exc
+    if not isinstance(key, ec.EllipticCurvePrivateKey):
+        raise KeyFileError(f"{path}: the key is not an elliptic curve key")
+    if key.public_key() != root.public_key():
+        raise KeyFileError(f"{path}: the key does not belong to the certificate")
+    if root.not_valid_after_utc <= clock.now():
+        raise KeyFileError(f"{path}: the root ended at {root.not_valid_after_utc:%Y-%m-%d %H:%M}")
+    authority = Authority(key, root)
+    write_atomic(folder / "root-cert.pem", authority.root_pem.encode(), 0o644)
+    return authority
+
+
+def load_token_key(folder: Path) -> bytes:
+    """The key of this folder's node tokens, created on first use."""
+    folder.mkdir(mode=0o755, parents=True, exist_ok=True)
+    path = folder / "token-key"
+    text = _load_secret(path, lambda: secrets.token_hex(KEY_BYTES).encode() + b"\n")
+    try:
+        key = bytes.fromhex(text.decode("ascii").strip())
+    except ValueError as exc:
+        raise KeyFileError(f"{path}: not a key in hexadecimal") from exc
+    if len(key) < KEY_BYTES:
+        raise KeyFileError(f"{path}: the key has fewer than {KEY_BYTES} bytes")
+    return key
+
+
+def _load_secret(path: Path, make: Callable[[], bytes]) -> bytes:
+    if not path.exists():
+        _create(path, make())
+    handle = os.open(path, os.O_RDONLY | os.O_NOFOLLOW)
+    with os.fdopen(handle, "rb") as file:
+        mode = os.fstat(file.fileno()).st_mode
+        if not stat.S_ISREG(mode):
+            raise KeyFileError(f"{path}: not a regular file")
+        if mode & 0o077:
+            raise KeyFileError(
+                f"{path}: mode {stat.S_IMODE(mode):04o} lets others read a secret; "
+                f"check who had access, then: chmod 600 {path}"
+            )
+        return file.read(SECRET_BYTES_MAX)
+
+
+def _create(path: Path, data: bytes) -> None:
+    """Whole or not at all, and never in place of one that another process just made."""
+    handle, scratch = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+    try:
+        os.fchmod(handle, 0o600)
+        with os.fdopen(handle, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        try:
+            os.link(scratch, path)
+        except FileExistsError:
+            pass  # the other process was first: its secret is the secret
+    finally:
+        Path(scratch).unlink(missing_ok=True)
+
+
+def _new_authority(trust_domain: str, clock: Clock) -> bytes:
+    key = ec.generate_private_key(ec.SECP256R1())
+    root = _self_signed(key, trust_domain, clock)
+    return key.private_bytes(
+        serialization.Encoding.PEM,
+        serialization.PrivateFormat.PKCS8,
+        serialization.NoEncryption(),
+    ) + root.public_bytes(serialization.Encoding.PEM)
+
+
+def _self_signed(
+    key: ec.EllipticCurvePrivateKey, trust_domain: str, clock: Clock
+) -> x509.Certificate:
+    # A common name is for people only and has at most 64 letters.
+    name = x509.Name([x509.NameAttribute(NameOID.ORGANIZATION_NAME, trust_domain[:64])])
+    now = clock.now()
+    key_usage = x509.KeyUsage(
+        digital_signature=False,
+        content_commitment=False,
+        key_encipherment=False,
+        data_encipherment=False,
+        key_agreement=False,
+        key_cert_sign=True,
+        crl_sign=True,
+        encipher_only=False,
+        decipher_only=False,
+    )
+    return (
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(name)
+        .public_key(key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(now - CLOCK_SKEW)
+        .not_valid_after(now + ROOT_LIFETIME)
+        .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
+        .add_extension(key_usage, critical=True)
+        .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
+        .sign(key, hashes.SHA256())
+    )

@@ -1,0 +1,89 @@
+"""Objects → everything that nodes are told. Pure: same objects, same mesh."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from control.model.policy import Policy, PolicyScope
+from control.model.workload import Service, Workload
+from control.server.compile.mutual_tls import MutualTls, compile_mutual_tls
+from control.server.compile.pods import PodIntent, compile_pods
+from control.server.compile.policies import PolicyStatus, compile_authorization_policy
+from control.server.compile.services import compile_service, is_in_mesh
+from control.server.compile.settings import Settings
+from control.server.compile.workloads import is_workload, make_compiler, selects, slice_workloads
+from control.server.sources import objects
+from control.server.sources.objects import AuthorizationPolicy, Objects
+
+
+@dataclass(frozen=True, slots=True)
+class Mesh:
+    """Each mapping is keyed by the resource's name on the wire."""
+
+    workloads: Mapping[str, Workload]
+    services: Mapping[str, Service]
+    policies: Mapping[str, Policy]
+    pods: Mapping[str, PodIntent]
+    statuses: tuple[PolicyStatus, ...]
+    # (node, namespace, service account) of every pod that has not ended: who may ask for what.
+    identities: frozenset[tuple[str, str, str]]
+
+
+EMPTY = Mesh({}, {}, {}, {}, (), frozenset())
+
+
+def compile_mesh(found: Objects, settings: Settings, captured: frozenset[str]) -> Mesh:
+    """`captured` are the uids of pods whose capture some node reported to be in force."""
+    policies: dict[str, Policy] = {}
+    statuses: list[PolicyStatus] = []
+    selecting: dict[str, list[AuthorizationPolicy]] = defaultdict(list)
+    for each in found.authorization_policies:
+        compiled = compile_authorization_policy(each, settings)
+        statuses.append(compiled.status)
+        if compiled.policy is None:
+            continue
+        policies[compiled.policy.key] = compiled.policy
+        if compiled.policy.scope is PolicyScope.WORKLOAD_SELECTOR:
+            everywhere = each.meta.namespace == settings.root_namespace
+            selecting["" if everywhere else each.meta.namespace].append(each)
+    mutual_tls = compile_mutual_tls(found.peer_authentications, settings)
+    policies.update((each.key, each) for each in mutual_tls.policies)
+    compiler = make_compiler(found, settings, captured)
+    workloads = [
+        compiler.workload(pod, _names(pod, selecting, mutual_tls))
+        for pod in found.pods
+        if is_workload(pod)
+    ]
+    workloads += slice_workloads(found, compiler)
+    services = [compile_service(each, settings) for each in found.services if is_in_mesh(each)]
+    pods = compile_pods(found, settings)
+    return Mesh(
+        workloads={each.uid: each for each in workloads},
+        services={each.key: each for each in services},
+        policies=policies,
+        pods={each.uid: each for each in pods},
+        statuses=(*statuses, *mutual_tls.statuses),
+        identities=frozenset(
+            (pod.node, pod.meta.namespace, pod.service_account)
+            for pod in found.pods
+            if pod.node and not pod.is_terminal
+        ),
+    )
+
+
+def _names(
+    pod: objects.Pod,
+    selecting: Mapping[str, list[AuthorizationPolicy]],
+    mutual_tls: MutualTls,
+) -> tuple[str, ...]:
+    """The policies that this pod names: those that select it, and its STRICT."""
+    meta = pod.meta
+    candidates = [*selecting.get("", ()), *selecting.get(meta.namespace, ())]
+    names = {
+        f"{each.meta.namespace}/{each.meta.name}"
+        for each in candidates
+        if selects(each.selector, meta.labels)
+    }
+    return tuple(sorted([*names, *mutual_tls.policies_of(meta.namespace, meta.labels)]))

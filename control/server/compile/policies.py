@@ -1,0 +1,252 @@
+"""AuthorizationPolicy objects → policies, exactly as much of them as layer 4 can decide.
+
+An ALLOW rule that needs more than layer 4 knows is dropped whole, so less is allowed. A DENY rule
+loses what layer 4 cannot see, so more is denied; a clause of it left with nothing never matches.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from control.model.address import Block
+from control.model.policy import (
+    Action,
+    Clause,
+    Match,
+    Policy,
+    PolicyScope,
+    Rule,
+    ServiceAccountMatch,
+    StringMatch,
+    StringMatchKind,
+)
+from control.server.compile.settings import Settings
+from control.server.sources.objects import (
+    AuthorizationPolicy,
+    Condition,
+    Operation,
+    PolicyAction,
+    PolicyRule,
+    Source,
+)
+
+DRY_RUN_ANNOTATION = "istio.io/dry-run"
+
+
+@dataclass(frozen=True, slots=True)
+class PolicyStatus:
+    """What became of one policy object, for people."""
+
+    kind: str
+    namespace: str
+    name: str
+    delivered: bool
+    reason: str  # "Accepted", "UnsupportedValue", "Broken", "ForWaypoint", "NoEffect"
+    notes: tuple[str, ...]
+    scope: str
+    action: str
+    file: str
+    line: int
+
+
+@dataclass(frozen=True, slots=True)
+class Compiled:
+    policy: Policy | None
+    status: PolicyStatus
+
+
+def compile_authorization_policy(value: AuthorizationPolicy, settings: Settings) -> Compiled:
+    scope = scope_of(value, settings)
+    refusal = _not_for_us(value, settings)
+    if refusal is not None:
+        return Compiled(None, _status(value, scope, False, *refusal))
+    if value.broken:
+        policy = _stand_in(value, scope)
+        note = f"cannot be understood, so everything in its scope is denied: {value.broken}"
+        return Compiled(policy, _status(value, scope, True, "Broken", (note,)))
+    action = Action.DENY if value.action is PolicyAction.DENY else Action.ALLOW
+    notes: list[str] = []
+    rules = []
+    for index, each in enumerate(value.rules):
+        rule = _rule(each, action, f"rules[{index}]", notes)
+        if rule is not None:
+            rules.append(rule)
+    policy = Policy(
+        name=value.meta.name,
+        namespace=value.meta.namespace,
+        scope=scope,
+        action=action,
+        rules=tuple(rules),
+        dry_run=_is_dry_run(value),
+    )
+    reason = "UnsupportedValue" if notes else "Accepted"
+    notes += _effects(policy, bool(value.rules))
+    return Compiled(policy, _status(value, scope, True, reason, tuple(notes)))
+
+
+def scope_of(value: AuthorizationPolicy, settings: Settings) -> PolicyScope:
+    if value.selector:
+        return PolicyScope.WORKLOAD_SELECTOR
+    if value.meta.namespace == settings.root_namespace:
+        return PolicyScope.GLOBAL
+    return PolicyScope.NAMESPACE
+
+
+def _is_dry_run(value: AuthorizationPolicy) -> bool:
+    return value.meta.annotations.get(DRY_RUN_ANNOTATION) == "true"
+
+
+def _not_for_us(
+    value: AuthorizationPolicy, settings: Settings
+) -> tuple[str, tuple[str, ...]] | None:
+    if value.has_target_refs:
+        return "ForWaypoint", ("targetRefs are for waypoints; layer 4 does not enforce it",)
+    if value.action in (PolicyAction.CUSTOM, PolicyAction.AUDIT):
+        return "UnsupportedValue", (f"action {value.action.value} needs a waypoint",)
+    if _is_dry_run(value) and not settings.dry_run_policies:
+        return "UnsupportedValue", (f"{DRY_RUN_ANNOTATION}: dry-run policies are switched off",)
+    return None
+
+
+def _stand_in(value: AuthorizationPolicy, scope: PolicyScope) -> Policy:
+    """A broken ALLOW allows nothing; a broken DENY, or an unknown action, denies everything.
+
+    The difference matters beside other policies: what another ALLOW allows, a broken ALLOW leaves
+    allowed, but a broken DENY might have been there to forbid just that.
+    """
+    allow = value.action is PolicyAction.ALLOW
+    return Policy(
+        name=value.meta.name,
+        namespace=value.meta.namespace,
+        scope=scope,
+        action=Action.ALLOW if allow else Action.DENY,
+        rules=() if allow else (Rule(),),
+        dry_run=_is_dry_run(value),
+    )
+
+
+def _status(
+    value: AuthorizationPolicy,
+    scope: PolicyScope,
+    delivered: bool,
+    reason: str,
+    notes: tuple[str, ...],
+) -> PolicyStatus:
+    meta = value.meta
+    return PolicyStatus(
+        kind="AuthorizationPolicy",
+        namespace=meta.namespace,
+        name=meta.name,
+        delivered=delivered,
+        reason=reason,
+        notes=notes,
+        scope=scope.name,
+        action=value.action.value if value.action is not None else "UNKNOWN",
+        file=meta.file,
+        line=meta.line,
+    )
+
+
+def _effects(policy: Policy, had_rules: bool) -> list[str]:
+    if policy.action is Action.ALLOW:
+        if had_rules and not policy.rules:
+            return ["no rule is left: everything in its scope is denied"]
+        return []
+    if not any(_can_fire(rule) for rule in policy.rules):
+        return ["no rule can ever match: the policy has no effect"]
+    return []
+
+
+def _can_fire(rule: Rule) -> bool:
+    return all(
+        not clause.matches_any or any(not match.is_empty for match in clause.matches_any)
+        for clause in rule.clauses
+    )
+
+
+def _rule(value: PolicyRule, action: Action, where: str, notes: list[str]) -> Rule | None:
+    beyond = _beyond_l4(value)
+    if beyond:
+        names = ", ".join(beyond)
+        if action is Action.ALLOW:
+            notes.append(f"{where}: layer 4 cannot check {names}: the rule is dropped")
+            return None
+        notes.append(f"{where}: layer 4 cannot check {names}: the rule is enforced without")
+    clauses = []
+    if value.operations:
+        clauses.append(Clause(tuple(_operation(each) for each in value.operations)))
+    if value.sources:
+        clauses.append(Clause(tuple(_source(each) for each in value.sources)))
+    clauses += [Clause((_condition(each),)) for each in value.conditions]
+    rule = Rule(tuple(clauses))
+    if action is Action.DENY and not _can_fire(rule):
+        notes.append(f"{where}: nothing is left of a clause: the rule never matches")
+    return rule
+
+
+def _beyond_l4(value: PolicyRule) -> list[str]:
+    found = [name for each in value.sources for name in each.beyond_l4]
+    found += [name for each in value.operations for name in each.beyond_l4]
+    found += [each.key for each in value.conditions if each.beyond_l4]
+    return list(dict.fromkeys(found))
+
+
+def _operation(value: Operation) -> Match:
+    return Match(destination_ports=value.ports, not_destination_ports=value.not_ports)
+
+
+def _source(value: Source) -> Match:
+    return Match(
+        namespaces=_strings(value.namespaces),
+        not_namespaces=_strings(value.not_namespaces),
+        principals=_strings(value.principals),
+        not_principals=_strings(value.not_principals),
+        service_accounts=_accounts(value.service_accounts),
+        not_service_accounts=_accounts(value.not_service_accounts),
+        source_ips=value.ip_blocks,
+        not_source_ips=value.not_ip_blocks,
+    )
+
+
+def _condition(value: Condition) -> Match:
+    texts = tuple(each for each in value.values if isinstance(each, str))
+    not_texts = tuple(each for each in value.not_values if isinstance(each, str))
+    blocks = tuple(each for each in value.values if isinstance(each, Block))
+    not_blocks = tuple(each for each in value.not_values if isinstance(each, Block))
+    match value.key:
+        case "source.namespace":
+            return Match(namespaces=_strings(texts), not_namespaces=_strings(not_texts))
+        case "source.principal":
+            return Match(principals=_strings(texts), not_principals=_strings(not_texts))
+        case "source.ip":
+            return Match(source_ips=blocks, not_source_ips=not_blocks)
+        case "destination.ip":
+            return Match(destination_ips=blocks, not_destination_ips=not_blocks)
+        case "destination.port":
+            return Match(
+                destination_ports=tuple(each for each in value.values if isinstance(each, int)),
+                not_destination_ports=tuple(
+                    each for each in value.not_values if isinstance(each, int)
+                ),
+            )
+        case _:
+            return Match()  # beyond layer 4: nothing is left
+
+
+def _strings(values: tuple[str, ...]) -> tuple[StringMatch, ...]:
+    return tuple(string_match(each) for each in values)
+
+
+def string_match(text: str) -> StringMatch:
+    """`*` any, `abc*` prefix, `*abc` suffix, else exact."""
+    if text == "*":
+        return StringMatch(StringMatchKind.PRESENCE)
+    if text.startswith("*"):
+        return StringMatch(StringMatchKind.SUFFIX, text[1:])
+    if text.endswith("*"):
+        return StringMatch(StringMatchKind.PREFIX, text[:-1])
+    return StringMatch(StringMatchKind.EXACT, text)
+
+
+def _accounts(values: tuple[str, ...]) -> tuple[ServiceAccountMatch, ...]:
+    return tuple(ServiceAccountMatch(*each.split("/", 1)) for each in values)

@@ -1,0 +1,140 @@
+"""Kubernetes services → services of the mesh, and the ports that one pod gives to one service."""
+
+from __future__ import annotations
+
+from control.model.workload import (
+    AppProtocol,
+    BalancingMode,
+    HealthPolicy,
+    IpFamilies,
+    LoadBalancing,
+    NetworkAddress,
+    Port,
+    Scope,
+    Service,
+)
+from control.server.compile.settings import Settings
+from control.server.sources import objects
+
+TRAFFIC_DISTRIBUTION_ANNOTATION = "networking.istio.io/traffic-distribution"
+
+_PROTOCOLS = {
+    "http": AppProtocol.HTTP11,
+    "http2": AppProtocol.HTTP2,
+    "grpc": AppProtocol.GRPC,
+    "grpc-web": AppProtocol.GRPC,
+    "tcp": AppProtocol.TCP,
+    "tls": AppProtocol.TLS,
+    "https": AppProtocol.TLS,
+    "kubernetes.io/h2c": AppProtocol.HTTP2,
+    "kubernetes.io/ws": AppProtocol.HTTP11,
+    "kubernetes.io/wss": AppProtocol.TLS,
+}
+# Servers that speak first, so nobody may sniff: SMTP, DNS over TCP, MySQL, MongoDB.
+_PLAIN_TCP_PORTS = frozenset({25, 53, 3306, 27017})
+_NEAR = (Scope.NETWORK, Scope.REGION, Scope.ZONE)
+_PREFERENCES = {
+    "PreferClose": _NEAR,
+    "PreferSameZone": _NEAR,
+    "PreferSameNode": (*_NEAR, Scope.SUBZONE, Scope.NODE),
+}
+
+
+def is_in_mesh(service: objects.Service) -> bool:
+    """An ExternalName is an alias in DNS: there is nothing to balance or to protect."""
+    return service.type != "ExternalName"
+
+
+def hostname(name: str, namespace: str, settings: Settings) -> str:
+    return f"{name}.{namespace}.svc.{settings.domain_suffix}"
+
+
+def service_key(service: objects.Service, settings: Settings) -> str:
+    meta = service.meta
+    return f"{meta.namespace}/{hostname(meta.name, meta.namespace, settings)}"
+
+
+def compile_service(service: objects.Service, settings: Settings) -> Service:
+    meta = service.meta
+    return Service(
+        name=meta.name,
+        namespace=meta.namespace,
+        hostname=hostname(meta.name, meta.namespace, settings),
+        addresses=tuple(NetworkAddress(settings.network, each) for each in service.addresses),
+        ports=tuple(
+            Port(each.port, each.target if isinstance(each.target, int) else 0, _protocol(each))
+            for each in service.ports
+        ),
+        load_balancing=_load_balancing(service),
+        ip_families=_ip_families(service.ip_families),
+        canonical=True,
+    )
+
+
+def pod_ports(service: objects.Service, pod: objects.Pod) -> tuple[Port, ...]:
+    """The service's ports on this pod; a named one that the pod does not have is left out."""
+    found = []
+    for each in service.ports:
+        number = each.target if isinstance(each.target, int) else _named(each, pod)
+        if number:
+            found.append(Port(each.port, number))
+    return tuple(found)
+
+
+def _named(port: objects.ServicePort, pod: objects.Pod) -> int:
+    for each in pod.ports:
+        if each.name == port.target and each.protocol == port.protocol:
+            return each.port
+    return 0
+
+
+def slice_ports(
+    service: objects.Service, endpoint_slice: objects.EndpointSlice
+) -> tuple[Port, ...]:
+    """The service's ports as an EndpointSlice gives them: matched by name."""
+    found = []
+    for each in service.ports:
+        number = endpoint_slice.ports.get(each.name)
+        if number is not None:
+            found.append(Port(each.port, number))
+    return tuple(found)
+
+
+def _protocol(port: objects.ServicePort) -> AppProtocol:
+    if port.protocol != "TCP":
+        return AppProtocol.UNKNOWN
+    if port.app_protocol:
+        return _PROTOCOLS.get(port.app_protocol.lower(), AppProtocol.UNKNOWN)
+    name = port.name.lower()
+    if name.startswith("grpc-web"):
+        return AppProtocol.GRPC
+    found = _PROTOCOLS.get(name.partition("-")[0], AppProtocol.UNKNOWN)
+    if found is AppProtocol.UNKNOWN and port.port in _PLAIN_TCP_PORTS:
+        return AppProtocol.TCP
+    return found
+
+
+def _load_balancing(service: objects.Service) -> LoadBalancing | None:
+    health = HealthPolicy.ALLOW_ALL if service.publish_not_ready else HealthPolicy.ONLY_HEALTHY
+    if service.internal_traffic_policy == "Local":
+        return LoadBalancing((Scope.NODE,), BalancingMode.STRICT, health)
+    wish = service.traffic_distribution or service.meta.annotations.get(
+        TRAFFIC_DISTRIBUTION_ANNOTATION, ""
+    )
+    if wish in _PREFERENCES:
+        return LoadBalancing(_PREFERENCES[wish], BalancingMode.FAILOVER, health)
+    if service.publish_not_ready:
+        return LoadBalancing(health_policy=health)
+    return None
+
+
+def _ip_families(families: tuple[str, ...]) -> IpFamilies:
+    match families:
+        case ("IPv4",):
+            return IpFamilies.IPV4_ONLY
+        case ("IPv6",):
+            return IpFamilies.IPV6_ONLY
+        case (_, _):
+            return IpFamilies.DUAL
+        case _:
+            return IpFamilies.AUTOMATIC

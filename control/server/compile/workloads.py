@@ -1,0 +1,208 @@
+"""Pods and hand-written endpoints → workloads."""
+
+from __future__ import annotations
+
+import re
+from collections import defaultdict
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+
+from control.model.address import format_address
+from control.model.workload import (
+    Locality,
+    NetworkMode,
+    Port,
+    TunnelProtocol,
+    Workload,
+    WorkloadStatus,
+    WorkloadType,
+)
+from control.server.compile.pods import pod_uid
+from control.server.compile.services import is_in_mesh, pod_ports, service_key, slice_ports
+from control.server.compile.settings import Settings
+from control.server.sources import objects
+from control.server.sources.objects import Objects
+
+REDIRECTION_ANNOTATION = "ambient.istio.io/redirection"
+_CANONICAL_NAME = ("service.istio.io/canonical-name", "app.kubernetes.io/name", "app")
+_CANONICAL_REVISION = (
+    "service.istio.io/canonical-revision",
+    "app.kubernetes.io/version",
+    "version",
+)
+_REGION = ("topology.kubernetes.io/region", "failure-domain.beta.kubernetes.io/region")
+_ZONE = ("topology.kubernetes.io/zone", "failure-domain.beta.kubernetes.io/zone")
+_SUBZONE = ("topology.istio.io/subzone",)
+# A CronJob names its Jobs `<name>-<minutes since 1970>`.
+_CRON_JOB = re.compile(r"(.+)-[0-9]{8,10}")
+_TYPES = {
+    "Deployment": WorkloadType.DEPLOYMENT,
+    "Job": WorkloadType.JOB,
+    "CronJob": WorkloadType.CRONJOB,
+}
+
+_Services = dict[str, tuple[Port, ...]]
+
+
+def selects(selector: Mapping[str, str], labels: Mapping[str, str]) -> bool:
+    return all(labels.get(name) == value for name, value in selector.items())
+
+
+@dataclass(frozen=True, slots=True)
+class Compiler:
+    """Everything that is looked up while one pod becomes a workload."""
+
+    settings: Settings
+    captured: frozenset[str]
+    localities: Mapping[str, Locality]
+    # Services by namespace and one pair of their selector: a pod looks up its own labels instead
+    # of trying every service.
+    services_by_label: Mapping[tuple[str, str, str], list[tuple[str, objects.Service]]]
+    services_by_name: Mapping[tuple[str, str], objects.Service]
+    # What slices say: pod (namespace, name) → its services; these win over selectors.
+    from_slices: Mapping[tuple[str, str], _Services]
+
+    def workload(self, pod: objects.Pod, policies: tuple[str, ...]) -> Workload:
+        meta = pod.meta
+        kind, name = _owner(pod)
+        captured = not pod.host_network and (
+            meta.annotations.get(REDIRECTION_ANNOTATION) == "enabled"
+            or pod_uid(meta) in self.captured
+        )
+        return Workload(
+            uid=workload_uid(meta, self.settings),
+            name=meta.name,
+            namespace=meta.namespace,
+            addresses=pod.addresses,
+            network=self.settings.network,
+            tunnel_protocol=TunnelProtocol.HBONE if captured else TunnelProtocol.NONE,
+            trust_domain=self.settings.trust_domain,
+            service_account=pod.service_account,
+            node=pod.node,
+            canonical_name=_first(meta.labels, _CANONICAL_NAME) or name,
+            canonical_revision=_first(meta.labels, _CANONICAL_REVISION) or "latest",
+            workload_type=_TYPES.get(kind, WorkloadType.POD),
+            workload_name=name,
+            authorization_policies=policies,
+            status=WorkloadStatus.HEALTHY if pod.ready else WorkloadStatus.UNHEALTHY,
+            cluster_id=self.settings.cluster_id,
+            services=MappingProxyType(self._services(pod)),
+            locality=self.localities.get(pod.node, Locality()),
+            network_mode=(NetworkMode.HOST_NETWORK if pod.host_network else NetworkMode.STANDARD),
+        )
+
+    def _services(self, pod: objects.Pod) -> _Services:
+        meta = pod.meta
+        found = dict(self.from_slices.get((meta.namespace, meta.name), {}))
+        for label, value in meta.labels.items():
+            pair = (meta.namespace, label, value)
+            for key, service in self.services_by_label.get(pair, ()):
+                if selects(service.selector, meta.labels):
+                    found[key] = pod_ports(service, pod)
+        return found
+
+
+def workload_uid(meta: objects.Meta, settings: Settings) -> str:
+    return f"{settings.cluster_id}//Pod/{meta.namespace}/{meta.name}"
+
+
+def is_workload(pod: objects.Pod) -> bool:
+    """A pod without address cannot be reached, a finished one does not run."""
+    return bool(pod.addresses) and not pod.is_terminal
+
+
+def make_compiler(found: Objects, settings: Settings, captured: frozenset[str]) -> Compiler:
+    by_name = {
+        (service.meta.namespace, service.meta.name): service
+        for service in found.services
+        if is_in_mesh(service)
+    }
+    from_slices: dict[tuple[str, str], _Services] = defaultdict(dict)
+    sliced = set()
+    for each in found.slices:
+        owner = by_name.get((each.meta.namespace, each.service))
+        if owner is None:
+            continue
+        key = service_key(owner, settings)
+        sliced.add(key)
+        for endpoint in each.endpoints:
+            if endpoint.pod is not None:
+                from_slices[endpoint.pod][key] = slice_ports(owner, each)
+    by_label: dict[tuple[str, str, str], list[tuple[str, objects.Service]]] = defaultdict(list)
+    for service in by_name.values():
+        key = service_key(service, settings)
+        if service.selector and key not in sliced:
+            label, value = next(iter(service.selector.items()))
+            by_label[service.meta.namespace, label, value].append((key, service))
+    return Compiler(
+        settings=settings,
+        captured=captured,
+        localities={node.meta.name: _locality(node.meta.labels) for node in found.nodes},
+        services_by_label=by_label,
+        services_by_name=by_name,
+        from_slices=from_slices,
+    )
+
+
+def slice_workloads(found: Objects, compiler: Compiler) -> list[Workload]:
+    """Endpoints that are no pods: addresses somebody wrote down by hand."""
+    workloads: dict[str, Workload] = {}
+    for each in found.slices:
+        owner = compiler.services_by_name.get((each.meta.namespace, each.service))
+        if owner is None:
+            continue
+        key = service_key(owner, compiler.settings)
+        services = MappingProxyType({key: slice_ports(owner, each)})
+        for endpoint in each.endpoints:
+            if endpoint.pod is None:
+                made = _by_hand(each.meta, endpoint, services, compiler)
+                workloads.update((workload.uid, workload) for workload in made)
+    return list(workloads.values())
+
+
+def _by_hand(
+    meta: objects.Meta,
+    endpoint: objects.SliceEndpoint,
+    services: Mapping[str, tuple[Port, ...]],
+    compiler: Compiler,
+) -> Iterator[Workload]:
+    """One workload per address."""
+    settings = compiler.settings
+    for address in endpoint.addresses:
+        name = f"{meta.namespace}/{meta.name}/{format_address(address)}"
+        yield Workload(
+            uid=f"{settings.cluster_id}/discovery.k8s.io/EndpointSlice/{name}",
+            name=meta.name,
+            namespace=meta.namespace,
+            addresses=(address,),
+            network=settings.network,
+            trust_domain=settings.trust_domain,
+            node=endpoint.node,
+            status=WorkloadStatus.HEALTHY if endpoint.ready else WorkloadStatus.UNHEALTHY,
+            cluster_id=settings.cluster_id,
+            services=services,
+            locality=compiler.localities.get(endpoint.node, Locality()),
+        )
+
+
+def _owner(pod: objects.Pod) -> tuple[str, str]:
+    """Kind and name of what a person created: a Deployment, not its ReplicaSet."""
+    owner = pod.owner
+    if owner is None:
+        return "Pod", pod.meta.name
+    if owner.kind == "ReplicaSet":
+        suffix = "-" + pod.meta.labels.get("pod-template-hash", "")
+        if len(suffix) > 1 and owner.name.endswith(suffix) and owner.name != suffix:
+            return "Deployment", owner.name.removesuffix(suffix)
+    elif owner.kind == "Job" and (found := _CRON_JOB.fullmatch(owner.name)):
+        return "CronJob", found[1]
+    return owner.kind, owner.name
+
+
+def _locality(labels: Mapping[str, str]) -> Locality:
+    return Locality(_first(labels, _REGION), _first(labels, _ZONE), _first(labels, _SUBZONE))
+
+
+def _first(labels: Mapping[str, str], names: tuple[str, ...]) -> str:
+    return next((labels[name] for name in names if labels.get(name)), "")

@@ -1,0 +1,265 @@
+"""`tulle-control`, the command line: flags and environment in, exit codes out."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import re
+import sys
+from collections.abc import Callable, Sequence
+from datetime import timedelta
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+
+from control.kit import log as kit_log
+from control.kit.clock import SystemClock
+from control.kit.errors import ConfigError
+from control.kit.log import event
+from control.server.admin import product_version
+from control.server.ca.keys import ROOT_LIFETIME, KeyFileError, load_token_key
+from control.server.callers.tokens import NodeTokens
+from control.server.compile.mesh import compile_mesh
+from control.server.compile.settings import Settings
+from control.server.plane import Config, serve, subject_of
+from control.server.sources.directory import DirectorySource
+from control.server.sources.problem import Problem
+
+log = logging.getLogger("control")
+
+DEFAULT_STATE = "/var/lib/tulle/control"
+DEFAULT_NAMES = ("istiod.istio-system.svc", "tulle-control", "localhost")
+_DURATION = re.compile(r"([0-9]{1,9})(s|m|h|d)?")
+_UNIT_S = {None: 1, "s": 1, "m": 60, "h": 3600, "d": 86400}
+
+
+class Duration(click.ParamType[timedelta]):
+    name = "duration"
+
+    def convert(self, value: Any, param: Any, ctx: Any) -> timedelta:
+        if isinstance(value, timedelta):
+            return value
+        found = _DURATION.fullmatch(str(value))
+        seconds = int(found[1]) * _UNIT_S[found[2]] if found else 0
+        if not 0 < seconds <= ROOT_LIFETIME.total_seconds():
+            self.fail(f"{value!r} is not a duration like 90s, 30m, 24h or 7d", param, ctx)
+        return timedelta(seconds=seconds)
+
+
+def check(path: Path, settings: Settings) -> tuple[tuple[Problem, ...], list[str]]:
+    """Problems of a folder, and what its policies cannot do at layer 4."""
+    snapshot = DirectorySource(path, SystemClock()).read()
+    mesh = compile_mesh(snapshot.objects, settings, frozenset())
+    notes = [
+        f"{each.file}:{each.line}: {each.kind} {each.namespace}/{each.name}: {note}"
+        for each in mesh.statuses
+        if each.reason != "Broken"
+        for note in each.notes
+    ]
+    return snapshot.problems, notes
+
+
+class DefaultServe(click.Group):
+    """`tulle-control --manifests DIR` means `tulle-control serve --manifests DIR`."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        own = {"--help", "-h", "--version"}
+        if not args or (args[0] not in self.commands and args[0] not in own):
+            args = ["serve", *args]
+        return super().parse_args(ctx, args)
+
+    def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        serving = self.commands["serve"]
+        records = [each.get_help_record(ctx) for each in serving.params]
+        with formatter.section("Options of serve"):
+            formatter.write_dl([each for each in records if each is not None])
+        super().format_options(ctx, formatter)
+
+
+_Command = TypeVar("_Command", bound=Callable[..., Any])
+
+
+def option(*names: str, **attributes: Any) -> Callable[[_Command], _Command]:
+    """A flag that is also an environment variable TULLE_CONTROL_<FLAG>."""
+    flag = next(name for name in names if name.startswith("--"))
+    variable = "TULLE_CONTROL_" + flag[2:].replace("-", "_").upper()
+    attributes.setdefault("show_default", True)
+    return click.option(*names, envvar=variable, show_envvar=True, **attributes)
+
+
+_manifests = option(
+    "--manifests",
+    type=click.Path(path_type=Path, file_okay=False),
+    required=True,
+    help="Folder of Kubernetes manifests (*.yaml, *.yml, *.json), watched with its sub-folders.",
+)
+_state = option(
+    "--state",
+    type=click.Path(path_type=Path, file_okay=False),
+    default=DEFAULT_STATE,
+    help="Folder for the CA (ca/), the token key and what nodes reported. Keep it.",
+)
+_root_namespace = option(
+    "--root-namespace", default="istio-system", help="Where mesh-wide policies live."
+)
+_dry_run = option(
+    "--dry-run-policies",
+    is_flag=True,
+    help="Deliver policies annotated istio.io/dry-run (they are logged, never enforced).",
+)
+_always_tunnel = option(
+    "--always-tunnel",
+    is_flag=True,
+    help="Keep connections inside a node in the tunnel too (per namespace: tulle.io/path=tunnel).",
+)
+
+
+@click.group(cls=DefaultServe, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(product_version(), prog_name="tulle-control")
+def main() -> None:
+    """The control plane: reads manifests, serves delta xDS and signs certificates.
+
+    \b
+    Examples:
+      tulle-control --manifests ./mesh --state ./state
+      tulle-control --manifests ./mesh --listen 10.0.0.1:15012 --dns-name control.example
+      tulle-control token --node n1 --state ./state > n1.token
+      tulle-control check --manifests ./mesh
+
+    Nodes verify the port with the root in <state>/ca/root-cert.pem.
+    """
+
+
+@main.command("serve")
+@_manifests
+@_state
+@option(
+    "--listen",
+    multiple=True,
+    default=("[::]:15012",),
+    metavar="ADDR:PORT",
+    help="TLS port for xDS, certificates and enrolment. Repeatable.",
+)
+@option(
+    "--dns-name",
+    multiple=True,
+    default=DEFAULT_NAMES,
+    metavar="NAME",
+    help="Name in the port's certificate. Repeatable; addresses of --listen are added.",
+)
+@option("--trust-domain", default="cluster.local", help="Trust domain of every identity.")
+@option("--cluster-id", default="Kubernetes", help="First part of every workload's uid.")
+@option("--network", default="", help="Network of every workload.")
+@_root_namespace
+@option("--domain-suffix", default="cluster.local", help="End of every service's host name.")
+@option(
+    "--admin",
+    default="/run/tulle/control/admin.sock",
+    metavar="PATH|ADDR:PORT",
+    help="Admin pages: a unix socket (0600), or an address (answers to localhost only).",
+)
+@option(
+    "--metrics", default="127.0.0.1:15014", metavar="ADDR:PORT", help="/metrics and /healthz/ready."
+)
+@option("--cert-ttl-max", type=Duration(), default="24h", help="Longest life of a certificate.")
+@option("--log-level", default="info", help="A level, or levels: info,xds:debug.")
+@option("--log-format", type=click.Choice(["text", "json"]), default="text")
+@_dry_run
+@_always_tunnel
+def serve_command(
+    *,
+    manifests: Path,
+    state: Path,
+    listen: Sequence[str],
+    dns_name: Sequence[str],
+    trust_domain: str,
+    cluster_id: str,
+    network: str,
+    root_namespace: str,
+    domain_suffix: str,
+    admin: str,
+    metrics: str,
+    cert_ttl_max: timedelta,
+    log_level: str,
+    log_format: str,
+    dry_run_policies: bool,
+    always_tunnel: bool,
+) -> None:
+    """Run the control plane (the default command)."""
+    try:
+        kit_log.setup(log_level, log_format)
+        for noisy in ("grpc", "asyncio"):
+            logging.getLogger(noisy).setLevel(logging.INFO)
+    except ValueError as exc:
+        raise click.BadParameter(str(exc), param_hint="--log-level") from exc
+    settings = Settings(
+        trust_domain=trust_domain,
+        cluster_id=cluster_id,
+        network=network,
+        root_namespace=root_namespace,
+        domain_suffix=domain_suffix,
+        dry_run_policies=dry_run_policies,
+        always_tunnel=always_tunnel,
+    )
+    config = Config(
+        manifests=manifests,
+        state=state,
+        listen=tuple(listen),
+        dns_names=tuple(dns_name),
+        admin=admin,
+        metrics=metrics,
+        cert_ttl_max=cert_ttl_max,
+        settings=settings,
+    )
+    try:
+        asyncio.run(serve(config))
+    except (ConfigError, OSError) as exc:
+        event(log, logging.ERROR, "control.failed", error=exc)
+        sys.exit(2)
+
+
+@main.command()
+@option("--node", required=True, help="Name of the node the token is for.")
+@_state
+@_root_namespace
+@option("--ttl", type=Duration(), default="365d", help="How long the token is good.")
+def token(node: str, state: Path, root_namespace: str, ttl: timedelta) -> None:
+    """Print a token for one node's agent and tunnel. Whoever has it speaks for the node.
+
+    Without a newline when it goes to a file: Istio's ztunnel sends the file as it is, and a header
+    cannot hold a newline.
+    """
+    try:
+        key = load_token_key(state)
+    except (KeyFileError, OSError) as exc:
+        raise click.ClickException(str(exc)) from exc
+    made = NodeTokens(key, subject_of(root_namespace), SystemClock()).issue(node, ttl)
+    click.echo(made, nl=sys.stdout.isatty())
+
+
+@main.command("check")
+@_manifests
+@_root_namespace
+@_dry_run
+def check_command(manifests: Path, root_namespace: str, dry_run_policies: bool) -> None:
+    """Validate a folder: 0 nothing to say, 1 problems, 2 the folder cannot be read.
+
+    Each line is file:line: object: what is wrong (reason).
+    """
+    if not manifests.is_dir() or not os.access(manifests, os.R_OK | os.X_OK):
+        click.echo(f"{manifests}: not a folder that can be read", err=True)
+        sys.exit(2)
+    settings = Settings(root_namespace=root_namespace, dry_run_policies=dry_run_policies)
+    problems, notes = check(manifests, settings)
+    for note in notes:
+        click.echo(f"note: {note}", err=True)
+    for problem in problems:
+        click.echo(str(problem))
+    click.echo(f"{len(problems)} problems", err=True)
+    sys.exit(1 if problems else 0)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,65 @@
+"""The control plane's own metrics, one registry per process."""
+
+from __future__ import annotations
+
+from collections import Counter as Tally
+from collections.abc import Iterable, Mapping
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+
+from control.server.sources.problem import Problem
+
+_PUSH_BUCKETS_S = (0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0)
+
+
+class Metrics:
+    def __init__(self) -> None:
+        self.registry = CollectorRegistry()
+        r = self.registry
+        self.pushes = Counter("tulle_control_pushes", "xDS responses sent", ["type"], registry=r)
+        self.push_bytes = Counter(
+            "tulle_control_push_bytes", "Bytes of xDS responses sent", ["type"], registry=r
+        )
+        self.compile_s = Histogram(
+            "tulle_control_compile_duration_seconds",
+            "From objects to encoded resources",
+            buckets=_PUSH_BUCKETS_S,
+            registry=r,
+        )
+        self.push_s = Histogram(
+            "tulle_control_push_duration_seconds",
+            "Writing one xDS response to a client",
+            buckets=_PUSH_BUCKETS_S,
+            registry=r,
+        )
+        self.connected = Gauge("tulle_control_connected", "Open xDS streams", registry=r)
+        self.nacks = Counter(
+            "tulle_control_nacks", "Responses a client rejected", ["type"], registry=r
+        )
+        self.refused = Counter(
+            "tulle_control_refused", "Other calls refused", ["method", "reason"], registry=r
+        )
+        self.csr = Counter(
+            "tulle_control_csr", "Certificate requests", ["result", "reason"], registry=r
+        )
+        self.objects = Gauge("tulle_control_objects", "Objects in force", ["kind"], registry=r)
+        self.resources = Gauge("tulle_control_resources", "Resources served", ["type"], registry=r)
+        self.problems = Gauge(
+            "tulle_control_problems", "Problems in the manifests", ["reason"], registry=r
+        )
+        self.root_expiry = Gauge(
+            "tulle_control_root_expiry_timestamp_seconds", "When the root ends", registry=r
+        )
+
+    def show_source(self, counts: Mapping[str, int], problems: Iterable[Problem]) -> None:
+        for kind, count in counts.items():
+            self.objects.labels(kind).set(count)
+        self.problems.clear()  # a reason that is gone must not stay at its last value
+        for reason, count in Tally(each.reason for each in problems).items():
+            self.problems.labels(reason).set(count)
+
+
+def short_type(type_url: str) -> str:
+    """`type.googleapis.com/istio.workload.Address` → `Address`; foreign ones share one label."""
+    name = type_url.rpartition(".")[2]
+    return name if name in ("Address", "Authorization", "Pod") else "other"

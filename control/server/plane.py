@@ -1,0 +1,191 @@
+"""The control plane as a whole: puts the parts together and runs them until a signal."""
+
+from __future__ import annotations
+
+import asyncio
+import ipaddress
+import logging
+import signal
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
+
+from control.kit.clock import SystemClock
+from control.kit.errors import ConfigError
+from control.kit.http import LOOPBACK_NAMES, Server
+from control.kit.log import event
+from control.kit.memory import SETTLE_AT_S, settle
+from control.model.identity import SpiffeId
+from control.server.admin import Admin, metrics_routes, product_version
+from control.server.ca.keys import Authority, load_authority, load_token_key
+from control.server.ca.requests import CertificateService
+from control.server.callers.door import Door
+from control.server.callers.tokens import NodeTokens
+from control.server.compile.settings import Settings
+from control.server.metrics import Metrics
+from control.server.ports import ServingCertificates, make_server
+from control.server.sources.captured import CapturedSet
+from control.server.sources.directory import DirectorySource
+from control.server.sources.folder import Snapshot
+from control.server.sources.kept import Kept
+from control.server.xds.publish import Publisher
+from control.server.xds.reports import EnrolmentService
+from control.server.xds.streams import DeltaService
+
+log = logging.getLogger("control")
+
+STOP_GRACE_S = 1.0  # streams were ended before; this is for calls that are being answered
+
+
+@dataclass(frozen=True, slots=True)
+class Config:
+    manifests: Path
+    state: Path
+    listen: tuple[str, ...]
+    dns_names: tuple[str, ...]
+    admin: str
+    metrics: str
+    cert_ttl_max: timedelta
+    settings: Settings
+
+    def serving_names(self) -> list[str]:
+        """What a client may call us: the given names, and every concrete address we listen on."""
+        names = list(self.dns_names)
+        for where in self.listen:
+            host = where.rpartition(":")[0].strip("[]")
+            try:
+                if not ipaddress.ip_address(host).is_unspecified:
+                    names.append(host)
+            except ValueError:
+                names.append(host)
+        return list(dict.fromkeys([*names, "127.0.0.1", "::1"]))
+
+
+@dataclass(frozen=True, slots=True)
+class Plane:
+    """The parts, wired but idle."""
+
+    config: Config
+    clock: SystemClock
+    metrics: Metrics
+    authority: Authority
+    publisher: Publisher
+    source: DirectorySource
+    delta: DeltaService
+    csr: CertificateService
+    enrolment: EnrolmentService
+
+
+def assemble(config: Config) -> Plane:
+    """Read or create what is on disk, and wire the parts. Raises ConfigError."""
+    if not config.manifests.is_dir():
+        raise ConfigError(f"--manifests {config.manifests}: not a folder")
+    clock, metrics, settings = SystemClock(), Metrics(), config.settings
+    config.state.mkdir(mode=0o755, parents=True, exist_ok=True)
+    authority = load_authority(config.state / "ca", settings.trust_domain, clock)
+    metrics.root_expiry.set(authority.root.not_valid_after_utc.timestamp())
+    tokens = NodeTokens(load_token_key(config.state), subject_of(settings.root_namespace), clock)
+    captured = CapturedSet(config.state / "captured.json")
+    publisher = Publisher(settings, captured, metrics, clock)
+    door = Door(tokens, metrics)
+
+    def may_have(node: str, identity: SpiffeId) -> bool:
+        wanted = (node, identity.namespace, identity.service_account)
+        return wanted in publisher.mesh.identities
+
+    csr = CertificateService(
+        authority,
+        settings.trust_domain,
+        config.cert_ttl_max,
+        may_have,
+        door=door,
+        metrics=metrics,
+        clock=clock,
+    )
+    return Plane(
+        config=config,
+        clock=clock,
+        metrics=metrics,
+        authority=authority,
+        publisher=publisher,
+        source=DirectorySource(config.manifests, clock, Kept(config.state / "last-good")),
+        delta=DeltaService(publisher, door, metrics, clock),
+        csr=csr,
+        enrolment=EnrolmentService(captured, publisher, door),
+    )
+
+
+async def serve(config: Config) -> None:
+    """Run until SIGTERM or SIGINT. Raises ConfigError when it cannot start."""
+    plane = assemble(config)
+    stop = _stop_on_signals()
+    # The first content is published before anybody can ask for it.
+    snapshots = plane.source.watch()
+    plane.publisher.offer(await anext(snapshots))
+    plane.publisher.publish()
+    certificates = ServingCertificates(plane.authority, config.serving_names(), plane.clock)
+    server, ports = make_server(
+        config.listen, certificates, plane.delta, plane.csr, plane.enrolment
+    )
+    async with AsyncExitStack() as stack:
+        await server.start()
+        stack.push_async_callback(server.stop, STOP_GRACE_S)
+        sources = [str(config.manifests)]
+        admin = Admin(plane.publisher, plane.delta, plane.authority, sources, plane.clock)
+        where = _where(config.admin)
+        names = None if isinstance(where, Path) else LOOPBACK_NAMES
+        await stack.enter_async_context(Server(admin.routes(), names).listen(where))
+        # Whoever can ask gets "ready": by now the first content is served.
+        pages = Server(metrics_routes(plane.metrics))
+        await stack.enter_async_context(pages.listen(config.metrics))
+        _tell_started(config, ports)
+        async with asyncio.TaskGroup() as tasks:
+            running = [
+                tasks.create_task(_follow(snapshots, plane.publisher), name="source"),
+                tasks.create_task(plane.publisher.run(), name="publish"),
+            ]
+            for after_s in SETTLE_AT_S:
+                asyncio.get_running_loop().call_later(after_s, settle)
+            await stop.wait()
+            plane.delta.close()
+            for task in running:
+                task.cancel()
+    event(log, logging.INFO, "control.stopped")
+
+
+async def _follow(snapshots: AsyncIterator[Snapshot], publisher: Publisher) -> None:
+    async for snapshot in snapshots:
+        publisher.offer(snapshot)
+
+
+def _tell_started(config: Config, ports: list[int]) -> None:
+    event(
+        log,
+        logging.INFO,
+        "control.started",
+        version=product_version(),
+        listen=",".join(config.listen),
+        ports=ports,
+        manifests=config.manifests,
+        trust_domain=config.settings.trust_domain,
+    )
+
+
+def subject_of(root_namespace: str) -> str:
+    """Whom a node token is for: the ztunnel's service account, as in a cluster."""
+    return f"system:serviceaccount:{root_namespace}:ztunnel"
+
+
+def _stop_on_signals() -> asyncio.Event:
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for each in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(each, stop.set)
+    return stop
+
+
+def _where(text: str) -> str | Path:
+    """A path has a slash; everything else is address:port."""
+    return Path(text) if "/" in text else text

@@ -1,0 +1,241 @@
+"""Documents of the core kinds → objects, with the API server's defaults filled in.
+
+Fields that the mesh does not read are not looked at; those it reads must have the right type.
+"""
+
+from __future__ import annotations
+
+import re
+
+from control.model.address import Address, parse_address
+from control.server.sources.objects import (
+    ContainerPort,
+    EndpointSlice,
+    Key,
+    Meta,
+    Namespace,
+    Node,
+    Owner,
+    Pod,
+    Service,
+    ServiceAccount,
+    ServicePort,
+    SliceEndpoint,
+)
+from control.server.sources.problem import Invalid
+from control.server.sources.reader import Reader
+
+DEFAULT_NAMESPACE = "default"
+CLUSTER_KINDS = frozenset({"Namespace", "Node"})
+HEADLESS = "None"
+SERVICE_NAME_LABEL = "kubernetes.io/service-name"
+_UID = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9._-]{0,127}")
+_NAME = re.compile(r"[a-z0-9](?:[-a-z0-9.]{0,251}[a-z0-9])?")
+_CREATED = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}(?:\.[0-9]+)?Z")
+_PROTOCOLS = ("TCP", "UDP", "SCTP")
+
+
+def read_key(document: Reader) -> Key:
+    """Kind, namespace and name; raises Invalid when they are not those of an object."""
+    kind = document.text("kind")
+    meta = document.child("metadata")
+    if meta is None:
+        raise Invalid("metadata is missing", document.line())
+    name = _checked_name(meta, "name", meta.text("name"))
+    if kind in CLUSTER_KINDS:
+        return Key(kind, "", name)
+    namespace = meta.text("namespace") or DEFAULT_NAMESPACE
+    return Key(kind, _checked_name(meta, "namespace", namespace), name)
+
+
+def _checked_name(meta: Reader, field: str, name: str) -> str:
+    if not name:
+        raise meta.invalid(field, "is missing")
+    if not is_name(name):
+        raise meta.invalid(field, f"{name!r} is not a Kubernetes name")
+    return name
+
+
+def is_name(text: str) -> bool:
+    return _NAME.fullmatch(text) is not None
+
+
+def read_meta(document: Reader, key: Key, file: str) -> Meta:
+    meta = document.part("metadata")
+    uid = meta.text("uid")
+    if uid and not _UID.fullmatch(uid):
+        raise meta.invalid("uid", f"{uid!r} is not a uid")
+    created = meta.text("creationTimestamp")
+    if created and not _CREATED.fullmatch(created):
+        raise meta.invalid("creationTimestamp", f"{created!r} is not a time like RFC 3339 in UTC")
+    return Meta(
+        key=key,
+        file=file,
+        line=document.line(),
+        labels=meta.labels("labels"),
+        annotations=meta.labels("annotations"),
+        uid=uid,
+        created=created,
+    )
+
+
+def read_namespace(document: Reader, meta: Meta) -> Namespace:
+    return Namespace(meta)
+
+
+def read_service_account(document: Reader, meta: Meta) -> ServiceAccount:
+    return ServiceAccount(meta)
+
+
+def read_node(document: Reader, meta: Meta) -> Node:
+    return Node(meta)
+
+
+def read_pod(document: Reader, meta: Meta) -> Pod:
+    spec, status = document.part("spec"), document.part("status")
+    # `serviceAccount` is the old name; the API server keeps both in step.
+    account = spec.text("serviceAccountName") or spec.text("serviceAccount")
+    phase = status.text("phase")
+    return Pod(
+        meta=meta,
+        service_account=account or "default",
+        node=spec.text("nodeName"),
+        host_network=spec.flag("hostNetwork"),
+        owner=_owner(document.part("metadata")),
+        ports=_container_ports(spec),
+        phase=phase,
+        addresses=_pod_addresses(status),
+        ready=_is_ready(document.part("metadata"), status, phase),
+    )
+
+
+def _owner(meta: Reader) -> Owner | None:
+    for each in meta.children("ownerReferences"):
+        if each.flag("controller"):
+            return Owner(each.text("kind"), each.text("name"))
+    return None
+
+
+def _container_ports(spec: Reader) -> tuple[ContainerPort, ...]:
+    found = []
+    # A native sidecar is an init container that keeps running; its ports count as well.
+    for container in [*spec.children("initContainers"), *spec.children("containers")]:
+        for port in container.children("ports"):
+            number = port.port("containerPort")
+            if number is None:
+                raise port.invalid("containerPort", "is missing")
+            found.append(ContainerPort(port.text("name"), _protocol(port), number))
+    return tuple(found)
+
+
+def _protocol(port: Reader) -> str:
+    protocol = port.text("protocol") or "TCP"
+    if protocol not in _PROTOCOLS:
+        raise port.invalid("protocol", f"{protocol!r} is not TCP, UDP or SCTP")
+    return protocol
+
+
+def _pod_addresses(status: Reader) -> tuple[Address, ...]:
+    found = [_address(each, "ip", each.text("ip")) for each in status.children("podIPs")]
+    if not found and status.text("podIP"):
+        found = [_address(status, "podIP", status.text("podIP"))]
+    return tuple(dict.fromkeys(found))
+
+
+def _address(reader: Reader, key: str, text: str) -> Address:
+    try:
+        return parse_address(text)
+    except ValueError as exc:
+        raise reader.invalid(key, f"{text!r} is not an IP address") from exc
+
+
+def _is_ready(meta: Reader, status: Reader, phase: str) -> bool:
+    """What the kubelet said. Where none ever wrote a condition, a running pod counts as ready."""
+    if "deletionTimestamp" in meta:
+        return False
+    conditions = status.children("conditions")
+    if not conditions:
+        return phase in ("", "Running")
+    return any(
+        each.text("type") == "Ready" and each.text("status") == "True" for each in conditions
+    )
+
+
+def read_service(document: Reader, meta: Meta) -> Service:
+    spec = document.part("spec")
+    return Service(
+        meta=meta,
+        type=spec.text("type") or "ClusterIP",
+        selector=spec.labels("selector"),
+        addresses=_service_addresses(spec, document.part("status")),
+        ports=tuple(_service_port(each) for each in spec.children("ports")),
+        ip_families=tuple(text for text, _ in spec.texts("ipFamilies")),
+        internal_traffic_policy=spec.text("internalTrafficPolicy") or "Cluster",
+        traffic_distribution=spec.text("trafficDistribution"),
+        publish_not_ready=spec.flag("publishNotReadyAddresses"),
+    )
+
+
+def _service_addresses(spec: Reader, status: Reader) -> tuple[Address, ...]:
+    texts = [text for text, _ in spec.texts("clusterIPs")] or [spec.text("clusterIP")]
+    found = [_address(spec, "clusterIPs", text) for text in texts if text not in ("", HEADLESS)]
+    ingress = status.part("loadBalancer").children("ingress")
+    found += [_address(each, "ip", each.text("ip")) for each in ingress if each.text("ip")]
+    return tuple(dict.fromkeys(found))
+
+
+def _service_port(port: Reader) -> ServicePort:
+    number = port.port("port")
+    if number is None:
+        raise port.invalid("port", "is missing")
+    return ServicePort(
+        name=port.text("name"),
+        protocol=_protocol(port),
+        port=number,
+        target=_target(port, number),
+        app_protocol=port.text("appProtocol"),
+    )
+
+
+def _target(port: Reader, default: int) -> int | str:
+    value = port.fields.get("targetPort")
+    if isinstance(value, str) and value:
+        return value
+    number = port.port("targetPort")
+    return default if number is None else number
+
+
+def read_slice(document: Reader, meta: Meta) -> EndpointSlice:
+    ports: dict[str, int] = {}
+    for each in document.children("ports"):
+        number = each.port("port")
+        if number is not None:
+            ports[each.text("name")] = number
+    return EndpointSlice(
+        meta=meta,
+        service=meta.labels.get(SERVICE_NAME_LABEL, ""),
+        endpoints=tuple(_endpoint(each, meta) for each in document.children("endpoints")),
+        ports=ports,
+    )
+
+
+def _endpoint(endpoint: Reader, meta: Meta) -> SliceEndpoint:
+    addresses = []
+    for text, line in endpoint.texts("addresses"):
+        try:
+            addresses.append(parse_address(text))
+        except ValueError as exc:
+            raise Invalid(f"{endpoint.where('addresses')}: {text!r}: {exc}", line) from exc
+    target = endpoint.child("targetRef")
+    pod: tuple[str, str] | None = None
+    if target is not None and target.text("kind") == "Pod":
+        namespace = target.text("namespace") or meta.namespace
+        if namespace != meta.namespace:
+            raise target.invalid("namespace", "a slice holds pods of its own namespace only")
+        pod = (namespace, target.text("name"))
+    return SliceEndpoint(
+        addresses=tuple(addresses),
+        ready=endpoint.part("conditions").flag("ready", True),
+        node=endpoint.text("nodeName"),
+        pod=pod,
+    )

@@ -1,0 +1,164 @@
+"""A folder of manifests, watched: reads files that have settled, and says when objects changed.
+
+Polling, on purpose: it sees every way a file can change (rename, edit in place, a mounted volume,
+a network file system) and needs no kernel queue that may overflow. A file counts as settled when
+two looks in a row saw the same, or when it has not been written for a moment; so neither a file
+half-written nor one that an editor is just replacing changes anything.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from control.kit.clock import Clock
+from control.kit.log import event
+from control.server.sources.folder import Folder, Snapshot
+from control.server.sources.kept import Kept
+from control.server.sources.problem import Problem
+from control.server.sources.yaml_text import FILE_BYTES_MAX
+
+log = logging.getLogger("source")
+
+SUFFIXES = (".yaml", ".yml", ".json")
+FILES_MAX = 10_000  # one look at so many takes some 50 ms
+POLL_S = 0.1
+POLL_SHARE = 20  # at most a twentieth of the time is spent looking
+QUIET_S = 0.15  # a file not written for so long is whole
+
+_Signature = tuple[int, int, int]  # mtime in ns, size, inode
+
+
+@dataclass(frozen=True, slots=True)
+class _Look:
+    """What one walk over the folder saw; `error` when it could not see everything."""
+
+    files: dict[str, _Signature]
+    error: str = ""
+
+
+class DirectorySource:
+    def __init__(self, path: Path, clock: Clock, kept: Kept | None = None) -> None:
+        """With `kept` the last good content of files outlives this process."""
+        self._path = path
+        self._clock = clock
+        self._kept = kept
+        self._folder = Folder()
+        self._loaded: dict[str, _Signature] = {}
+        self._last: dict[str, _Signature] = {}
+        self._error = ""
+
+    async def watch(self) -> AsyncIterator[Snapshot]:
+        """The content at once, then again after every change. Never ends by itself."""
+        yield await asyncio.to_thread(self.read)
+        while True:
+            started_s = self._clock.monotonic_s()
+            changed = await asyncio.to_thread(self.poll)
+            took_s = self._clock.monotonic_s() - started_s
+            if changed is not None:
+                yield changed
+            await asyncio.sleep(max(POLL_S, took_s * POLL_SHARE))
+
+    def read(self) -> Snapshot:
+        """Everything as it is now, settled or not."""
+        look = _look(self._path)
+        self._error = look.error
+        self._recall(look)
+        for file in look.files:
+            self._load(file, look.files[file])
+        self._last = look.files
+        return self._snapshot()
+
+    def poll(self) -> Snapshot | None:
+        """One look; None when nothing settled is new."""
+        look = _look(self._path)
+        changed = look.error != self._error
+        self._error = look.error
+        for file, signature in look.files.items():
+            if self._loaded.get(file) != signature and self._is_settled(file, signature):
+                self._load(file, signature)
+                changed = True
+        if not look.error:
+            # Missing twice in a row: an editor that renames leaves a moment without the file.
+            for file in [each for each in self._loaded if each not in look.files]:
+                if file not in self._last:
+                    del self._loaded[file]
+                    self._folder.forget(file)
+                    if self._kept is not None:
+                        self._kept.forget(file)
+                    changed = True
+            self._last = look.files
+        return self._snapshot() if changed else None
+
+    def _is_settled(self, file: str, signature: _Signature) -> bool:
+        if self._last.get(file) == signature:
+            return True
+        age_s = self._clock.now().timestamp() - signature[0] / 1e9
+        return age_s > QUIET_S
+
+    def _load(self, file: str, signature: _Signature) -> None:
+        self._loaded[file] = signature
+        try:
+            with open(file, "rb") as handle:
+                data = handle.read(FILE_BYTES_MAX + 1)
+        except OSError as exc:
+            self._folder.unreadable(file, f"cannot be read: {exc.strerror}")
+            return
+        if self._folder.load(file, data) and self._kept is not None:
+            self._kept.put(file, data)
+        event(log, logging.DEBUG, "source.read", file=file, bytes=len(data))
+
+    def _recall(self, look: _Look) -> None:
+        """What an earlier process understood of these files comes first, as their last good."""
+        if self._kept is None or look.error:
+            return
+        self._kept.only(look.files)
+        for file in look.files:
+            data = self._kept.get(file)
+            if data is not None:
+                self._folder.load(file, data)
+        self._folder.snapshot()  # remembers every object as the last good one
+
+    def _snapshot(self) -> Snapshot:
+        snapshot = self._folder.snapshot()
+        if not self._error:
+            return snapshot
+        message = f"{self._error}; the last good state stays in force"
+        problem = Problem(str(self._path), 1, "", "unreadable", message)
+        return replace(snapshot, problems=(problem, *snapshot.problems))
+
+
+def _look(root: Path) -> _Look:
+    files: dict[str, _Signature] = {}
+    folders = [str(root)]
+    while folders:
+        folder = folders.pop()
+        try:
+            with os.scandir(folder) as entries:
+                for entry in entries:
+                    if not entry.name.startswith("."):
+                        _see(entry, files, folders)
+        except FileNotFoundError as exc:
+            if folder == str(root):
+                return _Look({}, f"the folder cannot be read: {exc.strerror}")
+        except OSError as exc:
+            return _Look({}, f"{folder} cannot be read: {exc.strerror}")
+        if len(files) > FILES_MAX:
+            return _Look({}, f"more than {FILES_MAX} files")
+    return _Look(files)
+
+
+def _see(entry: os.DirEntry[str], files: dict[str, _Signature], folders: list[str]) -> None:
+    """Hidden names were left out: editors' scratch files and the inside of mounted volumes."""
+    try:
+        if entry.is_dir(follow_symlinks=False):
+            folders.append(entry.path)
+        elif entry.name.endswith(SUFFIXES) and entry.is_file():
+            found = entry.stat()
+            files[entry.path] = (found.st_mtime_ns, found.st_size, found.st_ino)
+    except FileNotFoundError:
+        pass  # it went away between the two calls: then it is missing in this look

@@ -1,0 +1,218 @@
+"""File contents in, objects and problems out: decides what is in force. Touches no file system.
+
+The rule: whatever can be understood is in force; what cannot keeps its last good version; a policy
+that cannot be understood and never was is replaced by a stand-in that denies.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+
+from control.server.sources import core, security
+from control.server.sources.kinds import POLICY_KINDS, find_kind
+from control.server.sources.objects import AnyObject, Key, Objects, collect
+from control.server.sources.problem import Invalid, Problem
+from control.server.sources.reader import Reader
+from control.server.sources.yaml_text import Fields, Items, Value, read_documents
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One object of a file. `object` is None when it was refused, and `why` says so."""
+
+    key: Key
+    line: int
+    object: AnyObject | None
+    why: Problem | None = None
+    stand_in: AnyObject | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Content:
+    """One file that is YAML."""
+
+    entries: tuple[Entry, ...] = ()
+    problems: tuple[Problem, ...] = ()  # of documents that are not even objects
+    ignored: Mapping[str, int] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    objects: Objects
+    problems: tuple[Problem, ...]
+    ignored: Mapping[str, int]
+
+
+class Folder:
+    """All files of one source. Call `snapshot()` after a batch of `load` and `forget`."""
+
+    def __init__(self) -> None:
+        self._contents: dict[str, Content] = {}
+        self._file_problems: dict[str, Problem] = {}
+        self._last_good: dict[Key, AnyObject] = {}
+
+    def load(self, file: str, data: bytes) -> bool:
+        """A new or changed file; True when all of it was understood. When it is not YAML, its last
+        good content stays."""
+        try:
+            content = self._contents[file] = read_content(file, data)
+        except Invalid as exc:
+            kept = "its last good content stays in force" if file in self._contents else "ignored"
+            message = f"{exc}; {kept}"
+            self._file_problems[file] = Problem(file, exc.line, "", exc.reason, message)
+            return False
+        self._file_problems.pop(file, None)
+        return not content.problems and all(entry.why is None for entry in content.entries)
+
+    def unreadable(self, file: str, why: str) -> None:
+        """The file is there but cannot be read: as if it were not YAML."""
+        self._file_problems[file] = Problem(file, 1, "", "unreadable", why)
+
+    def forget(self, file: str) -> None:
+        self._contents.pop(file, None)
+        self._file_problems.pop(file, None)
+
+    def snapshot(self) -> Snapshot:
+        problems = list(self._file_problems.values())
+        ignored: Counter[str] = Counter()
+        chosen: dict[Key, Entry] = {}
+        for file in sorted(self._contents):
+            content = self._contents[file]
+            problems += content.problems
+            ignored.update(content.ignored or {})
+            for entry in content.entries:
+                first = chosen.setdefault(entry.key, entry)
+                if first is not entry:
+                    problems.append(_duplicate(file, entry, first))
+        in_force: dict[Key, AnyObject] = {}
+        for key, entry in chosen.items():
+            value, problem = self._in_force(entry)
+            if value is not None:
+                in_force[key] = value
+            if problem is not None:
+                problems.append(problem)
+        self._remember(chosen)
+        return Snapshot(collect(in_force), tuple(sorted(problems)), dict(ignored))
+
+    def _in_force(self, entry: Entry) -> tuple[AnyObject | None, Problem | None]:
+        if entry.object is not None or entry.why is None:
+            return entry.object, None
+        good = self._last_good.get(entry.key)
+        if good is not None:
+            return good, _and(entry.why, "its last good version stays in force")
+        if entry.stand_in is not None:
+            return entry.stand_in, _and(entry.why, _effect(entry.key))
+        return None, _and(entry.why, "ignored")
+
+    def _remember(self, chosen: Mapping[Key, Entry]) -> None:
+        """Keep the last good version of exactly what is still mentioned somewhere."""
+        self._last_good = {
+            key: good
+            for key, entry in chosen.items()
+            if (good := entry.object or self._last_good.get(key)) is not None
+        }
+
+
+def _and(problem: Problem, effect: str) -> Problem:
+    return replace(problem, message=f"{problem.message}; {effect}")
+
+
+def _effect(key: Key) -> str:
+    if key.kind == "PeerAuthentication":
+        return "its scope is STRICT until this is repaired"
+    return "everything in its scope is denied until this is repaired"
+
+
+def _duplicate(file: str, entry: Entry, first: Entry) -> Problem:
+    place = first.object.meta if first.object is not None else None
+    where = f"{place.file}:{place.line}" if place is not None else f"line {first.line}"
+    message = f"stands there twice; the one at {where} is in force"
+    return Problem(file, entry.line, str(entry.key), "duplicate", message)
+
+
+def read_content(file: str, data: bytes) -> Content:
+    """Raises Invalid when the file as a whole cannot be read."""
+    entries: list[Entry] = []
+    problems: list[Problem] = []
+    ignored: Counter[str] = Counter()
+    for value, line in _flatten(data):
+        if not isinstance(value, Fields):
+            message = "a document that is not a Kubernetes object; ignored"
+            problems.append(Problem(file, line, "", "not_an_object", message))
+            continue
+        document = Reader(value)
+        try:
+            entry = _read_entry(file, document)
+        except Invalid as exc:
+            problems.append(
+                Problem(file, exc.line, _label(document), exc.reason, f"{exc}; ignored")
+            )
+            continue
+        if entry is None:
+            ignored[document.text("kind")] += 1
+        else:
+            entries.append(entry)
+    return Content(tuple(entries), tuple(problems), dict(ignored))
+
+
+def _flatten(data: bytes) -> Iterator[tuple[Value, int]]:
+    """Documents, and the items of those that are lists of objects."""
+    for document in read_documents(data):
+        value = document.value
+        if value is None:
+            continue
+        items = value.get("items") if isinstance(value, Fields) else None
+        if isinstance(value, Fields) and isinstance(items, Items):
+            kind = value.get("kind")
+            if isinstance(kind, str) and kind.endswith("List"):
+                yield from zip(items, items.lines, strict=True)
+                continue
+        yield value, value.line if isinstance(value, Fields | Items) else document.line
+
+
+def _read_entry(file: str, document: Reader) -> Entry | None:
+    """None: a kind to ignore. Raises Invalid when nothing at all is known about the object."""
+    try:
+        kind = find_kind(document)
+        if kind is None:
+            return None
+        key = core.read_key(document)
+    except Invalid as exc:
+        if document.fields.get("kind") not in POLICY_KINDS:
+            raise
+        return _refused(file, document, _guess_key(document), exc)
+    try:
+        value = kind.read(document, core.read_meta(document, key, file))
+    except Invalid as exc:
+        return _refused(file, document, key, exc)
+    return Entry(key, document.line(), value)
+
+
+def _refused(file: str, document: Reader, key: Key, exc: Invalid) -> Entry:
+    problem = Problem(file, exc.line, str(key), exc.reason, str(exc))
+    stand_in: AnyObject | None = None
+    if key.kind in POLICY_KINDS:
+        stand_in = security.stand_in(document, key, file, str(exc))
+    return Entry(key, document.line(), None, problem, stand_in)
+
+
+def _guess_key(document: Reader) -> Key:
+    """The key of a policy whose own key cannot be read: what can be read, else where it stands."""
+    meta = document.fields.get("metadata")
+    fields = meta if isinstance(meta, Fields) else Fields(document.line())
+    name, namespace = fields.get("name"), fields.get("namespace")
+    if not isinstance(name, str) or not core.is_name(name):
+        name = f"unnamed-line-{document.line()}"
+    if not isinstance(namespace, str) or not core.is_name(namespace):
+        namespace = core.DEFAULT_NAMESPACE
+    return Key(str(document.fields["kind"]), namespace, name)
+
+
+def _label(document: Reader) -> str:
+    """A name for people, of a document that may be anything."""
+    meta = document.fields.get("metadata")
+    name = meta.get("name") if isinstance(meta, Fields) else None
+    kind = document.fields.get("kind")
+    return " ".join(each for each in (kind, name) if isinstance(each, str))

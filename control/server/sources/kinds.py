@@ -1,0 +1,101 @@
+"""Which kinds there are, who reads them, and which others may be passed over in silence."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from control.server.sources import core, security
+from control.server.sources.objects import AnyObject, Meta
+from control.server.sources.problem import UnknownKind, WrongApiVersion
+from control.server.sources.reader import Reader
+
+Read = Callable[[Reader, Meta], AnyObject]
+
+POLICY_KINDS = frozenset({"AuthorizationPolicy", "PeerAuthentication"})
+SECURITY_GROUP = "security.istio.io"
+
+
+@dataclass(frozen=True, slots=True)
+class Kind:
+    api_versions: tuple[str, ...]
+    read: Read
+
+
+_SECURITY = (f"{SECURITY_GROUP}/v1", f"{SECURITY_GROUP}/v1beta1")
+KINDS: dict[str, Kind] = {
+    "Namespace": Kind(("v1",), core.read_namespace),
+    "ServiceAccount": Kind(("v1",), core.read_service_account),
+    "Node": Kind(("v1",), core.read_node),
+    "Pod": Kind(("v1",), core.read_pod),
+    "Service": Kind(("v1",), core.read_service),
+    "EndpointSlice": Kind(("discovery.k8s.io/v1",), core.read_slice),
+    "AuthorizationPolicy": Kind(_SECURITY, security.read_authorization_policy),
+    "PeerAuthentication": Kind(_SECURITY, security.read_peer_authentication),
+}
+
+# Kinds of the core group that mean nothing to a mesh. Other groups are passed over as a whole: a
+# folder of manifests holds Deployments, Ingresses and custom resources of every maker.
+_CORE_IGNORED = frozenset(
+    {
+        "Binding",
+        "ComponentStatus",
+        "ConfigMap",
+        "Endpoints",
+        "Event",
+        "LimitRange",
+        "PersistentVolume",
+        "PersistentVolumeClaim",
+        "PodTemplate",
+        "ReplicationController",
+        "ResourceQuota",
+        "Secret",
+    }
+)
+# Here a name we do not know may be a policy that somebody relies on. RequestAuthentication is for
+# waypoints: at L4 it changes nothing.
+_SECURITY_IGNORED = frozenset({"RequestAuthentication"})
+# `Service` also exists in other groups (Knative's, for one); policies do not.
+_SIMILARITY_MIN = 0.85
+
+
+def find_kind(document: Reader) -> Kind | None:
+    """Who reads this document; None when it may be ignored. Raises for what looks like a slip."""
+    api_version, kind = document.text("apiVersion"), document.text("kind")
+    if not kind or not api_version:
+        missing = "kind" if not kind else "apiVersion"
+        raise UnknownKind(f"{missing} is missing", document.line())
+    group = api_version.rpartition("/")[0]
+    known = KINDS.get(kind)
+    if known is not None and api_version in known.api_versions:
+        return known
+    if known is not None and (kind in POLICY_KINDS or group in _groups_of(known)):
+        expected = " or ".join(known.api_versions)
+        raise WrongApiVersion(
+            f"{kind} has apiVersion {expected}, not {api_version}", document.line("apiVersion")
+        )
+    if _may_be_ignored(group, kind):
+        return None
+    raise UnknownKind(f"unknown kind {kind!r} of {api_version}{_hint(kind)}", document.line("kind"))
+
+
+def _groups_of(kind: Kind) -> set[str]:
+    return {version.rpartition("/")[0] for version in kind.api_versions}
+
+
+def _may_be_ignored(group: str, kind: str) -> bool:
+    if group == "":
+        return kind in _CORE_IGNORED
+    if group == SECURITY_GROUP:
+        return kind in _SECURITY_IGNORED
+    return kind in KINDS or not _similar(kind, POLICY_KINDS)
+
+
+def _similar(kind: str, names: frozenset[str]) -> list[str]:
+    return difflib.get_close_matches(kind, names, n=1, cutoff=_SIMILARITY_MIN)
+
+
+def _hint(kind: str) -> str:
+    found = _similar(kind, frozenset(KINDS) | _CORE_IGNORED)
+    return f", did you mean {found[0]}?" if found else ""

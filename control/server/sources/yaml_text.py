@@ -1,0 +1,239 @@
+"""YAML text → plain values which remember their lines. Knows no Kubernetes, touches no file.
+
+It builds values from the parser's events, so nesting costs no stack, an alias is one more
+reference to the same value, and every bound is counted as it is met: of what would be there if
+aliases were written out, too, because whoever walks the values walks that.
+Scalars follow what Kubernetes reads: only true and false are booleans, nothing is a date.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import TypeAlias
+
+import yaml
+
+from control.server.sources.problem import NotYaml, TooLarge
+
+FILE_BYTES_MAX = 4 * 1024 * 1024  # etcd takes 1.5 MiB an object; a file may hold a few
+NODES_MAX = 500_000  # values in one file: what 4 MiB of honest YAML can hold
+DEPTH_MAX = 64  # the deepest Kubernetes kind has about 20 levels
+ALIASES_MAX = 1000
+
+Value: TypeAlias = "str | int | float | bool | Fields | Items | None"
+
+
+class Fields(dict[str, Value]):
+    """A mapping; `line` is where it begins, `lines` where each key stands.
+
+    `weight` counts the values inside, each alias as often as it is used.
+    """
+
+    __slots__ = ("line", "lines", "weight")
+
+    def __init__(self, line: int) -> None:
+        super().__init__()
+        self.line = line
+        self.lines: dict[str, int] = {}
+        self.weight = 1
+
+
+class Items(list[Value]):
+    """A sequence; `lines` has where each item begins, `weight` is as of Fields."""
+
+    __slots__ = ("line", "lines", "weight")
+
+    def __init__(self, line: int) -> None:
+        super().__init__()
+        self.line = line
+        self.lines: list[int] = []
+        self.weight = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Document:
+    value: Value
+    line: int
+
+
+_PLAIN_TAGS = {f"tag:yaml.org,2002:{name}" for name in ("str", "int", "float", "bool", "null")}
+_CONTAINER_TAGS = {f"tag:yaml.org,2002:{name}" for name in ("map", "seq")}
+_INTEGER = re.compile(r"[-+]?(?:0|[1-9][0-9]{0,18})")
+_RADIX = re.compile(r"0x[0-9a-fA-F]{1,16}|0o[0-7]{1,22}")
+_FLOAT = re.compile(r"[-+]?(?:[0-9]+\.[0-9]*|\.[0-9]+)(?:[eE][-+]?[0-9]{1,3})?")
+_WORDS: dict[str, bool | None] = {
+    **dict.fromkeys(("true", "True", "TRUE"), True),
+    **dict.fromkeys(("false", "False", "FALSE"), False),
+    **dict.fromkeys(("", "~", "null", "Null", "NULL"), None),
+}
+
+
+def read_documents(data: bytes) -> list[Document]:
+    """Every document of a file. Raises Invalid with the line where the file is broken."""
+    if len(data) > FILE_BYTES_MAX:
+        raise TooLarge(f"the file has {len(data)} bytes, more than {FILE_BYTES_MAX}", 1)
+    try:
+        text = data.decode("utf-8-sig")
+    except UnicodeDecodeError as exc:
+        raise NotYaml("the file is not UTF-8 text", data[: exc.start].count(b"\n") + 1) from exc
+    if text.lstrip().startswith("{"):
+        # JSON may be indented with tabs, YAML may not; inside a JSON string there are none.
+        text = text.replace("\t", " ")
+    try:
+        return list(_Builder().documents(yaml.parse(text, Loader=yaml.CSafeLoader)))
+    except yaml.MarkedYAMLError as exc:
+        mark = exc.problem_mark or exc.context_mark
+        line = mark.line + 1 if mark is not None else 1
+        raise NotYaml(f"not YAML: {exc.problem or exc.context}", line) from exc
+    except yaml.YAMLError as exc:
+        raise NotYaml(f"not YAML: {exc}", 1) from exc
+
+
+@dataclass(slots=True)
+class _Open:
+    """A container that is being filled."""
+
+    value: Fields | Items
+    key: str | None = None
+    key_line: int = 0
+    merges: list[tuple[Value, int]] = field(default_factory=list)
+
+
+class _Builder:
+    def __init__(self) -> None:
+        self._anchors: dict[str, Value] = {}
+        self._stack: list[_Open] = []
+        self._nodes = 0
+        self._aliases = 0
+
+    def documents(self, events: Iterator[yaml.Event]) -> Iterator[Document]:
+        root: Document | None = None
+        for event in events:
+            assert event.start_mark is not None, "events of a parser carry marks"
+            line = event.start_mark.line + 1
+            if isinstance(event, yaml.DocumentStartEvent):
+                self._anchors.clear()
+                root = None
+            elif isinstance(event, yaml.DocumentEndEvent):
+                if root is not None:
+                    yield root
+            elif isinstance(event, yaml.NodeEvent | yaml.CollectionEndEvent):
+                done = self._feed(event, line)
+                if done is not None and not self._stack:
+                    root = done
+
+    def _feed(self, event: yaml.Event, line: int) -> Document | None:
+        """One event; the finished value when the event finished one."""
+        self._nodes += 1
+        if self._nodes > NODES_MAX:
+            raise TooLarge(f"more than {NODES_MAX} values in one file", line)
+        if isinstance(event, yaml.CollectionStartEvent):
+            self._open(event, line)
+            return None
+        if isinstance(event, yaml.CollectionEndEvent):
+            closed = self._stack.pop()
+            self._merge(closed)
+            return self._place(closed.value, closed.value.line)
+        if isinstance(event, yaml.AliasEvent):
+            return self._place(self._alias(event, line), line)
+        assert isinstance(event, yaml.ScalarEvent)
+        if self._takes_key():
+            self._stack[-1].key, self._stack[-1].key_line = event.value, line
+            return None
+        value = _scalar(event, line)
+        if event.anchor:
+            self._anchors[event.anchor] = value
+        return self._place(value, line)
+
+    def _takes_key(self) -> bool:
+        return bool(self._stack) and (
+            isinstance(self._stack[-1].value, Fields) and self._stack[-1].key is None
+        )
+
+    def _open(self, event: yaml.CollectionStartEvent, line: int) -> None:
+        if self._takes_key():
+            raise NotYaml("a key must be a plain word", line)
+        if event.tag is not None and event.tag not in _CONTAINER_TAGS:
+            raise NotYaml(f"tag {event.tag!r} cannot be used here", line)
+        if len(self._stack) >= DEPTH_MAX:
+            raise TooLarge(f"nested deeper than {DEPTH_MAX} levels", line)
+        mapping = isinstance(event, yaml.MappingStartEvent)
+        value: Fields | Items = Fields(line) if mapping else Items(line)
+        # The anchor is known only once its value is whole (see _alias): nothing contains itself.
+        self._stack.append(_Open(value))
+        if event.anchor:
+            self._anchors[event.anchor] = value
+
+    def _alias(self, event: yaml.AliasEvent, line: int) -> Value:
+        self._aliases += 1
+        if self._aliases > ALIASES_MAX:
+            raise TooLarge(f"more than {ALIASES_MAX} aliases in one file", line)
+        if self._takes_key():
+            raise NotYaml("an alias cannot be a key", line)
+        if event.anchor not in self._anchors:
+            raise NotYaml(f"alias of an unknown anchor: {event.anchor!r}", line)
+        value = self._anchors[event.anchor]
+        if any(value is each.value for each in self._stack):
+            raise NotYaml(f"anchor {event.anchor!r} contains itself", line)
+        return value
+
+    def _place(self, value: Value, line: int) -> Document | None:
+        if not self._stack:
+            return Document(value, line)
+        top = self._stack[-1]
+        _weigh(top.value, value, line)
+        if isinstance(top.value, Items):
+            top.value.append(value)
+            top.value.lines.append(line)
+            return None
+        key, top.key = top.key, None
+        assert key is not None
+        if key == "<<":
+            top.merges.append((value, line))
+        elif key in top.value:
+            raise NotYaml(f"key {key!r} stands there twice", top.key_line)
+        else:
+            top.value[key] = value
+            top.value.lines[key] = top.key_line
+        return None
+
+    def _merge(self, closed: _Open) -> None:
+        """`<<: *base` brings the base's keys that the mapping does not have itself."""
+        target = closed.value
+        for value, line in closed.merges:
+            for base in value if isinstance(value, Items) else [value]:
+                if not isinstance(base, Fields) or not isinstance(target, Fields):
+                    raise NotYaml("`<<` needs a mapping", line)
+                _weigh(target, base, line)
+                for key, item in base.items():
+                    target.setdefault(key, item)
+                    target.lines.setdefault(key, line)
+
+
+def _weigh(container: Fields | Items, value: Value, line: int) -> None:
+    container.weight += value.weight if isinstance(value, Fields | Items) else 1
+    if container.weight > NODES_MAX:
+        raise TooLarge(f"more than {NODES_MAX} values once aliases are written out", line)
+
+
+def _scalar(event: yaml.ScalarEvent, line: int) -> Value:
+    if event.tag is not None and event.tag not in ("!", *_PLAIN_TAGS):
+        raise NotYaml(f"tag {event.tag!r} cannot be used here", line)
+    text: str = event.value
+    if event.tag is None:
+        is_text = not event.implicit[0]  # it was quoted
+    else:
+        is_text = event.tag == "!" or event.tag.endswith(":str")
+    if is_text:
+        return text
+    if text in _WORDS:
+        return _WORDS[text]
+    if _INTEGER.fullmatch(text):
+        return int(text)
+    if _RADIX.fullmatch(text):
+        return int(text, 0)
+    if _FLOAT.fullmatch(text):
+        return float(text)
+    return text

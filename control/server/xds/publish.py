@@ -1,0 +1,117 @@
+"""The one place where news becomes pushes: objects and captures in, changed streams out."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Mapping
+
+from control.kit.clock import Clock
+from control.kit.log import event
+from control.server.compile.mesh import EMPTY, Mesh, compile_mesh
+from control.server.compile.pods import pod_uid
+from control.server.compile.settings import Settings
+from control.server.metrics import Metrics, short_type
+from control.server.sources.captured import CapturedSet
+from control.server.sources.folder import Snapshot
+from control.server.sources.objects import Objects
+from control.server.sources.problem import Problem
+from control.server.xds.cache import Cache, Change
+
+log = logging.getLogger("source")
+
+DEBOUNCE_S = 0.02  # files of one `apply` arrive together
+DEBOUNCE_MAX_S = 0.2  # but a steady trickle must not hold news up
+
+Listener = Callable[[Change], None]
+
+
+class Publisher:
+    def __init__(
+        self, settings: Settings, captured: CapturedSet, metrics: Metrics, clock: Clock
+    ) -> None:
+        self.settings = settings
+        self.cache = Cache()
+        self.mesh: Mesh = EMPTY
+        self.objects = Objects()
+        self.problems: tuple[Problem, ...] = ()
+        self.ignored: Mapping[str, int] = {}
+        self.generation = 0
+        self._captured = captured
+        self._metrics = metrics
+        self._clock = clock
+        self._listeners: set[Listener] = set()
+        self._news = asyncio.Event()
+
+    def listen(self, listener: Listener) -> Callable[[], None]:
+        """Call `listener` after every publication; the returned function ends that."""
+        self._listeners.add(listener)
+        return lambda: self._listeners.discard(listener)
+
+    def offer(self, snapshot: Snapshot) -> None:
+        """New objects from the source; published by `run` after the debounce."""
+        self._tell_problems(snapshot.problems)
+        self.objects, self.problems = snapshot.objects, snapshot.problems
+        self.ignored = snapshot.ignored
+        counts = self.objects.counts()
+        self._metrics.show_source(counts, self.problems)
+        event(
+            log,
+            logging.INFO,
+            "source.loaded",
+            problems=len(self.problems),
+            **{kind: count for kind, count in counts.items() if count},
+        )
+        event(log, logging.DEBUG, "source.ignored", **self.ignored)
+        self._news.set()
+
+    async def run(self) -> None:
+        """Publish what was offered, a moment after it went quiet."""
+        while True:
+            await self._news.wait()
+            deadline_s = self._clock.monotonic_s() + DEBOUNCE_MAX_S
+            while self._news.is_set() and self._clock.monotonic_s() < deadline_s:
+                self._news.clear()
+                await asyncio.sleep(DEBOUNCE_S)
+            self._news.clear()
+            self.publish()
+
+    def publish(self) -> None:
+        """Compile, encode what changed, tell every stream."""
+        started_s = self._clock.monotonic_s()
+        homes = {
+            pod_uid(each.meta): each.node for each in self.objects.pods if not each.is_terminal
+        }
+        self.mesh = compile_mesh(self.objects, self.settings, self._captured.in_force(homes))
+        change = self.cache.update(self.mesh)
+        took_s = self._clock.monotonic_s() - started_s
+        self._metrics.compile_s.observe(took_s)
+        for type_url in self.cache.types:
+            entries = self.cache.entries(type_url)
+            self._metrics.resources.labels(short_type(type_url)).set(len(entries))
+        if not change:
+            return
+        self.generation += 1
+        counts = {short_type(url).lower(): len(names) for url, names in change.items()}
+        took_ms = round(took_s * 1000, 1)
+        event(log, logging.INFO, "mesh.published", took_ms=took_ms, **counts)
+        for listener in list(self._listeners):
+            listener(change)
+
+    def _tell_problems(self, problems: tuple[Problem, ...]) -> None:
+        """Each problem once, when it appears."""
+        known = set(self.problems)
+        for each in problems:
+            if each in known:
+                continue
+            policy = each.object.startswith(("AuthorizationPolicy", "PeerAuthentication"))
+            event(
+                log,
+                logging.WARNING,
+                "policy.rejected" if policy else "manifest.rejected",
+                file=each.file,
+                line=each.line,
+                object=each.object,
+                reason=each.reason,
+                message=each.message,
+            )

@@ -1,0 +1,101 @@
+"""Node tokens: only what we signed, for us, in time."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import hashlib
+import hmac
+import json
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from control.server.callers.tokens import Caller, NodeTokens, Unauthenticated, bearer_token
+from tests.support.clock import FakeClock
+
+KEY = b"k" * 32
+SUBJECT = "system:serviceaccount:istio-system:ztunnel"
+
+
+def tokens(clock: FakeClock | None = None, key: bytes = KEY) -> NodeTokens:
+    return NodeTokens(key, SUBJECT, clock or FakeClock())
+
+
+def check(token: str, clock: FakeClock | None = None) -> Caller:
+    return asyncio.run(tokens(clock).authenticate(token))
+
+
+def why(token: str, clock: FakeClock | None = None) -> str:
+    with pytest.raises(Unauthenticated) as caught:
+        check(token, clock)
+    return caught.value.detail
+
+
+def forge(claims: Any, header: Any = None, key: bytes = KEY) -> str:
+    parts = [header or {"alg": "HS256", "typ": "JWT"}, claims]
+    text = ".".join(
+        base64.urlsafe_b64encode(json.dumps(each).encode()).rstrip(b"=").decode() for each in parts
+    )
+    signature = hmac.digest(key, text.encode(), hashlib.sha256)
+    return f"{text}.{base64.urlsafe_b64encode(signature).rstrip(b'=').decode()}"
+
+
+GOOD = {"aud": "istio-ca", "sub": SUBJECT, "node": "n1", "exp": 99999999999}
+
+
+def test_a_token_says_its_node_until_it_expires() -> None:
+    clock = FakeClock()
+    token = tokens(clock).issue("n1", timedelta(hours=1))
+    assert check(token, clock) == Caller("n1", SUBJECT)
+    clock.pass_s(3600)
+    assert why(token, clock) == "token_expired"
+
+
+@pytest.mark.parametrize(
+    ("token", "reason"),
+    [
+        (forge(GOOD, key=b"x" * 32), "token_signature"),
+        (forge({**GOOD, "aud": "other"}), "token_audience"),
+        (forge({**GOOD, "sub": "other"}), "token_subject"),
+        (forge({**GOOD, "node": ""}), "token_node"),
+        (forge({**GOOD, "node": ["n1"]}), "token_node"),
+        (forge({**GOOD, "exp": "never"}), "token_expired"),
+        (forge({}), "token_expired"),
+        (forge([]), "token_malformed"),
+        (forge(GOOD, {"alg": "none"}), "token_header"),
+        (forge(GOOD, {"alg": "HS256", "typ": "JWT", "kid": "x"}), "token_header"),
+        (forge(GOOD).rpartition(".")[0] + ".", "token_signature"),
+        ("", "token_signature"),
+        ("a.b.c!", "token_malformed"),
+        ("x" * 9000, "token_too_long"),
+    ],
+)
+def test_everything_else_is_refused(token: str, reason: str) -> None:
+    assert why(token) == reason
+
+
+@given(st.text(max_size=60))
+def test_any_text_is_refused_without_a_crash(text: str) -> None:
+    for token in (text, f"{forge(GOOD)}{text}" if text else "", f"{text}.{text}.{text}"):
+        why(token)
+
+
+def test_a_short_key_is_refused_and_no_key_is_shown() -> None:
+    with pytest.raises(ValueError):
+        tokens(key=b"short")
+    assert "kkk" not in repr(tokens())
+
+
+@pytest.mark.parametrize("header", ["", "Bearer", "Bearer  ", "Basic x", "x"])
+def test_not_a_bearer(header: str) -> None:
+    with pytest.raises(Unauthenticated):
+        bearer_token(header)
+
+
+def test_a_bearer() -> None:
+    assert bearer_token("Bearer a.b.c") == "a.b.c"
+    assert bearer_token("bearer  a ") == "a"

@@ -1,0 +1,169 @@
+"""The watched folder: what settled, what is being written, what went away."""
+
+from __future__ import annotations
+
+import os
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+from control.server.sources.directory import DirectorySource
+from control.server.sources.folder import Snapshot
+from control.server.sources.kept import Kept
+from tests.support.manifests import pod
+
+
+class LateClock:
+    """A clock at the moment of every file's last write, so nothing ever looks old."""
+
+    def now(self) -> datetime:
+        return datetime.fromtimestamp(0, UTC)
+
+    def monotonic_s(self) -> float:
+        return 0.0
+
+
+class OldClock(LateClock):
+    """A clock far in the future: every file has been quiet for long."""
+
+    def now(self) -> datetime:
+        return datetime.fromtimestamp(0, UTC) + timedelta(days=36500)
+
+
+def pods(snapshot: Snapshot | None) -> list[str] | None:
+    return None if snapshot is None else [each.meta.name for each in snapshot.objects.pods]
+
+
+def test_a_file_counts_once_two_looks_agree(tmp_path: Path) -> None:
+    source = DirectorySource(tmp_path, LateClock())
+    assert pods(source.read()) == []
+    (tmp_path / "a.yaml").write_text("apiVersion: v1")
+    assert source.poll() is None
+    (tmp_path / "a.yaml").write_text(pod("a"))
+    assert source.poll() is None
+    assert pods(source.poll()) == ["a"]
+    assert source.poll() is None
+
+
+def test_a_quiet_file_counts_at_once(tmp_path: Path) -> None:
+    source = DirectorySource(tmp_path, OldClock())
+    source.read()
+    (tmp_path / "sub").mkdir()
+    (tmp_path / "sub/a.json").write_text(
+        '{"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "j"}}'
+    )
+    assert pods(source.poll()) == ["j"]
+
+
+def test_a_file_is_gone_when_two_looks_miss_it(tmp_path: Path) -> None:
+    (tmp_path / "a.yaml").write_text(pod("a"))
+    source = DirectorySource(tmp_path, OldClock())
+    assert pods(source.read()) == ["a"]
+    (tmp_path / "a.yaml").unlink()
+    assert source.poll() is None
+    assert pods(source.poll()) == []
+
+
+def test_an_editor_that_renames_changes_the_content_only(tmp_path: Path) -> None:
+    (tmp_path / "a.yaml").write_text(pod("a"))
+    source = DirectorySource(tmp_path, OldClock())
+    source.read()
+    os.rename(tmp_path / "a.yaml", tmp_path / "a.yaml~")
+    assert source.poll() is None
+    (tmp_path / ".a.yaml.new").write_text(pod("b"))
+    os.rename(tmp_path / ".a.yaml.new", tmp_path / "a.yaml")
+    assert pods(source.poll()) == ["b"]
+
+
+def test_hidden_and_foreign_names_are_not_read(tmp_path: Path) -> None:
+    for name in (".a.yaml", "b.txt", "c.yaml~", "..data/d.yaml"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text(pod("x"))
+    assert pods(DirectorySource(tmp_path, OldClock()).read()) == []
+
+
+def test_a_folder_that_vanishes_keeps_the_last_good_state(tmp_path: Path) -> None:
+    folder = tmp_path / "m"
+    folder.mkdir()
+    (folder / "a.yaml").write_text(pod("a"))
+    source = DirectorySource(folder, OldClock())
+    source.read()
+    folder.rename(tmp_path / "away")
+    snapshot = source.poll()
+    assert pods(snapshot) == ["a"]
+    assert snapshot is not None
+    assert [each.reason for each in snapshot.problems] == ["unreadable"]
+    assert source.poll() is None
+    assert source.poll() is None
+    (tmp_path / "away").rename(folder)
+    snapshot = source.poll()
+    assert snapshot is not None
+    assert snapshot.problems == ()
+
+
+def test_a_dangling_link_is_no_file(tmp_path: Path) -> None:
+    (tmp_path / "a.yaml").symlink_to(tmp_path / "nowhere.yaml")
+    snapshot = DirectorySource(tmp_path, OldClock()).read()
+    assert snapshot.problems == ()
+
+
+POLICY = """
+apiVersion: security.istio.io/v1
+kind: AuthorizationPolicy
+metadata: {name: p, namespace: shop}
+spec: {action: DENY, rules: [{to: [{operation: {ports: ["80"]}}]}]}
+"""
+
+
+def restarted(folder: Path, state: Path) -> Snapshot:
+    return DirectorySource(folder, OldClock(), Kept(state)).read()
+
+
+def test_the_last_good_content_of_a_file_outlives_the_process(tmp_path: Path) -> None:
+    folder, state = tmp_path / "manifests", tmp_path / "state"
+    folder.mkdir()
+    (folder / "p.yaml").write_text(POLICY)
+    good = restarted(folder, state).objects.authorization_policies
+    assert [each.meta.name for each in good] == ["p"]
+    (folder / "p.yaml").write_text("]: not yaml")
+    snapshot = restarted(folder, state)
+    assert snapshot.objects.authorization_policies == good
+    assert "last good content stays in force" in snapshot.problems[0].message
+    (folder / "p.yaml").write_text(POLICY.replace("DENY", "DENIED"))
+    snapshot = restarted(folder, state)
+    assert snapshot.objects.authorization_policies == good
+    assert "last good version stays in force" in snapshot.problems[0].message
+
+
+def test_what_was_removed_while_nobody_looked_is_gone(tmp_path: Path) -> None:
+    folder, state = tmp_path / "manifests", tmp_path / "state"
+    folder.mkdir()
+    (folder / "p.yaml").write_text(POLICY)
+    restarted(folder, state)
+    (folder / "p.yaml").unlink()
+    assert restarted(folder, state).objects.authorization_policies == ()
+    assert list(state.iterdir()) == []
+
+
+def test_a_copy_that_is_damaged_is_as_good_as_none(tmp_path: Path) -> None:
+    folder, state = tmp_path / "manifests", tmp_path / "state"
+    folder.mkdir()
+    (folder / "p.yaml").write_text(POLICY)
+    restarted(folder, state)
+    for copy in state.iterdir():
+        assert copy.stat().st_mode & 0o777 == 0o600
+        copy.write_bytes(b"\x00]:")
+    assert len(restarted(folder, state).objects.authorization_policies) == 1
+
+
+def test_a_disk_that_refuses_costs_the_copies_and_nothing_else(tmp_path: Path) -> None:
+    folder, state = tmp_path / "manifests", tmp_path / "state"
+    folder.mkdir()
+    source = DirectorySource(folder, OldClock(), Kept(state))
+    state.rmdir()
+    state.write_text("no folder any more: every call on it fails, for root too")
+    assert pods(source.read()) == []
+    (folder / "a.yaml").write_text(pod("a"))
+    assert pods(source.poll()) == ["a"]
+    (folder / "a.yaml").unlink()
+    assert source.poll() is None
+    assert pods(source.poll()) == []

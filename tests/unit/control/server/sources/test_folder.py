@@ -1,0 +1,163 @@
+"""What is in force when manifests are wrong: last good versions, stand-ins, and clear problems."""
+
+from __future__ import annotations
+
+import pytest
+
+from control.server.sources.folder import Folder
+from control.server.sources.objects import MtlsMode, PolicyAction
+from control.server.sources.problem import Problem
+from tests.support.manifests import load, pod, policy
+
+GOOD = policy("{action: DENY, rules: [{from: [{source: {namespaces: [bad]}}]}]}")
+BROKEN = policy("{action: DENY, rules: [{from: [{source: {namspaces: [bad]}}]}]}")
+
+
+def only(text: str) -> Problem:
+    (problem,) = load(text).problems
+    return problem
+
+
+def test_a_list_is_its_items() -> None:
+    found = load(
+        "apiVersion: v1\nkind: List\nitems:\n"
+        "- {apiVersion: v1, kind: Namespace, metadata: {name: a}}\n"
+        "- {apiVersion: v1, kind: Namespace, metadata: {name: b}}\n"
+    )
+    assert [each.meta.name for each in found.objects.namespaces] == ["a", "b"]
+    assert [each.meta.line for each in found.objects.namespaces] == [4, 5]
+
+
+def test_kinds_that_mean_nothing_here_are_counted_and_passed_over() -> None:
+    found = load(
+        "---\n{apiVersion: apps/v1, kind: Deployment, metadata: {name: a}}\n"
+        "---\n{apiVersion: v1, kind: ConfigMap, metadata: {name: a}}\n"
+        "---\n{apiVersion: serving.knative.dev/v1, kind: Service, metadata: {name: a}}\n"
+        "---\n{apiVersion: security.istio.io/v1, kind: RequestAuthentication}\n"
+    )
+    assert found.problems == ()
+    assert found.ignored == {
+        "Deployment": 1,
+        "ConfigMap": 1,
+        "Service": 1,
+        "RequestAuthentication": 1,
+    }
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("{apiVersion: security.istio.io/v1, kind: AuthorisationPolicy}", "unknown_kind"),
+        ("{apiVersion: security.istio.io/v1, kind: Whatever}", "unknown_kind"),
+        ("{apiVersion: example.com/v1, kind: AuthorizationPolicies}", "unknown_kind"),
+        ("{apiVersion: v1, kind: Servce}", "unknown_kind"),
+        ("{apiVersion: v2, kind: Pod}", "api_version"),
+        ("{kind: Pod}", "unknown_kind"),
+        ("{apiVersion: v1, kind: 5}", "invalid"),
+        ("{apiVersion: v1, kind: Pod}", "invalid"),
+        ("{apiVersion: v1, kind: Pod, metadata: {name: A_B}}", "invalid"),
+        ("{apiVersion: v1, kind: Pod, metadata: {name: a, labels: {a: 1}}}", "invalid"),
+        ("just words", "not_an_object"),
+        ("[1, 2]", "not_an_object"),
+    ],
+)
+def test_slips_are_problems(text: str, reason: str) -> None:
+    assert only(text).reason == reason
+
+
+def test_a_slip_in_the_kind_comes_with_a_hint() -> None:
+    problem = only("apiVersion: security.istio.io/v1\nkind: AuthorisationPolicy")
+    assert problem.line == 2
+    assert "did you mean AuthorizationPolicy?" in problem.message
+
+
+def test_a_problem_names_file_line_and_object() -> None:
+    problem = only(BROKEN)
+    assert str(problem).startswith("a.yaml:6: AuthorizationPolicy shop/p: unknown field")
+    assert problem.reason == "unknown_field"
+
+
+def test_one_bad_document_leaves_the_others_in_force() -> None:
+    found = load(pod("a") + BROKEN + pod("b"))
+    assert [each.meta.name for each in found.objects.pods] == ["a", "b"]
+
+
+def test_a_file_that_is_not_yaml_keeps_its_last_good_content() -> None:
+    folder = Folder()
+    folder.load("a.yaml", pod().encode())
+    folder.load("a.yaml", b"a: [")
+    found = folder.snapshot()
+    assert len(found.objects.pods) == 1
+    assert [each.reason for each in found.problems] == ["yaml"]
+    folder.load("a.yaml", b"")
+    assert folder.snapshot().objects.pods == ()
+    assert folder.snapshot().problems == ()
+
+
+def test_a_refused_object_keeps_its_last_good_version_until_its_document_is_gone() -> None:
+    folder = Folder()
+    folder.load("a.yaml", GOOD.encode())
+    (good,) = folder.snapshot().objects.authorization_policies
+    folder.load("a.yaml", BROKEN.encode())
+    found = folder.snapshot()
+    assert found.objects.authorization_policies == (good,)
+    assert "last good version stays" in found.problems[0].message
+    folder.forget("a.yaml")
+    assert folder.snapshot().objects.authorization_policies == ()
+    folder.load("a.yaml", BROKEN.encode())
+    (stand_in,) = folder.snapshot().objects.authorization_policies
+    assert stand_in.broken
+
+
+def test_a_policy_that_never_was_good_gets_a_stand_in_of_its_scope() -> None:
+    found = load(policy("{selector: {matchLabels: {app: web}}, action: DENY, rules: 5}"))
+    (stand_in,) = found.objects.authorization_policies
+    assert stand_in.selector == {"app": "web"}
+    assert stand_in.action is PolicyAction.DENY
+    assert "everything in its scope is denied" in found.problems[0].message
+
+
+def test_an_unreadable_selector_widens_the_stand_in() -> None:
+    (stand_in,) = load(policy("{selector: [x]}")).objects.authorization_policies
+    assert stand_in.selector == {}
+
+
+def test_a_policy_without_a_usable_name_still_denies() -> None:
+    found = load(policy("{}", name="A_B"))
+    (stand_in,) = found.objects.authorization_policies
+    assert stand_in.meta.namespace == "shop"
+    assert stand_in.broken
+    assert len(found.problems) == 1
+
+
+def test_a_policy_of_an_unknown_version_still_denies() -> None:
+    found = load(GOOD.replace("istio.io/v1", "istio.io/v9"))
+    assert found.objects.authorization_policies[0].broken
+    assert found.problems[0].reason == "api_version"
+
+
+def test_a_broken_peer_authentication_is_strict() -> None:
+    found = load(policy("{mtls: {mode: STRIKT}}", kind="PeerAuthentication"))
+    (stand_in,) = found.objects.peer_authentications
+    assert stand_in.mode is MtlsMode.STRICT
+    assert "STRICT" in found.problems[0].message
+
+
+def test_of_two_with_one_name_the_first_by_file_and_line_stays() -> None:
+    folder = Folder()
+    folder.load("b.yaml", pod(labels="from: b").encode())
+    folder.load("a.yaml", (pod(labels="from: a1") + pod(labels="from: a2")).encode())
+    found = folder.snapshot()
+    assert [each.meta.labels["from"] for each in found.objects.pods] == ["a1"]
+    assert [(each.file, each.reason) for each in found.problems] == [
+        ("a.yaml", "duplicate"),
+        ("b.yaml", "duplicate"),
+    ]
+
+
+def test_an_unreadable_file_keeps_its_content() -> None:
+    folder = Folder()
+    folder.load("a.yaml", pod().encode())
+    folder.unreadable("a.yaml", "cannot be read")
+    assert len(folder.snapshot().objects.pods) == 1
+    assert folder.snapshot().problems[0].reason == "unreadable"

@@ -1,0 +1,95 @@
+"""The command line: flags, `token`, `check`."""
+
+from __future__ import annotations
+
+import asyncio
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+from control.kit.clock import SystemClock
+from control.server.ca.keys import load_token_key
+from control.server.callers.tokens import NodeTokens
+from control.server.compile.settings import Settings
+from control.server.main import Duration, main
+from control.server.plane import Config
+from tests.support.manifests import pod, policy
+
+
+def run(*arguments: str, **env: str) -> tuple[int, str, str]:
+    result = CliRunner().invoke(main, arguments, env=env)
+    return result.exit_code, result.stdout, result.stderr
+
+
+def test_help_names_every_flag_and_its_variable() -> None:
+    code, out, _ = run("--help")
+    assert code == 0
+    for flag in ("--manifests", "--state", "--listen", "--dns-name", "--cert-ttl-max", "--admin"):
+        assert flag in out
+        assert "TULLE_CONTROL_" + flag[2:].replace("-", "_").upper() in out
+    assert "Examples:" in out
+
+
+def test_check_says_where_what_and_why(tmp_path: Path) -> None:
+    path = tmp_path / "a.yaml"
+    path.write_text(pod())
+    assert run("check", "--manifests", str(tmp_path))[0] == 0
+    path.write_text(pod() + policy("{rules: [{to: [{operation: {ports: ['x']}}]}]}"))
+    code, out, _ = run("check", TULLE_CONTROL_MANIFESTS=str(tmp_path))
+    assert code == 1
+    assert out.startswith(f"{path}:13: AuthorizationPolicy shop/p: spec.rules[0].to[0]")
+    assert out.rstrip().endswith("(invalid)")
+    assert run("check", "--manifests", str(tmp_path / "nowhere"))[0] == 2
+
+
+def test_check_tells_what_layer_4_cannot_do(tmp_path: Path) -> None:
+    text = policy("{rules: [{to: [{operation: {methods: [GET]}}]}]}")
+    (tmp_path / "a.yaml").write_text(text)
+    code, _, err = run("check", "--manifests", str(tmp_path))
+    assert code == 0
+    assert "layer 4 cannot check methods" in err
+
+
+def test_a_token_is_good_for_its_node(tmp_path: Path) -> None:
+    code, out, _ = run("token", "--node", "n1", "--state", str(tmp_path), "--ttl", "1h")
+    assert code == 0
+    subject = "system:serviceaccount:istio-system:ztunnel"
+    tokens = NodeTokens(load_token_key(tmp_path), subject, SystemClock())
+    assert asyncio.run(tokens.authenticate(out.strip())).node == "n1"
+    assert out == out.strip(), "a file of it is sent as it is by Istio's ztunnel"
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"), [("90s", 90), ("30m", 1800), ("24h", 86400), ("7d", 604800), ("5", 5)]
+)
+def test_durations(text: str, seconds: int) -> None:
+    assert Duration().convert(text, None, None) == timedelta(seconds=seconds)
+
+
+@pytest.mark.parametrize("text", ["", "0h", "-1h", "1w", "1.5h", "4000d"])
+def test_not_a_duration(text: str, tmp_path: Path) -> None:
+    code, _, err = run("token", "--node", "n", "--state", str(tmp_path), f"--ttl={text}")
+    assert code == 2
+    assert "is not a duration" in err
+
+
+def test_serving_without_a_folder_fails_with_a_word(tmp_path: Path) -> None:
+    missing = str(tmp_path / "nowhere")
+    code, _, _ = run("--manifests", missing, "--state", str(tmp_path / "s"))
+    assert code == 2
+
+
+def test_the_ports_names_are_those_given_and_the_addresses_it_listens_on(tmp_path: Path) -> None:
+    config = Config(
+        manifests=tmp_path,
+        state=tmp_path,
+        listen=("10.0.0.1:1", "[fd00::1]:1", "[::]:2", "0.0.0.0:3"),
+        dns_names=("a",),
+        admin="",
+        metrics="",
+        cert_ttl_max=timedelta(hours=1),
+        settings=Settings(),
+    )
+    assert config.serving_names() == ["a", "10.0.0.1", "fd00::1", "127.0.0.1", "::1"]

@@ -1,0 +1,110 @@
+"""From a snapshot to changed streams: debounce, problems once, metrics, captures."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from pathlib import Path
+
+import pytest
+
+from control.kit.clock import SystemClock
+from control.model.workload import TunnelProtocol
+from control.server.compile.settings import Settings
+from control.server.metrics import Metrics, short_type
+from control.server.sources.captured import CapturedSet
+from control.server.xds.cache import Change
+from control.server.xds.publish import Publisher
+from control.wire.types import ADDRESS_TYPE
+from tests.support.manifests import load, pod, policy
+
+UID = "Kubernetes//Pod/shop/web"
+
+
+def publisher(folder: Path) -> Publisher:
+    captured = CapturedSet(folder / "captured.json")
+    return Publisher(Settings(), captured, Metrics(), SystemClock())
+
+
+def test_several_offers_in_a_moment_are_one_publication(tmp_path: Path) -> None:
+    subject = publisher(tmp_path)
+    heard: list[Change] = []
+
+    async def whole() -> None:
+        published = asyncio.Event()
+
+        def hear(change: Change) -> None:
+            heard.append(change)
+            published.set()
+
+        subject.listen(hear)
+        async with asyncio.TaskGroup() as tasks:
+            running = tasks.create_task(subject.run())
+            for name in ("a", "b", "web"):
+                subject.offer(load(pod(name)))
+                await asyncio.sleep(0)
+            await published.wait()
+            running.cancel()
+
+    asyncio.run(whole())
+    assert [each[ADDRESS_TYPE] for each in heard] == [{UID}]
+
+
+def test_a_problem_is_told_once_and_counted_while_it_lasts(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    subject = publisher(tmp_path)
+    broken = load(policy("{rules: 5}"))
+    with caplog.at_level(logging.WARNING):
+        subject.offer(broken)
+        subject.offer(broken)
+    assert [each.message for each in caplog.records] == ["policy.rejected"]
+    registry = subject._metrics.registry
+    labels = {"reason": "invalid"}
+    assert registry.get_sample_value("tulle_control_problems", labels) == 1
+    subject.offer(load(pod()))
+    assert registry.get_sample_value("tulle_control_problems", labels) is None
+    assert registry.get_sample_value("tulle_control_objects", {"kind": "Pod"}) == 1
+
+
+def test_a_captured_pod_is_hbone_and_only_its_own_node_can_say_so(tmp_path: Path) -> None:
+    subject = publisher(tmp_path)
+    subject.offer(load(pod()))
+    subject.publish()
+    (uid,) = subject.mesh.pods
+    captured = subject._captured
+    captured.report("n2", [uid])
+    subject.publish()
+    assert subject.mesh.workloads[UID].tunnel_protocol is TunnelProtocol.NONE
+    captured.report("n1", [uid])
+    subject.publish()
+    assert subject.mesh.workloads[UID].tunnel_protocol is TunnelProtocol.HBONE
+    subject.offer(load(""))
+    subject.publish()
+    assert UID not in subject.mesh.workloads
+    subject.offer(load(pod()))
+    subject.publish()
+    assert subject.mesh.workloads[UID].tunnel_protocol is TunnelProtocol.HBONE, "it runs on"
+
+
+def test_a_listener_that_left_hears_nothing(tmp_path: Path) -> None:
+    subject = publisher(tmp_path)
+    heard: list[Change] = []
+    leave = subject.listen(heard.append)
+    leave()
+    subject.offer(load(pod()))
+    subject.publish()
+    assert heard == []
+
+
+def test_identities_are_those_of_pods_that_run(tmp_path: Path) -> None:
+    subject = publisher(tmp_path)
+    text = pod(spec="serviceAccountName: a") + pod("b").replace("Running", "Failed")
+    subject.offer(load(text))
+    subject.publish()
+    assert subject.mesh.identities == {("n1", "shop", "a")}
+
+
+def test_labels_of_foreign_types_are_bounded() -> None:
+    assert short_type(ADDRESS_TYPE) == "Address"
+    assert short_type("anything/else.Thing") == "other"
