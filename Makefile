@@ -38,11 +38,12 @@ test: ready-dev lint ## everything: lint, unit, kernel, interop and fuzz tests; 
 compiled: compile ## the ztunnel's unit and interop tests on compiled modules
 	@TULLE_COMPILED=yes $(PYTHON) -m pytest tests/unit/ztunnel tests/interop
 
-lint: ready-dev ## formatting, style, types, import contracts, generated stubs
+lint: ready-dev ## formatting, style, types, import contracts, words, generated stubs
 	@$(BIN)/ruff format --check .
 	@$(BIN)/ruff check .
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports --no-logo
+	@$(PYTHON) .ci/words.py
 	@$(PYTHON) -m control.wire.generate --check
 
 unit: ready-dev ## the fast tests: no root, no sockets

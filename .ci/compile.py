@@ -15,7 +15,7 @@ from setuptools import Distribution
 ROOT = Path(__file__).resolve().parents[1]
 # The rooms that a connection and its bytes pass through.
 HOT = ("loop", "mesh", "telemetry", "transport", "connections", "direct", "hbone", "worker")
-# What runs once, or at a push: faster it would be of no use. And what mypyc does not take: a
+# Left as they are: code that runs once, or at a push (nothing to gain), and code mypyc refuses: a
 # generic dataclass with slots (state), a class whose base is written in C (dice).
 LEFT_OUT = {"loop/timeslice", "mesh/entries", "mesh/dice", "mesh/state", "worker/worker"}
 
