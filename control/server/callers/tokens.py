@@ -116,9 +116,13 @@ def _encode_json(value: dict[str, Any]) -> str:
 
 def _decode(text: str) -> bytes:
     try:
-        return base64.b64decode(text + "=" * (-len(text) % 4), altchars=b"-_", validate=True)
+        data = base64.b64decode(text + "=" * (-len(text) % 4), altchars=b"-_", validate=True)
     except (binascii.Error, ValueError) as exc:
         raise Unauthenticated("token_malformed") from exc
+    # RFC 7515 has no padding, and Python passes over spare bits: one token, one spelling.
+    if _encode(data) != text:
+        raise Unauthenticated("token_malformed")
+    return data
 
 
 def _decode_json(text: str) -> dict[str, Any]:
