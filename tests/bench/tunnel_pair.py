@@ -37,8 +37,9 @@ from control.model.identity import SpiffeId
 from control.model.workload import GatewayAddress, NetworkAddress, TunnelProtocol, Workload
 from tests.support.certificates import make_authority
 from tests.support.engine.tunnel_mesh import mesh_state
-from ztunnel.connections.engine import EngineConfig, Pod
+from ztunnel.connections.engine import EngineConfig
 from ztunnel.connections.listeners import Pauses, listen
+from ztunnel.connections.pod import Pod
 from ztunnel.loop.spin import Spin
 from ztunnel.loop.timeslice import shorten
 from ztunnel.mesh.balance import Hint

@@ -26,6 +26,7 @@ from tests.support.engine.tunnel_bed import (
     read_exactly,
     refused,
 )
+from tests.support.engine.tunnel_memory import held_bytes
 from ztunnel.hbone.settings import SERVER_SETTINGS
 
 MIB = 1 << 20
@@ -190,7 +191,7 @@ def test_a_client_that_never_reads_fills_a_bounded_memory_and_delays_nobody(
     with dial(mesh.client.entry(mesh.endpoint(app.port))) as slow:
         assert pushed.wait(15), "the app is stopped by back-pressure"
         relays = mesh.client.call(lambda: list(mesh.client.pod.outbound))
-        held = mesh.client.call(lambda: relays[0]._relay.held_bytes)
+        held = mesh.client.call(lambda: held_bytes(relays[0]._relay))
         assert 0 < held <= SERVER_SETTINGS.initial_window_bytes
         turns = mesh.client.reactor.turns
         assert transfer(echoed, 4), "another stream of the same tunnel moves"

@@ -8,13 +8,14 @@ import resource
 import socket
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final, Protocol
+from typing import Final, Protocol
 
 from control.kit.clock import Clock
 from control.model.address import Endpoint
 from control.model.identity import SpiffeId
 from control.model.workload import Workload
-from ztunnel.connections.lanes import Lanes
+from ztunnel.connections.pod import OpenConnection, Pod
+from ztunnel.connections.pool import Pool
 from ztunnel.loop.reactor import Countdown, Reactor
 from ztunnel.mesh.balance import Hint
 from ztunnel.mesh.dice import Dice
@@ -26,31 +27,14 @@ from ztunnel.telemetry.outcome import Outcome
 from ztunnel.telemetry.parties import Parties
 from ztunnel.transport.credentials import Credentials
 from ztunnel.transport.dial import Dialer, Dials, Namespaces
-from ztunnel.transport.ends import TunnelEnd
+from ztunnel.transport.ends import RelayEnd, TunnelEnd
 from ztunnel.transport.handshakes import Handshakes
-from ztunnel.transport.relay import RelayEnd
-from ztunnel.transport.tunnel import Keepalive, Tunnel
-
-if TYPE_CHECKING:
-    from ztunnel.connections.pool import Pool
+from ztunnel.transport.tunnel import Keepalive
 
 # Descriptors left for listeners, namespaces, the supervisor and dials under way.
 DESCRIPTORS_RESERVED: Final = 128
 # A connection needs its own socket and one towards the app or (shared) the tunnel.
 DESCRIPTORS_PER_CONNECTION: Final = 2
-
-
-class OpenConnection(Protocol):
-    """A connection of a pod, from its accept to its end."""
-
-    outcome: Outcome
-
-    def abort(self, reason: RelayEnd) -> None: ...
-
-    def on_bug(self) -> None: ...
-
-    def recheck(self, workload: Workload | None) -> None:
-        """The policies changed: may it stay open?"""
 
 
 # What an app dialled, and where the kernel's own draw among a service's endpoints fell.
@@ -63,10 +47,6 @@ class Observer(Protocol):
     def admitted(self, pod: Pod, source: Workload, asked: Endpoint, decision: ToTunnel) -> None: ...
 
 
-class Listening(Protocol):
-    def close(self) -> None: ...
-
-
 @dataclass(frozen=True, slots=True)
 class EngineConfig:
     trust_domain: str = "cluster.local"
@@ -74,39 +54,6 @@ class EngineConfig:
     node: str = ""
     access_log: bool = True
     drain_s: float = 5.0
-
-
-class Pod:
-    """A pod of this node: who it is, where its network is, what it has open."""
-
-    def __init__(
-        self, uid: str, name: str, namespace: str, service_account: str, netns_fd: int
-    ) -> None:
-        self.uid = uid
-        self.name = name
-        self.namespace = namespace
-        self.service_account = service_account
-        self.netns_fd = netns_fd
-        self.listeners: list[Listening] = []
-        self.own_ports: set[int] = set()
-        self.outbound: dict[OpenConnection, None] = {}
-        self.inbound: dict[OpenConnection, None] = {}
-        self.tunnels: dict[Tunnel, None] = {}  # that peers opened to it
-        self.lanes = Lanes(uid)
-        self._workload: Workload | None = None
-        self._generation = -1
-
-    def workload(self, state: State) -> Workload | None:
-        """What the control plane says about it; None while it says nothing."""
-        if self._generation != state.generation:
-            self._workload = state.local_workload(self.namespace, self.name, self.service_account)
-            self._generation = state.generation
-        return self._workload
-
-    def stop_listening(self) -> None:
-        for listener in self.listeners:
-            listener.close()
-        self.listeners.clear()
 
 
 class Engine:

@@ -13,12 +13,14 @@ from control.kit.log import event
 from control.model.address import Endpoint, format_address
 from control.model.policy import Connection, Deny
 from control.model.workload import Workload
-from ztunnel.connections.engine import Engine, Pod
+from ztunnel.connections.engine import Engine
+from ztunnel.connections.pod import Pod
 from ztunnel.mesh.authorize import Admit, Refusal, admit_plaintext, recheck
 from ztunnel.telemetry.parties import Flag, Parties, Reporter
 from ztunnel.transport.dial import DialError, Dialling
+from ztunnel.transport.ends import RelayEnd
 from ztunnel.transport.passthrough import SocketRelay
-from ztunnel.transport.relay import RelayEnd, reset
+from ztunnel.transport.sockets import reset
 
 log = logging.getLogger("ztunnel.inbound")
 

@@ -16,9 +16,10 @@ from control.model.identity import SpiffeId
 from control.model.policy import Connection
 from control.model.workload import Workload
 from ztunnel.connections.correlate import Fields, baggage, forwarded_client
-from ztunnel.connections.engine import Engine, Pod
+from ztunnel.connections.engine import Engine
 from ztunnel.connections.first_word import FirstWord
 from ztunnel.connections.inbound import still_permitted, tell_would_deny
+from ztunnel.connections.pod import Pod
 from ztunnel.hbone.errors import ErrorCode
 from ztunnel.hbone.events import RequestReceived
 from ztunnel.hbone.session import Session
@@ -26,9 +27,10 @@ from ztunnel.hbone.settings import SERVER_SETTINGS, Role
 from ztunnel.hbone.stream import Stream
 from ztunnel.mesh.authorize import Admit, Refusal, admit_connect
 from ztunnel.telemetry.parties import Flag, Memo, Parties, Reporter
-from ztunnel.transport.dial import DialError, Dialling, end_handshake
-from ztunnel.transport.ends import TunnelEnd
-from ztunnel.transport.relay import RelayEnd, StreamRelay, reset
+from ztunnel.transport.dial import DialError, Dialling
+from ztunnel.transport.ends import RelayEnd, TunnelEnd
+from ztunnel.transport.relay import StreamRelay
+from ztunnel.transport.sockets import end_handshake, reset
 from ztunnel.transport.tls import TlsConnection, TlsContext, expect_trust_domain
 from ztunnel.transport.tunnel import Tunnel
 

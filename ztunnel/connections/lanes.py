@@ -6,21 +6,18 @@ only those in which chance had no part. No I/O, and nothing about a single conne
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 from control.model.address import Endpoint
 from control.model.identity import SpiffeId
 from control.model.workload import Workload
 from ztunnel.connections.correlate import Fields, forwarded_host, request_fields
-from ztunnel.connections.pool import PoolKey
+from ztunnel.connections.pool import PoolKey, Slot
 from ztunnel.mesh.balance import Hint
 from ztunnel.mesh.dice import Dice
 from ztunnel.mesh.route import Decision, ToTunnel, route
 from ztunnel.mesh.state import State
 from ztunnel.telemetry.parties import Memo
-
-if TYPE_CHECKING:
-    from ztunnel.connections.pool import Slot
 
 # Destinations of one pod that are remembered, at some 500 bytes; beyond, all are found anew.
 LANES_MAX: Final = 1024

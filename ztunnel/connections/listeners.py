@@ -16,13 +16,14 @@ from typing import Final
 
 from control.kit.log import event
 from control.model.address import Address, Endpoint, canonical
-from ztunnel.connections.engine import Engine, Original, Pod
+from ztunnel.connections.engine import Engine, Original
 from ztunnel.connections.inbound import accept_plaintext
 from ztunnel.connections.inbound_tunnel import accept_tunnel
 from ztunnel.connections.outbound import accept_outbound
+from ztunnel.connections.pod import Pod
 from ztunnel.loop.reactor import WATCH_LEVEL, Countdown
 from ztunnel.mesh.balance import Hint
-from ztunnel.transport.dial import bare_socket
+from ztunnel.transport.sockets import bare_socket
 
 log = logging.getLogger("ztunnel.listeners")
 

@@ -14,8 +14,9 @@ from control.kit.log import event
 from control.model.address import Endpoint
 from control.model.workload import Workload
 from ztunnel.connections.correlate import single_request_fields
-from ztunnel.connections.engine import Engine, Pod
+from ztunnel.connections.engine import Engine
 from ztunnel.connections.lanes import Lane
+from ztunnel.connections.pod import Pod
 from ztunnel.connections.pool import PoolFailure, failure_of
 from ztunnel.hbone.errors import CannotOpen, ErrorCode
 from ztunnel.hbone.stream import Stream
@@ -24,8 +25,10 @@ from ztunnel.mesh.balance import Hint
 from ztunnel.mesh.route import Refuse, ToTunnel
 from ztunnel.telemetry.parties import Flag, Parties, Reporter
 from ztunnel.transport.dial import DialError, Dialling
+from ztunnel.transport.ends import RelayEnd
 from ztunnel.transport.passthrough import SocketRelay
-from ztunnel.transport.relay import RelayEnd, StreamRelay, reset
+from ztunnel.transport.relay import StreamRelay
+from ztunnel.transport.sockets import reset
 from ztunnel.transport.tunnel import Tunnel
 
 log = logging.getLogger("ztunnel.outbound")
@@ -157,7 +160,7 @@ class Outbound:
             return
         slot = lane.slot
         if slot is None or slot.gone:
-            slot = lane.slot = self._engine.pool.slot(self._pod, lane.key)
+            slot = lane.slot = self._engine.pool.slot(self._pod.netns_fd, lane.key)
         slot.acquire(self)
 
     # -- past the mesh ---------------------------------------------------------------------------

@@ -8,21 +8,20 @@ from __future__ import annotations
 
 import socket
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final, Protocol
+from typing import Final, Protocol
 
 from control.model.address import Endpoint
 from control.model.identity import SpiffeId
 from ztunnel.hbone.events import RequestReceived
 from ztunnel.hbone.session import Session
 from ztunnel.hbone.settings import CLIENT_SETTINGS, Role
+from ztunnel.loop.reactor import Reactor
 from ztunnel.telemetry.parties import Flag
-from ztunnel.transport.dial import DialError, Dialling
+from ztunnel.transport.credentials import Credentials
+from ztunnel.transport.dial import DialError, Dialling, Dials
 from ztunnel.transport.ends import TunnelEnd
 from ztunnel.transport.tls import TlsConnection, TlsContext, expect_one_of
-from ztunnel.transport.tunnel import Tunnel
-
-if TYPE_CHECKING:
-    from ztunnel.connections.engine import Engine, Pod
+from ztunnel.transport.tunnel import Keepalive, Tunnel
 
 STREAMS_PER_TUNNEL_MAX: Final = 100
 # 6,400 connections of one pod to one peer; beyond that they wait for others to end.
@@ -75,18 +74,23 @@ def failure_of(end: TunnelEnd | None, detail: str) -> PoolFailure:
 
 
 class Pool:
-    def __init__(self, engine: Engine) -> None:
-        self._engine = engine
+    def __init__(
+        self, reactor: Reactor, keepalive: Keepalive, credentials: Credentials, dialer: Dials
+    ) -> None:
+        self.reactor = reactor
+        self.keepalive = keepalive
+        self.credentials = credentials
+        self.dialer = dialer
         self._slots: dict[PoolKey, Slot] = {}
-        self.waiting = engine.reactor.countdown(WAIT_S, self._give_up)
-        self.idle = engine.reactor.countdown(IDLE_S, _close_idle)
+        self.waiting = reactor.countdown(WAIT_S, self._give_up)
+        self.idle = reactor.countdown(IDLE_S, _close_idle)
         self.draining = False
 
-    def slot(self, pod: Pod, key: PoolKey) -> Slot:
-        """Good until it is `gone`."""
+    def slot(self, netns_fd: int, key: PoolKey) -> Slot:
+        """The tunnels of `key`, dialled from that network namespace; good until it is `gone`."""
         slot = self._slots.get(key)
         if slot is None:
-            slot = self._slots[key] = Slot(self._engine, self, pod, key)
+            slot = self._slots[key] = Slot(self, netns_fd, key)
         return slot
 
     def withdraw(self, key: PoolKey, waiter: PoolWaiter) -> None:
@@ -145,10 +149,9 @@ def _close_idle(tunnel: Tunnel) -> None:
 class Slot:
     """The tunnels of one key, and the dial that is under way for it."""
 
-    def __init__(self, engine: Engine, pool: Pool, pod: Pod, key: PoolKey) -> None:
-        self._engine = engine
+    def __init__(self, pool: Pool, netns_fd: int, key: PoolKey) -> None:
         self._pool = pool
-        self._pod = pod
+        self._netns_fd = netns_fd
         self._key = key
         self._usable: dict[Tunnel, None] = {}
         self.all_tunnels: dict[Tunnel, None] = {}  # also those that finish their streams
@@ -193,7 +196,7 @@ class Slot:
             del self.waiters[waiter]
             self._pool.waiting.stop(waiter)
             self._pool.idle.stop(tunnel)
-            self._engine.reactor.serve(waiter, waiter.on_tunnel, tunnel)
+            self._pool.reactor.serve(waiter, waiter.on_tunnel, tunnel)
 
     # -- opening: certificate, connect, TLS ------------------------------------------------------
 
@@ -201,7 +204,7 @@ class Slot:
         if self._opening or self._closed or len(self.all_tunnels) >= TUNNELS_PER_KEY_MAX:
             return
         self._opening = True
-        self._engine.credentials.obtain(self._key.source, self._dial_with)
+        self._pool.credentials.obtain(self._key.source, self._dial_with)
 
     def _dial_with(self, context: TlsContext | None) -> None:
         if self._closed:
@@ -215,7 +218,7 @@ class Slot:
             self._dial = None
             self._dialled(context, result)
 
-        self._dial = self._engine.dialer.dial(self._pod.netns_fd, self._key.dial, dialled)
+        self._dial = self._pool.dialer.dial(self._netns_fd, self._key.dial, dialled)
 
     def _dialled(self, context: TlsContext, result: socket.socket | DialError) -> None:
         if isinstance(result, DialError):
@@ -224,8 +227,8 @@ class Slot:
             return
         tls = TlsConnection(context, server=False, judge=expect_one_of(self._key.expected))
         tunnel = Tunnel(
-            self._engine.reactor,
-            self._engine.keepalive,
+            self._pool.reactor,
+            self._pool.keepalive,
             result,
             tls,
             Session(Role.CLIENT, CLIENT_SETTINGS),
@@ -241,7 +244,7 @@ class Slot:
         waiters, self.waiters = self.waiters, {}
         for waiter in waiters:
             self._pool.waiting.stop(waiter)
-            self._engine.reactor.serve(waiter, waiter.on_no_tunnel, why)
+            self._pool.reactor.serve(waiter, waiter.on_no_tunnel, why)
         self._pool.drop(self._key)
 
     # -- what the tunnel says --------------------------------------------------------------------

@@ -9,8 +9,9 @@ from collections.abc import Iterator
 from itertools import islice
 from typing import Final
 
-from ztunnel.connections.engine import Engine, OpenConnection, Pod
-from ztunnel.transport.relay import RelayEnd
+from ztunnel.connections.engine import Engine
+from ztunnel.connections.pod import OpenConnection, Pod
+from ztunnel.transport.ends import RelayEnd
 
 # About a millisecond.
 RECHECKS_PER_TURN_MAX: Final = 64

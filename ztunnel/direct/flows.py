@@ -16,13 +16,14 @@ from typing import Any, Final
 from control.kit.log import event
 from control.model.policy import Connection, Deny
 from control.model.workload import Workload
-from ztunnel.connections.engine import Engine, OpenConnection
+from ztunnel.connections.engine import Engine
 from ztunnel.connections.inbound import tell_would_deny
+from ztunnel.connections.pod import OpenConnection
 from ztunnel.direct.pairs import Pair, Pairs, Told
 from ztunnel.mesh.authorize import Admit, Refusal, recheck
 from ztunnel.telemetry.outcome import Outcome
 from ztunnel.telemetry.parties import Flag, Reporter
-from ztunnel.transport.relay import RelayEnd
+from ztunnel.transport.ends import RelayEnd
 
 log = logging.getLogger("ztunnel.direct")
 

@@ -15,7 +15,8 @@ from typing import Any, Final
 
 from control.model.address import Address, Endpoint
 from control.model.workload import Service, Workload
-from ztunnel.connections.engine import Engine, Pod
+from ztunnel.connections.engine import Engine
+from ztunnel.connections.pod import Pod
 from ztunnel.direct.verdicts import Place, Share, local_share, verdict
 from ztunnel.mesh.route import ToTunnel
 

@@ -13,7 +13,8 @@ from typing import Any, Final
 
 from control.model.address import Endpoint, parse_endpoint
 from control.model.workload import HBONE_PORT, Service
-from ztunnel.connections.engine import Engine, Pod
+from ztunnel.connections.engine import Engine
+from ztunnel.connections.pod import Pod
 from ztunnel.mesh.authorize import Admit, Refusal, admit_connect
 from ztunnel.mesh.state import State
 from ztunnel.telemetry.parties import Memo, Parties, Reporter

@@ -151,10 +151,6 @@ class Reactor:
         self._handlers.pop(sock.fileno(), None)
         self._closing.append(sock)
 
-    @property
-    def watched(self) -> int:
-        return len(self._handlers)
-
     # -- asking to be called ---------------------------------------------------------------------
 
     def again(self, item: Resumable) -> None:

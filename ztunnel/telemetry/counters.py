@@ -3,31 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
 from typing import Final
 
 from control.model.identity import SpiffeId
 from control.model.workload import Workload
-from ztunnel.telemetry.parties import Flag, Parties
+from ztunnel.telemetry.parties import Flag, Parties, Series
 
 # Label sets per worker. A mesh of 100 workloads that all talk to each other has 10,000 pairs;
 # beyond this new pairs are counted together as "other", so no caller can fill the memory.
 LABEL_SETS_MAX: Final = 10_000
 _UNKNOWN: Final = "unknown"
 _OTHER: Final = "other"
-
-
-@dataclass(slots=True)
-class Series:
-    """The counters of one label set, without the flags."""
-
-    labels: dict[str, str]
-    opened: int = 0
-    finished: int = 0  # closed without a flag: nearly all, so without a table
-    closed: dict[Flag, int] = field(default_factory=dict)
-    failed: dict[Flag, int] = field(default_factory=dict)
-    received_bytes: int = 0
-    sent_bytes: int = 0
 
 
 class Counters:

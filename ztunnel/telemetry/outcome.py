@@ -13,8 +13,8 @@ from typing import Any
 from control.kit.clock import Clock
 from control.model.workload import Workload
 from ztunnel.telemetry.access_log import AccessLog
-from ztunnel.telemetry.counters import Counters, Series
-from ztunnel.telemetry.parties import Flag, Parties, Reporter
+from ztunnel.telemetry.counters import Counters
+from ztunnel.telemetry.parties import Flag, Parties, Reporter, Series
 
 
 class Outcome:

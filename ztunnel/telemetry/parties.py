@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum
-from typing import TYPE_CHECKING
 
 from control.model.address import Endpoint, format_address
 from control.model.identity import SpiffeId
 from control.model.workload import Service, Workload
-
-if TYPE_CHECKING:
-    from ztunnel.telemetry.counters import Series
 
 
 def endpoint_text(endpoint: Endpoint) -> str:
@@ -35,6 +31,19 @@ class Flag(Enum):
 class Reporter(Enum):
     SOURCE = "source"
     DESTINATION = "destination"
+
+
+@dataclass(slots=True)
+class Series:
+    """The counters of one label set."""
+
+    labels: dict[str, str]
+    opened: int = 0
+    finished: int = 0  # closed without a flag: nearly all, so without a table
+    closed: dict[Flag, int] = field(default_factory=dict)
+    failed: dict[Flag, int] = field(default_factory=dict)
+    received_bytes: int = 0
+    sent_bytes: int = 0
 
 
 class Memo:

@@ -16,12 +16,13 @@ import socket
 from collections.abc import Callable
 from enum import Enum
 from struct import Struct
-from typing import Final, Protocol, cast
+from typing import Final, Protocol
 
 from control.kit.errors import KernelError
 from control.kit.log import event
 from control.model.address import Address, Endpoint, format_address, mapped
 from ztunnel.loop.reactor import WATCH_BOTH, WRITABLE, Reactor
+from ztunnel.transport.sockets import bare_socket
 
 log = logging.getLogger("ztunnel.dial")
 
@@ -36,30 +37,12 @@ _ENDED: Final = select.EPOLLERR | select.EPOLLHUP
 # As plain numbers: the enums of `socket` cost as much to pass as a system call.
 _AF_INET: Final = int(socket.AF_INET)
 _AF_INET6: Final = int(socket.AF_INET6)
-_NEW_SOCKET: Final = int(socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
 _SOL_IP: Final = int(socket.SOL_IP)
 _IPPROTO_TCP: Final = int(socket.IPPROTO_TCP)
 _TCP_NODELAY: Final = int(socket.TCP_NODELAY)
 _TCP_INFO: Final = int(socket.TCP_INFO)
 _TCP_DEFER_ACCEPT: Final = int(socket.TCP_DEFER_ACCEPT)
-_TCP_QUICKACK: Final = int(socket.TCP_QUICKACK)
 _EINPROGRESS: Final = int(errno.EINPROGRESS)
-_new_socket: Final = socket.SocketType
-
-
-def bare_socket(family: int, descriptor: int | None = None) -> socket.socket:
-    """A non-blocking TCP socket without what Python's class adds to the type beneath it: files,
-    warnings and enums, which cost a new connection some 2 µs. Given a descriptor it takes it
-    over, and the caller sees to its not blocking."""
-    return cast(socket.socket, _new_socket(family, _NEW_SOCKET, 0, descriptor))
-
-
-def end_handshake(sock: socket.socket) -> None:
-    """Of a patient dial whose socket has had nothing to send: the ACK goes by itself."""
-    try:
-        sock.setsockopt(_IPPROTO_TCP, _TCP_QUICKACK, 1)
-    except OSError:
-        pass  # gone: whoever has it will hear of it
 
 
 class DialError(Enum):

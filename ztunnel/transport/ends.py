@@ -1,21 +1,15 @@
-"""How a tunnel ends, whom it tells what, and who waits for it: the words around `tunnel.py`."""
+"""The ends of tunnels and connections in words, and the owners of streams that hear of them."""
 
 from __future__ import annotations
 
 from enum import Enum
-from typing import TYPE_CHECKING, Protocol
+from typing import Protocol
 
-from control.model.identity import SpiffeId
-from ztunnel.hbone.events import RequestReceived
-
-if TYPE_CHECKING:
-    from ztunnel.loop.reactor import Reactor
-    from ztunnel.transport.relay import RelayEnd, StreamRelay
-    from ztunnel.transport.tunnel import Tunnel
+from ztunnel.loop.reactor import Reactor, Resumable
 
 
 class TunnelEnd(Enum):
-    """Why a tunnel is gone; the value is the log field."""
+    """Reason why a tunnel ended; the value is the log field."""
 
     CLOSED = "closed by the peer"
     CUT = "connection cut"
@@ -30,8 +24,22 @@ class TunnelEnd(Enum):
     INTERNAL_ERROR = "internal error"
 
 
+class RelayEnd(Enum):
+    """Reason why a connection ended; everything but FINISHED is logged as its error."""
+
+    FINISHED = ""
+    APP_RESET = "connection reset by the app"
+    PEER_RESET = "connection reset by the peer"
+    PEER_REFUSED = "the peer's tunnel refused the stream"
+    TUNNEL_LOST = "tunnel lost"
+    POLICY = "closed due to policy change"
+    POD_DELETED = "closed because the pod was deleted"
+    DRAINED = "closed by drain"
+    INTERNAL_ERROR = "internal error"
+
+
 class StreamOwner(Protocol):
-    """Whoever a stream belongs to: waiting for an answer, dialling the app, or relaying."""
+    """The connection that a stream belongs to: waiting for a response, dialling, or relaying."""
 
     def on_response(self, status: int, ended: bool) -> None: ...
 
@@ -50,35 +58,20 @@ class StreamOwner(Protocol):
     def on_bug(self) -> None: ...
 
 
-class TunnelUser(Protocol):
-    """Who has the tunnel: the pool, or the inbound side."""
-
-    def tunnel_opened(self, tunnel: Tunnel, peer: SpiffeId) -> None:
-        """TLS is done and the peer is verified; streams may be opened."""
-
-    def tunnel_requested(self, tunnel: Tunnel, request: RequestReceived) -> None: ...
-
-    def tunnel_freed(self, tunnel: Tunnel) -> None:
-        """A stream is over, or the peer allows more."""
-
-    def tunnel_draining(self, tunnel: Tunnel) -> None:
-        """The peer wants no new streams."""
-
-    def tunnel_closed(self, tunnel: Tunnel, end: TunnelEnd, detail: str) -> None:
-        """Called once; streams have been told before."""
-
-
 class Queue:
-    """Relays that wait for the same thing. Who had a share of this turn goes behind who had none,
-    so that everybody's turn comes whatever the order in which their sockets are served."""
+    """Relays that wait for room in the same tunnel.
+
+    Relays that had a share of the current turn queue behind those that had none, so every relay
+    gets its turn whatever the order in which the sockets become ready.
+    """
 
     __slots__ = ("_had_none", "_had_share")
 
     def __init__(self) -> None:
-        self._had_none: dict[StreamRelay, None] = {}
-        self._had_share: dict[StreamRelay, None] = {}
+        self._had_none: dict[Resumable, None] = {}
+        self._had_share: dict[Resumable, None] = {}
 
-    def add(self, relay: StreamRelay, had_share: bool) -> None:
+    def add(self, relay: Resumable, had_share: bool) -> None:
         (self._had_share if had_share else self._had_none)[relay] = None
 
     def __bool__(self) -> bool:

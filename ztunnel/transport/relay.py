@@ -10,17 +10,15 @@ from __future__ import annotations
 
 import select
 import socket
-import struct
 from collections import deque
 from collections.abc import Callable
-from enum import Enum
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 from ztunnel.hbone.errors import ErrorCode
 from ztunnel.hbone.stream import Stream
 from ztunnel.loop.reactor import ENDED, READABLE, WATCH_BOTH, WATCH_READ, WRITABLE, Reactor
 from ztunnel.transport.congestion import unpace
-from ztunnel.transport.dial import end_handshake
+from ztunnel.transport.ends import RelayEnd
 from ztunnel.transport.scratch import (
     FRAME_HEAD_BYTES,
     FROM_SOCKET,
@@ -28,9 +26,8 @@ from ztunnel.transport.scratch import (
     PAYLOAD_VIEW,
     READ_BYTES_MAX,
 )
-
-if TYPE_CHECKING:
-    from ztunnel.transport.tunnel import Tunnel
+from ztunnel.transport.sockets import end_handshake, reset
+from ztunnel.transport.tunnel import Tunnel
 
 # A first read takes any small message whole; a transfer that fills its reads gets larger ones.
 # With the frame's header each is a number of whole TLS records.
@@ -49,32 +46,8 @@ SMALL_BYTES_RESERVED: Final = 64 * 1024
 TURN_BYTES_MAX: Final = CHUNK_BYTES_MAX
 # Pieces for one sendmsg; the kernel takes 1,024, but more than these are one read's worth.
 PIECES_MAX: Final = 64
-_NO_LINGER: Final = struct.pack("ii", 1, 0)
 _ERROR: Final = select.EPOLLERR
 _MSG_MORE: Final = int(socket.MSG_MORE)
-
-
-class RelayEnd(Enum):
-    """How a connection ended; everything but FINISHED is logged as its error."""
-
-    FINISHED = ""
-    APP_RESET = "connection reset by the app"
-    PEER_RESET = "connection reset by the peer"
-    PEER_REFUSED = "the peer's tunnel refused the stream"
-    TUNNEL_LOST = "tunnel lost"
-    POLICY = "closed due to policy change"
-    POD_DELETED = "closed because the pod was deleted"
-    DRAINED = "closed by drain"
-    INTERNAL_ERROR = "internal error"
-
-
-def reset(reactor: Reactor, sock: socket.socket) -> None:
-    """Close so that the other end sees a reset, not a finished answer."""
-    try:
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _NO_LINGER)
-    except OSError:
-        pass
-    reactor.discard(sock)
 
 
 class StreamRelay:
@@ -145,11 +118,6 @@ class StreamRelay:
             self._shut_write()
         if ready:
             self.on_ready(ready)
-
-    @property
-    def held_bytes(self) -> int:
-        """What the app has not taken yet."""
-        return sum(len(piece) for piece in self._pending or ())
 
     def moved_from_here(self) -> tuple[int, int]:
         """(client → server, server → client) when the app here is the client."""

@@ -8,7 +8,7 @@ send. It decides nothing about who may connect where: its user does, and the own
 from __future__ import annotations
 
 import socket
-from typing import TYPE_CHECKING, Final
+from typing import Final, Protocol
 
 from control.model.identity import SpiffeId
 from ztunnel.hbone.errors import ErrorCode
@@ -27,16 +27,20 @@ from ztunnel.hbone.events import (
 )
 from ztunnel.hbone.session import Session
 from ztunnel.hbone.stream import Stream
-from ztunnel.loop.reactor import ENDED, READABLE, WATCH_BOTH, WRITABLE, Countdown, Reactor
+from ztunnel.loop.reactor import (
+    ENDED,
+    READABLE,
+    WATCH_BOTH,
+    WRITABLE,
+    Countdown,
+    Reactor,
+    Resumable,
+)
 from ztunnel.transport.congestion import near, unpace
-from ztunnel.transport.ends import Queue, StreamOwner, TunnelEnd, TunnelUser
+from ztunnel.transport.ends import Queue, RelayEnd, StreamOwner, TunnelEnd
 from ztunnel.transport.mixture import MIXED_WINDOW_BYTES, SMALL_BYTES_MAX, Mixture
-from ztunnel.transport.relay import RelayEnd
 from ztunnel.transport.scratch import DECRYPTED_VIEW, FROM_SOCKET_VIEW, READ_BYTES_MAX
 from ztunnel.transport.tls import TlsClosed, TlsConnection, TlsError
-
-if TYPE_CHECKING:
-    from ztunnel.transport.relay import StreamRelay
 
 HANDSHAKE_S: Final = 10.0
 # Steps of handshakes in one turn, at about 0.5 ms each: what open connections wait at most when
@@ -49,6 +53,24 @@ _PING_OF_DRAIN: Final = b"tulle-dr"
 # TCP's own probes, for a host that vanished: first after 180 s, each 180 s, nine times.
 KEEPALIVE_S: Final = 180
 KEEPALIVE_PROBES: Final = 9
+
+
+class TunnelUser(Protocol):
+    """The side that opened or accepted a tunnel: the pool, or an inbound tunnel."""
+
+    def tunnel_opened(self, tunnel: Tunnel, peer: SpiffeId) -> None:
+        """The TLS handshake is done and the peer is verified; streams may be opened."""
+
+    def tunnel_requested(self, tunnel: Tunnel, request: RequestReceived) -> None: ...
+
+    def tunnel_freed(self, tunnel: Tunnel) -> None:
+        """A stream ended, or the peer allows more of them."""
+
+    def tunnel_draining(self, tunnel: Tunnel) -> None:
+        """The peer accepts no new streams."""
+
+    def tunnel_closed(self, tunnel: Tunnel, end: TunnelEnd, detail: str) -> None:
+        """Called once, after every stream's owner has been told."""
 
 
 class Keepalive:
@@ -328,12 +350,12 @@ class Tunnel:
             self.dirty = True
             self._reactor.flush_later(self)
 
-    def wait_for_room(self, relay: StreamRelay, had_share: bool) -> None:
+    def wait_for_room(self, relay: Resumable, had_share: bool) -> None:
         """Until the turn's output is with the kernel."""
         self.contended = True
         self._blocked_by_buffer.add(relay, had_share)
 
-    def wait_for_window(self, relay: StreamRelay, had_share: bool) -> bool:
+    def wait_for_window(self, relay: Resumable, had_share: bool) -> bool:
         """The stream's own window has its own event; the connection's is everybody's."""
         if self.session.send_window > 0:
             return False

@@ -22,11 +22,12 @@ from control.kit.log import event, set_level, setup
 from control.kit.memory import SETTLE_AT_S, settle, spare_collector
 from control.kit.sink import LineSink, never_waiting
 from control.model.identity import SpiffeId, parse_spiffe_id
-from ztunnel.connections.engine import Engine, EngineConfig, Original, Pod
+from ztunnel.connections.engine import Engine, EngineConfig, Original
 from ztunnel.connections.first_word import PATIENCE_S
 from ztunnel.connections.inbound_tunnel import InboundStream
 from ztunnel.connections.listeners import Pauses, listen, original_destination
 from ztunnel.connections.outbound import RESPONSE_S, Outbound
+from ztunnel.connections.pod import Pod
 from ztunnel.connections.pool import Pool
 from ztunnel.connections.recheck import Recheck
 from ztunnel.connections.redirected import MarkedDialer, listen_redirected
@@ -38,8 +39,7 @@ from ztunnel.loop.timeslice import shorten
 from ztunnel.mesh.entries import Entry
 from ztunnel.mesh.state import State
 from ztunnel.telemetry.access_log import JSON, TEXT, AccessLog, TurnWriter
-from ztunnel.transport.ends import TunnelEnd
-from ztunnel.transport.relay import RelayEnd
+from ztunnel.transport.ends import RelayEnd, TunnelEnd
 from ztunnel.transport.tls import Material
 from ztunnel.worker.intake import Intake
 
@@ -68,7 +68,7 @@ def make_engine(
 ) -> Engine:
     """Put the parts together. `original` is the kernel's word for what an app dialled."""
     engine = Engine(reactor, clock, state, config, ask_certificate, original)
-    engine.pool = Pool(engine)
+    engine.pool = Pool(reactor, engine.keepalive, engine.credentials, engine.dialer)
     engine.responses = reactor.countdown(RESPONSE_S, Outbound.on_response_due)
     engine.first_words = reactor.countdown(PATIENCE_S, InboundStream.on_first_word_due)
     return engine
@@ -208,7 +208,8 @@ class Worker:
         )
         self.reactor.spin = Spin(int(value.get("spin_us", 0)))
         if value.get("fixed_ports"):
-            self.engine.dialer = MarkedDialer(self.reactor, self.engine.namespaces)
+            dialer = MarkedDialer(self.reactor, self.engine.namespaces)
+            self.engine.dialer = self.engine.pool.dialer = dialer
             self._listen = listen_redirected
         if value.get("direct"):
             tell = functools.partial(self._send, Kind.DIRECT)

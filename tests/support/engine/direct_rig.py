@@ -13,7 +13,8 @@ from control.model.policy import Policy
 from control.model.workload import Service, Workload
 from tests.support.engine.meshes import entry, key, mesh, pod, service
 from tests.support.engine.tunnel_memory import FakeTime
-from ztunnel.connections.engine import Engine, EngineConfig, Pod
+from ztunnel.connections.engine import Engine, EngineConfig
+from ztunnel.connections.pod import Pod
 from ztunnel.connections.recheck import Recheck
 from ztunnel.direct.path import DirectPath
 from ztunnel.loop.reactor import Reactor, Served

@@ -24,8 +24,9 @@ from control.model.policy import Policy
 from control.model.workload import HBONE_PORT, TunnelProtocol, Workload
 from tests.support.certificates import Authority, make_authority
 from tests.support.engine.tunnel_mesh import mesh_entries, mesh_state
-from ztunnel.connections.engine import Engine, EngineConfig, Original, Pod
+from ztunnel.connections.engine import Engine, EngineConfig, Original
 from ztunnel.connections.listeners import Pauses, endpoint_of, listen
+from ztunnel.connections.pod import Pod
 from ztunnel.connections.recheck import Recheck
 from ztunnel.loop.reactor import READABLE
 from ztunnel.mesh.balance import Hint

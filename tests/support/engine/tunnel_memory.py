@@ -11,8 +11,8 @@ from ztunnel.hbone.session import Session
 from ztunnel.hbone.settings import CLIENT_SETTINGS, SERVER_SETTINGS, Role, SessionSettings
 from ztunnel.hbone.stream import Stream
 from ztunnel.loop.reactor import Reactor, Served
-from ztunnel.transport.ends import TunnelEnd
-from ztunnel.transport.relay import RelayEnd, StreamRelay
+from ztunnel.transport.ends import RelayEnd, TunnelEnd
+from ztunnel.transport.relay import StreamRelay
 from ztunnel.transport.tls import TlsConnection, TlsContext, expect_one_of, expect_trust_domain
 from ztunnel.transport.tunnel import Keepalive, Tunnel
 
@@ -29,6 +29,11 @@ class FakeTime:
 
     def __call__(self) -> float:
         return self.now_s
+
+
+def held_bytes(relay: StreamRelay) -> int:
+    """Bytes from the peer that the app has not taken yet."""
+    return sum(len(piece) for piece in relay._pending or ())
 
 
 class User:

@@ -13,8 +13,9 @@ from control.model.workload import TunnelProtocol, Workload
 from tests.support.certificates import Authority, make_authority
 from tests.support.engine.tunnel_memory import CLIENT, FakeTime
 from tests.support.engine.tunnel_mesh import mesh_state
-from ztunnel.connections.engine import Engine, EngineConfig, Pod
+from ztunnel.connections.engine import Engine, EngineConfig
 from ztunnel.connections.outbound import accept_outbound
+from ztunnel.connections.pod import Pod
 from ztunnel.loop.reactor import Reactor, Served
 from ztunnel.mesh.balance import Hint
 from ztunnel.transport.dial import DialDone, DialError
@@ -74,7 +75,7 @@ class Rig:
             lambda _sock: None if self.destination is None else (self.destination, Hint.NONE),
         )
         self.dialer = FakeDialer()
-        self.engine.dialer = self.dialer
+        self.engine.dialer = self.engine.pool.dialer = self.dialer
         self.engine.credentials.put(CLIENT, authority.issue(str(CLIENT)))
         self.pod = self.add("client")
         self.sockets: list[socket.socket] = []

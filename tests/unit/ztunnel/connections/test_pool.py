@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import random
 import socket
 from collections.abc import Iterator
 
 import pytest
 
-from control.kit.clock import SystemClock
 from control.model.address import parse_endpoint
 from tests.support.certificates import Authority, make_authority
 from tests.support.engine.tunnel_memory import CLIENT, SERVER, FakeTime, User
-from ztunnel.connections.engine import Engine, EngineConfig, Pod
 from ztunnel.connections.pool import (
     IDLE_S,
     STREAMS_PER_TUNNEL_MAX,
@@ -25,11 +22,10 @@ from ztunnel.connections.pool import (
 from ztunnel.hbone.session import Session
 from ztunnel.hbone.settings import Role, SessionSettings
 from ztunnel.loop.reactor import WATCH_BOTH, Reactor, Served
-from ztunnel.mesh.state import State
 from ztunnel.telemetry.parties import Flag
+from ztunnel.transport.credentials import Credentials
 from ztunnel.transport.dial import DialDone, DialError
-from ztunnel.transport.ends import TunnelEnd
-from ztunnel.transport.relay import RelayEnd
+from ztunnel.transport.ends import RelayEnd, TunnelEnd
 from ztunnel.transport.tls import TlsConnection, TlsContext, expect_trust_domain
 from ztunnel.transport.tunnel import Keepalive, Tunnel
 
@@ -73,21 +69,11 @@ class Rig:
         self.reactor = Reactor(self.bugs.append, self.time)
         self.server_context = TlsContext(authority.issue(str(SERVER)))
         self.settings = SessionSettings(max_concurrent_streams=200)
-        self.engine = Engine(
-            self.reactor,
-            SystemClock(),
-            State(),
-            EngineConfig(),
-            lambda _identity, _waiting: None,
-            lambda _sock: None,
-        )
-        self.dialer = FakeDialer(self)
-        self.engine.dialer = self.dialer
-        self.engine.random = random.Random(1)
-        self.engine.credentials.put(CLIENT, authority.issue(str(CLIENT)))
-        self.pool = self.engine.pool = Pool(self.engine)
-        self.pod = Pod("pod", "client", "demo", "client", -1)
         self.timers = Keepalive(self.reactor)
+        self.credentials = Credentials(self.reactor, lambda _identity, _waiting: None)
+        self.credentials.put(CLIENT, authority.issue(str(CLIENT)))
+        self.dialer = FakeDialer(self)
+        self.pool = Pool(self.reactor, self.timers, self.credentials, self.dialer)
         self.servers: list[Tunnel] = []
 
     def serve(self, sock: socket.socket) -> Tunnel:
@@ -108,7 +94,7 @@ class Rig:
 
     def acquire(self) -> Want:
         want = Want()
-        self.pool.slot(self.pod, KEY).acquire(want)
+        self.pool.slot(-1, KEY).acquire(want)
         return want
 
     def pass_s(self, seconds: float) -> None:
@@ -219,9 +205,9 @@ def test_a_server_of_the_wrong_identity_is_a_tls_failure(rig: Rig) -> None:
 
 
 def test_no_certificate_is_an_identity_error(rig: Rig) -> None:
-    rig.engine.credentials.forget(CLIENT)
+    rig.credentials.forget(CLIENT)
     want = rig.acquire()
-    rig.engine.credentials.fail(CLIENT)
+    rig.credentials.fail(CLIENT)
     assert want.why is not None
     assert want.why.flag is Flag.IDENTITY_ERROR
 
@@ -278,7 +264,7 @@ def test_keys_do_not_share_tunnels(rig: Rig) -> None:
         PoolKey("pod", CLIENT, (SERVER,), parse_endpoint("10.0.0.3:15008")),
     ):
         want = Want()
-        rig.pool.slot(rig.pod, other).acquire(want)
+        rig.pool.slot(-1, other).acquire(want)
         assert want.tunnel is None
 
 

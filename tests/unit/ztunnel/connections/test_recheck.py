@@ -5,10 +5,11 @@ from __future__ import annotations
 from control.kit.clock import SystemClock
 from control.model.workload import Workload
 from tests.support.engine.meshes import mesh
-from ztunnel.connections.engine import EngineConfig, Pod
+from ztunnel.connections.engine import EngineConfig
+from ztunnel.connections.pod import Pod
 from ztunnel.connections.recheck import RECHECKS_PER_TURN_MAX, Recheck
 from ztunnel.telemetry.outcome import Outcome
-from ztunnel.transport.relay import RelayEnd
+from ztunnel.transport.ends import RelayEnd
 from ztunnel.worker.worker import make_engine, make_reactor
 
 

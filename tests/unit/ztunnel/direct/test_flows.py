@@ -22,7 +22,7 @@ from tests.support.engine.direct_rig import SERVER, Rig
 from tests.support.engine.meshes import spiffe
 from ztunnel.direct.flows import CONFIRM_S, Flows
 from ztunnel.mesh.entries import Entry, Op
-from ztunnel.transport.relay import RelayEnd
+from ztunnel.transport.ends import RelayEnd
 
 OPENED = {
     "id": 5,

@@ -107,7 +107,7 @@ def test_a_discarded_socket_is_closed_after_the_turn_and_never_served(rig: Rig) 
     rig.reactor.turn(0)
     assert recorder.calls == []
     assert recorder.sock.fileno() == -1
-    assert rig.reactor.watched == 0
+    assert rig.reactor._handlers == {}
 
 
 def test_deadlines_come_in_order_and_only_once(rig: Rig) -> None:

@@ -12,7 +12,8 @@ from control.kit.errors import KernelError
 from control.model.address import Endpoint, parse_address, parse_endpoint
 from tests.support.engine.tunnel_memory import FakeTime
 from ztunnel.loop.reactor import Reactor, Served
-from ztunnel.transport.dial import CONNECT_S, Dialer, DialError, Namespaces, end_handshake
+from ztunnel.transport.dial import CONNECT_S, Dialer, DialError, Namespaces
+from ztunnel.transport.sockets import end_handshake
 
 Result = socket.socket | DialError
 
@@ -56,7 +57,7 @@ def test_a_closed_port_is_said_to_refuse(rig: Rig, address: str) -> None:
         rig.reactor.turn(5)
     assert rig.results == [DialError.REFUSED]
     rig.reactor.turn(0)
-    assert rig.reactor.watched == 0
+    assert rig.reactor._handlers == {}
 
 
 def silent() -> socket.socket:
@@ -93,7 +94,7 @@ def test_an_abandoned_dial_says_nothing(rig: Rig) -> None:
         rig.time.now_s += CONNECT_S * 2
         rig.reactor.turn(0)
         assert rig.results == []
-        assert rig.reactor.watched == 0
+        assert rig.reactor._handlers == {}
 
 
 def test_an_app_of_this_host_is_there_at_once(rig: Rig) -> None:
@@ -102,7 +103,7 @@ def test_an_app_of_this_host_is_there_at_once(rig: Rig) -> None:
         show = parse_endpoint("10.0.0.1:5000")
         assert rig.dialer.dial(-1, target, rig.results.append, show=show) is None
         assert not isinstance(rig.results[0], DialError)
-        assert rig.reactor.watched == 0
+        assert rig.reactor._handlers == {}
 
 
 def test_an_app_that_does_not_answer_is_waited_for(rig: Rig) -> None:

@@ -10,8 +10,9 @@ import pytest
 
 from tests.support.engine.tunnel_memory import FakeTime
 from ztunnel.loop.reactor import WATCH_BOTH, Reactor, Served
+from ztunnel.transport.ends import RelayEnd
 from ztunnel.transport.passthrough import SocketRelay
-from ztunnel.transport.relay import TURN_BYTES_MAX, RelayEnd
+from ztunnel.transport.relay import TURN_BYTES_MAX
 
 
 class Rig:

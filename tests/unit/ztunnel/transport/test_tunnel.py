@@ -10,11 +10,11 @@ from typing import Any
 import pytest
 
 from tests.support.certificates import Authority, make_authority
-from tests.support.engine.tunnel_memory import CLIENT, SERVER, App, Pair
+from tests.support.engine.tunnel_memory import CLIENT, SERVER, App, Pair, held_bytes
 from ztunnel.hbone.frames import ACK, PING, pack_frame
 from ztunnel.hbone.settings import SessionSettings
-from ztunnel.transport.ends import TunnelEnd
-from ztunnel.transport.relay import OUTGOING_BYTES_MAX, RelayEnd
+from ztunnel.transport.ends import RelayEnd, TunnelEnd
+from ztunnel.transport.relay import OUTGOING_BYTES_MAX
 from ztunnel.transport.tunnel import (
     HANDSHAKE_S,
     HANDSHAKES_PER_TURN_MAX,
@@ -143,7 +143,7 @@ def test_an_app_that_does_not_read_stops_the_sender_and_nobody_else(authority: A
         except BlockingIOError:
             pass
         pair.settle()
-    assert slow_there.relay.held_bytes <= window
+    assert held_bytes(slow_there.relay) <= window
     assert pair.settle() == 0, "a blocked stream costs no turns"
     assert pump(pair, here, there, b"x" * 500_000) == b"x" * 500_000
     got = 0
@@ -322,7 +322,7 @@ def test_an_app_that_does_not_read_holds_one_window_of_a_bulk_transfer_at_most(p
         except BlockingIOError:
             pass
         pair.reactor.turn(0)
-    assert window // 2 < there.relay.held_bytes <= window
+    assert window // 2 < held_bytes(there.relay) <= window
     assert here.relay.from_app_bytes <= window + there.relay.to_app_bytes
     assert pair.settle() == 0, "a blocked stream costs no turns"
     got = 0

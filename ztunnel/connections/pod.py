@@ -1,0 +1,61 @@
+"""A pod of this node: its names, its network namespace, and everything that is open for it."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from control.model.workload import Workload
+from ztunnel.connections.lanes import Lanes
+from ztunnel.mesh.state import State
+from ztunnel.telemetry.outcome import Outcome
+from ztunnel.transport.ends import RelayEnd
+from ztunnel.transport.tunnel import Tunnel
+
+
+class OpenConnection(Protocol):
+    """A connection of a pod, from its accept to its end."""
+
+    outcome: Outcome
+
+    def abort(self, reason: RelayEnd) -> None: ...
+
+    def on_bug(self) -> None: ...
+
+    def recheck(self, workload: Workload | None) -> None:
+        """Policies changed: end it if it is no longer allowed."""
+
+
+class Listening(Protocol):
+    def close(self) -> None: ...
+
+
+class Pod:
+    def __init__(
+        self, uid: str, name: str, namespace: str, service_account: str, netns_fd: int
+    ) -> None:
+        """`netns_fd`: -1 is the namespace of this process."""
+        self.uid = uid
+        self.name = name
+        self.namespace = namespace
+        self.service_account = service_account
+        self.netns_fd = netns_fd
+        self.listeners: list[Listening] = []
+        self.own_ports: set[int] = set()
+        self.outbound: dict[OpenConnection, None] = {}
+        self.inbound: dict[OpenConnection, None] = {}
+        self.tunnels: dict[Tunnel, None] = {}  # opened to it by peers
+        self.lanes = Lanes(uid)
+        self._workload: Workload | None = None
+        self._generation = -1
+
+    def workload(self, state: State) -> Workload | None:
+        """The control plane's word about this pod; None as long as there is none."""
+        if self._generation != state.generation:
+            self._workload = state.local_workload(self.namespace, self.name, self.service_account)
+            self._generation = state.generation
+        return self._workload
+
+    def stop_listening(self) -> None:
+        for listener in self.listeners:
+            listener.close()
+        self.listeners.clear()
