@@ -1,6 +1,6 @@
-"""What the control plane wants of this node's pods, and telling it what is in force.
+"""Subscribes to the intents for this node's pods, and reports which captures are in force.
 
-Both directions keep trying for ever; neither ever changes what is captured by being away.
+Both directions retry for ever. A control plane that is away changes nothing that is captured.
 """
 
 from __future__ import annotations
@@ -13,88 +13,60 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Protocol
 
-from google.protobuf.message import DecodeError
-
 from control.kit.backoff import Backoff
 from control.kit.clock import Clock
-from control.kit.errors import ControlError, MeshError
+from control.kit.errors import ControlError, MeshError, WireError
 from control.kit.log import event
-from control.model.address import Address, canonical
+from control.model.intent import Intent
 from control.wire import node_pb2 as pb
+from control.wire.convert_node import decode_intent
 from control.wire.delta import DeltaClient, NodeInfo, Update
 from control.wire.types import POD_TYPE
 
 log = logging.getLogger("intents")
 
 RECONNECT_FIRST_S, RECONNECT_MAX_S = 0.1, 10.0
-# A stream that lived this long was a good one: start the back-off anew.
+# A stream that lived this long was a good one: the back-off starts again.
 STABLE_S = 10.0
 
 
-@dataclass(frozen=True, slots=True)
-class Intent:
-    uid: str
-    namespace: str
-    name: str
-    service_account: str
-    addresses: tuple[Address, ...]
-    enrolled: bool
-    reason: str
-    direct: bool = False  # may the kernel carry its connections inside the node?
-    direct_reason: str = ""
-
-
 def parse_intent(resource: bytes, name: str, node: str) -> Intent:
-    """ValueError: this resource cannot be used; it is refused by name and the others are kept."""
-    try:
-        message = pb.Pod.FromString(resource)
-    except DecodeError as exc:
-        raise ValueError("not a tulle.node.v1.Pod") from exc
-    if message.uid != name or not message.uid:
-        raise ValueError(f"uid {message.uid!r} under the name {name!r}")
-    if message.node != node:
-        raise ValueError(f"a pod of node {message.node!r}")
-    if not message.name or not message.namespace:
-        raise ValueError("a pod without name or namespace")
-    return Intent(
-        uid=message.uid,
-        namespace=message.namespace,
-        name=message.name,
-        service_account=message.service_account or "default",
-        addresses=tuple(canonical(raw) for raw in message.addresses),
-        enrolled=message.enrolled,
-        reason=message.reason,
-        direct=message.direct,
-        direct_reason=message.direct_reason,
-    )
+    """Parse the resource called `name` for our `node`; WireError: it is refused, by name."""
+    intent = decode_intent(resource)
+    if intent.uid != name:
+        raise WireError(f"uid {intent.uid!r} under the name {name!r}")
+    if intent.node != node:
+        raise WireError(f"a pod of node {intent.node!r}")
+    return intent
 
 
 class Stream(Protocol):
-    """One delta xDS stream; both ends raise ControlError when it breaks."""
+    """One delta xDS stream; both methods raise ControlError when it breaks."""
 
     async def write(self, data: bytes) -> None: ...
 
     async def read(self) -> bytes | None:
-        """None: the server ended the stream."""
+        """Next response, or None once the server has ended the stream."""
 
 
 Connect = Callable[[], AbstractAsyncContextManager[Stream]]
-Changed = Callable[[dict[str, Intent], Collection[str]], None]  # new or changed, and removed uids
+# Called with the new or changed intents by uid, and with the removed uids.
+Changed = Callable[[dict[str, Intent], Collection[str]], None]
 
 
 @dataclass(slots=True)
 class Connection:
-    """For status and metrics."""
+    """State of the stream, for status and metrics."""
 
     address: str
     connected: bool = False
-    since: datetime | None = None  # of `connected`
+    since: datetime | None = None  # when `connected` last changed
     error: str = ""
-    heard_s: float | None = None  # monotonic: the last message
+    heard_s: float | None = None  # monotonic time of the last message
 
 
 class Intents:
-    """The subscription. `changed` is called with whole resources, in order, before each ACK."""
+    """Subscription to the intents. `changed` gets whole resources, in order, before each ACK."""
 
     def __init__(
         self,
@@ -111,7 +83,7 @@ class Intents:
         info = NodeInfo(id=f"agent~{node}", metadata={"NODE_NAME": node, "NAME": f"agent-{node}"})
         self._delta = DeltaClient(info, [POD_TYPE])
         self.connection = Connection(address, since=clock.now())
-        self.connects = 0  # streams that were answered; each one asks for a fresh report
+        self.connects = 0  # streams that were answered; each one makes a report due
 
     @property
     def synced(self) -> bool:
@@ -147,7 +119,7 @@ class Intents:
         for each in update.added:
             try:
                 fresh[each.name] = parse_intent(each.resource, each.name, self._node)
-            except ValueError as exc:
+            except WireError as exc:
                 rejected[each.name] = str(exc)
                 event(log, logging.WARNING, "intent.rejected", uid=each.name, error=exc)
         changed(fresh, update.removed)
@@ -169,11 +141,11 @@ class Intents:
         self.connection.connected, self.connection.error = False, error
 
 
-Send = Callable[[bytes], Awaitable[None]]  # ControlError when it was not accepted
+Send = Callable[[bytes], Awaitable[None]]  # ControlError: the report was not accepted
 
 
 class Reporter:
-    """Sends the whole truth whenever it differs from what was accepted, one report at a time."""
+    """Sends the whole captured set whenever the server has not accepted it, one at a time."""
 
     def __init__(self, node: str, send: Send) -> None:
         self._node = node
@@ -181,7 +153,7 @@ class Reporter:
         self._accepted: tuple[int, frozenset[str]] | None = None
 
     def is_due(self, connects: int, captured: frozenset[str]) -> bool:
-        """After each reconnect too: the server may be another one."""
+        """True if the server lacks this set; after a reconnect too, as it may be another one."""
         return connects > 0 and self._accepted != (connects, captured)
 
     async def report(self, connects: int, captured: frozenset[str]) -> None:

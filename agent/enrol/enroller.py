@@ -21,12 +21,12 @@ from agent.enrol.book import Book
 from agent.enrol.facts import Facts
 from agent.enrol.kernel_lane import Datapath, Direct, KernelLane, ListenersMissing
 from agent.enrol.plan import State
-from agent.intents import Intent
 from agent.registry import NamespaceGone, Registration, Registry
 from control.kit.clock import Clock
 from control.kit.errors import ConfigError, KernelError
 from control.kit.log import event
 from control.model.address import format_address, parse_address
+from control.model.intent import Intent
 
 log = logging.getLogger("enrol")
 

@@ -8,11 +8,11 @@ from dataclasses import dataclass, field, replace
 
 from agent import registry, zds
 from agent.enrol.book import Book
-from agent.intents import Intent
 from agent.registry import Registration, Registry
 from control.kit.clock import Clock
 from control.kit.errors import MeshError
 from control.kit.log import event
+from control.model.intent import Intent
 
 log = logging.getLogger("enrol")
 

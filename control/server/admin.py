@@ -17,9 +17,9 @@ from control.kit.http import Request, Response, Routes, as_json, text
 from control.kit.log import event
 from control.kit.metrics import render
 from control.model.address import format_address
+from control.model.intent import Intent
 from control.model.workload import Service, Workload
 from control.server.ca.keys import Authority
-from control.server.compile.pods import PodIntent
 from control.server.compile.settings import Settings
 from control.server.metrics import Metrics, short_type
 from control.server.xds.publish import Publisher
@@ -202,7 +202,7 @@ def service_row(value: Service) -> dict[str, Any]:
     }
 
 
-def pod_row(value: PodIntent) -> dict[str, Any]:
+def pod_row(value: Intent) -> dict[str, Any]:
     return {
         "uid": value.uid,
         "namespace": value.namespace,

@@ -6,10 +6,11 @@ from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from control.model.intent import Intent
 from control.model.policy import Policy, PolicyScope
 from control.model.workload import Service, Workload
 from control.server.compile.mutual_tls import MutualTls, compile_mutual_tls
-from control.server.compile.pods import PodIntent, compile_pods
+from control.server.compile.pods import compile_pods
 from control.server.compile.policies import PolicyStatus, compile_authorization_policy
 from control.server.compile.services import compile_service, is_in_mesh
 from control.server.compile.settings import Settings
@@ -25,7 +26,7 @@ class Mesh:
     workloads: Mapping[str, Workload]
     services: Mapping[str, Service]
     policies: Mapping[str, Policy]
-    pods: Mapping[str, PodIntent]
+    pods: Mapping[str, Intent]
     statuses: tuple[PolicyStatus, ...]
     # (node, namespace, service account) of every pod that has not ended: who may ask for what.
     identities: frozenset[tuple[str, str, str]]

@@ -1,60 +1,45 @@
-"""Should this pod's traffic be captured, and may it go direct inside its node? Decides, with a
-reason people can read."""
+"""Decides for each pod whether its traffic is captured and may go direct inside its node.
+
+Every answer has a reason that people can read.
+"""
 
 from __future__ import annotations
 
 import uuid
 from collections.abc import Mapping
-from dataclasses import dataclass
 
-from control.model.address import Address
+from control.model.intent import Intent
 from control.server.compile.settings import Settings
 from control.server.sources import objects
 from control.server.sources.objects import Labels, Objects
 
 MODE_LABELS = ("tulle.io/dataplane-mode", "istio.io/dataplane-mode")
-# `tunnel` on a pod or on its namespace; anything else but `direct` is taken for it: who writes this
-# wants less of the direct path, not more.
+# `tunnel` on a pod or on its namespace. Any other value but `direct` counts as `tunnel`: people set
+# this label to get less of the direct path, not more.
 PATH_LABEL = "tulle.io/path"
 SIDECAR_ANNOTATION = "sidecar.istio.io/status"
-# Where the mesh and the cluster themselves live: a label on the whole namespace does not count.
+# The cluster lives here: a label on the whole namespace does not count.
 SYSTEM_NAMESPACES = frozenset({"kube-system"})
-# Namespace for names of pods whose manifest carries no uid: same pod, same uid, every time.
+# UUID namespace for pods whose manifest has no uid: the same pod gets the same uid every time.
 _UID_SPACE = uuid.UUID("6f7a3c0e-5d0b-5f0c-9b53-7d1f4a3f2c11")
-
-
-@dataclass(frozen=True, slots=True)
-class PodIntent:
-    uid: str
-    name: str
-    namespace: str
-    service_account: str
-    node: str
-    addresses: tuple[Address, ...]
-    enrolled: bool
-    reason: str
-    direct: bool = False
-    direct_reason: str = ""
 
 
 def pod_uid(meta: objects.Meta) -> str:
     return meta.uid or str(uuid.uuid5(_UID_SPACE, f"{meta.namespace}/{meta.name}"))
 
 
-def compile_pods(found: Objects, settings: Settings) -> list[PodIntent]:
+def compile_pods(found: Objects, settings: Settings) -> list[Intent]:
     namespaces = {each.meta.name: each.meta for each in found.namespaces}
     return [_intent(pod, namespaces, settings) for pod in found.pods if not pod.is_terminal]
 
 
-def _intent(
-    pod: objects.Pod, namespaces: Mapping[str, objects.Meta], settings: Settings
-) -> PodIntent:
+def _intent(pod: objects.Pod, namespaces: Mapping[str, objects.Meta], settings: Settings) -> Intent:
     meta = pod.meta
     namespace = namespaces.get(meta.namespace)
     labels = {} if namespace is None else namespace.labels
     enrolled, reason = _decide(pod, labels, settings.root_namespace)
     kept = _kept_in_tunnel(meta, namespace, settings)
-    return PodIntent(
+    return Intent(
         uid=pod_uid(meta),
         name=meta.name,
         namespace=meta.namespace,
@@ -69,7 +54,7 @@ def _intent(
 
 
 def _kept_in_tunnel(meta: objects.Meta, namespace: objects.Meta | None, settings: Settings) -> str:
-    """Why this pod's connections inside its node go through the tunnel; empty: they need not."""
+    """Reason to keep this pod's connections inside its node in the tunnel; empty if none."""
     if settings.always_tunnel:
         return "mesh always-tunnel"
     if _says_tunnel(meta):
@@ -80,7 +65,7 @@ def _kept_in_tunnel(meta: objects.Meta, namespace: objects.Meta | None, settings
 
 
 def _says_tunnel(meta: objects.Meta) -> bool:
-    """By label or by annotation."""
+    """True if a label or an annotation asks for the tunnel."""
     said = (meta.labels.get(PATH_LABEL), meta.annotations.get(PATH_LABEL))
     return any(value not in (None, "", "direct") for value in said)
 
@@ -107,6 +92,6 @@ def _decide(pod: objects.Pod, namespace_labels: Labels, root: str) -> tuple[bool
 
 
 def _mode(labels: Labels) -> str:
-    """`none` wins over `ambient` on one object: who opts out by either name is out."""
+    """Mode that the labels ask for: `none` under either name wins over `ambient`."""
     values = {labels.get(name, "") for name in MODE_LABELS}
     return next((mode for mode in ("none", "ambient") if mode in values), "")

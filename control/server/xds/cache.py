@@ -15,12 +15,13 @@ from typing import Any, TypeAlias
 from google.protobuf.any_pb2 import Any as AnyMessage
 
 from control.model.address import format_address
+from control.model.intent import Intent
 from control.model.policy import Policy
 from control.model.workload import NetworkAddress, Service, Workload
 from control.server.compile.mesh import Mesh
-from control.server.compile.pods import PodIntent
-from control.wire import discovery_pb2, node_pb2
+from control.wire import discovery_pb2
 from control.wire.convert import resource_to_wire
+from control.wire.convert_node import encode_intent
 from control.wire.convert_policy import policy_to_wire
 from control.wire.types import ADDRESS_TYPE, AUTHORIZATION_TYPE, POD_TYPE
 
@@ -181,17 +182,5 @@ def _vip_alias(vip: NetworkAddress) -> str:
     return text if vip.length is None else f"{text}/{vip.length}"
 
 
-def _pod_entry(name: str, value: PodIntent) -> Entry:
-    message = node_pb2.Pod(
-        uid=value.uid,
-        name=value.name,
-        namespace=value.namespace,
-        service_account=value.service_account,
-        node=value.node,
-        addresses=value.addresses,
-        enrolled=value.enrolled,
-        reason=value.reason,
-        direct=value.direct,
-        direct_reason=value.direct_reason,
-    ).SerializeToString(deterministic=True)
-    return make_entry(POD_TYPE, name, message, node=value.node)
+def _pod_entry(name: str, value: Intent) -> Entry:
+    return make_entry(POD_TYPE, name, encode_intent(value), node=value.node)

@@ -9,10 +9,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from control.model.address import parse_address
+from control.model.intent import Intent
 from control.model.policy import Action, Policy, PolicyScope
 from control.model.workload import NetworkAddress, Service, Workload
 from control.server.compile.mesh import EMPTY, Mesh
-from control.server.compile.pods import PodIntent
 from control.server.xds import session as session_module
 from control.server.xds.cache import Cache, frame, varint
 from control.server.xds.session import Session, TooManyNames
@@ -216,7 +216,7 @@ def test_a_new_policy_is_not_held_up_by_an_old_ones_removal() -> None:
 
 
 def test_pods_are_shown_to_their_node_only() -> None:
-    here = PodIntent("u1", "a", "ns", "sa", "n1", (), True, "r")
+    here = Intent("u1", "a", "ns", "sa", "n1", (), True, "r")
     there = replace(here, uid="u2", node="n2")
     mesh = replace(EMPTY, pods={"u1": here, "u2": there})
     bench = Bench(mesh, DeltaClient(NODE, [POD_TYPE]))

@@ -1,0 +1,23 @@
+"""Intent of the control plane for one pod: whether its traffic is captured, and why."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from control.model.address import Address
+
+
+@dataclass(frozen=True, slots=True)
+class Intent:
+    """Answer for one pod of one node. Reasons are for people; no program reads them."""
+
+    uid: str
+    name: str
+    namespace: str
+    service_account: str
+    node: str
+    addresses: tuple[Address, ...]
+    enrolled: bool
+    reason: str
+    direct: bool = False  # the kernel may carry its connections inside the node
+    direct_reason: str = ""

@@ -1,0 +1,49 @@
+"""Intents ↔ bytes of `tulle.node.v1.Pod`: the one codec that control plane and agent share."""
+
+from __future__ import annotations
+
+from google.protobuf.message import DecodeError
+
+from control.kit.errors import WireError
+from control.model.intent import Intent
+from control.model.workload import DEFAULT_SERVICE_ACCOUNT
+from control.wire import node_pb2 as pb
+from control.wire.convert import address_from_wire
+
+
+def encode_intent(value: Intent) -> bytes:
+    """Serialize deterministically: the version of the resource is a hash of these bytes."""
+    return pb.Pod(
+        uid=value.uid,
+        name=value.name,
+        namespace=value.namespace,
+        service_account=value.service_account,
+        node=value.node,
+        addresses=value.addresses,
+        enrolled=value.enrolled,
+        reason=value.reason,
+        direct=value.direct,
+        direct_reason=value.direct_reason,
+    ).SerializeToString(deterministic=True)
+
+
+def decode_intent(data: bytes) -> Intent:
+    """Parse a pod's intent. WireError: it is not one, or a name or an address is unusable."""
+    try:
+        message = pb.Pod.FromString(data)
+    except DecodeError as exc:
+        raise WireError("not a tulle.node.v1.Pod") from exc
+    if not message.uid or not message.name or not message.namespace:
+        raise WireError("a pod without uid, name or namespace")
+    return Intent(
+        uid=message.uid,
+        name=message.name,
+        namespace=message.namespace,
+        service_account=message.service_account or DEFAULT_SERVICE_ACCOUNT,
+        node=message.node,
+        addresses=tuple(address_from_wire(each) for each in message.addresses),
+        enrolled=message.enrolled,
+        reason=message.reason,
+        direct=message.direct,
+        direct_reason=message.direct_reason,
+    )
