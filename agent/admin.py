@@ -11,11 +11,11 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
 from agent import metrics, registry
-from agent.check import Check
+from agent.checks.check import Check
 from agent.datapath.errors import KernelError
 from agent.enrol.enroller import NamespaceTaken, PodMismatch
 from agent.registry import NamespaceGone, Registration, StateUnwritable
-from agent.status import Node
+from agent.status import Agent
 from control.kit import http, log
 from control.kit.errors import ConfigError
 from control.kit.metrics import render
@@ -93,8 +93,8 @@ def _timeout(value: object) -> float:
 
 
 class Admin:
-    def __init__(self, node: Node, checks: Callable[[], Awaitable[list[Check]]]) -> None:
-        self._node = node
+    def __init__(self, agent: Agent, checks: Callable[[], Awaitable[list[Check]]]) -> None:
+        self._agent = agent
         self._checks = checks
 
     def routes(self) -> http.Routes:
@@ -113,17 +113,17 @@ class Admin:
         return {("GET", "/metrics"): self._metrics_page, ("GET", "/healthz/ready"): self._ready}
 
     async def _status(self, request: http.Request) -> http.Response:
-        return http.as_json(self._node.status())
+        return http.as_json(self._agent.status())
 
     async def _check(self, request: http.Request) -> http.Response:
         return http.as_json([check.as_json() for check in await self._checks()])
 
     async def _metrics_page(self, request: http.Request) -> http.Response:
-        headers, page = render(metrics.registry_of(self._node), request.headers)
+        headers, page = render(metrics.registry_of(self._agent), request.headers)
         return http.Response(200, page, headers)
 
     async def _ready(self, request: http.Request) -> http.Response:
-        if self._node.intents.synced:
+        if self._agent.intents.synced:
             return http.text("ready\n")
         return http.text("the control plane has not told its intents yet\n", 503)
 
@@ -141,10 +141,10 @@ class Admin:
     async def _delete(self, request: http.Request) -> http.Response:
         """Idempotent; answers when everything of the pod is gone."""
         uid = urllib.parse.unquote(request.path.removeprefix("/pods/"))
-        self._node.enroller.deleted(uid)
+        self._agent.enroller.deleted(uid)
         try:
             async with asyncio.timeout(DELETE_TIMEOUT_S):
-                await self._node.enroller.forgotten(uid)
+                await self._agent.enroller.forgotten(uid)
         except TimeoutError:
             return refusal(503, "still_releasing", f"{uid} is released, but a ztunnel still has it")
         return http.as_json({"uid": uid})
@@ -155,8 +155,8 @@ class Admin:
             wanted = parse_request(request.body)
             async with asyncio.timeout(wanted.timeout_s):
                 uid = _uid(wanted.uid or await self._uid_of(wanted))
-                self._node.enroller.register(registration(wanted, uid))
-                state = await self._node.enroller.settled(uid)
+                self._agent.enroller.register(registration(wanted, uid))
+                state = await self._agent.enroller.settled(uid)
         except (NamespaceTaken, PodMismatch) as exc:
             return refusal(409, exc.reason, str(exc))
         except ConfigError as exc:
@@ -173,7 +173,7 @@ class Admin:
 
     def _unsettled(self, uid: str | None) -> http.Response:
         """Whoever asked must not start the pod."""
-        found = self._node.enroller.facts.book.state(uid) if uid is not None else None
+        found = self._agent.enroller.facts.book.state(uid) if uid is not None else None
         reason = found[1] if found is not None else "no_intent"
         error = "the control plane does not know this pod" if reason == "no_intent" else reason
         log.event(scope, logging.WARNING, "pod.unsettled", uid=uid, reason=reason)
@@ -181,7 +181,7 @@ class Admin:
 
     async def _uid_of(self, wanted: Request) -> str:
         """The uid under which the control plane knows a pod that came without one."""
-        enroller = self._node.enroller
+        enroller = self._agent.enroller
         while True:
             news = enroller.facts.pulse.next()
             for intent in enroller.facts.intents.values():

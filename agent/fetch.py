@@ -1,4 +1,4 @@
-"""HTTP over a unix socket to the admin pages of a node. Fetches; never decides or prints."""
+"""HTTP requests to admin sockets. Fetches pages; never judges or prints them."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ ANSWER_BYTES_MAX = 256 * 1024 * 1024  # a dump of a large mesh; more is not an a
 
 
 class FetchError(MeshError):
-    """An admin socket that cannot be used; the message names the socket and what was asked."""
+    """A request without a usable answer; the message names the socket and the request."""
 
     reason = "admin"
 
     def __init__(self, message: str, status: int = 0) -> None:
         super().__init__(message)
-        self.status = status  # of the HTTP answer; 0 when there was none
+        self.status = status  # HTTP status; 0 without an answer
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +55,7 @@ def request(
     query: dict[str, str] | None = None,
     timeout_s: float = TIMEOUT_S,
 ) -> Answer:
-    """One request; FetchError when there is no answer at all, PermissionError when we may not."""
+    """Send one request. FetchError: no answer at all; PermissionError: no right to the socket."""
     full = f"{target}?{urlencode(query)}" if query else target
     connection = _UnixConnection(path, timeout_s)
     try:
@@ -63,9 +63,12 @@ def request(
         headers = {"content-type": "application/json"} if data is not None else {}
         connection.request(method, full, data, headers)
         response = connection.getresponse()
-        return Answer(response.status, response.read(ANSWER_BYTES_MAX))
+        answer = Answer(response.status, response.read(ANSWER_BYTES_MAX))
+        if response.length:  # read() with a bound accepts an answer that ends too early
+            raise http.client.IncompleteRead(answer.body, response.length)
+        return answer
     except PermissionError as exc:
-        raise PermissionError(exc.errno, exc.strerror, str(path)) from exc  # nobody is away
+        raise PermissionError(exc.errno, exc.strerror, str(path)) from exc  # the server may be well
     except (OSError, http.client.HTTPException) as exc:
         raise FetchError(f"{method} {target} on {path}: {_why(exc)}") from exc
     finally:
@@ -73,12 +76,12 @@ def request(
 
 
 def get_json(path: Path, target: str, timeout_s: float = TIMEOUT_S) -> Any:
-    """The JSON of a page; FetchError when it is not there."""
+    """The JSON of a page; FetchError without a good answer."""
     return checked(request(path, "GET", target, timeout_s=timeout_s), f"GET {target} on {path}")
 
 
 def checked(answer: Answer, what: str) -> Any:
-    """The answer's JSON, or FetchError with the reason that the server gave."""
+    """The answer's JSON; FetchError with the server's own reason for a status of 400 or more."""
     try:
         value = answer.json() if answer.body else None
     except ValueError:
@@ -97,7 +100,7 @@ def _why(exc: Exception) -> str:
     if isinstance(exc, FileNotFoundError):
         return "no such socket: is it running?"
     if isinstance(exc, ConnectionRefusedError):
-        return "nobody listens: it was stopped or has crashed"
+        return "nothing listens: it was stopped or has crashed"
     if isinstance(exc, TimeoutError):
         return "no answer in time"
     return str(exc)

@@ -17,7 +17,7 @@ import click
 from agent import config
 from agent.access import Access, name_of
 from agent.admin import Admin
-from agent.check import node_checks
+from agent.checks.node import node_checks
 from agent.config import Config
 from agent.datapath import bpffs, cgroups
 from agent.datapath.node import NodeDatapath
@@ -28,7 +28,7 @@ from agent.enrol import tunnel_cgroup
 from agent.enrol.enroller import Enroller, Host
 from agent.intents import RECONNECT_FIRST_S, RECONNECT_MAX_S, Intents, Reporter
 from agent.registry import NamespaceGone, Registry, opened_again
-from agent.status import Node, version
+from agent.status import Agent, version
 from agent.zds import Server, bound
 from control.kit import http
 from control.kit.backoff import Backoff
@@ -67,10 +67,10 @@ async def serve(chosen: Config) -> None:
     enroller = Enroller(host, datapath, known, clock, direct)
     access = Access(chosen.control, chosen.control_root, chosen.control_name, chosen.token)
     intents = Intents(chosen.node, chosen.control, access.stream, clock)
-    node = Node(chosen, clock, clock.now(), datapath, known, enroller, intents, direct)
+    agent = Agent(chosen, clock, clock.now(), datapath, known, enroller, intents, direct)
     enroller.adopt()
     try:
-        await _run(node, Reporter(chosen.node, access.report))
+        await _run(agent, Reporter(chosen.node, access.report))
     finally:
         datapath.close()
 
@@ -96,19 +96,19 @@ def _direct_path(
     return DirectPath(tables, clock, netns_of)
 
 
-async def _run(node: Node, reporter: Reporter) -> None:
-    enroller, intents = node.enroller, node.intents
-    admin = Admin(node, lambda: node_checks(node))
-    tunnels = Server(enroller.serve_tunnel, node.clock)
+async def _run(agent: Agent, reporter: Reporter) -> None:
+    enroller, intents = agent.enroller, agent.intents
+    admin = Admin(agent, lambda: node_checks(agent))
+    tunnels = Server(enroller.serve_tunnel, agent.clock)
     async with AsyncExitStack() as stack:
-        socket_path = node.config.folder / "agent.sock"
+        socket_path = agent.config.folder / "agent.sock"
         await stack.enter_async_context(http.Server(admin.routes()).listen(socket_path))
-        if node.config.metrics:
+        if agent.config.metrics:
             public = http.Server(admin.public_routes())
-            await stack.enter_async_context(public.listen(node.config.metrics))
-        listener = stack.enter_context(bound(node.config.zds))
-        direct_listener = stack.enter_context(bound(node.config.direct_socket, socket.SOCK_STREAM))
-        event(log, logging.INFO, "agent.started", node=node.config.node, admin=socket_path)
+            await stack.enter_async_context(public.listen(agent.config.metrics))
+        listener = stack.enter_context(bound(agent.config.zds))
+        direct_listener = stack.enter_context(bound(agent.config.direct_socket, socket.SOCK_STREAM))
+        event(log, logging.INFO, "agent.started", node=agent.config.node, admin=socket_path)
         try:
             async with asyncio.TaskGroup() as tasks:
                 tasks.create_task(_stop_on_signal(), name="signals")
@@ -116,7 +116,7 @@ async def _run(node: Node, reporter: Reporter) -> None:
                     asyncio.get_running_loop().call_later(after_s, settle)
                 tasks.create_task(tunnels.run(listener), name="zds")
                 tasks.create_task(enroller.run(), name="enrol")
-                tasks.create_task(node.direct.run(direct_listener), name="direct")
+                tasks.create_task(agent.direct.run(direct_listener), name="direct")
                 tasks.create_task(intents.run(enroller.intents_changed), name="intents")
                 tasks.create_task(_report(enroller, intents, reporter), name="report")
                 tasks.create_task(_release(), name="release")

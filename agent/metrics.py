@@ -12,24 +12,24 @@ from prometheus_client.registry import Collector
 
 from agent.direct.off import Off
 from agent.enrol.plan import State
-from agent.status import Node
+from agent.status import Agent
 
 
-def registry_of(node: Node) -> CollectorRegistry:
+def registry_of(agent: Agent) -> CollectorRegistry:
     """A registry for one page."""
     registry = CollectorRegistry(auto_describe=False)
-    registry.register(NodeCollector(node))
+    registry.register(AgentCollector(agent))
     return registry
 
 
-class NodeCollector(Collector):
+class AgentCollector(Collector):
     """Prometheus' view of a node."""
 
-    def __init__(self, node: Node) -> None:
-        self._node = node
+    def __init__(self, agent: Agent) -> None:
+        self._agent = agent
 
     def collect(self) -> Iterator[Metric]:
-        return families(self._node)
+        return families(self._agent)
 
 
 def gauges(name: str, help_text: str, label: str, samples: Mapping[str, float]) -> Metric:
@@ -54,39 +54,39 @@ def _counter(name: str, help_text: str, value: float) -> Metric:
     return CounterMetricFamily(name, help_text, value=value)
 
 
-def families(node: Node) -> Iterator[Metric]:
-    counted = Counter(state for _, state, _ in node.pod_states())
+def families(agent: Agent) -> Iterator[Metric]:
+    counted = Counter(state for _, state, _ in agent.pod_states())
     yield gauges(
         "tulle_agent_pods",
         "Pods of this node by state",
         "state",
         {state.value: counted[state] for state in State},
     )
-    tunnels = len(node.enroller.facts.tunnels)
+    tunnels = len(agent.enroller.facts.tunnels)
     yield _gauge("tulle_agent_ztunnels", "Connected ztunnels", tunnels)
-    connected = node.intents.connection.connected
+    connected = agent.intents.connection.connected
     yield _gauge("tulle_agent_control_connected", "1 while intents are streamed", int(connected))
-    age_s = node.intents_age_s()
+    age_s = agent.intents_age_s()
     if age_s is not None:
         yield _gauge(
             "tulle_agent_intents_age_seconds",
             "How old what we know of the control plane's wishes may be",
             age_s,
         )
-    yield from _kernel(node)
-    yield from _direct(node)
-    yield from _enrolments(node)
+    yield from _kernel(agent)
+    yield from _direct(agent)
+    yield from _enrolments(agent)
 
 
-def _kernel(node: Node) -> Iterator[Metric]:
-    usages = node.datapath.usage()
+def _kernel(agent: Agent) -> Iterator[Metric]:
+    usages = agent.datapath.usage()
     used = {usage.name: float(usage.used) for usage in usages}
     limit = {usage.name: float(usage.max) for usage in usages}
     yield gauges("tulle_agent_map_used", "Entries of a kernel map", "map", used)
     yield gauges("tulle_agent_map_max", "Size of a kernel map", "map", limit)
     drops = {usage.name: float(usage.drops) for usage in usages}
     yield counters("tulle_agent_map_drops_total", "What a kernel map or ring lost", "map", drops)
-    events = {name: float(count) for name, count in node.datapath.counters().items()}
+    events = {name: float(count) for name, count in agent.datapath.counters().items()}
     yield counters(
         "tulle_agent_kernel_events_total", "What the kernel programs counted", "event", events
     )
@@ -99,9 +99,9 @@ def _kernel(node: Node) -> Iterator[Metric]:
     )
 
 
-def _direct(node: Node) -> Iterator[Metric]:
+def _direct(agent: Agent) -> Iterator[Metric]:
     """Of the direct path; where there is none, only that."""
-    direct = node.direct
+    direct = agent.direct
     is_on = bool(direct.status()["on"])
     yield _gauge("tulle_agent_direct_on", "1 while the kernel may carry connections", int(is_on))
     if isinstance(direct, Off):
@@ -143,8 +143,8 @@ def _direct(node: Node) -> Iterator[Metric]:
     )
 
 
-def _enrolments(node: Node) -> Iterator[Metric]:
-    stats = node.enroller.facts.stats
+def _enrolments(agent: Agent) -> Iterator[Metric]:
+    stats = agent.enroller.facts.stats
     yield _counter(
         "tulle_agent_enrolments_total",
         "Pods captured that were not captured before",

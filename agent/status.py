@@ -1,4 +1,4 @@
-"""The agent as others see it: one place that gathers what status, metrics and checks show."""
+"""The agent as one value: everything that its status, metrics and checks show."""
 
 from __future__ import annotations
 
@@ -23,7 +23,9 @@ from control.model.address import format_address
 
 
 @dataclass(frozen=True, slots=True)
-class Node:
+class Agent:
+    """All parts of a running agent."""
+
     config: Config
     clock: Clock
     started_at: datetime

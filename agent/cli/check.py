@@ -92,13 +92,13 @@ def check(
 
 def host() -> list[Check]:
     """Of this host alone, without any process of the mesh."""
-    from agent.check import local_checks  # compiles and loads programs: only when asked to
+    from agent.checks.host import host_checks  # loads the whole kernel half: only for --pre
 
     if os.geteuid() != 0:
         click.echo("warning: without root most checks cannot be made", err=True)
     if sys.stderr.isatty():
         click.echo("loading every program once …", err=True)
-    return [item.as_json() for item in local_checks()]
+    return [item.as_json() for item in host_checks()]
 
 
 def collect(found: Mesh) -> list[Check]:

@@ -1,10 +1,15 @@
-"""`tulle`: names the verbs and loads the file of the one that was asked for, and only that."""
+"""`tulle`: the table of verbs. Only the module of the verb in use is loaded.
+
+The lab stands on the CLI and not the other way round: an image may leave `agent/lab` out, and then
+`lab` is no verb.
+"""
 
 from __future__ import annotations
 
 import sys
 from difflib import get_close_matches
 from importlib import import_module
+from importlib.util import find_spec
 from pathlib import Path
 
 import click
@@ -13,7 +18,7 @@ from control.kit.errors import MeshError
 
 RUN_DIR = "/run/tulle"
 
-# verb → (module, attribute, one line of help); the modules are slow to load, so it stands here
+# verb → (module, attribute, one line of help). The help stands here because modules load slowly.
 VERBS = {
     "check": (
         "agent.cli.check",
@@ -30,22 +35,32 @@ VERBS = {
     "namespace": ("agent.cli.namespace", "namespace", "List, add and remove namespaces."),
     "log": ("agent.cli.log", "log", "Read and set log levels."),
     "dump": ("agent.cli.dump", "dump", "Save everything the mesh knows about itself."),
-    "lab": ("agent.lab.verbs", "lab", "Run nodes and pods on this host."),
+    "lab": ("agent.lab.verbs.group", "lab", "Run nodes and pods on this host."),
     "version": ("agent.cli.version", "version", "Print versions."),
     "completion": ("agent.cli.completion", "completion", "Print the shell completion script."),
 }
 
 EXIT_FAILED, EXIT_USAGE, EXIT_INTERRUPTED = 1, 2, 130
-_COULD_NOT_TELL = frozenset({"config", "admin"})  # wrong input, or nobody there to ask
+_COULD_NOT_TELL = frozenset({"config", "admin"})  # wrong input, or no process to ask
+
+
+def installed_verbs() -> list[str]:
+    """The verbs of this installation: all but `lab` where the lab was left out."""
+    has_lab = find_spec("agent.lab") is not None
+    return [verb for verb in VERBS if verb != "lab" or has_lab]
 
 
 class LazyGroup(click.Group):
+    """The verbs as a click group that imports a verb's module on its first use."""
+
     def list_commands(self, ctx: click.Context) -> list[str]:
-        return list(VERBS)
+        return installed_verbs()
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         if cmd_name not in VERBS:
             return None
+        if cmd_name not in installed_verbs():
+            raise click.UsageError("the lab is not installed here: this image has no agent.lab")
         module, attribute, _ = VERBS[cmd_name]
         found = getattr(import_module(module), attribute)
         assert isinstance(found, click.Command)
@@ -57,20 +72,20 @@ class LazyGroup(click.Group):
         try:
             return super().resolve_command(ctx, args)
         except click.UsageError as exc:
-            near = get_close_matches(args[0], VERBS, 1)
+            near = get_close_matches(args[0], installed_verbs(), 1)
             if near:
                 raise click.UsageError(f"{exc.message} Did you mean {near[0]!r}?", ctx) from exc
             raise
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section("Commands"):
-            formatter.write_dl([(name, line) for name, (_, _, line) in VERBS.items()])
+            formatter.write_dl([(verb, VERBS[verb][2]) for verb in installed_verbs()])
 
 
 @click.command(
     cls=LazyGroup,
     context_settings={"help_option_names": ["-h", "--help"]},
-    epilog="Example: tulle lab up DIR, then tulle status",
+    epilog="Example: tulle status, then tulle check",
 )
 @click.option(
     "--run-dir",
@@ -78,12 +93,12 @@ class LazyGroup(click.Group):
     default=RUN_DIR,
     show_default=True,
     type=click.Path(file_okay=False, path_type=Path),
-    help="Where the mesh's admin sockets are.",
+    help="Folder of the mesh's admin sockets.",
 )
 @click.version_option(package_name="tulle", message="%(prog)s %(version)s")
 @click.pass_context
 def tulle(ctx: click.Context, run_dir: Path) -> None:
-    """Inspect and operate a Tulle mesh. Data goes to stdout, talk to stderr.
+    """Inspect and operate a Tulle mesh. Data goes to stdout, messages to stderr.
 
     Exit codes: 0 success, 1 failed or denied, 2 usage or could not tell.
     """
@@ -91,7 +106,7 @@ def tulle(ctx: click.Context, run_dir: Path) -> None:
 
 
 def main() -> None:
-    """The console script. A MeshError is the operator's to read, never a traceback."""
+    """Run the console script; the operator reads a MeshError as one line, without a traceback."""
     try:
         code = tulle.main(standalone_mode=False, prog_name="tulle")
         sys.exit(code if isinstance(code, int) else 0)
@@ -104,7 +119,7 @@ def main() -> None:
         click.echo("interrupted", err=True)
         sys.exit(EXIT_INTERRUPTED)
     except BrokenPipeError:
-        sys.stderr.close()  # `tulle … | head` is no error, and nobody reads the rest
+        sys.stderr.close()  # `tulle … | head` is no error, and the rest is not wanted
         sys.exit(0)
     except PermissionError as exc:
         click.echo(f"error: {exc.filename or 'the kernel'}: {exc.strerror} (try as root)", err=True)

@@ -9,10 +9,11 @@ from pathlib import Path
 from typing import Any
 
 from agent.cli import labels
-from agent.cli.manifests import CLUSTER_KINDS, Document, Manifests, Ref, split
+from agent.cli.manifests import CLUSTER_KINDS, Document, Ref, split
 from agent.lab import objects, process, topology
 from agent.lab.daemons import Daemons
 from agent.lab.lab import Lab, place, plan_pod
+from agent.lab.manifests import Manifests
 from agent.lab.pods import Pods
 from agent.lab.state import LabState, PodRecord
 from control.kit.errors import ConfigError, MeshError

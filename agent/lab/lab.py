@@ -13,9 +13,10 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from agent.cli.manifests import Manifests, Ref
+from agent.cli.manifests import Ref
 from agent.lab import netns, objects, plan, process, services, topology
 from agent.lab.daemons import PINS, Daemons
+from agent.lab.manifests import Manifests
 from agent.lab.netns import NETNS_FOLDER, inode
 from agent.lab.pods import Pods
 from agent.lab.spec import LabSpec, PodSpec, load

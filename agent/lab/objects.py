@@ -13,8 +13,9 @@ from json import JSONDecodeError, loads
 from pathlib import Path
 from typing import Any
 
-from agent.cli.manifests import Manifests, Ref, ref_of
+from agent.cli.manifests import Ref, ref_of
 from agent.lab import plan
+from agent.lab.manifests import Manifests
 from agent.lab.spec import LabSpec, NodeSpec, PodSpec, Ready
 from control.kit.errors import ConfigError
 

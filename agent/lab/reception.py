@@ -8,9 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from agent.cli.manifests import Document, Manifests, Ref
+from agent.cli.manifests import Document, Ref
 from agent.fetch import get_json
 from agent.lab.lab import Lab
+from agent.lab.manifests import Manifests
 
 READ_WITHIN_S = 2.0  # reading takes 0.3 s; what changes nothing for the mesh gives no sign at all
 SETTLED_S = 0.4  # several files are read within two looks of the control plane

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from ipaddress import ip_address
 from typing import Any
 
-from agent.cli.manifests import Manifests
 from agent.lab import objects
+from agent.lab.manifests import Manifests
 
 DOMAIN = "cluster.local"
 TABLE = "tulle_lab"

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from agent.cli.manifests import Manifests, join, split
+from agent.cli.manifests import split
 from agent.lab import reception
+from agent.lab.manifests import Manifests, join
 
 POLICY = """\
 kind: AuthorizationPolicy

@@ -1,0 +1,179 @@
+"""Checks of a running agent: its ztunnels, certificates, control plane, maps and pods."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable, Iterator
+from datetime import datetime, timedelta
+from typing import Any
+
+from agent.checks.check import Check, Result, judged
+from agent.checks.host import host_checks
+from agent.datapath.errors import KernelError
+from agent.direct.reasons import MEANINGS
+from agent.enrol.plan import State
+from agent.fetch import get_json
+from agent.status import Agent
+from control.kit.errors import MeshError
+
+MAP_PRESSURE_WARNING = 0.8
+INTENTS_AGE_WARNING_S = 60.0  # a restart of the control plane takes seconds
+CERTIFICATE_LEFT_WARNING = timedelta(hours=6)  # renewed at half of 24 h: far behind by now
+_FETCH_TIMEOUT_S = 5.0
+
+
+async def node_checks(agent: Agent) -> list[Check]:
+    """The checks of the host and of its running agent, in the order of their codes' categories."""
+    chosen = agent.config
+    host = await asyncio.to_thread(host_checks, chosen.cgroup_root, chosen.bpffs, chosen.cache)
+    return [
+        *host,
+        _conflicts(agent),
+        _ztunnel(agent),
+        _direct(agent),
+        await _certificates(agent),
+        *_control(agent),
+        *map_pressure((usage.name, usage.used, usage.max) for usage in agent.datapath.usage()),
+        _pods(agent),
+    ]
+
+
+def _conflicts(agent: Agent) -> Check:
+    code, category = "TUL0601", "hooks"
+    description = "no other program changes connections on our hooks"
+    try:
+        foreign = [each for each in agent.datapath.conflicts() if not each.is_tulle]
+    except (KernelError, OSError) as exc:
+        return judged(code, category, description, error=str(exc), hint="run as root")
+    names = ", ".join(f"{each.program_name or '?'} ({each.hook})" for each in foreign)
+    return judged(
+        code,
+        category,
+        description,
+        error=names,
+        hint="a CNI's socket load balancing must leave pods alone: for Cilium, "
+        "socketLB.hostNamespaceOnly=true",
+        level=Result.WARNING,
+    )
+
+
+def _ztunnel(agent: Agent) -> Check:
+    count = len(agent.enroller.facts.tunnels)
+    captured = len(agent.enroller.facts.book.report())
+    return judged(
+        "TUL0701",
+        "ztunnel",
+        "a ztunnel is connected",
+        error="" if count else f"none; {captured} captured pods refuse all connections",
+        hint=f"start tulle-ztunnel; it dials {agent.config.zds}",
+    )
+
+
+# Reasons for having no direct path. An operator's choice is no fault; for others, a remedy.
+_CHOSEN = frozenset({"no_direct"})
+_DIRECT_HINTS = {
+    "no_ztunnel": "Tulle's own ztunnel dials direct.sock as well as zds.sock; Istio's does not",
+    "flows_full": "more than one agent can follow: the rest goes through the tunnel",
+}
+
+
+def _direct(agent: Agent) -> Check:
+    status = agent.direct.status()
+    reason = str(status["reason"])
+    chosen = reason in _CHOSEN
+    return judged(
+        "TUL0703",
+        "ztunnel",
+        "connections inside this node may go direct" + (" (switched off)" if chosen else ""),
+        error="" if chosen else MEANINGS.get(reason, reason),
+        hint=_DIRECT_HINTS.get(reason, "meanwhile they go through the tunnel"),
+        level=Result.WARNING,
+    )
+
+
+async def _certificates(agent: Agent) -> Check:
+    code, category = "TUL0702", "ztunnel"
+    description = "workload certificates are valid and renewed in time"
+    path = agent.config.folder / "ztunnel.sock"
+    if not path.exists():
+        return judged(
+            code,
+            category,
+            description,
+            error=f"no admin socket {path}",
+            hint="only Tulle's own ztunnel has one",
+            level=Result.WARNING,
+        )
+    try:
+        dump = await asyncio.to_thread(get_json, path, "/config_dump", _FETCH_TIMEOUT_S)
+        bad = list(certificates_in_trouble(dump, agent.clock.now()))
+    except (OSError, ValueError, TypeError, KeyError, AttributeError, MeshError) as exc:
+        hint = "see the ztunnel's log"
+        return judged(
+            code, category, description, error=f"no certificates could be read: {exc}", hint=hint
+        )
+    hint = "look for certificate.failed in the ztunnel's log, and check the control plane's CA"
+    return judged(code, category, description, error="; ".join(bad[:5]), hint=hint)
+
+
+def certificates_in_trouble(dump: Any, now: datetime) -> Iterator[str]:
+    """A line for each certificate in a ztunnel's config dump that is missing, expired or late."""
+    for entry in dump.get("certificates", []):
+        chain = entry.get("certChain") or []
+        if not chain:
+            if entry.get("state") not in (None, "Available", "Initializing"):
+                yield f"{entry['identity']}: {entry['state']}"
+            continue
+        expires_at = datetime.fromisoformat(chain[0]["expirationTime"].replace("Z", "+00:00"))
+        starts_at = datetime.fromisoformat(chain[0]["validFrom"].replace("Z", "+00:00"))
+        left = expires_at - now
+        if left <= timedelta(0):
+            yield f"{entry['identity']}: expired {expires_at.isoformat()}"
+        elif left < min(CERTIFICATE_LEFT_WARNING, (expires_at - starts_at) / 4):
+            yield f"{entry['identity']}: expires {expires_at.isoformat()}, not renewed"
+
+
+def _control(agent: Agent) -> Iterator[Check]:
+    connection = agent.intents.connection
+    yield judged(
+        "TUL0801",
+        "control",
+        f"the control plane answers ({connection.address})",
+        error="" if connection.connected else connection.error or "not yet",
+        hint="is tulle-control running, and are --control-root and --token right?",
+    )
+    age_s = agent.intents_age_s()
+    stale = "" if age_s is None else f"{age_s:.0f} s old" if age_s > INTENTS_AGE_WARNING_S else ""
+    yield judged(
+        "TUL0802",
+        "control",
+        "the pod intents of this node are fresh",
+        error="none received yet" if age_s is None else stale,
+        hint="captured pods stay captured; new ones cannot start",
+        level=Result.ERROR if age_s is None else Result.WARNING,
+    )
+
+
+def map_pressure(usages: Iterable[tuple[str, int, int]]) -> Iterator[Check]:
+    """One check for each (name, used, max)."""
+    for name, used, limit in usages:
+        full = limit > 0 and used >= limit * MAP_PRESSURE_WARNING
+        yield judged(
+            "TUL0901",
+            "maps",
+            f"the kernel table {name} has room",
+            error=f"{used} of {limit}" if full else "",
+            hint="a full pods table refuses enrolment; a full destinations table forgets",
+            level=Result.ERROR if used >= limit else Result.WARNING,
+        )
+
+
+def _pods(agent: Agent) -> Check:
+    failed = [f"{uid}: {why}" for uid, state, why in agent.pod_states() if state is State.FAILED]
+    return judged(
+        "TUL1001",
+        "pods",
+        "every enrolled pod could be captured",
+        error="; ".join(failed[:5]),
+        hint="the agent tries again every 5 s; its log has pod.failed with the reason",
+    )

@@ -1,0 +1,31 @@
+"""`tulle lab`: its commands. Each reads arguments and shows results; agent.lab does the work."""
+
+from __future__ import annotations
+
+import click
+
+from agent.lab.verbs import life, objects, pods, processes
+
+
+@click.group()
+def lab() -> None:
+    """Run nodes and pods as network namespaces on this host (as root).
+
+    Example: tulle lab up DIR; tulle lab exec -n shop shopper -- curl http://ratings/
+    """
+
+
+for command in (
+    life.up,
+    life.down,
+    pods.exec_command,
+    pods.status,
+    objects.label,
+    objects.apply,
+    objects.delete,
+    pods.logs,
+    processes.restart,
+    processes.stop,
+    processes.kill,
+):
+    lab.add_command(command)

@@ -1,0 +1,145 @@
+"""`tulle lab label`, `apply` and `delete`: changes to the lab's objects."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import click
+
+from agent.cli.manifests import split
+from agent.cli.render import cell
+from agent.fetch import FetchError
+from agent.lab import changes, reception
+from agent.lab.lab import Lab
+from agent.lab.manifests import Manifests
+from agent.lab.verbs.context import reporting_lab_of, split_pod
+from control.kit.errors import ConfigError
+
+EXIT_UNKNOWN = 2  # the control plane could not be asked
+
+
+@click.command()
+@click.argument("kind", type=click.Choice(["namespace", "pod"]))
+@click.argument("name")
+@click.argument("labels", nargs=-1, required=True)
+@click.option("-n", "--namespace", default="default", show_default=True)
+@click.pass_context
+def label(
+    ctx: click.Context, kind: str, name: str, labels: tuple[str, ...], namespace: str
+) -> None:
+    """Set (key=value) or remove (key-) labels of a namespace or a pod.
+
+    The mesh sees the change at once.
+
+    Example: tulle lab label namespace shop tulle.io/dataplane-mode=ambient
+    """
+    if kind == "pod":
+        namespace, name = split_pod(namespace, name)
+    changes.label(reporting_lab_of(ctx), kind.capitalize(), namespace, name, labels)
+    click.echo(
+        f"{kind.capitalize()} {name if kind == 'namespace' else f'{namespace}/{name}'} labelled"
+    )
+
+
+@click.command()
+@click.option(
+    "-f",
+    "--file",
+    "path",
+    required=True,
+    type=click.Path(path_type=Path),
+    help="Manifests to apply; `-` for standard input.",
+)
+@click.pass_context
+def apply(ctx: click.Context, path: Path) -> None:
+    """Add or replace the objects of a file.
+
+    Exits 1 when the control plane rejects an object, 2 when it cannot be asked. A new Pod states
+    its node and its command in the annotations tulle.io/lab-node and tulle.io/lab-command.
+
+    Example: tulle lab apply -f strict.yaml
+    """
+    lab, text = reporting_lab_of(ctx), _text(path)
+    before = None if lab.store.load().unmeshed else _control_status(lab)
+    lines = changes.apply(lab, text, str(path))
+    for line in lines:
+        click.echo(line)
+    if before is not None:
+        changed = not all(line.endswith(changes.UNCHANGED) for line in lines)
+        ctx.exit(_show_verdict(lab, before, (text, path), changed))
+
+
+def _control_status(lab: Lab) -> reception.Status:
+    """Empty when the control plane does not answer: it reads the change when it is back."""
+    try:
+        return reception.status(lab)
+    except FetchError:
+        return {}
+
+
+def _show_verdict(
+    lab: Lab, before: reception.Status, source: tuple[str, Path], changed: bool
+) -> int:
+    """Print the control plane's verdict on standard error; the exit code."""
+    text, path = source
+    where = "<stdin>" if str(path) == "-" else str(path)
+    documents = split(text, where)
+    try:
+        if not before:
+            raise FetchError("it does not answer")
+        now = reception.wait(lab, before, documents) if changed else before
+    except FetchError as exc:
+        click.echo(f"warning: written, but the control plane cannot be asked: {exc}", err=True)
+        return EXIT_UNKNOWN
+    working = Manifests.load(lab.manifests_folder)
+    verdict = reception.verdict(now, documents, working, where)
+    for line in verdict.ignored:
+        click.echo(f"warning: {line}", err=True)
+    for line in verdict.rejected:
+        click.echo(f"error: {cell(line)}", err=True)
+    return 1 if verdict.rejected else 0
+
+
+@click.command()
+@click.option(
+    "-f",
+    "--file",
+    "path",
+    type=click.Path(path_type=Path),
+    help="Manifests to delete; `-` for standard input.",
+)
+@click.option("-n", "--namespace", default="default", show_default=True)
+@click.argument("target", nargs=-1, metavar="[KIND NAME]")
+@click.pass_context
+def delete(ctx: click.Context, path: Path | None, namespace: str, target: tuple[str, ...]) -> None:
+    """Delete the objects of a file, or one object.
+
+    Exits 1 when one of them does not exist.
+
+    Example: tulle lab delete peerauthentication default -n istio-system
+    """
+    if len(target) == 1:
+        target = tuple(target[0].split("/", 1))  # KIND/NAME, as kubectl allows too
+    if (path is None) == (len(target) != 2):
+        raise click.UsageError("give -f FILE or KIND NAME")
+    lab = reporting_lab_of(ctx)
+    missing: list[str] = []
+    if path is not None:
+        lines, missing = changes.delete_file(lab, _text(path), str(path))
+    else:
+        lines = changes.delete(lab, target[0], namespace, target[1])
+    for line in lines:
+        click.echo(line)
+    for line in missing:
+        click.echo(f"error: {line}", err=True)
+    ctx.exit(1 if missing else 0)
+
+
+def _text(path: Path) -> str:
+    if str(path) == "-":
+        return sys.stdin.read()
+    try:
+        return path.read_text()
+    except OSError as exc:
+        raise ConfigError(f"{path}: {exc.strerror}") from exc

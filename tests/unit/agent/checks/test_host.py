@@ -1,0 +1,39 @@
+"""Checks of a host that is well, and of one that is not."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from agent.checks import host
+from agent.checks.check import Result
+
+
+@pytest.mark.parametrize(
+    ("release", "result"),
+    [
+        ("5.15.0-91-generic", Result.OK),
+        ("6.18.44", Result.OK),
+        ("5.10.0-28-amd64", Result.ERROR),
+        ("weird", Result.ERROR),
+    ],
+)
+def test_kernel_version(release: str, result: Result) -> None:
+    found = host.kernel_version(release)
+    assert (found.code, found.result) == ("TUL0101", result)
+    assert bool(found.hint) == (result is not Result.OK)
+
+
+def test_cgroup2_pure_hybrid_and_missing(tmp_path: Path) -> None:
+    (tmp_path / "cgroup.procs").touch()
+    pure = f"cgroup2 {tmp_path} cgroup2 rw 0 0\n"
+    assert host.cgroup2(None, f"tmpfs /sys/fs/cgroup tmpfs ro 0 0\n{pure}").result is Result.OK
+    assert host.cgroup2(None, "cgroup /sys/fs/cgroup/cpu cgroup rw 0 0\n").error
+    assert host.cgroup2(tmp_path / "elsewhere").error
+
+
+def test_a_host_without_a_bpffs_is_warned_about(tmp_path: Path) -> None:
+    found = host._bpffs(tmp_path)
+    assert (found.code, found.result) == ("TUL0401", Result.WARNING)
+    assert f"mount -t bpf bpf {tmp_path}" in found.hint
