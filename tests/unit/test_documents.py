@@ -1,0 +1,34 @@
+"""The long documents keep their form: decisions in four short lines."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+LABELS = ["Context", "Choice", "Price", "Proof"]
+DECISION_WORDS_MAX = 150
+
+TITLE = re.compile(r"(\d+)\. .*[^.] \(\d{4}-\d\d-\d\d\)")
+LABEL = re.compile(r"^- \*\*(\w+)\.\*\* ", re.MULTILINE)
+
+
+def _decisions() -> list[tuple[str, str]]:
+    """Title and body of each decision."""
+    _, *entries = re.split(r"^## ", (ROOT / "DECISIONS.md").read_text(), flags=re.MULTILINE)
+    return [(title, body) for title, _, body in (entry.partition("\n") for entry in entries)]
+
+
+def test_decisions_are_numbered_without_a_gap_and_dated() -> None:
+    numbers = []
+    for title, _ in _decisions():
+        found = TITLE.fullmatch(title)
+        assert found, title
+        numbers.append(int(found[1]))
+    assert numbers == list(range(1, len(numbers) + 1))
+
+
+def test_a_decision_has_its_four_lines_and_is_short() -> None:
+    for title, body in _decisions():
+        assert LABEL.findall(body) == LABELS, title
+        assert len(body.split()) <= DECISION_WORDS_MAX + len(LABELS), title  # and the bullets
