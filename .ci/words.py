@@ -17,7 +17,14 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 PLACES = ("agent", "bpf", "control", "ztunnel", "tests", ".ci")
 GENERATED = re.compile(r"_pb2\.pyi?$|/_compiled/")
-DOCUMENTS = ("ARCHITECTURE.md", "DECISIONS.md")
+DOCUMENTS = (
+    "ARCHITECTURE.md",
+    "DECISIONS.md",
+    "agent/lab/README.md",
+    "bpf/README.md",
+    "control/wire/CONTRACT.md",
+    "tests/bench/RESULTS.md",
+)
 COLUMNS_MAX = 100
 
 _CLAUSE = r"What(ever)?|Who(ever)?|Whose|Whom|Of|How|Whether|Which(ever)?"

@@ -3,7 +3,7 @@
 The server listens on a SEQPACKET socket; every connected ztunnel is a `Tunnel`. It decides nothing:
 `serve_tunnel` (the enroller) is called once per ztunnel after its hello and runs while it is there.
 
-Our own ztunnel answers `add` with its listeners (see ARCHITECTURE.md, C3); others with a bare
+Our own ztunnel answers `add` with its listeners (control/wire/CONTRACT.md, C3); others with a bare
 acknowledgement.
 """
 

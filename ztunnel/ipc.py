@@ -1,8 +1,38 @@
-"""Frames between supervisor and worker, with file descriptors beside them (ARCHITECTURE.md, C5).
+"""Frames between supervisor and worker, with file descriptors beside them (contract C5).
 
-The parser holds no socket; `IpcSocket` is the thin shell that an epoll worker and the asyncio
-supervisor both use. Descriptors received belong to whoever takes the frame; descriptors sent are
-duplicated when queued, so the caller keeps its own.
+A Unix socketpair, SOCK_STREAM. A frame is a u32 payload length (big-endian), a u8 kind, a u8 number
+of descriptors, and the payload; the descriptors ride with its first byte. Payloads are JSON objects
+unless said otherwise.
+
+    supervisor → worker
+    CONFIG              first of all: {worker, trust_domain, cluster_id, network, node, drain_s,
+                        log_level, log_format, access_log, spin_us, fixed_ports, direct}
+    RESOURCES           binary: the entries of ztunnel/mesh/entries.py, each u8 op, u16 name length,
+                        name, u32 body length, body (a protobuf `Address` or `Authorization` of
+                        Istio). Bodies are indexed by name, and decoded when first used.
+    GENERATION          {generation}, after the RESOURCES it is for (C9)
+    POD_ADD             {uid, name, namespace, service_account} and four descriptors: network
+                        namespace, outbound, plaintext inbound and HBONE inbound listener
+    POD_DELETE          {uid}
+    CERTIFICATE         {identity, key_pem, chain_pem: [...], roots_pem}
+    CERTIFICATE_FAILED  {identity, reason}
+    QUERY               {id, what: "connections" | "metrics" | "pools"}
+    LOG_LEVEL           {level}
+    DRAIN               {deadline_s}
+
+    worker → supervisor
+    READY               {}
+    NEED_CERTIFICATE    {identity, waiting: bool}
+    ANSWER              {id, ...}; for metrics {counters: [[name, {label: value}, number]], gauges}
+    POD_READY           {uid}: its listeners are registered
+    DRAINED             {}
+
+    both ways
+    DIRECT              one line of direct.sock (C9)
+
+A worker writes its access log to standard error by itself. The parser holds no socket; `IpcSocket`
+is the thin shell around it, for an epoll worker and the asyncio supervisor alike. A received
+descriptor belongs to the code that takes the frame; a sent one is duplicated when it is queued.
 """
 
 from __future__ import annotations

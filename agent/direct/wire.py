@@ -1,4 +1,4 @@
-"""The lines of direct.sock (ARCHITECTURE.md, C9): bytes to values and back; decides nothing.
+"""The lines of direct.sock (C9, control/wire/CONTRACT.md): bytes to values and back, pure.
 
 Strict in what is sent and in what is understood: a known kind with a field that is missing or
 wrong is an error. Unknown kinds and fields are nothing: a newer ztunnel may say more.

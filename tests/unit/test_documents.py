@@ -1,4 +1,4 @@
-"""The long documents keep their form: decisions in four short lines."""
+"""The long documents keep their form: short decisions, an architecture that is read whole."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[2]
 LABELS = ["Context", "Choice", "Price", "Proof"]
 DECISION_WORDS_MAX = 150
+ARCHITECTURE_BYTES_MAX = 12_000  # a quarter of an hour; more is not read
 
 TITLE = re.compile(r"(\d+)\. .*[^.] \(\d{4}-\d\d-\d\d\)")
 LABEL = re.compile(r"^- \*\*(\w+)\.\*\* ", re.MULTILINE)
@@ -32,3 +33,7 @@ def test_a_decision_has_its_four_lines_and_is_short() -> None:
     for title, body in _decisions():
         assert LABEL.findall(body) == LABELS, title
         assert len(body.split()) <= DECISION_WORDS_MAX + len(LABELS), title  # and the bullets
+
+
+def test_the_architecture_can_be_read_whole() -> None:
+    assert len((ROOT / "ARCHITECTURE.md").read_bytes()) <= ARCHITECTURE_BYTES_MAX

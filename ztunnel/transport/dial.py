@@ -28,7 +28,7 @@ log = logging.getLogger("ztunnel.dial")
 
 CONNECT_S: Final = 10.0
 _CLONE_NEWNET: Final = 0x40000000
-# Tells the kernel half which client the app shall see (ARCHITECTURE.md, C4).
+# Tells the kernel half which client the app shall see (bpf/README.md, C4).
 _SHOW_SOURCE: Final = 0x7475
 _pack_show: Final = Struct("!16sH6x").pack
 _MAPPED_PREFIX: Final = mapped(Address(bytes(4)))[:12]
