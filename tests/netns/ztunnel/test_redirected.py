@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import subprocess
 from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -19,32 +18,7 @@ from tests.support.processes.control import running_control
 from tests.support.processes.ztunnel import Ztunnel, running_ztunnel
 
 PREFIX = "tr"
-# What Istio's rules do, in our words: nothing marked, nothing local, no HBONE is redirected; and
-# answers to a connection that came in marked are delivered here, whoever they are for.
-RULES = """
-table inet mesh {
-  chain in_nat {
-    type nat hook prerouting priority -100
-    meta mark & 0xfff == 0x539 return
-    tcp dport 15008 return
-    meta l4proto tcp redirect to :15006
-  }
-  chain out_nat {
-    type nat hook output priority -100
-    oifname "lo" return
-    meta mark & 0xfff == 0x539 return
-    meta l4proto tcp redirect to :15001
-  }
-  chain in_mark {
-    type filter hook prerouting priority -150
-    meta mark & 0xfff == 0x539 ct mark set 0x111
-  }
-  chain out_mark {
-    type route hook output priority -150
-    ct mark & 0xfff == 0x111 meta mark set ct mark
-  }
-}
-"""
+RULES = Path(__file__).parents[2] / "support/kernel/redirect.nft"
 MANIFESTS = """
 apiVersion: v1
 kind: Namespace
@@ -68,8 +42,7 @@ OUTSIDE = ("10.88.0.9", "fd88::9")
 
 
 def redirect(pod: Pod) -> None:
-    nft = ["ip", "netns", "exec", pod.namespace, "nft", "-f", "-"]
-    subprocess.run(nft, input=RULES, text=True, check=True, timeout=30)
+    command("ip", "netns", "exec", pod.namespace, "nft", "-f", str(RULES))
     for family, every in (("-4", "0.0.0.0/0"), ("-6", "::/0")):
         ip = ("ip", "-n", pod.namespace, family)
         command(*ip, "rule", "add", "fwmark", "0x111/0xfff", "pref", "32764", "lookup", "100")
