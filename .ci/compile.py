@@ -14,10 +14,10 @@ from setuptools import Distribution
 
 ROOT = Path(__file__).resolve().parents[1]
 # The rooms that a connection and its bytes pass through.
-HOT = ("loop", "mesh", "telemetry", "transport", "connections", "direct", "hbone", "worker")
+HOT = ("loop", "mesh", "telemetry", "transport", "connections", "direct", "hbone")
 # Left as they are: code that runs once, or at a push (nothing to gain), and code mypyc refuses: a
 # generic dataclass with slots (state), a class whose base is written in C (dice).
-LEFT_OUT = {"loop/timeslice", "mesh/entries", "mesh/dice", "mesh/state", "worker/worker"}
+LEFT_OUT = {"loop/timeslice", "mesh/entries", "mesh/dice", "mesh/state"}
 
 
 def modules() -> list[str]:

@@ -24,7 +24,6 @@ from dataclasses import replace
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[2]))
 
-from control.kit.clock import SystemClock
 from control.kit.memory import spare_collector
 from control.model.address import Address
 from control.model.workload import (
@@ -38,7 +37,7 @@ from control.model.workload import (
 from control.wire.convert import resource_to_wire
 from ztunnel.ipc import IpcSocket, Kind, encode_json
 from ztunnel.mesh.entries import Entry, Op, chunks
-from ztunnel.worker.worker import Worker, keep_buffers
+from ztunnel.worker.process import keep_buffers, start
 
 PODS_PER_SERVICE = 20
 DEADLINE_S = 60.0
@@ -100,9 +99,10 @@ def scenarios(count: int) -> Iterator[tuple[str, list[Entry]]]:
 
 
 def timed_worker(descriptor: int) -> None:
-    """`ztunnel.worker.main` with a clock around each turn; SIGUSR1: say what was found."""
+    """`ztunnel.worker` with a clock around each turn; SIGUSR1: say what was found."""
     spare_collector()
-    worker = Worker(IpcSocket(socket.socket(fileno=descriptor)), SystemClock(), sys.stderr.fileno())
+    worker = start(IpcSocket(socket.socket(fileno=descriptor)), sys.stderr.fileno())
+    assert worker is not None
     keep_buffers()
     found = {"longest_ms": 0.0, "cpu_ms": 0.0, "turns": 0}
 

@@ -37,15 +37,18 @@ from control.model.identity import SpiffeId
 from control.model.workload import GatewayAddress, NetworkAddress, TunnelProtocol, Workload
 from tests.support.certificates import make_authority
 from tests.support.engine.tunnel_mesh import mesh_state
-from ztunnel.connections.engine import EngineConfig
+from ztunnel.connections.engine import Engine, EngineConfig
 from ztunnel.connections.listeners import Pauses, listen
 from ztunnel.connections.pod import Pod
+from ztunnel.loop.reactor import Reactor
 from ztunnel.loop.spin import Spin
 from ztunnel.loop.timeslice import shorten
 from ztunnel.mesh.balance import Hint
 from ztunnel.telemetry.access_log import TEXT, AccessLog, TurnWriter
+from ztunnel.transport.dial import Dialer
 from ztunnel.transport.tls import Material, spiffe_ids
-from ztunnel.worker.worker import keep_buffers, make_engine, make_reactor
+from ztunnel.worker.bugs import Bugs
+from ztunnel.worker.process import keep_buffers
 
 CLIENT = SpiffeId("cluster.local", "demo", "client")
 SERVER = SpiffeId("cluster.local", "demo", "server")
@@ -104,19 +107,19 @@ def run(options: argparse.Namespace) -> None:
                 "server", hbone, server, waypoint=waypoint, tunnel_protocol=TunnelProtocol.HBONE
             ),
         )
-    bugs: list[None] = []
-    reactor = make_reactor(lambda: bugs.append(None))
-    reactor.spin = Spin(options.spin_us)
-    engine = make_engine(
-        reactor,
-        SystemClock(),
-        EngineConfig(access_log=options.access_log),
-        state,
-        lambda _identity, _waiting: None,
-        lambda sock: destinations.get(sock.getsockname()[1]),
-    )
+    reactor = Reactor(Bugs().report, spin=Spin(options.spin_us))
     lines = TurnWriter(reactor, LineSink(never_waiting(sys.stderr.fileno())))
-    engine.access_log = AccessLog(engine.clock, lines.put, TEXT)
+    clock = SystemClock()
+    engine = Engine(
+        reactor,
+        clock,
+        state,
+        EngineConfig(),
+        dialer=Dialer(reactor),
+        access_log=AccessLog(clock, lines.put, TEXT) if options.access_log else None,
+        ask_certificate=lambda _identity, _waiting: None,
+        original_destination=lambda sock: destinations.get(sock.getsockname()[1]),
+    )
     for identity, found in certificates.items():
         engine.credentials.put(identity, found)
     name = "server" if options.role == "in" else "client"

@@ -1,4 +1,4 @@
-"""What all connections of a worker share, and the pods it serves; wiring, no protocol."""
+"""The parts that all connections of a worker share, and the pods it serves; wiring, no protocol."""
 
 from __future__ import annotations
 
@@ -11,22 +11,20 @@ from dataclasses import dataclass
 from typing import Final, Protocol
 
 from control.kit.clock import Clock
-from control.model.address import Endpoint
 from control.model.identity import SpiffeId
-from control.model.workload import Workload
+from ztunnel.connections.first_word import PATIENCE_S
 from ztunnel.connections.pod import OpenConnection, Pod
 from ztunnel.connections.pool import Pool
-from ztunnel.loop.reactor import Countdown, Reactor
-from ztunnel.mesh.balance import Hint
+from ztunnel.connections.sockaddr import Original, original_destination
+from ztunnel.loop.reactor import Reactor, Served
 from ztunnel.mesh.dice import Dice
-from ztunnel.mesh.route import ToTunnel
 from ztunnel.mesh.state import State
 from ztunnel.telemetry.access_log import AccessLog
 from ztunnel.telemetry.counters import Counters
 from ztunnel.telemetry.outcome import Outcome
 from ztunnel.telemetry.parties import Parties
 from ztunnel.transport.credentials import Credentials
-from ztunnel.transport.dial import Dialer, Dials, Namespaces
+from ztunnel.transport.dial import Dials
 from ztunnel.transport.ends import RelayEnd, TunnelEnd
 from ztunnel.transport.handshakes import Handshakes
 from ztunnel.transport.tunnel import Keepalive
@@ -35,16 +33,18 @@ from ztunnel.transport.tunnel import Keepalive
 DESCRIPTORS_RESERVED: Final = 128
 # A connection needs its own socket and one towards the app or (shared) the tunnel.
 DESCRIPTORS_PER_CONNECTION: Final = 2
+# The peer has 10 s to reach its app; more than that and a slow network is lost.
+RESPONSE_S: Final = 20.0
 
 
-# What an app dialled, and where the kernel's own draw among a service's endpoints fell.
-Original = tuple[Endpoint, Hint]
+class AwaitsResponse(Served, Protocol):
+    def on_response_due(self) -> None:
+        """The peer has not answered the request within RESPONSE_S."""
 
 
-class Observer(Protocol):
-    """Who wants to know of connections that the other side has admitted."""
-
-    def admitted(self, pod: Pod, source: Workload, asked: Endpoint, decision: ToTunnel) -> None: ...
+class AwaitsFirstWord(Served, Protocol):
+    def on_first_word_due(self) -> None:
+        """Neither end of the connection has spoken within PATIENCE_S."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,12 +52,10 @@ class EngineConfig:
     trust_domain: str = "cluster.local"
     worker: int = 0
     node: str = ""
-    access_log: bool = True
-    drain_s: float = 5.0
 
 
 class Engine:
-    """One per worker."""
+    """Made once in a worker, when its configuration is known."""
 
     def __init__(
         self,
@@ -65,46 +63,52 @@ class Engine:
         clock: Clock,
         state: State,
         config: EngineConfig,
+        *,
+        dialer: Dials,
+        access_log: AccessLog | None,
         ask_certificate: Callable[[SpiffeId, bool], None],
-        original_destination: Callable[[socket.socket], Original | None],
+        original_destination: Callable[[socket.socket], Original | None] = original_destination,
     ) -> None:
-        self.reactor = reactor
-        self.clock = clock
-        self.state = state
-        self.config = config
-        self.counters = Counters()
-        self.access_log: AccessLog | None = None
-        self.namespaces = Namespaces()
-        self.dialer: Dials = Dialer(reactor, self.namespaces)
-        self.keepalive = Keepalive(reactor)
-        self.credentials = Credentials(reactor, ask_certificate)
-        self.original_destination = original_destination
-        self.random = random.Random()
-        self.dice = Dice()  # for decisions alone
-        self.pods: dict[str, Pod] = {}
-        self.direct: Observer | None = None  # on nodes where the kernel may take over
-        self.pool: Pool
-        self.responses: Countdown  # of streams that wait for their 200
-        self.first_words: Countdown  # of connections to apps, until somebody has spoken
+        """`access_log` is None where connections leave no lines. `ask_certificate(identity,
+        waiting)` asks the supervisor for a certificate."""
+        self.reactor: Final = reactor
+        self.clock: Final = clock
+        self.state: Final = state
+        self.config: Final = config
+        self.dialer: Final = dialer
+        self.access_log: Final = access_log
+        self.original_destination: Final = original_destination
+        self.counters: Final = Counters()
+        self.keepalive: Final = Keepalive(reactor)
+        self.credentials: Final = Credentials(reactor, ask_certificate)
+        self.pool: Final = Pool(reactor, self.keepalive, self.credentials, dialer)
+        self.handshakes: Final = Handshakes()
+        self.random: Final = random.Random()
+        self.dice: Final = Dice()  # for decisions alone
+        self.pods: Final[dict[str, Pod]] = {}
+        self.responses: Final = reactor.countdown(RESPONSE_S, _response_due)
+        self.first_words: Final = reactor.countdown(PATIENCE_S, _first_word_due)
         soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-        self.connections_max = max(16, (soft - DESCRIPTORS_RESERVED) // DESCRIPTORS_PER_CONNECTION)
+        self.connections_max: Final = max(
+            16, (soft - DESCRIPTORS_RESERVED) // DESCRIPTORS_PER_CONNECTION
+        )
         self.connections = 0
-        self.handshakes = Handshakes()
 
     def outcome(self, parties: Parties, age_s: float = 0.0) -> Outcome:
-        lines = self.access_log if self.config.access_log else None
-        return Outcome(self.clock, parties, lines, age_s)
+        return Outcome(self.clock, parties, self.access_log, age_s)
 
     def enter(self, book: dict[OpenConnection, None], connection: OpenConnection) -> None:
         book[connection] = None
         self.connections += 1
 
     def leave(self, book: dict[OpenConnection, None], connection: OpenConnection) -> None:
-        if book.pop(connection, self) is None:
+        """The end of a connection; safe to repeat."""
+        if connection in book:
+            del book[connection]
             self.connections -= 1
 
     def remove_pod(self, uid: str) -> None:
-        """Everything of it ends now: its namespace is going away."""
+        """End everything of the pod at once: its namespace is going away."""
         pod = self.pods.pop(uid, None)
         if pod is None:
             return
@@ -115,6 +119,14 @@ class Engine:
         for tunnel in list(pod.tunnels):
             self.reactor.serve(tunnel, tunnel.close, TunnelEnd.POD_DELETED)
         self.pool.forget_pod(uid)
-        self.namespaces.forget(pod.netns_fd)
+        self.dialer.leave(pod.netns_fd)
         if pod.netns_fd >= 0:
             os.close(pod.netns_fd)
+
+
+def _response_due(waiting: AwaitsResponse) -> None:
+    waiting.on_response_due()
+
+
+def _first_word_due(waiting: AwaitsFirstWord) -> None:
+    waiting.on_first_word_due()

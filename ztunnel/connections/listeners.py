@@ -9,20 +9,18 @@ from __future__ import annotations
 import errno
 import logging
 import socket
-import struct
 from collections.abc import Callable
-from functools import lru_cache
 from typing import Final
 
 from control.kit.log import event
-from control.model.address import Address, Endpoint, canonical
-from ztunnel.connections.engine import Engine, Original
+from control.model.address import Endpoint
+from ztunnel.connections.engine import Engine
 from ztunnel.connections.inbound import accept_plaintext
 from ztunnel.connections.inbound_tunnel import accept_tunnel
 from ztunnel.connections.outbound import accept_outbound
 from ztunnel.connections.pod import Pod
+from ztunnel.connections.sockaddr import endpoint_of
 from ztunnel.loop.reactor import WATCH_LEVEL, Countdown
-from ztunnel.mesh.balance import Hint
 from ztunnel.transport.sockets import bare_socket
 
 log = logging.getLogger("ztunnel.listeners")
@@ -34,71 +32,9 @@ PAUSE_S: Final = 0.25
 _EXHAUSTED: Final = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
 # Errors of one connection that was gone before it was accepted (accept(2)).
 _GONE: Final = frozenset({errno.ECONNABORTED, errno.EPROTO, errno.EPERM, errno.ENETDOWN})
-# Addresses of a node's pods and peers, and destinations in use: each is parsed once.
-ADDRESSES_KEPT_MAX: Final = 4096
-_SO_ORIGINAL_DST: Final = 80
-_SOL_IP: Final = int(socket.SOL_IP)
-_IPV4_BYTES: Final = struct.calcsize("=HHI8x")
-_IPV6_BYTES: Final = struct.calcsize("=HHI16sI")
-_FAMILY_IPV6: Final = struct.pack("=H", socket.AF_INET6)
-_HINT_AT_IPV4: Final = struct.calcsize("=HHI")
-_HINT_AT_IPV6: Final = struct.calcsize("=HHI") - 1
-_HINTS: Final = {each.value: each for each in Hint}
 
 Accept = Callable[[], tuple[int, tuple[str | int, ...]]]
 Taken = Callable[[socket.socket, Endpoint], None]
-
-
-def endpoint_of(name: tuple[str | int, ...]) -> Endpoint:
-    """From what accept, getsockname and getpeername give; v4-mapped becomes IPv4."""
-    return Endpoint(_address_of(str(name[0])), int(name[1]))
-
-
-@lru_cache(maxsize=ADDRESSES_KEPT_MAX)
-def _address_of(host: str) -> Address:
-    if ":" in host:
-        return canonical(socket.inet_pton(socket.AF_INET6, host.partition("%")[0]))
-    return canonical(socket.inet_pton(socket.AF_INET, host))
-
-
-def original_destination(sock: socket.socket) -> Original | None:
-    """What the app dialled, as the kernel half remembers it; None: it does not know."""
-    try:
-        raw = sock.getsockopt(_SOL_IP, _SO_ORIGINAL_DST, _IPV4_BYTES)
-        return parse_original(raw)
-    except OSError:
-        pass
-    try:
-        return parse_original(sock.getsockopt(socket.IPPROTO_IPV6, _SO_ORIGINAL_DST, _IPV6_BYTES))
-    except OSError:
-        return None
-
-
-@lru_cache(maxsize=ADDRESSES_KEPT_MAX)
-def parse_original(raw: bytes) -> Original | None:
-    """A sockaddr, and the hint in a byte of it that otherwise says nothing: the first of
-    `sin_zero`, the last of `sin6_flowinfo`. Whatever else is there is no hint."""
-    where = parse_sockaddr(raw)
-    if where is None:
-        return None
-    is_ipv6 = len(raw) >= 24 and raw[:2] == _FAMILY_IPV6
-    said = raw[_HINT_AT_IPV6] if is_ipv6 else raw[_HINT_AT_IPV4] if len(raw) > _HINT_AT_IPV4 else 0
-    return where, _HINTS.get(said, Hint.NONE)
-
-
-def parse_sockaddr(raw: bytes) -> Endpoint | None:
-    """A kernel sockaddr_in or sockaddr_in6; None when it is neither, or has no port."""
-    if len(raw) < 8:
-        return None
-    (family,) = struct.unpack_from("=H", raw)
-    (port,) = struct.unpack_from("!H", raw, 2)
-    if not port:
-        return None
-    if family == socket.AF_INET:
-        return Endpoint(canonical(raw[4:8]), port)
-    if family == socket.AF_INET6 and len(raw) >= 24:
-        return Endpoint(canonical(raw[8:24]), port)
-    return None
 
 
 class Pauses:

@@ -35,8 +35,6 @@ log = logging.getLogger("ztunnel.outbound")
 
 _GONE: Final = select.EPOLLERR | select.EPOLLHUP
 
-# The peer has 10 s to reach its app; what takes longer than that and a slow network is lost.
-RESPONSE_S: Final = 20.0
 # A stream refused by GOAWAY was not looked at, so it may go elsewhere; a peer that refuses three
 # times in a row is not going to take it.
 TRIES_MAX: Final = 3
@@ -211,9 +209,10 @@ class Outbound:
             return
         outcome = self.outcome
         parties = outcome.parties
-        if engine.direct is not None and isinstance(lane.decision, ToTunnel):
+        observer = self._pod.observer
+        if observer is not None and isinstance(lane.decision, ToTunnel):
             asked = parties.original or parties.destination_address
-            engine.direct.admitted(self._pod, self._source, asked, lane.decision)
+            observer.admitted(self._pod, self._source, asked, lane.decision)
         parties.source_identity = lane.identity
         parties.destination_identity = tunnel.peer
         parties.memo = lane.memo(tunnel.peer)

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from typing import Protocol
 
+from control.model.address import Endpoint
 from control.model.workload import Workload
 from ztunnel.connections.lanes import Lanes
+from ztunnel.mesh.route import ToTunnel
 from ztunnel.mesh.state import State
 from ztunnel.telemetry.outcome import Outcome
 from ztunnel.transport.ends import RelayEnd
@@ -29,16 +31,30 @@ class Listening(Protocol):
     def close(self) -> None: ...
 
 
+class Observer(Protocol):
+    def admitted(self, pod: Pod, source: Workload, asked: Endpoint, decision: ToTunnel) -> None:
+        """The other side let in a connection of `pod` to `asked`."""
+
+
 class Pod:
     def __init__(
-        self, uid: str, name: str, namespace: str, service_account: str, netns_fd: int
+        self,
+        uid: str,
+        name: str,
+        namespace: str,
+        service_account: str,
+        netns_fd: int,
+        *,
+        observer: Observer | None = None,
     ) -> None:
-        """`netns_fd`: -1 is the namespace of this process."""
+        """`netns_fd`: -1 is the namespace of this process. `observer`: hears of its connections
+        where the kernel may carry some itself."""
         self.uid = uid
         self.name = name
         self.namespace = namespace
         self.service_account = service_account
         self.netns_fd = netns_fd
+        self.observer = observer
         self.listeners: list[Listening] = []
         self.own_ports: set[int] = set()
         self.outbound: dict[OpenConnection, None] = {}

@@ -15,8 +15,9 @@ from control.kit.log import event
 from control.model.address import Endpoint
 from ztunnel.connections.engine import Engine
 from ztunnel.connections.inbound import accept_plaintext
-from ztunnel.connections.listeners import Listener, Pauses, endpoint_of, listen
+from ztunnel.connections.listeners import Listener, Pauses, listen
 from ztunnel.connections.pod import Pod
+from ztunnel.connections.sockaddr import endpoint_of
 from ztunnel.transport.dial import Dial, DialDone, Dialer, DialError
 
 log = logging.getLogger("ztunnel.redirected")

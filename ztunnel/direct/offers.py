@@ -53,7 +53,7 @@ class _Learned:
 
 
 class Offers:
-    """One per worker; `Engine.direct`."""
+    """The shares and verdicts that one worker offers; the `Observer` of its pods."""
 
     def __init__(
         self,

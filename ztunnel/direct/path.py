@@ -17,7 +17,6 @@ class DirectPath:
         config = engine.config
         self.offers = Offers(engine, Place(config.node, config.trust_domain), tell)
         self.flows = Flows(engine, lambda number: tell({"kind": "cut", "id": number}))
-        engine.direct = self.offers
 
     def take(self, line: dict[str, Any]) -> None:
         """A line of the agent's."""

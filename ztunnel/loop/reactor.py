@@ -107,8 +107,12 @@ class Reactor:
     """One per worker process."""
 
     def __init__(
-        self, report_bug: BugReport, monotonic_s: Callable[[], float] = time.monotonic
+        self,
+        report_bug: BugReport,
+        monotonic_s: Callable[[], float] = time.monotonic,
+        spin: Spin | None = None,
     ) -> None:
+        """`spin` decides about polling before a sleep; None never polls."""
         self.report_bug = report_bug
         self._monotonic_s = monotonic_s
         self._epoll = select.epoll()
@@ -119,7 +123,7 @@ class Reactor:
         self._closing: list[Closable] = []
         self._countdowns: list[Countdown] = []
         self.running = True
-        self.spin = Spin(0)
+        self.spin: Final = spin or Spin(0)
         self._events_before = 0
         self.now_s = monotonic_s()
         self.next_due_s = float("inf")

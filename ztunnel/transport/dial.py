@@ -92,9 +92,12 @@ class Namespaces:
             raise KernelError(f"cannot enter the pod's network namespace: {os.strerror(number)}")
         self._current = netns_fd
 
-    def forget(self, netns_fd: int) -> None:
-        """The descriptor is about to be closed. Being in a namespace keeps it alive, so leave it;
-        and its descriptor's number may come again for another pod."""
+    def leave(self, netns_fd: int) -> None:
+        """Go home if the process is in that namespace, whose descriptor is about to be closed.
+
+        Being in a namespace keeps it alive, and the descriptor's number may come again for another
+        pod.
+        """
         if netns_fd >= 0 and self._current == netns_fd:
             self.enter(self._home)
 
@@ -109,6 +112,9 @@ class Dialling(Protocol):
 class Dials(Protocol):
     source_not_shown: int
 
+    def leave(self, netns_fd: int) -> None:
+        """The namespace's descriptor is about to be closed."""
+
     def dial(
         self,
         netns_fd: int,
@@ -120,11 +126,14 @@ class Dials(Protocol):
 
 
 class Dialer:
-    def __init__(self, reactor: Reactor, namespaces: Namespaces) -> None:
+    def __init__(self, reactor: Reactor) -> None:
         self._reactor = reactor
-        self._namespaces = namespaces
+        self._namespaces = Namespaces()
         self._deadline = reactor.countdown(CONNECT_S, Dial.on_due)
         self.source_not_shown = 0
+
+    def leave(self, netns_fd: int) -> None:
+        self._namespaces.leave(netns_fd)
 
     def dial(
         self,

@@ -2,7 +2,3 @@
 
 Read `worker` first; `python -m ztunnel.worker` starts it.
 """
-
-from ztunnel.compiled import prefer
-
-prefer(__path__, "worker")

@@ -2,6 +2,6 @@
 
 import sys
 
-from ztunnel.worker.worker import main
+from ztunnel.worker.process import main
 
 sys.exit(main(sys.argv[1:]))

@@ -13,7 +13,7 @@ import pytest
 from control.model.address import parse_endpoint
 from tests.support.engine.tunnel_memory import FakeTime
 from ztunnel.loop.reactor import Reactor
-from ztunnel.transport.dial import Dialer, DialError, Namespaces
+from ztunnel.transport.dial import Dialer, DialError
 
 DEADLINE_S = 10.0
 SERVER = """
@@ -60,16 +60,15 @@ def dial(dialer: Dialer, reactor: Reactor, netns: int, port: int) -> socket.sock
     return results[0]
 
 
-def test_a_dial_happens_in_the_pods_namespace_and_forgetting_goes_home(pod: PodProcess) -> None:
+def test_a_dial_happens_in_the_pods_namespace_and_leaving_goes_home(pod: PodProcess) -> None:
     reactor = Reactor(lambda _: None, FakeTime())
-    namespaces = Namespaces()
-    dialer = Dialer(reactor, namespaces)
+    dialer = Dialer(reactor)
     home = os.stat("/proc/self/ns/net").st_ino
     assert dial(dialer, reactor, -1, pod.port) is DialError.REFUSED
     inside = dial(dialer, reactor, pod.netns, pod.port)
     assert not isinstance(inside, DialError)
     assert os.stat("/proc/thread-self/ns/net").st_ino != home
-    namespaces.forget(pod.netns)
+    dialer.leave(pod.netns)
     assert os.stat("/proc/thread-self/ns/net").st_ino == home
     assert inside.getpeername()[1] == pod.port, "the socket stays where it was made"
     inside.close()

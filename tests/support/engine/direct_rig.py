@@ -21,7 +21,7 @@ from ztunnel.loop.reactor import Reactor, Served
 from ztunnel.mesh.entries import Entry
 from ztunnel.mesh.route import ToTunnel, route
 from ztunnel.telemetry.access_log import JSON, AccessLog
-from ztunnel.worker.worker import make_engine
+from ztunnel.transport.dial import Dialer
 
 WEB = {key("web"): ()}
 CLIENT = pod("client", "10.0.0.1", "fd00::1", node="n1")
@@ -37,11 +37,16 @@ class Rig:
         self.reactor = Reactor(self.bugs.append, self.time)
         state = mesh(CLIENT, SERVER, FAR, SERVICE, *values)
         config = EngineConfig(node="n1")
-        self.engine: Engine = make_engine(
-            self.reactor, SystemClock(), config, state, lambda _who, _waiting: None
-        )
         self.log: list[str] = []
-        self.engine.access_log = AccessLog(SystemClock(), self.log.append, JSON)
+        self.engine = Engine(
+            self.reactor,
+            SystemClock(),
+            state,
+            config,
+            dialer=Dialer(self.reactor),
+            access_log=AccessLog(SystemClock(), self.log.append, JSON),
+            ask_certificate=lambda _who, _waiting: None,
+        )
         self.recheck = Recheck(self.engine)
         self.lines: list[dict[str, Any]] = []
         self.path = DirectPath(self.engine, self.lines.append)

@@ -24,16 +24,18 @@ from control.model.policy import Policy
 from control.model.workload import HBONE_PORT, TunnelProtocol, Workload
 from tests.support.certificates import Authority, make_authority
 from tests.support.engine.tunnel_mesh import mesh_entries, mesh_state
-from ztunnel.connections.engine import Engine, EngineConfig, Original
-from ztunnel.connections.listeners import Pauses, endpoint_of, listen
+from ztunnel.connections.engine import Engine, EngineConfig
+from ztunnel.connections.listeners import Pauses, listen
 from ztunnel.connections.pod import Pod
 from ztunnel.connections.recheck import Recheck
-from ztunnel.loop.reactor import READABLE
+from ztunnel.connections.sockaddr import Original, endpoint_of
+from ztunnel.loop.reactor import READABLE, Reactor
 from ztunnel.mesh.balance import Hint
 from ztunnel.mesh.entries import Entry
 from ztunnel.telemetry.access_log import JSON, AccessLog
+from ztunnel.transport.dial import Dialer
 from ztunnel.transport.tls import Material
-from ztunnel.worker.worker import make_engine, make_reactor
+from ztunnel.worker.bugs import Bugs
 
 Result = TypeVar("Result")
 DEADLINE_S = 20.0
@@ -59,8 +61,8 @@ class Loop:
     """A reactor in a thread, as a worker process has it (its scratch buffers allow only one)."""
 
     def __init__(self) -> None:
-        self.bugs: list[None] = []
-        self.reactor = make_reactor(lambda: self.bugs.append(None))
+        self._bugs = Bugs()
+        self.reactor = Reactor(self._bugs.report)
         self._calls: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
         self._wake, self._woken = socket.socketpair()
         self.reactor.watch(self._woken.fileno(), self, READABLE)
@@ -101,7 +103,7 @@ class Loop:
         self.reactor.close()
         self._wake.close()
         self._woken.close()
-        assert not self.bugs, "a connection's handling raised; see the log"
+        assert not self._bugs.count, "a connection's handling raised; see the log"
 
 
 class Node:
@@ -114,22 +116,23 @@ class Node:
         self.reactor = loop.reactor
         self.destinations: dict[int, Endpoint] = {}
         self.asked: list[SpiffeId] = []
+        self.lines: list[str] = []  # the access log, as JSON
         self.engine: Engine = loop.call(lambda: self._make(values))
         self.pod = Pod(name, name, identity.namespace, identity.service_account, -1)
         self.engine.pods[name] = self.pod
-        self.lines: list[str] = []  # the access log, as JSON
-        self.engine.access_log = AccessLog(SystemClock(), self.lines.append, JSON)
         self.pauses = Pauses(self.engine)
         self.recheck = Recheck(self.engine)
 
     def _make(self, values: tuple[Workload, ...]) -> Engine:
-        return make_engine(
+        return Engine(
             self.reactor,
             SystemClock(),
-            EngineConfig(),
             mesh_state(*values),
-            lambda who, _waiting: self.asked.append(who),
-            self._original,
+            EngineConfig(),
+            dialer=Dialer(self.reactor),
+            access_log=AccessLog(SystemClock(), self.lines.append, JSON),
+            ask_certificate=lambda who, _waiting: self.asked.append(who),
+            original_destination=self._original,
         )
 
     def _original(self, sock: socket.socket) -> Original | None:

@@ -16,10 +16,10 @@ from tests.support.engine.tunnel_mesh import mesh_state
 from ztunnel.connections.engine import Engine, EngineConfig
 from ztunnel.connections.outbound import accept_outbound
 from ztunnel.connections.pod import Pod
+from ztunnel.connections.sockaddr import Original
 from ztunnel.loop.reactor import Reactor, Served
 from ztunnel.mesh.balance import Hint
 from ztunnel.transport.dial import DialDone, DialError
-from ztunnel.worker.worker import make_engine
 
 APP = parse_endpoint("10.0.0.1:5000")
 SERVER = parse_endpoint("10.0.0.2:80")
@@ -60,25 +60,33 @@ class FakeDialer:
     def abandon(self) -> None:
         self.abandoned += 1
 
+    def leave(self, netns_fd: int) -> None:
+        assert netns_fd == -1
+
 
 class Rig:
     def __init__(self, authority: Authority) -> None:
         self.bugs: list[Served] = []
         self.reactor = Reactor(self.bugs.append, FakeTime())
         self.destination: Endpoint | None = SERVER
-        self.engine: Engine = make_engine(
+        self.dialer = FakeDialer()
+        self.engine = Engine(
             self.reactor,
             SystemClock(),
-            EngineConfig(),
             mesh_state(workload("client", APP), workload("server", SERVER)),
-            lambda _identity, _waiting: None,
-            lambda _sock: None if self.destination is None else (self.destination, Hint.NONE),
+            EngineConfig(),
+            dialer=self.dialer,
+            access_log=None,
+            ask_certificate=lambda _identity, _waiting: None,
+            original_destination=lambda _sock: self.original,
         )
-        self.dialer = FakeDialer()
-        self.engine.dialer = self.engine.pool.dialer = self.dialer
         self.engine.credentials.put(CLIENT, authority.issue(str(CLIENT)))
         self.pod = self.add("client")
         self.sockets: list[socket.socket] = []
+
+    @property
+    def original(self) -> Original | None:
+        return None if self.destination is None else (self.destination, Hint.NONE)
 
     def add(self, name: str) -> Pod:
         pod = self.engine.pods[name] = Pod(name, name, "demo", name, -1)

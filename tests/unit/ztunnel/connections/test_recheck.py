@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import pytest
+
 from control.kit.clock import SystemClock
 from control.model.workload import Workload
 from tests.support.engine.meshes import mesh
-from ztunnel.connections.engine import EngineConfig
+from ztunnel.connections.engine import Engine, EngineConfig
 from ztunnel.connections.pod import Pod
 from ztunnel.connections.recheck import RECHECKS_PER_TURN_MAX, Recheck
+from ztunnel.loop.reactor import Reactor
 from ztunnel.telemetry.outcome import Outcome
+from ztunnel.transport.dial import Dialer
 from ztunnel.transport.ends import RelayEnd
-from ztunnel.worker.worker import make_engine, make_reactor
 
 
 class Connection:
@@ -32,9 +35,15 @@ class Connection:
 
 class Rig:
     def __init__(self, connections: int) -> None:
-        reactor = make_reactor(lambda: None)
-        engine = make_engine(
-            reactor, SystemClock(), EngineConfig(), mesh(), lambda _id, _waiting: None
+        reactor = Reactor(lambda item: pytest.fail(f"a bug in {item}"))
+        engine = Engine(
+            reactor,
+            SystemClock(),
+            mesh(),
+            EngineConfig(),
+            dialer=Dialer(reactor),
+            access_log=None,
+            ask_certificate=lambda _id, _waiting: None,
         )
         pod = engine.pods["p"] = Pod("p", "p", "shop", "p", -1)
         self.connections = [Connection() for _ in range(connections)]

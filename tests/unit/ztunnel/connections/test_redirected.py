@@ -13,7 +13,7 @@ from control.model.address import Endpoint, parse_endpoint
 from tests.support.engine.tunnel_memory import FakeTime
 from ztunnel.connections.redirected import PACKET_MARK, MarkedDialer
 from ztunnel.loop.reactor import Reactor, Served
-from ztunnel.transport.dial import DialError, Namespaces
+from ztunnel.transport.dial import DialError
 
 
 class Recorder(socket.socket):
@@ -41,7 +41,7 @@ class Recorder(socket.socket):
 def dialer() -> Iterator[MarkedDialer]:
     bugs: list[Served] = []
     reactor = Reactor(bugs.append, FakeTime())
-    yield MarkedDialer(reactor, Namespaces())
+    yield MarkedDialer(reactor)
     reactor.close()
     assert not bugs
 

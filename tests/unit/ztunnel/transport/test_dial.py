@@ -23,8 +23,7 @@ class Rig:
         self.time = FakeTime()
         self.bugs: list[Served] = []
         self.reactor = Reactor(self.bugs.append, self.time)
-        self.namespaces = Namespaces()
-        self.dialer = Dialer(self.reactor, self.namespaces)
+        self.dialer = Dialer(self.reactor)
         self.results: list[Result] = []
 
 
@@ -138,7 +137,7 @@ def test_without_the_kernel_half_the_client_is_not_shown_and_that_is_counted(rig
 def test_a_descriptor_that_is_no_namespace_is_refused(rig: Rig) -> None:
     descriptor = os.open("/dev/null", os.O_RDONLY)
     with pytest.raises(KernelError):
-        rig.namespaces.enter(descriptor)
+        Namespaces().enter(descriptor)
     rig.dialer.dial(descriptor, parse_endpoint("127.0.0.1:9"), rig.results.append)
     assert rig.results == [DialError.NAMESPACE]
     os.close(descriptor)

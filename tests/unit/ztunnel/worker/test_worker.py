@@ -1,0 +1,120 @@
+"""A worker does as the supervisor says, in order, and ends when it cannot."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from control.model.identity import SpiffeId
+from tests.support.certificates import Authority, make_authority
+from tests.support.engine.meshes import mesh, pod
+from tests.support.engine.tunnel_mesh import mesh_entries
+from tests.support.engine.worker_rig import WorkerRig, worker_rig
+from ztunnel.ipc import Frame, Kind, encode_json
+from ztunnel.mesh.entries import encode_entries
+from ztunnel.transport.dial import Dialer
+
+WEB = SpiffeId("cluster.local", "demo", "web")
+
+
+@pytest.fixture(scope="module")
+def authority() -> Authority:
+    return make_authority()
+
+
+@pytest.fixture
+def rig() -> Iterator[WorkerRig]:
+    with worker_rig() as made:
+        yield made
+
+
+def test_a_pod_is_served_once_it_is_said_to_be_ready(rig: WorkerRig) -> None:
+    rig.add_pod("uid-1", "web")
+    assert rig.heard(Kind.POD_READY) == [{"uid": "uid-1"}]
+    assert list(rig.worker.engine.pods) == ["uid-1"]
+    rig.tell(Kind.POD_DELETE, {"uid": "uid-1"})
+    assert not rig.worker.engine.pods
+
+
+def test_frames_that_came_behind_the_settings_are_not_lost() -> None:
+    state = Frame(Kind.RESOURCES, encode_entries(mesh_entries(pod("web", "10.0.0.1"))))
+    query = Frame(Kind.QUERY, encode_json({"id": 9, "what": "pools"}))
+    with worker_rig(state, query) as rig:
+        rig.settle()
+        assert rig.worker.engine.state.synced
+        assert rig.heard(Kind.ANSWER) == [{"id": 9, "pools": []}]
+
+
+def test_the_engine_is_made_for_the_settings() -> None:
+    with worker_rig(trust_domain="td", worker=3, node="n1", spin_us=50) as rig:
+        engine = rig.worker.engine
+        assert (engine.config.trust_domain, engine.config.worker) == ("td", 3)
+        assert engine.reactor.spin.spin_s == pytest.approx(50e-6)
+        assert engine.pool.dialer is engine.dialer
+        assert type(engine.dialer) is Dialer
+        assert engine.access_log is not None
+
+
+def test_packet_filter_rules_get_a_dialer_that_marks() -> None:
+    with worker_rig(fixed_ports=True, access_log=False) as rig:
+        engine = rig.worker.engine
+        assert type(engine.dialer) is not Dialer
+        assert engine.pool.dialer is engine.dialer
+        assert engine.access_log is None
+
+
+def test_only_a_node_with_a_direct_path_observes_its_pods() -> None:
+    for direct in (False, True):
+        with worker_rig(direct=direct) as rig:
+            rig.add_pod("uid-1", "web")
+            assert (rig.worker.engine.pods["uid-1"].observer is not None) == direct
+
+
+def test_an_unusable_certificate_is_counted(rig: WorkerRig, authority: Authority) -> None:
+    good = authority.issue(str(WEB))
+    rig.certify(WEB, type(good)(b"nonsense", good.chain_pem, good.roots_pem))
+    assert rig.worker.engine.counters.refusals == {"unusable_certificate": 1}
+    assert rig.worker.reactor.running
+
+
+@pytest.mark.parametrize(
+    ("kind", "value"),
+    [
+        (Kind.CONFIG, {}),
+        (Kind.READY, {}),
+        (Kind.POD_DELETE, {}),
+        (Kind.CERTIFICATE, {"identity": "nonsense"}),
+        (Kind.LOG_LEVEL, {"level": "loud"}),
+    ],
+)
+def test_a_frame_that_makes_no_sense_ends_the_worker(
+    rig: WorkerRig, kind: Kind, value: dict[str, str]
+) -> None:
+    rig.tell(kind, value)
+    assert not rig.worker.reactor.running
+
+
+def test_a_worker_ends_with_its_supervisor(rig: WorkerRig) -> None:
+    rig.channel.finish()
+    rig.settle()
+    assert not rig.worker.reactor.running
+
+
+def test_a_question_nobody_knows_is_answered_all_the_same(rig: WorkerRig) -> None:
+    assert rig.ask("weather") == {"id": 1, "error": "unknown question"}
+
+
+def test_a_drain_without_connections_is_over_soon(rig: WorkerRig) -> None:
+    rig.add_pod("uid-1", "web")
+    rig.tell(Kind.DRAIN, {"deadline_s": 30})
+    rig.worker.reactor.turn(1.0)
+    assert rig.heard(Kind.DRAINED) == [{}]
+    assert not rig.worker.engine.pods["uid-1"].listeners
+
+
+def test_resources_reach_the_state(rig: WorkerRig) -> None:
+    web = pod("web", "10.0.0.1")
+    rig.channel.send(Kind.RESOURCES, encode_entries(mesh_entries(web)))
+    rig.settle()
+    assert list(rig.worker.engine.state.workloads()) == list(mesh(web).workloads())
