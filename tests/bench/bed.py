@@ -128,7 +128,7 @@ class Bed:
         return json.dumps(dump["policies"])
 
     def shortcut(self, node: str) -> str:
-        """Whether segments between pods of this node pass the host's stack by: on, or why not."""
+        """State of the shortcut past the host's stack: "on", or the reason why not."""
         told = json.loads(self._ask(node, "agent.sock", "/status"))
         return str(told["direct"].get("shortcut", "unknown"))
 
@@ -154,8 +154,8 @@ class Bed:
     # --- cores --------------------------------------------------------------------------------
 
     def pin(self) -> None:
-        """What runs on the nodes for the mesh shares the proxies' core. The control plane would be
-        elsewhere: it gets what the load leaves over of its core."""
+        """Put the nodes' mesh processes on the proxies' core. The control plane, elsewhere in a
+        cluster, gets the time that the load leaves over on its core."""
         load, proxy = {self.cores.load}, {self.cores.proxy}
         for path in self.cgroup.iterdir():
             if path.is_dir():
@@ -174,7 +174,7 @@ def bed(cores: Cores, progress: Callable[[str], None]) -> Iterator[Bed]:
     lab = Lab(RUN_DIR, progress)
     usable = os.sched_getaffinity(0)
     with exclusive(), tempfile.TemporaryDirectory(prefix="tulle-bench-") as work:
-        lab.down()  # of a run that was killed
+        lab.down()  # left by a run that was killed
         folder = Path(work)
         manifests.write_lab(folder, tool_command("serve.py"))
         try:

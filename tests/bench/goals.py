@@ -1,4 +1,4 @@
-"""What Tulle has to reach, in one table, and whether a run shows it. Pure.
+"""The goals in one table, and which of them a run meets. Pure.
 
 A goal that a run did not measure is missing, never met.
 """
@@ -12,7 +12,7 @@ from tests.bench.model import Result, System, Topology, ratio
 
 CROSS, SAME = Topology.CROSS.value, Topology.SAME.value
 HOST = "one host"
-SHORTCUT = "shortcut"  # of what is told about the machine: on, or why not
+SHORTCUT = "shortcut"  # key in the machine's description: "on", or the reason why not
 ENVOY, NONE = System.ENVOY.value, System.NONE.value
 
 
@@ -133,7 +133,7 @@ def judge(result: Result) -> list[Judged]:
 
 
 def text(judged: list[Judged]) -> str:
-    """What falls short first: that is what one wants to know."""
+    """Missed goals first: a reader looks for those."""
     order = (Verdict.SHORT, Verdict.MISSING, Verdict.MET)
     lines = []
     for one in sorted(judged, key=lambda item: order.index(item.verdict)):

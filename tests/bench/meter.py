@@ -35,7 +35,7 @@ def cores_busy_s(cores: frozenset[int]) -> float:
 
 
 def process_cpu_s(pid: int) -> float:
-    """Of one living process, all its threads."""
+    """CPU time of one living process, all its threads."""
     fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     return (int(fields[11]) + int(fields[12])) * _TICK_S
 
@@ -87,7 +87,7 @@ def pin(cgroup: Path, cores: set[int]) -> None:
 
 
 def yield_to_others(cgroup: Path) -> None:
-    """What is in there runs only when its core has nothing else to do."""
+    """Let the cgroup's processes run only when their core has nothing else to do."""
     for pid in members(cgroup):
         for task in threads(pid):
             try:

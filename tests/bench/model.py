@@ -37,7 +37,7 @@ class Topology(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Metric:
-    """How a figure is to be read."""
+    """The label, unit and direction of a figure."""
 
     label: str
     unit: str
@@ -168,7 +168,7 @@ def ratio(one: Figure | None, other: Figure | None) -> float | None:
 
 
 def foreign_share(busy_s: float, ours_s: float, wall_s: float, cores: int) -> float:
-    """What part of all CPU time went to others. Ticks are coarse, so it may come out below 0."""
+    """Share of all CPU time that went to others. Ticks are coarse, so it may fall below 0."""
     if wall_s <= 0:
         return 0.0
     return max(0.0, busy_s - ours_s) / (wall_s * cores)

@@ -62,7 +62,7 @@ def iperf(text: str) -> float:
 
 
 def quantile(ordered: Sequence[float], share: float) -> float:
-    """Of values in ascending order, the smallest that `share` of them do not exceed."""
+    """The smallest of the ascending values that `share` of them do not exceed."""
     if not ordered:
         raise BenchError("no samples")
     return ordered[min(len(ordered) - 1, max(0, -int(-share * len(ordered) // 1) - 1))]

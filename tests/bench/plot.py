@@ -57,7 +57,7 @@ class Group:
 
 
 def groups(result: Result, topology: Topology) -> list[Group]:
-    """What can be compared in this run."""
+    """The comparisons that this run allows."""
     found = []
     reference = _REFERENCE[topology].value
     for case, metric, label in _HEADLINES:
@@ -149,7 +149,7 @@ def _bar(bar: Bar, y: float) -> list[str]:
 
 
 def _x(better: float) -> float:
-    """Where a ratio lies; beyond the scale it lies at its end."""
+    """Place of a ratio on the axis; a value beyond the scale lies at its end."""
     bounded = min(SCALE_MAX, max(1 / SCALE_MAX, better))
     share = (math.log2(bounded) / math.log2(SCALE_MAX) + 1) / 2
     inner = WIDTH - LABEL_W - RIGHT_W - 46

@@ -32,13 +32,13 @@ ATTEMPTS_MAX = 3  # a machine that is never quiet shall not hold the run for eve
 QUIET_WAIT_S, QUIET_LOOK_S = 5.0, 0.25
 WARM_S = 1.0  # each of three kinds
 WARM_CONNECTIONS = 16
-NODE_TOPOLOGY = "one host"  # of what is measured without a lab
+NODE_TOPOLOGY = "one host"  # for cases measured without a lab
 _OPENED = "istio_tcp_connections_opened_total"
 
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What to measure, and how often."""
+    """Cases, systems and topologies to measure, and the number of rounds."""
 
     cases: Sequence[Case]
     systems: Sequence[System]
@@ -81,7 +81,7 @@ class Run:
         )
 
     def _wanted(self) -> bool:
-        """Whether any case is for what was asked for."""
+        """True when some case covers a system and a topology of the plan."""
         return any(
             set(case.systems) & set(self.plan.systems)
             and set(case.topologies) & set(self.plan.topologies)

@@ -1,8 +1,8 @@
-"""What a push of many workloads costs a worker's loop: longest turn, total time, memory.
+"""The price of a push of many workloads in a worker's loop: longest turn, total time, memory.
 
     state_push.py [--workloads N]
 
-A real worker process is told over its pipe, as the supervisor does it, and times its own turns:
+A real worker process gets the push over its pipe, as from the supervisor, and times its own turns:
 CPU time, which other programs of the machine do not disturb, and wall time beside it.
 """
 

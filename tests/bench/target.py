@@ -69,7 +69,7 @@ def difference(later: Sides, earlier: Sides) -> Sides:
 
 
 def machine() -> dict[str, str]:
-    """What a reader needs to judge the figures."""
+    """Facts about this machine that a reader needs to judge the figures."""
     model = "unknown"
     for line in Path("/proc/cpuinfo").read_text().splitlines():
         if line.startswith("model name"):

@@ -63,9 +63,9 @@ def test_a_damaged_manifest_never_crashes(seed: bytes, at: int, cut: int, extra:
 def test_a_damaged_deny_that_is_still_a_policy_never_becomes_an_allow(
     at: int, cut: int, extra: str
 ) -> None:
-    """Whatever the damage: a caller that the whole policy let in may be lost, none is won.
+    """Damage may shut out a caller that the whole policy let in; it lets in nobody new.
 
-    The one that the whole policy stops stays stopped, unless the damaged text says so itself.
+    A caller that the whole policy stops stays out, unless the damaged text itself lets him in.
     """
     folder = through(POLICY[:at] + extra.encode() + POLICY[at + cut :])
     snapshot = folder.snapshot()

@@ -22,7 +22,7 @@ from ztunnel.hbone.session import Session
 from ztunnel.hbone.settings import Role, SessionSettings
 from ztunnel.hbone.stream import Stream
 
-ROUNDS = 8_000  # of each role: about two seconds each
+ROUNDS = 8_000  # for each role, about two seconds
 LIMITS = SessionSettings(
     initial_window_bytes=5_000,
     connection_window_bytes=70_000,
@@ -34,7 +34,7 @@ OUTBOUND_BYTES_MAX = 400_000
 
 
 def client_frames(dice: random.Random) -> Iterator[bytes]:
-    """What a client may say, in pieces that stay whole until they are damaged."""
+    """Legal output of a client, in pieces that stay whole until they are damaged."""
     client = Session(Role.CLIENT, LIMITS)
     client.start()
     yield bytes(client.take())

@@ -1,4 +1,4 @@
-"""Whatever bytes arrive, the parsers of the ztunnel's pure parts answer or raise WireError."""
+"""The parsers of the ztunnel's pure parts answer any bytes, or raise WireError."""
 
 from __future__ import annotations
 
@@ -120,7 +120,7 @@ def test_every_mesh_has_a_route_to_somewhere_or_nowhere(
 
 @given(st.binary(max_size=80))
 def test_an_unreadable_policy_never_opens(raw: bytes) -> None:
-    """Whatever a policy's bytes are: with it, nobody gets in who would not without it."""
+    """A policy of any bytes lets nobody in who would not get in without it."""
     state = State()
     state.apply([Entry(Op.POLICY, "ns/p", raw), Entry(Op.SNAPSHOT)])
     if not state.take_rejected():

@@ -54,7 +54,7 @@ class Meeting:
             pass
 
     def events(self) -> list[Event]:
-        """What has happened since the last call; neither side may have found a fault."""
+        """Events since the last call; neither side may have found a fault."""
         events, self._events = self._events, []
         assert not [event for event in events if isinstance(event, ConnectionFailed)]
         assert not self.theirs.complaints
@@ -191,7 +191,7 @@ def test_resets_of_both_sides_and_pings(meet: Meet) -> None:
 
 
 def test_a_refusal_with_data_under_way(meet: Meet) -> None:
-    """What our engine does to a request that no policy allows."""
+    """Our engine's answer to a request that no policy allows."""
     meeting = meet(Role.SERVER, SERVER_SETTINGS)
     stream_id = meeting.theirs.connect("10.0.0.1:80")
     meeting.theirs.say(stream_id, bytes(100_000))

@@ -1,4 +1,4 @@
-"""Who may open a tunnel, and what may go through it: over real sockets, before any payload byte."""
+"""Admission over real sockets, before any payload byte: to a tunnel, and through it."""
 
 from __future__ import annotations
 

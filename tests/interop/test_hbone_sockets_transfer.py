@@ -40,7 +40,7 @@ def mesh() -> Iterator[Bed]:
 
 @pytest.fixture
 def echoed(mesh: Bed) -> Iterator[tuple[str, int]]:
-    """Where an echo server is reached through the tunnel."""
+    """Address of an echo server behind the tunnel."""
     app = App(mesh.address, echo)
     yield mesh.client.entry(mesh.endpoint(app.port))
     app.close()

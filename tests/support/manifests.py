@@ -9,7 +9,7 @@ from control.server.sources.objects import Objects
 
 
 def load(text: str, file: str = "a.yaml") -> Snapshot:
-    """What a folder with this one file gives."""
+    """Snapshot of a folder with this one file."""
     folder = Folder()
     folder.load(file, text.encode())
     return folder.snapshot()

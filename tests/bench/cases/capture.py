@@ -1,7 +1,7 @@
-"""What capture adds to connect(): for the enrolled, and for those that have nothing to do with it.
+"""The price of capture in connect(): for enrolled pods, and for processes outside the mesh.
 
-The second is measured without a lab: the agent's kernel half attached to one cgroup, nothing to its
-sibling, and one process that changes between the two every few milliseconds.
+The second is measured without a lab: the agent's kernel half is attached to one cgroup, nothing to
+its sibling, and one process changes between the two every few milliseconds.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ def not_enrolled(core: int, cache: Path, seconds: float) -> Values:
 def _two_groups(cache: Path) -> Iterator[tuple[Path, Path]]:
     root, pins = cgroups.find_root(), bpffs.ensure() / NAME
     groups = [root / f"{NAME}-{letter}" for letter in "ab"]
-    _clean(pins, groups)  # of a run that was killed
+    _clean(pins, groups)  # left by a run that was killed
     try:
         for group in groups:
             cgroups.create(group)

@@ -1,4 +1,4 @@
-"""What a case is: a name, and one measurement of one target."""
+"""A case: a name, and one measurement of one target."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ GRACE_S = 15.0  # what a load generator may need beyond its own time before it i
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """How long and how much."""
+    """Durations and amounts."""
 
     seconds: float
     idle_connections: int = 5000

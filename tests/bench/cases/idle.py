@@ -40,7 +40,7 @@ def run(bed: Bed, target: Target, settings: Settings) -> Values:
 
 
 def _line(stream: IO[bytes], timeout_s: float) -> str:
-    """What it says within the time; the last line, as an error message has several."""
+    """The last line that arrives within the time; an error message has several."""
     end_s, text = time.monotonic() + timeout_s, b""
     with selectors.DefaultSelector() as selector:
         selector.register(stream, selectors.EVENT_READ)

@@ -112,8 +112,8 @@ def pushed(bed: Bed, files: list[tuple[str, str]]) -> Iterator[None]:
 
 @dataclass
 class Storm:
-    """Whether the push is at work, seen without asking anybody: what the control plane has sent,
-    and whether a supervisor is busy with it."""
+    """A push under way, watched from outside: bytes on the control plane's link, and CPU time of
+    the supervisors."""
 
     bed: Bed
     supervisors: list[int]
@@ -127,7 +127,7 @@ class Storm:
         return cls(bed, supervisors, _sent(bed), _cpu_s(supervisors))
 
     def look(self) -> bool:
-        """Whether anything went on since the last look."""
+        """True when bytes were sent or a supervisor was busy since the last look."""
         sent, used_s = _sent(self.bed), _cpu_s(self.supervisors)
         is_sending = sent - self.sent_bytes > NOISE_BYTES
         is_busy = used_s - self.supervisor_s > BUSY_SHARE * LOOK_S

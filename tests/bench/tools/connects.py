@@ -1,4 +1,4 @@
-"""How long connect() takes; prints one number in microseconds a line, one per block of connects.
+"""Duration of connect(): prints one number of microseconds a line, one per block of connects.
 
     connects.py HOST PORT --seconds S             to a server that is there
     connects.py --local --cgroups A B --seconds S to a listener of its own, in turn as a process of
@@ -51,7 +51,7 @@ def between_cgroups(groups: list[Path], end_s: float) -> None:
         address = listener.getsockname()
         turn = 0
         while time.monotonic() < end_s:
-            # Which of the two goes first alternates: neither always meets the warmer caches.
+            # The two take turns in going first, so that neither always meets the warmer caches.
             order = (0, 1) if turn % 2 == 0 else (1, 0)
             took = [0.0, 0.0]
             for index in order:

@@ -189,7 +189,7 @@ def test_a_full_disk_refuses_new_pods_and_keeps_the_old_ones(tmp_path: Path) -> 
                 peer = f"/run/netns/{bed.peer_netns}"
                 status, answer = await bed.register("p2", netns=peer)
                 assert (status, answer["reason"]) == (503, "state_unwritable")
-                # What the control plane wants is done all the same, and written when it can be.
+                # The control plane's wish is carried out all the same, and written down later.
                 account = {"service_account": "another"}
                 await bed.control.put(pod("p1", bed.node, enrolled=True, **account))
                 await bed.until("p1", "captured")

@@ -246,7 +246,7 @@ def map_ids(bed: Bed) -> set[int]:
 
 
 def assert_attached_once(bed: Bed, maps: set[int]) -> None:
-    """Of all programs on the root's hooks, other nodes' included, one each works on our maps."""
+    """One program on each of the root's hooks works on our maps; other nodes have theirs."""
     handle = os.open(bed.cgroup_root, os.O_RDONLY | os.O_DIRECTORY)
     try:
         for hook in ROOT_HOOKS:

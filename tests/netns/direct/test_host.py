@@ -72,7 +72,7 @@ def from_port(bed: Bed, address: str, port: int) -> Iterator[socket.socket]:
 
 @pytest.mark.parametrize("family", FAMILIES)
 def test_the_same_ports_again_and_again(strict_host: Bed, family: int) -> None:
-    """Of the first connection's end conntrack was told nothing."""
+    """Conntrack never saw the end of the first connection."""
     bed, address = strict_host, strict_host.address("near", family)
     with goes_direct(bed, address) as first:
         port = first.getsockname()[1] ^ 1

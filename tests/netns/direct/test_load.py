@@ -51,7 +51,7 @@ def violations(running: Running, windows: list[tuple[float, float]]) -> list[Try
 
 
 def is_let_in(bed: Bed, pod: str) -> bool:
-    """What the ztunnel says: MPTCP never goes direct."""
+    """The ztunnel's answer, since MPTCP never goes direct."""
     with bed.socket(pod, 4, MULTIPATH) as sock:
         try:
             sock.connect((bed.address("near", 4), PORT))

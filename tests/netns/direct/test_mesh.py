@@ -204,7 +204,7 @@ def test_strict_keeps_strangers_out_and_neighbours_direct(bed: Bed) -> None:
 
 
 def allowed(bed: Bed) -> list[bool]:
-    """Which of the mesh's pods here may be connected directly."""
+    """Pods of the mesh on this node that may be connected directly."""
     pods = bed.agent(bed.here)["pods"]
     return [each["direct"] for each in pods if each["namespace"] == "mesh"]
 

@@ -28,7 +28,7 @@ from tests.support.lab.mesh_direct import (
 from tests.support.lab.prober import Running, prober
 
 BUSY_PORT = 7070
-TURNS = 6  # of an address's owner
+TURNS = 6  # changes of an address's owner
 PHASE_S = 0.15
 MULTIPATH = 262
 

@@ -41,7 +41,7 @@ def bed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bed]:
 
 @contextlib.contextmanager
 def sealed(bed: Bed) -> Iterator[Wire]:
-    """Whatever happens inside, both links carry no packet of TCP but the mesh's own."""
+    """Assert that both links carry no TCP packet but the mesh's own, whatever the body does."""
     with bed.wire(bed.here) as near, bed.wire(bed.there) as far:
         yield near
         for wire in (near, far):
@@ -191,7 +191,7 @@ def test_a_v4_mapped_socket_is_captured_as_v4(bed: Bed, target: str) -> None:
 
 
 def direct(bed: Bed) -> set[bool]:
-    """What the agent says of the mesh's pods here: may they be connected without the tunnel?"""
+    """The agent's word for each pod of the mesh here: may it be connected without the ztunnel?"""
     pods = bed.agent(bed.here)["pods"]
     return {each["direct"] for each in pods if each["namespace"] == "mesh"}
 
@@ -331,7 +331,7 @@ def test_the_tunnels_ports_of_another_pod_answer_nobody(bed: Bed, knock: str, fa
 
 
 def answer(sock: socket.socket, target: tuple[str, int], data: bytes) -> bool:
-    """Whether anything that an application would say comes back; an alert of TLS is not."""
+    """True when an application's answer comes back; a TLS alert does not count."""
     try:
         sock.connect(target)
         sock.sendall(data)

@@ -1,5 +1,6 @@
-"""What breaks and comes back: enrolment of running pods, and each of the mesh's processes killed
-at bad moments. Traffic goes on, or it stops; it never goes in the clear."""
+"""Faults: enrolment of running pods, and each of the mesh's processes killed at bad moments.
+
+Traffic goes on, or it stops; it never goes in the clear."""
 
 from __future__ import annotations
 
@@ -31,7 +32,7 @@ from tests.support.lab.mesh_bed import (
     speak,
 )
 
-ROUNDS = 6  # of killing the agent somewhere within an enrolment
+ROUNDS = 6  # kills of the agent somewhere within an enrolment
 ENROLMENT_S = 0.2  # about as long as one takes from the label to the report
 CHURNS = 10
 SEED = 20240607
@@ -189,7 +190,7 @@ def test_one_pod_opts_out_and_in_again(bed: Bed) -> None:
 
 
 def test_an_agent_killed_within_an_enrolment_finishes_it_later(bed: Bed) -> None:
-    """Whatever was reported captured once stays sealed."""
+    """A pod that was once reported as captured stays sealed."""
     moments = random.Random(SEED)
     for _ in range(ROUNDS):
         bed.mode("mesh", "-")

@@ -270,7 +270,7 @@ BORNE = {"many streams"}  # more than 200 are refused one by one
 
 
 def hung_up(tls: ssl.SSLSocket) -> bool:
-    """Whether the server ended the connection by itself."""
+    """True when the server ended the connection by itself."""
     try:
         while tls.recv(65536):
             pass
@@ -329,7 +329,7 @@ def test_one_outsider_cannot_use_up_all_handshakes(bed: Bed) -> None:
 
 
 def test_a_web_page_on_the_node_cannot_stop_the_tunnel(bed: Bed) -> None:
-    """What a browser or a forged server-side request can send; the unix socket is for admins."""
+    """A browser or a forged server-side request may send these; the unix socket is for admins."""
     port, before = 15000, bed.workers(bed.there)
     request = "POST {} HTTP/1.1\r\nhost: evil.example\r\norigin: http://evil.example\r\n"
     for page in ("/logging?level=debug", "/quitquitquit"):

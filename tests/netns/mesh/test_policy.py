@@ -168,7 +168,7 @@ def test_a_policy_holds_for_those_it_names_and_nobody_else(bed: Bed, name: str) 
 
 
 def policies_known(bed: Bed, at_least: int) -> bool:
-    """Whether both ztunnels have heard of the change."""
+    """True once both ztunnels have the change."""
     counts = [len(bed.ztunnel(node)["policies"]) for node in (bed.here, bed.there)]
     return all(count >= at_least for count in counts) if at_least else sum(counts) == 0
 

@@ -308,7 +308,7 @@ def serial_of(dump: dict[str, Any]) -> str:
 
 
 def shown_serial(pod: Pod, address: str) -> str:
-    """What the HBONE port of the pod presents; who we are does not matter for that in TLS 1.3."""
+    """Serial of the certificate on the pod's HBONE port. TLS 1.3 shows it to any client."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.check_hostname = False
     context.verify_mode = ssl.CERT_NONE

@@ -140,7 +140,7 @@ class Node:
         return None if destination is None else (destination, Hint.NONE)
 
     def entry(self, destination: Endpoint) -> tuple[str, int]:
-        """Where a client connects to reach `destination` through this node."""
+        """The address at which a client reaches `destination` through this node."""
         listener = socket.create_server(("127.0.0.1", 0), backlog=1024)
         self.destinations[listener.getsockname()[1]] = destination
         where: tuple[str, int] = listener.getsockname()

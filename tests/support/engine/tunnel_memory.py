@@ -37,7 +37,7 @@ def held_bytes(relay: StreamRelay) -> int:
 
 
 class User:
-    """What a pool or an inbound side is told."""
+    """Recorder for the calls that a pool or an inbound side gets."""
 
     def __init__(self) -> None:
         self.peer: SpiffeId | None = None
@@ -72,7 +72,7 @@ class App:
         self.relay = StreamRelay(reactor, theirs, tunnel, stream, self.ends.append)
 
     def received(self) -> bytes:
-        """What there is; b"" also at the end, which `ended` tells apart."""
+        """All bytes that wait; b"" also at the end, which `ended` tells apart."""
         data = b""
         try:
             while piece := self.sock.recv(1 << 16):

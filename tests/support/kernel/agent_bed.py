@@ -90,7 +90,7 @@ class Process:
         await self._process.stdin.drain()
 
     async def heard(self, kind: str, **wanted: Any) -> dict[str, Any]:
-        """What a ztunnel was told at direct.sock, and takes it off the list."""
+        """Take the next line of this kind that the ztunnel got at direct.sock off the list."""
         async with asyncio.timeout(DEADLINE_S):
             while True:
                 for line in self.lines:
@@ -286,7 +286,7 @@ class Bed:
         return sock
 
     def hear(self, netns: str, host: str, port: int = APP_PORT) -> str:
-        """What a new connection from that namespace is told, by the app or by a ztunnel."""
+        """The first bytes on a new connection from that namespace, from the app or a ztunnel."""
         try:
             with self.connect(netns, host, port) as sock:
                 return sock.recv(200).decode().strip()

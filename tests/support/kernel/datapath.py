@@ -28,7 +28,7 @@ _STORAGE_BYTES = 128  # Rust proxies ask with a whole sockaddr_storage
 
 @dataclass
 class Listeners:
-    """What a tunnel opens in a pod; `outbound_port` is free-chosen."""
+    """The listeners of a ztunnel in a pod; the kernel chooses `outbound_port`."""
 
     outbound: socket.socket
     hbone: socket.socket
@@ -81,7 +81,7 @@ class Bed:
         version: str | None = None,
         wants_shortcuts: bool = True,
     ) -> NodeDatapath:
-        """What a restarted agent gets."""
+        """The datapath as a restarted agent finds it."""
         return NodeDatapath.open(
             self.pin_root,
             self.cgroup_root,

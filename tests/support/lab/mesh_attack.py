@@ -146,7 +146,7 @@ def attacker(bed: Bed, address: str, context: ssl.SSLContext) -> Iterator[Attack
 
 
 def is_let_in(bed: Bed, address: str, context: ssl.SSLContext) -> bool:
-    """Whether the server says anything in HTTP/2: it does so only after it has verified us."""
+    """True when the server speaks HTTP/2, which it does only after it has verified us."""
     try:
         with shake_hands(bed, "stranger", address, context) as tls:
             tls.sendall(PREFACE + bytes.fromhex("000000040000000000"))

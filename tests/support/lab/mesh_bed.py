@@ -51,7 +51,7 @@ class Reply(Enum):
 
 @dataclass
 class Wire:
-    """What crosses one link, kept by the kernel until `counts` is asked."""
+    """Packets on one link, kept by the kernel until `counts` asks for them."""
 
     sock: socket.socket
     seen: Counts = field(default_factory=Counts)
@@ -200,7 +200,7 @@ class Bed:
         return mine & {name for name, hbone in self.served(self.here).items() if hbone}
 
     def served(self, node: str) -> dict[str, bool]:
-        """Whether this node's ztunnel believes that a pod speaks HBONE."""
+        """True when this node's ztunnel believes that the pod speaks HBONE."""
         dump = self.ztunnel(node)
         return {each["name"]: each["protocol"] == "HBONE" for each in dump["workloads"]}
 
@@ -237,7 +237,7 @@ def speak(sock: socket.socket, text: str = MARKER) -> str:
 
 
 def is_closed(sock: socket.socket) -> bool:
-    """Whether the other side ended it, now or within the socket's time."""
+    """True when the other side ended it, now or within the socket's timeout."""
     try:
         return sock.recv(1) == b""
     except TimeoutError:

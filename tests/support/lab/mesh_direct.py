@@ -54,7 +54,7 @@ def vips(bed: Bed, name: str) -> dict[int, str]:
 
 
 def connections(bed: Bed, pod: str = "client") -> list[dict[str, Any]]:
-    """What the ztunnel shows for a pod, either way."""
+    """Connections of a pod in the ztunnel's dump, both directions."""
     states = bed.ztunnel(bed.here)["workloadState"].values()
     found: list[dict[str, Any]] = []
     for state in states:
@@ -118,7 +118,7 @@ def counter(bed: Bed, name: str) -> int:
 
 
 def chosen(bed: Bed) -> int:
-    """How often the kernel has connected pods itself."""
+    """Number of connections that the kernel has made itself."""
     return counter(bed, "direct_chosen")
 
 

@@ -39,7 +39,7 @@ SILENCE_S = 20.0
 
 @dataclass(eq=False)
 class Echo:
-    """What one stream still has to say."""
+    """The output that one stream still has to send."""
 
     stream: Stream
     waiting: bytearray = field(default_factory=bytearray)

@@ -133,7 +133,7 @@ def _fields(headers: Sequence[tuple[str, str]]) -> ctypes.Array[_Field]:
 
 @dataclass(eq=False)
 class Tunnel:
-    """What went through one stream, and what shall."""
+    """Bytes that came through one stream, and bytes that wait for it."""
 
     headers: dict[str, str] = field(default_factory=dict)
     got: bytearray = field(default_factory=bytearray)

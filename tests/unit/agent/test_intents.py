@@ -58,7 +58,7 @@ class Memory:
 
 @dataclass
 class Node:
-    """What the enroller would know."""
+    """The intents that the enroller would have."""
 
     streams: list[Memory | Exception]
     known: dict[str, Intent] = field(default_factory=dict)

@@ -1,4 +1,4 @@
-"""What the load generators print, good and bad."""
+"""Output of the load generators, good and bad."""
 
 from __future__ import annotations
 

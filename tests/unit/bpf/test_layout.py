@@ -34,7 +34,7 @@ LIMITS = (
 
 
 def _expressions() -> dict[str, str]:
-    """What the C program prints: our name -> a C expression."""
+    """Lines that the C program prints: our name -> a C expression."""
     wanted = {f"limit.{name}": name for name in LIMITS}
     for name, struct in layout.STRUCTS.items():
         wanted[name] = f"sizeof(struct {name})"

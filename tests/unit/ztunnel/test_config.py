@@ -13,7 +13,7 @@ from ztunnel.config import Config, duration_s, host_port, read_roots, workers_of
 
 
 def load(*flags: str) -> Config:
-    """What these flags come to."""
+    """The configuration that these flags make."""
     context = main.main.make_context("tulle-ztunnel", list(flags), obj=None)
     return main.make_config(dict(context.params))
 

@@ -19,7 +19,7 @@ BUSY, DISCARDED = 1 << 31, 1 << 30
 
 
 class Writer:
-    """What the kernel does: reserve a record, fill it, and show it twice."""
+    """The kernel's side: reserve a record, fill it, and map it twice."""
 
     def __init__(self) -> None:
         self.fd = os.memfd_create("ring")

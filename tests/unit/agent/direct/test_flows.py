@@ -133,7 +133,7 @@ def test_old_connections_of_a_pod_that_is_not_direct_any_more_have_a_name() -> N
     table.retired(3, "u3")
     assert table.uids() == {"u1", "u2", "u3"}
     assert told(table.take([opened(7, source=3)], 1.0)) == [("opened", 7)]
-    table.retired(9)  # of nobody
+    table.retired(9)  # a workload id that nobody has
     assert table.uids() == {"u1", "u2", "u3"}
 
 

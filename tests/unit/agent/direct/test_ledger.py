@@ -1,4 +1,4 @@
-"""What may go direct: every input, against what the kernel and the ztunnels are told."""
+"""The ledger of the direct path: each input, and the commands to kernel and ztunnels."""
 
 from __future__ import annotations
 

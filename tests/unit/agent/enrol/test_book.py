@@ -24,7 +24,7 @@ def large() -> Book:
 
 
 def resync(book: Book, tunnel: int) -> int:
-    """What the lanes do with a new ztunnel, as fast as it answers; the pods it got."""
+    """Serve a new ztunnel as fast as it answers; the number of pods it got."""
     book.tunnel_joined(tunnel)
     served = 0
     while isinstance(step := book.tunnel_step(tunnel, 0.0), plan.AddToTunnel):

@@ -239,7 +239,7 @@ def test_states(pod: Pod, node: Node, expected: tuple[State, str]) -> None:
 
 @dataclass
 class World:
-    """What is really so, beside what the book believes."""
+    """The real world, beside the book's beliefs about it."""
 
     book: Book = field(default_factory=lambda: Book(2.0))
     now_s: float = 0.0
@@ -453,7 +453,7 @@ def happen(world: World, name: str, pick: random.Random) -> None:
 
 
 def assert_agenda_is_the_plan(book: Book, now_s: float) -> None:
-    """What the book keeps of earlier planning is what planning everything anew would say."""
+    """Assert that the book's remembered plans are those that planning anew would give."""
     everything = [plan.steps(pod, book.node, now_s)[:1] for pod in book.pods().values()]
     first = [step for found in everything for step in found]
     assert sorted(map(str, book.ready(now_s))) == sorted(map(str, first))

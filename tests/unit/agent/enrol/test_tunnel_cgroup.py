@@ -1,4 +1,4 @@
-"""Whose cgroup a ztunnel may keep: read from files laid out as /proc has them."""
+"""The cgroup that a ztunnel may keep, read from files laid out as in /proc."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the control plane says of applied objects, told by the lines of the user's own file."""
+"""The control plane's verdicts on applied objects, with the line numbers of the user's file."""
 
 from __future__ import annotations
 

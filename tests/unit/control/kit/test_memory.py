@@ -1,4 +1,4 @@
-"""Which mappings may be handed back: code of files, and nothing that was ever written."""
+"""Mappings that may be handed back: code of files, and nothing that was ever written."""
 
 from __future__ import annotations
 

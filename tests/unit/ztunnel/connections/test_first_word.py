@@ -1,4 +1,4 @@
-"""Which apps may hear of a connection together with its first bytes."""
+"""Deferred handshakes: apps that hear of a connection together with its first bytes."""
 
 from __future__ import annotations
 

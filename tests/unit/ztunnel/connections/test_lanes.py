@@ -1,4 +1,4 @@
-"""What connections of a pod share, and when it has to be found anew."""
+"""Lanes: facts that a pod's connections share, and when they are found anew."""
 
 from __future__ import annotations
 

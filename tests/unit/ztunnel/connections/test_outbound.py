@@ -1,4 +1,4 @@
-"""What becomes of an app's connection: refused, sent past the mesh, waiting for a tunnel, left."""
+"""Fates of an app's connection: refused, sent past the mesh, waiting for a tunnel, abandoned."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which tunnel a stream gets: limits, waiting, failures, keys. Tunnels are real, in memory."""
+"""The choice of a tunnel: limits, waiting, failures, keys. Tunnels are real, in memory."""
 
 from __future__ import annotations
 

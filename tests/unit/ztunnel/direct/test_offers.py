@@ -1,4 +1,4 @@
-"""What a worker says to the kernel half: once, signed with the right number, taken back in time."""
+"""Offers to the kernel half: made once, signed with the right number, taken back in time."""
 
 from __future__ import annotations
 

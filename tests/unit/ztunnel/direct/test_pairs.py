@@ -1,4 +1,4 @@
-"""What is found once for a pair of pods is found anew whenever it could be another answer."""
+"""Facts about a pair of pods are found anew whenever the answer could have changed."""
 
 from __future__ import annotations
 

@@ -372,7 +372,7 @@ def test_chances_that_the_kernel_cannot_count_are_not_offered() -> None:
 
 
 def test_the_hints_halves_are_the_shares_halves() -> None:
-    """Whom the kernel may draw is whom the tunnel draws for LOCAL, and nobody else."""
+    """The kernel draws from the same endpoints as the ztunnel does for LOCAL."""
     state = mesh(CLIENT, SERVICE, near(1), far(1), near(2, tunnel_protocol=TunnelProtocol.NONE))
     found = local_share(state, lambda each: Served(each.uid), CLIENT, SERVICE, VIP)
     assert found is not None

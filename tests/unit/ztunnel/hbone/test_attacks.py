@@ -128,7 +128,7 @@ def test_many_large_header_lists_end_the_connection() -> None:
     server = server_ready()
     block = CONNECT + SMALL_FIELD * 1_900
     cost = 1_902 // FIELDS_PER_CREDIT
-    server.allowance.left_for_work = 500  # of 4,000; each costs 20 ms here too
+    server.allowance.left_for_work = 500  # not 4,000: each costs 20 ms here too
     for served in range(ALLOWANCE_START):
         (event,) = server.receive(request_frame(2 * served + 1, block))
         if isinstance(event, ConnectionFailed):

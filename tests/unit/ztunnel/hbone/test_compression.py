@@ -133,7 +133,7 @@ def test_any_block_decodes_or_breaks_the_connection(block: bytes) -> None:
 
 
 def any_piece(pick: random.Random) -> bytes:
-    """What peers send: references, literals of each kind, size updates; and what nobody should."""
+    """Blocks that peers send (references, literals of each kind, size updates), and broken ones."""
     match pick.randrange(8):
         case 0 | 1 | 2:
             return bytes([0x80 | pick.randint(1, 70)])

@@ -1,4 +1,4 @@
-"""What an inbound connection may ask for, and what the answer is when it may not."""
+"""Requests of inbound connections: the permits, and the answers to those that get none."""
 
 from __future__ import annotations
 

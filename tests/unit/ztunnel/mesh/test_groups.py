@@ -43,7 +43,7 @@ SOURCE = pod("client", "10.9.9.9", node="n1", locality=Locality("r", "z"))
 
 ADDRESSES = (("10.0.0.1",), ("fd00::1",), ("10.0.0.1", "fd00::1"), ())
 
-# What pods of one service can differ in. Far networks and lost capacity are rarer than the rest:
+# Differences between pods of one service. Far networks and lost capacity are rarer than the rest:
 # drawn evenly they would leave next to nothing to choose from.
 CHOICES: dict[str, tuple[object, ...]] = {
     "status": tuple(WorkloadStatus),
@@ -160,7 +160,7 @@ class Point(random.Random):
 
 
 def chances(found: Draw) -> dict[tuple[str, int], int]:
-    """What comes out over all numbers that may be drawn."""
+    """Outcomes over all numbers that may be drawn."""
     drawn = Counter(found.choose(Point(point)) for point in range(found.total))
     return {one: number for one, number in drawn.items() if one is not None}
 

@@ -1,4 +1,4 @@
-"""What a response does to the state, to the workers and to the answer; without a stream."""
+"""Effects of a response on the state, the workers and the answer; without a stream."""
 
 from __future__ import annotations
 
@@ -153,7 +153,7 @@ def test_a_removed_policy_waits_for_the_addresses_that_may_replace_it() -> None:
     assert bench.client.inbox.urgent() is None
     first = asyncio.run(bench.client.inbox.next())
     assert first.removed == ("shop/p",)
-    assert bench.client.inbox.urgent() is not None  # of policies it is the first now
+    assert bench.client.inbox.urgent() is not None  # it is now the first policy
 
 
 class Slow(Bench):

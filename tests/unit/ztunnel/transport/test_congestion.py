@@ -11,7 +11,7 @@ from ztunnel.transport.congestion import NEAR_US_MAX, UNPACED, is_near, unpace
 
 
 class Fake:
-    """What a socket says about itself, and what it is told."""
+    """A socket's answers about itself, and the options that it was given."""
 
     def __init__(self, name: bytes, rtt_us: int) -> None:
         self.name = name

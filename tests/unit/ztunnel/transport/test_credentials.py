@@ -1,4 +1,4 @@
-"""Who gets a certificate, who waits, and for how long."""
+"""Certificates of a worker: kept, waited for, and for how long."""
 
 from __future__ import annotations
 

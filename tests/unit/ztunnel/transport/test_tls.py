@@ -1,4 +1,4 @@
-"""Who is accepted, and that record boundaries are followed however the bytes are cut."""
+"""Verification of peers; record boundaries hold however the bytes are cut."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which pods are captured, and the reason that people see."""
+"""Intents: the pods to capture, and the reason that people see."""
 
 from __future__ import annotations
 

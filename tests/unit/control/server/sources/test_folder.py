@@ -1,4 +1,4 @@
-"""What is in force when manifests are wrong: last good versions, stand-ins, and clear problems."""
+"""Wrong manifests: last good versions and stand-ins stay in force, and problems are clear."""
 
 from __future__ import annotations
 
