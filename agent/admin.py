@@ -19,7 +19,6 @@ from agent.status import Agent
 from control.kit import http, log
 from control.kit.errors import ConfigError
 from control.kit.metrics import render
-from control.model.address import format_address
 
 TIMEOUT_S, TIMEOUT_S_MAX = 10.0, 60.0  # a kubelet gives a CNI plugin some minutes at most
 DELETE_TIMEOUT_S = 10.0
@@ -192,7 +191,6 @@ class Admin:
 
 def registration(wanted: Request, uid: str) -> Registration:
     with registry.opened(wanted.netns) as handle:
-        addresses = registry.addresses_inside(handle)
         return Registration(
             uid=uid,
             namespace=wanted.namespace,
@@ -200,7 +198,7 @@ def registration(wanted: Request, uid: str) -> Registration:
             netns=wanted.netns,
             inode=registry.inode_of(handle),
             cookie=registry.cookie_of(handle),
-            addresses=tuple(map(format_address, addresses)),
+            addresses=registry.addresses_inside(handle),
         )
 
 

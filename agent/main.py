@@ -21,7 +21,6 @@ from agent.checks.node import node_checks
 from agent.config import Config
 from agent.datapath import bpffs, cgroups
 from agent.datapath.node import NodeDatapath
-from agent.direct.kernel import KernelTables
 from agent.direct.off import Off
 from agent.direct.path import DirectPath
 from agent.enrol import tunnel_cgroup
@@ -88,7 +87,7 @@ def _direct_path(
 
     if datapath.direct is None:
         return Off(datapath.direct_obstacle or "kernel")
-    tables = KernelTables(datapath.direct)
+    tables = datapath.direct
     if not chosen.direct:
         generation, _ = tables.state()
         tables.set_state(generation + 1, 0)  # a run before this one may have let it go on

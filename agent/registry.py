@@ -25,7 +25,7 @@ from agent.datapath import netns
 from control.kit.errors import ConfigError, KernelError, MeshError
 from control.kit.files import write_atomic
 from control.kit.log import event
-from control.model.address import Address, is_loopback, parse_address
+from control.model.address import Address, format_address, is_loopback, parse_address
 
 log = logging.getLogger("registry")
 
@@ -64,7 +64,7 @@ class Registration:
     inode: int
     cookie: int
     service_account: str = ""
-    addresses: tuple[str, ...] = ()
+    addresses: tuple[Address, ...] = ()
 
 
 def path_of_pid(pid: int) -> str:
@@ -189,22 +189,27 @@ def find(cookies: set[int]) -> dict[int, tuple[str, int]]:
     return found
 
 
+def record_bytes(registration: Registration, boot_id: str) -> bytes:
+    """The registration as its file has it."""
+    addresses = [format_address(each) for each in registration.addresses]
+    record = {**asdict(registration), "addresses": addresses, "boot_id": boot_id}
+    return json.dumps(record, indent=1).encode()
+
+
 def parse_record(data: bytes, boot_id: str) -> Registration | None:
     """ValueError: not a record of ours. None: it was written before the last boot."""
     try:
         record: Any = json.loads(data)
         written = record.pop("boot_id")
-        record["addresses"] = tuple(record["addresses"])
+        record["addresses"] = tuple(map(parse_address, record["addresses"]))
         found = Registration(**record)
     except (TypeError, KeyError, AttributeError, RecursionError) as exc:
         raise ValueError(f"not a registration: {exc!r}") from exc
     texts = (found.uid, found.namespace, found.name, found.netns, found.service_account, written)
-    if not all(isinstance(each, str) for each in (*texts, *found.addresses)):
-        raise ValueError("a text that is none")
+    if not all(isinstance(each, str) for each in texts):
+        raise ValueError("a field that should be text is not")
     if not all(type(each) is int for each in (found.inode, found.cookie)) or not found.uid:
-        raise ValueError("a number that is none, or no uid")
-    for each in found.addresses:
-        parse_address(each)
+        raise ValueError("a field that should be a number is not, or the uid is empty")
     return found if written == boot_id else None
 
 
@@ -246,9 +251,8 @@ class Registry:
         uid = registration.uid
         if self._known.get(uid) == registration and uid not in self._unsaved:
             return
-        record = {**asdict(registration), "boot_id": self._boot_id}
         try:
-            write_atomic(self._path(uid), json.dumps(record, indent=1).encode(), 0o600)
+            write_atomic(self._path(uid), record_bytes(registration, self._boot_id), 0o600)
         except OSError as exc:
             raise StateUnwritable(f"{self._folder}: {exc.strerror}") from exc
         self._known[uid] = registration

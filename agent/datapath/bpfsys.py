@@ -241,14 +241,6 @@ class Map(KernelObject):
             before = after
         return total
 
-    def memory_bytes(self) -> int:
-        """What the kernel charges for it."""
-        for line in Path(f"/proc/self/fdinfo/{self.fd}").read_text(encoding="ascii").splitlines():
-            name, _, value = line.partition(":")
-            if name == "memlock":
-                return int(value)
-        return 0
-
 
 @dataclass(frozen=True, slots=True)
 class ProgramInfo:

@@ -17,11 +17,13 @@ from typing import Self
 from agent.datapath import bpfsys, cgroups, conflicts, folder, pods, programs, shortcuts, takeover
 from agent.datapath.bpfsys import Link, Map, Program
 from agent.datapath.conflicts import Conflict
-from agent.datapath.direct import WORKLOAD_ID_MAX, DirectTables
+from agent.datapath.entries import WORKLOAD_ID_MAX
 from agent.datapath.errors import KernelError, PodRefused, ProgramRejected
 from agent.datapath.pods import CapturedPod, PodCapture
 from agent.datapath.shortcuts import Shortcuts
+from agent.datapath.tables import DirectTables
 from bpf import layout
+from control.model.address import Address, mapped
 
 DEFAULT_CACHE = Path("/var/cache/tulle/bpf")
 
@@ -34,7 +36,6 @@ class MapUsage:
     used: int
     max: int
     drops: int = 0  # what found no room; a map that forgets its oldest entry counts none
-    memory_bytes: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -281,7 +282,7 @@ class NodeDatapath:
 
     # Addresses that may be reached directly: last in, first out.
 
-    def _local_addresses(self, pod: CapturedPod) -> tuple[pods.IPAddress, ...]:
+    def _local_addresses(self, pod: CapturedPod) -> tuple[Address, ...]:
         is_reachable = self._direct is not None and pod.direct and pod.workload_id
         return pod.addresses if is_reachable else ()
 
@@ -299,7 +300,7 @@ class NodeDatapath:
     def _keep_locals(self) -> None:
         """After an agent that died half way: exactly those of the pods that are captured."""
         wanted = {
-            pods.mapped(address): pod
+            mapped(address): pod
             for pod in self._pods.values()
             for address in self._local_addresses(pod)
         }
@@ -373,13 +374,6 @@ class NodeDatapath:
             return "switched off"
         return self._shortcuts.obstacle if self._shortcuts is not None else self.direct_obstacle
 
-    @property
-    def pins(self) -> Path:
-        return self._folder.path
-
-    def program_names(self) -> list[str]:
-        return sorted(programs.HOOKS)
-
     def dry_load(self) -> list[ProgramCheck]:
         """Every program once more, from the image in use."""
         return dry_load_image(self._image)
@@ -394,12 +388,7 @@ class NodeDatapath:
 
     def usage(self) -> list[MapUsage]:
         found = [
-            MapUsage(
-                name,
-                opened.count(),
-                layout.MAPS[name].max_entries,
-                memory_bytes=opened.memory_bytes(),
-            )
+            MapUsage(name, opened.count(), layout.MAPS[name].max_entries)
             for name, opened in self._maps.items()
             if layout.MAPS[name].countable
         ]
@@ -407,7 +396,7 @@ class NodeDatapath:
             ring = self._maps["flows"]
             lost = self.counters()["flow_lost"]
             unread = self._direct.unread_bytes()
-            found.append(MapUsage("flows", unread, ring.max_entries, lost, ring.memory_bytes()))
+            found.append(MapUsage("flows", unread, ring.max_entries, lost))
         return found
 
     def conflicts(self) -> list[Conflict]:

@@ -16,7 +16,6 @@ The record is JSON, and `listeners` is two slots, in every version: a newer agen
 layout can take over pods it did not capture. Whether a pod belongs in the mesh is not decided here.
 """
 
-import ipaddress
 import json
 import os
 import re
@@ -29,8 +28,7 @@ from agent.datapath import netns
 from agent.datapath.bpfsys import Map
 from agent.datapath.errors import PodRefused
 from bpf import layout
-
-IPAddress = ipaddress.IPv4Address | ipaddress.IPv6Address
+from control.model.address import Address, format_address, mapped, parse_address
 
 # The longest file name. A Kubernetes uid has 36 characters and needs no escape.
 _PIN_NAME_BYTES_MAX = 255
@@ -42,7 +40,7 @@ class PodCapture:
 
     uid: str
     netns_fd: int
-    addresses: tuple[IPAddress, ...]
+    addresses: tuple[Address, ...]
     outbound_port: int
     hbone_listener_fd: int
     plaintext_listener_fd: int
@@ -53,7 +51,7 @@ class PodCapture:
 class CapturedPod:
     uid: str
     cookie: int
-    addresses: tuple[IPAddress, ...]
+    addresses: tuple[Address, ...]
     outbound_port: int
     workload_id: int = (
         0  # who it is in the direct path's tables; 0: a capture that has no part in it
@@ -75,22 +73,6 @@ def pin_name(uid: str) -> str:
     return name
 
 
-def uid_of_pin(name: str) -> str:
-    raw = re.sub(r"=([0-9a-f]{2})", lambda found: chr(int(found[1], 16)), name)
-    return raw.encode("latin-1").decode()
-
-
-def mapped(address: IPAddress) -> bytes:
-    """16 bytes, IPv4 as ::ffff:a.b.c.d: the form of every address in our maps."""
-    if isinstance(address, ipaddress.IPv4Address):
-        return bytes(10) + b"\xff\xff" + address.packed
-    return address.packed
-
-
-def _address(raw: bytes) -> layout.Address:
-    return layout.Address.from_buffer_copy(raw)
-
-
 def pod_value(pod: CapturedPod) -> layout.PodValue:
     """The value of pods[cookie]; at most one address per family, at least one at all."""
     addresses = pod.addresses
@@ -102,14 +84,15 @@ def pod_value(pod: CapturedPod) -> layout.PodValue:
         direct=pod.direct,
     )
     for address in addresses:
-        if isinstance(address, ipaddress.IPv4Address):
+        raw = layout.Address.from_buffer_copy(mapped(address))
+        if len(address) == 4:
             if value.has4:
-                raise PodRefused(f"two IPv4 addresses: {addresses}")
-            value.ip4, value.has4 = _address(mapped(address)), 1
+                raise PodRefused(f"two IPv4 addresses: {_texts(addresses)}")
+            value.ip4, value.has4 = raw, 1
         else:
-            if value.has6 or address.ipv4_mapped:
-                raise PodRefused(f"two IPv6 addresses, or a mapped one: {addresses}")
-            value.ip6, value.has6 = _address(mapped(address)), 1
+            if value.has6:
+                raise PodRefused(f"two IPv6 addresses: {_texts(addresses)}")
+            value.ip6, value.has6 = raw, 1
     if not addresses:
         raise PodRefused("a pod without an address")
     return value
@@ -145,7 +128,7 @@ def about_bytes(pod: CapturedPod) -> bytes:
     record = {
         "uid": pod.uid,
         "cookie": pod.cookie,
-        "addresses": [str(address) for address in pod.addresses],
+        "addresses": _texts(pod.addresses),
         "outbound_port": pod.outbound_port,
         "workload_id": pod.workload_id,
         "direct": pod.direct,
@@ -165,11 +148,15 @@ def parse_about(data: bytes) -> CapturedPod | None:
     return CapturedPod(
         record["uid"],
         record["cookie"],
-        tuple(ipaddress.ip_address(address) for address in record["addresses"]),
+        tuple(map(parse_address, record["addresses"])),
         record["outbound_port"],
         record.get("workload_id", 0),  # a version without the direct path wrote it
         record.get("direct", False),
     )
+
+
+def _texts(addresses: tuple[Address, ...]) -> list[str]:
+    return [format_address(address) for address in addresses]
 
 
 def cookie_key(cookie: int) -> bytes:

@@ -7,14 +7,12 @@ end: either end's abort reaches both.
 from __future__ import annotations
 
 import asyncio
-import ipaddress
 import logging
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 
 from agent.datapath import sockets
-from agent.datapath.pods import IPAddress
 from agent.direct.flows import Flow
 from control.kit.errors import MeshError
 from control.kit.log import event
@@ -75,11 +73,7 @@ class Cuts:
         """Destroyed; False: not there; None: could not look."""
         try:
             with self._netns_of(uid) as netns_fd:
-                return sockets.destroy_connection(netns_fd, _pair(local), _pair(remote))
+                return sockets.destroy(netns_fd, local, remote)
         except (MeshError, OSError) as exc:
             event(log, logging.DEBUG, "flow.not_found", pod=uid, error=exc)
             return None
-
-
-def _pair(endpoint: Endpoint) -> tuple[IPAddress, int]:
-    return ipaddress.ip_address(bytes(endpoint.address)), endpoint.port

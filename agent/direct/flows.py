@@ -10,8 +10,8 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
+from agent.datapath.flows import FlowReport
 from agent.direct import wire
-from agent.direct.tables import FlowEvent
 
 # A node that holds more direct connections than this is beyond what one agent can follow: some
 # 400 bytes each, 6 MiB of it. Beyond it nothing new goes direct, see `Flows.is_full`.
@@ -24,7 +24,7 @@ RETIRED_MAX = 4096  # pods gone whose last connections may still be reported; fo
 
 @dataclass(slots=True)
 class Flow:
-    event: FlowEvent
+    event: FlowReport
     source: str
     destination: str
     opened_s: float
@@ -80,7 +80,7 @@ class Flows:
     def _uid(self, workload: int) -> str | None:
         return self._uids.get(workload) or self._retired.get(workload)
 
-    def take(self, events: Iterable[FlowEvent], now_s: float) -> list[bytes]:
+    def take(self, events: Iterable[FlowReport], now_s: float) -> list[bytes]:
         """The lines to tell of these. A connection opened and closed among them is one `closed`."""
         opened: dict[int, Flow] = {}
         closed: list[dict[str, Any]] = []
@@ -93,7 +93,7 @@ class Flows:
         lines = [*wire.flow_lines("opened", (_opened(each, now_s) for each in opened.values()))]
         return [*lines, *wire.flow_lines("closed", closed)]
 
-    def _open_one(self, event: FlowEvent, now_s: float) -> dict[int, Flow]:
+    def _open_one(self, event: FlowReport, now_s: float) -> dict[int, Flow]:
         if event.id in self._open:
             return {}  # found and told
         self.counts.opened += 1
@@ -115,7 +115,7 @@ class Flows:
         found, self._unlisted = self._unlisted, []
         return found
 
-    def _close(self, event: FlowEvent, now_s: float) -> list[dict[str, Any]]:
+    def _close(self, event: FlowReport, now_s: float) -> list[dict[str, Any]]:
         self.counts.closed += 1
         self.counts.failed += event.error == "failed"
         known = self._open.pop(event.id, None)

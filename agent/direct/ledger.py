@@ -24,9 +24,10 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import assert_never
 
+from agent.datapath.entries import LocalEndpoint
+from agent.datapath.flows import FlowReport
 from agent.direct import wire
 from agent.direct.flows import Flow, Flows
-from agent.direct.tables import FlowEvent, Slot
 from control.model.address import Address
 
 LEASE_S = 2.0  # C9: how long the kernel goes on after an agent that does not
@@ -55,7 +56,7 @@ ServiceKey = tuple[int, Address, int]  # source workload, VIP, port
 class PutService:
     key: ServiceKey
     total: int
-    slots: tuple[Slot, ...]
+    slots: tuple[LocalEndpoint, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -246,15 +247,15 @@ class Ledger:
             return dropped if not slots else [*dropped, *self._ignore("service_not_direct")]
         if key not in self._services and len(self._services) >= SERVICES_MAX:
             return self._ignore("services_full")
-        self._services[key] = frozenset(slot.destination for slot in usable)
+        self._services[key] = frozenset(slot.workload for slot in usable)
         self.counts.services += 1
         return [PutService(key, message.total, usable)]
 
-    def _slot(self, slot: wire.ServiceSlot) -> Slot | None:
+    def _slot(self, slot: wire.ServiceSlot) -> LocalEndpoint | None:
         pod = self._pods.get(slot.destination)
         if pod is None or slot.target.address not in pod.addresses:
             return None
-        return Slot(slot.weight, pod.workload, slot.target)
+        return LocalEndpoint(slot.weight, pod.workload, slot.target)
 
     def _cut(self, peer: _Peer, number: int) -> list[Command]:
         flow = self._flows.get(number)
@@ -305,7 +306,7 @@ class Ledger:
 
     # Flows
 
-    def flow_events(self, events: Iterable[FlowEvent], now_s: float) -> list[Command]:
+    def flow_events(self, events: Iterable[FlowReport], now_s: float) -> list[Command]:
         was_full = self._flows.is_full
         commands = self._told(self._flows.take(events, now_s))
         if self._flows.is_full and not was_full:

@@ -13,6 +13,7 @@ import socket
 from collections.abc import Collection, Iterable
 from typing import assert_never
 
+from agent.datapath.flows import FlowReport
 from agent.direct import ledger as do
 from agent.direct import wire
 from agent.direct.cuts import Cuts, NetnsOf
@@ -20,7 +21,7 @@ from agent.direct.flows import Flows
 from agent.direct.ledger import Command, DirectPod, Ledger
 from agent.direct.peer import Peer, PeerGone, PeerRefused, check_credentials, credentials
 from agent.direct.sampler import Sampler
-from agent.direct.tables import FlowEvent, Tables
+from agent.direct.tables import Tables
 from control.kit.clock import Clock
 from control.kit.errors import KernelError, PeerError
 from control.kit.log import event
@@ -198,7 +199,7 @@ class DirectPath:
     def sampled(self, samples: Iterable[tuple[int, int, int]]) -> None:
         self._do(self.ledger.moved(samples))
 
-    def found(self, events: Iterable[FlowEvent]) -> None:
+    def found(self, events: Iterable[FlowReport]) -> None:
         self._do(self.ledger.flow_events(events, self._clock.monotonic_s()))
 
     def missed(self, numbers: Collection[int]) -> None:

@@ -13,9 +13,10 @@ from collections.abc import Collection, Iterable
 from typing import Protocol
 
 from agent.datapath import sockets
+from agent.datapath.flows import FlowReport
 from agent.direct.cuts import NetnsOf
 from agent.direct.flows import Flows
-from agent.direct.tables import FlowEvent, Tables
+from agent.direct.tables import Tables
 from control.kit.errors import MeshError
 from control.kit.log import event
 
@@ -28,7 +29,7 @@ class Seen(Protocol):
     """Who is told."""
 
     def sampled(self, samples: Iterable[tuple[int, int, int]]) -> None: ...
-    def found(self, events: Iterable[FlowEvent]) -> None: ...
+    def found(self, events: Iterable[FlowReport]) -> None: ...
     def missed(self, numbers: Collection[int]) -> None: ...
 
 

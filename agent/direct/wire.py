@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from agent.direct.tables import FlowEvent
+from agent.datapath.flows import FlowReport
 from control.kit.errors import WireError
 from control.model.address import Address, Endpoint, parse_address
 
@@ -158,7 +158,7 @@ def generation(number: int) -> bytes:
     return _line({"kind": "generation", "generation": number})
 
 
-def flow_record(flow: FlowEvent, source: str, destination: str, age_s: float) -> dict[str, Any]:
+def flow_record(flow: FlowReport, source: str, destination: str, age_s: float) -> dict[str, Any]:
     """The fields of `opened`."""
     return {
         "id": flow.id,
@@ -171,7 +171,7 @@ def flow_record(flow: FlowEvent, source: str, destination: str, age_s: float) ->
     }
 
 
-def closed_record(flow: FlowEvent, source: str, destination: str, age_s: float) -> dict[str, Any]:
+def closed_record(flow: FlowReport, source: str, destination: str, age_s: float) -> dict[str, Any]:
     return {
         **flow_record(flow, source, destination, age_s),
         "sent": flow.sent,

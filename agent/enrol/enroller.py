@@ -25,7 +25,6 @@ from agent.registry import NamespaceGone, Registration, Registry
 from control.kit.clock import Clock
 from control.kit.errors import ConfigError, KernelError
 from control.kit.log import event
-from control.model.address import format_address, parse_address
 from control.model.intent import Intent
 
 log = logging.getLogger("enrol")
@@ -76,8 +75,7 @@ class Enroller:
         self.facts.vanished(*(each for each in self.facts.known if not registry.is_there(each)))
         self._find_lost(pod for uid, pod in captured.items() if self.facts.known.get(uid) is None)
         for uid, pod in captured.items():
-            addresses = tuple(parse_address(str(each)) for each in pod.addresses)
-            self.facts.book.adopted(uid, plan.Capture(pod.cookie, addresses, direct=pod.direct))
+            self.facts.book.adopted(uid, plan.Capture(pod.cookie, pod.addresses, direct=pod.direct))
             self._kernel.tell_direct(pod)
             if not self._host.direct:
                 self.facts.book.allowed_direct(uid, False)
@@ -93,17 +91,17 @@ class Enroller:
             return
         for cookie, (path, inode) in registry.find(set(by_cookie)).items():
             pod = by_cookie[cookie]
-            addresses = tuple(str(each) for each in pod.addresses)
-            found = Registration(pod.uid, "", "", path, inode, cookie, addresses=addresses)
+            found = Registration(pod.uid, "", "", path, inode, cookie, addresses=pod.addresses)
             event(log, logging.WARNING, "registration.found_again", uid=pod.uid, netns=path)
             self.facts.known.learn(found)
             self._book(found)
 
     def _book(self, registration: Registration) -> None:
         intent = self.facts.intents.get(registration.uid)
-        addresses = tuple(parse_address(each) for each in registration.addresses)
         enrolled = None if intent is None else intent.enrolled
-        self.facts.book.registered(registration.uid, registration.cookie, addresses, enrolled)
+        self.facts.book.registered(
+            registration.uid, registration.cookie, registration.addresses, enrolled
+        )
         if intent is not None:
             self._allow_direct(intent)
         self.facts.waiting_since_s.setdefault(registration.uid, self.facts.clock.monotonic_s())
@@ -354,5 +352,5 @@ def _told(registration: Registration, intent: Intent) -> Registration:
         namespace=intent.namespace,
         name=intent.name,
         service_account=intent.service_account,
-        addresses=tuple(map(format_address, addresses)) or registration.addresses,
+        addresses=addresses or registration.addresses,
     )

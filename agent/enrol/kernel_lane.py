@@ -8,23 +8,20 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from ipaddress import ip_address
 from pathlib import Path
 from typing import ClassVar, Protocol
 
 from agent import registry, zds
-from agent.datapath import pods, sockets
+from agent.datapath import listeners, pods, sockets
 from agent.datapath.pods import CapturedPod, PodCapture
 from agent.enrol import plan
 from agent.enrol.facts import Facts
 from agent.registry import NamespaceGone
 from control.kit.errors import KernelError, MeshError
 from control.kit.log import event
-from control.model.address import Address, parse_address
+from control.model.address import Address, is_loopback
 
 log = logging.getLogger("enrol")
-
-_ESTABLISHED = 1  # TCP_ESTABLISHED
 
 
 class ListenersMissing(MeshError):
@@ -105,8 +102,7 @@ class KernelLane:
 
     def tell_direct(self, pod: CapturedPod) -> None:
         if pod.direct and pod.workload_id:
-            addresses = tuple(parse_address(str(each)) for each in pod.addresses)
-            self._direct.captured(pod.uid, pod.workload_id, addresses)
+            self._direct.captured(pod.uid, pod.workload_id, pod.addresses)
         else:
             self._direct.released(pod.uid, pod.workload_id)
 
@@ -129,14 +125,14 @@ class KernelLane:
             raise AssertionError(f"a step for somebody unknown: {step}")
         try:
             with registry.opened_again(registration) as netns_fd:
-                listeners = self._listeners_for(step, tunnel, netns_fd)
-                if listeners is None:
+                received = self._listeners_for(step, tunnel, netns_fd)
+                if received is None:
                     self._facts.book.offer_lost(step.uid, step.tunnel)
                     return
                 try:
-                    self._capture(step, netns_fd, listeners.numbers)
+                    self._capture(step, netns_fd, received.numbers)
                 finally:
-                    listeners.close()
+                    received.close()
         except NamespaceGone:
             self._facts.vanished(registration)
         except (MeshError, OSError) as exc:
@@ -151,18 +147,18 @@ class KernelLane:
             return kept
         if tunnel.is_ours:
             return None
-        copies = sockets.steal_listeners(tunnel.pid, netns_fd)
-        if set(copies) != set(sockets.TUNNEL_PORTS):
+        copies = listeners.copied(tunnel.pid, netns_fd)
+        if set(copies) != set(listeners.ZTUNNEL_PORTS):
             zds.Descriptors(list(copies.values())).close()
             raise ListenersMissing(f"ztunnel {tunnel.pid} listens on {sorted(copies)} only")
-        return zds.Descriptors([copies[port] for port in sockets.TUNNEL_PORTS])
+        return zds.Descriptors([copies[port] for port in listeners.ZTUNNEL_PORTS])
 
     def _capture(self, step: plan.CapturePod, netns_fd: int, fds: tuple[int, ...]) -> None:
         outbound, plaintext, hbone = fds
         request = PodCapture(
             uid=step.uid,
             netns_fd=netns_fd,
-            addresses=tuple(ip_address(bytes(each)) for each in step.addresses),
+            addresses=step.addresses,
             outbound_port=pods.listening_port(outbound, netns_fd),
             hbone_listener_fd=hbone,
             plaintext_listener_fd=plaintext,
@@ -204,5 +200,7 @@ def _older_connections(netns_fd: int) -> frozenset[int]:
     return frozenset(
         each.inode
         for each in found
-        if each.state == _ESTABLISHED and each.local != each.remote and not each.remote.is_loopback
+        if each.state == sockets.ESTABLISHED
+        and each.local.address != each.remote.address
+        and not is_loopback(each.remote.address)
     )

@@ -38,6 +38,7 @@ def test_restarts_of_the_agent_fail_no_connection(tmp_path: Path) -> None:
                     await agent.end((signal.SIGKILL, signal.SIGTERM)[number % 2])
                     agent = await bed.start(*bed.agent_command())
                     await asyncio.sleep(0.05 * number)
+                await eventually(bed.answers)
                 await bed.until("p1", "captured")
                 await eventually(lambda: len(bed.control.reports) > reports)
             assert set(callers.heard) == {OUT4, IN4}

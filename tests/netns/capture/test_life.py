@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from agent.datapath import sockets
+from agent.datapath import listeners, sockets
 from agent.datapath.bpfsys import (
     Link,
     Map,
@@ -390,20 +390,20 @@ def test_the_listeners_of_a_foreign_tunnel_are_copied(bed: Bed, pod: Pod, far: P
     foreign = Process()
     with foreign:
         foreign.join_cgroup(bed.tunnel_cgroup)
-        held = [foreign.hold(pod, "::", port) for port in sockets.TUNNEL_PORTS]
+        held = [foreign.hold(pod, "::", port) for port in listeners.ZTUNNEL_PORTS]
         assert all(held)
         with pod.fd() as netns_fd:
-            copies = sockets.steal_listeners(foreign.pid, netns_fd)
-        assert set(copies) == set(sockets.TUNNEL_PORTS)
-        with socket.socket(fileno=copies[sockets.HBONE_PORT]) as hbone:
+            copies = listeners.copied(foreign.pid, netns_fd)
+        assert set(copies) == set(listeners.ZTUNNEL_PORTS)
+        with socket.socket(fileno=copies[listeners.HBONE_PORT]) as hbone:
             hbone.settimeout(5)
             with call(far, ("10.77.0.2", 15008)):
                 hbone.accept()[0].close()
-        for port in (sockets.OUTBOUND_PORT, sockets.PLAINTEXT_PORT):
+        for port in (listeners.OUTBOUND_PORT, listeners.PLAINTEXT_PORT):
             socket.socket(fileno=copies[port]).close()
 
 
-def test_live_connections_are_cut_by_choice(pod: Pod, far: Pod) -> None:
+def test_one_live_connection_is_ended_among_others(pod: Pod, far: Pod) -> None:
     with (
         far.listen("::", 8080, dual=True) as server,
         call(pod, FAR4) as doomed,
@@ -412,10 +412,10 @@ def test_live_connections_are_cut_by_choice(pod: Pod, far: Pod) -> None:
         accepted = {peer[1]: sock for sock, peer in (server.accept(), server.accept())}
         port = doomed.getsockname()[1]
         with pod.fd() as netns_fd:
-            listed = sockets.connections(netns_fd)
-            cut = sockets.destroy_connections(netns_fd, lambda c: c.local_port == port)
-        assert {(str(c.remote), c.remote_port) for c in listed} == {FAR4}
-        assert cut == 1
+            listed = {each.local.port: each for each in sockets.connections(netns_fd)}
+            ended = sockets.destroy(netns_fd, listed[port].local, listed[port].remote)
+        assert {str(each.remote) for each in listed.values()} == {"10.77.0.9:8080"}
+        assert ended
         with pytest.raises(ConnectionAbortedError):
             doomed.recv(1)
         spared.sendall(b"alive")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import ipaddress
 import os
 import signal
 import socket
@@ -18,6 +17,7 @@ from typing import Any, Self
 import pytest
 
 from agent.datapath import sockets
+from control.model.address import Endpoint, parse_address
 from tests.support.kernel.agent_bed import APP_PORT, Bed, Process, eventually
 from tests.support.kernel.netns import Network
 from tests.support.kernel.netns import eventually as wait_until
@@ -374,12 +374,12 @@ def test_bytes_are_seen_and_one_connection_is_cut_but_never_its_listener(
 
                 assert live.recv(10) == b"yes"
                 wait_until(lambda: moved() == (1000, 3), "both directions counted")
-                client = (ipaddress.ip_address(ips[0]), live.getsockname()[1])
-                server = (ipaddress.ip_address(ips[1]), APP_PORT)
-                assert sockets.destroy_connection(there, server, client)
+                client = Endpoint(parse_address(ips[0]), live.getsockname()[1])
+                server = Endpoint(parse_address(ips[1]), APP_PORT)
+                assert sockets.destroy(there, server, client)
                 with pytest.raises(ConnectionError):
                     live.recv(10)
-            assert not sockets.destroy_connection(there, server, client)
-            assert not sockets.destroy_connection(here, client, server)
+            assert not sockets.destroy(there, server, client)
+            assert not sockets.destroy(here, client, server)
             with near.socket(live.family) as again:
                 again.connect((dialled, APP_PORT))

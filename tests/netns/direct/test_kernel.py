@@ -6,12 +6,12 @@ import ctypes
 import select
 import socket
 from collections.abc import Iterator
-from ipaddress import ip_address
+from pathlib import Path
 
 import pytest
 
-from agent.datapath.bpfsys import Map
-from agent.datapath.direct import ServiceSlot, address_value, now_ns
+from agent.datapath.entries import LocalEndpoint, address_value
+from agent.datapath.flows import parse_record
 from agent.datapath.ring import record_bytes
 from bpf import layout
 from bpf.layout import (
@@ -19,11 +19,11 @@ from bpf.layout import (
     VERDICTS_MAX,
     VOUCH_GRACE_NS,
     FlowEvent,
-    FlowKind,
     Hint,
     Tuple,
     Vouched,
 )
+from control.model.address import Endpoint, parse_address
 from tests.support.kernel.direct_bed import (
     CLIENT4,
     GENERATION,
@@ -36,6 +36,7 @@ from tests.support.kernel.direct_bed import (
     DirectBed,
     destination_and_hint,
     direct_bed,
+    now_ns,
 )
 from tests.support.kernel.netns import eventually, run
 from tests.support.kernel.raw_tcp import SYN, send_segment
@@ -75,8 +76,11 @@ def test_an_allowed_pair_talks_without_the_tunnel(
 def put_service(
     pair: DirectBed, vip: str, slots: list[tuple[int, str]], total: int = 4, port: int = PORT
 ) -> None:
-    made = [ServiceSlot(weight, pair.server_id, ip_address(ip), port) for weight, ip in slots]
-    pair.tables.put_service(pair.client_id, ip_address(vip), 80, total, made)
+    made = [
+        LocalEndpoint(weight, pair.server_id, Endpoint(parse_address(ip), port))
+        for weight, ip in slots
+    ]
+    pair.tables.put_service(pair.client_id, parse_address(vip), 80, total, made)
 
 
 @pytest.mark.parametrize(
@@ -91,8 +95,8 @@ def test_a_service_is_reached_at_its_endpoint_and_shown_as_dialled(
     put_service(pair, vip, [(4, endpoint)])
     pair.assert_direct((vip, 80), mapped=mapped)
     opened = pair.next_flow()
-    assert opened.original == (ip_address(vip), 80)
-    assert opened.target == (ip_address(endpoint), PORT)
+    assert opened.original == Endpoint(parse_address(vip), 80)
+    assert opened.target == Endpoint(parse_address(endpoint), PORT)
 
 
 def test_what_the_draw_finds_elsewhere_goes_to_the_tunnel_with_that_hint(pair: DirectBed) -> None:
@@ -135,7 +139,7 @@ def test_in_doubt_the_tunnel_gets_it(
     pair.open()
     match why:
         case "no verdict":
-            pair.tables.drop_verdict(pair.client_id, pair.server_id, PORT)
+            pair.drop_verdict()
         case "stale":
             pair.tables.set_state(GENERATION + 1, now_ns() + LEASE_NS)
         case "lease over":
@@ -172,23 +176,25 @@ def test_flow_events_tell_who_and_how_much(pair: DirectBed) -> None:
     pair.open()
     started = now_ns()
     with pair.dial() as dialled, pair.app.accept()[0] as accepted:
-        opened = pair.next_flow()
-        assert opened.kind is FlowKind.OPENED
-        assert (opened.source_id, opened.destination_id) == (pair.client_id, pair.server_id)
-        assert opened.client == (ip_address(CLIENT4), dialled.getsockname()[1])
-        assert opened.target == opened.original == (ip_address(SERVER4), PORT)
-        assert opened.generation == GENERATION
-        assert started <= opened.opened_ns <= now_ns()
-        assert (opened.sent_bytes, opened.received_bytes) == (0, 0)
+        record = pair.next_record()
+        raw = FlowEvent.from_buffer_copy(record)
+        assert raw.generation == GENERATION
+        assert started <= raw.opened_ns <= now_ns()
+        opened = parse_record(record)
+        assert not opened.is_closed
+        assert (opened.source, opened.destination) == (pair.client_id, pair.server_id)
+        assert opened.client == Endpoint(parse_address(CLIENT4), dialled.getsockname()[1])
+        assert opened.target == opened.original == Endpoint(parse_address(SERVER4), PORT)
+        assert (opened.sent, opened.received) == (0, 0)
         assert opened.srtt_us > 0
         dialled.sendall(b"x" * 1000)
         read_all(accepted, 1000)
         accepted.sendall(b"y" * 300_000)
         read_all(dialled, 300_000)
     closed = pair.next_flow()
-    assert (closed.kind, closed.id, closed.aborted) == (FlowKind.CLOSED, opened.id, False)
-    assert (closed.sent_bytes, closed.received_bytes) == (1000, 300_000)
-    assert 0 < closed.age_ns < now_ns() - started
+    assert (closed.is_closed, closed.id, closed.error) == (True, opened.id, "")
+    assert (closed.sent, closed.received) == (1000, 300_000)
+    assert 0 < closed.age_s < (now_ns() - started) / 1e9
     assert pair.no_more_flows()
 
 
@@ -198,8 +204,8 @@ def test_a_refused_connect_is_told_and_leaves_nothing(pair: DirectBed) -> None:
     with pytest.raises(ConnectionRefusedError):
         pair.dial()
     failed = pair.next_flow()
-    assert (failed.kind, failed.sent_bytes, failed.received_bytes) == (FlowKind.FAILED, 0, 0)
-    assert failed.target == (ip_address(SERVER4), PORT)
+    assert (failed.error, failed.sent, failed.received) == ("failed", 0, 0)
+    assert failed.target == Endpoint(parse_address(SERVER4), PORT)
     assert pair.used("vouched") == 0
     pair.assert_captured()  # the tunnel tries next, who knows why
 
@@ -211,7 +217,7 @@ def test_a_socket_that_failed_directly_is_captured_like_any_other(pair: DirectBe
         sock.settimeout(None)  # a refused non-blocking socket cannot connect again at once
         with pytest.raises(ConnectionRefusedError):
             sock.connect((SERVER4, PORT))
-        assert pair.next_flow().kind is FlowKind.FAILED
+        assert pair.next_flow().error == "failed"
         sock.connect((SERVER4, PORT))
         with pair.at_client.outbound.accept()[0] as accepted:
             assert destination_and_hint(accepted) == ((SERVER4, PORT), Hint.NONE)
@@ -222,10 +228,10 @@ def test_a_socket_that_failed_directly_is_captured_like_any_other(pair: DirectBe
 def test_a_socket_that_was_disconnected_and_listens_tells_no_second_end(pair: DirectBed) -> None:
     pair.open()
     with pair.dial() as sock, pair.app.accept()[0]:
-        assert pair.next_flow().kind is FlowKind.OPENED
+        assert not pair.next_flow().is_closed
         disconnect(sock)
         closed = pair.next_flow()
-        assert (closed.kind, closed.aborted) == (FlowKind.CLOSED, True)
+        assert (closed.is_closed, closed.error) == (True, "aborted")
         sock.listen()
     assert pair.no_more_flows()
 
@@ -247,18 +253,18 @@ def test_ends_are_told_for_what_they_are(pair: DirectBed) -> None:
     read_all(sock, 6)
     assert sock.recv(1) == b""
     sock.close()
-    assert pair.next_flow().kind is FlowKind.OPENED
+    assert not pair.next_flow().is_closed
     polite = pair.next_flow()
-    assert (polite.aborted, polite.sent_bytes, polite.received_bytes) == (False, 8, 6)
+    assert (polite.error, polite.sent, polite.received) == ("", 8, 6)
     sock, accepted = pair.dial(), pair.app.accept()[0]
     sock.sendall(b"never read")
     readable = select.poll()  # select() takes no descriptor above 1,023
     readable.register(accepted, select.POLLIN)
     assert readable.poll(5_000)
     accepted.close()  # with data unread: a reset
-    assert pair.next_flow().kind is FlowKind.OPENED
-    assert (rude := pair.next_flow()).aborted
-    assert rude.sent_bytes == 10
+    assert not pair.next_flow().is_closed
+    rude = pair.next_flow()
+    assert (rude.error, rude.sent) == ("aborted", 10)
     sock.close()
 
 
@@ -267,8 +273,8 @@ def test_the_pod_itself_and_the_tunnels_port_are_never_direct(pair: DirectBed) -
     pair.tables.put_verdict(pair.client_id, pair.server_id, 15008, GENERATION)
     pair.tables.put_verdict(pair.client_id, pair.client_id, PORT, GENERATION)
     pair.assert_captured((SERVER4, 15008))
-    own = ServiceSlot(4, pair.client_id, ip_address(CLIENT4), PORT)
-    pair.tables.put_service(pair.client_id, ip_address(VIP4), 80, 4, [own])
+    own = LocalEndpoint(4, pair.client_id, Endpoint(parse_address(CLIENT4), PORT))
+    pair.tables.put_service(pair.client_id, parse_address(VIP4), 80, 4, [own])
     assert pair.assert_captured((VIP4, 80)) == Hint.LOCAL
     assert pair.counter("direct_chosen") == 0
 
@@ -322,13 +328,13 @@ def test_another_pod_at_the_same_port_of_its_own_address_is_not_let_in(pair: Dir
 
 def vouch_by_hand(pair: DirectBed, source_port: int, generation: int, age_ns: int) -> None:
     key = Tuple(
-        source=address_value(ip_address(CLIENT4)),
+        source=address_value(parse_address(CLIENT4)),
         source_port=socket.htons(source_port),
-        destination=address_value(ip_address(SERVER4)),
+        destination=address_value(parse_address(SERVER4)),
         destination_port=socket.htons(PORT),
     )
     value = Vouched(generation=generation, at_ns=now_ns() - age_ns, destination=pair.server_id)
-    with Map.open(pair.bed.node.pins / "maps" / "vouched") as vouched:
+    with pair.map("vouched") as vouched:
         vouched.update(bytes(key), bytes(value))
 
 
@@ -422,7 +428,7 @@ def test_a_new_agent_finds_workloads_tables_and_unread_events(pair: DirectBed) -
     pair.bed.node = pair.bed.reopened()
     assert (pair.client_id, pair.server_id) == ids
     assert pair.tables.state()[0] == GENERATION
-    assert pair.next_flow().source_id == pair.client_id
+    assert pair.next_flow().source == pair.client_id
     pair.assert_direct()
     # The highest id went with its pod, an agent ended: it is still not given again.
     third = pair.network.pod("third", "10.77.0.4")
@@ -435,7 +441,7 @@ def test_a_new_agent_finds_workloads_tables_and_unread_events(pair: DirectBed) -
 
 
 def test_what_a_dead_agent_left_in_locals_is_cleared(pair: DirectBed) -> None:
-    pair.tables.add_local(ip_address("10.77.0.200"), 99)
+    pair.tables.add_local(parse_address("10.77.0.200"), 99)
     pair.bed.node.close()
     pair.bed.node = pair.bed.reopened()
     assert pair.used("locals") == 4
@@ -456,10 +462,19 @@ def test_a_version_with_another_layout_takes_pods_and_ids_over(pair: DirectBed) 
 
 
 def test_the_tables_memory_is_what_the_header_says(pair: DirectBed) -> None:
-    sizes = {use.name: use.memory_bytes for use in pair.bed.node.usage()}
-    direct = ("locals", "verdicts", "services", "vouched", "flows")
-    assert all(sizes[name] for name in direct)
-    assert sum(sizes[name] for name in direct) < 12 << 20
+    sizes = []
+    for name in ("locals", "verdicts", "services", "vouched", "flows"):
+        with pair.map(name) as table:
+            sizes.append(memory_bytes(table.fd))
+    assert all(sizes)
+    assert sum(sizes) < 12 << 20
+
+
+def memory_bytes(map_fd: int) -> int:
+    """The kernel's charge for a map."""
+    text = Path(f"/proc/self/fdinfo/{map_fd}").read_text(encoding="ascii")
+    fields = dict(line.split(":", 1) for line in text.splitlines())
+    return int(fields["memlock"])
 
 
 def test_who_is_not_enrolled_pays_nothing_and_is_told_nothing(pair: DirectBed) -> None:

@@ -6,11 +6,11 @@ import socket
 import struct
 import subprocess
 from collections.abc import Iterator
-from ipaddress import ip_address
 
 import pytest
 
 from agent.datapath import veth
+from control.model.address import parse_address
 from tests.support.kernel.datapath import SOURCE
 from tests.support.kernel.direct_bed import CLIENT4, PORT, SERVER4, SERVER6, DirectBed, direct_bed
 from tests.support.kernel.netns import Pod, eventually, run
@@ -45,13 +45,13 @@ def test_the_hosts_end_of_a_veth_is_found_by_the_pods_address(pair: DirectBed) -
     with pair.client.fd() as netns_fd:
         with host(pair).inside():
             for address in (CLIENT4, "fd77::2"):
-                found = veth.host_end(netns_fd, ip_address(address))
+                found = veth.host_end(netns_fd, parse_address(address))
                 assert found == index_of(pair, pair.client)
-            assert veth.host_end(netns_fd, ip_address(SERVER4)) is None
-            assert veth.host_end(netns_fd, ip_address("127.0.0.1")) is None  # no veth
-        assert veth.host_end(netns_fd, ip_address(CLIENT4)) is None  # ends elsewhere
+            assert veth.host_end(netns_fd, parse_address(SERVER4)) is None
+            assert veth.host_end(netns_fd, parse_address("127.0.0.1")) is None  # no veth
+        assert veth.host_end(netns_fd, parse_address(CLIENT4)) is None  # ends elsewhere
         with pair.client.inside():
-            assert veth.host_end(netns_fd, ip_address(CLIENT4)) is None
+            assert veth.host_end(netns_fd, parse_address(CLIENT4)) is None
 
 
 def talk(sock: socket.socket, accepted: socket.socket) -> None:

@@ -212,11 +212,11 @@ class Bed:
     async def agent(self) -> Process:
         (self.run_folder / "agent.sock").unlink(missing_ok=True)
         process = await self.start(*self.agent_command())
-        await eventually(self._answers)
+        await eventually(self.answers)
         return process
 
-    async def _answers(self) -> bool:
-        """There is a moment between the socket's file and its listening."""
+    async def answers(self) -> bool:
+        """True once the agent serves its page: its socket file is there a moment earlier."""
         try:
             await self.ask("GET", "/status")
         except fetch.FetchError:

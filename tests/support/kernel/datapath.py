@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import ipaddress
 import itertools
 import os
 import socket
@@ -18,6 +17,7 @@ from agent.datapath.node import NodeDatapath
 from agent.datapath.pods import PodCapture
 from agent.datapath.programs import SOURCE
 from bpf import layout
+from control.model.address import mapped, parse_address
 from tests.support.kernel.netns import Address, Pod, Process, need_root
 
 _numbers = itertools.count(1)
@@ -96,7 +96,7 @@ class Bed:
     ) -> Listeners:
         opened = listeners or open_listeners(self.tunnel, pod)
         self._undo.callback(opened.close)
-        addresses = tuple(ipaddress.ip_address(ip) for ip in (pod.ip4, pod.ip6) if ip)
+        addresses = tuple(parse_address(ip) for ip in (pod.ip4, pod.ip6) if ip)
         with pod.fd() as netns_fd:
             fds = (opened.hbone.fileno(), opened.plaintext.fileno())
             request = PodCapture(uid, netns_fd, addresses, opened.outbound_port, *fds, direct)
@@ -127,6 +127,5 @@ def original_destination(accepted: socket.socket) -> Address:
 
 def client_option(ip: str, port: int) -> tuple[int, int, bytes]:
     """The socket option by which a tunnel says whom the app shall see."""
-    address = ipaddress.ip_address(ip)
-    packed = address.packed if address.version == 6 else bytes(10) + b"\xff\xff" + address.packed
-    return SOL_IP, layout.SHOW_CLIENT_OPTION, packed + struct.pack("!H", port) + bytes(6)
+    shown = mapped(parse_address(ip)) + struct.pack("!H", port) + bytes(6)
+    return SOL_IP, layout.SHOW_CLIENT_OPTION, shown

@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import contextlib
-import ipaddress
 import socket
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-from agent.datapath.direct import DirectTables, FlowEvent, now_ns
+from agent.datapath.bpfsys import Map
+from agent.datapath.entries import verdict_key
+from agent.datapath.flows import FlowReport
+from agent.datapath.folder import versions
+from agent.datapath.ring import Ring
+from agent.datapath.tables import DirectTables
 from tests.support.kernel.datapath import SOL_IP, SOL_IPV6, Bed, Listeners, node_bed
 from tests.support.kernel.netns import Address, Network, Pod, eventually
 
@@ -20,6 +25,11 @@ GENERATION = 7
 LEASE_NS = 60_000_000_000
 
 
+def now_ns() -> int:
+    """The programs' clock."""
+    return time.monotonic_ns()
+
+
 @dataclass
 class DirectBed:
     bed: Bed
@@ -29,7 +39,7 @@ class DirectBed:
     at_client: Listeners
     at_server: Listeners
     app: socket.socket  # the server's application
-    flows: list[FlowEvent] = field(default_factory=list)
+    flows: list[FlowReport] = field(default_factory=list)
 
     @property
     def tables(self) -> DirectTables:
@@ -65,9 +75,7 @@ class DirectBed:
 
     def assert_direct(self, target: Address = (SERVER4, PORT), **how: bool) -> None:
         with self.dial(target, **how) as dialled, self.app.accept()[0] as accepted:
-            own = ipaddress.ip_address(accepted.getpeername()[0])
-            own = getattr(own, "ipv4_mapped", None) or own
-            assert str(own) in (CLIENT4, CLIENT6)
+            assert plain(accepted.getpeername()[0]) in (CLIENT4, CLIENT6)
             assert plain(dialled.getpeername()[0]) == target[0]
             assert dialled.getpeername()[1] == target[1]
             dialled.sendall(b"to")
@@ -89,13 +97,36 @@ class DirectBed:
     def used(self, name: str) -> int:
         return {use.name: use.used for use in self.bed.node.usage()}[name]
 
-    def next_flow(self) -> FlowEvent:
+    def next_flow(self) -> FlowReport:
         def arrived() -> bool:
             self.flows += self.tables.read_flows(100)
             return bool(self.flows)
 
-        eventually(arrived, "a flow event")
+        eventually(arrived, "a flow report")
         return self.flows.pop(0)
+
+    def next_record(self) -> bytes:
+        """The next report as the kernel wrote it."""
+        with self.map("flows") as opened:
+            ring = Ring(opened)
+            found: list[bytes] = []
+
+            def arrived() -> bool:
+                found.extend(ring.read(1))
+                return bool(found)
+
+            eventually(arrived, "a record")
+            ring.close()
+        return found[0]
+
+    def map(self, name: str) -> Map:
+        """A table of the node, opened once more."""
+        return Map.open(versions(self.bed.pin_root)[0].maps / name)
+
+    def drop_verdict(self) -> None:
+        """The client may not talk to the server's port any more."""
+        with self.map("verdicts") as verdicts:
+            assert verdicts.delete(bytes(verdict_key(self.client_id, self.server_id, PORT)))
 
     def no_more_flows(self) -> bool:
         return not self.flows and not self.tables.read_flows(1)

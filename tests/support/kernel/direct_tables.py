@@ -6,8 +6,9 @@ import socket
 from collections.abc import Sequence
 from typing import Any
 
+from agent.datapath.entries import LocalEndpoint
 from agent.datapath.errors import KernelError
-from agent.direct.tables import FlowEvent, Slot
+from agent.datapath.flows import FlowReport
 from control.model.address import Address
 
 
@@ -17,7 +18,7 @@ class FakeTables:
         self.calls: list[tuple[Any, ...]] = []
         self.refuse: set[str] = set()
         self.lost = 0
-        self._events: list[FlowEvent] = []
+        self._events: list[FlowReport] = []
         self._signal, self._ring = socket.socketpair()
         self._ring.setblocking(False)
 
@@ -25,7 +26,7 @@ class FakeTables:
         self._signal.close()
         self._ring.close()
 
-    def happen(self, *events: FlowEvent) -> None:
+    def happen(self, *events: FlowReport) -> None:
         self._events += events
         self._signal.send(b"x")
 
@@ -49,9 +50,9 @@ class FakeTables:
         self._call("put_verdict", source, destination, port, generation)
 
     def put_service(
-        self, source: int, vip: Address, port: int, total: int, slots: Sequence[Slot]
+        self, source: int, vip: Address, port: int, total: int, endpoints: Sequence[LocalEndpoint]
     ) -> None:
-        self._call("put_service", source, vip, port, total, tuple(slots))
+        self._call("put_service", source, vip, port, total, tuple(endpoints))
 
     def drop_service(self, source: int, vip: Address, port: int) -> None:
         self._call("drop_service", source, vip, port)
@@ -65,13 +66,13 @@ class FakeTables:
     def socket_fd(self) -> int:
         return -1
 
-    def open_flow(self, cookie: int, data: bytes) -> FlowEvent | None:
+    def open_flow(self, cookie: int, data: bytes) -> FlowReport | None:
         return None
 
     def lost_flows(self) -> int:
         return self.lost
 
-    def read_flows(self, limit: int) -> list[FlowEvent]:
+    def read_flows(self, limit: int) -> list[FlowReport]:
         found, self._events = self._events[:limit], self._events[limit:]
         if not self._events:
             try:

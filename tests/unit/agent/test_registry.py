@@ -19,7 +19,9 @@ from agent.registry import (
 )
 from control.model.address import parse_address
 
-POD = Registration("uid/1 ..", "shop", "web", "/run/netns/x", 7, 8, "default", ("10.0.0.1",))
+POD = Registration(
+    "uid/1 ..", "shop", "web", "/run/netns/x", 7, 8, "default", (parse_address("10.0.0.1"),)
+)
 
 
 def load(folder: Path) -> Registry:
@@ -34,8 +36,10 @@ def test_a_restart_finds_what_was_registered(tmp_path: Path) -> None:
     assert path.stat().st_mode & 0o777 == 0o600
     assert list(load(tmp_path)) == [POD]
     known = load(tmp_path)
-    known.learn(replace(POD, addresses=("10.0.0.9",)))
-    assert load(tmp_path).get(POD.uid) == replace(POD, addresses=("10.0.0.9",))
+    assert json.loads(path.read_text())["addresses"] == ["10.0.0.1"]
+    moved = replace(POD, addresses=tuple(map(parse_address, ("10.0.0.9", "fd00::9"))))
+    known.learn(moved)
+    assert load(tmp_path).get(POD.uid) == moved
     known.remove(POD.uid)
     assert list(load(tmp_path)) == []
 

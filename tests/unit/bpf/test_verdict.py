@@ -16,8 +16,9 @@ from itertools import accumulate, pairwise, product
 
 import pytest
 
-from agent.datapath.pods import CapturedPod, mapped, pod_value
+from agent.datapath.pods import CapturedPod, pod_value
 from bpf import layout
+from control.model.address import canonical, mapped
 from tests.unit.bpf.c_build import build
 
 IPAddress = IPv4Address | IPv6Address
@@ -82,11 +83,13 @@ def c(tmp_path_factory: pytest.TempPathFactory) -> ctypes.CDLL:
 
 
 def pod_of(addresses: tuple[IPAddress, ...]) -> layout.PodValue:
-    return pod_value(CapturedPod("uid", 1, addresses, 15001))
+    return pod_value(
+        CapturedPod("uid", 1, tuple(canonical(each.packed) for each in addresses), 15001)
+    )
 
 
 def raw(address: IPAddress) -> ctypes.Array[ctypes.c_char]:
-    return ctypes.create_string_buffer(mapped(address), 16)
+    return ctypes.create_string_buffer(mapped(canonical(address.packed)), 16)
 
 
 def plain(address: IPAddress) -> IPAddress:

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import socket
 import struct
-from ipaddress import ip_address
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from agent.datapath import sockets
-from agent.datapath.errors import KernelError
+from agent.datapath.netlink import attribute
+from control.model.address import Endpoint, parse_address
 
 
 def answer(family: int, local: str, remote: str) -> bytes:
@@ -31,14 +31,11 @@ def answer(family: int, local: str, remote: str) -> bytes:
 def test_an_answer_is_read(family: int, local: str, remote: str, shown: tuple[str, str]) -> None:
     data = answer(family, local, remote)
     found = sockets.parse_answer(data)
-    assert (found.local, found.remote) == (ip_address(shown[0]), ip_address(shown[1]))
-    assert (found.local_port, found.remote_port, found.inode) == (4711, 8080, 99)
+    assert found.local == Endpoint(parse_address(shown[0]), 4711)
+    assert found.remote == Endpoint(parse_address(shown[1]), 8080)
+    assert found.inode == 99
     assert (found.state, found.family) == (1, family)
     assert found.socket_id == data[4:52]  # goes back to the kernel as it came
-
-
-def attribute(kind: int, data: bytes) -> bytes:
-    return struct.pack("=HH", 4 + len(data), kind) + data + bytes(-len(data) % 4)
 
 
 def test_what_a_connection_moved_is_read_without_its_syn() -> None:
@@ -57,18 +54,10 @@ def test_any_answer_has_moved_something_or_not(data: bytes) -> None:
     sockets.parse_transfer(data)
 
 
-def test_messages_of_a_datagram_come_apart_at_their_padding() -> None:
-    parts = [(20, b"abc"), (3, b""), (2, b"12345")]
-    datagram = b"".join(
-        struct.pack("=IHHII", 16 + len(body), kind, 0, 0, 0) + body + bytes(-len(body) % 4)
-        for kind, body in parts
-    )
-    assert list(sockets.messages(datagram)) == parts
-
-
-@given(st.binary(max_size=300))
-def test_any_datagram_gives_messages_or_a_known_error(data: bytes) -> None:
-    try:
-        list(sockets.messages(data))
-    except KernelError:
-        pass
+def test_the_storage_of_a_socket_is_read_from_its_nest() -> None:
+    info = bytes(120) + struct.pack("=QQ", 11, 20) + bytes(100)
+    storage = attribute(20, attribute(1, attribute(3, b"value") + attribute(2, b"\0" * 4)))
+    head = answer(socket.AF_INET, "10.0.0.1", "10.0.0.2")
+    found = sockets.parse_transfer(head + attribute(2, info) + storage)
+    assert found is not None
+    assert (found.sent, found.received, found.storage) == (10, 20, b"value")

@@ -1,22 +1,22 @@
-"""Attributes of rtnetlink, as bytes."""
+"""The search for the host's end of a veth, where there is none."""
 
 from __future__ import annotations
 
-import struct
-
 from agent.datapath import veth
+from agent.datapath.netlink import ROUTE, Netlink
+from control.model.address import parse_address
 
 
-def attribute(kind: int, payload: bytes) -> bytes:
-    data = struct.pack("=HH", 4 + len(payload), kind) + payload
-    return data.ljust(len(data) + 3 & ~3, b"\0")
+def test_a_device_is_found_by_its_address() -> None:
+    with Netlink(ROUTE) as route:
+        found = veth._device_of(route, parse_address("127.0.0.1"))
+        assert found is not None
+        assert veth._link(route, found)[3] == b"lo\0"  # IFLA_IFNAME
+        assert veth._device_of(route, parse_address("203.0.113.77")) is None
+        assert veth._link(route, 2**31 - 1) == {}
 
 
-def test_attributes_are_found_behind_padding_and_without_their_flags() -> None:
-    data = attribute(1, b"veth\0") + attribute(5 | 1 << 15, b"\x07\0\0\0") + attribute(9, b"")
-    assert veth.attributes(data) == {1: b"veth\0", 5: b"\x07\0\0\0", 9: b""}
-
-
-def test_a_broken_attribute_ends_the_list() -> None:
-    assert veth.attributes(attribute(1, b"x") + b"\0\0\0\0" + attribute(2, b"y")) == {1: b"x"}
-    assert veth.attributes(b"\x08") == {}
+def test_a_number_of_the_wrong_size_is_none() -> None:
+    assert veth._number({1: b"\x07\0\0\0"}, 1) == 7
+    assert veth._number({1: b"\x07"}, 1) is None
+    assert veth._number({}, 1) is None

@@ -5,18 +5,18 @@ from __future__ import annotations
 import json
 from typing import Any
 
+from agent.datapath.flows import FlowReport
 from agent.direct.flows import RETIRED_MAX, Flows
-from agent.direct.tables import FlowEvent
 from control.model.address import parse_endpoint
 
 CLIENT, TARGET = parse_endpoint("10.0.0.1:40000"), parse_endpoint("10.0.0.2:80")
 
 
-def opened(number: int, source: int = 1, destination: int = 2) -> FlowEvent:
-    return FlowEvent(number, False, source, destination, CLIENT, TARGET, TARGET, age_s=0.5)
+def opened(number: int, source: int = 1, destination: int = 2) -> FlowReport:
+    return FlowReport(number, False, source, destination, CLIENT, TARGET, TARGET, age_s=0.5)
 
 
-def closed(number: int, source: int = 1, destination: int = 2, error: str = "") -> FlowEvent:
+def closed(number: int, source: int = 1, destination: int = 2, error: str = "") -> FlowReport:
     event = opened(number, source, destination)
     return event._replace(is_closed=True, sent=5, age_s=3.0, error=error)
 

@@ -7,11 +7,12 @@ from typing import Any
 
 import pytest
 
+from agent.datapath.entries import LocalEndpoint
+from agent.datapath.flows import FlowReport
 from agent.direct import ledger as do
 from agent.direct import wire
 from agent.direct.flows import UNDER_WAY_MAX, Flows
 from agent.direct.ledger import Command, DirectPod, Ledger
-from agent.direct.tables import FlowEvent, Slot
 from control.model.address import parse_address, parse_endpoint
 
 S = 10**9
@@ -91,9 +92,9 @@ def slot(destination: str = "b", address: str = "10.0.0.2", weight: int = 1) -> 
     return wire.ServiceSlot(weight, destination, parse_endpoint(f"{address}:8080"))
 
 
-def event(number: int, is_closed: bool = False, source: int = 11) -> FlowEvent:
+def event(number: int, is_closed: bool = False, source: int = 11) -> FlowReport:
     ends = (parse_endpoint("10.0.0.1:40000"), parse_endpoint("10.0.0.2:80"))
-    return FlowEvent(number, is_closed, source, 12, *ends, ends[1])
+    return FlowReport(number, is_closed, source, 12, *ends, ends[1])
 
 
 # Start and hello
@@ -268,7 +269,7 @@ def test_a_reconnected_ztunnel_counts_before_its_old_connection_is_seen_to_end(d
 def test_a_service_is_written_with_ids(desk: Desk) -> None:
     desk.say(1, service(slot(), slot(address="10.0.0.2", weight=3)))
     target = parse_endpoint("10.0.0.2:8080")
-    slots = (Slot(1, 12, target), Slot(3, 12, target))
+    slots = (LocalEndpoint(1, 12, target), LocalEndpoint(3, 12, target))
     assert desk.take() == [do.PutService((11, VIP, 80), 10, slots)]
 
 

@@ -12,11 +12,11 @@ from typing import Any
 
 import pytest
 
+from agent.datapath.flows import FlowReport
 from agent.direct import path as path_module
 from agent.direct import wire
 from agent.direct.path import DirectPath
 from agent.direct.peer import OUT_BYTES_MAX, PeerRefused, check_credentials
-from agent.direct.tables import FlowEvent
 from control.model.address import parse_address, parse_endpoint
 from tests.support.clock import FakeClock
 from tests.support.kernel.direct_tables import FakeTables
@@ -28,9 +28,9 @@ A, B = parse_address("10.0.0.1"), parse_address("10.0.0.2")
 VERDICT = {"kind": "verdict", "generation": 5, "source": "a", "destination": "b", "port": 80}
 
 
-def event(number: int, is_closed: bool = False) -> FlowEvent:
+def event(number: int, is_closed: bool = False) -> FlowReport:
     client, target = parse_endpoint("10.0.0.1:40000"), parse_endpoint("10.0.0.2:80")
-    return FlowEvent(number, is_closed, 11, 12, client, target, target)
+    return FlowReport(number, is_closed, 11, 12, client, target, target)
 
 
 @contextmanager

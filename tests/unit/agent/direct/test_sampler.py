@@ -7,15 +7,15 @@ from collections.abc import Collection, Iterable, Iterator
 from contextlib import contextmanager
 
 from agent.datapath.errors import KernelError
+from agent.datapath.flows import FlowReport
 from agent.direct.flows import Flows
 from agent.direct.sampler import Sampler
-from agent.direct.tables import FlowEvent
 from tests.support.kernel.direct_tables import FakeTables
 
 
 class Nobody:
     def sampled(self, samples: Iterable[tuple[int, int, int]]) -> None: ...
-    def found(self, events: Iterable[FlowEvent]) -> None: ...
+    def found(self, events: Iterable[FlowReport]) -> None: ...
     def missed(self, numbers: Collection[int]) -> None: ...
 
 

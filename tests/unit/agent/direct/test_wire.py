@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from agent.datapath.flows import FlowReport
 from agent.direct import wire
-from agent.direct.tables import FlowEvent
 from control.kit.errors import WireError
 from control.model.address import Endpoint, parse_address, parse_endpoint
 
@@ -98,8 +98,8 @@ def test_any_bytes_are_a_message_or_an_error(data: bytes) -> None:
         pass
 
 
-def flow(number: int) -> FlowEvent:
-    return FlowEvent(number, False, 1, 2, HERE, THERE, VIP)
+def flow(number: int) -> FlowReport:
+    return FlowReport(number, False, 1, 2, HERE, THERE, VIP)
 
 
 def test_flows_are_told_in_as_few_lines_as_hold_them() -> None:
@@ -124,7 +124,7 @@ def test_flows_are_told_in_as_few_lines_as_hold_them() -> None:
 
 
 def test_a_closed_flow_has_its_figures() -> None:
-    closed = FlowEvent(1, True, 1, 2, HERE, THERE, VIP, 2.0, 10, 20, 30, 4, "aborted")
+    closed = FlowReport(1, True, 1, 2, HERE, THERE, VIP, 2.0, 10, 20, 30, 4, "aborted")
     record = wire.closed_record(closed, "u1", "u2", 2.0)
     assert {
         key: record[key] for key in ("sent", "received", "srtt_us", "retransmits", "error")
