@@ -169,12 +169,19 @@ def test_33_34_dry_run_is_told_but_not_enforced() -> None:
     assert would_deny([dry_allow], T) is None
 
 
-MATCHES = st.builds(
-    Match,
-    namespaces=st.sampled_from([(), exact("namespace"), exact("ns-alt")]),
-    not_principals=st.sampled_from([(), PRINCIPAL]),
-    source_ips=st.sampled_from([(), SOURCE]),
-    destination_ports=st.sampled_from([(), (8080,), (9090,)]),
+MATCHES = st.sampled_from(
+    [
+        Match(
+            namespaces=namespaces,
+            not_principals=not_principals,
+            source_ips=source_ips,
+            destination_ports=ports,
+        )
+        for namespaces in ((), exact("namespace"), exact("ns-alt"))
+        for not_principals in ((), PRINCIPAL)
+        for source_ips in ((), SOURCE)
+        for ports in ((), (8080,), (9090,))
+    ]
 )
 RULES = st.builds(
     lambda clauses: Rule(tuple(Clause(tuple(each)) for each in clauses)),

@@ -58,11 +58,12 @@ def server_ready(settings: SessionSettings = SERVER_SETTINGS) -> Session:
 def frames_of(data: bytes | bytearray) -> list[tuple[int, int, int, bytes]]:
     """(type, flags, stream id, payload) of each frame."""
     frames = []
-    while data:
-        head, flags, stream_id = FRAME_HEADER.unpack_from(data)
-        end = 9 + (head >> 8)
-        frames.append((head & 0xFF, flags, stream_id, bytes(data[9:end])))
-        data = data[end:]
+    start = 0
+    while start < len(data):
+        head, flags, stream_id = FRAME_HEADER.unpack_from(data, start)
+        end = start + 9 + (head >> 8)
+        frames.append((head & 0xFF, flags, stream_id, bytes(data[start + 9 : end])))
+        start = end
     return frames
 
 
