@@ -116,6 +116,11 @@ def _direct(agent: Agent) -> Iterator[Metric]:
     yield counters(
         "tulle_agent_direct_ignored_total", "Lines of a ztunnel without effect", "reason", ignored
     )
+    yield _counter(
+        "tulle_agent_direct_kernel_refusals_total",
+        "Changes to the tables of the direct path that the kernel refused",
+        direct.kernel_refusals,
+    )
     yield _gauge("tulle_agent_direct_flows", "Open direct connections", len(direct.flows))
     yield counters(
         "tulle_agent_direct_flows_total",

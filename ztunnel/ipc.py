@@ -16,6 +16,7 @@ unless said otherwise.
     POD_DELETE          {uid}
     CERTIFICATE         {identity, key_pem, chain_pem: [...], roots_pem}
     CERTIFICATE_FAILED  {identity, reason}
+    CERTIFICATE_FORGOTTEN  {identity}: its last pod has left; drop the key and all
     QUERY               {id, what: "connections" | "metrics" | "pools"}
     LOG_LEVEL           {level}
     DRAIN               {deadline_s}
@@ -77,6 +78,7 @@ class Kind(IntEnum):
     LOG_LEVEL = 8
     DRAIN = 9
     GENERATION = 10
+    CERTIFICATE_FORGOTTEN = 11
     # worker → supervisor
     READY = 64
     NEED_CERTIFICATE = 65

@@ -40,6 +40,8 @@ from ztunnel.transport.tls import Material
 ROOT = Path(__file__).resolve().parents[2]
 DEADLINE_S = 20.0
 WORKER_BYTES_MAX = 40 * 1024 * 1024  # the budget for one worker's resident memory
+IDENTITIES = 500
+KEPT_BYTES_MAX = 4 * 1024 * 1024  # 500 contexts are 14 MiB
 IDENTITY = SpiffeId("cluster.local", "demo", "web")
 
 
@@ -63,6 +65,7 @@ class Supervised:
                     self._frames.remove(frame)
                     return frame.json()
             assert time.monotonic() < end, f"no {kind.name} came"
+            self.channel.flush()
             received = self.channel.receive()
             assert received is not None, "the worker has ended"
             self._frames += received
@@ -224,6 +227,24 @@ def test_a_deleted_pod_gives_its_descriptors_back(worker: Supervised) -> None:
     while psutil.Process(worker.process.pid).num_fds() != held - 4:
         assert time.monotonic() < end
         time.sleep(0.01)
+
+
+def test_pods_that_come_and_go_leave_no_keys_behind(worker: Supervised) -> None:
+    give_pod(worker, loopback())
+    material = certificate(make_authority().issue(str(IDENTITY)))
+    process = psutil.Process(worker.process.pid)
+
+    def come_and_go(first: int) -> int:
+        for number in range(first, first + IDENTITIES):
+            identity = {"identity": str(SpiffeId("cluster.local", "demo", f"job-{number}"))}
+            worker.channel.send_json(Kind.CERTIFICATE, {**material, **identity})
+            worker.channel.send_json(Kind.CERTIFICATE_FORGOTTEN, identity)
+        rows = ask(worker, "metrics")["gauges"]
+        assert [value for name, _, value in rows if name == "tulle_ztunnel_tls_contexts"] == [0]
+        return process.memory_info().rss
+
+    before = come_and_go(0)  # the first ones warm things up
+    assert come_and_go(IDENTITIES) - before < KEPT_BYTES_MAX
 
 
 def test_draining_closes_the_listeners_and_ends(worker: Supervised) -> None:

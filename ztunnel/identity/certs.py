@@ -12,10 +12,11 @@ import heapq
 import itertools
 import logging
 import random
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from enum import IntEnum
+from typing import Protocol
 
 from control.kit.backoff import Backoff
 from control.kit.clock import Clock
@@ -97,27 +98,31 @@ class _Kept:
     waiting: bool = False
 
 
-Publish = Callable[[Issued], None]
-PublishFailure = Callable[[SpiffeId, str], None]
+class KeyHolders(Protocol):
+    """The workers; they are told each outcome, from the loop."""
+
+    def publish_certificate(self, issued: Issued) -> None: ...
+
+    def publish_failure(self, identity: SpiffeId, reason: str) -> None: ...
+
+    def publish_forgotten(self, identity: SpiffeId) -> None: ...
 
 
 class Certificates:
-    """`publish` and `publish_failure` are called with every outcome, from the loop."""
+    """One entry for each identity that has a pod here, with the task that keeps it valid."""
 
     def __init__(
         self,
         signer: Signer,
         clock: Clock,
-        publish: Publish,
-        publish_failure: PublishFailure,
+        workers: KeyHolders,
         *,
         ttl_s: float,
         rng: random.Random | None = None,
     ) -> None:
         self._signer = signer
         self._clock = clock
-        self._publish = publish
-        self._publish_failure = publish_failure
+        self._workers = workers
         self._ttl_s = ttl_s
         self._rng = rng or random.Random()
         self._slots = PrioritySlots(IN_FLIGHT_MAX)
@@ -149,7 +154,8 @@ class Certificates:
         kept.holders.add(holder)
 
     def release(self, identity: SpiffeId, holder: str) -> None:
-        """With its last pod an identity is forgotten, key and all."""
+        """Let go of a pod. With its last pod an identity is forgotten, key and all, here and in
+        the workers; nothing is published for it any more unless a pod comes back."""
         kept = self._kept.get(identity)
         if kept is None:
             return
@@ -159,17 +165,18 @@ class Certificates:
         del self._kept[identity]
         if kept.task is not None:
             kept.task.cancel()
+        self._workers.publish_forgotten(identity)
         event(log, logging.INFO, "certificate.forgotten", identity=identity)
 
     def need(self, identity: SpiffeId, *, waiting: bool) -> None:
         """A worker has none. It gets an answer: now, or when the request under way has ended."""
         kept = self._kept.get(identity)
         if kept is None:
-            self._publish_failure(identity, "not_on_this_node")
+            self._workers.publish_failure(identity, "not_on_this_node")
         elif kept.issued is not None and kept.issued.not_after > self._clock.now():
-            self._publish(kept.issued)
+            self._workers.publish_certificate(kept.issued)
         elif kept.failure:
-            self._publish_failure(identity, kept.failure)
+            self._workers.publish_failure(identity, kept.failure)
         elif waiting:
             kept.waiting = True
             self._slots.promote(str(identity))
@@ -232,7 +239,7 @@ class Certificates:
             serial=f"{issued.serial:x}",
             not_after=issued.not_after.isoformat(),
         )
-        self._publish(issued)
+        self._workers.publish_certificate(issued)
         return True
 
     def _failed(self, kept: _Kept, exc: ControlError) -> None:
@@ -247,7 +254,7 @@ class Certificates:
             error=exc,
         )
         if kept.issued is None or kept.issued.not_after <= self._clock.now():
-            self._publish_failure(kept.identity, exc.reason)
+            self._workers.publish_failure(kept.identity, exc.reason)
 
     def _until_renewal_s(self, kept: _Kept) -> float:
         if kept.issued is None:

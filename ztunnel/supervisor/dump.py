@@ -155,6 +155,7 @@ def direct(hub: DirectHub, answers: Mapping[int, Mapping[str, Any]]) -> dict[str
         "generation": link.generation,
         "acknowledged": link.status.acknowledged,
         "error": link.status.error,
+        "unknownLines": link.status.unknown_kinds,
         "verdictsSent": hub.lines.get("verdict", 0),
         "flows": sum(each.get("flows", 0) for each in told),
         "services": sum(each.get("services", 0) for each in told),

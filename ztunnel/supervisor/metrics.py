@@ -21,32 +21,58 @@ log = logging.getLogger("metrics")
 
 SERIES_MAX = 100_000  # over all workers: what a scraper still takes, far above an honest node
 
-_HELP = {
-    "istio_tcp_connections_opened": "TCP connections opened",
-    "istio_tcp_connections_closed": "TCP connections closed",
-    "istio_tcp_connections_failed": "TCP connections that could not be established",
-    "istio_tcp_received_bytes": "Bytes from the client to the server",
-    "istio_tcp_sent_bytes": "Bytes from the server to the client",
+_ISTIO = {
+    "istio_tcp_connections_opened_total": "TCP connections opened",
+    "istio_tcp_connections_closed_total": "TCP connections closed",
+    "istio_tcp_connections_failed_total": "TCP connections that could not be established",
+    "istio_tcp_received_bytes_total": "Bytes from the client to the server",
+    "istio_tcp_sent_bytes_total": "Bytes from the server to the client",
     "istio_tcp_sockets_open": "TCP connections open now",
-    "istio_build": "What this process is",
-    "istio_xds_connection_terminations": "Ended streams to the control plane, by reason",
-    "istio_xds_message": "Messages from the control plane, by type",
-    "istio_xds_message_bytes": "Bytes of messages from the control plane, by type",
+    "istio_build": "Component and version of this process",
+    "istio_xds_connection_terminations_total": "Ended streams to the control plane, by reason",
+    "istio_xds_message_total": "Messages from the control plane, by type",
+    "istio_xds_message_bytes_total": "Bytes of messages from the control plane, by type",
     "workload_manager_active_proxy_count": "Pods served",
     "workload_manager_pending_proxy_count": "Pods whose workload the control plane does not know",
-    "workload_manager_proxies_started": "Pods taken into service",
-    "workload_manager_proxies_stopped": "Pods taken out of service",
-    "tulle_ztunnel_worker_restarts": "Worker processes that had to be replaced",
-    "tulle_ztunnel_workers_ready": "Worker processes that are up",
-    "tulle_ztunnel_direct_connected": "1 while the agent hears what the kernel may carry itself",
-    "tulle_ztunnel_direct_generations": "Times everything the kernel had been told became stale",
-    "tulle_ztunnel_direct_lines": "Lines exchanged with the agent, by kind",
-    "tulle_ztunnel_direct_flows": "Connections open now that the kernel carries",
-    "tulle_ztunnel_direct_services": "Shares of services offered to the kernel, in force",
-    "tulle_ztunnel_refusals": "Connections refused, by reason",
-    "tulle_ztunnel_would_deny": "Connections a dry-run policy would have refused",
-    "tulle_ztunnel_unknown_policies": "Times a workload named a policy that has not arrived",
+    "workload_manager_proxies_started_total": "Pods taken into service",
+    "workload_manager_proxies_stopped_total": "Pods taken out of service",
 }
+_TULLE = {
+    "worker_restarts_total": "Worker processes that had to be replaced",
+    "workers_ready": "Worker processes that are up",
+    "tunnels": "Tunnels open now",
+    "inbound_tunnels_opened_total": "Tunnels from peers that passed the handshake",
+    "tls_contexts": "Identities whose certificate and key a worker holds, added up",
+    "refusals_total": "Connections refused, by reason",
+    "would_deny_total": "Connections a dry-run policy would have refused",
+    "unknown_policies_total": "Times a workload named a policy that has not arrived",
+    "accepted_and_gone_total": "Clients that left before we had taken them over",
+    "accept_paused_too_many_connections_total": "Pauses in accepting at the limit for connections",
+    "accept_paused_no_descriptors_total": "Pauses in accepting for lack of descriptors or memory",
+    "accept_paused_accept_failed_total": "Pauses in accepting after an unexpected error",
+    "source_not_shown_total": "Dials to apps that could not show the client's address",
+    "label_sets_refused_total": "Label sets counted as `other`, beyond the limit",
+    "internal_errors_total": "Connections ended by a bug; the log has each traceback",
+    "log_lines_dropped_total": "Log lines dropped because their reader was too slow",
+    "turns_total": "Rounds of the workers' event loops",
+    "polls_total": "Polls in place of a sleep: `hit` found work, `miss` was for nothing",
+    "direct_connected": "1 while the agent hears what the kernel may carry itself",
+    "direct_generations_total": "Times all that the kernel had been told became stale",
+    "direct_lines_total": "Lines exchanged with the agent, by kind",
+    "direct_unknown_lines_total": "Lines from the agent of an unknown kind, passed over",
+    "direct_verdicts_total": "Verdicts offered to the kernel",
+    "direct_services_total": "Shares of services offered to the kernel",
+    "direct_services": "Shares of services offered to the kernel, in force",
+    "direct_services_forgotten_total": "Shares of services taken back from the kernel",
+    "direct_flows": "Connections open now that the kernel carries",
+    "direct_flows_cut_total": "Connections in the kernel that we had ended",
+    "direct_flows_lost_total": "Connections in the kernel whose end nobody told",
+    "direct_flows_over_limit_total": "Connections in the kernel beyond the limit of a worker",
+    "direct_flows_unknown_pod_total": "Connections in the kernel of a pod not served here",
+    "direct_flows_unreadable_total": "Reports of connections in the kernel that made no sense",
+}
+# By the name on the page.
+HELP = _ISTIO | {f"tulle_ztunnel_{name}": text for name, text in _TULLE.items()}
 
 Labels = tuple[tuple[str, str], ...]
 Table = dict[tuple[str, Labels], float]
@@ -117,12 +143,12 @@ class SampleCollector(Collector):
     def collect(self) -> Iterator[Metric]:
         families: dict[str, Metric] = {}
         for sample in self._samples:
-            family_name = sample.name.removesuffix("_total")
-            metric = families.get(family_name)
+            metric = families.get(sample.name)
             if metric is None:
+                family_name = sample.name.removesuffix("_total")
                 kind = "counter" if family_name != sample.name else "gauge"
-                metric = Metric(family_name, _HELP.get(family_name, family_name), kind)
-                families[family_name] = metric
+                metric = Metric(family_name, HELP.get(sample.name, family_name), kind)
+                families[sample.name] = metric
             metric.add_sample(sample.name, sample.labels, sample.value)
         yield from families.values()
 

@@ -52,8 +52,7 @@ class Supervisor:
         self.certificates_kept = Certificates(
             signer or CaClient(config),
             clock,
-            self.workers.publish_certificate,
-            self.workers.publish_failure,
+            self.workers,
             ttl_s=config.secret_ttl_s,
         )
         self.served = Pods(
@@ -281,6 +280,7 @@ class Supervisor:
             return
         yield Sample("tulle_ztunnel_direct_connected", link.status.connected)
         yield Sample("tulle_ztunnel_direct_generations_total", link.generations)
+        yield Sample("tulle_ztunnel_direct_unknown_lines_total", link.status.unknown_kinds)
         for kind, number in self.direct.lines.items():
             yield Sample("tulle_ztunnel_direct_lines_total", number, {"kind": kind})
 

@@ -136,6 +136,10 @@ class Workers:
     def publish_failure(self, identity: SpiffeId, reason: str) -> None:
         self._tell_json(Kind.CERTIFICATE_FAILED, {"identity": str(identity), "reason": reason})
 
+    def publish_forgotten(self, identity: SpiffeId) -> None:
+        """Behind the POD_DELETE of its last pod, so nothing asks for it in between."""
+        self._tell_json(Kind.CERTIFICATE_FORGOTTEN, {"identity": str(identity)})
+
     def add_pod(self, pod: Pod) -> None:
         for worker in list(self._live.values()):
             self._send_pod(worker, pod)

@@ -1,6 +1,9 @@
-"""The TLS contexts of this node's identities, and who waits for one; it issues and renews nothing.
+"""The TLS contexts of this node's identities, and the connections that wait for one; issues and
+renews nothing.
 
-A renewed certificate replaces the context: tunnels opened later use it, open ones live on.
+A renewed certificate replaces the context: tunnels opened later use it, open ones live on with
+theirs. So it is when an identity is forgotten: the context lives as long as a handshake or a tunnel
+still uses it, and the key with it.
 """
 
 from __future__ import annotations
@@ -14,7 +17,7 @@ from control.model.identity import SpiffeId
 from ztunnel.loop.reactor import Reactor
 from ztunnel.transport.tls import Material, TlsContext
 
-# A CSR takes milliseconds; a connection that waited so long is better told.
+# A CSR takes milliseconds; a connection that has waited this long is better refused.
 WAIT_S: Final = 10.0
 # Connections that may wait for certificates in one worker: a burst right after a pod's start.
 WAITERS_MAX: Final = 1024
@@ -30,7 +33,7 @@ class Waiter:
         self.ready = ready
 
     def on_bug(self) -> None:
-        """Its deadline comes or its connection has been closed: nothing to let go of."""
+        """Nothing to let go of: its deadline comes, or its connection has been closed."""
 
 
 class Credentials:
@@ -43,8 +46,12 @@ class Credentials:
         self._waiting: dict[SpiffeId, deque[Waiter]] = {}
         self._deadline = reactor.countdown(WAIT_S, self._give_up)
 
+    def __len__(self) -> int:
+        """Identities whose certificate and key are held."""
+        return len(self._contexts)
+
     def put(self, identity: SpiffeId, material: Material) -> None:
-        """ConfigError when it cannot be used; then the last one stays."""
+        """Take a certificate into use. ConfigError if it is unusable; the last one then stays."""
         try:
             self._contexts[identity] = TlsContext(material)
         except ConfigError:
@@ -53,16 +60,17 @@ class Credentials:
         self._tell(identity, self._contexts[identity])
 
     def fail(self, identity: SpiffeId) -> None:
-        """No certificate can be had now. One that is held is used until peers refuse it."""
+        """No new certificate can be had. One that is held is used until peers refuse it."""
         self._tell(identity, self._contexts.get(identity))
 
     def forget(self, identity: SpiffeId) -> None:
-        """Its last pod has left the node."""
+        """The identity's last pod has left the node; a pod that brings it back gets a new
+        certificate."""
         self._contexts.pop(identity, None)
         self._tell(identity, None)
 
     def obtain(self, identity: SpiffeId, ready: Ready) -> None:
-        """Call `ready` with the context, now or when it has come; with None when it cannot be."""
+        """Call `ready` with the context, now or when it has come; with None if there is none."""
         context = self._contexts.get(identity)
         if context is not None or len(self._deadline) >= WAITERS_MAX:
             ready(context)

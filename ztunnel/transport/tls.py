@@ -3,7 +3,7 @@
 The only module that knows pyOpenSSL, and only its public interface. It uses the OpenSSL inside the
 `cryptography` wheel, whose vector AES is 2.4 times as fast as Debian 12's. It never touches a
 socket, and it never gives out a byte of a peer that was not verified: chain, validity and extended
-key usage by OpenSSL, the SPIFFE id here, in the same callback, so that a wrong peer gets an alert.
+key usage by OpenSSL, the SPIFFE id here, in the same callback, so a wrong peer gets an alert.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ _record_length = Struct(">BHH").unpack_from
 
 
 class TlsRefusal(Enum):
-    """Why a peer was not accepted; the value is the metric label."""
+    """Reason why a peer was not accepted; the value is the metric label."""
 
     HANDSHAKE = "tls_handshake"
     CERTIFICATE = "peer_certificate"
@@ -74,7 +74,7 @@ class TlsClosed(PeerError):
 
 @dataclass(frozen=True, slots=True)
 class Material:
-    """What one identity presents and trusts. Keys live in memory only and are not printed."""
+    """Key, chain and roots of one identity. Keys live in memory only and are never printed."""
 
     key_pem: bytes
     chain_pem: tuple[bytes, ...]
@@ -84,7 +84,7 @@ class Material:
         return f"Material({len(self.chain_pem)} certificates)"
 
 
-# From the ids of a verified certificate to the one its holder goes by here, or why not.
+# Takes the ids of a verified certificate; gives the one its holder goes by here, or a refusal.
 Judge = Callable[[tuple[SpiffeId, ...]], SpiffeId | TlsRefusal]
 
 
@@ -114,7 +114,7 @@ def expect_trust_domain(trust_domain: str) -> Judge:
 
 
 def spiffe_ids(certificate: x509.Certificate) -> tuple[SpiffeId, ...]:
-    """The SPIFFE ids among the URI names, in order; what is not one is passed over."""
+    """The SPIFFE ids among the URI names, in order; other names are passed over."""
     try:
         extension = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName)
         uris = extension.value.get_values_for_type(x509.UniformResourceIdentifier)
@@ -129,15 +129,31 @@ def spiffe_ids(certificate: x509.Certificate) -> tuple[SpiffeId, ...]:
     return tuple(found)
 
 
+class PeerCheck:
+    """The verdict on the peer of one connection.
+
+    OpenSSL's callback finds it by the connection. It is apart from `TlsConnection` so that these
+    two do not hold each other: a connection that is over gives its key back at once, not when the
+    garbage collector comes.
+    """
+
+    __slots__ = ("judge", "peer", "refusal")
+
+    def __init__(self, judge: Judge) -> None:
+        self.judge = judge
+        self.peer: SpiffeId | None = None
+        self.refusal: TlsRefusal | None = None
+
+
 def _verify(
     connection: SSL.Connection, certificate: crypto.X509, error: int, depth: int, ok: int
 ) -> bool:
     """Called by OpenSSL for every certificate of the chain; the leaf comes last."""
-    tls = connection.get_app_data()
-    if not isinstance(tls, TlsConnection):
+    check = connection.get_app_data()
+    if not isinstance(check, PeerCheck):
         return False
     if not ok:
-        tls.refusal = TlsRefusal.CERTIFICATE
+        check.refusal = TlsRefusal.CERTIFICATE
         return False
     if depth > 0:
         return True
@@ -145,11 +161,11 @@ def _verify(
         found = spiffe_ids(certificate.to_cryptography())
     except ValueError:
         found = ()
-    verdict = tls.judge(found)
+    verdict = check.judge(found)
     if isinstance(verdict, TlsRefusal):
-        tls.refusal = verdict
+        check.refusal = verdict
         return False
-    tls.peer = verdict
+    check.peer = verdict
     return True
 
 
@@ -159,23 +175,24 @@ def _choose_alpn(_connection: SSL.Connection, offered: list[bytes]) -> Any:
 
 
 class TlsContext:
-    """What all connections of one identity share. A renewed certificate makes a new one."""
+    """Certificate, key and roots that all connections of one identity share. A renewed certificate
+    makes a new one."""
 
     __slots__ = ("ssl",)
 
     def __init__(self, material: Material) -> None:
-        """ConfigError when the key, the chain or the roots cannot be used."""
+        """ConfigError if the key, the chain or the roots cannot be used."""
         context = SSL.Context(SSL.TLS_METHOD)
         context.set_min_proto_version(SSL.TLS1_3_VERSION)
         context.set_max_proto_version(SSL.TLS1_3_VERSION)
         context.set_tls13_ciphersuites(CIPHER_SUITES)
-        # No resumption: the peer is verified anew each time. A ticket that a client brings along
-        # from elsewhere is then looked up in a cache that is off, and a full handshake follows.
+        # No resumption: every connection verifies its peer. A ticket that a client brings from
+        # elsewhere is looked up in a cache that is off, and a full handshake follows.
         context.set_options(SSL.OP_NO_TICKET | SSL.OP_NO_COMPRESSION | SSL.OP_NO_RENEGOTIATION)
         context.set_session_cache_mode(SSL.SESS_CACHE_OFF)
         context.set_session_id(b"tulle")
         context.clear_mode(_MODE_PARTIAL_WRITE)
-        # Idle tunnels are many: 34 KiB each are given back between records.
+        # Most tunnels are idle: each gives 34 KiB back between records.
         context.set_mode(SSL.MODE_RELEASE_BUFFERS)
         context.set_verify(SSL.VERIFY_PEER | SSL.VERIFY_FAIL_IF_NO_PEER_CERT, _verify)
         context.set_alpn_protos([ALPN_H2])
@@ -196,29 +213,27 @@ def _load(context: SSL.Context, material: Material) -> None:
         context.add_extra_chain_cert(each)
     key = load_pem_private_key(material.key_pem, None)
     if not isinstance(key, EllipticCurvePrivateKey | RSAPrivateKey | Ed25519PrivateKey):
-        raise ValueError("a key of a kind that TLS 1.3 has no signature for")
+        raise ValueError("TLS 1.3 has no signature for this kind of key")
     context.use_privatekey(key)
     context.check_privatekey()
     store = context.get_cert_store()
     if store is None:
         raise ValueError("no certificate store")
-    # A root given to us is an anchor, also when another CA has signed it.
+    # A root we were given is an anchor, even if another CA has signed it.
     store.set_flags(crypto.X509StoreFlags.PARTIAL_CHAIN)
     for root in x509.load_pem_x509_certificates(material.roots_pem):
         store.add_cert(crypto.X509.from_cryptography(root))
 
 
 class TlsConnection:
-    """One end of one connection. `feed` what came, then `handshake` or `read_into`."""
+    """One end of one connection: `feed` it received bytes, then `handshake` or `read_into`."""
 
-    __slots__ = ("_connection", "_head", "_record_left", "_records", "judge", "peer", "refusal")
+    __slots__ = ("_check", "_connection", "_head", "_record_left", "_records")
 
     def __init__(self, context: TlsContext, server: bool, judge: Judge) -> None:
-        self.judge = judge
-        self.peer: SpiffeId | None = None
-        self.refusal: TlsRefusal | None = None
+        self._check = PeerCheck(judge)
         self._connection = SSL.Connection(context.ssl, None)
-        self._connection.set_app_data(self)
+        self._connection.set_app_data(self._check)
         if server:
             self._connection.set_accept_state()
         else:
@@ -227,13 +242,19 @@ class TlsConnection:
         self._record_left = 0
         self._records = 0
 
+    @property
+    def peer(self) -> SpiffeId | None:
+        """The peer's identity, once its certificate is verified."""
+        return self._check.peer
+
     def feed(self, data: memoryview) -> None:
         """Bytes from the socket."""
         self._connection.bio_write(data)
         self._count_records(data)
 
     def handshake(self) -> SpiffeId | None:
-        """Go on with it; the peer's identity once it is done. TlsError: it failed."""
+        """Continue the handshake. Returns the peer's identity once it is done, None before.
+        TlsError if it failed."""
         try:
             self._connection.do_handshake()
         except SSL.WantReadError:
@@ -248,22 +269,22 @@ class TlsConnection:
         return self.peer
 
     def _failure(self, exc: SSL.Error) -> TlsError:
-        if self.refusal is not None:
-            return TlsError(
-                self.refusal, f"the peer's certificate is refused: {self.refusal.value}"
-            )
+        refusal = self._check.refusal
+        if refusal is not None:
+            return TlsError(refusal, f"the peer's certificate is refused: {refusal.value}")
         return TlsError(TlsRefusal.HANDSHAKE, f"TLS handshake failed: {_explain(exc)}")
 
     def read_into(self, into: memoryview) -> int:
-        """Decrypt all whole records fed so far; the number of bytes. `into` has room for all.
+        """Decrypt every whole record fed so far, and return the number of bytes.
 
-        Raises TlsClosed at the peer's close_notify, but only when nothing comes before it.
+        `into` must have room for all of them. TlsClosed at the peer's close_notify, once all that
+        came before it has been returned; TlsError if the peer broke TLS.
         """
         receive = self._connection.recv_into
         have = 0
         try:
-            # One call a record. Knowing how many there are saves the call that must fail, an
-            # exception of some 2 µs; a record without data (a ticket) just makes the last one fail.
+            # One call per record. Counting them saves the call that would fail, an exception of
+            # some 2 µs; a record without data (a ticket) only makes the last call fail.
             while self._records > 0:
                 self._records -= 1
                 have += receive(into[have:], RECORD_PLAIN_BYTES_MAX)
@@ -272,18 +293,18 @@ class TlsConnection:
         except SSL.ZeroReturnError:
             if not have:
                 raise TlsClosed("the peer closed the connection") from None
-            self._records = 1  # say so at the next call
+            self._records = 1  # raise at the next call
         except SSL.Error as exc:
             raise TlsError(TlsRefusal.BROKEN, f"TLS failed: {_explain(exc)}") from None
         return have
 
     @property
     def waiting(self) -> bool:
-        """Whole records are here that `read_into` has not seen."""
+        """True while there are whole records that `read_into` has not decrypted."""
         return self._records > 0
 
     def write(self, data: bytes | bytearray | memoryview) -> bytes:
-        """Encrypt all of it; what goes to the socket."""
+        """Encrypt all of `data`, and return the bytes for the socket. TlsError if TLS is broken."""
         size = len(data)
         try:
             self._connection.send(data)
@@ -293,11 +314,11 @@ class TlsConnection:
         return self._drain(size + records * RECORD_EXTRA_BYTES + _OWN_MESSAGES_BYTES)
 
     def take(self) -> bytes:
-        """What TLS itself has to say: handshake messages and alerts."""
+        """TLS's own output for the socket: handshake messages and alerts."""
         return self._drain(_FLIGHT_BYTES)
 
     def close(self) -> bytes:
-        """close_notify, when that can be said."""
+        """The bytes of close_notify; none if the connection is past saying it."""
         try:
             self._connection.shutdown()
         except SSL.Error:
@@ -318,7 +339,7 @@ class TlsConnection:
             return out
 
     def _count_records(self, data: memoryview) -> None:
-        """Follow the record boundaries in the stream of encrypted bytes."""
+        """Follow the record boundaries in the encrypted bytes."""
         position = self._record_left
         size = len(data)
         if self._head and not position:
@@ -344,7 +365,7 @@ class TlsConnection:
 
 
 def _explain(exc: SSL.Error) -> str:
-    """OpenSSL's own words, without numbers that change between versions."""
+    """OpenSSL's own words, without the numbers that change between versions."""
     if isinstance(exc, SSL.SysCallError):
         return "the connection was cut"
     errors = exc.args[0] if exc.args and isinstance(exc.args[0], list) else []

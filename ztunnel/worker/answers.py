@@ -47,6 +47,8 @@ def metrics(
         ("tulle_ztunnel_source_not_shown_total", {}, engine.dialer.source_not_shown),
         ("tulle_ztunnel_unknown_policies_total", {}, engine.state.unknown_policies),
         ("tulle_ztunnel_turns_total", {}, engine.reactor.turns),
+        ("tulle_ztunnel_polls_total", {"outcome": "hit"}, engine.reactor.spin.hits),
+        ("tulle_ztunnel_polls_total", {"outcome": "miss"}, engine.reactor.spin.misses),
         ("tulle_ztunnel_log_lines_dropped_total", {}, lines_dropped),
     ]
     gauges = _gauges(engine)
@@ -63,4 +65,5 @@ def _gauges(engine: Engine) -> list[Row]:
         ("istio_tcp_sockets_open", destination, sum(len(pod.inbound) for pod in pods)),
         ("tulle_ztunnel_tunnels", source, engine.pool.tunnels),
         ("tulle_ztunnel_tunnels", destination, sum(len(pod.tunnels) for pod in pods)),
+        ("tulle_ztunnel_tls_contexts", {}, len(engine.credentials)),
     ]

@@ -73,6 +73,7 @@ class Worker:
             Kind.POD_DELETE: self._delete_pod,
             Kind.CERTIFICATE: self._certificate,
             Kind.CERTIFICATE_FAILED: self._certificate_failed,
+            Kind.CERTIFICATE_FORGOTTEN: self._certificate_forgotten,
             Kind.QUERY: self._query,
             Kind.LOG_LEVEL: self._log_level,
             Kind.DRAIN: self._drain,
@@ -235,6 +236,9 @@ class Worker:
 
     def _certificate_failed(self, frame: Frame) -> None:
         self.engine.credentials.fail(parse_spiffe_id(str(frame.json()["identity"])))
+
+    def _certificate_forgotten(self, frame: Frame) -> None:
+        self.engine.credentials.forget(parse_spiffe_id(str(frame.json()["identity"])))
 
     # -- questions and orders --------------------------------------------------------------------
 

@@ -184,12 +184,43 @@ class Signer:
 
 
 @dataclass
+class Workers:
+    """Everything that was published, by kind and in order."""
+
+    issued: list[Issued] = field(default_factory=list)
+    failed: list[tuple[SpiffeId, str]] = field(default_factory=list)
+    forgotten: list[SpiffeId] = field(default_factory=list)
+    held: set[SpiffeId] = field(default_factory=set)  # identities a worker has a key of now
+
+    def publish_certificate(self, issued: Issued) -> None:
+        self.issued.append(issued)
+        self.held.add(issued.identity)
+
+    def publish_failure(self, identity: SpiffeId, reason: str) -> None:
+        self.failed.append((identity, reason))
+
+    def publish_forgotten(self, identity: SpiffeId) -> None:
+        self.forgotten.append(identity)
+        self.held.discard(identity)
+
+
+@dataclass
 class Bench:
     signer: Signer
     clock: Clock
     kept: Certificates
-    issued: list[Issued]
-    failed: list[tuple[SpiffeId, str]]
+    workers: Workers
+
+    @property
+    def issued(self) -> list[Issued]:
+        return self.workers.issued
+
+    @property
+    def failed(self) -> list[tuple[SpiffeId, str]]:
+        return self.workers.failed
+
+
+PODS_IN_A_DAY = 2000
 
 
 async def settle() -> None:
@@ -202,21 +233,12 @@ def with_keeper(
     test: Callable[[Bench], Coroutine[Any, Any, None]], *, ttl_s: float = 86400
 ) -> None:
     async def whole() -> None:
-        signer, clock = Signer(), Clock()
-        issued: list[Issued] = []
-        failed: list[tuple[SpiffeId, str]] = []
-        kept = Certificates(
-            signer,
-            clock,
-            issued.append,
-            lambda identity, reason: failed.append((identity, reason)),
-            ttl_s=ttl_s,
-            rng=random.Random(1),
-        )
+        signer, clock, workers = Signer(), Clock(), Workers()
+        kept = Certificates(signer, clock, workers, ttl_s=ttl_s, rng=random.Random(1))
         async with asyncio.TaskGroup() as tasks:
             running = tasks.create_task(kept.run())
             await settle()
-            await test(Bench(signer, clock, kept, issued, failed))
+            await test(Bench(signer, clock, kept, workers))
             running.cancel()
 
     asyncio.run(whole())
@@ -249,6 +271,68 @@ def test_the_last_pod_takes_its_identity_along() -> None:
         assert bench.signer.under_way == 0
         bench.kept.need(WEB, waiting=True)
         assert bench.failed == [(WEB, "not_on_this_node")]
+        assert bench.workers.forgotten == [WEB]
+
+    with_keeper(test)
+
+
+def test_a_certificate_that_comes_too_late_reaches_nobody() -> None:
+    async def test(bench: Bench) -> None:
+        bench.kept.hold(WEB, "pod")
+        await settle()
+        bench.signer.gate.set()  # the signer answers in the very turn in which the pod leaves
+        bench.kept.release(WEB, "pod")
+        await settle()
+        assert bench.issued == []
+        assert bench.workers.held == set()
+
+    with_keeper(test)
+
+
+def test_an_identity_that_comes_back_gets_a_new_key() -> None:
+    async def test(bench: Bench) -> None:
+        bench.signer.gate.set()
+        for pod in ("pod-1", "pod-2"):
+            bench.kept.hold(WEB, pod)
+            await settle()
+            assert bench.workers.held == {WEB}
+            bench.kept.release(WEB, pod)
+            assert bench.workers.held == set()
+        first, second = bench.issued
+        assert first.key_pem != second.key_pem
+
+    with_keeper(test)
+
+
+def test_a_replaced_pod_keeps_its_certificate() -> None:
+    async def test(bench: Bench) -> None:
+        bench.signer.gate.set()
+        bench.kept.hold(WEB, "pod@1")
+        await settle()
+        bench.kept.hold(WEB, "pod@2")
+        bench.kept.release(WEB, "pod@1")
+        await settle()
+        assert bench.workers.forgotten == []
+        assert len(bench.issued) == 1
+
+    with_keeper(test)
+
+
+def test_pods_that_come_and_go_leave_no_keys_behind() -> None:
+    async def test(bench: Bench) -> None:
+        bench.signer.gate.set()
+        most = 0
+        for number in range(PODS_IN_A_DAY):
+            identity = spiffe(f"job-{number}")
+            bench.kept.hold(identity, "pod")
+            if number % 10 == 9:
+                await settle()
+            most = max(most, len(bench.workers.held))
+            bench.kept.release(identity, "pod")
+        await settle()
+        assert most <= 1
+        assert bench.workers.held == set()
+        assert bench.kept.all() == []
 
     with_keeper(test)
 

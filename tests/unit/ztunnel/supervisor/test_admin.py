@@ -23,7 +23,7 @@ from control.model.workload import GatewayAddress, NamespacedHostname, Port, Wor
 from tests.support.engine.meshes import key, mesh, pod, service, spiffe
 from ztunnel.supervisor import dump
 from ztunnel.supervisor.admin import Pages
-from ztunnel.supervisor.metrics import Sample, Tally
+from ztunnel.supervisor.metrics import Sample
 
 
 @dataclass
@@ -90,45 +90,11 @@ def test_wishes_are_passed_on_and_bad_ones_explained() -> None:
     assert ("GET", "/quitquitquit") not in Pages(subject).admin()
 
 
-def answer(opened: float, live: float) -> dict[str, Any]:
-    name = "istio_tcp_connections_opened_total"
-    return {
-        "counters": [[name, {"reporter": "source"}, opened]],
-        "gauges": [["istio_tcp_sockets_open", {"reporter": "source"}, live]],
-    }
-
-
-def figures(tally: Tally) -> dict[str, float]:
-    return {each.name: each.value for each in tally.samples()}
-
-
-def test_counters_of_the_dead_stay_and_their_gauges_go() -> None:
-    tally = Tally()
-    tally.heard(0, answer(5, 2))
-    tally.heard(1, answer(7, 1))
-    opened, live = "istio_tcp_connections_opened_total", "istio_tcp_sockets_open"
-    assert figures(tally) == {opened: 12, live: 3}
-    tally.heard(0, answer(6, 2))
-    tally.worker_lost(0)
-    assert figures(tally) == {opened: 13, live: 1}
-    tally.heard(0, answer(1, 1))
-    assert figures(tally) == {opened: 14, live: 2}
-
-
-def test_nonsense_from_a_worker_changes_nothing() -> None:
-    tally = Tally()
-    tally.heard(0, answer(5, 2))
-    before = figures(tally)
-    for nonsense in ({}, {"counters": 3, "gauges": []}, {"counters": [["a"]], "gauges": []}):
-        tally.heard(0, nonsense)
-    assert figures(tally) == before
-
-
 def test_the_metrics_page() -> None:
-    tally = Tally()
-    tally.heard(0, answer(5, 2))
-    page = call(Subject(figures=[Sample("istio_build", 1, {"tag": 'a"b\n'}), *tally.samples()]),
-                "GET", "/metrics")  # fmt: skip
+    opened = Sample("istio_tcp_connections_opened_total", 5, {"reporter": "source"})
+    live = Sample("istio_tcp_sockets_open", 2, {"reporter": "source"})
+    build = Sample("istio_build", 1, {"tag": 'a"b\n'})
+    page = call(Subject(figures=[build, opened, live]), "GET", "/metrics")
     text = page.body.decode()
     assert 'istio_tcp_connections_opened_total{reporter="source"} 5.0' in text
     assert "# TYPE istio_tcp_sockets_open gauge" in text

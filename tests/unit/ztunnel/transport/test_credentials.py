@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Iterator
 
 import pytest
+from OpenSSL import SSL
 
 from control.kit.errors import ConfigError
 from control.model.identity import SpiffeId
@@ -12,9 +14,17 @@ from tests.support.certificates import make_authority
 from tests.support.engine.tunnel_memory import FakeTime
 from ztunnel.loop.reactor import Reactor, Served
 from ztunnel.transport.credentials import WAIT_S, WAITERS_MAX, Credentials
-from ztunnel.transport.tls import Material, TlsContext
+from ztunnel.transport.tls import (
+    Material,
+    TlsConnection,
+    TlsContext,
+    expect_one_of,
+    expect_trust_domain,
+)
 
-WEB = SpiffeId("cluster.local", "demo", "web")
+TRUST = "cluster.local"
+WEB = SpiffeId(TRUST, "demo", "web")
+PODS_IN_A_DAY = 2000
 AUTHORITY = make_authority()
 
 
@@ -86,3 +96,64 @@ def test_the_queue_is_bounded(rig: Rig) -> None:
     assert rig.got == []
     rig.credentials.obtain(WEB, rig.got.append)
     assert rig.got == [None]
+
+
+def test_pods_that_come_and_go_leave_no_contexts_behind(rig: Rig) -> None:
+    material = AUTHORITY.issue(str(WEB))  # a context does not look at the name in it
+    most = 0
+    contexts: list[weakref.ref[SSL.Context]] = []
+    for number in range(PODS_IN_A_DAY):
+        identity = SpiffeId("cluster.local", "demo", f"job-{number}")
+        rig.credentials.put(identity, material)
+        rig.credentials.obtain(identity, lambda got: contexts.append(weakref.ref(ssl_of(got))))
+        most = max(most, len(rig.credentials))
+        rig.credentials.forget(identity)
+    assert most == 1
+    assert len(rig.credentials) == 0
+    assert len(contexts) == PODS_IN_A_DAY
+    assert not any(each() for each in contexts), "the keys are gone, not only their names"
+
+
+def ssl_of(context: TlsContext | None) -> SSL.Context:
+    assert context is not None
+    return context.ssl
+
+
+def test_a_handshake_under_way_keeps_its_context_and_no_longer(rig: Rig) -> None:
+    rig.credentials.put(WEB, AUTHORITY.issue(str(WEB)))
+    rig.credentials.obtain(WEB, rig.got.append)
+    held = weakref.ref(ssl_of(rig.got[0]))
+    ours = rig.got.pop()
+    assert ours is not None
+    server = TlsConnection(ours, True, expect_trust_domain(TRUST))
+    theirs = TlsContext(AUTHORITY.issue(str(WEB)))
+    client = TlsConnection(theirs, False, expect_one_of([WEB]))
+    del ours
+    client.handshake()
+    rig.credentials.forget(WEB)
+    for _ in range(2):
+        if flight := client.take():
+            server.feed(memoryview(flight))
+            server.handshake()
+        if flight := server.take():
+            client.feed(memoryview(flight))
+            client.handshake()
+    assert (client.peer, server.peer) == (WEB, WEB)
+    del server
+    assert held() is None
+
+
+def test_an_identity_that_comes_back_is_asked_for_again(rig: Rig) -> None:
+    rig.credentials.put(WEB, AUTHORITY.issue(str(WEB)))
+    rig.credentials.forget(WEB)
+    rig.credentials.obtain(WEB, rig.got.append)
+    assert rig.asked == [(WEB, True)]
+    rig.credentials.put(WEB, AUTHORITY.issue(str(WEB)))
+    assert isinstance(rig.got[0], TlsContext)
+
+
+def test_connections_that_wait_are_told_when_the_last_pod_leaves(rig: Rig) -> None:
+    rig.credentials.obtain(WEB, rig.got.append)
+    rig.credentials.forget(WEB)
+    assert rig.got == [None]
+    rig.credentials.forget(WEB)  # unknown by now: nothing happens

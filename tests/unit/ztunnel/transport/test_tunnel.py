@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import socket
+import weakref
 from collections.abc import Iterator
 from typing import Any
 
@@ -401,3 +402,18 @@ def test_only_tunnels_are_flushed_once_a_turn(pair: Pair) -> None:
     assert [there.received() for _, there in streams] == [b"x" * 100] * 20
     record = 5 + 1 + 16  # what TLS 1.3 adds to one
     assert sock.sends[0] == 20 * 109 + record, "twenty streams, one record, one send"
+
+
+def test_a_closed_tunnel_gives_its_key_back_at_once(authority: Authority) -> None:
+    pair = Pair(authority)
+    pair.settle()
+    here, there = pair.stream()
+    assert pump(pair, here, there, b"hello") == b"hello"
+    keys = [weakref.ref(end._tls._connection.get_context()) for end in (pair.client, pair.server)]
+    reactor = pair.reactor
+    pair.client.close(TunnelEnd.DRAINED)
+    pair.settle()
+    assert all(key() is not None for key in keys)
+    del here, there, pair
+    assert all(key() is None for key in keys), "without the garbage collector"
+    reactor.close()

@@ -51,6 +51,8 @@ def test_the_engine_is_made_for_the_settings() -> None:
         engine = rig.worker.engine
         assert (engine.config.trust_domain, engine.config.worker) == ("td", 3)
         assert engine.reactor.spin.spin_s == pytest.approx(50e-6)
+        for outcome in ("hit", "miss"):
+            assert rig.counter("tulle_ztunnel_polls_total", outcome=outcome) is not None
         assert engine.pool.dialer is engine.dialer
         assert type(engine.dialer) is Dialer
         assert engine.access_log is not None
@@ -118,3 +120,13 @@ def test_resources_reach_the_state(rig: WorkerRig) -> None:
     rig.channel.send(Kind.RESOURCES, encode_entries(mesh_entries(web)))
     rig.settle()
     assert list(rig.worker.engine.state.workloads()) == list(mesh(web).workloads())
+
+
+def test_an_identity_is_forgotten_with_its_last_pod(rig: WorkerRig, authority: Authority) -> None:
+    for uid in ("uid-1", "uid-2"):
+        rig.add_pod(uid, "web")
+        rig.certify(WEB, authority.issue(str(WEB)))
+        assert rig.counter("tulle_ztunnel_tls_contexts") == 1
+        rig.tell(Kind.POD_DELETE, {"uid": uid})
+        rig.tell(Kind.CERTIFICATE_FORGOTTEN, {"identity": str(WEB)})
+        assert rig.counter("tulle_ztunnel_tls_contexts") == 0
