@@ -20,7 +20,7 @@ PACKAGE: Final = Path(__file__).parent
 FOLDER: Final = PACKAGE / "_compiled"
 MANIFEST: Final = "manifest.json"
 # What a compiled module has been built upon: layouts of classes and constants go over into it.
-_READ: Final = ("ztunnel", "control/model", "control/kit")
+_READ: Final = ("ztunnel", "control/model", "control/wire", "control/kit")
 _SWITCH: Final = "TULLE_COMPILED"
 
 

@@ -8,10 +8,16 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from typing import Any
 
 from agent.datapath.flows import FlowReport
-from agent.direct import wire
+from control.wire.direct_flows import (
+    ClosedFlow,
+    MovedFlow,
+    OpenedFlow,
+    closed_lines,
+    moved_lines,
+    opened_lines,
+)
 
 # A node that holds more direct connections than this is beyond what one agent can follow: some
 # 400 bytes each, 6 MiB of it. Beyond it nothing new goes direct, see `Flows.is_full`.
@@ -83,15 +89,15 @@ class Flows:
     def take(self, events: Iterable[FlowReport], now_s: float) -> list[bytes]:
         """The lines to tell of these. A connection opened and closed among them is one `closed`."""
         opened: dict[int, Flow] = {}
-        closed: list[dict[str, Any]] = []
+        closed: list[ClosedFlow] = []
         for event in events:
             if event.is_closed:
                 opened.pop(event.id, None)
                 closed += self._close(event, now_s)
             else:
                 opened.update(self._open_one(event, now_s))
-        lines = [*wire.flow_lines("opened", (_opened(each, now_s) for each in opened.values()))]
-        return [*lines, *wire.flow_lines("closed", closed)]
+        lines = [*opened_lines(_opened(each, now_s) for each in opened.values())]
+        return [*lines, *closed_lines(closed)]
 
     def _open_one(self, event: FlowReport, now_s: float) -> dict[int, Flow]:
         if event.id in self._open:
@@ -115,19 +121,19 @@ class Flows:
         found, self._unlisted = self._unlisted, []
         return found
 
-    def _close(self, event: FlowReport, now_s: float) -> list[dict[str, Any]]:
+    def _close(self, event: FlowReport, now_s: float) -> list[ClosedFlow]:
         self.counts.closed += 1
         self.counts.failed += event.error == "failed"
         known = self._open.pop(event.id, None)
         self.is_full = self.is_full and len(self._open) > self._resume
         if known is not None:
             age_s = now_s - known.opened_s
-            return [wire.closed_record(event, known.source, known.destination, age_s)]
+            return [_closed(event, known.source, known.destination, age_s)]
         source, destination = self._uid(event.source), self._uid(event.destination)
         if source is None or destination is None:
             self.counts.unknown += 1
             return []
-        return [wire.closed_record(event, source, destination, event.age_s)]
+        return [_closed(event, source, destination, event.age_s)]
 
     def lost(self, numbers: Iterable[int], now_s: float) -> list[bytes]:
         """They are over, without the kernel's word about them: the last sample stands for it."""
@@ -142,7 +148,7 @@ class Flows:
 
     def all_lines(self, now_s: float) -> list[bytes]:
         """`opened` for whatever is open."""
-        return [*wire.flow_lines("opened", (_opened(each, now_s) for each in self))]
+        return [*opened_lines(_opened(each, now_s) for each in self)]
 
     def moved(self, samples: Iterable[tuple[int, int, int]]) -> list[bytes]:
         """(id, sent, received): the lines of those that changed."""
@@ -151,9 +157,26 @@ class Flows:
             flow = self._open.get(number)
             if flow is not None and flow.bytes_moved != (sent, received):
                 flow.bytes_moved = (sent, received)
-                changed.append((number, sent, received))
-        return [*wire.flow_lines("moved", changed)]
+                changed.append(MovedFlow(number, sent, received))
+        return [*moved_lines(changed)]
 
 
-def _opened(flow: Flow, now_s: float) -> dict[str, Any]:
-    return wire.flow_record(flow.event, flow.source, flow.destination, now_s - flow.opened_s)
+def _opened(flow: Flow, now_s: float) -> OpenedFlow:
+    return _named(flow.event, flow.source, flow.destination, now_s - flow.opened_s)
+
+
+def _closed(event: FlowReport, source: str, destination: str, age_s: float) -> ClosedFlow:
+    return ClosedFlow(
+        _named(event, source, destination, age_s),
+        event.sent,
+        event.received,
+        event.srtt_us,
+        event.retransmits,
+        event.error,
+    )
+
+
+def _named(event: FlowReport, source: str, destination: str, age_s: float) -> OpenedFlow:
+    """The flow with its pods' uids instead of their workload ids."""
+    ends = event.client, event.target, event.original
+    return OpenedFlow(event.id, source, destination, *ends, age_s)

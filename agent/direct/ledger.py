@@ -26,13 +26,12 @@ from typing import assert_never
 
 from agent.datapath.entries import LocalEndpoint
 from agent.datapath.flows import FlowReport
-from agent.direct import wire
 from agent.direct.flows import Flow, Flows
 from control.model.address import Address
+from control.wire import direct as wire
+from control.wire.direct import SERVICES_MAX, SLOTS_MAX
 
 LEASE_S = 2.0  # C9: how long the kernel goes on after an agent that does not
-SERVICES_MAX = 4096  # (source, VIP, port) learned; what is beyond goes through the tunnel
-SLOTS_MAX = 16  # local endpoints of one service; more of them go through the tunnel
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,7 +131,7 @@ class Ledger:
 
     def joined(self, peer: int, pid: int) -> list[Command]:
         self._peers[peer] = _Peer(peer, pid)
-        return [Send(peer, wire.hello(self._lease_s))]
+        return [Send(peer, wire.encode_line(wire.AgentHello(self._lease_s)))]
 
     def left(self, peer: int, now_s: float) -> list[Command]:
         self._peers.pop(peer, None)
@@ -182,9 +181,11 @@ class Ledger:
 
     # What a ztunnel says
 
-    def said(self, number: int, message: wire.Message, now_s: float) -> list[Command]:
+    def said(
+        self, number: int, message: wire.ZtunnelLine | wire.Unknown, now_s: float
+    ) -> list[Command]:
         peer = self._peers[number]
-        if isinstance(message, wire.Hello):
+        if isinstance(message, wire.ZtunnelHello):
             return self._hello(peer, message, now_s)
         if peer.generation is None:
             return [Dismiss(number, "no_hello")]
@@ -193,7 +194,7 @@ class Ledger:
                 return self._generation(peer, generation)
             case wire.Verdict():
                 return self._verdict(peer, message)
-            case wire.Service():
+            case wire.ServiceShare():
                 return self._service(peer, message)
             case wire.Cut(flow):
                 return self._cut(peer, flow)
@@ -206,7 +207,7 @@ class Ledger:
             case _:
                 assert_never(message)
 
-    def _hello(self, peer: _Peer, message: wire.Hello, now_s: float) -> list[Command]:
+    def _hello(self, peer: _Peer, message: wire.ZtunnelHello, now_s: float) -> list[Command]:
         if message.version != wire.VERSION:
             return [Dismiss(peer.number, "version")]
         if peer.generation is not None:
@@ -218,7 +219,7 @@ class Ledger:
         """The kernel first, then the word that it knows."""
         peer.generation = generation
         commands = self._bumped(self.lease_until_ns) if peer is self._current else []
-        return [*commands, Send(peer.number, wire.generation(generation))]
+        return [*commands, Send(peer.number, wire.encode_line(wire.Generation(generation)))]
 
     def _verdict(self, peer: _Peer, message: wire.Verdict) -> list[Command]:
         source, destination = self._pods.get(message.source), self._pods.get(message.destination)
@@ -232,7 +233,7 @@ class Ledger:
         ends = (source.workload, destination.workload)
         return [PutVerdict(*ends, message.port, self.generation)]
 
-    def _service(self, peer: _Peer, message: wire.Service) -> list[Command]:
+    def _service(self, peer: _Peer, message: wire.ServiceShare) -> list[Command]:
         """All of it or nothing: with an endpoint left out, the others would get its share."""
         if peer is not self._current:
             return self._ignore("not_newest")
@@ -251,7 +252,7 @@ class Ledger:
         self.counts.services += 1
         return [PutService(key, message.total, usable)]
 
-    def _slot(self, slot: wire.ServiceSlot) -> LocalEndpoint | None:
+    def _slot(self, slot: wire.ShareSlot) -> LocalEndpoint | None:
         pod = self._pods.get(slot.destination)
         if pod is None or slot.target.address not in pod.addresses:
             return None

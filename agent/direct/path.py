@@ -15,7 +15,6 @@ from typing import assert_never
 
 from agent.datapath.flows import FlowReport
 from agent.direct import ledger as do
-from agent.direct import wire
 from agent.direct.cuts import Cuts, NetnsOf
 from agent.direct.flows import Flows
 from agent.direct.ledger import Command, DirectPod, Ledger
@@ -26,6 +25,7 @@ from control.kit.clock import Clock
 from control.kit.errors import KernelError, PeerError
 from control.kit.log import event
 from control.model.address import Address
+from control.wire import direct as wire
 
 log = logging.getLogger("direct")
 
@@ -144,9 +144,9 @@ class DirectPath:
             self._end(peer, exc.reason, exc)
 
     def _take(self, peer: Peer, line: bytes) -> None:
-        message = wire.parse(line)
+        message = wire.read_ztunnel_line(line)
         match message:
-            case wire.Generation() | wire.Replay() | wire.Hello():
+            case wire.Generation() | wire.Replay() | wire.ZtunnelHello():
                 self._empty_ring()  # what was opened before is told before the answer
             case wire.Unknown(kind):
                 self._log_kind(kind)

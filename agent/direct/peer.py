@@ -9,8 +9,8 @@ import struct
 from collections.abc import Callable, Iterator
 from typing import ClassVar
 
-from agent.direct.wire import LINE_BYTES_MAX
 from control.kit.errors import PeerError, WireError
+from control.wire.direct import LINE_BYTES_MAX
 
 # A replay of a full flow table (16,384 of some 300 bytes), and what happens meanwhile.
 OUT_BYTES_MAX = 8 * 1024 * 1024

@@ -50,7 +50,6 @@ ALLOWED: dict[str, str] = {
     "State": "to be renamed",
     "Stream": "to be renamed",
     "StreamEnded": "to be renamed",
-    "Told": "to be renamed",
     "Tunnel": "to be renamed",
     "Verdict": "to be renamed",
     "Worker": "to be renamed",

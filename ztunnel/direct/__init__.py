@@ -1,4 +1,4 @@
-"""What the kernel may carry by itself on this node, as a worker sees it.
+"""The direct path as a worker sees it: what the kernel may carry by itself on this node.
 
 Read `verdicts` first: it decides; `path` holds the rest together.
 """

@@ -1,9 +1,9 @@
 """Connections that the kernel carries, as a worker sees them: two ordinary records for each.
 
-The agent tells of them; here they get their parties, their counters, their log lines, and the same
-question about policy that a tunnelled connection gets, at their start and after every change. What
-is denied is cut through the agent and stays on the books until the kernel says that it is over.
-They live in the kernel: a drain neither waits for them nor ends them.
+The agent reports them. Here they get their parties, counters and log lines, and the same question
+about policy as a tunnelled connection, at the start and after every change. One that is denied is
+cut through the agent, and stays on the books until the kernel reports its end. They live in the
+kernel: a drain neither waits for them nor ends them.
 """
 
 from __future__ import annotations
@@ -11,15 +11,18 @@ from __future__ import annotations
 import logging
 from collections import OrderedDict
 from collections.abc import Callable
-from typing import Any, Final
+from typing import Final
 
+from control.kit.errors import WireError
 from control.kit.log import event
 from control.model.policy import Connection, Deny
 from control.model.workload import Workload
+from control.wire.direct import FlowLine, FlowNews
+from control.wire.direct_flows import OpenedFlow, read_closed, read_moved, read_opened
 from ztunnel.connections.engine import Engine
 from ztunnel.connections.inbound import tell_would_deny
 from ztunnel.connections.pod import OpenConnection
-from ztunnel.direct.pairs import Pair, Pairs, Told
+from ztunnel.direct.pairs import Pair, Pairs
 from ztunnel.mesh.authorize import Admit, Refusal, recheck
 from ztunnel.telemetry.outcome import Outcome
 from ztunnel.telemetry.parties import Flag, Reporter
@@ -27,13 +30,13 @@ from ztunnel.transport.ends import RelayEnd
 
 log = logging.getLogger("ztunnel.direct")
 
-# More than an agent lists (16,384 and what was under way), as nobody decides about one beyond. Two
-# records of about 1 KiB each.
+# More than an agent lists (16,384 and those under way): beyond this nobody would decide about one.
+# Each has two records of about 1 KiB.
 FLOWS_MAX: Final = 32_768
-# Flows that ended here before the kernel said so: their last word is no news.
+# Flows that ended here first: what the kernel says of their end is no news.
 ENDED_MAX: Final = 1024
 ERROR_CHARS_MAX: Final = 80
-# A new connection to the agent tells all open flows within a moment; what it does not name is over.
+# A new agent reports all open flows within a moment; a flow that it does not name is over.
 CONFIRM_S: Final = 10.0
 
 NEVER_ESTABLISHED: Final = "failed"
@@ -43,23 +46,23 @@ Cut = Callable[[int], None]
 
 
 class Flow:
-    """One connection of the kernel's, with a record for each of its pods."""
+    """One connection in the kernel, with a record for each of its pods."""
 
-    __slots__ = ("_flows", "condemned", "moved", "permitted", "sides", "told")
+    __slots__ = ("_flows", "condemned", "moved", "opened", "permitted", "sides")
 
-    def __init__(self, flows: Flows, told: Told, pair: Pair) -> None:
+    def __init__(self, flows: Flows, opened: OpenedFlow, pair: Pair) -> None:
         self._flows = flows
-        self.told = told
+        self.opened = opened
         self.condemned: RelayEnd | None = None
         self.permitted: Connection | None = None
         self.moved = (0, 0)  # client → server, server → client
         self.sides = (
-            Side(self, pair.source.outbound, flows.outcome(told, pair, Reporter.SOURCE)),
-            Side(self, pair.destination.inbound, flows.outcome(told, pair, Reporter.DESTINATION)),
+            Side(self, pair.source.outbound, flows.outcome(opened, pair, Reporter.SOURCE)),
+            Side(self, pair.destination.inbound, flows.outcome(opened, pair, Reporter.DESTINATION)),
         )
 
     def decide(self, local: Workload | None) -> None:
-        """May it stay? Asked at its start and after each change of policy."""
+        """Let it stay or condemn it. Called at its start and after each change of policy."""
         state = self._flows.engine.state
         if not state.synced or local is None or self.condemned is not None:
             return
@@ -67,7 +70,7 @@ class Flow:
             if isinstance(recheck(state, local, self.permitted), Deny):
                 self.condemn(RelayEnd.POLICY)
             return
-        answer = self._flows.ask(self.told)
+        answer = self._flows.ask(self.opened)
         if isinstance(answer, Refusal):
             self.condemn(RelayEnd.POLICY)
         elif answer is not None:
@@ -80,12 +83,12 @@ class Flow:
         tell_would_deny(self._flows.engine, answer)
 
     def condemn(self, why: RelayEnd) -> None:
-        """Ended by the agent, soon; the kernel's last word then has its bytes."""
+        """Have the agent end it. The kernel's report of the end then brings its bytes."""
         self.condemned = why
         self._flows.cut(self, why)
 
     def leave(self) -> None:
-        """Off the books, without a word."""
+        """Take it off the books without a log line."""
         for side in self.sides:
             side.book.pop(side, None)
 
@@ -109,7 +112,7 @@ class Side:
         self.flow._flows.abort(self.flow, reason)
 
     def on_bug(self) -> None:
-        """Fails closed."""
+        """Fail closed."""
         self.flow.condemn(RelayEnd.INTERNAL_ERROR)
 
     def recheck(self, workload: Workload | None) -> None:
@@ -117,7 +120,7 @@ class Side:
 
 
 class Flows:
-    """Of one worker."""
+    """All flows of one worker."""
 
     def __init__(self, engine: Engine, cut: Cut, flows_max: int = FLOWS_MAX) -> None:
         self._flows_max = flows_max
@@ -132,67 +135,64 @@ class Flows:
     def __len__(self) -> int:
         return len(self._open)
 
-    def take(self, line: dict[str, Any]) -> None:
-        """A line of the agent's. One flow that makes no sense costs that flow."""
-        actions: dict[object, Callable[[Any], None]] = {
-            "opened": self._opened,
-            "moved": self._moved,
-            "closed": self._closed,
+    def take(self, line: FlowLine) -> None:
+        """Act on a line of the agent. A flow that makes no sense costs that flow alone."""
+        actions: dict[FlowNews, Callable[[object], None]] = {
+            FlowNews.OPENED: self._opened,
+            FlowNews.MOVED: self._moved,
+            FlowNews.CLOSED: self._closed,
         }
-        action = actions.get(line.get("kind"))
-        flows = line.get("flows")
-        if action is None or not isinstance(flows, list):
-            return
-        for each in flows:
+        action = actions[line.kind]
+        for each in line.flows:
             try:
                 action(each)
-            except (KeyError, TypeError, ValueError, IndexError, AttributeError) as exc:
+            except WireError as exc:
                 self.engine.counters.count("direct_flows_unreadable")
                 event(log, logging.ERROR, "direct.unreadable", error=repr(exc))
 
-    def _opened(self, value: dict[str, Any]) -> None:
-        told = Told.parse(value)
-        self._unconfirmed.discard(told.id)
-        known = self._open.get(told.id)
-        if known is not None:  # told again
+    def _opened(self, record: object) -> None:
+        opened = read_opened(record)
+        self._unconfirmed.discard(opened.id)
+        known = self._open.get(opened.id)
+        if known is not None:  # reported again
             if known.condemned is not None:
                 self.cut(known, known.condemned)
             return
         if len(self._open) >= self._flows_max:
             self.engine.counters.count("direct_flows_over_limit")
             return
-        flow = self._make(told)
-        if flow is not None:
-            self._open[told.id] = flow
+        pair = self._pair(opened)
+        if pair is not None:
+            flow = self._open[opened.id] = self._make(opened, pair)
             for side in flow.sides:
                 # Not `engine.enter`: it costs no descriptor, and a drain does not wait for it.
                 side.book[side] = None
-            self.engine.reactor.serve(flow.sides[1], flow.decide, self._local(told))
+            self.engine.reactor.serve(flow.sides[1], flow.decide, pair.server)
 
-    def _moved(self, value: list[int]) -> None:
-        flow = self._open.get(int(value[0]))
+    def _moved(self, record: object) -> None:
+        number, sent, received = read_moved(record)
+        flow = self._open.get(number)
         if flow is not None:
-            flow.moved = (int(value[1]), int(value[2]))
+            flow.moved = (sent, received)
 
-    def _closed(self, value: dict[str, Any]) -> None:
-        number = int(value["id"])
-        if self._ended.pop(number, self) is None:
+    def _closed(self, record: object) -> None:
+        closed = read_closed(record)
+        opened = closed.flow
+        if self._ended.pop(opened.id, self) is None:
             return
-        moved = (int(value["sent"]), int(value["received"]))
-        measured = (int(value.get("srtt_us", 0)), int(value.get("retransmits", 0)))
-        error = str(value.get("error") or "")[:ERROR_CHARS_MAX]
-        flow = self._open.pop(number, None)
+        error = closed.error[:ERROR_CHARS_MAX]
+        flow = self._open.pop(opened.id, None)
         if flow is None:
-            told = Told.parse(value)
-            flow = self._make(told, opened=error != NEVER_ESTABLISHED)
-            if flow is None:
+            pair = self._pair(opened)
+            if pair is None:
                 return
-            answer = self.ask(told)
+            flow = self._make(opened, pair, established=error != NEVER_ESTABLISHED)
+            answer = pair.ask(self.engine.state, opened)
             if isinstance(answer, Admit):  # it is over: a no would have nothing to end
                 flow.admitted(answer)
-        flow.moved = moved
+        flow.moved = (closed.sent, closed.received)
         for side in flow.sides:
-            side.outcome.parties.measured = measured
+            side.outcome.parties.measured = (closed.srtt_us, closed.retransmits)
         if flow.condemned is None:
             failed = error == NEVER_ESTABLISHED
             flow.close(Flag.CONNECT if failed else Flag.NONE, _ERRORS.get(error, error))
@@ -200,30 +200,28 @@ class Flows:
             flag = Flag.DENY if flow.condemned is RelayEnd.POLICY else Flag.NONE
             flow.close(flag, flow.condemned.value)
 
-    def _make(self, told: Told, *, opened: bool = True) -> Flow | None:
-        pair = self._pairs.of(told)
+    def _pair(self, opened: OpenedFlow) -> Pair | None:
+        pair = self._pairs.of(opened)
         if pair is None:
             self.engine.counters.count("direct_flows_unknown_pod")
-            return None
-        flow = Flow(self, told, pair)
-        for side in flow.sides if opened else ():
+        return pair
+
+    def _make(self, opened: OpenedFlow, pair: Pair, *, established: bool = True) -> Flow:
+        flow = Flow(self, opened, pair)
+        for side in flow.sides if established else ():
             side.outcome.opened(self.engine.counters, lambda: flow.moved)
         return flow
 
-    def _local(self, told: Told) -> Workload | None:
-        pair = self._pairs.of(told)
-        return None if pair is None else pair.server
+    def ask(self, opened: OpenedFlow) -> Admit | Refusal | None:
+        """Answer of the policies. None: one of the two pods is gone, or is being deleted."""
+        pair = self._pairs.of(opened)
+        return None if pair is None else pair.ask(self.engine.state, opened)
 
-    def ask(self, told: Told) -> Admit | Refusal | None:
-        """None: who asks, or is asked, is being deleted."""
-        pair = self._pairs.of(told)
-        return None if pair is None else pair.ask(self.engine.state, told)
-
-    def outcome(self, told: Told, pair: Pair, reporter: Reporter) -> Outcome:
-        return self.engine.outcome(pair.parties(told, reporter), told.age_s)
+    def outcome(self, opened: OpenedFlow, pair: Pair, reporter: Reporter) -> Outcome:
+        return self.engine.outcome(pair.parties(opened, reporter), opened.age_s)
 
     def on_agent(self) -> None:
-        """A new connection to the agent: what ended in between nobody will tell."""
+        """Doubt every flow: nobody will report those that ended while no agent was there."""
         self._unconfirmed = set(self._open)
         self._confirm.start(self)
 
@@ -236,7 +234,7 @@ class Flows:
         self._unconfirmed.clear()
 
     def on_bug(self) -> None:
-        """The agent's next connection tries again."""
+        """Nothing to do: the agent's next connection tries again."""
 
     # -- ends ------------------------------------------------------------------------------------
 
@@ -244,12 +242,12 @@ class Flows:
         if why is RelayEnd.POLICY:
             self.engine.counters.refuse("policy_changed")
         self.engine.counters.count("direct_flows_cut")
-        event(log, logging.INFO, "direct.cut", flow=flow.told.id, reason=why.value)
-        self._cut(flow.told.id)
+        event(log, logging.INFO, "direct.cut", flow=flow.opened.id, reason=why.value)
+        self._cut(flow.opened.id)
 
     def abort(self, flow: Flow, reason: RelayEnd) -> None:
-        """Its pod is gone, or we are."""
-        if self._open.pop(flow.told.id, None) is None:
+        """End it because its pod is gone, or this worker is."""
+        if self._open.pop(flow.opened.id, None) is None:
             return
         if reason is RelayEnd.DRAINED:
             for side in flow.sides:
@@ -258,6 +256,6 @@ class Flows:
             return
         if len(self._ended) >= ENDED_MAX:
             self._ended.popitem(last=False)
-        self._ended[flow.told.id] = None
+        self._ended[flow.opened.id] = None
         self.cut(flow, reason)
         flow.close(Flag.NONE, reason.value)

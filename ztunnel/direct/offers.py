@@ -1,41 +1,40 @@
-"""What a worker tells the kernel half it may do by itself: verdicts, and shares of services.
+"""A worker's offers to the kernel half: verdicts, and shares of services.
 
-Learned from connections that went through the tunnel: an admitted one is looked at (`direct.py`
-decides), and the answer is remembered so that the next one costs a look into a table. A verdict is
-signed with the generation of the state it was made from. Shares follow the mesh: they are computed
-again after a change, some each turn, and nothing is signed anew before that is done, because a
-service that got a waypoint has to be forgotten before its pods are allowed again.
+They are learned from connections that went through the tunnel. An admitted one is examined
+(`verdicts` decides), and the answer is remembered, so that the next one costs one look into a
+table. A verdict carries the generation of the state that it was made from. Shares follow the mesh:
+after a change they are computed again, some each turn, and no verdict is signed before that is
+done: a service that got a waypoint must be forgotten before its pods are allowed again.
 """
 
 from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Callable
-from typing import Any, Final
+from typing import Final
 
 from control.model.address import Address, Endpoint
 from control.model.workload import Service, Workload
+from control.wire.direct import SERVICES_MAX, Cut, ServiceShare, Verdict
 from ztunnel.connections.engine import Engine
 from ztunnel.connections.pod import Pod
 from ztunnel.direct.verdicts import Place, Share, local_share, verdict
 from ztunnel.mesh.route import ToTunnel
 
-# Pairs and services looked at lately; beyond, they are looked at again.
+# Pairs and services examined lately; beyond this they are examined again.
 RECENT_MAX: Final = 8192
-# Shares that the kernel half knows of; the least recently used one is taken back for a new one.
-LEARNED_MAX: Final = 4096
-# A pair still seen in the tunnel after so long is told again: the kernel's tables evict as well.
+# A pair still seen in the tunnel after this is offered again: the kernel's tables evict too.
 AGAIN_S: Final = 3.0
-# Each at some microseconds, or some tens when it changed.
+# Each takes some microseconds, or tens of them if it changed.
 REFRESHED_PER_TURN_MAX: Final = 32
 
-Send = Callable[[dict[str, Any]], None]
+Tell = Callable[[Verdict | ServiceShare | Cut], None]  # a line for the agent
 _Key = tuple[str, Address, int]  # source pod, VIP, port
 _Question = tuple[str, str, int] | _Key  # the first: source pod, destination workload, port
 
 
 class _Learned:
-    """A share as it was told, and what it was made from."""
+    """A share as it was offered, and the values it was computed from."""
 
     __slots__ = ("edition", "service", "share", "source")
 
@@ -46,7 +45,7 @@ class _Learned:
         service: Service,
         edition: object,
     ) -> None:
-        self.share: Share | None = share  # None: has to be told again
+        self.share: Share | None = share  # None: offer it again
         self.source = source
         self.service = service
         self.edition: object | None = edition
@@ -59,22 +58,22 @@ class Offers:
         self,
         engine: Engine,
         place: Place,
-        send: Send,
+        tell: Tell,
         *,
         recent_max: int = RECENT_MAX,
-        learned_max: int = LEARNED_MAX,
+        learned_max: int = SERVICES_MAX,
     ) -> None:
         self._recent_max = recent_max
         self._learned_max = learned_max
         self._engine = engine
         self._place = place
-        self._send = send
+        self._tell_agent = tell
         self._generation: int | None = None  # None: nothing may be signed
-        self._next: int | None = None  # in force once every share is up to date
-        self._recent: dict[_Question, float] = {}  # until when there is no need to look
+        self._next: int | None = None  # takes over once every share is up to date
+        self._recent: dict[_Question, float] = {}  # no need to look again before this time
         self._learned: OrderedDict[_Key, _Learned] = OrderedDict()
-        self._waiting: dict[_Key, None] = {}  # shares to look at again
-        self._once_more = False  # something changed while those were being looked at
+        self._waiting: dict[_Key, None] = {}  # shares to compute again
+        self._once_more = False  # the mesh changed while those were computed
         self._by_name: dict[tuple[str, str, str], Pod] | None = None
 
     @property
@@ -84,7 +83,7 @@ class Offers:
     # -- connections -----------------------------------------------------------------------------
 
     def admitted(self, pod: Pod, source: Workload, asked: Endpoint, decision: ToTunnel) -> None:
-        """A connection of `pod` to `asked` was let in at the other end."""
+        """Learn from a connection of `pod` to `asked` that the other end has let in."""
         workload, service = decision.workload, decision.service
         if workload is not None and workload.node == self._place.node:
             port = decision.target.port
@@ -94,7 +93,8 @@ class Offers:
             self._learn(pod, source, service, asked)
 
     def _is_due(self, question: _Question) -> bool:
-        """Whatever could turn a yes into a no comes with a new generation, and that starts over."""
+        """True if nobody asked lately. A change that turns a yes into a no brings a new generation,
+        which clears the memory."""
         now_s = self._engine.reactor.now_s
         if now_s < self._recent.get(question, 0.0) or self._generation is None:
             return False
@@ -104,24 +104,16 @@ class Offers:
         return True
 
     def _offer(self, pod: Pod, workload: Workload, port: int) -> None:
-        destination = self._served(workload)
-        if destination is None:
+        destination, generation = self._served(workload), self._generation
+        if destination is None or generation is None:
             return
         if not verdict(self._engine.state, self._place, pod, destination, port):
             return
         self._engine.counters.count("direct_verdicts")
-        self._send(
-            {
-                "kind": "verdict",
-                "generation": self._generation,
-                "source": pod.uid,
-                "destination": destination.uid,
-                "port": port,
-            }
-        )
+        self._tell_agent(Verdict(generation, pod.uid, destination.uid, port))
 
     def _served(self, workload: Workload) -> Pod | None:
-        """Our pod that is this workload."""
+        """Pod of ours that is this workload."""
         if self._by_name is None:
             self._by_name = {
                 (pod.namespace, pod.name, pod.service_account): pod
@@ -141,33 +133,16 @@ class Offers:
             self._take_back(key)
             return
         if key not in self._learned and len(self._learned) >= self._learned_max:
-            self._take_back(next(iter(self._learned)))
+            self._take_back(next(iter(self._learned)))  # the least recently used one
         self._learned[key] = _Learned(share, source, service, state.edition(service.key))
         self._learned.move_to_end(key)
         self._tell(key, share)
 
     def _tell(self, key: _Key, share: Share | None) -> None:
-        uid, address, port = key
-        slots = () if share is None else share.slots
-        self._engine.counters.count("direct_services" if slots else "direct_services_forgotten")
-        self._send(
-            {
-                "kind": "service",
-                "source": uid,
-                "vip": str(Endpoint(address, port)).rpartition(":")[0].strip("[]"),
-                "port": port,
-                "total": 0 if share is None else share.total,
-                "slots": [
-                    {
-                        "weight": each.weight,
-                        "destination": each.destination,
-                        "address": str(each.target).rpartition(":")[0].strip("[]"),
-                        "port": each.target.port,
-                    }
-                    for each in slots
-                ],
-            }
-        )
+        told = ServiceShare(*key) if share is None else ServiceShare(*key, share.total, share.slots)
+        forgotten = not told.slots
+        self._engine.counters.count("direct_services_forgotten" if forgotten else "direct_services")
+        self._tell_agent(told)
 
     def _take_back(self, key: _Key) -> None:
         if self._learned.pop(key, None) is not None:
@@ -177,7 +152,7 @@ class Offers:
     # -- changes ---------------------------------------------------------------------------------
 
     def on_addresses(self) -> None:
-        """Workloads or services changed."""
+        """Compute every share again: workloads or services have changed."""
         if self._waiting:
             self._once_more = True
         elif self._learned:
@@ -185,7 +160,7 @@ class Offers:
             self._engine.reactor.again(self)
 
     def on_pods(self) -> None:
-        """A pod came or went."""
+        """Forget what was learned about pods: one came or went."""
         self._by_name = None
         self._recent.clear()
         for each in self._learned.values():
@@ -193,14 +168,14 @@ class Offers:
         self.on_addresses()
 
     def on_agent(self) -> None:
-        """A new connection to the agent, which may know nothing of what was said before."""
+        """Offer everything again: this agent may know nothing of what was said before."""
         self._recent.clear()
         for each in self._learned.values():
             each.edition = each.share = None
         self.on_addresses()
 
     def on_generation(self, generation: int) -> None:
-        """Whatever is evaluated from now on is made from the resources of this generation."""
+        """Sign with this generation: from now on everything is computed from its resources."""
         self._recent.clear()
         self._generation, self._next = None, generation
         self._adopt()
@@ -248,7 +223,7 @@ class Offers:
             self._tell(key, share)
 
     def on_bug(self) -> None:
-        """Fails closed: what cannot be kept up to date is not offered any more."""
+        """Take everything back: what cannot be kept up to date is no longer offered."""
         self._generation = self._next = None
         self._waiting.clear()
         self._once_more = False

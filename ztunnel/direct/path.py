@@ -1,29 +1,28 @@
-"""A worker's part of the direct path: its offers to the kernel half, and the flows of it."""
+"""A worker's part of the direct path: its offers to the kernel half, and the kernel's flows."""
 
 from __future__ import annotations
 
-from typing import Any
-
+from control.wire.direct import AgentHello, AgentLine, Cut, FlowLine, Unknown
 from ztunnel.connections.engine import Engine
 from ztunnel.direct.flows import Flows
-from ztunnel.direct.offers import Offers, Send
+from ztunnel.direct.offers import Offers, Tell
 from ztunnel.direct.verdicts import Place
 
 
 class DirectPath:
     """`tell` passes a line up to the agent."""
 
-    def __init__(self, engine: Engine, tell: Send) -> None:
+    def __init__(self, engine: Engine, tell: Tell) -> None:
         config = engine.config
         self.offers = Offers(engine, Place(config.node, config.trust_domain), tell)
-        self.flows = Flows(engine, lambda number: tell({"kind": "cut", "id": number}))
+        self.flows = Flows(engine, lambda number: tell(Cut(number)))
 
-    def take(self, line: dict[str, Any]) -> None:
-        """A line of the agent's."""
-        if line.get("kind") == "hello":
+    def take(self, line: AgentLine | Unknown) -> None:
+        """Act on a line of the agent. Generations are for the supervisor alone."""
+        if isinstance(line, AgentHello):
             self.offers.on_agent()
             self.flows.on_agent()
-        else:
+        elif isinstance(line, FlowLine):
             self.flows.take(line)
 
     def counts(self) -> dict[str, int]:

@@ -1,7 +1,7 @@
-"""May the kernel carry connections of one pod to another by itself, and which share of a service
-is on this node? No I/O.
+"""Decides what the kernel may carry by itself: pairs of pods, and the share of a service on this
+node. No I/O.
 
-Both answers only ever take work off the tunnel: whatever is not surely the same there and here is
+Both answers only ever take work off the tunnel. Whatever is not certain to have the same outcome is
 a no, and a no means the tunnel, which decides for itself.
 """
 
@@ -22,21 +22,19 @@ from control.model.workload import (
     TunnelProtocol,
     Workload,
 )
+from control.wire.direct import SLOTS_MAX, U32_MAX, ShareSlot
 from ztunnel.mesh.authorize import Admit, admit_connect
 from ztunnel.mesh.balance import is_local, pod_address
 from ztunnel.mesh.route import ToTunnel, endpoints, route
 from ztunnel.mesh.state import State
 
-# What one line and one kernel entry hold; a service with more pods on one node uses the tunnel.
-SLOTS_MAX: Final = 16
-# A pod has one or two addresses; with more, asking about every pair is no longer a quick question.
+# A pod has one or two addresses; with more, asking about every pair would no longer be quick.
 ADDRESSES_MAX: Final = 4
-_TOTAL_MAX: Final = 0xFFFF_FFFF  # the kernel counts chances in 32 bits
-_NO_DRAW: Final = random.Random(0)  # what is routed here leaves nothing to chance
+_NO_DRAW: Final = random.Random(0)  # routes to a pod address leave nothing to chance
 
 
 class ServedPod(Protocol):
-    """A pod of this node that this process serves."""
+    """A pod of this node that this worker serves."""
 
     @property
     def uid(self) -> str: ...
@@ -46,7 +44,7 @@ class ServedPod(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Where we are; without a node's name nothing is local."""
+    """Node and trust domain of this ztunnel. Without a node name nothing is local."""
 
     node: str
     trust_domain: str
@@ -55,8 +53,8 @@ class Place:
 def verdict(
     state: State, place: Place, source: ServedPod, destination: ServedPod, port: int
 ) -> bool:
-    """True: any connection from one pod to that port of the other would be routed straight to it
-    and admitted by it, whichever of their addresses it uses."""
+    """True if every connection from `source` to this port of `destination` would be routed straight
+    to it and admitted, whichever of their addresses it uses."""
     client, server = source.workload(state), destination.workload(state)
     if not state.synced or client is None or server is None or client.uid == server.uid:
         return False
@@ -111,20 +109,11 @@ def _admits(
 
 
 @dataclass(frozen=True, slots=True)
-class Slot:
-    """One endpoint on this node: the pod's uid, where it listens, its chances."""
-
-    weight: int
-    destination: str
-    target: Endpoint
-
-
-@dataclass(frozen=True, slots=True)
 class Share:
-    """The endpoints on this node; `total` has the chances of all others in it."""
+    """Endpoints of a service on this node. `total` counts the chances of all endpoints anywhere."""
 
     total: int
-    slots: tuple[Slot, ...]
+    slots: tuple[ShareSlot, ...]
 
 
 def local_share(
@@ -134,15 +123,15 @@ def local_share(
     service: Service,
     asked: Endpoint,
 ) -> Share | None:
-    """What the kernel may draw from for connections of `source` to `asked`, an address of
-    `service`. None: nothing to draw from, or something that it could not express."""
+    """Endpoints that the kernel may draw from for connections of `source` to `asked`, an address
+    of `service`. None: there are none here, or the kernel cannot express the choice."""
     if service.waypoint is not None or service.weighted_waypoints:
         return None
     balancing = service.load_balancing
     if balancing is not None and balancing.mode is BalancingMode.PASSTHROUGH:
         return None
     draw = endpoints(state, source, service, asked)
-    slots: list[Slot] = []
+    slots: list[ShareSlot] = []
     for lot, weight in zip(draw.lots, draw.weights, strict=True):
         if not lot.has_address or lot.group.network != source.network:
             return None
@@ -153,7 +142,7 @@ def local_share(
             if slot is None or len(slots) == SLOTS_MAX:
                 return None
             slots.append(slot)
-    if not slots or draw.total > _TOTAL_MAX:
+    if not slots or draw.total > U32_MAX:  # the kernel counts chances in 32 bits
         return None
     return Share(draw.total, tuple(slots))
 
@@ -165,8 +154,8 @@ def _slot(
     uid: str,
     like: Endpoint,
     weight: int,
-) -> Slot | None:
-    """`like` has the port, and an address of the client's family."""
+) -> ShareSlot | None:
+    """Slot for one pod. `like` gives the port, and the family of the client's address."""
     workload = state.workload(uid)
     pod = None if workload is None else served(workload)
     if workload is None or pod is None:
@@ -175,4 +164,4 @@ def _slot(
     address = pod_address(workload.addresses, service.ip_families, family_bytes)
     if address is None or len(address) != family_bytes:
         return None
-    return Slot(weight, pod.uid, Endpoint(address, like.port))
+    return ShareSlot(weight, pod.uid, Endpoint(address, like.port))

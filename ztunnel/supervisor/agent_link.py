@@ -1,56 +1,61 @@
-"""The supervisor's connection to the agent's direct.sock, and the generation of what was decided.
+"""The supervisor's connection to the agent's direct.sock, and the generation of its decisions.
 
-`stale()` is the safety property: it returns only when the kernel surely uses nothing any more that
-was decided before it was called: the agent has said so, or its lease has run out. One JSON object
-a line; kinds that we do not know are passed over.
+`stale()` is the safety property: it returns only when the kernel certainly no longer uses anything
+that was decided before the call. Either the agent has said so, or its lease has run out. Lines of
+unknown kinds are passed over.
 """
 
 from __future__ import annotations
 
 import asyncio
-import json
 import logging
 import os
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Final, assert_never
 
 from control.kit.backoff import Backoff
 from control.kit.clock import Clock
 from control.kit.errors import ControlError, WireError
 from control.kit.log import event
+from control.wire.direct import (
+    LINE_BYTES_MAX,
+    VERSION,
+    AgentHello,
+    AgentLine,
+    FlowLine,
+    Generation,
+    Unknown,
+    ZtunnelHello,
+    ZtunnelLine,
+    encode_line,
+    read_agent_line,
+)
 
 log = logging.getLogger("direct")
 
-VERSION: Final = 1
-LINE_BYTES_MAX: Final = 64 * 1024
-# What may wait for an agent that does not read: the verdicts and shares of a busy node, told anew.
+# Bytes that wait for an agent that does not read: the verdicts and shares of a busy node, again.
 OUTGOING_BYTES_MAX: Final = 4 * 1024 * 1024
 BACKOFF_INITIAL_S: Final = 0.1
 BACKOFF_MAX_S: Final = 2.0
-LEASE_S_MAX: Final = 30.0  # of an agent that asks for more we want nothing
+LEASE_S_MAX: Final = 30.0  # an agent that asks for more is left
 
 Streams = tuple[asyncio.StreamReader, asyncio.StreamWriter]
-Line = dict[str, Any]
 
 
 class AgentLeft(ControlError):
     reason = "agent_left"
 
 
-class AgentSilent(ControlError):
-    reason = "agent_silent"
-
-
 @dataclass(frozen=True, slots=True)
 class Timing:
-    """How long anything may take before the connection is given up."""
+    """Waits, after which the connection is given up."""
 
     hello_s: float = 2.0
     ack_s: float = 1.0
-    lease_margin_s: float = 0.5  # of the agent's clock and of our noticing
-    # Agents that come, and never acknowledge, must not keep policy from the workers for ever.
+    lease_margin_s: float = 0.5  # for the agent's clock, and until we notice
+    # Agents that connect and never acknowledge must not keep policy from the workers for ever.
     stale_s_max: float = 60.0
 
 
@@ -63,14 +68,14 @@ class LinkStatus:
 
 
 class DirectLink:
-    """`heard` gets every line that is not about the generation, the agent's hello first: the
-    generation is another one then."""
+    """One link at a time. `heard` gets every line but generations, the agent's hello first; the
+    generation has been raised by then."""
 
     def __init__(
         self,
         path: Path,
         clock: Clock,
-        heard: Callable[[Line], None],
+        heard: Callable[[AgentHello | FlowLine], None],
         *,
         timing: Timing | None = None,
         connect: Callable[[], Awaitable[Streams]] | None = None,
@@ -79,13 +84,13 @@ class DirectLink:
         self._heard = heard
         self._timing = timing or Timing()
         self._connect = connect or self._dial
-        # Higher than anything an earlier process of ours has signed with, small enough for JSON.
+        # Higher than any number an earlier process has signed with, and small enough for JSON.
         self.generation = int(clock.now().timestamp() * 1_000_000)
         self.generations = 0  # how often it was raised
         self.status = LinkStatus()
-        self._writer: asyncio.StreamWriter | None = None  # while the hellos are exchanged
+        self._writer: asyncio.StreamWriter | None = None  # set once the hellos are exchanged
         self._lease_s = 0.0
-        self._lease_until_s = 0.0  # on the loop's clock; of a connection that was lost
+        self._lease_until_s = 0.0  # on the loop's clock: the lease of a connection that was lost
         self._changed = asyncio.Event()
 
     async def run(self) -> None:
@@ -107,19 +112,11 @@ class DirectLink:
     async def _session(self, backoff: Backoff) -> None:
         async with asyncio.timeout(self._timing.hello_s):
             reader, writer = await self._connect()
-        # A new one for each connection: nothing signed on an earlier one comes back to life when
-        # the agent starts its lease anew.
+        # A new one for each connection: the agent starts a new lease, and nothing signed on an
+        # earlier connection may come back to life with it.
         self._raise()
         try:
-            _write(
-                writer,
-                {
-                    "kind": "hello",
-                    "version": VERSION,
-                    "pid": os.getpid(),
-                    "generation": self.generation,
-                },
-            )
+            writer.write(encode_line(ZtunnelHello(self.generation, os.getpid())))
             async with asyncio.timeout(self._timing.hello_s):
                 hello = await _read(reader)
             self._greeted(hello, writer)
@@ -130,19 +127,19 @@ class DirectLink:
             self._left(writer)
             writer.transport.abort()
 
-    def _greeted(self, hello: Line, writer: asyncio.StreamWriter) -> None:
-        lease_s = hello.get("lease_s")
-        if hello.get("kind") != "hello" or hello.get("version") != VERSION:
+    def _greeted(self, hello: AgentLine | Unknown, writer: asyncio.StreamWriter) -> None:
+        if not isinstance(hello, AgentHello) or hello.version != VERSION:
             raise WireError("the agent speaks another language")
-        if not isinstance(lease_s, int | float) or not 0 < lease_s <= LEASE_S_MAX:
+        lease_s = hello.lease_s
+        if lease_s > LEASE_S_MAX:
             raise WireError(f"a lease of {lease_s!r} seconds")
-        self._lease_s = float(lease_s)
+        self._lease_s = lease_s
         self._writer = writer
         self.status.connected, self.status.error = True, ""
         event(log, logging.INFO, "direct.connected", path=self._path, lease_s=lease_s)
         self._changed.set()
-        # Once more, for the answer: a `stale()` that waits may have waited for this agent.
-        self.send({"kind": "generation", "generation": self.generation})
+        # Once more, for the answer: a `stale()` may have been waiting for this agent.
+        self.send(Generation(self.generation))
         self._heard(hello)
 
     def _left(self, writer: asyncio.StreamWriter) -> None:
@@ -154,28 +151,29 @@ class DirectLink:
             self.status.connected = False
             self._changed.set()
 
-    def _take(self, line: Line) -> None:
-        match line.get("kind"):
-            case "generation":
-                said = line.get("generation")
-                if not isinstance(said, int) or said > self.generation:
-                    raise WireError(f"a generation that was never said: {said!r}")
-                self.status.acknowledged = max(self.status.acknowledged, said)
+    def _take(self, line: AgentLine | Unknown) -> None:
+        match line:
+            case Generation(generation):
+                if generation > self.generation:
+                    raise WireError(f"a generation that was never said: {generation}")
+                self.status.acknowledged = max(self.status.acknowledged, generation)
                 self._changed.set()
-            case "opened" | "moved" | "closed":
+            case FlowLine():
                 self._heard(line)
-            case _:
+            case AgentHello() | Unknown():
                 self.status.unknown_kinds += 1
+            case _:
+                assert_never(line)
 
-    def send(self, line: Line) -> bool:
-        """False: nobody is there to be told, or it did not read for too long and was left."""
+    def send(self, line: ZtunnelLine) -> bool:
+        """Send a line. False: no agent is there, or it has not read for too long and was left."""
         writer = self._writer
         if writer is None:
             return False
         if writer.transport.get_write_buffer_size() > OUTGOING_BYTES_MAX:
             self._give_up("the agent does not read")
             return False
-        _write(writer, line)
+        writer.write(encode_line(line))
         return True
 
     def _give_up(self, why: str) -> None:
@@ -188,17 +186,17 @@ class DirectLink:
     # -- the generation --------------------------------------------------------------------------
 
     async def stale(self) -> None:
-        """Nothing decided so far counts any more; returns when the kernel surely goes by that."""
+        """Void everything decided so far; return when the kernel certainly no longer uses it."""
         self._raise()
         wanted = self.generation
-        self.send({"kind": "generation", "generation": wanted})
+        self.send(Generation(wanted))
         try:
             async with asyncio.timeout(self._timing.stale_s_max):
                 await self._settled(wanted)
         except TimeoutError:
             event(log, logging.ERROR, "direct.never_acknowledged", generation=wanted)
             self._give_up("it never acknowledges")
-            # What it was lent last may still run; whoever comes back meanwhile voids it at once.
+            # Its last lease may still run. An agent that comes back meanwhile voids it at once.
             await asyncio.sleep(self._lease_until_s - asyncio.get_running_loop().time())
 
     def _raise(self) -> None:
@@ -227,25 +225,11 @@ class DirectLink:
                 pass
 
 
-def _write(writer: asyncio.StreamWriter, line: Line) -> None:
-    data = json.dumps(line, separators=(",", ":")).encode() + b"\n"
-    if len(data) > LINE_BYTES_MAX:
-        raise WireError(f"a line of {len(data)} bytes")
-    writer.write(data)
-
-
-async def _read(reader: asyncio.StreamReader) -> Line:
-    """WireError: not a line of ours; AgentLeft: there is none any more."""
+async def _read(reader: asyncio.StreamReader) -> AgentLine | Unknown:
+    """Next line; WireError: it breaks the protocol; AgentLeft: the agent has closed."""
     try:
-        data = await reader.readuntil(b"\n")
+        return read_agent_line(await reader.readuntil(b"\n"))
     except asyncio.IncompleteReadError as exc:
         raise AgentLeft("the agent has gone") from exc
     except asyncio.LimitOverrunError as exc:
         raise WireError("a line longer than agreed") from exc
-    try:
-        line = json.loads(data)
-    except ValueError as exc:
-        raise WireError("a line that is not JSON") from exc
-    if not isinstance(line, dict):
-        raise WireError("a line that is not an object")
-    return line

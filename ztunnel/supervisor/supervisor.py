@@ -18,6 +18,7 @@ from control.kit.errors import ConfigError
 from control.kit.log import event, set_level
 from control.kit.memory import SETTLE_AT_S, release, settle
 from control.model.identity import SpiffeId
+from control.wire.direct import Unknown, ZtunnelLine
 from ztunnel.compiled import COMPILED
 from ztunnel.config import Config, version
 from ztunnel.identity.certs import Certificates
@@ -165,7 +166,7 @@ class Supervisor:
     def worker_ready(self, worker: int) -> None:
         self.direct.replay()
 
-    def direct_line(self, worker: int, line: dict[str, Any]) -> None:
+    def direct_line(self, worker: int, line: ZtunnelLine | Unknown) -> None:
         self.direct.said(worker, line)
 
     def worker_lost(self, worker: int) -> None:

@@ -21,6 +21,14 @@ from control.kit.clock import Clock
 from control.kit.errors import WireError
 from control.kit.log import event
 from control.model.identity import SpiffeId, parse_spiffe_id
+from control.wire.direct import (
+    AgentHello,
+    FlowLine,
+    Unknown,
+    ZtunnelLine,
+    encode,
+    read_ztunnel_line,
+)
 from ztunnel.identity.csr import Issued
 from ztunnel.ipc import Frame, IpcSocket, Kind, encode_json
 from ztunnel.mesh.entries import Entry, chunks
@@ -60,8 +68,8 @@ class Listener(Protocol):
 
     def worker_ready(self, worker: int) -> None: ...
 
-    def direct_line(self, worker: int, line: dict[str, Any]) -> None:
-        """Something for the agent; WireError: it is nothing that a worker may say."""
+    def direct_line(self, worker: int, line: ZtunnelLine | Unknown) -> None:
+        """Pass a line to the agent; WireError: a worker may not say this."""
 
 
 @dataclass(slots=True)
@@ -123,11 +131,11 @@ class Workers:
     def publish_generation(self, generation: int) -> None:
         self._tell_json(Kind.GENERATION, {"generation": generation})
 
-    def send_direct(self, worker: int, line: dict[str, Any]) -> None:
-        """A line of the agent; a worker that is not there asks for it again when it is."""
+    def send_direct(self, worker: int, line: AgentHello | FlowLine) -> None:
+        """Pass on a line of the agent. A worker that is away asks for it again once it is back."""
         live = self._live.get(worker)
         if live is not None:
-            self._send(live, Kind.DIRECT, line)
+            self._send_raw(live, Kind.DIRECT, encode(line))
 
     def publish_certificate(self, issued: Issued) -> None:
         for worker in list(self._live.values()):
@@ -322,6 +330,9 @@ class Workers:
 
     def _take(self, worker: Worker, frame: Frame) -> None:
         frame.close()
+        if frame.kind is Kind.DIRECT:
+            self._listener.direct_line(worker.number, read_ztunnel_line(frame.payload))
+            return
         value = frame.json()
         match frame.kind:
             case Kind.READY:
@@ -337,8 +348,6 @@ class Workers:
                 answer = worker.answers.pop(int(value["id"]), None)
                 if answer is not None and not answer.done():
                     answer.set_result(value)
-            case Kind.DIRECT:
-                self._listener.direct_line(worker.number, value)
             case Kind.DRAINED:
                 worker.drained = True
                 worker.pipe.finish()

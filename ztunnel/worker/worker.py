@@ -7,7 +7,6 @@ more.
 
 from __future__ import annotations
 
-import functools
 import logging
 import socket
 from collections.abc import Callable, Iterable, Sequence
@@ -19,6 +18,7 @@ from control.kit.log import event, set_level, setup
 from control.kit.memory import SETTLE_AT_S, settle
 from control.kit.sink import LineSink, never_waiting
 from control.model.identity import SpiffeId, parse_spiffe_id
+from control.wire.direct import ZtunnelLine, encode, read_agent_line
 from ztunnel.connections.engine import Engine
 from ztunnel.connections.listeners import Pauses, listen
 from ztunnel.connections.pod import Pod
@@ -64,7 +64,7 @@ class Worker:
         self._listen = listen_redirected if settings.fixed_ports else listen
         self._path: DirectPath | None = None  # where the kernel may carry connections itself
         if settings.direct:
-            self._path = DirectPath(self.engine, functools.partial(self._send, Kind.DIRECT))
+            self._path = DirectPath(self.engine, self._tell_agent)
         self._intake = Intake(self._act, self._resources)
         self._intake.add(frames)
         self._drained = False
@@ -164,6 +164,10 @@ class Worker:
         self._channel.send_json(kind, value)
         self._watch_channel()
 
+    def _tell_agent(self, line: ZtunnelLine) -> None:
+        self._channel.send(Kind.DIRECT, encode(line))
+        self._watch_channel()
+
     def _watch_channel(self) -> None:
         wanted = READABLE | WRITABLE if self._channel.wants_write else READABLE
         self.reactor.watch(self._channel.fileno(), self, wanted)
@@ -183,7 +187,7 @@ class Worker:
 
     def _direct(self, frame: Frame) -> None:
         if self._path is not None:
-            self._path.take(frame.json())
+            self._path.take(read_agent_line(frame.payload))
 
     # -- pods ------------------------------------------------------------------------------------
 

@@ -11,6 +11,7 @@ from control.kit.clock import SystemClock
 from control.model.address import parse_endpoint
 from control.model.policy import Policy
 from control.model.workload import Service, Workload
+from control.wire.direct import ZtunnelLine, encode, read_agent_line
 from tests.support.engine.meshes import entry, key, mesh, pod, service
 from tests.support.engine.tunnel_memory import FakeTime
 from ztunnel.connections.engine import Engine, EngineConfig
@@ -49,7 +50,7 @@ class Rig:
         )
         self.recheck = Recheck(self.engine)
         self.lines: list[dict[str, Any]] = []
-        self.path = DirectPath(self.engine, self.lines.append)
+        self.path = DirectPath(self.engine, self.tell)
         self.client, self.server = self.add(CLIENT), self.add(SERVER)
         if generation is not None:
             self.path.offers.on_generation(generation)
@@ -65,6 +66,14 @@ class Rig:
         self.engine.pods[made.uid] = made
         self.path.offers.on_pods()
         return made
+
+    def tell(self, line: ZtunnelLine) -> None:
+        """Keep a line as the agent would get it."""
+        self.lines.append(json.loads(encode(line)))
+
+    def hear(self, **line: Any) -> None:
+        """Have the worker hear a line of the agent."""
+        self.path.take(read_agent_line(json.dumps(line).encode()))
 
     def change(self, *values: Workload | Service | Policy | Entry) -> None:
         """As the worker does."""

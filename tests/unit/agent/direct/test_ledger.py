@@ -10,10 +10,10 @@ import pytest
 from agent.datapath.entries import LocalEndpoint
 from agent.datapath.flows import FlowReport
 from agent.direct import ledger as do
-from agent.direct import wire
 from agent.direct.flows import UNDER_WAY_MAX, Flows
 from agent.direct.ledger import Command, DirectPod, Ledger
 from control.model.address import parse_address, parse_endpoint
+from control.wire import direct as wire
 
 S = 10**9
 OLD_PID, NEW_PID = 100, 200
@@ -50,9 +50,11 @@ class Desk:
 
     def join(self, peer: int, pid: int = NEW_PID, generation: int = 5) -> None:
         self.do(self.ledger.joined(peer, pid))
-        self.say(peer, wire.Hello(wire.VERSION, generation))
+        self.say(peer, wire.ZtunnelHello(generation))
 
-    def say(self, peer: int, message: wire.Message, now_s: float = 1.0) -> list[Command]:
+    def say(
+        self, peer: int, message: wire.ZtunnelLine | wire.Unknown, now_s: float = 1.0
+    ) -> list[Command]:
         return self.do(self.ledger.said(peer, message, now_s))
 
     def renew(self, now_s: float) -> None:
@@ -84,12 +86,12 @@ def verdict(generation: int = 5, source: str = "a", destination: str = "b") -> w
     return wire.Verdict(generation, source, destination, 80)
 
 
-def service(*slots: wire.ServiceSlot, source: str = "a") -> wire.Service:
-    return wire.Service(source, VIP, 80, 10 if slots else 0, slots)
+def service(*slots: wire.ShareSlot, source: str = "a") -> wire.ServiceShare:
+    return wire.ServiceShare(source, VIP, 80, 10 if slots else 0, slots)
 
 
-def slot(destination: str = "b", address: str = "10.0.0.2", weight: int = 1) -> wire.ServiceSlot:
-    return wire.ServiceSlot(weight, destination, parse_endpoint(f"{address}:8080"))
+def slot(destination: str = "b", address: str = "10.0.0.2", weight: int = 1) -> wire.ShareSlot:
+    return wire.ShareSlot(weight, destination, parse_endpoint(f"{address}:8080"))
 
 
 def event(number: int, is_closed: bool = False, source: int = 11) -> FlowReport:
@@ -115,9 +117,9 @@ def test_another_version_and_a_second_hello_are_refused() -> None:
     desk = Desk()
     desk.do(desk.ledger.newest(NEW_PID, 1.0))
     desk.do(desk.ledger.joined(1, NEW_PID))
-    assert desk.say(1, wire.Hello(2, 5)) == [do.Dismiss(1, "version")]
+    assert desk.say(1, wire.ZtunnelHello(5, version=2)) == [do.Dismiss(1, "version")]
     desk.join(2)
-    assert desk.say(2, wire.Hello(1, 6)) == [do.Dismiss(2, "second_hello")]
+    assert desk.say(2, wire.ZtunnelHello(6)) == [do.Dismiss(2, "second_hello")]
 
 
 # Lease
@@ -130,7 +132,7 @@ def test_no_lease_without_a_ztunnel_or_before_its_hello() -> None:
     desk.do(desk.ledger.joined(1, NEW_PID))
     desk.renew(1.0)
     assert not desk.runs_at(1.0)
-    desk.say(1, wire.Hello(1, 5))
+    desk.say(1, wire.ZtunnelHello(5))
     assert not desk.runs_at(1.0)  # hello alone grants nothing
     desk.renew(1.0)
     assert desk.runs_at(2.9)
@@ -278,11 +280,13 @@ def test_a_service_is_written_with_ids(desk: Desk) -> None:
     [
         service(slot(), slot("x")),
         service(slot(address="10.0.0.9")),  # not that pod's
-        service(*[slot()] * (do.SLOTS_MAX + 1)),
+        service(*[slot()] * (wire.SLOTS_MAX + 1)),
         service(slot(), source="x"),
     ],
 )
-def test_a_service_that_cannot_be_had_whole_is_not_had(desk: Desk, message: wire.Service) -> None:
+def test_a_service_that_cannot_be_had_whole_is_not_had(
+    desk: Desk, message: wire.ServiceShare
+) -> None:
     desk.say(1, message)
     assert desk.take() == []
     assert sum(desk.ignored().values()) == 1
@@ -322,12 +326,12 @@ def test_a_ztunnel_that_goes_takes_all_services_along(desk: Desk) -> None:
 
 
 def test_services_are_bounded(desk: Desk) -> None:
-    for number in range(do.SERVICES_MAX + 1):
+    for number in range(wire.SERVICES_MAX + 1):
         port = 1 + number
-        desk.say(1, wire.Service("a", VIP, port, 10, (slot(),)))
-    assert desk.ledger.services == do.SERVICES_MAX
+        desk.say(1, wire.ServiceShare("a", VIP, port, 10, (slot(),)))
+    assert desk.ledger.services == wire.SERVICES_MAX
     assert desk.ignored() == {"services_full": 1}
-    desk.say(1, wire.Service("a", VIP, 1, 11, (slot(),)))  # a known one may change
+    desk.say(1, wire.ServiceShare("a", VIP, 1, 11, (slot(),)))  # a known one may change
     assert isinstance(desk.take()[-1], do.PutService)
 
 

@@ -14,10 +14,10 @@ import pytest
 
 from agent.datapath.flows import FlowReport
 from agent.direct import path as path_module
-from agent.direct import wire
 from agent.direct.path import DirectPath
 from agent.direct.peer import OUT_BYTES_MAX, PeerRefused, check_credentials
 from control.model.address import parse_address, parse_endpoint
+from control.wire import direct as wire
 from tests.support.clock import FakeClock
 from tests.support.kernel.direct_tables import FakeTables
 

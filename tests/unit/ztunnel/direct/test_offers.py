@@ -149,7 +149,7 @@ def test_a_pod_that_went_ends_its_share(rig: Rig) -> None:
 def test_a_new_agent_is_told_everything(rig: Rig) -> None:
     rig.connect(VIP, tries=20)
     rig.said()
-    rig.path.take({"kind": "hello", "version": 1, "lease_s": 2})
+    rig.hear(kind="hello", version=1, lease_s=2)
     rig.turns()
     assert rig.said() == [ONE_OF_TWO]
     assert VERDICT in rig.connect(POD)
@@ -189,9 +189,7 @@ def test_a_push_in_full_flight_ends_in_the_right_share(rig: Rig) -> None:
 
 
 def test_tables_are_bounded(rig: Rig) -> None:
-    offers = Offers(
-        rig.engine, Place("n1", "cluster.local"), rig.lines.append, recent_max=3, learned_max=2
-    )
+    offers = Offers(rig.engine, Place("n1", "cluster.local"), rig.tell, recent_max=3, learned_max=2)
     rig.path.offers = offers
     offers.on_generation(7)
     more = [service(f"s{number}", f"10.2.0.{number}") for number in range(1, 6)]

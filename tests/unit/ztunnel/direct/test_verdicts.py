@@ -40,8 +40,9 @@ from control.model.workload import (
     Workload,
     WorkloadStatus,
 )
+from control.wire.direct import SLOTS_MAX, ShareSlot
 from tests.support.engine.meshes import entry, key, mesh, pod, service
-from ztunnel.direct.verdicts import SLOTS_MAX, Place, Share, Slot, local_share, verdict
+from ztunnel.direct.verdicts import Place, Share, local_share, verdict
 from ztunnel.mesh.authorize import Admit, admit_connect
 from ztunnel.mesh.balance import Hint
 from ztunnel.mesh.entries import Entry, Op
@@ -300,8 +301,8 @@ def share(*values: Workload | Service, asked: Endpoint = VIP, served: bool = Tru
     )
 
 
-def slot(number: int, weight: int = 1, port: int = 8080) -> Slot:
-    return Slot(weight, f"pod-near{number}", parse_endpoint(f"10.0.1.{number}:{port}"))
+def slot(number: int, weight: int = 1, port: int = 8080) -> ShareSlot:
+    return ShareSlot(weight, f"pod-near{number}", parse_endpoint(f"10.0.1.{number}:{port}"))
 
 
 def test_those_here_have_their_chances_among_all() -> None:

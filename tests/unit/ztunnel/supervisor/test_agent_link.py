@@ -14,10 +14,19 @@ import pytest
 
 from control.kit.clock import SystemClock
 from control.kit.errors import WireError
+from control.wire.direct import (
+    LINE_BYTES_MAX,
+    AgentHello,
+    Cut,
+    FlowLine,
+    encode,
+    read_ztunnel_line,
+)
 from ztunnel.mesh.entries import Entry, Op
-from ztunnel.supervisor.agent_link import LINE_BYTES_MAX, DirectLink, Line, Streams, Timing
+from ztunnel.supervisor.agent_link import DirectLink, Streams, Timing
 from ztunnel.supervisor.direct import DirectHub
 
+Line = dict[str, Any]
 LEASE_S = 0.08
 TIMING = Timing(hello_s=0.5, ack_s=0.1, lease_margin_s=0.02, stale_s_max=1.0)
 DEADLINE_S = 5.0
@@ -74,8 +83,8 @@ class FakeWorkers:
     def publish_generation(self, generation: int) -> None:
         self.told.append(generation)
 
-    def send_direct(self, worker: int, line: Line) -> None:
-        self.direct.append((worker, line))
+    def send_direct(self, worker: int, line: AgentHello | FlowLine) -> None:
+        self.direct.append((worker, json.loads(encode(line))))
 
 
 class Bench:
@@ -111,6 +120,10 @@ class Bench:
         await self.until(lambda: self.link.status.acknowledged == number)
         await agent.hear_kind("replay")
         return agent
+
+    def said(self, worker: int, **line: Any) -> None:
+        """A worker sends this line up."""
+        self.hub.said(worker, read_ztunnel_line(json.dumps(line).encode()))
 
     def publish(self, *entries: Entry) -> asyncio.Task[None]:
         served = {("shop", "server")}
@@ -345,30 +358,44 @@ def test_each_flow_has_its_worker() -> None:
 
 
 def test_workers_lines_go_up_and_a_lost_worker_is_forgotten() -> None:
-    def share(slots: list[object]) -> Line:
-        return {"kind": "service", "source": "a", "vip": "10.1.0.1", "port": 80, "slots": slots}
+    slot = {"weight": 1, "destination": "b", "address": "10.0.0.2", "port": 8080}
+    share = {"kind": "service", "source": "a", "vip": "10.1.0.1", "port": 80, "total": 1}
+    verdict = {"kind": "verdict", "generation": 1, "source": "a", "destination": "b", "port": 1}
 
     async def test(bench: Bench) -> None:
-        bench.hub.said(0, share([1]))  # nobody there: not told, but known
+        bench.said(0, **share, slots=[slot])  # nobody there: not told, but known
         agent = await bench.greeted()
-        bench.hub.said(0, {"kind": "verdict", "port": 1})
-        bench.hub.said(1, {"kind": "cut", "id": 3})
-        bench.hub.said(0, share([1]))
+        bench.said(0, **verdict)
+        bench.said(1, kind="cut", id=3)
+        bench.said(0, **share, slots=[slot])
         bench.hub.worker_lost(0)
         bench.hub.worker_lost(1)
-        assert [(await agent.hear())["kind"] for _ in range(3)] == ["verdict", "cut", "service"]
-        assert await agent.hear() == {**share([]), "total": 0}
+        assert [await agent.hear() for _ in range(3)] == [
+            verdict,
+            {"kind": "cut", "id": 3},
+            {**share, "slots": [slot]},
+        ]
+        assert await agent.hear() == {**share, "total": 0, "slots": []}
         bench.hub.replay()
         assert await agent.hear() == {"kind": "replay"}
 
     run(test)
 
 
-@pytest.mark.parametrize("line", [{}, {"kind": "generation"}, {"kind": "hello"}])
+@pytest.mark.parametrize(
+    "line",
+    [
+        {},
+        {"kind": "generation", "generation": 1},
+        {"kind": "hello", "version": 1, "generation": 1},
+        {"kind": "replay"},
+        {"kind": "future"},
+    ],
+)
 def test_a_worker_says_only_what_is_its_to_say(line: Line) -> None:
     async def test(bench: Bench) -> None:
         with pytest.raises(WireError):
-            bench.hub.said(0, line)
+            bench.said(0, **line)
 
     run(test)
 
@@ -379,4 +406,4 @@ def test_without_a_direct_path_everything_just_passes() -> None:
     asyncio.run(hub.publish([POLICY, FAR], set()))
     assert workers.told == [POLICY.name, FAR.name]
     with pytest.raises(WireError):
-        hub.said(0, {"kind": "verdict"})
+        hub.said(0, Cut(1))
