@@ -4,14 +4,20 @@ BIN := .venv/bin
 
 .DEFAULT_GOAL := help
 .PHONY: help run lab lab-down compile test lint unit netns interop compiled bench bench-check \
-	format stubs check clean ready ready-dev ready-bench
+	format stubs check clean root ready ready-unit ready-dev ready-bench
 
 help: ## show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):[^#]*## /\1|/' | \
 		while IFS='|' read -r name text; do printf '  make %-11s %s\n' "$$name" "$$text"; done
 
+root:
+	@[ "$$(id -u)" = 0 ] || { echo "make: eBPF and network namespaces need root" >&2; exit 2; }
+
 ready:
 	@.ci/bootstrap run
+
+ready-unit:
+	@.ci/bootstrap unit
 
 ready-dev:
 	@.ci/bootstrap dev
@@ -19,26 +25,26 @@ ready-dev:
 ready-bench:
 	@.ci/bootstrap bench
 
-run: ready ## bring up two nodes with real servers, walk through the mesh, check every claim, tear down
+run: root ready ## bring up two nodes with real servers, walk through the mesh, check every claim, tear down
 	@$(PYTHON) -m agent.lab.tour
 
-lab: ready ## bring the same lab up and leave it running to play with
+lab: root ready ## bring the same lab up and leave it running to play with
 	@$(BIN)/tulle lab up agent/lab/shop
 
-lab-down: ready ## take the lab down
+lab-down: root ready ## take the lab down
 	@$(BIN)/tulle lab down
 
 compile: ready-dev ## optional: compile the ztunnel's hot modules (same sources, less CPU)
 	@$(PYTHON) .ci/compile.py
 
-test: ready-dev lint ## everything: lint, unit, kernel, interop and fuzz tests; the ztunnel compiled too
+test: root ready-dev lint ## everything: lint, unit, kernel, interop and fuzz tests; the ztunnel compiled too
 	@TULLE_COMPILED=no $(PYTHON) -m pytest tests/unit tests/fuzz tests/interop tests/netns
 	@$(MAKE) --no-print-directory compiled
 
 compiled: compile ## the ztunnel's unit and interop tests on compiled modules
 	@TULLE_COMPILED=yes $(PYTHON) -m pytest tests/unit/ztunnel tests/interop
 
-lint: ready-dev ## formatting, style, types, import contracts, words, generated stubs
+lint: ready-unit ## formatting, style, types, import contracts, words, generated stubs
 	@$(BIN)/ruff format --check .
 	@$(BIN)/ruff check .
 	@$(BIN)/mypy
@@ -46,10 +52,10 @@ lint: ready-dev ## formatting, style, types, import contracts, words, generated 
 	@$(PYTHON) .ci/words.py
 	@$(PYTHON) -m control.wire.generate --check
 
-unit: ready-dev ## the fast tests: no root, no sockets
+unit: ready-unit ## the fast tests: no root, no sockets
 	@$(PYTHON) -m pytest tests/unit
 
-netns: ready-dev ## the tests on the real kernel
+netns: root ready-dev ## the tests on the real kernel
 	@$(PYTHON) -m pytest tests/netns
 
 interop: ready-dev ## the tests with foreign peers (Envoy, h2)
@@ -58,17 +64,17 @@ interop: ready-dev ## the tests with foreign peers (Envoy, h2)
 # $(COMPILED) is 1 unless COMPILED=0 is said: the sources then run as they are.
 COMPILED ?= 1
 bench: export TULLE_COMPILED = $(if $(filter 0,$(COMPILED)),no,yes)
-bench: ready-bench $(if $(filter 0,$(COMPILED)),,compile) ## Tulle beside no mesh, Envoy and HAProxy; options: make bench BENCH="--quick"
+bench: root ready-bench $(if $(filter 0,$(COMPILED)),,compile) ## Tulle beside no mesh, Envoy and HAProxy; options: make bench BENCH="--quick"
 	@$(PYTHON) -m tests.bench $(BENCH)
 
 bench-check: ready-bench ## compare the newest benchmark with the goals
 	@$(PYTHON) -m tests.bench check
 
-format: ready-dev ## rewrite the sources in the house's format
+format: ready-unit ## rewrite the sources in the house's format
 	@$(BIN)/ruff format .
 	@$(BIN)/ruff check --fix .
 
-stubs: ready-dev ## regenerate the protobuf stubs
+stubs: ready-unit ## regenerate the protobuf stubs
 	@$(PYTHON) -m control.wire.generate
 
 check: ready ## can this host run the mesh?
