@@ -44,7 +44,8 @@ from ztunnel.loop.reactor import Reactor
 from ztunnel.loop.spin import Spin
 from ztunnel.loop.timeslice import shorten
 from ztunnel.mesh.balance import Hint
-from ztunnel.telemetry.access_log import TEXT, AccessLog, TurnWriter
+from ztunnel.telemetry.access_log import TEXT, AccessLog
+from ztunnel.telemetry.turn_writer import TurnWriter
 from ztunnel.transport.dial import Dialer
 from ztunnel.transport.tls import Material, spiffe_ids
 from ztunnel.worker.bugs import Bugs

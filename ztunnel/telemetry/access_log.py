@@ -1,179 +1,65 @@
-"""The access log: one line per connection in Istio's words, written once per turn; decides nothing.
+"""The access log: one line per connection in Istio's words; decides nothing.
 
 It bypasses `logging`, whose record, formatter and write per line took a fifth of what a new
 connection costs (33 of 165 µs). Level and scope are still those of the logger `access`, quoting
-and field caps those of `control.kit.log`. Who is at either end is formatted once and remembered.
+and field caps those of `control.kit.log`. The text about either end is made once and remembered.
 """
 
 from __future__ import annotations
 
 import logging
 import math
-import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Final
 
 from control.kit.clock import Clock
 from control.kit.log import json_pairs, stamp, text_pairs
-from control.kit.sink import LineSink
 from control.model.address import Endpoint
 from control.model.identity import SpiffeId
 from control.model.workload import Service, Workload
-from ztunnel.loop.reactor import Reactor
 from ztunnel.telemetry.parties import Flag, Parties, Reporter, endpoint_text
 
 scope = logging.getLogger("access")
 
-# Until the next try when nobody reads the lines.
-RETRY_S: Final = 0.1
-# At the very end; a second altogether.
-FINISH_EVERY_S: Final = 0.01
-FINISH_TRIES_MAX: Final = 100
 # Texts about one end of a connection: the peers of a busy node, at some 300 bytes each.
 ENDS_KEPT_MAX: Final = 2048
 
 
+@dataclass(frozen=True, slots=True)
 class Style:
-    """How a line looks."""
+    """The looks of a line, as templates."""
 
-    def __init__(
-        self,
-        middle: str,
-        duration: str,
-        direct: str,
-        measured: str,
-        pairs: Callable[[Mapping[str, object]], str],
-    ) -> None:
-        """`middle` takes the source, the destination's address, the destination and the
-        direction; `duration` takes milliseconds, `measured` the smoothed round trip in
-        microseconds and the number of retransmits."""
-        self.middle = middle
-        self.duration = duration
-        self.direct = direct
-        self.measured = measured
-        self.pairs = pairs
-
-    def line(
-        self,
-        time: str,
-        level: str,
-        message: str,
-        source: str,
-        middle: str,
-        sent: int,
-        received: int,
-        more: str,
-    ) -> str:
-        """A whole line; `more` is what follows the number of bytes."""
-        raise NotImplementedError
+    line: str  # time, level, message, client, middle, bytes sent, bytes received, rest
+    middle: str  # source, address of the destination, destination, direction
+    duration: str  # milliseconds
+    direct: str
+    measured: str  # smoothed round trip in microseconds, number of retransmits
+    pairs: Callable[[Mapping[str, object]], str]
 
 
-class TextStyle(Style):
-    def line(
-        self,
-        time: str,
-        level: str,
-        message: str,
-        source: str,
-        middle: str,
-        sent: int,
-        received: int,
-        more: str,
-    ) -> str:
-        return (
-            f"{time}\t{level}\taccess\t{message} src.addr={source}{middle}"
-            f" bytes_sent={sent} bytes_recv={received}{more}\n"
-        )
-
-
-class JsonStyle(Style):
-    def line(
-        self,
-        time: str,
-        level: str,
-        message: str,
-        source: str,
-        middle: str,
-        sent: int,
-        received: int,
-        more: str,
-    ) -> str:
-        return (
-            f'{{"time": "{time}", "level": "{level}", "scope": "access", "message": "{message}"'
-            f', "src.addr": "{source}"{middle}, "bytes_sent": {sent}, "bytes_recv": {received}'
-            f"{more}}}\n"
-        )
-
-
-TEXT: Final = TextStyle(
-    "%s dst.addr=%s%s direction=%s",
-    " duration=%dms",
-    " path=direct",
-    " srtt=%dus retransmits=%d",
-    text_pairs,
+TEXT: Final = Style(
+    line="%s\t%s\taccess\t%s src.addr=%s%s bytes_sent=%d bytes_recv=%d%s\n",
+    middle="%s dst.addr=%s%s direction=%s",
+    duration=" duration=%dms",
+    direct=" path=direct",
+    measured=" srtt=%dus retransmits=%d",
+    pairs=text_pairs,
 )
-JSON: Final = JsonStyle(
-    '%s, "dst.addr": "%s"%s, "direction": "%s"',
-    ', "duration": "%dms"',
-    ', "path": "direct"',
-    ', "srtt": "%dus", "retransmits": %d',
-    json_pairs,
+JSON: Final = Style(
+    line='{"time": "%s", "level": "%s", "scope": "access", "message": "%s", "src.addr": "%s"%s'
+    ', "bytes_sent": %d, "bytes_recv": %d%s}\n',
+    middle='%s, "dst.addr": "%s"%s, "direction": "%s"',
+    duration=', "duration": "%dms"',
+    direct=', "path": "direct"',
+    measured=', "srtt": "%dus", "retransmits": %d',
+    pairs=json_pairs,
 )
-
-
-class TurnWriter:
-    """The lines of a turn go out together at its end; `write` and `flush` make it a stream for
-    `logging` too, so that the worker's other lines keep their place among them."""
-
-    def __init__(self, reactor: Reactor, sink: LineSink) -> None:
-        self._reactor = reactor
-        self._sink = sink
-        self._lines: list[str] = []  # of this turn: at most what a turn serves
-        self._retry = reactor.countdown(RETRY_S, TurnWriter.flush)
-
-    def put(self, line: str) -> None:
-        """At the end of this turn."""
-        if not self._lines:
-            self._reactor.flush_last(self)
-        self._lines.append(line)
-
-    def write(self, line: str) -> None:
-        """At the `flush` that follows."""
-        self._hand_over()
-        self._sink.write(line)
-
-    def _hand_over(self) -> None:
-        if self._lines:
-            lines, self._lines = self._lines, []
-            self._sink.write_all(lines)
-
-    def flush(self) -> None:
-        self._hand_over()
-        self._sink.flush()
-        if self._sink.waiting_bytes:
-            self._retry.start(self)
-
-    def finish(self) -> None:
-        """The process is about to end: what a slow reader takes in a second is not lost."""
-        self._hand_over()
-        for _ in range(FINISH_TRIES_MAX):
-            self._sink.flush()
-            if not self._sink.waiting_bytes:
-                return
-            time.sleep(FINISH_EVERY_S)
-
-    @property
-    def dropped(self) -> int:
-        return self._sink.dropped
-
-    def on_bug(self) -> None:
-        """The next line tries again."""
 
 
 @dataclass(frozen=True, slots=True)
 class _End:
-    """One end of a connection as text, and what the text was made of."""
+    """The text about one end of a connection, and the values it was made of."""
 
     workload: Workload | None
     identity: SpiffeId | None
@@ -183,6 +69,8 @@ class _End:
 
 
 class AccessLog:
+    """Hands each line to `put`."""
+
     def __init__(self, clock: Clock, put: Callable[[str], None], style: Style) -> None:
         self._clock = clock
         self._put = put
@@ -205,7 +93,11 @@ class AccessLog:
         flag: Flag,
         error: str,
     ) -> None:
-        """Bytes as the client sees them: what the server received from it, and sent to it."""
+        """Write the line of a connection that has ended.
+
+        `received` and `sent` are the server's bytes: from the client, and to it. `opened_s` is
+        monotonic; `error` is empty if both sides finished.
+        """
         level, name = logging.INFO, "info"
         if error:
             level, name = logging.ERROR, "error"
@@ -233,7 +125,7 @@ class AccessLog:
         sent: int,
         more: str,
     ) -> None:
-        """The line's bytes are those of the local workload: what it sent, what it received."""
+        """Put a line together. The bytes in it are those the local workload sent and received."""
         if parties.reporter is Reporter.DESTINATION:
             received, sent = sent, received
         memo = parties.memo
@@ -243,23 +135,18 @@ class AccessLog:
             middle = memo.log_text
             if not middle:
                 middle = memo.log_text = self._middle(parties)
-        style = self._style
+        client = endpoint_text(parties.source_address)
         self._put(
-            style.line(
-                self._stamp(now_s),
-                level,
-                message,
-                endpoint_text(parties.source_address),
-                middle,
-                received,
-                sent,
-                more,
-            )
+            self._style.line
+            % (self._stamp(now_s), level, message, client, middle, received, sent, more)
         )
 
     def _stamp(self, now_s: float) -> str:
-        """`stamp(now)`. The wall clock is asked once a second, the text of the second is made
-        then, and the monotonic clock says how far into it we are: a tenth of the work."""
+        """The same text as `stamp(now)`, for a tenth of the work.
+
+        The wall clock is read once a second and the text of the second made then; the monotonic
+        clock says how far into the second we are.
+        """
         since_s = now_s - self._second_began_s
         if not 0.0 <= since_s < 1.0:
             now = self._clock.now()

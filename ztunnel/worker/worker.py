@@ -30,7 +30,8 @@ from ztunnel.loop.reactor import READABLE, WATCH_LEVEL, WRITABLE, Reactor
 from ztunnel.loop.spin import Spin
 from ztunnel.mesh.entries import Entry
 from ztunnel.mesh.state import State
-from ztunnel.telemetry.access_log import JSON, TEXT, AccessLog, TurnWriter
+from ztunnel.telemetry.access_log import JSON, TEXT, AccessLog
+from ztunnel.telemetry.turn_writer import TurnWriter
 from ztunnel.transport.dial import Dialer
 from ztunnel.transport.tls import Material
 from ztunnel.worker import answers

@@ -10,20 +10,15 @@ from datetime import UTC, datetime
 import pytest
 
 from control.kit.log import FIELD_CHARS_MAX
-from control.kit.sink import LineSink
 from control.model.address import parse_endpoint
 from control.model.identity import SpiffeId
 from control.model.workload import Workload
-from tests.support.engine.tunnel_memory import FakeTime
-from ztunnel.loop.reactor import Reactor, Served
 from ztunnel.telemetry.access_log import (
     ENDS_KEPT_MAX,
     JSON,
-    RETRY_S,
     TEXT,
     AccessLog,
     Style,
-    TurnWriter,
 )
 from ztunnel.telemetry.parties import Flag, Parties, Reporter
 
@@ -108,41 +103,6 @@ def test_what_is_remembered_about_an_end_is_never_stale() -> None:
         log.closed(parties(source), 0, 0, 7.0, Flag.NONE, "")
     names = ["client-2" in line for line in lines[-3:]]
     assert names == [False, True, False]
-
-
-class Pipe:
-    """A reader that may be asleep."""
-
-    def __init__(self) -> None:
-        self.open = True
-        self.received: list[bytes] = []
-
-    def put(self, data: bytes) -> int:
-        if not self.open:
-            raise BlockingIOError
-        self.received.append(data)
-        return len(data)
-
-
-def test_a_turns_lines_are_written_once_and_a_stuck_reader_is_tried_again() -> None:
-    bugs: list[Served] = []
-    time = FakeTime()
-    reactor = Reactor(bugs.append, time)
-    pipe = Pipe()
-    writer = TurnWriter(reactor, LineSink(pipe.put))
-    writer.put("one\n")
-    writer.put("two\n")
-    reactor.turn(0)
-    assert pipe.received == [b"one\ntwo\n"]
-    pipe.open = False
-    writer.put("three\n")
-    reactor.turn(0)
-    pipe.open = True
-    time.now_s += RETRY_S
-    reactor.turn(0)
-    assert pipe.received[1:] == [b"three\n"]
-    assert not bugs
-    reactor.close()
 
 
 class TickingClock:
