@@ -48,6 +48,12 @@ def format_address(address: bytes) -> str:
     return str(ipaddress.ip_address(address))
 
 
+def host_text(address: Address) -> str:
+    """The text form as it stands before a port: `10.0.0.1`, `[fd00::1]`."""
+    text = format_address(address)
+    return f"[{text}]" if len(address) == 16 else text
+
+
 def mapped(address: Address) -> bytes:
     """The 16-byte form kernel tables use: IPv4 becomes `::ffff:a.b.c.d`."""
     return _MAPPED_PREFIX + address if len(address) == 4 else bytes(address)
@@ -66,8 +72,7 @@ class Endpoint:
     port: int
 
     def __str__(self) -> str:
-        text = format_address(self.address)
-        return f"[{text}]:{self.port}" if len(self.address) == 16 else f"{text}:{self.port}"
+        return f"{host_text(self.address)}:{self.port}"
 
 
 def parse_endpoint(text: str) -> Endpoint:

@@ -32,7 +32,7 @@ from control.kit.clock import SystemClock
 from control.kit.log import setup
 from control.kit.memory import settle
 from control.kit.sink import LineSink, never_waiting
-from control.model.address import Endpoint, parse_endpoint
+from control.model.address import Endpoint, format_address, parse_endpoint
 from control.model.identity import SpiffeId
 from control.model.workload import GatewayAddress, NetworkAddress, TunnelProtocol, Workload
 from tests.support.certificates import make_authority
@@ -80,9 +80,8 @@ def workload(name: str, address: Endpoint | None, identity: SpiffeId, **more: ob
 
 
 def open_listener(at: Endpoint) -> socket.socket:
-    host, _, port = str(at).rpartition(":")
     family = socket.AF_INET6 if len(at.address) == 16 else socket.AF_INET
-    return socket.create_server((host.strip("[]"), int(port)), family=family, backlog=4096)
+    return socket.create_server((format_address(at.address), at.port), family=family, backlog=4096)
 
 
 def run(options: argparse.Namespace) -> None:

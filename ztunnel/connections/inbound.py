@@ -69,8 +69,8 @@ class InboundPlaintext:
         parties.policy = admitted.permit.policy
         self._permitted = admitted.permit.connection
         tell_would_deny(self._engine, admitted)
-        self._dial = self._engine.dialer.dial(
-            self._pod.netns_fd, admitted.target, self._dialled, show=parties.source_address
+        self._dial = self._engine.dialer.dial_app(
+            self._pod.netns_fd, admitted.permit, self._dialled, parties.source_address
         )
 
     def _dialled(self, result: socket.socket | DialError) -> None:

@@ -11,7 +11,7 @@ import socket
 from typing import Final
 
 from control.kit.log import event
-from control.model.address import Endpoint
+from control.model.address import Endpoint, host_text
 from control.model.identity import SpiffeId
 from control.model.policy import Connection
 from control.model.workload import Workload
@@ -96,7 +96,7 @@ class InboundTunnel:
         self._pod = pod
         self._sock = sock
         self._peer = peer
-        self._peer_host = str(peer).rpartition(":")[0]
+        self._peer_host = host_text(peer.address)
         self._accepted = accepted
         # True for one generation of the state: who the peer's address is, what it may ask for.
         self._generation = -1
@@ -285,9 +285,9 @@ class InboundStream:
         self._peer_ended = ended
         if admitted.would_deny is not None:
             tell_would_deny(self._engine, admitted)
-        self._dial = self._engine.dialer.dial(
+        self._dial = self._engine.dialer.dial_app(
             self._pod.netns_fd,
-            admitted.target,
+            admitted.permit,
             self._dialled,
             client,
             admission.first_word.may_wait,

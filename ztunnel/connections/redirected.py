@@ -12,13 +12,13 @@ import socket
 from typing import Final
 
 from control.kit.log import event
-from control.model.address import Endpoint
+from control.model.address import Address, Endpoint
 from ztunnel.connections.engine import Engine
 from ztunnel.connections.inbound import accept_plaintext
 from ztunnel.connections.listeners import Listener, Pauses, listen
 from ztunnel.connections.pod import Pod
 from ztunnel.connections.sockaddr import endpoint_of
-from ztunnel.transport.dial import Dial, DialDone, Dialer, DialError
+from ztunnel.transport.dial import DialDone, Dialer, DialError
 
 log = logging.getLogger("ztunnel.redirected")
 
@@ -34,9 +34,7 @@ _IPV6_FREEBIND: Final = 78
 class MarkedDialer(Dialer):
     """Dials with the mark, and from the address of the client that the app is to see."""
 
-    def _connect(
-        self, sock: socket.socket, target: Endpoint, done: DialDone, show: Endpoint | None
-    ) -> Dial | None:
+    def _prepare(self, sock: socket.socket, done: DialDone) -> bool:
         try:
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_MARK, PACKET_MARK)
         except OSError as exc:
@@ -44,12 +42,12 @@ class MarkedDialer(Dialer):
             sock.close()
             event(log, logging.ERROR, "dial.not_marked", error=exc)
             done(DialError.OTHER)
-            return None
-        if show is not None and show.address == target.address:
-            show = None  # the pod itself: its own address is the client's
-        return super()._connect(sock, target, done, show)
+            return False
+        return super()._prepare(sock, done)
 
-    def _show(self, sock: socket.socket, client: Endpoint) -> None:
+    def _show(self, sock: socket.socket, client: Endpoint, app: Address) -> None:
+        if client.address == app:
+            return  # the pod itself: its own address is the client's
         family = socket.AF_INET6 if len(client.address) == 16 else socket.AF_INET
         if family != sock.family:
             self.source_not_shown += 1

@@ -1,7 +1,9 @@
 """Opens TCP connections inside a pod's network namespace without ever blocking.
 
+An app is dialled with a `Permit` alone: the address in it is the one that policy was asked about.
+
 A socket belongs for good to the namespace that the thread was in when it was made; connecting and
-everything later does not depend on it. So the worker enters a namespace only to call socket(), and
+all that follows do not depend on it. So the worker enters a namespace only to call socket(), and
 stays there until it needs another: nothing else in the process may depend on where it is.
 """
 
@@ -21,6 +23,7 @@ from typing import Final, Protocol
 from control.kit.errors import KernelError
 from control.kit.log import event
 from control.model.address import Address, Endpoint, format_address, mapped
+from control.model.policy import Permit
 from ztunnel.loop.reactor import WATCH_BOTH, WRITABLE, Reactor
 from ztunnel.transport.sockets import bare_socket
 
@@ -28,7 +31,7 @@ log = logging.getLogger("ztunnel.dial")
 
 CONNECT_S: Final = 10.0
 _CLONE_NEWNET: Final = 0x40000000
-# Tells the kernel half which client the app shall see (bpf/README.md, C4).
+# Tells the kernel half which client the app is to see (bpf/README.md, C4).
 _SHOW_SOURCE: Final = 0x7475
 _pack_show: Final = Struct("!16sH6x").pack
 _MAPPED_PREFIX: Final = mapped(Address(bytes(4)))[:12]
@@ -46,7 +49,7 @@ _EINPROGRESS: Final = int(errno.EINPROGRESS)
 
 
 class DialError(Enum):
-    """Why nobody answered; the value is the log's word."""
+    """Reason why nobody answered; the value is the log's word."""
 
     REFUSED = "connection refused"
     UNREACHABLE = "unreachable"
@@ -74,7 +77,7 @@ DialDone = Callable[[socket.socket | DialError], None]
 
 
 class Namespaces:
-    """Which network namespace the process is in, and how it gets into another."""
+    """The network namespace the process is in, and the way into another."""
 
     def __init__(self) -> None:
         self._libc = ctypes.CDLL(None, use_errno=True)
@@ -82,7 +85,7 @@ class Namespaces:
         self._current = -1
 
     def enter(self, netns_fd: int) -> None:
-        """-1: wherever the process is. KernelError when the kernel refuses."""
+        """Enter a namespace; -1 is any. KernelError if the kernel refuses."""
         if netns_fd in (-1, self._current):
             return
         if self._home < 0:
@@ -103,10 +106,10 @@ class Namespaces:
 
 
 class Dialling(Protocol):
-    """A dial under way, for who asked for it."""
+    """A dial under way."""
 
     def abandon(self) -> None:
-        """Nobody wants the answer any more."""
+        """Give it up: nobody wants the answer any more."""
 
 
 class Dials(Protocol):
@@ -115,17 +118,21 @@ class Dials(Protocol):
     def leave(self, netns_fd: int) -> None:
         """The namespace's descriptor is about to be closed."""
 
-    def dial(
+    def dial(self, netns_fd: int, target: Endpoint, done: DialDone) -> Dialling | None: ...
+
+    def dial_app(
         self,
         netns_fd: int,
-        target: Endpoint,
+        permit: Permit,
         done: DialDone,
-        show: Endpoint | None = None,
+        client: Endpoint,
         patient: bool = False,
     ) -> Dialling | None: ...
 
 
 class Dialer:
+    """Dials that return None have called `done` already."""
+
     def __init__(self, reactor: Reactor) -> None:
         self._reactor = reactor
         self._namespaces = Namespaces()
@@ -135,21 +142,48 @@ class Dialer:
     def leave(self, netns_fd: int) -> None:
         self._namespaces.leave(netns_fd)
 
-    def dial(
+    def dial(self, netns_fd: int, target: Endpoint, done: DialDone) -> Dial | None:
+        """Connect to a tunnel, or to a destination outside the mesh."""
+        sock = self._open(netns_fd, target.address, done)
+        if sock is None or not _connect(sock, target.address, target.port, done):
+            return None
+        return self._wait(sock, done)
+
+    def dial_app(
         self,
         netns_fd: int,
-        target: Endpoint,
+        permit: Permit,
         done: DialDone,
-        show: Endpoint | None = None,
+        client: Endpoint,
         patient: bool = False,
     ) -> Dial | None:
-        """Connect; `done` gets the socket, or why not. None: it has been called already. `show` is
-        the client that the app is to see. `patient`: the app hears of the connection with its
-        first bytes, or at `end_handshake`."""
-        family = _AF_INET6 if len(target.address) == 16 else _AF_INET
+        """Connect to the app that `permit` is for, which sees `client` as its peer.
+
+        `patient`: the app hears of the connection with its first bytes, or at `end_handshake`.
+        """
+        permitted = permit.connection
+        address = permitted.destination_ip
+        sock = self._open(netns_fd, address, done)
+        if sock is None:
+            return None
+        if patient:
+            # On a socket that connects, the kernel takes this as: there will be data soon.
+            sock.setsockopt(_IPPROTO_TCP, _TCP_DEFER_ACCEPT, 1)
+        self._show(sock, client, address)
+        if not _connect(sock, address, permitted.destination_port, done):
+            return None
+        # Within one host the kernel has shaken hands before connect() returns EINPROGRESS. Asking
+        # saves a turn of latency and an epoll_ctl; not worth it towards other hosts.
+        if sock.getsockopt(_IPPROTO_TCP, _TCP_INFO, 1) == _OPEN:
+            done(sock)
+            return None
+        return self._wait(sock, done)
+
+    def _open(self, netns_fd: int, address: Address, done: DialDone) -> socket.socket | None:
+        """A socket for `address` in that namespace; None if `done` has heard why there is none."""
         try:
             self._namespaces.enter(netns_fd)
-            sock = bare_socket(family)
+            sock = bare_socket(_AF_INET6 if len(address) == 16 else _AF_INET)
         except KernelError as exc:
             event(log, logging.ERROR, "dial.namespace_refused", error=exc)
             done(DialError.NAMESPACE)
@@ -157,33 +191,14 @@ class Dialer:
         except OSError as exc:
             done(_BY_ERRNO.get(exc.errno or 0, DialError.OTHER))
             return None
-        if patient:
-            # On a socket that connects, the kernel takes this as: there will be data soon.
-            sock.setsockopt(_IPPROTO_TCP, _TCP_DEFER_ACCEPT, 1)
-        return self._connect(sock, target, done, show)
+        return sock if self._prepare(sock, done) else None
 
-    def _connect(
-        self, sock: socket.socket, target: Endpoint, done: DialDone, show: Endpoint | None
-    ) -> Dial | None:
+    def _prepare(self, sock: socket.socket, _done: DialDone) -> bool:
+        """Set what must be set before a socket connects; False if `done` has heard why not."""
         sock.setsockopt(_IPPROTO_TCP, _TCP_NODELAY, 1)
-        if show is not None:
-            self._show(sock, show)
-        number = sock.connect_ex((format_address(target.address), target.port))
-        if number != 0 and number != _EINPROGRESS:
-            sock.close()
-            done(_BY_ERRNO.get(number, DialError.OTHER))
-            return None
-        # Within one host the kernel has shaken hands before connect() returns EINPROGRESS. Asking
-        # saves a turn of latency and an epoll_ctl; not worth it towards other hosts.
-        if show is not None and sock.getsockopt(_IPPROTO_TCP, _TCP_INFO, 1) == _OPEN:
-            done(sock)
-            return None
-        dial = Dial(self._reactor, sock, done, self._deadline.stop)
-        self._reactor.watch(sock.fileno(), dial, WATCH_BOTH)
-        self._deadline.start(dial)
-        return dial
+        return True
 
-    def _show(self, sock: socket.socket, client: Endpoint) -> None:
+    def _show(self, sock: socket.socket, client: Endpoint, _app: Address) -> None:
         address: bytes = client.address
         if len(address) == 4:
             address = _MAPPED_PREFIX + address
@@ -191,6 +206,22 @@ class Dialer:
             sock.setsockopt(_SOL_IP, _SHOW_SOURCE, _pack_show(address, client.port))
         except OSError:
             self.source_not_shown += 1
+
+    def _wait(self, sock: socket.socket, done: DialDone) -> Dial:
+        dial = Dial(self._reactor, sock, done, self._deadline.stop)
+        self._reactor.watch(sock.fileno(), dial, WATCH_BOTH)
+        self._deadline.start(dial)
+        return dial
+
+
+def _connect(sock: socket.socket, address: Address, port: int, done: DialDone) -> bool:
+    """Begin to connect; False if `done` has heard why not."""
+    number = sock.connect_ex((format_address(address), port))
+    if number != 0 and number != _EINPROGRESS:
+        sock.close()
+        done(_BY_ERRNO.get(number, DialError.OTHER))
+        return False
+    return True
 
 
 class Dial:
@@ -229,7 +260,7 @@ class Dial:
         self._fail(DialError.ABANDONED)
 
     def abandon(self) -> None:
-        """Nobody wants the answer any more; `done` is not called."""
+        """Give it up: nobody wants the answer any more, and `done` is not called."""
         if not self._over:
             self._over = True
             self._stop_deadline(self)

@@ -10,6 +10,7 @@ from control.model.address import (
     Endpoint,
     canonical,
     format_address,
+    host_text,
     is_loopback,
     mapped,
     parse_address,
@@ -56,6 +57,11 @@ def test_endpoints_read_as_they_print(text: str) -> None:
 def test_not_an_endpoint(text: str) -> None:
     with pytest.raises(ValueError):
         parse_endpoint(text)
+
+
+def test_a_host_before_a_port_has_brackets_if_it_needs_them() -> None:
+    assert host_text(parse_address("10.0.0.1")) == "10.0.0.1"
+    assert host_text(parse_address("fd00::1")) == "[fd00::1]"
 
 
 def test_loopback() -> None:

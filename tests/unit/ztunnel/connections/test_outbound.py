@@ -46,16 +46,12 @@ class FakeDialer:
         self.dials: list[tuple[Endpoint, DialDone]] = []
         self.abandoned = 0
 
-    def dial(
-        self,
-        netns_fd: int,
-        target: Endpoint,
-        done: DialDone,
-        show: Endpoint | None = None,
-        patient: bool = False,
-    ) -> FakeDialer:
+    def dial(self, netns_fd: int, target: Endpoint, done: DialDone) -> FakeDialer:
         self.dials.append((target, done))
         return self
+
+    def dial_app(self, *_: object, **_more: object) -> None:
+        raise AssertionError("outbound dials no app of its own node")
 
     def abandon(self) -> None:
         self.abandoned += 1

@@ -41,8 +41,11 @@ class FakeDialer:
         self._rig = rig
         self.waiting: list[DialDone] = []
 
-    def dial(self, netns_fd: int, target: object, done: DialDone, show: object = None) -> None:
+    def dial(self, netns_fd: int, target: object, done: DialDone) -> None:
         self.waiting.append(done)
+
+    def dial_app(self, *_: object, **_more: object) -> None:
+        raise AssertionError("a pool dials tunnels")
 
     def leave(self, netns_fd: int) -> None:
         raise AssertionError("the engine's business")

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from control.model.address import Endpoint, parse_endpoint
+from control.model.address import parse_address, parse_endpoint
 from tests.support.engine.tunnel_memory import FakeTime
 from ztunnel.connections.redirected import PACKET_MARK, MarkedDialer
 from ztunnel.loop.reactor import Reactor, Served
@@ -19,7 +19,7 @@ from ztunnel.transport.dial import DialError
 class Recorder(socket.socket):
     """Notes the options that need privileges instead of setting them; `refused` are refused."""
 
-    def __init__(self, family: int, refused: frozenset[int] = frozenset()) -> None:
+    def __init__(self, family: int = socket.AF_INET, refused: frozenset[int] = frozenset()) -> None:
         super().__init__(family, socket.SOCK_STREAM)
         self.refused = refused
         self.options: dict[int, Any] = {}
@@ -33,9 +33,6 @@ class Recorder(socket.socket):
     def bind(self, address: Any) -> None:
         self.bound = address
 
-    def connect_ex(self, address: Any) -> int:
-        return errno.ECONNREFUSED
-
 
 @pytest.fixture
 def dialer() -> Iterator[MarkedDialer]:
@@ -46,45 +43,43 @@ def dialer() -> Iterator[MarkedDialer]:
     assert not bugs
 
 
-def dial(
-    dialer: MarkedDialer, sock: Recorder, target: str, show: Endpoint | None = None
-) -> list[socket.socket | DialError]:
-    results: list[socket.socket | DialError] = []
-    dialer._connect(sock, parse_endpoint(target), results.append, show)
-    return results
-
-
 def test_every_dial_carries_the_mark(dialer: MarkedDialer) -> None:
-    sock = Recorder(socket.AF_INET)
-    assert dial(dialer, sock, "10.0.0.1:80") == [DialError.REFUSED]
+    sock = Recorder()
+    assert dialer._prepare(sock, refuse)
     assert sock.options[socket.SO_MARK] == PACKET_MARK
-    assert sock.bound is None
+    assert sock.options[socket.TCP_NODELAY]
 
 
 def test_without_the_mark_nothing_is_dialled(dialer: MarkedDialer) -> None:
-    sock = Recorder(socket.AF_INET, frozenset({socket.SO_MARK}))
-    assert dial(dialer, sock, "10.0.0.1:80") == [DialError.OTHER]
+    sock = Recorder(refused=frozenset({socket.SO_MARK}))
+    results: list[socket.socket | DialError] = []
+    assert not dialer._prepare(sock, results.append)
+    assert results == [DialError.OTHER]
     assert sock.fileno() == -1
 
 
+def refuse(result: socket.socket | DialError) -> None:
+    raise AssertionError(result)
+
+
 @pytest.mark.parametrize(
-    ("target", "client", "bound"),
+    ("app", "client", "bound"),
     [
-        ("10.0.0.1:80", "10.0.0.9:1234", ("10.0.0.9", 0)),
-        ("[fd00::1]:80", "[fd00::9]:1234", ("fd00::9", 0)),
-        ("10.0.0.1:80", "10.0.0.1:1234", None),
-        ("10.0.0.1:80", "[fd00::9]:1234", None),
+        ("10.0.0.1", "10.0.0.9:1234", ("10.0.0.9", 0)),
+        ("fd00::1", "[fd00::9]:1234", ("fd00::9", 0)),
+        ("10.0.0.1", "10.0.0.1:1234", None),
+        ("10.0.0.1", "[fd00::9]:1234", None),
     ],
 )
 def test_the_app_is_dialled_from_its_clients_address(
-    dialer: MarkedDialer, target: str, client: str, bound: object
+    dialer: MarkedDialer, app: str, client: str, bound: object
 ) -> None:
-    sock = Recorder(socket.AF_INET6 if "[" in target else socket.AF_INET)
-    dial(dialer, sock, target, parse_endpoint(client))
+    sock = Recorder(socket.AF_INET6 if ":" in app else socket.AF_INET)
+    dialer._show(sock, parse_endpoint(client), parse_address(app))
     assert sock.bound == bound
 
 
 def test_a_client_that_cannot_be_shown_is_counted(dialer: MarkedDialer) -> None:
-    sock = Recorder(socket.AF_INET, frozenset({socket.IP_TRANSPARENT}))
-    assert dial(dialer, sock, "10.0.0.1:80", parse_endpoint("10.0.0.9:1")) == [DialError.REFUSED]
+    sock = Recorder(refused=frozenset({socket.IP_TRANSPARENT}))
+    dialer._show(sock, parse_endpoint("10.0.0.9:1"), parse_address("10.0.0.1"))
     assert (dialer.source_not_shown, sock.bound) == (1, None)

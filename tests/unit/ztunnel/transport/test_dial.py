@@ -10,12 +10,23 @@ import pytest
 
 from control.kit.errors import KernelError
 from control.model.address import Endpoint, parse_address, parse_endpoint
+from control.model.policy import Connection, Permit, decide
 from tests.support.engine.tunnel_memory import FakeTime
 from ztunnel.loop.reactor import Reactor, Served
 from ztunnel.transport.dial import CONNECT_S, Dialer, DialError, Namespaces
 from ztunnel.transport.sockets import end_handshake
 
 Result = socket.socket | DialError
+
+
+SHOWN = parse_endpoint("10.0.0.1:5000")
+
+
+def permit(target: Endpoint) -> Permit:
+    """What policy says where there is none."""
+    verdict = decide((), Connection(None, SHOWN.address, target.address, target.port))
+    assert isinstance(verdict, Permit)
+    return verdict
 
 
 class Rig:
@@ -99,8 +110,7 @@ def test_an_abandoned_dial_says_nothing(rig: Rig) -> None:
 def test_an_app_of_this_host_is_there_at_once(rig: Rig) -> None:
     with socket.create_server(("127.0.0.1", 0)) as listener:
         target = parse_endpoint(f"127.0.0.1:{listener.getsockname()[1]}")
-        show = parse_endpoint("10.0.0.1:5000")
-        assert rig.dialer.dial(-1, target, rig.results.append, show=show) is None
+        assert rig.dialer.dial_app(-1, permit(target), rig.results.append, SHOWN) is None
         assert not isinstance(rig.results[0], DialError)
         assert rig.reactor._handlers == {}
 
@@ -112,9 +122,8 @@ def test_an_app_that_does_not_answer_is_waited_for(rig: Rig) -> None:
         for filler in fillers:
             filler.setblocking(False)
             filler.connect_ex(where)
-        show = parse_endpoint("10.0.0.1:5000")
         target = parse_endpoint(f"127.0.0.1:{where[1]}")
-        assert rig.dialer.dial(-1, target, rig.results.append, show=show) is not None
+        assert rig.dialer.dial_app(-1, permit(target), rig.results.append, SHOWN) is not None
         assert rig.results == []
         rig.time.now_s += CONNECT_S
         rig.reactor.turn(0)
@@ -126,8 +135,7 @@ def test_an_app_that_does_not_answer_is_waited_for(rig: Rig) -> None:
 def test_without_the_kernel_half_the_client_is_not_shown_and_that_is_counted(rig: Rig) -> None:
     with socket.create_server(("127.0.0.1", 0)) as listener:
         target = parse_endpoint(f"127.0.0.1:{listener.getsockname()[1]}")
-        show = parse_endpoint("10.0.0.1:5000")
-        rig.dialer.dial(-1, target, rig.results.append, show=show)
+        rig.dialer.dial_app(-1, permit(target), rig.results.append, SHOWN)
         if not rig.results:
             rig.reactor.turn(5)
         assert not isinstance(rig.results[0], DialError)
@@ -149,8 +157,7 @@ def test_a_patient_dial_is_heard_of_with_its_first_bytes(rig: Rig, address: str,
     family = socket.AF_INET6 if ":" in address else socket.AF_INET
     with socket.create_server((address, 0), family=family) as listener:
         target = Endpoint(parse_address(address), listener.getsockname()[1])
-        show = parse_endpoint("10.0.0.1:5000")
-        rig.dialer.dial(-1, target, rig.results.append, show=show, patient=True)
+        rig.dialer.dial_app(-1, permit(target), rig.results.append, SHOWN, patient=True)
         (sock,) = rig.results
         assert not isinstance(sock, DialError)
         listener.setblocking(False)
