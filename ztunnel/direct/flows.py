@@ -178,7 +178,8 @@ class Flows:
     def _closed(self, record: object) -> None:
         closed = read_closed(record)
         opened = closed.flow
-        if self._ended.pop(opened.id, self) is None:
+        if opened.id in self._ended:
+            del self._ended[opened.id]
             return
         error = closed.error[:ERROR_CHARS_MAX]
         flow = self._open.pop(opened.id, None)

@@ -23,7 +23,7 @@ SHOWN = parse_endpoint("10.0.0.1:5000")
 
 
 def permit(target: Endpoint) -> Permit:
-    """What policy says where there is none."""
+    """The yes of a workload that no policy restricts."""
     verdict = decide((), Connection(None, SHOWN.address, target.address, target.port))
     assert isinstance(verdict, Permit)
     return verdict
