@@ -27,14 +27,16 @@ from agent.enrol import tunnel_cgroup
 from agent.enrol.enroller import Enroller, Host
 from agent.intents import RECONNECT_FIRST_S, RECONNECT_MAX_S, Intents, Reporter
 from agent.registry import NamespaceGone, Registry, opened_again
-from agent.status import Agent, version
+from agent.status import Agent
 from agent.zds import Server, bound
 from control.kit import http
 from control.kit.backoff import Backoff
 from control.kit.clock import Clock, SystemClock
 from control.kit.errors import ConfigError, MeshError
+from control.kit.flags import Duration
 from control.kit.log import event, setup
 from control.kit.memory import SETTLE_AT_S, release, settle
+from control.kit.version import version
 
 log = logging.getLogger("agent")
 
@@ -214,9 +216,9 @@ _FILE = click.Path(path_type=Path, dir_okay=False)
 @_option(
     "--drain",
     "drain_s",
-    type=click.FloatRange(0, 300),
+    type=Duration(max_s=300),
     default=config.DEFAULT_DRAIN_S,
-    help="Seconds between telling that a pod leaves the mesh and its release.",
+    help="Time between the news that a pod leaves the mesh and its release (2, 500ms).",
 )
 @click.option(
     "--direct/--no-direct",

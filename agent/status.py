@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import sys
 from dataclasses import dataclass
 from datetime import datetime
-from pathlib import Path
 from typing import Any
 
 from agent.config import Config
@@ -19,6 +17,7 @@ from agent.intents import Intents
 from agent.registry import Registry
 from bpf import layout
 from control.kit.clock import Clock
+from control.kit.version import version
 from control.model.address import format_address
 
 
@@ -136,11 +135,3 @@ class Agent:
 
 def _text(moment: datetime | None) -> str | None:
     return None if moment is None else moment.isoformat()
-
-
-def version() -> str:
-    """Of the installed wheel. Its folder's name says it; importlib.metadata costs 1 MiB to load."""
-    for folder in sys.path:
-        for found in Path(folder).glob("tulle-*.dist-info"):
-            return found.name.removeprefix("tulle-").removesuffix(".dist-info")
-    return "0"

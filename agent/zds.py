@@ -13,7 +13,6 @@ import asyncio
 import logging
 import os
 import socket
-import stat
 import struct
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
@@ -23,7 +22,9 @@ from typing import ClassVar
 
 from google.protobuf.message import DecodeError
 
+from control.kit import unix_socket
 from control.kit.clock import Clock
+from control.kit.descriptors import close_all, receive_message
 from control.kit.errors import MeshError, PeerError, WireError
 from control.kit.log import event
 from control.wire import zds_pb2 as pb
@@ -66,8 +67,8 @@ class Descriptors:
         return tuple(self._numbers)
 
     def close(self) -> None:
-        while self._numbers:
-            os.close(self._numbers.pop())
+        close_all(self._numbers)
+        self._numbers.clear()
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,21 +170,19 @@ class Tunnel:
         while True:
             await readable(self._sock)
             try:
-                data, fds, flags, _ = socket.recv_fds(
-                    self._sock, ANSWER_BYTES_MAX, DESCRIPTORS_MAX, socket.MSG_CMSG_CLOEXEC
-                )
+                data, fds = receive_message(self._sock, ANSWER_BYTES_MAX, DESCRIPTORS_MAX)
             except BlockingIOError:
                 continue
             except OSError as exc:
                 raise TunnelLeft(f"receive: {exc.strerror}") from exc
-            descriptors = Descriptors(fds)
+            received = Descriptors(list(fds))
             waiting = self._answer if self._hello.done() else self._hello
             if not data and not fds:
                 raise TunnelLeft("closed by the ztunnel")
-            if flags & (socket.MSG_TRUNC | socket.MSG_CTRUNC) or waiting is None or waiting.done():
-                descriptors.close()
-                raise WireError("a datagram that is too long or that nobody asked for")
-            waiting.set_result((data, descriptors))
+            if waiting is None or waiting.done():
+                received.close()
+                raise WireError("a datagram that nobody asked for")
+            waiting.set_result((data, received))
 
 
 async def readable(sock: socket.socket) -> None:
@@ -261,17 +260,7 @@ class Server:
 
 def bound(path: Path, kind: int = socket.SOCK_SEQPACKET) -> socket.socket:
     """A listener that only root and our own user can reach; a stale socket file is replaced."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    if path.exists():
-        if not stat.S_ISSOCK(path.lstat().st_mode):
-            raise FileExistsError(f"{path} exists and is not a socket")
-        path.unlink()
-    listener = socket.socket(socket.AF_UNIX, kind)
-    before = os.umask(0o177)
-    try:
-        listener.bind(str(path))
-    finally:
-        os.umask(before)
+    listener = unix_socket.bind(path, kind)
     listener.listen(TUNNELS_MAX)
     listener.setblocking(False)
     return listener

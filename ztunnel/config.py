@@ -4,14 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 import re
-import sys
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from control.kit.errors import ConfigError
 
-_DURATION = re.compile(r"(\d+(?:\.\d+)?)(us|ms|s|m|h|d)?")
-_UNIT_S = {"us": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 SYSTEM_ROOTS = "SYSTEM"
 _JWT = re.compile(r"eyJ[\w-]+\.[\w-]+\.[\w-]+", re.ASCII)  # `{"` in base64 begins like that
 _PEM_HEAD = "-----BEGIN "
@@ -82,26 +79,6 @@ def direct_socket(zds: Path, *, fixed_ports: bool) -> Path | None:
     if fixed_ports or zds.name != ZDS_NAME:
         return None
     return zds.with_name(DIRECT_NAME)
-
-
-def version() -> str:
-    """Of the installed package; a checkout that was never installed has none.
-
-    The folder's name says it. `importlib.metadata` would too, and costs 1.4 MiB of modules that
-    nothing else in this process needs.
-    """
-    for folder in sys.path:
-        for found in sorted(Path(folder).glob("tulle-*.dist-info")):
-            return found.name.removesuffix(".dist-info").partition("-")[2]
-    return "unknown"
-
-
-def duration_s(text: str) -> float:
-    """`5s`, `150ms`, `24h`, or a bare number of seconds; ConfigError otherwise."""
-    found = _DURATION.fullmatch(text.strip())
-    if found is None:
-        raise ConfigError(f"not a duration (like 5s, 150ms, 24h): {text!r}")
-    return float(found[1]) * _UNIT_S[found[2] or "s"]
 
 
 def host_port(text: str) -> str:

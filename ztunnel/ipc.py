@@ -49,6 +49,7 @@ from dataclasses import dataclass, field
 from enum import IntEnum
 from typing import Any
 
+from control.kit.descriptors import close_all, receive_message
 from control.kit.errors import WireError
 
 # Above one resource of the largest allowed size and a chunk of ordinary ones.
@@ -63,7 +64,6 @@ READ_BYTES = 128 * 1024
 _WAITING_DESCRIPTORS_MAX = 64
 
 _HEAD = struct.Struct("!IBB")
-_INT_BYTES = array.array("i").itemsize
 
 
 class Kind(IntEnum):
@@ -111,7 +111,7 @@ class Frame:
 
     def close(self) -> None:
         """For a receiver that has no use for the descriptors."""
-        _close(self.descriptors)
+        close_all(self.descriptors)
 
 
 def encode_frame(kind: Kind, payload: bytes, descriptors: int = 0) -> bytes:
@@ -169,7 +169,7 @@ class FrameParser:
 
     def close(self) -> None:
         """Close descriptors nobody took."""
-        _close(self._descriptors)
+        close_all(self._descriptors)
         self._descriptors.clear()
 
 
@@ -221,7 +221,7 @@ class IpcSocket:
                 sent = self._write(item)
             except BlockingIOError:
                 return
-            _close(item.descriptors)
+            close_all(item.descriptors)
             item.descriptors = ()
             self.pending_bytes -= sent
             item.data = item.data[sent:]
@@ -237,28 +237,14 @@ class IpcSocket:
     def receive(self) -> list[Frame] | None:
         """Frames of one read; an empty list when there is nothing; None: the peer has closed."""
         try:
-            data, descriptors, flags = self._read()
+            data, received = receive_message(self._socket, READ_BYTES, DESCRIPTORS_MAX)
         except BlockingIOError:
             return []
         except ConnectionResetError:
             return None
-        if flags & socket.MSG_CTRUNC:
-            _close(descriptors)
-            raise WireError("descriptors were lost on the way")
         if not data:
             return None
-        return self._parser.feed(data, descriptors)
-
-    def _read(self) -> tuple[bytes, list[int], int]:
-        space = socket.CMSG_SPACE(DESCRIPTORS_MAX * _INT_BYTES)
-        data, ancillary, flags, _ = self._socket.recvmsg(READ_BYTES, space, socket.MSG_CMSG_CLOEXEC)
-        descriptors: list[int] = []
-        for level, kind, content in ancillary:
-            if level == socket.SOL_SOCKET and kind == socket.SCM_RIGHTS:
-                found = array.array("i")
-                found.frombytes(content[: len(content) // _INT_BYTES * _INT_BYTES])
-                descriptors += found
-        return data, descriptors, flags
+        return self._parser.feed(data, received)
 
     def finish(self) -> None:
         """Nothing more will be sent: the peer sees the end."""
@@ -266,13 +252,8 @@ class IpcSocket:
 
     def close(self) -> None:
         for item in self._outgoing:
-            _close(item.descriptors)
+            close_all(item.descriptors)
         self._outgoing.clear()
         self.pending_bytes = 0
         self._parser.close()
         self._socket.close()
-
-
-def _close(descriptors: Iterable[int]) -> None:
-    for each in descriptors:
-        os.close(each)

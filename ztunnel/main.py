@@ -16,17 +16,17 @@ import click
 
 from control.kit.clock import SystemClock
 from control.kit.errors import ConfigError
+from control.kit.flags import Duration
 from control.kit.log import event, setup
 from control.kit.memory import spare_collector
+from control.kit.version import version
 from ztunnel.config import (
     SYSTEM_ROOTS,
     ZDS_NAME,
     Config,
     direct_socket,
-    duration_s,
     host_port,
     token_source,
-    version,
     workers_of,
 )
 from ztunnel.supervisor.admin import OFF
@@ -71,7 +71,7 @@ class _Parsed(click.ParamType[Any]):
 
 
 ADDRESS = _Parsed("HOST:PORT", host_port)
-DURATION = _Parsed("DURATION", duration_s)
+DURATION = Duration()
 WORKERS = _Parsed("N|N%", lambda text: workers_of(text, os.cpu_count() or 1))
 TOKEN = _Parsed("FILE|JWT", token_source)
 FILE = click.Path(path_type=Path)

@@ -17,6 +17,7 @@ from agent.cli.mesh import Mesh, Source
 from agent.cli.render import cell, colour_wanted
 from agent.fetch import TIMEOUT_S
 from control.kit.errors import MeshError
+from control.kit.flags import Duration
 
 SIGNS = {"ok": "√", "warning": "‼", "error": "×"}
 COLOURS = {"ok": "green", "warning": "yellow", "error": "red"}
@@ -32,10 +33,10 @@ Check = dict[str, Any]
 @click.option("--wait", is_flag=True, help="Try until nothing fails or the time is over.")
 @click.option(
     "--timeout",
-    type=click.FloatRange(0.1, 3600),
+    type=Duration(0.1, 3600),
     default=TIMEOUT_S,
     show_default=True,
-    help="Seconds to wait for an answer.",
+    help="Time to wait for an answer (5, 500ms, 1m).",
 )
 @click.option(
     "-f",

@@ -14,6 +14,7 @@ from agent.cli.redact import redact
 from agent.fetch import TIMEOUT_S
 from control.kit.errors import ConfigError
 from control.kit.files import write_atomic
+from control.kit.flags import Duration
 
 PARTS = ("agent", "check", "ztunnel", "control", "logging")
 
@@ -29,10 +30,10 @@ PARTS = ("agent", "check", "ztunnel", "control", "logging")
 @click.option("--node", metavar="NAME", help="Ask this node only.")
 @click.option(
     "--timeout",
-    type=click.FloatRange(0.1, 3600),
+    type=Duration(0.1, 3600),
     default=TIMEOUT_S,
     show_default=True,
-    help="Seconds to wait for an answer.",
+    help="Time to wait for an answer (5, 500ms, 1m).",
 )
 @click.pass_context
 def dump(ctx: click.Context, path: Path | None, node: str | None, timeout: float) -> None:

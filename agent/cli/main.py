@@ -15,6 +15,7 @@ from pathlib import Path
 import click
 
 from control.kit.errors import MeshError
+from control.kit.version import version
 
 RUN_DIR = "/run/tulle"
 
@@ -95,7 +96,7 @@ class LazyGroup(click.Group):
     type=click.Path(file_okay=False, path_type=Path),
     help="Folder of the mesh's admin sockets.",
 )
-@click.version_option(package_name="tulle", message="%(prog)s %(version)s")
+@click.version_option(version(), message="%(prog)s %(version)s")
 @click.pass_context
 def tulle(ctx: click.Context, run_dir: Path) -> None:
     """Inspect and operate a Tulle mesh. Data goes to stdout, messages to stderr.

@@ -17,6 +17,7 @@ from agent.cli.selector import Requirement, SelectorError, parse
 from agent.cli.views import Filter
 from agent.fetch import TIMEOUT_S
 from control.kit.errors import ConfigError
+from control.kit.flags import Duration
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,10 +86,10 @@ def _common() -> list[Callable[[Any], Any]]:
         ),
         click.option(
             "--timeout",
-            type=click.FloatRange(0.1, 3600),
+            type=Duration(0.1, 3600),
             default=TIMEOUT_S,
             show_default=True,
-            help="Seconds to wait for an answer.",
+            help="Time to wait for an answer (5, 500ms, 1m).",
         ),
     ]
 

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from importlib.metadata import PackageNotFoundError
-from importlib.metadata import version as installed
-
 import click
 
 from agent.cli import health, mesh
 from agent.cli.options import Reading, read_options
 from agent.cli.render import Column, show
 from control.kit.errors import MeshError
+from control.kit.version import version as installed
 
 COLUMNS = (
     Column("COMPONENT", "component"),
@@ -31,7 +29,7 @@ def version(ask: Reading, client: bool) -> None:
 
     def rows() -> list[dict[str, object]]:
         client_row = {"component": "client", "node": "", "name": "client", "compiled": None}
-        own: list[dict[str, object]] = [{**client_row, "version": client_version()}]
+        own: list[dict[str, object]] = [{**client_row, "version": installed()}]
         if client:
             return own
         try:
@@ -43,10 +41,3 @@ def version(ask: Reading, client: bool) -> None:
         return own + [{key: row[key] for key in keys} for row in health.components(found)]
 
     show(ask.out, rows, COLUMNS)
-
-
-def client_version() -> str:
-    try:
-        return installed("tulle")
-    except PackageNotFoundError:
-        return "unknown (not installed as a package)"

@@ -9,9 +9,7 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
-import os
 import socket
-import stat
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -21,6 +19,7 @@ from urllib.parse import parse_qs, urlsplit
 
 import h11
 
+from control.kit import unix_socket
 from control.kit.log import event
 
 log = logging.getLogger("http")
@@ -185,26 +184,8 @@ def _request(head: h11.Request, body: bytes) -> Request:
 
 def _bind(where: str | Path) -> socket.socket:
     if isinstance(where, Path):
-        _remove_stale(where)
-        sock = socket.socket(socket.AF_UNIX)
-        before = os.umask(0o177)
-        try:
-            sock.bind(str(where))
-        finally:
-            os.umask(before)
-        return sock
+        return unix_socket.bind(where)
     host, _, port = where.rpartition(":")
     host = host.strip("[]")
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     return socket.create_server((host, int(port)), family=family)
-
-
-def _remove_stale(path: Path) -> None:
-    try:
-        found = path.lstat()
-    except FileNotFoundError:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        return
-    if not stat.S_ISSOCK(found.st_mode):
-        raise FileExistsError(f"{path} exists and is not a socket")
-    path.unlink()

@@ -6,7 +6,6 @@ import logging
 from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from datetime import datetime
-from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 from google.protobuf import json_format
@@ -16,6 +15,7 @@ from control.kit.clock import Clock
 from control.kit.http import Request, Response, Routes, as_json, text
 from control.kit.log import event
 from control.kit.metrics import render
+from control.kit.version import version
 from control.model.address import format_address
 from control.model.intent import Intent
 from control.model.workload import Service, Workload
@@ -30,13 +30,6 @@ from control.wire.convert_policy import policy_to_wire
 log = logging.getLogger("admin")
 
 ROWS_MAX = 100_000  # of one page; what is left out is said
-
-
-def product_version() -> str:
-    try:
-        return version("tulle")
-    except PackageNotFoundError:
-        return "unknown"
 
 
 class Admin:
@@ -84,7 +77,7 @@ class Admin:
         settings: Settings = publisher.settings
         root = self._authority.root
         return {
-            "version": product_version(),
+            "version": version(),
             "started_at": _time(self._started_at),
             "trust_domain": settings.trust_domain,
             "cluster_id": settings.cluster_id,

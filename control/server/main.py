@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-import re
 import sys
 from collections.abc import Callable, Sequence
 from datetime import timedelta
@@ -17,8 +16,9 @@ import click
 from control.kit import log as kit_log
 from control.kit.clock import SystemClock
 from control.kit.errors import ConfigError
+from control.kit.flags import Duration
 from control.kit.log import event
-from control.server.admin import product_version
+from control.kit.version import version
 from control.server.ca.keys import ROOT_LIFETIME, KeyFileError, load_token_key
 from control.server.callers.tokens import NodeTokens
 from control.server.compile.mesh import compile_mesh
@@ -31,21 +31,7 @@ log = logging.getLogger("control")
 
 DEFAULT_STATE = "/var/lib/tulle/control"
 DEFAULT_NAMES = ("istiod.istio-system.svc", "tulle-control", "localhost")
-_DURATION = re.compile(r"([0-9]{1,9})(s|m|h|d)?")
-_UNIT_S = {None: 1, "s": 1, "m": 60, "h": 3600, "d": 86400}
-
-
-class Duration(click.ParamType[timedelta]):
-    name = "duration"
-
-    def convert(self, value: Any, param: Any, ctx: Any) -> timedelta:
-        if isinstance(value, timedelta):
-            return value
-        found = _DURATION.fullmatch(str(value))
-        seconds = int(found[1]) * _UNIT_S[found[2]] if found else 0
-        if not 0 < seconds <= ROOT_LIFETIME.total_seconds():
-            self.fail(f"{value!r} is not a duration like 90s, 30m, 24h or 7d", param, ctx)
-        return timedelta(seconds=seconds)
+DURATION = Duration(min_s=1, max_s=ROOT_LIFETIME.total_seconds())
 
 
 def check(path: Path, settings: Settings) -> tuple[tuple[Problem, ...], list[str]]:
@@ -117,7 +103,7 @@ _always_tunnel = option(
 
 
 @click.group(cls=DefaultServe, context_settings={"help_option_names": ["-h", "--help"]})
-@click.version_option(product_version(), prog_name="tulle-control")
+@click.version_option(version(), prog_name="tulle-control")
 def main() -> None:
     """The control plane: reads manifests, serves delta xDS and signs certificates.
 
@@ -163,7 +149,7 @@ def main() -> None:
 @option(
     "--metrics", default="127.0.0.1:15014", metavar="ADDR:PORT", help="/metrics and /healthz/ready."
 )
-@option("--cert-ttl-max", type=Duration(), default="24h", help="Longest life of a certificate.")
+@option("--cert-ttl-max", type=DURATION, default="24h", help="Longest life of a certificate.")
 @option("--log-level", default="info", help="A level, or levels: info,xds:debug.")
 @option("--log-format", type=click.Choice(["text", "json"]), default="text")
 @_dry_run
@@ -181,7 +167,7 @@ def serve_command(
     domain_suffix: str,
     admin: str,
     metrics: str,
-    cert_ttl_max: timedelta,
+    cert_ttl_max: float,
     log_level: str,
     log_format: str,
     dry_run_policies: bool,
@@ -210,7 +196,7 @@ def serve_command(
         dns_names=tuple(dns_name),
         admin=admin,
         metrics=metrics,
-        cert_ttl_max=cert_ttl_max,
+        cert_ttl_max=timedelta(seconds=cert_ttl_max),
         settings=settings,
     )
     try:
@@ -224,8 +210,8 @@ def serve_command(
 @option("--node", required=True, help="Name of the node the token is for.")
 @_state
 @_root_namespace
-@option("--ttl", type=Duration(), default="365d", help="How long the token is good.")
-def token(node: str, state: Path, root_namespace: str, ttl: timedelta) -> None:
+@option("--ttl", type=DURATION, default="365d", help="Life of the token.")
+def token(node: str, state: Path, root_namespace: str, ttl: float) -> None:
     """Print a token for one node's agent and tunnel. Whoever has it speaks for the node.
 
     Without a newline when it goes to a file: Istio's ztunnel sends the file as it is, and a header
@@ -235,7 +221,9 @@ def token(node: str, state: Path, root_namespace: str, ttl: timedelta) -> None:
         key = load_token_key(state)
     except (KeyFileError, OSError) as exc:
         raise click.ClickException(str(exc)) from exc
-    made = NodeTokens(key, subject_of(root_namespace), SystemClock()).issue(node, ttl)
+    made = NodeTokens(key, subject_of(root_namespace), SystemClock()).issue(
+        node, timedelta(seconds=ttl)
+    )
     click.echo(made, nl=sys.stdout.isatty())
 
 

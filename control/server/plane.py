@@ -17,8 +17,9 @@ from control.kit.errors import ConfigError
 from control.kit.http import LOOPBACK_NAMES, Server
 from control.kit.log import event
 from control.kit.memory import SETTLE_AT_S, settle
+from control.kit.version import version
 from control.model.identity import SpiffeId
-from control.server.admin import Admin, metrics_routes, product_version
+from control.server.admin import Admin, metrics_routes
 from control.server.ca.keys import Authority, load_authority, load_token_key
 from control.server.ca.requests import CertificateService
 from control.server.callers.door import Door
@@ -165,7 +166,7 @@ def _tell_started(config: Config, ports: list[int]) -> None:
         log,
         logging.INFO,
         "control.started",
-        version=product_version(),
+        version=version(),
         listen=",".join(config.listen),
         ports=ports,
         manifests=config.manifests,

@@ -35,6 +35,7 @@ from control.kit.sink import LineSink, never_waiting
 from control.model.address import Endpoint, format_address, parse_endpoint
 from control.model.identity import SpiffeId
 from control.model.workload import GatewayAddress, NetworkAddress, TunnelProtocol, Workload
+from control.wire.x509 import spiffe_ids
 from tests.support.certificates import make_authority
 from tests.support.engine.tunnel_mesh import mesh_state
 from ztunnel.connections.engine import Engine, EngineConfig
@@ -47,7 +48,7 @@ from ztunnel.mesh.balance import Hint
 from ztunnel.telemetry.access_log import TEXT, AccessLog
 from ztunnel.telemetry.turn_writer import TurnWriter
 from ztunnel.transport.dial import Dialer
-from ztunnel.transport.tls import Material, spiffe_ids
+from ztunnel.transport.tls import Material
 from ztunnel.worker.bugs import Bugs
 from ztunnel.worker.process import keep_buffers
 

@@ -12,7 +12,8 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from control.kit.errors import ControlError
-from control.model.identity import SpiffeId, parse_spiffe_id
+from control.model.identity import SpiffeId
+from control.wire.x509 import spiffe_ids
 
 CHAIN_MAX = 16  # a leaf, a few intermediates, a bundle of roots
 PEM_CHARS_MAX = 512 * 1024
@@ -75,7 +76,7 @@ def check_chain(
     # istiod gives every certificate a part of its own, also each root of a bundle.
     intermediates = [each for each in others if not _issued_by(each, each)]
     roots += [each for each in others if _issued_by(each, each) and each not in roots]
-    if identities_of(leaf) != [identity]:
+    if spiffe_ids(leaf) != (identity,):
         raise CertificateInvalid(f"the leaf is not for {identity}")
     if leaf.public_key() != key.public_key():
         raise CertificateInvalid("the leaf is for another key")
@@ -98,21 +99,6 @@ def check_chain(
         not_before=leaf.not_valid_before_utc,
         not_after=leaf.not_valid_after_utc,
     )
-
-
-def identities_of(leaf: x509.Certificate) -> list[SpiffeId]:
-    """Every SPIFFE id among the URI names; other names are nobody's identity."""
-    try:
-        names = leaf.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
-    except (x509.ExtensionNotFound, x509.DuplicateExtension, ValueError):
-        return []
-    found: list[SpiffeId] = []
-    for uri in names.get_values_for_type(x509.UniformResourceIdentifier):
-        try:
-            found.append(parse_spiffe_id(uri))
-        except ValueError:
-            continue
-    return found
 
 
 def _check_path(

@@ -17,10 +17,11 @@ from control.kit.clock import Clock
 from control.kit.errors import ConfigError
 from control.kit.log import event, set_level
 from control.kit.memory import SETTLE_AT_S, release, settle
+from control.kit.version import version
 from control.model.identity import SpiffeId
 from control.wire.direct import Unknown, ZtunnelLine
 from ztunnel.compiled import COMPILED
-from ztunnel.config import Config, version
+from ztunnel.config import Config
 from ztunnel.identity.certs import Certificates
 from ztunnel.identity.csr import Issued
 from ztunnel.identity.signer import CaClient, Signer

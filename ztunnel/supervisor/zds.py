@@ -11,6 +11,7 @@ import asyncio
 import logging
 import os
 import socket
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
@@ -18,6 +19,7 @@ from typing import Protocol
 from google.protobuf.message import DecodeError
 
 from control.kit.backoff import Backoff
+from control.kit.descriptors import close_all, receive_message
 from control.kit.errors import ControlError, MeshError, WireError
 from control.kit.log import event
 from control.wire import zds_pb2 as pb
@@ -31,8 +33,6 @@ ERROR_CHARS_MAX = 512
 BACKOFF_INITIAL_S = 0.1
 BACKOFF_MAX_S = 5.0
 SEND_DEADLINE_S = 5.0
-
-_INT_BYTES = array.array("i").itemsize
 
 
 class AgentLeft(ControlError):
@@ -80,17 +80,20 @@ class Session:
     _named: set[str] = field(default_factory=set)
     _snapshot: bool = False
 
-    async def handle(self, data: bytes, descriptors: list[int]) -> Reply:
-        """Takes the descriptors over. WireError: the agent speaks another language, hang up."""
+    async def handle(self, data: bytes, received: Sequence[int]) -> Reply:
+        """Answer a request; `received` are its descriptors, which are taken over.
+
+        WireError: the agent breaks the protocol, hang up.
+        """
         taken = False
         try:
             request = pb.WorkloadRequest.FromString(data)
             match request.WhichOneof("payload"):
                 case "add":
-                    if len(descriptors) != 1:
-                        return Reply(f"add needs one descriptor, {len(descriptors)} came")
+                    if len(received) != 1:
+                        return Reply(f"add needs one descriptor, {len(received)} came")
                     taken = True
-                    return await self._add(request.add, descriptors[0])
+                    return await self._add(request.add, received[0])
                 case "keep":
                     return self._keep(request.keep.uid)
                 case "del":
@@ -106,8 +109,7 @@ class Session:
             raise WireError("not a workload request") from exc
         finally:
             if not taken:
-                for each in descriptors:
-                    os.close(each)
+                close_all(received)
 
     async def _add(self, request: pb.AddWorkload, netns: int) -> Reply:
         info = request.workload_info
@@ -176,30 +178,20 @@ class ZdsClient:
             event(log, logging.INFO, "zds.connected", path=self._path)
             session = Session(self._pods, self.status)
             while True:
-                data, descriptors = await _receive(sock)
-                reply = await session.handle(data, descriptors)
+                reply = await session.handle(*await _receive(sock))
                 async with asyncio.timeout(SEND_DEADLINE_S):
                     await _send(sock, reply)
                 backoff.reset()
 
 
-async def _receive(sock: socket.socket) -> tuple[bytes, list[int]]:
-    space = socket.CMSG_SPACE(DESCRIPTORS_MAX * _INT_BYTES)
+async def _receive(sock: socket.socket) -> tuple[bytes, tuple[int, ...]]:
+    """Next request; WireError: it is larger than agreed; AgentLeft: the agent has closed."""
     await _until(sock, writing=False)
-    data, ancillary, flags, _ = sock.recvmsg(MESSAGE_BYTES_MAX, space, socket.MSG_CMSG_CLOEXEC)
-    descriptors: list[int] = []
-    for level, kind, content in ancillary:
-        if level == socket.SOL_SOCKET and kind == socket.SCM_RIGHTS:
-            numbers = array.array("i")
-            numbers.frombytes(content[: len(content) // _INT_BYTES * _INT_BYTES])
-            descriptors.extend(numbers)
-    if not data or flags & (socket.MSG_TRUNC | socket.MSG_CTRUNC):
-        for each in descriptors:
-            os.close(each)
-        if not data:
-            raise AgentLeft("the agent has gone")
-        raise WireError("a request larger than agreed")
-    return data, descriptors
+    data, received = receive_message(sock, MESSAGE_BYTES_MAX, DESCRIPTORS_MAX)
+    if not data:
+        close_all(received)
+        raise AgentLeft("the agent has gone")
+    return data, received
 
 
 async def _send(sock: socket.socket, reply: Reply) -> None:

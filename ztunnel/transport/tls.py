@@ -22,7 +22,8 @@ from cryptography.hazmat.primitives.serialization import load_pem_private_key
 from OpenSSL import SSL, crypto
 
 from control.kit.errors import ConfigError, PeerError
-from control.model.identity import SpiffeId, parse_spiffe_id
+from control.model.identity import SpiffeId
+from control.wire.x509 import spiffe_ids
 
 CIPHER_SUITES: Final = b"TLS_AES_256_GCM_SHA384:TLS_AES_128_GCM_SHA256"
 ALPN_H2: Final = b"h2"
@@ -111,22 +112,6 @@ def expect_trust_domain(trust_domain: str) -> Judge:
         return found[0] if found[0].trust_domain == trust_domain else TlsRefusal.TRUST_DOMAIN
 
     return judge
-
-
-def spiffe_ids(certificate: x509.Certificate) -> tuple[SpiffeId, ...]:
-    """The SPIFFE ids among the URI names, in order; other names are passed over."""
-    try:
-        extension = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName)
-        uris = extension.value.get_values_for_type(x509.UniformResourceIdentifier)
-    except (x509.ExtensionNotFound, x509.DuplicateExtension, ValueError):
-        return ()
-    found: list[SpiffeId] = []
-    for uri in uris:
-        try:
-            found.append(parse_spiffe_id(uri))
-        except ValueError:
-            continue
-    return tuple(found)
 
 
 class PeerCheck:

@@ -9,7 +9,7 @@ from click.testing import CliRunner
 from control.kit.errors import ConfigError
 from ztunnel import main
 from ztunnel.access import call_metadata
-from ztunnel.config import Config, duration_s, host_port, read_roots, workers_of
+from ztunnel.config import Config, host_port, read_roots, workers_of
 
 
 def load(*flags: str) -> Config:
@@ -104,20 +104,6 @@ def test_a_bad_flag_is_explained(flags: list[str]) -> None:
     result = CliRunner().invoke(main.main, flags)
     assert result.exit_code == 2
     assert "Error" in result.output
-
-
-@pytest.mark.parametrize(
-    ("text", "expected"),
-    [("5s", 5), ("150ms", 0.15), ("24h", 86400), ("1.5m", 90), ("7", 7), ("50us", 5e-5), ("0", 0)],
-)
-def test_durations(text: str, expected: float) -> None:
-    assert duration_s(text) == pytest.approx(expected)
-
-
-@pytest.mark.parametrize("text", ["", "s", "-1s", "5 s", "5x", "1e3", "inf"])
-def test_what_is_no_duration(text: str) -> None:
-    with pytest.raises(ConfigError):
-        duration_s(text)
 
 
 @pytest.mark.parametrize(("text", "expected"), [("1", 1), ("0", 8), ("25%", 2), ("1%", 1)])

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import pytest
-from cryptography import x509
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -19,7 +18,6 @@ from ztunnel.transport.tls import (
     TlsRefusal,
     expect_one_of,
     expect_trust_domain,
-    spiffe_ids,
 )
 
 CLIENT = SpiffeId("cluster.local", "demo", "client")
@@ -192,8 +190,3 @@ def test_a_key_of_another_certificate_is_refused() -> None:
 
 def test_material_hides_its_key() -> None:
     assert "KEY" not in repr(AUTHORITY.issue(str(CLIENT)))
-
-
-def test_a_certificate_without_names_has_no_identity() -> None:
-    (leaf,) = x509.load_pem_x509_certificates(AUTHORITY.issue().chain_pem[0])
-    assert spiffe_ids(leaf) == ()
