@@ -12,12 +12,11 @@ from dataclasses import dataclass
 
 from agent import metrics, registry
 from agent.checks.check import Check
-from agent.datapath.errors import KernelError
 from agent.enrol.enroller import NamespaceTaken, PodMismatch
 from agent.registry import NamespaceGone, Registration, StateUnwritable
 from agent.status import Agent
 from control.kit import http, log
-from control.kit.errors import ConfigError
+from control.kit.errors import ConfigError, KernelError
 from control.kit.metrics import render
 
 TIMEOUT_S, TIMEOUT_S_MAX = 10.0, 60.0  # a kubelet gives a CNI plugin some minutes at most

@@ -10,8 +10,9 @@ from pathlib import Path
 
 from agent import config
 from agent.checks.check import Check, Result, judged
-from agent.datapath import bpffs, cgroups, node
-from agent.datapath.errors import KernelError
+from agent.datapath import bpffs, cgroups
+from agent.datapath.dry_load import dry_load
+from control.kit.errors import KernelError
 
 KERNEL_MIN = (5, 15)  # sk_lookup came with 5.9, netns cookies in every hook we use with 5.15
 _BTF = Path("/sys/kernel/btf/vmlinux")
@@ -97,7 +98,7 @@ def _programs(cache: Path) -> Iterator[Check]:
     if os.geteuid() != 0:
         hint = "run as root: see TUL0102"
     try:
-        loaded = node.dry_load(cache)
+        loaded = dry_load(cache)
     except (KernelError, OSError) as exc:
         yield judged("TUL0501", "programs", "the eBPF programs compile", error=str(exc), hint=hint)
         return

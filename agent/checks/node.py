@@ -9,12 +9,11 @@ from typing import Any
 
 from agent.checks.check import Check, Result, judged
 from agent.checks.host import host_checks
-from agent.datapath.errors import KernelError
 from agent.direct.reasons import MEANINGS
 from agent.enrol.plan import State
 from agent.fetch import get_json
 from agent.status import Agent
-from control.kit.errors import MeshError
+from control.kit.errors import KernelError, MeshError
 
 MAP_PRESSURE_WARNING = 0.8
 INTENTS_AGE_WARNING_S = 60.0  # a restart of the control plane takes seconds

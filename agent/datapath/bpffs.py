@@ -1,4 +1,4 @@
-"""The file system that holds our pins: makes sure one is mounted; never unmounts anything."""
+"""The file system that holds our pins: mounts one if need be, never unmounts any."""
 
 import ctypes
 import os
@@ -6,7 +6,6 @@ from pathlib import Path
 
 from agent.datapath.errors import NoBpffs
 
-DEFAULT_MOUNT = Path("/sys/fs/bpf")
 _MAGIC = 0xCAFE4A11  # BPF_FS_MAGIC
 _libc = ctypes.CDLL(None, use_errno=True)
 
@@ -23,8 +22,8 @@ def is_bpffs(directory: Path) -> bool:
     return int(buffer.type) & 0xFFFFFFFF == _MAGIC
 
 
-def ensure(mount_point: Path = DEFAULT_MOUNT) -> Path:
-    """Mount a bpffs there unless the directory already lies in one."""
+def ensure(mount_point: Path) -> Path:
+    """Mount a bpffs on a directory that does not lie in one yet; NoBpffs if that fails."""
     if is_bpffs(mount_point):
         return mount_point
     if not mount_point.is_dir():

@@ -1,4 +1,4 @@
-"""The cgroup2 tree: where it is, a directory's id, moving processes; attaches no program."""
+"""The cgroup2 tree: finds it, identifies directories, moves processes; attaches no program."""
 
 import os
 from pathlib import Path
@@ -22,7 +22,7 @@ def find_root(mounts: str | None = None) -> Path:
 
 
 def cgroup_id(directory: Path) -> int:
-    """What bpf_get_current_cgroup_id says of a process in there: the directory's inode."""
+    """The id that bpf_get_current_cgroup_id() gives for its processes: the directory's inode."""
     return directory.stat().st_ino
 
 
@@ -32,7 +32,7 @@ def create(directory: Path) -> Path:
 
 
 def remove(directory: Path) -> None:
-    """Only an empty one goes: a process still inside is an OSError (EBUSY)."""
+    """Remove an empty directory; OSError (EBUSY) while a process is in it."""
     try:
         directory.rmdir()
     except FileNotFoundError:
@@ -44,8 +44,10 @@ def members(directory: Path) -> set[int]:
 
 
 def descendants(pid: int, processes: Path = Path("/proc")) -> set[int]:
-    """The process and all below it. Parents are read from all of /proc: lists of children are a
-    kernel option that not every kernel has."""
+    """The process and all its descendants.
+
+    Parents are read from all of /proc: lists of children are a kernel option.
+    """
     children: dict[int, list[int]] = {}
     for entry in os.listdir(processes):
         if not entry.isdigit():
@@ -67,7 +69,7 @@ def descendants(pid: int, processes: Path = Path("/proc")) -> set[int]:
 
 
 def find_by_id(root: Path, wanted: int) -> Path | None:
-    """The directory with that id, or None when the cgroup is gone."""
+    """The directory with that id; None: the cgroup is gone."""
     for directory, _, _ in os.walk(root):
         try:
             if os.stat(directory).st_ino == wanted:
@@ -78,7 +80,7 @@ def find_by_id(root: Path, wanted: int) -> Path | None:
 
 
 def move(pid: int, directory: Path) -> None:
-    """Put a process and its descendants into a cgroup; later children are born there."""
+    """Move a process and its descendants into a cgroup; later children start in it."""
     for _ in range(_MOVE_ROUNDS_MAX):
         outside = descendants(pid) - members(directory)
         if not outside:

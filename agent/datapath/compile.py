@@ -1,13 +1,13 @@
-"""Compiles bpf/*.c to bytecode in a JSON file; a program of its own that never touches the kernel.
+"""Compiler of bpf/*.c to bytecode in a JSON file: its own program, which leaves the kernel alone.
 
-Run by the system's interpreter, because python3-bpfcc belongs to the distribution and because
-`import bcc` costs 72 MiB that no long-lived process should keep:
+It runs in the system's interpreter, because python3-bpfcc belongs to the distribution and because
+`import bcc` costs 72 MiB, which no long-lived process should keep:
 
     /usr/bin/python3 compile.py --source bpf --cache /var/cache/tulle/bpf --define TULLE_X
 
-It prints the path of the image. An image is named by the hash of everything that shapes it (source,
-bcc's version, architecture, defines), so a hit needs no compiler; it carries its own checksum, so a
-torn or altered file is compiled again. Only Python 3.9 and old bcc (0.18) are assumed.
+It prints the path of the image. The name of an image is a hash of everything that shapes it
+(source, bcc's version, architecture, defines), so a hit needs no compiler; a checksum inside finds
+torn and altered files, which are compiled again. Python 3.9 and bcc 0.18 are enough.
 """
 
 from __future__ import annotations
@@ -51,8 +51,8 @@ PROGRAMS = (
     "shortcut",
 )
 
-# What bcc's own headers include from a kernel tree. Our programs use UAPI contexts only, so nothing
-# of the running kernel has to be there: no linux-headers package, and the image fits every kernel.
+# Stand-ins for what bcc's own headers include from a kernel tree. Our programs use UAPI contexts
+# only, so they need no linux-headers package, and one image fits every kernel.
 _INTEGERS = "".join(
     f"typedef {ctype} {prefix}{name};\n"
     for name, ctype in (
@@ -100,7 +100,7 @@ STUB_TREE = {
     "uapi/linux/if_ether.h": "",
 }
 
-# Images of 16 KiB each: this version's, the last ones for a way back, and some for trying out.
+# Images of 16 KiB each: this version's, the last ones for a rollback, and some experiments.
 IMAGES_KEPT_MAX = 16
 
 INSTRUCTION_BYTES = 8
@@ -120,7 +120,7 @@ def program_text(source: Path) -> str:
 
 
 def relocations(code: bytes) -> list[list[int]]:
-    """[instruction index, map id] for every place where the loader has to put a map's fd."""
+    """[instruction index, map id] of every place where the loader puts a map's descriptor."""
     return [
         [offset // INSTRUCTION_BYTES, struct.unpack_from("<i", code, offset + 4)[0]]
         for offset in range(0, len(code), INSTRUCTION_BYTES)
@@ -129,7 +129,7 @@ def relocations(code: bytes) -> list[list[int]]:
 
 
 def cache_key(text: str, compiler: str, defines: list[str]) -> str:
-    """Everything that shapes the image; hex, and so a file name."""
+    """Hash of everything that shapes the image, in hex: a file name."""
     parts = [str(FORMAT), text, compiler, platform.machine(), " ".join(sorted(defines))]
     return hashlib.sha256("\0".join(parts).encode()).hexdigest()
 
@@ -141,7 +141,7 @@ def seal(image: dict[str, Any]) -> bytes:
 
 
 def unseal(data: bytes) -> dict[str, Any] | None:
-    """The image, or None when one bit of it is not what was written."""
+    """The image; None when a single bit differs from what was written."""
     checksum, newline, body = data.partition(b"\n")
     body = body[:-1]
     if not newline or hashlib.sha256(body).hexdigest().encode() != checksum:
@@ -158,7 +158,7 @@ def read_cached(path: Path) -> dict[str, Any] | None:
 
 
 def write_atomically(path: Path, data: bytes) -> None:
-    """A reader sees the whole file or none, whoever else compiles at the same time."""
+    """Write so that readers see the whole file or none, even if others compile it as well."""
     handle, temporary = tempfile.mkstemp(dir=str(path.parent), prefix=".image-")
     try:
         with os.fdopen(handle, "wb") as file:
@@ -173,14 +173,14 @@ def write_atomically(path: Path, data: bytes) -> None:
 
 
 def prune(cache: Path) -> None:
-    """Old versions' images go, oldest first."""
+    """Remove the oldest images beyond `IMAGES_KEPT_MAX`."""
     images = sorted(cache.glob("*.json"), key=lambda image: image.stat().st_mtime, reverse=True)
     for image in images[IMAGES_KEPT_MAX:]:
         image.unlink()
 
 
 def compile_text(text: str, defines: list[str], scratch: str) -> dict[str, Any]:
-    """Bytecode and relocations of every program, by bcc on the stub tree."""
+    """Compile every program with bcc on the stub tree; its bytecode and relocations."""
     for name, content in STUB_TREE.items():
         path = Path(scratch) / "include" / name
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -205,7 +205,7 @@ def compiler_version() -> str:
 
 
 def image_path(source: Path, cache: Path, defines: list[str]) -> Path:
-    """The image's file in the cache, compiled first when it is not there or not whole."""
+    """The image's file in the cache; compiled first if it is missing or damaged."""
     text = program_text(source)
     compiler = compiler_version()
     path = cache / (cache_key(text, compiler, defines) + ".json")

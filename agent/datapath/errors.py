@@ -1,14 +1,14 @@
-"""What the kernel can refuse, by a stable reason; carries no decision about what to do then."""
+"""Refusals of the kernel half, each with a stable reason; the consequences are others' decision."""
 
 import errno
 import os
 from typing import ClassVar
 
-from control.kit import errors
+from control.kit.errors import KernelError
 
 
-class KernelError(errors.KernelError):
-    """The kernel said no in a way we know. `reason` is the log field and the metric label."""
+class DatapathError(KernelError):
+    """A refusal of a kind we know. `reason` is the log field and the metric label."""
 
     reason: ClassVar[str] = "kernel_refused"
 
@@ -18,18 +18,18 @@ class KernelError(errors.KernelError):
         self.number = number
 
 
-class NotPermitted(KernelError):
-    """EPERM: a missing capability, a lockdown, or another program that forbids company."""
+class NotPermitted(DatapathError):
+    """EPERM: a missing capability, a lockdown, or another program that forbids more."""
 
     reason = "bpf_not_permitted"
 
 
-class MapFull(KernelError):
+class MapFull(DatapathError):
     reason = "map_full"
 
 
-class ProgramRejected(KernelError):
-    """The verifier's last lines say which instruction and why."""
+class ProgramRejected(DatapathError):
+    """A program that the verifier refuses; its last lines name the instruction and the reason."""
 
     reason = "program_rejected"
 
@@ -38,19 +38,19 @@ class ProgramRejected(KernelError):
         self.verifier_tail = verifier_tail
 
 
-class CompileFailed(KernelError):
+class CompileFailed(DatapathError):
     reason = "bpf_compile_failed"
 
 
-class NoCgroup2(KernelError):
+class NoCgroup2(DatapathError):
     reason = "cgroup2_missing"
 
 
-class NoBpffs(KernelError):
+class NoBpffs(DatapathError):
     reason = "bpffs_missing"
 
 
-class PodRefused(KernelError):
-    """The request itself cannot be carried out: no address, no listener, a uid that is none."""
+class PodRefused(DatapathError):
+    """A request that cannot be carried out: no address, no listener, or a bad uid."""
 
     reason = "pod_refused"

@@ -1,11 +1,11 @@
-"""One node's pins on bpffs: where each map and link lies, and opening or creating it; no policy.
+"""One node's pins on bpffs: the place of each map and link; opens or creates them. No policy.
 
     <pin root>/v<layout hash>/maps/<name>             shared by all programs of the node
                               links/<hook>            on the cgroup2 root
                               tunnels/<cgroup id>/    getsockopt, setsockopt, bind4, bind6
                               pods/<uid>/             see pods.py
 
-The hash in the name keeps programs and maps of two layouts apart; takeover.py moves pods over.
+The hash keeps programs and maps of two layouts apart; takeover.py moves pods from one to another.
 """
 
 import contextlib
@@ -15,37 +15,38 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from agent.datapath import bpffs
-from agent.datapath.bpfsys import Link, Map, Program
-from agent.datapath.errors import KernelError, NoBpffs
+from agent.datapath.attach import Link, Program
+from agent.datapath.errors import DatapathError, NoBpffs
+from agent.datapath.maps import Map
 from bpf import layout
 
 
-class Folder:
+class PinFolder:
     """Paths of one version's pins."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
         self.maps = path / "maps"
         self.links = path / "links"
-        self.tunnels = path / "tunnels"
+        self.ztunnels = path / "tunnels"
         self.pods = path / "pods"
 
     def make(self) -> None:
-        for directory in (self.maps, self.links, self.tunnels, self.pods):
+        for directory in (self.maps, self.links, self.ztunnels, self.pods):
             directory.mkdir(parents=True, exist_ok=True)
 
     def pod_folders(self) -> list[Path]:
         return _subfolders(self.pods)
 
-    def tunnel_folders(self) -> list[Path]:
-        return _subfolders(self.tunnels)
+    def ztunnel_folders(self) -> list[Path]:
+        return _subfolders(self.ztunnels)
 
     def remove(self) -> None:
-        """Everything in it; what a link held falls off its hook. Capture goes first."""
-        order = [*_pins(self.links, first="connect"), *_nested(self.pods), *_nested(self.tunnels)]
+        """Remove everything in it. Programs fall off their hooks, those that capture first."""
+        order = [*_pins(self.links, first="connect"), *_nested(self.pods), *_nested(self.ztunnels)]
         for pin in [*order, *_pins(self.maps)]:
             unpin(pin)
-        for directory in (self.maps, self.links, self.tunnels, self.pods, self.path):
+        for directory in (self.maps, self.links, self.ztunnels, self.pods, self.path):
             with contextlib.suppress(FileNotFoundError):
                 directory.rmdir()
 
@@ -76,13 +77,13 @@ def unpin(path: Path) -> bool:
     return True
 
 
-def versions(pin_root: Path) -> list[Folder]:
-    return [Folder(path) for path in _subfolders(pin_root) if path.name.startswith("v")]
+def versions(pin_root: Path) -> list[PinFolder]:
+    return [PinFolder(path) for path in _subfolders(pin_root) if path.name.startswith("v")]
 
 
 @contextlib.contextmanager
 def prepared(pin_root: Path) -> Iterator[None]:
-    """The root exists, lies on a bpffs, and no second agent changes it meanwhile."""
+    """Make sure that the root exists and lies on a bpffs, and keep other agents out."""
     existing = pin_root
     while not existing.is_dir() and existing != existing.parent:
         existing = existing.parent
@@ -103,7 +104,7 @@ def create_map(name: str) -> Map:
 
 
 def adopt_map(path: Path, name: str) -> Map:
-    """The pinned map, or a new one pinned there."""
+    """The map pinned there, or a new one; DatapathError if it has another layout."""
     if not path.exists():
         created = create_map(name)
         created.pin(path)
@@ -116,18 +117,18 @@ def adopt_map(path: Path, name: str) -> Map:
         spec.value_bytes,
     ):
         found.close()
-        raise KernelError(f"{path} is not the map that this version expects")
+        raise DatapathError(f"{path} is not the map that this version expects")
     return found
 
 
 def adopt_link(path: Path, program: Program, target: Path, attach_type: int) -> None:
-    """The program is on the cgroup's hook and pinned there; replaced in one step if it differs."""
+    """Pin the program on the cgroup's hook; a different one is replaced in one step."""
     if path.exists():
         with Link.open(path) as link:
             if link.info().target == target.stat().st_ino:
                 link.replace(program)
                 return
-        unpin(path)  # another cgroup, or one that is gone
+        unpin(path)  # it is on another cgroup, or on one that is gone
     handle = os.open(target, os.O_RDONLY | os.O_DIRECTORY)
     try:
         with Link.create(program, handle, attach_type, what=f"{path.name} to {target}") as link:

@@ -5,7 +5,7 @@ import os
 from pathlib import Path
 
 from agent.datapath import sockets
-from agent.datapath.errors import KernelError
+from agent.datapath.errors import DatapathError
 
 OUTBOUND_PORT, PLAINTEXT_PORT, HBONE_PORT = 15001, 15006, 15008
 ZTUNNEL_PORTS = (OUTBOUND_PORT, PLAINTEXT_PORT, HBONE_PORT)
@@ -34,7 +34,7 @@ def copied(pid: int, netns_fd: int, ports: tuple[int, ...] = ZTUNNEL_PORTS) -> d
             if copy < 0:
                 for opened in copies.values():
                     os.close(opened)
-                raise KernelError(f"copy a listener of process {pid}", ctypes.get_errno())
+                raise DatapathError(f"copy a listener of process {pid}", ctypes.get_errno())
             copies[port] = copy
     finally:
         os.close(pidfd)

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from types import TracebackType
 from typing import Self
 
-from agent.datapath.errors import KernelError
+from agent.datapath.errors import DatapathError
 
 ROUTE, SOCK_DIAG = 0, 4  # protocols
 REQUEST, ACKNOWLEDGE, DUMP = 0x1, 0x4, 0x300  # NLM_F_REQUEST, NLM_F_ACK, NLM_F_DUMP
@@ -25,12 +25,12 @@ _RECEIVE_TIMEOUT_S = 5.0
 
 
 def messages(datagram: bytes) -> Iterator[tuple[int, bytes]]:
-    """(kind, payload) of each message in a datagram; KernelError for a broken length."""
+    """(kind, payload) of each message in a datagram; DatapathError for a broken length."""
     offset = 0
     while offset + _HEADER.size <= len(datagram):
         length, kind, _, _, _ = _HEADER.unpack_from(datagram, offset)
         if length < _HEADER.size:
-            raise KernelError(f"a netlink message of {length} bytes")
+            raise DatapathError(f"a netlink message of {length} bytes")
         yield kind, datagram[offset + _HEADER.size : offset + length]
         offset += length + 3 & ~3
 
@@ -73,7 +73,7 @@ class Netlink:
     def ask(self, kind: int, flags: int, body: bytes, what: str) -> Iterator[list[bytes]]:
         """Payloads of the answer, a list for each datagram, so that callers may pause in between.
 
-        KernelError, with `what` was asked and the kernel's error number, when it refuses. The
+        DatapathError, with `what` was asked and the kernel's error number, when it refuses. The
         kernel ends every dump; take the whole answer before the next question.
         """
         self._socket.send(_HEADER.pack(_HEADER.size + len(body), kind, flags, 1, 0) + body)
@@ -93,7 +93,7 @@ class Netlink:
 
 
 def _check(payload: bytes, what: str) -> None:
-    """KernelError unless the error message is an acknowledgement (number 0)."""
+    """DatapathError unless the error message is an acknowledgement (number 0)."""
     (number,) = struct.unpack_from("=i", payload)
     if number:
-        raise KernelError(what, -number)
+        raise DatapathError(what, -number)

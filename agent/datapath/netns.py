@@ -1,4 +1,4 @@
-"""Network namespaces by fd: works inside one for a moment, tells its cookie; creates none."""
+"""Network namespaces by descriptor: enters one for a moment, reads its cookie; creates none."""
 
 import contextlib
 import ctypes
@@ -8,22 +8,22 @@ import socket
 import struct
 from collections.abc import Iterator
 
-from agent.datapath.errors import KernelError
+from agent.datapath.errors import DatapathError
 
 _CLONE_NEWNET = 0x40000000
-_SIOCGSKNS = 0x894C  # ioctl: a new fd of the namespace that a socket lives in
+_SIOCGSKNS = 0x894C  # ioctl: a new descriptor of a socket's namespace
 _SO_NETNS_COOKIE = 71
 _libc = ctypes.CDLL(None, use_errno=True)
 
 
 def _enter(netns_fd: int, what: str) -> None:
     if _libc.setns(netns_fd, _CLONE_NEWNET) != 0:
-        raise KernelError(what, ctypes.get_errno())
+        raise DatapathError(what, ctypes.get_errno())
 
 
 @contextlib.contextmanager
 def inside(netns_fd: int) -> Iterator[None]:
-    """This thread works in that namespace. Never await in here: the loop would stay there too."""
+    """Put this thread into the namespace. Never await inside: the event loop would stay there."""
     with open(f"/proc/self/task/{_thread_id()}/ns/net", "rb") as home:
         _enter(netns_fd, "enter a pod's network namespace")
         try:
@@ -43,7 +43,7 @@ def cookie_of_socket(fd: int) -> int:
 
 
 def inode_of_socket(fd: int) -> int:
-    """The inode of the namespace a socket lives in, comparable with fstat of a namespace fd."""
+    """Inode of a socket's namespace, comparable with fstat() of a namespace's descriptor."""
     netns_fd = fcntl.ioctl(fd, _SIOCGSKNS)
     try:
         return os.fstat(netns_fd).st_ino
@@ -53,7 +53,7 @@ def inode_of_socket(fd: int) -> int:
 
 @contextlib.contextmanager
 def borrowed(fd: int) -> Iterator[socket.socket]:
-    """The caller's fd as a socket object that does not close it."""
+    """The caller's descriptor as a socket object, which leaves it open."""
     sock = socket.socket(fileno=fd)
     try:
         yield sock

@@ -1,19 +1,19 @@
-"""One pod's kernel state: its values, its pins and the order in which they come and go.
+"""One pod's kernel state: its values, its pins, and the order in which they come and go.
 
 Pins of a pod, in `pods/<uid>/`, written in this order and removed in the reverse one:
 
-    about      an array map with one JSON record: uid, netns cookie, addresses, port. First in, so
-               that whatever follows can be undone by uid alone, also after the pod's death.
-    listeners  the sockmap with the tunnel's two listeners. Before the link: sk_lookup refuses what
-               has no listener, and a pod under enrolment must not lose connections.
-    link       sk_lookup on the pod's netns. From here on inbound is the tunnel's.
-    shortcut   tcx on the host's end of its veth, if there is one and the kernel has tcx.
-    pods[cookie] in the node's map, not a pin: from here on outbound is the tunnel's.
+    about      an array map with one JSON record: uid, netns cookie, addresses, port. First, so
+               that all that follows can be undone by uid alone, even after the pod's death.
+    listeners  the sockmap with the ztunnel's two listeners. Before the link: sk_lookup refuses
+               connections without a listener, and a pod being enrolled must not lose any.
+    link       sk_lookup on the pod's netns. From here on the ztunnel gets inbound connections.
+    shortcut   tcx on the host's end of its veth, if it has one and the kernel has tcx.
+    pods[cookie] in the node's map, not a pin: from here on it gets outbound connections too.
     locals[address] in the node's map, last in and first out: from here on other pods of this node
                may reach it without the tunnel, if it allows that and the ztunnel says so.
 
-The record is JSON, and `listeners` is two slots, in every version: a newer agent with another
-layout can take over pods it did not capture. Whether a pod belongs in the mesh is not decided here.
+The record is JSON and `listeners` has two slots in every version, so that a newer agent with
+another layout can take over pods it did not capture. The decision to capture is made elsewhere.
 """
 
 import json
@@ -25,8 +25,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from agent.datapath import netns
-from agent.datapath.bpfsys import Map
 from agent.datapath.errors import PodRefused
+from agent.datapath.maps import Map
 from bpf import layout
 from control.model.address import Address, format_address, mapped, parse_address
 
@@ -36,7 +36,7 @@ _PIN_NAME_BYTES_MAX = 255
 
 @dataclass(frozen=True, slots=True)
 class PodCapture:
-    """What it takes to capture a pod; the fds stay the caller's."""
+    """A request to capture a pod; the caller keeps and closes the descriptors."""
 
     uid: str
     netns_fd: int
@@ -44,7 +44,7 @@ class PodCapture:
     outbound_port: int
     hbone_listener_fd: int
     plaintext_listener_fd: int
-    direct: bool = False  # may its same-node connections, out and in, go without the tunnel?
+    direct: bool = False  # its connections inside the node, out and in, may leave out the tunnel
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,15 +53,13 @@ class CapturedPod:
     cookie: int
     addresses: tuple[Address, ...]
     outbound_port: int
-    workload_id: int = (
-        0  # who it is in the direct path's tables; 0: a capture that has no part in it
-    )
+    workload_id: int = 0  # its name in the direct path's tables; 0: it has no part in it
     direct: bool = False
-    device: int = 0  # the host's end of its veth, with our shortcut on it; 0: has none
+    device: int = 0  # the host's end of its veth, if our shortcut is on it; 0: none
 
 
 def pin_name(uid: str) -> str:
-    """A reversible file name: bpffs refuses dots, and a uid is somebody else's text."""
+    """A uid as a file name, one for each uid: bpffs refuses dots, and a uid is foreign text."""
     name = "".join(
         sign
         if re.fullmatch(r"[A-Za-z0-9_-]", sign)
@@ -74,7 +72,7 @@ def pin_name(uid: str) -> str:
 
 
 def pod_value(pod: CapturedPod) -> layout.PodValue:
-    """The value of pods[cookie]; at most one address per family, at least one at all."""
+    """The value of pods[cookie]; PodRefused unless it has one or two addresses, one per family."""
     addresses = pod.addresses
     value = layout.PodValue(
         mode=layout.PodMode.CAPTURE,
@@ -99,7 +97,7 @@ def pod_value(pod: CapturedPod) -> layout.PodValue:
 
 
 def check(pod: PodCapture) -> CapturedPod:
-    """The request against what the fds really are: three handles, one namespace."""
+    """Check that the three descriptors are a namespace and two TCP listeners in it."""
     if not 0 < pod.outbound_port < 65536:
         raise PodRefused(f"outbound port {pod.outbound_port}")
     for fd in (pod.hbone_listener_fd, pod.plaintext_listener_fd):
@@ -109,7 +107,7 @@ def check(pod: PodCapture) -> CapturedPod:
 
 
 def listening_port(fd: int, netns_fd: int) -> int:
-    """The port of a TCP listener in that namespace. Whatever else a tunnel sent is refused."""
+    """Port of a TCP listener in that namespace; PodRefused for any other descriptor."""
     try:
         if netns.inode_of_socket(fd) != os.fstat(netns_fd).st_ino:
             raise PodRefused("a listener lives in another network namespace")
@@ -118,13 +116,14 @@ def listening_port(fd: int, netns_fd: int) -> int:
                 sock.proto == socket.IPPROTO_TCP
             )
             if not is_tcp or not sock.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN):
-                raise PodRefused("a listener that is none")
+                raise PodRefused("not a TCP listener")
             return int(sock.getsockname()[1])
     except OSError as exc:
-        raise PodRefused("a listener that is not even a socket") from exc
+        raise PodRefused("a listener that is not a socket") from exc
 
 
 def about_bytes(pod: CapturedPod) -> bytes:
+    """The record of a pod, padded to the map's value."""
     record = {
         "uid": pod.uid,
         "cookie": pod.cookie,
@@ -140,7 +139,7 @@ def about_bytes(pod: CapturedPod) -> bytes:
 
 
 def parse_about(data: bytes) -> CapturedPod | None:
-    """None for a record that was never written: the agent died between two steps."""
+    """The record; None if it was never written, because an agent died between two steps."""
     text = data.rstrip(b"\0")
     if not text:
         return None
@@ -150,7 +149,7 @@ def parse_about(data: bytes) -> CapturedPod | None:
         record["cookie"],
         tuple(map(parse_address, record["addresses"])),
         record["outbound_port"],
-        record.get("workload_id", 0),  # a version without the direct path wrote it
+        record.get("workload_id", 0),  # absent in records of versions without the direct path
         record.get("direct", False),
     )
 
@@ -168,7 +167,7 @@ def slot_key(slot: int) -> bytes:
 
 
 def set_listeners(listeners: Map, pod: PodCapture) -> None:
-    """Each slot changes in one step: a SYN meets the old listener or the new one, never none."""
+    """Set both slots, each in one step: a SYN meets the old listener or the new one."""
     for slot, fd in (
         (layout.ListenerSlot.HBONE, pod.hbone_listener_fd),
         (layout.ListenerSlot.PLAINTEXT, pod.plaintext_listener_fd),

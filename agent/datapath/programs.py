@@ -1,7 +1,7 @@
-"""Bytecode to loaded programs: which hook is which type, and which features this kernel has.
+"""Bytecode to loaded programs: the types of hooks, and the features of this kernel.
 
-The compiler runs as a process of its own (compile.py) and leaves an image in the cache; this module
-reads that image and loads programs from it. It attaches nothing.
+The compiler is a process of its own (compile.py) that leaves an image in the cache; this module
+reads the image and loads programs from it. It attaches nothing.
 """
 
 import hashlib
@@ -14,16 +14,17 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import bpf
-from agent.datapath.bpfsys import Map, Program
-from agent.datapath.errors import CompileFailed, KernelError
+from agent.datapath.attach import Program
+from agent.datapath.errors import CompileFailed, DatapathError, NotPermitted
+from agent.datapath.maps import Map
 from bpf import layout
 
 SOURCE = Path(bpf.__file__).parent
 # The distribution's interpreter: python3-bpfcc lives there, and never in a venv.
 SYSTEM_PYTHON = "/usr/bin/python3"
-# Run, never imported: what it imports must not come near this process.
+# Run, never imported: bcc must not come near this process.
 COMPILER = Path(__file__).with_name("compile.py")
-# 0.3 s here, cold and on a busy small node some seconds; a compiler that hangs must not hang us.
+# It takes 0.3 s, and some seconds when cold on a small busy node; a hung one must not hang us.
 COMPILE_TIMEOUT_S = 60.0
 _MESSAGE_CHARACTERS_MAX = 2000
 
@@ -50,10 +51,10 @@ HOOKS: dict[str, Hook] = {
     "sklookup": Hook(_TYPE_SK_LOOKUP, 36),
     "shortcut": Hook(_TYPE_SCHED_CLS, 46),
 }
-# In the order of attaching: who publishes and shows is there before anything is captured.
+# In the order of attaching: those that publish and answer are there before any that captures.
 ROOT_HOOKS = ("sockops", "getpeername4", "getpeername6", "connect4", "connect6")
 CONNECT_HOOKS = ("connect4", "connect6")
-TUNNEL_HOOKS = ("getsockopt", "setsockopt", "bind4", "bind6")
+ZTUNNEL_HOOKS = ("getsockopt", "setsockopt", "bind4", "bind6")
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +65,8 @@ class Bytecode:
 
 @dataclass(frozen=True, slots=True)
 class Image:
+    """Compiled programs by name."""
+
     compiler: str
     programs: Mapping[str, Bytecode]
 
@@ -96,7 +99,7 @@ def parse_image(data: bytes) -> Image:
     )
 
 
-# All that the direct path needs beyond what capture needs is a way to tell of its connections.
+# The direct path needs one thing more than capture: a way to report its connections.
 DIRECT_FEATURE = "TULLE_HAS_DIRECT"
 
 # One instruction: opcode, registers, offset, immediate. r0 = 1; exit.
@@ -126,30 +129,30 @@ _PROBES = {
 def _has_ring_buffer() -> bool:
     try:
         Map.create(layout.MapType.RINGBUF, 0, 0, mmap.PAGESIZE, name="probe").close()
-    except KernelError as exc:
-        if exc.reason == "bpf_not_permitted":
-            raise
+    except NotPermitted:
+        raise
+    except DatapathError:
         return False
     return True
 
 
 def kernel_features() -> tuple[str, ...]:
-    """The defines to compile with: found by loading, as version numbers lie on patched kernels."""
+    """Defines to compile with, found by loading probes: version numbers of kernels mislead."""
     found = [DIRECT_FEATURE] if _has_ring_buffer() else []
     for define, (hook_name, code) in _PROBES.items():
         hook = HOOKS[hook_name]
         try:
             Program.load(hook.type, hook.attach_type, code, name="tulle_probe").close()
-        except KernelError as exc:
-            if exc.reason == "bpf_not_permitted":
-                raise
+        except NotPermitted:
+            raise
+        except DatapathError:
             continue
         found.append(define)
     return tuple(found)
 
 
 def compile_image(source: Path, cache: Path, defines: tuple[str, ...]) -> Image:
-    """Run the compiler (a cache hit included) and read what it points at."""
+    """Run the compiler, which knows the cache, and read the image; CompileFailed if it fails."""
     command = [SYSTEM_PYTHON, "-I", "-B", str(COMPILER)]
     command += ["--source", str(source), "--cache", str(cache)]
     for define in defines:
@@ -161,7 +164,7 @@ def compile_image(source: Path, cache: Path, defines: tuple[str, ...]) -> Image:
     except (OSError, subprocess.TimeoutExpired) as exc:
         raise CompileFailed(f"run the BPF compiler: {exc}") from exc
     if done.returncode != 0:
-        # What clang says about our files, or the last line when it never came to that (no bcc).
+        # clang's words about our files; without bcc, the last line.
         said = done.stderr.partition("Traceback ")[0].strip() or done.stderr.strip()
         raise CompileFailed(f"compile the BPF programs: {said[-_MESSAGE_CHARACTERS_MAX:]}")
     return parse_image(Path(done.stdout.strip()).read_bytes())

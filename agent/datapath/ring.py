@@ -1,8 +1,8 @@
-"""The reading end of a BPF ring buffer: records in the order they were written; parses none.
+"""The reading end of a BPF ring buffer: yields records in the order of writing, parses none.
 
 The kernel shares three things by mmap: our position (a page we write), its position, and the data,
 mapped twice in a row so that no record is ever broken. A record has an eight-byte header: length,
-with two flags. One reader at a time; a new one goes on where the last one stopped.
+with two flags. One reader at a time; the next one resumes where the last one stopped.
 
 Positions and headers are read in the order the kernel writes them. Between any two of these reads
 the interpreter runs hundreds of instructions and takes locks: no processor reorders that far.
@@ -11,7 +11,7 @@ the interpreter runs hundreds of instructions and takes locks: no processor reor
 import mmap
 import struct
 
-from agent.datapath.bpfsys import Map
+from agent.datapath.maps import Map
 
 _BUSY, _DISCARDED, _LENGTH = 1 << 31, 1 << 30, (1 << 30) - 1
 _HEADER_BYTES = 8
@@ -20,7 +20,7 @@ _HEADER = struct.Struct("=I")
 
 
 def record_bytes(payload_bytes: int) -> int:
-    """What a record takes: header and payload, on an eight-byte border."""
+    """Space of a record in the ring: header and payload, rounded up to eight bytes."""
     return _HEADER_BYTES + payload_bytes + 7 & ~7
 
 
@@ -34,7 +34,7 @@ class Ring:
         self._theirs = mmap.mmap(ring.fd, data_bytes, prot=mmap.PROT_READ, offset=page)
 
     def fileno(self) -> int:
-        """Readable when a record came since the reader was at the end; the ring's to close."""
+        """Descriptor that is readable when there are records; the map closes it."""
         return self._fd
 
     def close(self) -> None:
@@ -47,7 +47,7 @@ class Ring:
         return int(written) - int(read)
 
     def read(self, records_max: int) -> list[bytes]:
-        """At most that many records; an empty list: nothing to read yet."""
+        """At most `records_max` records; none when there is nothing to read yet."""
         found: list[bytes] = []
         (position,) = _POSITION.unpack_from(self._ours, 0)
         while len(found) < records_max:

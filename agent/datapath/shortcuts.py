@@ -1,15 +1,16 @@
-"""The shortcut's program on the host's ends of veths: a gain where it can be, nobody's failure.
+"""The shortcut's program on the host's ends of veths: an optimisation, never a requirement.
 
-Where it cannot be attached (a kernel before 6.6, a pod without a veth whose other end is here)
-direct connections take the way through the host, and `obstacle` says why.
+Without it (a kernel before 6.6, a pod without a veth whose other end is here) direct connections
+pass through the host's network stack, and `obstacle` gives the reason.
 """
 
 from collections.abc import Mapping
 from pathlib import Path
 
 from agent.datapath import folder, programs, veth
-from agent.datapath.bpfsys import Link, Map
-from agent.datapath.errors import KernelError
+from agent.datapath.attach import Link
+from agent.datapath.errors import DatapathError
+from agent.datapath.maps import Map
 from agent.datapath.pods import PodCapture
 from bpf import layout
 
@@ -23,7 +24,7 @@ class Shortcuts:
         self.obstacle: str | None = None
 
     def attach(self, pins: Path, pod: PodCapture) -> int:
-        """The device that has our program now; 0: none has."""
+        """The index of the device with our program; 0: there is none."""
         device = veth.host_end(pod.netns_fd, pod.addresses[0]) or 0
         if device and _device_at(pins) == device:
             return device
@@ -37,13 +38,13 @@ class Shortcuts:
                 Link.create(program, device, attach_type, what=f"shortcut of {pod.uid}") as link,
             ):
                 link.pin(pins / _PIN)
-        except KernelError as exc:
+        except DatapathError as exc:
             self.obstacle = str(exc)
             return 0
         return device
 
     def adopt(self, pins: Path) -> int:
-        """What another agent attached goes on, with our program."""
+        """Keep what another agent attached, with our program; the index of its device, or 0."""
         if not _device_at(pins):
             return 0
         with self._image.load("shortcut", self._maps) as program, Link.open(pins / _PIN) as link:
@@ -68,7 +69,7 @@ def detach(pins: Path, maps: Mapping[str, Map]) -> None:
 
 
 def _forget(shortcuts: Map, device: int) -> None:
-    """What a missed end left: the device's number may be another's some day."""
+    """Remove entries whose end was missed: the device's index will be another device's some day."""
     for key in list(shortcuts):
         raw = shortcuts.lookup(key)
         if raw is None:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from agent.datapath import netns
-from agent.datapath.errors import KernelError
+from agent.datapath.errors import DatapathError
 from agent.datapath.netlink import (
     ACKNOWLEDGE,
     DUMP,
@@ -117,7 +117,7 @@ def destroy(netns_fd: int, local: Endpoint, remote: Endpoint) -> bool:
                     wanted = _body(found.family, 1 << found.state, found.socket_id)
                     _whole(diag, _DESTROY, REQUEST | ACKNOWLEDGE, wanted, "end a connection")
                     return True
-        except KernelError as exc:
+        except DatapathError as exc:
             if exc.number != errno.ENOENT:  # never there, or ended by itself meanwhile
                 raise
     return False

@@ -10,8 +10,6 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import Final
 
-from agent.datapath import bpfsys
-from agent.datapath.bpfsys import Map
 from agent.datapath.entries import (
     WORKLOAD_ID_MAX,
     LocalEndpoint,
@@ -20,6 +18,7 @@ from agent.datapath.entries import (
     verdict_key,
 )
 from agent.datapath.flows import FlowReport, parse_record, parse_socket
+from agent.datapath.maps import Map, cpu_count_possible
 from agent.datapath.ring import Ring
 from bpf import layout
 from control.model.address import Address, mapped
@@ -114,7 +113,7 @@ class DirectTables:
 
     def lost_flows(self) -> int:
         """Number of reports, ever, that found the ring full."""
-        cpus = bpfsys.cpu_count_possible()
+        cpus = cpu_count_possible()
         key = struct.pack("=I", layout.Counter.FLOW_LOST)
         raw = self._maps["counters"].lookup(key, 8 * cpus) or b""
         return sum(struct.unpack(f"={len(raw) // 8}Q", raw))

@@ -1,10 +1,10 @@
-"""Moves pods and tunnels from pin folders of other versions into ours, without a gap in capture.
+"""Takes pods and ztunnels over from the pins of other versions, without a gap in capture.
 
-While both versions are attached, every connect() meets both. Whichever runs first redirects it to
-the pod's own address, and the other one lets own addresses pass: the first one's bookkeeping holds,
-and both versions' sockopt programs are on the tunnel to answer. So the order is: everything of ours
-first, then the old connect hooks go; after a moment for connects they had under way, the rest.
-Established connections live on; only their getpeername() tells the tunnel's address from then on.
+While both versions are attached, every connect() passes both. The first one redirects it to the
+pod's own address, the second one lets own addresses pass: the first one's records are valid, and
+both versions' sockopt programs are there to answer the ztunnel. So all of ours is attached first,
+then the old connect hooks go and, after a moment for connects under way, the rest. Established
+connections live on; only their getpeername() gives the ztunnel's address from then on.
 """
 
 import struct
@@ -12,26 +12,28 @@ import time
 from pathlib import Path
 
 from agent.datapath import cgroups, pods
-from agent.datapath.bpfsys import Link, Map
-from agent.datapath.folder import Folder, unpin
+from agent.datapath.attach import Link
+from agent.datapath.folder import PinFolder, unpin
+from agent.datapath.maps import Map
 from agent.datapath.pods import CapturedPod
 from agent.datapath.programs import CONNECT_HOOKS
 
-# From connect() to the tunnel's read of its destination: below 10 ms under load.
+# From connect() until the ztunnel reads its destination: below 10 ms under load.
 UNDER_WAY_S = 0.1
 
 
-def tunnel_cgroups(old: list[Folder], cgroup_root: Path) -> list[Path]:
-    """Cgroups that other versions exempt, as far as they still exist."""
-    ids = {int(folder.name) for version in old for folder in version.tunnel_folders()}
+def ztunnel_cgroups(old: list[PinFolder], cgroup_root: Path) -> list[Path]:
+    """Cgroups that other versions exempt and that still exist."""
+    ids = {int(folder.name) for version in old for folder in version.ztunnel_folders()}
     found = (cgroups.find_by_id(cgroup_root, cgroup) for cgroup in sorted(ids))
     return [directory for directory in found if directory is not None]
 
 
-def take_pods(old: list[Folder], ours: Folder) -> None:
-    """Pin the old pods' listeners, links and records in our folder as well.
+def take_pods(old: list[PinFolder], ours: PinFolder) -> None:
+    """Pin the old pods' records, listeners and links in our folder too.
 
-    The caller fills pods[cookie] and puts its own program on each link, as for any pinned pod."""
+    The caller fills pods[cookie] and puts its own program on each link, as for any pinned pod.
+    """
     for version in old:
         for source in version.pod_folders():
             target = ours.pods / source.name
@@ -49,9 +51,11 @@ def take_pods(old: list[Folder], ours: Folder) -> None:
                         link.pin(target / name)
 
 
-def take_shortcuts(old: list[Folder], ours: Map) -> None:
-    """Before our program is on the devices: live connections must not fall back to the host's way,
-    whose conntrack has missed all they sent."""
+def take_shortcuts(old: list[PinFolder], ours: Map) -> None:
+    """Copy the shortcuts of live connections, before our program is on the devices.
+
+    They must not fall back to the host's stack, whose conntrack has missed all they sent.
+    """
     for version in old:
         path = version.maps / "shortcuts"
         if not path.exists():
@@ -65,8 +69,8 @@ def take_shortcuts(old: list[Folder], ours: Map) -> None:
                     ours.update(key, value)
 
 
-def retire(old: list[Folder]) -> None:
-    """After ours are attached."""
+def retire(old: list[PinFolder]) -> None:
+    """Remove the other versions; all of ours must be attached."""
     for version in old:
         for hook in CONNECT_HOOKS:
             unpin(version.links / hook)
@@ -76,6 +80,7 @@ def retire(old: list[Folder]) -> None:
 
 
 def read_about(folder: Path) -> CapturedPod | None:
+    """The record in a pod's pins; None: there is none yet."""
     if not (folder / "about").exists():
         return None
     with Map.open(folder / "about") as about:

@@ -9,7 +9,7 @@ import socket
 import struct
 
 from agent.datapath import netns
-from agent.datapath.errors import KernelError
+from agent.datapath.errors import DatapathError
 from agent.datapath.netlink import DUMP, REQUEST, ROUTE, Netlink, attributes
 from control.model.address import Address
 
@@ -47,7 +47,7 @@ def _ask(route: Netlink, kind: int, flags: int, body: bytes) -> list[bytes]:
     """Payloads of the whole answer; none when the kernel refuses: it knows no such thing."""
     try:
         answer = list(route.ask(kind, flags, body, "ask rtnetlink"))
-    except KernelError:
+    except DatapathError:
         return []
     return [payload for payloads in answer for payload in payloads]
 

@@ -57,7 +57,7 @@ def not_enrolled(core: int, cache: Path, seconds: float) -> Values:
 
 @contextmanager
 def _two_groups(cache: Path) -> Iterator[tuple[Path, Path]]:
-    root, pins = cgroups.find_root(), bpffs.ensure() / NAME
+    root, pins = cgroups.find_root(), bpffs.ensure(Path("/sys/fs/bpf")) / NAME
     groups = [root / f"{NAME}-{letter}" for letter in "ab"]
     _clean(pins, groups)  # left by a run that was killed
     try:

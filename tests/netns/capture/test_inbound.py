@@ -7,8 +7,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from agent.datapath.bpfsys import Map
 from agent.datapath.folder import versions
+from agent.datapath.maps import Map
 from bpf.layout import SocketKey
 from tests.support.kernel.datapath import Bed, client_option, node_bed
 from tests.support.kernel.netns import Network, Pod

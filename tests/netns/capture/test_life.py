@@ -12,17 +12,17 @@ from pathlib import Path
 import pytest
 
 from agent.datapath import listeners, sockets
-from agent.datapath.bpfsys import (
+from agent.datapath.attach import (
     Link,
-    Map,
     Program,
     attached_programs,
     program_by_id,
     program_info,
 )
-from agent.datapath.errors import CompileFailed, KernelError, ProgramRejected
+from agent.datapath.dry_load import dry_load, dry_load_image
+from agent.datapath.errors import CompileFailed, DatapathError, ProgramRejected
 from agent.datapath.folder import versions
-from agent.datapath.node import dry_load, dry_load_image
+from agent.datapath.maps import Map
 from agent.datapath.programs import HOOKS, ROOT_HOOKS, SOURCE, compile_image, kernel_features
 from tests.support.kernel.datapath import CACHE, Bed, node_bed, open_listeners, original_destination
 from tests.support.kernel.netns import Network, Pod, Process, eventually, need_root
@@ -254,7 +254,7 @@ def assert_attached_once(bed: Bed, maps: set[int]) -> None:
             for program in attached_programs(handle, HOOKS[hook].attach_type):
                 try:
                     opened = program_by_id(program)
-                except KernelError:
+                except DatapathError:
                     continue  # another node went away
                 ours += bool(program_info(opened).maps & maps)
                 os.close(opened)

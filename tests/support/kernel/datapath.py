@@ -62,7 +62,7 @@ class Bed:
         self.cgroup_root = cgroups.find_root()
         self.tunnel_cgroup = cgroups.create(self.cgroup_root / name)
         undo.callback(cgroups.remove, self.tunnel_cgroup)
-        self.pin_root = bpffs.ensure() / name
+        self.pin_root = bpffs.ensure(Path("/sys/fs/bpf")) / name
         undo.callback(self._remove_pins)
         self.node = self.reopened()
         self.tunnel = undo.enter_context(Process())

@@ -8,10 +8,10 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-from agent.datapath.bpfsys import Map
 from agent.datapath.entries import verdict_key
 from agent.datapath.flows import FlowReport
 from agent.datapath.folder import versions
+from agent.datapath.maps import Map
 from agent.datapath.ring import Ring
 from agent.datapath.tables import DirectTables
 from tests.support.kernel.datapath import SOL_IP, SOL_IPV6, Bed, Listeners, node_bed

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from agent.datapath.entries import LocalEndpoint
-from agent.datapath.errors import KernelError
+from agent.datapath.errors import DatapathError
 from agent.datapath.flows import FlowReport
 from control.model.address import Address
 
@@ -32,7 +32,7 @@ class FakeTables:
 
     def _call(self, name: str, *arguments: Any) -> None:
         if name in self.refuse:
-            raise KernelError(f"{name} refused")
+            raise DatapathError(f"{name} refused")
         self.calls.append((name, *arguments))
 
     def taken(self) -> list[tuple[Any, ...]]:

@@ -1,41 +1,46 @@
-"""The parts of raw bpf(2) that are bytes only."""
+"""The system call: its errors are ours, with or without the right to use it."""
 
 from __future__ import annotations
 
 import struct
+from pathlib import Path
 
 import pytest
 
-from agent.datapath import bpfsys, errors
+from agent.datapath import bpfsys
+from agent.datapath.bpfsys import KernelObject
+from agent.datapath.errors import DatapathError
+
+NO_COMMAND = 9999
 
 
-@pytest.mark.parametrize(("text", "count"), [("0\n", 1), ("0-3\n", 4), ("0-3,8-11\n", 12)])
-def test_possible_cpus_are_counted_to_the_last(text: str, count: int) -> None:
-    assert bpfsys.cpu_count_possible(text) == count
+def test_a_refusal_names_what_it_was_for_and_its_number() -> None:
+    assert bpfsys.attempt(NO_COMMAND, bytes(8)).number
+    with pytest.raises(DatapathError, match="do the impossible: E") as refused:
+        bpfsys.call(NO_COMMAND, bytes(8), "do the impossible")
+    assert refused.value.number
 
 
-def test_the_type_description_of_socket_storage_is_whole() -> None:
-    blob = bpfsys._socket_storage_types(24)
-    magic, version, _, header, types_at, types, strings_at, strings = struct.unpack_from(
-        "<HBBIIIII", blob
-    )
-    assert (magic, version, header, types_at) == (0xEB9F, 1, 24, 0)
-    assert strings_at == types
-    assert len(blob) == header + types + strings
-    assert blob[header + types] == blob[-1] == 0  # the string table starts and ends with NUL
-    assert struct.pack("<I", 24) in blob[header : header + types]  # the value's size
+def test_only_an_absence_is_none() -> None:
+    with pytest.raises(DatapathError, match="look at nothing"):
+        bpfsys.find(bpfsys.OBJECT_INFO, struct.pack("<IIQ", 2**31 - 1, 0, 0), "look at nothing")
 
 
-def test_reasons_are_stable_and_distinct() -> None:
-    classes = [
-        errors.KernelError,
-        errors.NotPermitted,
-        errors.MapFull,
-        errors.ProgramRejected,
-        errors.CompileFailed,
-        errors.NoCgroup2,
-        errors.NoBpffs,
-        errors.PodRefused,
-    ]
-    assert len({kind.reason for kind in classes}) == len(classes)
-    assert str(errors.NotPermitted("load it", 1)) == "load it: EPERM (Operation not permitted)"
+def test_a_pin_that_is_not_there_is_an_error(tmp_path: Path) -> None:
+    with pytest.raises(DatapathError, match=r"open .*absent"):
+        KernelObject.open(tmp_path / "absent")
+
+
+def test_names_are_cut_and_buffers_are_never_empty() -> None:
+    assert bpfsys.object_name("pods") == b"pods" + bytes(12)
+    assert bpfsys.object_name("a" * 99) == b"a" * 15 + b"\0"
+    assert len(bpfsys.buffer(b"")) == 1
+    assert bpfsys.buffer(b"abc").raw == b"abc"
+
+
+def test_an_object_is_closed_once() -> None:
+    opened = KernelObject(-1)
+    with opened:
+        pass
+    opened.close()
+    assert opened.fd == -1

@@ -41,7 +41,7 @@ def test_every_c_file_is_compiled_and_every_program_has_a_hook() -> None:
     assert names == set(compiler.HEADERS + compiler.HOOK_FILES)
     assert set(compiler.PROGRAMS) == set(programs.HOOKS)
     in_pods = ("sklookup", "shortcut")
-    assert set(programs.HOOKS) == {*programs.ROOT_HOOKS, *programs.TUNNEL_HOOKS, *in_pods}
+    assert set(programs.HOOKS) == {*programs.ROOT_HOOKS, *programs.ZTUNNEL_HOOKS, *in_pods}
 
 
 def test_relocations_are_map_loads_only() -> None:

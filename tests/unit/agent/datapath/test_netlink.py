@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agent.datapath.errors import KernelError
+from agent.datapath.errors import DatapathError
 from agent.datapath.netlink import (
     DUMP,
     REQUEST,
@@ -38,7 +38,7 @@ def test_messages_of_a_datagram_come_apart_at_their_padding() -> None:
 def test_any_datagram_gives_messages_or_a_known_error(data: bytes) -> None:
     try:
         list(messages(data))
-    except KernelError:
+    except DatapathError:
         pass
 
 
@@ -75,7 +75,7 @@ def test_a_dump_is_taken_whole_and_one_socket_asks_again() -> None:
 def test_a_refusal_says_what_was_asked() -> None:
     with (
         Netlink(ROUTE) as route,
-        pytest.raises(KernelError, match="look at a link: ENODEV") as refused,
+        pytest.raises(DatapathError, match="look at a link: ENODEV") as refused,
     ):
         list(route.ask(GET_LINK, REQUEST, link_body(2**31 - 1), "look at a link"))
     assert refused.value.number == errno.ENODEV

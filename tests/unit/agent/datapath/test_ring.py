@@ -11,7 +11,7 @@ from typing import cast
 
 import pytest
 
-from agent.datapath.bpfsys import Map
+from agent.datapath.maps import Map
 from agent.datapath.ring import Ring, record_bytes
 
 SIZE = mmap.PAGESIZE

@@ -10,41 +10,25 @@ from typing import Any
 
 import pytest
 
-from agent.datapath.bpfsys import cpu_count_possible
 from agent.datapath.entries import LocalEndpoint
+from agent.datapath.maps import cpu_count_possible
 from agent.datapath.tables import DirectTables
 from bpf import layout
 from control.model.address import Endpoint, mapped, parse_address
+from tests.support.kernel.memory_map import MemoryMap
 
 WEB = parse_address("10.0.0.3")
-ONLY = struct.pack("=I", 0)
-
-
-class FakeMap(dict[bytes, bytes]):
-    """A map as bytes; `fd` is a file that looks like an empty ring."""
-
-    max_entries = mmap.PAGESIZE
-
-    def __init__(self, fd: int = -1) -> None:
-        super().__init__()
-        self.fd = fd
-
-    def lookup(self, key: bytes, value_bytes: int | None = None) -> bytes | None:
-        return self.get(key)
-
-    def update(self, key: bytes, value: bytes) -> None:  # type: ignore[override]  # as a map's
-        self[key] = value
-
-    def delete(self, key: bytes) -> bool:
-        return self.pop(key, None) is not None
 
 
 @pytest.fixture
 def maps() -> Iterator[dict[str, Any]]:
     ring = os.memfd_create("ring")
     os.ftruncate(ring, 4 * mmap.PAGESIZE)
-    names = ("direct_state", "verdicts", "services", "locals", "counters", "direct_socket")
-    yield {**{name: FakeMap() for name in names}, "flows": FakeMap(ring)}
+    names = ("direct_state", "verdicts", "services", "locals", "direct_socket")
+    specs = {name: layout.MAPS[name] for name in names}
+    tables = {name: MemoryMap(spec.key_bytes, spec.value_bytes) for name, spec in specs.items()}
+    counters = MemoryMap(4, 8 * cpu_count_possible())  # one slot for each processor
+    yield {**tables, "counters": counters, "flows": MemoryMap(0, 0, mmap.PAGESIZE, ring)}
     os.close(ring)
 
 
@@ -71,7 +55,7 @@ def test_a_verdict_about_nobody_is_never_written(
     source, destination, generation = wrong
     with pytest.raises(ValueError, match="a verdict for nobody"):
         tables.put_verdict(source, destination, 80, generation)
-    assert not maps["verdicts"]
+    assert list(maps["verdicts"]) == []
 
 
 def test_services_are_written_and_dropped(tables: DirectTables, maps: dict[str, Any]) -> None:
@@ -80,14 +64,14 @@ def test_services_are_written_and_dropped(tables: DirectTables, maps: dict[str, 
         tables.put_service(source, parse_address("fd96::9"), 80, 4, [local])
     tables.drop_service(2, parse_address("fd96::9"), 80)
     tables.drop_service(2, parse_address("fd96::9"), 80)  # gone already
-    assert len(maps["services"]) == 2
+    assert maps["services"].count() == 2
     tables.drop_services()
-    assert not maps["services"]
+    assert maps["services"].count() == 0
 
 
 def test_an_address_with_a_new_owner_keeps_it(tables: DirectTables, maps: dict[str, Any]) -> None:
     tables.add_local(WEB, 7, device=3)
-    value = layout.Local.from_buffer_copy(maps["locals"][mapped(WEB)])
+    value = layout.Local.from_buffer_copy(maps["locals"].lookup(mapped(WEB)))
     assert (value.workload, value.device) == (7, 3)
     assert not tables.remove_local(WEB, 6)
     assert tables.remove_local(WEB, 7)
@@ -107,7 +91,7 @@ def test_lost_reports_are_summed_over_the_processors(
     assert tables.lost_flows() == 0
     counts = range(cpu_count_possible())
     key = struct.pack("=I", layout.Counter.FLOW_LOST)
-    maps["counters"][key] = struct.pack(f"={len(counts)}Q", *counts)
+    maps["counters"].update(key, struct.pack(f"={len(counts)}Q", *counts))
     assert tables.lost_flows() == sum(counts)
 
 

@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Collection, Iterable, Iterator
 from contextlib import contextmanager
 
-from agent.datapath.errors import KernelError
+from agent.datapath.errors import DatapathError
 from agent.datapath.flows import FlowReport
 from agent.direct.flows import Flows
 from agent.direct.sampler import Sampler
@@ -25,7 +25,7 @@ def test_when_records_were_lost_every_pods_sockets_are_looked_at() -> None:
     @contextmanager
     def netns_of(uid: str) -> Iterator[int]:
         visited.append(uid)
-        raise KernelError("gone")
+        raise DatapathError("gone")
         yield 0
 
     flows, tables = Flows(), FakeTables()

@@ -1,0 +1,65 @@
+"""Maps: the kernel's own, and the one in memory that stands in for it, do the same."""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterator
+
+import pytest
+
+from agent.datapath.errors import MapFull
+from agent.datapath.maps import Map
+from bpf.layout import MapType
+from tests.support.kernel.memory_map import MemoryMap
+from tests.support.kernel.netns import need_root
+
+KEY, VALUE, ENTRIES = 4, 8, 16
+
+
+@pytest.fixture(params=["kernel", "memory"])
+def table(request: pytest.FixtureRequest) -> Iterator[Map | MemoryMap]:
+    if request.param == "memory":
+        yield MemoryMap(KEY, VALUE, ENTRIES)
+        return
+    need_root()
+    with Map.create(MapType.HASH, KEY, VALUE, ENTRIES, name="test") as made:
+        yield made
+
+
+def key(number: int) -> bytes:
+    return struct.pack("=I", number)
+
+
+def value(number: int) -> bytes:
+    return struct.pack("=Q", number)
+
+
+def test_entries_come_and_go(table: Map | MemoryMap) -> None:
+    assert table.lookup(key(1)) is None
+    table.update(key(1), value(10))
+    table.update(key(1), value(11))
+    table.update(key(2), value(20))
+    assert table.lookup(key(1)) == value(11)
+    assert sorted(table) == [key(1), key(2)]
+    assert table.count() == 2
+    assert table.delete(key(1))
+    assert not table.delete(key(1))
+    assert list(table) == [key(2)]
+
+
+def test_an_entry_may_go_while_keys_are_read(table: Map | MemoryMap) -> None:
+    for number in range(8):
+        table.update(key(number), value(number))
+    for each in list(table):
+        table.delete(each)
+    assert table.count() == 0
+
+
+def test_a_full_map_refuses(table: Map | MemoryMap) -> None:
+    for number in range(ENTRIES):
+        table.update(key(number), value(number))
+    with pytest.raises(MapFull):
+        table.update(key(ENTRIES), value(0))
+    assert table.count() == ENTRIES
+    table.update(key(0), value(99))  # an entry that is there may change
+    assert table.lookup(key(0)) == value(99)

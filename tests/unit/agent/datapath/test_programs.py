@@ -1,0 +1,31 @@
+"""Images of compiled programs, and a compiler that fails."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from agent.datapath import programs
+from agent.datapath.errors import CompileFailed
+from agent.datapath.programs import Bytecode, Image
+from bpf import layout
+
+
+def test_an_image_knows_which_maps_it_uses() -> None:
+    pods = layout.MAPS["pods"].id
+    image = Image("bcc 0", {"connect4": Bytecode(bytes(16), ((0, pods),))})
+    assert image.uses("pods")
+    assert not image.uses("flows")
+
+
+def test_who_answers_is_attached_before_who_captures() -> None:
+    order = programs.ROOT_HOOKS
+    assert max(order.index(hook) for hook in order if "connect" not in hook) < min(
+        order.index(hook) for hook in programs.CONNECT_HOOKS
+    )
+
+
+def test_a_compiler_that_fails_is_quoted(tmp_path: Path) -> None:
+    with pytest.raises(CompileFailed, match="compile the BPF programs: "):
+        programs.compile_image(tmp_path, tmp_path / "cache", ())
