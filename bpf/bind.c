@@ -1,5 +1,5 @@
 /*
- * cgroup/bind4 and bind6, attached to the tunnel's own cgroup only: a tunnel
+ * cgroup/bind4 and bind6, attached to the ztunnel's own cgroup only: a ztunnel
  * that binds to its client's address before it dials the app (Istio's does,
  * with IP_TRANSPARENT) means "the app is to see this client".
  *

@@ -1,13 +1,14 @@
 /*
- * cgroup/connect4 and connect6: steer an enrolled pod's connect() into its
- * tunnel listener, and remember where it wanted to go; or directly to a pod of
- * this node, when everything says so (direct.h).
+ * cgroup/connect4 and connect6: steer an enrolled pod's connect() into the
+ * ztunnel's listener and keep its destination; or send it directly to a pod of
+ * this node, when everything allows that (direct.h).
  *
  * Streams only: the mesh carries no UDP, which passes untouched.
  *
- * Attached to the root cgroup, so every process of the node passes here: who is
- * not enrolled pays one hash miss. Fails closed: the redirect stays while the
- * tunnel is away, so the app sees ECONNREFUSED and nothing leaves in the clear.
+ * Attached to the root cgroup, so every process of the node passes here. One
+ * that is not enrolled pays a hash miss. Fails closed: the redirect stays while
+ * the ztunnel is away, so the app sees ECONNREFUSED and nothing leaves in the
+ * clear.
  */
 #include "kernel.h"
 #include "direct.h"
@@ -19,7 +20,7 @@ INLINE int is_exempt(void)
 	return map_lookup(MAP(EXEMPT_CGROUPS), &cgroup) != 0;
 }
 
-/* What getpeername shows, and what sock_ops will publish for the tunnel. */
+/* Keep the destination: getpeername shows it, sock_ops will publish it. */
 INLINE int remember(struct bpf_sock *sk, const struct peer *dialled, __u8 hint)
 {
 	struct peer *shown = sk_storage_get(MAP(SHOWN_PEER), sk, 0,
@@ -33,7 +34,7 @@ INLINE int remember(struct bpf_sock *sk, const struct peer *dialled, __u8 hint)
 	return 1;
 }
 
-/* Go to the tunnel, or directly to a pod of this node: fills `to`. */
+/* Go to the ztunnel, or directly to a pod of this node: fills `to`. */
 INLINE int steer(struct bpf_sock_addr *ctx, struct bpf_sock *sk,
 		 const struct pod_value *pod, const struct peer *dialled,
 		 struct target *to)
@@ -113,7 +114,7 @@ int connect4(struct bpf_sock_addr *ctx)
 		return 1;
 	if (ctx->type != STREAM)
 		return 1;
-	if (is_exempt()) {		/* the tunnel must not meet itself */
+	if (is_exempt()) {		/* the ztunnel must not meet itself */
 		count(COUNTER_EXEMPT);
 		return 1;
 	}

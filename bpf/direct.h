@@ -1,7 +1,7 @@
 /*
  * connect()'s half of the direct path: may this connection reach a pod of this
- * node without the tunnel, and which one? Whatever is missing, stale, full or
- * odd says no, and the connection is captured as if there were no direct path.
+ * node without the ztunnel, and which one? Anything missing, stale, full or odd
+ * means no, and the connection is captured as if there were no direct path.
  */
 #ifndef TULLE_DIRECT_H
 #define TULLE_DIRECT_H
@@ -10,7 +10,7 @@
 
 #define RING_UNREAD 0		/* BPF_RB_AVAIL_DATA */
 
-/* What replaces a destination: a pod of this node, or the tunnel's listener. */
+/* Replaces a destination: a pod of this node, or the ztunnel's listener. */
 struct target {
 	struct address ip;
 	__u32 workload;		/* 0: nobody who can be reached directly */
@@ -95,7 +95,7 @@ INLINE __u64 running_generation(__u64 now)
 	return state && lease_runs(state, now) ? state->generation : 0;
 }
 
-/* 1: go to `to`, directly. 0: to the tunnel, with the hint in `to`. */
+/* 1: go to `to`, directly. 0: to the ztunnel, with the hint in `to`. */
 INLINE int goes_direct(struct bpf_sock_addr *ctx, struct bpf_sock *sk,
 		       const struct pod_value *pod, const struct peer *dialled,
 		       struct target *to)

@@ -86,9 +86,9 @@ INLINE int may_pass(struct bpf_sock_ops *ctx, struct pod_value *pod,
 }
 
 /*
- * Before the SYN. 0: not a direct socket. What may not pass is barred, by an
- * entry for nobody: it leaves all the same, and must not be taken for plaintext
- * of somebody who has no tunnel.
+ * Before the SYN. 0: not a direct socket. One that may not pass is barred by an
+ * entry for nobody: its SYN leaves all the same, and must not be taken for the
+ * plaintext of a client outside the mesh.
  */
 INLINE int vouch(struct bpf_sock_ops *ctx, struct bpf_sock *sk,
 		 struct pod_value *pod)
@@ -246,8 +246,8 @@ INLINE void tell(struct bpf_sock_ops *ctx, const struct direct_socket *flow,
 }
 
 /*
- * A direct connect() that came to nothing is the tunnel's to try next, who
- * knows better why.
+ * After a direct connect() that failed the next try goes to the ztunnel, which
+ * can say more about the reason.
  */
 INLINE void forget_verdict(const struct direct_socket *flow)
 {

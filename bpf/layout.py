@@ -33,7 +33,7 @@ class PodMode(enum.IntEnum):
 
 
 class Hint(enum.IntEnum):
-    """What the kernel's draw of an endpoint says to the tunnel that gets the connection."""
+    """The kernel's draw of an endpoint, for the ztunnel that gets the connection."""
 
     NONE = 0
     LOCAL = 1
@@ -53,7 +53,7 @@ class ListenerSlot(enum.IntEnum):
 
 
 class Counter(enum.IntEnum):
-    """Why the kernel half did something; the lower-case name is the metric label."""
+    """Events in the kernel half; the lower-case name is the metric label."""
 
     CAPTURED_V4 = 0
     CAPTURED_V6 = 1
@@ -260,7 +260,7 @@ class MapSpec(NamedTuple):
 
     @property
     def countable(self) -> bool:
-        """Can its fill be read by walking keys? A socket store cannot, an array is always full."""
+        """True when walking its keys shows its fill: a socket store has none, an array is full."""
         return self.type in (MapType.HASH, MapType.LRU_HASH)
 
 

@@ -1,8 +1,8 @@
 /*
  * sk_lookup: which socket gets a SYN that arrives in an enrolled pod? The
- * tunnel's HBONE listener for port 15008, the app itself for a direct connection
- * of this node that was vouched for, nobody when that vouching is over, the
- * tunnel's plaintext listener for the rest.
+ * ztunnel's HBONE listener for port 15008, the app itself for a direct
+ * connection of this node that was vouched for, nobody when that vouching is
+ * over, the ztunnel's plaintext listener for the rest.
  *
  * One instance per pod, with a listener map of its own: the pod's uid is the
  * key, not its address, so a reused address can never meet an old listener.
@@ -37,7 +37,7 @@ INLINE void read_addresses(struct bpf_sk_lookup *ctx, struct address *remote,
 }
 
 enum vouching {
-	VOUCHING_NONE = 0,	/* nobody spoke of it */
+	VOUCHING_NONE = 0,	/* never vouched for */
 	VOUCHING_HOLDS = 1,
 	VOUCHING_OVER = 2,
 };
@@ -72,7 +72,7 @@ INLINE enum vouching vouching_of(struct bpf_sk_lookup *ctx,
 		return VOUCHING_HOLDS;
 	}
 	count(COUNTER_INBOUND_STALE);
-	/* Its pod has just left the direct path, not the mesh: the tunnel's. */
+	/* Its pod has just left the direct path: to the ztunnel. */
 	if (!pod && vouched->destination &&
 	    now_ns() - vouched->at_ns < VOUCH_GRACE_NS)
 		return VOUCHING_NONE;
@@ -103,7 +103,7 @@ int sklookup(struct bpf_sk_lookup *ctx)
 		vouching = vouching_of(ctx, &remote, &local);
 		if (vouching == VOUCHING_HOLDS)
 			return SK_PASS;
-		/* As plaintext its pod would be nobody, whom a DENY misses. */
+		/* As plaintext it had no pod, and a DENY would miss it. */
 		if (vouching == VOUCHING_OVER)
 			return SK_DROP;
 	}

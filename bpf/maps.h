@@ -15,33 +15,33 @@
 /* Kubernetes' own ceiling is 110 pods a node, large setups run 500; x2. */
 #define PODS_MAX 1024
 
-/* One tunnel per node, two during an upgrade; x8 for helpers beside it. */
+/* One ztunnel per node, two during an upgrade; x8 for helpers beside it. */
 #define EXEMPT_CGROUPS_MAX 16
 
 /*
- * An entry lives from the SYN until the tunnel has accepted and read it, some
+ * An entry lives from the SYN until the ztunnel has accepted and read it, some
  * milliseconds. At the 9,300 connects/s that one core manages, 16,384 entries
- * hold 1.7 s of a tunnel that does not accept at all, which is more than its
+ * last 1.7 s with a ztunnel that does not accept at all, which is more than its
  * listen backlog (4,096) holds. About 128 bytes each: 2 MiB.
  */
 #define DESTINATIONS_MAX 16384
 
-/* The same life for inbound: from the tunnel's SYN to the app's accept. */
+/* The same life for inbound: from the ztunnel's SYN to the app's accept. */
 #define CLIENTS_MAX 16384
 
 /* One address per family for every pod. */
 #define LOCALS_MAX (2 * PODS_MAX)
 
 /*
- * Who may talk to whom, port by port: 500 pods with 60 local peers each. A pair
- * that falls out meets the tunnel once more. 72 bytes each: 2.8 MiB with buckets.
+ * Allowed pairs, port by port: 500 pods with 60 local peers each. A pair that
+ * is evicted meets the ztunnel once more. 72 bytes each: 2.8 MiB with buckets.
  */
 #define VERDICTS_MAX 32768
 
 /* 500 pods with 8 services each that have an endpoint here: 2.1 MiB. */
 #define SERVICES_MAX 4096
 
-/* Local endpoints of one service. More than that: the last ones count as elsewhere. */
+/* Local endpoints of one service; any beyond that count as elsewhere. */
 #define SLOTS_MAX 16
 
 /*
@@ -64,13 +64,13 @@
 #define FLOWS_BYTES (1 << 20)
 
 /*
- * Nothing goes direct while the reader is this far behind: whoever is not told
- * of a connection cannot end it. The other half is for those that end.
+ * Nothing goes direct while the reader is this far behind: nobody can end a
+ * connection that he has not heard of. The other half is for those that end.
  */
 #define FLOWS_UNREAD_MAX (FLOWS_BYTES / 2)
 
 /*
- * A generation may change between connect() and the SYN's arrival. The tunnel
+ * A generation may change between connect() and the SYN's arrival. The ztunnel
  * would have decided by the old one as well, and live flows are decided again.
  */
 #define VOUCH_GRACE_NS 250000000ULL
@@ -85,7 +85,7 @@
 #define HBONE_PORT 15008
 
 /*
- * setsockopt(SOL_IP, SHOW_CLIENT_OPTION, struct peer) by the tunnel, before it
+ * setsockopt(SOL_IP, SHOW_CLIENT_OPTION, struct peer) by the ztunnel, before it
  * dials the app: "the app is to see this client". No kernel option has it.
  */
 #define SHOW_CLIENT_OPTION 0x7475
@@ -117,10 +117,10 @@ enum map_id {
 
 enum pod_mode {
 	POD_CLOSED = 0,		/* nothing leaves: what a zeroed entry says */
-	POD_CAPTURE = 1,	/* every outbound connection to the tunnel */
+	POD_CAPTURE = 1,	/* every outbound connection to the ztunnel */
 };
 
-/* What the kernel's draw says to the tunnel that gets the connection. */
+/* The kernel's draw, for the ztunnel that gets the connection. */
 enum hint {
 	HINT_NONE = 0,
 	HINT_LOCAL = 1,
@@ -186,7 +186,7 @@ struct pod_value {
 	struct address ip6;
 	__u32 workload;		/* 0: nobody, and never direct */
 	__u32 device;		/* ifindex of its veth on the host; 0: unknown */
-	__be16 outbound_port;	/* the tunnel's listener inside the pod */
+	__be16 outbound_port;	/* the ztunnel's listener inside the pod */
 	__u8 has4;
 	__u8 has6;
 	__u8 mode;		/* enum pod_mode */
@@ -206,12 +206,12 @@ struct socket_key {
 struct peer {
 	struct address ip;
 	__be16 port;
-	__u8 hint;		/* enum hint, for the tunnel */
+	__u8 hint;		/* enum hint, for the ztunnel */
 	__u8 pad[5];
 };
 
 /*
- * The direct path: connections between two pods of this node without a tunnel.
+ * The direct path: connections between two pods of this node without ztunnel.
  * `locals` says who an address is. An entry is there only while that pod is
  * captured and may be reached directly.
  */
@@ -295,7 +295,7 @@ struct shortcut {
 	__u32 ending;		/* one of the two ends has closed */
 };
 
-/* What the ring buffer carries. */
+/* One record of the ring buffer. */
 struct flow_event {
 	__u64 id;		/* the client's socket cookie */
 	__u64 generation;

@@ -1,6 +1,6 @@
 /*
  * cgroup/getpeername4 and getpeername6 (accept() passes here as well): show the
- * app the address it asked for, or the client that the tunnel speaks for.
+ * app the address it asked for, or the client that the ztunnel speaks for.
  *
  * Decides nothing. No entry on the socket leaves the kernel's own answer. The
  * entry itself is the filter: who was never captured has none, which costs one

@@ -1,11 +1,11 @@
 /*
- * sock_ops: publish under a socket's own address what connect() or the tunnel
- * stored on it, before its SYN leaves; hand it to the accepting side. Vouch for
- * and follow direct connections (flow.h).
+ * sock_ops: publish what connect() or the ztunnel stored on a socket under the
+ * socket's own address, before its SYN leaves; hand it to the accepting side.
+ * Vouch for direct connections and follow them (flow.h).
  *
  * TCP_CONNECT_CB runs with the local port chosen and nothing sent yet, so no
  * accept() can be faster than the entry. If an entry cannot be written the
- * tunnel finds none and closes: fails closed.
+ * ztunnel finds none and closes: fails closed.
  */
 #include "kernel.h"
 #include "flow.h"

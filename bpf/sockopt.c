@@ -1,10 +1,11 @@
 /*
- * cgroup/getsockopt and setsockopt, attached to the tunnel's own cgroup only:
+ * cgroup/getsockopt and setsockopt, attached to the ztunnel's own cgroup only:
  * nobody else on the node pays for them, and no pod can reach them.
  *
- * getsockopt(SO_ORIGINAL_DST) tells, once, where an accepted connection wanted
- * to go. Without an entry the kernel's own error stands, and the tunnel closes.
- * setsockopt(SHOW_CLIENT_OPTION) notes whom the app shall see as its client.
+ * getsockopt(SO_ORIGINAL_DST) answers once with the original destination of an
+ * accepted connection. Without an entry the kernel's own error stands, and the
+ * ztunnel closes. setsockopt(SHOW_CLIENT_OPTION) notes the client that the app
+ * is to see.
  */
 #include "kernel.h"
 
@@ -95,7 +96,7 @@ int getsockopt(struct bpf_sockopt *ctx)
 	key_of_peer(ctx, &key);
 	to = map_lookup(MAP(DESTINATIONS), &key);
 	if (!to) {
-		if (level == LEVEL_IP)	/* who asks, asks this level first */
+		if (level == LEVEL_IP)	/* asked first, by every ztunnel */
 			count(COUNTER_DESTINATION_MISSING);
 		return 1;
 	}

@@ -89,7 +89,7 @@ INLINE int is_own(const struct pod_value *pod, const struct address *ip)
 	       (pod->has6 && same_address(ip, &pod->ip6));
 }
 
-/* Whose address is it that a socket inside the pod binds to? */
+/* Does a socket inside the pod bind to somebody else's address? */
 INLINE int is_foreign(const struct pod_value *pod, const struct address *ip)
 {
 	return !is_this_host(ip) && !is_multicast(ip) && !is_own(pod, ip);
@@ -100,7 +100,7 @@ INLINE int is_foreign(const struct pod_value *pod, const struct address *ip)
  *
  * Multicast passes because TCP cannot: the kernel answers ENETUNREACH itself.
  * fe80::/10 is refused: it would leave in the clear to a neighbour on the same
- * link, and its scope id does not survive the way through the tunnel.
+ * link, and its scope id does not survive the way through the ztunnel.
  */
 INLINE int outbound_verdict(const struct pod_value *pod,
 			    const struct address *dst)
@@ -119,7 +119,7 @@ INLINE int outbound_verdict(const struct pod_value *pod,
 
 /*
  * May a socket bound to this address go direct? A foreign address would reach
- * the destination unvouched, so the tunnel takes it, which does not mind.
+ * the destination unvouched, so the ztunnel takes it, which does not mind.
  */
 INLINE int may_start_from(const struct pod_value *pod,
 			  const struct address *bound)
@@ -131,7 +131,7 @@ INLINE int may_start_from(const struct pod_value *pod,
 	return v6_any || v4_any || is_own(pod, bound);
 }
 
-/* Same family as dialled, nobody's tunnel, and not the pod itself. */
+/* Same family as dialled, no HBONE port, and not the pod itself. */
 INLINE int may_go_to(const struct pod_value *pod, const struct address *dialled,
 		     const struct address *ip, __be16 port)
 {
@@ -145,7 +145,7 @@ INLINE int lease_runs(const struct direct_state *state, __u64 now)
 }
 
 /*
- * Which local endpoint of the service does this draw mean? SLOTS_MAX: none, it
+ * The local endpoint of the service that this draw means. SLOTS_MAX: none, it
  * is elsewhere. `random` is any number; its bias against 2^32 is beyond notice.
  */
 INLINE __u32 drawn_slot(const struct service_value *service, __u32 random)
@@ -162,8 +162,10 @@ INLINE __u32 drawn_slot(const struct service_value *service, __u32 random)
 	return SLOTS_MAX;
 }
 
-/* May the SYN of a direct connect() still be vouched for? A deferred one
- * (TCP_FASTOPEN_CONNECT) leaves with its first data, perhaps much later. */
+/*
+ * May the SYN of a direct connect() still be vouched for? A deferred one
+ * (TCP_FASTOPEN_CONNECT) leaves with its first data, perhaps much later.
+ */
 INLINE int may_vouch(const struct direct_state *state, __u64 generation,
 		     __u64 opened_ns, __u64 now)
 {
@@ -172,8 +174,10 @@ INLINE int may_vouch(const struct direct_state *state, __u64 generation,
 	return lease_runs(state, now) && state->generation == generation;
 }
 
-/* A SYN that is sent again counts from the first one: by then nobody may be there
- * to say that its generation is over, so the lease must run. */
+/*
+ * A SYN that is sent again counts from the first one: by then nobody may be
+ * there to say that its generation is over, so the lease must run.
+ */
 INLINE int vouch_holds(const struct direct_state *state,
 		       const struct vouched *vouched, __u32 destination,
 		       __u64 now)
@@ -223,7 +227,7 @@ INLINE __u64 bytes_received(const struct direct_socket *flow, __u64 received)
 					     : 0;
 }
 
-/* Which ends did not say goodbye? FIN_WAIT2 let go by the app is an end. */
+/* Did an end leave without a FIN? FIN_WAIT2 let go by the app is an end. */
 INLINE int was_aborted(const struct direct_socket *flow, __u32 from)
 {
 	return flow->established && from != STATE_FIN_WAIT2 &&

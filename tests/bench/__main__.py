@@ -78,7 +78,7 @@ def show(result: Result, options: argparse.Namespace) -> None:
 
 
 def check(files: Sequence[Path]) -> int:
-    """0 when every goal is shown to be met; 1 when one falls short or was not measured."""
+    """Exit code: 0 when the run meets every goal, 1 when a goal is missed or was not measured."""
     paths = list(files)
     if not paths:
         found = results.newest()
@@ -118,7 +118,7 @@ def plan_of(options: argparse.Namespace) -> Plan:
 
 
 def chosen(option: str, names: str, known: dict[str, _Choice]) -> list[_Choice]:
-    """In the order of `known`, whatever order they were asked for in."""
+    """The chosen names, in the order of `known`."""
     wanted = [name for name in names.split(",") if name]
     for name in wanted:
         if name not in known:

@@ -33,7 +33,7 @@ from tests.bench import manifests, meter
 from tests.bench.model import BenchError
 
 RUN_DIR = Path("/run/tulle-bench")
-LOCK = "\0tulle-bench"  # an abstract socket: it goes with its holder, whatever becomes of that
+LOCK = "\0tulle-bench"  # an abstract socket: it goes with its holder, even after a crash
 TOOLS = Path(__file__).parent / "tools"
 NOFILE_MAX = 65_536  # 5,000 connections take two descriptors each in some proxies
 APPLY_TIMEOUT_S = 20.0  # a policy on its way to the nodes, on a machine under load
@@ -81,7 +81,7 @@ class Bed:
     # --- processes in pods --------------------------------------------------------------------
 
     def run(self, pod: str, command: Sequence[str], timeout_s: float) -> str:
-        """Its output; BenchError when it fails or takes too long."""
+        """Output of a command in a pod; BenchError when it fails or takes too long."""
         record = self.state.pods[pod]
         try:
             done = self._pods.run(record, command, None, timeout_s)
@@ -99,7 +99,7 @@ class Bed:
     def background(
         self, pod: str, command: Sequence[str], output: int | IO[bytes]
     ) -> Iterator[subprocess.Popen[bytes]]:
-        """Killed at the end, if it still runs then."""
+        """Start a command in a pod; the bed kills it at the end if it still runs."""
         record = self.state.pods[pod]
         made = subprocess.Popen(
             self._pods.exec_command(record, command),
@@ -138,7 +138,7 @@ class Bed:
         return answer.body
 
     def write(self, name: str, text: str) -> None:
-        """A file in the folder that the control plane watches."""
+        """Path of a file in the folder that the control plane watches."""
         write_atomic(self.lab.manifests_folder / name, text.encode(), 0o600)
 
     def remove(self, name: str) -> None:
@@ -162,7 +162,7 @@ class Bed:
                 is_mesh = path.name.startswith(("ztunnel-", "agent-"))
                 meter.pin(path, proxy if is_mesh else load)
         meter.yield_to_others(self.cgroup / "control")
-        os.sched_setaffinity(0, load)  # and with it all that we start from here on
+        os.sched_setaffinity(0, load)  # and with it every process that we start from here on
 
 
 def tool_command(name: str, *words: object) -> list[str]:

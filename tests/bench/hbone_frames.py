@@ -20,7 +20,7 @@ from ztunnel.hbone.events import DataReceived, RequestReceived
 from ztunnel.hbone.session import Session
 from ztunnel.hbone.settings import CLIENT_SETTINGS, SERVER_SETTINGS, Role
 
-# One TLS read's worth: what the engine hands over at once.
+# One TLS read's worth, which the engine hands over at once.
 READ_BYTES = 256 * 1024
 SECONDS_MAX = 5.0
 ROUNDS_MAX = 25
@@ -127,7 +127,7 @@ def theirs(size: int, seconds: float) -> Rates:
 
 
 def our_tunnels(seconds: float) -> float:
-    """CONNECT, 200, both ends closed: tunnels per second, both sides together."""
+    """Streams per second, both sides together: CONNECT, 200, both ends closed."""
     client, server = Session(Role.CLIENT, CLIENT_SETTINGS), Session(Role.SERVER, SERVER_SETTINGS)
     client.start()
     server.start()

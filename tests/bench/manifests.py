@@ -71,7 +71,7 @@ def allow(name: str, rules: Iterable[list[str]]) -> dict[str, Any]:
 
 
 def many_rules(count: int) -> str:
-    """Policies of `count` rules in all that match nobody here: each has to be looked at."""
+    """Policies with `count` rules in all that match nobody here: each must be looked at."""
     made = []
     for start in range(0, count, RULES_PER_POLICY):
         numbers = range(start, min(count, start + RULES_PER_POLICY))

@@ -1,4 +1,4 @@
-"""Readings of the machine: whose CPU time, how much memory. Reads only; decides nothing."""
+"""Readings of the machine: CPU time and memory by owner. Reads only; decides nothing."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from agent.lab.netns import inside
 from tests.bench.model import foreign_share
 
 _TICK_S = 1 / os.sysconf("SC_CLK_TCK")
-_BUSY = (0, 1, 2, 5, 6)  # user nice system irq softirq; steal was nobody's here
+_BUSY = (0, 1, 2, 5, 6)  # user nice system irq softirq; steal belongs to no process here
 
 
 def cgroup_cpu_s(cgroup: Path) -> float:
-    """CPU time of all that runs or ran in there, to the microsecond."""
+    """CPU time of all processes that run or ran in the cgroup, to the microsecond."""
     for line in (cgroup / "cpu.stat").read_text().splitlines():
         name, _, value = line.partition(" ")
         if name == "usage_usec":
@@ -24,7 +24,7 @@ def cgroup_cpu_s(cgroup: Path) -> float:
 
 
 def cores_busy_s(cores: frozenset[int]) -> float:
-    """Only of the cores that we use: on a large machine the others' work is nobody's concern."""
+    """CPU time of the cores that we use; on a large machine the others do not matter."""
     wanted = {f"cpu{core}" for core in cores}
     busy = 0
     for line in Path("/proc/stat").read_text().splitlines():
@@ -105,7 +105,7 @@ def threads(pid: int) -> list[int]:
 
 @dataclass(frozen=True, slots=True)
 class Window:
-    """From its making to `foreign()`: whose CPU time it was. Ours is the lab and this process."""
+    """CPU time by owner, from its creation to `foreign()`. Ours is the lab and this process."""
 
     cores: frozenset[int]
     lab: Path | None

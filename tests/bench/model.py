@@ -1,4 +1,4 @@
-"""The values of a benchmark run and what is computed from them; never measures or prints.
+"""The values of a benchmark run and the figures computed from them; never measures or prints.
 
 A *measurement* is one case on one system in one round. Those during which somebody else used the
 machine are not kept; medians are taken over the kept ones.
@@ -99,13 +99,13 @@ class Measurement:
     round: int
     attempt: int
     values: Mapping[str, float]
-    foreign: float  # share of the machine's CPU time that was nobody's of ours
+    foreign: float  # share of the machine's CPU time that others used
     kept: bool
 
 
 @dataclass(frozen=True, slots=True)
 class Figure:
-    """A median with what surrounds it."""
+    """A median with its range."""
 
     median: float
     low: float
@@ -120,7 +120,7 @@ class Figure:
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """All of one run, as it is on disk."""
+    """One whole run, as it is on disk."""
 
     started_at: str
     machine: Mapping[str, str] = field(default_factory=dict)

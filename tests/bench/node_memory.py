@@ -62,7 +62,7 @@ class ControlPlane:
                     self._acknowledged.notify_all()
 
     async def push(self, type_url: str, entries: Iterable[Entry]) -> None:
-        """Until it is acknowledged."""
+        """Send a response and wait until it is acknowledged."""
         self._nonces += 1
         response = pb.DeltaDiscoveryResponse(type_url=type_url, nonce=str(self._nonces))
         for entry in entries:
@@ -97,7 +97,7 @@ async def serving(plane: ControlPlane, folder: pathlib.Path) -> AsyncIterator[No
         await server.stop(0)
 
 
-# -- what is measured ----------------------------------------------------------------------------
+# -- measurements ------------------------------------------------------------------------------
 
 
 def children(pid: int) -> list[int]:

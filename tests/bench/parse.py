@@ -12,7 +12,7 @@ from tests.bench.model import BenchError
 
 _US = {"us": 1.0, "ms": 1e3, "s": 1e6, "m": 60e6}
 _ERRORS = re.compile(r"Socket errors: connect (\d+), read (\d+), write (\d+), timeout (\d+)")
-# Answers that did not come, of all: more than this and the figures are of something else.
+# Share of missing answers above which the figures mean something else.
 _ERROR_SHARE_MAX = 0.001
 
 
@@ -76,7 +76,7 @@ class Samples:
     took_us: tuple[float, ...]
 
     def between(self, start_s: float, end_s: float) -> list[float]:
-        """Sorted."""
+        """Durations in ascending order."""
         pairs = zip(self.at_s, self.took_us, strict=True)
         return sorted(took for at, took in pairs if start_s <= at < end_s)
 

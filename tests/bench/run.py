@@ -28,7 +28,7 @@ from tests.bench.model import (
 )
 from tests.bench.target import Target, direct_target, machine
 
-ATTEMPTS_MAX = 3  # a machine that is never quiet shall not hold the run for ever
+ATTEMPTS_MAX = 3  # a machine that is never quiet must not hold up the run for ever
 QUIET_WAIT_S, QUIET_LOOK_S = 5.0, 0.25
 WARM_S = 1.0  # each of three kinds
 WARM_CONNECTIONS = 16
@@ -55,10 +55,10 @@ class Run:
     cores: Cores = field(default_factory=Cores.choose)
     made: list[Measurement] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
-    found: dict[str, str] = field(default_factory=dict)  # about the machine, by the mesh
+    found: dict[str, str] = field(default_factory=dict)  # facts about the machine, from the mesh
 
     def execute(self) -> None:
-        """Fills `made` and `notes` as it goes, so that what was measured outlives a failure."""
+        """Fills `made` and `notes` as it goes, so that measurements outlive a failure."""
         if System.TULLE in self.plan.systems and capture.CASES[0] in self.plan.cases:
             self._not_enrolled()
         if not self._wanted():
@@ -106,7 +106,7 @@ class Run:
                 self._note(_direct_share(before, _paths(made)))
 
     def _warm(self, made: Bed, target: Target) -> None:
-        """Every port once: the first connection of a pair is not what a case is about."""
+        """Dial every port once: no case is about the first connection of a pair."""
         once = Settings(WARM_S)
         requests.load(made, target, WARM_CONNECTIONS, WARM_S)
         try:
@@ -151,7 +151,7 @@ class Run:
         self._note(f"{name}: thrown away {ATTEMPTS_MAX} times, the machine was busy with others")
 
     def _await_quiet(self, made: Bed | None) -> None:
-        """Not for long: a machine that is never quiet shall not hold the run."""
+        """Wait for a quiet machine, but not for long."""
         end_s = time.monotonic() + QUIET_WAIT_S
         while time.monotonic() < end_s:
             window = meter.Window.open(self.cores.both, made.cgroup if made else None)

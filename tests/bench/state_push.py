@@ -43,7 +43,7 @@ PODS_PER_SERVICE = 20
 DEADLINE_S = 60.0
 
 
-# -- what is pushed ------------------------------------------------------------------------------
+# -- the push ------------------------------------------------------------------------------------
 
 
 def service(number: int) -> Service:
@@ -125,7 +125,7 @@ def timed_worker(descriptor: int) -> None:
 
 
 class Pipe:
-    """The other end, blocking."""
+    """The supervisor's end of the pipe, blocking."""
 
     def __init__(self, sock: socket.socket) -> None:
         self._ipc = IpcSocket(sock)
@@ -140,7 +140,7 @@ class Pipe:
             self._ipc.flush()
 
     def settled(self) -> None:
-        """Everything sent has been acted upon: frames keep their order, answers too."""
+        """Wait until the worker has acted on everything: frames and answers keep their order."""
         self._questions += 1
         self.send(Kind.QUERY, encode_json({"id": self._questions, "what": "metrics"}))
         self._poll.register(self._ipc.fileno(), select.POLLIN)

@@ -1,4 +1,4 @@
-"""One system in one topology: who asks whom where, and which cgroups are its proxies."""
+"""One system in one topology: client, server, address, and the cgroups of its proxies."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ Sides = dict[str, float]
 class Target:
     system: System
     topology: Topology
-    client: str  # the pod that asks
+    client: str  # the client's pod
     http: Place
     bulk: Place
     echo: Place
-    # "out", "in" or "both" -> the cgroup of its proxy, then those of what else works for it.
+    # "out", "in" or "both" -> the cgroup of its proxy, then those of its helpers.
     sides: Mapping[str, tuple[Path, ...]] = field(default_factory=dict)
 
     @property
@@ -36,7 +36,7 @@ class Target:
         return {side: sum(map(meter.cgroup_cpu_s, groups)) for side, groups in self.sides.items()}
 
     def rss_mib(self) -> Sides:
-        """The whole proxy's, and where it has a supervisor the rest's as well."""
+        """CPU time of the proxy's process, and of the rest where it has a supervisor."""
         found: Sides = {}
         for side, groups in self.sides.items():
             sizes = [meter.rss_mib(pid) for pid in meter.members(groups[0])]
@@ -51,7 +51,7 @@ def server_of(topology: Topology) -> str:
 
 
 def direct_target(bed: Bed, system: System, topology: Topology) -> Target:
-    """For what an application just dials: no mesh, and Tulle."""
+    """Target for systems whose address an application just dials: no mesh, and Tulle."""
     where = MESH if system is System.TULLE else PLAIN
     host = bed.address(f"{where}/{server_of(topology)}")
     sides: dict[str, tuple[Path, ...]] = {}

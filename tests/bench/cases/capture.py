@@ -23,7 +23,7 @@ NAME = "tb-capture"
 
 
 def run(bed: Bed, target: Target, settings: Settings) -> Values:
-    """Towards a server, as an application sees it."""
+    """connect() towards a server, as an application sees it."""
     host, port = target.echo
     text = bed.tool(
         target.client,

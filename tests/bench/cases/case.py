@@ -12,7 +12,7 @@ from tests.bench.target import Target
 Values = dict[str, float]
 ALL = tuple(System)
 BOTH = tuple(Topology)
-GRACE_S = 15.0  # what a load generator may need beyond its own time before it is given up
+GRACE_S = 15.0  # beyond a load generator's own time; then it is given up
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,5 +32,5 @@ class Case:
     run: Callable[[Bed, Target, Settings], Values]
     systems: tuple[System, ...] = ALL
     topologies: tuple[Topology, ...] = BOTH
-    once: bool = False  # not in every round: it takes long, and what it tells is steady
-    leaves_traces: bool = False  # in the memory of what is measured: runs after all others
+    once: bool = False  # not in every round: it takes long, and its figures are steady
+    leaves_traces: bool = False  # leaves traces in the proxies' memory: runs after all others

@@ -1,4 +1,4 @@
-"""64 small requesters beside 4 bulk streams: what the bulk costs the small ones.
+"""64 small requesters beside 4 bulk streams: the price of the bulk for the small ones.
 
 The bulk's own ends run only when their core has nothing else to do (SCHED_IDLE): so the requests
 queue behind bulk in the proxies, which are measured, and not in the load generator's core.
@@ -52,7 +52,7 @@ def run(bed: Bed, target: Target, settings: Settings) -> Values:
 
 @contextmanager
 def yielding(cgroup: Path, program: str) -> Iterator[None]:
-    """The processes of this name in there give way to all others while the context lasts."""
+    """Let the pod's processes of this name give way to all others while the context lasts."""
     chosen = [pid for pid in meter.members(cgroup) if meter.program_of(pid) == program]
     try:
         for pid in chosen:

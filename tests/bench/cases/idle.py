@@ -1,4 +1,4 @@
-"""Thousands of idle connections: what each of them takes in the proxies."""
+"""Thousands of idle connections: the memory that each takes in the proxies."""
 
 from __future__ import annotations
 

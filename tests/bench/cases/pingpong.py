@@ -1,4 +1,4 @@
-"""64 bytes there and back on one connection: what the way itself takes."""
+"""64 bytes there and back on one connection: the duration of the way itself."""
 
 from __future__ import annotations
 

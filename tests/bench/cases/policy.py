@@ -1,4 +1,4 @@
-"""1,000 authorization rules that match nobody before the one that allows: what they cost."""
+"""The price of 1,000 authorization rules that match nobody, before the one that allows."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""10,000 workloads pushed while requests run: what the configuration storm costs them.
+"""10,000 workloads pushed while requests run: the price of the storm for the requests.
 
 The pods are written into the folder that the control plane watches, so everything is real: reading,
 compiling, delta xDS to both nodes, supervisor to worker. *During* is the time in which messages
@@ -26,14 +26,14 @@ CONNECTIONS, PLAIN_CONNECTIONS = 12, 4
 EVERY_US = 10_000  # 1,600 questions a second in all leave the load's core more than half free
 BEFORE_S = 3.0
 PUSH_TIMEOUT_S = 60.0
-QUIET_S = 2.0  # so long without anything: the push is over
+QUIET_S = 2.0  # after such a silence the push is over
 LOOK_S = 0.1
 MARGIN_S = 0.5  # work that follows the last message
 NOISE_BYTES = 4096  # keep-alives and acknowledgements
 BUSY_SHARE = 0.2
-LONGEST_S = BEFORE_S + 2 * PUSH_TIMEOUT_S  # until the pods are gone again
+LONGEST_S = BEFORE_S + 2 * PUSH_TIMEOUT_S  # for the pods to go again
 PROBE_END_S = 10.0
-BYTES_PER_POD_MIN = 40  # a push of fewer bytes to each node was not the push
+BYTES_PER_POD_MIN = 40  # fewer bytes to each node are not the push
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +44,7 @@ class Times:
 
 
 def run(bed: Bed, target: Target, settings: Settings) -> Values:
-    """Probes through the mesh, and some beside it: what those see is the machine's own doing."""
+    """Probes through the mesh, and some beside it, which show the machine's own disturbances."""
     plain = direct_target(bed, System.NONE, target.topology)
     files = list(manifests.pushed_pods(settings.pushed_pods))
     least_bytes = 2 * BYTES_PER_POD_MIN * settings.pushed_pods
@@ -76,7 +76,7 @@ def run(bed: Bed, target: Target, settings: Settings) -> Values:
 
 @contextmanager
 def probing(bed: Bed, target: Target, connections: int, output: IO[bytes]) -> Iterator[None]:
-    """Its answers are in `output` afterwards."""
+    """Run the probe; afterwards its answers are in `output`."""
     pace = ("--connections", connections, "--every-us", EVERY_US, "--until-eof")
     words = tool_command("probe.py", *target.echo, "--seconds", LONGEST_S, *pace)
     with bed.background(target.client, words, output) as probe:
@@ -88,7 +88,7 @@ def probing(bed: Bed, target: Target, connections: int, output: IO[bytes]) -> It
 
 
 def _taken(output: IO[bytes], times: Times) -> tuple[list[float], list[float]]:
-    """Before and during."""
+    """Figures before and during the push."""
     output.seek(0)
     found = parse.samples(output.read().decode())
     return (
@@ -99,7 +99,7 @@ def _taken(output: IO[bytes], times: Times) -> tuple[list[float], list[float]]:
 
 @contextmanager
 def pushed(bed: Bed, files: list[tuple[str, str]]) -> Iterator[None]:
-    """There while the context lasts; on leaving, gone from the nodes as well."""
+    """The pods exist while the context lasts, and have left the nodes when it ends."""
     try:
         for name, text in files:
             bed.write(name, text)
@@ -144,7 +144,7 @@ def _cpu_s(pids: list[int]) -> float:
 
 
 def _arrival(bed: Bed, least_bytes: int) -> tuple[float, float]:
-    """When the push was first and last seen at work."""
+    """First and last moment at which the push was seen at work."""
     storm = Storm.of(bed)
     begin = storm.sent_bytes
     first_s = last_s = 0.0
@@ -162,7 +162,7 @@ def _arrival(bed: Bed, least_bytes: int) -> tuple[float, float]:
 
 
 def _wait_quiet(bed: Bed) -> None:
-    """Until the pods are gone from the nodes again: the next case starts as this one did."""
+    """Wait until the pods have left the nodes: the next case starts as this one did."""
     storm, since_s = Storm.of(bed), time.monotonic()
     deadline_s = since_s + PUSH_TIMEOUT_S
     while time.monotonic() < deadline_s and time.monotonic() - since_s < 2 * QUIET_S:

@@ -1,4 +1,4 @@
-"""Inbound: which listener a SYN meets, and whom the app believes it talks to."""
+"""Inbound: the listener that a SYN meets, and the client that the app sees."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Two pods of one node on the whole mesh: when the kernel connects them itself, who sees it, and
+"""Two pods of one node on the whole mesh: direct connections, their records, and
 what ends it. Both families, pod addresses and service addresses."""
 
 from __future__ import annotations

@@ -1,5 +1,5 @@
-"""Policies on a running mesh, both families: who is let in, when that changes, and what is kept
-when a policy cannot be understood."""
+"""Policies on a running mesh, both families: admission, changes, and policies that cannot be
+understood."""
 
 from __future__ import annotations
 
@@ -244,7 +244,7 @@ def test_a_broken_update_keeps_the_last_good_policy_and_is_reported(bed: Bed, na
 
 @pytest.mark.parametrize("name", [each for each in BROKEN if each != "not yaml"])
 def test_a_broken_allow_list_never_lets_in_more(bed: Bed, name: str) -> None:
-    """Beside a good list, and alone: nobody gets in whom no understood rule names."""
+    """Beside a good list, and alone: nobody gets in unless an understood rule names him."""
     listed = authorization(source(principals=[OTHER]), "ALLOW").replace("tested", "listed")
     broken = BROKEN[name].replace("DENY", "ALLOW").replace(CLIENT, CLIENT)
     with bed.policy(listed):
@@ -280,7 +280,7 @@ def test_a_broken_file_opens_nothing_when_the_control_plane_restarts(bed: Bed) -
 
 
 def settle(bed: Bed) -> None:
-    """Let a policy for nobody come and go: removals are told last, so who has heard of its end
+    """Let a policy for nobody come and go. Removals are sent last: a node that has heard of its end
     has heard of everything before it."""
     name = f"sentinel-{next(_numbers)}"  # new each time: the last one may still be known
     file = bed.lab.manifests_folder / f"{name}.yaml"

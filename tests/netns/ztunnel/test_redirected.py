@@ -50,7 +50,7 @@ def redirect(pod: Pod) -> None:
 
 
 def exchange(client: Pod, server: Pod, address: str) -> str:
-    """Bytes there and back; whom the server sees as its client."""
+    """Send bytes there and back; the client's address as the server sees it."""
     with server.listen(address, 8080) as listener:
         listener.settimeout(DEADLINE_S)
         with client.socket(listener.family) as sock:

@@ -76,7 +76,7 @@ class Rig:
         self.path.take(read_agent_line(json.dumps(line).encode()))
 
     def change(self, *values: Workload | Service | Policy | Entry) -> None:
-        """As the worker does."""
+        """Install the path as the worker does."""
         entries = [each if isinstance(each, Entry) else entry(each) for each in values]
         changed = self.engine.state.apply(entries)
         if changed.policies:
@@ -101,7 +101,7 @@ class Rig:
         return self.lines[before:]
 
     def said(self) -> list[dict[str, Any]]:
-        """Since the last time."""
+        """Lines to the agent since the last call."""
         lines, self.lines[:] = list(self.lines), []
         return lines
 

@@ -84,6 +84,6 @@ def spiffe(service_account: str, namespace: str = "shop") -> SpiffeId:
 
 
 def endpoints_of(state: State, service_key: str) -> tuple[Workload, ...]:
-    """Every endpoint, decoded."""
+    """Every endpoint of the service, decoded."""
     uids = [uid for _, alike in state.endpoints(service_key) for uid in alike]
     return tuple(each for uid in uids if (each := state.workload(uid)) is not None)

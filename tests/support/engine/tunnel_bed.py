@@ -81,7 +81,7 @@ class Loop:
         raise AssertionError("unreachable: calls catch everything")
 
     def call(self, action: Callable[[], Result]) -> Result:
-        """Do it in the reactor's thread."""
+        """Call `function` in the reactor's thread."""
         done: queue.SimpleQueue[tuple[Result | None, BaseException | None]] = queue.SimpleQueue()
 
         def run() -> None:

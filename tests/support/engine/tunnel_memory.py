@@ -22,7 +22,7 @@ TURNS_MAX = 2000  # no exchange in these tests takes more
 
 
 class FakeTime:
-    """Monotonic seconds that move only when told."""
+    """Monotonic seconds that move only when a test moves them."""
 
     def __init__(self) -> None:
         self.now_s = 100.0
@@ -132,7 +132,7 @@ class Pair:
         self.client.start()
 
     def settle(self) -> int:
-        """Turn until nothing happens any more; how many turns did something."""
+        """Run turns until nothing happens any more; the number of turns that did something."""
         for turn in range(TURNS_MAX):
             before = self.reactor.served
             self.reactor.turn(0)

@@ -301,7 +301,7 @@ class Bed:
 
 
 class Callers:
-    """Somebody calls out of the pod, and somebody calls it, all the time."""
+    """Constant connections out of the pod and into it."""
 
     PAUSE_S = 0.005  # two hundred calls a second in each direction find a gap of 10 ms
 

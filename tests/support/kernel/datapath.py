@@ -126,6 +126,6 @@ def original_destination(accepted: socket.socket) -> Address:
 
 
 def client_option(ip: str, port: int) -> tuple[int, int, bytes]:
-    """The socket option by which a tunnel says whom the app shall see."""
+    """The socket option that names the client which the app is to see."""
     shown = mapped(parse_address(ip)) + struct.pack("!H", port) + bytes(6)
     return SOL_IP, layout.SHOW_CLIENT_OPTION, shown

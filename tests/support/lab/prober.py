@@ -1,4 +1,4 @@
-"""A process that connects from a pod as fast as it can, and what became of each of its tries.
+"""A process that connects from a pod as fast as it can, and the outcome of each try.
 
 A process of its own, so that the test's work does not slow it down (`probe.py`).
 """

@@ -1,4 +1,4 @@
-"""The table of open direct connections: what is told, what is remembered, where it ends."""
+"""The table of open direct connections: reports, memory, bound."""
 
 from __future__ import annotations
 

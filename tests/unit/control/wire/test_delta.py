@@ -1,4 +1,4 @@
-"""The delta xDS client: what it opens with, what it records, what it refuses."""
+"""The delta xDS client: opening requests, records, refusals."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Headers of a CONNECT: what we say, and how little of it is believed."""
+"""Headers of a CONNECT: ours, and the few of a peer's that we believe."""
 
 from __future__ import annotations
 

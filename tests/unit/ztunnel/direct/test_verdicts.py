@@ -1,4 +1,4 @@
-"""When the kernel may carry connections itself, what it may draw from, and what ends that."""
+"""Conditions for verdicts, the endpoints that the kernel draws from, and the end of both."""
 
 from __future__ import annotations
 
@@ -384,7 +384,7 @@ def test_the_hints_halves_are_the_shares_halves() -> None:
         assert decision.target in {each.target for each in found.slots}
 
 
-# -- what makes verdicts stale -----------------------------------------------------------------
+# -- stale verdicts ---------------------------------------------------------------------------
 
 SERVED = {("shop", "server"), ("shop", "client")}
 

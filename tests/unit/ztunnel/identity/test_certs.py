@@ -1,4 +1,4 @@
-"""Certificates: what is accepted, when it is renewed, who comes first. No signer, no socket."""
+"""Certificates: acceptance, renewal, precedence. No signer, no socket."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def pem(certificate: x509.Certificate) -> str:
 
 
 class Authority:
-    """Signs what it is told to, right or wrong."""
+    """Signer that returns the chain it was given, right or wrong."""
 
     def __init__(self) -> None:
         self.key = ec.generate_private_key(ec.SECP256R1())
@@ -144,7 +144,7 @@ def test_what_a_signer_may_not_send(why: str, chain: list[str]) -> None:
 
 
 class Clock:
-    """Wall time that only moves when told."""
+    """Wall time that moves only when a test moves it."""
 
     def __init__(self) -> None:
         self.moment = NOW
@@ -158,7 +158,7 @@ class Clock:
 
 @dataclass
 class Signer:
-    """Answers when told to."""
+    """Signer that answers when the test says so."""
 
     asked: list[SpiffeId] = field(default_factory=list)
     gate: asyncio.Event = field(default_factory=asyncio.Event)

@@ -1,4 +1,4 @@
-"""Turns: who is called, when, and what a bug costs."""
+"""Turns: order and time of calls, and the price of a bug."""
 
 from __future__ import annotations
 

@@ -142,7 +142,7 @@ def is_here(each: Workload) -> bool:
 
 
 class Point(random.Random):
-    """Draws what it is told."""
+    """Dice with a fixed sequence."""
 
     def __init__(self, point: int) -> None:
         super().__init__(0)

@@ -1,4 +1,4 @@
-"""The supervisor's word with the agent: who waits for whom, and what becomes of a silent agent."""
+"""The supervisor's line to the agent: the order of messages, and an agent that falls silent."""
 
 from __future__ import annotations
 

@@ -157,7 +157,7 @@ def test_a_removed_policy_waits_for_the_addresses_that_may_replace_it() -> None:
 
 
 class Slow(Bench):
-    """As when the kernel has to be told before the workers are."""
+    """A bench where the kernel must know before the workers do."""
 
     async def _publish(self, entries: list[Entry]) -> None:
         for _ in range(10):

@@ -34,7 +34,7 @@ def ends() -> tuple[TlsConnection, TlsConnection]:
 
 
 def shake(client: TlsConnection, server: TlsConnection) -> None:
-    """Pass flights until both are done; TlsError from whoever refuses."""
+    """Pass flights until both ends are done; raises the TlsError of the end that refuses."""
     done = [False, False]
     for _ in range(6):
         for index, (one, other) in enumerate(((client, server), (server, client))):

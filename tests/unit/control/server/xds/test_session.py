@@ -1,4 +1,4 @@
-"""One client's stream: what is sent, when, in which order, and what is never sent twice."""
+"""One client's stream: contents, moments and order of responses, and nothing sent twice."""
 
 from __future__ import annotations
 
