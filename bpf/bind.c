@@ -11,7 +11,7 @@
 
 INLINE int claim(struct bpf_sock_addr *ctx, const struct address *client)
 {
-	struct bpf_sock *sk = ctx->sk;
+	struct bpf_sock *sk = READ_POINTER(ctx, sk);
 	struct peer *claimed;
 
 	if (!sk)
@@ -20,7 +20,7 @@ INLINE int claim(struct bpf_sock_addr *ctx, const struct address *client)
 	if (!claimed)
 		return 0;
 	claimed->ip = *client;
-	claimed->port = (__be16)ctx->user_port;	/* 0: sockops fills it in */
+	claimed->port = (__be16)READ32(ctx, user_port);	/* 0: sockops fills it in */
 	return 1;
 }
 
@@ -30,16 +30,16 @@ int bind4(struct bpf_sock_addr *ctx)
 	struct pod_value *pod = map_lookup(MAP(PODS), &netns);
 	struct address address;
 
-	if (!pod || ctx->type != STREAM)
+	if (!pod || READ32(ctx, type) != STREAM)
 		return 1;
-	map_v4(&address, ctx->user_ip4);
+	map_v4(&address, READ32(ctx, user_ip4));
 	if (!is_foreign(pod, &address))
 		return 1;
 	if (!claim(ctx, &address)) {
 		count(COUNTER_STORAGE_FAILED);
 		return deny(ERRNO_NOBUFS);
 	}
-	ctx->user_ip4 = 0;
+	WRITE32(ctx, user_ip4, 0);
 	count(COUNTER_CLIENT_CLAIMED);
 	return 1;
 }
@@ -48,9 +48,9 @@ int bind6(struct bpf_sock_addr *ctx)
 {
 	__u64 netns = netns_cookie(ctx);
 	struct pod_value *pod = map_lookup(MAP(PODS), &netns);
-	struct address address;
+	struct address address, unbound = {};
 
-	if (!pod || ctx->type != STREAM)
+	if (!pod || READ32(ctx, type) != STREAM)
 		return 1;
 	READ_ADDRESS(&address, ctx, user_ip6);
 	if (!is_foreign(pod, &address))
@@ -59,10 +59,7 @@ int bind6(struct bpf_sock_addr *ctx)
 		count(COUNTER_STORAGE_FAILED);
 		return deny(ERRNO_NOBUFS);
 	}
-	ctx->user_ip6[0] = 0;
-	ctx->user_ip6[1] = 0;
-	ctx->user_ip6[2] = 0;
-	ctx->user_ip6[3] = 0;
+	WRITE_ADDRESS(ctx, user_ip6, &unbound);
 	count(COUNTER_CLIENT_CLAIMED);
 	return 1;
 }

@@ -77,7 +77,7 @@ INLINE int refuse(__u32 reason)
 INLINE int decide(struct bpf_sock_addr *ctx, const struct pod_value *pod,
 		  const struct peer *dialled, struct target *to)
 {
-	struct bpf_sock *sk = ctx->sk;
+	struct bpf_sock *sk = READ_POINTER(ctx, sk);
 
 	if (!sk)
 		return refuse(COUNTER_STORAGE_FAILED);
@@ -112,22 +112,22 @@ int connect4(struct bpf_sock_addr *ctx)
 
 	if (!pod)			/* not enrolled: the cost ends here */
 		return 1;
-	if (ctx->type != STREAM)
+	if (READ32(ctx, type) != STREAM)
 		return 1;
 	if (is_exempt()) {		/* the ztunnel must not meet itself */
 		count(COUNTER_EXEMPT);
 		return 1;
 	}
-	map_v4(&dialled.ip, ctx->user_ip4);
-	dialled.port = (__be16)ctx->user_port;
+	map_v4(&dialled.ip, READ32(ctx, user_ip4));
+	dialled.port = (__be16)READ32(ctx, user_port);
 	verdict = decide(ctx, pod, &dialled, &to);
 	if (verdict == REFUSE)
 		return deny(ERRNO_NETUNREACH);
 	if (verdict == REFUSE_NO_MEMORY)
 		return deny(ERRNO_NOBUFS);
 	if (verdict == REWRITE) {
-		ctx->user_ip4 = to.ip.word[3];
-		ctx->user_port = to.port;
+		WRITE32(ctx, user_ip4, to.ip.word[3]);
+		WRITE32(ctx, user_port, to.port);
 	}
 	return 1;
 }
@@ -142,25 +142,22 @@ int connect6(struct bpf_sock_addr *ctx)
 
 	if (!pod)
 		return 1;
-	if (ctx->type != STREAM)
+	if (READ32(ctx, type) != STREAM)
 		return 1;
 	if (is_exempt()) {
 		count(COUNTER_EXEMPT);
 		return 1;
 	}
 	READ_ADDRESS(&dialled.ip, ctx, user_ip6);
-	dialled.port = (__be16)ctx->user_port;
+	dialled.port = (__be16)READ32(ctx, user_port);
 	verdict = decide(ctx, pod, &dialled, &to);
 	if (verdict == REFUSE)
 		return deny(ERRNO_NETUNREACH);
 	if (verdict == REFUSE_NO_MEMORY)
 		return deny(ERRNO_NOBUFS);
 	if (verdict == REWRITE) {	/* ::ffff:a.b.c.d stays of that form */
-		ctx->user_ip6[0] = to.ip.word[0];
-		ctx->user_ip6[1] = to.ip.word[1];
-		ctx->user_ip6[2] = to.ip.word[2];
-		ctx->user_ip6[3] = to.ip.word[3];
-		ctx->user_port = to.port;
+		WRITE_ADDRESS(ctx, user_ip6, &to.ip);
+		WRITE32(ctx, user_port, to.port);
 	}
 	return 1;
 }

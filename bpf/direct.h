@@ -34,8 +34,8 @@ INLINE int is_multipath(struct bpf_sock *sk)
 
 INLINE void read_bound(struct bpf_sock *sk, struct address *bound)
 {
-	if (sk->family == FAMILY_V4) {
-		map_v4(bound, sk->src_ip4);
+	if (READ32(sk, family) == FAMILY_V4) {
+		map_v4(bound, READ32(sk, src_ip4));
 	} else {
 		READ_ADDRESS(bound, sk, src_ip6);
 	}
@@ -106,7 +106,7 @@ INLINE int goes_direct(struct bpf_sock_addr *ctx, struct bpf_sock *sk,
 	__u64 now, generation;
 
 	if (!pod->direct || !pod->workload ||
-	    ctx->protocol != PROTOCOL_TCP || is_multipath(sk))
+	    READ32(ctx, protocol) != PROTOCOL_TCP || is_multipath(sk))
 		return 0;
 	read_bound(sk, &bound);
 	if (!may_start_from(pod, &bound)) {

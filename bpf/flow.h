@@ -12,8 +12,8 @@
 
 INLINE void read_local(struct bpf_sock_ops *ctx, struct address *ip)
 {
-	if (ctx->family == FAMILY_V4) {
-		map_v4(ip, ctx->local_ip4);
+	if (READ32(ctx, family) == FAMILY_V4) {
+		map_v4(ip, READ32(ctx, local_ip4));
 	} else {
 		READ_ADDRESS(ip, ctx, local_ip6);
 	}
@@ -21,8 +21,8 @@ INLINE void read_local(struct bpf_sock_ops *ctx, struct address *ip)
 
 INLINE void read_remote(struct bpf_sock_ops *ctx, struct address *ip)
 {
-	if (ctx->family == FAMILY_V4) {
-		map_v4(ip, ctx->remote_ip4);
+	if (READ32(ctx, family) == FAMILY_V4) {
+		map_v4(ip, READ32(ctx, remote_ip4));
 	} else {
 		READ_ADDRESS(ip, ctx, remote_ip6);
 	}
@@ -31,7 +31,7 @@ INLINE void read_remote(struct bpf_sock_ops *ctx, struct address *ip)
 /* network order in 32 bits: the port is the upper half */
 INLINE __u16 remote_port(struct bpf_sock_ops *ctx)
 {
-	return __builtin_bswap32(ctx->remote_port);
+	return __builtin_bswap32(READ32(ctx, remote_port));
 }
 
 INLINE void tuple_of(const struct direct_socket *flow, struct tuple *tuple)
@@ -70,7 +70,7 @@ INLINE int may_pass(struct bpf_sock_ops *ctx, struct pod_value *pod,
 		    const struct direct_socket *flow, const struct tuple *tuple,
 		    __u64 now)
 {
-	if (set_callbacks(ctx, ctx->bpf_sock_ops_cb_flags | STATE_CALLBACK)) {
+	if (set_callbacks(ctx, READ32(ctx, bpf_sock_ops_cb_flags) | STATE_CALLBACK)) {
 		count(COUNTER_STORAGE_FAILED);	/* its end would not be told */
 		return 0;
 	}
@@ -101,7 +101,7 @@ INLINE int vouch(struct bpf_sock_ops *ctx, struct bpf_sock *sk,
 	if (!flow)
 		return 0;
 	read_local(ctx, &flow->client);
-	flow->client_port = TO_BE16((__u16)ctx->local_port);
+	flow->client_port = TO_BE16((__u16)READ32(ctx, local_port));
 	tuple.source = flow->client;
 	tuple.source_port = flow->client_port;
 	read_remote(ctx, &tuple.destination);
@@ -124,7 +124,7 @@ INLINE void tuple_of_accepted(struct bpf_sock_ops *ctx, struct tuple *tuple)
 	read_remote(ctx, &tuple->source);
 	tuple->source_port = TO_BE16(remote_port(ctx));
 	read_local(ctx, &tuple->destination);
-	tuple->destination_port = TO_BE16((__u16)ctx->local_port);
+	tuple->destination_port = TO_BE16((__u16)READ32(ctx, local_port));
 }
 
 INLINE void reverse(const struct tuple *tuple, struct tuple *back)
@@ -199,7 +199,7 @@ INLINE void accept_flow(struct bpf_sock_ops *ctx, const struct pod_value *pod)
 	map_delete(MAP(VOUCHED), &tuple);
 	if (map_lookup(MAP(SHORTCUTS), &tuple))
 		set_callbacks(ctx,
-			      ctx->bpf_sock_ops_cb_flags | STATE_CALLBACK);
+			      READ32(ctx, bpf_sock_ops_cb_flags) | STATE_CALLBACK);
 }
 
 /* A socket with our flag and nothing kept on it has accepted its connection. */
@@ -227,15 +227,15 @@ INLINE void tell(struct bpf_sock_ops *ctx, const struct direct_socket *flow,
 	event->generation = flow->generation;
 	event->opened_ns = flow->opened_ns;
 	event->age_ns = now_ns() - flow->opened_ns;
-	event->sent = bytes_sent(flow, ctx->bytes_acked);
-	event->received = bytes_received(flow, ctx->bytes_received);
+	event->sent = bytes_sent(flow, READ64(ctx, bytes_acked));
+	event->received = bytes_received(flow, READ64(ctx, bytes_received));
 	event->client = flow->client;
 	event->target = flow->target;
 	event->original = flow->original;
 	event->source = flow->source;
 	event->destination = flow->destination;
-	event->srtt_us = ctx->srtt_us >> 3;	/* the kernel keeps eighths */
-	event->retransmits = ctx->total_retrans;
+	event->srtt_us = READ32(ctx, srtt_us) >> 3;	/* the kernel keeps eighths */
+	event->retransmits = READ32(ctx, total_retrans);
 	event->client_port = flow->client_port;
 	event->target_port = flow->target_port;
 	event->original_port = flow->original_port;
@@ -279,8 +279,8 @@ INLINE void end_flow(struct bpf_sock_ops *ctx,
 /* A change of state, of sockets that vouch() asked to hear of. */
 INLINE void follow(struct bpf_sock_ops *ctx)
 {
-	__u32 from = ctx->args[0], to = ctx->args[1];
-	struct bpf_sock *sk = ctx->sk;
+	__u32 from = READ32(ctx, args[0]), to = READ32(ctx, args[1]);
+	struct bpf_sock *sk = READ_POINTER(ctx, sk);
 	struct direct_socket *flow;
 
 	if (!sk)
@@ -291,7 +291,7 @@ INLINE void follow(struct bpf_sock_ops *ctx)
 			end_accepted(ctx);
 		return;
 	}
-	flow_state(flow, from, to, ctx->bytes_received);
+	flow_state(flow, from, to, READ64(ctx, bytes_received));
 	if (to != STATE_CLOSE)
 		return;
 	end_flow(ctx, flow, from);
@@ -301,7 +301,7 @@ INLINE void follow(struct bpf_sock_ops *ctx)
 /* The handshake is done: the first moment with a round-trip time. */
 INLINE void open_flow(struct bpf_sock_ops *ctx)
 {
-	struct bpf_sock *sk = ctx->sk;
+	struct bpf_sock *sk = READ_POINTER(ctx, sk);
 	struct direct_socket *flow;
 
 	if (!sk)

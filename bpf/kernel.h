@@ -53,28 +53,54 @@ INLINE void count(__u32 reason)
 }
 
 /*
- * A context field by its offset, in one instruction. LLVM would share the code
- * of two branches by computing the address first, and the verifier refuses a
- * context (or socket) pointer that was added to.
+ * Fields of a context or a kernel socket: one instruction each, by offset.
+ *
+ * In plain C a compiler may merge the code of two branches by computing the
+ * address first, widen a load or join two stores; which of it happens changes
+ * with clang's version, and the verifier refuses each ("dereference of modified
+ * ctx ptr", "invalid bpf_context access"). So no program says ctx->field or
+ * sk->field: a unit test looks for it.
  */
-#define READ32(from, offset)						\
+#define OFFSET(pointer, field) __builtin_offsetof(typeof(*(pointer)), field)
+
+#define LOAD(size, type, from, offset)					\
 	({								\
-		__u64 value_;						\
-		asm volatile("%0 = *(u32 *)(%1 + %2)"			\
+		type value_;						\
+		asm volatile("%0 = *(" size " *)(%1 + %2)"		\
 			     : "=r"(value_)				\
 			     : "r"(from), "i"(offset));			\
-		(__u32)value_;						\
+		value_;							\
 	})
+
+#define READ32_AT(from, offset) ((__u32)LOAD("u32", __u64, from, offset))
+#define READ32(from, field) READ32_AT(from, OFFSET(from, field))
+#define READ64(from, field) LOAD("u64", __u64, from, OFFSET(from, field))
+#define READ_POINTER(from, field) LOAD("u64", void *, from, OFFSET(from, field))
+/* data and data_end of a packet: 32 bits that the kernel makes a pointer of */
+#define READ_PACKET(from, field) LOAD("u32", void *, from, OFFSET(from, field))
+
+#define WRITE32_AT(to, offset, value)					\
+	asm volatile("*(u32 *)(%0 + %1) = %2"				\
+		     :							\
+		     : "r"(to), "i"(offset), "r"((__u64)(value))	\
+		     : "memory")
+#define WRITE32(to, field, value) WRITE32_AT(to, OFFSET(to, field), value)
 
 #define READ_ADDRESS(to, from, field)					\
 	do {								\
-		(to)->word[0] = READ32(from, OFFSET(from, field));	\
-		(to)->word[1] = READ32(from, OFFSET(from, field) + 4);	\
-		(to)->word[2] = READ32(from, OFFSET(from, field) + 8);	\
-		(to)->word[3] = READ32(from, OFFSET(from, field) + 12);	\
+		(to)->word[0] = READ32_AT(from, OFFSET(from, field));	\
+		(to)->word[1] = READ32_AT(from, OFFSET(from, field) + 4);\
+		(to)->word[2] = READ32_AT(from, OFFSET(from, field) + 8);\
+		(to)->word[3] = READ32_AT(from, OFFSET(from, field) + 12);\
 	} while (0)
 
-#define OFFSET(pointer, field) __builtin_offsetof(typeof(*(pointer)), field)
+#define WRITE_ADDRESS(to, field, from)					\
+	do {								\
+		WRITE32_AT(to, OFFSET(to, field), (from)->word[0]);	\
+		WRITE32_AT(to, OFFSET(to, field) + 4, (from)->word[1]);	\
+		WRITE32_AT(to, OFFSET(to, field) + 8, (from)->word[2]);	\
+		WRITE32_AT(to, OFFSET(to, field) + 12, (from)->word[3]);\
+	} while (0)
 
 INLINE void map_v4(struct address *to, __be32 ip4)
 {

@@ -18,7 +18,7 @@ INLINE int arrived_on_loopback(struct bpf_sk_lookup *ctx)
 {
 #ifdef TULLE_HAS_INGRESS_IFINDEX
 	/* By offset: BCC's own header may be older than the field (5.17). */
-	return READ32(ctx, 64) == LOOPBACK_IFINDEX;
+	return READ32_AT(ctx, 64) == LOOPBACK_IFINDEX;
 #else
 	return 0;	/* only 127/8 and ::1 report lo: their source tells */
 #endif
@@ -27,9 +27,9 @@ INLINE int arrived_on_loopback(struct bpf_sk_lookup *ctx)
 INLINE void read_addresses(struct bpf_sk_lookup *ctx, struct address *remote,
 			   struct address *local)
 {
-	if (ctx->family == FAMILY_V4) {
-		map_v4(remote, ctx->remote_ip4);
-		map_v4(local, ctx->local_ip4);
+	if (READ32(ctx, family) == FAMILY_V4) {
+		map_v4(remote, READ32(ctx, remote_ip4));
+		map_v4(local, READ32(ctx, local_ip4));
 		return;
 	}
 	READ_ADDRESS(remote, ctx, remote_ip6);
@@ -59,8 +59,8 @@ INLINE enum vouching vouching_of(struct bpf_sk_lookup *ctx,
 	tuple.source = *remote;
 	tuple.destination = *local;
 	/* network order in 16 bits since 5.18, in the same 16 of 32 before */
-	tuple.source_port = (__be16)READ32(ctx, OFFSET(ctx, remote_port));
-	tuple.destination_port = TO_BE16((__u16)ctx->local_port);
+	tuple.source_port = (__be16)READ32(ctx, remote_port);
+	tuple.destination_port = TO_BE16((__u16)READ32(ctx, local_port));
 	vouched = map_lookup(MAP(VOUCHED), &tuple);
 	if (!vouched)
 		return VOUCHING_NONE;
@@ -88,11 +88,11 @@ int sklookup(struct bpf_sk_lookup *ctx)
 	long failed;
 	int verdict;
 
-	if (ctx->protocol != PROTOCOL_TCP)
+	if (READ32(ctx, protocol) != PROTOCOL_TCP)
 		return SK_PASS;
 	read_addresses(ctx, &remote, &local);
 	verdict = inbound_verdict(arrived_on_loopback(ctx), &remote, &local,
-				  ctx->local_port);
+				  READ32(ctx, local_port));
 	if (verdict == INBOUND_PASS) {
 		count(COUNTER_INBOUND_LOCAL);
 		return SK_PASS;

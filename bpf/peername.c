@@ -10,7 +10,7 @@
 
 INLINE struct peer *shown_peer(struct bpf_sock_addr *ctx)
 {
-	struct bpf_sock *sk = ctx->sk;
+	struct bpf_sock *sk = READ_POINTER(ctx, sk);
 
 	return sk ? sk_storage_get(MAP(SHOWN_PEER), sk, 0, 0) : 0;
 }
@@ -21,8 +21,8 @@ int getpeername4(struct bpf_sock_addr *ctx)
 
 	if (!peer || !peer_fits(FAMILY_V4, &peer->ip))
 		return 1;
-	ctx->user_ip4 = peer->ip.word[3];
-	ctx->user_port = peer->port;
+	WRITE32(ctx, user_ip4, peer->ip.word[3]);
+	WRITE32(ctx, user_port, peer->port);
 	return 1;
 }
 
@@ -32,10 +32,7 @@ int getpeername6(struct bpf_sock_addr *ctx)
 
 	if (!peer)
 		return 1;
-	ctx->user_ip6[0] = peer->ip.word[0];
-	ctx->user_ip6[1] = peer->ip.word[1];
-	ctx->user_ip6[2] = peer->ip.word[2];
-	ctx->user_ip6[3] = peer->ip.word[3];
-	ctx->user_port = peer->port;
+	WRITE_ADDRESS(ctx, user_ip6, &peer->ip);
+	WRITE32(ctx, user_port, peer->port);
 	return 1;
 }

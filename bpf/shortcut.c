@@ -87,24 +87,25 @@ INLINE int read_v6(void *at, void *end, struct tuple *tuple)
 
 int shortcut(struct __sk_buff *ctx)
 {
-	void *data = (void *)(long)ctx->data, *end = (void *)(long)ctx->data_end;
+	void *data = READ_PACKET(ctx, data), *end = READ_PACKET(ctx, data_end);
+	__u32 protocol = READ32(ctx, protocol);
 	struct shortcut *way;
 	struct tuple tuple = {};
 	int known = 0;
 
 	if (data + ETHERNET_BYTES > end)
 		return TC_NEXT;
-	if (ctx->protocol == ETHERTYPE_V4)
+	if (protocol == ETHERTYPE_V4)
 		known = read_v4(data + ETHERNET_BYTES, end, &tuple);
-	else if (ctx->protocol == ETHERTYPE_V6)
+	else if (protocol == ETHERTYPE_V6)
 		known = read_v6(data + ETHERNET_BYTES, end, &tuple);
 	if (!known)
 		return TC_NEXT;
 	way = map_lookup(MAP(SHORTCUTS), &tuple);
-	if (!way || way->source != ctx->ifindex)
+	if (!way || way->source != READ32(ctx, ifindex))
 		return TC_NEXT;
 	/* On a bridge it is addressed to the other pod, not to this device. */
-	if (ctx->pkt_type != PACKET_HOST)
+	if (READ32(ctx, pkt_type) != PACKET_HOST)
 		skb_change_type(ctx, PACKET_HOST);
 	count(COUNTER_SHORTCUT_TAKEN);
 	return redirect_peer(way->target, 0);

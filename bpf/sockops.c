@@ -18,7 +18,7 @@
 INLINE void key_of_connecting(struct bpf_sock_ops *ctx, struct socket_key *key)
 {
 	read_local(ctx, &key->ip);
-	key->port = ctx->local_port;
+	key->port = READ32(ctx, local_port);
 }
 
 INLINE void key_of_accepted(struct bpf_sock_ops *ctx, struct socket_key *key)
@@ -80,7 +80,7 @@ INLINE void show_client(struct bpf_sock_ops *ctx, struct bpf_sock *sk,
 INLINE void follow_direct(struct bpf_sock_ops *ctx, __u32 op)
 {
 #ifdef TULLE_HAS_DIRECT
-	if (!(ctx->bpf_sock_ops_cb_flags & STATE_CALLBACK))
+	if (!(READ32(ctx, bpf_sock_ops_cb_flags) & STATE_CALLBACK))
 		return;
 	if (op == OP_STATE)
 		follow(ctx);
@@ -94,7 +94,7 @@ int sockops(struct bpf_sock_ops *ctx)
 	struct socket_key key = {};
 	struct pod_value *pod;
 	struct bpf_sock *sk;
-	__u32 op = ctx->op;
+	__u32 op = READ32(ctx, op);
 
 	if (op == OP_STATE || op == OP_CONNECTED) {
 		follow_direct(ctx, op);
@@ -106,7 +106,7 @@ int sockops(struct bpf_sock_ops *ctx)
 	pod = map_lookup(MAP(PODS), &key.netns);
 	if (!pod)
 		return 1;
-	sk = ctx->sk;			/* read once: each read may be NULL */
+	sk = READ_POINTER(ctx, sk);	/* read once: each read may be NULL */
 	if (!sk)
 		return 1;
 	if (op == OP_ACCEPTED) {

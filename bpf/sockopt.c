@@ -12,27 +12,24 @@
 #define ERRNO_INVAL 22
 #define SWALLOW (-1)		/* optlen: the kernel must not see this call */
 
-/* LLVM merges the stores to optlen and retval; the verifier wants two. */
-#define BARRIER() asm volatile("" ::: "memory")
-
 /*
  * dst_port was 32 bits wide before 5.18 and 16 since; a 32-bit load of it is
  * understood by both.
  */
 INLINE __u16 peer_port(struct bpf_sock *sk)
 {
-	__u32 port = READ32(sk, OFFSET(sk, dst_port));
+	__u32 port = READ32(sk, dst_port);
 
 	return __builtin_bswap16((__u16)port);
 }
 
 INLINE void key_of_peer(struct bpf_sockopt *ctx, struct socket_key *key)
 {
-	struct bpf_sock *sk = ctx->sk;
+	struct bpf_sock *sk = READ_POINTER(ctx, sk);
 
 	key->netns = netns_cookie(ctx);
-	if (sk->family == FAMILY_V4) {
-		map_v4(&key->ip, sk->dst_ip4);
+	if (READ32(sk, family) == FAMILY_V4) {
+		map_v4(&key->ip, READ32(sk, dst_ip4));
 	} else {
 		READ_ADDRESS(&key->ip, sk, dst_ip6);
 	}
@@ -56,30 +53,30 @@ struct answer_v6 {		/* sockaddr_in6 */
 
 INLINE int write_v4(struct bpf_sockopt *ctx, const struct peer *to)
 {
-	struct answer_v4 *out = ctx->optval;
+	struct answer_v4 *out = READ_POINTER(ctx, optval);
 
-	if ((void *)(out + 1) > ctx->optval_end)
+	if ((void *)(out + 1) > READ_POINTER(ctx, optval_end))
 		return 0;
 	out->family = FAMILY_V4;
 	out->port = to->port;
 	out->ip = to->ip.word[3];
 	out->hint = to->hint;
-	ctx->optlen = sizeof(*out);
+	WRITE32(ctx, optlen, sizeof(*out));
 	return 1;
 }
 
 INLINE int write_v6(struct bpf_sockopt *ctx, const struct peer *to)
 {
-	struct answer_v6 *out = ctx->optval;
+	struct answer_v6 *out = READ_POINTER(ctx, optval);
 
-	if ((void *)(out + 1) > ctx->optval_end)
+	if ((void *)(out + 1) > READ_POINTER(ctx, optval_end))
 		return 0;
 	out->family = FAMILY_V6;
 	out->port = to->port;
 	out->flow = TO_BE32((__u32)to->hint);
 	out->ip = to->ip;
 	out->scope = 0;
-	ctx->optlen = sizeof(*out);
+	WRITE32(ctx, optlen, sizeof(*out));
 	return 1;
 }
 
@@ -87,9 +84,9 @@ int getsockopt(struct bpf_sockopt *ctx)
 {
 	struct socket_key key = {};
 	struct peer *to;
-	int level = ctx->level, family, written;
+	int level = READ32(ctx, level), family, written;
 
-	if (ctx->optname != ORIGINAL_DESTINATION_OPTION)
+	if (READ32(ctx, optname) != ORIGINAL_DESTINATION_OPTION)
 		return 1;
 	if (level != LEVEL_IP && level != LEVEL_IPV6)
 		return 1;
@@ -109,8 +106,7 @@ int getsockopt(struct bpf_sockopt *ctx)
 		written = 0;
 	if (!written)			/* other family or too small a buffer */
 		return 1;
-	BARRIER();
-	ctx->retval = 0;
+	WRITE32(ctx, retval, 0);
 	map_delete(MAP(DESTINATIONS), &key);
 	count(COUNTER_DESTINATION_READ);
 	return 1;
@@ -120,15 +116,16 @@ int setsockopt(struct bpf_sockopt *ctx)
 {
 	struct peer *told, *claimed;
 
-	if (ctx->level != LEVEL_IP || ctx->optname != SHOW_CLIENT_OPTION)
+	if (READ32(ctx, level) != LEVEL_IP ||
+	    READ32(ctx, optname) != SHOW_CLIENT_OPTION)
 		return 1;
-	told = ctx->optval;
-	if (ctx->optlen != sizeof(*told) ||
-	    (void *)(told + 1) > ctx->optval_end) {
+	told = READ_POINTER(ctx, optval);
+	if (READ32(ctx, optlen) != sizeof(*told) ||
+	    (void *)(told + 1) > READ_POINTER(ctx, optval_end)) {
 		count(COUNTER_CLIENT_REFUSED);
 		return deny(ERRNO_INVAL);
 	}
-	claimed = sk_storage_get(MAP(CLAIMED_CLIENT), ctx->sk, 0,
+	claimed = sk_storage_get(MAP(CLAIMED_CLIENT), READ_POINTER(ctx, sk), 0,
 				 STORAGE_CREATE);
 	if (!claimed) {
 		count(COUNTER_STORAGE_FAILED);
@@ -136,7 +133,7 @@ int setsockopt(struct bpf_sockopt *ctx)
 	}
 	claimed->ip = told->ip;
 	claimed->port = told->port;
-	ctx->optlen = SWALLOW;
+	WRITE32(ctx, optlen, SWALLOW);
 	count(COUNTER_CLIENT_CLAIMED);
 	return 1;
 }
