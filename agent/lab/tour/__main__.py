@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import shutil
 import signal
 import sys
+import tempfile
+from contextlib import suppress
 from pathlib import Path
 
 import click
@@ -16,8 +19,9 @@ from control.kit.clock import SystemClock
 from control.kit.errors import MeshError
 
 SHOP = Path(__file__).parents[1] / "shop"
-# What each process may take at most (resident set), MiB.
-BUDGETS_MIB = {"agent": 45.0, "ztunnel": 60.0, "worker": 40.0}
+# Resident set of each process at most, MiB: claims like any other. Seen on Debian 12 and 13 (Python
+# 3.11 and 3.13): agents 35 to 45, supervisors 53 to 64, workers 34 to 42.
+BUDGETS_MIB = {"agent": 50.0, "ztunnel": 70.0, "worker": 46.0}
 STEPS = (
     steps.before_enrolment,
     steps.enrol,
@@ -30,22 +34,22 @@ STEPS = (
 
 
 def memory(world: World) -> None:
-    """RSS of each process, against its budget where it has one."""
-    for name, process in sorted(world.lab.store.load().processes.items()):
-        kind = name.split("-")[0]
-        _figure(world, name, process.pid, BUDGETS_MIB.get(kind))
-        if kind == "ztunnel":
-            for index, pid in enumerate(_children(process.pid), 1):
-                _figure(world, f"{name} worker {index}", pid, BUDGETS_MIB["worker"])
+    """RSS of each process; a claim where it has a budget."""
+    with world.report.step("8. Memory of the mesh's processes"):
+        for name, process in sorted(world.lab.store.load().processes.items()):
+            kind = name.split("-")[0]
+            _memory_of(world, name, process.pid, BUDGETS_MIB.get(kind))
+            if kind == "ztunnel":
+                for index, pid in enumerate(_children(process.pid), 1):
+                    _memory_of(world, f"{name} worker {index}", pid, BUDGETS_MIB["worker"])
 
 
-def _figure(world: World, name: str, pid: int, budget_mib: float | None) -> None:
+def _memory_of(world: World, name: str, pid: int, budget_mib: float | None) -> None:
     used = rss_mib(pid)
-    if budget_mib is None:
-        world.report.figure(f"RSS of {name}", f"{used:.1f} MiB")
-        return
-    verdict = "within" if used <= budget_mib else "ABOVE"
-    world.report.figure(f"RSS of {name}", f"{used:.1f} MiB ({verdict} {budget_mib:.0f})")
+    world.report.figure(f"RSS of {name}", f"{used:.1f} MiB")
+    if budget_mib is not None:
+        text = f"{name} takes {used:.1f} MiB, at most {budget_mib:.0f}"
+        world.report.claim(0 < used <= budget_mib, text)
 
 
 def _children(pid: int) -> list[int]:
@@ -74,7 +78,7 @@ def main(keep: bool) -> None:
     try:
         walk(lab, report)
     except (ClaimFailed, MeshError, OSError) as exc:
-        print(f"\nThe tour failed: {exc}\nLogs: {lab.run_dir / 'logs'}", file=sys.stderr)
+        print(f"\nThe tour failed: {exc}\nLogs: {_keep_logs(lab)}", file=sys.stderr)
         _last_words(lab)
         code = 1
     except KeyboardInterrupt:
@@ -90,8 +94,16 @@ def main(keep: bool) -> None:
     raise SystemExit(code)
 
 
+def _keep_logs(lab: Lab) -> Path:
+    """Folder with a copy of all logs, which outlives the lab."""
+    kept = Path(tempfile.mkdtemp(prefix="tulle-tour-logs-"))
+    with suppress(OSError):
+        shutil.copytree(lab.run_dir / "logs", kept, dirs_exist_ok=True)
+    return kept
+
+
 def _last_words(lab: Lab) -> None:
-    """The end of each daemon's log: the lab is about to go, and its logs with it."""
+    """The end of each daemon's log."""
     logs = lab.run_dir / "logs"
     for path in [logs / "control.log", *sorted(logs.glob("agent-*")), *sorted(logs.glob("ztun*"))]:
         if not path.exists():
