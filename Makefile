@@ -3,7 +3,7 @@ PYTHON := .venv/bin/python
 BIN := .venv/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help run lab lab-down compile test lint unit netns interop compiled bench bench-check \
+.PHONY: help run fresh lab lab-down compile test lint unit netns interop compiled bench bench-check \
 	format stubs check clean root ready ready-unit ready-dev ready-bench
 
 help: ## show this list
@@ -43,6 +43,9 @@ test: root ready-dev lint ## everything: lint, unit, kernel, interop and fuzz te
 
 compiled: compile ## the ztunnel's unit and interop tests on compiled modules
 	@TULLE_COMPILED=yes $(PYTHON) -m pytest tests/unit/ztunnel tests/interop
+
+fresh: root ## `make run` and the kernel tests on fresh Debian 12 and 13 (FRESH="--quick trixie": a part)
+	@.ci/fresh $(FRESH)
 
 lint: ready-unit ## formatting, style, types, import contracts, words, generated stubs
 	@$(BIN)/ruff format --check .
