@@ -20,6 +20,7 @@ from ztunnel.hbone.events import (
 from ztunnel.hbone.frames import PREFACE, WINDOW_MAX, pack_frame, pack_settings
 from ztunnel.hbone.session import Session
 from ztunnel.hbone.settings import Role, SessionSettings
+from ztunnel.hbone.states import CLOSED
 from ztunnel.hbone.stream import Stream
 
 ROUNDS = 8_000  # for each role, about two seconds
@@ -114,7 +115,7 @@ class CarelessEngine:
                 assert self.unconsumed[stream] <= 65_535
                 if dice.randrange(2):
                     session.consumed(stream, self.unconsumed.pop(stream))
-            case StreamEnded(stream) if stream.sendable:
+            case StreamEnded(stream) if stream.state.sendable:
                 session.end(stream)
             case ResponseReceived(stream) | StreamEnded(stream) if dice.randrange(6) == 0:
                 session.reset(stream, 8)
@@ -136,7 +137,7 @@ class CarelessEngine:
         for stream in session.streams.values():
             assert stream.receive_window + stream.credit <= session.stream_window_bytes
             assert stream.send_window <= WINDOW_MAX
-            assert not stream.closed
+            assert stream.state is not CLOSED
 
 
 @pytest.mark.parametrize("role", list(Role))

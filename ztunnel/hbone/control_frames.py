@@ -107,7 +107,7 @@ def on_rst_stream(
     if stream is None:
         core.spend(FRAME_COST, "RST_STREAM on closed streams")
         return
-    early = core.role is Role.SERVER and not stream.answered
+    early = core.role is Role.SERVER and not stream.state.answered
     core.drop(stream)
     events.append(StreamReset(stream, parse_uint32(payload)))
     if early:  # otherwise our request or our answer has paid for it

@@ -22,6 +22,7 @@ from ztunnel.hbone.frames import (
 )
 from ztunnel.hbone.limits import REPLY_BYTES_MAX, RESET_COST, RESET_IDS_MAX, Allowance
 from ztunnel.hbone.settings import PeerSettings, Role, SessionSettings
+from ztunnel.hbone.states import CLOSED, State
 from ztunnel.hbone.stream import Stream
 
 
@@ -126,7 +127,11 @@ class Core:
     def reopen_stream(self, stream: Stream) -> None:
         withheld = self.stream_withheld_bytes
         grown = stream.credit - withheld
-        if grown * 2 < self.stream_window_bytes - withheld or stream.remote_closed or self.closed:
+        if (
+            grown * 2 < self.stream_window_bytes - withheld
+            or stream.state.remote_ended
+            or self.closed
+        ):
             return
         self.outbound += pack_window_update(stream.id, grown)
         stream.receive_window += grown
@@ -146,22 +151,27 @@ class Core:
 
     # -- the life of streams ---------------------------------------------------------------------
 
-    def add(self, stream_id: int) -> Stream:
-        stream = Stream(stream_id, self.peer.initial_window_bytes, self.stream_window_bytes)
+    def add(self, stream_id: int, state: State) -> Stream:
+        stream = Stream(stream_id, state, self.peer.initial_window_bytes, self.stream_window_bytes)
         self.streams[stream_id] = stream
         return stream
 
     def end_local(self, stream: Stream) -> None:
-        stream.local_closed = True
-        stream.sendable = False
-        if stream.remote_closed:
+        state = stream.state.after_sent_end
+        assert state is not None
+        stream.state = state
+        if state is CLOSED:
             self.streams.pop(stream.id, None)
 
     def end_remote(self, stream: Stream, events: list[Event]) -> None:
-        stream.remote_closed = True
-        stream.receivable = False
         events.append(StreamEnded(stream))
-        if stream.local_closed:
+        self.close_remote(stream)
+
+    def close_remote(self, stream: Stream) -> None:
+        state = stream.state.after_received_end
+        assert state is not None
+        stream.state = state
+        if state is CLOSED:
             self.streams.pop(stream.id, None)
 
     def drop(self, stream: Stream) -> None:

@@ -8,6 +8,7 @@ from ztunnel.hbone.frames import END_HEADERS, END_STREAM, HAS_PRIORITY, PADDED
 from ztunnel.hbone.headers import MalformedError, check_trailers
 from ztunnel.hbone.limits import CONTINUATIONS_MAX, FIELDS_PER_CREDIT, FRAME_COST, REFILL_PER_ANSWER
 from ztunnel.hbone.settings import Role
+from ztunnel.hbone.states import REQUESTED, REQUESTED_ENDED
 from ztunnel.hbone.stream import Stream
 
 _PRIORITY_BYTES = 5
@@ -82,11 +83,7 @@ class HeaderFrames:
         except MalformedError:
             core.refuse(stream_id, ErrorCode.PROTOCOL_ERROR)
             return
-        stream = core.add(stream_id)
-        if ends:
-            stream.remote_closed = True
-        else:
-            stream.receivable = True
+        stream = core.add(stream_id, REQUESTED_ENDED if ends else REQUESTED)
         events.append(
             RequestReceived(stream, request.method, request.authority, request.headers, ends)
         )
@@ -99,11 +96,11 @@ class HeaderFrames:
 
     def _on_known(self, stream: Stream, ends: bool, block: Block, events: list[Event]) -> None:
         core = self._core
-        if stream.remote_closed:
+        if stream.state.remote_ended:
             core.break_stream(stream, ErrorCode.STREAM_CLOSED, events)
             return
         try:
-            if core.role is Role.SERVER or stream.answered:
+            if stream.state.receivable:
                 self._on_trailers(stream, ends, block, events)
             else:
                 self._on_response(stream, ends, block, events)
@@ -123,13 +120,13 @@ class HeaderFrames:
                 raise MalformedError("interim response ends the stream")
             self._core.spend(FRAME_COST, "interim responses")
             return
-        stream.answered = True
+        answered = stream.state.after_received_headers
+        assert answered is not None
+        stream.state = answered
         self._core.allowance.refill(REFILL_PER_ANSWER)
-        stream.receivable = not ends
-        stream.remote_closed = ends
         events.append(ResponseReceived(stream, response.status, response.headers, ends))
-        if ends and stream.local_closed:
-            self._core.streams.pop(stream.id, None)
+        if ends:
+            self._core.close_remote(stream)
 
 
 def _strip(flags: int, payload: bytes) -> bytes:

@@ -127,7 +127,7 @@ class Receiver:
                 length = head >> 8
                 if (
                     stream is not None
-                    and stream.receivable
+                    and stream.state.receivable
                     and 0 < length <= stream.receive_window
                     and length <= core.receive_window
                     and length <= frame_bytes_max
@@ -159,7 +159,7 @@ class Receiver:
                         stream.ending = True
                         self._hand_over(held, piece, run, events)
                         held = run = None
-                        if stream.receivable:  # it may have been reset just now
+                        if stream.state.receivable:  # it may have been reset just now
                             core.end_remote(stream, events)
                     continue
             if held is not None:
@@ -167,7 +167,7 @@ class Receiver:
                 held = run = None
             if not head and flags == END_STREAM:  # empty DATA: the end of most short connections
                 stream = streams.get(stream_id)
-                if stream is not None and stream.receivable:
+                if stream is not None and stream.state.receivable:
                     core.end_remote(stream, events)
                     position += FRAME_HEADER_BYTES
                     continue
@@ -323,9 +323,9 @@ class Receiver:
             core.forgive(padding)
 
     def _takes(self, stream: Stream, length: int, events: list[Event]) -> bool:
-        if stream.remote_closed:
+        if stream.state.remote_ended:
             code = ErrorCode.STREAM_CLOSED
-        elif not stream.receivable:
+        elif not stream.state.receivable:
             code = ErrorCode.PROTOCOL_ERROR  # before the response
         elif length and length > stream.receive_window:
             code = ErrorCode.FLOW_CONTROL_ERROR
@@ -342,7 +342,7 @@ class Receiver:
             end = min(position + self._left, size)
             self._left -= end - position
             # The engine may have reset it between two pieces: its bytes are credited already.
-            if stream is not None and stream.receivable and end > position:
+            if stream is not None and stream.state.receivable and end > position:
                 self._held, self._piece = stream, view[position:end]
             position = end
         if self._skip and not self._left:
@@ -353,7 +353,7 @@ class Receiver:
             if self._ends and self._held is not None:
                 self._hand_over(self._held, self._piece, None, events)
                 self._held = None
-            if self._ends and stream is not None and stream.receivable:
+            if self._ends and stream is not None and stream.state.receivable:
                 self._core.end_remote(stream, events)
             self._stream = None
             self._ends = False

@@ -32,6 +32,7 @@ from ztunnel.hbone.frames import (
 from ztunnel.hbone.limits import REFILL_PER_ANSWER
 from ztunnel.hbone.receive import Deliver, Receiver
 from ztunnel.hbone.settings import Role, SessionSettings
+from ztunnel.hbone.states import ASKED, CLOSED
 from ztunnel.hbone.stream import Stream
 
 _FLAGS_AT: Final = 4
@@ -66,10 +67,6 @@ class Session(Core):
     # -- opening and answering -------------------------------------------------------------------
 
     @property
-    def open_streams(self) -> int:
-        return len(self.streams)
-
-    @property
     def can_open(self) -> bool:
         """As `_refusal`; written out because every new connection asks."""
         return (
@@ -98,9 +95,8 @@ class Session(Core):
             refusal = self._refusal()
             assert refusal is not None
             raise CannotOpen(refusal)
-        stream = self.add(self.next_id)
+        stream = self.add(self.next_id, ASKED)
         self.next_id += 2
-        stream.sendable = True
         block = self.codec.encode_request(authority, tuple(headers), once)
         self._put_block(stream, 0, block)
         return stream
@@ -120,24 +116,23 @@ class Session(Core):
         self, stream: Stream, status: int, headers: Sequence[tuple[str, str]], end_stream: bool
     ) -> None:
         """Answer a request. On a stream that was reset meanwhile it does nothing."""
-        if stream.local_closed:
+        if stream.state.local_ended:
             return
-        if stream.answered:
+        answered = stream.state.after_sent_headers
+        if answered is None:
             raise ValueError("the stream has been answered already")
         block = self.codec.encode_response(status, tuple(headers))
         self.reply_bytes += self._put_block(stream, END_STREAM if end_stream else 0, block)
-        stream.answered = True
+        stream.state = answered
         self.allowance.refill(REFILL_PER_ANSWER)
         if end_stream:
             self.end_local(stream)
-        else:
-            stream.sendable = True
 
     # -- data out --------------------------------------------------------------------------------
 
     def room(self, stream: Stream) -> int:
         """Payload bytes that the next DATA frame may carry now."""
-        if not stream.sendable:
+        if not stream.state.sendable:
             return 0
         room = stream.send_window
         if room > self.send_window:
@@ -155,7 +150,7 @@ class Session(Core):
             length > stream.send_window
             or length > self.send_window
             or length > self.frame_bytes_max
-            or not stream.sendable
+            or not stream.state.sendable
         ):
             raise ValueError("more than room() allows")
         stream.send_window -= length
@@ -174,7 +169,7 @@ class Session(Core):
 
     def _account(self, stream: Stream, length: int) -> None:
         if (
-            not stream.sendable
+            not stream.state.sendable
             or length > self.frame_bytes_max
             or (length and (length > stream.send_window or length > self.send_window))
         ):
@@ -184,13 +179,13 @@ class Session(Core):
 
     def end(self, stream: Stream) -> None:
         """Close our half. Nothing to do when it is closed."""
-        if not stream.local_closed:
+        if not stream.state.local_ended:
             self.send_data(stream, b"", end_stream=True)
 
     def end_with_frame(self, stream: Stream, length: int) -> None:
         """Close our half with what was said last: the stream's DATA frame of `length` bytes, header
         included, that was appended to `outbound` just now."""
-        if not stream.local_closed:
+        if not stream.state.local_ended:
             self.outbound[_FLAGS_AT - length] |= END_STREAM
             self.end_local(stream)
 
@@ -230,7 +225,7 @@ class Session(Core):
     def reset(self, stream: Stream, code: int) -> None:
         """Abort both halves. On a closed stream it only gives unconsumed bytes back, so an engine
         that drops a stream early always calls it."""
-        if not stream.closed:
+        if stream.state is not CLOSED:
             self.answer(pack_rst_stream(stream.id, code))
             self.remember_reset(stream.id)
         self.drop(stream)

@@ -1,52 +1,41 @@
-"""One tunnel of a connection: its two half-closes and its two windows; a record, no decisions."""
+"""One tunnel of a connection as a record: its state and its two windows. Decides nothing."""
 
 from typing import Any
 
+from ztunnel.hbone.states import CLOSED, State
+
 
 class Stream:
-    """Made by `Session`; the engine reads it and hangs its own state on `owner`."""
+    """One stream, made by `Session`. The engine reads it and keeps its own side in `owner`."""
 
     __slots__ = (
-        "answered",
         "credit",
         "ending",
         "id",
-        "local_closed",
         "owner",
-        "receivable",
         "receive_window",
         "released",
-        "remote_closed",
         "send_window",
-        "sendable",
+        "state",
     )
 
-    def __init__(self, stream_id: int, send_window: int, receive_window: int) -> None:
+    def __init__(self, stream_id: int, state: State, send_window: int, receive_window: int) -> None:
         self.id = stream_id
+        self.state = state
         self.owner: Any = None
         self.send_window = send_window
-        # What the peer may still send; with `credit` and the bytes the engine has not reported as
-        # consumed it always sums up to the window that we advertise.
+        # The bytes that the peer may still send. With `credit` and the bytes that the engine has
+        # not reported as consumed they always add up to the window that we advertise.
         self.receive_window = receive_window
         self.credit = 0
-        self.local_closed = False
-        self.remote_closed = False
-        self.answered = False
-        # DATA may go out, DATA may come in: after the headers, and before END_STREAM or a reset.
-        self.sendable = False
-        self.receivable = False
-        self.ending = False  # the DATA that is handed out is its last
-        # The connection's window no longer waits for this stream's bytes.
+        # Not part of the state: the DATA being handed over is the last of the stream; and the
+        # connection's window no longer waits for the stream's bytes.
+        self.ending = False
         self.released = False
 
-    @property
-    def closed(self) -> bool:
-        return self.local_closed and self.remote_closed
-
     def shut(self) -> None:
-        """No frame goes in or out any more."""
-        self.local_closed = self.remote_closed = True
-        self.sendable = self.receivable = False
+        """Close both halves: no frame goes in or out any more."""
+        self.state = CLOSED
 
     def __repr__(self) -> str:
-        return f"Stream({self.id}, local {self.local_closed}, remote {self.remote_closed})"
+        return f"Stream({self.id}, {self.state})"

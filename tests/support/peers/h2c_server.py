@@ -53,9 +53,9 @@ class Echo:
             del self.waiting[:room]
             if self.consumes:
                 session.consumed(self.stream, room)
-        if self.ended and not self.waiting and self.stream.sendable:
+        if self.ended and not self.waiting and self.stream.state.sendable:
             session.end(self.stream)
-        return not self.stream.closed and not self.stream.local_closed
+        return not self.stream.state.local_ended
 
 
 class Connection:

@@ -42,7 +42,7 @@ class End:
         if length:
             session.send_data(self.stream, self.to_send[self.sent : self.sent + length])
             self.sent += length
-        if self.sent == len(self.to_send) and self.stream.sendable:
+        if self.sent == len(self.to_send) and self.stream.state.sendable:
             session.end(self.stream)
 
 

@@ -30,6 +30,7 @@ from ztunnel.hbone.frames import (
     pack_rst_stream,
 )
 from ztunnel.hbone.settings import SessionSettings
+from ztunnel.hbone.states import CLOSED
 
 GET = (
     field(b":method", b"GET")
@@ -99,7 +100,7 @@ def test_a_malformed_request_is_reset_and_the_next_one_served(block: bytes) -> N
     events = server.receive(request_frame(1, block) + request_frame(3))
     assert [event.__class__ for event in events] == [RequestReceived]
     assert bytes(server.outbound) == pack_rst_stream(1, ErrorCode.PROTOCOL_ERROR)
-    assert server.open_streams == 1
+    assert len(server.streams) == 1
 
 
 def test_streams_beyond_the_limit_are_refused() -> None:
@@ -182,7 +183,7 @@ def test_a_refusal_that_ends_both_halves_closes_the_stream() -> None:
     pair.client.end(near)
     events = pair.client.receive(request_frame(near.id, field(b":status", b"503"), 5))
     assert events == [ResponseReceived(near, 503, [], True)]
-    assert near.closed
+    assert near.state is CLOSED
     assert pair.client.idle
 
 

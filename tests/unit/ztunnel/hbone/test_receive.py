@@ -112,7 +112,7 @@ def test_byte_by_byte_is_no_different() -> None:
     assert (events, outbound) == fed(data, [])
     assert events[2:] == [
         (1, b"onetwothree"),
-        "StreamEnded(stream=Stream(1, local False, remote True))",
+        "StreamEnded(stream=Stream(1, local waiting, remote ended))",
     ]
 
 

@@ -17,6 +17,7 @@ from ztunnel.hbone.events import (
 from ztunnel.hbone.frames import GOAWAY, PREFACE, RST_STREAM, WINDOW_UPDATE, Setting, pack_settings
 from ztunnel.hbone.session import Session
 from ztunnel.hbone.settings import CLIENT_SETTINGS, Role, SessionSettings
+from ztunnel.hbone.states import CLOSED, HALF_CLOSED_LOCAL, HALF_CLOSED_REMOTE, OPEN
 
 SMALL = SessionSettings(initial_window_bytes=1_000, connection_window_bytes=100_000)
 
@@ -29,13 +30,12 @@ def test_a_tunnel_carries_bytes_both_ways_and_half_closes() -> None:
     events = pair.to_server()
     assert data_of(events) == b"question"
     assert events[-1] == StreamEnded(far)
-    assert (far.remote_closed, far.local_closed, near.local_closed) == (True, False, True)
+    assert (near.state, far.state) == (HALF_CLOSED_LOCAL, HALF_CLOSED_REMOTE)
     pair.server.send_data(far, b"answer", end_stream=True)
     events = pair.to_client()
     assert data_of(events) == b"answer"
     assert events[-1] == StreamEnded(near)
-    assert near.closed
-    assert far.closed
+    assert near.state is far.state is CLOSED
     assert pair.client.idle
     assert pair.server.idle
 
@@ -51,7 +51,7 @@ def test_the_server_sees_what_was_asked_and_the_client_the_answer() -> None:
     assert not request.ended
     pair.server.respond(request.stream, 401, [("x", "y")], end_stream=True)
     assert pair.to_client() == [ResponseReceived(near, 401, [("x", "y")], True)]
-    assert near.remote_closed
+    assert near.state is HALF_CLOSED_REMOTE
     pair.client.end(near)
     pair.to_server()
     assert pair.client.idle
@@ -65,7 +65,7 @@ def test_the_last_frame_can_be_made_the_end() -> None:
     pair.client.send_data(other, b"before")
     pair.client.send_data(near, b"last words")
     pair.client.end_with_frame(near, 9 + len(b"last words"))
-    assert near.local_closed
+    assert near.state is HALF_CLOSED_LOCAL
     assert [
         (flags, stream, data) for _, flags, stream, data in frames_of(pair.client.outbound)
     ] == [
@@ -178,7 +178,7 @@ def test_dropping_an_ended_stream_gives_its_bytes_back_once() -> None:
     pair.client.send_data(near, bytes(30_000), end_stream=True)
     pair.to_server()
     pair.server.end(far)
-    assert far.closed
+    assert far.state is CLOSED
     pair.server.take()
     pair.server.reset(far, ErrorCode.CANCEL)
     pair.server.reset(far, ErrorCode.CANCEL)
@@ -254,7 +254,7 @@ def test_streams_are_limited_by_the_peer() -> None:
     assert cannot.value.refusal is OpenRefusal.STREAMS_IN_USE
     pair.client.reset(first, ErrorCode.CANCEL)
     assert pair.client.can_open
-    assert pair.client.open_streams == 1
+    assert len(pair.client.streams) == 1
 
 
 def test_a_hundred_streams_before_the_peers_settings() -> None:
@@ -325,8 +325,8 @@ def test_streams_beyond_the_last_one_are_refused() -> None:
         GoAwayReceived(near.id, 0),
         StreamReset(late, ErrorCode.REFUSED_STREAM),
     ]
-    assert late.closed
-    assert not near.closed
+    assert late.state is CLOSED
+    assert near.state is OPEN
     assert pair.server.receive(under_way) == []
     assert not pair.server.closed
     assert [frame[0] for frame in frames_of(pair.server.outbound)] == [RST_STREAM]
