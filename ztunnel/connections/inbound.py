@@ -16,7 +16,8 @@ from control.model.workload import Workload
 from ztunnel.connections.engine import Engine
 from ztunnel.connections.pod import Pod
 from ztunnel.mesh.authorize import Admit, Refusal, admit_plaintext, recheck
-from ztunnel.telemetry.parties import Flag, Parties, Reporter
+from ztunnel.refusals import Flag, Reason
+from ztunnel.telemetry.parties import Parties, Reporter
 from ztunnel.transport.dial import DialError, Dialling
 from ztunnel.transport.ends import RelayEnd
 from ztunnel.transport.passthrough import SocketRelay
@@ -33,9 +34,9 @@ def accept_plaintext(
     parties = Parties(Reporter.DESTINATION, client, accepted, destination=local)
     verdict: Admit | Refusal
     if local is None:
-        verdict = Refusal(503, "unknown_local_workload", "the pod is not known yet")
+        verdict = Refusal(503, Reason.UNKNOWN_LOCAL_WORKLOAD, "the pod is not known yet")
     elif accepted.port in pod.own_ports:
-        verdict = Refusal(503, "recursion", "the port is the tunnel's own")
+        verdict = Refusal(503, Reason.RECURSION, "the port is the tunnel's own")
     else:
         verdict = admit_plaintext(engine.state, local, accepted, client.address)
         parties.source = engine.state.workload_at(local.network, client.address)
@@ -60,8 +61,7 @@ class InboundPlaintext:
         self.outcome = engine.outcome(parties)
 
     def refuse(self, refusal: Refusal) -> None:
-        flag = Flag.DENY if refusal.status == 401 else Flag.CONNECT
-        self._fail(flag, refusal.reason, refusal.detail)
+        self._fail(refusal.reason, refusal.detail)
 
     def admit(self, admitted: Admit) -> None:
         parties = self.outcome.parties
@@ -76,7 +76,7 @@ class InboundPlaintext:
     def _dialled(self, result: socket.socket | DialError) -> None:
         self._dial = None
         if isinstance(result, DialError):
-            self._fail(Flag.CONNECT, "connect_failed", f"the app: {result.value}")
+            self._fail(Reason.CONNECT_FAILED, f"the app: {result.value}")
             return
         relay = SocketRelay(self._engine.reactor, self._sock, result, self._relay_done)
         self._relay = relay
@@ -86,12 +86,12 @@ class InboundPlaintext:
     def _relay_done(self, end: RelayEnd) -> None:
         self._leave(Flag.DENY if end is RelayEnd.POLICY else Flag.NONE, end.value)
 
-    def _fail(self, flag: Flag, reason: str, detail: str) -> None:
+    def _fail(self, reason: Reason, detail: str) -> None:
         if self.outcome.over:
             return
         self._engine.counters.refuse(reason)
         reset(self._engine.reactor, self._sock)
-        self._leave(flag, detail)
+        self._leave(reason.flag, detail)
 
     def _leave(self, flag: Flag, error: str) -> None:
         self._relay = None
@@ -105,7 +105,7 @@ class InboundPlaintext:
         if self._dial is not None:
             self._dial.abandon()
             self._dial = None
-        self._fail(Flag.CONNECT, "aborted", reason.value)
+        self._fail(Reason.ABORTED, reason.value)
 
     def on_bug(self) -> None:
         self.abort(RelayEnd.INTERNAL_ERROR)
@@ -113,7 +113,7 @@ class InboundPlaintext:
     def recheck(self, workload: Workload | None) -> None:
         if still_permitted(self._engine, workload, self._permitted):
             return
-        self._engine.counters.refuse("policy_changed")
+        self._engine.counters.refuse(Reason.POLICY_CHANGED)
         self.abort(RelayEnd.POLICY)
 
 

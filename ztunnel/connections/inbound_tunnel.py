@@ -26,7 +26,8 @@ from ztunnel.hbone.session import Session
 from ztunnel.hbone.settings import SERVER_SETTINGS, Role
 from ztunnel.hbone.stream import Stream
 from ztunnel.mesh.authorize import Admit, Refusal, admit_connect
-from ztunnel.telemetry.parties import Flag, Memo, Parties, Reporter
+from ztunnel.refusals import Flag, Reason
+from ztunnel.telemetry.parties import Memo, Parties, Reporter
 from ztunnel.transport.dial import DialError, Dialling
 from ztunnel.transport.ends import RelayEnd, TunnelEnd
 from ztunnel.transport.relay import StreamRelay
@@ -40,7 +41,7 @@ log = logging.getLogger("ztunnel.inbound")
 ADMITTED_MAX: Final = 64
 
 
-def _refuse(engine: Engine, reason: str, **fields: object) -> None:
+def _refuse(engine: Engine, reason: Reason, **fields: object) -> None:
     engine.counters.refuse(reason)
     event(log, logging.WARNING, "inbound.refused", reason=reason, **fields)
 
@@ -51,10 +52,10 @@ def accept_tunnel(
     """A connection on the HBONE port; nothing is known about its other end yet."""
     local = pod.workload(engine.state)
     if local is None:
-        _refuse(engine, "unknown_local_workload", pod=pod.uid, peer=peer)
+        _refuse(engine, Reason.UNKNOWN_LOCAL_WORKLOAD, pod=pod.uid, peer=peer)
         reset(engine.reactor, sock)
     elif not engine.handshakes.enter(peer.address):
-        _refuse(engine, "too_many_handshakes", peer=peer)
+        _refuse(engine, Reason.TOO_MANY_HANDSHAKES, peer=peer)
         reset(engine.reactor, sock)
     else:
         inbound = InboundTunnel(engine, pod, sock, peer, accepted)
@@ -108,7 +109,7 @@ class InboundTunnel:
         engine = self._engine
         if context is None or engine.pods.get(self._pod.uid) is not self._pod:
             self._handshake_over()
-            _refuse(engine, "no_certificate", pod=self._pod.uid, peer=self._peer)
+            _refuse(engine, Reason.NO_CERTIFICATE, pod=self._pod.uid, peer=self._peer)
             reset(engine.reactor, self._sock)
             return
         judge = expect_trust_domain(engine.config.trust_domain)
@@ -144,10 +145,10 @@ class InboundTunnel:
         self._handshake_over()
         self._pod.tunnels.pop(tunnel, None)
         if end is TunnelEnd.TLS or (refused and end is TunnelEnd.HANDSHAKE_TIMEOUT):
-            reason = tunnel.refusal or "handshake_timeout"
+            reason = tunnel.refusal or Reason.HANDSHAKE_TIMEOUT
             _refuse(self._engine, reason, peer=self._peer, detail=detail or end.value)
         elif end is TunnelEnd.PROTOCOL:
-            _refuse(self._engine, "http2", peer=self._peer, detail=detail)
+            _refuse(self._engine, Reason.HTTP2, peer=self._peer, detail=detail)
 
     def tunnel_requested(self, tunnel: Tunnel, request: RequestReceived) -> None:
         engine, peer = self._engine, tunnel.peer
@@ -198,9 +199,9 @@ class InboundTunnel:
         self, local: Workload | None, request: RequestReceived, peer: SpiffeId
     ) -> Admit | Refusal:
         if request.method != "CONNECT":
-            return Refusal(400, "not_connect", f"method {request.method}")
+            return Refusal(400, Reason.NOT_CONNECT, f"method {request.method}")
         if local is None:
-            return Refusal(503, "unknown_local_workload", "the pod is not known yet")
+            return Refusal(503, Reason.UNKNOWN_LOCAL_WORKLOAD, "the pod is not known yet")
         verdict = admit_connect(
             self._engine.state,
             local,
@@ -212,7 +213,7 @@ class InboundTunnel:
         if isinstance(verdict, Refusal):
             return verdict
         if verdict.target.port in self._pod.own_ports:
-            return Refusal(503, "recursion", "the port is the tunnel's own")
+            return Refusal(503, Reason.RECURSION, "the port is the tunnel's own")
         return verdict
 
     def _admission(self, authority: str, verdict: Admit) -> Admission:
@@ -263,8 +264,7 @@ class InboundStream:
     def refuse(self, refusal: Refusal) -> None:
         self._engine.counters.refuse(refusal.reason)
         self._answer(refusal.status)
-        flag = Flag.DENY if refusal.status == 401 else Flag.CONNECT
-        self._leave(flag, refusal.detail)
+        self._leave(refusal.reason.flag, refusal.detail)
 
     def _answer(self, status: int) -> None:
         """Say no and take nothing more: RST_STREAM(NO_ERROR) frees the stream (RFC 9113 8.1)."""
@@ -296,9 +296,9 @@ class InboundStream:
     def _dialled(self, result: socket.socket | DialError) -> None:
         self._dial = None
         if isinstance(result, DialError):
-            self._engine.counters.refuse("connect_failed")
+            self._engine.counters.refuse(Reason.CONNECT_FAILED)
             self._answer(503)
-            self._leave(Flag.CONNECT, f"the app: {result.value}")
+            self._leave(Reason.CONNECT_FAILED.flag, f"the app: {result.value}")
             return
         engine, tunnel, stream = self._engine, self._tunnel, self._stream
         admission = self._admission
@@ -384,5 +384,5 @@ class InboundStream:
     def recheck(self, workload: Workload | None) -> None:
         if still_permitted(self._engine, workload, self._permitted):
             return
-        self._engine.counters.refuse("policy_changed")
+        self._engine.counters.refuse(Reason.POLICY_CHANGED)
         self.abort(RelayEnd.POLICY)

@@ -23,7 +23,8 @@ from ztunnel.hbone.stream import Stream
 from ztunnel.loop.reactor import WATCH_READ
 from ztunnel.mesh.balance import Hint
 from ztunnel.mesh.route import Refuse, ToTunnel
-from ztunnel.telemetry.parties import Flag, Parties, Reporter
+from ztunnel.refusals import Flag, Reason
+from ztunnel.telemetry.parties import Parties, Reporter
 from ztunnel.transport.dial import DialError, Dialling
 from ztunnel.transport.ends import RelayEnd
 from ztunnel.transport.passthrough import SocketRelay
@@ -45,27 +46,31 @@ def accept_outbound(engine: Engine, pod: Pod, sock: socket.socket, client: Endpo
     original = engine.original_destination(sock)
     if original is None:
         # Fails closed: without the kernel's word there is no telling what the app meant.
-        engine.counters.refuse("no_original_destination")
+        engine.counters.refuse(Reason.NO_ORIGINAL_DESTINATION)
         event(
             log,
             logging.WARNING,
             "outbound.refused",
-            reason="no_original_destination",
+            reason=Reason.NO_ORIGINAL_DESTINATION,
             client=client,
         )
         reset(engine.reactor, sock)
         return
     destination, hint = original
     if destination.port in pod.own_ports and destination.address == client.address:
-        engine.counters.refuse("recursion")
-        event(log, logging.WARNING, "outbound.refused", reason="recursion", client=client)
+        engine.counters.refuse(Reason.RECURSION)
+        event(log, logging.WARNING, "outbound.refused", reason=Reason.RECURSION, client=client)
         reset(engine.reactor, sock)
         return
     source = pod.workload(engine.state)
     if source is None:
-        engine.counters.refuse("unknown_local_workload")
+        engine.counters.refuse(Reason.UNKNOWN_LOCAL_WORKLOAD)
         event(
-            log, logging.WARNING, "outbound.refused", reason="unknown_local_workload", pod=pod.uid
+            log,
+            logging.WARNING,
+            "outbound.refused",
+            reason=Reason.UNKNOWN_LOCAL_WORKLOAD,
+            pod=pod.uid,
         )
         reset(engine.reactor, sock)
         return
@@ -133,7 +138,7 @@ class Outbound:
             parties.target = decision.target
             self._acquire()
         elif isinstance(decision, Refuse):
-            self._fail(Flag.CONNECT, decision.reason.value, decision.reason.value)
+            self._fail(decision.reason, decision.reason.word)
         else:
             parties.destination = decision.workload
             parties.destination_address = decision.target
@@ -146,7 +151,7 @@ class Outbound:
         listen may send it at once. A reset is."""
         self._ready |= events
         if events & _GONE:
-            self._abandon("app_left", RelayEnd.APP_RESET)
+            self._abandon(Reason.APP_LEFT, RelayEnd.APP_RESET)
 
     def _acquire(self) -> None:
         lane = self._lane
@@ -154,7 +159,7 @@ class Outbound:
         assert lane.key is not None
         self._tries += 1
         if self._tries > TRIES_MAX:
-            self._fail(Flag.CONNECT, "stream_refused", RelayEnd.PEER_REFUSED.value)
+            self._fail(Reason.STREAM_REFUSED, RelayEnd.PEER_REFUSED.value)
             return
         slot = lane.slot
         if slot is None or slot.gone:
@@ -166,7 +171,7 @@ class Outbound:
     def _passthrough_dialled(self, result: socket.socket | DialError) -> None:
         self._dial = None
         if isinstance(result, DialError):
-            self._fail(Flag.CONNECT, "connect_failed", result.value)
+            self._fail(Reason.CONNECT_FAILED, result.value)
             return
         relay = SocketRelay(self._engine.reactor, self._sock, result, self._relay_done)
         self._relay = relay
@@ -194,7 +199,7 @@ class Outbound:
         engine.responses.start(self)
 
     def on_no_tunnel(self, why: PoolFailure) -> None:
-        self._fail(why.flag, why.reason, why.detail)
+        self._fail(why.reason, why.detail, why.flag)
 
     def on_response(self, status: int, ended: bool) -> None:
         engine, lane, tunnel, stream = self._engine, self._lane, self._tunnel, self._stream
@@ -204,8 +209,9 @@ class Outbound:
         engine.responses.stop(self)
         if status != 200:
             self._let_go()
-            flag = Flag.DENY if status == 401 else Flag.CONNECT
-            self._fail(flag, f"status_{status // 100}xx", f"the peer answered {status}")
+            reason = Reason.of_status(status)
+            flag = Flag.DENY if status == 401 else reason.flag
+            self._fail(reason, f"the peer answered {status}", flag)
             return
         outcome = self.outcome
         parties = outcome.parties
@@ -239,18 +245,18 @@ class Outbound:
         if code == ErrorCode.REFUSED_STREAM:
             self._acquire()  # not looked at, so it may go elsewhere (RFC 9113 8.7)
         else:
-            self._fail(Flag.CONNECT, "stream_reset", f"the peer reset the stream ({code})")
+            self._fail(Reason.STREAM_RESET, f"the peer reset the stream ({code})")
 
     def on_tunnel_lost(self, reason: RelayEnd) -> None:
         assert self._tunnel is not None
         self._engine.responses.stop(self)
         why = failure_of(self._tunnel.end, self._tunnel.detail)
         self._release()
-        self._fail(why.flag, why.reason, why.detail)
+        self._fail(why.reason, why.detail, why.flag)
 
     def on_response_due(self) -> None:
         self._let_go()
-        self._fail(Flag.CONNECT, "response_timeout", "the peer did not answer in time")
+        self._fail(Reason.RESPONSE_TIMEOUT, "the peer did not answer in time")
 
     def _release(self) -> None:
         if self._tunnel is not None and self._stream is not None:
@@ -269,12 +275,13 @@ class Outbound:
     def _relay_done(self, end: RelayEnd) -> None:
         self._leave(Flag.NONE, "" if end is RelayEnd.FINISHED else end.value)
 
-    def _fail(self, flag: Flag, reason: str, detail: str) -> None:
+    def _fail(self, reason: Reason, detail: str, flag: Flag | None = None) -> None:
+        """`flag`: in place of the reason's own."""
         if self.outcome.over:
             return
         self._engine.counters.refuse(reason)
         reset(self._engine.reactor, self._sock)
-        self._leave(flag, detail)
+        self._leave(flag or reason.flag, detail)
 
     def _leave(self, flag: Flag, error: str) -> None:
         self.outcome.closed(self._engine.counters, flag, error)
@@ -285,9 +292,9 @@ class Outbound:
         if self._relay is not None:
             self._relay.abort(reason)
         else:
-            self._abandon("aborted", reason)
+            self._abandon(Reason.ABORTED, reason)
 
-    def _abandon(self, reason: str, why: RelayEnd) -> None:
+    def _abandon(self, reason: Reason, why: RelayEnd) -> None:
         """Before there was a relay."""
         if self._dial is not None:
             self._dial.abandon()
@@ -295,7 +302,7 @@ class Outbound:
             self._engine.pool.withdraw(self._lane.key, self)
         self._engine.responses.stop(self)
         self._let_go()
-        self._fail(Flag.CONNECT, reason, why.value)
+        self._fail(reason, why.value)
 
     def recheck(self, workload: Workload | None) -> None:
         """Policy is the destination's business."""

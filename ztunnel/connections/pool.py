@@ -16,7 +16,7 @@ from ztunnel.hbone.events import RequestReceived
 from ztunnel.hbone.session import Session
 from ztunnel.hbone.settings import CLIENT_SETTINGS, Role
 from ztunnel.loop.reactor import Reactor
-from ztunnel.telemetry.parties import Flag
+from ztunnel.refusals import Flag, Reason
 from ztunnel.transport.credentials import Credentials
 from ztunnel.transport.dial import DialError, Dialling, Dials
 from ztunnel.transport.ends import TunnelEnd
@@ -44,9 +44,9 @@ class PoolKey:
 
 @dataclass(frozen=True, slots=True)
 class PoolFailure:
-    flag: Flag
-    reason: str  # stable word: the refusal counter
+    reason: Reason
     detail: str
+    flag: Flag
 
 
 class PoolWaiter(Protocol):
@@ -59,18 +59,22 @@ class PoolWaiter(Protocol):
 
 
 _FAILURES: Final = {
-    TunnelEnd.TLS: (Flag.TLS_FAILURE, "tls_failed"),
-    TunnelEnd.REJECTED: (Flag.TLS_FAILURE, "tls_failed"),
-    TunnelEnd.PROTOCOL: (Flag.H2_HANDSHAKE_FAILURE, "http2_failed"),
-    TunnelEnd.HANDSHAKE_TIMEOUT: (Flag.TLS_FAILURE, "handshake_timeout"),
+    TunnelEnd.TLS: Reason.TLS_FAILED,
+    TunnelEnd.REJECTED: Reason.TLS_FAILED,
+    TunnelEnd.PROTOCOL: Reason.HTTP2_FAILED,
+    TunnelEnd.HANDSHAKE_TIMEOUT: Reason.HANDSHAKE_TIMEOUT,
 }
+
+
+def _failure(reason: Reason, detail: str) -> PoolFailure:
+    return PoolFailure(reason, detail, reason.flag)
 
 
 def failure_of(end: TunnelEnd | None, detail: str) -> PoolFailure:
     """What a stream is told when its tunnel went away before it was answered."""
-    flag, reason = _FAILURES.get(end or TunnelEnd.CUT, (Flag.CONNECT, "tunnel_lost"))
+    reason = _FAILURES.get(end or TunnelEnd.CUT, Reason.TUNNEL_LOST)
     text = (end or TunnelEnd.CUT).value
-    return PoolFailure(flag, reason, f"{text}: {detail}" if detail else text)
+    return _failure(reason, f"{text}: {detail}" if detail else text)
 
 
 class Pool:
@@ -105,7 +109,7 @@ class Pool:
             if waiter in slot.waiters:
                 del slot.waiters[waiter]
                 break
-        waiter.on_no_tunnel(PoolFailure(Flag.CONNECT, "pool_timeout", "no tunnel had room in time"))
+        waiter.on_no_tunnel(_failure(Reason.POOL_TIMEOUT, "no tunnel had room in time"))
 
     def drop(self, key: PoolKey) -> None:
         """A slot with nothing in it is not kept: keys come and go with pods."""
@@ -174,7 +178,7 @@ class Slot:
             return
         if len(self.waiters) >= WAITERS_PER_KEY_MAX:
             detail = f"{len(self.waiters)} connections wait for a tunnel"
-            waiter.on_no_tunnel(PoolFailure(Flag.CONNECT, "pool_full", detail))
+            waiter.on_no_tunnel(_failure(Reason.POOL_FULL, detail))
             return
         self.waiters[waiter] = None
         self._pool.waiting.start(waiter)
@@ -211,7 +215,7 @@ class Slot:
             return
         if context is None:
             detail = f"there is no certificate for {self._key.source}"
-            self._fail(PoolFailure(Flag.IDENTITY_ERROR, "no_certificate", detail))
+            self._fail(_failure(Reason.NO_CERTIFICATE, detail))
             return
 
         def dialled(result: socket.socket | DialError) -> None:
@@ -222,8 +226,9 @@ class Slot:
 
     def _dialled(self, context: TlsContext, result: socket.socket | DialError) -> None:
         if isinstance(result, DialError):
-            flag = Flag.NETWORK_POLICY if result is DialError.TIMEOUT else Flag.CONNECT
-            self._fail(PoolFailure(flag, "connect_failed", result.value))
+            reason = Reason.CONNECT_FAILED
+            flag = Flag.NETWORK_POLICY if result is DialError.TIMEOUT else reason.flag
+            self._fail(PoolFailure(reason, result.value, flag))
             return
         tls = TlsConnection(context, server=False, judge=expect_one_of(self._key.expected))
         tunnel = Tunnel(

@@ -24,8 +24,9 @@ from ztunnel.connections.inbound import tell_would_deny
 from ztunnel.connections.pod import OpenConnection
 from ztunnel.direct.pairs import Pair, Pairs
 from ztunnel.mesh.authorize import Admit, Refusal, recheck
+from ztunnel.refusals import Flag, Reason
 from ztunnel.telemetry.outcome import Outcome
-from ztunnel.telemetry.parties import Flag, Reporter
+from ztunnel.telemetry.parties import Reporter
 from ztunnel.transport.ends import RelayEnd
 
 log = logging.getLogger("ztunnel.direct")
@@ -241,7 +242,7 @@ class Flows:
 
     def cut(self, flow: Flow, why: RelayEnd) -> None:
         if why is RelayEnd.POLICY:
-            self.engine.counters.refuse("policy_changed")
+            self.engine.counters.refuse(Reason.POLICY_CHANGED)
         self.engine.counters.count("direct_flows_cut")
         event(log, logging.INFO, "direct.cut", flow=flow.opened.id, reason=why.value)
         self._cut(flow.opened.id)

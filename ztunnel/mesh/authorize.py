@@ -16,6 +16,7 @@ from control.model.workload import GatewayAddress, NamespacedHostname, Service, 
 from ztunnel.mesh.balance import target_port
 from ztunnel.mesh.route import GUARDED_PORTS
 from ztunnel.mesh.state import State
+from ztunnel.refusals import Reason
 
 _HOSTNAME = re.compile(r"[A-Za-z0-9_](?:[A-Za-z0-9_.-]{0,251}[A-Za-z0-9_])?")
 _DOTTED_DIGITS = re.compile(r"[0-9.]+")
@@ -38,7 +39,7 @@ class Refusal:
     """`status` answers a CONNECT; a plaintext connection is closed. `reason` is a stable word."""
 
     status: int
-    reason: str
+    reason: Reason
     detail: str
 
 
@@ -56,13 +57,13 @@ def admit_connect(
     try:
         asked = parse_authority(authority)
     except ValueError as exc:
-        return Refusal(400, "bad_authority", str(exc))
+        return Refusal(400, Reason.BAD_AUTHORITY, str(exc))
     if local.application_tunnel is not None and local.application_tunnel.proxy:
-        return Refusal(503, "application_tunnel_unsupported", "the workload asks for PROXY v2")
+        return Refusal(503, Reason.APPLICATION_TUNNEL_UNSUPPORTED, "the workload asks for PROXY v2")
     if isinstance(asked, Endpoint):
         if not _may_ask_for(state, local, accepted, asked):
             detail = f"authority {asked} is not what listens at {accepted}"
-            return Refusal(400, "destination_mismatch", detail)
+            return Refusal(400, Reason.DESTINATION_MISMATCH, detail)
         target, service = _tunnelled(local, Endpoint(accepted.address, asked.port)), None
     else:
         resolved = _resolve(state, local, accepted, asked, peer)
@@ -117,14 +118,14 @@ def _admit(
     connection: Connection,
 ) -> Admit | Refusal:
     if target.port in GUARDED_PORTS:
-        return Refusal(503, "recursion", f"port {target.port} would come back to the tunnel")
+        return Refusal(503, Reason.RECURSION, f"port {target.port} would come back to the tunnel")
     policies = state.policies_for(local)
     match decide(policies, connection):
         case Permit() as permit:
             seen = service or _service_of(state, local, target.port)
             return Admit(target, permit, seen, local, would_deny(policies, connection))
         case Deny() as deny:
-            return Refusal(401, "policy", str(deny))
+            return Refusal(401, Reason.POLICY, str(deny))
 
 
 def _of(target: Endpoint) -> tuple[Address, int]:
@@ -132,7 +133,7 @@ def _of(target: Endpoint) -> tuple[Address, int]:
 
 
 def _not_synced() -> Refusal:
-    return Refusal(503, "not_synced", "the mesh's state is not known yet")
+    return Refusal(503, Reason.NOT_SYNCED, "the mesh's state is not known yet")
 
 
 def _may_ask_for(state: State, local: Workload, accepted: Endpoint, asked: Endpoint) -> bool:
@@ -170,13 +171,13 @@ def _resolve(
 ) -> tuple[Endpoint, Service] | Refusal:
     service = state.service_named(asked.hostname, peer.namespace)
     if service is None:
-        return Refusal(503, "unknown_hostname", f"no service is named {asked.hostname}")
+        return Refusal(503, Reason.UNKNOWN_HOSTNAME, f"no service is named {asked.hostname}")
     if service.key not in local.services:
         detail = f"this workload is not an endpoint of {service.key}"
-        return Refusal(400, "destination_mismatch", detail)
+        return Refusal(400, Reason.DESTINATION_MISMATCH, detail)
     port = target_port(service, _own_ports(local, service), asked.port)
     if port is None:
-        return Refusal(503, "unknown_port", f"{service.key} has no port {asked.port} here")
+        return Refusal(503, Reason.UNKNOWN_PORT, f"{service.key} has no port {asked.port} here")
     return _tunnelled(local, Endpoint(accepted.address, port)), service
 
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import random
 from dataclasses import dataclass
-from enum import Enum
 
 from control.model.address import Address, Endpoint, is_loopback
 from control.model.identity import SpiffeId, parse_spiffe_id
@@ -34,20 +33,10 @@ from ztunnel.mesh.balance import (
     tunnels,
 )
 from ztunnel.mesh.state import State
+from ztunnel.refusals import Reason
 
 # The capture ports of Istio's layout: traffic a pod sends there would only come round again.
 GUARDED_PORTS = frozenset({15001, 15006, 15008, 15080})
-
-
-class RouteRefusal(Enum):
-    """Stable words: log field and metric label."""
-
-    NOT_SYNCED = "not_synced"
-    RECURSION = "recursion"
-    NO_HEALTHY_UPSTREAM = "no_healthy_upstream"
-    NO_SERVICE_PORT = "no_service_port"
-    WAYPOINT_UNAVAILABLE = "waypoint_unavailable"
-    NETWORK_GATEWAY_UNSUPPORTED = "network_gateway_unsupported"
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +65,7 @@ class Passthrough:
 
 @dataclass(frozen=True, slots=True)
 class Refuse:
-    reason: RouteRefusal
+    reason: Reason
     service: Service | None = None
 
 
@@ -93,9 +82,9 @@ def route(
     """Decide for a connection that `source` opened to `destination`. `hint`: which part of a
     service's endpoints the kernel has drawn; it changes shares, never what is allowed."""
     if not state.synced:
-        return Refuse(RouteRefusal.NOT_SYNCED)
+        return Refuse(Reason.NOT_SYNCED)
     if _comes_back(source, destination):
-        return Refuse(RouteRefusal.RECURSION)
+        return Refuse(Reason.RECURSION)
     service = state.service_at(source.network, destination.address, source.namespace)
     if service is not None:
         decision = _through_service(state, source, destination, service, rng, hint)
@@ -128,10 +117,10 @@ def _through_service(
     candidate = _drawn(state, service, drawn, len(destination.address), rng)
     if candidate is None:
         known = any(each.service_port == destination.port for each in service.ports)
-        reason = RouteRefusal.NO_HEALTHY_UPSTREAM if known else RouteRefusal.NO_SERVICE_PORT
+        reason = Reason.NO_HEALTHY_UPSTREAM if known else Reason.NO_SERVICE_PORT
         return Refuse(reason, service)
     if candidate.address is None or candidate.workload.network != source.network:
-        return Refuse(RouteRefusal.NETWORK_GATEWAY_UNSUPPORTED, service)
+        return Refuse(Reason.NETWORK_GATEWAY_UNSUPPORTED, service)
     return _direct(candidate.workload, Endpoint(candidate.address, candidate.port), service)
 
 
@@ -218,9 +207,9 @@ def _to_waypoint(
     gateway = _gateway_service(state, source, waypoint)
     candidate = _waypoint_pod(state, source, waypoint, gateway, len(destination.address), rng)
     if candidate is None:
-        return Refuse(RouteRefusal.WAYPOINT_UNAVAILABLE, service)
+        return Refuse(Reason.WAYPOINT_UNAVAILABLE, service)
     if candidate.address is None or candidate.workload.network != source.network:
-        return Refuse(RouteRefusal.NETWORK_GATEWAY_UNSUPPORTED, service)
+        return Refuse(Reason.NETWORK_GATEWAY_UNSUPPORTED, service)
     return ToTunnel(
         dial=Endpoint(candidate.address, candidate.port),
         authority=str(destination),

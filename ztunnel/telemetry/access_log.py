@@ -18,7 +18,8 @@ from control.kit.log import json_pairs, stamp, text_pairs
 from control.model.address import Endpoint
 from control.model.identity import SpiffeId
 from control.model.workload import Service, Workload
-from ztunnel.telemetry.parties import Flag, Parties, Reporter, endpoint_text
+from ztunnel.refusals import Flag
+from ztunnel.telemetry.parties import Parties, Reporter, endpoint_text
 
 scope = logging.getLogger("access")
 

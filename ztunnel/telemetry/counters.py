@@ -7,7 +7,8 @@ from typing import Final
 
 from control.model.identity import SpiffeId
 from control.model.workload import Workload
-from ztunnel.telemetry.parties import Flag, Parties, Series
+from ztunnel.refusals import Flag, Reason
+from ztunnel.telemetry.parties import Parties, Series
 
 # Label sets per worker. A mesh of 100 workloads that all talk to each other has 10,000 pairs;
 # beyond this new pairs are counted together as "other", so no caller can fill the memory.
@@ -26,8 +27,8 @@ class Counters:
         self._series: dict[tuple[object, ...], Series] = {}
         self.label_sets_refused = 0
 
-    def refuse(self, reason: str) -> None:
-        self.refusals[reason] = self.refusals.get(reason, 0) + 1
+    def refuse(self, reason: Reason) -> None:
+        self.refusals[reason.word] = self.refusals.get(reason.word, 0) + 1
 
     def count(self, name: str) -> None:
         self.engine[name] = self.engine.get(name, 0) + 1

@@ -12,9 +12,10 @@ from typing import Any
 
 from control.kit.clock import Clock
 from control.model.workload import Workload
+from ztunnel.refusals import Flag
 from ztunnel.telemetry.access_log import AccessLog
 from ztunnel.telemetry.counters import Counters
-from ztunnel.telemetry.parties import Flag, Parties, Reporter, Series
+from ztunnel.telemetry.parties import Parties, Reporter, Series
 
 
 class Outcome:

@@ -8,24 +8,13 @@ from enum import Enum
 from control.model.address import Endpoint, format_address
 from control.model.identity import SpiffeId
 from control.model.workload import Service, Workload
+from ztunnel.refusals import Flag
 
 
 def endpoint_text(endpoint: Endpoint) -> str:
     """`str(endpoint)`, for each connection: compiled it is a third of that."""
     host = format_address(endpoint.address)
     return f"[{host}]:{endpoint.port}" if ":" in host else f"{host}:{endpoint.port}"
-
-
-class Flag(Enum):
-    """`response_flags` of Istio's TCP metrics."""
-
-    NONE = "-"
-    DENY = "DENY"
-    CONNECT = "CONNECT"
-    TLS_FAILURE = "TLS_FAILURE"
-    H2_HANDSHAKE_FAILURE = "H2_HANDSHAKE_FAILURE"
-    NETWORK_POLICY = "NETWORK_POLICY"
-    IDENTITY_ERROR = "IDENTITY_ERROR"
 
 
 class Reporter(Enum):

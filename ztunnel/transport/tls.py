@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from enum import Enum
 from struct import Struct
 from typing import Any, Final
 
@@ -24,6 +23,7 @@ from OpenSSL import SSL, crypto
 from control.kit.errors import ConfigError, PeerError
 from control.model.identity import SpiffeId
 from control.wire.x509 import spiffe_ids
+from ztunnel.refusals import Reason
 
 CIPHER_SUITES: Final = b"TLS_AES_256_GCM_SHA384:TLS_AES_128_GCM_SHA256"
 ALPN_H2: Final = b"h2"
@@ -44,25 +44,12 @@ _APPLICATION_DATA: Final = 23
 _record_length = Struct(">BHH").unpack_from
 
 
-class TlsRefusal(Enum):
-    """Reason why a peer was not accepted; the value is the metric label."""
-
-    HANDSHAKE = "tls_handshake"
-    CERTIFICATE = "peer_certificate"
-    NO_IDENTITY = "peer_without_spiffe_id"
-    TRUST_DOMAIN = "peer_trust_domain"
-    UNEXPECTED_IDENTITY = "peer_identity"
-    ALPN = "peer_alpn"
-    RESUMED = "peer_resumed"
-    BROKEN = "tls_broken"
-
-
 class TlsError(PeerError):
     """The peer is not one we talk to, or it broke TLS; the connection is over."""
 
     reason = "tls"
 
-    def __init__(self, refusal: TlsRefusal, detail: str) -> None:
+    def __init__(self, refusal: Reason, detail: str) -> None:
         super().__init__(detail)
         self.refusal = refusal
 
@@ -86,16 +73,16 @@ class Material:
 
 
 # Takes the ids of a verified certificate; gives the one its holder goes by here, or a refusal.
-Judge = Callable[[tuple[SpiffeId, ...]], SpiffeId | TlsRefusal]
+Judge = Callable[[tuple[SpiffeId, ...]], SpiffeId | Reason]
 
 
 def expect_one_of(expected: Sequence[SpiffeId]) -> Judge:
     """The client's rule: at least one of the peer's ids is one that was asked for."""
 
-    def judge(found: tuple[SpiffeId, ...]) -> SpiffeId | TlsRefusal:
+    def judge(found: tuple[SpiffeId, ...]) -> SpiffeId | Reason:
         if not found:
-            return TlsRefusal.NO_IDENTITY
-        return next((e for e in found if e in expected), TlsRefusal.UNEXPECTED_IDENTITY)
+            return Reason.PEER_WITHOUT_SPIFFE_ID
+        return next((e for e in found if e in expected), Reason.PEER_IDENTITY)
 
     return judge
 
@@ -106,10 +93,10 @@ def expect_trust_domain(trust_domain: str) -> Judge:
     Stricter than Istio, where any id of the domain opens the door for the first one.
     """
 
-    def judge(found: tuple[SpiffeId, ...]) -> SpiffeId | TlsRefusal:
+    def judge(found: tuple[SpiffeId, ...]) -> SpiffeId | Reason:
         if not found:
-            return TlsRefusal.NO_IDENTITY
-        return found[0] if found[0].trust_domain == trust_domain else TlsRefusal.TRUST_DOMAIN
+            return Reason.PEER_WITHOUT_SPIFFE_ID
+        return found[0] if found[0].trust_domain == trust_domain else Reason.PEER_TRUST_DOMAIN
 
     return judge
 
@@ -127,7 +114,7 @@ class PeerCheck:
     def __init__(self, judge: Judge) -> None:
         self.judge = judge
         self.peer: SpiffeId | None = None
-        self.refusal: TlsRefusal | None = None
+        self.refusal: Reason | None = None
 
 
 def _verify(
@@ -138,7 +125,7 @@ def _verify(
     if not isinstance(check, PeerCheck):
         return False
     if not ok:
-        check.refusal = TlsRefusal.CERTIFICATE
+        check.refusal = Reason.PEER_CERTIFICATE
         return False
     if depth > 0:
         return True
@@ -147,7 +134,7 @@ def _verify(
     except ValueError:
         found = ()
     verdict = check.judge(found)
-    if isinstance(verdict, TlsRefusal):
+    if isinstance(verdict, Reason):
         check.refusal = verdict
         return False
     check.peer = verdict
@@ -248,16 +235,16 @@ class TlsConnection:
         except SSL.Error as exc:
             raise self._failure(exc) from None
         if self._connection.get_alpn_proto_negotiated() != ALPN_H2:
-            raise TlsError(TlsRefusal.ALPN, "the peer does not speak HTTP/2")
+            raise TlsError(Reason.PEER_ALPN, "the peer does not speak HTTP/2")
         if self.peer is None:
-            raise TlsError(TlsRefusal.RESUMED, "the peer was not verified")
+            raise TlsError(Reason.PEER_RESUMED, "the peer was not verified")
         return self.peer
 
     def _failure(self, exc: SSL.Error) -> TlsError:
         refusal = self._check.refusal
         if refusal is not None:
-            return TlsError(refusal, f"the peer's certificate is refused: {refusal.value}")
-        return TlsError(TlsRefusal.HANDSHAKE, f"TLS handshake failed: {_explain(exc)}")
+            return TlsError(refusal, f"the peer's certificate is refused: {refusal.word}")
+        return TlsError(Reason.TLS_HANDSHAKE, f"TLS handshake failed: {_explain(exc)}")
 
     def read_into(self, into: memoryview) -> int:
         """Decrypt every whole record fed so far, and return the number of bytes.
@@ -280,7 +267,7 @@ class TlsConnection:
                 raise TlsClosed("the peer closed the connection") from None
             self._records = 1  # raise at the next call
         except SSL.Error as exc:
-            raise TlsError(TlsRefusal.BROKEN, f"TLS failed: {_explain(exc)}") from None
+            raise TlsError(Reason.TLS_BROKEN, f"TLS failed: {_explain(exc)}") from None
         return have
 
     @property
@@ -294,7 +281,7 @@ class TlsConnection:
         try:
             self._connection.send(data)
         except SSL.Error as exc:
-            raise TlsError(TlsRefusal.BROKEN, f"TLS failed: {_explain(exc)}") from None
+            raise TlsError(Reason.TLS_BROKEN, f"TLS failed: {_explain(exc)}") from None
         records = size // RECORD_PLAIN_BYTES_MAX + 1
         return self._drain(size + records * RECORD_EXTRA_BYTES + _OWN_MESSAGES_BYTES)
 

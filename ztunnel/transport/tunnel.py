@@ -36,6 +36,7 @@ from ztunnel.loop.reactor import (
     Reactor,
     Resumable,
 )
+from ztunnel.refusals import Reason
 from ztunnel.transport.congestion import near, unpace
 from ztunnel.transport.ends import Queue, RelayEnd, StreamOwner, TunnelEnd
 from ztunnel.transport.mixture import MIXED_WINDOW_BYTES, SMALL_BYTES_MAX, Mixture
@@ -164,7 +165,7 @@ class Tunnel:
         self.closed = False
         self.end: TunnelEnd | None = None
         self.detail = ""
-        self.refusal: str | None = None  # why TLS was refused, as a stable word
+        self.refusal: Reason | None = None  # why TLS was refused
 
     def start(self) -> None:
         """Begin the handshake."""
@@ -513,7 +514,7 @@ class Tunnel:
             pass
 
     def _tls_failed(self, exc: TlsError) -> None:
-        self.refusal = exc.refusal.value
+        self.refusal = exc.refusal
         self.close(TunnelEnd.TLS, str(exc))
 
     def on_bug(self) -> None:

@@ -30,6 +30,7 @@ from ztunnel.loop.reactor import READABLE, WATCH_LEVEL, WRITABLE, Reactor
 from ztunnel.loop.spin import Spin
 from ztunnel.mesh.entries import Entry
 from ztunnel.mesh.state import State
+from ztunnel.refusals import Reason
 from ztunnel.telemetry.access_log import JSON, TEXT, AccessLog
 from ztunnel.telemetry.turn_writer import TurnWriter
 from ztunnel.transport.dial import Dialer
@@ -236,7 +237,7 @@ class Worker:
         try:
             self.engine.credentials.put(identity, material)
         except ConfigError as exc:
-            self.engine.counters.refuse("unusable_certificate")
+            self.engine.counters.refuse(Reason.UNUSABLE_CERTIFICATE)
             event(log, logging.ERROR, "certificate.unusable", identity=identity, error=exc)
 
     def _certificate_failed(self, frame: Frame) -> None:

@@ -17,6 +17,7 @@ from cryptography.x509.oid import ExtendedKeyUsageOID
 from control.kit.errors import PeerError
 from control.model.identity import SpiffeId, parse_spiffe_id
 from control.server.ca.keys import CLOCK_SKEW, Authority
+from control.server.callers.refusals import CallRefusal
 
 CSR_BYTES_MAX = 16 * 1024
 RSA_BITS_MIN = 2048
@@ -28,51 +29,51 @@ PublicKey = ec.EllipticCurvePublicKey | rsa.RSAPublicKey | ed25519.Ed25519Public
 
 
 class Refused(PeerError):
-    """A request that gets no certificate; `detail` is a stable reason for log and metric."""
+    """A request that gets no certificate."""
 
     reason = "refused"
 
-    def __init__(self, detail: str) -> None:
-        super().__init__(detail)
-        self.detail = detail
+    def __init__(self, why: CallRefusal) -> None:
+        super().__init__(why.word)
+        self.why = why
 
 
 @dataclass(frozen=True, slots=True)
-class Request:
+class CheckedRequest:
     """A request whose signature, key and names were checked."""
 
     public_key: PublicKey
     identity: SpiffeId
 
 
-def check_request(csr_pem: str, impersonated: str, trust_domain: str) -> Request:
-    """Who asks for what. Raises Refused.
+def check_request(csr_pem: str, impersonated: str, trust_domain: str) -> CheckedRequest:
+    """Check the signature, the key and the names of a CSR; Refused: something is wrong.
 
     The identity is the impersonated one or, without it, the one in the request; when both are
     there they must agree, so that what a caller signed is what it gets.
     """
     if len(csr_pem) > CSR_BYTES_MAX:
-        raise Refused("csr_too_large")
+        raise Refused(CallRefusal.CSR_TOO_LARGE)
     try:
         csr = x509.load_pem_x509_csr(csr_pem.encode())
         if not csr.is_signature_valid:
-            raise Refused("csr_signature")
+            raise Refused(CallRefusal.CSR_SIGNATURE)
         public_key = _checked_key(csr.public_key())
         named = _uri_names(csr)
     except (ValueError, UnsupportedAlgorithm, InvalidSignature, TypeError) as exc:
-        raise Refused("csr_malformed") from exc
+        raise Refused(CallRefusal.CSR_MALFORMED) from exc
     if len(named) > 1:
-        raise Refused("csr_several_identities")
+        raise Refused(CallRefusal.CSR_SEVERAL_IDENTITIES)
     wanted = impersonated or "".join(named)
     if named and named[0] != wanted:
-        raise Refused("csr_other_identity")
+        raise Refused(CallRefusal.CSR_OTHER_IDENTITY)
     try:
         identity = parse_spiffe_id(wanted)
     except ValueError as exc:
-        raise Refused("identity_malformed") from exc
+        raise Refused(CallRefusal.IDENTITY_MALFORMED) from exc
     if identity.trust_domain != trust_domain:
-        raise Refused("other_trust_domain")
-    return Request(public_key, identity)
+        raise Refused(CallRefusal.OTHER_TRUST_DOMAIN)
+    return CheckedRequest(public_key, identity)
 
 
 def _checked_key(key: CertificatePublicKeyTypes) -> PublicKey:
@@ -84,7 +85,7 @@ def _checked_key(key: CertificatePublicKeyTypes) -> PublicKey:
         case rsa.RSAPublicKey() if RSA_BITS_MIN <= key.key_size <= RSA_BITS_MAX:
             return key
         case _:
-            raise Refused("csr_key")
+            raise Refused(CallRefusal.CSR_KEY)
 
 
 def _uri_names(csr: x509.CertificateSigningRequest) -> list[str]:
@@ -94,7 +95,9 @@ def _uri_names(csr: x509.CertificateSigningRequest) -> list[str]:
         return []
     found = names.get_values_for_type(x509.UniformResourceIdentifier)
     if len(found) != len(list(names)):
-        raise Refused("csr_other_names")  # a DNS name or address has no place in a SPIFFE leaf
+        raise Refused(
+            CallRefusal.CSR_OTHER_NAMES
+        )  # a DNS name or address has no place in a SPIFFE leaf
     return found
 
 
@@ -105,7 +108,7 @@ def leaf_ttl(asked_s: int, ttl_max: timedelta) -> timedelta:
     return max(TTL_MIN, timedelta(seconds=min(asked_s, int(ttl_max.total_seconds()))))
 
 
-def issue_leaf(authority: Authority, request: Request, ttl: timedelta, now: datetime) -> str:
+def issue_leaf(authority: Authority, request: CheckedRequest, ttl: timedelta, now: datetime) -> str:
     """The leaf in PEM: one URI SAN, no subject, for both ends of a TLS connection."""
     names = [x509.UniformResourceIdentifier(str(request.identity))]
     certificate = _build(authority, request.public_key, names, ttl, now)
@@ -114,7 +117,7 @@ def issue_leaf(authority: Authority, request: Request, ttl: timedelta, now: date
 
 @dataclass(frozen=True, slots=True)
 class ServingCertificate:
-    """What our own port shows. The key never leaves memory."""
+    """Certificate of our own port. The key never leaves memory."""
 
     key_pem: bytes
     chain_pem: bytes

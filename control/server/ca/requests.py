@@ -1,4 +1,4 @@
-"""The certificate signing method: who asks, may it, and one opaque no for everything else."""
+"""Signs certificates for callers that may have them. Everybody else gets one opaque no."""
 
 from __future__ import annotations
 
@@ -16,20 +16,21 @@ from control.model.identity import SpiffeId
 from control.server.ca.issuer import Refused, check_request, issue_leaf, leaf_ttl
 from control.server.ca.keys import Authority
 from control.server.callers.door import Context, Door
+from control.server.callers.refusals import CallRefusal
 from control.server.callers.tokens import Caller
 from control.server.metrics import Metrics
 from control.wire import certificates_pb2 as pb
 
 log = logging.getLogger("ca")
 
-SIGNING_MAX = 2  # at once; each is some hundred microseconds in a thread of its own
+SIGNING_MAX = 2  # at once; each takes some hundred microseconds in a thread of its own
 WAITING_MAX = 256  # a node asks for at most 8 at a time
 
 MayHave = Callable[[str, SpiffeId], bool]
 
 
 class CertificateService:
-    """`may_have(node, identity)`: does a pod with this identity run on this node?"""
+    """`may_have(node, identity)` says if a pod with this identity runs on this node."""
 
     def __init__(
         self,
@@ -56,7 +57,7 @@ class CertificateService:
         caller = await self._door.admit(context, "csr")
         if self._waiting >= WAITING_MAX:
             code = grpc.StatusCode.RESOURCE_EXHAUSTED
-            await self._door.refuse(context, "csr", code, "try again", reason="busy")
+            await self._door.refuse(context, "csr", code, "try again", CallRefusal.BUSY)
         self._waiting += 1
         try:
             async with self._signing:
@@ -64,22 +65,22 @@ class CertificateService:
         except Refused as exc:
             code = grpc.StatusCode.UNAUTHENTICATED
             await self._door.refuse(
-                context, "csr", code, "unauthenticated", reason=exc.detail, node=caller.node
+                context, "csr", code, "unauthenticated", exc.why, node=caller.node
             )
         finally:
             self._waiting -= 1
 
     def _sign(self, data: bytes, caller: Caller) -> bytes:
-        """In a worker thread: reads only what never changes, or changes as a whole."""
+        """Runs in another thread: reads only what never changes, or is replaced as a whole."""
         try:
             message = pb.IstioCertificateRequest.FromString(data)
         except DecodeError as exc:
-            raise Refused("message_malformed") from exc
+            raise Refused(CallRefusal.MESSAGE_MALFORMED) from exc
         field = message.metadata.fields.get("ImpersonatedIdentity")
         impersonated = field.string_value if field is not None else ""
         request = check_request(message.csr, impersonated, self._trust_domain)
         if not self._may_have(caller.node, request.identity):
-            raise Refused("no_such_pod_on_node")
+            raise Refused(CallRefusal.NO_SUCH_POD_ON_NODE)
         ttl = leaf_ttl(message.validity_duration, self._ttl_max)
         leaf = issue_leaf(self._authority, request, ttl, self._clock.now())
         self._metrics.csr.labels("signed", "").inc()

@@ -1,4 +1,4 @@
-"""The door of every gRPC method: who calls, and how a refusal is answered, counted and logged."""
+"""Door of every gRPC method: finds out who calls; answers, counts and logs refusals."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import Any, NoReturn, TypeAlias
 import grpc
 
 from control.kit.log import event
+from control.server.callers.refusals import CallRefusal
 from control.server.callers.tokens import Authenticator, Caller, Unauthenticated, bearer_token
 from control.server.metrics import Metrics
 
@@ -23,7 +24,7 @@ class Door:
     metrics: Metrics
 
     async def admit(self, context: Context, method: str) -> Caller:
-        """The caller, or an answer UNAUTHENTICATED that tells it nothing."""
+        """The verified caller. Anybody else gets UNAUTHENTICATED and no word about why."""
         headers = {
             key: value
             for key, value in context.invocation_metadata() or ()
@@ -33,13 +34,8 @@ class Door:
             token = bearer_token(headers.get("authorization", ""))
             return await self.authenticator.authenticate(token)
         except Unauthenticated as exc:
-            await self.refuse(
-                context,
-                method,
-                grpc.StatusCode.UNAUTHENTICATED,
-                "unauthenticated",
-                reason=exc.detail,
-            )
+            code = grpc.StatusCode.UNAUTHENTICATED
+            await self.refuse(context, method, code, "unauthenticated", exc.why)
 
     async def refuse(
         self,
@@ -47,14 +43,14 @@ class Door:
         method: str,
         code: grpc.StatusCode,
         message: str,
+        why: CallRefusal,
         **fields: object,
     ) -> NoReturn:
-        """End the call. `message` is for the caller, `fields` (with `reason`) for us."""
-        reason = str(fields.get("reason", code.name.lower()))
+        """End the call. The caller hears `message`; `why` and `fields` are for us."""
         if method == "csr":
-            self.metrics.csr.labels("refused", reason).inc()
+            self.metrics.csr.labels("refused", why.word).inc()
         else:
-            self.metrics.refused.labels(method, reason).inc()
-        event(log, logging.WARNING, f"{method}.refused", peer=context.peer(), **fields)
+            self.metrics.refused.labels(method, why.word).inc()
+        event(log, logging.WARNING, f"{method}.refused", peer=context.peer(), reason=why, **fields)
         await context.abort(code, message)
         raise AssertionError("abort() does not return")

@@ -1,7 +1,7 @@
-"""Who calls: node tokens (JWT, HS256) made and checked here. Other verifiers fit the Protocol.
+"""Makes and checks node tokens (JWT, HS256). Other verifiers of callers fit the Protocol.
 
-A node token says: its holder speaks for this node's tunnel and agent. It is for machines outside a
-cluster; inside one, a TokenReview of the projected service-account token takes its place.
+A node token says that its holder speaks for this node's ztunnel and agent. It is for machines
+outside a cluster; inside one, a TokenReview of the projected service-account token takes its place.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from typing import Any, Protocol
 
 from control.kit.clock import Clock
 from control.kit.errors import PeerError
+from control.server.callers.refusals import CallRefusal
 
 AUDIENCE = "istio-ca"
 TOKEN_CHARS_MAX = 8192
@@ -25,18 +26,18 @@ _HEADER = {"alg": "HS256", "typ": "JWT"}
 
 
 class Unauthenticated(PeerError):
-    """The caller hears one opaque word; `detail` is a stable reason for log and metric."""
+    """A caller without a token that is good. It hears one opaque word; `why` is for us."""
 
     reason = "unauthenticated"
 
-    def __init__(self, detail: str) -> None:
-        super().__init__(detail)
-        self.detail = detail
+    def __init__(self, why: CallRefusal) -> None:
+        super().__init__(why.word)
+        self.why = why
 
 
 @dataclass(frozen=True, slots=True)
 class Caller:
-    """A verified caller. Its node decides which identities it may ask for."""
+    """A verified caller. Its node decides for which identities it may ask."""
 
     node: str
     subject: str
@@ -44,10 +45,12 @@ class Caller:
 
 class Authenticator(Protocol):
     async def authenticate(self, token: str) -> Caller:
-        """Raises Unauthenticated."""
+        """Caller that the token speaks for; Unauthenticated: it is not good."""
 
 
 class NodeTokens:
+    """Issues and verifies tokens with one key. Its repr does not show the key."""
+
     def __init__(self, key: bytes, subject: str, clock: Clock) -> None:
         if len(key) < KEY_BYTES:
             raise ValueError("a token key has at least 32 bytes")
@@ -72,26 +75,26 @@ class NodeTokens:
 
     async def authenticate(self, token: str) -> Caller:
         if len(token) > TOKEN_CHARS_MAX:
-            raise Unauthenticated("token_too_long")
+            raise Unauthenticated(CallRefusal.TOKEN_TOO_LONG)
         signed, dot, signature = token.rpartition(".")
         # The signature is checked before anything inside is looked at.
         if not dot or not hmac.compare_digest(_decode(signature), self._sign(signed)):
-            raise Unauthenticated("token_signature")
+            raise Unauthenticated(CallRefusal.TOKEN_SIGNATURE)
         header_text, dot, claims_text = signed.partition(".")
         if not dot or _decode_json(header_text) != _HEADER:
-            raise Unauthenticated("token_header")
+            raise Unauthenticated(CallRefusal.TOKEN_HEADER)
         return self._checked(_decode_json(claims_text))
 
     def _checked(self, claims: dict[str, Any]) -> Caller:
         expires, node = claims.get("exp"), claims.get("node")
         if not isinstance(expires, int) or expires <= self._clock.now().timestamp():
-            raise Unauthenticated("token_expired")
+            raise Unauthenticated(CallRefusal.TOKEN_EXPIRED)
         if claims.get("aud") != AUDIENCE:
-            raise Unauthenticated("token_audience")
+            raise Unauthenticated(CallRefusal.TOKEN_AUDIENCE)
         if claims.get("sub") != self._subject:
-            raise Unauthenticated("token_subject")
+            raise Unauthenticated(CallRefusal.TOKEN_SUBJECT)
         if not isinstance(node, str) or not node:
-            raise Unauthenticated("token_node")
+            raise Unauthenticated(CallRefusal.TOKEN_NODE)
         return Caller(node, self._subject)
 
     def _sign(self, text: str) -> bytes:
@@ -99,10 +102,10 @@ class NodeTokens:
 
 
 def bearer_token(header: str) -> str:
-    """`Bearer x` → `x`; anything else is no token at all."""
+    """`Bearer x` → `x`; Unauthenticated: anything else."""
     scheme, _, token = header.partition(" ")
     if scheme.lower() != "bearer" or not token.strip():
-        raise Unauthenticated("token_missing")
+        raise Unauthenticated(CallRefusal.TOKEN_MISSING)
     return token.strip()
 
 
@@ -118,10 +121,10 @@ def _decode(text: str) -> bytes:
     try:
         data = base64.b64decode(text + "=" * (-len(text) % 4), altchars=b"-_", validate=True)
     except (binascii.Error, ValueError) as exc:
-        raise Unauthenticated("token_malformed") from exc
+        raise Unauthenticated(CallRefusal.TOKEN_MALFORMED) from exc
     # RFC 7515 has no padding, and Python passes over spare bits: one token, one spelling.
     if _encode(data) != text:
-        raise Unauthenticated("token_malformed")
+        raise Unauthenticated(CallRefusal.TOKEN_MALFORMED)
     return data
 
 
@@ -129,7 +132,7 @@ def _decode_json(text: str) -> dict[str, Any]:
     try:
         value = json.loads(_decode(text))
     except ValueError as exc:
-        raise Unauthenticated("token_malformed") from exc
+        raise Unauthenticated(CallRefusal.TOKEN_MALFORMED) from exc
     if not isinstance(value, dict):
-        raise Unauthenticated("token_malformed")
+        raise Unauthenticated(CallRefusal.TOKEN_MALFORMED)
     return value

@@ -1,4 +1,4 @@
-"""The enrolment report: a node says which pods it has captured; everybody else hears of it."""
+"""Takes the nodes' capture reports, and publishes which pods speak HBONE."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from google.protobuf.message import DecodeError
 
 from control.kit.log import event
 from control.server.callers.door import Context, Door
+from control.server.callers.refusals import CallRefusal
 from control.server.sources.captured import BadReport, CapturedSet
 from control.server.xds.publish import Publisher
 from control.wire import node_pb2 as pb
@@ -23,13 +24,13 @@ class EnrolmentService:
         self._door = door
 
     async def report(self, data: bytes, context: Context) -> bytes:
-        """Answers when the new state is in the xDS cache, on its way to every stream."""
+        """Take a report; answer once the new state is on its way to every stream."""
         caller = await self._door.admit(context, "report")
         try:
             request = pb.ReportRequest.FromString(data)
         except DecodeError:
             code = grpc.StatusCode.INVALID_ARGUMENT
-            await self._door.refuse(context, "report", code, "not a report", reason="wire")
+            await self._door.refuse(context, "report", code, "not a report", CallRefusal.WIRE)
         if request.node != caller.node:
             code = grpc.StatusCode.PERMISSION_DENIED
             await self._door.refuse(
@@ -37,7 +38,7 @@ class EnrolmentService:
                 "report",
                 code,
                 "the token is of another node",
-                reason="other_node",
+                CallRefusal.OTHER_NODE,
                 node=caller.node,
                 claimed=request.node,
             )
@@ -45,11 +46,11 @@ class EnrolmentService:
             changed = self._captured.report(request.node, request.captured_uids)
         except BadReport as exc:
             code = grpc.StatusCode.INVALID_ARGUMENT
-            await self._door.refuse(context, "report", code, str(exc), reason=exc.reason)
+            await self._door.refuse(context, "report", code, str(exc), CallRefusal.BAD_REPORT)
         except OSError as exc:
             code = grpc.StatusCode.UNAVAILABLE
             await self._door.refuse(
-                context, "report", code, "try again", reason="not_saved", error=exc
+                context, "report", code, "try again", CallRefusal.NOT_SAVED, error=exc
             )
         if changed:
             count = len(request.captured_uids)

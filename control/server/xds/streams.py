@@ -15,10 +15,11 @@ from control.kit.clock import Clock
 from control.kit.errors import WireError
 from control.kit.log import event
 from control.server.callers.door import Context, Door
+from control.server.callers.refusals import CallRefusal
 from control.server.metrics import Metrics, short_type
 from control.server.xds.cache import Change
 from control.server.xds.publish import Publisher
-from control.server.xds.session import Response, Session
+from control.server.xds.session import Response, Session, TooManyNames
 from control.wire import discovery_pb2 as pb
 
 log = logging.getLogger("xds")
@@ -63,7 +64,9 @@ class DeltaService:
         caller = await self._door.admit(context, "xds")
         if len(self.clients) >= STREAMS_MAX:
             code = grpc.StatusCode.RESOURCE_EXHAUSTED
-            await self._door.refuse(context, "xds", code, "too many streams", reason="streams_max")
+            await self._door.refuse(
+                context, "xds", code, "too many streams", CallRefusal.STREAMS_MAX
+            )
         client: Client | None = None
         stop = None
         try:
@@ -76,7 +79,7 @@ class DeltaService:
                     "xds",
                     code,
                     "the token is of another node",
-                    reason="other_node",
+                    CallRefusal.OTHER_NODE,
                     node=caller.node,
                     claimed=_claimed_node(first.node),
                 )
@@ -87,10 +90,11 @@ class DeltaService:
             return
         except TimeoutError:
             code = grpc.StatusCode.DEADLINE_EXCEEDED
-            await self._door.refuse(context, "xds", code, "no request came", reason="silent")
+            await self._door.refuse(context, "xds", code, "no request came", CallRefusal.SILENT)
         except WireError as exc:
             code = grpc.StatusCode.INVALID_ARGUMENT
-            await self._door.refuse(context, "xds", code, str(exc), reason=exc.reason)
+            why = CallRefusal.TOO_MANY_NAMES if isinstance(exc, TooManyNames) else CallRefusal.WIRE
+            await self._door.refuse(context, "xds", code, str(exc), why)
         finally:
             if stop is not None:
                 stop()

@@ -22,7 +22,7 @@ from ztunnel.connections.pool import (
 from ztunnel.hbone.session import Session
 from ztunnel.hbone.settings import Role, SessionSettings
 from ztunnel.loop.reactor import WATCH_BOTH, Reactor, Served
-from ztunnel.telemetry.parties import Flag
+from ztunnel.refusals import Flag
 from ztunnel.transport.credentials import Credentials
 from ztunnel.transport.dial import DialDone, DialError
 from ztunnel.transport.ends import RelayEnd, TunnelEnd
@@ -206,7 +206,7 @@ def test_a_server_of_the_wrong_identity_is_a_tls_failure(rig: Rig) -> None:
     want = rig.acquire()
     rig.dialer.answer()
     assert want.why is not None
-    assert (want.why.flag, want.why.reason) == (Flag.TLS_FAILURE, "tls_failed")
+    assert (want.why.flag, want.why.reason.word) == (Flag.TLS_FAILURE, "tls_failed")
     assert rig.pool.tunnels == 0
 
 
@@ -222,9 +222,9 @@ def test_waiting_is_bounded_in_number_and_time(rig: Rig) -> None:
     wants = [rig.acquire() for _ in range(WAITERS_PER_KEY_MAX)]
     over = rig.acquire()
     assert over.why is not None
-    assert over.why.reason == "pool_full"
+    assert over.why.reason.word == "pool_full"
     rig.pass_s(WAIT_S)
-    assert {want.why and want.why.reason for want in wants} == {"pool_timeout"}
+    assert {want.why and want.why.reason.word for want in wants} == {"pool_timeout"}
 
 
 def test_who_withdraws_is_not_served(rig: Rig) -> None:

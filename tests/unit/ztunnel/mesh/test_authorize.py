@@ -67,7 +67,7 @@ def connect(
 def refused(answer: Admit | Refusal) -> tuple[int, str]:
     assert isinstance(answer, Refusal), answer
     assert answer.detail
-    return answer.status, answer.reason
+    return answer.status, answer.reason.word
 
 
 def target(answer: Admit | Refusal) -> str:

@@ -31,12 +31,12 @@ from ztunnel.mesh.route import (
     Decision,
     Passthrough,
     Refuse,
-    RouteRefusal,
     ToTunnel,
     expected_identities,
     route,
 )
 from ztunnel.mesh.state import State
+from ztunnel.refusals import Reason
 
 CLIENT = pod("client", "10.0.0.1", "fd00::1", locality=Locality("r", "z", "s"), node="n1")
 WEB = {key("web"): ()}
@@ -64,7 +64,7 @@ def plain(decision: Decision) -> str:
 def test_nothing_is_decided_before_the_first_snapshot() -> None:
     state = State()
     state.apply([entry(CLIENT)])
-    assert go(state, "8.8.8.8:53") == Refuse(RouteRefusal.NOT_SYNCED)
+    assert go(state, "8.8.8.8:53") == Refuse(Reason.NOT_SYNCED)
 
 
 def test_unknown_destination_passes_through() -> None:
@@ -117,7 +117,7 @@ def test_the_waypoint_itself_goes_direct() -> None:
 
 def test_a_missing_waypoint_refuses() -> None:
     state = mesh(CLIENT, pod("web", "10.0.0.2", waypoint=BY_NAME))
-    assert go(state, "10.0.0.2:80") == Refuse(RouteRefusal.WAYPOINT_UNAVAILABLE)
+    assert go(state, "10.0.0.2:80") == Refuse(Reason.WAYPOINT_UNAVAILABLE)
 
 
 def test_a_vip_with_a_waypoint_keeps_its_address_in_the_authority() -> None:
@@ -140,8 +140,8 @@ def test_a_vip_is_translated_to_an_endpoint_and_its_port() -> None:
 
 def test_a_vip_without_endpoints_refuses() -> None:
     web = service("web", "10.1.0.1")
-    assert go(mesh(CLIENT, web), "10.1.0.1:80") == Refuse(RouteRefusal.NO_HEALTHY_UPSTREAM, web)
-    assert go(mesh(CLIENT, web), "10.1.0.1:81") == Refuse(RouteRefusal.NO_SERVICE_PORT, web)
+    assert go(mesh(CLIENT, web), "10.1.0.1:80") == Refuse(Reason.NO_HEALTHY_UPSTREAM, web)
+    assert go(mesh(CLIENT, web), "10.1.0.1:81") == Refuse(Reason.NO_SERVICE_PORT, web)
 
 
 def test_a_named_port_leads_to_the_pod_that_has_it() -> None:
@@ -212,10 +212,10 @@ def test_other_networks() -> None:
     sick = replace(near, status=WorkloadStatus.UNHEALTHY)
     far = pod("far", **FAR)
     assert tunnel(go(mesh(CLIENT, web, near, far), "10.1.0.1:80"))[0] == "10.0.0.2:15008"
-    unsupported = Refuse(RouteRefusal.NETWORK_GATEWAY_UNSUPPORTED, web)
+    unsupported = Refuse(Reason.NETWORK_GATEWAY_UNSUPPORTED, web)
     assert go(mesh(CLIENT, web, sick, far), "10.1.0.1:80") == unsupported
     stranded = replace(far, network_gateway=None)
-    nothing = Refuse(RouteRefusal.NO_HEALTHY_UPSTREAM, web)
+    nothing = Refuse(Reason.NO_HEALTHY_UPSTREAM, web)
     assert go(mesh(CLIENT, web, stranded), "10.1.0.1:80") == nothing
 
 
@@ -232,7 +232,7 @@ def test_unhealthy_endpoints_only_where_the_service_says_so() -> None:
     ["127.0.0.1:15001", "127.0.0.1:15008", "[::1]:15006", "10.0.0.1:15001", "[fd00::1]:15080"],
 )
 def test_traffic_that_would_come_round_again_is_refused(destination: str) -> None:
-    assert go(mesh(CLIENT), destination) == Refuse(RouteRefusal.RECURSION)
+    assert go(mesh(CLIENT), destination) == Refuse(Reason.RECURSION)
 
 
 def test_another_pods_tunnel_port_is_an_ordinary_port() -> None:

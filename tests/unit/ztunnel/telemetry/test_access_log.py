@@ -13,6 +13,7 @@ from control.kit.log import FIELD_CHARS_MAX
 from control.model.address import parse_endpoint
 from control.model.identity import SpiffeId
 from control.model.workload import Workload
+from ztunnel.refusals import Flag
 from ztunnel.telemetry.access_log import (
     ENDS_KEPT_MAX,
     JSON,
@@ -20,7 +21,7 @@ from ztunnel.telemetry.access_log import (
     AccessLog,
     Style,
 )
-from ztunnel.telemetry.parties import Flag, Parties, Reporter
+from ztunnel.telemetry.parties import Parties, Reporter
 
 SOURCE = Workload(uid="c", name="client-1", namespace="demo")
 

@@ -11,10 +11,11 @@ import pytest
 from control.model.address import parse_endpoint
 from control.model.identity import SpiffeId
 from control.model.workload import Service, Workload
+from ztunnel.refusals import Flag
 from ztunnel.telemetry.access_log import JSON, AccessLog
 from ztunnel.telemetry.counters import Counters, tcp_labels
 from ztunnel.telemetry.outcome import Outcome
-from ztunnel.telemetry.parties import Flag, Parties, Reporter
+from ztunnel.telemetry.parties import Parties, Reporter
 
 CLIENT = SpiffeId("cluster.local", "demo", "client")
 SERVER = SpiffeId("cluster.local", "demo", "server")

@@ -9,13 +9,13 @@ from hypothesis import strategies as st
 from control.kit.errors import ConfigError
 from control.model.identity import SpiffeId
 from tests.support.certificates import Authority, make_authority
+from ztunnel.refusals import Reason
 from ztunnel.transport.tls import (
     Material,
     TlsClosed,
     TlsConnection,
     TlsContext,
     TlsError,
-    TlsRefusal,
     expect_one_of,
     expect_trust_domain,
 )
@@ -117,7 +117,7 @@ def test_a_changed_byte_ends_the_connection() -> None:
     server.feed(memoryview(wire))
     with pytest.raises(TlsError) as caught:
         server.read_into(memoryview(bytearray(100_000)))
-    assert caught.value.refusal is TlsRefusal.BROKEN
+    assert caught.value.refusal is Reason.TLS_BROKEN
 
 
 def material(authority: Authority, *uris: str) -> TlsContext:
@@ -127,14 +127,14 @@ def material(authority: Authority, *uris: str) -> TlsContext:
 @pytest.mark.parametrize(
     ("uris", "refusal"),
     [
-        (["spiffe://elsewhere/ns/demo/sa/client"], TlsRefusal.TRUST_DOMAIN),
-        (["spiffe://elsewhere/ns/demo/sa/client", str(CLIENT)], TlsRefusal.TRUST_DOMAIN),
-        (["spiffe://cluster.local/ns/demo/sa/client/more"], TlsRefusal.NO_IDENTITY),
-        (["spiffe://Cluster.Local/ns/demo/sa/client"], TlsRefusal.NO_IDENTITY),
-        (["https://cluster.local"], TlsRefusal.NO_IDENTITY),
+        (["spiffe://elsewhere/ns/demo/sa/client"], Reason.PEER_TRUST_DOMAIN),
+        (["spiffe://elsewhere/ns/demo/sa/client", str(CLIENT)], Reason.PEER_TRUST_DOMAIN),
+        (["spiffe://cluster.local/ns/demo/sa/client/more"], Reason.PEER_WITHOUT_SPIFFE_ID),
+        (["spiffe://Cluster.Local/ns/demo/sa/client"], Reason.PEER_WITHOUT_SPIFFE_ID),
+        (["https://cluster.local"], Reason.PEER_WITHOUT_SPIFFE_ID),
     ],
 )
-def test_a_server_refuses_names_that_are_not_ours(uris: list[str], refusal: TlsRefusal) -> None:
+def test_a_server_refuses_names_that_are_not_ours(uris: list[str], refusal: Reason) -> None:
     client = TlsConnection(material(AUTHORITY, *uris), False, expect_one_of([SERVER]))
     server = TlsConnection(SERVER_CONTEXT, True, expect_trust_domain("cluster.local"))
     with pytest.raises(TlsError) as caught:
@@ -166,7 +166,7 @@ def test_a_renewed_root_is_enough_to_stop_trusting() -> None:
     server = TlsConnection(SERVER_CONTEXT, True, expect_trust_domain("cluster.local"))
     with pytest.raises(TlsError) as caught:
         shake(client, server)
-    assert caught.value.refusal is TlsRefusal.CERTIFICATE
+    assert caught.value.refusal is Reason.PEER_CERTIFICATE
 
 
 @pytest.mark.parametrize("broken", ["key_pem", "chain_pem", "roots_pem"])

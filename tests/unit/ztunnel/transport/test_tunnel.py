@@ -14,6 +14,7 @@ from tests.support.certificates import Authority, make_authority
 from tests.support.engine.tunnel_memory import CLIENT, SERVER, App, Pair, held_bytes
 from ztunnel.hbone.frames import ACK, PING, pack_frame
 from ztunnel.hbone.settings import SessionSettings
+from ztunnel.refusals import Reason
 from ztunnel.transport.ends import RelayEnd, TunnelEnd
 from ztunnel.transport.relay import OUTGOING_BYTES_MAX
 from ztunnel.transport.tunnel import (
@@ -160,7 +161,7 @@ def test_a_wrong_server_identity_ends_the_handshake_before_any_frame(authority: 
     pair.settle()
     assert pair.client_user.closed is not None
     assert pair.client_user.closed[0] is TunnelEnd.TLS
-    assert pair.client.refusal == "peer_identity"
+    assert pair.client.refusal is Reason.PEER_IDENTITY
     assert pair.server_user.peer is None
     pair.close()
 
@@ -168,7 +169,7 @@ def test_a_wrong_server_identity_ends_the_handshake_before_any_frame(authority: 
 def test_a_wrong_trust_domain_is_told_to_the_client(authority: Authority) -> None:
     pair = Pair(authority, trust_domain="elsewhere")
     pair.settle()
-    assert pair.server.refusal == "peer_trust_domain"
+    assert pair.server.refusal is Reason.PEER_TRUST_DOMAIN
     assert pair.client_user.closed is not None
     assert pair.client_user.closed[0] is TunnelEnd.TLS
     pair.close()

@@ -49,7 +49,7 @@ def uri(text: str = URI) -> x509.UniformResourceIdentifier:
 def why(csr_pem: str, impersonated: str = URI) -> str:
     with pytest.raises(Refused) as caught:
         check_request(csr_pem, impersonated, "cluster.local")
-    return caught.value.detail
+    return caught.value.why.word
 
 
 @pytest.mark.parametrize(("names", "impersonated"), [([uri()], URI), ([uri()], ""), ([], URI)])

@@ -32,7 +32,7 @@ def check(token: str, clock: FakeClock | None = None) -> Caller:
 def why(token: str, clock: FakeClock | None = None) -> str:
     with pytest.raises(Unauthenticated) as caught:
         check(token, clock)
-    return caught.value.detail
+    return caught.value.why.word
 
 
 def forge(claims: Any, header: Any = None, key: bytes = KEY) -> str:

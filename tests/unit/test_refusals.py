@@ -1,0 +1,78 @@
+"""The tables of refusal reasons: complete, in use, and what docs/refusals.md says.
+
+`python -m tests.unit.test_refusals` writes the page.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from pathlib import Path
+
+import pytest
+
+from agent.direct.reasons import MEANINGS
+from control.server.callers.refusals import CallRefusal
+from ztunnel.refusals import Reason
+
+ROOT = Path(__file__).parents[2]
+PAGE = ROOT / "docs" / "refusals.md"
+HEAD = """\
+# Reasons for refusals
+
+Every refusal has one stable word: in the log line's `reason`, in the metric's label, and here. Made
+from the tables in the code by `python -m tests.unit.test_refusals`.
+"""
+
+
+def page() -> str:
+    connections = [(each.word, each.flag.value, each.meaning) for each in Reason]
+    calls = [(each.word, each.meaning) for each in CallRefusal]
+    parts = [
+        HEAD,
+        "## Connections\n",
+        "`tulle_ztunnel_refusals_total{reason}`. The flag is `response_flags` of Istio's metrics.",
+        "Two reasons have another flag at times: `connect_failed` after a time-out towards another",
+        "node NETWORK_POLICY, and `status_4xx` for a 401 DENY.\n",
+        *table(("reason", "flag", "meaning"), connections),
+        "\n## Calls to the control plane\n",
+        "`tulle_control_refused_total{method, reason}`, and for certificates",
+        "`tulle_control_csr_total{result, reason}`.\n",
+        *table(("reason", "meaning"), calls),
+        "\n## Nothing goes direct\n",
+        "`direct.reason` of the agent's status: why the kernel carries no connection by itself.\n",
+        *table(("reason", "meaning"), sorted(MEANINGS.items())),
+    ]
+    return "\n".join(parts) + "\n"
+
+
+def table(head: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> list[str]:
+    lines = [head, ("---",) * len(head), *((f"`{word}`", *rest) for word, *rest in rows)]
+    return ["| " + " | ".join(cells) + " |" for cells in lines]
+
+
+def test_the_page_says_what_the_tables_say() -> None:
+    assert PAGE.read_text() == page(), "run python -m tests.unit.test_refusals"
+
+
+@pytest.mark.parametrize("kind", [Reason, CallRefusal])
+def test_a_word_is_its_name_and_stands_once(kind: type[Reason] | type[CallRefusal]) -> None:
+    assert [each.word for each in kind] == [each.name.lower() for each in kind]
+    assert [str(each) for each in kind] == [each.word for each in kind]
+    meanings = [each.meaning for each in kind]
+    assert len(set(meanings)) == len(meanings)
+    assert all(each and each[0].islower() and not each.endswith(".") for each in meanings)
+
+
+@pytest.mark.parametrize(("kind", "folder"), [(Reason, "ztunnel"), (CallRefusal, "control/server")])
+def test_every_reason_is_given_somewhere(
+    kind: type[Reason] | type[CallRefusal], folder: str
+) -> None:
+    sources = "\n".join(path.read_text() for path in sorted((ROOT / folder).rglob("*.py")))
+    given = set(re.findall(rf"\b{kind.__name__}\.([A-Z0-9_]+)", sources))
+    computed = {each.name for each in Reason if each.name.startswith("STATUS_")}
+    assert given | computed >= {each.name for each in kind}
+
+
+if __name__ == "__main__":
+    PAGE.write_text(page())
