@@ -1,4 +1,4 @@
-"""How long to wait before the next try. Decides only; never sleeps."""
+"""Back-off: the pause before the next try. Decides only; never sleeps."""
 
 from __future__ import annotations
 

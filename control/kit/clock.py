@@ -1,4 +1,4 @@
-"""The only place that asks what time it is, so that tests can say so."""
+"""The clock. Nothing else asks for the time, so a test can set it."""
 
 from __future__ import annotations
 
@@ -19,4 +19,4 @@ class SystemClock:
     def now(self) -> datetime:
         return datetime.now(UTC)  # noqa: TID251 this is the one place
 
-    monotonic_s = staticmethod(time.monotonic)  # not a call around a call: each connection asks
+    monotonic_s = staticmethod(time.monotonic)  # no wrapper: each connection asks

@@ -1,4 +1,5 @@
-"""Errors by whose fault they are; each class has one stable `reason` (log field, metric label)."""
+"""Errors, by the side that is at fault; each class has one stable `reason` (log field, metric
+label)."""
 
 from __future__ import annotations
 

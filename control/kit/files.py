@@ -1,4 +1,4 @@
-"""Files that are whole or absent: written beside, synced, renamed."""
+"""Atomic writes: a file is written beside its place, synced, and renamed."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from pathlib import Path
 def write_atomic(path: Path, data: bytes, mode: int = 0o644, *, sync: bool = True) -> None:
     """Replace `path` by `data`; a crash leaves the old file or the new one, never a part.
 
-    The mode is set before the first byte is there, so a secret is never readable in between.
-    Without `sync` a power failure may lose the content: for what can be made again.
+    The mode is set before the first byte, so a secret is never readable in between. Without `sync`
+    a power failure may lose the content: only for data that can be made again.
     """
     handle, scratch = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
     try:

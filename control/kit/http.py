@@ -27,9 +27,9 @@ log = logging.getLogger("http")
 CONNECTIONS_MAX = 64  # a scraper, a prober, a few people: more is a leak or an attack
 HEAD_BYTES_MAX = 16 * 1024
 BODY_BYTES_MAX = 1024 * 1024
-# What a client on this host calls us. A page that changes things and listens on TCP answers to
-# these names only: a web page that a browser on this host loads, or a service that can be made to
-# fetch an address, sends another Host, or an Origin (DNS rebinding, request forgery).
+# Names that a client on this host uses for us. A page that changes things and listens on TCP
+# answers to no other: a web page in a browser on this host, or a service that can be made to fetch
+# an address, sends another Host, or an Origin (DNS rebinding, request forgery).
 LOOPBACK_NAMES = frozenset({"localhost", "127.0.0.1", "::1"})
 REQUEST_TIMEOUT_S = 30.0  # for reading one request, and for keeping an idle connection
 
@@ -67,7 +67,7 @@ class Server:
     """Serves `routes`; `*` as the last path segment matches any rest (`/pods/*`)."""
 
     def __init__(self, routes: Routes, names: frozenset[str] | None = None) -> None:
-        """With `names` only requests that call us so are answered (LOOPBACK_NAMES)."""
+        """With `names` the server answers only requests for one of those hosts (LOOPBACK_NAMES)."""
         self._routes = routes
         self._names = names
         self._live = 0
@@ -77,7 +77,7 @@ class Server:
         """Serve while the context lasts, on `address:port`, a unix socket path or a socket.
 
         A stale unix socket file is replaced; a path that is not a socket is an error. The socket
-        file is 0600: whoever may not be root must not talk to us.
+        file is 0600: only root and our own user may connect.
         """
         sock = where if isinstance(where, socket.socket) else _bind(where)
         if sock.family == socket.AF_UNIX:

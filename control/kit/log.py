@@ -10,17 +10,17 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Protocol
 
-# A field longer than this is cut: a peer must not be able to fill the disk with one name.
+# Longer fields are cut: a peer must not fill the disk with one name.
 FIELD_CHARS_MAX = 512
 
-# What Istio's ztunnel is told and Python has no word for.
+# Levels of Istio's ztunnel that Python has no name for.
 _OTHER_LEVELS = {"TRACE": logging.DEBUG, "OFF": logging.CRITICAL + 1}
 
 _PLAIN = re.compile(r"[A-Za-z0-9_./:@+%\[\]*,~-]+")
 
 
 def event(log: logging.Logger, level: int, name: str, /, **fields: object) -> None:
-    """Log `name` ("noun.verb", constant) with its fields; costs one call when switched off."""
+    """Log `name` ("noun.verb", constant) with its fields; one call when switched off."""
     if log.isEnabledFor(level):
         log.log(level, name, extra={"fields": fields})
 
@@ -49,7 +49,7 @@ def _json_value(value: object) -> str:
 
 
 class TextFormatter(logging.Formatter):
-    """`2026-11-22T10:00:00.123456Z info scope name key=value …`"""
+    """A line of text: `2026-11-22T10:00:00.123456Z info scope name key=value …`"""
 
     def format(self, record: logging.LogRecord) -> str:
         head = f"{_stamp(record)}\t{record.levelname.lower()}\t{record.name}\t{record.getMessage()}"

@@ -1,7 +1,8 @@
-"""Gives back what only the start of a process needed: garbage, free heap, and start-up code pages.
+"""Hands back memory that only the start of a process needed: garbage, free heap, code pages.
 
 A node carries three of our processes; most of what each maps is interpreter and library code that
-ran once. Such pages stay in the page cache: one that is needed again costs a minor fault, no read.
+ran once. Such pages stay in the page cache: one that is needed again costs a minor fault, not a
+read.
 """
 
 from __future__ import annotations
@@ -16,34 +17,35 @@ from control.kit.log import event
 
 log = logging.getLogger("memory")
 
-# When start-up is over: connections made, first state received, first certificates issued. And once
-# more when the first traffic has been served, whose code was run for the first time as well.
+# First when start-up is over: connections made, first state received, first certificates issued.
+# Again when the first traffic has been served, whose code ran for the first time too.
 SETTLE_AT_S = (5.0, 20.0)
 MADV_DONTNEED = 4  # asm-generic/mman-common.h
-# For a process in which nothing may wait for the collector: the young are looked at 2,000 at once
-# (0.2 ms), what has aged 20,000 at once (2 ms), and all of it nearly never.
+# For a process in which nothing may wait for the collector: young objects are examined 2,000 at
+# once (0.2 ms), older ones 20,000 at once (2 ms), and all of them almost never.
 _YOUNG_MAX, _YOUNG_ROUNDS_MAX, _AGED_ROUNDS_MAX = 2_000, 10, 1_000
 
 
 def spare_collector() -> None:
-    """At the start of a process whose loop must not stall. By default each quarter of growth is a
-    look at every object there is: 10 ms for the modules alone, twice that with thousands of open
-    connections, which leave no cycles behind anyway. Others `release()` now and then."""
+    """Tune the collector of a process whose loop must not stall. By default it examines every
+    object whenever they have grown by a quarter: 10 ms for the modules alone, twice that with
+    thousands of open connections, which leave no cycles behind anyway. Call at the start;
+    `release()` now and then."""
     gc.collect()
     gc.freeze()
     gc.set_threshold(_YOUNG_MAX, _YOUNG_ROUNDS_MAX, _AGED_ROUNDS_MAX)
 
 
 def settle() -> None:
-    """When start-up is over: what is left will stay, so nobody need look at it again."""
+    """Freeze the objects that start-up leaves: they will stay, so the collector may skip them."""
     gc.collect()
     gc.freeze()
     release()
 
 
 def release() -> None:
-    """Collect, and hand free memory and code pages back. A millisecond or two, and minor faults for
-    the code that is run again."""
+    """Collect, and hand free memory and code pages back. Takes a millisecond or two, and minor
+    faults for code that runs again."""
     gc.collect()
     libc = ctypes.CDLL(None, use_errno=True)
     trim = getattr(libc, "malloc_trim", None)
@@ -58,7 +60,7 @@ def release() -> None:
 
 
 def code_mappings(maps: str) -> Iterator[tuple[int, int]]:
-    """(start, end) of each mapping of a file that can be run and not written.
+    """(start, end) of each file mapping that is executable and not writable.
 
     Only these: a page of such a mapping is always equal to its file's. Mappings that were written
     once (relocations, data) are private copies, which MADV_DONTNEED would lose.

@@ -1,4 +1,4 @@
-"""Metrics pages as Prometheus wants them: classic text or OpenMetrics, by the Accept header."""
+"""Metrics pages for Prometheus: classic text or OpenMetrics, by the Accept header."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import gzip
 from prometheus_client import CollectorRegistry
 from prometheus_client.exposition import choose_encoder
 
-GZIP_BYTES_MIN = 1400  # below one packet compression costs more than it saves
+GZIP_BYTES_MIN = 1400  # below one packet, compression costs more than it saves
 
 
 def render(registry: CollectorRegistry, headers: dict[str, str]) -> tuple[dict[str, str], bytes]:

@@ -1,8 +1,8 @@
-"""Writes log lines to a descriptor and never waits for whoever reads it; says nothing itself.
+"""Writes log lines to a descriptor and never waits for its reader; logs nothing itself.
 
 A reader that stops must not stop the writer. Lines wait in memory up to a bound, then new ones are
-dropped and counted. The descriptor itself is left as it is: it is shared with other processes, and
-making it non-blocking would surprise them.
+dropped and counted. The descriptor keeps its flags: other processes share it, and making it
+non-blocking would surprise them.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from typing import Final
 
 # Some 1,000 access lines: a second of a slow reader at full rate.
 WAITING_BYTES_MAX: Final = 256 * 1024
-# A pipe takes up to so much at once or not at all, so lines of several processes never mix.
+# A pipe takes up to this much at once or not at all, so lines of several processes never mix.
 CHUNK_BYTES_MAX: Final = select.PIPE_BUF
 
 Put = Callable[[bytes], int]
@@ -30,7 +30,7 @@ def never_waiting(descriptor: int) -> Put:
     if stat.S_ISSOCK(mode):  # journald's
         sock = socket.socket(fileno=os.dup(descriptor))
         return lambda data: sock.send(data, socket.MSG_DONTWAIT)
-    if stat.S_ISREG(mode):  # never waits; and another description would have another position
+    if stat.S_ISREG(mode):  # never waits; another file description would have its own position
         return partial(os.write, descriptor)
     try:
         flags = os.O_WRONLY | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY
@@ -40,8 +40,8 @@ def never_waiting(descriptor: int) -> Put:
 
 
 def _write_when_ready(descriptor: int, data: bytes) -> int:
-    """Where it cannot be opened anew. A ready pipe has room for a chunk, unless another process
-    takes that room in between: then this waits."""
+    """Write to a descriptor that cannot be opened anew. A ready pipe has room for a chunk,
+    unless another process takes that room in between: then this waits."""
     if not select.select((), (descriptor,), (), 0)[1]:
         raise BlockingIOError
     return os.write(descriptor, data)
@@ -56,11 +56,11 @@ class LineSink:
         self.dropped = 0  # lines that nobody will see
 
     def write(self, line: str) -> None:
-        """Keep it until `flush`. Whole lines only."""
+        """Queue a line for `flush`. Whole lines only."""
         self._keep(line.encode(errors="backslashreplace"), 1)
 
     def write_all(self, lines: list[str]) -> None:
-        """The same for several, which stay one piece if that is small enough."""
+        """Queue several lines, as one piece if that is small enough."""
         data = "".join(lines).encode(errors="backslashreplace")
         if len(data) <= CHUNK_BYTES_MAX:
             self._keep(data, len(lines))
@@ -76,14 +76,14 @@ class LineSink:
         self.waiting_bytes += len(data)
 
     def flush(self) -> None:
-        """Write what can be written now."""
+        """Write as much as the descriptor takes now."""
         while self._lines:
             chunk = self._next_chunk()
             try:
                 written = self._put(chunk)
             except BlockingIOError:
                 written = 0
-            except OSError:  # nobody reads any more, or the disk is full
+            except OSError:  # no reader is left, or the disk is full
                 self.dropped += chunk.count(b"\n")
                 self.waiting_bytes -= len(chunk)
                 continue

@@ -13,7 +13,7 @@ from typing import NewType
 
 Address = NewType("Address", bytes)
 
-FORMATTED_MAX = 8192  # texts kept: the peers of a busy node, under a megabyte
+FORMATTED_MAX = 8192  # texts kept: the peers of a busy node, less than a megabyte
 
 _MAPPED_PREFIX = bytes(10) + b"\xff\xff"
 
@@ -42,20 +42,20 @@ def parse_address(text: str) -> Address:
 
 @lru_cache(maxsize=FORMATTED_MAX)
 def format_address(address: bytes) -> str:
-    """The usual text form. Remembered: access logs say the same few addresses over and over."""
+    """The usual text form. Cached: access logs print the same few addresses over and over."""
     if len(address) == 4:
         return ".".join(map(str, address))
     return str(ipaddress.ip_address(address))
 
 
 def host_text(address: Address) -> str:
-    """The text form as it stands before a port: `10.0.0.1`, `[fd00::1]`."""
+    """The text form before a port: `10.0.0.1`, `[fd00::1]`."""
     text = format_address(address)
     return f"[{text}]" if len(address) == 16 else text
 
 
 def mapped(address: Address) -> bytes:
-    """The 16-byte form kernel tables use: IPv4 becomes `::ffff:a.b.c.d`."""
+    """The 16-byte form of kernel tables: IPv4 becomes `::ffff:a.b.c.d`."""
     return _MAPPED_PREFIX + address if len(address) == 4 else bytes(address)
 
 

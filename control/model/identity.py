@@ -1,4 +1,4 @@
-"""Who somebody is: a SPIFFE id of the one form that Istio's ambient mode knows. Values only."""
+"""Identities: SPIFFE ids of the one form that Istio's ambient mode knows. Values only."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class SpiffeId:
 
     @property
     def principal(self) -> str:
-        """The id without its scheme: what `principals` of a policy is compared with."""
+        """The id without its scheme, as the `principals` of a policy name it."""
         return f"{self.trust_domain}/ns/{self.namespace}/sa/{self.service_account}"
 
 

@@ -1,4 +1,4 @@
-"""L4 policy: its values, and `decide()`, the one place that says yes or no to a connection.
+"""L4 policy: its values, and `decide()`, the only function that admits a connection.
 
 Semantics follow Istio's ambient mode: a policy is an OR of rules, a rule an AND of clauses, a
 clause an OR of matches, a match an AND of fields, a field an OR of values. The empty cases are
@@ -60,7 +60,8 @@ class ServiceAccountMatch:
 
 @dataclass(frozen=True, slots=True)
 class Connection:
-    """What a decision may look at. `source` is None for a caller without a verified identity."""
+    """The facts that a decision may use. `source` is None for a caller without a verified
+    identity."""
 
     source: SpiffeId | None
     source_ip: Address
@@ -181,10 +182,10 @@ class Permit:
 
 @dataclass(frozen=True, slots=True)
 class Deny:
-    """Why not: the DENY policy that matched, or None when no ALLOW policy did."""
+    """A refusal. `policy` is the DENY policy that matched, or None when no ALLOW policy did."""
 
     policy: str | None
-    # The ALLOW policies that were asked and did not match: for people, not part of the verdict.
+    # The ALLOW policies that did not match: for people, not part of the verdict.
     unmatched: tuple[str, ...] = field(default=(), compare=False)
 
     def __str__(self) -> str:
@@ -204,8 +205,8 @@ class WouldDeny:
 def decide(policies: Iterable[Policy], connection: Connection) -> Permit | Deny:
     """The evaluation order of Istio's ambient mode: deny first, then allow, else open.
 
-    `policies` are those that apply to the destination workload (`applicable()`); dry-run ones are
-    passed over here and answered by `would_deny()`.
+    `policies` are those that apply to the destination workload (`applicable()`); `would_deny()`
+    answers for dry-run policies, which are skipped here.
     """
     permit: str | None = None
     unmatched: list[str] = []
@@ -226,7 +227,7 @@ def decide(policies: Iterable[Policy], connection: Connection) -> Permit | Deny:
 
 
 def would_deny(policies: Iterable[Policy], connection: Connection) -> WouldDeny | None:
-    """What the dry-run policies alone would have refused."""
+    """The refusal of the dry-run policies alone, if any; nothing is enforced."""
     dry = [policy for policy in policies if policy.dry_run]
     if not dry:
         return None

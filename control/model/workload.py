@@ -20,12 +20,12 @@ DEFAULT_TRUST_DOMAIN = "cluster.local"
 DEFAULT_SERVICE_ACCOUNT = "default"
 DEFAULT_CLUSTER = "Kubernetes"
 HBONE_PORT = 15008
-IDENTITIES_KEPT_MAX = 4096  # service accounts that a busy node talks to; others are made anew
+IDENTITIES_KEPT_MAX = 4096  # service accounts that a busy node talks to; others are built again
 
 
 @lru_cache(maxsize=IDENTITIES_KEPT_MAX)
 def _identity(trust_domain: str, namespace: str, service_account: str) -> SpiffeId:
-    """Asked several times for each connection, which then keeps it: one value for all of them."""
+    """The identity; cached, because each connection asks several times and keeps it."""
     return SpiffeId(trust_domain, namespace, service_account)
 
 
@@ -61,7 +61,7 @@ class AppProtocol(Enum):
 
 
 class Scope(Enum):
-    """How far apart client and endpoint may be: one step of a routing preference."""
+    """Distance between client and endpoint: one step of a routing preference."""
 
     UNSPECIFIED = 0
     REGION = 1
@@ -123,7 +123,7 @@ class NamespacedHostname:
 
 @dataclass(frozen=True, slots=True)
 class GatewayAddress:
-    """Where a waypoint or a network gateway is: a service by name, or an address."""
+    """Destination of a waypoint or a network gateway: a service by name, or an address."""
 
     destination: NamespacedHostname | NetworkAddress
     hbone_port: int

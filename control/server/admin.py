@@ -1,4 +1,4 @@
-"""Admin pages of the control plane: what it knows, serves and refuses, as JSON."""
+"""Admin pages of the control plane as JSON: its knowledge, resources and refusals."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from control.wire.convert_policy import policy_to_wire
 
 log = logging.getLogger("admin")
 
-ROWS_MAX = 100_000  # of one page; what is left out is said
+ROWS_MAX = 100_000  # per page; further rows are left out
 
 
 class Admin:

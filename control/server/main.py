@@ -35,7 +35,7 @@ DURATION = Duration(min_s=1, max_s=ROOT_LIFETIME.total_seconds())
 
 
 def check(path: Path, settings: Settings) -> tuple[tuple[Problem, ...], list[str]]:
-    """Problems of a folder, and what its policies cannot do at layer 4."""
+    """Problems of a folder, and notes on policies that layer 4 cannot enforce in full."""
     snapshot = DirectorySource(path, SystemClock()).read()
     mesh = compile_mesh(snapshot.objects, settings, frozenset())
     notes = [
@@ -85,10 +85,10 @@ _state = option(
     "--state",
     type=click.Path(path_type=Path, file_okay=False),
     default=DEFAULT_STATE,
-    help="Folder for the CA (ca/), the token key and what nodes reported. Keep it.",
+    help="Folder for the CA (ca/), the token key and the nodes' reports. Keep it.",
 )
 _root_namespace = option(
-    "--root-namespace", default="istio-system", help="Where mesh-wide policies live."
+    "--root-namespace", default="istio-system", help="Namespace of mesh-wide policies."
 )
 _dry_run = option(
     "--dry-run-policies",
@@ -98,7 +98,7 @@ _dry_run = option(
 _always_tunnel = option(
     "--always-tunnel",
     is_flag=True,
-    help="Keep connections inside a node in the tunnel too (per namespace: tulle.io/path=tunnel).",
+    help="Keep connections inside a node in the ztunnel too (per namespace: tulle.io/path=tunnel).",
 )
 
 
@@ -212,7 +212,7 @@ def serve_command(
 @_root_namespace
 @option("--ttl", type=DURATION, default="365d", help="Life of the token.")
 def token(node: str, state: Path, root_namespace: str, ttl: float) -> None:
-    """Print a token for one node's agent and tunnel. Whoever has it speaks for the node.
+    """Print a token for one node's agent and ztunnel. Its holder speaks for the node.
 
     Without a newline when it goes to a file: Istio's ztunnel sends the file as it is, and a header
     cannot hold a newline.

@@ -1,4 +1,4 @@
-"""The control plane as a whole: puts the parts together and runs them until a signal."""
+"""The whole control plane: puts the parts together and runs them until a signal."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ from control.server.xds.streams import DeltaService
 
 log = logging.getLogger("control")
 
-STOP_GRACE_S = 1.0  # streams were ended before; this is for calls that are being answered
+STOP_GRACE_S = 1.0  # streams have ended before; this is for calls under way
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +52,8 @@ class Config:
     settings: Settings
 
     def serving_names(self) -> list[str]:
-        """What a client may call us: the given names, and every concrete address we listen on."""
+        """Names for the port's certificate: the given ones, and every concrete address we listen
+        on."""
         names = list(self.dns_names)
         for where in self.listen:
             host = where.rpartition(":")[0].strip("[]")
@@ -80,7 +81,7 @@ class Plane:
 
 
 def assemble(config: Config) -> Plane:
-    """Read or create what is on disk, and wire the parts. Raises ConfigError."""
+    """Read or create the files on disk, and wire the parts. Raises ConfigError."""
     if not config.manifests.is_dir():
         raise ConfigError(f"--manifests {config.manifests}: not a folder")
     clock, metrics, settings = SystemClock(), Metrics(), config.settings
@@ -138,7 +139,7 @@ async def serve(config: Config) -> None:
         where = _where(config.admin)
         names = None if isinstance(where, Path) else LOOPBACK_NAMES
         await stack.enter_async_context(Server(admin.routes(), names).listen(where))
-        # Whoever can ask gets "ready": by now the first content is served.
+        # A page that answers says "ready": by now the first content is served.
         pages = Server(metrics_routes(plane.metrics))
         await stack.enter_async_context(pages.listen(config.metrics))
         _tell_started(config, ports)
@@ -175,7 +176,7 @@ def _tell_started(config: Config, ports: list[int]) -> None:
 
 
 def subject_of(root_namespace: str) -> str:
-    """Whom a node token is for: the ztunnel's service account, as in a cluster."""
+    """Subject of a node token: the ztunnel's service account, as in a cluster."""
     return f"system:serviceaccount:{root_namespace}:ztunnel"
 
 

@@ -27,7 +27,7 @@ SERVING_TTL = timedelta(hours=24)
 _OPTIONS = [
     ("grpc.max_receive_message_length", REQUEST_BYTES_MAX),
     ("grpc.max_send_message_length", -1),  # bounded by RESPONSE_BYTES_MAX of the session
-    # Two control planes on one port would each serve half of the nodes something else.
+    # Two control planes on one port would serve half of the nodes each, with different content.
     ("grpc.so_reuseport", 0),
     # Clients ping every 30 s (wire.md 2.3) and may ping more eagerly; that is no attack.
     ("grpc.http2.min_ping_interval_without_data_ms", 5_000),
@@ -58,7 +58,7 @@ class ServingCertificates:
 
 
 class PortCertificate:
-    """One port's view: gRPC keeps what it was given last, so ports must not share that memory."""
+    """One port's view: it remembers the certificate that gRPC was given last, port by port."""
 
     def __init__(self, certificates: ServingCertificates) -> None:
         self._certificates = certificates

@@ -20,14 +20,14 @@ class TokenUnreadable(ControlError):
 
 
 def open_channel(address: str, pem: bytes | None, name: str) -> grpc.aio.Channel:
-    """A lazy channel that trusts these roots (None: the system's). `name`: what the server's
-    certificate must say, when that is not the host of `address`."""
+    """A lazy channel that trusts these roots (None: the system's). `name` is the name in the
+    server's certificate, if it is not the host of `address`."""
     options: list[tuple[str, object]] = [
         ("grpc.max_receive_message_length", MESSAGE_BYTES_MAX),
         ("grpc.keepalive_time_ms", KEEPALIVE_MS),
         ("grpc.keepalive_timeout_ms", KEEPALIVE_TIMEOUT_MS),
         ("grpc.http2.max_pings_without_data", 0),
-        # Reconnecting is our own affair: one channel a stream, and our back-off between two.
+        # We reconnect ourselves: one channel a stream, and our back-off between two.
         ("grpc.max_reconnect_backoff_ms", 5_000),
         # Two channels to one address must not share a connection whose trust was another.
         ("grpc.use_local_subchannel_pool", 1),
@@ -39,7 +39,7 @@ def open_channel(address: str, pem: bytes | None, name: str) -> grpc.aio.Channel
 
 
 def read_token(path: Path) -> str:
-    """Read at each use: tokens rotate under us. Raises TokenUnreadable."""
+    """Read a token file, at each use: tokens rotate under us. Raises TokenUnreadable."""
     try:
         with path.open("rb") as file:
             return file.read(TOKEN_BYTES_MAX).decode("ascii").strip()

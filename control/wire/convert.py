@@ -1,4 +1,4 @@
-"""Model values ↔ protobuf messages. Total and checked: what cannot be understood is a WireError.
+"""Model values ↔ protobuf messages. Total and checked: WireError for anything not understood.
 
 Defaults that the wire leaves out are filled in here and left out again on the way back, so that a
 message made from a value equals what Istio's control plane would send.
@@ -284,7 +284,7 @@ _AnyEnum = TypeVar("_AnyEnum", bound=Enum)
 
 
 def _known(kind: type[_AnyEnum], number: int) -> _AnyEnum:
-    """A value from a newer peer that we do not know reads as the first, which is the default."""
+    """An unknown value, from a newer peer, reads as the first, which is the default."""
     try:
         return kind(number)
     except ValueError:

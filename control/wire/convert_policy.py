@@ -1,4 +1,4 @@
-"""Policies ↔ protobuf messages. What cannot be understood is a WireError, never a wider allow."""
+"""Policies ↔ protobuf messages. Anything not understood is a WireError, never a wider allow."""
 
 from __future__ import annotations
 

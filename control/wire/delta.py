@@ -1,4 +1,4 @@
-"""The client side of delta xDS as a state machine: it says what to send, and never does I/O.
+"""The client side of delta xDS as a state machine: bytes in, requests out, no I/O.
 
 One `DeltaClient` lives as long as its process and outlives its streams:
 
@@ -41,7 +41,7 @@ class SubscriptionsFull(ControlError):
 
 @dataclass(frozen=True, slots=True)
 class NodeInfo:
-    """Who asks. `metadata` has NODE_NAME, CLUSTER_ID, NETWORK, …"""
+    """The client. `metadata` has NODE_NAME, CLUSTER_ID, NETWORK, …"""
 
     id: str
     cluster: str = ""
@@ -72,13 +72,13 @@ class Update:
         self.type_url: str = response.type_url
         self.nonce: str = response.nonce
         self.removed = tuple(response.removed_resources)
-        # Of what has been read: name → version; name → why it could not even be read.
+        # Resources read so far: name → version; name → reason why it could not be read.
         self.versions: dict[str, str] = {}
         self.malformed: dict[str, str] = {}
         self.is_read = False
 
     def each(self) -> Iterator[Added]:
-        """Everything new or changed, as it is read; `malformed` is complete after the last."""
+        """Yield everything new or changed while reading; `malformed` is complete after the last."""
         for each in self._response.resources:
             name = each.name
             if not name:
@@ -134,7 +134,7 @@ class DeltaClient:
             initial_resource_versions=state.versions,
         )
         if state.on_demand:
-            # "*" asked for and given back in one breath is how a client says: nothing yet.
+            # "*" subscribed and unsubscribed at once means: nothing yet.
             request.resource_names_subscribe.extend(["*", *sorted(state.subscribed)])
             request.resource_names_unsubscribe.append("*")
         return request
@@ -159,7 +159,7 @@ class DeltaClient:
     def acknowledge(
         self, type_url: str, nonce: str, rejected: Mapping[str, str] | None = None
     ) -> pb.DeltaDiscoveryRequest:
-        """The answer to the update with this nonce. `rejected`: resource name → why."""
+        """The answer to the update with this nonce. `rejected`: resource name → reason."""
         state = self._types[type_url]
         update = state.unacknowledged.pop(nonce)
         if not update.is_read:
@@ -180,7 +180,7 @@ class DeltaClient:
         return request
 
     def subscribe(self, type_url: str, names: Iterable[str]) -> pb.DeltaDiscoveryRequest | None:
-        """Ask for names of an on-demand type; None when all of them are asked for already."""
+        """Request for names of an on-demand type; None when all of them are subscribed already."""
         state = self._types[type_url]
         fresh = sorted(set(names) - state.subscribed)
         if len(state.subscribed) + len(fresh) > SUBSCRIPTIONS_MAX:
@@ -191,7 +191,7 @@ class DeltaClient:
         return pb.DeltaDiscoveryRequest(type_url=type_url, resource_names_subscribe=fresh)
 
     def unsubscribe(self, type_url: str, names: Iterable[str]) -> pb.DeltaDiscoveryRequest | None:
-        """Give names back. The caller drops what it holds of them; no removal will arrive."""
+        """Unsubscribe. The caller drops the resources of these names; no removal will arrive."""
         state = self._types[type_url]
         known = sorted(set(names) & state.subscribed)
         state.subscribed.difference_update(known)

@@ -2,8 +2,8 @@
 
 One JSON object a line. A known kind with a field that is missing or wrong is a WireError; unknown
 kinds and fields are passed over, because a newer peer may say more. Flows stay unread in their line
-(`FlowLine`): the ztunnel's supervisor only passes them on, and one that makes no sense is to cost
-that flow, not the connection. `control.wire.direct_flows` reads them.
+(`FlowLine`): the ztunnel's supervisor only passes them on, and a broken one costs that flow, not
+the connection. `control.wire.direct_flows` reads them.
 """
 
 from __future__ import annotations

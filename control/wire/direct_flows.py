@@ -1,8 +1,8 @@
 """Flows in the lines of direct.sock: one connection that the kernel carries by itself.
 
-The agent tells that it was opened, how much it has moved, and that it is over. Both ends handle one
-or two of these for each direct connection of the node, so they are named tuples, which cost a third
-of a frozen dataclass.
+The agent reports its opening, the bytes it has moved, and its end. Both ends handle one or two of
+these for each direct connection of the node, so they are named tuples, which cost a third of a
+frozen dataclass.
 """
 
 from __future__ import annotations
@@ -95,7 +95,7 @@ def read_opened(flow: Any) -> OpenedFlow:
         raise WireError("a flow without its pods")
     if not in_range or type(age_s) is bool:
         raise WireError("age_s: not a number of seconds")
-    # It comes from two readings of a clock, so it may be a little below zero.
+    # From two readings of a clock, so it may be slightly below zero.
     return OpenedFlow(number, source, destination, *ends, age_s if age_s > 0 else 0.0)
 
 

@@ -1,7 +1,7 @@
 """Regenerate the protobuf stubs next to their sources: `python -m control.wire.generate`.
 
-`--check` writes nothing and fails when a committed stub differs from what its source gives.
-Needs grpcio-tools (a development dependency); the product never imports this.
+`--check` writes nothing and fails when a committed stub differs from the generated one. Needs
+grpcio-tools (a development dependency); the product never imports this.
 """
 
 from __future__ import annotations

@@ -11,4 +11,4 @@ DELTA_METHOD = "/envoy.service.discovery.v3.AggregatedDiscoveryService/DeltaAggr
 CREATE_CERTIFICATE_METHOD = "/istio.v1.auth.IstioCertificateService/CreateCertificate"
 REPORT_METHOD = "/tulle.node.v1.Enrolment/Report"
 
-MESSAGE_BYTES_MAX = 200 * 1024 * 1024  # what Istio's ztunnel accepts in one xDS message
+MESSAGE_BYTES_MAX = 200 * 1024 * 1024  # accepted by Istio's ztunnel in one xDS message

@@ -1,4 +1,4 @@
-"""SPIFFE ids in X.509 certificates. Whoever decides by identity reads them here."""
+"""SPIFFE ids in X.509 certificates: the one reader for all decisions by identity."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from control.model.identity import SpiffeId, parse_spiffe_id
 
 
 def spiffe_ids(certificate: x509.Certificate) -> tuple[SpiffeId, ...]:
-    """The SPIFFE ids among the URI names, in order. Other names are nobody's identity.
+    """The SPIFFE ids among the URI names, in order. Other names are no identity.
 
     A certificate whose names cannot be read has none.
     """

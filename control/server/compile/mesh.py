@@ -1,4 +1,4 @@
-"""Objects → everything that nodes are told. Pure: same objects, same mesh."""
+"""Objects → everything that nodes receive. Pure: same objects, same mesh."""
 
 from __future__ import annotations
 
@@ -28,7 +28,8 @@ class Mesh:
     policies: Mapping[str, Policy]
     pods: Mapping[str, Intent]
     statuses: tuple[PolicyStatus, ...]
-    # (node, namespace, service account) of every pod that has not ended: who may ask for what.
+    # (node, namespace, service account) of every pod that has not ended: the certificates that a
+    # node may ask for.
     identities: frozenset[tuple[str, str, str]]
 
 
@@ -79,7 +80,7 @@ def _names(
     selecting: Mapping[str, list[AuthorizationPolicy]],
     mutual_tls: MutualTls,
 ) -> tuple[str, ...]:
-    """The policies that this pod names: those that select it, and its STRICT."""
+    """Names of the policies of this pod: those that select it, and its STRICT."""
     meta = pod.meta
     candidates = [*selecting.get("", ()), *selecting.get(meta.namespace, ())]
     names = {

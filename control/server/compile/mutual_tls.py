@@ -1,4 +1,4 @@
-"""PeerAuthentication objects → DENY policies: "STRICT" is "deny whoever has no principal".
+"""PeerAuthentication objects → DENY policies: "STRICT" denies every caller without a principal.
 
 One static policy says STRICT for a whole workload; workloads name it. A workload-level object with
 port exceptions becomes a policy of its own, which replaces the static one where ports are opened
@@ -54,14 +54,14 @@ class MutualTls:
         return [self.static_key] if parent_strict else []
 
     def is_strict(self, namespace: str) -> bool:
-        """What holds in a namespace for workloads that no selector names."""
+        """The mode of workloads in a namespace that no selector names."""
         strict = self.mesh is not None and self.mesh.mode is MtlsMode.STRICT
         own = self.by_namespace.get(namespace)
         return strict if own is None else _effective(own, strict)
 
 
 def compile_mutual_tls(found: Iterable[PeerAuthentication], settings: Settings) -> MutualTls:
-    # A broken one comes first: where nobody can say what was meant, STRICT holds.
+    # A broken one comes first: where the meaning cannot be known, STRICT holds.
     ordered = sorted(found, key=lambda each: (not each.broken, each.meta.age_key))
     root = settings.root_namespace
     mesh: PeerAuthentication | None = None

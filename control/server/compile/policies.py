@@ -35,7 +35,7 @@ DRY_RUN_ANNOTATION = "istio.io/dry-run"
 
 @dataclass(frozen=True, slots=True)
 class PolicyStatus:
-    """What became of one policy object, for people."""
+    """Outcome of one policy object, for people."""
 
     kind: str
     namespace: str
@@ -111,8 +111,8 @@ def _not_for_us(
 def _stand_in(value: AuthorizationPolicy, scope: PolicyScope) -> Policy:
     """A broken ALLOW allows nothing; a broken DENY, or an unknown action, denies everything.
 
-    The difference matters beside other policies: what another ALLOW allows, a broken ALLOW leaves
-    allowed, but a broken DENY might have been there to forbid just that.
+    The difference matters beside other policies: a broken ALLOW leaves the permissions of another
+    ALLOW alone, but a broken DENY might have been there to forbid just that.
     """
     allow = value.action is PolicyAction.ALLOW
     return Policy(
@@ -230,7 +230,7 @@ def _condition(value: Condition) -> Match:
                 ),
             )
         case _:
-            return Match()  # beyond layer 4: nothing is left
+            return Match()  # beyond layer 4: no field is left
 
 
 def _strings(values: tuple[str, ...]) -> tuple[StringMatch, ...]:

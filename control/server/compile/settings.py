@@ -1,4 +1,4 @@
-"""What the compiler must know besides objects. Values only."""
+"""Settings that the compiler needs besides objects. Values only."""
 
 from __future__ import annotations
 

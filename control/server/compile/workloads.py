@@ -51,7 +51,7 @@ def selects(selector: Mapping[str, str], labels: Mapping[str, str]) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class Compiler:
-    """Everything that is looked up while one pod becomes a workload."""
+    """Indexes for turning pods into workloads."""
 
     settings: Settings
     captured: frozenset[str]
@@ -60,7 +60,7 @@ class Compiler:
     # of trying every service.
     services_by_label: Mapping[tuple[str, str, str], list[tuple[str, objects.Service]]]
     services_by_name: Mapping[tuple[str, str], objects.Service]
-    # What slices say: pod (namespace, name) → its services; these win over selectors.
+    # From slices: pod (namespace, name) → its services; these win over selectors.
     from_slices: Mapping[tuple[str, str], _Services]
 
     def workload(self, pod: objects.Pod, policies: tuple[str, ...]) -> Workload:
@@ -146,7 +146,7 @@ def make_compiler(found: Objects, settings: Settings, captured: frozenset[str]) 
 
 
 def slice_workloads(found: Objects, compiler: Compiler) -> list[Workload]:
-    """Endpoints that are no pods: addresses somebody wrote down by hand."""
+    """Endpoints that are no pods: addresses in hand-written slices."""
     workloads: dict[str, Workload] = {}
     for each in found.slices:
         owner = compiler.services_by_name.get((each.meta.namespace, each.service))
@@ -187,7 +187,7 @@ def _by_hand(
 
 
 def _owner(pod: objects.Pod) -> tuple[str, str]:
-    """Kind and name of what a person created: a Deployment, not its ReplicaSet."""
+    """Kind and name of the object that a person created: a Deployment, not its ReplicaSet."""
     owner = pod.owner
     if owner is None:
         return "Pod", pod.meta.name

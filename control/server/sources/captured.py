@@ -1,7 +1,7 @@
-"""Which pods' capture is in force, as their nodes reported it; kept on disk over a restart.
+"""Captured pods, as their nodes reported them; kept on disk over a restart.
 
-Only a node's next report takes a pod out. Manifests that lose a pod for a moment must not: a node
-reports when its truth changes, and its truth is that the pod runs on, captured.
+Only a node's next report takes a pod out. Manifests that lose a pod for a moment must not: on its
+node the pod runs on, captured, and a node reports only changes.
 """
 
 from __future__ import annotations
@@ -23,20 +23,20 @@ class BadReport(ConfigError):
 
 
 class CapturedSet:
-    """Node → uids. Every report replaces the whole truth of its node."""
+    """Node → uids. Every report replaces the whole set of its node."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
         self._by_node: dict[str, frozenset[str]] = _load(path)
 
     def in_force(self, homes: Mapping[str, str]) -> frozenset[str]:
-        """Of the pods in `homes` (uid → node) those whose own node reports them."""
+        """Pods in `homes` (uid → node) that their own node reports as captured."""
         return frozenset(
             uid for uid, node in homes.items() if uid in self._by_node.get(node, frozenset())
         )
 
     def report(self, node: str, uids: Iterable[str]) -> bool:
-        """Take a report over, on disk first; False when it says nothing new."""
+        """Accept a report, on disk first; False when it changes nothing."""
         found = frozenset(uids)
         if len(found) > UIDS_PER_NODE_MAX or any(len(uid) > UID_CHARS_MAX for uid in found):
             raise BadReport("too many uids, or one that is too long")

@@ -150,7 +150,7 @@ def _address(reader: Reader, key: str, text: str) -> Address:
 
 
 def _is_ready(meta: Reader, status: Reader, phase: str) -> bool:
-    """What the kubelet said. Where none ever wrote a condition, a running pod counts as ready."""
+    """Readiness by the kubelet's condition. Where none was ever written, a running pod is ready."""
     if "deletionTimestamp" in meta:
         return False
     conditions = status.children("conditions")

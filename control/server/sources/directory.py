@@ -1,9 +1,9 @@
-"""A folder of manifests, watched: reads files that have settled, and says when objects changed.
+"""A watched folder of manifests: reads files that have settled, and yields changed objects.
 
-Polling, on purpose: it sees every way a file can change (rename, edit in place, a mounted volume,
-a network file system) and needs no kernel queue that may overflow. A file counts as settled when
-two looks in a row saw the same, or when it has not been written for a moment; so neither a file
-half-written nor one that an editor is just replacing changes anything.
+Polling, on purpose: it sees every way a file can change (rename, edit in place, a mounted volume, a
+network file system) and needs no kernel queue that may overflow. A file counts as settled when two
+looks in a row saw the same, or when it has not been written for a moment. So a half-written file
+changes nothing, nor does one that an editor is just replacing.
 """
 
 from __future__ import annotations
@@ -25,17 +25,17 @@ from control.server.sources.yaml_text import FILE_BYTES_MAX
 log = logging.getLogger("source")
 
 SUFFIXES = (".yaml", ".yml", ".json")
-FILES_MAX = 10_000  # one look at so many takes some 50 ms
+FILES_MAX = 10_000  # one look at this many takes some 50 ms
 POLL_S = 0.1
-POLL_SHARE = 20  # at most a twentieth of the time is spent looking
-QUIET_S = 0.15  # a file not written for so long is whole
+POLL_SHARE = 20  # looking takes at most a twentieth of the time
+QUIET_S = 0.15  # a file not written for this long is whole
 
 _Signature = tuple[int, int, int]  # mtime in ns, size, inode
 
 
 @dataclass(frozen=True, slots=True)
 class _Look:
-    """What one walk over the folder saw; `error` when it could not see everything."""
+    """Result of one walk over the folder; `error` when it could not see everything."""
 
     files: dict[str, _Signature]
     error: str = ""
@@ -53,7 +53,7 @@ class DirectorySource:
         self._error = ""
 
     async def watch(self) -> AsyncIterator[Snapshot]:
-        """The content at once, then again after every change. Never ends by itself."""
+        """Yield the content at once, then again after every change. Never ends by itself."""
         yield await asyncio.to_thread(self.read)
         while True:
             started_s = self._clock.monotonic_s()
@@ -64,7 +64,7 @@ class DirectorySource:
             await asyncio.sleep(max(POLL_S, took_s * POLL_SHARE))
 
     def read(self) -> Snapshot:
-        """Everything as it is now, settled or not."""
+        """The content as it is now, settled or not."""
         look = _look(self._path)
         self._error = look.error
         self._recall(look)
@@ -113,7 +113,8 @@ class DirectorySource:
         event(log, logging.DEBUG, "source.read", file=file, bytes=len(data))
 
     def _recall(self, look: _Look) -> None:
-        """What an earlier process understood of these files comes first, as their last good."""
+        """Load the content that an earlier process understood, as the last good one of each
+        file."""
         if self._kept is None or look.error:
             return
         self._kept.only(look.files)
@@ -161,4 +162,4 @@ def _see(entry: os.DirEntry[str], files: dict[str, _Signature], folders: list[st
             found = entry.stat()
             files[entry.path] = (found.st_mtime_ns, found.st_size, found.st_ino)
     except FileNotFoundError:
-        pass  # it went away between the two calls: then it is missing in this look
+        pass  # it went away between the two calls, so it is missing in this look

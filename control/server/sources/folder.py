@@ -1,7 +1,7 @@
-"""File contents in, objects and problems out: decides what is in force. Touches no file system.
+"""File contents in, objects and problems out: decides which objects are in force. Pure.
 
-The rule: whatever can be understood is in force; what cannot keeps its last good version; a policy
-that cannot be understood and never was is replaced by a stand-in that denies.
+The rule: an object that can be understood is in force; one that cannot keeps its last good version;
+a policy that never was understood is replaced by a stand-in that denies.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from control.server.sources.yaml_text import Fields, Items, Value, read_document
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """One object of a file. `object` is None when it was refused, and `why` says so."""
+    """One object of a file. `object` is None when it was refused, for the reason in `why`."""
 
     key: Key
     line: int
@@ -31,10 +31,10 @@ class Entry:
 
 @dataclass(frozen=True, slots=True)
 class Content:
-    """One file that is YAML."""
+    """One file that parses as YAML."""
 
     entries: tuple[Entry, ...] = ()
-    problems: tuple[Problem, ...] = ()  # of documents that are not even objects
+    problems: tuple[Problem, ...] = ()  # in documents that are not even objects
     ignored: Mapping[str, int] | None = None
 
 

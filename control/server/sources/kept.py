@@ -1,7 +1,7 @@
-"""The last content of each file that was understood whole, on disk, so that a restart forgets none.
+"""Copies on disk of each file's last content that was understood whole, for the next start.
 
-Without it a file that is broken at the moment of a restart would lose its policies. Nothing here
-is precious: what is lost or unreadable only means that there is no last good content.
+Without it a file that is broken at the moment of a restart would lose its policies. Nothing here is
+precious: a lost or unreadable copy only means no last good content.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ class Kept:
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
-        self._broken = False  # the disk: said once, until it works again
+        self._broken = False  # the disk fails; logged once, until it works again
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
 
     def get(self, file: str) -> bytes | None:

@@ -1,4 +1,4 @@
-"""Which kinds there are, who reads them, and which others may be passed over in silence."""
+"""The kinds of objects, their readers, and the kinds that may be ignored in silence."""
 
 from __future__ import annotations
 
@@ -35,8 +35,8 @@ KINDS: dict[str, Kind] = {
     "PeerAuthentication": Kind(_SECURITY, security.read_peer_authentication),
 }
 
-# Kinds of the core group that mean nothing to a mesh. Other groups are passed over as a whole: a
-# folder of manifests holds Deployments, Ingresses and custom resources of every maker.
+# Kinds of the core group that mean nothing to a mesh. Other groups are ignored as a whole: a folder
+# of manifests holds Deployments, Ingresses and custom resources of every maker.
 _CORE_IGNORED = frozenset(
     {
         "Binding",
@@ -61,7 +61,7 @@ _SIMILARITY_MIN = 0.85
 
 
 def find_kind(document: Reader) -> Kind | None:
-    """Who reads this document; None when it may be ignored. Raises for what looks like a slip."""
+    """Reader of this document; None when it may be ignored. Raises for a likely slip."""
     api_version, kind = document.text("apiVersion"), document.text("kind")
     if not kind or not api_version:
         missing = "kind" if not kind else "apiVersion"

@@ -16,7 +16,7 @@ Labels = Mapping[str, str]
 
 @dataclass(frozen=True, slots=True, order=True)
 class Key:
-    """What may exist once. `namespace` is empty for kinds without one."""
+    """Key of an object, unique by kind. `namespace` is empty for kinds without one."""
 
     kind: str
     namespace: str
@@ -46,7 +46,7 @@ class Meta:
 
     @property
     def age_key(self) -> tuple[bool, str, str]:
-        """Oldest first; who has no birthday comes after who has one; then by name."""
+        """Sort key: oldest first, objects without a creation time last; then by name."""
         return (not self.created, self.created, self.name)
 
 
@@ -181,7 +181,8 @@ class PolicyRule:
 
 @dataclass(frozen=True, slots=True)
 class AuthorizationPolicy:
-    """`broken` says why a stand-in is here that denies, in place of what cannot be understood."""
+    """`broken` is the reason why a denying stand-in is here, in place of a policy not
+    understood."""
 
     meta: Meta
     action: PolicyAction | None  # None: unknown, only in a stand-in

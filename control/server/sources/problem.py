@@ -1,4 +1,4 @@
-"""What is wrong with the operator's input, as a value. Found by sources, told by log and admin."""
+"""A problem of the operator's input, as a value. Sources find it; log and admin pages show it."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from control.kit.errors import ConfigError
 
 @dataclass(frozen=True, slots=True, order=True)
 class Problem:
-    """`reason` is one of few stable words; `message` says what is wrong and what is done now."""
+    """`reason` is one of few stable words; `message` says what is wrong and what happens now."""
 
     file: str
     line: int

@@ -1,4 +1,4 @@
-"""Typed, line-aware look-ups in a mapping that somebody else wrote. Refuses, never guesses."""
+"""Typed look-ups, with line numbers, in a mapping from outside. Refuses, never guesses."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ class Reader:
         return Reader(value, self.where(key)) if isinstance(value, Fields) else None
 
     def part(self, key: str) -> Reader:
-        """As `child`, but an absent one reads as empty."""
+        """As `child`; an absent one reads as empty."""
         return self.child(key) or Reader(Fields(self.line(key)), self.where(key))
 
     def children(self, key: str) -> list[Reader]:
@@ -100,7 +100,7 @@ class Reader:
 
 
 def _is_disguised(value: object, kind: type) -> bool:
-    """Python says that True is an int; YAML and Kubernetes do not."""
+    """True for an int that is no bool: Python calls True an int, YAML and Kubernetes do not."""
     return kind is int and isinstance(value, bool)
 
 

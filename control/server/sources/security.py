@@ -1,7 +1,7 @@
-"""AuthorizationPolicy and PeerAuthentication, read strictly: what is not understood is refused.
+"""AuthorizationPolicy and PeerAuthentication, read strictly: any unknown content is refused.
 
-Whatever is refused here still has an effect: `stand_in()` makes the policy that takes its place,
-and that one only ever denies.
+A refused policy still has an effect: `stand_in()` makes the policy that takes its place, and that
+one only ever denies.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ RULES_MAX = 512  # as Istio's schema
 TARGET_REFS_MAX = 16
 SERVICE_ACCOUNTS_MAX = 16
 SERVICE_ACCOUNT_CHARS_MAX = 320
-VALUES_MAX = 4096  # of one field: a policy is sent to every node
+VALUES_MAX = 4096  # per field: a policy is sent to every node
 
 _TOP = ("apiVersion", "kind", "metadata", "spec", "status")
 _SOURCE_BEYOND = (
@@ -90,7 +90,7 @@ def read_authorization_policy(document: Reader, meta: Meta) -> AuthorizationPoli
 
 
 def _has_target_refs(spec: Reader) -> bool:
-    """A policy with targets is the waypoints' affair, so each must really name something."""
+    """Targets of a policy, which are for waypoints; each must really name something."""
     targets = spec.children("targetRefs")
     if len(targets) > TARGET_REFS_MAX:
         raise spec.invalid("targetRefs", f"more than {TARGET_REFS_MAX} entries")
@@ -290,7 +290,7 @@ def _mode(mtls: Reader) -> MtlsMode:
 def stand_in(
     document: Reader, key: Key, file: str, why: str
 ) -> AuthorizationPolicy | PeerAuthentication:
-    """What is in force in place of a policy that was refused and never was good: it denies.
+    """Stand-in for a policy that was refused and never was good: it denies.
 
     Everything that can still be read (scope, action) is kept, so the effect stays where the
     author meant it; an unreadable selector widens it to the namespace.

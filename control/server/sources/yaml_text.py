@@ -1,9 +1,9 @@
-"""YAML text → plain values which remember their lines. Knows no Kubernetes, touches no file.
+"""YAML text → plain values with their line numbers. Knows no Kubernetes, touches no file.
 
-It builds values from the parser's events, so nesting costs no stack, an alias is one more
-reference to the same value, and every bound is counted as it is met: of what would be there if
-aliases were written out, too, because whoever walks the values walks that.
-Scalars follow what Kubernetes reads: only true and false are booleans, nothing is a date.
+It builds values from the parser's events, so nesting costs no stack, an alias is one more reference
+to the same value, and every bound is checked as it is reached. Aliases count as if written out,
+because a walk over the values takes that long. Scalars follow what Kubernetes reads: only true and
+false are booleans, nothing is a date.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ import yaml
 from control.server.sources.problem import NotYaml, TooLarge
 
 FILE_BYTES_MAX = 4 * 1024 * 1024  # etcd takes 1.5 MiB an object; a file may hold a few
-NODES_MAX = 500_000  # values in one file: what 4 MiB of honest YAML can hold
+NODES_MAX = 500_000  # values in one file: 4 MiB of honest YAML hold no more
 DEPTH_MAX = 64  # the deepest Kubernetes kind has about 20 levels
 ALIASES_MAX = 1000
 
@@ -125,7 +125,7 @@ class _Builder:
                     root = done
 
     def _feed(self, event: yaml.Event, line: int) -> Document | None:
-        """One event; the finished value when the event finished one."""
+        """Process one event; return the value that it finished, if any."""
         self._nodes += 1
         if self._nodes > NODES_MAX:
             raise TooLarge(f"more than {NODES_MAX} values in one file", line)
@@ -161,7 +161,7 @@ class _Builder:
             raise TooLarge(f"nested deeper than {DEPTH_MAX} levels", line)
         mapping = isinstance(event, yaml.MappingStartEvent)
         value: Fields | Items = Fields(line) if mapping else Items(line)
-        # The anchor is known only once its value is whole (see _alias): nothing contains itself.
+        # An anchor is known only once its value is whole (see _alias): nothing contains itself.
         self._stack.append(_Open(value))
         if event.anchor:
             self._anchors[event.anchor] = value
