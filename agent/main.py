@@ -23,12 +23,12 @@ from agent.datapath import bpffs, cgroups
 from agent.datapath.node import NodeDatapath
 from agent.direct.off import Off
 from agent.direct.path import DirectPath
-from agent.enrol import tunnel_cgroup
+from agent.enrol import ztunnel_cgroup
 from agent.enrol.enroller import Enroller, Host
 from agent.intents import RECONNECT_FIRST_S, RECONNECT_MAX_S, Intents, Reporter
 from agent.registry import NamespaceGone, Registry, opened_again
 from agent.status import Agent
-from agent.zds import Server, bound
+from agent.zds import ZdsServer, bound
 from control.kit import http
 from control.kit.backoff import Backoff
 from control.kit.clock import Clock, SystemClock
@@ -100,7 +100,7 @@ def _direct_path(
 async def _run(agent: Agent, reporter: Reporter) -> None:
     enroller, intents = agent.enroller, agent.intents
     admin = Admin(agent, lambda: node_checks(agent))
-    tunnels = Server(enroller.serve_tunnel, agent.clock)
+    ztunnels = ZdsServer(enroller.serve_ztunnel, agent.clock)
     async with AsyncExitStack() as stack:
         socket_path = agent.config.folder / "agent.sock"
         await stack.enter_async_context(http.Server(admin.routes()).listen(socket_path))
@@ -115,7 +115,7 @@ async def _run(agent: Agent, reporter: Reporter) -> None:
                 tasks.create_task(_stop_on_signal(), name="signals")
                 for after_s in SETTLE_AT_S:
                     asyncio.get_running_loop().call_later(after_s, settle)
-                tasks.create_task(tunnels.run(listener), name="zds")
+                tasks.create_task(ztunnels.run(listener), name="zds")
                 tasks.create_task(enroller.run(), name="enrol")
                 tasks.create_task(agent.direct.run(direct_listener), name="direct")
                 tasks.create_task(intents.run(enroller.intents_changed), name="intents")
@@ -168,7 +168,7 @@ def uninstall(node: str, run_dir: Path, pins: Path, cgroup_root: Path, cache: Pa
     """Take this node's programs, pins, cgroups and files away; its pods go on in the clear."""
     if config.pin_root(pins, node).exists():
         NodeDatapath.open(config.pin_root(pins, node), cgroup_root, cache).destroy()
-    tunnel_cgroup.remove_all(cgroup_root, node)
+    ztunnel_cgroup.remove_all(cgroup_root, node)
     folder = config.node_folder(run_dir, node)
     sockets = [folder / f"{name}.sock" for name in ("agent", "zds", "direct")]
     for path in [*folder.glob("state/*.json"), *sockets]:
@@ -226,7 +226,7 @@ _FILE = click.Path(path_type=Path, dir_okay=False)
     show_default=True,
     envvar="TULLE_AGENT_DIRECT",
     show_envvar=True,
-    help="Whether connections inside this node may leave out the tunnel.",
+    help="Let connections inside this node leave out the tunnel.",
 )
 @click.option(
     "--shortcut/--no-shortcut",

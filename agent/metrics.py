@@ -11,7 +11,7 @@ from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 
 from agent.direct.off import Off
-from agent.enrol.plan import State
+from agent.enrol.plan import PodState
 from agent.status import Agent
 
 
@@ -60,10 +60,10 @@ def families(agent: Agent) -> Iterator[Metric]:
         "tulle_agent_pods",
         "Pods of this node by state",
         "state",
-        {state.value: counted[state] for state in State},
+        {state.value: counted[state] for state in PodState},
     )
-    tunnels = len(agent.enroller.facts.tunnels)
-    yield _gauge("tulle_agent_ztunnels", "Connected ztunnels", tunnels)
+    ztunnels = len(agent.enroller.facts.ztunnels)
+    yield _gauge("tulle_agent_ztunnels", "Connected ztunnels", ztunnels)
     connected = agent.intents.connection.connected
     yield _gauge("tulle_agent_control_connected", "1 while intents are streamed", int(connected))
     age_s = agent.intents_age_s()

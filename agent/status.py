@@ -12,7 +12,7 @@ from agent.datapath.node import NodeDatapath
 from agent.direct.off import Off
 from agent.direct.path import DirectPath
 from agent.enrol.enroller import Enroller
-from agent.enrol.plan import State
+from agent.enrol.plan import PodState
 from agent.intents import Intents
 from agent.registry import Registry
 from bpf import layout
@@ -34,7 +34,7 @@ class Agent:
     intents: Intents
     direct: DirectPath | Off
 
-    def pod_states(self) -> list[tuple[str, State, str]]:
+    def pod_states(self) -> list[tuple[str, PodState, str]]:
         """Every pod that is registered here or that the control plane expects here."""
         found = []
         for uid in self.enroller.facts.book.pods():
@@ -43,7 +43,7 @@ class Agent:
                 found.append((uid, *known))
         for uid, intent in self.enroller.facts.intents.items():
             if uid not in self.enroller.facts.book.pods():
-                state = State.PENDING if intent.enrolled else State.NOT_ENROLLED
+                state = PodState.PENDING if intent.enrolled else PodState.NOT_ENROLLED
                 found.append((uid, state, "not_registered"))
         return sorted(found)
 
@@ -98,15 +98,15 @@ class Agent:
         newest = self.enroller.facts.book.node.newest
         return [
             {
-                "pid": tunnel.pid,
-                "connected_at": tunnel.connected_at.isoformat(),
-                "ours": tunnel.is_ours,
-                "newest": tunnel.number == newest,
+                "pid": ztunnel.pid,
+                "connected_at": ztunnel.connected_at.isoformat(),
+                "ours": ztunnel.is_ours,
+                "newest": ztunnel.number == newest,
             }
-            for tunnel in self.enroller.facts.tunnels.values()
+            for ztunnel in self.enroller.facts.ztunnels.values()
         ]
 
-    def _pod(self, uid: str, state: State, reason: str) -> dict[str, Any]:
+    def _pod(self, uid: str, state: PodState, reason: str) -> dict[str, Any]:
         intent = self.enroller.facts.intents.get(uid)
         known = self.registry.get(uid)
         pod = self.enroller.facts.book.pods().get(uid)

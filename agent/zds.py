@@ -1,10 +1,11 @@
-"""Tells ztunnels which pods they serve (Istio's ZDS): one datagram, one answer, and descriptors.
+"""ZDS, Istio's protocol between agent and ztunnels: one datagram, one answer, and descriptors.
 
-The server listens on a SEQPACKET socket; every connected ztunnel is a `Tunnel`. It decides nothing:
-`serve_tunnel` (the enroller) is called once per ztunnel after its hello and runs while it is there.
+The server listens on a SEQPACKET socket; every connected ztunnel is a `Ztunnel`. The server decides
+nothing: it calls `serve_ztunnel` (the enroller) once for each ztunnel, after its hello, and that
+runs for as long as the ztunnel is connected.
 
-Our own ztunnel answers `add` with its listeners (control/wire/CONTRACT.md, C3); others with a bare
-acknowledgement.
+Our own ztunnel answers `add` with its listeners (control/wire/CONTRACT.md, C3), others answer with
+a bare acknowledgement.
 """
 
 from __future__ import annotations
@@ -31,30 +32,30 @@ from control.wire import zds_pb2 as pb
 
 log = logging.getLogger("zds")
 
-DATAGRAM_BYTES_MAX = 1024  # what a ztunnel reads; longer answers (an error text) are read whole
+DATAGRAM_BYTES_MAX = 1024  # as much as a ztunnel reads; answers (an error text) may be longer
 ANSWER_BYTES_MAX = 4096
-DESCRIPTORS_MAX = 8  # we expect three; more than this is cut off by the kernel and refused by us
+DESCRIPTORS_MAX = 8  # we expect three; the kernel cuts off what is beyond, and we refuse it
 DEADLINE_S = 5.0  # for the hello, and for each answer
 ACCEPTS_PER_S = 5  # a ztunnel that crashes at once must not keep us busy
-TUNNELS_MAX = 8  # an upgrade needs two
+ZTUNNELS_MAX = 8  # an upgrade needs two
 
 
-class TunnelLeft(PeerError):
+class ZtunnelLeft(PeerError):
     reason: ClassVar[str] = "ztunnel_left"
 
 
-class TunnelRefused(PeerError):
-    """It answered with an error, or is not somebody we talk to."""
+class ZtunnelRefused(PeerError):
+    """An error for an answer, or a process that may not be a ztunnel."""
 
     reason: ClassVar[str] = "ztunnel_refused"
 
 
-class TunnelSlow(PeerError):
+class ZtunnelSlow(PeerError):
     reason: ClassVar[str] = "ztunnel_timeout"
 
 
 class Descriptors:
-    """Received descriptors: taken by somebody, or closed."""
+    """Received descriptors; their owner closes them."""
 
     def __init__(self, numbers: list[int]) -> None:
         self._numbers = numbers
@@ -79,8 +80,8 @@ class PodInfo:
     service_account: str
 
 
-class Tunnel:
-    """One connected ztunnel. One request at a time: whoever calls holds the lane."""
+class Ztunnel:
+    """One connected ztunnel. Callers make one request at a time."""
 
     def __init__(
         self,
@@ -99,9 +100,10 @@ class Tunnel:
         self.pid, self.user, _ = struct.unpack(
             "=iII", sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12)
         )
-        self.is_ours = False  # it has answered an add with its listeners
+        self.is_ours = False  # it has once answered `add` with its listeners
 
     async def greeted(self) -> None:
+        """Wait for its hello; PeerError when it is late or wrong."""
         data = await self._within_deadline(self._hello)
         try:
             version = pb.ZdsHello.FromString(data[0]).version
@@ -110,10 +112,10 @@ class Tunnel:
         finally:
             data[1].close()
         if version != pb.V1:
-            raise TunnelRefused(f"ZDS version {version}, we speak 1")
+            raise ZtunnelRefused(f"ZDS version {version}, we speak 1")
 
     async def add(self, pod: PodInfo, netns_fd: int) -> Descriptors:
-        """The ztunnel's listeners in that namespace; none from one that does not send them."""
+        """Its listeners in that namespace, as descriptors; none if it does not send them."""
         info = pb.WorkloadInfo(
             name=pod.name, namespace=pod.namespace, service_account=pod.service_account
         )
@@ -133,13 +135,13 @@ class Tunnel:
     async def _ask(self, request: pb.WorkloadRequest, fds: list[int] | None = None) -> Descriptors:
         data = request.SerializeToString()
         if len(data) > DATAGRAM_BYTES_MAX:
-            raise TunnelRefused(f"a request of {len(data)} bytes")
+            raise ZtunnelRefused(f"a request of {len(data)} bytes")
         self._answer = asyncio.get_running_loop().create_future()
         try:
             socket.send_fds(self._sock, [data], fds or [])
             answer, descriptors = await self._within_deadline(self._answer)
         except OSError as exc:
-            raise TunnelLeft(f"send: {exc.strerror}") from exc
+            raise ZtunnelLeft(f"send: {exc.strerror}") from exc
         finally:
             self._answer = None
         try:
@@ -147,7 +149,7 @@ class Tunnel:
             if response.WhichOneof("payload") != "ack":
                 raise WireError("an answer that is no acknowledgement")
             if response.ack.error:
-                raise TunnelRefused(response.ack.error)
+                raise ZtunnelRefused(response.ack.error)
         except DecodeError as exc:
             descriptors.close()
             raise WireError("an answer that is no WorkloadResponse") from exc
@@ -163,10 +165,10 @@ class Tunnel:
             async with asyncio.timeout(self._deadline_s):
                 return await answer
         except TimeoutError as exc:
-            raise TunnelSlow(f"no answer within {self._deadline_s:g} s") from exc
+            raise ZtunnelSlow(f"no answer within {self._deadline_s:g} s") from exc
 
     async def read(self) -> None:
-        """Bring each datagram to whoever waits for it; ends by raising."""
+        """Hand each datagram to the request that waits for it; ends by raising."""
         while True:
             await readable(self._sock)
             try:
@@ -174,14 +176,14 @@ class Tunnel:
             except BlockingIOError:
                 continue
             except OSError as exc:
-                raise TunnelLeft(f"receive: {exc.strerror}") from exc
+                raise ZtunnelLeft(f"receive: {exc.strerror}") from exc
             received = Descriptors(list(fds))
             waiting = self._answer if self._hello.done() else self._hello
             if not data and not fds:
-                raise TunnelLeft("closed by the ztunnel")
+                raise ZtunnelLeft("closed by the ztunnel")
             if waiting is None or waiting.done():
                 received.close()
-                raise WireError("a datagram that nobody asked for")
+                raise WireError("an unexpected datagram")
             waiting.set_result((data, received))
 
 
@@ -200,21 +202,21 @@ async def readable(sock: socket.socket) -> None:
         loop.remove_reader(sock)
 
 
-ServeTunnel = Callable[[Tunnel], Awaitable[None]]
+ServeZtunnel = Callable[[Ztunnel], Awaitable[None]]
 
 
-class Server:
+class ZdsServer:
     def __init__(
-        self, serve_tunnel: ServeTunnel, clock: Clock, deadline_s: float = DEADLINE_S
+        self, serve_ztunnel: ServeZtunnel, clock: Clock, deadline_s: float = DEADLINE_S
     ) -> None:
-        self._serve_tunnel = serve_tunnel
+        self._serve_ztunnel = serve_ztunnel
         self._clock = clock
         self._deadline_s = deadline_s
         self._numbers = 0
         self._live = 0
 
     async def run(self, listener: socket.socket) -> None:
-        """Accept until cancelled. `listener`: see `bound`."""
+        """Accept ztunnels on a listener made by `bound`, until cancelled."""
         loop = asyncio.get_running_loop()
         async with asyncio.TaskGroup() as tasks:
             while True:
@@ -223,18 +225,18 @@ class Server:
                 await asyncio.sleep(1 / ACCEPTS_PER_S)
 
     async def serve(self, sock: socket.socket) -> None:
-        """The boundary of one ztunnel: whatever it does wrong ends its connection alone."""
+        """Serve one ztunnel. The boundary: its faults end its own connection and nothing else."""
         self._live += 1
         self._numbers += 1
         with sock:
-            tunnel = Tunnel(self._numbers, sock, self._clock.now(), self._deadline_s)
+            ztunnel = Ztunnel(self._numbers, sock, self._clock.now(), self._deadline_s)
             try:
-                self._check(tunnel)
+                self._check(ztunnel)
                 async with asyncio.TaskGroup() as tasks:
-                    tasks.create_task(tunnel.read(), name="ztunnel.read")
-                    await tunnel.greeted()
-                    event(log, logging.INFO, "ztunnel.connected", pid=tunnel.pid)
-                    await self._serve_tunnel(tunnel)
+                    tasks.create_task(ztunnel.read(), name="ztunnel.read")
+                    await ztunnel.greeted()
+                    event(log, logging.INFO, "ztunnel.connected", pid=ztunnel.pid)
+                    await self._serve_ztunnel(ztunnel)
             except* (MeshError, OSError) as group:
                 for exc in group.exceptions:
                     reason = exc.reason if isinstance(exc, MeshError) else "os"
@@ -242,25 +244,25 @@ class Server:
                         log,
                         logging.WARNING,
                         "ztunnel.gone",
-                        pid=tunnel.pid,
+                        pid=ztunnel.pid,
                         reason=reason,
                         error=exc,
                     )
             finally:
                 self._live -= 1
 
-    def _check(self, tunnel: Tunnel) -> None:
-        if self._live > TUNNELS_MAX:
-            raise TunnelRefused(f"more than {TUNNELS_MAX} ztunnels")
-        if tunnel.user not in (0, os.getuid()):
-            raise TunnelRefused(f"user {tunnel.user} may not be a ztunnel")
-        if tunnel.pid <= 0:
-            raise TunnelRefused("its process cannot be seen from here (another pid namespace)")
+    def _check(self, ztunnel: Ztunnel) -> None:
+        if self._live > ZTUNNELS_MAX:
+            raise ZtunnelRefused(f"more than {ZTUNNELS_MAX} ztunnels")
+        if ztunnel.user not in (0, os.getuid()):
+            raise ZtunnelRefused(f"user {ztunnel.user} may not be a ztunnel")
+        if ztunnel.pid <= 0:
+            raise ZtunnelRefused("its process cannot be seen from here (another pid namespace)")
 
 
 def bound(path: Path, kind: int = socket.SOCK_SEQPACKET) -> socket.socket:
-    """A listener that only root and our own user can reach; a stale socket file is replaced."""
+    """A listener for root and our own user only; a stale socket file is replaced."""
     listener = unix_socket.bind(path, kind)
-    listener.listen(TUNNELS_MAX)
+    listener.listen(ZTUNNELS_MAX)
     listener.setblocking(False)
     return listener

@@ -10,7 +10,7 @@ from typing import Any
 from agent.checks.check import Check, Result, judged
 from agent.checks.host import host_checks
 from agent.direct.reasons import MEANINGS
-from agent.enrol.plan import State
+from agent.enrol.plan import PodState
 from agent.fetch import get_json
 from agent.status import Agent
 from control.kit.errors import KernelError, MeshError
@@ -57,7 +57,7 @@ def _conflicts(agent: Agent) -> Check:
 
 
 def _ztunnel(agent: Agent) -> Check:
-    count = len(agent.enroller.facts.tunnels)
+    count = len(agent.enroller.facts.ztunnels)
     captured = len(agent.enroller.facts.book.report())
     return judged(
         "TUL0701",
@@ -168,7 +168,7 @@ def map_pressure(usages: Iterable[tuple[str, int, int]]) -> Iterator[Check]:
 
 
 def _pods(agent: Agent) -> Check:
-    failed = [f"{uid}: {why}" for uid, state, why in agent.pod_states() if state is State.FAILED]
+    failed = [f"{uid}: {why}" for uid, state, why in agent.pod_states() if state is PodState.FAILED]
     return judged(
         "TUL1001",
         "pods",

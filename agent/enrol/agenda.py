@@ -1,8 +1,8 @@
-"""The next step of every pod, sorted by who takes it; plans anew only the pods that changed.
+"""The next step of every pod, by the lane that takes it; plans anew only what has changed.
 
 A node has hundreds of pods and each has a handful of steps: planning all of them after every step
-costs the square of their number. What a plan depends on is the pod's facts, the ztunnels and the
-clock; the book says when the first two change, and a pod that waits says itself until when.
+would cost the square of their number. A plan depends on the pod's facts, the ztunnels and the
+clock. The book reports changes of the first two; a pod that waits says until when.
 """
 
 from __future__ import annotations
@@ -11,9 +11,9 @@ import heapq
 from collections.abc import Iterable, Iterator, Mapping
 
 from agent.enrol import plan
-from agent.enrol.plan import Node, Pod, Step
+from agent.enrol.plan import NodeFacts, PodFacts, Step
 
-TunnelStep = plan.AddToTunnel | plan.DeleteFromTunnel
+ZtunnelStep = plan.AddToZtunnel | plan.DeleteFromZtunnel
 
 
 class Agenda:
@@ -21,15 +21,16 @@ class Agenda:
         self._stale: dict[str, None] = {}  # in the order in which they changed
         self._steps: dict[str, Step] = {}
         self._kernel: dict[str, Step] = {}
-        self._adds: dict[int, dict[str, TunnelStep]] = {}  # ztunnel → uid → step
-        self._deletes: dict[int, dict[str, TunnelStep]] = {}
+        self._adds: dict[int, dict[str, ZtunnelStep]] = {}  # ztunnel → uid → step
+        self._deletes: dict[int, dict[str, ZtunnelStep]] = {}
         self._due_s: dict[str, float] = {}
-        self._alarms: list[tuple[float, str]] = []  # a heap; void when _due_s says another time
+        self._alarms: list[tuple[float, str]] = []  # a heap; void when _due_s has another time
 
     def changed(self, uids: Iterable[str]) -> None:
         self._stale.update(dict.fromkeys(uids))
 
-    def refresh(self, pods: Mapping[str, Pod], node: Node, now_s: float) -> None:
+    def refresh(self, pods: Mapping[str, PodFacts], node: NodeFacts, now_s: float) -> None:
+        """Plan the pods that have changed or whose time has come."""
         while self._alarms and self._alarms[0][0] <= now_s:
             due_s, uid = heapq.heappop(self._alarms)
             if self._due_s.get(uid) == due_s:
@@ -44,14 +45,14 @@ class Agenda:
     def _drop(self, uid: str) -> None:
         self._due_s.pop(uid, None)
         match self._steps.pop(uid, None):
-            case plan.AddToTunnel(_, tunnel):
-                _take_out(self._adds, tunnel, uid)
-            case plan.DeleteFromTunnel(_, tunnel):
-                _take_out(self._deletes, tunnel, uid)
+            case plan.AddToZtunnel(_, ztunnel):
+                _take_out(self._adds, ztunnel, uid)
+            case plan.DeleteFromZtunnel(_, ztunnel):
+                _take_out(self._deletes, ztunnel, uid)
             case plan.CapturePod() | plan.SetDirect() | plan.Release() | plan.Forget():
                 del self._kernel[uid]
 
-    def _plan(self, pod: Pod, node: Node, now_s: float) -> None:
+    def _plan(self, pod: PodFacts, node: NodeFacts, now_s: float) -> None:
         due_s = plan.due_s(pod, node, now_s)
         if due_s is not None:
             self._due_s[pod.uid] = due_s
@@ -61,10 +62,10 @@ class Agenda:
             return
         step = self._steps[pod.uid] = left[0]
         match step:
-            case plan.AddToTunnel(uid, tunnel):
-                self._adds.setdefault(tunnel, {})[uid] = step
-            case plan.DeleteFromTunnel(uid, tunnel):
-                self._deletes.setdefault(tunnel, {})[uid] = step
+            case plan.AddToZtunnel(uid, ztunnel):
+                self._adds.setdefault(ztunnel, {})[uid] = step
+            case plan.DeleteFromZtunnel(uid, ztunnel):
+                self._deletes.setdefault(ztunnel, {})[uid] = step
             case plan.CapturePod() | plan.SetDirect() | plan.Release() | plan.Forget():
                 self._kernel[pod.uid] = step
 
@@ -76,22 +77,23 @@ class Agenda:
     def kernel_steps(self) -> list[Step]:
         return list(self._kernel.values())
 
-    def tunnel_step(self, tunnel: int) -> TunnelStep | None:
-        """Who leaves goes first."""
+    def ztunnel_step(self, ztunnel: int) -> ZtunnelStep | None:
+        """One step for that ztunnel; pods that leave go first."""
         for lane in (self._deletes, self._adds):
-            for step in lane.get(tunnel, {}).values():
+            for step in lane.get(ztunnel, {}).values():
                 return step
         return None
 
     def next_due_s(self) -> float | None:
+        """The time of the next alarm; None: nothing waits."""
         while self._alarms and self._due_s.get(self._alarms[0][1]) != self._alarms[0][0]:
             heapq.heappop(self._alarms)
         return self._alarms[0][0] if self._alarms else None
 
 
-def _take_out(lanes: dict[int, dict[str, TunnelStep]], tunnel: int, uid: str) -> None:
-    """The lane goes with its last step: numbers of ztunnels are never used again."""
-    lane = lanes[tunnel]
+def _take_out(lanes: dict[int, dict[str, ZtunnelStep]], ztunnel: int, uid: str) -> None:
+    """Drop a step, and the lane with its last step: ztunnel numbers are never used again."""
+    lane = lanes[ztunnel]
     del lane[uid]
     if not lane:
-        del lanes[tunnel]
+        del lanes[ztunnel]

@@ -1,18 +1,26 @@
-"""Keeps the facts about every pod and turns what happened into new facts; never acts, never waits.
+"""The facts about every pod, and the events that change them; never acts, never waits.
 
-The shell (enroller.py) tells it each event and asks which steps may be taken now. Every step it
-names is safe by itself, in any order with the others: per pod only the first of what is left.
+The shell (enroller.py, kernel_lane.py) reports each event and asks for the steps that may be taken
+now. Every step is safe by itself, in any order with those of other pods: of each pod only the first
+of the steps that are left is offered.
+
+An event replaces a pod's facts as a whole, and all changes pass through `_change`. So everything
+that is derived from the facts follows them: lookups (index.py), the next step of each pod
+(agenda.py) and the states shown to people (history.py).
 """
 
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Set as AbstractSet
 from dataclasses import replace
 from datetime import datetime
 
 from agent.enrol import plan
-from agent.enrol.agenda import Agenda, TunnelStep
-from agent.enrol.plan import Capture, Node, Offer, Pod, State, Step
+from agent.enrol.agenda import Agenda, ZtunnelStep
+from agent.enrol.history import History
+from agent.enrol.index import PodIndex
+from agent.enrol.plan import Capture, NodeFacts, Offer, PodFacts, PodState, Step
 from control.model.address import Address
 
 RETRY_S = 5.0  # a ztunnel that refuses a pod is asked again at the pace of Istio's agent
@@ -21,170 +29,150 @@ RETRY_S = 5.0  # a ztunnel that refuses a pod is asked again at the pace of Isti
 class Book:
     def __init__(self, drain_s: float) -> None:
         self._drain_s = drain_s
-        self._pods: dict[str, Pod] = {}
-        self._tunnels: list[int] = []
+        self._pods: dict[str, PodFacts] = {}
+        self._ztunnels: list[int] = []
+        self._index = PodIndex()
         self._agenda = Agenda()
-        self._uids: dict[int, str] = {}  # namespace → who lives in it
-        self._captured: set[str] = set()
-        self._withdrawn: set[str] = set()
-        self._reportable: set[str] = set()
-        self._report: frozenset[str] | None = frozenset()  # of _reportable; None: changed since
-        self._unseen: dict[str, None] = {}  # may have changed state since `observe`
-        self._since: dict[str, datetime] = {}  # uid → when its state last changed
-        self._states: dict[str, tuple[State, str]] = {}
+        self._history = History()
 
     @property
-    def node(self) -> Node:
-        return Node(tuple(self._tunnels), self._drain_s)
+    def node(self) -> NodeFacts:
+        return NodeFacts(tuple(self._ztunnels), self._drain_s)
 
-    def pods(self) -> Mapping[str, Pod]:
+    def pods(self) -> Mapping[str, PodFacts]:
         return self._pods
 
     def living_in(self, netns: int) -> str | None:
-        """The uid whose namespace this is."""
-        return self._uids.get(netns)
+        """The uid of the pod in this namespace."""
+        return self._index.tenant(netns)
 
-    # One door for every change, so that whatever is derived from the facts follows them.
-
-    def _set(self, pod: Pod) -> None:
+    def _change(self, pod: PodFacts) -> None:
         known = self._pods.get(pod.uid)
-        if known == pod:
-            return
-        self._pods[pod.uid] = pod
-        if known is not None and known.netns != pod.netns:
-            self._moved_out(known)
-        if pod.netns is not None:
-            self._uids[pod.netns] = pod.uid
-        _keep(self._captured, pod.uid, pod.capture is not None)
-        _keep(self._withdrawn, pod.uid, pod.withdrawn_s is not None)
-        if _keep(self._reportable, pod.uid, plan.reportable(pod)):
-            self._report = None
-        self._touched([pod.uid])
-
-    def _remove(self, uid: str) -> None:
-        self._moved_out(self._pods.pop(uid))
-        self._captured.discard(uid)
-        self._withdrawn.discard(uid)
-        if _keep(self._reportable, uid, False):
-            self._report = None
-        self._agenda.changed([uid])
-        self._unseen.pop(uid, None)
-        self._since.pop(uid, None)
-        self._states.pop(uid, None)
-
-    def _moved_out(self, pod: Pod) -> None:
-        if pod.netns is not None and self._uids.get(pod.netns) == pod.uid:
-            del self._uids[pod.netns]
+        if known != pod:
+            self._pods[pod.uid] = pod
+            self._index.changed(known, pod)
+            self._touched([pod.uid])
 
     def _touched(self, uids: Collection[str]) -> None:
+        """Plan and show these pods anew: their facts, or the node's, have changed."""
         self._agenda.changed(uids)
-        self._unseen.update(dict.fromkeys(uids))
+        self._history.touched(uids)
 
-    # What happened
+    # Events of a pod's namespace
 
     def registered(
         self, uid: str, netns: int, addresses: tuple[Address, ...], enrolled: bool | None
     ) -> None:
-        """Also for a uid that is known: the same namespace changes nothing but the addresses."""
+        """A pod was registered, perhaps again: in the same namespace only addresses change."""
         known = self._pods.get(uid)
         if known is None:
-            self._set(Pod(uid, netns, addresses, enrolled))
+            self._change(PodFacts(uid, netns, addresses, enrolled))
         else:
-            fresh = known if known.netns == netns else _retried(known)
-            self._set(replace(fresh, netns=netns, addresses=addresses, enrolled=enrolled))
+            fresh = known if known.netns == netns else _unfailed(known)
+            self._change(replace(fresh, netns=netns, addresses=addresses, enrolled=enrolled))
 
-    def adopted(self, uid: str, capture: Capture) -> None:
-        """The kernel has it in force since before we started."""
-        known = self._pods.get(uid, Pod(uid, None))
-        self._set(replace(known, capture=capture, direct=capture.direct))
+    def gone(self, uid: str) -> None:
+        """The pod was deleted, or its namespace has vanished."""
+        pod = self._pods.get(uid)
+        if pod is not None and pod.netns is not None:
+            self._change(replace(_unfailed(pod), netns=None))
 
-    def allowed_direct(self, uid: str, direct: bool) -> None:
-        """Whether its connections may leave out the tunnel, inside the node."""
-        pod = self._pods[uid]
-        if pod.direct is not direct:
-            self._set(replace(_retried(pod), direct=direct))
+    def forgotten(self, uid: str) -> None:
+        """Nothing is left of the pod."""
+        self._index.changed(self._pods.pop(uid), None)
+        self._agenda.changed([uid])
+        self._history.forgotten(uid)
+
+    # Events of the control plane
 
     def wanted(
         self, uid: str, enrolled: bool | None, addresses: tuple[Address, ...] | None
     ) -> None:
-        """The control plane's word. None for the addresses: keep what we know."""
+        """Its intent for the pod. `addresses` None: keep those we know."""
         pod = self._pods[uid]
         if enrolled is not pod.enrolled or (addresses and addresses != pod.addresses):
             kept = addresses or pod.addresses
-            self._set(replace(_retried(pod), enrolled=enrolled, addresses=kept))
+            self._change(replace(_unfailed(pod), enrolled=enrolled, addresses=kept))
 
-    def gone(self, uid: str) -> None:
-        pod = self._pods.get(uid)
-        if pod is not None and pod.netns is not None:
-            self._set(replace(_retried(pod), netns=None))
-
-    def tunnel_joined(self, tunnel: int) -> None:
-        self._tunnels.append(tunnel)
-        for pod in list(self._pods.values()):
-            self._set(_retried(pod))  # the failure was another ztunnel's
-        self._touched(self._pods)
-
-    def tunnel_left(self, tunnel: int) -> None:
-        self._tunnels.remove(tunnel)
-        for uid in list(self._pods):
-            self._set_offer(uid, tunnel, None)
-        self._touched(self._pods)
-
-    def adding(self, step: plan.AddToTunnel) -> None:
-        """Before it is sent: from now on the ztunnel may hold the namespace."""
-        self._set_offer(step.uid, step.tunnel, Offer(step.tunnel, step.netns, ready=False))
-
-    def added(self, step: plan.AddToTunnel) -> None:
-        self._set(_retried(self._pods[step.uid]))
-        self._set_offer(step.uid, step.tunnel, Offer(step.tunnel, step.netns))
-
-    def removed(self, step: plan.DeleteFromTunnel) -> None:
-        self._set_offer(step.uid, step.tunnel, None)
-
-    def _set_offer(self, uid: str, tunnel: int, offer: Offer | None) -> None:
+    def allowed_direct(self, uid: str, direct: bool) -> None:
+        """The pod's connections inside the node may leave out the tunnel, or may not."""
         pod = self._pods[uid]
-        others = tuple(each for each in pod.offers if each.tunnel != tunnel)
-        self._set(replace(pod, offers=others if offer is None else (*others, offer)))
+        if pod.direct is not direct:
+            self._change(replace(_unfailed(pod), direct=direct))
+
+    def reporting(self, captured: AbstractSet[str]) -> None:
+        """A report is on its way: from now on the control plane may believe it."""
+        for uid in self._index.withdrawn & captured:
+            self._change(replace(self._pods[uid], withdrawn_s=None))
+
+    def reported(self, captured: AbstractSet[str], now_s: float) -> None:
+        """The control plane accepted this as the whole truth."""
+        for uid in self._index.captured - captured - self._index.withdrawn:
+            self._change(replace(self._pods[uid], withdrawn_s=now_s))
+
+    # Events of a ztunnel
+
+    def ztunnel_joined(self, ztunnel: int) -> None:
+        self._ztunnels.append(ztunnel)
+        for pod in list(self._pods.values()):
+            self._change(_unfailed(pod))  # the failure was another ztunnel's
+        self._touched(self._pods)
+
+    def ztunnel_left(self, ztunnel: int) -> None:
+        self._ztunnels.remove(ztunnel)
+        for uid in list(self._pods):
+            self._set_offer(uid, ztunnel, None)
+        self._touched(self._pods)
+
+    def adding(self, step: plan.AddToZtunnel) -> None:
+        """The request is about to be sent: from now on the ztunnel may hold the namespace."""
+        self._set_offer(step.uid, step.ztunnel, Offer(step.ztunnel, step.netns, ready=False))
+
+    def added(self, step: plan.AddToZtunnel) -> None:
+        self._change(_unfailed(self._pods[step.uid]))
+        self._set_offer(step.uid, step.ztunnel, Offer(step.ztunnel, step.netns))
+
+    def removed(self, step: plan.DeleteFromZtunnel) -> None:
+        self._set_offer(step.uid, step.ztunnel, None)
+
+    def offer_lost(self, uid: str, ztunnel: int) -> None:
+        """The ztunnel has acknowledged the pod, yet its listeners are not to be had: ask again."""
+        offer = Offer(ztunnel, self._pods[uid].netns or 0, ready=False)
+        self._set_offer(uid, ztunnel, offer)
+
+    def _set_offer(self, uid: str, ztunnel: int, offer: Offer | None) -> None:
+        pod = self._pods[uid]
+        others = tuple(each for each in pod.offers if each.ztunnel != ztunnel)
+        self._change(replace(pod, offers=others if offer is None else (*others, offer)))
+
+    # Events of the kernel half
+
+    def adopted(self, uid: str, capture: Capture) -> None:
+        """A capture was in force before we started."""
+        known = self._pods.get(uid, PodFacts(uid, None))
+        self._change(replace(known, capture=capture, direct=capture.direct))
 
     def captured(self, step: plan.CapturePod) -> None:
         pod = self._pods[step.uid]
-        capture = Capture(step.netns, step.addresses, step.tunnel, step.direct)
-        fresh = pod.capture is None
-        withdrawn_s = None if fresh else pod.withdrawn_s
-        self._set(replace(_retried(pod), capture=capture, withdrawn_s=withdrawn_s))
+        capture = Capture(step.netns, step.addresses, step.ztunnel, step.direct)
+        withdrawn_s = None if pod.capture is None else pod.withdrawn_s
+        self._change(replace(_unfailed(pod), capture=capture, withdrawn_s=withdrawn_s))
 
     def direct_set(self, step: plan.SetDirect) -> None:
         pod = self._pods[step.uid]
         assert pod.capture is not None
-        self._set(replace(_retried(pod), capture=replace(pod.capture, direct=step.direct)))
-
-    def offer_lost(self, uid: str, tunnel: int) -> None:
-        """The ztunnel acknowledged the pod, yet its listeners cannot be had: ask again."""
-        offer = Offer(tunnel, self._pods[uid].netns or 0, ready=False)
-        self._set_offer(uid, tunnel, offer)
+        self._change(replace(_unfailed(pod), capture=replace(pod.capture, direct=step.direct)))
 
     def released(self, uid: str) -> None:
-        self._set(replace(_retried(self._pods[uid]), capture=None, withdrawn_s=None))
+        self._change(replace(_unfailed(self._pods[uid]), capture=None, withdrawn_s=None))
 
     def failed(self, uid: str, reason: str, now_s: float) -> None:
+        """A step of the pod failed, at a ztunnel or in the kernel: it is tried again later."""
         pod = self._pods.get(uid)
         if pod is not None:
-            self._set(replace(pod, failure=reason, retry_s=now_s + RETRY_S))
+            self._change(replace(pod, failure=reason, retry_s=now_s + RETRY_S))
 
-    def forgotten(self, uid: str) -> None:
-        self._remove(uid)
-
-    def reporting(self, captured: Collection[str]) -> None:
-        """A report is on its way: from now on the control plane may believe it."""
-        for uid in self._withdrawn.intersection(captured):
-            self._set(replace(self._pods[uid], withdrawn_s=None))
-
-    def reported(self, captured: Collection[str], now_s: float) -> None:
-        """The control plane accepted this as the whole truth."""
-        for uid in self._captured.difference(captured, self._withdrawn):
-            self._set(replace(self._pods[uid], withdrawn_s=now_s))
-
-    # What to do now
+    # Steps to take now
 
     def _fresh_agenda(self, now_s: float) -> Agenda:
         self._agenda.refresh(self._pods, self.node, now_s)
@@ -197,47 +185,34 @@ class Book:
     def kernel_steps(self, now_s: float) -> list[Step]:
         return self._fresh_agenda(now_s).kernel_steps()
 
-    def tunnel_step(self, tunnel: int, now_s: float) -> TunnelStep | None:
-        """Lock-step: a ztunnel gets one at a time; who leaves goes first."""
-        return self._fresh_agenda(now_s).tunnel_step(tunnel)
-
-    def report(self) -> frozenset[str]:
-        if self._report is None:
-            self._report = frozenset(self._reportable)
-        return self._report
+    def ztunnel_step(self, ztunnel: int, now_s: float) -> ZtunnelStep | None:
+        """One step for a ztunnel, which takes them in lock-step; pods that leave go first."""
+        return self._fresh_agenda(now_s).ztunnel_step(ztunnel)
 
     def next_deadline_s(self, now_s: float) -> float | None:
-        """When time alone will make another step ready."""
+        """The time at which, with no event, another step becomes ready; None: never."""
         return self._fresh_agenda(now_s).next_due_s()
 
-    # What to show
+    # Facts to tell others
 
-    def state(self, uid: str) -> tuple[State, str] | None:
+    def report(self) -> frozenset[str]:
+        """The pods that peers may reach by HBONE: the whole truth for the control plane."""
+        return self._index.report
+
+    def state(self, uid: str) -> tuple[PodState, str] | None:
+        """(state, reason) of a pod; None: it is unknown."""
         pod = self._pods.get(uid)
         return None if pod is None else plan.state(pod, self.node)
 
-    def observe(self, now: datetime) -> list[tuple[str, State, str]]:
-        """Every state that changed since the last call."""
-        changed, node = [], self.node
-        for uid in self._unseen:
-            current = plan.state(self._pods[uid], node)
-            if self._states.get(uid) != current:
-                self._states[uid], self._since[uid] = current, now
-                changed.append((uid, *current))
-        self._unseen.clear()
-        return changed
+    def observe(self, now: datetime) -> list[tuple[str, PodState, str]]:
+        """(uid, state, reason) of every state that has changed since the last call."""
+        return self._history.observe(self._pods, self.node, now)
 
     def since(self, uid: str) -> datetime | None:
-        return self._since.get(uid)
+        """The moment at which the pod's state last changed."""
+        return self._history.since(uid)
 
 
-def _keep(members: set[str], uid: str, wanted: bool) -> bool:
-    """Put it in or out; True when that changed anything."""
-    if (uid in members) is wanted:
-        return False
-    (members.add if wanted else members.discard)(uid)
-    return True
-
-
-def _retried(pod: Pod) -> Pod:
+def _unfailed(pod: PodFacts) -> PodFacts:
+    """The pod without its last failure: something has changed, so it is tried again at once."""
     return replace(pod, retry_s=None, failure=None)

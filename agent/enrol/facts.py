@@ -1,4 +1,4 @@
-"""What all lanes of the enroller share; it tells them of news, and takes no step itself."""
+"""Facts that all lanes of the enroller share; wakes the lanes, takes no step itself."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ log = logging.getLogger("enrol")
 
 @dataclass(slots=True)
 class Stats:
-    """What /metrics adds to the status."""
+    """Counts for /metrics that the status does not have."""
 
     enrolments: int = 0
     enrolment_s_sum: float = 0.0
@@ -27,7 +27,7 @@ class Stats:
 
 
 class Pulse:
-    """Wakes everybody who waits for news; who looks first and waits then misses nothing."""
+    """Wakes everybody who waits for news. Take `next()` first, then look, then wait on it."""
 
     def __init__(self) -> None:
         self._event = asyncio.Event()
@@ -41,8 +41,11 @@ class Pulse:
 
 
 class Watches:
-    """Wakes those who wait for one pod: a node that starts has dozens of callers waiting, and to
-    wake all of them for every pod costs the square. At most one entry for each pod there is."""
+    """Wakes those who wait for one pod; at most one entry for each pod.
+
+    A node that starts has dozens of callers waiting: to wake all of them for every pod would cost
+    the square of their number.
+    """
 
     def __init__(self) -> None:
         self._events: dict[str, asyncio.Event] = {}
@@ -58,28 +61,33 @@ class Watches:
 
 @dataclass(slots=True)
 class Facts:
+    """Everything the lanes know."""
+
     clock: Clock
     book: Book
     known: Registry
     intents: dict[str, Intent] = field(default_factory=dict)
-    tunnels: dict[int, zds.Tunnel] = field(default_factory=dict)
-    # (uid, ztunnel) → what came with an acknowledgement and is not in the kernel yet
+    ztunnels: dict[int, zds.Ztunnel] = field(default_factory=dict)
+    # (uid, ztunnel) → listeners of an acknowledgement that are not in the kernel yet
     listeners: dict[tuple[str, int], zds.Descriptors] = field(default_factory=dict)
-    waiting_since_s: dict[str, float] = field(default_factory=dict)  # uid → enrolment could begin
+    waiting_since_s: dict[str, float] = field(default_factory=dict)  # uid → its wait began
     stats: Stats = field(default_factory=Stats)
     pulse: Pulse = field(default_factory=Pulse)
     watches: Watches = field(default_factory=Watches)
 
     def news(self) -> None:
+        """Log the states that have changed, and wake everybody who waits."""
         for uid, state, reason in self.book.observe(self.clock.now()):
             event(log, logging.INFO, "pod.state", uid=uid, state=state.value, reason=reason)
             self.watches.changed(uid)
         self.pulse.beat()
 
     def vanished(self, *registrations: Registration) -> None:
-        """Not where they were registered. A namespace that lives on elsewhere (its process was
-        started anew, its name changed) keeps its pod, and the pod its capture. One look into
-        every process serves all of them."""
+        """Look for namespaces that are not where they were registered.
+
+        One that lives on elsewhere (its process was restarted, its name changed) keeps its pod,
+        and the pod its capture. One search through all processes serves all registrations.
+        """
         if not registrations:
             return
         found = registry.find({each.cookie for each in registrations})
@@ -93,6 +101,7 @@ class Facts:
                 self.book.gone(each.uid)
 
     def failed(self, uid: str, error: MeshError | OSError) -> None:
+        """Count, log and record a failed step."""
         reason = error.reason if isinstance(error, MeshError) else "os"
         self.stats.failures[reason] = self.stats.failures.get(reason, 0) + 1
         event(log, logging.WARNING, "pod.failed", uid=uid, reason=reason, error=error)

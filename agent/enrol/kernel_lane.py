@@ -1,7 +1,7 @@
-"""Captures and releases: takes the kernel's steps the moment they are ready; decides no order.
+"""The kernel's lane: captures and releases pods as soon as a step is ready; decides no order.
 
-No step awaits, so nobody sees a half-taken one. A failure is the pod's alone and leaves it closed:
-not captured and not started, or captured as before.
+No step awaits, so no other code sees a half-taken one. A failure concerns its pod alone and leaves
+it closed: not captured and not started, or captured as before.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ class ListenersMissing(MeshError):
 
 
 class Datapath(Protocol):
-    """What is used of the kernel half."""
+    """The kernel half, as far as it is used here."""
 
     def capture(self, pod: PodCapture) -> CapturedPod: ...
     def set_direct(self, uid: str, direct: bool) -> CapturedPod: ...
@@ -40,7 +40,7 @@ class Datapath(Protocol):
 
 
 class Direct(Protocol):
-    """Whoever writes verdicts must know whom they are about. Told after the kernel."""
+    """The direct path, which is told of captures and releases after the kernel."""
 
     def newest(self, pid: int | None) -> None: ...
     def captured(self, uid: str, workload: int, addresses: tuple[Address, ...]) -> None: ...
@@ -66,7 +66,7 @@ class KernelLane:
                 async with asyncio.timeout(wait_s):
                     await news.wait()
             except TimeoutError:
-                self._facts.pulse.beat()  # a retry may be a ztunnel's to make
+                self._facts.pulse.beat()  # the step may be a ztunnel's
 
     def take_steps(self) -> bool:
         """Take every kernel step that is ready; False: there was none."""
@@ -101,6 +101,7 @@ class KernelLane:
         event(log, logging.INFO, "pod.direct", uid=step.uid, direct=step.direct)
 
     def tell_direct(self, pod: CapturedPod) -> None:
+        """Tell the direct path about a pod that is captured."""
         if pod.direct and pod.workload_id:
             self._direct.captured(pod.uid, pod.workload_id, pod.addresses)
         else:
@@ -110,7 +111,7 @@ class KernelLane:
         try:
             self._datapath.release(uid)
         except (KernelError, OSError) as exc:
-            # Still captured means still refused or tunnelled: closed, and tried again.
+            # It stays captured, so its traffic is refused or tunnelled; tried again later.
             self._facts.failed(uid, exc)
             return
         self._direct.released(uid)
@@ -120,14 +121,14 @@ class KernelLane:
 
     def _try_capture(self, step: plan.CapturePod) -> None:
         registration = self._facts.known.get(step.uid)
-        tunnel = self._facts.tunnels.get(step.tunnel)
-        if registration is None or tunnel is None:
-            raise AssertionError(f"a step for somebody unknown: {step}")
+        ztunnel = self._facts.ztunnels.get(step.ztunnel)
+        if registration is None or ztunnel is None:
+            raise AssertionError(f"a step about an unknown pod or ztunnel: {step}")
         try:
             with registry.opened_again(registration) as netns_fd:
-                received = self._listeners_for(step, tunnel, netns_fd)
+                received = self._listeners_for(step, ztunnel, netns_fd)
                 if received is None:
-                    self._facts.book.offer_lost(step.uid, step.tunnel)
+                    self._facts.book.offer_lost(step.uid, step.ztunnel)
                     return
                 try:
                     self._capture(step, netns_fd, received.numbers)
@@ -139,18 +140,18 @@ class KernelLane:
             self._facts.failed(step.uid, exc)
 
     def _listeners_for(
-        self, step: plan.CapturePod, tunnel: zds.Tunnel, netns_fd: int
+        self, step: plan.CapturePod, ztunnel: zds.Ztunnel, netns_fd: int
     ) -> zds.Descriptors | None:
-        """Those of the acknowledgement, or copies of a foreign ztunnel's. None: ask it again."""
-        kept = self._facts.listeners.pop((step.uid, step.tunnel), None)
+        """Listeners of its acknowledgement, or copies of a foreign one's; None: ask it again."""
+        kept = self._facts.listeners.pop((step.uid, step.ztunnel), None)
         if kept is not None:
             return kept
-        if tunnel.is_ours:
+        if ztunnel.is_ours:
             return None
-        copies = listeners.copied(tunnel.pid, netns_fd)
+        copies = listeners.copied(ztunnel.pid, netns_fd)
         if set(copies) != set(listeners.ZTUNNEL_PORTS):
             zds.Descriptors(list(copies.values())).close()
-            raise ListenersMissing(f"ztunnel {tunnel.pid} listens on {sorted(copies)} only")
+            raise ListenersMissing(f"ztunnel {ztunnel.pid} listens on {sorted(copies)} only")
         return zds.Descriptors([copies[port] for port in listeners.ZTUNNEL_PORTS])
 
     def _capture(self, step: plan.CapturePod, netns_fd: int, fds: tuple[int, ...]) -> None:
@@ -177,7 +178,7 @@ class KernelLane:
             event(log, logging.INFO, "pod.captured", uid=step.uid, took_s=round(took_s, 4))
 
     def uncaptured_connections(self, uid: str) -> int | None:
-        """Connections from before the capture that still live; None: before our time too."""
+        """Number of live connections from before the capture; None: it was captured before us."""
         escaped, known = self._escaped.get(uid), self._facts.known.get(uid)
         if not escaped or known is None:
             return None if escaped is None else 0
@@ -191,7 +192,7 @@ class KernelLane:
 
 
 def _older_connections(netns_fd: int) -> frozenset[int]:
-    """Capture is for new connections: what is open now goes on as it is."""
+    """Inodes of open connections, which stay as they are: capture is for new ones."""
     try:
         found = sockets.connections(netns_fd)
     except (KernelError, OSError) as exc:

@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from agent import zds
-from agent.zds import PodInfo, Tunnel
+from agent.zds import PodInfo, Ztunnel
 from control.kit.clock import SystemClock
 from control.kit.errors import MeshError, PeerError, WireError
 from control.wire import zds_pb2 as pb
@@ -45,23 +45,23 @@ class Peer:
 
 
 def talk(
-    serve: Callable[[Tunnel], Awaitable[None]],
+    serve: Callable[[Ztunnel], Awaitable[None]],
     peer: Callable[[Peer], Awaitable[None]],
     deadline_s: float = zds.DEADLINE_S,
 ) -> list[Exception]:
     """Both ends at once; what the agent's end raised."""
     raised: list[Exception] = []
 
-    async def guarded(tunnel: Tunnel) -> None:
+    async def guarded(ztunnel: Ztunnel) -> None:
         try:
-            await serve(tunnel)
+            await serve(ztunnel)
         except MeshError as exc:
             raised.append(exc)
             raise
 
     async def run() -> None:
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        server = zds.Server(guarded, SystemClock(), deadline_s)
+        server = zds.ZdsServer(guarded, SystemClock(), deadline_s)
         with theirs:
             async with asyncio.timeout(5), asyncio.TaskGroup() as tasks:
                 tasks.create_task(server.serve(ours))
@@ -72,7 +72,7 @@ def talk(
     return raised
 
 
-async def idle(tunnel: Tunnel) -> None:
+async def idle(ztunnel: Ztunnel) -> None:
     await asyncio.Event().wait()
 
 
@@ -80,11 +80,11 @@ def test_an_add_carries_the_namespace_and_brings_the_listeners_back() -> None:
     got: list[int] = []
     done = asyncio.Event()
 
-    async def serve(tunnel: Tunnel) -> None:
-        listeners = await tunnel.add(POD, _NULL)
+    async def serve(ztunnel: Ztunnel) -> None:
+        listeners = await ztunnel.add(POD, _NULL)
         got.extend(os.fstat(fd).st_ino for fd in listeners.numbers)
         done.set()
-        assert tunnel.is_ours
+        assert ztunnel.is_ours
         listeners.close()
 
     async def peer(end: Peer) -> None:
@@ -106,10 +106,10 @@ def test_an_add_carries_the_namespace_and_brings_the_listeners_back() -> None:
 
 
 def test_requests_are_what_istio_expects() -> None:
-    async def serve(tunnel: Tunnel) -> None:
-        await tunnel.delete("uid-1")
-        await tunnel.snapshot_sent()
-        assert not tunnel.is_ours
+    async def serve(ztunnel: Ztunnel) -> None:
+        await ztunnel.delete("uid-1")
+        await ztunnel.snapshot_sent()
+        assert not ztunnel.is_ours
 
     async def peer(end: Peer) -> None:
         end.answer(HELLO)
@@ -125,10 +125,10 @@ def test_requests_are_what_istio_expects() -> None:
 
 
 def test_a_refused_pod_leaves_the_connection_usable() -> None:
-    async def serve(tunnel: Tunnel) -> None:
-        with pytest.raises(zds.TunnelRefused, match="no such thing"):
-            await tunnel.add(POD, _NULL)
-        await tunnel.snapshot_sent()
+    async def serve(ztunnel: Ztunnel) -> None:
+        with pytest.raises(zds.ZtunnelRefused, match="no such thing"):
+            await ztunnel.add(POD, _NULL)
+        await ztunnel.snapshot_sent()
 
     async def peer(end: Peer) -> None:
         end.answer(HELLO)
@@ -149,8 +149,8 @@ def test_a_refused_pod_leaves_the_connection_usable() -> None:
 def test_a_wrong_hello_is_never_served(hello: bytes) -> None:
     served = []
 
-    async def serve(tunnel: Tunnel) -> None:
-        served.append(tunnel)
+    async def serve(ztunnel: Ztunnel) -> None:
+        served.append(ztunnel)
 
     async def peer(end: Peer) -> None:
         end.answer(hello)
@@ -171,8 +171,8 @@ def test_a_wrong_hello_is_never_served(hello: bytes) -> None:
     ],
 )
 def test_a_broken_answer_ends_the_connection(answers: list[bytes], error: type[Exception]) -> None:
-    async def serve(tunnel: Tunnel) -> None:
-        await tunnel.snapshot_sent()
+    async def serve(ztunnel: Ztunnel) -> None:
+        await ztunnel.snapshot_sent()
         raise AssertionError("not reached")
 
     async def peer(end: Peer) -> None:
@@ -201,11 +201,11 @@ def test_an_answer_nobody_asked_for_ends_the_connection() -> None:
 def test_a_ztunnel_that_goes_ends_its_lane() -> None:
     ended = []
 
-    async def serve(tunnel: Tunnel) -> None:
+    async def serve(ztunnel: Ztunnel) -> None:
         try:
-            await idle(tunnel)
+            await idle(ztunnel)
         finally:
-            ended.append(tunnel.pid)
+            ended.append(ztunnel.pid)
 
     async def peer(end: Peer) -> None:
         end.answer(HELLO)
@@ -216,8 +216,8 @@ def test_a_ztunnel_that_goes_ends_its_lane() -> None:
 
 
 def test_a_silent_ztunnel_is_given_up() -> None:
-    async def serve(tunnel: Tunnel) -> None:
-        await tunnel.snapshot_sent()
+    async def serve(ztunnel: Ztunnel) -> None:
+        await ztunnel.snapshot_sent()
 
     async def peer(end: Peer) -> None:
         end.answer(HELLO)
@@ -225,7 +225,7 @@ def test_a_silent_ztunnel_is_given_up() -> None:
         await zds.readable(end.sock)
 
     (slow,) = talk(serve, peer, deadline_s=0.02)
-    assert isinstance(slow, zds.TunnelSlow)
+    assert isinstance(slow, zds.ZtunnelSlow)
 
 
 @settings(max_examples=40, deadline=None)
@@ -233,9 +233,9 @@ def test_a_silent_ztunnel_is_given_up() -> None:
 def test_any_answer_is_an_acknowledgement_or_a_peer_error(answer: bytes) -> None:
     outcome: list[str] = []
 
-    async def serve(tunnel: Tunnel) -> None:
+    async def serve(ztunnel: Ztunnel) -> None:
         try:
-            await tunnel.snapshot_sent()
+            await ztunnel.snapshot_sent()
             outcome.append("acknowledged")
         except PeerError as exc:
             outcome.append(exc.reason)

@@ -23,11 +23,11 @@ def large() -> Book:
     return book
 
 
-def resync(book: Book, tunnel: int) -> int:
+def resync(book: Book, ztunnel: int) -> int:
     """Serve a new ztunnel as fast as it answers; the number of pods it got."""
-    book.tunnel_joined(tunnel)
+    book.ztunnel_joined(ztunnel)
     served = 0
-    while isinstance(step := book.tunnel_step(tunnel, 0.0), plan.AddToTunnel):
+    while isinstance(step := book.ztunnel_step(ztunnel, 0.0), plan.AddToZtunnel):
         book.adding(step)
         book.added(step)
         for each in book.kernel_steps(0.0):
@@ -52,7 +52,7 @@ def test_a_new_ztunnel_of_a_large_node_is_told_of_its_pods_in_linear_time() -> N
 
 def test_pods_that_all_fail_are_all_asked_again() -> None:
     book = large()
-    book.tunnel_joined(7)
+    book.ztunnel_joined(7)
     for number in range(PODS):
         book.failed(f"uid-{number}", "ztunnel_refused", number / PODS)
     assert list(book.ready(1.0)) == []
@@ -78,12 +78,12 @@ def test_a_namespace_has_the_one_who_lives_in_it() -> None:
 def test_a_changed_state_is_shown_once() -> None:
     book = Book(2.0)
     book.registered("a", 100, (), False)
-    assert book.observe(NOW) == [("a", plan.State.NOT_ENROLLED, "")]
+    assert book.observe(NOW) == [("a", plan.PodState.NOT_ENROLLED, "")]
     assert book.observe(NOW) == []
     book.wanted("a", True, None)
     book.wanted("a", False, None)
     assert book.observe(NOW) == []
-    book.tunnel_joined(7)
+    book.ztunnel_joined(7)
     book.gone("a")
     book.forgotten("a")
     assert book.observe(NOW) == []

@@ -12,57 +12,57 @@ from hypothesis import strategies as st
 from agent.enrol import plan
 from agent.enrol.book import RETRY_S, Book
 from agent.enrol.plan import (
-    AddToTunnel,
+    AddToZtunnel,
     AwaitDrain,
     Capture,
     CapturePod,
-    DeleteFromTunnel,
+    DeleteFromZtunnel,
     Forget,
-    Node,
+    NodeFacts,
     Offer,
-    Pod,
+    PodFacts,
+    PodState,
     Release,
-    Report,
+    ReportPod,
     SetDirect,
-    State,
 )
 from control.model.address import Address, parse_address
 
 ADDRESSES = (parse_address("10.0.0.1"), parse_address("fd00::1"))
 OTHER = (parse_address("10.0.0.2"),)
-ONE = Node((7,), 2.0)
-UP = Pod("u", 100, ADDRESSES, enrolled=True)
+ONE = NodeFacts((7,), 2.0)
+UP = PodFacts("u", 100, ADDRESSES, enrolled=True)
 IN_FORCE = replace(UP, capture=Capture(100, ADDRESSES, 7), offers=(Offer(7, 100),))
 
 
 def test_enrolment_captures_last_and_reports_after_that() -> None:
     assert plan.steps(UP, ONE, 0) == (
-        AddToTunnel("u", 7, 100),
+        AddToZtunnel("u", 7, 100),
         CapturePod("u", 7, 100, ADDRESSES),
-        Report("u", captured=True),
+        ReportPod("u", captured=True),
     )
 
 
 def test_unenrolment_lets_peers_know_before_it_releases() -> None:
     assert plan.steps(replace(IN_FORCE, enrolled=False), ONE, 0) == (
-        Report("u", captured=False),
+        ReportPod("u", captured=False),
         AwaitDrain("u", None),
         Release("u"),
-        DeleteFromTunnel("u", 7),
+        DeleteFromZtunnel("u", 7),
     )
 
 
 def test_a_ztunnel_that_connects_while_a_pod_drains_serves_it_to_the_end() -> None:
     leaving = replace(IN_FORCE, enrolled=False, withdrawn_s=10.0, offers=())
-    assert plan.steps(leaving, Node((8,), 2.0), 11.0) == (
-        AddToTunnel("u", 8, 100),
+    assert plan.steps(leaving, NodeFacts((8,), 2.0), 11.0) == (
+        AddToZtunnel("u", 8, 100),
         CapturePod("u", 8, 100, ADDRESSES),
         AwaitDrain("u", 12.0),
         Release("u"),
     )
     refused = replace(leaving, failure="ztunnel_refused")
-    assert plan.steps(refused, Node((8,), 2.0), 11.0)[0] == AwaitDrain("u", 12.0)
-    assert plan.steps(leaving, Node((8,), 2.0), 12.0)[0] == Release("u")
+    assert plan.steps(refused, NodeFacts((8,), 2.0), 11.0)[0] == AwaitDrain("u", 12.0)
+    assert plan.steps(leaving, NodeFacts((8,), 2.0), 12.0)[0] == Release("u")
 
 
 def test_the_drain_counts_from_the_accepted_report() -> None:
@@ -74,7 +74,7 @@ def test_the_drain_counts_from_the_accepted_report() -> None:
 def test_a_deleted_pod_is_released_at_once() -> None:
     assert plan.steps(replace(IN_FORCE, netns=None), ONE, 0) == (
         Release("u"),
-        DeleteFromTunnel("u", 7),
+        DeleteFromZtunnel("u", 7),
         Forget("u"),
     )
 
@@ -82,14 +82,14 @@ def test_a_deleted_pod_is_released_at_once() -> None:
 def test_the_same_uid_in_another_namespace_is_replaced() -> None:
     assert plan.steps(replace(IN_FORCE, netns=200), ONE, 0)[:3] == (
         Release("u"),
-        AddToTunnel("u", 7, 200),
+        AddToZtunnel("u", 7, 200),
         CapturePod("u", 7, 200, ADDRESSES),
     )
 
 
 def test_older_ztunnels_drop_a_replaced_namespace() -> None:
-    upgrading = Node((7, 8), 2.0)
-    assert DeleteFromTunnel("u", 7) in plan.steps(replace(IN_FORCE, netns=200), upgrading, 0)
+    upgrading = NodeFacts((7, 8), 2.0)
+    assert DeleteFromZtunnel("u", 7) in plan.steps(replace(IN_FORCE, netns=200), upgrading, 0)
 
 
 @pytest.mark.parametrize(
@@ -102,21 +102,21 @@ def test_older_ztunnels_drop_a_replaced_namespace() -> None:
         replace(UP, addresses=()),
     ],
 )
-def test_nothing_is_done_or_undone_without_a_ztunnel(pod: Pod) -> None:
-    assert plan.steps(pod, Node((), 2.0), 0) == ()
+def test_nothing_is_done_or_undone_without_a_ztunnel(pod: PodFacts) -> None:
+    assert plan.steps(pod, NodeFacts((), 2.0), 0) == ()
 
 
 def test_a_new_ztunnel_gets_the_listeners_changed() -> None:
-    assert plan.steps(IN_FORCE, Node((7, 8), 2.0), 0) == (
-        AddToTunnel("u", 8, 100),
+    assert plan.steps(IN_FORCE, NodeFacts((7, 8), 2.0), 0) == (
+        AddToZtunnel("u", 8, 100),
         CapturePod("u", 8, 100, ADDRESSES),
     )
 
 
 def test_what_a_past_run_captured_is_given_to_the_ztunnel_again() -> None:
-    adopted = Pod("u", 100, ADDRESSES, capture=Capture(100, ADDRESSES))
+    adopted = PodFacts("u", 100, ADDRESSES, capture=Capture(100, ADDRESSES))
     assert plan.steps(adopted, ONE, 0)[:2] == (
-        AddToTunnel("u", 7, 100),
+        AddToZtunnel("u", 7, 100),
         CapturePod("u", 7, 100, ADDRESSES),
     )
 
@@ -131,31 +131,31 @@ DIRECT = replace(IN_FORCE, direct=True, capture=Capture(100, ADDRESSES, 7, direc
 
 def test_a_pod_that_may_go_direct_is_captured_so() -> None:
     assert plan.steps(replace(UP, direct=True), ONE, 0)[:2] == (
-        AddToTunnel("u", 7, 100),
+        AddToZtunnel("u", 7, 100),
         CapturePod("u", 7, 100, ADDRESSES, direct=True),
     )
     assert plan.steps(DIRECT, ONE, 0) == ()
 
 
 def test_the_switch_needs_no_ztunnel() -> None:
-    nobody = Node((), 2.0)
+    nobody = NodeFacts((), 2.0)
     assert plan.steps(replace(DIRECT, direct=False), nobody, 0) == (SetDirect("u", False),)
     assert plan.steps(replace(IN_FORCE, direct=True), nobody, 0) == (SetDirect("u", True),)
 
 
 def test_who_leaves_the_mesh_leaves_the_direct_path_first() -> None:
     leaving = plan.steps(replace(DIRECT, enrolled=False), ONE, 0)
-    assert leaving[:2] == (SetDirect("u", False), Report("u", captured=False))
+    assert leaving[:2] == (SetDirect("u", False), ReportPod("u", captured=False))
     gone = plan.steps(replace(DIRECT, netns=None), ONE, 0)
     assert gone[0] == Release("u")  # which ends both in one step
 
 
 def test_a_draining_pod_does_not_come_back_to_the_direct_path() -> None:
     leaving = replace(DIRECT, enrolled=False, withdrawn_s=10.0, offers=())
-    node = Node((8,), 2.0)
+    node = NodeFacts((8,), 2.0)
     assert plan.steps(leaving, node, 11.0)[:3] == (
         SetDirect("u", False),
-        AddToTunnel("u", 8, 100),
+        AddToZtunnel("u", 8, 100),
         CapturePod("u", 8, 100, ADDRESSES, direct=False),
     )
 
@@ -175,62 +175,62 @@ def test_a_past_run_leaves_the_switch_as_it_was() -> None:
 
 def test_a_failed_step_waits_and_a_deletion_does_not() -> None:
     book = Book(2.0)
-    book.tunnel_joined(7)
+    book.ztunnel_joined(7)
     book.registered("u", 100, ADDRESSES, True)
     book.failed("u", "ztunnel_refused", 0.0)
-    assert book.state("u") == (State.FAILED, "ztunnel_refused")
+    assert book.state("u") == (PodState.FAILED, "ztunnel_refused")
     assert list(book.ready(1.0)) == []
     assert book.next_deadline_s(1.0) == RETRY_S
-    assert list(book.ready(RETRY_S)) == [AddToTunnel("u", 7, 100)]
+    assert list(book.ready(RETRY_S)) == [AddToZtunnel("u", 7, 100)]
     book.gone("u")
     assert list(book.ready(1.0)) == [Forget("u")]
 
 
 def test_an_add_that_is_under_way_is_undone_before_the_pod_is_forgotten() -> None:
     book = Book(2.0)
-    book.tunnel_joined(7)
+    book.ztunnel_joined(7)
     book.registered("u", 100, ADDRESSES, True)
     (step,) = book.ready(0)
-    assert isinstance(step, AddToTunnel)
+    assert isinstance(step, AddToZtunnel)
     book.adding(step)
     book.gone("u")
-    assert list(book.ready(0)) == [DeleteFromTunnel("u", 7)]
+    assert list(book.ready(0)) == [DeleteFromZtunnel("u", 7)]
     book.added(step)
-    assert list(book.ready(0)) == [DeleteFromTunnel("u", 7)]
+    assert list(book.ready(0)) == [DeleteFromZtunnel("u", 7)]
 
 
 def test_a_report_on_its_way_counts_as_believed() -> None:
     book = Book(2.0)
-    book.tunnel_joined(7)
+    book.ztunnel_joined(7)
     book.registered("u", 100, ADDRESSES, True)
-    book.adding(AddToTunnel("u", 7, 100))
-    book.added(AddToTunnel("u", 7, 100))
+    book.adding(AddToZtunnel("u", 7, 100))
+    book.added(AddToZtunnel("u", 7, 100))
     book.captured(CapturePod("u", 7, 100, ADDRESSES))
     book.reported(frozenset(), 1.0)  # an older one, sent before the capture
     book.reporting({"u"})  # its answer never comes
     book.wanted("u", False, None)
-    assert list(book.ready(100.0)) == [Report("u", captured=False)]
+    assert list(book.ready(100.0)) == [ReportPod("u", captured=False)]
 
 
 @pytest.mark.parametrize(
     ("pod", "node", "expected"),
     [
-        (UP, Node((), 2.0), (State.PENDING, "no_ztunnel")),
-        (UP, ONE, (State.PENDING, "enrolling")),
-        (replace(UP, addresses=()), ONE, (State.PENDING, "no_address")),
-        (replace(UP, enrolled=None), ONE, (State.PENDING, "no_intent")),
-        (replace(UP, enrolled=False), ONE, (State.NOT_ENROLLED, "")),
-        (replace(UP, failure="netns"), ONE, (State.FAILED, "netns")),
-        (IN_FORCE, ONE, (State.CAPTURED, "")),
-        (IN_FORCE, Node((), 2.0), (State.CAPTURED, "no_ztunnel")),
-        (replace(IN_FORCE, enrolled=None), ONE, (State.CAPTURED, "")),
-        (replace(IN_FORCE, enrolled=False), ONE, (State.RELEASING, "reporting")),
-        (replace(IN_FORCE, enrolled=False, withdrawn_s=1.0), ONE, (State.RELEASING, "draining")),
-        (replace(IN_FORCE, netns=None), ONE, (State.RELEASING, "namespace_gone")),
-        (replace(IN_FORCE, netns=5), ONE, (State.RELEASING, "namespace_replaced")),
+        (UP, NodeFacts((), 2.0), (PodState.PENDING, "no_ztunnel")),
+        (UP, ONE, (PodState.PENDING, "enrolling")),
+        (replace(UP, addresses=()), ONE, (PodState.PENDING, "no_address")),
+        (replace(UP, enrolled=None), ONE, (PodState.PENDING, "no_intent")),
+        (replace(UP, enrolled=False), ONE, (PodState.NOT_ENROLLED, "")),
+        (replace(UP, failure="netns"), ONE, (PodState.FAILED, "netns")),
+        (IN_FORCE, ONE, (PodState.CAPTURED, "")),
+        (IN_FORCE, NodeFacts((), 2.0), (PodState.CAPTURED, "no_ztunnel")),
+        (replace(IN_FORCE, enrolled=None), ONE, (PodState.CAPTURED, "")),
+        (replace(IN_FORCE, enrolled=False), ONE, (PodState.RELEASING, "reporting")),
+        (replace(IN_FORCE, enrolled=False, withdrawn_s=1.0), ONE, (PodState.RELEASING, "draining")),
+        (replace(IN_FORCE, netns=None), ONE, (PodState.RELEASING, "namespace_gone")),
+        (replace(IN_FORCE, netns=5), ONE, (PodState.RELEASING, "namespace_replaced")),
     ],
 )
-def test_states(pod: Pod, node: Node, expected: tuple[State, str]) -> None:
+def test_states(pod: PodFacts, node: NodeFacts, expected: tuple[PodState, str]) -> None:
     assert plan.state(pod, node) == expected
 
 
@@ -243,15 +243,15 @@ class World:
 
     book: Book = field(default_factory=lambda: Book(2.0))
     now_s: float = 0.0
-    listening: set[tuple[int, str, int]] = field(default_factory=set)  # (tunnel, uid, namespace)
+    listening: set[tuple[int, str, int]] = field(default_factory=set)  # (ztunnel, uid, namespace)
     kernel: dict[str, Capture] = field(default_factory=dict)
     alive: dict[str, int] = field(default_factory=dict)  # uid → namespace it lives in
     wanted: dict[str, bool] = field(default_factory=dict)
     direct: dict[str, bool] = field(default_factory=dict)  # uid → what the control plane allows
     believed: frozenset[str] = frozenset()  # what the control plane tells peers
     changed_s: dict[str, float] = field(default_factory=dict)  # uid → when it stopped to believe
-    tunnels: list[int] = field(default_factory=list)
-    under_way: dict[int, AddToTunnel] = field(default_factory=dict)
+    ztunnels: list[int] = field(default_factory=list)
+    under_way: dict[int, AddToZtunnel] = field(default_factory=dict)
     numbers: int = 0
 
     def number(self) -> int:
@@ -264,12 +264,12 @@ class World:
 
     def take(self, step: plan.Step, succeeds: bool) -> None:
         match step:
-            case AddToTunnel(_, tunnel, _):
-                if tunnel not in self.under_way:
+            case AddToZtunnel(_, ztunnel, _):
+                if ztunnel not in self.under_way:
                     self.book.adding(step)
-                    self.under_way[tunnel] = step
-            case CapturePod(uid, tunnel, netns, addresses):
-                self.capture(step, uid, tunnel, netns, addresses, succeeds)
+                    self.under_way[ztunnel] = step
+            case CapturePod(uid, ztunnel, netns, addresses):
+                self.capture(step, uid, ztunnel, netns, addresses, succeeds)
             case SetDirect(uid, direct):
                 assert not (direct and self.is_leaving(uid)), "direct while it leaves"
                 if succeeds:
@@ -279,35 +279,35 @@ class World:
                     self.book.failed(uid, "kernel", self.now_s)
             case Release(uid):
                 self.release(uid, succeeds)
-            case DeleteFromTunnel(uid, tunnel):
-                if tunnel not in self.under_way:
+            case DeleteFromZtunnel(uid, ztunnel):
+                if ztunnel not in self.under_way:
                     held = self.kernel.get(uid)
-                    assert held is None or held.tunnel != tunnel, "dropped under a capture"
-                    self.listening -= {e for e in self.listening if e[:2] == (tunnel, uid)}
+                    assert held is None or held.ztunnel != ztunnel, "dropped under a capture"
+                    self.listening -= {e for e in self.listening if e[:2] == (ztunnel, uid)}
                     self.book.removed(step)
             case Forget(uid):
                 assert uid not in self.kernel, "forgotten while captured"
-                held_by = {e for e in self.listening if e[1] == uid and e[0] in self.tunnels}
+                held_by = {e for e in self.listening if e[1] == uid and e[0] in self.ztunnels}
                 assert not held_by, "a ztunnel still holds the namespace"
                 self.book.forgotten(uid)
-            case Report() | AwaitDrain():
+            case ReportPod() | AwaitDrain():
                 pass
 
     def capture(
         self,
         step: CapturePod,
         uid: str,
-        tunnel: int,
+        ztunnel: int,
         netns: int,
         addresses: tuple[Address, ...],
         succeeds: bool,
     ) -> None:
-        assert (tunnel, uid, netns) in self.listening, "captured before anybody listens"
-        assert tunnel in self.tunnels
+        assert (ztunnel, uid, netns) in self.listening, "captured before anybody listens"
+        assert ztunnel in self.ztunnels
         assert not any(c.netns == netns for u, c in self.kernel.items() if u != uid)
         if succeeds:
             assert not (step.direct and self.is_leaving(uid)), "direct while it leaves"
-            self.kernel[uid] = Capture(netns, addresses, tunnel, step.direct)
+            self.kernel[uid] = Capture(netns, addresses, ztunnel, step.direct)
             self.book.captured(step)
         else:
             self.book.failed(uid, "map_full", self.now_s)
@@ -325,13 +325,13 @@ class World:
         else:
             self.book.failed(uid, "kernel", self.now_s)
 
-    def finish_add(self, tunnel: int, succeeds: bool) -> None:
-        step = self.under_way.pop(tunnel, None)
+    def finish_add(self, ztunnel: int, succeeds: bool) -> None:
+        step = self.under_way.pop(ztunnel, None)
         if step is None:
             return
         if succeeds:
-            self.listening -= {e for e in self.listening if e[:2] == (tunnel, step.uid)}
-            self.listening.add((tunnel, step.uid, step.netns))
+            self.listening -= {e for e in self.listening if e[:2] == (ztunnel, step.uid)}
+            self.listening.add((ztunnel, step.uid, step.netns))
             self.book.added(step)
         else:
             self.book.failed(step.uid, "ztunnel_refused", self.now_s)
@@ -368,20 +368,20 @@ class World:
                 self.book.reported(truth, self.now_s)
 
     def join(self) -> None:
-        if len(self.tunnels) < 3:
-            self.tunnels.append(self.number())
-            self.book.tunnel_joined(self.tunnels[-1])
+        if len(self.ztunnels) < 3:
+            self.ztunnels.append(self.number())
+            self.book.ztunnel_joined(self.ztunnels[-1])
 
     def leave(self, pick: random.Random) -> None:
-        if self.tunnels:
-            tunnel = self.tunnels.pop(pick.randrange(len(self.tunnels)))
-            self.under_way.pop(tunnel, None)
-            self.listening -= {e for e in self.listening if e[0] == tunnel}
-            self.book.tunnel_left(tunnel)
+        if self.ztunnels:
+            ztunnel = self.ztunnels.pop(pick.randrange(len(self.ztunnels)))
+            self.under_way.pop(ztunnel, None)
+            self.listening -= {e for e in self.listening if e[0] == ztunnel}
+            self.book.ztunnel_left(ztunnel)
 
     def restart(self) -> None:
         """The agent dies and adopts what it finds; ztunnels have to connect again."""
-        self.tunnels.clear()
+        self.ztunnels.clear()
         self.under_way.clear()
         self.listening.clear()
         self.book = Book(2.0)
@@ -404,8 +404,8 @@ class World:
             self.report(arrives=True, answered=True)
             for step in self.book.ready(self.now_s):
                 self.take(step, succeeds=True)
-            for tunnel in list(self.under_way):
-                self.finish_add(tunnel, succeeds=True)
+            for ztunnel in list(self.under_way):
+                self.finish_add(ztunnel, succeeds=True)
 
 
 # Weights: most of the time things go on; a run has some two hundred events.
@@ -424,8 +424,8 @@ def happen(world: World, name: str, pick: random.Random) -> None:
             if ready:
                 world.take(pick.choice(ready), succeeds=pick.random() < 0.85)
         case "finish":
-            for tunnel in list(world.under_way):
-                world.finish_add(tunnel, succeeds=pick.random() < 0.85)
+            for ztunnel in list(world.under_way):
+                world.finish_add(ztunnel, succeeds=pick.random() < 0.85)
         case "register":
             world.register(uid)
         case "delete":
@@ -462,11 +462,11 @@ def assert_agenda_is_the_plan(book: Book, now_s: float) -> None:
     assert book.report() == {uid for uid, pod in book.pods().items() if plan.reportable(pod)}
     kernel = [each for each in first if isinstance(each, CapturePod | SetDirect | Release | Forget)]
     assert sorted(map(str, book.kernel_steps(now_s))) == sorted(map(str, kernel))
-    for tunnel in book.node.tunnels:
-        lane = [e for e in first if isinstance(e, AddToTunnel | DeleteFromTunnel)]
-        mine = [each for each in lane if each.tunnel == tunnel]
-        leaving = [each for each in mine if isinstance(each, DeleteFromTunnel)]
-        assert book.tunnel_step(tunnel, now_s) in (leaving or mine or [None])
+    for ztunnel in book.node.ztunnels:
+        lane = [e for e in first if isinstance(e, AddToZtunnel | DeleteFromZtunnel)]
+        mine = [each for each in lane if each.ztunnel == ztunnel]
+        leaving = [each for each in mine if isinstance(each, DeleteFromZtunnel)]
+        assert book.ztunnel_step(ztunnel, now_s) in (leaving or mine or [None])
 
 
 @settings(max_examples=100, deadline=None)
@@ -488,7 +488,7 @@ def test_no_prefix_of_the_steps_leads_around_the_ztunnel(seed: int) -> None:
         if world.wanted.get(uid):
             assert captured is not None, "an enrolled pod never gets in"
             assert captured.netns == netns
-            assert (captured.tunnel, uid, netns) in world.listening
+            assert (captured.ztunnel, uid, netns) in world.listening
             assert uid in world.believed
             assert captured.direct is world.direct.get(uid, True)
         elif world.wanted.get(uid) is False:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from agent.enrol import tunnel_cgroup
+from agent.enrol import ztunnel_cgroup
 
 
 @pytest.mark.parametrize(
@@ -22,16 +22,16 @@ def test_the_cgroup2_line_counts(tmp_path: Path, text: str, expected: str | None
     (tmp_path / "42").mkdir()
     (tmp_path / "42" / "cgroup").write_text(text)
     root = Path("/cg")
-    found = tunnel_cgroup.current(root, 42, tmp_path)
+    found = ztunnel_cgroup.current(root, 42, tmp_path)
     assert found == (None if expected is None else root / expected)
 
 
 def test_an_empty_or_removed_cgroup_is_over(tmp_path: Path) -> None:
     (tmp_path / "cgroup.procs").write_text("12\n")
-    assert not tunnel_cgroup.is_over(tmp_path)
+    assert not ztunnel_cgroup.is_over(tmp_path)
     (tmp_path / "cgroup.procs").write_text("")
-    assert tunnel_cgroup.is_over(tmp_path)
-    assert tunnel_cgroup.is_over(tmp_path / "gone")
+    assert ztunnel_cgroup.is_over(tmp_path)
+    assert ztunnel_cgroup.is_over(tmp_path / "gone")
 
 
 def test_only_our_own_cgroups_are_removed(tmp_path: Path) -> None:
@@ -39,8 +39,8 @@ def test_only_our_own_cgroups_are_removed(tmp_path: Path) -> None:
     theirs = tmp_path / "kubepods"
     ours.mkdir(parents=True)
     theirs.mkdir()
-    assert tunnel_cgroup.leftovers(tmp_path, "n1") == [ours]
-    tunnel_cgroup.remove(tmp_path, "n1", theirs)
-    tunnel_cgroup.remove(tmp_path, "n1", ours)
+    assert ztunnel_cgroup.leftovers(tmp_path, "n1") == [ours]
+    ztunnel_cgroup.remove(tmp_path, "n1", theirs)
+    ztunnel_cgroup.remove(tmp_path, "n1", ours)
     assert theirs.exists()
     assert not ours.exists()

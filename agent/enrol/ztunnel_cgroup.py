@@ -1,7 +1,7 @@
-"""Gives a ztunnel a cgroup of its own, by which the kernel knows its sockets; captures nothing.
+"""A cgroup for each ztunnel, by which the kernel knows its sockets; captures nothing.
 
-Exemption must cover the ztunnel and nothing else. A cgroup that other processes share (the root, a
-login session, a supervisor's service) is therefore left, for `tulle/<node>/ztunnel-<pid>`.
+Exemption must cover the ztunnel and nothing else. So a ztunnel that shares its cgroup with other
+processes (the root, a login session, a supervisor's service) moves to `tulle/<node>/ztunnel-<pid>`.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ def own_folder(root: Path, node: str) -> Path:
 
 
 def current(root: Path, pid: int, processes: Path = Path("/proc")) -> Path | None:
-    """The directory a process is in; None when it lies outside what we can see."""
+    """The directory of a process's cgroup; None: it lies outside of our view."""
     for line in (processes / str(pid) / "cgroup").read_text().splitlines():
         number, _, rest = line.partition(":")
         path = rest.partition(":")[2]
@@ -32,7 +32,7 @@ def current(root: Path, pid: int, processes: Path = Path("/proc")) -> Path | Non
 
 
 def settle(root: Path, node: str, pid: int) -> Path:
-    """The ztunnel's cgroup, after moving it where need be."""
+    """Directory of a cgroup with this ztunnel alone; the ztunnel is moved if need be."""
     folder = current(root, pid)
     is_visible = folder is not None and folder != root and folder.is_dir()
     if folder and is_visible and cgroups.members(folder) <= cgroups.descendants(pid):
@@ -47,7 +47,7 @@ def settle(root: Path, node: str, pid: int) -> Path:
 
 
 def is_over(folder: Path) -> bool:
-    """No process is left in it, so no socket of it will connect again."""
+    """True when no process is left in it, so that no socket of it can connect again."""
     try:
         return not cgroups.members(folder)
     except OSError:
@@ -55,13 +55,13 @@ def is_over(folder: Path) -> bool:
 
 
 def leftovers(root: Path, node: str) -> list[Path]:
-    """Cgroups made for ztunnels, this run's and earlier ones'."""
+    """Cgroups that were made for ztunnels, in this run and earlier ones."""
     folder = own_folder(root, node)
     return sorted(folder.glob(f"{_PREFIX}*")) if folder.is_dir() else []
 
 
 def remove(root: Path, node: str, folder: Path) -> None:
-    """Only one that we made; one that is in use stays."""
+    """Remove a cgroup that we made; one that is in use stays."""
     if folder.parent == own_folder(root, node):
         try:
             cgroups.remove(folder)
@@ -70,7 +70,7 @@ def remove(root: Path, node: str, folder: Path) -> None:
 
 
 def remove_all(root: Path, node: str) -> None:
-    """For the uninstaller: what is still in use moves back to the root first."""
+    """Remove all our cgroups of this node; processes in them move back to the root first."""
     folder = own_folder(root, node)
     for leaf in leftovers(root, node):
         for pid in sorted(cgroups.members(leaf)):
@@ -83,4 +83,4 @@ def remove_all(root: Path, node: str) -> None:
         try:
             cgroups.remove(directory)
         except OSError:
-            return  # another node's
+            return  # another node still has one

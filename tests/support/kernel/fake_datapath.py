@@ -1,0 +1,87 @@
+"""The kernel half and the direct path in memory, as the enroller uses them; calls are kept."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from agent.datapath.errors import DatapathError
+from agent.datapath.pods import CapturedPod, PodCapture
+from control.model.address import Address
+
+
+class FakeDatapath:
+    def __init__(self, *pods: CapturedPod) -> None:
+        self.pods = {pod.uid: pod for pod in pods}
+        self.exempted: set[Path] = set()
+        self.refuses = False
+
+    def _call(self) -> None:
+        if self.refuses:
+            raise DatapathError("no")
+
+    def capture(self, pod: PodCapture) -> CapturedPod:
+        self._call()
+        made = CapturedPod(pod.uid, 1, pod.addresses, pod.outbound_port, 1, pod.direct)
+        self.pods[pod.uid] = made
+        return made
+
+    def set_direct(self, uid: str, direct: bool) -> CapturedPod:
+        self._call()
+        self.pods[uid] = replace(self.pods[uid], direct=direct)
+        return self.pods[uid]
+
+    def release(self, uid: str) -> bool:
+        self._call()
+        return self.pods.pop(uid, None) is not None
+
+    def captured(self) -> list[CapturedPod]:
+        return list(self.pods.values())
+
+    def exempt(self, cgroup: Path) -> None:
+        self.exempted.add(cgroup)
+
+    def unexempt(self, cgroup: Path) -> None:
+        self._call()
+        self.exempted.discard(cgroup)
+
+
+class FakeDirect:
+    def __init__(self) -> None:
+        self.calls: list[tuple[Any, ...]] = []
+
+    def newest(self, pid: int | None) -> None:
+        self.calls.append(("newest", pid))
+
+    def captured(self, uid: str, workload: int, addresses: tuple[Address, ...]) -> None:
+        self.calls.append(("captured", uid, workload, addresses))
+
+    def released(self, uid: str, workload: int = 0) -> None:
+        self.calls.append(("released", uid, workload))
+
+
+class FakeZtunnel:
+    """A connected ztunnel that answers as it is told; `asked` keeps the requests."""
+
+    def __init__(self, number: int, pid: int = 1) -> None:
+        self.number = number
+        self.pid = pid
+        self.is_ours = True
+        self.asked: list[str] = []
+        self.answer: Callable[[str], None] = lambda request: None
+
+    def _ask(self, request: str) -> None:
+        self.asked.append(request)
+        self.answer(request)
+
+    async def add(self, pod: Any, netns_fd: int) -> Any:
+        self._ask(f"add {pod.uid}")
+        raise AssertionError("no namespace in a unit test")
+
+    async def delete(self, uid: str) -> None:
+        self._ask(f"delete {uid}")
+
+    async def snapshot_sent(self) -> None:
+        self._ask("snapshot")

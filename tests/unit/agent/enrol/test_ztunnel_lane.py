@@ -1,0 +1,73 @@
+"""A ztunnel's lane: one request at a time, the snapshot's end once, and only to the newest."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import Any
+
+from agent.enrol.facts import Facts
+from agent.enrol.kernel_lane import KernelLane
+from agent.enrol.plan import AddToZtunnel
+from agent.enrol.ztunnel_lane import ZtunnelLane
+from agent.zds import Descriptors, ZtunnelRefused
+from tests.support.kernel.fake_datapath import FakeDatapath, FakeDirect, FakeZtunnel
+from tests.support.turns import turns_until
+from tests.unit.agent.enrol.conftest import POD
+
+
+def run_until(facts: Facts, ztunnel: FakeZtunnel, is_over: Callable[[], bool]) -> None:
+    """Let the lane work until a condition holds."""
+    kernel = KernelLane(facts, FakeDatapath(), FakeDirect())
+    connected: Any = ztunnel
+    lane = ZtunnelLane(facts, kernel, connected)
+
+    async def scenario() -> None:
+        async with asyncio.TaskGroup() as tasks:
+            task = tasks.create_task(lane.run())
+            await turns_until(is_over)
+            task.cancel()
+
+    asyncio.run(scenario())
+
+
+def test_a_ztunnel_without_pods_gets_the_end_of_the_snapshot_once(facts: Facts) -> None:
+    ztunnel = FakeZtunnel(7)
+    facts.book.ztunnel_joined(7)
+    run_until(facts, ztunnel, lambda: bool(ztunnel.asked))
+    assert ztunnel.asked == ["snapshot"]
+
+
+def test_an_older_ztunnel_is_not_told_to_drop_what_it_serves(facts: Facts) -> None:
+    older = FakeZtunnel(7)
+    facts.book.ztunnel_joined(7)
+    facts.book.ztunnel_joined(8)
+    turns = iter(range(20))
+    run_until(facts, older, lambda: next(turns) == 19)
+    assert older.asked == []
+
+
+def test_a_pod_that_left_is_deleted_even_if_the_ztunnel_does_not_know_it(facts: Facts) -> None:
+    def refuse(request: str) -> None:
+        if request.startswith("delete"):
+            raise ZtunnelRefused("unknown pod")
+
+    ztunnel = FakeZtunnel(7)
+    ztunnel.answer = refuse
+    facts.book.registered(POD.uid, POD.cookie, POD.addresses, True)
+    facts.book.ztunnel_joined(7)
+    facts.book.added(AddToZtunnel(POD.uid, 7, POD.cookie))
+    facts.listeners[POD.uid, 7] = Descriptors([])
+    facts.book.gone(POD.uid)
+    run_until(facts, ztunnel, lambda: "snapshot" in ztunnel.asked)
+    assert ztunnel.asked == ["delete uid", "snapshot"]
+    assert facts.listeners == {}
+
+
+def test_a_pod_whose_namespace_vanished_is_not_offered(facts: Facts) -> None:
+    ztunnel = FakeZtunnel(7)
+    facts.known.put(POD)
+    facts.book.registered(POD.uid, POD.cookie, POD.addresses, True)
+    facts.book.ztunnel_joined(7)
+    run_until(facts, ztunnel, lambda: POD.uid not in facts.book.pods())
+    assert "add uid" not in ztunnel.asked
