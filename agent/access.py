@@ -18,7 +18,8 @@ REPORT_TIMEOUT_S = 5.0
 
 
 class Access:
-    """What C7 says: address, root, name, token. Files are read anew for each connection."""
+    """Access to the control plane (C7): address, root, name, token. Files are read anew for each
+    connection."""
 
     def __init__(self, address: str, root: Path, name: str, token: Path | None) -> None:
         self.address = address
@@ -90,7 +91,7 @@ def _explained(error: grpc.aio.AioRpcError) -> NoControl:
 
 
 def name_of(address: str) -> str:
-    """The host of HOST:PORT, which is what its certificate must say unless told otherwise."""
+    """The host of HOST:PORT: the name in the server's certificate, unless another is given."""
     host, colon, port = address.rpartition(":")
     if not colon or not port.isdigit() or not host:
         raise ConfigError(f"--control must be HOST:PORT, not {address!r}")

@@ -1,4 +1,4 @@
-"""What the operator chose: read once from flags and environment, then passed around whole."""
+"""The operator's settings: read once from flags and environment, then passed around whole."""
 
 from __future__ import annotations
 

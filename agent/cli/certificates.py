@@ -1,4 +1,4 @@
-"""`tulle certificates`: which identities the tunnels hold and until when."""
+"""`tulle certificates`: identities that the ztunnels hold, and when they expire."""
 
 from __future__ import annotations
 

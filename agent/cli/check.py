@@ -63,10 +63,9 @@ def check(
     dump_file: Path | None,
     shape: str,
 ) -> None:
-    """Say whether this host and its mesh are fit, and why not.
+    """Check this host and its mesh, and say what is wrong.
 
-    Exits 0 when all is well or there are only warnings, 1 when something failed, 2 when it could
-    not tell.
+    Exits 0 without failures (warnings allowed), 1 when something failed, 2 when it could not tell.
 
     Example: tulle check --pre; tulle check --wait
     """
@@ -92,7 +91,7 @@ def check(
 
 
 def host() -> list[Check]:
-    """Of this host alone, without any process of the mesh."""
+    """Checks of this host alone, without any process of the mesh."""
     from agent.checks.host import host_checks  # loads the whole kernel half: only for --pre
 
     if os.geteuid() != 0:
@@ -103,7 +102,7 @@ def host() -> list[Check]:
 
 
 def collect(found: Mesh) -> list[Check]:
-    """The checks of all nodes, then what only the whole can tell."""
+    """The checks of all nodes, then those that need the whole mesh."""
     checks: list[Check] = []
     for node, parts in sorted(found.nodes.items()):
         if "check" in parts:
@@ -191,7 +190,7 @@ def render(checks: Sequence[Check], shape: str, colour: bool) -> str:
 
 
 def categories(checks: Sequence[Check]) -> list[tuple[str, list[Check]]]:
-    """In order of appearance; a node's checks have its name in the title."""
+    """Checks by category, in order of appearance; a node's checks have its name in the title."""
     groups: dict[str, list[Check]] = {}
     for item in checks:
         node = item.get("node")

@@ -1,4 +1,4 @@
-"""`tulle connections`: what the mesh carries right now, with the identities at both ends."""
+"""`tulle connections`: connections that the mesh carries now, with the identities at both ends."""
 
 from __future__ import annotations
 
@@ -41,10 +41,10 @@ COLUMNS = (
 )
 @read_options(labelled=True)
 def connections(ask: Reading, pod: str | None, direction: str | None) -> None:
-    """List open connections. POD is NAMESPACE/POD or a name; without it, of all pods.
+    """List open connections. POD is NAMESPACE/POD or a name; without it, all pods.
 
-    One that has both ends in the mesh is listed twice: outbound where it leaves, inbound where
-    it arrives. PATH: hbone through the tunnel, direct inside this node's kernel, tcp in the clear.
+    A connection with both ends in the mesh is listed twice: outbound where it leaves, inbound where
+    it arrives. PATH: hbone through the ztunnels, direct in the node's kernel, tcp in the clear.
 
     Example: tulle connections shop/ratings-v1 --direction inbound
     """
@@ -63,7 +63,7 @@ def connections(ask: Reading, pod: str | None, direction: str | None) -> None:
 
 
 def _expect_captured(found: Mesh, pod: str, wanted: views.Filter) -> None:
-    """An empty list must not be read as `no traffic` where the tunnels cannot see any."""
+    """Warn that a pod is not captured, so that an empty list is not read as `no traffic`."""
     named = replace(wanted, labels=())
     if views.has_tunnel(found, named) or not any(views.ztunnels(found)):
         return

@@ -1,4 +1,4 @@
-"""`tulle dump`: everything the admin sockets say, without secrets, in one file."""
+"""`tulle dump`: every page of the admin sockets, without secrets, in one file."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ PARTS = ("agent", "check", "ztunnel", "control", "logging")
 )
 @click.pass_context
 def dump(ctx: click.Context, path: Path | None, node: str | None, timeout: float) -> None:
-    """Save everything the mesh says about itself as JSON, keys and tokens taken out.
+    """Save the state of the whole mesh as JSON, without keys and tokens.
 
     Every read command shows it again with -f.
 

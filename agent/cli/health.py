@@ -1,4 +1,4 @@
-"""What is wrong in a mesh, from what it says about itself: parts, pods, manifests. Pure."""
+"""Problems of a mesh, from its own pages: parts, pods, manifests. Pure."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from agent.cli.views import Row, agent_pods, in_order, mode
 from agent.direct.reasons import MEANINGS
 
 _ERRNO = re.compile(r"^\[Errno \d+\] ")
-# what the agent's stable reasons mean to the reader of a table
+# the agent's stable reasons, for the reader of a table
 REASONS = {
     "enrolling": "being captured right now",
     "no_ztunnel": "no ztunnel is connected on its node",
@@ -23,7 +23,7 @@ REASONS = {
 
 
 def components(mesh: Mesh) -> list[Row]:
-    """One row for each process, with what is wrong with it."""
+    """One row for each process, with its problem."""
     rows = [_control_row(mesh)]
     for node, parts in sorted(mesh.nodes.items()):
         rows.append(_agent_row(node, parts.get("agent")))
@@ -76,7 +76,7 @@ def _agent_row(node: str, told: Row | None) -> Row:
 
 
 def _direct(told: Row) -> list[str]:
-    """An older agent says nothing about it."""
+    """State of the direct path; an older agent reports none."""
     if not told:
         return []
     reason = str(told.get("reason") or "")
@@ -108,13 +108,13 @@ def _ztunnel_row(node: str, told: Row | None, agent: Row | None) -> Row:
 
 
 def _why(part: Row) -> str:
-    """The end of a chain of causes, which is the cause; all of it is in -o json of the process."""
+    """The last of a chain of causes; -o json shows the whole chain."""
     cause = str(part.get("error") or "not connected yet").rpartition(": ")[2]
     return _ERRNO.sub("", cause)
 
 
 def problems(mesh: Mesh) -> list[Row]:
-    """What the control plane could not make sense of in the manifests."""
+    """Problems that the control plane found in the manifests."""
     found = []
     for told in mesh.control.get("problems") or []:
         row = told if isinstance(told, dict) else {"message": str(told)}
@@ -123,14 +123,14 @@ def problems(mesh: Mesh) -> list[Row]:
 
 
 def problem_text(problem: Row) -> str:
-    """file:line: object: message; of these, what there is."""
+    """`file:line: object: message`, without the parts that are unknown."""
     where = ":".join(str(problem[key]) for key in ("file", "line") if problem.get(key))
     parts = [where, problem.get("object"), problem.get("message")]
     return ": ".join(str(part) for part in parts if part)
 
 
 def uncaptured(mesh: Mesh) -> list[Row]:
-    """Pods that should be in the mesh and are not, and those on their way out; and why."""
+    """Pods that should be in the mesh and are not, and pods that are leaving it, with reasons."""
     rows = []
     for node, pod in agent_pods(mesh):
         if pod.get("state") not in ("captured", "not_enrolled"):

@@ -92,7 +92,7 @@ def _begun(text: str, metadata: yaml.MappingNode, change: Change) -> str:
 
 
 def _rewritten(text: str, change: Change) -> str:
-    """For shapes that cannot be edited line by line: dump the document again."""
+    """Dump the document again, where its shape cannot be edited line by line."""
     value = yaml.safe_load(text)
     labels = dict(value["metadata"].get("labels") or {})
     if change.value is None:

@@ -24,7 +24,7 @@ VERBS = {
     "check": (
         "agent.cli.check",
         "check",
-        "Say whether this host and its mesh are fit, and why not.",
+        "Check this host and its mesh, and say what is wrong.",
     ),
     "status": ("agent.cli.status", "status", "Show the mesh's parts, namespaces and pods."),
     "workloads": ("agent.cli.workloads", "workloads", "List the workloads that the tunnels know."),

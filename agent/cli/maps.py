@@ -1,4 +1,4 @@
-"""`tulle maps`: how full each table and ring of the kernel half is, and what it had to drop."""
+"""`tulle maps`: fill and drops of each table and ring of the kernel half."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ COLUMNS = (
 def maps(ask: Reading) -> None:
     """Show used and maximal entries of every kernel table, bytes of every ring, and drops.
 
-    A table that is full never means "allow": its connections go through the tunnel, or are
-    refused. `tulle check` warns at four fifths.
+    A full table never means "allow": its connections go through the ztunnel, or are refused. `tulle
+    check` warns at four fifths.
 
     Example: tulle maps --node a
     """

@@ -1,6 +1,6 @@
-"""Everything the admin sockets of a mesh say, as one value: from live sockets or a saved dump.
+"""All pages of a mesh's admin sockets as one value, from live sockets or a saved dump.
 
-Every read command works on this value, so a dump shows what the mesh would have shown.
+Every read command works on this value, so a dump shows the same as the live mesh.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ class Mesh:
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """Where a command reads: a run folder, or a dump when `file` is given."""
+    """Source of a command: a run folder, or a dump when `file` is given."""
 
     run_dir: Path
     file: Path | None = None
@@ -79,7 +79,8 @@ def read(source: Source, parts: Collection[str]) -> Mesh:
 
 
 def nodes(run_dir: Path) -> list[str]:
-    """Nodes with an agent's socket; PermissionError rather than to miss one that is hidden."""
+    """Nodes with an agent's socket; PermissionError when a folder is unreadable and might hide
+    one."""
     for path in run_dir.glob("*/"):
         if not os.access(path, os.X_OK):
             raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))
@@ -115,7 +116,7 @@ def _fetch(source: Source, wanted: list[str], parts: Collection[str]) -> Mesh:
         try:
             target[key] = get_json(path, page, source.timeout_s)
         except FetchError as exc:
-            # A socket that is away is told once, a page that fails each time.
+            # A missing socket is reported once, a failing page each time.
             return (f"{path} {page}" if exc.status else str(path), str(exc))
         return ("", "")
 
@@ -128,7 +129,7 @@ def _fetch(source: Source, wanted: list[str], parts: Collection[str]) -> Mesh:
 
 
 def manifests_folder(control: Json) -> Path | None:
-    """Where the control plane reads objects from, when that is a folder on this host."""
+    """Folder that the control plane reads, when it is on this host."""
     for item in (control.get("status") or {}).get("sources") or []:
         path = Path(str(item))
         if path.is_dir():

@@ -1,4 +1,4 @@
-"""`tulle namespace`: which namespaces are in the mesh; adds and removes them by their label."""
+"""`tulle namespace`: lists the namespaces in the mesh; adds and removes them by their label."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from control.kit.errors import ConfigError, MeshError
 from control.kit.files import write_atomic
 
 LABEL = "tulle.io/dataplane-mode"
-SETTLE_S = 5.0  # a healthy node captures a pod in far less; a sick one is told, not waited for
+SETTLE_S = 5.0  # a healthy node captures a pod in far less; a sick one is reported
 SETTLE_POLL_S = 0.1
 COLUMNS = (
     Column("NAMESPACE", "name"),
@@ -61,7 +61,7 @@ def list_command(ask: Reading) -> None:
 def add(ctx: click.Context, name: str, yes: bool) -> None:
     """Enrol a namespace, running pods too.
 
-    Sets its label in the control plane's manifests and says how many pods are captured.
+    Sets its label in the control plane's manifests and prints how many pods are captured.
 
     Example: tulle namespace add shop
     """
@@ -108,7 +108,7 @@ def change(run_dir: Path, name: str, label: str, yes: bool) -> None:
 
 
 def settled(run_dir: Path, name: str, *, enrolling: bool) -> str:
-    """Wait until the agents have done it, but not for long; what became of the pods."""
+    """Wait until the agents have done it, but not for long; the result for the pods, as text."""
     deadline = time.monotonic() + SETTLE_S
     while True:
         found = mesh.read(Source(run_dir), ("agent", "control"))
@@ -119,7 +119,7 @@ def settled(run_dir: Path, name: str, *, enrolling: bool) -> str:
 
 
 def outcome(found: Mesh, name: str, *, enrolling: bool) -> tuple[bool, str]:
-    """Is the namespace as it should be, and how to say it."""
+    """(True when the namespace is as wanted, the result as text)."""
     pods = [pod for pod in found.control.get("pods") or [] if pod["namespace"] == name]
     wanted = {str(pod["name"]) for pod in pods if pod["enrolled"]}
     captured = {

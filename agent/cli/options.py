@@ -22,14 +22,14 @@ from control.kit.flags import Duration
 
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """What a read command was asked: where to read, what to keep, how to print."""
+    """Options of a read command: source, selection, output."""
 
     source: Source
     wanted: Filter
     out: Output
 
     def read(self, *parts: str, labels_from: Collection[str] = ("control",)) -> Mesh:
-        """The mesh; talks about what did not answer on standard error."""
+        """Read the mesh; warn about missing answers on standard error."""
         needed = {*parts, *(labels_from if self.wanted.labels else ())}
         found = mesh.read(self.source, needed)
         for error in found.errors:

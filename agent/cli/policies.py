@@ -1,4 +1,4 @@
-"""`tulle policies`: the authorization policies in force at the tunnels."""
+"""`tulle policies`: the authorization policies in force at the ztunnels."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ POLICY_KINDS = ("AuthorizationPolicy", "PeerAuthentication")
 @click.command()
 @read_options()
 def policies(ask: Reading) -> None:
-    """List the policies in force; on standard error, those that are not understood.
+    """List the policies in force; on standard error, those that were not understood.
 
     Example: tulle policies -A
     """

@@ -44,7 +44,7 @@ def output_options(command: Callable[..., Any]) -> Callable[..., Any]:
         "output_format",
         type=click.Choice(FORMATS),
         default="table",
-        help="How to print.",
+        help="Output format.",
     )
     @click.option("--no-headers", is_flag=True, help="Leave out the column titles.")
     @click.option("--watch", is_flag=True, help=f"Print again every {WATCH_INTERVAL_S:.0f} s.")

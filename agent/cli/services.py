@@ -1,4 +1,4 @@
-"""`tulle services`: services, their virtual addresses and how many endpoints are healthy."""
+"""`tulle services`: services, their virtual addresses and the number of healthy endpoints."""
 
 from __future__ import annotations
 

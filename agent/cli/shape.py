@@ -1,4 +1,4 @@
-"""What a saved dump must look like, so that a damaged file is an error and no traceback. Pure."""
+"""Shape of a saved dump: a damaged file is an error, not a traceback. Pure."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`tulle version`: of this command and of every process that answers."""
+"""`tulle version`: versions of this command and of every process that answers."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ COLUMNS = (
 
 
 @click.command()
-@click.option("--client", is_flag=True, help="Only of this command.")
+@click.option("--client", is_flag=True, help="This command only.")
 @read_options(namespaced=False)
 def version(ask: Reading, client: bool) -> None:
     """Print versions.

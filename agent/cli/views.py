@@ -1,4 +1,4 @@
-"""From what the mesh says to the rows of each command. Pure."""
+"""Rows of each command, from the mesh's pages. Pure."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def agent_pods(mesh: Mesh) -> Iterator[tuple[str, Row]]:
 
 
 def workloads(mesh: Mesh, wanted: Filter) -> list[Row]:
-    """What any tunnel knows, each workload once; what the control plane has when none answers."""
+    """Workloads that any ztunnel knows, each once; the control plane's when none answers."""
     since = {
         (pod["namespace"], pod["name"]): _to_the_second(pod.get("since"))
         for _, pod in agent_pods(mesh)
@@ -183,7 +183,7 @@ def _pem(text: object) -> str | None:
 
 
 def connections(mesh: Mesh, wanted: Filter, direction: str = "") -> list[Row]:
-    """One row for each side that this mesh's tunnels hold."""
+    """One row for each side of a connection that this mesh's ztunnels hold."""
     sides = [direction] if direction else ["inbound", "outbound"]
     rows: list[Row] = []
     for node, dump in ztunnels(mesh):
@@ -200,7 +200,7 @@ def connections(mesh: Mesh, wanted: Filter, direction: str = "") -> list[Row]:
 
 
 def has_tunnel(mesh: Mesh, wanted: Filter) -> bool:
-    """Does any tunnel serve such a pod?"""
+    """True when any ztunnel serves the pod."""
     return any(
         wanted.admits(mesh, state.get("info") or {})
         for _, dump in ztunnels(mesh)
@@ -235,7 +235,7 @@ def _connection(item: Row, side: str, node: str, now: datetime) -> Row:
 
 
 def _path(item: Row) -> str:
-    """Who carries it: the kernel alone, a tunnel, or the ztunnel in plain TCP."""
+    """Path of a connection: direct in the kernel, a tunnel, or plain TCP."""
     told = str(item.get("path") or "")
     if told in ("direct", "hbone", "tcp"):
         return told
@@ -287,7 +287,8 @@ def _namespace(name: str, how: str) -> Row:
 
 
 def mode(labels: Mapping[str, str]) -> str:
-    """As the control plane decides: `none` by either name wins; what it does not know is shown."""
+    """Mode as the control plane decides it: `none` by either name wins; unknown values are
+    shown."""
     values = [str(labels[key]) for key in MODE_LABELS if key in labels]
     known = [mode for mode in ("none", "ambient") if mode in values]
     return (known or values or ["none"])[0]

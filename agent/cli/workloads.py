@@ -1,4 +1,4 @@
-"""`tulle workloads`: every workload that the tunnels know."""
+"""`tulle workloads`: every workload that the ztunnels know."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ COLUMNS = (
 @click.command()
 @read_options(labelled=True)
 def workloads(ask: Reading) -> None:
-    """List the workloads that the tunnels know, with their SPIFFE identities.
+    """List the workloads that the ztunnels know, with their SPIFFE identities.
 
     Example: tulle workloads -n shop -o wide
     """

@@ -89,8 +89,7 @@ def _with_old_addresses(value: dict[str, Any], old: dict[str, Any]) -> dict[str,
 def _apply_pod(
     lab: Lab, state: LabState, manifests: Manifests, document: Document, files: tuple[str, str]
 ) -> PodRecord | None:
-    """A running pod of which only metadata changes goes on; else it is made anew. The pod to
-    start, if any."""
+    """The pod to start, if any: a running pod goes on when only its metadata changes."""
     where, new_file = files
     ref, wanted = document.ref, document.value
     key = f"{ref.namespace}/{ref.name}"
@@ -122,7 +121,7 @@ def delete_file(lab: Lab, text: str, where: str) -> tuple[list[str], list[str]]:
 
 
 def delete(lab: Lab, kind: str, namespace: str, name: str) -> list[str]:
-    """By kind (in any case, also its plural) and name; MeshError when it is not there."""
+    """Delete an object by kind (any case, plural too) and name; MeshError when it is not there."""
     lab.store.load()  # is there a lab at all?
     manifests = Manifests.load(lab.manifests_folder)
     for _, document in manifests.documents():
@@ -169,7 +168,7 @@ def _with_contents(manifests: Manifests, refs: Iterable[Ref]) -> list[Ref]:
 
 
 def _remove_pod(lab: Lab, state: LabState, manifests: Manifests, ref: Ref) -> None:
-    """Out of its services, stopped, forgotten by the agent, its namespace gone."""
+    """Take a pod out of its services, stop it, let the agent forget it, remove its namespace."""
     key = f"{ref.namespace}/{ref.name}"
     record, pods = state.pods[key], Pods(lab.run_dir, state)
     pods.stop([record])
@@ -182,7 +181,7 @@ def _remove_pod(lab: Lab, state: LabState, manifests: Manifests, ref: Ref) -> No
 
 
 def stop(lab: Lab, what: str, node: str | None) -> list[str]:
-    """The names of the processes; the same with `kill` and `restart`."""
+    """Stop processes and return their names; `kill` and `restart` likewise."""
     with lab.store.exclusive():
         state = lab.store.load()
         grace_s = ZTUNNEL_GRACE_S if what == "ztunnel" else OTHER_GRACE_S
@@ -192,7 +191,7 @@ def stop(lab: Lab, what: str, node: str | None) -> list[str]:
 
 
 def kill(lab: Lab, what: str, node: str | None) -> list[str]:
-    """The process and its workers, all at once: what a crash of the whole thing looks like."""
+    """Kill a process and its workers at once, as in a crash of the whole thing."""
     with lab.store.exclusive():
         state = lab.store.load()
         names = process_names(state, what, node)
@@ -204,7 +203,7 @@ def kill(lab: Lab, what: str, node: str | None) -> list[str]:
 
 
 def restart(lab: Lab, what: str, node: str | None) -> list[str]:
-    """Start again what `stop` stops; also what was killed before."""
+    """Stop the processes if they run, then start them."""
     names = stop(lab, what, node)
     with lab.store.exclusive():
         state = lab.store.load()
@@ -229,7 +228,7 @@ def restart(lab: Lab, what: str, node: str | None) -> list[str]:
 
 
 def process_names(state: LabState, what: str, node: str | None) -> list[str]:
-    """The recorded processes that `what` and `node` mean; never none."""
+    """The recorded processes that `what` and `node` mean; ConfigError when one is missing."""
     if what == "control":
         names = ["control"]
     else:

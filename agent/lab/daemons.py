@@ -1,4 +1,4 @@
-"""The command lines of the mesh's own processes in a lab, and when each counts as up."""
+"""Command lines of the mesh's own processes in a lab, and the condition for each to be up."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def environment() -> dict[str, str]:
 
 
 class Daemons:
-    """Starts them, in their namespaces; which process is which is kept by the caller's state."""
+    """Starts the daemons in their namespaces; the caller's state keeps their processes."""
 
     def __init__(
         self, run_dir: Path, state: LabState, progress: Callable[[str], None] = lambda _: None
@@ -115,12 +115,12 @@ class Daemons:
         self._wait(f"agent-{node}", self.run_dir / node / "agent.sock", timeout_s)
 
     def wait_ztunnel(self, node: str, timeout_s: float = NODE_TIMEOUT_S) -> None:
-        """Ready means: it knows the mesh and the agent's pods."""
+        """Wait until the ztunnel knows the mesh and the agent's pods."""
         socket = self.run_dir / node / "ztunnel.sock"
         self._wait(f"ztunnel-{node}", socket, timeout_s, "/healthz/ready")
 
     def uninstall(self, node: plan.NodePlan) -> None:
-        """Let the agent remove what it left in the kernel; by force when it cannot."""
+        """Let the agent remove its programs and pins; by force when it cannot."""
         pins = PINS / node.name
         if pins.exists():
             flags = ["--node", node.name, "--run-dir", str(self.run_dir), "--uninstall"]
@@ -155,7 +155,7 @@ class Daemons:
         return self.state.processes[name]
 
     def _wait(self, name: str, socket: Path, timeout_s: float, page: str = "/status") -> None:
-        """Until its admin socket answers. Fails at once when the process has ended."""
+        """Wait until the admin socket answers. Fails at once when the process has ended."""
         patience = process.Patience(name, timeout_s, self._progress)
         while True:
             try:

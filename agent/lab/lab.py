@@ -24,8 +24,8 @@ from agent.lab.state import LabState, PodRecord, Store, remove_if_empty
 from control.kit.errors import ConfigError, KernelError, MeshError
 
 RUN_DIR = Path("/run/tulle")
-# A signal may be delivered to any thread, and only the main one acts on it, when it next runs: so
-# it must not wait without an end while others work.
+# Any thread may get a signal, but only the main one acts on it, when it next runs: so it must not
+# wait for ever while others work.
 SIGNAL_POLL_S = 0.1
 STARTS_AT_ONCE = 8  # pods that start side by side: more only makes a small machine slower
 DAEMON_GRACE_S = 5.0
@@ -36,7 +36,7 @@ Progress = Callable[[str], None]
 
 
 def quiet(_: str) -> None:
-    """For callers who want no progress."""
+    """Progress for callers that want none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +54,7 @@ class Lab:
         self.run_dir = run_dir.absolute()  # the processes we start work in other folders
         self.store = Store(self.run_dir)
         self.progress = progress
-        self._writing = threading.Lock()  # the working copy and what follows from it
+        self._writing = threading.Lock()  # the working copy and the files made from it
         self._stopping = threading.Event()
 
     def up(self, folder: Path, options: Options | None = None) -> None:
@@ -102,7 +102,7 @@ class Lab:
         data: bytes | None = None,
         timeout_s: float = 30.0,
     ) -> subprocess.CompletedProcess[bytes]:
-        """The same, but with its output caught."""
+        """Run `command` in a pod and capture its output."""
         state, record = self.pod(namespace, name)
         return Pods(self.run_dir, state).run(record, command, data, timeout_s)
 
@@ -133,7 +133,7 @@ class Lab:
                 pass
             errors = [error for future in futures if (error := future.exception()) is not None]
         except BaseException:
-            with self._writing:  # after this no thread starts or writes anything any more
+            with self._writing:  # from here on no thread starts or writes anything
                 self._stopping.set()
             pool.shutdown(wait=False, cancel_futures=True)
             raise
@@ -143,7 +143,7 @@ class Lab:
                 raise error
         if errors:
             raise MeshError("\n".join(map(str, errors)))
-        for record in chosen:  # once more: some call nothing readiness and end a little later
+        for record in chosen:  # once more: a pod without a readiness check may end a little later
             Pods(self.run_dir, state).check_alive(record)
 
     def _launch_one(self, state: LabState, manifests: Manifests, record: PodRecord) -> None:
@@ -163,7 +163,7 @@ class Lab:
 
     @contextmanager
     def _going_on(self) -> Iterator[None]:
-        """Alone, and only as long as nobody has given up."""
+        """One step at a time, and none after a failure or an interrupt."""
         with self._writing:
             if self._stopping.is_set():
                 raise MeshError("interrupted")
@@ -217,7 +217,7 @@ class Lab:
     # --- down ---------------------------------------------------------------------------------
 
     def _tear_down(self, state: LabState) -> None:
-        """From any half-made state: everything here may be missing already."""
+        """Take down any half-made state: everything here may be missing already."""
         self.progress("stopping pods")
         Pods(self.run_dir, state).stop(list(state.pods.values()))
         self.progress("stopping the mesh's processes")
@@ -261,7 +261,7 @@ def plan_lab(spec: LabSpec, folder: Path, options: Options) -> LabState:
         nodes=nodes,
     )
     if process.has_members(Path(state.cgroup)):
-        # Its own run folder would have told; one in another container shares the kernel with us.
+        # Its own run folder would show it; a lab in another container shares the kernel with us.
         raise ConfigError(f"a lab named {spec.name!r} is up already: processes in {state.cgroup}")
     for pod in spec.pods:
         state.pods[pod.key] = plan_pod(state, pod)
@@ -288,7 +288,7 @@ def plan_pod(state: LabState, spec: PodSpec) -> PodRecord:
 
 
 def place(state: LabState, manifests: Manifests, record: PodRecord) -> str:
-    """Write into the working copy where the pod is; the name of the file that changed."""
+    """Write the pod's node and addresses into the working copy; the name of the changed file."""
     found = manifests.find(Ref("Pod", record.spec.namespace, record.spec.name))
     if found is None:
         raise ConfigError(f"pod {record.spec.key} is in no manifest")
@@ -318,7 +318,7 @@ def load_rules(netns: str, rules: str) -> None:
 
 
 def write_in_place(path: Path, text: str) -> None:
-    """Same inode, because pods have it bind-mounted; one write, because they read at any time."""
+    """Rewrite in place (pods bind-mount the inode), in one write (pods read at any time)."""
     if path.exists() and path.read_text() == text:
         return
     with open(path, "r+" if path.exists() else "w") as file:

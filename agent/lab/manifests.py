@@ -13,7 +13,7 @@ from typing import Any
 from agent.cli.manifests import Document, Ref, read_documents, ref_of
 from control.kit.files import write_atomic
 
-LAB_FILE = "lab.yaml"  # lies in the same folder and is no manifest
+LAB_FILE = "lab.yaml"  # in the same folder, but no manifest
 
 
 @dataclass(slots=True)

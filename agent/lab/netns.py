@@ -1,7 +1,6 @@
 """Makes, enters and removes named network namespaces, in threads of this process.
 
-No child is forked for it: a fork in a program with threads and signal handlers of its own runs
-them twice.
+No child is forked: a fork of a program with threads and signal handlers would run them twice.
 """
 
 from __future__ import annotations
@@ -26,7 +25,7 @@ _libc = ctypes.CDLL(None, use_errno=True)
 
 @contextmanager
 def inside(name: str) -> Iterator[None]:
-    """This thread is in namespace `name` while the context lasts."""
+    """Put this thread into namespace `name` while the context lasts."""
     here = os.open(_OWN, os.O_RDONLY)
     try:
         there = os.open(NETNS_FOLDER / name, os.O_RDONLY)
@@ -44,7 +43,7 @@ def inside(name: str) -> Iterator[None]:
 
 @contextmanager
 def netlink(name: str) -> Iterator[IPRoute]:
-    """Netlink of a namespace. The socket stays there, so this thread may be anywhere."""
+    """Netlink socket of a namespace, usable from any thread."""
     with inside(name):
         handle = IPRoute()
     try:
@@ -88,7 +87,7 @@ def remove(name: str) -> None:
 
 
 def inode(name: str) -> int | None:
-    """What /proc/PID/ns/net of a process in the namespace shows; None when there is none."""
+    """Inode of the namespace, as /proc/PID/ns/net shows it; None when there is none."""
     try:
         return (NETNS_FOLDER / name).stat().st_ino
     except FileNotFoundError:
@@ -96,7 +95,7 @@ def inode(name: str) -> int | None:
 
 
 def _share_folder() -> None:
-    """Mounts below it must reach, and leave, the mount namespaces of running pods."""
+    """Make mounts below the folder reach, and leave, the mount namespaces of running pods."""
     NETNS_FOLDER.mkdir(parents=True, exist_ok=True)
     try:
         _mount("", NETNS_FOLDER, _MS_SHARED | _MS_REC)

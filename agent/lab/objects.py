@@ -1,4 +1,4 @@
-"""What a scheduler, a kubelet and a service allocator fill into objects. Pure.
+"""Fields that a scheduler, a kubelet and a service allocator fill in. Pure.
 
 Each function takes a manifest value and gives a new one; nothing is changed in place.
 """
@@ -95,7 +95,7 @@ def addresses(pod: Mapping[str, Any]) -> list[str]:
 
 
 def cluster_ips(service: Mapping[str, Any]) -> list[str]:
-    """Normalised; empty for headless and external-name services."""
+    """Addresses of the service, normalised; empty for headless and external-name services."""
     spec = service.get("spec") or {}
     if spec.get("type") == "ExternalName":
         return []
@@ -137,7 +137,7 @@ def allocate_services(manifests: Manifests) -> set[str]:
 
 
 def check_pods(spec: LabSpec, manifests: Manifests) -> None:
-    """Every pod must be in both places."""
+    """Check that every pod is in the manifests and in lab.yaml."""
     wanted = {pod.key for pod in spec.pods}
     found: dict[str, str] = {}
     for name, document in manifests.documents():
@@ -158,7 +158,7 @@ def check_pods(spec: LabSpec, manifests: Manifests) -> None:
 
 
 def spec_from_annotations(pod: dict[str, Any], nodes: Iterable[str], folder: Path) -> PodSpec:
-    """How to run a pod that lab.yaml does not know."""
+    """Command of a pod that lab.yaml does not know, from its annotations."""
     ref: Ref = ref_of(pod)
     notes = pod["metadata"].get("annotations") or {}
     node, command = str(notes.get(ANNOTATION_NODE, "")), str(notes.get(ANNOTATION_COMMAND, ""))

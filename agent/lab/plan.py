@@ -1,4 +1,4 @@
-"""Who gets which name and address in a lab. Pure: numbers in, names and addresses out.
+"""Names and addresses of a lab. Pure: numbers in, names and addresses out.
 
 router–node  10.70.<i>.0/24  fd70:0:<i>::/64   node .1, router .254 (control is i = 0)
 pods         10.<70+i>.0.0/16 fd71:<i>::/64    .1.1 and up
@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv6Address, ip_address
 
 SERVICE_RANGES = ("172.20.0.0/16", "fd72::/112")
-NODE_GATEWAY_V6 = "fe80::1"  # what every pod has as its IPv6 next hop: the node's end of its veth
+NODE_GATEWAY_V6 = "fe80::1"  # every pod's IPv6 next hop: the node's end of its veth
 
 
 @dataclass(frozen=True, slots=True)

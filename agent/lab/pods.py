@@ -1,4 +1,4 @@
-"""A pod's life in the lab: asked for at the agent, started, ready, stopped, removed."""
+"""A pod's life in the lab: registered with the agent, started, ready, stopped, removed."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ from agent.lab.state import LabState, PodRecord
 from control.kit.errors import ConfigError, MeshError
 
 STOP_GRACE_S = 3.0
-CAPTURE_TIMEOUT_S = 30.0  # what a CNI plugin would give it before the kubelet tries again
-HOSTNAME_CHARS_MAX = 63  # what the kubelet cuts a longer pod name to
+CAPTURE_TIMEOUT_S = 30.0  # a CNI plugin's limit, before the kubelet tries again
+HOSTNAME_CHARS_MAX = 63  # the kubelet cuts longer pod names
 _TCP_LISTEN = "0A"  # the state's number in /proc/net/tcp
 _PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
@@ -42,7 +42,7 @@ class Pods:
         return Path(self.state.cgroup) / _flat(pod)
 
     def register(self, pod: PodRecord) -> None:
-        """What a CNI plugin does: the pod may not start before the agent has said yes."""
+        """Register the pod as a CNI plugin does: it may not start before the agent has said yes."""
         if self.state.unmeshed:
             return
         body = {
@@ -94,14 +94,14 @@ class Pods:
             raise MeshError(f"pod {pod.spec.key} ended at its start:\n{tail(self.log(pod))}")
 
     def stop(self, pods: Sequence[PodRecord]) -> None:
-        """First the main process of each, then whatever is left in their cgroups."""
+        """Stop the main process of each pod, then everything left in their cgroups."""
         process.stop([pod.process for pod in pods if pod.process], STOP_GRACE_S)
         for pod in pods:
             process.remove_cgroup(self.cgroup(pod))
             pod.process = None
 
     def remove(self, pod: PodRecord) -> None:
-        """The rest of a stopped pod: the agent's knowledge, the namespace, the files."""
+        """Remove the rest of a stopped pod: at the agent, its namespace, its files."""
         if not self.state.unmeshed:
             answer = fetch.request(self._agent(pod), "DELETE", f"/pods/{pod.uid}")
             fetch.checked(answer, f"pod {pod.spec.key}: DELETE /pods")
@@ -152,7 +152,7 @@ class Pods:
         )
 
     def call(self, pod: PodRecord, command: Sequence[str]) -> int:
-        """Run it on our own standard streams; its exit code, as a shell would say it."""
+        """Run a command on our own standard streams; its exit code, as a shell would report it."""
         environment = {**self.environment(pod), "TERM": os.environ.get("TERM", "dumb")}
         code = subprocess.call(self.exec_command(pod, command), env=environment)
         return code if code >= 0 else 128 - code
@@ -182,7 +182,8 @@ class Pods:
 
 
 def _listens(netns: str, port: int) -> bool:
-    """Whether a TCP socket listens there. Asked of the kernel, so the application sees nothing."""
+    """True when a TCP socket listens there, by the kernel's tables: the application sees
+    nothing."""
     with inside(netns):
         tables = [Path(f"/proc/thread-self/net/{name}").read_text() for name in ("tcp", "tcp6")]
     wanted = f":{port:04X}"

@@ -1,4 +1,4 @@
-"""Starts and ends processes in namespaces and cgroups, and knows them again by pid and start time.
+"""Starts and ends processes in namespaces and cgroups, and recognises them by pid and start time.
 
 A pid alone is never trusted: signals go through a pidfd whose start time was compared.
 """
@@ -32,7 +32,7 @@ class Process:
 
 @dataclass(frozen=True, slots=True)
 class Launch:
-    """What to start and where. `mounts` and `hostname` ask for a mount namespace of its own."""
+    """A process to start. `mounts` and `hostname` ask for a mount namespace of its own."""
 
     command: tuple[str, ...]
     netns: str
@@ -46,7 +46,7 @@ class Launch:
 
 
 class Patience:
-    """A bounded wait that says every few seconds that it still waits."""
+    """A bounded wait that reports every few seconds that it still waits."""
 
     def __init__(self, what: str, timeout_s: float, progress: Callable[[str], None]) -> None:
         self._what, self._progress = what, progress
@@ -55,7 +55,7 @@ class Patience:
         self._told = self._started
 
     def is_over(self) -> bool:
-        """Whether the time is up; to be asked between two tries."""
+        """True when the time is up; to be called between two tries."""
         now = time.monotonic()
         if now - self._told >= TELL_EVERY_S:
             self._told = now
@@ -85,7 +85,7 @@ def script(launch: Launch) -> str:
 
 
 def spawn(launch: Launch, log: Path) -> Process:
-    """Start it with its output appended to `log`, in a session of its own."""
+    """Start the process with its output appended to `log`, in a session of its own."""
     launch.cgroup.mkdir(parents=True, exist_ok=True)
     flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND
     pid = os.posix_spawn(
@@ -104,7 +104,7 @@ def spawn(launch: Launch, log: Path) -> Process:
 
 
 def start_of(pid: int) -> int | None:
-    """When `pid` started; None when it is gone or only waits to be reaped."""
+    """Start time of `pid`; None when it is gone or only waits to be reaped."""
     try:
         text = Path(f"/proc/{pid}/stat").read_text()
     except (FileNotFoundError, ProcessLookupError):
@@ -121,7 +121,7 @@ def alive(process: Process) -> bool:
 
 
 def launched(process: Process) -> bool:
-    """Whether the command runs, so that its namespaces are the ones that were asked for."""
+    """True when the command itself runs, so that its namespaces are the wanted ones."""
     try:
         return _LAUNCHING.encode() not in Path(f"/proc/{process.pid}/environ").read_bytes()
     except (FileNotFoundError, ProcessLookupError):
@@ -155,7 +155,7 @@ def stop(processes: Iterable[Process], grace_s: float) -> None:
 
 
 def wait_gone(processes: list[Process], timeout_s: float) -> list[Process]:
-    """Those that are still there after the timeout."""
+    """The processes that still live after the timeout."""
     deadline = time.monotonic() + timeout_s
     while processes := [item for item in processes if alive(item)]:
         if time.monotonic() >= deadline:
@@ -181,7 +181,7 @@ def in_namespaces(inodes: set[int]) -> list[Process]:
 
 
 def cgroup2_root() -> Path:
-    """Where the cgroup2 tree is mounted (in hybrid systems not /sys/fs/cgroup)."""
+    """Mount point of the cgroup2 tree (on hybrid systems not /sys/fs/cgroup)."""
     for line in Path("/proc/self/mountinfo").read_text().splitlines():
         head, _, tail = line.partition(" - ")
         if tail.startswith("cgroup2 "):
@@ -190,7 +190,7 @@ def cgroup2_root() -> Path:
 
 
 def remove_cgroup(folder: Path) -> None:
-    """Kill whatever is in the tree below `folder`, then remove the tree."""
+    """Kill every process in the tree below `folder`, then remove the tree."""
     deadline = time.monotonic() + CGROUP_EMPTY_TIMEOUT_S
     while folder.is_dir():
         for path in [*sorted(folder.rglob("*/"), reverse=True), folder]:
@@ -207,7 +207,7 @@ def remove_cgroup(folder: Path) -> None:
 
 
 def has_members(folder: Path) -> bool:
-    """Whether any process is in the tree below `folder`."""
+    """True when a process is in the tree below `folder`."""
     found = (path / "cgroup.procs" for path in [folder, *folder.rglob("*/")])
     return any(procs.exists() and procs.read_text() for procs in found)
 
@@ -227,7 +227,7 @@ def _reap(pid: int) -> None:
     try:
         os.waitpid(pid, os.WNOHANG)
     except ChildProcessError:
-        pass  # not our child: whoever started it reaps it
+        pass  # not our child: its own parent reaps it
 
 
 def _q(text: str) -> str:

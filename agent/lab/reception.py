@@ -1,4 +1,4 @@
-"""What the control plane makes of objects that were just applied: asks it, never judges them."""
+"""The control plane's verdict on objects that were just applied: asks it, never judges them."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from agent.fetch import get_json
 from agent.lab.lab import Lab
 from agent.lab.manifests import Manifests
 
-READ_WITHIN_S = 2.0  # reading takes 0.3 s; what changes nothing for the mesh gives no sign at all
+READ_WITHIN_S = 2.0  # reading takes 0.3 s; a change without effect on the mesh gives no sign at all
 SETTLED_S = 0.4  # several files are read within two looks of the control plane
 POLL_S = 0.05
 ASK_TIMEOUT_S = 2.0
@@ -23,7 +23,7 @@ Status = Mapping[str, Any]
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """Lines for people: what is not understood, and what is of no interest to a mesh."""
+    """Lines for people: problems, and kinds that mean nothing to a mesh."""
 
     rejected: tuple[str, ...]
     ignored: tuple[str, ...]
@@ -36,7 +36,7 @@ def status(lab: Lab) -> Status:
 
 
 def wait(lab: Lab, before: Status, documents: Sequence[Document]) -> Status:
-    """Until the control plane has read what was written after `before`, but not for long."""
+    """Wait until the control plane has read the changes since `before`, but not for long."""
     refs = {str(document.ref) for document in documents}
     first, deadline = _signs(before, refs), time.monotonic() + READ_WITHIN_S
     last, since, now = first, time.monotonic(), before
@@ -52,13 +52,13 @@ def wait(lab: Lab, before: Status, documents: Sequence[Document]) -> Status:
 
 
 def _signs(told: Status, refs: Collection[str]) -> tuple[Any, ...]:
-    """What changes when the control plane has read a change."""
+    """The fields of the status that change when the control plane has read a change."""
     ours = [problem for problem in told.get("problems") or [] if problem["object"] in refs]
     return told.get("generation"), told.get("objects"), told.get("ignored"), ours
 
 
 def verdict(told: Status, documents: Iterable[Document], working: Manifests, where: str) -> Verdict:
-    """Pure: problems by the line of the user's own file, and kinds that nobody reads."""
+    """Problems by the line of the user's own file, and kinds that nobody reads. Pure."""
     by_ref = {str(document.ref): document for document in documents}
     rejected = [
         _located(problem, by_ref[problem["object"]], working, where)
@@ -75,7 +75,7 @@ def verdict(told: Status, documents: Iterable[Document], working: Manifests, whe
 
 
 def _located(problem: Mapping[str, Any], mine: Document, working: Manifests, where: str) -> str:
-    """The working copy may hold the object elsewhere than the user's file does."""
+    """Line in the user's file; the working copy may have the object elsewhere."""
     file, line = str(problem["file"]), int(problem["line"])
     copy = _copy(working, mine.ref, Path(file).name)
     if copy is not None and copy.text.strip() == mine.text.strip():

@@ -1,4 +1,4 @@
-"""What a lab looks like right now, read from its state file and from /proc."""
+"""State of a lab right now, read from its state file and from /proc."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ def _process(item: Process | None) -> dict[str, Any]:
 
 
 def rss_bytes(pid: int) -> int:
-    """Of a process and all below it."""
+    """RSS of a process and all its descendants."""
     total = 0
     try:
         parent = psutil.Process(pid)

@@ -1,7 +1,7 @@
 """Names and virtual addresses of services, as plain text for /etc/hosts and for nft. Pure.
 
-This is the stand-in for kube-proxy and the cluster's DNS: it is what traffic outside the mesh
-uses, and what enrolled pods used before.
+This is the stand-in for kube-proxy and the cluster's DNS, for traffic outside the mesh and for pods
+before their enrolment.
 """
 
 from __future__ import annotations
@@ -143,7 +143,7 @@ def nft_text(found: list[Virtual]) -> str:
     ]
     body = "\n".join(f"    {rule}" for rule in rules)
     return (
-        f"table inet {TABLE}\n"  # so that the deletion finds one
+        f"table inet {TABLE}\n"  # so that the deletion finds a table
         f"delete table inet {TABLE}\n"
         f"table inet {TABLE} {{\n"
         f"  chain services {{\n{body}\n  }}\n"

@@ -1,4 +1,4 @@
-"""Reads `lab.yaml`: which nodes there are, which pod runs where and what it runs. Pure.
+"""Reads `lab.yaml`: the nodes, and the node and command of each pod. Pure.
 
 name: shop                  # short: it becomes part of namespace names
 nodes: {n1: {zone: eu-1, region: eu}, n2: {}}
@@ -46,7 +46,7 @@ class NodeSpec:
 
 @dataclass(frozen=True, slots=True)
 class Ready:
-    """When a pod counts as ready: a listening TCP port, a text in its log, or at once."""
+    """Readiness of a pod: a listening TCP port, a text in its log, or at once."""
 
     tcp: int = 0
     log: str = ""
@@ -78,7 +78,7 @@ class LabSpec:
     pods: tuple[PodSpec, ...]
 
     def spread(self, count: int) -> LabSpec:
-        """The same pods, dealt in turn to `count` nodes n1 … instead of those named."""
+        """The same pods, dealt in turn to `count` nodes n1 … instead of the named ones."""
         if not 1 <= count <= NODES_MAX:
             raise ConfigError(f"--nodes {count}: from 1 to {NODES_MAX}")
         nodes = tuple(NodeSpec(f"n{number}") for number in range(1, count + 1))

@@ -1,4 +1,4 @@
-"""What a lab made, on disk, so that any later command can use it and remove all of it.
+"""Record on disk of everything a lab made, so that any later command can use and remove it.
 
 Written before a thing is made, so that a crash in between leaves nothing unknown.
 """
@@ -93,14 +93,14 @@ class Store:
             write_atomic(self._path, json.dumps(asdict(state), indent=1).encode(), 0o600)
 
     def forget(self) -> None:
-        """Also what a command that was killed while it wrote has left."""
+        """Remove the file, and the leftovers of a command that was killed while it wrote."""
         for path in self.run_dir.glob(f".{STATE_FILE}.*"):
             path.unlink(missing_ok=True)
         self._path.unlink(missing_ok=True)
 
     @contextmanager
     def exclusive(self) -> Iterator[None]:
-        """No other command changes the lab meanwhile."""
+        """Keep other commands from changing the lab while the context lasts."""
         self.run_dir.mkdir(parents=True, exist_ok=True)
         handle = os.open(self.run_dir, os.O_RDONLY | os.O_DIRECTORY)
         try:
@@ -123,11 +123,11 @@ def remove_if_empty(folder: Path) -> None:
     try:
         folder.rmdir()
     except OSError:
-        pass  # absent, or someone else still has something in it
+        pass  # absent, or somebody else still has files in it
 
 
 def decode(value: dict[str, Any]) -> LabState:
-    """The inverse of `asdict`."""
+    """Rebuild a state from its JSON; the inverse of `asdict`."""
     pods = {key: _pod(item) for key, item in value["pods"].items()}
     nodes = [
         plan.NodePlan(

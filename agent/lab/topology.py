@@ -42,7 +42,7 @@ def create_namespace(name: str, sysctls: dict[str, str]) -> None:
 
 @contextmanager
 def _told(what: str) -> Iterator[None]:
-    """The kernel's refusals as an error that says what was being built."""
+    """Turn the kernel's refusals into an error that names the step."""
     try:
         yield
     except NetlinkError as exc:
@@ -54,7 +54,7 @@ def build_router(lab: str) -> None:
     name = plan.router_netns(lab)
     create_namespace(name, _ROUTER_SYSCTLS)
     with netlink(name) as here:
-        # A virtual address nobody translated must fail at once, not wander.
+        # An untranslated virtual address must fail at once, not wander.
         for target in plan.SERVICE_RANGES:
             here.route("add", dst=target, type="unreachable")
 
@@ -109,7 +109,7 @@ def remove_pod(name: str, node_netns: str, link: str) -> None:
             for index in outside.link_lookup(ifname=link):
                 outside.link("del", index=index)
     except (OSError, NetlinkError):
-        pass  # the node is gone, or the link is: both are what was wanted
+        pass  # the node or the link is gone, as wanted
     netns.remove(name)
 
 
@@ -129,7 +129,7 @@ def _join_router(lab: str, name: str, link: str, own: plan.Pair, router: plan.Pa
 
 
 def _add_address(handle: IPRoute, index: int, address: str, prefix_length: int) -> None:
-    """Usable at once: duplicate detection would keep an IPv6 address tentative for a moment."""
+    """Add an address that is usable at once: duplicate detection would delay an IPv6 one."""
     flags = {"flags": _IFA_F_NODAD} if ":" in address else {}
     handle.addr("add", index=index, address=address, prefixlen=prefix_length, **flags)
 

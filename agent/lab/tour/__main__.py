@@ -34,7 +34,7 @@ STEPS = (
 
 
 def memory(world: World) -> None:
-    """RSS of each process; a claim where it has a budget."""
+    """Print the RSS of each process; a claim for each that has a budget."""
     with world.report.step("8. Memory of the mesh's processes"):
         for name, process in sorted(world.lab.store.load().processes.items()):
             kind = name.split("-")[0]

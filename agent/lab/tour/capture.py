@@ -1,4 +1,4 @@
-"""Watches one network interface and counts what a person with a packet sniffer would look for.
+"""Watches one network interface and counts the things that a person with a sniffer looks for.
 
 Run as a program in the network namespace of the interface; it prints one JSON object when its
 standard input closes. It keeps no packets, only counts, so it is bounded however long it runs.
@@ -29,7 +29,7 @@ TLS_HANDSHAKE, TLS_APPLICATION_DATA, SERVER_HELLO = 22, 23, 2
 
 @dataclass(slots=True)
 class Counts:
-    """What crossed the link. "Payload" packets are TCP packets that carry at least one byte."""
+    """Counts of one link. "Payload" packets are TCP packets that carry at least one byte."""
 
     packets: int = 0
     marker_packets: int = 0
@@ -38,7 +38,7 @@ class Counts:
     tls13_handshakes: int = 0
     plaintext_payload_packets: int = 0
     plaintext_ports: dict[int, int] = field(default_factory=dict)
-    lost: int = 0  # packets the kernel dropped before we saw them: above 0 the rest is no proof
+    lost: int = 0  # dropped by the kernel before we saw them: above 0 the rest proves nothing
 
 
 def tcp_payload(frame: memoryview) -> tuple[int, int, memoryview] | None:

@@ -1,4 +1,4 @@
-"""The policies the tour applies: word for word what Istio users have in their repositories."""
+"""Policies of the tour: word for word as Istio users have them in their repositories."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the tour says: steps, the evidence for each claim, and the summary at the end."""
+"""Output of the tour: steps, the evidence for each claim, and the summary at the end."""
 
 from __future__ import annotations
 

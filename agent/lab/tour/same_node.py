@@ -1,6 +1,6 @@
-"""The tour's step about two pods of one node: who carries their connections, and who cuts them.
+"""The tour's step for two pods of one node: the path of their connections, and their end.
 
-Which path a connection took is read where a user would: in the access log and `tulle connections`.
+The path is read where a user would read it: in the access log and `tulle connections`.
 """
 
 from __future__ import annotations
@@ -105,7 +105,7 @@ def _probe(world: World) -> tuple[float, int]:
 def _logged(
     world: World, pod: str, count: int, act: Callable[[], Result]
 ) -> tuple[Result, list[str]]:
-    """What `act` gave, and the lines of the `count` connections to the pod that it made."""
+    """Result of `act`, and the log lines of the `count` connections to the pod that it made."""
     before = len(_lines(world, pod))
     given = act()
     world.until(lambda: len(_lines(world, pod)) >= before + count, "the log has each connection")
@@ -113,7 +113,7 @@ def _logged(
 
 
 def _lines(world: World, pod: str) -> list[str]:
-    """The client's ended connections to a pod, as its own side tells them, oldest first."""
+    """The client's ended connections to a pod by its own side's log, oldest first."""
     wanted = ("src.workload=neighbour ", f"dst.workload={pod} ", "direction=outbound ")
     lines = world.log(f"ztunnel-{NODE}").splitlines()
     return [line for line in lines if all(each in line for each in wanted)]
@@ -124,5 +124,5 @@ def _is_direct(line: str) -> bool:
 
 
 def _tail(line: str) -> str:
-    """Its end: bytes, duration and path."""
+    """The end of a log line: bytes, duration and path."""
     return line[line.index("direction=") :]

@@ -14,7 +14,7 @@ from agent.lab.tour.world import MARKER, Answer, World
 
 SHOPPER, NEIGHBOUR, STRANGER = "shop/shopper", "shop/neighbour", "outside/stranger"
 CLIENTS = (SHOPPER, NEIGHBOUR)
-BULK_BYTES = 400 * 65536  # what shop.py's /bulk sends
+BULK_BYTES = 400 * 65536  # sent by shop.py's /bulk
 
 
 def before_enrolment(world: World) -> None:
@@ -121,7 +121,7 @@ def _all_captured(world: World) -> bool:
 
 
 def _capture_times_s(world: World) -> list[float]:
-    """Seconds from the intent to the capture of each pod, as the agents have logged them."""
+    """Seconds from the intent to the capture of each pod, from the agents' logs."""
     text = "".join(world.log(f"agent-{node}") for node in world.nodes)
     return [float(each) for each in re.findall(r"pod\.captured .*?took_s=([0-9.]+)", text)]
 
@@ -272,7 +272,7 @@ def _stop_control(world: World) -> None:
 
 
 def _bulk(world: World) -> Answer:
-    """26 MB at a steady pace, from the other node."""
+    """Download 26 MB at a steady pace from the other node."""
     where = f"http://{world.address('shop/ratings-v1')}:9080/bulk"
     size = ("-o", "/dev/null", "-w", "%{size_download}")
     return world.ask(SHOPPER, *CURL[:2], "--max-time", "30", *size, where, timeout_s=40)

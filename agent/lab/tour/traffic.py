@@ -20,7 +20,7 @@ QUERY = f"select '{MARKER}', host(inet_client_addr())"
 
 @dataclass(frozen=True, slots=True)
 class Visit:
-    """One client call, what its answer must hold, and where the server said it came from."""
+    """One client call: the expected answer, and where the server says it came from."""
 
     title: str
     command: tuple[str, ...]
@@ -46,7 +46,7 @@ def visits(world: World) -> list[Visit]:
 
 
 def _redis(host: str) -> tuple[str, ...]:
-    # CLIENT INFO came with Redis 6.2; who lists the clients is the one whose command is `client`.
+    # CLIENT INFO came with Redis 6.2; in the list, our own line has the command `client`.
     return ("sh", "-c", f"printf 'ECHO {MARKER}\\nCLIENT LIST\\n' | redis-cli -h {host}")
 
 
@@ -67,7 +67,7 @@ def _json_client(text: str) -> str:
 
 
 def visit_all(world: World, pods: tuple[str, ...]) -> list[tuple[str, Visit, Answer]]:
-    """Every visit from every pod, side by side."""
+    """Make every visit from every pod, side by side."""
     asked = [(pod, visit) for pod in pods for visit in visits(world)]
     answers = world.ask_all([(pod, visit.command) for pod, visit in asked])
     return [(pod, visit, answer) for (pod, visit), answer in zip(asked, answers, strict=True)]
@@ -77,7 +77,7 @@ def check_all(world: World, pods: tuple[str, ...], addresses: bool) -> None:
     """Claim that every visit succeeded; with `addresses` also that servers saw the real client."""
     for pod, visit, answer in visit_all(world, pods):
         seen, real = visit.seen_client(answer.out), world.address(pod, visit.family)
-        # A server that answers one of two questions with an error has not been reached as meant.
+        # A server that answers one of two questions with an error does not count as reached.
         works = answer.code == 0 and MARKER in answer.out and seen != ""
         if not addresses:
             world.report.claim(works, f"{pod}: {visit.title}", answer.said)

@@ -1,4 +1,4 @@
-"""What the tour can do with the running lab: commands in pods, the CLI, captures, waiting."""
+"""The tour's access to the running lab: commands in pods, the CLI, captures, waiting."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ from control.kit.errors import MeshError
 
 MARKER = "tulle-marker-7f3a9c"
 COMMAND_TIMEOUT_S = 30.0
-SETTLE_TIMEOUT_S = 15.0  # for what should take well under a second
+SETTLE_TIMEOUT_S = 15.0  # for steps that take well under a second
 POLL_S = 0.05
 
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """How a command in a pod ended."""
+    """Result of a command in a pod."""
 
     code: int
     out: str
@@ -42,7 +42,7 @@ class Answer:
 
 @dataclass(slots=True)
 class Crossing:
-    """What a capture saw; filled when its context ends."""
+    """Counts of a capture; filled when its context ends."""
 
     counts: dict[str, Any] = field(default_factory=dict)
 
@@ -68,7 +68,7 @@ class World:
         return Answer(done.returncode, done.stdout.decode(), done.stderr.decode())
 
     def ask_all(self, questions: Sequence[tuple[str, tuple[str, ...]]]) -> list[Answer]:
-        """Several at once, answers in order."""
+        """Run several commands at once; results in order."""
         with ThreadPoolExecutor(8) as pool:
             return list(pool.map(lambda each: self.ask(each[0], *each[1]), questions))
 
@@ -152,7 +152,7 @@ class World:
     def until(
         self, holds: Callable[[], bool], what: str, timeout_s: float = SETTLE_TIMEOUT_S
     ) -> float:
-        """Wait for a condition; how long it took, in seconds. A missed deadline ends the tour."""
+        """Wait for a condition; the seconds it took. A missed deadline ends the tour."""
         started = time.monotonic()
         while True:
             try:

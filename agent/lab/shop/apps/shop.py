@@ -1,7 +1,7 @@
 """Stand-in for the bookinfo services: `shop.py ROLE PORT [name=host:port ...]`.
 
-Standard library only. Each answers with JSON that carries the marker (so that a capture can look
-for it in the clear), the client address it saw, and what its own backends answered.
+Standard library only. Each answers with JSON: the marker (a capture looks for it in the clear), the
+client address that it saw, and the answers of its own backends.
 """
 
 import json
