@@ -9,7 +9,7 @@ from pathlib import Path
 
 import grpc.aio
 
-from agent.intents import NoControl, Stream
+from agent.intents import DeltaStream, NoControl
 from control.kit.errors import ConfigError
 from control.wire.channel import bearer, open_channel, read_token
 from control.wire.types import DELTA_METHOD, REPORT_METHOD
@@ -41,7 +41,7 @@ class Access:
         return grpc.aio.Metadata(bearer(read_token(self._token)))
 
     @asynccontextmanager
-    async def stream(self) -> AsyncIterator[Stream]:
+    async def stream(self) -> AsyncIterator[DeltaStream]:
         async with self._channel() as channel:
             call = channel.stream_stream(DELTA_METHOD, bytes, bytes)(
                 None, metadata=self._metadata()

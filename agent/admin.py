@@ -110,22 +110,22 @@ class Admin:
         """What the loopback port serves: nothing that changes anything."""
         return {("GET", "/metrics"): self._metrics_page, ("GET", "/healthz/ready"): self._ready}
 
-    async def _status(self, request: http.Request) -> http.Response:
+    async def _status(self, request: http.HttpRequest) -> http.HttpResponse:
         return http.as_json(self._agent.status())
 
-    async def _check(self, request: http.Request) -> http.Response:
+    async def _check(self, request: http.HttpRequest) -> http.HttpResponse:
         return http.as_json([check.as_json() for check in await self._checks()])
 
-    async def _metrics_page(self, request: http.Request) -> http.Response:
+    async def _metrics_page(self, request: http.HttpRequest) -> http.HttpResponse:
         headers, page = render(metrics.registry_of(self._agent), request.headers)
-        return http.Response(200, page, headers)
+        return http.HttpResponse(200, page, headers)
 
-    async def _ready(self, request: http.Request) -> http.Response:
+    async def _ready(self, request: http.HttpRequest) -> http.HttpResponse:
         if self._agent.intents.synced:
             return http.text("ready\n")
         return http.text("the control plane has not told its intents yet\n", 503)
 
-    async def _logging(self, request: http.Request) -> http.Response:
+    async def _logging(self, request: http.HttpRequest) -> http.HttpResponse:
         level = request.query.get("level")
         if level is not None:
             if request.method != "POST":
@@ -136,7 +136,7 @@ class Admin:
                 return refusal(400, "bad_level", str(exc))
         return http.as_json(log.current_levels())
 
-    async def _delete(self, request: http.Request) -> http.Response:
+    async def _delete(self, request: http.HttpRequest) -> http.HttpResponse:
         """Idempotent; answers when everything of the pod is gone."""
         uid = urllib.parse.unquote(request.path.removeprefix("/pods/"))
         self._agent.enroller.deleted(uid)
@@ -147,7 +147,7 @@ class Admin:
             return refusal(503, "still_releasing", f"{uid} is released, but a ztunnel still has it")
         return http.as_json({"uid": uid})
 
-    async def _register(self, request: http.Request) -> http.Response:
+    async def _register(self, request: http.HttpRequest) -> http.HttpResponse:
         uid: str | None = None
         try:
             wanted = parse_request(request.body)
@@ -169,7 +169,7 @@ class Admin:
             return refusal(500, "kernel", str(exc))
         return http.as_json({"uid": uid, "state": state.value})
 
-    def _unsettled(self, uid: str | None) -> http.Response:
+    def _unsettled(self, uid: str | None) -> http.HttpResponse:
         """Whoever asked must not start the pod."""
         found = self._agent.enroller.facts.book.state(uid) if uid is not None else None
         reason = found[1] if found is not None else "no_intent"
@@ -201,5 +201,5 @@ def registration(wanted: Request, uid: str) -> Registration:
         )
 
 
-def refusal(status: int, reason: str, error: str) -> http.Response:
+def refusal(status: int, reason: str, error: str) -> http.HttpResponse:
     return http.as_json({"error": error, "reason": reason}, status)

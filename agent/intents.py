@@ -40,7 +40,7 @@ def parse_intent(resource: bytes, name: str, node: str) -> Intent:
     return intent
 
 
-class Stream(Protocol):
+class DeltaStream(Protocol):
     """One delta xDS stream; both methods raise ControlError when it breaks."""
 
     async def write(self, data: bytes) -> None: ...
@@ -49,13 +49,13 @@ class Stream(Protocol):
         """Next response, or None once the server has ended the stream."""
 
 
-Connect = Callable[[], AbstractAsyncContextManager[Stream]]
+Connect = Callable[[], AbstractAsyncContextManager[DeltaStream]]
 # Called with the new or changed intents by uid, and with the removed uids.
 Changed = Callable[[dict[str, Intent], Collection[str]], None]
 
 
 @dataclass(slots=True)
-class Connection:
+class ControlLink:
     """State of the stream, for status and metrics."""
 
     address: str
@@ -82,7 +82,7 @@ class Intents:
         self._clock = clock
         info = NodeInfo(id=f"agent~{node}", metadata={"NODE_NAME": node, "NAME": f"agent-{node}"})
         self._delta = DeltaClient(info, [POD_TYPE])
-        self.connection = Connection(address, since=clock.now())
+        self.connection = ControlLink(address, since=clock.now())
         self.connects = 0  # streams that were answered; each one makes a report due
 
     @property
@@ -103,7 +103,7 @@ class Intents:
                 self._backoff.reset()
             await asyncio.sleep(self._backoff.next_s())
 
-    async def _follow(self, stream: Stream, changed: Changed) -> None:
+    async def _follow(self, stream: DeltaStream, changed: Changed) -> None:
         for request in self._delta.opening():
             await stream.write(request.SerializeToString())
         while (data := await stream.read()) is not None:
@@ -144,7 +144,7 @@ class Intents:
 Send = Callable[[bytes], Awaitable[None]]  # ControlError: the report was not accepted
 
 
-class Reporter:
+class CaptureReporter:
     """Sends the whole captured set whenever the server has not accepted it, one at a time."""
 
     def __init__(self, node: str, send: Send) -> None:

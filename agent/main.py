@@ -25,7 +25,7 @@ from agent.direct.off import Off
 from agent.direct.path import DirectPath
 from agent.enrol import ztunnel_cgroup
 from agent.enrol.enroller import Enroller, Host
-from agent.intents import RECONNECT_FIRST_S, RECONNECT_MAX_S, Intents, Reporter
+from agent.intents import RECONNECT_FIRST_S, RECONNECT_MAX_S, CaptureReporter, Intents
 from agent.registry import NamespaceGone, Registry, opened_again
 from agent.status import Agent
 from agent.zds import ZdsServer, bound
@@ -71,7 +71,7 @@ async def serve(chosen: Config) -> None:
     agent = Agent(chosen, clock, clock.now(), datapath, known, enroller, intents, direct)
     enroller.adopt()
     try:
-        await _run(agent, Reporter(chosen.node, access.report))
+        await _run(agent, CaptureReporter(chosen.node, access.report))
     finally:
         datapath.close()
 
@@ -97,15 +97,15 @@ def _direct_path(
     return DirectPath(tables, clock, netns_of)
 
 
-async def _run(agent: Agent, reporter: Reporter) -> None:
+async def _run(agent: Agent, reporter: CaptureReporter) -> None:
     enroller, intents = agent.enroller, agent.intents
     admin = Admin(agent, lambda: node_checks(agent))
     ztunnels = ZdsServer(enroller.serve_ztunnel, agent.clock)
     async with AsyncExitStack() as stack:
         socket_path = agent.config.folder / "agent.sock"
-        await stack.enter_async_context(http.Server(admin.routes()).listen(socket_path))
+        await stack.enter_async_context(http.HttpServer(admin.routes()).listen(socket_path))
         if agent.config.metrics:
-            public = http.Server(admin.public_routes())
+            public = http.HttpServer(admin.public_routes())
             await stack.enter_async_context(public.listen(agent.config.metrics))
         listener = stack.enter_context(bound(agent.config.zds))
         direct_listener = stack.enter_context(bound(agent.config.direct_socket, socket.SOCK_STREAM))
@@ -132,7 +132,7 @@ async def _release() -> None:
         release()
 
 
-async def _report(enroller: Enroller, intents: Intents, reporter: Reporter) -> None:
+async def _report(enroller: Enroller, intents: Intents, reporter: CaptureReporter) -> None:
     backoff = Backoff(RECONNECT_FIRST_S, RECONNECT_MAX_S)
     later: asyncio.TimerHandle | None = None
     while True:

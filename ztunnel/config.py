@@ -28,7 +28,7 @@ class LiteralToken:
 
 
 @dataclass(frozen=True, slots=True)
-class Config:
+class ZtunnelConfig:
     control: str  # host:port of the delta xDS service
     ca: str  # host:port of the certificate service
     zds: Path  # where the node agent listens

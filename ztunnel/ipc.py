@@ -66,7 +66,7 @@ _WAITING_DESCRIPTORS_MAX = 64
 _HEAD = struct.Struct("!IBB")
 
 
-class Kind(IntEnum):
+class FrameKind(IntEnum):
     # supervisor → worker
     CONFIG = 1
     RESOURCES = 2
@@ -95,7 +95,7 @@ class IpcOverflow(WireError):
 
 @dataclass(frozen=True, slots=True)
 class Frame:
-    kind: Kind
+    kind: FrameKind
     payload: bytes = b""
     descriptors: tuple[int, ...] = ()
 
@@ -114,7 +114,7 @@ class Frame:
         close_all(self.descriptors)
 
 
-def encode_frame(kind: Kind, payload: bytes, descriptors: int = 0) -> bytes:
+def encode_frame(kind: FrameKind, payload: bytes, descriptors: int = 0) -> bytes:
     if len(payload) > FRAME_BYTES_MAX or descriptors > DESCRIPTORS_MAX:
         raise WireError(f"{kind.name}: frame too large")
     return _HEAD.pack(len(payload), kind, descriptors) + payload
@@ -156,7 +156,7 @@ class FrameParser:
         if length > FRAME_BYTES_MAX or count > DESCRIPTORS_MAX:
             raise WireError(f"a frame of {length} bytes and {count} descriptors")
         try:
-            kind = Kind(number)
+            kind = FrameKind(number)
         except ValueError as exc:
             raise WireError(f"a frame of unknown kind {number}") from exc
         start = offset + _HEAD.size
@@ -197,10 +197,12 @@ class IpcSocket:
     def wants_write(self) -> bool:
         return bool(self._outgoing)
 
-    def send_json(self, kind: Kind, value: dict[str, Any], descriptors: Sequence[int] = ()) -> None:
+    def send_json(
+        self, kind: FrameKind, value: dict[str, Any], descriptors: Sequence[int] = ()
+    ) -> None:
         self.send(kind, encode_json(value), descriptors)
 
-    def send(self, kind: Kind, payload: bytes = b"", descriptors: Sequence[int] = ()) -> None:
+    def send(self, kind: FrameKind, payload: bytes = b"", descriptors: Sequence[int] = ()) -> None:
         """Queue a frame and write what the kernel takes now.
 
         IpcOverflow when the peer has not read for too long; OSError when it is gone.

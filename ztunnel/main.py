@@ -23,7 +23,7 @@ from control.kit.version import version
 from ztunnel.config import (
     SYSTEM_ROOTS,
     ZDS_NAME,
-    Config,
+    ZtunnelConfig,
     direct_socket,
     host_port,
     token_source,
@@ -162,7 +162,7 @@ def main(**flags: Any) -> None:
         raise click.UsageError(str(exc)) from exc
 
 
-def make_config(flags: dict[str, Any]) -> Config:
+def make_config(flags: dict[str, Any]) -> ZtunnelConfig:
     """Fill in what depends on other flags."""
     values = dict(flags)
     node = values["node"]
@@ -185,14 +185,14 @@ def make_config(flags: dict[str, Any]) -> Config:
     values["log_format"] = "json" if values["log_format"] == "json" else "text"
     if not node:
         raise ConfigError("--node is empty")
-    return Config(**values)
+    return ZtunnelConfig(**values)
 
 
 def _mounted(path: str) -> str:
     return path if Path(path).exists() else ""
 
 
-def run(config: Config) -> None:
+def run(config: ZtunnelConfig) -> None:
     raise_descriptor_limit()
     spare_collector()
     if config.cgroup is not None:

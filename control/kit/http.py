@@ -35,7 +35,7 @@ REQUEST_TIMEOUT_S = 30.0  # for reading one request, and for keeping an idle con
 
 
 @dataclass(frozen=True, slots=True)
-class Request:
+class HttpRequest:
     method: str
     path: str
     query: Mapping[str, str]
@@ -44,26 +44,26 @@ class Request:
 
 
 @dataclass(frozen=True, slots=True)
-class Response:
+class HttpResponse:
     status: int = 200
     body: bytes = b""
     headers: Mapping[str, str] = field(default_factory=dict)
 
 
-def text(body: str, status: int = 200) -> Response:
-    return Response(status, body.encode(), {"content-type": "text/plain; charset=utf-8"})
+def text(body: str, status: int = 200) -> HttpResponse:
+    return HttpResponse(status, body.encode(), {"content-type": "text/plain; charset=utf-8"})
 
 
-def as_json(value: Any, status: int = 200) -> Response:
+def as_json(value: Any, status: int = 200) -> HttpResponse:
     body = json.dumps(value, indent=1).encode() + b"\n"
-    return Response(status, body, {"content-type": "application/json"})
+    return HttpResponse(status, body, {"content-type": "application/json"})
 
 
-Handler = Callable[[Request], Awaitable[Response]]
+Handler = Callable[[HttpRequest], Awaitable[HttpResponse]]
 Routes = Mapping[tuple[str, str], Handler]  # (method, path) → handler
 
 
-class Server:
+class HttpServer:
     """Serves `routes`; `*` as the last path segment matches any rest (`/pods/*`)."""
 
     def __init__(self, routes: Routes, names: frozenset[str] | None = None) -> None:
@@ -132,7 +132,7 @@ class Server:
         await writer.drain()
         return bool(connection.states == {h11.CLIENT: h11.DONE, h11.SERVER: h11.DONE})
 
-    async def _dispatch(self, request: Request) -> Response:
+    async def _dispatch(self, request: HttpRequest) -> HttpResponse:
         if self._names is not None and _is_forged(request, self._names):
             event(log, logging.WARNING, "http.refused", reason="foreign_host", path=request.path)
             return text("this page is for clients on this host\n", 403)
@@ -146,13 +146,15 @@ class Server:
         return text("method not allowed\n", 405) if known else text("not found\n", 404)
 
 
-def _is_forged(request: Request, names: frozenset[str]) -> bool:
+def _is_forged(request: HttpRequest, names: frozenset[str]) -> bool:
     host = request.headers.get("host", "")
     name = host[1:].partition("]")[0] if host.startswith("[") else host.partition(":")[0]
     return name.lower() not in names or "origin" in request.headers
 
 
-async def _read_request(connection: h11.Connection, reader: asyncio.StreamReader) -> Request | None:
+async def _read_request(
+    connection: h11.Connection, reader: asyncio.StreamReader
+) -> HttpRequest | None:
     head: h11.Request | None = None
     body = bytearray()
     while True:
@@ -171,9 +173,9 @@ async def _read_request(connection: h11.Connection, reader: asyncio.StreamReader
             return None
 
 
-def _request(head: h11.Request, body: bytes) -> Request:
+def _request(head: h11.Request, body: bytes) -> HttpRequest:
     target = urlsplit(head.target.decode("ascii", "replace"))
-    return Request(
+    return HttpRequest(
         method=head.method.decode("ascii"),
         path=target.path,
         query={key: values[-1] for key, values in parse_qs(target.query).items()},

@@ -90,7 +90,7 @@ def parse_endpoint(text: str) -> Endpoint:
 
 
 @dataclass(frozen=True, slots=True)
-class Block:
+class CidrBlock:
     """A CIDR block. Bits behind the prefix are ignored, as Kubernetes users expect."""
 
     address: Address
@@ -110,7 +110,7 @@ class Block:
         return f"{format_address(self.address)}/{self.length}"
 
 
-def parse_block(text: str) -> Block:
+def parse_block(text: str) -> CidrBlock:
     """`10.0.0.0/8`, `fd00::/8` or a bare address (its full length); ValueError otherwise.
 
     A v4-mapped block (`::ffff:10.0.0.0/104`) becomes its IPv4 block.
@@ -125,4 +125,4 @@ def parse_block(text: str) -> Block:
         if length < 96:
             raise ValueError(f"a v4-mapped block needs a prefix of 96 or longer: {text!r}")
         length -= 96
-    return Block(address, length)
+    return CidrBlock(address, length)

@@ -12,7 +12,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field, fields
 from enum import Enum
 
-from control.model.address import Address, Block
+from control.model.address import Address, CidrBlock
 from control.model.identity import SpiffeId
 
 
@@ -77,10 +77,10 @@ class Match:
     not_principals: tuple[StringMatch, ...] = ()
     service_accounts: tuple[ServiceAccountMatch, ...] = ()
     not_service_accounts: tuple[ServiceAccountMatch, ...] = ()
-    source_ips: tuple[Block, ...] = ()
-    not_source_ips: tuple[Block, ...] = ()
-    destination_ips: tuple[Block, ...] = ()
-    not_destination_ips: tuple[Block, ...] = ()
+    source_ips: tuple[CidrBlock, ...] = ()
+    not_source_ips: tuple[CidrBlock, ...] = ()
+    destination_ips: tuple[CidrBlock, ...] = ()
+    not_destination_ips: tuple[CidrBlock, ...] = ()
     destination_ports: tuple[int, ...] = ()
     not_destination_ports: tuple[int, ...] = ()
 
@@ -124,7 +124,7 @@ def _string_matches(
 
 
 def _address_matches(
-    wanted: tuple[Block, ...], unwanted: tuple[Block, ...], address: Address
+    wanted: tuple[CidrBlock, ...], unwanted: tuple[CidrBlock, ...], address: Address
 ) -> bool:
     if wanted and not any(address in block for block in wanted):
         return False

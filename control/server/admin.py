@@ -12,7 +12,7 @@ from google.protobuf import json_format
 
 from control.kit import log as kit_log
 from control.kit.clock import Clock
-from control.kit.http import Request, Response, Routes, as_json, text
+from control.kit.http import HttpRequest, HttpResponse, Routes, as_json, text
 from control.kit.log import event
 from control.kit.metrics import render
 from control.kit.version import version
@@ -32,7 +32,7 @@ log = logging.getLogger("admin")
 ROWS_MAX = 100_000  # per page; further rows are left out
 
 
-class Admin:
+class AdminPages:
     def __init__(
         self,
         publisher: Publisher,
@@ -66,8 +66,8 @@ class Admin:
             ("POST", "/log"): set_log_level,
         }
 
-    def _page(self, make: Callable[[], Any]) -> Callable[[Request], Any]:
-        async def page(_: Request) -> Response:
+    def _page(self, make: Callable[[], Any]) -> Callable[[HttpRequest], Any]:
+        async def page(_: HttpRequest) -> HttpResponse:
             return as_json(make())
 
         return page
@@ -117,21 +117,21 @@ class Admin:
 
 
 def metrics_routes(metrics: Metrics) -> Routes:
-    async def page(request: Request) -> Response:
+    async def page(request: HttpRequest) -> HttpResponse:
         headers, body = render(metrics.registry, request.headers)
-        return Response(200, body, headers)
+        return HttpResponse(200, body, headers)
 
-    async def readiness(_: Request) -> Response:
+    async def readiness(_: HttpRequest) -> HttpResponse:
         return text("ready\n")
 
     return {("GET", "/metrics"): page, ("GET", "/healthz/ready"): readiness}
 
 
-async def log_levels(_: Request) -> Response:
+async def log_levels(_: HttpRequest) -> HttpResponse:
     return as_json(kit_log.current_levels())
 
 
-async def set_log_level(request: Request) -> Response:
+async def set_log_level(request: HttpRequest) -> HttpResponse:
     level = request.query.get("level", "")
     try:
         kit_log.set_level(level)

@@ -23,7 +23,7 @@ from control.server.ca.keys import ROOT_LIFETIME, KeyFileError, load_token_key
 from control.server.callers.tokens import NodeTokens
 from control.server.compile.mesh import compile_mesh
 from control.server.compile.settings import Settings
-from control.server.plane import Config, serve, subject_of
+from control.server.plane import PlaneConfig, serve, subject_of
 from control.server.sources.directory import DirectorySource
 from control.server.sources.problem import Problem
 
@@ -189,7 +189,7 @@ def serve_command(
         dry_run_policies=dry_run_policies,
         always_tunnel=always_tunnel,
     )
-    config = Config(
+    config = PlaneConfig(
         manifests=manifests,
         state=state,
         listen=tuple(listen),

@@ -14,12 +14,12 @@ from pathlib import Path
 
 from control.kit.clock import SystemClock
 from control.kit.errors import ConfigError
-from control.kit.http import LOOPBACK_NAMES, Server
+from control.kit.http import LOOPBACK_NAMES, HttpServer
 from control.kit.log import event
 from control.kit.memory import SETTLE_AT_S, settle
 from control.kit.version import version
 from control.model.identity import SpiffeId
-from control.server.admin import Admin, metrics_routes
+from control.server.admin import AdminPages, metrics_routes
 from control.server.ca.keys import Authority, load_authority, load_token_key
 from control.server.ca.requests import CertificateService
 from control.server.callers.door import Door
@@ -41,7 +41,7 @@ STOP_GRACE_S = 1.0  # streams have ended before; this is for calls under way
 
 
 @dataclass(frozen=True, slots=True)
-class Config:
+class PlaneConfig:
     manifests: Path
     state: Path
     listen: tuple[str, ...]
@@ -69,7 +69,7 @@ class Config:
 class Plane:
     """The parts, wired but idle."""
 
-    config: Config
+    config: PlaneConfig
     clock: SystemClock
     metrics: Metrics
     authority: Authority
@@ -80,7 +80,7 @@ class Plane:
     enrolment: EnrolmentService
 
 
-def assemble(config: Config) -> Plane:
+def assemble(config: PlaneConfig) -> Plane:
     """Read or create the files on disk, and wire the parts. Raises ConfigError."""
     if not config.manifests.is_dir():
         raise ConfigError(f"--manifests {config.manifests}: not a folder")
@@ -119,7 +119,7 @@ def assemble(config: Config) -> Plane:
     )
 
 
-async def serve(config: Config) -> None:
+async def serve(config: PlaneConfig) -> None:
     """Run until SIGTERM or SIGINT. Raises ConfigError when it cannot start."""
     plane = assemble(config)
     stop = _stop_on_signals()
@@ -135,12 +135,12 @@ async def serve(config: Config) -> None:
         await server.start()
         stack.push_async_callback(server.stop, STOP_GRACE_S)
         sources = [str(config.manifests)]
-        admin = Admin(plane.publisher, plane.delta, plane.authority, sources, plane.clock)
+        admin = AdminPages(plane.publisher, plane.delta, plane.authority, sources, plane.clock)
         where = _where(config.admin)
         names = None if isinstance(where, Path) else LOOPBACK_NAMES
-        await stack.enter_async_context(Server(admin.routes(), names).listen(where))
+        await stack.enter_async_context(HttpServer(admin.routes(), names).listen(where))
         # A page that answers says "ready": by now the first content is served.
-        pages = Server(metrics_routes(plane.metrics))
+        pages = HttpServer(metrics_routes(plane.metrics))
         await stack.enter_async_context(pages.listen(config.metrics))
         _tell_started(config, ports)
         async with asyncio.TaskGroup() as tasks:
@@ -162,7 +162,7 @@ async def _follow(snapshots: AsyncIterator[Snapshot], publisher: Publisher) -> N
         publisher.offer(snapshot)
 
 
-def _tell_started(config: Config, ports: list[int]) -> None:
+def _tell_started(config: PlaneConfig, ports: list[int]) -> None:
     event(
         log,
         logging.INFO,

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from google.protobuf.empty_pb2 import Empty
 
 from control.kit.errors import WireError
-from control.model.address import Block, canonical
+from control.model.address import CidrBlock, canonical
 from control.model.policy import (
     Action,
     Clause,
@@ -147,21 +147,21 @@ def _accounts_to_wire(values: Iterable[ServiceAccountMatch]) -> list[pb.ServiceA
     ]
 
 
-def _blocks(messages: Iterable[pb.Address]) -> tuple[Block, ...]:
+def _blocks(messages: Iterable[pb.Address]) -> tuple[CidrBlock, ...]:
     try:
         return tuple(_block(each.address, each.length) for each in messages)
     except ValueError as exc:
         raise WireError(str(exc)) from exc
 
 
-def _block(packed: bytes, length: int) -> Block:
+def _block(packed: bytes, length: int) -> CidrBlock:
     address = canonical(packed)
     if len(address) != len(packed):
         length -= 96  # a v4-mapped block, whose prefix was counted on 128 bits
-    return Block(address, length)
+    return CidrBlock(address, length)
 
 
-def _blocks_to_wire(values: Iterable[Block]) -> list[pb.Address]:
+def _blocks_to_wire(values: Iterable[CidrBlock]) -> list[pb.Address]:
     return [pb.Address(address=each.address, length=each.length) for each in values]
 
 

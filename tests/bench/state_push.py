@@ -35,7 +35,7 @@ from control.model.workload import (
     Workload,
 )
 from control.wire.convert import resource_to_wire
-from ztunnel.ipc import IpcSocket, Kind, encode_json
+from ztunnel.ipc import FrameKind, IpcSocket, encode_json
 from ztunnel.mesh.entries import Entry, Op, chunks
 from ztunnel.worker.process import keep_buffers, start
 
@@ -132,7 +132,7 @@ class Pipe:
         self._poll = select.poll()
         self._questions = 0
 
-    def send(self, kind: Kind, payload: bytes) -> None:
+    def send(self, kind: FrameKind, payload: bytes) -> None:
         self._ipc.send(kind, payload)
         while self._ipc.wants_write:
             self._poll.register(self._ipc.fileno(), select.POLLOUT)
@@ -142,7 +142,7 @@ class Pipe:
     def settled(self) -> None:
         """Wait until the worker has acted on everything: frames and answers keep their order."""
         self._questions += 1
-        self.send(Kind.QUERY, encode_json({"id": self._questions, "what": "metrics"}))
+        self.send(FrameKind.QUERY, encode_json({"id": self._questions, "what": "metrics"}))
         self._poll.register(self._ipc.fileno(), select.POLLIN)
         while True:
             if not self._poll.poll(1000 * DEADLINE_S):
@@ -151,7 +151,7 @@ class Pipe:
             if frames is None:
                 raise SystemExit("the worker is gone")
             for frame in frames:
-                if frame.kind is Kind.ANSWER and frame.json()["id"] == self._questions:
+                if frame.kind is FrameKind.ANSWER and frame.json()["id"] == self._questions:
                     return
 
 
@@ -173,7 +173,7 @@ def run(count: int) -> None:
         )
     try:
         pipe = Pipe(ours)
-        pipe.send(Kind.CONFIG, encode_json({"node": "node-1", "log_level": "warning"}))
+        pipe.send(FrameKind.CONFIG, encode_json({"node": "node-1", "log_level": "warning"}))
         pipe.settled()
         turns(process)
         sys.stdout.write(f"{'':>20} longest turn   CPU in all   until done   turns        RSS\n")
@@ -181,7 +181,7 @@ def run(count: int) -> None:
             payloads = list(chunks(entries))
             start_s = time.monotonic()
             for payload in payloads:
-                pipe.send(Kind.RESOURCES, payload)
+                pipe.send(FrameKind.RESOURCES, payload)
             pipe.settled()
             took_ms = 1000 * (time.monotonic() - start_s)
             found = turns(process)

@@ -16,7 +16,7 @@ from control.server.sources.folder import Folder
 from control.server.sources.problem import Invalid
 from control.server.sources.yaml_text import read_documents
 from control.server.xds.cache import Cache
-from control.server.xds.session import Session
+from control.server.xds.session import DeltaSession
 from control.wire import discovery_pb2 as pb
 from control.wire.types import ADDRESS_TYPE, AUTHORIZATION_TYPE, POD_TYPE
 
@@ -93,7 +93,7 @@ def test_any_requests_leave_at_most_one_response_of_a_type_in_flight(
 ) -> None:
     cache = Cache()
     cache.update(EMPTY)
-    session = Session(cache, "n1")
+    session = DeltaSession(cache, "n1")
     unanswered: set[tuple[str, str]] = set()
     for request in requests:
         try:

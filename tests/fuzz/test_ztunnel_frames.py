@@ -11,7 +11,7 @@ from control.model.address import Address, Endpoint
 from control.model.policy import Connection, Deny, Permit, decide
 from control.wire import security_pb2, workload_pb2
 from tests.support.engine.meshes import at, pod
-from ztunnel.ipc import FrameParser, Kind, encode_frame
+from ztunnel.ipc import FrameKind, FrameParser, encode_frame
 from ztunnel.mesh.entries import Entry, Op, decode_entries, encode_entries
 from ztunnel.mesh.route import Passthrough, Refuse, ToTunnel, route
 from ztunnel.mesh.state import State
@@ -33,8 +33,8 @@ def test_frames(parts: list[bytes]) -> None:
         pass
 
 
-@given(st.lists(st.tuples(st.sampled_from(list(Kind)), st.binary(max_size=40))), st.data())
-def test_frames_survive_any_cut(frames: list[tuple[Kind, bytes]], data: st.DataObject) -> None:
+@given(st.lists(st.tuples(st.sampled_from(list(FrameKind)), st.binary(max_size=40))), st.data())
+def test_frames_survive_any_cut(frames: list[tuple[FrameKind, bytes]], data: st.DataObject) -> None:
     stream = b"".join(encode_frame(kind, payload) for kind, payload in frames)
     cuts = sorted(data.draw(st.lists(st.integers(0, len(stream)), max_size=6)))
     parser = FrameParser()

@@ -33,7 +33,7 @@ from tests.support.engine.tunnel_bed import (
     read_exactly,
 )
 from tests.support.engine.tunnel_mesh import mesh_entries
-from ztunnel.ipc import Frame, IpcSocket, Kind
+from ztunnel.ipc import Frame, FrameKind, IpcSocket
 from ztunnel.mesh.entries import encode_entries
 from ztunnel.transport.tls import Material
 
@@ -57,7 +57,7 @@ class Supervised:
         self.channel = IpcSocket(ours)
         self._frames: list[Frame] = []
 
-    def next(self, kind: Kind) -> dict[str, Any]:
+    def next(self, kind: FrameKind) -> dict[str, Any]:
         end = time.monotonic() + DEADLINE_S
         while True:
             for frame in self._frames:
@@ -81,7 +81,7 @@ class Supervised:
 @pytest.fixture
 def worker() -> Iterator[Supervised]:
     made = Supervised()
-    made.next(Kind.READY)
+    made.next(FrameKind.READY)
     yield made
     if made.process.returncode is None:
         made.process.send_signal(signal.SIGKILL)
@@ -107,16 +107,16 @@ def give_pod(worker: Supervised, address: str) -> tuple[str, int]:
         addresses=(parse_address(address),),
         tunnel_protocol=TunnelProtocol.HBONE,
     )
-    worker.channel.send_json(Kind.CONFIG, {"trust_domain": "cluster.local", "worker": 3})
-    worker.channel.send(Kind.RESOURCES, encode_entries(mesh_entries(pod)))
+    worker.channel.send_json(FrameKind.CONFIG, {"trust_domain": "cluster.local", "worker": 3})
+    worker.channel.send(FrameKind.RESOURCES, encode_entries(mesh_entries(pod)))
     listeners = [listener_at(address, port) for port in (0, 0, HBONE_PORT)]
     netns = os.open("/proc/self/ns/net", os.O_RDONLY)
     worker.channel.send_json(
-        Kind.POD_ADD,
+        FrameKind.POD_ADD,
         {"uid": "uid-1", "name": "web-1", "namespace": "demo", "service_account": "web"},
         [netns, *(each.fileno() for each in listeners)],
     )
-    assert worker.next(Kind.POD_READY) == {"uid": "uid-1"}
+    assert worker.next(FrameKind.POD_READY) == {"uid": "uid-1"}
     plaintext: tuple[str, int] = listeners[1].getsockname()
     os.close(netns)
     for each in listeners:
@@ -125,8 +125,8 @@ def give_pod(worker: Supervised, address: str) -> tuple[str, int]:
 
 
 def ask(worker: Supervised, what: str) -> dict[str, Any]:
-    worker.channel.send_json(Kind.QUERY, {"id": 7, "what": what})
-    answer = worker.next(Kind.ANSWER)
+    worker.channel.send_json(FrameKind.QUERY, {"id": 7, "what": what})
+    answer = worker.next(FrameKind.ANSWER)
     assert answer["id"] == 7
     return answer
 
@@ -160,11 +160,11 @@ def test_a_tunnel_client_reaches_an_app_through_the_process(worker: Supervised) 
         app = App(address, echo)
         with dial(made.client.entry(made.endpoint(app.port))) as sock:
             sock.sendall(b"hello")
-            assert worker.next(Kind.NEED_CERTIFICATE) == {
+            assert worker.next(FrameKind.NEED_CERTIFICATE) == {
                 "identity": str(IDENTITY),
                 "waiting": True,
             }
-            worker.channel.send_json(Kind.CERTIFICATE, certificate(web))
+            worker.channel.send_json(FrameKind.CERTIFICATE, certificate(web))
             assert read_exactly(sock, 5) == b"hello"
             shown = ask(worker, "connections")["connections"]["uid-1"]["inbound"]
             assert len(shown) == 1
@@ -213,7 +213,7 @@ def refused(worker: Supervised) -> int:
 def test_an_unusable_certificate_changes_nothing_and_is_counted(worker: Supervised) -> None:
     give_pod(worker, loopback())
     good = make_authority().issue(str(IDENTITY))
-    worker.channel.send_json(Kind.CERTIFICATE, {**certificate(good), "key_pem": "nonsense"})
+    worker.channel.send_json(FrameKind.CERTIFICATE, {**certificate(good), "key_pem": "nonsense"})
     counters = [(name, labels) for name, labels, _ in ask(worker, "metrics")["counters"]]
     assert ("tulle_ztunnel_refusals_total", {"reason": "unusable_certificate"}) in counters
 
@@ -221,7 +221,7 @@ def test_an_unusable_certificate_changes_nothing_and_is_counted(worker: Supervis
 def test_a_deleted_pod_gives_its_descriptors_back(worker: Supervised) -> None:
     give_pod(worker, loopback())
     held = psutil.Process(worker.process.pid).num_fds()
-    worker.channel.send_json(Kind.POD_DELETE, {"uid": "uid-1"})
+    worker.channel.send_json(FrameKind.POD_DELETE, {"uid": "uid-1"})
     ask(worker, "metrics")
     end = time.monotonic() + DEADLINE_S
     while psutil.Process(worker.process.pid).num_fds() != held - 4:
@@ -237,8 +237,8 @@ def test_pods_that_come_and_go_leave_no_keys_behind(worker: Supervised) -> None:
     def come_and_go(first: int) -> int:
         for number in range(first, first + IDENTITIES):
             identity = {"identity": str(SpiffeId("cluster.local", "demo", f"job-{number}"))}
-            worker.channel.send_json(Kind.CERTIFICATE, {**material, **identity})
-            worker.channel.send_json(Kind.CERTIFICATE_FORGOTTEN, identity)
+            worker.channel.send_json(FrameKind.CERTIFICATE, {**material, **identity})
+            worker.channel.send_json(FrameKind.CERTIFICATE_FORGOTTEN, identity)
         rows = ask(worker, "metrics")["gauges"]
         assert [value for name, _, value in rows if name == "tulle_ztunnel_tls_contexts"] == [0]
         return process.memory_info().rss
@@ -249,8 +249,8 @@ def test_pods_that_come_and_go_leave_no_keys_behind(worker: Supervised) -> None:
 
 def test_draining_closes_the_listeners_and_ends(worker: Supervised) -> None:
     where = give_pod(worker, loopback())
-    worker.channel.send_json(Kind.DRAIN, {"deadline_s": 5})
-    assert worker.next(Kind.DRAINED) == {}
+    worker.channel.send_json(FrameKind.DRAIN, {"deadline_s": 5})
+    assert worker.next(FrameKind.DRAINED) == {}
     with pytest.raises(ConnectionRefusedError):
         dial(where)
 

@@ -15,7 +15,7 @@ from control.model.identity import SpiffeId
 from control.wire.channel import TokenUnreadable
 from tests.support.processes.control import Control, running_control
 from ztunnel.access import RootsUnreadable
-from ztunnel.config import Config
+from ztunnel.config import ZtunnelConfig
 from ztunnel.identity.csr import check_chain, make_csr, make_key
 from ztunnel.identity.signer import CaClient, SigningFailed
 from ztunnel.mesh.entries import Entry, Op
@@ -28,7 +28,9 @@ DEADLINE_S = 15.0
 
 
 def run(
-    folder: Path, test: Callable[[Control, Config], Coroutine[Any, Any, None]], **changes: Any
+    folder: Path,
+    test: Callable[[Control, ZtunnelConfig], Coroutine[Any, Any, None]],
+    **changes: Any,
 ) -> None:
     async def whole() -> None:
         (folder / "manifests").mkdir()
@@ -39,14 +41,14 @@ def run(
             address = f"127.0.0.1:{control.port}"
             roots = str(folder / "root.pem")
             fields = {"node": "n1", "token": folder / "token", **changes}
-            config = Config(address, address, folder, folder, roots, roots, **fields)
+            config = ZtunnelConfig(address, address, folder, folder, roots, roots, **fields)
             await test(control, config)
 
     asyncio.run(whole())
 
 
 def test_a_certificate_for_a_pod_of_this_node(tmp_path: Path) -> None:
-    async def test(control: Control, config: Config) -> None:
+    async def test(control: Control, config: ZtunnelConfig) -> None:
         del control
         client, key = CaClient(config), make_key()
         chain = await client.sign(WEB, make_csr(key, WEB), 3600)
@@ -65,7 +67,7 @@ def test_a_certificate_for_a_pod_of_this_node(tmp_path: Path) -> None:
 
 
 def test_roots_and_token_are_read_again(tmp_path: Path) -> None:
-    async def test(control: Control, config: Config) -> None:
+    async def test(control: Control, config: ZtunnelConfig) -> None:
         client, csr = CaClient(config), make_csr(make_key(), WEB)
         good_root, good_token = control.root_pem, (tmp_path / "token").read_text()
 
@@ -92,7 +94,7 @@ def test_roots_and_token_are_read_again(tmp_path: Path) -> None:
 
 
 def test_the_stream_fills_the_state_and_survives_a_bad_token(tmp_path: Path) -> None:
-    async def test(control: Control, config: Config) -> None:
+    async def test(control: Control, config: ZtunnelConfig) -> None:
         del control
         state, told = State(node="n1", strict=True), list[Entry]()
         synced = asyncio.Event()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from control.server.compile.mesh import Mesh, compile_mesh
+from control.server.compile.mesh import CompiledMesh, compile_mesh
 from control.server.compile.settings import Settings
 from control.server.sources.folder import Folder, Snapshot
 from control.server.sources.objects import Objects
@@ -22,7 +22,7 @@ def objects(text: str) -> Objects:
     return snapshot.objects
 
 
-def mesh(text: str, captured: frozenset[str] = frozenset(), **settings: object) -> Mesh:
+def mesh(text: str, captured: frozenset[str] = frozenset(), **settings: object) -> CompiledMesh:
     return compile_mesh(objects(text), Settings(**settings), captured)  # type: ignore[arg-type]  # test shorthand
 
 

@@ -22,7 +22,7 @@ from control.wire.direct_flows import OpenedFlow, read_closed, read_moved, read_
 from ztunnel.connections.engine import Engine
 from ztunnel.connections.inbound import tell_would_deny
 from ztunnel.connections.pod import OpenConnection
-from ztunnel.direct.pairs import Pair, Pairs
+from ztunnel.direct.pairs import PodPair, PodPairs
 from ztunnel.mesh.authorize import Admit, Refusal, recheck
 from ztunnel.refusals import Flag, Reason
 from ztunnel.telemetry.outcome import Outcome
@@ -46,12 +46,12 @@ _ERRORS: Final = {NEVER_ESTABLISHED: "connect failed", "aborted": RelayEnd.APP_R
 Cut = Callable[[int], None]
 
 
-class Flow:
+class FlowRecord:
     """One connection in the kernel, with a record for each of its pods."""
 
     __slots__ = ("_flows", "condemned", "moved", "opened", "permitted", "sides")
 
-    def __init__(self, flows: Flows, opened: OpenedFlow, pair: Pair) -> None:
+    def __init__(self, flows: FlowBook, opened: OpenedFlow, pair: PodPair) -> None:
         self._flows = flows
         self.opened = opened
         self.condemned: RelayEnd | None = None
@@ -104,7 +104,9 @@ class Side:
 
     __slots__ = ("book", "flow", "outcome")
 
-    def __init__(self, flow: Flow, book: dict[OpenConnection, None], outcome: Outcome) -> None:
+    def __init__(
+        self, flow: FlowRecord, book: dict[OpenConnection, None], outcome: Outcome
+    ) -> None:
         self.flow = flow
         self.book = book
         self.outcome = outcome
@@ -120,18 +122,18 @@ class Side:
         self.flow.decide(workload)
 
 
-class Flows:
+class FlowBook:
     """All flows of one worker."""
 
     def __init__(self, engine: Engine, cut: Cut, flows_max: int = FLOWS_MAX) -> None:
         self._flows_max = flows_max
         self.engine = engine
         self._cut = cut
-        self._pairs = Pairs(engine)
-        self._open: dict[int, Flow] = {}
+        self._pairs = PodPairs(engine)
+        self._open: dict[int, FlowRecord] = {}
         self._ended: OrderedDict[int, None] = OrderedDict()
         self._unconfirmed: set[int] = set()
-        self._confirm = engine.reactor.countdown(CONFIRM_S, Flows._forget_unconfirmed)
+        self._confirm = engine.reactor.countdown(CONFIRM_S, FlowBook._forget_unconfirmed)
 
     def __len__(self) -> int:
         return len(self._open)
@@ -202,14 +204,14 @@ class Flows:
             flag = Flag.DENY if flow.condemned is RelayEnd.POLICY else Flag.NONE
             flow.close(flag, flow.condemned.value)
 
-    def _pair(self, opened: OpenedFlow) -> Pair | None:
+    def _pair(self, opened: OpenedFlow) -> PodPair | None:
         pair = self._pairs.of(opened)
         if pair is None:
             self.engine.counters.count("direct_flows_unknown_pod")
         return pair
 
-    def _make(self, opened: OpenedFlow, pair: Pair, *, established: bool = True) -> Flow:
-        flow = Flow(self, opened, pair)
+    def _make(self, opened: OpenedFlow, pair: PodPair, *, established: bool = True) -> FlowRecord:
+        flow = FlowRecord(self, opened, pair)
         for side in flow.sides if established else ():
             side.outcome.opened(self.engine.counters, lambda: flow.moved)
         return flow
@@ -219,7 +221,7 @@ class Flows:
         pair = self._pairs.of(opened)
         return None if pair is None else pair.ask(self.engine.state, opened)
 
-    def outcome(self, opened: OpenedFlow, pair: Pair, reporter: Reporter) -> Outcome:
+    def outcome(self, opened: OpenedFlow, pair: PodPair, reporter: Reporter) -> Outcome:
         return self.engine.outcome(pair.parties(opened, reporter), opened.age_s)
 
     def on_agent(self) -> None:
@@ -240,14 +242,14 @@ class Flows:
 
     # -- ends ------------------------------------------------------------------------------------
 
-    def cut(self, flow: Flow, why: RelayEnd) -> None:
+    def cut(self, flow: FlowRecord, why: RelayEnd) -> None:
         if why is RelayEnd.POLICY:
             self.engine.counters.refuse(Reason.POLICY_CHANGED)
         self.engine.counters.count("direct_flows_cut")
         event(log, logging.INFO, "direct.cut", flow=flow.opened.id, reason=why.value)
         self._cut(flow.opened.id)
 
-    def abort(self, flow: Flow, reason: RelayEnd) -> None:
+    def abort(self, flow: FlowRecord, reason: RelayEnd) -> None:
         """End it because its pod is gone, or this worker is."""
         if self._open.pop(flow.opened.id, None) is None:
             return

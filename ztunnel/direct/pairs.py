@@ -32,7 +32,7 @@ def key_of(flow: OpenedFlow) -> Key:
     return (flow.source, flow.destination, flow.client.address, *ends)
 
 
-class Pair:
+class PodPair:
     """Everything that its connections share. Valid for one generation of the state."""
 
     __slots__ = (
@@ -87,13 +87,13 @@ class Pair:
         )
 
 
-class Pairs:
+class PodPairs:
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
         self._generation = -1
-        self._known: dict[Key, Pair] = {}
+        self._known: dict[Key, PodPair] = {}
 
-    def of(self, flow: OpenedFlow) -> Pair | None:
+    def of(self, flow: OpenedFlow) -> PodPair | None:
         """Pair of this flow. None: one of its pods is not ours, or no longer."""
         pods, state = self._engine.pods, self._engine.state
         source, destination = pods.get(flow.source), pods.get(flow.destination)
@@ -105,5 +105,5 @@ class Pairs:
         key = key_of(flow)
         pair = self._known.get(key)
         if pair is None or pair.source is not source or pair.destination is not destination:
-            pair = self._known[key] = Pair(state, flow, source, destination)
+            pair = self._known[key] = PodPair(state, flow, source, destination)
         return pair

@@ -4,18 +4,18 @@ from __future__ import annotations
 
 from control.wire.direct import AgentHello, AgentLine, Cut, FlowLine, Unknown
 from ztunnel.connections.engine import Engine
-from ztunnel.direct.flows import Flows
+from ztunnel.direct.flows import FlowBook
 from ztunnel.direct.offers import Offers, Tell
 from ztunnel.direct.verdicts import Place
 
 
-class DirectPath:
+class WorkerDirect:
     """`tell` passes a line up to the agent."""
 
     def __init__(self, engine: Engine, tell: Tell) -> None:
         config = engine.config
         self.offers = Offers(engine, Place(config.node, config.trust_domain), tell)
-        self.flows = Flows(engine, lambda number: tell(Cut(number)))
+        self.flows = FlowBook(engine, lambda number: tell(Cut(number)))
 
     def take(self, line: AgentLine | Unknown) -> None:
         """Act on a line of the agent. Generations are for the supervisor alone."""

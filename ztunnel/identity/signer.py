@@ -15,7 +15,7 @@ from control.wire import certificates_pb2 as pb
 from control.wire.channel import open_channel
 from control.wire.types import CREATE_CERTIFICATE_METHOD
 from ztunnel.access import call_metadata, roots_pem
-from ztunnel.config import Config
+from ztunnel.config import ZtunnelConfig
 
 SIGN_TIMEOUT_S = 10.0
 
@@ -43,7 +43,7 @@ class _Link:
 class CaClient:
     """One channel, which reconnects by itself; a new one when the trusted roots were replaced."""
 
-    def __init__(self, config: Config) -> None:
+    def __init__(self, config: ZtunnelConfig) -> None:
         self._config = config
         self._link: _Link | None = None
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 from control.kit.errors import WireError
-from control.model.address import Address, Block
+from control.model.address import Address, CidrBlock
 from control.wire import workload_pb2 as pb
 from control.wire.convert import address_from_wire
 
@@ -28,7 +28,7 @@ class _Claim:
     canonical: bool
     private: bool
     exact: tuple[tuple[str, Address], ...]
-    blocks: tuple[tuple[str, Block], ...]
+    blocks: tuple[tuple[str, CidrBlock], ...]
 
 
 class VipIndex:
@@ -96,11 +96,11 @@ class VipIndex:
 
 def _claim(message: pb.Service) -> _Claim:
     exact: list[tuple[str, Address]] = []
-    blocks: list[tuple[str, Block]] = []
+    blocks: list[tuple[str, CidrBlock]] = []
     for each in message.addresses:
         address = address_from_wire(each.address)
         if each.HasField("length") and each.length < 8 * len(address):
-            blocks.append((each.network, Block(address, each.length)))
+            blocks.append((each.network, CidrBlock(address, each.length)))
         elif each.HasField("length") and each.length > 8 * len(address):
             raise WireError(f"prefix length {each.length} of a VIP")
         else:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from control.kit import http
-from control.kit.http import Handler, Request, Response, as_json, text
+from control.kit.http import Handler, HttpRequest, HttpResponse, as_json, text
 from control.kit.log import current_levels, event
 from control.kit.metrics import render
 from control.model.identity import SpiffeId, parse_spiffe_id
@@ -71,20 +71,20 @@ class Pages:
     def readiness(self) -> http.Routes:
         return {("GET", "/healthz/ready"): self._ready}
 
-    async def _index(self, _: Request) -> Response:
+    async def _index(self, _: HttpRequest) -> HttpResponse:
         return text(_INDEX)
 
-    async def _config_dump(self, _: Request) -> Response:
+    async def _config_dump(self, _: HttpRequest) -> HttpResponse:
         # A large mesh takes a second to write down; the agent's requests must not wait for that.
         return await asyncio.to_thread(as_json, await self._subject.config_dump())
 
-    async def _pools(self, _: Request) -> Response:
+    async def _pools(self, _: HttpRequest) -> HttpResponse:
         return as_json(await self._subject.pools())
 
-    async def _levels(self, _: Request) -> Response:
+    async def _levels(self, _: HttpRequest) -> HttpResponse:
         return as_json(current_levels())
 
-    async def _set_level(self, request: Request) -> Response:
+    async def _set_level(self, request: HttpRequest) -> HttpResponse:
         spec = request.query.get("level", "info")
         try:
             self._subject.set_log_level(spec)
@@ -92,7 +92,7 @@ class Pages:
             return problem(str(exc), "bad_level")
         return as_json(current_levels())
 
-    async def _rotate(self, request: Request) -> Response:
+    async def _rotate(self, request: HttpRequest) -> HttpResponse:
         wanted = request.query.get("identity")
         try:
             identity = parse_spiffe_id(wanted) if wanted is not None else None
@@ -103,22 +103,22 @@ class Pages:
             return problem(f"no pod here is {wanted}", "unknown_identity", 404)
         return as_json({"rotating": [str(each) for each in rotating]})
 
-    async def _quit(self, _: Request) -> Response:
+    async def _quit(self, _: HttpRequest) -> HttpResponse:
         self._subject.quit()
         return text("draining\n")
 
-    async def _metrics(self, request: Request) -> Response:
+    async def _metrics(self, request: HttpRequest) -> HttpResponse:
         headers, body = render(registry_of(await self._subject.samples()), request.headers)
-        return Response(200, body, headers)
+        return HttpResponse(200, body, headers)
 
-    async def _ready(self, _: Request) -> Response:
+    async def _ready(self, _: HttpRequest) -> HttpResponse:
         pending = self._subject.pending()
         if not pending:
             return text("ready\n")
         return text(f"not ready, pending: {', '.join(pending)}\n", 500)
 
 
-def problem(error: str, reason: str, status: int = 400) -> Response:
+def problem(error: str, reason: str, status: int = 400) -> HttpResponse:
     return as_json({"error": error, "reason": reason}, status)
 
 
@@ -130,16 +130,16 @@ async def serve(
     carrying traffic is the job, and the unix socket still answers."""
     pages = Pages(subject)
     async with AsyncExitStack() as stack:
-        await _open(stack, http.Server(pages.admin()), socket_path, "admin_socket")
-        local = http.Server(pages.admin(), http.LOOPBACK_NAMES)
+        await _open(stack, http.HttpServer(pages.admin()), socket_path, "admin_socket")
+        local = http.HttpServer(pages.admin(), http.LOOPBACK_NAMES)
         await _open(stack, local, admin, "admin")
-        await _open(stack, http.Server(pages.metrics()), metrics, "metrics")
-        await _open(stack, http.Server(pages.readiness()), readiness, "readiness")
+        await _open(stack, http.HttpServer(pages.metrics()), metrics, "metrics")
+        await _open(stack, http.HttpServer(pages.readiness()), readiness, "readiness")
         yield
 
 
 async def _open(
-    stack: AsyncExitStack, server: http.Server, where: str | Path, what: str
+    stack: AsyncExitStack, server: http.HttpServer, where: str | Path, what: str
 ) -> asyncio.Server | None:
     if where in OFF:
         return None

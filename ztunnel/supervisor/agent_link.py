@@ -44,7 +44,7 @@ LEASE_S_MAX: Final = 30.0  # an agent that asks for more is left
 Streams = tuple[asyncio.StreamReader, asyncio.StreamWriter]
 
 
-class AgentLeft(ControlError):
+class DirectEnded(ControlError):
     reason = "agent_left"
 
 
@@ -230,6 +230,6 @@ async def _read(reader: asyncio.StreamReader) -> AgentLine | Unknown:
     try:
         return read_agent_line(await reader.readuntil(b"\n"))
     except asyncio.IncompleteReadError as exc:
-        raise AgentLeft("the agent has gone") from exc
+        raise DirectEnded("the agent has gone") from exc
     except asyncio.LimitOverrunError as exc:
         raise WireError("a line longer than agreed") from exc

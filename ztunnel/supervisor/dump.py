@@ -12,7 +12,7 @@ from typing import Any
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
-from control.model.address import Block, format_address
+from control.model.address import CidrBlock, format_address
 from control.model.identity import SpiffeId
 from control.model.policy import (
     Match,
@@ -219,7 +219,7 @@ def _accounts(values: Iterable[ServiceAccountMatch]) -> list[dict[str, str]]:
     ]
 
 
-def _blocks(values: Iterable[Block]) -> list[str]:
+def _blocks(values: Iterable[CidrBlock]) -> list[str]:
     return [str(each) for each in values]
 
 

@@ -29,7 +29,7 @@ class WorkersNotReady(ControlError):
 
 
 @dataclass(slots=True)
-class Pod:
+class HeldPod:
     """`netns` and the listeners belong to this object until `close()`."""
 
     uid: str
@@ -52,7 +52,7 @@ class Pod:
 class PodTellers(Protocol):
     """Who has to hear of pods: the workers."""
 
-    def add_pod(self, pod: Pod) -> None: ...
+    def add_pod(self, pod: HeldPod) -> None: ...
 
     def delete_pod(self, uid: str) -> None: ...
 
@@ -75,7 +75,7 @@ class Claim:
     service_account: str
 
 
-class Pods:
+class HeldPods:
     """Adds and removes; idempotent. One change at a time: the agent speaks in lock-step."""
 
     def __init__(
@@ -92,12 +92,12 @@ class Pods:
         self._workers = workers
         self._trust_domain = trust_domain
         self._fixed_ports = fixed_ports
-        self._pods: dict[str, Pod] = {}
+        self._pods: dict[str, HeldPod] = {}
         self.started = 0
         self.stopped = 0
         self.snapshot = asyncio.Event()  # every pod of the agent's has been named once
 
-    def all(self) -> Iterable[Pod]:
+    def all(self) -> Iterable[HeldPod]:
         return tuple(self._pods.values())
 
     def __len__(self) -> int:
@@ -128,7 +128,7 @@ class Pods:
         await self._all_ready(pod)
         return () if self._fixed_ports else pod.listeners[0].descriptors()
 
-    def _open(self, claim: Claim, netns: int, inode: int, identity: SpiffeId) -> Pod:
+    def _open(self, claim: Claim, netns: int, inode: int, identity: SpiffeId) -> HeldPod:
         try:
             if len(self._pods) >= PODS_MAX:
                 raise TooManyPods(f"more than {PODS_MAX} pods on one node")
@@ -137,7 +137,7 @@ class Pods:
             os.close(netns)
             self._identities.release(identity, _holder(claim.uid, inode))
             raise
-        pod = Pod(
+        pod = HeldPod(
             claim.uid,
             claim.name,
             claim.namespace,
@@ -161,7 +161,7 @@ class Pods:
         )
         return pod
 
-    async def _all_ready(self, pod: Pod) -> None:
+    async def _all_ready(self, pod: HeldPod) -> None:
         try:
             async with asyncio.timeout(READY_DEADLINE_S):
                 while len(pod.ready_workers) < self._workers:

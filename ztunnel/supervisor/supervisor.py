@@ -21,7 +21,7 @@ from control.kit.version import version
 from control.model.identity import SpiffeId
 from control.wire.direct import Unknown, ZtunnelLine
 from ztunnel.compiled import COMPILED
-from ztunnel.config import Config
+from ztunnel.config import ZtunnelConfig
 from ztunnel.identity.certs import Certificates
 from ztunnel.identity.csr import Issued
 from ztunnel.identity.signer import CaClient, Signer
@@ -31,7 +31,7 @@ from ztunnel.supervisor import admin, dump
 from ztunnel.supervisor.agent_link import DirectLink
 from ztunnel.supervisor.direct import DirectHub
 from ztunnel.supervisor.metrics import Sample, Tally
-from ztunnel.supervisor.pods import Pod, Pods
+from ztunnel.supervisor.pods import HeldPod, HeldPods
 from ztunnel.supervisor.workers import Workers
 from ztunnel.supervisor.xds import XdsClient
 from ztunnel.supervisor.zds import ZdsClient
@@ -43,7 +43,7 @@ RELEASE_EVERY_S = 15.0  # what an update, an issued certificate or a page needed
 
 
 class Supervisor:
-    def __init__(self, config: Config, clock: Clock, signer: Signer | None = None) -> None:
+    def __init__(self, config: ZtunnelConfig, clock: Clock, signer: Signer | None = None) -> None:
         self._config = config
         self._clock = clock
         self._stop = asyncio.Event()
@@ -57,7 +57,7 @@ class Supervisor:
             self.workers,
             ttl_s=config.secret_ttl_s,
         )
-        self.served = Pods(
+        self.served = HeldPods(
             self.workers,
             self.certificates_kept,
             workers=config.workers,
@@ -150,7 +150,7 @@ class Supervisor:
     def entries(self) -> Iterable[Entry]:
         return self.state.snapshot()
 
-    def pods(self) -> Iterable[Pod]:
+    def pods(self) -> Iterable[HeldPod]:
         return self.served.all()
 
     def certificates(self) -> Iterable[Issued]:
@@ -228,7 +228,7 @@ class Supervisor:
             "direct": dump.direct(self.direct, connections),
         }
 
-    def _workload_state(self, pod: Pod, answers: dict[int, dict[str, Any]]) -> dict[str, Any]:
+    def _workload_state(self, pod: HeldPod, answers: dict[int, dict[str, Any]]) -> dict[str, Any]:
         known = self.state.local_workload(pod.namespace, pod.name, pod.service_account)
         connections: dict[str, list[Any]] = {"inbound": [], "outbound": []}
         for answer in answers.values():
@@ -287,7 +287,7 @@ class Supervisor:
             yield Sample("tulle_ztunnel_direct_lines_total", number, {"kind": kind})
 
 
-def worker_settings(config: Config) -> dict[str, Any]:
+def worker_settings(config: ZtunnelConfig) -> dict[str, Any]:
     """The `CONFIG` frame."""
     return {
         "trust_domain": config.trust_domain,

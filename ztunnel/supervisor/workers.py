@@ -30,9 +30,9 @@ from control.wire.direct import (
     read_ztunnel_line,
 )
 from ztunnel.identity.csr import Issued
-from ztunnel.ipc import Frame, IpcSocket, Kind, encode_json
+from ztunnel.ipc import Frame, FrameKind, IpcSocket, encode_json
 from ztunnel.mesh.entries import Entry, chunks
-from ztunnel.supervisor.pods import Pod
+from ztunnel.supervisor.pods import HeldPod
 
 log = logging.getLogger("workers")
 
@@ -44,12 +44,12 @@ QUERIES_MAX = 64  # under way at one worker
 END_GRACE_S = 1.0  # from the end of the drain to the kill
 
 
-class Source(Protocol):
+class WorkerSource(Protocol):
     """The truth that a new worker is brought up to."""
 
     def entries(self) -> Iterable[Entry]: ...
 
-    def pods(self) -> Iterable[Pod]: ...
+    def pods(self) -> Iterable[HeldPod]: ...
 
     def certificates(self) -> Iterable[Issued]: ...
 
@@ -57,7 +57,7 @@ class Source(Protocol):
         """Of what the kernel may be told; None where it carries nothing itself."""
 
 
-class Listener(Protocol):
+class WorkerListener(Protocol):
     """Who hears what workers say."""
 
     def pod_ready(self, worker: int, uid: str) -> None: ...
@@ -73,7 +73,7 @@ class Listener(Protocol):
 
 
 @dataclass(slots=True)
-class Worker:
+class WorkerProcess:
     """One running process and its pipe."""
 
     number: int
@@ -92,8 +92,8 @@ class Workers:
         self,
         count: int,
         settings: dict[str, Any],
-        source: Source,
-        listener: Listener,
+        source: WorkerSource,
+        listener: WorkerListener,
         clock: Clock,
         argv: Callable[[int], list[str]] | None = None,
     ) -> None:
@@ -104,7 +104,7 @@ class Workers:
         self._listener = listener
         self._clock = clock
         self._argv = argv or worker_argv
-        self._live: dict[int, Worker] = {}
+        self._live: dict[int, WorkerProcess] = {}
         self._queries = itertools.count(1)
         self._stopping = False
 
@@ -126,43 +126,43 @@ class Workers:
 
     def publish(self, entries: Iterable[Entry]) -> None:
         for payload in chunks(entries):
-            self._tell(Kind.RESOURCES, payload)
+            self._tell(FrameKind.RESOURCES, payload)
 
     def publish_generation(self, generation: int) -> None:
-        self._tell_json(Kind.GENERATION, {"generation": generation})
+        self._tell_json(FrameKind.GENERATION, {"generation": generation})
 
     def send_direct(self, worker: int, line: AgentHello | FlowLine) -> None:
         """Pass on a line of the agent. A worker that is away asks for it again once it is back."""
         live = self._live.get(worker)
         if live is not None:
-            self._send_raw(live, Kind.DIRECT, encode(line))
+            self._send_raw(live, FrameKind.DIRECT, encode(line))
 
     def publish_certificate(self, issued: Issued) -> None:
         for worker in list(self._live.values()):
             self._send_certificate(worker, issued)
 
     def publish_failure(self, identity: SpiffeId, reason: str) -> None:
-        self._tell_json(Kind.CERTIFICATE_FAILED, {"identity": str(identity), "reason": reason})
+        self._tell_json(FrameKind.CERTIFICATE_FAILED, {"identity": str(identity), "reason": reason})
 
     def publish_forgotten(self, identity: SpiffeId) -> None:
         """Behind the POD_DELETE of its last pod, so nothing asks for it in between."""
-        self._tell_json(Kind.CERTIFICATE_FORGOTTEN, {"identity": str(identity)})
+        self._tell_json(FrameKind.CERTIFICATE_FORGOTTEN, {"identity": str(identity)})
 
-    def add_pod(self, pod: Pod) -> None:
+    def add_pod(self, pod: HeldPod) -> None:
         for worker in list(self._live.values()):
             self._send_pod(worker, pod)
 
     def delete_pod(self, uid: str) -> None:
-        self._tell_json(Kind.POD_DELETE, {"uid": uid})
+        self._tell_json(FrameKind.POD_DELETE, {"uid": uid})
 
     def set_log_level(self, level: str) -> None:
         self._settings["log_level"] = level
-        self._tell_json(Kind.LOG_LEVEL, {"level": level})
+        self._tell_json(FrameKind.LOG_LEVEL, {"level": level})
 
     async def drain(self, deadline_s: float) -> None:
         """Let them finish; after the deadline end those that have not. Nothing restarts."""
         self._stopping = True
-        self._tell_json(Kind.DRAIN, {"deadline_s": deadline_s})
+        self._tell_json(FrameKind.DRAIN, {"deadline_s": deadline_s})
         try:
             async with asyncio.timeout(deadline_s + END_GRACE_S):
                 for worker in list(self._live.values()):
@@ -187,7 +187,7 @@ class Workers:
                 continue
             number = next(self._queries)
             asked[worker.number] = worker.answers[number] = loop.create_future()
-            self._send(worker, Kind.QUERY, {"id": number, "what": what})
+            self._send(worker, FrameKind.QUERY, {"id": number, "what": what})
         if asked:
             await asyncio.wait(asked.values(), timeout=QUERY_DEADLINE_S)
         found: dict[int, dict[str, Any]] = {}
@@ -224,7 +224,7 @@ class Workers:
                 stdin=asyncio.subprocess.DEVNULL,
                 process_group=0,  # Ctrl-C is for the supervisor, which then lets them drain
             )
-        worker = Worker(number, process, IpcSocket(ours))
+        worker = WorkerProcess(number, process, IpcSocket(ours))
         descriptor = worker.pipe.fileno()
         loop = asyncio.get_running_loop()
         loop.add_reader(descriptor, self._readable, worker)
@@ -247,19 +247,19 @@ class Workers:
                 answer.cancel()
             self._listener.worker_lost(number)
 
-    def _bring_up(self, worker: Worker) -> None:
-        self._send(worker, Kind.CONFIG, {**self._settings, "worker": worker.number})
+    def _bring_up(self, worker: WorkerProcess) -> None:
+        self._send(worker, FrameKind.CONFIG, {**self._settings, "worker": worker.number})
         for payload in chunks(self._source.entries()):
-            self._send_raw(worker, Kind.RESOURCES, payload)
+            self._send_raw(worker, FrameKind.RESOURCES, payload)
         generation = self._source.generation()
         if generation is not None:
-            self._send(worker, Kind.GENERATION, {"generation": generation})
+            self._send(worker, FrameKind.GENERATION, {"generation": generation})
         for issued in self._source.certificates():
             self._send_certificate(worker, issued)
         for pod in self._source.pods():
             self._send_pod(worker, pod)
 
-    def _send_pod(self, worker: Worker, pod: Pod) -> None:
+    def _send_pod(self, worker: WorkerProcess, pod: HeldPod) -> None:
         claim = {
             "uid": pod.uid,
             "name": pod.name,
@@ -267,34 +267,42 @@ class Workers:
             "service_account": pod.service_account,
         }
         listeners = pod.listeners[worker.number].descriptors()
-        self._send(worker, Kind.POD_ADD, claim, (pod.netns, *listeners))
+        self._send(worker, FrameKind.POD_ADD, claim, (pod.netns, *listeners))
 
-    def _send_certificate(self, worker: Worker, issued: Issued) -> None:
+    def _send_certificate(self, worker: WorkerProcess, issued: Issued) -> None:
         certificate = {
             "identity": str(issued.identity),
             "key_pem": issued.key_pem,
             "chain_pem": list(issued.chain_pem),
             "roots_pem": issued.roots_pem,
         }
-        self._send(worker, Kind.CERTIFICATE, certificate)
+        self._send(worker, FrameKind.CERTIFICATE, certificate)
 
     # Bytes
 
-    def _tell_json(self, kind: Kind, value: dict[str, Any]) -> None:
+    def _tell_json(self, kind: FrameKind, value: dict[str, Any]) -> None:
         for worker in list(self._live.values()):
             self._send(worker, kind, value)
 
-    def _tell(self, kind: Kind, payload: bytes) -> None:
+    def _tell(self, kind: FrameKind, payload: bytes) -> None:
         for worker in list(self._live.values()):
             self._send_raw(worker, kind, payload)
 
     def _send(
-        self, worker: Worker, kind: Kind, value: dict[str, Any], descriptors: tuple[int, ...] = ()
+        self,
+        worker: WorkerProcess,
+        kind: FrameKind,
+        value: dict[str, Any],
+        descriptors: tuple[int, ...] = (),
     ) -> None:
         self._send_raw(worker, kind, encode_json(value), descriptors)
 
     def _send_raw(
-        self, worker: Worker, kind: Kind, payload: bytes, descriptors: tuple[int, ...] = ()
+        self,
+        worker: WorkerProcess,
+        kind: FrameKind,
+        payload: bytes,
+        descriptors: tuple[int, ...] = (),
     ) -> None:
         """A worker that cannot be told is of no use: it is ended, and a new one is told it all."""
         try:
@@ -307,7 +315,7 @@ class Workers:
             loop = asyncio.get_running_loop()
             loop.add_writer(worker.pipe.fileno(), self._writable, worker)
 
-    def _writable(self, worker: Worker) -> None:
+    def _writable(self, worker: WorkerProcess) -> None:
         try:
             worker.pipe.flush()
         except OSError:
@@ -315,7 +323,7 @@ class Workers:
         if not worker.pipe.wants_write:
             asyncio.get_running_loop().remove_writer(worker.pipe.fileno())
 
-    def _readable(self, worker: Worker) -> None:
+    def _readable(self, worker: WorkerProcess) -> None:
         try:
             frames = worker.pipe.receive()
             if frames is None:
@@ -328,33 +336,33 @@ class Workers:
             event(log, logging.ERROR, "worker.broken", worker=worker.number, error=exc)
             self._end(worker)
 
-    def _take(self, worker: Worker, frame: Frame) -> None:
+    def _take(self, worker: WorkerProcess, frame: Frame) -> None:
         frame.close()
-        if frame.kind is Kind.DIRECT:
+        if frame.kind is FrameKind.DIRECT:
             self._listener.direct_line(worker.number, read_ztunnel_line(frame.payload))
             return
         value = frame.json()
         match frame.kind:
-            case Kind.READY:
+            case FrameKind.READY:
                 worker.ready = True
                 event(log, logging.INFO, "worker.ready", worker=worker.number)
                 self._listener.worker_ready(worker.number)
-            case Kind.POD_READY:
+            case FrameKind.POD_READY:
                 self._listener.pod_ready(worker.number, str(value["uid"]))
-            case Kind.NEED_CERTIFICATE:
+            case FrameKind.NEED_CERTIFICATE:
                 identity = parse_spiffe_id(str(value["identity"]))
                 self._listener.certificate_needed(identity, waiting=bool(value.get("waiting")))
-            case Kind.ANSWER:
+            case FrameKind.ANSWER:
                 answer = worker.answers.pop(int(value["id"]), None)
                 if answer is not None and not answer.done():
                     answer.set_result(value)
-            case Kind.DRAINED:
+            case FrameKind.DRAINED:
                 worker.drained = True
                 worker.pipe.finish()
             case _:
                 raise WireError(f"{frame.kind.name} is not for the supervisor")
 
-    def _end(self, worker: Worker) -> None:
+    def _end(self, worker: WorkerProcess) -> None:
         if worker.process.returncode is None:
             try:
                 worker.process.kill()

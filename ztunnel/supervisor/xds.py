@@ -26,7 +26,7 @@ from control.wire.channel import open_channel
 from control.wire.delta import DeltaClient, NodeInfo, Update
 from control.wire.types import ADDRESS_TYPE, AUTHORIZATION_TYPE, DELTA_METHOD
 from ztunnel.access import CONNECT_TIMEOUT_S, call_metadata, roots_pem
-from ztunnel.config import Config
+from ztunnel.config import ZtunnelConfig
 from ztunnel.mesh.entries import Entry, Op
 from ztunnel.mesh.state import State
 from ztunnel.supervisor.inbox import Inbox
@@ -50,7 +50,7 @@ Publish = Callable[[list[Entry]], Awaitable[None]]
 Send = Callable[[bytes], Awaitable[None]]
 
 
-class StreamEnded(ControlError):
+class XdsEnded(ControlError):
     reason = "stream_ended"
 
 
@@ -66,7 +66,7 @@ class XdsStatus:
     terminations: Counter[str] = field(default_factory=Counter)
 
 
-def node_info(config: Config) -> NodeInfo:
+def node_info(config: ZtunnelConfig) -> NodeInfo:
     """Who we say we are: Istio's form, whose parts the server checks against our token."""
     namespace = config.pod_namespace
     identifier = "~".join(
@@ -105,7 +105,7 @@ class XdsClient:
     """`publish` gets what the state accepted, in order, to pass on to the workers; until it has,
     nothing more is applied."""
 
-    def __init__(self, config: Config, state: State, publish: Publish) -> None:
+    def __init__(self, config: ZtunnelConfig, state: State, publish: Publish) -> None:
         self._config = config
         self._state = state
         self._publish = publish
@@ -164,7 +164,7 @@ class XdsClient:
             while True:
                 data = await call.read()
                 if not isinstance(data, bytes):
-                    raise StreamEnded("the server ended the stream")
+                    raise XdsEnded("the server ended the stream")
                 await inbox.put(self.receive(data))
         except (ControlError, WireError, grpc.aio.AioRpcError) as exc:
             await inbox.end(exc)
@@ -173,7 +173,7 @@ class XdsClient:
         try:
             await call.write(message)
         except asyncio.InvalidStateError as exc:  # gRPC's word for: it ended in the meantime
-            raise StreamEnded("the stream ended before our message") from exc
+            raise XdsEnded("the stream ended before our message") from exc
 
     def receive(self, data: bytes) -> Update:
         update = self._delta.receive(data)
@@ -235,4 +235,4 @@ def _termination(exc: Exception, *, connected: bool) -> str:
     """The reasons of Istio's metric."""
     if not connected:
         return "ConnectionError"
-    return "Complete" if isinstance(exc, StreamEnded) else "Error"
+    return "Complete" if isinstance(exc, XdsEnded) else "Error"

@@ -35,7 +35,7 @@ BACKOFF_MAX_S = 5.0
 SEND_DEADLINE_S = 5.0
 
 
-class AgentLeft(ControlError):
+class ZdsEnded(ControlError):
     reason = "agent_left"
 
 
@@ -72,7 +72,7 @@ class Reply:
 
 
 @dataclass(slots=True)
-class Session:
+class ZdsSession:
     """One connection's conversation: requests in, replies out. No socket in here."""
 
     pods: PodKeeper
@@ -176,7 +176,7 @@ class ZdsClient:
             self.status.connected = True
             self.status.error = ""
             event(log, logging.INFO, "zds.connected", path=self._path)
-            session = Session(self._pods, self.status)
+            session = ZdsSession(self._pods, self.status)
             while True:
                 reply = await session.handle(*await _receive(sock))
                 async with asyncio.timeout(SEND_DEADLINE_S):
@@ -190,7 +190,7 @@ async def _receive(sock: socket.socket) -> tuple[bytes, tuple[int, ...]]:
     data, received = receive_message(sock, MESSAGE_BYTES_MAX, DESCRIPTORS_MAX)
     if not data:
         close_all(received)
-        raise AgentLeft("the agent has gone")
+        raise ZdsEnded("the agent has gone")
     return data, received
 
 

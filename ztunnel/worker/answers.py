@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any, Final
 
 from ztunnel.connections.engine import Engine
-from ztunnel.direct.path import DirectPath
+from ztunnel.direct.path import WorkerDirect
 
 # Entries in one answer about connections; the admin page says when there were more.
 CONNECTIONS_SHOWN_MAX: Final = 5000
@@ -15,7 +15,7 @@ Row = tuple[str, dict[str, str], int]
 
 
 def connections(
-    engine: Engine, path: DirectPath | None, shown_max: int = CONNECTIONS_SHOWN_MAX
+    engine: Engine, path: WorkerDirect | None, shown_max: int = CONNECTIONS_SHOWN_MAX
 ) -> dict[str, Any]:
     """Open connections of each pod, and counts of the direct path."""
     left = shown_max
@@ -34,7 +34,7 @@ def connections(
 
 
 def metrics(
-    engine: Engine, path: DirectPath | None, *, bugs: int, lines_dropped: int
+    engine: Engine, path: WorkerDirect | None, *, bugs: int, lines_dropped: int
 ) -> dict[str, list[Row]]:
     """Counters and gauges of this worker."""
     for pod in engine.pods.values():

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Sequence
 from itertools import islice
 from typing import Final
 
-from ztunnel.ipc import Frame, Kind
+from ztunnel.ipc import Frame, FrameKind
 from ztunnel.mesh.entries import Entry, decode_entries
 
 # What connections wait at most in a turn, but for the one step that crosses the line.
@@ -62,7 +62,7 @@ class Intake:
             self._apply(batch)
             return
         frame = self._frames.popleft()
-        if frame.kind is Kind.RESOURCES:
+        if frame.kind is FrameKind.RESOURCES:
             self._entries.extend(decode_entries(frame.payload))
         else:
             self._act(frame)

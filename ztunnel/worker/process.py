@@ -17,7 +17,7 @@ from control.kit.clock import SystemClock
 from control.kit.errors import WireError
 from control.kit.log import event, setup
 from control.kit.memory import spare_collector
-from ztunnel.ipc import Frame, IpcSocket, Kind
+from ztunnel.ipc import Frame, FrameKind, IpcSocket
 from ztunnel.loop.timeslice import shorten
 from ztunnel.worker.settings import WorkerSettings
 from ztunnel.worker.worker import Worker
@@ -60,7 +60,7 @@ def receive_settings(channel: IpcSocket) -> tuple[WorkerSettings, list[Frame]] |
             return None
         frames += received
     first = frames.pop(0)
-    if first.kind is not Kind.CONFIG:
+    if first.kind is not FrameKind.CONFIG:
         raise WireError(f"{first.kind.name} came before CONFIG")
     try:
         return WorkerSettings.parse(first.json()), frames
@@ -72,7 +72,7 @@ def start(channel: IpcSocket, log_descriptor: int) -> Worker | None:
     """Say READY and make the worker; None: the supervisor has gone, or makes no sense."""
     setup("info", "text")
     try:
-        channel.send_json(Kind.READY, {})
+        channel.send_json(FrameKind.READY, {})
         received = receive_settings(channel)
     except (WireError, OSError) as exc:
         event(log, logging.ERROR, "supervisor.lost", error=exc)

@@ -24,8 +24,8 @@ from ztunnel.connections.listeners import Pauses, listen
 from ztunnel.connections.pod import Pod
 from ztunnel.connections.recheck import Recheck
 from ztunnel.connections.redirected import MarkedDialer, listen_redirected
-from ztunnel.direct.path import DirectPath
-from ztunnel.ipc import Frame, IpcSocket, Kind
+from ztunnel.direct.path import WorkerDirect
+from ztunnel.ipc import Frame, FrameKind, IpcSocket
 from ztunnel.loop.reactor import READABLE, WATCH_LEVEL, WRITABLE, Reactor
 from ztunnel.loop.spin import Spin
 from ztunnel.mesh.entries import Entry
@@ -64,23 +64,23 @@ class Worker:
         self._pauses = Pauses(self.engine)
         self._recheck = Recheck(self.engine)
         self._listen = listen_redirected if settings.fixed_ports else listen
-        self._path: DirectPath | None = None  # where the kernel may carry connections itself
+        self._path: WorkerDirect | None = None  # where the kernel may carry connections itself
         if settings.direct:
-            self._path = DirectPath(self.engine, self._tell_agent)
+            self._path = WorkerDirect(self.engine, self._tell_agent)
         self._intake = Intake(self._act, self._resources)
         self._intake.add(frames)
         self._drained = False
-        self._actions: dict[Kind, Callable[[Frame], None]] = {
-            Kind.POD_ADD: self._add_pod,
-            Kind.POD_DELETE: self._delete_pod,
-            Kind.CERTIFICATE: self._certificate,
-            Kind.CERTIFICATE_FAILED: self._certificate_failed,
-            Kind.CERTIFICATE_FORGOTTEN: self._certificate_forgotten,
-            Kind.QUERY: self._query,
-            Kind.LOG_LEVEL: self._log_level,
-            Kind.DRAIN: self._drain,
-            Kind.GENERATION: self._generation,
-            Kind.DIRECT: self._direct,
+        self._actions: dict[FrameKind, Callable[[Frame], None]] = {
+            FrameKind.POD_ADD: self._add_pod,
+            FrameKind.POD_DELETE: self._delete_pod,
+            FrameKind.CERTIFICATE: self._certificate,
+            FrameKind.CERTIFICATE_FAILED: self._certificate_failed,
+            FrameKind.CERTIFICATE_FORGOTTEN: self._certificate_forgotten,
+            FrameKind.QUERY: self._query,
+            FrameKind.LOG_LEVEL: self._log_level,
+            FrameKind.DRAIN: self._drain,
+            FrameKind.GENERATION: self._generation,
+            FrameKind.DIRECT: self._direct,
         }
         self.reactor.watch(channel.fileno(), self, WATCH_LEVEL)
         if self._intake.busy:
@@ -162,12 +162,12 @@ class Worker:
             frame.close()
             raise WireError(f"{frame.kind.name}: {exc!r}") from exc
 
-    def _send(self, kind: Kind, value: dict[str, Any]) -> None:
+    def _send(self, kind: FrameKind, value: dict[str, Any]) -> None:
         self._channel.send_json(kind, value)
         self._watch_channel()
 
     def _tell_agent(self, line: ZtunnelLine) -> None:
-        self._channel.send(Kind.DIRECT, encode(line))
+        self._channel.send(FrameKind.DIRECT, encode(line))
         self._watch_channel()
 
     def _watch_channel(self) -> None:
@@ -212,7 +212,7 @@ class Worker:
         if self._path is not None:
             self._path.offers.on_pods()
         event(log, logging.INFO, "pod.added", pod=uid, name=f"{pod.namespace}/{pod.name}")
-        self._send(Kind.POD_READY, {"uid": uid})
+        self._send(FrameKind.POD_READY, {"uid": uid})
 
     def _delete_pod(self, frame: Frame) -> None:
         uid = str(frame.json()["uid"])
@@ -224,7 +224,7 @@ class Worker:
     # -- certificates ----------------------------------------------------------------------------
 
     def _ask_certificate(self, identity: SpiffeId, waiting: bool) -> None:
-        self._send(Kind.NEED_CERTIFICATE, {"identity": str(identity), "waiting": waiting})
+        self._send(FrameKind.NEED_CERTIFICATE, {"identity": str(identity), "waiting": waiting})
 
     def _certificate(self, frame: Frame) -> None:
         value = frame.json()
@@ -250,7 +250,7 @@ class Worker:
 
     def _query(self, frame: Frame) -> None:
         value = frame.json()
-        self._send(Kind.ANSWER, {"id": value["id"], **self._answer(str(value["what"]))})
+        self._send(FrameKind.ANSWER, {"id": value["id"], **self._answer(str(value["what"]))})
 
     def _answer(self, what: str) -> dict[str, Any]:
         match what:
@@ -279,4 +279,4 @@ class Worker:
     def _after_drain(self) -> None:
         self._drained = True
         event(log, logging.INFO, "drain.finished")
-        self._send(Kind.DRAINED, {})
+        self._send(FrameKind.DRAINED, {})

@@ -20,7 +20,7 @@ from control.server.sources.objects import AuthorizationPolicy, Objects
 
 
 @dataclass(frozen=True, slots=True)
-class Mesh:
+class CompiledMesh:
     """Each mapping is keyed by the resource's name on the wire."""
 
     workloads: Mapping[str, Workload]
@@ -33,10 +33,10 @@ class Mesh:
     identities: frozenset[tuple[str, str, str]]
 
 
-EMPTY = Mesh({}, {}, {}, {}, (), frozenset())
+EMPTY = CompiledMesh({}, {}, {}, {}, (), frozenset())
 
 
-def compile_mesh(found: Objects, settings: Settings, captured: frozenset[str]) -> Mesh:
+def compile_mesh(found: Objects, settings: Settings, captured: frozenset[str]) -> CompiledMesh:
     """`captured` are the uids of pods whose capture some node reported to be in force."""
     policies: dict[str, Policy] = {}
     statuses: list[PolicyStatus] = []
@@ -61,7 +61,7 @@ def compile_mesh(found: Objects, settings: Settings, captured: frozenset[str]) -
     workloads += slice_workloads(found, compiler)
     services = [compile_service(each, settings) for each in found.services if is_in_mesh(each)]
     pods = compile_pods(found, settings)
-    return Mesh(
+    return CompiledMesh(
         workloads={each.uid: each for each in workloads},
         services={each.key: each for each in services},
         policies=policies,
@@ -76,7 +76,7 @@ def compile_mesh(found: Objects, settings: Settings, captured: frozenset[str]) -
 
 
 def _names(
-    pod: objects.Pod,
+    pod: objects.PodObject,
     selecting: Mapping[str, list[AuthorizationPolicy]],
     mutual_tls: MutualTls,
 ) -> tuple[str, ...]:

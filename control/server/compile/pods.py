@@ -33,7 +33,9 @@ def compile_pods(found: Objects, settings: Settings) -> list[Intent]:
     return [_intent(pod, namespaces, settings) for pod in found.pods if not pod.is_terminal]
 
 
-def _intent(pod: objects.Pod, namespaces: Mapping[str, objects.Meta], settings: Settings) -> Intent:
+def _intent(
+    pod: objects.PodObject, namespaces: Mapping[str, objects.Meta], settings: Settings
+) -> Intent:
     meta = pod.meta
     namespace = namespaces.get(meta.namespace)
     labels = {} if namespace is None else namespace.labels
@@ -70,7 +72,7 @@ def _says_tunnel(meta: objects.Meta) -> bool:
     return any(value not in (None, "", "direct") for value in said)
 
 
-def _decide(pod: objects.Pod, namespace_labels: Labels, root: str) -> tuple[bool, str]:
+def _decide(pod: objects.PodObject, namespace_labels: Labels, root: str) -> tuple[bool, str]:
     if pod.host_network:
         return False, "host network"
     if SIDECAR_ANNOTATION in pod.meta.annotations:

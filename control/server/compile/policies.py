@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from control.model.address import Block
+from control.model.address import CidrBlock
 from control.model.policy import (
     Action,
     Clause,
@@ -27,7 +27,7 @@ from control.server.sources.objects import (
     Operation,
     PolicyAction,
     PolicyRule,
-    Source,
+    PolicySource,
 )
 
 DRY_RUN_ANNOTATION = "istio.io/dry-run"
@@ -195,7 +195,7 @@ def _operation(value: Operation) -> Match:
     return Match(destination_ports=value.ports, not_destination_ports=value.not_ports)
 
 
-def _source(value: Source) -> Match:
+def _source(value: PolicySource) -> Match:
     return Match(
         namespaces=_strings(value.namespaces),
         not_namespaces=_strings(value.not_namespaces),
@@ -211,8 +211,8 @@ def _source(value: Source) -> Match:
 def _condition(value: Condition) -> Match:
     texts = tuple(each for each in value.values if isinstance(each, str))
     not_texts = tuple(each for each in value.not_values if isinstance(each, str))
-    blocks = tuple(each for each in value.values if isinstance(each, Block))
-    not_blocks = tuple(each for each in value.not_values if isinstance(each, Block))
+    blocks = tuple(each for each in value.values if isinstance(each, CidrBlock))
+    not_blocks = tuple(each for each in value.not_values if isinstance(each, CidrBlock))
     match value.key:
         case "source.namespace":
             return Match(namespaces=_strings(texts), not_namespaces=_strings(not_texts))

@@ -40,7 +40,7 @@ _PREFERENCES = {
 }
 
 
-def is_in_mesh(service: objects.Service) -> bool:
+def is_in_mesh(service: objects.ServiceObject) -> bool:
     """An ExternalName is an alias in DNS: there is nothing to balance or to protect."""
     return service.type != "ExternalName"
 
@@ -49,12 +49,12 @@ def hostname(name: str, namespace: str, settings: Settings) -> str:
     return f"{name}.{namespace}.svc.{settings.domain_suffix}"
 
 
-def service_key(service: objects.Service, settings: Settings) -> str:
+def service_key(service: objects.ServiceObject, settings: Settings) -> str:
     meta = service.meta
     return f"{meta.namespace}/{hostname(meta.name, meta.namespace, settings)}"
 
 
-def compile_service(service: objects.Service, settings: Settings) -> Service:
+def compile_service(service: objects.ServiceObject, settings: Settings) -> Service:
     meta = service.meta
     return Service(
         name=meta.name,
@@ -71,7 +71,7 @@ def compile_service(service: objects.Service, settings: Settings) -> Service:
     )
 
 
-def pod_ports(service: objects.Service, pod: objects.Pod) -> tuple[Port, ...]:
+def pod_ports(service: objects.ServiceObject, pod: objects.PodObject) -> tuple[Port, ...]:
     """The service's ports on this pod; a named one that the pod does not have is left out."""
     found = []
     for each in service.ports:
@@ -81,7 +81,7 @@ def pod_ports(service: objects.Service, pod: objects.Pod) -> tuple[Port, ...]:
     return tuple(found)
 
 
-def _named(port: objects.ServicePort, pod: objects.Pod) -> int:
+def _named(port: objects.ServicePort, pod: objects.PodObject) -> int:
     for each in pod.ports:
         if each.name == port.target and each.protocol == port.protocol:
             return each.port
@@ -89,7 +89,7 @@ def _named(port: objects.ServicePort, pod: objects.Pod) -> int:
 
 
 def slice_ports(
-    service: objects.Service, endpoint_slice: objects.EndpointSlice
+    service: objects.ServiceObject, endpoint_slice: objects.EndpointSlice
 ) -> tuple[Port, ...]:
     """The service's ports as an EndpointSlice gives them: matched by name."""
     found = []
@@ -114,7 +114,7 @@ def _protocol(port: objects.ServicePort) -> AppProtocol:
     return found
 
 
-def _load_balancing(service: objects.Service) -> LoadBalancing | None:
+def _load_balancing(service: objects.ServiceObject) -> LoadBalancing | None:
     health = HealthPolicy.ALLOW_ALL if service.publish_not_ready else HealthPolicy.ONLY_HEALTHY
     if service.internal_traffic_policy == "Local":
         return LoadBalancing((Scope.NODE,), BalancingMode.STRICT, health)

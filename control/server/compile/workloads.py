@@ -58,12 +58,12 @@ class Compiler:
     localities: Mapping[str, Locality]
     # Services by namespace and one pair of their selector: a pod looks up its own labels instead
     # of trying every service.
-    services_by_label: Mapping[tuple[str, str, str], list[tuple[str, objects.Service]]]
-    services_by_name: Mapping[tuple[str, str], objects.Service]
+    services_by_label: Mapping[tuple[str, str, str], list[tuple[str, objects.ServiceObject]]]
+    services_by_name: Mapping[tuple[str, str], objects.ServiceObject]
     # From slices: pod (namespace, name) → its services; these win over selectors.
     from_slices: Mapping[tuple[str, str], _Services]
 
-    def workload(self, pod: objects.Pod, policies: tuple[str, ...]) -> Workload:
+    def workload(self, pod: objects.PodObject, policies: tuple[str, ...]) -> Workload:
         meta = pod.meta
         kind, name = _owner(pod)
         captured = not pod.host_network and (
@@ -92,7 +92,7 @@ class Compiler:
             network_mode=(NetworkMode.HOST_NETWORK if pod.host_network else NetworkMode.STANDARD),
         )
 
-    def _services(self, pod: objects.Pod) -> _Services:
+    def _services(self, pod: objects.PodObject) -> _Services:
         meta = pod.meta
         found = dict(self.from_slices.get((meta.namespace, meta.name), {}))
         for label, value in meta.labels.items():
@@ -107,7 +107,7 @@ def workload_uid(meta: objects.Meta, settings: Settings) -> str:
     return f"{settings.cluster_id}//Pod/{meta.namespace}/{meta.name}"
 
 
-def is_workload(pod: objects.Pod) -> bool:
+def is_workload(pod: objects.PodObject) -> bool:
     """A pod without address cannot be reached, a finished one does not run."""
     return bool(pod.addresses) and not pod.is_terminal
 
@@ -129,7 +129,9 @@ def make_compiler(found: Objects, settings: Settings, captured: frozenset[str]) 
         for endpoint in each.endpoints:
             if endpoint.pod is not None:
                 from_slices[endpoint.pod][key] = slice_ports(owner, each)
-    by_label: dict[tuple[str, str, str], list[tuple[str, objects.Service]]] = defaultdict(list)
+    by_label: dict[tuple[str, str, str], list[tuple[str, objects.ServiceObject]]] = defaultdict(
+        list
+    )
     for service in by_name.values():
         key = service_key(service, settings)
         if service.selector and key not in sliced:
@@ -186,7 +188,7 @@ def _by_hand(
         )
 
 
-def _owner(pod: objects.Pod) -> tuple[str, str]:
+def _owner(pod: objects.PodObject) -> tuple[str, str]:
     """Kind and name of the object that a person created: a Deployment, not its ReplicaSet."""
     owner = pod.owner
     if owner is None:

@@ -14,11 +14,11 @@ from control.server.sources.objects import (
     Key,
     Meta,
     Namespace,
-    Node,
+    NodeObject,
     Owner,
-    Pod,
-    Service,
+    PodObject,
     ServiceAccount,
+    ServiceObject,
     ServicePort,
     SliceEndpoint,
 )
@@ -87,16 +87,16 @@ def read_service_account(document: Reader, meta: Meta) -> ServiceAccount:
     return ServiceAccount(meta)
 
 
-def read_node(document: Reader, meta: Meta) -> Node:
-    return Node(meta)
+def read_node(document: Reader, meta: Meta) -> NodeObject:
+    return NodeObject(meta)
 
 
-def read_pod(document: Reader, meta: Meta) -> Pod:
+def read_pod(document: Reader, meta: Meta) -> PodObject:
     spec, status = document.part("spec"), document.part("status")
     # `serviceAccount` is the old name; the API server keeps both in step.
     account = spec.text("serviceAccountName") or spec.text("serviceAccount")
     phase = status.text("phase")
-    return Pod(
+    return PodObject(
         meta=meta,
         service_account=account or "default",
         node=spec.text("nodeName"),
@@ -161,9 +161,9 @@ def _is_ready(meta: Reader, status: Reader, phase: str) -> bool:
     )
 
 
-def read_service(document: Reader, meta: Meta) -> Service:
+def read_service(document: Reader, meta: Meta) -> ServiceObject:
     spec = document.part("spec")
-    return Service(
+    return ServiceObject(
         meta=meta,
         type=spec.text("type") or "ClusterIP",
         selector=spec.labels("selector"),

@@ -19,7 +19,7 @@ from control.server.sources.yaml_text import Fields, Items, Value, read_document
 
 
 @dataclass(frozen=True, slots=True)
-class Entry:
+class FileEntry:
     """One object of a file. `object` is None when it was refused, for the reason in `why`."""
 
     key: Key
@@ -33,7 +33,7 @@ class Entry:
 class Content:
     """One file that parses as YAML."""
 
-    entries: tuple[Entry, ...] = ()
+    entries: tuple[FileEntry, ...] = ()
     problems: tuple[Problem, ...] = ()  # in documents that are not even objects
     ignored: Mapping[str, int] | None = None
 
@@ -77,7 +77,7 @@ class Folder:
     def snapshot(self) -> Snapshot:
         problems = list(self._file_problems.values())
         ignored: Counter[str] = Counter()
-        chosen: dict[Key, Entry] = {}
+        chosen: dict[Key, FileEntry] = {}
         for file in sorted(self._contents):
             content = self._contents[file]
             problems += content.problems
@@ -96,7 +96,7 @@ class Folder:
         self._remember(chosen)
         return Snapshot(collect(in_force), tuple(sorted(problems)), dict(ignored))
 
-    def _in_force(self, entry: Entry) -> tuple[AnyObject | None, Problem | None]:
+    def _in_force(self, entry: FileEntry) -> tuple[AnyObject | None, Problem | None]:
         if entry.object is not None or entry.why is None:
             return entry.object, None
         good = self._last_good.get(entry.key)
@@ -106,7 +106,7 @@ class Folder:
             return entry.stand_in, _and(entry.why, _effect(entry.key))
         return None, _and(entry.why, "ignored")
 
-    def _remember(self, chosen: Mapping[Key, Entry]) -> None:
+    def _remember(self, chosen: Mapping[Key, FileEntry]) -> None:
         """Keep the last good version of exactly what is still mentioned somewhere."""
         self._last_good = {
             key: good
@@ -125,7 +125,7 @@ def _effect(key: Key) -> str:
     return "everything in its scope is denied until this is repaired"
 
 
-def _duplicate(file: str, entry: Entry, first: Entry) -> Problem:
+def _duplicate(file: str, entry: FileEntry, first: FileEntry) -> Problem:
     place = first.object.meta if first.object is not None else None
     where = f"{place.file}:{place.line}" if place is not None else f"line {first.line}"
     message = f"stands there twice; the one at {where} is in force"
@@ -134,7 +134,7 @@ def _duplicate(file: str, entry: Entry, first: Entry) -> Problem:
 
 def read_content(file: str, data: bytes) -> Content:
     """Raises Invalid when the file as a whole cannot be read."""
-    entries: list[Entry] = []
+    entries: list[FileEntry] = []
     problems: list[Problem] = []
     ignored: Counter[str] = Counter()
     for value, line in _flatten(data):
@@ -172,7 +172,7 @@ def _flatten(data: bytes) -> Iterator[tuple[Value, int]]:
         yield value, value.line if isinstance(value, Fields | Items) else document.line
 
 
-def _read_entry(file: str, document: Reader) -> Entry | None:
+def _read_entry(file: str, document: Reader) -> FileEntry | None:
     """None: a kind to ignore. Raises Invalid when nothing at all is known about the object."""
     try:
         kind = find_kind(document)
@@ -187,15 +187,15 @@ def _read_entry(file: str, document: Reader) -> Entry | None:
         value = kind.read(document, core.read_meta(document, key, file))
     except Invalid as exc:
         return _refused(file, document, key, exc)
-    return Entry(key, document.line(), value)
+    return FileEntry(key, document.line(), value)
 
 
-def _refused(file: str, document: Reader, key: Key, exc: Invalid) -> Entry:
+def _refused(file: str, document: Reader, key: Key, exc: Invalid) -> FileEntry:
     problem = Problem(file, exc.line, str(key), exc.reason, str(exc))
     stand_in: AnyObject | None = None
     if key.kind in POLICY_KINDS:
         stand_in = security.stand_in(document, key, file, str(exc))
-    return Entry(key, document.line(), None, problem, stand_in)
+    return FileEntry(key, document.line(), None, problem, stand_in)
 
 
 def _guess_key(document: Reader) -> Key:

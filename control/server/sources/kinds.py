@@ -18,21 +18,21 @@ SECURITY_GROUP = "security.istio.io"
 
 
 @dataclass(frozen=True, slots=True)
-class Kind:
+class ObjectKind:
     api_versions: tuple[str, ...]
     read: Read
 
 
 _SECURITY = (f"{SECURITY_GROUP}/v1", f"{SECURITY_GROUP}/v1beta1")
-KINDS: dict[str, Kind] = {
-    "Namespace": Kind(("v1",), core.read_namespace),
-    "ServiceAccount": Kind(("v1",), core.read_service_account),
-    "Node": Kind(("v1",), core.read_node),
-    "Pod": Kind(("v1",), core.read_pod),
-    "Service": Kind(("v1",), core.read_service),
-    "EndpointSlice": Kind(("discovery.k8s.io/v1",), core.read_slice),
-    "AuthorizationPolicy": Kind(_SECURITY, security.read_authorization_policy),
-    "PeerAuthentication": Kind(_SECURITY, security.read_peer_authentication),
+KINDS: dict[str, ObjectKind] = {
+    "Namespace": ObjectKind(("v1",), core.read_namespace),
+    "ServiceAccount": ObjectKind(("v1",), core.read_service_account),
+    "Node": ObjectKind(("v1",), core.read_node),
+    "Pod": ObjectKind(("v1",), core.read_pod),
+    "Service": ObjectKind(("v1",), core.read_service),
+    "EndpointSlice": ObjectKind(("discovery.k8s.io/v1",), core.read_slice),
+    "AuthorizationPolicy": ObjectKind(_SECURITY, security.read_authorization_policy),
+    "PeerAuthentication": ObjectKind(_SECURITY, security.read_peer_authentication),
 }
 
 # Kinds of the core group that mean nothing to a mesh. Other groups are ignored as a whole: a folder
@@ -60,7 +60,7 @@ _SECURITY_IGNORED = frozenset({"RequestAuthentication"})
 _SIMILARITY_MIN = 0.85
 
 
-def find_kind(document: Reader) -> Kind | None:
+def find_kind(document: Reader) -> ObjectKind | None:
     """Reader of this document; None when it may be ignored. Raises for a likely slip."""
     api_version, kind = document.text("apiVersion"), document.text("kind")
     if not kind or not api_version:
@@ -80,7 +80,7 @@ def find_kind(document: Reader) -> Kind | None:
     raise UnknownKind(f"unknown kind {kind!r} of {api_version}{_hint(kind)}", document.line("kind"))
 
 
-def _groups_of(kind: Kind) -> set[str]:
+def _groups_of(kind: ObjectKind) -> set[str]:
     return {version.rpartition("/")[0] for version in kind.api_versions}
 
 

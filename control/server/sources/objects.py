@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import Enum
 
-from control.model.address import Address, Block
+from control.model.address import Address, CidrBlock
 
 Labels = Mapping[str, str]
 
@@ -61,7 +61,7 @@ class ServiceAccount:
 
 
 @dataclass(frozen=True, slots=True)
-class Node:
+class NodeObject:
     meta: Meta
 
 
@@ -79,7 +79,7 @@ class ContainerPort:
 
 
 @dataclass(frozen=True, slots=True)
-class Pod:
+class PodObject:
     meta: Meta
     service_account: str
     node: str
@@ -105,7 +105,7 @@ class ServicePort:
 
 
 @dataclass(frozen=True, slots=True)
-class Service:
+class ServiceObject:
     meta: Meta
     type: str
     selector: Labels
@@ -141,7 +141,7 @@ class PolicyAction(Enum):
 
 
 @dataclass(frozen=True, slots=True)
-class Source:
+class PolicySource:
     """`from[].source`; strings still carry their `*`. `beyond_l4` names fields L4 cannot see."""
 
     principals: tuple[str, ...] = ()
@@ -150,8 +150,8 @@ class Source:
     not_namespaces: tuple[str, ...] = ()
     service_accounts: tuple[str, ...] = ()
     not_service_accounts: tuple[str, ...] = ()
-    ip_blocks: tuple[Block, ...] = ()
-    not_ip_blocks: tuple[Block, ...] = ()
+    ip_blocks: tuple[CidrBlock, ...] = ()
+    not_ip_blocks: tuple[CidrBlock, ...] = ()
     beyond_l4: tuple[str, ...] = ()
 
 
@@ -167,14 +167,14 @@ class Condition:
     """`values` are already parsed for the key: strings, blocks or ports."""
 
     key: str
-    values: tuple[str, ...] | tuple[Block, ...] | tuple[int, ...] = ()
-    not_values: tuple[str, ...] | tuple[Block, ...] | tuple[int, ...] = ()
+    values: tuple[str, ...] | tuple[CidrBlock, ...] | tuple[int, ...] = ()
+    not_values: tuple[str, ...] | tuple[CidrBlock, ...] | tuple[int, ...] = ()
     beyond_l4: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class PolicyRule:
-    sources: tuple[Source, ...] = ()
+    sources: tuple[PolicySource, ...] = ()
     operations: tuple[Operation, ...] = ()
     conditions: tuple[Condition, ...] = ()
 
@@ -211,9 +211,9 @@ class PeerAuthentication:
 AnyObject = (
     Namespace
     | ServiceAccount
-    | Node
-    | Pod
-    | Service
+    | NodeObject
+    | PodObject
+    | ServiceObject
     | EndpointSlice
     | AuthorizationPolicy
     | PeerAuthentication
@@ -226,9 +226,9 @@ class Objects:
 
     namespaces: tuple[Namespace, ...] = ()
     service_accounts: tuple[ServiceAccount, ...] = ()
-    nodes: tuple[Node, ...] = ()
-    pods: tuple[Pod, ...] = ()
-    services: tuple[Service, ...] = ()
+    nodes: tuple[NodeObject, ...] = ()
+    pods: tuple[PodObject, ...] = ()
+    services: tuple[ServiceObject, ...] = ()
     slices: tuple[EndpointSlice, ...] = ()
     authorization_policies: tuple[AuthorizationPolicy, ...] = ()
     peer_authentications: tuple[PeerAuthentication, ...] = ()
@@ -252,9 +252,9 @@ def collect(found: Mapping[Key, AnyObject]) -> Objects:
     return Objects(
         namespaces=tuple(each for each in ordered if isinstance(each, Namespace)),
         service_accounts=tuple(each for each in ordered if isinstance(each, ServiceAccount)),
-        nodes=tuple(each for each in ordered if isinstance(each, Node)),
-        pods=tuple(each for each in ordered if isinstance(each, Pod)),
-        services=tuple(each for each in ordered if isinstance(each, Service)),
+        nodes=tuple(each for each in ordered if isinstance(each, NodeObject)),
+        pods=tuple(each for each in ordered if isinstance(each, PodObject)),
+        services=tuple(each for each in ordered if isinstance(each, ServiceObject)),
         slices=tuple(each for each in ordered if isinstance(each, EndpointSlice)),
         authorization_policies=tuple(
             each for each in ordered if isinstance(each, AuthorizationPolicy)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from types import MappingProxyType
 
-from control.model.address import Block, parse_block
+from control.model.address import CidrBlock, parse_block
 from control.server.sources.objects import (
     AuthorizationPolicy,
     Condition,
@@ -21,7 +21,7 @@ from control.server.sources.objects import (
     PeerAuthentication,
     PolicyAction,
     PolicyRule,
-    Source,
+    PolicySource,
 )
 from control.server.sources.problem import Invalid
 from control.server.sources.reader import Reader
@@ -151,7 +151,7 @@ def _required(entry: Reader, key: str) -> Reader:
     return child
 
 
-def _source(source: Reader, namespace: str) -> Source:
+def _source(source: Reader, namespace: str) -> PolicySource:
     source.only(*_SOURCE_L4, *_SOURCE_BEYOND)
     accounts = _accounts(source, "serviceAccounts", namespace)
     not_accounts = _accounts(source, "notServiceAccounts", namespace)
@@ -159,7 +159,7 @@ def _source(source: Reader, namespace: str) -> Source:
         for key in ("principals", "notPrincipals", "namespaces", "notNamespaces"):
             if key in source:
                 raise source.invalid(key, "cannot stand beside serviceAccounts")
-    return Source(
+    return PolicySource(
         principals=_strings(source, "principals"),
         not_principals=_strings(source, "notPrincipals"),
         namespaces=_strings(source, "namespaces"),
@@ -218,7 +218,7 @@ def _strings(reader: Reader, key: str) -> tuple[str, ...]:
     return tuple(text for text, _ in _listed(reader, key))
 
 
-def _blocks(reader: Reader, key: str) -> tuple[Block, ...]:
+def _blocks(reader: Reader, key: str) -> tuple[CidrBlock, ...]:
     blocks = []
     for text, line in _listed(reader, key):
         try:

@@ -53,7 +53,7 @@ class Items(list[Value]):
 
 
 @dataclass(frozen=True, slots=True)
-class Document:
+class YamlDocument:
     value: Value
     line: int
 
@@ -70,7 +70,7 @@ _WORDS: dict[str, bool | None] = {
 }
 
 
-def read_documents(data: bytes) -> list[Document]:
+def read_documents(data: bytes) -> list[YamlDocument]:
     """Every document of a file. Raises Invalid with the line where the file is broken."""
     if len(data) > FILE_BYTES_MAX:
         raise TooLarge(f"the file has {len(data)} bytes, more than {FILE_BYTES_MAX}", 1)
@@ -108,8 +108,8 @@ class _Builder:
         self._nodes = 0
         self._aliases = 0
 
-    def documents(self, events: Iterator[yaml.Event]) -> Iterator[Document]:
-        root: Document | None = None
+    def documents(self, events: Iterator[yaml.Event]) -> Iterator[YamlDocument]:
+        root: YamlDocument | None = None
         for event in events:
             assert event.start_mark is not None, "events of a parser carry marks"
             line = event.start_mark.line + 1
@@ -124,7 +124,7 @@ class _Builder:
                 if done is not None and not self._stack:
                     root = done
 
-    def _feed(self, event: yaml.Event, line: int) -> Document | None:
+    def _feed(self, event: yaml.Event, line: int) -> YamlDocument | None:
         """Process one event; return the value that it finished, if any."""
         self._nodes += 1
         if self._nodes > NODES_MAX:
@@ -179,9 +179,9 @@ class _Builder:
             raise NotYaml(f"anchor {event.anchor!r} contains itself", line)
         return value
 
-    def _place(self, value: Value, line: int) -> Document | None:
+    def _place(self, value: Value, line: int) -> YamlDocument | None:
         if not self._stack:
-            return Document(value, line)
+            return YamlDocument(value, line)
         top = self._stack[-1]
         _weigh(top.value, value, line)
         if isinstance(top.value, Items):

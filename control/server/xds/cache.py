@@ -18,7 +18,7 @@ from control.model.address import format_address
 from control.model.intent import Intent
 from control.model.policy import Policy
 from control.model.workload import NetworkAddress, Service, Workload
-from control.server.compile.mesh import Mesh
+from control.server.compile.mesh import CompiledMesh
 from control.wire import discovery_pb2
 from control.wire.convert import resource_to_wire
 from control.wire.convert_node import encode_intent
@@ -32,7 +32,7 @@ Change: TypeAlias = Mapping[str, frozenset[str]]  # type URL → names that chan
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Entry:
+class CachedResource:
     """`framed` is the whole `resources` field of a response: tag, length, Resource."""
 
     name: str
@@ -65,13 +65,13 @@ def varint(number: int) -> bytes:
 
 def make_entry(
     type_url: str, name: str, message: bytes, aliases: tuple[str, ...] = (), node: str = ""
-) -> Entry:
+) -> CachedResource:
     version = hashlib.blake2b(message, digest_size=8).hexdigest()
     body = discovery_pb2.Resource(
         name=name, version=version, resource=AnyMessage(type_url=type_url, value=message)
     ).SerializeToString()
     framed = frame(RESOURCES_FIELD, body)
-    return Entry(name, version, framed, len(framed) - len(body), aliases, node)
+    return CachedResource(name, version, framed, len(framed) - len(body), aliases, node)
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +84,7 @@ class Index:
 
 class Cache:
     def __init__(self) -> None:
-        self._entries: dict[str, dict[str, Entry]] = {
+        self._entries: dict[str, dict[str, CachedResource]] = {
             ADDRESS_TYPE: {},
             AUTHORIZATION_TYPE: {},
             POD_TYPE: {},
@@ -96,10 +96,10 @@ class Cache:
     def types(self) -> frozenset[str]:
         return frozenset(self._entries)
 
-    def entries(self, type_url: str) -> Mapping[str, Entry]:
+    def entries(self, type_url: str) -> Mapping[str, CachedResource]:
         return self._entries[type_url]
 
-    def update(self, mesh: Mesh) -> Change:
+    def update(self, mesh: CompiledMesh) -> Change:
         """Take over a new mesh; what differs from the last one, by type."""
         addresses: dict[str, Workload | Service] = {**mesh.workloads, **mesh.services}
         change = {
@@ -112,7 +112,7 @@ class Cache:
         return {url: names for url, names in change.items() if names}
 
     def _replace(
-        self, type_url: str, values: Mapping[str, Any], encode: Callable[[str, Any], Entry]
+        self, type_url: str, values: Mapping[str, Any], encode: Callable[[str, Any], CachedResource]
     ) -> frozenset[str]:
         entries, old = self._entries[type_url], self._values[type_url]
         changed = set()
@@ -161,12 +161,12 @@ class Cache:
         )
 
 
-def _policy_entry(name: str, value: Policy) -> Entry:
+def _policy_entry(name: str, value: Policy) -> CachedResource:
     message = policy_to_wire(value).SerializeToString(deterministic=True)
     return make_entry(AUTHORIZATION_TYPE, name, message)
 
 
-def _address_entry(name: str, value: Workload | Service) -> Entry:
+def _address_entry(name: str, value: Workload | Service) -> CachedResource:
     message = resource_to_wire(value).SerializeToString(deterministic=True)
     return make_entry(ADDRESS_TYPE, name, message, _aliases(value))
 
@@ -182,5 +182,5 @@ def _vip_alias(vip: NetworkAddress) -> str:
     return text if vip.length is None else f"{text}/{vip.length}"
 
 
-def _pod_entry(name: str, value: Intent) -> Entry:
+def _pod_entry(name: str, value: Intent) -> CachedResource:
     return make_entry(POD_TYPE, name, encode_intent(value), node=value.node)

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 
 from control.kit.clock import Clock
 from control.kit.log import event
-from control.server.compile.mesh import EMPTY, Mesh, compile_mesh
+from control.server.compile.mesh import EMPTY, CompiledMesh, compile_mesh
 from control.server.compile.pods import pod_uid
 from control.server.compile.settings import Settings
 from control.server.metrics import Metrics, short_type
@@ -32,7 +32,7 @@ class Publisher:
     ) -> None:
         self.settings = settings
         self.cache = Cache()
-        self.mesh: Mesh = EMPTY
+        self.mesh: CompiledMesh = EMPTY
         self.objects = Objects()
         self.problems: tuple[Problem, ...] = ()
         self.ignored: Mapping[str, int] = {}

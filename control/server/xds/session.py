@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 from control.kit.errors import WireError
-from control.server.xds.cache import Cache, Change, Entry
+from control.server.xds.cache import Cache, CachedResource, Change
 from control.wire import discovery_pb2 as pb
 from control.wire.types import ADDRESS_TYPE, AUTHORIZATION_TYPE, POD_TYPE
 
@@ -39,7 +39,7 @@ class Acknowledged:
 
 
 @dataclass(frozen=True, slots=True)
-class Response:
+class DeltaResponse:
     data: bytes
     type_url: str
     nonce: str
@@ -64,7 +64,7 @@ class TypeState:
     nacks: int = 0
 
 
-class Session:
+class DeltaSession:
     def __init__(
         self, cache: Cache, node: str, response_bytes_max: int = RESPONSE_BYTES_MAX
     ) -> None:
@@ -179,7 +179,7 @@ class Session:
             else:
                 self._want(state)
 
-    def take(self) -> Response | None:
+    def take(self) -> DeltaResponse | None:
         """The next response to send, if there is one. Call until None."""
         for type_url in [*ORDER, *(self._types.keys() - set(ORDER))]:
             state = self._types.get(type_url)
@@ -193,7 +193,7 @@ class Session:
                 return self._respond(type_url, state, added, removed)
         return None
 
-    def _due(self, type_url: str, state: TypeState) -> tuple[list[Entry], list[str]]:
+    def _due(self, type_url: str, state: TypeState) -> tuple[list[CachedResource], list[str]]:
         """What differs between cache and client; names that do not are no longer dirty."""
         entries = self._entries(type_url)
         added, removed = [], []
@@ -209,14 +209,14 @@ class Session:
                 state.dirty.discard(name)
         return added, removed
 
-    def _is_visible(self, type_url: str, state: TypeState, entry: Entry) -> bool:
+    def _is_visible(self, type_url: str, state: TypeState, entry: CachedResource) -> bool:
         if type_url == POD_TYPE:
             return entry.node == self._node
         return state.wildcard or entry.name in state.wanted
 
     def _withhold(
-        self, type_url: str, added: list[Entry], removed: list[str]
-    ) -> tuple[list[Entry], list[str]]:
+        self, type_url: str, added: list[CachedResource], removed: list[str]
+    ) -> tuple[list[CachedResource], list[str]]:
         """Removed policies wait for the addresses that stop naming them."""
         if type_url != AUTHORIZATION_TYPE or not removed:
             return added, removed
@@ -232,8 +232,8 @@ class Session:
         return state is not None and bool(self._due(AUTHORIZATION_TYPE, state)[0])
 
     def _respond(
-        self, type_url: str, state: TypeState, added: list[Entry], removed: list[str]
-    ) -> Response:
+        self, type_url: str, state: TypeState, added: list[CachedResource], removed: list[str]
+    ) -> DeltaResponse:
         pieces: list[bytes] = []
         size_bytes = 0
         for entry in added:
@@ -260,7 +260,7 @@ class Session:
             control_plane=pb.ControlPlane(identifier="tulle-control"),
         ).SerializeToString()
         # Fields of a message may come in any order: the spliced ones follow the small ones.
-        return Response(b"".join([head, *pieces]), type_url, nonce, len(pieces), len(removed))
+        return DeltaResponse(b"".join([head, *pieces]), type_url, nonce, len(pieces), len(removed))
 
     def _answered_as_removed(self, state: TypeState) -> set[str]:
         """Owed names that no resource bears: nothing has them, or somebody has them as an alias.
@@ -271,5 +271,5 @@ class Session:
         """
         return state.owed - self._entries(ADDRESS_TYPE).keys()
 
-    def _entries(self, type_url: str) -> Mapping[str, Entry]:
+    def _entries(self, type_url: str) -> Mapping[str, CachedResource]:
         return self._cache.entries(type_url) if type_url in self._cache.types else {}

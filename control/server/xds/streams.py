@@ -19,7 +19,7 @@ from control.server.callers.refusals import CallRefusal
 from control.server.metrics import Metrics, short_type
 from control.server.xds.cache import Change
 from control.server.xds.publish import Publisher
-from control.server.xds.session import Response, Session, TooManyNames
+from control.server.xds.session import DeltaResponse, DeltaSession, TooManyNames
 from control.wire import discovery_pb2 as pb
 
 log = logging.getLogger("xds")
@@ -36,7 +36,7 @@ class Client:
     node: str
     peer: str
     since: datetime
-    session: Session
+    session: DeltaSession
     wake: asyncio.Event = field(default_factory=asyncio.Event)
 
 
@@ -154,7 +154,7 @@ class DeltaService:
             while (response := client.session.take()) is not None:
                 await self._send(client, response, context)
 
-    async def _send(self, client: Client, response: Response, context: Context) -> None:
+    async def _send(self, client: Client, response: DeltaResponse, context: Context) -> None:
         started_s = self._clock.monotonic_s()
         await context.write(response.data)
         kind = short_type(response.type_url)
@@ -174,7 +174,7 @@ class DeltaService:
         )
 
     def _enter(self, first: pb.DeltaDiscoveryRequest, node: str, context: Context) -> Client:
-        session = Session(self._publisher.cache, node)
+        session = DeltaSession(self._publisher.cache, node)
         client = Client(first.node.id, node, context.peer(), self._clock.now(), session)
         self.clients.add(client)
         self._metrics.connected.set(len(self.clients))

@@ -17,7 +17,7 @@ from tests.support.engine.tunnel_memory import FakeTime
 from ztunnel.connections.engine import Engine, EngineConfig
 from ztunnel.connections.pod import Pod
 from ztunnel.connections.recheck import Recheck
-from ztunnel.direct.path import DirectPath
+from ztunnel.direct.path import WorkerDirect
 from ztunnel.loop.reactor import Reactor, Served
 from ztunnel.mesh.entries import Entry
 from ztunnel.mesh.route import ToTunnel, route
@@ -50,7 +50,7 @@ class Rig:
         )
         self.recheck = Recheck(self.engine)
         self.lines: list[dict[str, Any]] = []
-        self.path = DirectPath(self.engine, self.tell)
+        self.path = WorkerDirect(self.engine, self.tell)
         self.client, self.server = self.add(CLIENT), self.add(SERVER)
         if generation is not None:
             self.path.offers.on_generation(generation)

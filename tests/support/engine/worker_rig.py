@@ -11,7 +11,7 @@ from typing import Any
 
 from control.kit.clock import SystemClock
 from control.model.identity import SpiffeId
-from ztunnel.ipc import Frame, IpcSocket, Kind
+from ztunnel.ipc import Frame, FrameKind, IpcSocket
 from ztunnel.transport.tls import Material
 from ztunnel.worker.settings import WorkerSettings
 from ztunnel.worker.worker import Worker
@@ -29,7 +29,7 @@ class WorkerRig:
         )
         self._heard: list[Frame] = []
 
-    def tell(self, kind: Kind, value: dict[str, Any], *descriptors: int) -> None:
+    def tell(self, kind: FrameKind, value: dict[str, Any], *descriptors: int) -> None:
         self.channel.send_json(kind, value, descriptors)
         self.settle()
 
@@ -44,7 +44,7 @@ class WorkerRig:
                 return
         raise AssertionError("never at rest")
 
-    def heard(self, kind: Kind) -> list[dict[str, Any]]:
+    def heard(self, kind: FrameKind) -> list[dict[str, Any]]:
         """Everything of this kind that the worker has said since the last time."""
         while received := self.channel.receive():
             self._heard += received
@@ -53,8 +53,8 @@ class WorkerRig:
         return [frame.json() for frame in found]
 
     def ask(self, what: str) -> dict[str, Any]:
-        self.tell(Kind.QUERY, {"id": 1, "what": what})
-        (answer,) = self.heard(Kind.ANSWER)
+        self.tell(FrameKind.QUERY, {"id": 1, "what": what})
+        (answer,) = self.heard(FrameKind.ANSWER)
         return answer
 
     def counter(self, name: str, **labels: str) -> int | None:
@@ -69,14 +69,14 @@ class WorkerRig:
         claim = {"uid": uid, "name": uid, "namespace": "demo", "service_account": service_account}
         listeners = [socket.create_server(("127.0.0.1", 0)) for _ in range(3)]
         netns = os.open("/proc/self/ns/net", os.O_RDONLY)
-        self.tell(Kind.POD_ADD, claim, netns, *(each.fileno() for each in listeners))
+        self.tell(FrameKind.POD_ADD, claim, netns, *(each.fileno() for each in listeners))
         os.close(netns)
         for each in listeners:
             each.close()
 
     def certify(self, identity: SpiffeId, material: Material) -> None:
         self.tell(
-            Kind.CERTIFICATE,
+            FrameKind.CERTIFICATE,
             {
                 "identity": str(identity),
                 "key_pem": material.key_pem.decode(),

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from agent.intents import Intents, NoControl, Reporter, Stream, parse_intent
+from agent.intents import CaptureReporter, DeltaStream, Intents, NoControl, parse_intent
 from control.kit.backoff import Backoff
 from control.kit.clock import SystemClock
 from control.kit.errors import ControlError, WireError
@@ -70,7 +70,7 @@ class Node:
             self.known.pop(uid, None)
 
     @asynccontextmanager
-    async def connect(self) -> AsyncIterator[Stream]:
+    async def connect(self) -> AsyncIterator[DeltaStream]:
         if not self.streams:
             self.done.set()
             await asyncio.Event().wait()
@@ -146,7 +146,7 @@ def test_a_report_is_due_until_accepted_and_after_each_reconnect() -> None:
             raise error
 
     async def run() -> None:
-        reporter = Reporter("n1", send)
+        reporter = CaptureReporter("n1", send)
         truth = frozenset({"b", "a"})
         assert not reporter.is_due(0, truth)  # nobody to tell
         with pytest.raises(NoControl):

@@ -9,10 +9,10 @@ from click.testing import CliRunner
 from control.kit.errors import ConfigError
 from ztunnel import main
 from ztunnel.access import call_metadata
-from ztunnel.config import Config, host_port, read_roots, workers_of
+from ztunnel.config import ZtunnelConfig, host_port, read_roots, workers_of
 
 
-def load(*flags: str) -> Config:
+def load(*flags: str) -> ZtunnelConfig:
     """The configuration that these flags make."""
     context = main.main.make_context("tulle-ztunnel", list(flags), obj=None)
     return main.make_config(dict(context.params))

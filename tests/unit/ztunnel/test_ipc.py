@@ -9,7 +9,7 @@ import pytest
 
 from control.kit.errors import WireError
 from ztunnel import ipc
-from ztunnel.ipc import Frame, FrameParser, IpcOverflow, IpcSocket, Kind, encode_frame
+from ztunnel.ipc import Frame, FrameKind, FrameParser, IpcOverflow, IpcSocket, encode_frame
 from ztunnel.mesh.entries import Entry, Op, chunks, decode_entries, encode_entries
 
 
@@ -23,23 +23,23 @@ def pair() -> Iterator[tuple[IpcSocket, IpcSocket]]:
 
 
 def test_frames_come_out_whole_however_they_were_cut() -> None:
-    stream = encode_frame(Kind.CONFIG, b'{"a":1}') + encode_frame(Kind.READY, b"")
+    stream = encode_frame(FrameKind.CONFIG, b'{"a":1}') + encode_frame(FrameKind.READY, b"")
     for size in (1, 2, 5, 7, len(stream)):
         parser = FrameParser()
         frames: list[Frame] = []
         for start in range(0, len(stream), size):
             frames += parser.feed(stream[start : start + size])
-        assert [each.kind for each in frames] == [Kind.CONFIG, Kind.READY]
+        assert [each.kind for each in frames] == [FrameKind.CONFIG, FrameKind.READY]
         assert frames[0].json() == {"a": 1}
 
 
 @pytest.mark.parametrize(
     "head",
     [
-        struct.pack("!IBB", ipc.FRAME_BYTES_MAX + 1, Kind.READY, 0),
+        struct.pack("!IBB", ipc.FRAME_BYTES_MAX + 1, FrameKind.READY, 0),
         struct.pack("!IBB", 0, 200, 0),
-        struct.pack("!IBB", 0, Kind.POD_ADD, ipc.DESCRIPTORS_MAX + 1),
-        struct.pack("!IBB", 0, Kind.POD_ADD, 1),
+        struct.pack("!IBB", 0, FrameKind.POD_ADD, ipc.DESCRIPTORS_MAX + 1),
+        struct.pack("!IBB", 0, FrameKind.POD_ADD, 1),
     ],
 )
 def test_nonsense_ends_the_connection(head: bytes) -> None:
@@ -50,7 +50,7 @@ def test_nonsense_ends_the_connection(head: bytes) -> None:
 def test_json_must_be_an_object() -> None:
     for payload in (b"[1]", b"{", b"\xff"):
         with pytest.raises(WireError):
-            Frame(Kind.CONFIG, payload).json()
+            Frame(FrameKind.CONFIG, payload).json()
 
 
 def test_descriptors_travel_with_their_own_frame(pair: tuple[IpcSocket, IpcSocket]) -> None:
@@ -59,13 +59,13 @@ def test_descriptors_travel_with_their_own_frame(pair: tuple[IpcSocket, IpcSocke
     for number in range(3):
         reader, writer = os.pipe()
         readers.append(reader)
-        left.send(Kind.LOG_LEVEL)
-        left.send_json(Kind.POD_ADD, {"uid": str(number)}, [writer])
+        left.send(FrameKind.LOG_LEVEL)
+        left.send_json(FrameKind.POD_ADD, {"uid": str(number)}, [writer])
         os.close(writer)
     frames: list[Frame] = []
     while len(frames) < 6:
         frames += right.receive() or []
-    for number, frame in enumerate(each for each in frames if each.kind is Kind.POD_ADD):
+    for number, frame in enumerate(each for each in frames if each.kind is FrameKind.POD_ADD):
         os.write(frame.descriptors[0], b"x")
         frame.close()
         assert frame.json() == {"uid": str(number)}
@@ -76,7 +76,7 @@ def test_descriptors_travel_with_their_own_frame(pair: tuple[IpcSocket, IpcSocke
 def test_a_large_frame_waits_in_the_buffer_and_arrives(pair: tuple[IpcSocket, IpcSocket]) -> None:
     left, right = pair
     body = os.urandom(1_500_000)
-    left.send(Kind.RESOURCES, body)
+    left.send(FrameKind.RESOURCES, body)
     assert left.wants_write
     frames: list[Frame] = []
     while not frames:
@@ -91,9 +91,9 @@ def test_a_peer_that_never_reads_is_an_error(
 ) -> None:
     left, _ = pair
     for _ in range(4):
-        left.send(Kind.RESOURCES, bytes(ipc.FRAME_BYTES_MAX))
+        left.send(FrameKind.RESOURCES, bytes(ipc.FRAME_BYTES_MAX))
     with pytest.raises(IpcOverflow):
-        left.send(Kind.RESOURCES, bytes(ipc.FRAME_BYTES_MAX))
+        left.send(FrameKind.RESOURCES, bytes(ipc.FRAME_BYTES_MAX))
 
 
 def test_the_end_is_told_from_nothing_yet(pair: tuple[IpcSocket, IpcSocket]) -> None:

@@ -18,9 +18,9 @@ from control.kit.files import write_atomic
 from control.kit.http import (
     BODY_BYTES_MAX,
     LOOPBACK_NAMES,
-    Request,
-    Response,
-    Server,
+    HttpRequest,
+    HttpResponse,
+    HttpServer,
     as_json,
     text,
 )
@@ -91,11 +91,11 @@ def test_backoff_doubles_to_its_bound_and_starts_again() -> None:
     assert all(8.0 <= spread.next_s() <= 12.0 for _ in range(50))
 
 
-async def echo(request: Request) -> Response:
+async def echo(request: HttpRequest) -> HttpResponse:
     return as_json({"path": request.path, "query": request.query, "bytes": len(request.body)})
 
 
-async def hello(_: Request) -> Response:
+async def hello(_: HttpRequest) -> HttpResponse:
     return text("hello\n")
 
 
@@ -106,7 +106,7 @@ def talk(folder: Path, data: bytes, names: frozenset[str] | None = None) -> byte
     """Send bytes to a server on a unix socket, end, and read everything it says."""
 
     async def whole() -> bytes:
-        async with Server(ROUTES, names).listen(folder / "s.sock"):
+        async with HttpServer(ROUTES, names).listen(folder / "s.sock"):
             reader, writer = await asyncio.open_unix_connection(str(folder / "s.sock"))
             writer.write(data)
             writer.write_eof()

@@ -14,7 +14,7 @@ from control.server.ca.keys import load_token_key
 from control.server.callers.tokens import NodeTokens
 from control.server.compile.settings import Settings
 from control.server.main import main
-from control.server.plane import Config
+from control.server.plane import PlaneConfig
 from tests.support.manifests import pod, policy
 
 
@@ -84,7 +84,7 @@ def test_serving_without_a_folder_fails_with_a_word(tmp_path: Path) -> None:
 
 
 def test_the_ports_names_are_those_given_and_the_addresses_it_listens_on(tmp_path: Path) -> None:
-    config = Config(
+    config = PlaneConfig(
         manifests=tmp_path,
         state=tmp_path,
         listen=("10.0.0.1:1", "[fd00::1]:1", "[::]:2", "0.0.0.0:3"),

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from control.kit.errors import WireError
 from control.model import workload as model
-from control.model.address import Block, canonical, parse_address
+from control.model.address import CidrBlock, canonical, parse_address
 from control.model.policy import (
     Action,
     Clause,
@@ -95,9 +95,9 @@ STRINGS = st.lists(
     | st.just(StringMatch(StringMatchKind.PRESENCE)),
     max_size=2,
 ).map(tuple)
-BLOCKS = st.lists(st.builds(Block, ADDRESSES.map(canonical), st.integers(0, 32)), max_size=2).map(
-    tuple
-)
+BLOCKS = st.lists(
+    st.builds(CidrBlock, ADDRESSES.map(canonical), st.integers(0, 32)), max_size=2
+).map(tuple)
 ACCOUNTS = st.lists(st.builds(ServiceAccountMatch, NAMES, NAMES), max_size=2).map(tuple)
 NUMBERS = st.lists(st.integers(1, 65535), max_size=2).map(tuple)
 MATCHES = st.builds(

@@ -20,7 +20,7 @@ from control.model.policy import (
 )
 from tests.support.engine.direct_rig import SERVER, Rig
 from tests.support.engine.meshes import spiffe
-from ztunnel.direct.flows import CONFIRM_S, Flows
+from ztunnel.direct.flows import CONFIRM_S, FlowBook
 from ztunnel.mesh.entries import Entry, Op
 from ztunnel.transport.ends import RelayEnd
 
@@ -267,7 +267,7 @@ def test_what_a_new_agent_does_not_name_is_over(rig: Rig) -> None:
 
 
 def test_the_table_is_bounded(rig: Rig) -> None:
-    rig.path.flows = Flows(rig.engine, lambda _number: None, flows_max=1)
+    rig.path.flows = FlowBook(rig.engine, lambda _number: None, flows_max=1)
     opened(rig)
     opened(rig, id=6)
     assert rig.counted("direct_flows_over_limit") == 1

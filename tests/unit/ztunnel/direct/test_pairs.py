@@ -11,7 +11,7 @@ import pytest
 from control.model.policy import Action, Policy, PolicyScope, Rule
 from control.wire.direct_flows import OpenedFlow, read_opened
 from tests.support.engine.direct_rig import CLIENT, SERVER, Rig
-from ztunnel.direct.pairs import PAIRS_MAX, Pairs
+from ztunnel.direct.pairs import PAIRS_MAX, PodPairs
 from ztunnel.mesh.authorize import Admit, Refusal
 from ztunnel.telemetry.parties import Reporter
 
@@ -39,7 +39,7 @@ def flow(**fields: Any) -> OpenedFlow:
 
 
 def test_connections_that_differ_in_the_clients_port_share_a_pair(rig: Rig) -> None:
-    pairs = Pairs(rig.engine)
+    pairs = PodPairs(rig.engine)
     first = pairs.of(flow())
     assert first is not None
     assert pairs.of(flow(client="10.0.0.1:40001", id=6)) is first
@@ -56,7 +56,7 @@ def test_connections_that_differ_in_the_clients_port_share_a_pair(rig: Rig) -> N
 
 
 def test_a_changed_policy_or_workload_is_another_answer(rig: Rig) -> None:
-    pairs = Pairs(rig.engine)
+    pairs = PodPairs(rig.engine)
     state = rig.engine.state
 
     def answer() -> object:
@@ -79,7 +79,7 @@ def test_a_changed_policy_or_workload_is_another_answer(rig: Rig) -> None:
 
 
 def test_a_pod_that_came_again_is_another_pod(rig: Rig) -> None:
-    pairs = Pairs(rig.engine)
+    pairs = PodPairs(rig.engine)
     first = pairs.of(flow())
     rig.engine.remove_pod("uid-server")
     assert pairs.of(flow()) is None
@@ -91,7 +91,7 @@ def test_a_pod_that_came_again_is_another_pod(rig: Rig) -> None:
 
 
 def test_pairs_are_bounded(rig: Rig) -> None:
-    pairs = Pairs(rig.engine)
+    pairs = PodPairs(rig.engine)
     for port in range(1, PAIRS_MAX + 10):
         assert pairs.of(flow(target=f"10.0.0.2:{port}")) is not None
     assert len(pairs._known) <= PAIRS_MAX

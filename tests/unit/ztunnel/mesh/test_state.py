@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from control.model.address import Block, parse_endpoint
+from control.model.address import CidrBlock, parse_endpoint
 from control.model.policy import Action, Connection, Deny, Permit, Policy, PolicyScope, Rule, decide
 from control.model.workload import NetworkMode, Visibility, WorkloadStatus
 from control.wire import security_pb2, workload_pb2
@@ -306,6 +306,6 @@ def test_indexes_agree_with_a_plain_search_under_random_changes() -> None:
 
 
 def test_a_block_and_an_endpoint_are_values() -> None:
-    assert at("10.2.3.4") in Block(at("10.2.0.0"), 16)
+    assert at("10.2.3.4") in CidrBlock(at("10.2.0.0"), 16)
     assert str(parse_endpoint("[::ffff:10.0.0.1]:80")) == "10.0.0.1:80"
     assert CHUNK_ENTRIES_MAX <= 256

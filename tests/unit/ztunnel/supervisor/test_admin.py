@@ -7,7 +7,7 @@ import json
 from dataclasses import dataclass, field
 from typing import Any
 
-from control.kit.http import Request, Response
+from control.kit.http import HttpRequest, HttpResponse
 from control.model.identity import SpiffeId
 from control.model.policy import (
     Action,
@@ -57,10 +57,10 @@ class Subject:
         self.quits += 1
 
 
-def call(subject: Subject, method: str, path: str, **query: str) -> Response:
-    async def whole() -> Response:
+def call(subject: Subject, method: str, path: str, **query: str) -> HttpResponse:
+    async def whole() -> HttpResponse:
         handler = Pages(subject).admin()[method, path]
-        return await handler(Request(method, path, query, {}))
+        return await handler(HttpRequest(method, path, query, {}))
 
     return asyncio.run(whole())
 

@@ -13,12 +13,12 @@ from control.model.policy import Action, Policy, PolicyScope, Rule
 from control.wire import discovery_pb2 as pb
 from control.wire.types import ADDRESS_TYPE, AUTHORIZATION_TYPE
 from tests.support.engine.meshes import at, entry, pod, service
-from ztunnel.config import Config
+from ztunnel.config import ZtunnelConfig
 from ztunnel.mesh.entries import Entry, Op
 from ztunnel.mesh.state import State
-from ztunnel.supervisor.xds import STEP_ENTRIES, StreamEnded, XdsClient, node_info
+from ztunnel.supervisor.xds import STEP_ENTRIES, XdsClient, XdsEnded, node_info
 
-CONFIG = Config("control:1", "control:1", Path("zds"), Path("run"), node="n1")
+CONFIG = ZtunnelConfig("control:1", "control:1", Path("zds"), Path("run"), node="n1")
 
 
 class Bench:
@@ -186,7 +186,7 @@ def test_what_was_read_before_the_stream_ended_is_worked_off_whole() -> None:
             tasks.create_task(bench.client._read(stream, inbox))
             await bench.client._take(await inbox.next(), bench._answer)
             assert bench.told == [(Op.POLICY, "shop/p")]
-            with pytest.raises(StreamEnded):
+            with pytest.raises(XdsEnded):
                 await inbox.next()
 
     asyncio.run(scenario())

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from control.kit.errors import WireError
 from control.wire import zds_pb2 as pb
 from ztunnel.supervisor.pods import Claim, WorkersNotReady
-from ztunnel.supervisor.zds import Reply, Session, ZdsStatus
+from ztunnel.supervisor.zds import Reply, ZdsSession, ZdsStatus
 
 
 @dataclass
@@ -68,25 +68,25 @@ def delete(uid: str) -> bytes:
     return request.SerializeToString()
 
 
-def ask(session: Session, data: bytes, *descriptors: int) -> Reply:
+def ask(session: ZdsSession, data: bytes, *descriptors: int) -> Reply:
     return asyncio.run(session.handle(data, list(descriptors)))
 
 
 def test_an_add_is_answered_with_the_listeners(handle: int) -> None:
     pods = Pods()
-    assert ask(Session(pods, ZdsStatus()), add("u"), handle) == Reply(descriptors=(7, 8, 9))
+    assert ask(ZdsSession(pods, ZdsStatus()), add("u"), handle) == Reply(descriptors=(7, 8, 9))
     assert pods.served["u"] == Claim("u", "web", "shop", "web")
 
 
 def test_a_missing_account_is_the_default_one(handle: int) -> None:
     pods = Pods()
-    ask(Session(pods, ZdsStatus()), add("u", account=""), handle)
+    ask(ZdsSession(pods, ZdsStatus()), add("u", account=""), handle)
     assert pods.served["u"].service_account == "default"
 
 
 def test_a_failing_add_says_why_and_stays_named(handle: int) -> None:
     pods, status = Pods({"u": Claim("u", "web", "shop", "web")}, failing=True), ZdsStatus()
-    session = Session(pods, status)
+    session = ZdsSession(pods, status)
     assert "workers_not_ready" in ask(session, add("u"), handle).error
     assert ask(session, SNAPSHOT) == Reply()
     assert "u" in pods  # the agent meant to have it: it must not be dropped
@@ -96,7 +96,7 @@ def test_a_failing_add_says_why_and_stays_named(handle: int) -> None:
 @pytest.mark.parametrize("count", [0, 2])
 def test_exactly_one_descriptor(count: int) -> None:
     handles = [os.dup(0) for _ in range(count)]
-    reply = ask(Session(Pods(), ZdsStatus()), add("u"), *handles)
+    reply = ask(ZdsSession(Pods(), ZdsStatus()), add("u"), *handles)
     assert "one descriptor" in reply.error
     for each in handles:
         with pytest.raises(OSError):
@@ -104,13 +104,13 @@ def test_exactly_one_descriptor(count: int) -> None:
 
 
 def test_an_incomplete_claim(handle: int) -> None:
-    assert ask(Session(Pods(), ZdsStatus()), add("u", name=""), handle).error
+    assert ask(ZdsSession(Pods(), ZdsStatus()), add("u", name=""), handle).error
 
 
 def test_pods_missing_from_a_snapshot_go_once() -> None:
     claims = {uid: Claim(uid, uid, "shop", "web") for uid in ("a", "b", "c")}
     pods, status = Pods(claims), ZdsStatus()
-    session = Session(pods, status)
+    session = ZdsSession(pods, status)
     ask(session, keep("a"))
     ask(session, keep("b"))
     ask(session, delete("b"))
@@ -123,13 +123,13 @@ def test_pods_missing_from_a_snapshot_go_once() -> None:
 
 
 def test_deleting_what_is_not_there_is_fine() -> None:
-    assert ask(Session(Pods(), ZdsStatus()), delete("nobody")) == Reply()
+    assert ask(ZdsSession(Pods(), ZdsStatus()), delete("nobody")) == Reply()
 
 
 @pytest.mark.parametrize("data", [b"", b"\xff\xff", pb.WorkloadRequest().SerializeToString()])
 def test_another_language_ends_the_connection(data: bytes, handle: int) -> None:
     with pytest.raises(WireError):
-        ask(Session(Pods(), ZdsStatus()), data, handle)
+        ask(ZdsSession(Pods(), ZdsStatus()), data, handle)
 
 
 def test_replies_are_acknowledgements_of_bounded_size() -> None:
@@ -140,6 +140,6 @@ def test_replies_are_acknowledgements_of_bounded_size() -> None:
 @given(st.binary(max_size=200))
 def test_any_bytes_are_a_reply_or_a_wire_error(data: bytes) -> None:
     try:
-        assert isinstance(ask(Session(Pods(), ZdsStatus()), data), Reply)
+        assert isinstance(ask(ZdsSession(Pods(), ZdsStatus()), data), Reply)
     except WireError:
         pass

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import pytest
 
 from control.kit.errors import WireError
-from ztunnel.ipc import Frame, Kind
+from ztunnel.ipc import Frame, FrameKind
 from ztunnel.mesh.entries import Entry, Op, encode_entries
 from ztunnel.worker.intake import ENTRIES_PER_STEP, TURN_S, Intake
 
@@ -39,14 +39,14 @@ class Rig:
 
 def resources(first: int, count: int) -> Frame:
     entries = [Entry(Op.REMOVE_ADDRESS, str(number)) for number in range(first, first + count)]
-    return Frame(Kind.RESOURCES, encode_entries(entries))
+    return Frame(FrameKind.RESOURCES, encode_entries(entries))
 
 
 def test_nothing_overtakes_what_came_before() -> None:
     rig = Rig(TURN_S)
-    rig.intake.add([Frame(Kind.POD_ADD), resources(0, 20), Frame(Kind.GENERATION)])
+    rig.intake.add([Frame(FrameKind.POD_ADD), resources(0, 20), Frame(FrameKind.GENERATION)])
     rig.intake.work()
-    rig.intake.add([resources(20, 20), Frame(Kind.QUERY)])
+    rig.intake.add([resources(20, 20), Frame(FrameKind.QUERY)])
     rig.turns()
     numbers = [str(number) for number in range(40)]
     assert rig.seen == ["POD_ADD", *numbers[:20], "GENERATION", *numbers[20:], "QUERY"]
@@ -62,13 +62,13 @@ def test_a_turn_ends_with_the_step_that_used_up_its_time() -> None:
 
 def test_a_quick_push_takes_one_turn() -> None:
     rig = Rig(0.0)
-    rig.intake.add([resources(0, 100), resources(100, 100), Frame(Kind.QUERY)])
+    rig.intake.add([resources(0, 100), resources(100, 100), Frame(FrameKind.QUERY)])
     assert rig.turns() == 1
     assert len(rig.seen) == 201
 
 
 def test_a_broken_frame_is_told() -> None:
     rig = Rig(0.0)
-    rig.intake.add([Frame(Kind.RESOURCES, b"\x01")])
+    rig.intake.add([Frame(FrameKind.RESOURCES, b"\x01")])
     with pytest.raises(WireError):
         rig.intake.work()

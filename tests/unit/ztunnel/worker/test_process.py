@@ -10,7 +10,7 @@ from collections.abc import Iterator
 import pytest
 
 from control.kit.errors import WireError
-from ztunnel.ipc import IpcSocket, Kind, encode_frame, encode_json
+from ztunnel.ipc import FrameKind, IpcSocket, encode_frame, encode_json
 from ztunnel.worker.process import main, receive_settings, start
 
 
@@ -29,19 +29,19 @@ def ends() -> Iterator[tuple[socket.socket, IpcSocket]]:
 
 
 def config(**values: object) -> bytes:
-    return encode_frame(Kind.CONFIG, encode_json(values))
+    return encode_frame(FrameKind.CONFIG, encode_json(values))
 
 
 def test_settings_come_first_and_what_follows_is_kept(
     ends: tuple[socket.socket, IpcSocket],
 ) -> None:
     ours, channel = ends
-    ours.sendall(config(node="n1") + encode_frame(Kind.QUERY, b"{}"))
+    ours.sendall(config(node="n1") + encode_frame(FrameKind.QUERY, b"{}"))
     received = receive_settings(channel)
     assert received is not None
     settings, frames = received
     assert settings.engine.node == "n1"
-    assert [frame.kind for frame in frames] == [Kind.QUERY]
+    assert [frame.kind for frame in frames] == [FrameKind.QUERY]
 
 
 def test_settings_in_pieces_are_waited_for(ends: tuple[socket.socket, IpcSocket]) -> None:
@@ -53,7 +53,7 @@ def test_settings_in_pieces_are_waited_for(ends: tuple[socket.socket, IpcSocket]
     assert receive_settings(channel) is not None
 
 
-@pytest.mark.parametrize("data", [encode_frame(Kind.POD_DELETE, b"{}"), config(worker="x")])
+@pytest.mark.parametrize("data", [encode_frame(FrameKind.POD_DELETE, b"{}"), config(worker="x")])
 def test_another_first_frame_is_an_error(
     ends: tuple[socket.socket, IpcSocket], data: bytes
 ) -> None:
@@ -72,7 +72,7 @@ def test_without_a_supervisor_there_is_no_worker(ends: tuple[socket.socket, IpcS
 
 def test_nonsense_makes_no_worker(ends: tuple[socket.socket, IpcSocket]) -> None:
     ours, channel = ends
-    ours.sendall(encode_frame(Kind.DRAIN, b"{}"))
+    ours.sendall(encode_frame(FrameKind.DRAIN, b"{}"))
     assert start(channel, 2) is None
 
 

@@ -11,7 +11,7 @@ from tests.support.certificates import Authority, make_authority
 from tests.support.engine.meshes import mesh, pod
 from tests.support.engine.tunnel_mesh import mesh_entries
 from tests.support.engine.worker_rig import WorkerRig, worker_rig
-from ztunnel.ipc import Frame, Kind, encode_json
+from ztunnel.ipc import Frame, FrameKind, encode_json
 from ztunnel.mesh.entries import encode_entries
 from ztunnel.transport.dial import Dialer
 
@@ -31,19 +31,19 @@ def rig() -> Iterator[WorkerRig]:
 
 def test_a_pod_is_served_once_it_is_said_to_be_ready(rig: WorkerRig) -> None:
     rig.add_pod("uid-1", "web")
-    assert rig.heard(Kind.POD_READY) == [{"uid": "uid-1"}]
+    assert rig.heard(FrameKind.POD_READY) == [{"uid": "uid-1"}]
     assert list(rig.worker.engine.pods) == ["uid-1"]
-    rig.tell(Kind.POD_DELETE, {"uid": "uid-1"})
+    rig.tell(FrameKind.POD_DELETE, {"uid": "uid-1"})
     assert not rig.worker.engine.pods
 
 
 def test_frames_that_came_behind_the_settings_are_not_lost() -> None:
-    state = Frame(Kind.RESOURCES, encode_entries(mesh_entries(pod("web", "10.0.0.1"))))
-    query = Frame(Kind.QUERY, encode_json({"id": 9, "what": "pools"}))
+    state = Frame(FrameKind.RESOURCES, encode_entries(mesh_entries(pod("web", "10.0.0.1"))))
+    query = Frame(FrameKind.QUERY, encode_json({"id": 9, "what": "pools"}))
     with worker_rig(state, query) as rig:
         rig.settle()
         assert rig.worker.engine.state.synced
-        assert rig.heard(Kind.ANSWER) == [{"id": 9, "pools": []}]
+        assert rig.heard(FrameKind.ANSWER) == [{"id": 9, "pools": []}]
 
 
 def test_the_engine_is_made_for_the_settings() -> None:
@@ -83,15 +83,15 @@ def test_an_unusable_certificate_is_counted(rig: WorkerRig, authority: Authority
 @pytest.mark.parametrize(
     ("kind", "value"),
     [
-        (Kind.CONFIG, {}),
-        (Kind.READY, {}),
-        (Kind.POD_DELETE, {}),
-        (Kind.CERTIFICATE, {"identity": "nonsense"}),
-        (Kind.LOG_LEVEL, {"level": "loud"}),
+        (FrameKind.CONFIG, {}),
+        (FrameKind.READY, {}),
+        (FrameKind.POD_DELETE, {}),
+        (FrameKind.CERTIFICATE, {"identity": "nonsense"}),
+        (FrameKind.LOG_LEVEL, {"level": "loud"}),
     ],
 )
 def test_a_frame_that_makes_no_sense_ends_the_worker(
-    rig: WorkerRig, kind: Kind, value: dict[str, str]
+    rig: WorkerRig, kind: FrameKind, value: dict[str, str]
 ) -> None:
     rig.tell(kind, value)
     assert not rig.worker.reactor.running
@@ -109,15 +109,15 @@ def test_a_question_nobody_knows_is_answered_all_the_same(rig: WorkerRig) -> Non
 
 def test_a_drain_without_connections_is_over_soon(rig: WorkerRig) -> None:
     rig.add_pod("uid-1", "web")
-    rig.tell(Kind.DRAIN, {"deadline_s": 30})
+    rig.tell(FrameKind.DRAIN, {"deadline_s": 30})
     rig.worker.reactor.turn(1.0)
-    assert rig.heard(Kind.DRAINED) == [{}]
+    assert rig.heard(FrameKind.DRAINED) == [{}]
     assert not rig.worker.engine.pods["uid-1"].listeners
 
 
 def test_resources_reach_the_state(rig: WorkerRig) -> None:
     web = pod("web", "10.0.0.1")
-    rig.channel.send(Kind.RESOURCES, encode_entries(mesh_entries(web)))
+    rig.channel.send(FrameKind.RESOURCES, encode_entries(mesh_entries(web)))
     rig.settle()
     assert list(rig.worker.engine.state.workloads()) == list(mesh(web).workloads())
 
@@ -127,6 +127,6 @@ def test_an_identity_is_forgotten_with_its_last_pod(rig: WorkerRig, authority: A
         rig.add_pod(uid, "web")
         rig.certify(WEB, authority.issue(str(WEB)))
         assert rig.counter("tulle_ztunnel_tls_contexts") == 1
-        rig.tell(Kind.POD_DELETE, {"uid": uid})
-        rig.tell(Kind.CERTIFICATE_FORGOTTEN, {"identity": str(WEB)})
+        rig.tell(FrameKind.POD_DELETE, {"uid": uid})
+        rig.tell(FrameKind.CERTIFICATE_FORGOTTEN, {"identity": str(WEB)})
         assert rig.counter("tulle_ztunnel_tls_contexts") == 0

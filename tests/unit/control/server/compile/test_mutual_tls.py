@@ -9,7 +9,7 @@ import pytest
 from control.model.address import parse_address
 from control.model.identity import SpiffeId
 from control.model.policy import Connection, Permit, decide
-from control.server.compile.mesh import Mesh, compile_mesh
+from control.server.compile.mesh import CompiledMesh, compile_mesh
 from control.server.compile.settings import Settings
 from tests.support import manifests
 from tests.support.manifests import load, pod, policy
@@ -87,7 +87,7 @@ CASES = [
 ]
 
 
-def answers(mesh: Mesh) -> tuple[tuple[str, ...], str]:
+def answers(mesh: CompiledMesh) -> tuple[tuple[str, ...], str]:
     (workload,) = mesh.workloads.values()
     named = [mesh.policies[name] for name in workload.authorization_policies]
     open_ports = "".join(

@@ -23,7 +23,7 @@ from control.model.policy import (
     StringMatchKind,
     decide,
 )
-from control.server.compile.mesh import Mesh, compile_mesh
+from control.server.compile.mesh import CompiledMesh, compile_mesh
 from control.server.compile.policies import PolicyStatus, string_match
 from control.server.compile.settings import Settings
 from tests.support import manifests
@@ -198,7 +198,7 @@ def test_scope(namespace: str, spec: str, scope: PolicyScope) -> None:
     assert found.scope is scope
 
 
-def named_by(mesh: Mesh, name: str) -> tuple[str, ...]:
+def named_by(mesh: CompiledMesh, name: str) -> tuple[str, ...]:
     return next(
         each.authorization_policies for each in mesh.workloads.values() if each.name == name
     )

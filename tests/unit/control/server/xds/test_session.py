@@ -12,10 +12,10 @@ from control.model.address import parse_address
 from control.model.intent import Intent
 from control.model.policy import Action, Policy, PolicyScope
 from control.model.workload import NetworkAddress, Service, Workload
-from control.server.compile.mesh import EMPTY, Mesh
+from control.server.compile.mesh import EMPTY, CompiledMesh
 from control.server.xds import session as session_module
 from control.server.xds.cache import Cache, frame, varint
-from control.server.xds.session import Session, TooManyNames
+from control.server.xds.session import DeltaSession, TooManyNames
 from control.wire import discovery_pb2 as pb
 from control.wire.delta import DeltaClient, NodeInfo, Update
 from control.wire.types import ADDRESS_TYPE, AUTHORIZATION_TYPE, POD_TYPE, WORKLOAD_TYPE
@@ -46,7 +46,7 @@ def policy(name: str) -> Policy:
 
 def make_mesh(
     *workloads: Workload, policies: tuple[Policy, ...] = (), services: tuple[Service, ...] = ()
-) -> Mesh:
+) -> CompiledMesh:
     return replace(
         EMPTY,
         workloads={each.uid: each for each in workloads},
@@ -58,14 +58,14 @@ def make_mesh(
 class Bench:
     """A cache, a session and a client back to back, without a network."""
 
-    def __init__(self, mesh: Mesh, client: DeltaClient | None = None) -> None:
+    def __init__(self, mesh: CompiledMesh, client: DeltaClient | None = None) -> None:
         self.cache = Cache()
         self.cache.update(mesh)
         self.client = client or DeltaClient(NODE, [ADDRESS_TYPE, AUTHORIZATION_TYPE])
         self.open()
 
     def open(self) -> None:
-        self.session = Session(self.cache, "n1")
+        self.session = DeltaSession(self.cache, "n1")
         for request in self.client.opening():
             self.tell(request)
 
@@ -73,7 +73,7 @@ class Bench:
         assert request is not None
         self.session.receive(request)
 
-    def change(self, mesh: Mesh) -> None:
+    def change(self, mesh: CompiledMesh) -> None:
         self.session.changed(self.cache.update(mesh))
 
     def take(self) -> Update | None:
@@ -227,7 +227,7 @@ def test_pods_are_shown_to_their_node_only() -> None:
     assert update.removed == ("u1",)
 
 
-def on_demand(mesh: Mesh) -> Bench:
+def on_demand(mesh: CompiledMesh) -> Bench:
     client = DeltaClient(NODE, [ADDRESS_TYPE], on_demand=[ADDRESS_TYPE])
     bench = Bench(mesh, client)
     assert [each.added for each in bench.settle()] == [()]
@@ -309,7 +309,7 @@ def test_names_are_bounded() -> None:
 def test_a_response_is_cut_at_its_bound_and_continued_after_the_ack() -> None:
     several = [workload(name, "v" * 1000) for name in ("a", "b", "d")]
     bench = Bench(make_mesh(*several), DeltaClient(NODE, [ADDRESS_TYPE]))
-    bench.session = Session(bench.cache, "n1", response_bytes_max=2500)
+    bench.session = DeltaSession(bench.cache, "n1", response_bytes_max=2500)
     bench.tell(bench.client.opening()[0])
     assert [len(each.added) for each in bench.settle()] == [2, 1]
 
@@ -319,7 +319,7 @@ def test_two_sessions_share_the_same_bytes() -> None:
     cache.update(make_mesh(A, B))
     responses = []
     for _ in range(2):
-        session = Session(cache, "n1")
+        session = DeltaSession(cache, "n1")
         session.receive(DeltaClient(NODE, [ADDRESS_TYPE]).opening()[0])
         responses.append(session.take())
     assert responses[0] == responses[1]
@@ -349,7 +349,7 @@ MESHES = st.lists(st.tuples(st.sampled_from("abd"), st.sampled_from(["v1", "v2"]
 @settings(max_examples=40)
 @given(st.lists(MESHES, min_size=1, max_size=5), st.lists(st.booleans(), max_size=10))
 def test_whatever_happens_the_client_ends_with_the_truth(
-    meshes: list[Mesh], moves: list[bool]
+    meshes: list[CompiledMesh], moves: list[bool]
 ) -> None:
     bench = Bench(meshes[0])
     waiting: list[Update] = []
