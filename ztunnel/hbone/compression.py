@@ -64,14 +64,12 @@ class Head:
 class Block:
     """A decoded header block: what was known already, and what is only in this one."""
 
-    __slots__ = ("head", "rest")
+    __slots__ = ("fields", "head", "rest")
 
     def __init__(self, head: Head, rest: RawHeaders) -> None:
         self.head = head
         self.rest = rest
-
-    def __len__(self) -> int:
-        return len(self.head.raw) + len(self.rest)
+        self.fields = len(head.raw) + len(rest)
 
     def raw(self) -> RawHeaders:
         return self.head.raw + self.rest if self.rest else self.head.raw

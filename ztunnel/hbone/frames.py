@@ -9,6 +9,8 @@ PREFACE: Final = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 FRAME_HEADER_BYTES: Final = 9
 # Length (24 bits) and type (8 bits) as one number, flags, stream id: one unpack, no shifting joins.
 FRAME_HEADER: Final = Struct(">IBI")
+FrameHead = tuple[int, int, int]
+unpack_head: Final = FRAME_HEADER.unpack_from
 STREAM_ID_MASK: Final = 0x7FFF_FFFF
 STREAM_ID_MAX: Final = 0x7FFF_FFFF
 SERVER_STREAM_ID_MAX: Final = STREAM_ID_MAX - 1  # servers count in even numbers

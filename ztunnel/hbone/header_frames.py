@@ -56,9 +56,8 @@ class HeaderFrames:
         core = self._core
         """A whole header block of a stream whose number is a client's."""
         decoded = core.codec.decode(block)  # always, or the compression states part
-        fields = len(decoded)
-        if fields >= FIELDS_PER_CREDIT:
-            core.allowance.charge(fields // FIELDS_PER_CREDIT, "header fields")
+        if decoded.fields >= FIELDS_PER_CREDIT:
+            core.allowance.charge(decoded.fields // FIELDS_PER_CREDIT, "header fields")
         stream = core.streams.get(stream_id)
         if stream is not None:
             self._on_known(stream, ends, decoded, events)

@@ -1,220 +1,154 @@
-"""Bytes to events: the frame loop, DATA, and pieces of frames; other frames go to their modules.
+"""Received bytes to events: finds the frames and hands each to the module for its kind.
+
+    frame                                               taken by
+    DATA: not empty, not padded, within its windows     DataFrames.plain
+    DATA: empty, with END_STREAM                        DataFrames.bare_end
+    HEADERS: whole, with END_HEADERS and nothing else   Receiver._whole_headers
+    any frame                                           Receiver._any_frame
+
+The first three are shortcuts for nearly everything that comes. Each looks first and declines by
+returning the position that it was given; the last row is the whole protocol, and would treat those
+frames in the same way.
 
 A DATA payload is never buffered: it is handed on in the pieces in which it comes. Of every other
-frame the beginning waits in `_partial` until the rest is here. DATA of an open stream without
-padding, nearly everything that ever comes, is dealt with in the loop itself.
-
-Pieces of one stream that follow each other in a read are handed on together: to `deliver` at once,
-or as events. An event that waits in the list goes first, so after one there are only events: the
-order is the same either way.
+frame the beginning waits in `_partial` until the rest is here.
 """
 
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Final
-
 from ztunnel.hbone.control_frames import HANDLERS
+from ztunnel.hbone.core import Core
+from ztunnel.hbone.data_frames import DataFrames, Deliver
 from ztunnel.hbone.errors import ConnectionBroken, ErrorCode
-from ztunnel.hbone.events import ConnectionFailed, DataReceived, Event
+from ztunnel.hbone.events import ConnectionFailed, Event
 from ztunnel.hbone.frames import (
+    ACK,
     CONTINUATION,
     DATA,
     END_HEADERS,
-    END_STREAM,
-    FRAME_HEADER,
     FRAME_HEADER_BYTES,
     HEADERS,
     PADDED,
     PREFACE,
     SETTINGS,
     STREAM_ID_MASK,
+    FrameHead,
+    unpack_head,
 )
 from ztunnel.hbone.header_frames import HeaderFrames
 from ztunnel.hbone.limits import CONTROL_FRAME_BYTES_MAX, FRAME_COST, REFILL_PER_READ
 from ztunnel.hbone.settings import Role
-from ztunnel.hbone.stream import Stream
 
-if TYPE_CHECKING:
-    from ztunnel.hbone.core import Core
-
-_unpack_header: Final = FRAME_HEADER.unpack_from
 # Padding of 255 bytes, its length and a priority: what a HEADERS frame may carry beside its block.
-_HEADERS_EXTRA_BYTES: Final = 255 + 1 + 5
+_HEADERS_EXTRA_BYTES = 255 + 1 + 5
 # A client's stream has an odd number, and the reserved bit is not part of it.
-_CLIENTS_BITS: Final = 0x8000_0001
-_NO_STREAMS: Final[dict[int, Stream]] = {}
-_NOTHING: Final = memoryview(b"")
-
-# Takes what came for a stream: the first piece, and all of them when there are several. It must not
-# raise: the receiver is in the middle of a read.
-Deliver = Callable[[Stream, memoryview, list[memoryview] | None], None]
+_CLIENTS_BITS = 0x8000_0001
 
 
 class Receiver:
+    """The receiving half of one connection."""
+
     __slots__ = (
         "_block_bytes_max",
         "_core",
-        "_deliver",
-        "_ends",
+        "_data",
         "_frame_bytes_max",
         "_headers",
-        "_held",
-        "_left",
         "_partial",
-        "_piece",
         "_preface",
-        "_skip",
-        "_stream",
     )
 
-    def __init__(self, core: "Core") -> None:
+    def __init__(self, core: Core) -> None:
         self._core = core
+        self._data = DataFrames(core)
         self._headers = HeaderFrames(core)
         self._frame_bytes_max = core.settings.max_frame_bytes
         self._block_bytes_max = min(core.settings.header_list_bytes, self._frame_bytes_max)
         self._preface = PREFACE if core.role is Role.SERVER else b""
         self._partial = bytearray()
-        # The DATA frame (or unknown frame) whose payload is under way: bytes to hand on, then
-        # bytes to drop, then perhaps the end of the stream.
-        self._stream: Stream | None = None
-        self._left = 0
-        self._skip = 0
-        self._ends = False
-        self._deliver: Deliver | None = None  # of the read that is under way
-        # What `_hand_on` found, until the loop takes it.
-        self._held: Stream | None = None
-        self._piece = _NOTHING
 
     def receive(
         self, data: bytes | bytearray | memoryview, deliver: Deliver | None = None
     ) -> list[Event]:
         """Never raises for what a peer does; after ConnectionFailed it returns nothing."""
         events: list[Event] = []
-        core = self._core
+        core, payload = self._core, self._data
         if core.closed:
             return events
         core.allowance.refill(REFILL_PER_READ)
-        view = memoryview(data)
-        self._deliver = deliver
+        view = data if isinstance(data, memoryview) else memoryview(data)
+        payload.deliver = deliver
         try:
             position = 0
             if self._preface:
                 position = self._match_preface(view)
             if self._partial:
                 position = self._complete(view, position, events)
-            if self._left or self._skip:
-                position = self._hand_on(view, position, events)
+            if payload.left or payload.skip:
+                position = payload.take_payload(view, position, events)
             self._frames(view, position, events)
         except ConnectionBroken as broken:
             core.write_goaway(broken.code, broken.reason.encode())
             core.close()
             self._partial.clear()
             events.append(ConnectionFailed(broken.code, broken.reason))
-        self._deliver = None  # a bound method of the tunnel: no circle outlives it
+        payload.deliver = None  # a bound method of the tunnel: no circle outlives the read
         return events
 
     def _frames(self, view: memoryview, position: int, events: list[Event]) -> None:
-        core, deliver = self._core, self._deliver
-        held, piece = self._take_found()
-        run: list[memoryview] | None = None
+        """Act on the frames from `position` on; the beginning of a last one that is cut waits."""
         size = len(view)
-        whole = size - FRAME_HEADER_BYTES
-        frame_bytes_max = self._frame_bytes_max
-        streams = _NO_STREAMS if self._headers.expecting else core.streams
-        while position <= whole:
-            head, flags, stream_id = _unpack_header(view, position)
-            if not head & 0xFF and flags <= END_STREAM:
-                stream = streams.get(stream_id)
-                length = head >> 8
-                if (
-                    stream is not None
-                    and stream.state.receivable
-                    and 0 < length <= stream.receive_window
-                    and length <= core.receive_window
-                    and length <= frame_bytes_max
-                ):
-                    stream.receive_window -= length
-                    core.receive_window -= length
-                    start = position + FRAME_HEADER_BYTES
-                    position = start + length
-                    if position > size:
-                        self._stream, self._ends = stream, flags == END_STREAM
-                        self._left = position - size
-                        if start == size:
-                            break
-                        flags = 0  # its end comes with the rest
-                    if stream is held:
-                        if run is None:
-                            run = [piece]
-                        run.append(view[start:position])
-                    else:
-                        if held is not None:
-                            if deliver is not None and not events:
-                                deliver(held, piece, run)
-                            else:
-                                self._hand_over(held, piece, run, events)
-                            run = None
-                        held = stream
-                        piece = view[start:position]
-                    if flags:
-                        stream.ending = True
-                        self._hand_over(held, piece, run, events)
-                        held = run = None
-                        if stream.state.receivable:  # it may have been reset just now
-                            core.end_remote(stream, events)
-                    continue
-            if held is not None:
-                self._hand_over(held, piece, run, events)
-                held = run = None
-            if not head and flags == END_STREAM:  # empty DATA: the end of most short connections
-                stream = streams.get(stream_id)
-                if stream is not None and stream.state.receivable:
-                    core.end_remote(stream, events)
-                    position += FRAME_HEADER_BYTES
-                    continue
-            elif (
-                head & 0xFF == HEADERS
-                and flags == END_HEADERS
-                and stream_id & _CLIENTS_BITS == 1
-                and streams is not _NO_STREAMS
-                and core.peer_ready
-            ):
-                length = head >> 8
-                start = position + FRAME_HEADER_BYTES
-                if start + length <= size and length <= self._block_bytes_max:
-                    position = start + length
-                    self._headers.on_block(stream_id, False, bytes(view[start:position]), events)
-                    continue
-            need = self._need(view, position)
-            if position + need > size:
-                break
-            position = self._act(view, position, need, events)
-            streams = _NO_STREAMS if self._headers.expecting else core.streams
-            held, piece = self._take_found()
-        if held is not None:
-            self._hand_over(held, piece, run, events)
+        while position + FRAME_HEADER_BYTES <= size:
+            frame: FrameHead = unpack_head(view, position)
+            head = frame[0]
+            end = position
+            if self._headers.expecting:
+                pass  # only a CONTINUATION may come
+            elif not head:
+                end = self._data.bare_end(position, frame, events)
+            elif not head & 0xFF:
+                end = self._data.plain(view, position, frame, events)
+            elif head & 0xFF == HEADERS:
+                end = self._whole_headers(view, position, frame, events)
+            if end == position:
+                end = self._any_frame(view, position, frame, events)
+                if end == position:
+                    break
+            position = end
+        if self._data.held is not None:
+            self._data.flush(events)
         if position < size:
             self._partial += view[position:]
 
-    def _take_found(self) -> tuple[Stream | None, memoryview]:
-        # On its own: where it is set to None, mypy (and code compiled by it) goes on believing so.
-        held, self._held = self._held, None
-        return held, self._piece
+    def _whole_headers(
+        self, view: memoryview, position: int, frame: FrameHead, events: list[Event]
+    ) -> int:
+        if self._data.held is not None:
+            self._data.flush(events)
+        head, flags, stream_id = frame
+        start = position + FRAME_HEADER_BYTES
+        end = start + (head >> 8)
+        if (
+            flags != END_HEADERS
+            or end > len(view)
+            or end - start > self._block_bytes_max
+            or stream_id & _CLIENTS_BITS != 1
+            or not self._core.peer_ready
+        ):
+            return position
+        self._headers.on_block(stream_id, False, bytes(view[start:end]), events)
+        return end
 
-    def _hand_over(
-        self,
-        stream: Stream,
-        piece: memoryview,
-        run: list[memoryview] | None,
-        events: list[Event],
-    ) -> None:
-        if self._deliver is not None and not events:
-            self._deliver(stream, piece, run)
-        elif run is None:
-            events.append(DataReceived(stream, piece))
-        else:
-            events.extend([DataReceived(stream, each) for each in run])
+    # -- the whole protocol ----------------------------------------------------------------------
 
-    # -- the rare cases --------------------------------------------------------------------------
+    def _any_frame(
+        self, view: memoryview, position: int, frame: FrameHead, events: list[Event]
+    ) -> int:
+        """Act on the frame at `position` if enough of it is here. Returns the position behind what
+        has been taken, or `position`."""
+        self._data.flush(events)
+        end = position + self._need(frame)
+        if end > len(view):
+            return position
+        return self._act(view, position, end, frame, events)
 
     def _match_preface(self, view: memoryview) -> int:
         length = min(len(self._preface), len(view))
@@ -223,14 +157,13 @@ class Receiver:
         self._preface = self._preface[length:]
         return length
 
-    def _need(self, view: "memoryview | bytearray", position: int) -> int:
-        """How many bytes must be together before this frame can be acted on."""
-        head, flags, stream_id = _unpack_header(view, position)
-        kind = head & 0xFF
-        length: int = head >> 8
+    def _need(self, frame: FrameHead) -> int:
+        """Bytes that must be together before this frame can be acted on, its header included."""
+        head, flags, stream_id = frame
+        kind, length = head & 0xFF, head >> 8
         if length > self._frame_bytes_max:
             raise ConnectionBroken(ErrorCode.FRAME_SIZE_ERROR, "frame larger than announced")
-        if not self._core.peer_ready and (kind != SETTINGS or flags & 1):
+        if not self._core.peer_ready and (kind != SETTINGS or flags & ACK):
             raise ConnectionBroken(ErrorCode.PROTOCOL_ERROR, "first frame is not SETTINGS")
         expecting = self._headers.expecting
         if (kind == CONTINUATION) != (expecting != 0) or (
@@ -255,34 +188,36 @@ class Receiver:
             if len(partial) < FRAME_HEADER_BYTES:
                 need = FRAME_HEADER_BYTES
             else:
-                need = self._need(partial, 0)
+                need = self._need(unpack_head(partial))
             missing = need - len(partial)
             if missing > 0:
                 partial += view[position : position + missing]
                 position = min(position + missing, len(view))
             if len(partial) < need:
                 return position
-        frame = bytes(partial)
+        frame = memoryview(bytes(partial))
         partial.clear()
-        self._act(memoryview(frame), 0, len(frame), events)
+        self._act(frame, 0, len(frame), unpack_head(frame), events)
         return position
 
-    def _act(self, view: memoryview, position: int, need: int, events: list[Event]) -> int:
-        """Act on the frame of which `need` bytes are at `position`; the position behind it."""
-        head, flags, stream_id = _unpack_header(view, position)
+    def _act(
+        self, view: memoryview, position: int, end: int, frame: FrameHead, events: list[Event]
+    ) -> int:
+        """Act on a frame of which the bytes up to `end` are needed. Returns the position behind
+        what has been taken: DATA and unknown frames go on behind `end`."""
+        head, flags, stream_id = frame
         stream_id &= STREAM_ID_MASK
         kind, length = head & 0xFF, head >> 8
-        end = position + need
-        if kind == DATA or kind > CONTINUATION:
-            if kind == DATA:
-                padding = view[end - 1] + 1 if need > FRAME_HEADER_BYTES else 0
-                if padding > length or (flags & PADDED and not length):
-                    raise ConnectionBroken(ErrorCode.PROTOCOL_ERROR, "padding exceeds the frame")
-                self._begin_data(flags, stream_id, length, padding, events)
-            else:
-                self._core.spend(FRAME_COST, "frames of unknown type")
-                self._stream, self._skip, self._ends = None, length, False
-            return self._hand_on(view, end, events)
+        if kind == DATA:
+            padding = view[end - 1] + 1 if end - position > FRAME_HEADER_BYTES else 0
+            if padding > length or (flags & PADDED and not length):
+                raise ConnectionBroken(ErrorCode.PROTOCOL_ERROR, "padding exceeds the frame")
+            self._data.begin(flags, stream_id, length, padding, events)
+            return self._data.take_payload(view, end, events)
+        if kind > CONTINUATION:
+            self._core.spend(FRAME_COST, "frames of unknown type")
+            self._data.begin_skip(length)
+            return self._data.take_payload(view, end, events)
         payload = bytes(view[position + FRAME_HEADER_BYTES : end])
         if kind == HEADERS:
             self._headers.on_headers(flags, stream_id, payload, events)
@@ -291,70 +226,3 @@ class Receiver:
         else:
             HANDLERS[kind](self._core, flags, stream_id, payload, events)
         return end
-
-    def _begin_data(
-        self, flags: int, stream_id: int, length: int, padding: int, events: list[Event]
-    ) -> None:
-        """Account for a DATA frame that the loop did not take; `padding` includes its length."""
-        core = self._core
-        if core.is_idle(stream_id):
-            raise ConnectionBroken(ErrorCode.PROTOCOL_ERROR, "DATA on an idle stream")
-        if length > core.receive_window:
-            raise ConnectionBroken(ErrorCode.FLOW_CONTROL_ERROR, "connection window overrun")
-        core.receive_window -= length
-        self._stream, self._left, self._ends = None, 0, False
-        self._skip = length - (1 if padding else 0)  # the length byte has been read
-        stream = core.streams.get(stream_id)
-        if stream is None or not self._takes(stream, length, events):
-            core.forgive(length)
-            core.spend(FRAME_COST, "DATA frames on closed streams")
-            if stream is None and not core.was_reset(stream_id):
-                core.refuse(stream_id, ErrorCode.STREAM_CLOSED)
-            return
-        if length == padding and not flags & END_STREAM:
-            core.spend(FRAME_COST, "empty DATA frames")
-        self._stream, self._ends = stream, bool(flags & END_STREAM)
-        self._left = length - padding
-        self._skip -= self._left
-        stream.receive_window -= length
-        if padding:
-            stream.credit += padding
-            core.reopen_stream(stream)
-            core.forgive(padding)
-
-    def _takes(self, stream: Stream, length: int, events: list[Event]) -> bool:
-        if stream.state.remote_ended:
-            code = ErrorCode.STREAM_CLOSED
-        elif not stream.state.receivable:
-            code = ErrorCode.PROTOCOL_ERROR  # before the response
-        elif length and length > stream.receive_window:
-            code = ErrorCode.FLOW_CONTROL_ERROR
-        else:
-            return True
-        self._core.break_stream(stream, code, events)
-        return False
-
-    def _hand_on(self, view: memoryview, position: int, events: list[Event]) -> int:
-        """Pass on what there is of the payload under way; drop its padding; then its end."""
-        stream = self._stream
-        size = len(view)
-        if self._left:
-            end = min(position + self._left, size)
-            self._left -= end - position
-            # The engine may have reset it between two pieces: its bytes are credited already.
-            if stream is not None and stream.state.receivable and end > position:
-                self._held, self._piece = stream, view[position:end]
-            position = end
-        if self._skip and not self._left:
-            end = min(position + self._skip, size)
-            self._skip -= end - position
-            position = end
-        if not self._left and not self._skip:
-            if self._ends and self._held is not None:
-                self._hand_over(self._held, self._piece, None, events)
-                self._held = None
-            if self._ends and stream is not None and stream.state.receivable:
-                self._core.end_remote(stream, events)
-            self._stream = None
-            self._ends = False
-        return position

@@ -9,6 +9,7 @@ from typing import Final
 
 from ztunnel.hbone.compression import Fields
 from ztunnel.hbone.core import Core
+from ztunnel.hbone.data_frames import Deliver
 from ztunnel.hbone.errors import CannotOpen, ErrorCode, OpenRefusal
 from ztunnel.hbone.events import Event
 from ztunnel.hbone.frames import (
@@ -30,7 +31,7 @@ from ztunnel.hbone.frames import (
     pack_window_update,
 )
 from ztunnel.hbone.limits import REFILL_PER_ANSWER
-from ztunnel.hbone.receive import Deliver, Receiver
+from ztunnel.hbone.receive import Receiver
 from ztunnel.hbone.settings import Role, SessionSettings
 from ztunnel.hbone.states import ASKED, CLOSED
 from ztunnel.hbone.stream import Stream

@@ -46,6 +46,20 @@ def data_of(events: Sequence[Event]) -> bytes:
     return b"".join(bytes(event.data) for event in events if isinstance(event, DataReceived))
 
 
+def plain(events: list[Event]) -> list[object]:
+    """Events as comparable values, with neighbouring pieces of data joined."""
+    out: list[object] = []
+    for event in events:
+        if isinstance(event, DataReceived):
+            if out and isinstance(out[-1], tuple) and out[-1][0] == event.stream.id:
+                out[-1] = (event.stream.id, out[-1][1] + bytes(event.data))
+            else:
+                out.append((event.stream.id, bytes(event.data)))
+        else:
+            out.append(repr(event))
+    return out
+
+
 def server_ready(settings: SessionSettings = SERVER_SETTINGS) -> Session:
     """A server whose client is the test's own bytes."""
     server = Session(Role.SERVER, settings)
