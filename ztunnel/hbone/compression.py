@@ -1,9 +1,10 @@
-"""HPACK through the hpack library, without it where a block says what an earlier one said.
+"""HPACK: through the hpack library, or from memory when a block repeats an earlier one.
 
-Streams of one tunnel ask for nearly the same, so nearly all of a block are references to the table
-and the rest are literals that do not enter it. Such a block changes nothing: as long as no other
-kind of block has passed, the same bytes mean the same fields, in both directions. It knows the
-form of header blocks; which lists are a request or an answer is for `headers.py`.
+The streams of a tunnel ask for nearly the same. Nearly all of a block are references to the table,
+and the rest are literals that do not enter it. Such a block leaves the table as it is: until one of
+another kind passes, the same bytes mean the same fields, in both directions.
+
+This module knows the form of header blocks; `headers.py` knows requests and responses.
 """
 
 from __future__ import annotations
@@ -19,26 +20,26 @@ from ztunnel.hbone.headers import RawHeaders, Request, Response, parse_request, 
 
 Fields = tuple[tuple[str, str], ...]
 
-# Kinds of requests (or answers) of one tunnel: ports of a pod, or destinations behind a waypoint.
+# Different requests (or answers) of one tunnel: ports of a pod, or destinations behind a waypoint.
 REMEMBERED_MAX: Final = 64
-# Two announce any change (RFC 7541 section 4.2); 64 KiB of them would take 130 ms.
+# Three table size updates: two announce any change (RFC 7541 section 4.2), and 64 KiB of them would
+# take 130 ms.
 _SIZE_UPDATES: Final = re.compile(rb"(?:[\x20-\x3e]|\x3f[\x80-\xff]*[\x00-\x7f]){3}")
-# Fields that are in the table, at places below 127: a byte each (RFC 7541 section 6.1).
+# References to fields at table places below 127: a byte each (RFC 7541 section 6.1).
 _references: Final = re.compile(rb"[\x80-\xfe]{1,32}").match
 _only_references: Final = re.compile(rb"[\x80-\xfe]{1,32}").fullmatch
-# Longer strings have their length in more bytes, or are Huffman coded.
+# The longest string with its length in one byte and no Huffman code.
 _SHORT_MAX: Final = 126
 _SHORT: Final = tuple(bytes([size]) for size in range(_SHORT_MAX + 1))
 _literal_heads: dict[str, bytes] = {}
-_FIELD_EXTRA_BYTES: Final = 32  # what a field counts beyond its letters (RFC 7541 section 4.1)
-_LITERAL_EXTRA: Final = _FIELD_EXTRA_BYTES - 3  # three bytes of a short literal are no letters
-
+_FIELD_EXTRA_BYTES: Final = 32  # the size of a field beyond its text (RFC 7541 section 4.1)
+_LITERAL_EXTRA: Final = _FIELD_EXTRA_BYTES - 3  # three bytes of a short literal are not text
 
 _NO_FIELDS: Final[RawHeaders] = []
 
 
 class Head:
-    """The fields that a run of references stands for, and what they say once somebody asked."""
+    """Fields that a run of references stands for, and the request or response that they make."""
 
     __slots__ = ("_request", "_response", "raw", "size")
 
@@ -62,7 +63,7 @@ class Head:
 
 
 class Block:
-    """A decoded header block: what was known already, and what is only in this one."""
+    """A decoded header block: fields known from before, and the `rest` that only this block has."""
 
     __slots__ = ("fields", "head", "rest")
 
@@ -75,7 +76,7 @@ class Block:
         return self.head.raw + self.rest if self.rest else self.head.raw
 
     def request(self) -> Request:
-        """MalformedError: it is none."""
+        """The request that the block is. Raises MalformedError."""
         if not self.rest:
             return self.head.request()
         for name, _ in self.rest:
@@ -84,11 +85,12 @@ class Block:
         return self.head.request().with_fields(self.rest)
 
     def response(self) -> Response:
+        """The response that the block is. Raises MalformedError."""
         return parse_response(self.raw()) if self.rest else self.head.response()
 
 
 class HeaderCodec:
-    """The two compression states of one connection."""
+    """Compression state of one connection, for both directions."""
 
     __slots__ = ("_decoder", "_encoded", "_encoder", "_heads", "_list_bytes_max", "_table_bytes")
 
@@ -99,17 +101,18 @@ class HeaderCodec:
         self._table_bytes = header_table_bytes
         self._encoded: dict[tuple[str | int, Fields], bytes] = {}
         self._heads: dict[bytes, Head] = {}
-        # A smaller table binds the peer only once it has acknowledged our SETTINGS.
+        # The peer may use the default until it has acknowledged our SETTINGS.
         self._decoder.max_allowed_table_size = max(header_table_bytes, HEADER_TABLE_DEFAULT)
 
     def settings_acknowledged(self) -> None:
+        """Hold the peer to our table size."""
         self._heads.clear()  # the next block must say that the table shrinks
         self._decoder.max_allowed_table_size = self._table_bytes
 
     def limit_encoder(self, peer_table_bytes: int) -> None:
-        """Follow the peer's table size, but never remember more than the default for it."""
+        """Use at most the table that the peer allows, and never more than the default."""
         table_bytes = min(peer_table_bytes, HEADER_TABLE_DEFAULT)
-        if table_bytes != self._encoder.header_table_size:  # hpack forgets a change set twice
+        if table_bytes != self._encoder.header_table_size:  # hpack loses a change that is set twice
             self._encoded.clear()
             self._encoder.header_table_size = table_bytes
             changes = self._encoder.table_size_changes
@@ -119,8 +122,8 @@ class HeaderCodec:
     # -- out -------------------------------------------------------------------------------------
 
     def encode_request(self, authority: str, fields: Fields, once: Fields) -> bytes:
-        """`fields` are likely to come again. `once` are different in every request: they never
-        enter the table, where they would only push the useful ones out."""
+        """Block of a CONNECT request. `fields` are likely to come again. `once` differ in every
+        request, so they never enter the table: they would only push useful ones out."""
         known = self._encoded.get((authority, fields))
         if known is None:
             pseudo = [(b":method", b"CONNECT"), (b":authority", _raw(authority))]
@@ -133,25 +136,26 @@ class HeaderCodec:
         return known
 
     def encode_response(self, status: int, fields: Fields) -> bytes:
+        """Block of a response."""
         known = self._encoded.get((status, fields))
         return known or self._encode(status, [(b":status", b"%d" % status)], fields)
 
     def _encode(self, what: str | int, pseudo: RawHeaders, fields: Fields) -> bytes:
         raw = pseudo + [(_raw(name), _raw(value)) for name, value in fields]
-        # Huffman saves 30 bytes of a request and costs 35 microseconds of it, both sides together.
+        # Huffman would save 30 bytes of a request and take 35 microseconds, both sides together.
         block: bytes = self._encoder.encode(raw, huffman=False)
         if len(block) == len(raw) and _only_references(block):
             if len(self._encoded) >= REMEMBERED_MAX:
                 self._encoded.clear()
             self._encoded[what, fields] = block
         else:
-            self._encoded.clear()  # the table is another one now
+            self._encoded.clear()  # the table has changed
         return block
 
     # -- in --------------------------------------------------------------------------------------
 
     def decode(self, block: bytes) -> Block:
-        """A failure is the connection's end: both tables are out of step."""
+        """Decode a block. Raises ConnectionBroken: the tables of the two sides would differ."""
         references = _references(block)
         if references is not None:
             at = references.end()
@@ -182,7 +186,7 @@ class HeaderCodec:
 
 
 def _literal_head(name: str) -> bytes:
-    """A field that no table remembers, up to its value (RFC 7541 section 6.2.3)."""
+    """A field that never enters the table, up to its value (RFC 7541 section 6.2.3)."""
     raw = _raw(name)
     if len(_literal_heads) >= REMEMBERED_MAX:
         _literal_heads.clear()
@@ -191,6 +195,7 @@ def _literal_head(name: str) -> bytes:
 
 
 def _length(text: bytes) -> bytes:
+    """Length of a string that is not Huffman coded (RFC 7541 section 5.2)."""
     size = len(text)
     if size <= _SHORT_MAX:
         return b"%c" % size
@@ -204,8 +209,8 @@ def _length(text: bytes) -> bytes:
 
 
 def _literals(block: bytes, at: int) -> RawHeaders | None:
-    """The fields from `at` on, if all are literals with a name of their own that do not enter the
-    table, none of it long or Huffman coded; None: that is for the library."""
+    """Fields from `at` on, if all of them are short plain literals, with their names, that do not
+    enter the table. None: decode them with the library."""
     found: RawHeaders = []
     end = len(block)
     while at < end:
@@ -224,6 +229,7 @@ def _literals(block: bytes, at: int) -> RawHeaders | None:
 
 
 def _size(raw: RawHeaders) -> int:
+    """Size of a header list as RFC 7541 section 4.1 counts it."""
     size = 0
     for name, value in raw:
         size += len(name) + len(value) + _FIELD_EXTRA_BYTES

@@ -1,4 +1,4 @@
-"""What the frames without data and headers do to the connection; raises ConnectionBroken."""
+"""Effects of the frames that carry neither data nor headers. All raise ConnectionBroken."""
 
 from collections.abc import Callable
 from typing import Final
@@ -35,6 +35,7 @@ Handler = Callable[[Core, int, int, bytes, list[Event]], None]
 
 
 def _check(size_ok: bool, stream_ok: bool, name: str) -> None:
+    """Raise ConnectionBroken for a frame on a wrong stream or of a wrong size."""
     if not stream_ok:
         raise ConnectionBroken(ErrorCode.PROTOCOL_ERROR, f"{name} on a wrong stream")
     if not size_ok:
@@ -44,6 +45,7 @@ def _check(size_ok: bool, stream_ok: bool, name: str) -> None:
 def on_settings(
     core: Core, flags: int, stream_id: int, payload: bytes, events: list[Event]
 ) -> None:
+    """Obey the peer's values and acknowledge them; or note that it acknowledges ours."""
     is_ack = bool(flags & ACK)
     _check(not payload if is_ack else len(payload) % 6 == 0, stream_id == 0, "SETTINGS")
     if is_ack:
@@ -80,7 +82,7 @@ def _shift_send_windows(core: Core, shift: int, events: list[Event]) -> None:
 
 
 def _settings_acknowledged(core: Core) -> None:
-    """From here on the peer keeps to our values, also where they are below the defaults."""
+    """Apply our own SETTINGS: from now on the peer keeps to them, even below the defaults."""
     core.settings_acknowledged = True
     core.codec.settings_acknowledged()
     shift = core.settings.initial_window_bytes - core.stream_window_bytes
@@ -91,6 +93,7 @@ def _settings_acknowledged(core: Core) -> None:
 
 
 def on_ping(core: Core, flags: int, stream_id: int, payload: bytes, events: list[Event]) -> None:
+    """Answer a PING, or report the answer to ours."""
     _check(len(payload) == PING_BYTES, stream_id == 0, "PING")
     core.spend(FRAME_COST, "PINGs")
     if flags & ACK:
@@ -102,6 +105,7 @@ def on_ping(core: Core, flags: int, stream_id: int, payload: bytes, events: list
 def on_rst_stream(
     core: Core, _flags: int, stream_id: int, payload: bytes, events: list[Event]
 ) -> None:
+    """Close the stream. Early ones, before the answer, are charged: that is rapid reset."""
     _check(len(payload) == 4, not core.is_idle(stream_id), "RST_STREAM")
     stream = core.streams.get(stream_id)
     if stream is None:
@@ -117,6 +121,7 @@ def on_rst_stream(
 def on_window_update(
     core: Core, _flags: int, stream_id: int, payload: bytes, events: list[Event]
 ) -> None:
+    """Open a send window further; tell the engine when it was closed."""
     _check(len(payload) == 4, stream_id == 0 or not core.is_idle(stream_id), "WINDOW_UPDATE")
     core.spend(FRAME_COST, "WINDOW_UPDATEs")
     increment = parse_uint32(payload) & STREAM_ID_MASK
@@ -145,13 +150,14 @@ def on_window_update(
 
 
 def on_goaway(core: Core, _flags: int, stream_id: int, payload: bytes, events: list[Event]) -> None:
+    """Open no more streams, and drop those of ours that the peer says it has not served."""
     _check(len(payload) >= 8, stream_id == 0, "GOAWAY")
     core.spend(FRAME_COST, "GOAWAYs")
     last_stream_id, code = parse_goaway(payload)
     core.goaway_received = True
     events.append(GoAwayReceived(last_stream_id, code))
     if core.role is Role.SERVER:
-        return  # its number is about streams that we would open
+        return  # it numbers streams that a server opens: there are none
     for stream in [s for s in core.streams.values() if s.id > last_stream_id]:
         core.drop(stream)
         core.remember_reset(stream.id)
@@ -161,6 +167,7 @@ def on_goaway(core: Core, _flags: int, stream_id: int, payload: bytes, events: l
 def on_priority(
     core: Core, _flags: int, stream_id: int, payload: bytes, _events: list[Event]
 ) -> None:
+    """Ignore it: RFC 9113 has no priorities any more."""
     _check(len(payload) == 5, stream_id != 0, "PRIORITY")
     core.spend(FRAME_COST, "PRIORITY frames")
 
@@ -168,6 +175,7 @@ def on_priority(
 def on_push_promise(
     _core: Core, _flags: int, _stream_id: int, _payload: bytes, _events: list[Event]
 ) -> None:
+    """Refuse it: a client says so in its SETTINGS, and nobody pushes to a server."""
     raise ConnectionBroken(ErrorCode.PROTOCOL_ERROR, "PUSH_PROMISE is switched off")
 
 

@@ -1,12 +1,16 @@
-"""The state of one connection and the changes both directions share; parses no bytes.
+"""State of one connection, and the changes that both directions make to it. Parses no bytes.
 
-`Session` (the face) extends it, and the receiving modules work on it. Attributes without an
-underscore are for this package; the engine uses what `Session` documents.
+`Session` extends it towards the engine, and the receiving modules work on it. Attributes without an
+underscore are for this package; the engine uses only what `Session` documents.
 
-Received bytes are accounted like this, per stream:
-    receive_window (peer may send) + held (not consumed yet) + credit (consumed, not announced)
-        = stream_window_bytes, always
-and the same for the connection, where `held` is not stored: `receive` only subtracts.
+Received bytes of a stream are accounted for like this:
+
+    receive_window   the peer may still send them
+    + held           delivered, and not consumed yet: not stored
+    + credit         consumed, and not announced to the peer yet
+    = stream_window_bytes
+
+and those of the connection in the same way.
 """
 
 from ztunnel.hbone.compression import HeaderCodec
@@ -27,6 +31,8 @@ from ztunnel.hbone.stream import Stream
 
 
 class Core:
+    """One connection: settings, streams, windows, output and the two stages of its end."""
+
     __slots__ = (
         "allowance",
         "closed",
@@ -74,7 +80,7 @@ class Core:
         self.goaway_received = False
         self.next_id = 1
         self.highest_peer_id = 0
-        self.last_taken_id = 0  # what our GOAWAY promises; refused streams are above or absent
+        self.last_taken_id = 0  # our GOAWAY names it: streams above it were not served
         self.send_window = WINDOW_DEFAULT
         self.send_granted = WINDOW_DEFAULT
         self.frame_bytes_max = self.peer.max_frame_bytes
@@ -84,30 +90,36 @@ class Core:
         self.credit = 0
         # Until the peer has seen our SETTINGS it may count with the default.
         self.stream_window_bytes = max(settings.initial_window_bytes, WINDOW_DEFAULT)
-        # Of each window, what is not given back: fewer bytes under way, for who shares the way.
+        # The part of each stream's window that is not given back, so that fewer bytes are under
+        # way when streams with small messages share the connection.
         self.stream_withheld_bytes = 0
         self.reply_bytes = 0
         self.reset_ids: set[int] = set()
         self.reset_ids_older: set[int] = set()
 
-    # -- what the peer costs us ------------------------------------------------------------------
+    # -- the peer's costs ------------------------------------------------------------------------
 
     def spend(self, cost: int, reason: str) -> None:
+        """Take `cost` from the peer's allowance. Raises ConnectionBroken when it is used up."""
         sent = self.send_granted - self.send_window
         received = self.receive_granted - self.receive_window
         self.allowance.spend(cost, sent + received, reason)
 
     def answer(self, frames: bytes) -> None:
-        """Write what a peer made us write."""
+        """Write frames that the peer made us write; `check_replies` bounds them."""
         self.outbound += frames
         self.reply_bytes += len(frames)
 
     def reply(self, frame: bytes) -> None:
+        """Write an answer. Raises ConnectionBroken when too many wait."""
         self.answer(frame)
         self.check_replies()
 
     def check_replies(self) -> None:
-        """A peer may not make us queue more than a bound; only where it may be told so."""
+        """Raise ConnectionBroken if the peer made us queue more answers than the bound.
+
+        Only while receiving: `receive` turns it into a GOAWAY.
+        """
         if self.reply_bytes > REPLY_BYTES_MAX:
             # An engine may drain without take(): never more waits than there is.
             self.reply_bytes = min(self.reply_bytes, len(self.outbound))
@@ -117,7 +129,7 @@ class Core:
     # -- windows ---------------------------------------------------------------------------------
 
     def reopen_connection(self) -> None:
-        """Announce the connection's credit once half of the window has been given back."""
+        """Announce the connection's credit once it is half of the window."""
         if self.credit * 2 >= self.settings.connection_window_bytes and not self.closed:
             self.outbound += pack_window_update(0, self.credit)
             self.receive_window += self.credit
@@ -125,6 +137,7 @@ class Core:
             self.credit = 0
 
     def reopen_stream(self, stream: Stream) -> None:
+        """Announce a stream's credit once it is half of the window that is in use."""
         withheld = self.stream_withheld_bytes
         grown = stream.credit - withheld
         if (
@@ -138,12 +151,12 @@ class Core:
         stream.credit = withheld
 
     def forgive(self, length: int) -> None:
-        """Bytes that no application will ever take go straight back to the connection."""
+        """Give bytes that no application will take straight back to the connection."""
         self.credit += length
         self.reopen_connection()
 
     def release(self, stream: Stream) -> None:
-        """The engine will not consume the rest of this stream: give it back once."""
+        """Give back, once, the bytes of this stream that the engine will not consume any more."""
         if stream.released:
             return
         stream.released = True
@@ -152,11 +165,13 @@ class Core:
     # -- the life of streams ---------------------------------------------------------------------
 
     def add(self, stream_id: int, state: State) -> Stream:
+        """Make a stream with full windows."""
         stream = Stream(stream_id, state, self.peer.initial_window_bytes, self.stream_window_bytes)
         self.streams[stream_id] = stream
         return stream
 
     def end_local(self, stream: Stream) -> None:
+        """END_STREAM has been written."""
         state = stream.state.after_sent_end
         assert state is not None
         stream.state = state
@@ -164,10 +179,12 @@ class Core:
             self.streams.pop(stream.id, None)
 
     def end_remote(self, stream: Stream, events: list[Event]) -> None:
+        """END_STREAM has come, behind DATA or trailers."""
         events.append(StreamEnded(stream))
         self.close_remote(stream)
 
     def close_remote(self, stream: Stream) -> None:
+        """END_STREAM has come, in a frame whose own event says so."""
         state = stream.state.after_received_end
         assert state is not None
         stream.state = state
@@ -175,35 +192,36 @@ class Core:
             self.streams.pop(stream.id, None)
 
     def drop(self, stream: Stream) -> None:
-        """Both halves are over, by a reset of either side."""
+        """Close both halves, because either side has reset the stream."""
         stream.shut()
         self.streams.pop(stream.id, None)
         self.release(stream)
 
     def remember_reset(self, stream_id: int) -> None:
-        """Frames of it may still be under way; two generations keep the memory bounded."""
+        """Note that frames of this stream may still be under way. Two generations bound the set."""
         if len(self.reset_ids) >= RESET_IDS_MAX:
             self.reset_ids_older = self.reset_ids
             self.reset_ids = set()
         self.reset_ids.add(stream_id)
 
     def was_reset(self, stream_id: int) -> bool:
+        """True if we reset this stream, as far as we remember."""
         return stream_id in self.reset_ids or stream_id in self.reset_ids_older
 
     def is_idle(self, stream_id: int) -> bool:
-        """Nobody has opened this id yet, so only HEADERS may come on it."""
+        """True if this id has not been used yet, so that only HEADERS may come on it."""
         if self.role is Role.CLIENT:
             return stream_id % 2 == 0 or stream_id >= self.next_id
         return stream_id % 2 == 0 or stream_id > self.highest_peer_id
 
     def refuse(self, stream_id: int, code: ErrorCode) -> None:
-        """Reset a stream that the engine never saw, or that is over already."""
+        """Reset a stream that the engine never saw, or that is closed already."""
         self.reply(pack_rst_stream(stream_id, code))
         self.remember_reset(stream_id)
         self.allowance.charge(RESET_COST, "refused streams")
 
     def break_stream(self, stream: Stream, code: ErrorCode, events: list[Event]) -> None:
-        """The peer broke the rules of one stream."""
+        """Reset a stream whose rules the peer broke."""
         self.drop(stream)
         events.append(StreamReset(stream, code))
         self.refuse(stream.id, code)
@@ -211,11 +229,12 @@ class Core:
     # -- the end of the connection ---------------------------------------------------------------
 
     def write_goaway(self, code: int, debug: bytes = b"", *, last_stream_id: int = -1) -> None:
+        """Write GOAWAY with `last_stream_id`, by default the last stream that was served."""
         last = self.last_taken_id if last_stream_id < 0 else last_stream_id
         self.outbound += pack_goaway(last & STREAM_ID_MASK, code, debug)
 
     def close(self) -> None:
-        """Nothing goes in or out any more; what is in `outbound` may still be written."""
+        """Close the connection and its streams. What is in `outbound` may still be written."""
         self.closed = True
         self.send_window = 0
         for stream in self.streams.values():
@@ -224,4 +243,5 @@ class Core:
 
 
 def pack_ack(kind: int, payload: bytes = b"") -> bytes:
+    """Acknowledgement of a SETTINGS or PING frame."""
     return pack_frame(kind, 1, 0, payload)

@@ -1,10 +1,10 @@
-"""What can go wrong on an HTTP/2 connection, by whose fault; it decides nothing."""
+"""Errors of an HTTP/2 connection, by whose fault they are. Decides nothing."""
 
 from enum import Enum, IntEnum
 
 
 class ErrorCode(IntEnum):
-    """RFC 9113 section 7. A peer may send others, so events carry plain integers."""
+    """Codes of RFC 9113 section 7. A peer may send others, so events carry plain integers."""
 
     NO_ERROR = 0x0
     PROTOCOL_ERROR = 0x1
@@ -32,7 +32,7 @@ class ConnectionBroken(Exception):
 
 
 class OpenRefusal(Enum):
-    """Why no further stream can be opened on this connection."""
+    """The reason why no further stream can be opened on this connection."""
 
     CLOSED = "the connection has failed"
     DRAINING = "the connection is draining"
@@ -41,7 +41,7 @@ class OpenRefusal(Enum):
 
 
 class CannotOpen(Exception):
-    """Not a fault: dial another connection."""
+    """Not a fault: the caller dials another connection."""
 
     def __init__(self, refusal: OpenRefusal) -> None:
         super().__init__(refusal.value)

@@ -1,6 +1,6 @@
-"""What a session has to tell its engine; plain records, made once per occurrence.
+"""Events of a session, for its engine; plain records.
 
-Not frozen: a frozen dataclass costs three times as much to make, and one is made for every frame.
+They are not frozen: a frozen dataclass takes three times as long to make, and a frame makes one.
 """
 
 from dataclasses import dataclass
@@ -13,6 +13,8 @@ Headers = list[tuple[str, str]]
 
 @dataclass(slots=True)
 class RequestReceived:
+    """A peer asks for a tunnel. `ended`: it has closed its half already."""
+
     stream: Stream
     method: str
     authority: str
@@ -22,6 +24,8 @@ class RequestReceived:
 
 @dataclass(slots=True)
 class ResponseReceived:
+    """The peer's final answer to a request; interim ones (1xx) make no event."""
+
     stream: Stream
     status: int
     headers: Headers
@@ -29,9 +33,9 @@ class ResponseReceived:
 
 
 class DataReceived:
-    """`data` looks into the caller's buffer: valid until the next `receive`."""
+    """A piece of payload. `data` is a view of the buffer that was received: copy it to keep it."""
 
-    # Written out: mypyc finds no memoryview when it makes a dataclass.
+    # Written out, because mypyc cannot make a dataclass with a memoryview.
     __match_args__: ClassVar = ("stream", "data")
     __slots__ = ("data", "stream")
 
@@ -49,7 +53,7 @@ class StreamEnded:
 
 @dataclass(slots=True)
 class StreamReset:
-    """Both halves are closed; undelivered bytes should be dropped, their window is given back."""
+    """Both halves are closed. Drop bytes not delivered yet: their window has been given back."""
 
     stream: Stream
     code: int
@@ -57,30 +61,34 @@ class StreamReset:
 
 @dataclass(slots=True)
 class WindowOpened:
-    """A send window went from closed to open; None is the connection's."""
+    """A send window is open again: that of `stream`, or the connection's if it is None."""
 
     stream: Stream | None
 
 
 @dataclass(slots=True)
 class PeerSettingsChanged:
-    pass
+    """SETTINGS came: the peer may allow more streams, or other frames."""
 
 
 @dataclass(slots=True)
 class PingAcknowledged:
+    """An answer to a PING. Compare `payload`: the peer can send it unasked."""
+
     payload: bytes
 
 
 @dataclass(slots=True)
 class GoAwayReceived:
+    """The peer wants no new streams, and resets ours above `last_stream_id`."""
+
     last_stream_id: int
     code: int
 
 
 @dataclass(slots=True)
 class ConnectionFailed:
-    """The last event: the GOAWAY is in `outbound`, nothing is read any more."""
+    """The last event: our GOAWAY is in `outbound`, and nothing is read any more."""
 
     code: int
     reason: str

@@ -1,4 +1,4 @@
-"""The layout of HTTP/2 frames: numbers, and packing of the small ones; no state, no policy."""
+"""Layout of HTTP/2 frames: numbers, and packing of the small ones. No state, no policy."""
 
 from collections.abc import Iterable, Iterator
 from enum import IntEnum
@@ -7,9 +7,9 @@ from typing import Final
 
 PREFACE: Final = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 FRAME_HEADER_BYTES: Final = 9
-# Length (24 bits) and type (8 bits) as one number, flags, stream id: one unpack, no shifting joins.
+# Length (24 bits) and type (8 bits) as one number, flags, stream id: a single unpack.
 FRAME_HEADER: Final = Struct(">IBI")
-FrameHead = tuple[int, int, int]
+FrameHead = tuple[int, int, int]  # a frame header as FRAME_HEADER unpacks it
 unpack_head: Final = FRAME_HEADER.unpack_from
 STREAM_ID_MASK: Final = 0x7FFF_FFFF
 STREAM_ID_MAX: Final = 0x7FFF_FFFF
@@ -45,6 +45,8 @@ _SMALL: Final = Struct(">IBII")  # a frame with one 32-bit number: RST_STREAM, W
 
 
 class Setting(IntEnum):
+    """Identifiers of RFC 9113 section 6.5.2, and RFC 8441's."""
+
     HEADER_TABLE_SIZE = 0x1
     ENABLE_PUSH = 0x2
     MAX_CONCURRENT_STREAMS = 0x3
@@ -55,6 +57,7 @@ class Setting(IntEnum):
 
 
 def pack_frame(kind: int, flags: int, stream_id: int, payload: bytes = b"") -> bytes:
+    """Any frame; the caller keeps to the peer's frame size."""
     return FRAME_HEADER.pack(len(payload) << 8 | kind, flags, stream_id) + payload
 
 
@@ -75,7 +78,7 @@ def pack_goaway(last_stream_id: int, code: int, debug: bytes = b"") -> bytes:
 
 
 def pack_header_block(stream_id: int, flags: int, block: bytes, frame_bytes_max: int) -> bytes:
-    """HEADERS, and as many CONTINUATION frames as the peer's frame size makes necessary."""
+    """HEADERS, and as many CONTINUATION frames as the peer's frame size demands."""
     if len(block) <= frame_bytes_max:
         return pack_frame(HEADERS, flags | END_HEADERS, stream_id, block)
     out = bytearray()
@@ -89,7 +92,7 @@ def pack_header_block(stream_id: int, flags: int, block: bytes, frame_bytes_max:
 
 
 def parse_settings(payload: bytes) -> Iterator[tuple[int, int]]:
-    """The caller has checked that the length is a multiple of six."""
+    """Pairs of identifier and value. The length of `payload` must be a multiple of six."""
     return _SETTING.iter_unpack(payload)
 
 
@@ -99,6 +102,6 @@ def parse_uint32(payload: bytes) -> int:
 
 
 def parse_goaway(payload: bytes) -> tuple[int, int]:
-    """Last stream id and code; the debug text behind them is not kept."""
+    """Last stream id and error code; the debug text behind them is dropped."""
     last_stream_id, code = _GOAWAY.unpack_from(payload)
     return last_stream_id & STREAM_ID_MASK, code

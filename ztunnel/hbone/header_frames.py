@@ -1,4 +1,4 @@
-"""HEADERS and CONTINUATION: collect the block, decode it, and open, answer or end a stream."""
+"""HEADERS and CONTINUATION: collects a block, decodes it, and opens, answers or ends a stream."""
 
 from ztunnel.hbone.compression import Block
 from ztunnel.hbone.core import Core
@@ -15,6 +15,8 @@ _PRIORITY_BYTES = 5
 
 
 class HeaderFrames:
+    """The receiver's part for header blocks; at most one block is under way."""
+
     __slots__ = ("_block", "_continuations", "_core", "_ends", "expecting")
 
     def __init__(self, core: Core) -> None:
@@ -22,9 +24,10 @@ class HeaderFrames:
         self._block = bytearray()
         self._continuations = 0
         self._ends = False
-        self.expecting = 0  # the stream whose header block is open; nothing else may come then
+        self.expecting = 0  # the stream whose block is under way; only its CONTINUATION may come
 
     def on_headers(self, flags: int, stream_id: int, payload: bytes, events: list[Event]) -> None:
+        """Begin a block, and act on it if it is whole."""
         if stream_id % 2 == 0:
             raise ConnectionBroken(ErrorCode.PROTOCOL_ERROR, "HEADERS on a wrong stream")
         block = _strip(flags, payload)
@@ -40,6 +43,7 @@ class HeaderFrames:
     def on_continuation(
         self, flags: int, stream_id: int, payload: bytes, events: list[Event]
     ) -> None:
+        """Add to the block under way, and act on it if that was the rest."""
         self._continuations += 1
         if self._continuations > CONTINUATIONS_MAX:
             raise ConnectionBroken(ErrorCode.ENHANCE_YOUR_CALM, "too many CONTINUATION frames")
@@ -53,9 +57,9 @@ class HeaderFrames:
             self.on_block(stream_id, self._ends, block, events)
 
     def on_block(self, stream_id: int, ends: bool, block: bytes, events: list[Event]) -> None:
+        """Act on a whole header block. `stream_id` must be odd, `ends` is its END_STREAM."""
         core = self._core
-        """A whole header block of a stream whose number is a client's."""
-        decoded = core.codec.decode(block)  # always, or the compression states part
+        decoded = core.codec.decode(block)  # always, or the compression states diverge
         if decoded.fields >= FIELDS_PER_CREDIT:
             core.allowance.charge(decoded.fields // FIELDS_PER_CREDIT, "header fields")
         stream = core.streams.get(stream_id)
@@ -129,7 +133,7 @@ class HeaderFrames:
 
 
 def _strip(flags: int, payload: bytes) -> bytes:
-    """The header block without padding and the priority that nobody uses any more."""
+    """The header block of a HEADERS payload, without padding and the obsolete priority."""
     start, end = 0, len(payload)
     if flags & PADDED:
         if not payload:

@@ -1,4 +1,4 @@
-"""Header lists: which are a request or a response; not how they are compressed."""
+"""Header lists: checked, and read as requests or responses. Knows nothing of compression."""
 
 import re
 from dataclasses import dataclass
@@ -7,7 +7,7 @@ from typing import Final
 RawHeaders = list[tuple[bytes, bytes]]
 Headers = list[tuple[str, str]]
 
-# What `RequestReceived.method` says for RFC 8441's CONNECT with :protocol, which is no tunnel.
+# The method in `RequestReceived` for RFC 8441's CONNECT with :protocol, which is no tunnel.
 EXTENDED_CONNECT: Final = "CONNECT with :protocol"
 
 _NAME: Final = re.compile(rb"[!#$%&'*+\-.^_`|~0-9a-z]+")
@@ -31,20 +31,23 @@ class MalformedError(Exception):
 
 @dataclass(slots=True)
 class Request:
-    """Not changed once made: several streams may share one, and its list of headers. Not frozen,
-    because that makes making it three times as slow."""
+    """A checked request. Several streams may share one and its list of headers: never change it.
+
+    It is not frozen because a frozen one takes three times as long to make.
+    """
 
     method: str
     authority: str
     headers: Headers
 
     def with_fields(self, raw: RawHeaders) -> "Request":
-        """The same request, with more fields that are no pseudo headers."""
+        """The request with more fields, none of them a pseudo header. Raises MalformedError."""
         headers = self.headers.copy()
         for name, value in raw:
             known = _KNOWN_NAMES.get(name)
             text = value.decode("latin-1")
-            # Printable rules out what no value may have, and tabs: those are for the long way.
+            # A printable text has none of the characters that a value must not have. Tabs and
+            # spaces at its ends need the whole check.
             if known is None or not text.isprintable() or text[:1] == " " or text[-1:] == " ":
                 headers.append(_field(name, value))
             else:
@@ -54,11 +57,14 @@ class Request:
 
 @dataclass(frozen=True, slots=True)
 class Response:
+    """A checked response, interim ones (1xx) included."""
+
     status: int
     headers: Headers
 
 
 def parse_request(raw: RawHeaders) -> Request:
+    """A request by RFC 9113 section 8.3.1 and 8.5. Raises MalformedError."""
     pseudo, headers = _split(raw, _REQUEST_PSEUDO)
     method = pseudo.get(b":method", b"")
     if not _METHOD.fullmatch(method):
@@ -81,6 +87,7 @@ def parse_request(raw: RawHeaders) -> Request:
 
 
 def parse_response(raw: RawHeaders) -> Response:
+    """A response by RFC 9113 section 8.3.2. Raises MalformedError."""
     pseudo, headers = _split(raw, _RESPONSE_PSEUDO)
     status = pseudo.get(b":status", b"")
     if not _STATUS.fullmatch(status) or status == b"101":
@@ -89,11 +96,12 @@ def parse_response(raw: RawHeaders) -> Response:
 
 
 def check_trailers(raw: RawHeaders) -> None:
+    """Raise MalformedError for trailers with pseudo headers or bad fields."""
     _split(raw, _NO_PSEUDO)
 
 
 def _split(raw: RawHeaders, allowed: frozenset[bytes]) -> tuple[dict[bytes, bytes], Headers]:
-    """Pseudo headers apart from the others, each field checked (RFC 9113 section 8.2 and 8.3)."""
+    """Pseudo headers and the other fields, each checked (RFC 9113 section 8.2 and 8.3)."""
     pseudo: dict[bytes, bytes] = {}
     headers: Headers = []
     for name, value in raw:
@@ -120,7 +128,7 @@ def _field(name: bytes, value: bytes) -> tuple[str, str]:
 
 
 def _check_value(value: bytes) -> None:
-    # In a row of substring searches, because a pattern takes ten times as long.
+    # Four searches, because a pattern takes ten times as long.
     if b"\n" in value or b"\r" in value or b"\0" in value or value.strip(b" \t") != value:
         raise MalformedError("bad header value")
 

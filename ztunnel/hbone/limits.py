@@ -1,57 +1,57 @@
-"""Bounds against peers that send much and mean little; counts, and never looks at a clock.
+"""Bounds on peers that send much and mean little. Counts frames, and never looks at a clock.
 
-A flood is told from a long life by comparing odd frames with useful work. Each connection has an
-allowance: frames that cost us more than they move spend it, and bytes moved in either direction,
-answered requests and reads refill it. A read is a refill because whatever comes slower than we
-read (a PING each 10 s, for days) cannot be a flood; a flood arrives many frames to the read.
+Odd frames are compared with useful work, to tell a flood from a long life. Each connection has an
+allowance. Frames that cost us more than they move spend it; bytes moved in either direction,
+answered requests and reads refill it. Reads refill it because frames that come slower than we read
+(a PING every 10 s, for days) cannot be a flood: a flood brings many frames in each read.
 
-What makes the engine work (streams that end unanswered, SETTINGS, huge header lists) has a second
-allowance, for which bytes do not pay: else some megabytes would buy a peer seconds of our time.
+Frames that make the engine work (streams that end unanswered, SETTINGS, huge header lists) spend a
+second allowance that bytes do not refill. Otherwise some megabytes would buy seconds of our time.
 """
 
 from typing import Final
 
 from ztunnel.hbone.errors import ConnectionBroken, ErrorCode
 
-# Twice what a busy peer may do in one burst: 200 streams cancelled before their answer, some times
-# in a row. nghttp2 allows 1,000 early resets in a burst; with RESET_COST it is the same here.
+# Twice a busy peer's largest burst: its 200 streams cancelled before they are answered, a few times
+# in a row. nghttp2 allows 1,000 early resets in a burst; with RESET_COST that is the same.
 ALLOWANCE_START: Final = 4_000
-# Work may earn more, because a peer that takes a full connection window in tiny messages may give
-# each back with a WINDOW_UPDATE of its own; 2**20 of those cost about a second of one core.
+# Work may earn more, because a peer that takes a full connection window in tiny messages may answer
+# each with a WINDOW_UPDATE. 2**20 of those cost about a second of one core.
 ALLOWANCE_MAX: Final = 1 << 20
-# One frame that answers a read's worth of traffic is free, and so are three companions.
+# A frame that answers one read's traffic is free, and so are three more.
 REFILL_PER_READ: Final = 4
 # The smallest message worth a tunnel; one odd frame per so many bytes moved is normal.
 WORK_BYTES_PER_CREDIT: Final = 16
-# A request that was answered pays for its own reset later.
+# An answered request has paid for its own reset later.
 REFILL_PER_ANSWER: Final = 8
 
 # PING, PRIORITY, WINDOW_UPDATE, empty DATA, frames of unknown type: parsed and forgotten.
 FRAME_COST: Final = 1
-# A stream that ends before it was answered costs a header decode and the engine's attention
-# (rapid reset), and so does a stream that we are made to refuse or reset.
+# A stream that ends before its answer costs a header decode and the engine's attention (rapid
+# reset), and so does a stream that the peer makes us refuse or reset.
 RESET_COST: Final = 4
 # SETTINGS touch every stream's window and need an acknowledgement.
 SETTINGS_COST: Final = 20
 
-# Fields that a request has for nothing: five are ours, and a gateway may add some dozens. Decoding
-# one costs 6 µs and as little as a byte on the wire, so 64 KiB of the smallest are 20 ms.
+# Header fields that are free: five are ours, and a gateway may add some dozens. A field takes 6 µs
+# to decode and as little as one byte on the wire, so 64 KiB of the smallest take 20 ms.
 FIELDS_PER_CREDIT: Final = 32
 
-# Acknowledgements, resets and responses waiting in `outbound`: a peer that makes us answer and does
-# not read. Twice what 200 streams are answered with; an honest peer has no more under way.
+# Acknowledgements, resets and responses that may wait in `outbound` for a peer that makes us answer
+# and does not read: twice the answers of 200 streams, more than an honest peer has under way.
 REPLY_BYTES_MAX: Final = 256 * 1024
-# SETTINGS, GOAWAY with its debug text: buffered whole, so no larger than HTTP/2's default frame.
+# SETTINGS, and GOAWAY with its debug text, are buffered whole: at most HTTP/2's default frame.
 CONTROL_FRAME_BYTES_MAX: Final = 16_384
-# 64 KiB of headers need four frames of the default size; more is a way to keep us collecting.
+# 64 KiB of headers take four frames of the default size; many more only keep us collecting.
 CONTINUATIONS_MAX: Final = 16
-# Ids remembered after we reset a stream, to tell frames already under way from wrong ones:
-# a generation of this size and the one before it.
+# Ids of streams that we reset, to tell frames that were under way from wrong ones: a generation of
+# this size, and the one before it.
 RESET_IDS_MAX: Final = 512
 
 
 class Allowance:
-    """How many more odd frames this peer may send, and how much work it may make for nothing."""
+    """Odd frames that a peer may still send, and work that it may still cause for nothing."""
 
     __slots__ = ("_work_bytes", "left", "left_for_work")
 
@@ -61,13 +61,17 @@ class Allowance:
         self._work_bytes = 0
 
     def refill(self, credits: int) -> None:
+        """Give credits back, up to the start."""
         if self.left < ALLOWANCE_START:
             self.left += credits
         if self.left_for_work < ALLOWANCE_START:
             self.left_for_work += credits
 
     def spend(self, cost: int, work_bytes: int, reason: str) -> None:
-        """Take `cost`, after crediting the connection's `work_bytes` so far (only ever grows)."""
+        """Take `cost`, for which moved bytes pay. Raises ConnectionBroken when nothing is left.
+
+        `work_bytes` are those of the connection so far; the new ones are credited first.
+        """
         earned = (work_bytes - self._work_bytes) // WORK_BYTES_PER_CREDIT
         if earned > 0:
             self._work_bytes += earned * WORK_BYTES_PER_CREDIT
@@ -77,7 +81,7 @@ class Allowance:
             raise ConnectionBroken(ErrorCode.ENHANCE_YOUR_CALM, f"too many {reason}")
 
     def charge(self, cost: int, reason: str) -> None:
-        """Take `cost` of what moved bytes do not pay for."""
+        """Take `cost`, for which moved bytes do not pay. Raises ConnectionBroken likewise."""
         self.left_for_work -= cost
         if self.left_for_work < 0:
             raise ConnectionBroken(ErrorCode.ENHANCE_YOUR_CALM, f"too many {reason}")

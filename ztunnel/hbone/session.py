@@ -1,7 +1,17 @@
-"""One HTTP/2 connection of CONNECT tunnels without I/O: bytes in, events out; commands, bytes out.
+"""One HTTP/2 connection of CONNECT tunnels, without I/O: bytes to events, commands to bytes.
 
-The engine feeds what TLS gave to `receive`, acts on the events, and writes `outbound` to TLS. It
+The engine feeds decrypted bytes to `receive`, acts on the events, and writes `outbound` to TLS. It
 owns sockets, time and buffers; the session owns frames, streams and windows. Nothing here waits.
+
+A tunnel's life, client and server:
+
+    request()          ->  RequestReceived
+    ResponseReceived   <-  respond()
+    frame_data(), send_data()  ->  DataReceived (or `deliver`), then consumed()    both ways
+    end()              ->  StreamEnded                                             both ways
+    reset()            ->  StreamReset                                             either way
+
+`states` has the rules of when each may happen.
 """
 
 from collections.abc import Sequence
@@ -42,6 +52,8 @@ _pack_header_into: Final = FRAME_HEADER.pack_into
 
 
 class Session(Core):
+    """The engine's face of a connection."""
+
     __slots__ = ("_receiver",)
 
     def __init__(self, role: Role, settings: SessionSettings) -> None:
@@ -58,8 +70,8 @@ class Session(Core):
             self.outbound += pack_window_update(0, grown)
 
     def take(self) -> bytearray:
-        """The bytes to write, now the caller's. Take them only when the last ones have gone out:
-        what waits here is how a peer that does not read its answers is found."""
+        """Bytes to write, now the caller's. Take them only when the last ones have gone out: a peer
+        that does not read its answers is found by the bytes that wait here."""
         taken = self.outbound
         self.outbound = bytearray()
         self.reply_bytes = 0
@@ -69,7 +81,8 @@ class Session(Core):
 
     @property
     def can_open(self) -> bool:
-        """As `_refusal`; written out because every new connection asks."""
+        """True if `request` may be called. The checks are those of `_refusal`, written out because
+        every new connection asks."""
         return (
             not (self.closed or self.goaway_sent or self.goaway_received)
             and len(self.streams) < self.peer.max_streams
@@ -90,8 +103,10 @@ class Session(Core):
     def request(
         self, authority: str, headers: Sequence[tuple[str, str]], once: Fields = ()
     ) -> Stream:
-        """Open a tunnel to `authority`; `once` are headers that no other request will have. Raises
-        CannotOpen: dial another connection then."""
+        """Open a tunnel to `authority`. `once` are headers that no other request will have.
+
+        Raises CannotOpen: dial another connection then.
+        """
         if not self.can_open:
             refusal = self._refusal()
             assert refusal is not None
@@ -103,7 +118,7 @@ class Session(Core):
         return stream
 
     def _put_block(self, stream: Stream, flags: int, block: bytes) -> int:
-        """The bytes that it takes."""
+        """Write a header block. Returns the bytes that it takes."""
         size = len(block)
         if size > self.frame_bytes_max:
             frames = pack_header_block(stream.id, flags, block, self.frame_bytes_max)
@@ -116,7 +131,7 @@ class Session(Core):
     def respond(
         self, stream: Stream, status: int, headers: Sequence[tuple[str, str]], end_stream: bool
     ) -> None:
-        """Answer a request. On a stream that was reset meanwhile it does nothing."""
+        """Answer a request. Does nothing on a stream that has been reset in the meantime."""
         if stream.state.local_ended:
             return
         answered = stream.state.after_sent_headers
@@ -143,10 +158,11 @@ class Session(Core):
         return room if room > 0 else 0
 
     def frame_data(self, stream: Stream, buffer: bytearray, length: int) -> None:
-        """Put a DATA header before the payload in buffer[9 : 9 + length]; the caller appends
-        buffer[: 9 + length] to `outbound`, or writes it when `outbound` has been written.
+        """Put a DATA header before the payload in buffer[9 : 9 + length]. The caller appends
+        buffer[: 9 + length] to `outbound`, or writes it behind `outbound` itself.
 
-        The checks are those of `_account`, written out because every read passes here."""
+        The checks are those of `_account`, written out because every read of an app passes here.
+        """
         if (
             length > stream.send_window
             or length > self.send_window
@@ -161,6 +177,7 @@ class Session(Core):
     def send_data(
         self, stream: Stream, data: bytes | bytearray | memoryview, end_stream: bool = False
     ) -> None:
+        """Write a DATA frame. Raises ValueError for more than `room` allows."""
         length = len(data)
         self._account(stream, length)
         self.outbound += _pack_header(length << 8, end_stream, stream.id)
@@ -179,13 +196,13 @@ class Session(Core):
         self.send_window -= length
 
     def end(self, stream: Stream) -> None:
-        """Close our half. Nothing to do when it is closed."""
+        """End our half with an empty frame, if it has not ended."""
         if not stream.state.local_ended:
             self.send_data(stream, b"", end_stream=True)
 
     def end_with_frame(self, stream: Stream, length: int) -> None:
-        """Close our half with what was said last: the stream's DATA frame of `length` bytes, header
-        included, that was appended to `outbound` just now."""
+        """End our half with the DATA frame that was appended to `outbound` just now: the stream's,
+        and `length` bytes with its header."""
         if not stream.state.local_ended:
             self.outbound[_FLAGS_AT - length] |= END_STREAM
             self.end_local(stream)
@@ -195,13 +212,16 @@ class Session(Core):
     def receive(
         self, data: bytes | bytearray | memoryview, deliver: Deliver | None = None
     ) -> list[Event]:
-        """Never raises for what a peer does: a broken connection gives ConnectionFailed, last of
-        all. DATA payloads are views into `data`, valid until the next call. With `deliver`, DATA
-        that no event goes before is handed out at once and makes no event of its own."""
+        """Take bytes of the peer. Nothing that they say raises: if they break the connection, the
+        last event is ConnectionFailed.
+
+        DATA payloads are views of `data`. With `deliver`, DATA that no event of this call precedes
+        is handed over at once and makes no event of its own.
+        """
         return self._receiver.receive(data, deliver)
 
     def consumed(self, stream: Stream, length: int) -> None:
-        """The application has taken `length` received bytes: windows may open again."""
+        """Note that the application has taken `length` received bytes: windows may open again."""
         if stream.released:
             return
         credit = stream.credit + length
@@ -217,30 +237,34 @@ class Session(Core):
             self.reopen_connection()
 
     def use_windows(self, bytes_max: int) -> None:
-        """From now on let a stream's peer have at most so much under way, however large the window
-        that was announced is; what it holds already it may send."""
+        """From now on let a stream's peer have at most `bytes_max` under way, however large the
+        announced window is. It may still send what it has been granted."""
         self.stream_withheld_bytes = max(0, self.stream_window_bytes - bytes_max)
 
     # -- ends ------------------------------------------------------------------------------------
 
     def reset(self, stream: Stream, code: int) -> None:
-        """Abort both halves. On a closed stream it only gives unconsumed bytes back, so an engine
-        that drops a stream early always calls it."""
+        """Abort both halves. On a closed stream this only gives unconsumed bytes back, so an engine
+        calls it whenever it drops a stream early."""
         if stream.state is not CLOSED:
             self.answer(pack_rst_stream(stream.id, code))
             self.remember_reset(stream.id)
         self.drop(stream)
 
     def ping(self, payload: bytes) -> None:
+        """Send a PING of eight bytes; `PingAcknowledged` will carry them."""
         if len(payload) != PING_BYTES:
             raise ValueError("a PING carries eight bytes")
         if not self.closed:
             self.outbound += pack_frame(PING, 0, 0, payload)
 
     def goaway(self, code: int, drain: bool) -> None:
-        """Announce the end. With `drain` new streams are taken until `finish_goaway`; without it
-        they are refused from now on, and with an error code nothing goes on at all. A client
-        opens none in either case."""
+        """Announce the end of the connection.
+
+        With `drain` a server takes new streams until `finish_goaway`. Without it they are refused
+        from now on, and an error code closes the connection at once. A client opens no streams in
+        any of these cases.
+        """
         if self.closed:
             return
         self.goaway_sent = True
@@ -249,9 +273,9 @@ class Session(Core):
             return
         self.refusing = True
         if drain:
-            # A client's GOAWAY is about streams that servers open: there are none, and 0 would say
-            # it. But h2 before its fix of March 2026 (issue 885), which is in Istio's ztunnel,
-            # takes it for its own streams and resets those above the number.
+            # A client's GOAWAY numbers streams that servers open. There are none, which 0 would
+            # say. But h2 before March 2026 (its issue 885), as in Istio's ztunnel, takes the number
+            # for one of the client's own streams and resets those above it.
             self.write_goaway(ErrorCode.NO_ERROR, last_stream_id=SERVER_STREAM_ID_MAX)
         else:
             self.write_goaway(code)
@@ -259,16 +283,17 @@ class Session(Core):
             self.close()
 
     def finish_goaway(self) -> None:
-        """Say exactly which stream is the last one; call it a round trip after `goaway`."""
+        """Name the last stream that is served; call it one round trip after `goaway`."""
         if not self.closed and self.goaway_sent and not self.refusing:
             self.refusing = True
             self.write_goaway(ErrorCode.NO_ERROR)
 
     @property
     def draining(self) -> bool:
+        """True once either side has sent GOAWAY."""
         return self.goaway_sent or self.goaway_received
 
     @property
     def idle(self) -> bool:
-        """No stream is open."""
+        """True if no stream is open."""
         return not self.streams

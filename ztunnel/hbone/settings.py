@@ -1,4 +1,4 @@
-"""What each side announces in SETTINGS: ours as a value, the peer's as checked state."""
+"""SETTINGS of both sides: ours as a value, the peer's as checked state."""
 
 from dataclasses import dataclass
 from enum import Enum
@@ -19,18 +19,20 @@ from ztunnel.hbone.frames import (
 KIB: Final = 1024
 MIB: Final = 1024 * KIB
 
-# What may be opened before the peer has said what it allows (RFC 9113 recommends at least 100).
+# Streams that we open before the peer has said how many it allows (RFC 9113 asks for 100 or more).
 STREAMS_BEFORE_SETTINGS: Final = 100
 
 
 class Role(Enum):
+    """Our side of a connection."""
+
     CLIENT = "client"
     SERVER = "server"
 
 
 @dataclass(frozen=True, slots=True)
 class SessionSettings:
-    """Our side's promises; memory per stream is bounded by `initial_window_bytes`."""
+    """Our side's promises. `initial_window_bytes` bounds the memory of each stream."""
 
     initial_window_bytes: int = 4 * MIB
     connection_window_bytes: int = 16 * MIB
@@ -48,7 +50,7 @@ class SessionSettings:
             raise ValueError("max_frame_bytes out of range")
 
     def announced(self, role: Role) -> list[tuple[int, int]]:
-        """The SETTINGS to send, without those that only repeat HTTP/2's defaults."""
+        """Pairs to send in SETTINGS, without those that would repeat HTTP/2's defaults."""
         settings: list[tuple[int, int]] = []
         if role is Role.CLIENT:
             settings.append((Setting.ENABLE_PUSH, 0))
@@ -67,7 +69,7 @@ SERVER_SETTINGS: Final = SessionSettings(header_list_bytes=64 * KIB, max_concurr
 
 
 class PeerSettings:
-    """The peer's announced values that we obey; checks them as they come."""
+    """The peer's values that we obey. Checks them as they come."""
 
     __slots__ = (
         "header_table_bytes",
@@ -79,17 +81,18 @@ class PeerSettings:
 
     def __init__(self) -> None:
         self.header_table_bytes = HEADER_TABLE_DEFAULT
-        # The smallest on the way to it: a frame may say 0 and 4,096, to have the table emptied.
+        # The smallest value in the last frame: 0, then 4,096, asks for an empty table.
         self.header_table_least = HEADER_TABLE_DEFAULT
         self.initial_window_bytes = WINDOW_DEFAULT
         self.max_frame_bytes = FRAME_BYTES_DEFAULT
         self.max_streams = STREAMS_BEFORE_SETTINGS
 
     def first(self) -> None:
-        """The first SETTINGS frame is here: without a value in it there is no limit."""
+        """Lift the limit of streams: the first SETTINGS frame has come, and may set another."""
         self.max_streams = STREAM_ID_MAX
 
     def apply(self, payload: bytes, our_role: Role) -> None:
+        """Take over the values of a SETTINGS frame. Raises ConnectionBroken for a bad one."""
         self.header_table_least = self.header_table_bytes
         for setting, value in parse_settings(payload):
             match setting:
@@ -117,4 +120,4 @@ class PeerSettings:
                             ErrorCode.PROTOCOL_ERROR, "bad ENABLE_CONNECT_PROTOCOL"
                         )
                 case _:
-                    pass  # unknown settings must be ignored; a header list limit is only advice
+                    pass  # unknown ones must be ignored; a header list limit is only advice
