@@ -1,4 +1,4 @@
-"""How this ztunnel reaches the control plane: whom it trusts, and what authenticates a call."""
+"""Access to the control plane: the trusted roots, and the metadata that authenticates a call."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ class RootsUnreadable(ControlError):
 
 
 def roots_pem(roots: str) -> bytes | None:
-    """Read at each use: the file may be replaced, or not be there yet."""
+    """The roots in PEM, read at each use: the file may be replaced, or not be there yet."""
     try:
         return read_roots(roots)
     except ConfigError as exc:

@@ -1,9 +1,9 @@
-"""Whether this process runs the ztunnel's compiled modules: decides it once, when the package is
-imported, and never lets one run that was not made from the very sources that lie here.
+"""The switch between the ztunnel's sources and its compiled modules: decided once, when the package
+is imported. A module that was not made from exactly these sources never runs.
 
-`make compile` puts extension modules made from our own files into `_compiled` and notes in a
-manifest which sources it has read and for which Python. Whatever does not fit leaves the sources
-in force; $TULLE_COMPILED says `no` (leave them in force anyway) or `yes` (refuse to start instead).
+`make compile` puts extension modules made from our own files into `_compiled` and records the
+sources and the Python in a manifest. On any mismatch the sources run; $TULLE_COMPILED is `no` (run
+the sources anyway) or `yes` (refuse to start instead).
 """
 
 from __future__ import annotations
@@ -19,13 +19,13 @@ from typing import Final
 PACKAGE: Final = Path(__file__).parent
 FOLDER: Final = PACKAGE / "_compiled"
 MANIFEST: Final = "manifest.json"
-# What a compiled module has been built upon: layouts of classes and constants go over into it.
+# Foundations of a compiled module: layouts of classes, and constants, are compiled in.
 _READ: Final = ("ztunnel", "control/model", "control/wire", "control/kit")
 _SWITCH: Final = "TULLE_COMPILED"
 
 
 def abi() -> str:
-    """Which Python an extension module is for."""
+    """The Python that an extension module is for."""
     return EXTENSION_SUFFIXES[0]
 
 
@@ -38,7 +38,8 @@ def fingerprints(root: Path) -> dict[str, str]:
 
 
 def why_not(folder: Path, root: Path) -> str:
-    """Why the modules in `folder` cannot stand for the sources in `root`; empty: they can."""
+    """Reason why the modules in `folder` cannot stand for the sources in `root`; empty: they
+    can."""
     try:
         manifest = json.loads((folder / MANIFEST).read_bytes())
     except FileNotFoundError:
@@ -51,7 +52,7 @@ def why_not(folder: Path, root: Path) -> str:
 
 
 def decide(wish: str, folder: Path, root: Path) -> str:
-    """`yes`, or `no` and why; ImportError when it must not be no."""
+    """`yes`, or `no` with the reason; ImportError when `no` is not allowed."""
     if wish == "no":
         return "no (switched off)"
     reason = why_not(folder, root)

@@ -19,7 +19,7 @@ WORKERS_MAX = 256  # each has its own listeners in every pod
 
 @dataclass(frozen=True, slots=True)
 class LiteralToken:
-    """A token that was given itself instead of its file; it shows nowhere."""
+    """A token given as text instead of a file; it shows nowhere."""
 
     secret: str = field(repr=False)
 
@@ -59,14 +59,14 @@ class ZtunnelConfig:
     log_format: str = "text"
     access_log: bool = True
     cgroup: Path | None = None
-    direct: Path | None = None  # where the agent hears what the kernel may carry; None: nothing
+    direct: Path | None = None  # the agent's socket for the direct path; None: off
 
     @property
     def admin_socket(self) -> Path:
         return self.run_dir / self.node / "ztunnel.sock"
 
     def as_json(self) -> dict[str, object]:
-        """For the admin page. There is no secret among the settings, only paths to them."""
+        """Settings for the admin page: they hold paths to secrets, but no secret."""
         shown: dict[str, object] = {}
         for each in dataclasses.fields(self):
             value = getattr(self, each.name)
@@ -75,7 +75,7 @@ class ZtunnelConfig:
 
 
 def direct_socket(zds: Path, *, fixed_ports: bool) -> Path | None:
-    """Beside the ZDS socket of our own agent; no other agent has such a thing."""
+    """direct.sock beside the ZDS socket of our own agent; no other agent has one."""
     if fixed_ports or zds.name != ZDS_NAME:
         return None
     return zds.with_name(DIRECT_NAME)
@@ -101,7 +101,8 @@ def workers_of(text: str, cpus: int) -> int:
 
 
 def token_source(text: str) -> Path | LiteralToken:
-    """A file, which need not exist yet; or the token itself, which no file is named like."""
+    """Parse a token: a file, which need not exist yet, or the token itself, which looks like no
+    path."""
     return LiteralToken(text) if _JWT.fullmatch(text) else Path(text)
 
 

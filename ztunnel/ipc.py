@@ -54,9 +54,9 @@ from control.kit.errors import WireError
 
 # Above one resource of the largest allowed size and a chunk of ordinary ones.
 FRAME_BYTES_MAX = 16 * 1024 * 1024
-DESCRIPTORS_MAX = 4  # of one frame: netns and three listeners
-# What may wait for a worker that does not read: a snapshot of some 100,000 workloads. A worker
-# that lets more pile up is stuck and gets replaced.
+DESCRIPTORS_MAX = 4  # in one frame: netns and three listeners
+# Queue for a worker that does not read: a snapshot of some 100,000 workloads. A worker that lets
+# more pile up is stuck and gets replaced.
 OUTGOING_BYTES_MAX = 64 * 1024 * 1024
 # One read: large enough for a chunk of resources, small enough to keep a turn short.
 READ_BYTES = 128 * 1024
@@ -110,7 +110,7 @@ class Frame:
         return value
 
     def close(self) -> None:
-        """For a receiver that has no use for the descriptors."""
+        """Close the descriptors, for a receiver that has no use for them."""
         close_all(self.descriptors)
 
 
@@ -130,7 +130,7 @@ def encode_json(value: dict[str, Any]) -> bytes:
 
 @dataclass(slots=True)
 class FrameParser:
-    """Bytes and descriptors in, whole frames out; whatever is left waits for more."""
+    """Bytes and descriptors in, whole frames out; the rest waits for more."""
 
     _buffer: bytearray = field(default_factory=bytearray)
     _descriptors: deque[int] = field(default_factory=deque)

@@ -34,7 +34,7 @@ from ztunnel.supervisor.supervisor import Supervisor, join_cgroup, raise_descrip
 
 log = logging.getLogger("ztunnel")
 
-# Where the manifests of Istio's ztunnel mount what it needs, which it finds without being told.
+# Istio's ztunnel finds its files here without a flag: its manifests mount them so.
 ROOT_MOUNTED = "./var/run/secrets/istio/root-cert.pem"
 TOKEN_MOUNTED = "./var/run/secrets/tokens/istio-token"
 
@@ -119,7 +119,7 @@ def option(name: str, *istio: str, **fields: Any) -> Callable[[Any], Any]:
     "--direct",
     type=str,
     show_default="direct.sock beside our own agent's --zds",
-    help="The agent's socket for same-node connections that need no tunnel, or off.",
+    help="The agent's socket for the direct path, or off.",
 )
 @option("--run-dir", type=FILE, default="/run/tulle", help="Sockets live in <run-dir>/<node>/.")
 @option("--workers", "ZTUNNEL_WORKER_THREADS", type=WORKERS, default="1", help="0: one per CPU.")
@@ -128,10 +128,16 @@ def option(name: str, *istio: str, **fields: Any) -> Callable[[Any], Any]:
     "CONNECTION_TERMINATION_DEADLINE",
     type=DURATION,
     default="5s",
-    help="How long open connections may go on after SIGTERM.",
+    help="Time for open connections to end after SIGTERM.",
 )
-@option("--spin", type=DURATION, default="50us", help="Poll so long before sleeping; 0: never.")
-@option("--secret-ttl", "SECRET_TTL", type=DURATION, default="24h", help="Asked certificate life.")
+@option("--spin", type=DURATION, default="50us", help="Poll this long before sleeping; 0: never.")
+@option(
+    "--secret-ttl",
+    "SECRET_TTL",
+    type=DURATION,
+    default="24h",
+    help="Requested life of certificates.",
+)
 @option("--trust-domain", "TRUST_DOMAIN", default="cluster.local")
 @option("--cluster-id", "CLUSTER_ID", default="Kubernetes")
 @option("--network", "NETWORK", default="")
@@ -153,7 +159,7 @@ def option(name: str, *istio: str, **fields: Any) -> Callable[[Any], Any]:
 @option("--cgroup", type=FILE, help="Join this cgroup2 folder first, making it if need be.")
 @click.version_option(version(), prog_name="tulle-ztunnel")
 def main(**flags: Any) -> None:
-    """The mesh's tunnel on one node: mTLS for every enrolled pod, with its identity and policy."""
+    """The mesh's proxy on one node: mTLS for every enrolled pod, with its identity and policy."""
     try:
         config = make_config(flags)
         setup(config.log_level, config.log_format)

@@ -28,12 +28,12 @@ from ztunnel.identity.signer import Signer
 
 log = logging.getLogger("certificates")
 
-IN_FLIGHT_MAX = 8  # requests to the signer at one time: a node's start must not be an attack on it
-IDENTITIES_MAX = 4096  # of one node: far more than pods fit on it
+IN_FLIGHT_MAX = 8  # requests to the signer at one time: a node's start must not flood it
+IDENTITIES_MAX = 4096  # on one node: far more than its pods
 RETRY_INITIAL_S = 1.0
 RETRY_MAX_S = 150.0
-RENEWAL_JITTER = 0.1  # of the time to half life, so that a node's identities spread out
-RENEWAL_S_MIN = 1.0  # a signer that issues useless lives must not make us spin
+RENEWAL_JITTER = 0.1  # share of the time to half life: spreads a node's renewals
+RENEWAL_S_MIN = 1.0  # a signer of very short lives must not make us spin
 
 
 class Priority(IntEnum):
@@ -72,7 +72,7 @@ class PrioritySlots:
             raise
 
     def promote(self, key: str) -> None:
-        """Somebody waits for it now."""
+        """Raise a waiter's priority: a connection waits for it now."""
         for priority, _, name, turn in self._waiting:
             if name == key and priority != Priority.WAITING and not turn.done():
                 entry = (int(Priority.WAITING), next(self._order), key, turn)
@@ -99,7 +99,7 @@ class _Kept:
 
 
 class KeyHolders(Protocol):
-    """The workers; they are told each outcome, from the loop."""
+    """The workers, which get each outcome from the loop."""
 
     def publish_certificate(self, issued: Issued) -> None: ...
 
@@ -130,7 +130,7 @@ class Certificates:
         self._tasks: asyncio.TaskGroup | None = None
 
     async def run(self) -> None:
-        """Until cancelled. What `hold()` asked for earlier starts now."""
+        """Run until cancelled. Starts the identities that `hold()` named earlier."""
         try:
             async with asyncio.TaskGroup() as tasks:
                 self._tasks = tasks
@@ -143,7 +143,7 @@ class Certificates:
                 await self._signer.close()
 
     def hold(self, identity: SpiffeId, holder: str) -> None:
-        """A pod with this identity lives here: have its certificate before it is needed."""
+        """Hold an identity that has a pod here: its certificate is there before it is needed."""
         kept = self._kept.get(identity)
         if kept is None:
             if len(self._kept) >= IDENTITIES_MAX:
@@ -169,7 +169,7 @@ class Certificates:
         event(log, logging.INFO, "certificate.forgotten", identity=identity)
 
     def need(self, identity: SpiffeId, *, waiting: bool) -> None:
-        """A worker has none. It gets an answer: now, or when the request under way has ended."""
+        """Answer a worker that has no certificate: now, or when the request under way has ended."""
         kept = self._kept.get(identity)
         if kept is None:
             self._workers.publish_failure(identity, "not_on_this_node")
@@ -182,7 +182,7 @@ class Certificates:
             self._slots.promote(str(identity))
 
     def rotate(self, identity: SpiffeId | None = None) -> list[SpiffeId]:
-        """Renew now: one, or all. Returns those it is true for."""
+        """Renew one identity now, or all; returns those that are renewed."""
         chosen = [each for each in self._kept.values() if identity in (None, each.identity)]
         for each in chosen:
             each.renew_now.set()
@@ -193,7 +193,7 @@ class Certificates:
         return [(each.identity, each.issued, each.failure) for each in self._kept.values()]
 
     def in_force(self) -> list[Issued]:
-        """For a worker that has just started."""
+        """Certificates in force, for a worker that has just started."""
         return [each.issued for each in self._kept.values() if each.issued is not None]
 
     def _start(self, kept: _Kept) -> None:

@@ -1,4 +1,4 @@
-"""Keys, signing requests, and the check of what comes back. Pure but for making a key."""
+"""Keys, signing requests, and the check of the signer's answer. Pure but for making a key."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ PEM_CHARS_MAX = 512 * 1024
 
 
 class CertificateInvalid(ControlError):
-    """What the signer sent cannot be used; the message says why."""
+    """The signer's answer cannot be used; the message says why."""
 
     reason = "certificate_invalid"
 
@@ -73,7 +73,7 @@ def check_chain(
     except ValueError as exc:
         raise CertificateInvalid(f"not PEM certificates: {exc}") from exc
     leaf, *others = (each for part in before for each in part)
-    # istiod gives every certificate a part of its own, also each root of a bundle.
+    # istiod sends each certificate as a part of its own, roots of a bundle included.
     intermediates = [each for each in others if not _issued_by(each, each)]
     roots += [each for each in others if _issued_by(each, each) and each not in roots]
     if spiffe_ids(leaf) != (identity,):

@@ -28,7 +28,7 @@ WRITABLE: Final = select.EPOLLOUT
 ENDED: Final = select.EPOLLRDHUP | select.EPOLLHUP | select.EPOLLERR
 WATCH_READ: Final = select.EPOLLIN | select.EPOLLRDHUP | select.EPOLLET
 WATCH_BOTH: Final = WATCH_READ | select.EPOLLOUT
-# Listeners and the supervisor's channel: a bounded part is taken each turn, the rest shows again.
+# Listeners and the supervisor's channel: a bounded part is taken each turn; epoll reports the rest.
 WATCH_LEVEL: Final = select.EPOLLIN
 
 # Descriptors served between two flushes: bounds a turn, so that no answer waits behind thousands.
@@ -39,7 +39,7 @@ WAIT_S_MAX: Final = 60.0
 
 class Served(Protocol):
     def on_bug(self) -> None:
-        """Serving this raised: let go of everything at once."""
+        """Release everything at once: serving this item raised."""
 
 
 class Handler(Served, Protocol):
@@ -49,12 +49,12 @@ class Handler(Served, Protocol):
 
 class Resumable(Served, Protocol):
     def on_again(self) -> None:
-        """The next turn, as asked for."""
+        """Called in the next turn, on request."""
 
 
 class Flushable(Served, Protocol):
     def flush(self) -> None:
-        """The end of a turn in which output was added."""
+        """Called at the end of a turn in which output was added."""
 
 
 class Closable(Protocol):
@@ -67,7 +67,7 @@ BugReport = Callable[[Served], None]
 
 
 class Countdown:
-    """Deadlines that all lie the same time ahead, so that the order of starting is theirs too."""
+    """Deadlines of one length, so that they expire in the order in which they were started."""
 
     __slots__ = ("_due", "_on_due", "_reactor", "delay_s")
 
@@ -135,7 +135,8 @@ class Reactor:
     # -- watching --------------------------------------------------------------------------------
 
     def watch(self, fd: int, handler: Handler, interest: int) -> None:
-        """From now on, or with another handler or interest; what is true already is reported."""
+        """Watch a descriptor, or change its handler or interest; readiness that exists is
+        reported."""
         if fd in self._handlers:
             self._epoll.modify(fd, interest)
         else:
@@ -143,7 +144,7 @@ class Reactor:
         self._handlers[fd] = handler
 
     def hand_over(self, fd: int, handler: Handler) -> None:
-        """Another handler for the same interest: no system call, and nothing is reported again."""
+        """Change the handler only: no system call, and nothing is reported again."""
         self._handlers[fd] = handler
 
     def unwatch(self, fd: int) -> None:
@@ -161,11 +162,11 @@ class Reactor:
         self._again[item] = None
 
     def flush_later(self, item: Flushable) -> None:
-        """The item keeps track of whether it has asked already."""
+        """Call the item in the next turn. The item itself remembers that it has asked."""
         self._dirty.append(item)
 
     def flush_last(self, item: Flushable) -> None:
-        """After all tunnels: for what no peer waits for."""
+        """Flush after all tunnels: for output that no peer waits for."""
         self._last.append(item)
 
     def countdown(self, delay_s: float, on_due: Callable[[Any], None]) -> Countdown:
@@ -183,7 +184,7 @@ class Reactor:
         self.running = False
 
     def turn(self, wait_s_max: float) -> None:
-        """One round; waits at most so long for something to do."""
+        """One turn; waits at most this long for something to do."""
         events = self._wait(wait_s_max)
         self.turns += 1
         self._events_before = len(events)
@@ -218,7 +219,7 @@ class Reactor:
         self._close_discarded()
 
     def _wait(self, wait_s_max: float) -> list[tuple[int, int]]:
-        """The only place that sleeps."""
+        """Wait for events: the only place that sleeps."""
         if self._again or self._dirty or self._last:
             wait_s = 0.0
         else:
@@ -233,7 +234,7 @@ class Reactor:
     def _poll_a_moment(self) -> list[tuple[int, int]]:
         spin = self.spin
         while True:
-            _yield()  # whoever has work on this core goes first, perhaps the other end
+            _yield()  # other work on this core goes first, perhaps the other end's
             events = self._epoll.poll(0, EVENTS_PER_TURN_MAX)
             if spin.polled(self._monotonic_s(), bool(events)):
                 return events
@@ -256,7 +257,7 @@ class Reactor:
     # -- the boundary ----------------------------------------------------------------------------
 
     def serve(self, item: Served, call: Callable[..., None], *arguments: object) -> None:
-        """Call into one connection. Whatever escapes is a bug in handling that connection: it is
+        """Call into one connection. An exception that escapes is a bug in handling it: it is
         reported with its traceback and ends that connection, not the thousands beside it."""
         try:
             call(*arguments)

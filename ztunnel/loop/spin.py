@@ -1,32 +1,32 @@
-"""Is it worth polling for a moment instead of going to sleep? Decides only; never waits itself.
+"""Decides about polling for a moment instead of going to sleep; never waits itself.
 
-At one connection most of the latency is waking up: a poll that hits saves a sleep at this end. What
-polling burns is the polls themselves. Time in which another process ran, because we yielded to it,
-is not ours and is not counted: on one core that is usually the other end of the tunnel, at work on
-what we wait for. Burned CPU is bounded: a share of the time that passes, spent in advance only up
-to a small credit. A miss costs all that it burned, and more each time when nothing but misses
-come; a hit costs a part of what it burned beyond the sleep that it saved. So polls go on where they
-hit, stop by themselves where they miss, and an idle worker does not poll because it is not woken.
+At one connection most of the latency is waking up: a poll that hits saves a sleep at this end.
+Polling burns only the polls themselves. Time in which another process ran, because we yielded to
+it, is not counted: on one core that is usually the other end of the tunnel, at work on our answer.
+Burned CPU is bounded: a share of the time that passes, spent in advance only up to a small credit.
+A miss costs all that it burned, and more each time when nothing but misses come; a hit costs a part
+of what it burned beyond the sleep that it saved. So polls go on where they hit, stop by themselves
+where they miss, and an idle worker does not poll because it is not woken.
 """
 
 from __future__ import annotations
 
 from typing import Final
 
-# Of one core, for polls that found nothing.
+# Share of one core for polls that found nothing.
 WASTE_SHARE: Final = 0.05
 # Saved-up waste: a short run of misses after quiet time is not yet a reason to stop.
 CREDIT_S_MAX: Final = 0.002
-# CPU that going to sleep and waking up takes; a poll that hits sooner is for nothing.
+# CPU of going to sleep and waking up; a poll that hits sooner is free.
 SLEEP_COST_S: Final = 10e-6
-# What a late hit burned counts for so much: it was waste for the CPU but not for who waited. With
-# WASTE_SHARE it bounds polls that always hit late to 40 % of a core.
+# Charge for a late hit: waste for the CPU, but not for the connection that waited. With WASTE_SHARE
+# it bounds polls that always hit late to 40 % of a core.
 LATE_SHARE: Final = 0.125
-# Misses in a row make the next ones dearer, twice each time, up to so often.
+# Misses in a row double the price of the next one, up to this often.
 MISS_DOUBLINGS_MAX: Final = 4
-# A yield and a poll; what is beyond is somebody else's time on this core.
+# A yield and a poll; anything longer is another process's time on this core.
 POLL_S_MAX: Final = 5e-6
-# Others may keep the core while we yield: after so long there is no point in yielding again.
+# Others may keep the core while we yield: after this long, yielding again is pointless.
 WAIT_S_MAX: Final = 500e-6
 # A turn that served more than these has no lack of work: the next poll returns at once anyway.
 SPARSE_EVENTS_MAX: Final = 4
@@ -57,7 +57,7 @@ class Spin:
         self.misses = 0
 
     def worth(self, now_s: float, events_before: int) -> bool:
-        """Whether to begin; if so, tell `polled` of each poll until it says that this is enough."""
+        """True to begin; then report each poll to `polled` until it says that this is enough."""
         if not self.spin_s or events_before > SPARSE_EVENTS_MAX:
             return False
         credit_s = self._credit_s + (now_s - self._seen_s) * WASTE_SHARE
@@ -71,7 +71,7 @@ class Spin:
         return True
 
     def polled(self, now_s: float, found: bool) -> bool:
-        """One poll is done; whether that is the end of it."""
+        """Account for one poll; True when it was the last."""
         spent_s = now_s - self._before_s
         self._before_s = now_s
         self._burned_s += spent_s if spent_s < POLL_S_MAX else POLL_S_MAX

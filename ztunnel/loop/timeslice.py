@@ -1,9 +1,9 @@
 """Asks the scheduler for short time slices; changes nothing else about how a process is scheduled.
 
-A worker runs for microseconds and then waits, or yields to whoever has work. Linux since 6.18 takes
-a whole slice from who yields, and places a task that wakes up by the length of its slice: a short
-one means that the worker is soon on the core again, at the price of more switches where it really
-computes for long. Before 6.12 the kernel ignores what is asked for here.
+A worker runs for microseconds and then waits, or yields to other work. Since 6.18 Linux takes a
+whole slice from a task that yields, and places a waking task by the length of its slice. With a
+short one the worker is soon on the core again, at the price of more switches where it computes for
+long. Before 6.12 the kernel ignores the request.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import platform
 from struct import Struct
 from typing import Final
 
-# The least that the kernel takes.
+# The least that the kernel accepts.
 SLICE_NS: Final = 100_000
 # Linux gives system calls newer than 2011 the same numbers nearly everywhere, but not these.
 _NUMBERS: Final = {"x86_64": (314, 315), "aarch64": (274, 275)}
@@ -26,8 +26,8 @@ _POLICY_AT: Final = 1
 
 
 def shorten() -> bool:
-    """Best effort; whether the kernel took it. Policies other than the usual one stay as they are:
-    whoever chose one has thought of this."""
+    """Ask for short slices; True if the kernel took them. Policies other than the usual one
+    stay: they were chosen on purpose."""
     numbers = _NUMBERS.get(platform.machine())
     if numbers is None:
         return False

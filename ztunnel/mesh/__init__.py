@@ -1,6 +1,5 @@
-"""What this node knows of the mesh, and what follows from it; pure.
-
-Read `state` first; then `route` (where does a connection go) and `authorize` (may it come in).
+"""The mesh as this node knows it, and the decisions made from it; pure. Read `state` first; then
+`route` (destination of a connection) and `authorize` (admission).
 """
 
 from ztunnel.compiled import prefer

@@ -1,7 +1,7 @@
-"""May this inbound connection come in, and to which port of the pod? No I/O.
+"""Admission of inbound connections, and the port of the pod that they reach. No I/O.
 
-Everything the peer says (the authority) is checked against what this node knows by itself: the
-address the connection was accepted on, and the workload that owns it.
+The peer's claim (the authority) is checked against this node's own facts: the address on which the
+connection was accepted, and the workload that owns it.
 """
 
 from __future__ import annotations
@@ -25,13 +25,13 @@ AUTHORITY_CHARS_MAX = 300  # a DNS name, a colon, a port
 
 @dataclass(frozen=True, slots=True)
 class Admit:
-    """Dial `target`, with `permit` as the proof that policy was asked."""
+    """Dial `target`, with `permit` as the proof of the policy's yes."""
 
     target: Endpoint
     permit: Permit
     service: Service | None
     workload: Workload
-    would_deny: WouldDeny | None = None  # what dry-run policies say; nothing is enforced
+    would_deny: WouldDeny | None = None  # answer of the dry-run policies; nothing is enforced
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +51,8 @@ def admit_connect(
     peer: SpiffeId,
     peer_address: Address,
 ) -> Admit | Refusal:
-    """An HBONE CONNECT that arrived at `accepted`, from a peer whose certificate says `peer`."""
+    """Admit or refuse an HBONE CONNECT that arrived at `accepted`, from a peer with the
+    certificate of `peer`."""
     if not state.synced:
         return _not_synced()
     try:
@@ -76,14 +77,14 @@ def admit_connect(
 def admit_plaintext(
     state: State, local: Workload, accepted: Endpoint, peer_address: Address
 ) -> Admit | Refusal:
-    """A plain TCP connection for `accepted`, whose caller has no identity."""
+    """Admit or refuse a plain TCP connection for `accepted`, whose caller has no identity."""
     if not state.synced:
         return _not_synced()
     return _admit(state, local, accepted, None, Connection(None, peer_address, *_of(accepted)))
 
 
 def recheck(state: State, local: Workload, connection: Connection) -> Permit | Deny:
-    """The same question again for an open connection, after the policies changed."""
+    """Decide an open connection again, after the policies changed."""
     return decide(state.policies_for(local), connection)
 
 
@@ -137,7 +138,7 @@ def _not_synced() -> Refusal:
 
 
 def _may_ask_for(state: State, local: Workload, accepted: Endpoint, asked: Endpoint) -> bool:
-    """The pod's own address; or, at a waypoint, something whose waypoint it is."""
+    """True for the pod's own address and, at a waypoint, for an address whose waypoint it is."""
     if asked.address == accepted.address or local.application_tunnel is not None:
         return True
     service = state.service_at(local.network, asked.address, local.namespace)
@@ -182,7 +183,7 @@ def _resolve(
 
 
 def _service_of(state: State, local: Workload, port: int) -> Service | None:
-    """For the telemetry of a connection addressed by pod: the service that leads to this port."""
+    """The service that leads to this port, for the telemetry of a connection addressed by pod."""
     for key in sorted(local.services):
         service = state.service(key)
         if service is None:

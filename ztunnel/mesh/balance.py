@@ -1,4 +1,4 @@
-"""Which endpoint of a service takes a connection: health, locality, weighted chance. No I/O."""
+"""The choice of a service's endpoint: health, locality, weighted chance. No I/O."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _DEFAULT = LoadBalancing()
 
 
 class Hint(Enum):
-    """Where the kernel's draw fell, when it has drawn. Kernels of others never have."""
+    """The kernel's draw, when it has drawn; behind a foreign agent it never has."""
 
     NONE = 0
     LOCAL = 1
@@ -77,7 +77,7 @@ def tunnels(
 
 
 def _has_address(service: Service, group: Group, family_bytes: int) -> bool:
-    """Whether `pod_address` finds one."""
+    """True when `pod_address` finds one."""
     match service.ip_families:
         case IpFamilies.IPV4_ONLY:
             return 4 in group.families
@@ -139,10 +139,8 @@ def reachable(found: list[Lot], source: Workload) -> list[Lot]:
 
 
 def rank(preference: Sequence[Scope], source: Workload, group: Group) -> int:
-    """How many scopes match before the first that does not.
-
-    NETWORK in the first place is special: another network only skips it, the same one outweighs
-    all the rest.
+    """Number of scopes that match before the first that does not. NETWORK in the first place is
+    special: another network only skips it, the same one outweighs all the rest.
     """
     score = 0
     for index, scope in enumerate(preference):
@@ -159,8 +157,8 @@ class Draw:
     """Candidates with their chances, ready to be drawn from many times."""
 
     lots: tuple[Lot, ...]
-    weights: tuple[int, ...]  # of one endpoint of each
-    cumulative: tuple[int, ...]  # of all endpoints up to here
+    weights: tuple[int, ...]  # chance of one endpoint of each
+    cumulative: tuple[int, ...]  # chances of all endpoints up to here
 
     @property
     def total(self) -> int:
@@ -188,13 +186,13 @@ def draw(found: Sequence[Lot]) -> Draw:
 
 
 def is_local(source: Workload, group: Group) -> bool:
-    """Pods of the caller's node that the kernel might reach without a tunnel: what a draw's
-    `LOCAL` is about."""
+    """Pods of the caller's node that the kernel might reach without a tunnel: the meaning of
+    `LOCAL`."""
     return group.is_direct and group.node == source.node != "" and group.network == source.network
 
 
 def narrowed(found: list[Lot], source: Workload, hint: Hint) -> list[Lot]:
-    """Those that the kernel's draw left; all of them when that would be none."""
+    """The candidates on the side of the kernel's draw; all of them when that side is empty."""
     if hint is Hint.NONE:
         return found
     wanted = hint is Hint.LOCAL

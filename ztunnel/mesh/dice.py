@@ -1,4 +1,4 @@
-"""Random numbers that say whether anybody took one; not compiled, because the base class is C."""
+"""Random numbers that remember their use; not compiled, because the base class is C."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import random
 
 
 class Dice(random.Random):
-    """Knows whether anybody rolled it: a decision that took no roll is the same the next time."""
+    """Knows if it was rolled: a decision that took no roll is the same the next time."""
 
     def __init__(self, seed: int | None = None) -> None:
         super().__init__(seed)

@@ -1,4 +1,4 @@
-"""Entries of the `RESOURCES` frame: what the supervisor tells a worker about the mesh. No I/O.
+"""Entries of the `RESOURCES` frame: the mesh, as the supervisor sends it to a worker. No I/O.
 
 One entry: u8 op, u16 name length, name, u32 body length, body, all big-endian. The body is the
 protobuf message as the control plane sent it: nothing is decoded on the way.

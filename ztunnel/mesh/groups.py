@@ -1,8 +1,8 @@
 """Endpoints of a service that are the same to every choice but the last one; values only.
 
 A service may have ten thousand endpoints, and to decode them all takes 0.2 s, in which every
-connection of a worker would wait. So what a choice looks at is taken down when a workload arrives;
-endpoints that agree in all of it are one group, and only the one that is drawn gets decoded.
+connection of a worker would wait. So the facts that a choice needs are recorded when a workload
+arrives; endpoints that agree in all of them form one group, and only the drawn one gets decoded.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ _UNHEALTHY, _HBONE, _HOST_NETWORK = pb.UNHEALTHY, pb.HBONE, pb.HOST_NETWORK
 
 
 class Group(NamedTuple):
-    """A tuple, so that it is hashed in no time: it is the key of an index."""
+    """The facts of one group. A tuple, so that it hashes fast: it is the key of an index."""
 
     is_healthy: bool
     network: str
@@ -32,12 +32,12 @@ class Group(NamedTuple):
     subzone: str
     capacity: int
     is_direct: bool  # the kernel of its node might reach it without a tunnel
-    ports: tuple[tuple[int, int], ...]  # its own: of the service, of the pod
+    ports: tuple[tuple[int, int], ...]  # the pod's own ports: of the service, of the pod
 
 
 def groups_of(message: pb.Workload, addresses: Sequence[Address]) -> dict[str, Group]:
-    """By service. Made for thousands in a row: each field is asked for once, and most are the
-    default, which costs less to find out than its parts."""
+    """Groups of a workload, by service. Made for thousands in a row: each field is read once,
+    and a test for the default, which most have, costs less than its parts."""
     services = message.services
     if not services:
         return {}

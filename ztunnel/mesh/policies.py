@@ -1,7 +1,7 @@
-"""The policies of the mesh by scope, and which of them apply to a workload. No I/O.
+"""The policies of the mesh by scope, and those that apply to a workload. No I/O.
 
-Policies are decoded when they arrive: they are few, and one that cannot be understood has to be
-known at once. Its last good version stays in force; without one, a substitute denies everything
+Policies are decoded when they arrive: they are few, and one that cannot be understood must be
+noticed at once. Its last good version stays in force; without one, a substitute denies everything
 that it could have reached.
 """
 
@@ -27,7 +27,7 @@ class _Held:
 
 class PolicyBook:
     def __init__(self) -> None:
-        self.unknown = 0  # references to names nobody has sent (yet)
+        self.unknown = 0  # references to names that have not been sent (yet)
         self._held: dict[str, _Held] = {}
         self._substitutes: set[str] = set()  # names of policies held only as "deny all"
         self._everywhere: dict[str, None] = {}
@@ -50,7 +50,7 @@ class PolicyBook:
         self._hold(name, raw, policy)
 
     def deny_instead(self, name: str, raw: bytes) -> bool:
-        """For one that was refused. True if that changes what applies."""
+        """Put a substitute in place of a refused policy. True if the policies in force change."""
         if name in self._held and name not in self._substitutes:
             return False
         policy = deny_all(name, raw)
@@ -98,7 +98,7 @@ class PolicyBook:
             yield Entry(op, name, held.raw)
 
     def applicable(self, namespace: str, named: tuple[str, ...]) -> tuple[Policy, ...]:
-        """Those of the whole mesh, of the namespace, and the named ones."""
+        """Policies of a workload: of the whole mesh, of its namespace, and the named ones."""
         question = (namespace, named)
         answer = self._answers.get(question)
         if answer is None:
@@ -118,7 +118,7 @@ class PolicyBook:
 
 
 def deny_all(name: str, raw: bytes) -> Policy | None:
-    """What stands in for a policy that was refused: deny, as widely as it could have reached.
+    """Substitute for a policy that was refused: deny, as widely as it could have reached.
 
     None for a dry run, which never refuses anything. When not even the scope can be read, the
     namespace in the name is what it could have reached.

@@ -1,4 +1,4 @@
-"""Where an outbound connection goes: the one place that decides it. No I/O.
+"""The route of outbound connections, decided here alone. No I/O.
 
 The order is that of Istio's ambient mode. Where the mesh knows a destination but cannot reach it
 as it should, the connection is refused: plaintext is never a fallback.
@@ -35,7 +35,7 @@ from ztunnel.mesh.balance import (
 from ztunnel.mesh.state import State
 from ztunnel.refusals import Reason
 
-# The capture ports of Istio's layout: traffic a pod sends there would only come round again.
+# The capture ports of Istio's layout: a pod's traffic to them would only come round again.
 GUARDED_PORTS = frozenset({15001, 15006, 15008, 15080})
 
 
@@ -43,7 +43,7 @@ GUARDED_PORTS = frozenset({15001, 15006, 15008, 15080})
 class ToTunnel:
     """HBONE: dial `dial`, accept only `expected` there, ask for `authority`.
 
-    `target` is what the client meant after translation; `workload` is who answers at `dial`.
+    `target` is the client's destination after translation; `workload` answers at `dial`.
     """
 
     dial: Endpoint
@@ -79,8 +79,8 @@ def route(
     rng: random.Random,
     hint: Hint = Hint.NONE,
 ) -> Decision:
-    """Decide for a connection that `source` opened to `destination`. `hint`: which part of a
-    service's endpoints the kernel has drawn; it changes shares, never what is allowed."""
+    """Decide for a connection that `source` opened to `destination`. `hint` is the kernel's draw
+    among a service's endpoints; it changes shares, never permissions."""
     if not state.synced:
         return Refuse(Reason.NOT_SYNCED)
     if _comes_back(source, destination):
@@ -151,7 +151,8 @@ def endpoints(
     destination: Endpoint,
     hint: Hint = Hint.NONE,
 ) -> Draw:
-    """Found once for all pods of this node, until an address changes."""
+    """The draw among a service's endpoints; found once for all pods of this node, until an
+    address changes."""
     port, family_bytes = destination.port, len(destination.address)
     place = (source.network, source.locality, source.node, source.cluster_id)
     question = (service.key, port, family_bytes, place, hint.value)
@@ -248,7 +249,7 @@ def _gateway_service(state: State, source: Workload, gateway: GatewayAddress) ->
 
 
 def _is_gateway(state: State, source: Workload, gateway: GatewayAddress) -> bool:
-    """Is the caller that waypoint itself? Then it has done its part."""
+    """True when the caller is that waypoint itself, which has done its part."""
     destination = gateway.destination
     if not isinstance(destination, NamespacedHostname) and (
         destination.network == source.network and destination.address in source.addresses
@@ -272,14 +273,14 @@ def _passes_through(service: Service) -> bool:
 
 
 def expected_identities(workload: Workload, service: Service | None) -> tuple[SpiffeId, ...]:
-    """Who may answer: the workload, or a name that the service vouches for."""
+    """Identities that may answer: the workload's, or names that the service vouches for."""
     names = () if service is None else service.subject_alt_names
     vouched = (each for name in names if (each := _identity(name)) is not None)
     return tuple(dict.fromkeys((workload.identity, *vouched)))
 
 
 def _identity(name: str) -> SpiffeId | None:
-    """A name that is no SPIFFE id of our form cannot be anybody's identity."""
+    """Identities among the names; a name that is no SPIFFE id of our form cannot be one."""
     try:
         return parse_spiffe_id(name)
     except ValueError:

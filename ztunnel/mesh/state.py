@@ -1,4 +1,4 @@
-"""What this node knows of the mesh: workloads, services, policies, by every key used to find them.
+"""The mesh as this node knows it: workloads, services, policies, by every key of a look-up.
 
 Messages are indexed from a light decode when they arrive (about 10 µs each) and become model values
 when first used. A message that cannot be understood never replaces the last good one; a policy that
@@ -25,8 +25,8 @@ from ztunnel.mesh.policies import PolicyBook
 from ztunnel.mesh.vips import VipIndex
 from ztunnel.mesh.workloads import WorkloadIndex, WorkloadKeys, claim, keys_of
 
-# Remembered answers: services in use on a node, and the ports and families asked for of one; beyond
-# either they are found anew.
+# Remembered answers: services in use on a node, and the ports and families of one; beyond either
+# they are found anew.
 SERVICES_REMEMBERED_MAX = 1024
 ANSWERS_PER_SERVICE_MAX = 64
 
@@ -38,17 +38,17 @@ _Value = TypeVar("_Value", bound=Workload | Service)
 
 @dataclass(frozen=True, slots=True)
 class Changed:
-    """`policies`: what applies to some workload may differ now, so open connections need a look."""
+    """`policies`: the policies of some workload may differ now, so open connections need a look."""
 
     policies: bool = False
     addresses: bool = False
 
 
 class _Table(Generic[_Value]):
-    """Messages as they came, and the values of those that somebody has asked for.
+    """Messages as they came, and decoded values of those in use.
 
-    Two dictionaries instead of one of records: bytes are invisible to the garbage collector, and a
-    mesh of 10,000 workloads is nothing that it has to look through.
+    Two dictionaries instead of one of records: bytes are invisible to the garbage collector, and it
+    need not look through a mesh of 10,000 workloads.
     """
 
     def __init__(self, kind: type[_Value]) -> None:
@@ -65,20 +65,20 @@ class _Table(Generic[_Value]):
         return self.raw.pop(name, None)
 
     def value(self, name: str) -> _Value | None:
-        """WireError when there is one and it cannot be understood."""
+        """The decoded value, None without a message; WireError when it cannot be understood."""
         value = self._values.get(name)
         if value is None and (raw := self.raw.get(name)) is not None:
             value = self._values[name] = self._decoded(raw)
         return value
 
     def each(self) -> Iterator[_Value]:
-        """Decoded one by one and not kept: for pages, not for connections."""
+        """Yield every value, decoded one by one and not kept: for pages, not for connections."""
         for name, raw in list(self.raw.items()):
             value = self._values.get(name)
             try:
                 yield value if value is not None else self._decoded(raw)
             except WireError:
-                pass  # whoever uses it finds out, and drops it
+                pass  # its first use finds that out, and drops it
 
     def _decoded(self, raw: bytes) -> _Value:
         try:
@@ -142,7 +142,7 @@ class State:
         return Changed(policies, addresses)
 
     def take_rejected(self) -> dict[str, str]:
-        """Name → why, since the last call."""
+        """Rejected resources since the last call: name → reason."""
         taken, self._rejected = self._rejected, {}
         return taken
 
@@ -202,7 +202,8 @@ class State:
         return True
 
     def _keys_held(self, name: str) -> WorkloadKeys | None:
-        """Decoded once more rather than kept: they are as large as the message."""
+        """Keys of a workload that is held; decoded once more rather than kept, as they are as
+        large as the message."""
         raw = self._workloads.raw.get(name)
         return None if raw is None else keys_of(workload_pb2.Address.FromString(raw).workload)
 
@@ -231,7 +232,7 @@ class State:
         return self._policies.get(key)
 
     def workload_at(self, network: str, address: Address) -> Workload | None:
-        """Whose address this is. Several pods on the host's own address: nobody can tell, None.
+        """Owner of an address. None when several pods share it, as on the host's own address.
 
         While an address changes hands two pods may claim it; the one heard of last has it.
         """
@@ -248,7 +249,8 @@ class State:
         return found if shared == 1 else None
 
     def local_workload(self, namespace: str, name: str, service_account: str) -> Workload | None:
-        """The workload that a pod's claim (ZDS) names; ours, if other clusters have its like."""
+        """The workload that a pod's claim (ZDS) names; that of our cluster, if others have its
+        like."""
         asked = (namespace, name, service_account)
         found = [
             each
@@ -282,16 +284,16 @@ class State:
 
     @property
     def unknown_policies(self) -> int:
-        """References to names nobody has sent (yet)."""
+        """Number of references to names that have not been sent (yet)."""
         return self._policies.unknown
 
     def policies_for(self, workload: Workload) -> tuple[Policy, ...]:
-        """Everything `decide()` has to look at for connections to this workload."""
+        """Policies for connections to this workload, as `decide()` needs them."""
         return self._policies.applicable(workload.namespace, workload.authorization_policies)
 
     def recall(self, question: Question) -> object | None:
-        """What `remember()` was given, as long as neither the service nor any of its endpoints
-        has changed since."""
+        """The value given to `remember()`, as long as neither the service nor an endpoint of it
+        has changed."""
         answers = self._remembered.get(question[0])
         return None if answers is None else answers.get(question)
 
@@ -315,7 +317,7 @@ class State:
         return self._policies.all()
 
     def snapshot(self) -> Iterator[Entry]:
-        """Entries that bring an empty state to this one: for a worker that has just started."""
+        """Entries that bring an empty state to this one, for a worker that has just started."""
         yield from self._policies.entries()
         for table in (self._services, self._workloads):
             for name, raw in table.raw.items():

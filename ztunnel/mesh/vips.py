@@ -1,4 +1,4 @@
-"""Services by virtual address and by hostname, and who wins when several claim one. No I/O.
+"""Services by virtual address and by hostname, with an order among rivals. No I/O.
 
 An exact address beats a block of addresses; then the service in the client's own namespace wins,
 then the Kubernetes service over other kinds, and last the first name in order. A service that is
@@ -21,7 +21,7 @@ _Key = TypeVar("_Key")
 
 @dataclass(frozen=True, slots=True)
 class _Claim:
-    """What of a service takes part in the comparison."""
+    """Fields of a service that order it among rivals."""
 
     namespace: str
     hostname: str

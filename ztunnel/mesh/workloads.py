@@ -1,7 +1,7 @@
 """Uids of workloads by address, by a pod's claim and by service. No I/O.
 
-Made for tens of thousands: nearly every key has one uid, which then stands there itself, without a
-container around it; no key is an object that the garbage collector would have to look at.
+Made for tens of thousands: nearly every key has one uid, which is stored without a container around
+it, and no key is an object that the garbage collector examines.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from control.wire import workload_pb2 as pb
 from control.wire.convert import address_from_wire
 from ztunnel.mesh.groups import Group, groups_of
 
-# One uid, or several in the order in which they were heard of.
+# One uid, or several in the order of arrival.
 Uids: TypeAlias = str | dict[str, None]
 _Key = TypeVar("_Key", bound=Hashable)
 
@@ -25,19 +25,19 @@ GROUPS_KEPT_MAX = 4096
 
 @dataclass(frozen=True, slots=True)
 class WorkloadKeys:
-    """What a workload is found by."""
+    """Keys by which a workload is found."""
 
     network: str
     addresses: tuple[Address, ...]
     claim: int
-    groups: dict[str, Group]  # by service: among whose endpoints it is, and beside which
-    # Which policies apply to it.
+    groups: dict[str, Group]  # by service of which it is an endpoint: its group
+    # Names of its policies.
     namespace: str
     policies: tuple[str, ...]
 
 
 def keys_of(message: pb.Workload) -> WorkloadKeys:
-    """WireError for an address that is none."""
+    """The keys of a message; WireError for an address that is none."""
     namespace = message.namespace
     addresses = tuple(map(address_from_wire, message.addresses))
     return WorkloadKeys(
@@ -51,8 +51,8 @@ def keys_of(message: pb.Workload) -> WorkloadKeys:
 
 
 def claim(namespace: str, name: str, service_account: str) -> int:
-    """A number for what ZDS says of a pod; texts are five times its size. Different claims may
-    have the same one, so whoever asks looks at the workload itself."""
+    """Hash of a pod's claim by ZDS, a fifth of the texts' size. Different claims may share one,
+    so the caller compares the workload itself."""
     return hash((namespace, name, service_account))
 
 
@@ -64,7 +64,7 @@ class WorkloadIndex:
         self._groups: dict[Group, Group] = {}  # one value for all that are equal
 
     def put(self, uid: str, keys: WorkloadKeys) -> None:
-        """The uid counts as the one heard of last under each key."""
+        """Add a workload; its uid becomes the latest under each key."""
         at = self._at.setdefault(keys.network, {})
         for address in keys.addresses:
             _add(at, address, uid)
@@ -92,14 +92,14 @@ class WorkloadIndex:
                     del self._members[service]
 
     def at(self, network: str, address: Address) -> tuple[str, ...]:
-        """In the order in which they were heard of."""
+        """Uids in the order of arrival."""
         return _uids(self._at.get(network, {}).get(address))
 
     def claimed(self, number: int) -> tuple[str, ...]:
         return _uids(self._claims.get(number))
 
     def members(self, service: str) -> Iterable[tuple[Group, tuple[str, ...]]]:
-        """Those that are alike together."""
+        """Uids of a service's endpoints, alike ones together."""
         for group, found in self._members.get(service, {}).items():
             yield group, _uids(found)
 

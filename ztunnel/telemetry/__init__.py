@@ -1,6 +1,5 @@
-"""What became of each connection: its counters and its access-log line.
-
-Read `outcome` first, then `parties`.
+"""Outcome of each connection: its counters and its access-log line. Read `outcome` first, then
+`parties`.
 """
 
 from ztunnel.compiled import prefer

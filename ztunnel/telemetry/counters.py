@@ -1,4 +1,4 @@
-"""What a worker counts, by Istio's label sets; bounded, so that no caller can fill the memory."""
+"""Counters of a worker, by Istio's label sets; bounded, so that no caller can fill the memory."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _OTHER: Final = "other"
 
 
 class Counters:
-    """Everything a worker counts; answers the supervisor's queries."""
+    """All counters of a worker; answers the supervisor's queries."""
 
     def __init__(self, label_sets_max: int = LABEL_SETS_MAX) -> None:
         self._label_sets_max = label_sets_max
@@ -34,8 +34,8 @@ class Counters:
         self.engine[name] = self.engine.get(name, 0) + 1
 
     def series(self, parties: Parties) -> Series:
-        """Where a connection of these is counted. Hashing all that makes up a label set takes 5 µs,
-        so what is known about the parties already is asked first."""
+        """The counters of a connection between these parties. Hashing a whole label set takes 5
+        µs, so the parties' memo is tried first."""
         memo = parties.memo
         if memo is None:
             return self._find(parties)
@@ -103,13 +103,13 @@ def _workload_key(workload: Workload | None) -> tuple[str, ...] | str:
 
 
 def tcp_labels(parties: Parties) -> dict[str, str]:
-    """Istio's TCP label set; what is not known says so."""
+    """Istio's TCP label set, with `unknown` where a value is."""
     service = parties.service
     labels = {"reporter": parties.reporter.value, "request_protocol": "tcp"}
     secured = parties.source_identity is not None and parties.destination_identity is not None
     labels["connection_security_policy"] = "mutual_tls" if secured else _UNKNOWN
     if parties.direct:
-        # Nothing is encrypted where no wire is; who talks is the kernel's word.
+        # No wire, no encryption; the identities are the kernel's word.
         labels |= {"connection_security_policy": "none", "path": "direct"}
     labels |= _side("source", parties.source, parties.source_identity)
     labels |= _side("destination", parties.destination, parties.destination_identity)

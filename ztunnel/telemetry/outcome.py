@@ -1,4 +1,4 @@
-"""One record per connection and side: what it moved, how it ended, the admin's view of it.
+"""One record per connection and side: bytes, end, and the admin page's view of it.
 
 The byte path only adds to plain integers of its relay; labels are looked up when a connection
 opens, a line is made when it ends. It decides nothing and never raises for what a peer does.
@@ -19,7 +19,7 @@ from ztunnel.telemetry.parties import Parties, Reporter, Series
 
 
 class Outcome:
-    """What becomes of one connection. `open` once it is set up, `close` exactly once."""
+    """Outcome of one connection. Call `open` once it is set up, `close` exactly once."""
 
     __slots__ = (
         "_clock",
@@ -55,7 +55,7 @@ class Outcome:
             self._log.opened(self.parties)
 
     def sync(self) -> None:
-        """Bring the counters up to date; long connections are asked when somebody looks."""
+        """Bring the counters of a long connection up to date, for a scrape."""
         series = self._series
         if series is None:
             return
@@ -91,7 +91,7 @@ class Outcome:
         received, sent = self.bytes_now() if not self.over else self._counted
         outbound = p.reporter is Reporter.SOURCE
         hbone = p.target is not None
-        # A tunnel's own port says nothing: what arrives through one is shown at the app's port.
+        # A tunnel's own port means nothing here: its streams are shown at the app's port.
         actual = p.destination_address if outbound or p.target is None else p.target
         return {
             "src": str(p.source_address),

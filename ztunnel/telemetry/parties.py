@@ -1,4 +1,4 @@
-"""Who takes part in one connection, and the closed sets of words for it; values only."""
+"""The two ends of one connection, and the closed sets of words for it; values only."""
 
 from __future__ import annotations
 
@@ -36,24 +36,23 @@ class Series:
 
 
 class Memo:
-    """What is the same about all connections between the same parties, found once. It belongs to
-    whoever makes their `Parties`, and is good for those that differ in nothing but the client's
-    address."""
+    """Facts that all connections between the same parties share, found once. Kept beside the
+    code that makes their `Parties`; valid for those that differ only in the client's address."""
 
     __slots__ = ("log_text", "series")
 
     def __init__(self) -> None:
-        self.series: Series | None = None  # where they are counted
+        self.series: Series | None = None  # their counters
         self.log_text = ""  # the middle of their lines
 
 
 @dataclass(slots=True)
 class Parties:
-    """Who talks to whom, as far as it is known. Filled while the connection is being set up."""
+    """Both ends of a connection, as far as known. Filled while it is being set up."""
 
     reporter: Reporter
     source_address: Endpoint
-    destination_address: Endpoint  # what was dialled or accepted: the tunnel, for HBONE
+    destination_address: Endpoint  # dialled or accepted: the tunnel's, for HBONE
     source: Workload | None = None
     destination: Workload | None = None
     service: Service | None = None
@@ -62,6 +61,6 @@ class Parties:
     destination_identity: SpiffeId | None = None
     original: Endpoint | None = None  # what the client dialled
     policy: str | None = None  # the ALLOW policy that matched
-    direct: bool = False  # the kernel carried it, past every tunnel; identities are its word
-    measured: tuple[int, int] | None = None  # by the kernel: srtt in us, retransmits
+    direct: bool = False  # carried by the kernel, past every tunnel; the identities are its word
+    measured: tuple[int, int] | None = None  # from the kernel: srtt in us, retransmits
     memo: Memo | None = None
