@@ -9,6 +9,7 @@ changes nothing, nor does one that an editor is just replacing.
 from __future__ import annotations
 
 import asyncio
+import errno
 import logging
 import os
 from collections.abc import AsyncIterator
@@ -26,6 +27,7 @@ log = logging.getLogger("source")
 
 SUFFIXES = (".yaml", ".yml", ".json")
 FILES_MAX = 10_000  # one look at this many takes some 50 ms
+FOLDERS_MAX = 10_000
 POLL_S = 0.1
 POLL_SHARE = 20  # looking takes at most a twentieth of the time
 QUIET_S = 0.15  # a file not written for this long is whole
@@ -39,6 +41,7 @@ class _Look:
 
     files: dict[str, _Signature]
     error: str = ""
+    problems: tuple[Problem, ...] = ()  # links that lead nowhere
 
 
 class DirectorySource:
@@ -51,6 +54,7 @@ class DirectorySource:
         self._loaded: dict[str, _Signature] = {}
         self._last: dict[str, _Signature] = {}
         self._error = ""
+        self._link_problems: tuple[Problem, ...] = ()
 
     async def watch(self) -> AsyncIterator[Snapshot]:
         """Yield the content at once, then again after every change. Never ends by itself."""
@@ -66,7 +70,7 @@ class DirectorySource:
     def read(self) -> Snapshot:
         """The content as it is now, settled or not."""
         look = _look(self._path)
-        self._error = look.error
+        self._error, self._link_problems = look.error, look.problems
         self._recall(look)
         for file in look.files:
             self._load(file, look.files[file])
@@ -76,8 +80,8 @@ class DirectorySource:
     def poll(self) -> Snapshot | None:
         """One look; None when nothing settled is new."""
         look = _look(self._path)
-        changed = look.error != self._error
-        self._error = look.error
+        changed = (look.error, look.problems) != (self._error, self._link_problems)
+        self._error, self._link_problems = look.error, look.problems
         for file, signature in look.files.items():
             if self._loaded.get(file) != signature and self._is_settled(file, signature):
                 self._load(file, signature)
@@ -126,40 +130,84 @@ class DirectorySource:
 
     def _snapshot(self) -> Snapshot:
         snapshot = self._folder.snapshot()
-        if not self._error:
-            return snapshot
-        message = f"{self._error}; the last good state stays in force"
-        problem = Problem(str(self._path), 1, "", "unreadable", message)
-        return replace(snapshot, problems=(problem, *snapshot.problems))
+        problems = self._link_problems
+        if self._error:
+            message = f"{self._error}; the last good state stays in force"
+            problems = (Problem(str(self._path), 1, "", "unreadable", message), *problems)
+        return replace(snapshot, problems=(*problems, *snapshot.problems))
 
 
 def _look(root: Path) -> _Look:
-    files: dict[str, _Signature] = {}
-    folders = [str(root)]
-    while folders:
-        folder = folders.pop()
+    """Walk over the folder. Links are followed after what really stands in it, each folder once: a
+    link to what is there anyway, or in a circle, adds nothing."""
+    walk = _Walk()
+    walk.folders.append(str(root))
+    while walk.folders or walk.links:
+        folder = walk.next()
         try:
+            if not walk.enter(os.stat(folder)):
+                continue
             with os.scandir(folder) as entries:
                 for entry in entries:
                     if not entry.name.startswith("."):
-                        _see(entry, files, folders)
+                        walk.see(entry)
         except FileNotFoundError as exc:
             if folder == str(root):
                 return _Look({}, f"the folder cannot be read: {exc.strerror}")
         except OSError as exc:
             return _Look({}, f"{folder} cannot be read: {exc.strerror}")
-        if len(files) > FILES_MAX:
+        if len(walk.files) > FILES_MAX:
             return _Look({}, f"more than {FILES_MAX} files")
-    return _Look(files)
+        if len(walk.entered) > FOLDERS_MAX:
+            return _Look({}, f"more than {FOLDERS_MAX} folders")
+    return _Look(walk.files, problems=tuple(walk.problems))
 
 
-def _see(entry: os.DirEntry[str], files: dict[str, _Signature], folders: list[str]) -> None:
-    """Hidden names were left out: editors' scratch files and the inside of mounted volumes."""
-    try:
-        if entry.is_dir(follow_symlinks=False):
-            folders.append(entry.path)
-        elif entry.name.endswith(SUFFIXES) and entry.is_file():
-            found = entry.stat()
-            files[entry.path] = (found.st_mtime_ns, found.st_size, found.st_ino)
-    except FileNotFoundError:
-        pass  # it went away between the two calls, so it is missing in this look
+class _Walk:
+    """State of one walk: what is still to be entered, and what was found."""
+
+    def __init__(self) -> None:
+        self.files: dict[str, _Signature] = {}
+        self.folders: list[str] = []
+        self.links: list[str] = []  # to folders
+        self.entered: set[tuple[int, int]] = set()
+        self.problems: list[Problem] = []
+
+    def next(self) -> str:
+        """A folder to enter; links last, and always in the same order."""
+        if self.folders:
+            return self.folders.pop()
+        self.links.sort(reverse=True)
+        return self.links.pop()
+
+    def enter(self, found: os.stat_result) -> bool:
+        """False when this folder was seen already, by whatever name."""
+        place = (found.st_dev, found.st_ino)
+        if place in self.entered:
+            return False
+        self.entered.add(place)
+        return True
+
+    def see(self, entry: os.DirEntry[str]) -> None:
+        """Hidden names were left out: editors' scratch files, the inside of mounted volumes."""
+        try:
+            if entry.is_dir(follow_symlinks=False):
+                self.folders.append(entry.path)
+            elif entry.is_dir():
+                self.links.append(entry.path)
+            elif entry.is_file():
+                if entry.name.endswith(SUFFIXES):
+                    found = entry.stat()
+                    self.files[entry.path] = (found.st_mtime_ns, found.st_size, found.st_ino)
+            elif entry.is_symlink():
+                self._dangling(entry.path)
+        except FileNotFoundError:
+            pass  # it went away between the two calls, so it is missing in this look
+        except OSError as exc:
+            if exc.errno != errno.ELOOP:
+                raise
+            self._dangling(entry.path)
+
+    def _dangling(self, path: str) -> None:
+        message = "a link that leads nowhere; nothing is read from it"
+        self.problems.append(Problem(path, 1, "", "unreadable", message))

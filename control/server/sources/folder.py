@@ -6,16 +6,21 @@ a policy that never was understood is replaced by a stand-in that denies.
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 
 from control.server.sources import core, security
-from control.server.sources.kinds import POLICY_KINDS, find_kind
+from control.server.sources.kinds import POLICY_KINDS, SECURITY_GROUP, find_kind
 from control.server.sources.objects import AnyObject, Key, Objects, collect
 from control.server.sources.problem import Invalid, Problem
 from control.server.sources.reader import Reader
-from control.server.sources.yaml_text import Fields, Items, Value, read_documents
+from control.server.sources.yaml_text import Broken, Fields, Items, Value, read_apart
+
+# How a reader that meets a value nobody thought of fails, besides by Invalid.
+_BUGS = (ArithmeticError, AttributeError, LookupError, RecursionError, TypeError, ValueError)
+NAMES_READ_MAX = 256  # in one broken document; real objects name a handful
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,15 +59,8 @@ class Folder:
         self._last_good: dict[Key, AnyObject] = {}
 
     def load(self, file: str, data: bytes) -> bool:
-        """A new or changed file; True when all of it was understood. When it is not YAML, its last
-        good content stays."""
-        try:
-            content = self._contents[file] = read_content(file, data)
-        except Invalid as exc:
-            kept = "its last good content stays in force" if file in self._contents else "ignored"
-            message = f"{exc}; {kept}"
-            self._file_problems[file] = Problem(file, exc.line, "", exc.reason, message)
-            return False
+        """A new or changed file; True when all of it was understood."""
+        content = self._contents[file] = read_content(file, data, self._contents.get(file))
         self._file_problems.pop(file, None)
         return not content.problems and all(entry.why is None for entry in content.entries)
 
@@ -132,12 +130,16 @@ def _duplicate(file: str, entry: FileEntry, first: FileEntry) -> Problem:
     return Problem(file, entry.line, str(entry.key), "duplicate", message)
 
 
-def read_content(file: str, data: bytes) -> Content:
-    """Raises Invalid when the file as a whole cannot be read."""
+def read_content(file: str, data: bytes, before: Content | None = None) -> Content:
+    """Objects and problems of a file; `before` is what it held when it was last read."""
     entries: list[FileEntry] = []
     problems: list[Problem] = []
     ignored: Counter[str] = Counter()
+    broken: list[Broken] = []
     for value, line in _flatten(data):
+        if isinstance(value, Broken):
+            broken.append(value)
+            continue
         if not isinstance(value, Fields):
             message = "a document that is not a Kubernetes object; ignored"
             problems.append(Problem(file, line, "", "not_an_object", message))
@@ -154,12 +156,46 @@ def read_content(file: str, data: bytes) -> Content:
             ignored[document.text("kind")] += 1
         else:
             entries.append(entry)
+    if broken:
+        shown = {entry.key for entry in entries}
+        kept = [
+            each
+            for each in (before.entries if before else ())
+            if each.object is not None and each.key not in shown
+        ]
+        entries += kept
+        for each in broken:
+            _read_broken(file, each, kept, entries, problems)
     return Content(tuple(entries), tuple(problems), dict(ignored))
 
 
-def _flatten(data: bytes) -> Iterator[tuple[Value, int]]:
+def _read_broken(
+    file: str,
+    broken: Broken,
+    kept: list[FileEntry],
+    entries: list[FileEntry],
+    problems: list[Problem],
+) -> None:
+    """A document that is not YAML. What the file held before and shows no more may be in it, and
+    stays in force; a policy that nobody has ever read denies."""
+    problem = Problem(file, broken.line, "", broken.why.reason, str(broken.why))
+    new = [each for each in guess(broken) if not any(each.may_be(old.key) for old in kept)]
+    for each in new:
+        key = each.key(broken.line)
+        stand_in = security.stand_in(Reader(Fields(broken.line)), key, file, str(broken.why))
+        why = replace(problem, object=str(key))
+        entries.append(FileEntry(key, broken.line, None, why, stand_in))
+    if not new:
+        effect = "its last good content stays in force" if kept else "ignored"
+        problems.append(_and(problem, effect))
+
+
+def _flatten(data: bytes) -> Iterator[tuple[Value | Broken, int]]:
     """Documents, and the items of those that are lists of objects."""
-    for document in read_documents(data):
+    for document in read_apart(data):
+        if isinstance(document, Broken):
+            yield document, document.line
+            continue
         value = document.value
         if value is None:
             continue
@@ -180,13 +216,17 @@ def _read_entry(file: str, document: Reader) -> FileEntry | None:
             return None
         key = core.read_key(document)
     except Invalid as exc:
-        if document.fields.get("kind") not in POLICY_KINDS:
+        if not _is_policy(document):
             raise
         return _refused(file, document, _guess_key(document), exc)
     try:
         value = kind.read(document, core.read_meta(document, key, file))
     except Invalid as exc:
         return _refused(file, document, key, exc)
+    except _BUGS as exc:
+        # A bug of ours costs the one object that shows it, and a policy denies as if unreadable.
+        fault = Invalid(f"cannot be read ({type(exc).__name__}: {exc})", document.line())
+        return _refused(file, document, key, fault)
     return FileEntry(key, document.line(), value)
 
 
@@ -196,6 +236,50 @@ def _refused(file: str, document: Reader, key: Key, exc: Invalid) -> FileEntry:
     if key.kind in POLICY_KINDS:
         stand_in = security.stand_in(document, key, file, str(exc))
     return FileEntry(key, document.line(), None, problem, stand_in)
+
+
+def _is_policy(document: Reader) -> bool:
+    kind = document.fields.get("kind")
+    return isinstance(kind, str) and kind in POLICY_KINDS
+
+
+@dataclass(frozen=True, slots=True)
+class Guess:
+    """A policy that a broken document may hold; None is what cannot be told."""
+
+    kind: str
+    namespace: str | None
+    name: str | None
+
+    def may_be(self, known: Key) -> bool:
+        """Whether this can be an object that was read before."""
+        return (
+            self.kind == known.kind
+            and self.namespace in (None, known.namespace)
+            and self.name in (None, known.name)
+        )
+
+    def key(self, line: int) -> Key:
+        namespace = self.namespace or core.DEFAULT_NAMESPACE
+        return Key(self.kind, namespace, self.name or f"unreadable-line-{line}")
+
+
+def guess(broken: Broken) -> list[Guess]:
+    """Policies that a document which is not YAML may hold; none when no word of it says policy."""
+    kinds = sorted(kind for kind in POLICY_KINDS if kind in broken.text)
+    if not kinds and SECURITY_GROUP in broken.text:
+        kinds = sorted(POLICY_KINDS)
+    namespaces: list[str | None] = [*sorted(_named("namespace", broken.text))]
+    names = sorted(_named("name", broken.text))
+    # Two names may be those of two objects, or of one and of something in it: then none is sure.
+    name = names[0] if len(names) == 1 else None
+    return [Guess(kind, namespace, name) for kind in kinds for namespace in namespaces or [None]]
+
+
+def _named(field: str, text: str) -> set[str]:
+    """Values that stand behind `field:` and are Kubernetes names."""
+    found = re.findall(rf"""\b{field}["']?\s*:\s*["']?([^\s"',}}\]]+)""", text)
+    return {each for each in found[:NAMES_READ_MAX] if core.is_name(each)}
 
 
 def _guess_key(document: Reader) -> Key:

@@ -11,11 +11,11 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import TypeAlias
+from typing import Protocol, TypeAlias
 
 import yaml
 
-from control.server.sources.problem import NotYaml, TooLarge
+from control.server.sources.problem import Invalid, NotYaml, TooLarge
 
 FILE_BYTES_MAX = 4 * 1024 * 1024  # etcd takes 1.5 MiB an object; a file may hold a few
 NODES_MAX = 500_000  # values in one file: 4 MiB of honest YAML hold no more
@@ -58,6 +58,18 @@ class YamlDocument:
     line: int
 
 
+@dataclass(frozen=True, slots=True)
+class Broken:
+    """A document that cannot be read: its text, the line of the fault, and the fault."""
+
+    text: str
+    line: int
+    why: Invalid
+
+
+# The start of a document; `---` cannot stand at the start of a line inside one (YAML 1.2, 9.1.2).
+_BEGIN = re.compile(r"^(?=---(?:\s|$))", re.MULTILINE)
+
 _PLAIN_TAGS = {f"tag:yaml.org,2002:{name}" for name in ("str", "int", "float", "bool", "null")}
 _CONTAINER_TAGS = {f"tag:yaml.org,2002:{name}" for name in ("map", "seq")}
 _INTEGER = re.compile(r"[-+]?(?:0|[1-9][0-9]{0,18})")
@@ -72,6 +84,40 @@ _WORDS: dict[str, bool | None] = {
 
 def read_documents(data: bytes) -> list[YamlDocument]:
     """Every document of a file. Raises Invalid with the line where the file is broken."""
+    return _parse(_text_of(data), _Builder())
+
+
+def read_apart(data: bytes) -> list[YamlDocument | Broken]:
+    """Every document of a file, the broken ones as such: one does not void the others.
+
+    A line that begins with `---` ends the document before it, wherever it stands, so the documents
+    of a broken file can be told apart without a parser. Never raises Invalid.
+    """
+    try:
+        text = _text_of(data)
+    except Invalid as exc:
+        return [Broken(data[:FILE_BYTES_MAX].decode("utf-8", "replace"), 1, exc)]
+    try:
+        return list(_parse(text, _Builder()))
+    except Invalid:
+        return _parse_apart(text)
+
+
+def _parse_apart(text: str) -> list[YamlDocument | Broken]:
+    found: list[YamlDocument | Broken] = []
+    nodes = lines = 0
+    for part in _BEGIN.split(text):
+        builder = _Builder(lines, nodes)
+        try:
+            found += _parse(part, builder)
+        except Invalid as exc:
+            found.append(Broken(part, exc.line, exc))
+        nodes = builder.nodes
+        lines += part.count("\n")
+    return found
+
+
+def _text_of(data: bytes) -> str:
     if len(data) > FILE_BYTES_MAX:
         raise TooLarge(f"the file has {len(data)} bytes, more than {FILE_BYTES_MAX}", 1)
     try:
@@ -81,14 +127,26 @@ def read_documents(data: bytes) -> list[YamlDocument]:
     if text.lstrip().startswith("{"):
         # JSON may be indented with tabs, YAML may not; inside a JSON string there are none.
         text = text.replace("\t", " ")
+    # Files that were joined leave the mark of the later ones in the middle.
+    return text.replace("\n\ufeff", "\n")
+
+
+def _parse(text: str, builder: _Builder) -> list[YamlDocument]:
     try:
-        return list(_Builder().documents(yaml.parse(text, Loader=yaml.CSafeLoader)))
+        return list(builder.documents(yaml.parse(text, Loader=yaml.CSafeLoader)))
     except yaml.MarkedYAMLError as exc:
         mark = exc.problem_mark or exc.context_mark
-        line = mark.line + 1 if mark is not None else 1
+        line = builder.line_of(mark) if mark is not None else builder.first_line
         raise NotYaml(f"not YAML: {exc.problem or exc.context}", line) from exc
     except yaml.YAMLError as exc:
-        raise NotYaml(f"not YAML: {exc}", 1) from exc
+        raise NotYaml(f"not YAML: {exc}", builder.first_line) from exc
+
+
+class _Mark(Protocol):
+    """A place in the text, of either of the library's parsers."""
+
+    @property
+    def line(self) -> int: ...
 
 
 @dataclass(slots=True)
@@ -102,17 +160,19 @@ class _Open:
 
 
 class _Builder:
-    def __init__(self) -> None:
+    def __init__(self, lines_before: int = 0, nodes: int = 0) -> None:
+        """`lines_before` the text in its file, and `nodes` values counted there already."""
+        self.first_line = lines_before + 1
+        self.nodes = nodes
         self._anchors: dict[str, Value] = {}
         self._stack: list[_Open] = []
-        self._nodes = 0
         self._aliases = 0
 
     def documents(self, events: Iterator[yaml.Event]) -> Iterator[YamlDocument]:
         root: YamlDocument | None = None
         for event in events:
             assert event.start_mark is not None, "events of a parser carry marks"
-            line = event.start_mark.line + 1
+            line = self.line_of(event.start_mark)
             if isinstance(event, yaml.DocumentStartEvent):
                 self._anchors.clear()
                 root = None
@@ -124,10 +184,13 @@ class _Builder:
                 if done is not None and not self._stack:
                     root = done
 
+    def line_of(self, mark: _Mark) -> int:
+        return mark.line + self.first_line
+
     def _feed(self, event: yaml.Event, line: int) -> YamlDocument | None:
         """Process one event; return the value that it finished, if any."""
-        self._nodes += 1
-        if self._nodes > NODES_MAX:
+        self.nodes += 1
+        if self.nodes > NODES_MAX:
             raise TooLarge(f"more than {NODES_MAX} values in one file", line)
         if isinstance(event, yaml.CollectionStartEvent):
             self._open(event, line)

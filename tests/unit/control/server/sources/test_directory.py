@@ -100,10 +100,34 @@ def test_a_folder_that_vanishes_keeps_the_last_good_state(tmp_path: Path) -> Non
     assert snapshot.problems == ()
 
 
-def test_a_dangling_link_is_no_file(tmp_path: Path) -> None:
+def test_a_link_that_leads_nowhere_is_a_problem(tmp_path: Path) -> None:
     (tmp_path / "a.yaml").symlink_to(tmp_path / "nowhere.yaml")
+    (tmp_path / "b").symlink_to(tmp_path / "b")
     snapshot = DirectorySource(tmp_path, OldClock()).read()
+    assert sorted(Path(each.file).name for each in snapshot.problems) == ["a.yaml", "b"]
+    assert {each.reason for each in snapshot.problems} == {"unreadable"}
+
+
+def test_linked_folders_are_followed_once_and_real_ones_first(tmp_path: Path) -> None:
+    releases, root = tmp_path / "releases", tmp_path / "manifests"
+    (releases / "7").mkdir(parents=True)
+    (root / "sub").mkdir(parents=True)
+    (releases / "7" / "p.yaml").write_text(POLICY)
+    (root / "current").symlink_to(releases / "7")
+    (root / "again").symlink_to(releases / "7")
+    (root / "sub" / "up").symlink_to(root)
+    source = DirectorySource(root, OldClock())
+    snapshot = source.read()
+    assert [each.meta.name for each in snapshot.objects.authorization_policies] == ["p"]
     assert snapshot.problems == ()
+    (releases / "8").mkdir()
+    (root / "again").unlink()
+    (root / "current").unlink()
+    (root / "current").symlink_to(releases / "8")
+    source.poll()
+    moved = source.poll()
+    assert moved is not None
+    assert moved.objects.authorization_policies == ()
 
 
 POLICY = """

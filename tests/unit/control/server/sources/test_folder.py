@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
+from control.server.sources import kinds
 from control.server.sources.folder import Folder
 from control.server.sources.objects import MtlsMode, PolicyAction
 from control.server.sources.problem import Problem
@@ -54,6 +57,9 @@ def test_kinds_that_mean_nothing_here_are_counted_and_passed_over() -> None:
         ("{apiVersion: v2, kind: Pod}", "api_version"),
         ("{kind: Pod}", "unknown_kind"),
         ("{apiVersion: v1, kind: 5}", "invalid"),
+        ("{apiVersion: v1, kind: [Pod], metadata: {name: x}}", "invalid"),
+        ("{apiVersion: v1, kind: {Pod: x}, metadata: {name: x}}", "invalid"),
+        ("{apiVersion: [v1], kind: Pod, metadata: {name: x}}", "invalid"),
         ("{apiVersion: v1, kind: Pod}", "invalid"),
         ("{apiVersion: v1, kind: Pod, metadata: {name: A_B}}", "invalid"),
         ("{apiVersion: v1, kind: Pod, metadata: {name: a, labels: {a: 1}}}", "invalid"),
@@ -161,3 +167,16 @@ def test_an_unreadable_file_keeps_its_content() -> None:
     folder.unreadable("a.yaml", "cannot be read")
     assert len(folder.snapshot().objects.pods) == 1
     assert folder.snapshot().problems[0].reason == "unreadable"
+
+
+def test_a_bug_in_a_reader_costs_the_object_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(document: object, meta: object) -> None:
+        raise TypeError("nobody thought of this")
+
+    for kind in ("Node", "AuthorizationPolicy"):
+        known = kinds.KINDS[kind]
+        monkeypatch.setitem(kinds.KINDS, kind, replace(known, read=fail))
+    found = load("{apiVersion: v1, kind: Node, metadata: {name: a}}\n" + GOOD + pod())
+    assert ["TypeError" in each.message for each in found.problems] == [True, True]
+    assert [bool(each.broken) for each in found.objects.authorization_policies] == [True]
+    assert len(found.objects.pods) == 1
