@@ -84,9 +84,9 @@ def test_a_ztunnel_that_answers_wrongly_captures_nothing_and_harms_nobody(tmp_pa
 
 def test_a_hung_ztunnel_delays_neither_release_nor_other_pods(tmp_path: Path) -> None:
     async def scenario() -> None:
-        async with bed_with_pod(tmp_path, "p1") as (bed, _, tunnel):
+        async with bed_with_pod(tmp_path, "p1") as (bed, _, ztunnel):
             await bed.control.put(pod("p2", bed.node, enrolled=False))
-            os.kill(tunnel.pid, signal.SIGSTOP)
+            os.kill(ztunnel.pid, signal.SIGSTOP)
             async with asyncio.TaskGroup() as tasks:
                 deleting = tasks.create_task(bed.ask("DELETE", "/pods/p1"))
                 await bed.until("p1", "releasing")  # before that a call would hang
@@ -98,7 +98,7 @@ def test_a_hung_ztunnel_delays_neither_release_nor_other_pods(tmp_path: Path) ->
                 await bed.control.put(pod("p2", bed.node, enrolled=True))
                 await fresh.said(added="p2")
                 assert not deleting.done()
-                os.kill(tunnel.pid, signal.SIGCONT)
+                os.kill(ztunnel.pid, signal.SIGCONT)
             assert deleting.result()[0] == 200
 
     asyncio.run(scenario())
@@ -106,7 +106,7 @@ def test_a_hung_ztunnel_delays_neither_release_nor_other_pods(tmp_path: Path) ->
 
 def test_bad_registrations_are_refused_with_a_reason_at_once(tmp_path: Path) -> None:
     async def scenario() -> None:
-        async with bed_with_pod(tmp_path, "p1") as (bed, _, _tunnel):
+        async with bed_with_pod(tmp_path, "p1") as (bed, _, _ztunnel):
             await bed.control.put(pod("p2", bed.node, enrolled=True))
             await eventually(lambda: _known(bed, "p2"))
             peer = f"/run/netns/{bed.peer_netns}"

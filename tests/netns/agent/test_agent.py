@@ -31,8 +31,8 @@ def test_a_running_pod_enters_and_leaves_the_mesh(tmp_path: Path) -> None:
             assert (bed.out(), bed.into()) == ("app", "app")
             older = bed.connect(bed.pod_netns, "10.87.0.2")
 
-            tunnel = await bed.ztunnel()
-            await tunnel.said(snapshot_sent=True)
+            ztunnel = await bed.ztunnel()
+            await ztunnel.said(snapshot_sent=True)
             await bed.control.put(pod("p1", bed.node, enrolled=True))
             captured = await bed.until("p1", "captured")
             await bed.control.reported({"p1"})
@@ -41,7 +41,7 @@ def test_a_running_pod_enters_and_leaves_the_mesh(tmp_path: Path) -> None:
             assert (bed.out(), bed.into()) == (OUT4, IN4)
             assert (bed.out("fd87::2"), bed.into("fd87::1")) == (OUT6, IN6)
             assert bed.into(port=15008) == "tunnel hbone 10.87.0.1:15008"
-            added = await tunnel.said(added="p1")
+            added = await ztunnel.said(added="p1")
             assert (added["pod"], added["account"]) == ("shop/p1", "web")
             assert older.recv(10) == b"app\n"  # as it was
             older.close()
@@ -50,7 +50,7 @@ def test_a_running_pod_enters_and_leaves_the_mesh(tmp_path: Path) -> None:
             await bed.control.reported(set())
             await bed.until("p1", "not_enrolled")
             assert (bed.out(), bed.into()) == ("app", "app")
-            await tunnel.said(deleted="p1")
+            await ztunnel.said(deleted="p1")
 
     asyncio.run(scenario())
 
@@ -77,9 +77,9 @@ def test_a_pod_does_not_start_before_it_is_captured(tmp_path: Path) -> None:
 
 def test_a_dead_ztunnel_closes_its_pods_and_the_next_one_opens_them(tmp_path: Path) -> None:
     async def scenario() -> None:
-        async with bed_with_pod(tmp_path, "p1") as (bed, _, tunnel):
+        async with bed_with_pod(tmp_path, "p1") as (bed, _, ztunnel):
             assert (bed.out(), bed.into()) == (OUT4, IN4)
-            await tunnel.end(signal.SIGKILL)
+            await ztunnel.end(signal.SIGKILL)
             assert bed.out().startswith("refused")
             assert bed.into().startswith("refused")
             assert bed.out("fd87::2").startswith("refused")
@@ -109,11 +109,11 @@ def test_an_upgraded_ztunnel_takes_over_without_a_gap(tmp_path: Path) -> None:
 @pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGKILL])
 def test_capture_outlives_the_agent_and_is_taken_up_again(tmp_path: Path, how: int) -> None:
     async def scenario() -> None:
-        async with bed_with_pod(tmp_path, "p1") as (bed, agent, tunnel):
+        async with bed_with_pod(tmp_path, "p1") as (bed, agent, ztunnel):
             await bed.control.reported({"p1"})
             await agent.end(how)
             assert (bed.out(), bed.into()) == (OUT4, IN4)  # the ztunnel still has its listeners
-            await tunnel.end(signal.SIGKILL)
+            await ztunnel.end(signal.SIGKILL)
             assert bed.out().startswith("refused")
             reports = len(bed.control.reports)
             await bed.agent()
@@ -157,11 +157,11 @@ def test_a_namespace_that_vanishes_is_let_go(tmp_path: Path) -> None:
     """The other end of its veth goes when the kernel has freed the namespace, not before."""
 
     async def scenario() -> None:
-        async with bed_with_pod(tmp_path, "p1") as (bed, _, tunnel):
+        async with bed_with_pod(tmp_path, "p1") as (bed, _, ztunnel):
             await bed.pod_app.end(signal.SIGKILL)
             ip("netns", "del", bed.pod_netns)
             assert bed.has_link(bed.peer_netns)  # the ztunnel's listeners still hold it
-            await tunnel.said(deleted="p1")  # by the sweep; nobody called DELETE
+            await ztunnel.said(deleted="p1")  # by the sweep; nobody called DELETE
             await eventually(lambda: not bed.has_link(bed.peer_netns))
             assert (await bed.until("p1", "pending"))["reason"] == "not_registered"
 
@@ -170,13 +170,13 @@ def test_a_namespace_that_vanishes_is_let_go(tmp_path: Path) -> None:
 
 def test_a_late_deletion_does_not_harm_the_pod_that_has_the_address_now(tmp_path: Path) -> None:
     async def scenario() -> None:
-        async with bed_with_pod(tmp_path, "old") as (bed, _, tunnel):
+        async with bed_with_pod(tmp_path, "old") as (bed, _, ztunnel):
             await bed.replace_pod_namespace()
             await bed.control.put(pod("new", bed.node, enrolled=True, name="old"))
             answer = await bed.register("new", name="old")
             assert answer == (200, {"uid": "new", "state": "captured"})
             assert (await bed.ask("DELETE", "/pods/old"))[0] == 200
-            await tunnel.said(deleted="old")
+            await ztunnel.said(deleted="old")
             assert (bed.out(), bed.into()) == (OUT4, IN4)
             await bed.control.reported({"new"})
             _, status = await bed.ask("GET", "/status")
@@ -187,7 +187,7 @@ def test_a_late_deletion_does_not_harm_the_pod_that_has_the_address_now(tmp_path
 
 def test_the_same_uid_in_a_new_namespace_replaces_the_old_one(tmp_path: Path) -> None:
     async def scenario() -> None:
-        async with bed_with_pod(tmp_path, "p1") as (bed, _, _tunnel):
+        async with bed_with_pod(tmp_path, "p1") as (bed, _, _ztunnel):
             await bed.replace_pod_namespace()
             assert await bed.register("p1") == (200, {"uid": "p1", "state": "captured"})
             await eventually(lambda: (bed.out(), bed.into()) == (OUT4, IN4))
@@ -225,7 +225,7 @@ def test_a_changed_address_is_captured_anew(tmp_path: Path, kind: str) -> None:
 
 def test_one_namespace_is_one_pod(tmp_path: Path) -> None:
     async def scenario() -> None:
-        async with bed_with_pod(tmp_path, "p1") as (bed, _, _tunnel):
+        async with bed_with_pod(tmp_path, "p1") as (bed, _, _ztunnel):
             status, answer = await bed.register("p2")
             assert (status, answer["reason"]) == (409, "netns_taken")
             status, answer = await bed.register("p3", netns="/proc/self/ns/net")
@@ -256,7 +256,7 @@ def test_a_pod_keeps_its_capture_when_the_process_that_named_it_ends(tmp_path: P
             await bed.serve_control()
             await bed.control.put(pod("p1", bed.node, enrolled=True))
             agent = await bed.agent()
-            tunnel = await bed.ztunnel()
+            ztunnel = await bed.ztunnel()
             body = {"namespace": "shop", "name": "p1", "uid": "p1", "pid": bed.pod_app.pid}
             assert (await bed.ask("POST", "/pods", body))[0] == 200
             await bed.pod_app.end(signal.SIGKILL)
@@ -265,7 +265,7 @@ def test_a_pod_keeps_its_capture_when_the_process_that_named_it_ends(tmp_path: P
             found = await bed.until("p1", "captured")
             assert found["netns"].endswith(bed.pod_netns)
             assert bed.out() in (OUT4, "refused: ConnectionRefusedError")
-            assert {"deleted": "p1"} not in tunnel.lines[1:]
+            assert {"deleted": "p1"} not in ztunnel.lines[1:]
 
     asyncio.run(scenario())
 
@@ -291,9 +291,9 @@ def test_a_pod_that_a_ztunnel_refuses_is_tried_again(tmp_path: Path) -> None:
 
 def test_deleting_a_pod_frees_its_namespace(tmp_path: Path) -> None:
     async def scenario() -> None:
-        async with bed_with_pod(tmp_path, "p1") as (bed, _, tunnel):
+        async with bed_with_pod(tmp_path, "p1") as (bed, _, ztunnel):
             assert (await bed.ask("DELETE", "/pods/p1"))[0] == 200
-            await tunnel.said(deleted="p1")
+            await ztunnel.said(deleted="p1")
             assert (await bed.ask("DELETE", "/pods/p1"))[0] == 200  # idempotent
             await bed.control.reported(set())
             assert (bed.out(), bed.into()) == ("app", "app")
@@ -319,12 +319,12 @@ def test_a_ztunnel_that_sends_no_listeners_is_served_by_its_ports(tmp_path: Path
 
 def test_checks_say_what_is_wrong(tmp_path: Path) -> None:
     async def scenario() -> None:
-        async with bed_with_pod(tmp_path, "p1") as (bed, _, tunnel):
+        async with bed_with_pod(tmp_path, "p1") as (bed, _, ztunnel):
             status, checks = await bed.ask("GET", "/check")
             assert status == 200
             wrong = {each["code"] for each in checks if each["result"] == "error"}
             assert wrong == set()
-            await tunnel.end(signal.SIGKILL)
+            await ztunnel.end(signal.SIGKILL)
             _, checks = await bed.ask("GET", "/check")
             (missing,) = [each for each in checks if each["result"] == "error"]
             assert missing["code"] == "TUL0701"

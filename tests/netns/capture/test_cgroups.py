@@ -1,4 +1,4 @@
-"""Moving a tunnel into a cgroup of its own, on the real tree."""
+"""Moving a ztunnel into a cgroup of its own, on the real tree."""
 
 from __future__ import annotations
 

@@ -3,50 +3,17 @@
 from __future__ import annotations
 
 import socket
-from collections.abc import Iterator
 
 import pytest
 
 from agent.datapath.folder import versions
 from agent.datapath.maps import Map
 from bpf.layout import SocketKey
-from tests.support.kernel.datapath import Bed, client_option, node_bed
-from tests.support.kernel.netns import Network, Pod
+from tests.support.kernel.datapath import Bed, client_option
+from tests.support.kernel.netns import Pod
 
 POD4, POD6 = "10.77.0.2", "fd77::2"
 CLIENT4, CLIENT6 = ("203.0.113.7", 5123), ("2001:db8::7", 5123)
-
-
-@pytest.fixture
-def bed() -> Iterator[Bed]:
-    with node_bed() as made:
-        yield made
-
-
-@pytest.fixture
-def network() -> Iterator[Network]:
-    with Network("tk") as made:
-        yield made
-
-
-@pytest.fixture
-def pod(network: Network) -> Pod:
-    return network.pod("app", POD4, POD6)
-
-
-@pytest.fixture
-def far(network: Network) -> Pod:
-    return network.pod("far", "10.77.0.9", "fd77::9")
-
-
-def call(pod: Pod, target: tuple[str, int]) -> socket.socket:
-    sock = pod.socket(socket.AF_INET6 if ":" in target[0] else socket.AF_INET)
-    try:
-        sock.connect(target)
-    except OSError:
-        sock.close()
-        raise
-    return sock
 
 
 @pytest.mark.parametrize("host", [POD4, POD6])
@@ -56,7 +23,7 @@ def test_the_port_chooses_the_listener_and_both_ends_keep_their_addresses(
 ) -> None:
     listeners = bed.capture(pod, "uid-app")
     chosen: socket.socket = getattr(listeners, listener)
-    with pod.listen("::", 8080, dual=True), call(far, (host, port)) as client:
+    with pod.listen("::", 8080, dual=True), far.dial((host, port)) as client:
         accepted, _ = chosen.accept()
         with accepted:
             mapped = "::ffff:" if host == POD4 else ""
@@ -70,12 +37,12 @@ def test_the_port_chooses_the_listener_and_both_ends_keep_their_addresses(
 
 def test_the_outbound_listener_cannot_be_reached_from_outside(bed: Bed, pod: Pod, far: Pod) -> None:
     listeners = bed.capture(pod, "uid-app")
-    with call(far, (POD4, listeners.outbound_port)):
+    with far.dial((POD4, listeners.outbound_port)):
         listeners.plaintext.accept()[0].close()
 
 
 @pytest.mark.parametrize("host", [POD4, POD6])
-def test_a_dead_tunnel_means_refusal_not_plaintext_to_the_app(
+def test_a_dead_ztunnel_means_refusal_not_plaintext_to_the_app(
     bed: Bed, pod: Pod, far: Pod, host: str
 ) -> None:
     listeners = bed.capture(pod, "uid-app")
@@ -83,15 +50,15 @@ def test_a_dead_tunnel_means_refusal_not_plaintext_to_the_app(
         listeners.close()
         for port in (8080, 15008):
             with pytest.raises(ConnectionRefusedError):
-                call(far, (host, port))
+                far.dial((host, port))
     assert bed.node.counters()["inbound_dropped"] >= 2
 
 
 def test_a_reuseport_group_of_workers_shares_the_connections(bed: Bed, pod: Pod, far: Pod) -> None:
     listeners = bed.capture(pod, "uid-app")
-    with bed.tunnel.listen(pod, "::", 15008) as second:
+    with bed.ztunnel.listen(pod, "::", 15008) as second:
         groups = (listeners.hbone, second)
-        calls = [call(far, (POD4, 15008)) for _ in range(40)]
+        calls = [far.dial((POD4, 15008)) for _ in range(40)]
         for listener in groups:
             listener.setblocking(False)
         taken = [0, 0]
@@ -119,7 +86,7 @@ def test_a_reuseport_group_of_workers_shares_the_connections(bed: Bed, pod: Pod,
         ("::", "127.0.0.1", CLIENT4, ("::ffff:203.0.113.7", 5123)),
     ],
 )
-def test_the_app_sees_the_client_the_tunnel_speaks_for(
+def test_the_app_sees_the_client_the_ztunnel_speaks_for(
     bed: Bed,
     pod: Pod,
     listen: str,
@@ -130,12 +97,12 @@ def test_the_app_sees_the_client_the_tunnel_speaks_for(
     bed.capture(pod, "uid-app")
     with pod.listen(listen, dual=True) as app:
         target = (dial, app.getsockname()[1])
-        with bed.tunnel.dial(pod, target, option=client_option(*client)) as inner:
+        with bed.ztunnel.dial(pod, target, option=client_option(*client)) as inner:
             accepted, shown = app.accept()
             with accepted:
                 assert shown[:2] == seen
                 assert accepted.getpeername()[:2] == seen
-                # The tunnel's own end is not lied to.
+                # The ztunnel's own end is not lied to.
                 assert inner.getpeername()[:2] == target
                 inner.sendall(b"through")
                 assert accepted.recv(16) == b"through"
@@ -150,13 +117,13 @@ def test_the_app_sees_the_client_the_tunnel_speaks_for(
         (POD6, "2001:db8::7", "2001:db8::7"),
     ],
 )
-def test_binding_to_the_client_as_istios_tunnel_does_shows_it_too(
+def test_binding_to_the_client_as_istios_ztunnel_does_shows_it_too(
     bed: Bed, pod: Pod, dial: str, client: str, seen: str
 ) -> None:
     bed.capture(pod, "uid-app")
     with pod.listen("::", dual=True) as app:
         target = (dial, app.getsockname()[1])
-        with bed.tunnel.dial(pod, target, source=client) as inner:
+        with bed.ztunnel.dial(pod, target, source=client) as inner:
             accepted, shown = app.accept()
             with accepted:
                 assert shown[:2] == (seen, inner.getsockname()[1])
@@ -169,13 +136,13 @@ def test_a_v4_app_is_never_shown_a_v6_client(bed: Bed, pod: Pod) -> None:
     bed.capture(pod, "uid-app")
     with pod.listen("0.0.0.0") as app:
         target = ("127.0.0.1", app.getsockname()[1])
-        with bed.tunnel.dial(pod, target, option=client_option(*CLIENT6)) as inner:
+        with bed.ztunnel.dial(pod, target, option=client_option(*CLIENT6)) as inner:
             accepted, shown = app.accept()
             accepted.close()
             assert shown == inner.getsockname()
 
 
-def test_only_the_tunnel_can_name_a_client(bed: Bed, pod: Pod) -> None:
+def test_only_the_ztunnel_can_name_a_client(bed: Bed, pod: Pod) -> None:
     bed.capture(pod, "uid-app")
     level, name, value = client_option(*CLIENT4)
     with pod.socket() as stranger, pytest.raises(OSError):
@@ -186,7 +153,7 @@ def test_a_malformed_claim_is_refused(bed: Bed, pod: Pod) -> None:
     bed.capture(pod, "uid-app")
     level, name, value = client_option(*CLIENT4)
     with pytest.raises(OSError):
-        bed.tunnel.dial(pod, ("127.0.0.1", 1), option=(level, name, value[:-1]))
+        bed.ztunnel.dial(pod, ("127.0.0.1", 1), option=(level, name, value[:-1]))
     assert bed.node.counters()["client_refused"] == 1
 
 
@@ -196,7 +163,7 @@ def test_a_claim_that_met_no_listener_does_not_stick_to_the_port(bed: Bed, pod: 
     with pod.listen("127.0.0.1") as app:
         target = app.getsockname()
     with pytest.raises(ConnectionRefusedError):
-        bed.tunnel.dial(pod, target, option=client_option(*CLIENT4))
+        bed.ztunnel.dial(pod, target, option=client_option(*CLIENT4))
     stale = next(use for use in bed.node.usage() if use.name == "clients")
     assert stale.used == 1
     port = _port_of_only_client(bed)
@@ -218,6 +185,6 @@ def test_traffic_inside_the_pod_passes(bed: Bed, pod: Pod) -> None:
     bed.capture(pod, "uid-app")
     with pod.listen("::", 8080, dual=True) as app:
         for host in ("127.0.0.1", POD4, "::1", POD6):
-            with call(pod, (host, 8080)):
+            with pod.dial((host, 8080)):
                 app.accept()[0].close()
     assert bed.node.counters()["inbound_plaintext"] == 0

@@ -6,7 +6,6 @@ import os
 import shutil
 import socket
 import threading
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -30,40 +29,8 @@ from tests.support.kernel.netns import Network, Pod, Process, eventually, need_r
 FAR4 = ("10.77.0.9", 8080)
 
 
-@pytest.fixture
-def bed() -> Iterator[Bed]:
-    with node_bed() as made:
-        yield made
-
-
-@pytest.fixture
-def network() -> Iterator[Network]:
-    with Network("tk") as made:
-        yield made
-
-
-@pytest.fixture
-def pod(network: Network) -> Pod:
-    return network.pod("app", "10.77.0.2", "fd77::2")
-
-
-@pytest.fixture
-def far(network: Network) -> Pod:
-    return network.pod("far", "10.77.0.9", "fd77::9")
-
-
-def call(pod: Pod, target: tuple[str, int]) -> socket.socket:
-    sock = pod.socket()
-    try:
-        sock.connect(target)
-    except OSError:
-        sock.close()
-        raise
-    return sock
-
-
 def assert_captured(pod: Pod, outbound: socket.socket) -> None:
-    with call(pod, FAR4), outbound.accept()[0] as accepted:
+    with pod.dial(FAR4), outbound.accept()[0] as accepted:
         assert original_destination(accepted) == FAR4
 
 
@@ -76,7 +43,7 @@ def test_capture_outlives_the_agent_and_a_new_agent_finds_it(bed: Bed, pod: Pod,
     assert bed.node.captured() == before
     assert before[0].uid == "uid.app/1"
     assert_captured(pod, listeners.outbound)
-    with call(far, ("10.77.0.2", 15008)):
+    with far.dial(("10.77.0.2", 15008)):
         listeners.hbone.accept()[0].close()
     assert bed.node.counters()["captured_v4"] == 2  # the counters went on as well
     assert bed.node.release("uid.app/1")
@@ -88,7 +55,7 @@ def test_a_release_is_over_when_it_says_so(bed: Bed, pod: Pod, far: Pod) -> None
     with pod.listen("0.0.0.0", 8080) as server:
         for _ in range(200):  # the kernel drops a link that nobody holds some time later
             assert bed.node.release("uid-app")
-            with call(far, ("10.77.0.2", 8080)) as client:
+            with far.dial(("10.77.0.2", 8080)) as client:
                 assert client.getpeername()[1] == 8080
                 server.accept()[0].close()
             bed.capture(pod, "uid-app", listeners)
@@ -100,9 +67,9 @@ def test_release_gives_plain_traffic_back_and_the_namespace_free(
     listeners = bed.capture(pod, "uid-app")
     assert_captured(pod, listeners.outbound)
     assert bed.node.release("uid-app")
-    with far.listen("0.0.0.0", 8080) as server, call(pod, FAR4):
+    with far.listen("0.0.0.0", 8080) as server, pod.dial(FAR4):
         assert server.accept()[1][0] == "10.77.0.2"
-    with pod.listen("0.0.0.0", 8080) as server, call(far, ("10.77.0.2", 8080)):
+    with pod.listen("0.0.0.0", 8080) as server, far.dial(("10.77.0.2", 8080)):
         server.accept()[0].close()
     listeners.close()
     pod.delete()
@@ -116,7 +83,7 @@ def test_capturing_and_releasing_again_and_again_leaks_no_descriptor(bed: Bed, p
     for _ in range(20):
         bed.capture(pod, "uid-app", listeners)
         bed.node.conflicts()
-        bed.node.exempt(bed.tunnel_cgroup)
+        bed.node.exempt(bed.ztunnel_cgroup)
         bed.node.release("uid-app")
     assert sorted(os.listdir("/proc/self/fd")) == before
 
@@ -147,16 +114,16 @@ def test_a_half_done_capture_of_a_dead_agent_is_cleared(bed: Bed, pod: Pod) -> N
     assert {use.name: use.used for use in bed.node.usage()}["pods"] == 0
 
 
-def test_a_new_tunnel_takes_the_listeners_over(bed: Bed, pod: Pod, far: Pod) -> None:
+def test_a_new_ztunnel_takes_the_listeners_over(bed: Bed, pod: Pod, far: Pod) -> None:
     old = bed.capture(pod, "uid-app")
-    with Process() as tunnel:
-        tunnel.join_cgroup(bed.tunnel_cgroup)
-        new = bed.capture(pod, "uid-app", open_listeners(tunnel, pod))
+    with Process() as ztunnel:
+        ztunnel.join_cgroup(bed.ztunnel_cgroup)
+        new = bed.capture(pod, "uid-app", open_listeners(ztunnel, pod))
         assert new.outbound_port != old.outbound_port
-        old.close()  # also leaves the reuseport groups to the new tunnel
+        old.close()  # also leaves the reuseport groups to the new ztunnel
         assert_captured(pod, new.outbound)
         for port, listener in ((15008, new.hbone), (8080, new.plaintext)):
-            with call(far, ("10.77.0.2", port)):
+            with far.dial(("10.77.0.2", port)):
                 listener.accept()[0].close()
     assert len(bed.node.captured()) == 1
 
@@ -172,7 +139,7 @@ def test_a_reused_address_never_meets_the_old_pods_listeners(
     new = bed.capture(second, "uid-second")
     assert bed.node.release("uid-first")  # the late delete
     assert_captured(second, new.outbound)
-    with call(far, ("10.77.0.2", 8080)):
+    with far.dial(("10.77.0.2", 8080)):
         new.plaintext.accept()[0].close()
     assert [found.uid for found in bed.node.captured()] == ["uid-second"]
 
@@ -195,7 +162,7 @@ def test_two_nodes_on_one_host_keep_to_their_own_pods(bed: Bed, network: Network
         # Exempt on one node is a stranger on the other.
         theirs.outbound.close()
         with pytest.raises(ConnectionRefusedError):
-            bed.tunnel.dial(other_pod, FAR4)
+            bed.ztunnel.dial(other_pod, FAR4)
         assert bed.node.counters()["captured_v4"] == 1
         assert all(found.is_tulle for found in bed.node.conflicts())
         assert {found.hook for found in bed.node.conflicts()} >= {"connect4", "sockops"}
@@ -205,7 +172,7 @@ def test_two_nodes_on_one_host_keep_to_their_own_pods(bed: Bed, network: Network
 
 
 class Caller(threading.Thread):
-    """Connects without a pause; the tunnel's side checks each destination."""
+    """Connects without a pause; the ztunnel's side checks each destination."""
 
     def __init__(self, pod: Pod, outbound: socket.socket) -> None:
         super().__init__()
@@ -284,7 +251,7 @@ def test_programs_are_replaced_while_connects_run(
     assert [found.uid for found in bed.node.captured()] == ["uid-app"]
     assert len(versions(bed.pin_root)) == 1
     assert_attached_once(bed, maps | map_ids(bed))
-    with call(far, ("10.77.0.2", 15008)):
+    with far.dial(("10.77.0.2", 15008)):
         listeners.hbone.accept()[0].close()
     assert bed.node.counters()["inbound_hbone"] == 1
 
@@ -356,7 +323,7 @@ def test_a_foreign_program_on_our_hooks_is_reported(bed: Bed) -> None:
 
 
 def test_an_exemption_dies_with_its_cgroup(bed: Bed) -> None:
-    directory = bed.cgroup_root / (bed.tunnel_cgroup.name + "-second")
+    directory = bed.cgroup_root / (bed.ztunnel_cgroup.name + "-second")
     directory.mkdir()
     try:
         bed.node.exempt(directory)
@@ -370,7 +337,7 @@ def test_an_exemption_dies_with_its_cgroup(bed: Bed) -> None:
         return {use.name: use.used for use in bed.node.usage()}["exempt_cgroups"] == 1
 
     eventually(forgotten, "the exemption of a removed cgroup ends")
-    bed.node.unexempt(bed.tunnel_cgroup)
+    bed.node.unexempt(bed.ztunnel_cgroup)
     assert {use.name: use.used for use in bed.node.usage()}["exempt_cgroups"] == 0
 
 
@@ -386,10 +353,10 @@ def test_what_older_kernels_get_loads_as_well() -> None:
     assert [check.name for check in dry_load_image(image) if not check.ok] == []
 
 
-def test_the_listeners_of_a_foreign_tunnel_are_copied(bed: Bed, pod: Pod, far: Pod) -> None:
+def test_the_listeners_of_a_foreign_ztunnel_are_copied(bed: Bed, pod: Pod, far: Pod) -> None:
     foreign = Process()
     with foreign:
-        foreign.join_cgroup(bed.tunnel_cgroup)
+        foreign.join_cgroup(bed.ztunnel_cgroup)
         held = [foreign.hold(pod, "::", port) for port in listeners.ZTUNNEL_PORTS]
         assert all(held)
         with pod.fd() as netns_fd:
@@ -397,7 +364,7 @@ def test_the_listeners_of_a_foreign_tunnel_are_copied(bed: Bed, pod: Pod, far: P
         assert set(copies) == set(listeners.ZTUNNEL_PORTS)
         with socket.socket(fileno=copies[listeners.HBONE_PORT]) as hbone:
             hbone.settimeout(5)
-            with call(far, ("10.77.0.2", 15008)):
+            with far.dial(("10.77.0.2", 15008)):
                 hbone.accept()[0].close()
         for port in (listeners.OUTBOUND_PORT, listeners.PLAINTEXT_PORT):
             socket.socket(fileno=copies[port]).close()
@@ -406,8 +373,8 @@ def test_the_listeners_of_a_foreign_tunnel_are_copied(bed: Bed, pod: Pod, far: P
 def test_one_live_connection_is_ended_among_others(pod: Pod, far: Pod) -> None:
     with (
         far.listen("::", 8080, dual=True) as server,
-        call(pod, FAR4) as doomed,
-        call(pod, FAR4) as spared,
+        pod.dial(FAR4) as doomed,
+        pod.dial(FAR4) as spared,
     ):
         accepted = {peer[1]: sock for sock, peer in (server.accept(), server.accept())}
         port = doomed.getsockname()[1]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import errno
 import socket
-from collections.abc import Iterator
 
 import pytest
 
@@ -12,40 +11,12 @@ from agent.datapath.errors import PodRefused
 from tests.support.kernel.datapath import (
     Bed,
     Listeners,
-    node_bed,
     open_listeners,
     original_destination,
 )
 from tests.support.kernel.netns import Network, Pod, Process
 
 FAR4, FAR6 = ("10.77.0.9", 8080), ("fd77::9", 8080)
-
-
-@pytest.fixture
-def bed() -> Iterator[Bed]:
-    with node_bed() as made:
-        yield made
-
-
-@pytest.fixture
-def network() -> Iterator[Network]:
-    with Network("tk") as made:
-        yield made
-
-
-@pytest.fixture
-def pod(network: Network) -> Pod:
-    return network.pod("app", "10.77.0.2", "fd77::2")
-
-
-def connect(pod: Pod, family: int, target: tuple[str, int], protocol: int = 0) -> socket.socket:
-    app = pod.socket(family, protocol=protocol)
-    try:
-        app.connect(target)
-    except OSError:
-        app.close()
-        raise
-    return app
 
 
 @pytest.mark.parametrize(
@@ -63,7 +34,7 @@ def connect(pod: Pod, family: int, target: tuple[str, int], protocol: int = 0) -
     ],
     ids=["v4", "v6", "v4-mapped"],
 )
-def test_the_tunnel_learns_the_destination_and_the_app_does_not_notice(
+def test_the_ztunnel_learns_the_destination_and_the_app_does_not_notice(
     bed: Bed,
     pod: Pod,
     family: int,
@@ -73,7 +44,7 @@ def test_the_tunnel_learns_the_destination_and_the_app_does_not_notice(
     own: str,
 ) -> None:
     listeners = bed.capture(pod, "uid-app")
-    with connect(pod, family, target) as app:
+    with pod.dial(target, family=family) as app:
         accepted, _ = listeners.outbound.accept()
         with accepted:
             assert original_destination(accepted) == wanted
@@ -92,7 +63,7 @@ def test_the_tunnel_learns_the_destination_and_the_app_does_not_notice(
 
 def test_multipath_tcp_is_captured_too(bed: Bed, pod: Pod) -> None:
     listeners = bed.capture(pod, "uid-app")
-    with connect(pod, socket.AF_INET, FAR4, protocol=262), listeners.outbound.accept()[0] as got:
+    with pod.dial(FAR4, protocol=262), listeners.outbound.accept()[0] as got:
         assert original_destination(got) == FAR4
 
 
@@ -100,7 +71,7 @@ def test_a_v4_destination_is_not_told_at_the_v6_level_and_survives_the_question(
     bed: Bed, pod: Pod
 ) -> None:
     listeners = bed.capture(pod, "uid-app")
-    with connect(pod, socket.AF_INET, FAR4), listeners.outbound.accept()[0] as accepted:
+    with pod.dial(FAR4), listeners.outbound.accept()[0] as accepted:
         with pytest.raises(OSError):
             accepted.getsockopt(41, 80, 28)
         with pytest.raises(OSError):
@@ -120,7 +91,7 @@ def test_data_that_rides_with_the_syn_is_captured(bed: Bed, pod: Pod) -> None:
 
 def test_a_released_pods_live_connection_keeps_its_peer(bed: Bed, pod: Pod) -> None:
     listeners = bed.capture(pod, "uid-app")
-    with connect(pod, socket.AF_INET, FAR4) as app, listeners.outbound.accept()[0] as accepted:
+    with pod.dial(FAR4) as app, listeners.outbound.accept()[0] as accepted:
         bed.node.release("uid-app")
         assert app.getpeername() == FAR4
         app.sendall(b"still")
@@ -145,7 +116,7 @@ def test_the_pod_talks_to_itself_without_the_tunnel(
     bed.capture(pod, "uid-app")
     with pod.listen("::", dual=True) as server:
         port = server.getsockname()[1]
-        with connect(pod, family, (host, port)) as app:
+        with pod.dial((host, port), family=family) as app:
             server.accept()[0].close()
             assert app.recv(1) == b""
     assert bed.node.counters()["passed_local"] >= 1
@@ -167,7 +138,7 @@ def test_a_family_without_an_own_address_is_refused(bed: Bed, network: Network) 
     pod = network.pod("v4only", "10.77.0.3")
     bed.capture(pod, "uid-v4only")
     with pytest.raises(OSError) as refused:
-        connect(pod, socket.AF_INET6, FAR6)
+        pod.dial(FAR6)
     assert refused.value.errno in (errno.ENETUNREACH, errno.EPERM)
     assert bed.node.counters()["denied_no_address"] == 1
 
@@ -182,11 +153,11 @@ def test_link_local_neighbours_are_refused(bed: Bed, pod: Pod) -> None:
     assert bed.node.counters()["denied_link_local"] == 1
 
 
-def test_only_the_tunnels_cgroup_is_exempt(bed: Bed, network: Network, pod: Pod) -> None:
+def test_only_the_ztunnels_cgroup_is_exempt(bed: Bed, network: Network, pod: Pod) -> None:
     far = network.pod("far", "10.77.0.9")
     bed.capture(pod, "uid-app").outbound.close()
     with far.listen("0.0.0.0", 8080) as server:
-        with bed.tunnel.dial(pod, FAR4) as direct:
+        with bed.ztunnel.dial(pod, FAR4) as direct:
             server.accept()[0].close()
             assert direct.getpeername() == FAR4
         # The mark that Istio's rules honour is anybody's to set, so it must not open the way.
@@ -197,14 +168,14 @@ def test_only_the_tunnels_cgroup_is_exempt(bed: Bed, network: Network, pod: Pod)
             server.accept()
 
 
-def test_a_dead_tunnel_means_refusal_not_plaintext(bed: Bed, network: Network, pod: Pod) -> None:
+def test_a_dead_ztunnel_means_refusal_not_plaintext(bed: Bed, network: Network, pod: Pod) -> None:
     far = network.pod("far", "10.77.0.9", "fd77::9")
     listeners = bed.capture(pod, "uid-app")
     with far.listen("::", 8080, dual=True):
         listeners.close()
         for family, target in ((socket.AF_INET, FAR4), (socket.AF_INET6, FAR6)):
             with pytest.raises(ConnectionRefusedError):
-                connect(pod, family, target)
+                pod.dial(target, family=family)
 
 
 def test_a_socket_that_was_refused_and_then_stays_local_keeps_no_false_peer(
@@ -243,7 +214,7 @@ def test_500_connects_at_once_all_find_their_destination(bed: Bed, pod: Pod) -> 
 
 def test_who_is_not_enrolled_is_not_touched(bed: Bed, network: Network) -> None:
     plain, far = network.pod("plain", "10.77.0.4"), network.pod("far", "10.77.0.9")
-    with far.listen("0.0.0.0", 8080) as server, connect(plain, socket.AF_INET, FAR4):
+    with far.listen("0.0.0.0", 8080) as server, plain.dial(FAR4):
         _, client = server.accept()
         assert client[0] == "10.77.0.4"
     assert sum(bed.node.counters().values()) == 0
@@ -251,7 +222,7 @@ def test_who_is_not_enrolled_is_not_touched(bed: Bed, network: Network) -> None:
 
 def test_listeners_of_a_foreign_namespace_are_refused(bed: Bed, network: Network, pod: Pod) -> None:
     other = network.pod("other", "10.77.0.5")
-    foreign: Listeners = open_listeners(bed.tunnel, other)
+    foreign: Listeners = open_listeners(bed.ztunnel, other)
     with pytest.raises(PodRefused):
         bed.capture(pod, "uid-app", foreign)
     assert bed.node.captured() == []

@@ -335,7 +335,7 @@ async def bed_with_pod(folder: Path, uid: str) -> AsyncIterator[tuple[Bed, Proce
         await bed.serve_control()
         await bed.control.put(pod(uid, bed.node, enrolled=True))
         agent = await bed.agent()
-        tunnel = await bed.ztunnel()
-        await tunnel.said(snapshot_sent=True)
+        ztunnel = await bed.ztunnel()
+        await ztunnel.said(snapshot_sent=True)
         assert await bed.register(uid) == (200, {"uid": uid, "state": "captured"})
-        yield bed, agent, tunnel
+        yield bed, agent, ztunnel

@@ -1,4 +1,4 @@
-"""A node under test: the real kernel half and a tunnel process in its cgroup, no mesh beyond."""
+"""A node under test: the real kernel half and a ztunnel process in its cgroup, no mesh beyond."""
 
 from __future__ import annotations
 
@@ -47,27 +47,29 @@ class Listeners:
             listener.close()
 
 
-def open_listeners(tunnel: Process, pod: Pod) -> Listeners:
+def open_listeners(ztunnel: Process, pod: Pod) -> Listeners:
     return Listeners(
-        tunnel.listen(pod, "::"), tunnel.listen(pod, "::", 15008), tunnel.listen(pod, "::", 15006)
+        ztunnel.listen(pod, "::"),
+        ztunnel.listen(pod, "::", 15008),
+        ztunnel.listen(pod, "::", 15006),
     )
 
 
 class Bed:
-    """One node: pin root, tunnel cgroup with a tunnel process in it, and the datapath opened."""
+    """One node: pin root, ztunnel cgroup with a ztunnel process in it, and the datapath opened."""
 
     def __init__(self, undo: contextlib.ExitStack) -> None:
         name = f"tk-{os.getpid()}-{next(_numbers)}"
         self._undo = undo
         self.cgroup_root = cgroups.find_root()
-        self.tunnel_cgroup = cgroups.create(self.cgroup_root / name)
-        undo.callback(cgroups.remove, self.tunnel_cgroup)
+        self.ztunnel_cgroup = cgroups.create(self.cgroup_root / name)
+        undo.callback(cgroups.remove, self.ztunnel_cgroup)
         self.pin_root = bpffs.ensure(Path("/sys/fs/bpf")) / name
         undo.callback(self._remove_pins)
         self.node = self.reopened()
-        self.tunnel = undo.enter_context(Process())
-        self.node.exempt(self.tunnel_cgroup)
-        self.tunnel.join_cgroup(self.tunnel_cgroup)
+        self.ztunnel = undo.enter_context(Process())
+        self.node.exempt(self.ztunnel_cgroup)
+        self.ztunnel.join_cgroup(self.ztunnel_cgroup)
 
     def _remove_pins(self) -> None:
         for version in folder.versions(self.pin_root):
@@ -94,7 +96,7 @@ class Bed:
     def capture(
         self, pod: Pod, uid: str, listeners: Listeners | None = None, *, direct: bool = False
     ) -> Listeners:
-        opened = listeners or open_listeners(self.tunnel, pod)
+        opened = listeners or open_listeners(self.ztunnel, pod)
         self._undo.callback(opened.close)
         addresses = tuple(parse_address(ip) for ip in (pod.ip4, pod.ip6) if ip)
         with pod.fd() as netns_fd:

@@ -65,13 +65,7 @@ class DirectBed:
 
     def dial(self, target: Address = (SERVER4, PORT), *, mapped: bool = False) -> socket.socket:
         host = f"::ffff:{target[0]}" if mapped else target[0]
-        sock = self.client.socket(socket.AF_INET6 if ":" in host else socket.AF_INET)
-        try:
-            sock.connect((host, target[1]))
-        except OSError:
-            sock.close()
-            raise
-        return sock
+        return self.client.dial((host, target[1]))
 
     def assert_direct(self, target: Address = (SERVER4, PORT), **how: bool) -> None:
         with self.dial(target, **how) as dialled, self.app.accept()[0] as accepted:
@@ -84,7 +78,7 @@ class DirectBed:
             assert dialled.recv(8) == b"back"
 
     def assert_captured(self, target: Address = (SERVER4, PORT), **how: bool) -> int:
-        """It met the tunnel's outbound listener; the hint that came along."""
+        """It met the ztunnel's outbound listener; the hint that came along."""
         with self.dial(target, **how) as dialled, self.at_client.outbound.accept()[0] as accepted:
             found, hint = destination_and_hint(accepted)
             assert found == target

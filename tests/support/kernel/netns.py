@@ -2,9 +2,9 @@
 
     with Network("tk") as network:
         web = network.pod("web", "10.77.0.2", "fd77::2")
-        with Process() as tunnel:
-            tunnel.join_cgroup(path)
-            listener = tunnel.listen(web, "::", 0)
+        with Process() as ztunnel:
+            ztunnel.join_cgroup(path)
+            listener = ztunnel.listen(web, "::", 0)
 
 A `Process` is a real process of its own (own cgroup membership) that opens sockets on command and
 passes them back, so a test reads like one program. Everything is removed on leaving the `with`,
@@ -117,6 +117,19 @@ class Pod:
         listener = self.socket(family)
         _prepare_listener(listener, host, port, dual=dual)
         return listener
+
+    def dial(
+        self, target: Address, *, family: int | None = None, protocol: int = 0
+    ) -> socket.socket:
+        """A connected socket; of the target's family unless another one is wanted."""
+        of_target = socket.AF_INET6 if ":" in target[0] else socket.AF_INET
+        made = self.socket(of_target if family is None else family, protocol=protocol)
+        try:
+            made.connect(target)
+        except OSError:
+            made.close()
+            raise
+        return made
 
     def delete(self) -> None:
         subprocess.run(["ip", "netns", "del", self.namespace], capture_output=True, check=False)
@@ -236,7 +249,7 @@ class Process:
         return made
 
     def hold(self, pod: Pod, host: str, port: int) -> bool:
-        """Listen and keep the socket to itself, as a tunnel does that hands nothing over."""
+        """Listen and keep the socket to itself, as a ztunnel does that hands nothing over."""
         return self._ask(op="hold", netns=str(pod.path), host=host, port=port, dual=True) is None
 
     def dial(
