@@ -1,4 +1,4 @@
-"""The connection to the control plane: gRPC over TLS with a token; carries bytes, reads none."""
+"""The connection to the control plane: gRPC over TLS with a token; does not read the messages."""
 
 from __future__ import annotations
 
@@ -18,15 +18,14 @@ REPORT_TIMEOUT_S = 5.0
 
 
 class Access:
-    """Access to the control plane (C7): address, root, name, token. Files are read anew for each
-    connection."""
+    """Way to the control plane (C7). Root and token are read anew for each connection."""
 
     def __init__(self, address: str, root: Path, name: str, token: Path | None) -> None:
         self.address = address
         self._root = root
         self._name = name
         self._token = token
-        self._live: grpc.aio.Channel | None = None  # the stream's; reports travel on it too
+        self._live: grpc.aio.Channel | None = None  # the open stream's; reports use it too
 
     def _channel(self) -> grpc.aio.Channel:
         try:
@@ -66,8 +65,8 @@ class Access:
         except grpc.aio.UsageError as exc:
             raise NoControl("the connection was closed") from exc
         except asyncio.CancelledError as exc:
-            # gRPC says this too when the stream ended and closed the channel under us; only a
-            # cancellation of our own task may pass for one.
+            # gRPC also raises this when the stream has ended and closed the channel under us; it
+            # passes only if our own task is cancelled.
             task = asyncio.current_task()
             if task is None or task.cancelling():
                 raise
@@ -91,7 +90,7 @@ def _explained(error: grpc.aio.AioRpcError) -> NoControl:
 
 
 def name_of(address: str) -> str:
-    """The host of HOST:PORT: the name in the server's certificate, unless another is given."""
+    """The HOST of HOST:PORT, the default name in its certificate; ConfigError otherwise."""
     host, colon, port = address.rpartition(":")
     if not colon or not port.isdigit() or not host:
         raise ConfigError(f"--control must be HOST:PORT, not {address!r}")

@@ -1,4 +1,4 @@
-"""The agent's admin page on a unix socket, for the CNI plugin and the CLI; decides nothing."""
+"""The agent's admin pages on a unix socket, for the CNI plugin and the CLI; decides nothing."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from control.kit import http, log
 from control.kit.errors import ConfigError, KernelError
 from control.kit.metrics import render
 
-TIMEOUT_S, TIMEOUT_S_MAX = 10.0, 60.0  # a kubelet gives a CNI plugin some minutes at most
+TIMEOUT_S, TIMEOUT_S_MAX = 10.0, 60.0  # a kubelet waits some minutes for a CNI plugin
 DELETE_TIMEOUT_S = 10.0
 _NAME_CHARS_MAX = 253
 
@@ -27,8 +27,8 @@ scope = logging.getLogger("admin")
 
 
 @dataclass(frozen=True, slots=True)
-class Request:
-    """POST /pods, checked."""
+class PodRequest:
+    """A checked POST /pods."""
 
     namespace: str
     name: str
@@ -37,7 +37,7 @@ class Request:
     timeout_s: float
 
 
-def parse_request(body: bytes) -> Request:
+def parse_request(body: bytes) -> PodRequest:
     try:
         record = json.loads(body)
     except (ValueError, RecursionError) as exc:
@@ -48,7 +48,7 @@ def parse_request(body: bytes) -> Request:
     if unknown:
         raise ConfigError(f"unknown fields: {', '.join(sorted(unknown))}")
     uid = record.get("uid")
-    return Request(
+    return PodRequest(
         namespace=_text(record, "namespace", _NAME_CHARS_MAX),
         name=_text(record, "name", _NAME_CHARS_MAX),
         uid=_uid(uid) if uid is not None else None,
@@ -90,7 +90,7 @@ def _timeout(value: object) -> float:
     return min(max(float(value), 0.0), TIMEOUT_S_MAX)
 
 
-class Admin:
+class AgentAdmin:
     def __init__(self, agent: Agent, checks: Callable[[], Awaitable[list[Check]]]) -> None:
         self._agent = agent
         self._checks = checks
@@ -107,7 +107,7 @@ class Admin:
         }
 
     def public_routes(self) -> http.Routes:
-        """What the loopback port serves: nothing that changes anything."""
+        """Pages of the loopback port; none of them changes anything."""
         return {("GET", "/metrics"): self._metrics_page, ("GET", "/healthz/ready"): self._ready}
 
     async def _status(self, request: http.HttpRequest) -> http.HttpResponse:
@@ -123,7 +123,7 @@ class Admin:
     async def _ready(self, request: http.HttpRequest) -> http.HttpResponse:
         if self._agent.intents.synced:
             return http.text("ready\n")
-        return http.text("the control plane has not told its intents yet\n", 503)
+        return http.text("no intents received yet\n", 503)
 
     async def _logging(self, request: http.HttpRequest) -> http.HttpResponse:
         level = request.query.get("level")
@@ -137,14 +137,16 @@ class Admin:
         return http.as_json(log.current_levels())
 
     async def _delete(self, request: http.HttpRequest) -> http.HttpResponse:
-        """Idempotent; answers when everything of the pod is gone."""
+        """DELETE /pods/<uid>, idempotent: answers when nothing is left of the pod."""
         uid = urllib.parse.unquote(request.path.removeprefix("/pods/"))
         self._agent.enroller.deleted(uid)
         try:
             async with asyncio.timeout(DELETE_TIMEOUT_S):
                 await self._agent.enroller.forgotten(uid)
         except TimeoutError:
-            return refusal(503, "still_releasing", f"{uid} is released, but a ztunnel still has it")
+            return refusal(
+                503, "still_releasing", f"{uid} is released, but a ztunnel still holds it"
+            )
         return http.as_json({"uid": uid})
 
     async def _register(self, request: http.HttpRequest) -> http.HttpResponse:
@@ -161,24 +163,24 @@ class Admin:
             return refusal(400, exc.reason, str(exc))
         except NamespaceGone as exc:
             return refusal(409, exc.reason, str(exc))
-        except StateUnwritable as exc:  # a restart would forget the pod
+        except StateUnwritable as exc:  # a restart would lose the pod
             return refusal(503, exc.reason, str(exc))
-        except TimeoutError:  # an OSError too: before it
+        except TimeoutError:  # before OSError, of which it is a kind
             return self._unsettled(uid)
         except (KernelError, OSError) as exc:
             return refusal(500, "kernel", str(exc))
         return http.as_json({"uid": uid, "state": state.value})
 
     def _unsettled(self, uid: str | None) -> http.HttpResponse:
-        """Whoever asked must not start the pod."""
+        """The refusal of a pod that was not settled in time: the caller must not start it."""
         found = self._agent.enroller.facts.book.state(uid) if uid is not None else None
         reason = found[1] if found is not None else "no_intent"
         error = "the control plane does not know this pod" if reason == "no_intent" else reason
         log.event(scope, logging.WARNING, "pod.unsettled", uid=uid, reason=reason)
         return refusal(503, reason, f"not settled in time: {error}")
 
-    async def _uid_of(self, wanted: Request) -> str:
-        """The uid under which the control plane knows a pod that came without one."""
+    async def _uid_of(self, wanted: PodRequest) -> str:
+        """Wait for the intent of a pod that came without a uid; the uid in it."""
         enroller = self._agent.enroller
         while True:
             news = enroller.facts.pulse.next()
@@ -188,7 +190,7 @@ class Admin:
             await news.wait()
 
 
-def registration(wanted: Request, uid: str) -> Registration:
+def registration(wanted: PodRequest, uid: str) -> Registration:
     with registry.opened(wanted.netns) as handle:
         return Registration(
             uid=uid,

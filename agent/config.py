@@ -1,4 +1,4 @@
-"""The operator's settings: read once from flags and environment, then passed around whole."""
+"""The operator's choices: read once from flags and environment, then passed around whole."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from pathlib import Path
 DEFAULT_RUN_DIR = Path("/run/tulle")
 DEFAULT_BPFFS = Path("/sys/fs/bpf")
 DEFAULT_CACHE = Path("/var/cache/tulle/bpf")
-# Peers learn from the control plane, within a push, that a pod leaves; then they stop using HBONE.
+# Peers learn from the control plane, with one push, that a pod leaves; then they stop using HBONE.
 DEFAULT_DRAIN_S = 2.0
 
 
 @dataclass(frozen=True, slots=True)
-class Config:
+class AgentConfig:
     node: str
     control: str  # HOST:PORT
     control_root: Path

@@ -1,4 +1,4 @@
-"""`tulle-agent`: starts every part in one task group and stops without un-capturing anything."""
+"""`tulle-agent`: runs every part in one task group, and stops without releasing any pod."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ import click
 
 from agent import config
 from agent.access import Access, name_of
-from agent.admin import Admin
+from agent.admin import AgentAdmin
 from agent.checks.node import node_checks
-from agent.config import Config
+from agent.config import AgentConfig
 from agent.datapath import bpffs, cgroups
 from agent.datapath.node import NodeDatapath
 from agent.direct.off import Off
@@ -40,17 +40,16 @@ from control.kit.version import version
 
 log = logging.getLogger("agent")
 
-# What is handed back: a while after a new stream or an enrolment was reported, and in any case
-# every so often what a page or a connection needed for a moment.
+# Unused memory goes back to the kernel some time after a report, and in any case now and then.
 RELEASE_AFTER_S, RELEASE_EVERY_S = 2.0, 15.0
 
 
 class Stopped(Exception):
-    """SIGTERM or SIGINT."""
+    """SIGTERM or SIGINT arrived."""
 
 
-async def serve(chosen: Config) -> None:
-    """Run until a signal; what is captured then stays captured."""
+async def serve(chosen: AgentConfig) -> None:
+    """Run until a signal; captured pods stay captured."""
     clock = SystemClock()
     chosen.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
     bpffs.ensure(chosen.bpffs)
@@ -77,7 +76,7 @@ async def serve(chosen: Config) -> None:
 
 
 def _direct_path(
-    chosen: Config, datapath: NodeDatapath, known: Registry, clock: Clock
+    chosen: AgentConfig, datapath: NodeDatapath, known: Registry, clock: Clock
 ) -> DirectPath | Off:
     @contextmanager
     def netns_of(uid: str) -> Iterator[int]:
@@ -92,14 +91,14 @@ def _direct_path(
     tables = datapath.direct
     if not chosen.direct:
         generation, _ = tables.state()
-        tables.set_state(generation + 1, 0)  # a run before this one may have let it go on
+        tables.set_state(generation + 1, 0)  # an earlier run may have left a lease
         return Off("no_direct")
     return DirectPath(tables, clock, netns_of)
 
 
 async def _run(agent: Agent, reporter: CaptureReporter) -> None:
     enroller, intents = agent.enroller, agent.intents
-    admin = Admin(agent, lambda: node_checks(agent))
+    admin = AgentAdmin(agent, lambda: node_checks(agent))
     ztunnels = ZdsServer(enroller.serve_ztunnel, agent.clock)
     async with AsyncExitStack() as stack:
         socket_path = agent.config.folder / "agent.sock"
@@ -165,7 +164,7 @@ async def _stop_on_signal() -> None:
 
 
 def uninstall(node: str, run_dir: Path, pins: Path, cgroup_root: Path, cache: Path) -> None:
-    """Take this node's programs, pins, cgroups and files away; its pods go on in the clear."""
+    """Remove this node's programs, pins, cgroups and files; its pods go on unencrypted."""
     if config.pin_root(pins, node).exists():
         NodeDatapath.open(config.pin_root(pins, node), cgroup_root, cache).destroy()
     ztunnel_cgroup.remove_all(cgroup_root, node)
@@ -177,14 +176,14 @@ def uninstall(node: str, run_dir: Path, pins: Path, cgroup_root: Path, cache: Pa
         try:
             directory.rmdir()
         except OSError:
-            break  # somebody else's files: the ztunnel's socket
+            break  # it has files of others, such as the ztunnel's socket
     event(log, logging.INFO, "agent.uninstalled", node=node)
 
 
 def _option(
     name: str, *more: str, shared: bool = False, **rest: Any
 ) -> Callable[[Callable[..., None]], Callable[..., None]]:
-    """A flag, TULLE_AGENT_<NAME> in the environment; TULLE_<NAME> too when all parts have it."""
+    """A flag, also set by TULLE_AGENT_<NAME>; by TULLE_<NAME> too if all processes share it."""
     upper = name.removeprefix("--").replace("-", "_").upper()
     names = [f"TULLE_AGENT_{upper}", f"TULLE_{upper}"] if shared else [f"TULLE_AGENT_{upper}"]
     return click.option(name, *more, envvar=names, show_envvar=True, show_default=True, **rest)
@@ -196,23 +195,29 @@ _FILE = click.Path(path_type=Path, dir_okay=False)
 
 @click.command(context_settings={"max_content_width": 100, "help_option_names": ["-h", "--help"]})
 @click.version_option(version(), prog_name="tulle-agent")
-@_option(
-    "--node", shared=True, required=True, help="This node's name, as the control plane has it."
-)
+@_option("--node", shared=True, required=True, help="This node's name in the control plane.")
 @_option("--control", shared=True, help="Control plane, HOST:PORT (gRPC over TLS).")
 @_option("--control-root", shared=True, type=_FILE, help="Root certificate of the control plane.")
 @_option("--control-name", shared=True, help="Name in its certificate.  [default: the HOST]")
 @_option("--token", shared=True, type=_FILE, help="File with this node's token; read at each use.")
 @_option(
-    "--run-dir", shared=True, type=_FOLDER, default=config.DEFAULT_RUN_DIR, help="Sockets, state."
+    "--run-dir",
+    shared=True,
+    type=_FOLDER,
+    default=config.DEFAULT_RUN_DIR,
+    help="Folder for sockets and state.",
 )
 @_option("--zds", type=_FILE, help="Socket for ztunnels.  [default: <run-dir>/<node>/zds.sock]")
 @_option(
     "--bpffs", type=_FOLDER, default=config.DEFAULT_BPFFS, help="BPF file system for the pins."
 )
 @_option("--cgroup-root", type=_FOLDER, help="cgroup2 mount.  [default: found]")
-@_option("--cache", type=_FOLDER, default=config.DEFAULT_CACHE, help="Compiled eBPF programs.")
-@_option("--metrics", default="127.0.0.1:15025", help="Metrics and readiness; empty: none.")
+@_option(
+    "--cache", type=_FOLDER, default=config.DEFAULT_CACHE, help="Folder for compiled eBPF programs."
+)
+@_option(
+    "--metrics", default="127.0.0.1:15025", help="HOST:PORT of metrics and readiness; empty: none."
+)
 @_option(
     "--drain",
     "drain_s",
@@ -234,7 +239,7 @@ _FILE = click.Path(path_type=Path, dir_okay=False)
     show_default=True,
     envvar="TULLE_AGENT_SHORTCUT",
     show_envvar=True,
-    help="Whether such connections, once open, pass the host's network stack by (kernel 6.6).",
+    help="Let such connections, once open, bypass the host's network stack (Linux 6.6).",
 )
 @_option("--log-level", shared=True, default="info", help="LEVEL, or LEVEL,SCOPE:LEVEL,…")
 @_option(
@@ -242,21 +247,21 @@ _FILE = click.Path(path_type=Path, dir_okay=False)
     shared=True,
     type=click.Choice(["text", "json"]),
     default="text",
-    help="Log lines.",
+    help="Format of log lines.",
 )
 @click.option(
     "--uninstall",
     "is_uninstall",
     is_flag=True,
-    help="Remove this node's programs, pins and cgroups, then exit. Its pods go on unmeshed.",
+    help="Remove this node's programs, pins and cgroups, then exit. Its pods leave the mesh.",
 )
 def main(log_level: str, log_format: str, is_uninstall: bool, **flags: Any) -> None:
     """The node agent: captures the traffic of this node's pods for the ztunnel.
 
     \b
-    Pods are registered by the CNI plugin (POST /pods on <run-dir>/<node>/agent.sock); which of them
-    belong in the mesh is told by the control plane. Stopping the agent leaves all as it is:
-    captured pods stay captured, and a new agent takes them over. To take a node out, use
+    The CNI plugin registers pods (POST /pods on <run-dir>/<node>/agent.sock), and the control plane
+    decides which of them belong in the mesh. A stopped agent leaves everything as it is: captured
+    pods stay captured, and the next agent takes them over. To take a node out of the mesh, use
     --uninstall.
 
     \b
@@ -275,16 +280,16 @@ def main(log_level: str, log_format: str, is_uninstall: bool, **flags: Any) -> N
         sys.exit(2 if isinstance(exc, ConfigError) else 1)
 
 
-def _config(flags: dict[str, Any], cgroup_root: Path) -> Config:
+def _config(flags: dict[str, Any], cgroup_root: Path) -> AgentConfig:
     node = flags["node"]
     if not node or "/" in node or node.startswith("."):
-        raise ConfigError(f"--node: not a name: {node!r}")
+        raise ConfigError(f"--node: not a valid name: {node!r}")
     for flag in ("control", "control_root"):
         if not flags[flag]:
             raise ConfigError(f"--{flag.replace('_', '-')} is missing")
     zds = flags["zds"] or config.node_folder(flags["run_dir"], node) / "zds.sock"
     name = flags["control_name"] or name_of(flags["control"])
-    return Config(**{**flags, "zds": zds, "control_name": name, "cgroup_root": cgroup_root})
+    return AgentConfig(**{**flags, "zds": zds, "control_name": name, "cgroup_root": cgroup_root})
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""The agent's metrics, read from its state at the moment of the scrape; keeps no numbers itself."""
+"""The agent's metrics, read from its state at each scrape; keeps no numbers itself."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def registry_of(agent: Agent) -> CollectorRegistry:
 
 
 class AgentCollector(Collector):
-    """Prometheus' view of a node."""
+    """The agent as a Prometheus collector."""
 
     def __init__(self, agent: Agent) -> None:
         self._agent = agent
@@ -58,19 +58,21 @@ def families(agent: Agent) -> Iterator[Metric]:
     counted = Counter(state for _, state, _ in agent.pod_states())
     yield gauges(
         "tulle_agent_pods",
-        "Pods of this node by state",
+        "Pods of this node, by state",
         "state",
         {state.value: counted[state] for state in PodState},
     )
     ztunnels = len(agent.enroller.facts.ztunnels)
     yield _gauge("tulle_agent_ztunnels", "Connected ztunnels", ztunnels)
     connected = agent.intents.connection.connected
-    yield _gauge("tulle_agent_control_connected", "1 while intents are streamed", int(connected))
+    yield _gauge(
+        "tulle_agent_control_connected", "1 while the stream of intents is open", int(connected)
+    )
     age_s = agent.intents_age_s()
     if age_s is not None:
         yield _gauge(
             "tulle_agent_intents_age_seconds",
-            "How old what we know of the control plane's wishes may be",
+            "Age of the last word from the control plane; 0 while connected",
             age_s,
         )
     yield from _kernel(agent)
@@ -82,39 +84,53 @@ def _kernel(agent: Agent) -> Iterator[Metric]:
     usages = agent.datapath.usage()
     used = {usage.name: float(usage.used) for usage in usages}
     limit = {usage.name: float(usage.max) for usage in usages}
-    yield gauges("tulle_agent_map_used", "Entries of a kernel map", "map", used)
-    yield gauges("tulle_agent_map_max", "Size of a kernel map", "map", limit)
+    yield gauges("tulle_agent_map_used", "Entries in use in a kernel map", "map", used)
+    yield gauges("tulle_agent_map_max", "Capacity of a kernel map", "map", limit)
     drops = {usage.name: float(usage.drops) for usage in usages}
-    yield counters("tulle_agent_map_drops_total", "What a kernel map or ring lost", "map", drops)
+    yield counters(
+        "tulle_agent_map_drops_total",
+        "Records that a kernel map or ring had no room for",
+        "map",
+        drops,
+    )
     events = {name: float(count) for name, count in agent.datapath.counters().items()}
     yield counters(
-        "tulle_agent_kernel_events_total", "What the kernel programs counted", "event", events
+        "tulle_agent_kernel_events_total", "Events counted by the kernel programs", "event", events
     )
     tunnel = events["captured_v4"] + events["captured_v6"]
     yield counters(
         "tulle_agent_connections_total",
-        "Connections of this node's pods by the path they took",
+        "Connections of this node's pods, by path",
         "path",
         {"tunnel": tunnel, "direct": events["direct_chosen"]},
     )
 
 
 def _direct(agent: Agent) -> Iterator[Metric]:
-    """Of the direct path; where there is none, only that."""
+    """Metrics of the direct path; a single one where it is off."""
     direct = agent.direct
     is_on = bool(direct.status()["on"])
-    yield _gauge("tulle_agent_direct_on", "1 while the kernel may carry connections", int(is_on))
+    yield _gauge(
+        "tulle_agent_direct_on", "1 while the kernel may carry connections itself", int(is_on)
+    )
     if isinstance(direct, Off):
         return
     counts, flows = direct.ledger.counts, direct.flows.counts
-    yield _counter("tulle_agent_direct_verdicts_total", "Verdicts written", counts.verdicts)
-    yield _counter("tulle_agent_direct_services_total", "Services written", counts.services)
     yield _counter(
-        "tulle_agent_direct_generations_total", "Times that all verdicts became void", counts.bumps
+        "tulle_agent_direct_verdicts_total", "Verdicts written to the kernel", counts.verdicts
+    )
+    yield _counter(
+        "tulle_agent_direct_services_total", "Services written to the kernel", counts.services
+    )
+    yield _counter(
+        "tulle_agent_direct_generations_total", "Times that all verdicts were voided", counts.bumps
     )
     ignored = {reason: float(count) for reason, count in counts.ignored.items()}
     yield counters(
-        "tulle_agent_direct_ignored_total", "Lines of a ztunnel without effect", "reason", ignored
+        "tulle_agent_direct_ignored_total",
+        "Lines of ztunnels that had no effect, by reason",
+        "reason",
+        ignored,
     )
     yield _counter(
         "tulle_agent_direct_kernel_refusals_total",
@@ -124,7 +140,7 @@ def _direct(agent: Agent) -> Iterator[Metric]:
     yield _gauge("tulle_agent_direct_flows", "Open direct connections", len(direct.flows))
     yield counters(
         "tulle_agent_direct_flows_total",
-        "Direct connections by what was told of them",
+        "Direct connections, by event",
         "event",
         {
             "opened": flows.opened,
@@ -138,11 +154,14 @@ def _direct(agent: Agent) -> Iterator[Metric]:
     cuts = direct.cuts.counts
     outcomes = {"cut": cuts.destroyed, "over": cuts.over, "failed": cuts.failed}
     yield counters(
-        "tulle_agent_direct_cuts_total", "Forbidden connections to end", "outcome", outcomes
+        "tulle_agent_direct_cuts_total",
+        "Direct connections to be ended, by outcome",
+        "outcome",
+        outcomes,
     )
     yield counters(
         "tulle_agent_direct_ztunnels_ended_total",
-        "Connections of ztunnels to direct.sock that ended",
+        "Ztunnels disconnected from direct.sock, by reason",
         "reason",
         {reason: float(count) for reason, count in direct.dismissed.items()},
     )
@@ -152,17 +171,17 @@ def _enrolments(agent: Agent) -> Iterator[Metric]:
     stats = agent.enroller.facts.stats
     yield _counter(
         "tulle_agent_enrolments_total",
-        "Pods captured that were not captured before",
+        "Pods captured for the first time",
         stats.enrolments,
     )
     yield _counter(
         "tulle_agent_enrolment_seconds_total",
-        "Time from knowing that a pod belongs in the mesh to its capture, summed",
+        "Sum of the times from a pod's intent to its capture",
         stats.enrolment_s_sum,
     )
     yield counters(
         "tulle_agent_enrolment_failures_total",
-        "Steps that failed, by reason",
+        "Failed steps, by reason",
         "reason",
         {reason: float(count) for reason, count in stats.failures.items()},
     )

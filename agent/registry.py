@@ -1,8 +1,8 @@
-"""Which network namespace belongs to which pod: verifies, remembers across restarts, never guesses.
+"""Registry of pods' network namespaces: verifies them, remembers them across restarts.
 
 A namespace is identified by its cookie, which the kernel never gives twice in one boot. A path or a
-process only says where to open it: pids and inode numbers are used again, so who opens one checks
-the cookie. No namespace is held open: our descriptor would keep a deleted pod's network alive.
+process is only a place to open it: pids and inode numbers are reused, so the cookie is checked each
+time. No namespace is held open, because a descriptor would keep a deleted pod's network alive.
 """
 
 from __future__ import annotations
@@ -29,28 +29,28 @@ from control.model.address import Address, format_address, is_loopback, parse_ad
 
 log = logging.getLogger("registry")
 
-_NS_GET_NSTYPE = 0xB703  # ioctl: which kind of namespace an fd is
+_NS_GET_NSTYPE = 0xB703  # ioctl: the kind of namespace behind a descriptor
 _CLONE_NEWNET = 0x40000000
 _BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
-# A Kubernetes uid has 36. Escaped for a file name each byte may become three, and 255 are a name.
+# A Kubernetes uid has 36. As a file name, of 255 bytes at most, a byte may take three.
 UID_BYTES_MAX = 80
 PID_MAX = 2**22  # the kernel's own limit
 
 
 class NamespaceRefused(ConfigError):
-    """The namespace in a registration cannot be a pod's."""
+    """A namespace in a registration that cannot be a pod's."""
 
     reason: ClassVar[str] = "netns_refused"
 
 
 class StateUnwritable(MeshError):
-    """The disk is full, or worse: what is not on it does not survive a restart."""
+    """A full disk or worse: a registration that is not on it would not survive a restart."""
 
     reason: ClassVar[str] = "state_unwritable"
 
 
 class NamespaceGone(MeshError):
-    """It was there when the pod was registered."""
+    """A namespace that existed when the pod was registered, and does not any more."""
 
     reason: ClassVar[str] = "netns_gone"
 
@@ -75,9 +75,9 @@ def path_of_pid(pid: int) -> str:
 
 @contextlib.contextmanager
 def opened(path: str) -> Iterator[int]:
-    """A descriptor of a pod's namespace: a network namespace, and neither ours nor the host's."""
+    """Open a pod's namespace; NamespaceRefused unless it is a network namespace of its own."""
     try:
-        # Looked at before it is opened: to open a device or a pipe can do something to it.
+        # Checked before it is opened: opening a device or a pipe can have effects.
         if os.stat(path).st_dev != os.stat("/proc/self/ns/net").st_dev:
             raise NamespaceRefused(f"{path} is not a namespace")
         handle = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
@@ -104,7 +104,7 @@ def _foreign_to_pods() -> set[tuple[int, int]]:
         try:
             own = os.stat(f"/proc/{process}/ns/net")
         except PermissionError:
-            continue  # the host's first process may be out of our sight; we ourselves are not
+            continue  # we may not see the host's first process; ourselves we do
         found.add((own.st_dev, own.st_ino))
     return found
 
@@ -119,14 +119,14 @@ def inode_of(netns_fd: int) -> int:
 
 
 def addresses_inside(netns_fd: int) -> tuple[Address, ...]:
-    """The first address of each family that other hosts can reach."""
+    """The first address of each family that other hosts can reach, IPv4 before IPv6."""
     with netns.inside(netns_fd):
         interfaces = psutil.net_if_addrs()
     found: dict[int, Address] = {}
     for entries in interfaces.values():
         for entry in entries:
             if entry.family not in (socket.AF_INET, socket.AF_INET6) or "%" in entry.address:
-                continue  # no address, or link-local
+                continue  # not an IP address, or link-local
             address = parse_address(entry.address)
             if not is_loopback(address):
                 found.setdefault(len(address), address)
@@ -134,7 +134,7 @@ def addresses_inside(netns_fd: int) -> tuple[Address, ...]:
 
 
 def one_of_each_family(addresses: tuple[Address, ...]) -> tuple[Address, ...]:
-    """IPv4 before IPv6, the first of each: what the kernel half can capture."""
+    """The first IPv4 address, then the first IPv6 one: as many as the kernel half can capture."""
     first: dict[int, Address] = {}
     for address in addresses:
         first.setdefault(len(address), address)
@@ -143,7 +143,7 @@ def one_of_each_family(addresses: tuple[Address, ...]) -> tuple[Address, ...]:
 
 @contextlib.contextmanager
 def opened_again(registration: Registration) -> Iterator[int]:
-    """The namespace that was registered, or NamespaceGone: never another one."""
+    """Open the namespace that was registered, and no other; NamespaceGone if it is gone."""
     try:
         with opened(registration.netns) as handle:
             if cookie_of(handle) != registration.cookie:
@@ -154,22 +154,22 @@ def opened_again(registration: Registration) -> Iterator[int]:
 
 
 def is_there(registration: Registration) -> bool:
-    """Cheap enough for all pods every few seconds: first the inode, then the cookie."""
+    """True while the namespace is where it was registered: first by inode, then by cookie."""
     try:
         if os.stat(registration.netns).st_ino != registration.inode:
             return False
         with opened_again(registration):
             return True
     except KernelError:
-        return True  # we could not look; nothing is taken down on a guess
+        return True  # we could not look; no pod is taken down on a guess
     except (OSError, NamespaceGone):
         return False
 
 
 def find(cookies: set[int]) -> dict[int, tuple[str, int]]:
-    """Cookie → (path, inode), for namespaces that are not where they were registered, if at all.
+    """Search named namespaces and those of all processes for cookies; cookie → (path, inode).
 
-    Looks where namespaces are named and into every process: some milliseconds.
+    Takes some milliseconds. Namespaces that are nowhere are left out.
     """
     found: dict[int, tuple[str, int]] = {}
     seen: set[int] = set()
@@ -197,7 +197,10 @@ def record_bytes(registration: Registration, boot_id: str) -> bytes:
 
 
 def parse_record(data: bytes, boot_id: str) -> Registration | None:
-    """ValueError: not a record of ours. None: it was written before the last boot."""
+    """A registration from its file; None if it is from before the last boot.
+
+    ValueError for anything else.
+    """
     try:
         record: Any = json.loads(data)
         written = record.pop("boot_id")
@@ -214,25 +217,25 @@ def parse_record(data: bytes, boot_id: str) -> Registration | None:
 
 
 class Registry:
-    """One JSON file per pod. What was written before the last boot is void."""
+    """One JSON file per pod; those from before the last boot are void."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         self._boot_id = _BOOT_ID.read_text().strip()
         self._known: dict[str, Registration] = {}
-        self._unsaved: set[str] = set()  # known otherwise than their file says
+        self._unsaved: set[str] = set()  # uids whose file is out of date
 
     def load(self) -> None:
         self._folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         for scratch in self._folder.glob(".*.json.*"):
-            _unlink(scratch)  # of a write that a crash cut short
+            _unlink(scratch)  # from a write that a crash cut short
         for path in sorted(self._folder.glob("*.json")):
             try:
                 found = parse_record(path.read_bytes(), self._boot_id)
                 if found is not None and self._path(found.uid) != path:
                     raise ValueError(f"it is about {found.uid!r}")
             except (ValueError, OSError) as exc:
-                # A pod that is captured is found again by its namespace, see `find`.
+                # If it is captured it is found again by its namespace, see `find`.
                 event(log, logging.WARNING, "registration.unreadable", path=path, error=exc)
                 found = None
             if found is None:
@@ -247,7 +250,7 @@ class Registry:
         return self._known.get(uid)
 
     def put(self, registration: Registration) -> None:
-        """Known and on disk, or StateUnwritable and nothing changed."""
+        """Add or replace a registration, on disk too; StateUnwritable: nothing has changed."""
         uid = registration.uid
         if self._known.get(uid) == registration and uid not in self._unsaved:
             return
@@ -259,7 +262,7 @@ class Registry:
         self._unsaved.discard(uid)
 
     def learn(self, registration: Registration) -> None:
-        """Known at once; on disk as soon as it takes it: news must not wait for a disk."""
+        """Add or replace a registration at once, and on disk when possible; see `save`."""
         try:
             self.put(registration)
         except StateUnwritable as exc:
@@ -268,12 +271,12 @@ class Registry:
             self._unsaved.add(registration.uid)
 
     def save(self) -> None:
-        """Try again what could not be written."""
+        """Try again to write what could not be written."""
         for uid in sorted(self._unsaved):
             try:
                 self.put(self._known[uid])
             except StateUnwritable:
-                return  # said when it began
+                return  # logged when it began
             event(log, logging.INFO, "registration.saved", uid=uid)
 
     def remove(self, uid: str) -> None:
@@ -286,7 +289,7 @@ class Registry:
 
 
 def _unlink(path: Path) -> None:
-    """What stays (a read-only disk) is void: its namespace is looked for at the next start."""
+    """Remove a file. If it stays (a read-only disk) the next start finds its namespace gone."""
     try:
         path.unlink(missing_ok=True)
     except OSError as exc:

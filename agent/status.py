@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from agent.config import Config
+from agent.config import AgentConfig
 from agent.datapath import programs
 from agent.datapath.node import NodeDatapath
 from agent.direct.off import Off
@@ -25,7 +25,7 @@ from control.model.address import format_address
 class Agent:
     """All parts of a running agent."""
 
-    config: Config
+    config: AgentConfig
     clock: Clock
     started_at: datetime
     datapath: NodeDatapath
@@ -35,7 +35,7 @@ class Agent:
     direct: DirectPath | Off
 
     def pod_states(self) -> list[tuple[str, PodState, str]]:
-        """Every pod that is registered here or that the control plane expects here."""
+        """(uid, state, reason) of every pod that is registered here or expected here."""
         found = []
         for uid in self.enroller.facts.book.pods():
             known = self.enroller.facts.book.state(uid)
@@ -48,7 +48,7 @@ class Agent:
         return sorted(found)
 
     def intents_age_s(self) -> float | None:
-        """0 while connected: the stream would have told us. None: never heard anything."""
+        """Age of the last message; 0 while connected, None before the first one."""
         connection = self.intents.connection
         if connection.connected:
             return 0.0

@@ -1,4 +1,4 @@
-"""`tulle certificates`: identities that the ztunnels hold, and when they expire."""
+"""`tulle certificates`: the identities that the ztunnels hold, and their expiry."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ COLUMNS = (
 @click.command()
 @read_options()
 def certificates(ask: Reading) -> None:
-    """List leaf and root certificates; with -n only leaves. Private keys are never shown.
+    """List leaf and root certificates; with -n, leaves only. Private keys are never shown.
 
     Example: tulle certificates -n shop -o wide
     """

@@ -1,4 +1,4 @@
-"""`tulle check`: the checks of every node and of the control plane, with a verdict."""
+"""`tulle check`: checks of every node and of the control plane, with an overall verdict."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from typing import Any
 import click
 
 from agent.cli import health, mesh
-from agent.cli.mesh import Mesh, Source
+from agent.cli.mesh import MeshDump, MeshSource
 from agent.cli.render import cell, colour_wanted
 from agent.fetch import TIMEOUT_S
 from control.kit.errors import MeshError
@@ -28,9 +28,9 @@ Check = dict[str, Any]
 
 
 @click.command()
-@click.option("--pre", is_flag=True, help="Check this host before there is a mesh.")
+@click.option("--pre", is_flag=True, help="Check this host alone, before there is a mesh.")
 @click.option("--node", metavar="NAME", help="Ask this node only.")
-@click.option("--wait", is_flag=True, help="Try until nothing fails or the time is over.")
+@click.option("--wait", is_flag=True, help="Retry until nothing fails or the time is up.")
 @click.option(
     "--timeout",
     type=Duration(0.1, 3600),
@@ -43,7 +43,7 @@ Check = dict[str, Any]
     "--file",
     "dump_file",
     type=click.Path(path_type=Path),
-    help="Read what `tulle dump` saved instead.",
+    help="Read a file of `tulle dump` instead.",
 )
 @click.option(
     "-o",
@@ -51,7 +51,7 @@ Check = dict[str, Any]
     "shape",
     type=click.Choice(["table", "json", "short"]),
     default="table",
-    help="short: only what is not ok.",
+    help="short: only checks that are not ok.",
 )
 @click.pass_context
 def check(
@@ -63,13 +63,14 @@ def check(
     dump_file: Path | None,
     shape: str,
 ) -> None:
-    """Check this host and its mesh, and say what is wrong.
+    """Check this host and its mesh.
 
-    Exits 0 without failures (warnings allowed), 1 when something failed, 2 when it could not tell.
+    Exits 0 when no check failed (there may be warnings), 1 when one failed, 2 when the checks could
+    not be made.
 
     Example: tulle check --pre; tulle check --wait
     """
-    source = Source(Path(ctx.find_root().obj), dump_file, node or "", timeout)
+    source = MeshSource(Path(ctx.find_root().obj), dump_file, node or "", timeout)
     deadline = time.monotonic() + timeout
     while True:
         problem: MeshError | None = None
@@ -91,18 +92,18 @@ def check(
 
 
 def host() -> list[Check]:
-    """Checks of this host alone, without any process of the mesh."""
+    """Checks of this host alone, made here without any process of the mesh."""
     from agent.checks.host import host_checks  # loads the whole kernel half: only for --pre
 
     if os.geteuid() != 0:
-        click.echo("warning: without root most checks cannot be made", err=True)
+        click.echo("warning: most checks need root", err=True)
     if sys.stderr.isatty():
-        click.echo("loading every program once …", err=True)
+        click.echo("loading every eBPF program once …", err=True)
     return [item.as_json() for item in host_checks()]
 
 
-def collect(found: Mesh) -> list[Check]:
-    """The checks of all nodes, then those that need the whole mesh."""
+def collect(found: MeshDump) -> list[Check]:
+    """Checks of all nodes, then those of the control plane and of the mesh as a whole."""
     checks: list[Check] = []
     for node, parts in sorted(found.nodes.items()):
         if "check" in parts:
@@ -122,12 +123,12 @@ def _agent_away(node: str) -> Check:
         "description": "the agent answers",
         "result": "error",
         "error": "no answer on its admin socket",
-        "hint": f"is tulle-agent --node {node} running? its log says why not",
+        "hint": f"is tulle-agent --node {node} running? see its log",
         "node": node,
     }
 
 
-def _control(found: Mesh) -> Check:
+def _control(found: MeshDump) -> Check:
     well = bool(found.control.get("status"))
     return {
         "code": "TUL1201",
@@ -135,7 +136,9 @@ def _control(found: Mesh) -> Check:
         "description": "the control plane's admin socket answers",
         "result": "ok" if well else "warning",
         "error": "" if well else "no answer",
-        "hint": "" if well else "run this on its host, or start tulle-control; nodes go on without",
+        "hint": ""
+        if well
+        else "run this on its host, or start tulle-control; nodes keep working without it",
     }
 
 
@@ -143,14 +146,14 @@ def _manifest(problem: Check) -> Check:
     return {
         "code": "TUL1202",
         "category": "control plane",
-        "description": "a manifest is understood",
+        "description": "the manifests are valid",
         "result": "error",
         "error": health.problem_text(problem),
-        "hint": "correct the file and save it: it is read again at once",
+        "hint": "correct and save the file; it is read again at once",
     }
 
 
-def _versions(found: Mesh) -> Check:
+def _versions(found: MeshDump) -> Check:
     versions = {
         str((parts.get("agent") or {}).get("version", "")) for parts in found.nodes.values()
     }
@@ -159,7 +162,7 @@ def _versions(found: Mesh) -> Check:
     return {
         "code": "TUL1301",
         "category": "versions",
-        "description": "all agents have one version",
+        "description": "all agents have the same version",
         "result": "ok" if same else "warning",
         "error": "" if same else ", ".join(sorted(versions)),
         "hint": "" if same else "finish the upgrade",
@@ -190,7 +193,7 @@ def render(checks: Sequence[Check], shape: str, colour: bool) -> str:
 
 
 def categories(checks: Sequence[Check]) -> list[tuple[str, list[Check]]]:
-    """Checks by category, in order of appearance; a node's checks have its name in the title."""
+    """(title, checks) in order of appearance; the title of a node's checks has its name."""
     groups: dict[str, list[Check]] = {}
     for item in checks:
         node = item.get("node")

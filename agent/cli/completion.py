@@ -1,4 +1,4 @@
-"""`tulle completion`: the script that teaches a shell our commands."""
+"""`tulle completion`: the script by which a shell completes our commands."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from click.shell_completion import get_completion_class
 @click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
 @click.pass_context
 def completion(ctx: click.Context, shell: str) -> None:
-    """Print the completion script of a shell.
+    """Print a shell's completion script.
 
     Example: source <(tulle completion bash)
     """

@@ -1,4 +1,4 @@
-"""`tulle connections`: connections that the mesh carries now, with the identities at both ends."""
+"""`tulle connections`: open connections in the mesh, with the identities of both ends."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import replace
 import click
 
 from agent.cli import views
-from agent.cli.mesh import Mesh
+from agent.cli.mesh import MeshDump
 from agent.cli.options import Reading, read_options
 from agent.cli.render import Column, show
 from control.kit.errors import ConfigError
@@ -37,14 +37,15 @@ COLUMNS = (
 @click.command()
 @click.argument("pod", required=False)
 @click.option(
-    "--direction", type=click.Choice(["inbound", "outbound"]), help="Only this side of each."
+    "--direction", type=click.Choice(["inbound", "outbound"]), help="Show this side only."
 )
 @read_options(labelled=True)
 def connections(ask: Reading, pod: str | None, direction: str | None) -> None:
-    """List open connections. POD is NAMESPACE/POD or a name; without it, all pods.
+    """List open connections of POD (NAMESPACE/POD or a name), or of all pods.
 
-    A connection with both ends in the mesh is listed twice: outbound where it leaves, inbound where
-    it arrives. PATH: hbone through the ztunnels, direct in the node's kernel, tcp in the clear.
+    A connection with both ends in the mesh is listed twice: outbound where it leaves, inbound
+    where it arrives. PATH: hbone through a tunnel, direct inside the node's kernel, tcp in the
+    clear.
 
     Example: tulle connections shop/ratings-v1 --direction inbound
     """
@@ -62,11 +63,11 @@ def connections(ask: Reading, pod: str | None, direction: str | None) -> None:
     show(ask.out, rows, COLUMNS, "no open connections")
 
 
-def _expect_captured(found: Mesh, pod: str, wanted: views.Filter) -> None:
-    """Warn that a pod is not captured, so that an empty list is not read as `no traffic`."""
+def _expect_captured(found: MeshDump, pod: str, wanted: views.Filter) -> None:
+    """Tell a pod that no ztunnel serves from one without traffic; ConfigError: no such pod."""
     named = replace(wanted, labels=())
-    if views.has_tunnel(found, named) or not any(views.ztunnels(found)):
+    if views.has_ztunnel(found, named) or not any(views.ztunnels(found)):
         return
     if not views.workloads(found, named):
         raise ConfigError(f"no pod {pod}; there are: tulle workloads -o name")
-    click.echo(f"{pod} is not captured: its connections do not pass a tunnel", err=True)
+    click.echo(f"{pod} is not captured: no ztunnel sees its connections", err=True)

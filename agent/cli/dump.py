@@ -1,4 +1,4 @@
-"""`tulle dump`: every page of the admin sockets, without secrets, in one file."""
+"""`tulle dump`: all pages of the admin sockets, without secrets, in one file."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 import click
 
 from agent.cli import mesh
-from agent.cli.mesh import Source
+from agent.cli.mesh import MeshSource
 from agent.cli.redact import redact
 from agent.fetch import TIMEOUT_S
 from control.kit.errors import ConfigError
@@ -25,7 +25,7 @@ PARTS = ("agent", "check", "ztunnel", "control", "logging")
     "--output",
     "path",
     type=click.Path(dir_okay=False, path_type=Path),
-    help="The file; standard output when absent.",
+    help="File to write; default: standard output.",
 )
 @click.option("--node", metavar="NAME", help="Ask this node only.")
 @click.option(
@@ -37,13 +37,13 @@ PARTS = ("agent", "check", "ztunnel", "control", "logging")
 )
 @click.pass_context
 def dump(ctx: click.Context, path: Path | None, node: str | None, timeout: float) -> None:
-    """Save the state of the whole mesh as JSON, without keys and tokens.
+    """Save all that the mesh says about itself as JSON, without keys and tokens.
 
-    Every read command shows it again with -f.
+    Every read command can read the file with -f.
 
     Example: tulle dump -o mesh.json; tulle connections -f mesh.json
     """
-    found = mesh.read(Source(Path(ctx.find_root().obj), None, node or "", timeout), PARTS)
+    found = mesh.read(MeshSource(Path(ctx.find_root().obj), None, node or "", timeout), PARTS)
     for error in found.errors:
         click.echo(f"warning: {error}", err=True)
     text = json.dumps(redact(found.as_json()), indent=1) + "\n"

@@ -1,4 +1,4 @@
-"""Problems of a mesh, from its own pages: parts, pods, manifests. Pure."""
+"""Diagnosis of a mesh from its own pages: processes, pods, manifests. Pure."""
 
 from __future__ import annotations
 
@@ -6,24 +6,24 @@ import re
 from collections.abc import Collection
 from typing import Any
 
-from agent.cli.mesh import Mesh
+from agent.cli.mesh import MeshDump
 from agent.cli.views import Row, agent_pods, in_order, mode
 from agent.direct.reasons import MEANINGS
 
 _ERRNO = re.compile(r"^\[Errno \d+\] ")
-# the agent's stable reasons, for the reader of a table
+# Explanations of the agent's stable reasons, for tables.
 REASONS = {
     "enrolling": "being captured right now",
     "no_ztunnel": "no ztunnel is connected on its node",
-    "no_intent": "the control plane has not told what it wants of it",
+    "no_intent": "the control plane has sent no intent for it",
     "no_address": "it has no address yet",
-    "draining": "its streams may finish first",
+    "draining": "its open streams may finish first",
     "reporting": "its peers are told first",
 }
 
 
-def components(mesh: Mesh) -> list[Row]:
-    """One row for each process, with its problem."""
+def components(mesh: MeshDump) -> list[Row]:
+    """One row for each process, with its state and its problems."""
     rows = [_control_row(mesh)]
     for node, parts in sorted(mesh.nodes.items()):
         rows.append(_agent_row(node, parts.get("agent")))
@@ -31,10 +31,10 @@ def components(mesh: Mesh) -> list[Row]:
     return rows
 
 
-def _control_row(mesh: Mesh) -> Row:
+def _control_row(mesh: MeshDump) -> Row:
     status = mesh.control.get("status")
     if not status:
-        told = "no answer on its admin socket; nodes go on with what they know"
+        told = "no answer on its admin socket; nodes keep their last state"
         return _component("control", "", "away", told, {})
     nodes = {str(item.get("node")) for item in status.get("nodes") or []}
     told, count = f"nodes {len(nodes)}", len(problems(mesh))
@@ -76,7 +76,7 @@ def _agent_row(node: str, told: Row | None) -> Row:
 
 
 def _direct(told: Row) -> list[str]:
-    """State of the direct path; an older agent reports none."""
+    """The direct path in words; an older agent has none."""
     if not told:
         return []
     reason = str(told.get("reason") or "")
@@ -108,12 +108,12 @@ def _ztunnel_row(node: str, told: Row | None, agent: Row | None) -> Row:
 
 
 def _why(part: Row) -> str:
-    """The last of a chain of causes; -o json shows the whole chain."""
+    """The last cause of a chain; `tulle dump` has all of it."""
     cause = str(part.get("error") or "not connected yet").rpartition(": ")[2]
     return _ERRNO.sub("", cause)
 
 
-def problems(mesh: Mesh) -> list[Row]:
+def problems(mesh: MeshDump) -> list[Row]:
     """Problems that the control plane found in the manifests."""
     found = []
     for told in mesh.control.get("problems") or []:
@@ -123,14 +123,14 @@ def problems(mesh: Mesh) -> list[Row]:
 
 
 def problem_text(problem: Row) -> str:
-    """`file:line: object: message`, without the parts that are unknown."""
+    """`file:line: object: message`, as far as they are known."""
     where = ":".join(str(problem[key]) for key in ("file", "line") if problem.get(key))
     parts = [where, problem.get("object"), problem.get("message")]
     return ": ".join(str(part) for part in parts if part)
 
 
-def uncaptured(mesh: Mesh) -> list[Row]:
-    """Pods that should be in the mesh and are not, and pods that are leaving it, with reasons."""
+def uncaptured(mesh: MeshDump) -> list[Row]:
+    """Pods that should be in the mesh and are not, or are leaving it, with the reasons."""
     rows = []
     for node, pod in agent_pods(mesh):
         if pod.get("state") not in ("captured", "not_enrolled"):
@@ -139,8 +139,8 @@ def uncaptured(mesh: Mesh) -> list[Row]:
     return in_order([*rows, *_opted_out(mesh, {(row["namespace"], row["name"]) for row in rows})])
 
 
-def _opted_out(mesh: Mesh, shown: Collection[tuple[Any, Any]]) -> list[Row]:
-    """Pods of enrolled namespaces that the control plane leaves out: by label, host network, …"""
+def _opted_out(mesh: MeshDump, shown: Collection[tuple[Any, Any]]) -> list[Row]:
+    """Pods of enrolled namespaces that the control plane leaves out (label, host network, …)."""
     labels = mesh.labels.get("namespace") or {}
     return [
         {

@@ -1,4 +1,4 @@
-"""Sets and removes labels in the text of one manifest document and keeps everything else. Pure."""
+"""Edits of labels in the text of one manifest; all else stays as written. Pure."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ _VALUE = re.compile(r"([A-Za-z0-9]([-_.A-Za-z0-9]{0,61}[A-Za-z0-9])?)?")
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """`value` None removes the label."""
+    """One label to set, or to remove (`value` None)."""
 
     key: str
     value: str | None
 
 
 def parse_change(text: str) -> Change:
-    """`key=value` or `key-`, as people write them for kubectl."""
+    """Parse `key=value` or `key-`, as kubectl has them; ConfigError otherwise."""
     key, equals, value = text.partition("=")
     if not equals and text.endswith("-"):
         key, wanted = text[:-1], None
@@ -40,7 +40,7 @@ def parse_change(text: str) -> Change:
 
 
 def edit(text: str, change: Change) -> str:
-    """The document `text` with the change made; the same text when there is nothing to do."""
+    """The text of the document after the change; the same text when nothing changes."""
     root = yaml.compose(text, Loader=yaml.SafeLoader)
     metadata = _child(root, "metadata")
     if not isinstance(metadata, yaml.MappingNode) or metadata.flow_style:
@@ -82,7 +82,7 @@ def _changed(text: str, labels: yaml.MappingNode, change: Change) -> str:
 
 
 def _begun(text: str, metadata: yaml.MappingNode, change: Change) -> str:
-    """Put the first label before the first field of the metadata."""
+    """Insert the first label before the first field of the metadata."""
     lines = text.splitlines(keepends=True)
     first = metadata.value[0][0].start_mark
     indent = " " * first.column
@@ -92,7 +92,7 @@ def _begun(text: str, metadata: yaml.MappingNode, change: Change) -> str:
 
 
 def _rewritten(text: str, change: Change) -> str:
-    """Dump the document again, where its shape cannot be edited line by line."""
+    """Write the document afresh: its form cannot be edited line by line."""
     value = yaml.safe_load(text)
     labels = dict(value["metadata"].get("labels") or {})
     if change.value is None:
@@ -110,7 +110,7 @@ def _rewritten(text: str, change: Change) -> str:
 
 
 def _quoted(value: str) -> str:
-    """A label value is a string: `true` and `1` must not become something else."""
+    """The value as a YAML string: `true` and `1` need quotes."""
     return value if isinstance(yaml.safe_load(value or '""'), str) and value else f'"{value}"'
 
 

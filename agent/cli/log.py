@@ -1,4 +1,4 @@
-"""`tulle log level`: reads and sets the log levels of running processes."""
+"""`tulle log level`: log levels of running processes."""
 
 from __future__ import annotations
 
@@ -34,12 +34,12 @@ def log() -> None:
 @log.command()
 @click.argument("where", metavar="[NODE]", required=False)
 @click.argument("level", metavar="[LEVEL]", required=False)
-@click.option("--component", type=click.Choice(COMPONENTS), help="Only this one.")
+@click.option("--component", type=click.Choice(COMPONENTS), help="This component only.")
 @read_options(namespaced=False)
 def level(ask: Reading, where: str | None, level: str | None, component: str | None) -> None:
-    """Show log levels; with LEVEL, set it first. NODE may be `-` for all.
+    """Show log levels; with LEVEL, set it first. NODE `-` means all nodes.
 
-    LEVEL is like info, or info,access:debug. A change lasts until the process ends.
+    LEVEL is like info, or info,access:debug. It lasts until the process ends.
 
     Example: tulle log level n1 debug --component ztunnel
     """
@@ -52,7 +52,7 @@ def level(ask: Reading, where: str | None, level: str | None, component: str | N
     show(ask.out, lambda: rows(ask.read("logging", "control"), chosen, component), COLUMNS)
 
 
-def _expect_node(source: mesh.Source, node: str, level: str | None) -> None:
+def _expect_node(source: mesh.MeshSource, node: str, level: str | None) -> None:
     names = sorted(mesh.load_dump(source.file).nodes) if source.file else mesh.nodes(source.run_dir)
     if node and names and node not in names:
         hint = "" if level else f" (to set the level of all: tulle log level - {node})"
@@ -73,7 +73,7 @@ def _set(run_dir: Path, node: str, level: str, component: str | None) -> None:
             checked(answer, f"{kind} {name}".strip())
 
 
-def rows(found: mesh.Mesh, node: str, component: str | None) -> list[dict[str, Any]]:
+def rows(found: mesh.MeshDump, node: str, component: str | None) -> list[dict[str, Any]]:
     """One row for each scope that has a level of its own."""
     levels: list[tuple[str, str, Any]] = []
     if not node:

@@ -24,21 +24,25 @@ VERBS = {
     "check": (
         "agent.cli.check",
         "check",
-        "Check this host and its mesh, and say what is wrong.",
+        "Check this host and its mesh.",
     ),
     "status": ("agent.cli.status", "status", "Show the mesh's parts, namespaces and pods."),
-    "workloads": ("agent.cli.workloads", "workloads", "List the workloads that the tunnels know."),
+    "workloads": ("agent.cli.workloads", "workloads", "List the workloads that the ztunnels know."),
     "services": ("agent.cli.services", "services", "List services and their endpoints."),
     "policies": ("agent.cli.policies", "policies", "List the policies in force."),
-    "certificates": ("agent.cli.certificates", "certificates", "List certificates and their ends."),
+    "certificates": (
+        "agent.cli.certificates",
+        "certificates",
+        "List certificates and expiry.",
+    ),
     "connections": ("agent.cli.connections", "connections", "List open connections."),
-    "maps": ("agent.cli.maps", "maps", "Show how full the kernel's tables and rings are."),
+    "maps": ("agent.cli.maps", "maps", "Show the fill level of kernel tables and rings."),
     "namespace": ("agent.cli.namespace", "namespace", "List, add and remove namespaces."),
     "log": ("agent.cli.log", "log", "Read and set log levels."),
-    "dump": ("agent.cli.dump", "dump", "Save everything the mesh knows about itself."),
+    "dump": ("agent.cli.dump", "dump", "Save all that the mesh says about itself."),
     "lab": ("agent.lab.verbs.group", "lab", "Run nodes and pods on this host."),
     "version": ("agent.cli.version", "version", "Print versions."),
-    "completion": ("agent.cli.completion", "completion", "Print the shell completion script."),
+    "completion": ("agent.cli.completion", "completion", "Print a shell's completion script."),
 }
 
 EXIT_FAILED, EXIT_USAGE, EXIT_INTERRUPTED = 1, 2, 130

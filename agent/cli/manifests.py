@@ -36,7 +36,7 @@ class Ref:
 
 
 @dataclass(slots=True)
-class Document:
+class TextDocument:
     """One object: its text as written, and the value that the text means."""
 
     text: str
@@ -54,7 +54,7 @@ class Document:
         self.text = yaml.dump(value, Dumper=_Dumper, sort_keys=False, default_flow_style=False)
 
 
-def read_documents(path: Path) -> list[Document]:
+def read_documents(path: Path) -> list[TextDocument]:
     """The documents of a file; ConfigError with file and line when it cannot be read."""
     try:
         return split(path.read_text(), str(path))
@@ -62,7 +62,7 @@ def read_documents(path: Path) -> list[Document]:
         raise ConfigError(f"{path}: {exc.strerror}") from exc
 
 
-def split(text: str, where: str) -> list[Document]:
+def split(text: str, where: str) -> list[TextDocument]:
     """The non-empty documents of one file's `text`; `where` names the file in errors."""
     pieces: list[tuple[int, str]] = []
     start = 0
@@ -75,7 +75,7 @@ def split(text: str, where: str) -> list[Document]:
         line = text.count("\n", 0, offset) + 1
         value = _parse(piece, where, line)
         if value is not None:
-            documents.append(Document(piece, line, offset, value))
+            documents.append(TextDocument(piece, line, offset, value))
     return documents
 
 

@@ -1,4 +1,4 @@
-"""`tulle maps`: fill and drops of each table and ring of the kernel half."""
+"""`tulle maps`: fill level and drops of each table and ring of the kernel half."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ COLUMNS = (
 @click.command()
 @read_options(namespaced=False)
 def maps(ask: Reading) -> None:
-    """Show used and maximal entries of every kernel table, bytes of every ring, and drops.
+    """Show entries of every kernel table, bytes of every ring, their limits, and drops.
 
-    A full table never means "allow": its connections go through the ztunnel, or are refused. `tulle
-    check` warns at four fifths.
+    A full table never means "allow": its connections go through the tunnel or are refused.
+    `tulle check` warns at four fifths.
 
     Example: tulle maps --node a
     """

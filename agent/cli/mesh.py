@@ -1,4 +1,4 @@
-"""All pages of a mesh's admin sockets as one value, from live sockets or a saved dump.
+"""All pages of a mesh's admin sockets as one value, from live sockets or from a saved dump.
 
 Every read command works on this value, so a dump shows the same as the live mesh.
 """
@@ -29,8 +29,8 @@ Json = dict[str, Any]
 
 
 @dataclass(slots=True)
-class Mesh:
-    """`nodes[name]` has `agent` (its status), `check`, `ztunnel` (its config dump), `logging`."""
+class MeshDump:
+    """`nodes[name]` has the pages `agent` (status), `check`, `ztunnel` (config dump), `logging`."""
 
     taken_at: datetime
     nodes: dict[str, Json] = field(default_factory=dict)
@@ -50,8 +50,8 @@ class Mesh:
 
 
 @dataclass(frozen=True, slots=True)
-class Source:
-    """Source of a command: a run folder, or a dump when `file` is given."""
+class MeshSource:
+    """The source of a command's data: a run folder, or a dump when `file` is given."""
 
     run_dir: Path
     file: Path | None = None
@@ -59,8 +59,8 @@ class Source:
     timeout_s: float = TIMEOUT_S
 
 
-def read(source: Source, parts: Collection[str]) -> Mesh:
-    """`parts` out of agent, check, ztunnel, control, logging. FetchError when nothing is there."""
+def read(source: MeshSource, parts: Collection[str]) -> MeshDump:
+    """Fetch `parts` (agent, check, ztunnel, control, logging); FetchError without any mesh."""
     if source.file is not None:
         return _only(load_dump(source.file), source.node)
     names = nodes(source.run_dir)
@@ -79,8 +79,7 @@ def read(source: Source, parts: Collection[str]) -> Mesh:
 
 
 def nodes(run_dir: Path) -> list[str]:
-    """Nodes with an agent's socket; PermissionError when a folder is unreadable and might hide
-    one."""
+    """Nodes with an agent's socket; PermissionError if one may be hidden from us."""
     for path in run_dir.glob("*/"):
         if not os.access(path, os.X_OK):
             raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))
@@ -93,8 +92,8 @@ def socket_of(run_dir: Path, component: str, node: str = "") -> Path:
     return run_dir / node / _SOCKETS[component]
 
 
-def _fetch(source: Source, wanted: list[str], parts: Collection[str]) -> Mesh:
-    mesh = Mesh(SystemClock().now(), nodes={name: {} for name in wanted})
+def _fetch(source: MeshSource, wanted: list[str], parts: Collection[str]) -> MeshDump:
+    mesh = MeshDump(SystemClock().now(), nodes={name: {} for name in wanted})
     jobs: list[tuple[Json, str, Path, str]] = []
     for name in wanted:
         agent, ztunnel = (socket_of(source.run_dir, kind, name) for kind in ("agent", "ztunnel"))
@@ -116,7 +115,7 @@ def _fetch(source: Source, wanted: list[str], parts: Collection[str]) -> Mesh:
         try:
             target[key] = get_json(path, page, source.timeout_s)
         except FetchError as exc:
-            # A missing socket is reported once, a failing page each time.
+            # A socket that is away is reported once, a page that fails each time.
             return (f"{path} {page}" if exc.status else str(path), str(exc))
         return ("", "")
 
@@ -129,7 +128,7 @@ def _fetch(source: Source, wanted: list[str], parts: Collection[str]) -> Mesh:
 
 
 def manifests_folder(control: Json) -> Path | None:
-    """Folder that the control plane reads, when it is on this host."""
+    """The folder on this host from which the control plane reads objects; None: no folder."""
     for item in (control.get("status") or {}).get("sources") or []:
         path = Path(str(item))
         if path.is_dir():
@@ -138,7 +137,7 @@ def manifests_folder(control: Json) -> Path | None:
 
 
 def read_labels(control: Json) -> dict[str, Json]:
-    """Labels of namespaces and pods, which only the objects themselves have."""
+    """Labels of namespaces and pods, read from the manifests: the pages do not have them."""
     from agent.cli.manifests import read_documents
 
     folder = manifests_folder(control)
@@ -149,7 +148,7 @@ def read_labels(control: Json) -> dict[str, Json]:
         try:
             documents = read_documents(path)
         except ConfigError:
-            continue  # the control plane reports it; labels are an extra here
+            continue  # the control plane reports it
         for document in documents:
             ref, labels = document.ref, document.value["metadata"].get("labels") or {}
             if ref.kind == "Namespace":
@@ -159,8 +158,8 @@ def read_labels(control: Json) -> dict[str, Json]:
     return found
 
 
-def load_dump(path: Path) -> Mesh:
-    """A file that `tulle dump` wrote; or one ztunnel's config dump, which becomes one node."""
+def load_dump(path: Path) -> MeshDump:
+    """A file of `tulle dump`, or a ztunnel's config dump as one node; ConfigError otherwise."""
     try:
         value = json.loads(path.read_text())
     except OSError as exc:
@@ -170,12 +169,12 @@ def load_dump(path: Path) -> Mesh:
     if isinstance(value, dict) and "workloadState" in value:
         shape.check_ztunnel(value, str(path))
         node = str(value.get("node") or "node")
-        return Mesh(SystemClock().now(), nodes={node: {"ztunnel": value}})
+        return MeshDump(SystemClock().now(), nodes={node: {"ztunnel": value}})
     if not isinstance(value, dict) or value.get("dumpVersion") != DUMP_VERSION:
         raise ConfigError(f"{path}: not a dump of this version (dumpVersion {DUMP_VERSION})")
     shape.check_dump(value, str(path))
     try:
-        return Mesh(
+        return MeshDump(
             taken_at=datetime.fromisoformat(value["takenAt"]),
             nodes=dict(value["nodes"]),
             control=dict(value["control"]),
@@ -186,7 +185,7 @@ def load_dump(path: Path) -> Mesh:
         raise ConfigError(f"{path}: a damaged dump: {exc!r}") from exc
 
 
-def _only(mesh: Mesh, node: str) -> Mesh:
+def _only(mesh: MeshDump, node: str) -> MeshDump:
     if not node:
         return mesh
     if node not in mesh.nodes:

@@ -9,7 +9,7 @@ from pathlib import Path
 import click
 
 from agent.cli import health, mesh, views
-from agent.cli.mesh import Mesh, Source
+from agent.cli.mesh import MeshDump, MeshSource
 from agent.cli.options import Reading, read_options
 from agent.cli.render import Column, show
 from agent.fetch import FetchError
@@ -17,7 +17,7 @@ from control.kit.errors import ConfigError, MeshError
 from control.kit.files import write_atomic
 
 LABEL = "tulle.io/dataplane-mode"
-SETTLE_S = 5.0  # a healthy node captures a pod in far less; a sick one is reported
+SETTLE_S = 5.0  # a healthy node needs far less; a sick one is reported, not waited for
 SETTLE_POLL_S = 0.1
 COLUMNS = (
     Column("NAMESPACE", "name"),
@@ -31,7 +31,7 @@ COLUMNS = (
 
 @click.group()
 def namespace() -> None:
-    """List namespaces and take them in and out of the mesh.
+    """List namespaces, add them to the mesh, and remove them.
 
     Example: tulle namespace add shop
     """
@@ -40,9 +40,9 @@ def namespace() -> None:
 @namespace.command("list")
 @read_options(namespaced=False)
 def list_command(ask: Reading) -> None:
-    """List namespaces, captured pods, policies.
+    """List namespaces with counts of pods and policies.
 
-    UNCAPTURED-CONNS counts connections from before a pod's enrolment, which stay as they were.
+    UNCAPTURED-CONNS counts connections from before a pod's capture, which stay as they are.
 
     Example: tulle namespace list
     """
@@ -59,7 +59,7 @@ def list_command(ask: Reading) -> None:
 @click.option("--yes", is_flag=True, help="Do not ask.")
 @click.pass_context
 def add(ctx: click.Context, name: str, yes: bool) -> None:
-    """Enrol a namespace, running pods too.
+    """Enrol a namespace and its running pods.
 
     Sets its label in the control plane's manifests and prints how many pods are captured.
 
@@ -75,7 +75,7 @@ def add(ctx: click.Context, name: str, yes: bool) -> None:
 def remove(ctx: click.Context, name: str, yes: bool) -> None:
     """Take a namespace out of the mesh.
 
-    Running connections of its pods may end.
+    Open connections of its pods may end.
 
     Example: tulle namespace remove shop
     """
@@ -84,14 +84,14 @@ def remove(ctx: click.Context, name: str, yes: bool) -> None:
 
 
 def change(run_dir: Path, name: str, label: str, yes: bool) -> None:
-    """Show the difference, ask, write. In a lab's working copy there is nothing to ask."""
-    found = mesh.read(Source(run_dir), ("control",))
+    """Show the difference, ask, and write; in a lab's working copy without asking."""
+    found = mesh.read(MeshSource(run_dir), ("control",))
     if not found.control.get("status"):
         raise FetchError(f"the control plane does not answer: {'; '.join(found.errors)}")
     folder = mesh.manifests_folder(found.control)
     if folder is None:
         raise ConfigError(
-            "the control plane reads no folder of manifests on this host; "
+            "the control plane reads no manifests on this host; "
             f"set the label yourself: {label} on namespace {name}"
         )
     path, old, new = edited(folder, name, label)
@@ -99,8 +99,8 @@ def change(run_dir: Path, name: str, label: str, yes: bool) -> None:
         click.echo(f"nothing to change: {name} in {path}", err=True)
         return
     click.echo(difference(path, old, new), nl=False)
-    lab = folder == run_dir / "manifests"  # a working copy: there is nothing to lose
-    if not (yes or lab or click.confirm("write this?", err=True)):
+    is_copy = folder == run_dir / "manifests"  # a lab's: there is nothing to lose
+    if not (yes or is_copy or click.confirm("write this?", err=True)):
         raise MeshError("nothing was written")
     write_atomic(path, new.encode(), path.stat().st_mode & 0o777)
     click.echo(f"changed {path}", err=True)
@@ -108,18 +108,18 @@ def change(run_dir: Path, name: str, label: str, yes: bool) -> None:
 
 
 def settled(run_dir: Path, name: str, *, enrolling: bool) -> str:
-    """Wait until the agents have done it, but not for long; the result for the pods, as text."""
+    """Wait for the agents, but not for long; the outcome in words."""
     deadline = time.monotonic() + SETTLE_S
     while True:
-        found = mesh.read(Source(run_dir), ("agent", "control"))
+        found = mesh.read(MeshSource(run_dir), ("agent", "control"))
         done, text = outcome(found, name, enrolling=enrolling)
         if done or time.monotonic() > deadline:
             return text
         time.sleep(SETTLE_POLL_S)
 
 
-def outcome(found: Mesh, name: str, *, enrolling: bool) -> tuple[bool, str]:
-    """(True when the namespace is as wanted, the result as text)."""
+def outcome(found: MeshDump, name: str, *, enrolling: bool) -> tuple[bool, str]:
+    """(the namespace is as wanted, the state of its pods in words)"""
     pods = [pod for pod in found.control.get("pods") or [] if pod["namespace"] == name]
     wanted = {str(pod["name"]) for pod in pods if pod["enrolled"]}
     captured = {
@@ -127,8 +127,8 @@ def outcome(found: Mesh, name: str, *, enrolling: bool) -> tuple[bool, str]:
         for _, pod in views.agent_pods(found)
         if pod["namespace"] == name and pod["state"] == "captured"
     }
-    heard = bool(wanted) == enrolling or not pods  # the control plane has read the file
-    done = heard and captured == wanted
+    is_read = bool(wanted) == enrolling or not pods  # the control plane has seen the file
+    done = is_read and captured == wanted
     if not enrolling:
         rest = f"; {len(captured)} not yet released" if captured else ""
         return done, f"{name} is out of the mesh{rest}"
@@ -142,9 +142,9 @@ def outcome(found: Mesh, name: str, *, enrolling: bool) -> tuple[bool, str]:
 
 
 def edited(folder: Path, name: str, label: str) -> tuple[Path, str, str]:
-    """The file of a namespace, its text before and after. Only that document changes.
+    """(file, text before, text after) of a namespace's manifest; only its document changes.
 
-    Leaving the mesh also removes the label that Istio has for the same thing.
+    Leaving the mesh removes Istio's label for the same thing, too.
     """
     from agent.cli import labels, manifests
 

@@ -1,4 +1,4 @@
-"""Options that every read command has, as one decorator."""
+"""The options of every read command, as one decorator."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Any
 import click
 
 from agent.cli import mesh
-from agent.cli.mesh import Mesh, Source
+from agent.cli.mesh import MeshDump, MeshSource
 from agent.cli.render import Output, output_options
 from agent.cli.selector import Requirement, SelectorError, parse
 from agent.cli.views import Filter
@@ -22,20 +22,20 @@ from control.kit.flags import Duration
 
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """Options of a read command: source, selection, output."""
+    """The options of a read command: source, filter and output."""
 
-    source: Source
+    source: MeshSource
     wanted: Filter
     out: Output
 
-    def read(self, *parts: str, labels_from: Collection[str] = ("control",)) -> Mesh:
-        """Read the mesh; warn about missing answers on standard error."""
+    def read(self, *parts: str, labels_from: Collection[str] = ("control",)) -> MeshDump:
+        """The mesh; warns on standard error about sockets that did not answer."""
         needed = {*parts, *(labels_from if self.wanted.labels else ())}
         found = mesh.read(self.source, needed)
         for error in found.errors:
             click.echo(f"warning: {error}", err=True)
         if self.wanted.labels and not found.labels:
-            raise ConfigError("-l: labels are not known without the control plane's manifests")
+            raise ConfigError("-l: labels are unknown without the control plane's manifests")
         return found
 
 
@@ -63,7 +63,7 @@ def _reading(ctx: click.Context, kwargs: dict[str, Any]) -> Reading:
     labels = parse_selector(kwargs.pop("labels", ()))
     wanted = Filter("" if everywhere else namespace or "", labels)
     node, timeout_s = kwargs.pop("node") or "", kwargs.pop("timeout")
-    source = Source(Path(ctx.find_root().obj), kwargs.pop("dump_file"), node, timeout_s)
+    source = MeshSource(Path(ctx.find_root().obj), kwargs.pop("dump_file"), node, timeout_s)
     return Reading(source, wanted, kwargs.pop("out"))
 
 
@@ -82,7 +82,7 @@ def _common() -> list[Callable[[Any], Any]]:
             "--file",
             "dump_file",
             type=click.Path(path_type=Path),
-            help="Read what `tulle dump` saved instead.",
+            help="Read a file of `tulle dump` instead.",
         ),
         click.option(
             "--timeout",

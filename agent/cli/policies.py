@@ -22,7 +22,7 @@ POLICY_KINDS = ("AuthorizationPolicy", "PeerAuthentication")
 @click.command()
 @read_options()
 def policies(ask: Reading) -> None:
-    """List the policies in force; on standard error, those that were not understood.
+    """List the policies in force; warn on standard error about invalid ones.
 
     Example: tulle policies -A
     """

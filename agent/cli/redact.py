@@ -1,7 +1,7 @@
-"""Takes secrets out of a dump. Pure.
+"""Removes secrets from a dump. Pure.
 
-By name and by look: a field that is called a secret loses its value, and so does any text that
-holds a private key or a bearer token, wherever it stands. Certificates are public and stay.
+Secrets are found by name and by form: a field that is called a secret loses its value, and so does
+any text with a private key or a bearer token in it. Certificates are public and stay.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ _BASE64_TEXT_BYTES_MAX = 1024 * 1024  # a longer one is no key
 
 
 def redact(value: Any, name: str = "") -> Any:
-    """The same value without secrets."""
+    """A copy of the value without secrets."""
     if isinstance(value, dict):
         return {key: redact(item, str(key)) for key, item in value.items()}
     if isinstance(value, list | tuple):

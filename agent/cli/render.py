@@ -1,4 +1,4 @@
-"""Rows to text: tables, JSON, YAML, names. Pure, except `show`, which prints and may repeat."""
+"""Rows to text: tables, JSON, YAML, names. Pure, except for `show`, which prints."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def output_options(command: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def table(rows: Sequence[Row], columns: Sequence[Column], *, wide: bool, headers: bool) -> str:
-    """Columns as wide as their widest cell; no line ends in spaces."""
+    """A table with columns as wide as their widest cell; no line ends in spaces."""
     chosen = [column for column in columns if wide or not column.wide]
     lines = [[column.title for column in chosen]] if headers else []
     lines += [[cell(row.get(column.key)) for column in chosen] for row in rows]
@@ -73,7 +73,7 @@ def table(rows: Sequence[Row], columns: Sequence[Column], *, wide: bool, headers
 
 
 def cell(value: Any) -> str:
-    """One value in a table. Nothing a peer chose may move the cursor or break the line."""
+    """One value as text. Control characters, which a peer may have chosen, are replaced."""
     if value is None or value == "" or value == []:
         return "-"
     if isinstance(value, bool):
@@ -107,7 +107,7 @@ def show(
     empty: str = "nothing found",
     as_text: Callable[[Any], str] | None = None,
 ) -> None:
-    """Fetch and print, once or with --watch until interrupted. An empty result is no error."""
+    """Fetch and print, once or, with --watch, until interrupted. An empty result is no error."""
     while True:
         rows = fetch()
         if out.watch and sys.stdout.isatty():

@@ -1,4 +1,4 @@
-"""Label selectors as kubectl writes them, equality and existence: parse and match. Pure."""
+"""Label selectors in kubectl's syntax, equality and existence: parse and match. Pure."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _EXISTENCE = re.compile(rf"(!?)\s*({_KEY})")
 
 
 class SelectorError(ValueError):
-    """A selector that cannot be understood; the message says which part."""
+    """An invalid selector; the message names the part."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,4 +1,4 @@
-"""`tulle services`: services, their virtual addresses and the number of healthy endpoints."""
+"""`tulle services`: services, their virtual addresses and counts of healthy endpoints."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ COLUMNS = (
 @click.command()
 @read_options()
 def services(ask: Reading) -> None:
-    """List services with healthy/all endpoints.
+    """List services; ENDPOINTS is healthy/all.
 
     Example: tulle services -n shop
     """

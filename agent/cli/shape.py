@@ -1,4 +1,4 @@
-"""Shape of a saved dump: a damaged file is an error, not a traceback. Pure."""
+"""The shape of a saved dump: a damaged file is an error and no traceback. Pure."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 from control.kit.errors import ConfigError
 
 _NAMED = ("namespace", "name")
-# lists of objects and the keys that the views rely on
+# Lists of objects, and the keys that the views rely on.
 _AGENT = {"pods": _NAMED, "maps": ("name",)}
 _ZTUNNEL = {
     "workloads": ("uid",),
@@ -62,4 +62,4 @@ def _objects(value: Any, keys: Iterable[str], where: str) -> None:
 
 def _expect(holds: bool, where: str) -> None:
     if not holds:
-        raise ConfigError(f"{where}: not as `tulle dump` writes it; the file is damaged")
+        raise ConfigError(f"{where}: not in the form of `tulle dump`; the file is damaged")

@@ -1,4 +1,4 @@
-"""`tulle status`: parts, namespaces and pods in one look."""
+"""`tulle status`: processes, namespaces and pods at a glance."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 import click
 
 from agent.cli import health, views
-from agent.cli.mesh import Mesh
+from agent.cli.mesh import MeshDump
 from agent.cli.options import Reading, read_options
 from agent.cli.render import Column, cell, render, show
 
@@ -37,8 +37,8 @@ UNCAPTURED = (
 @read_options(namespaced=False)
 @click.pass_context
 def status(ctx: click.Context, ask: Reading) -> None:
-    """Show parts, namespaces, and what is wrong: pods not captured although they should be,
-    and manifests that are not understood.
+    """Show the mesh's parts, its namespaces, and problems: pods that are not captured although
+    they should be, and invalid manifests.
 
     Exits 1 when a part does not answer. `tulle check` looks deeper.
 
@@ -61,7 +61,7 @@ def status(ctx: click.Context, ask: Reading) -> None:
         ctx.exit(1)
 
 
-def summary(found: Mesh) -> dict[str, Any]:
+def summary(found: MeshDump) -> dict[str, Any]:
     return {
         "components": health.components(found),
         "namespaces": views.namespaces(found),
@@ -77,7 +77,7 @@ def _text(value: dict[str, Any], ask: Reading) -> str:
         if row["name"].startswith("agent-") and row["state"] == "away"
     ]
     if away:
-        told = f"CAPTURED is without the pods of {', '.join(away)}, whose agent is away"
+        told = f"CAPTURED leaves out the pods of {', '.join(away)}, whose agent is away"
         click.echo(f"warning: {told}", err=True)
     parts = [render(value["components"], COMPONENTS, ask.out)]
     if value["namespaces"]:

@@ -1,4 +1,4 @@
-"""Rows of each command, from the mesh's pages. Pure."""
+"""The mesh's pages as rows for each command. Pure."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from agent.cli.mesh import Mesh
+from agent.cli.mesh import MeshDump
 from agent.cli.selector import Requirement
 
 MODE_LABELS = ("tulle.io/dataplane-mode", "istio.io/dataplane-mode")
@@ -23,7 +23,7 @@ class Filter:
     labels: tuple[Requirement, ...] = ()  # all must hold
     name: str = ""
 
-    def admits(self, mesh: Mesh, row: Row) -> bool:
+    def admits(self, mesh: MeshDump, row: Row) -> bool:
         if self.namespace and row.get("namespace") != self.namespace:
             return False
         if self.name and row.get("name") != self.name:
@@ -32,20 +32,20 @@ class Filter:
         return all(one.holds(known) for one in self.labels)
 
 
-def ztunnels(mesh: Mesh) -> Iterator[tuple[str, Row]]:
+def ztunnels(mesh: MeshDump) -> Iterator[tuple[str, Row]]:
     for node, parts in sorted(mesh.nodes.items()):
         if parts.get("ztunnel"):
             yield node, parts["ztunnel"]
 
 
-def agent_pods(mesh: Mesh) -> Iterator[tuple[str, Row]]:
+def agent_pods(mesh: MeshDump) -> Iterator[tuple[str, Row]]:
     for node, parts in sorted(mesh.nodes.items()):
         for pod in (parts.get("agent") or {}).get("pods") or []:
             yield node, pod
 
 
-def workloads(mesh: Mesh, wanted: Filter) -> list[Row]:
-    """Workloads that any ztunnel knows, each once; the control plane's when none answers."""
+def workloads(mesh: MeshDump, wanted: Filter) -> list[Row]:
+    """Each workload that a ztunnel knows, once; the control plane's when no ztunnel answers."""
     since = {
         (pod["namespace"], pod["name"]): _to_the_second(pod.get("since"))
         for _, pod in agent_pods(mesh)
@@ -83,7 +83,7 @@ def _control_workload(item: Row) -> Row:
     return {**{key: item.get(key) for key in keys}, "status": str(item.get("status")).capitalize()}
 
 
-def services(mesh: Mesh, wanted: Filter) -> list[Row]:
+def services(mesh: MeshDump, wanted: Filter) -> list[Row]:
     found: dict[tuple[str, str], Row] = {}
     for _, dump in ztunnels(mesh):
         for item in dump.get("services") or []:
@@ -109,7 +109,7 @@ def services(mesh: Mesh, wanted: Filter) -> list[Row]:
     return in_order(row for row in found.values() if wanted.admits(mesh, row))
 
 
-def policies(mesh: Mesh, wanted: Filter) -> list[Row]:
+def policies(mesh: MeshDump, wanted: Filter) -> list[Row]:
     found: dict[tuple[str, str], Row] = {}
     for _, dump in ztunnels(mesh):
         for item in dump.get("policies") or []:
@@ -131,8 +131,8 @@ def _policy(item: Row) -> Row:
     }
 
 
-def certificates(mesh: Mesh, wanted: Filter) -> list[Row]:
-    """Leaves of each node by identity, then each root once (which no namespace owns)."""
+def certificates(mesh: MeshDump, wanted: Filter) -> list[Row]:
+    """Leaves of each node by identity, then each root once; roots belong to no namespace."""
     rows: list[Row] = []
     roots: dict[str, Row] = {}
     for node, dump in ztunnels(mesh):
@@ -182,8 +182,8 @@ def _pem(text: object) -> str | None:
         return str(text)
 
 
-def connections(mesh: Mesh, wanted: Filter, direction: str = "") -> list[Row]:
-    """One row for each side of a connection that this mesh's ztunnels hold."""
+def connections(mesh: MeshDump, wanted: Filter, direction: str = "") -> list[Row]:
+    """One row for each side of a connection that a ztunnel holds."""
     sides = [direction] if direction else ["inbound", "outbound"]
     rows: list[Row] = []
     for node, dump in ztunnels(mesh):
@@ -199,8 +199,8 @@ def connections(mesh: Mesh, wanted: Filter, direction: str = "") -> list[Row]:
     return sorted(rows, key=lambda row: (row["namespace"], row["name"], row["opened_at"] or ""))
 
 
-def has_tunnel(mesh: Mesh, wanted: Filter) -> bool:
-    """True when any ztunnel serves the pod."""
+def has_ztunnel(mesh: MeshDump, wanted: Filter) -> bool:
+    """True when a ztunnel serves such a pod."""
     return any(
         wanted.admits(mesh, state.get("info") or {})
         for _, dump in ztunnels(mesh)
@@ -235,14 +235,14 @@ def _connection(item: Row, side: str, node: str, now: datetime) -> Row:
 
 
 def _path(item: Row) -> str:
-    """Path of a connection: direct in the kernel, a tunnel, or plain TCP."""
+    """Path of a connection: the kernel alone, a tunnel, or plain TCP from the ztunnel."""
     told = str(item.get("path") or "")
     if told in ("direct", "hbone", "tcp"):
         return told
     return "hbone" if item.get("protocol") == "HBONE" else "tcp"
 
 
-def maps(mesh: Mesh) -> list[Row]:
+def maps(mesh: MeshDump) -> list[Row]:
     """Every kernel table and ring of every node, the fullest first."""
     rows: list[Row] = []
     for node, parts in sorted(mesh.nodes.items()):
@@ -262,7 +262,7 @@ def maps(mesh: Mesh) -> list[Row]:
     return sorted(rows, key=lambda row: (row["node"], -row["percent"], row["name"]))
 
 
-def namespaces(mesh: Mesh) -> list[Row]:
+def namespaces(mesh: MeshDump) -> list[Row]:
     labels = mesh.labels.get("namespace") or {}
     rows = {name: _namespace(name, mode(found)) for name, found in labels.items()}
     agents: dict[tuple[str, str], Row] = {}
@@ -287,8 +287,7 @@ def _namespace(name: str, how: str) -> Row:
 
 
 def mode(labels: Mapping[str, str]) -> str:
-    """Mode as the control plane decides it: `none` by either name wins; unknown values are
-    shown."""
+    """The mode that the control plane applies: `none` under either label wins."""
     values = [str(labels[key]) for key in MODE_LABELS if key in labels]
     known = [mode for mode in ("none", "ambient") if mode in values]
     return (known or values or ["none"])[0]

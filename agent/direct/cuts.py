@@ -1,7 +1,7 @@
-"""Ends direct connections that are no longer allowed; which ones is not decided here.
+"""Ends direct connections that are not allowed any more; others decide which ones.
 
-A connection is found in its source pod's namespace and, where that is not to be had, at the other
-end: either end's abort reaches both.
+A connection is looked up in its source pod's namespace and, when that fails, at the other end: an
+abort of either end reaches both.
 """
 
 from __future__ import annotations
@@ -13,37 +13,37 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 
 from agent.datapath import sockets
-from agent.direct.flows import Flow
+from agent.direct.flows import DirectFlow
 from control.kit.errors import MeshError
 from control.kit.log import event
 from control.model.address import Endpoint
 
 log = logging.getLogger("direct")
 
-CUTS_PER_TURN = 16  # each a namespace entered and two netlink messages: some 5 ms
+CUTS_PER_TURN = 16  # some 5 ms: each enters a namespace and takes two netlink messages
 
-# The network namespace of a pod, by uid; MeshError or OSError when it is gone.
+# The descriptor of a pod's network namespace, by uid; MeshError or OSError when it is gone.
 NetnsOf = Callable[[str], AbstractContextManager[int]]
 
 
 @dataclass(slots=True)
-class Counts:
+class CutCounts:
     destroyed: int = 0
-    over: int = 0  # ended by itself before we came
+    over: int = 0  # ended by themselves before that
     failed: int = 0
 
 
 class Cuts:
-    """At most one entry for each flow that is listed."""
+    """A queue with at most one entry for each flow in the table."""
 
     def __init__(self, netns_of: NetnsOf) -> None:
         self._netns_of = netns_of
-        self._waiting: dict[int, Flow] = {}
+        self._waiting: dict[int, DirectFlow] = {}
         self._news = asyncio.Event()
-        self.counts = Counts()
+        self.counts = CutCounts()
 
-    def add(self, flow: Flow) -> None:
-        self._waiting[flow.event.id] = flow
+    def add(self, flow: DirectFlow) -> None:
+        self._waiting[flow.report.id] = flow
         self._news.set()
 
     async def run(self) -> None:
@@ -55,8 +55,8 @@ class Cuts:
                     self._cut(self._waiting.pop(number))
                 await asyncio.sleep(0)
 
-    def _cut(self, flow: Flow) -> None:
-        client, target = flow.event.client, flow.event.target
+    def _cut(self, flow: DirectFlow) -> None:
+        client, target = flow.report.client, flow.report.target
         outcome = self._at(flow.source, client, target)
         if outcome is not True:
             outcome = self._at(flow.destination, target, client) or outcome
@@ -70,7 +70,7 @@ class Cuts:
         event(log, level, "flow.cut", client=client, target=target, found=bool(outcome))
 
     def _at(self, uid: str, local: Endpoint, remote: Endpoint) -> bool | None:
-        """Destroyed; False: not there; None: could not look."""
+        """True: ended; False: it is not there; None: the namespace could not be looked into."""
         try:
             with self._netns_of(uid) as netns_fd:
                 return sockets.destroy(netns_fd, local, remote)

@@ -1,20 +1,22 @@
-"""Decides what the kernel may carry itself: input in, commands out; touches nothing (C9).
+"""Decides which connections the kernel may carry itself: events in, commands out; no I/O (C9).
 
-Who speaks. Every connected ztunnel is a *peer*. One of them is *current*: the newest connection of
-the process that is ZDS' newest ztunnel, once it has said hello. Only its verdicts and services are
-written; flows are told to it alone. The others' generations are acknowledged, so that no ztunnel
-waits for us, and mean nothing.
+Peers. Every connected ztunnel is a *peer*. One of them is *current*: the newest connection of ZDS'
+newest ztunnel process, once it has said hello. Its verdicts and services alone are written, and it
+alone is told of flows. The generations of the others are acknowledged, so that no ztunnel waits for
+us, and have no effect.
 
-Generation. The number in the kernel is our own. It grows at the start, whenever another peer (or
-none) becomes current, and with each generation the current peer tells; it stands for the last of
-those. All verdicts under an older number are void with that one write, whoever wrote them. It is
-always the first of the commands: what follows may build on it.
+Generation. The number in the kernel is our own. It grows at the start, whenever another peer or
+none becomes current, and with each new generation of the current peer, of which it stands for the
+last one. That one write voids all verdicts under an older number, whoever wrote them. It is always
+the first of the commands, so that the others may rely on it.
 
-Lease. It is granted by `renew` alone, and only up to `lease_s` after a moment at which everything
-the current peer had said by then was handled (the shell reads, then renews). So whoever closes its
-connection, or gets no answer to a new generation, knows: `lease_s` later nothing goes direct.
+Lease. `renew` alone grants it, and only up to `lease_s` after a moment at which everything that the
+current peer had sent by then was handled (the shell reads, then renews). So a ztunnel that closes
+its connection, or gets no answer to a new generation, can rely on this: `lease_s` later nothing
+goes direct.
 
-Pods. A capture has a workload id, never given twice. Who is not direct has none that counts.
+Pods. A capture has a workload id, which is never given twice. A pod that may not go direct has none
+here.
 """
 
 from __future__ import annotations
@@ -26,67 +28,29 @@ from typing import assert_never
 
 from agent.datapath.entries import LocalEndpoint
 from agent.datapath.flows import FlowReport
-from agent.direct.flows import Flow, Flows
+from agent.direct.commands import (
+    Command,
+    Destroy,
+    Dismiss,
+    DropService,
+    PutService,
+    PutVerdict,
+    Send,
+    ServiceKey,
+    SetState,
+)
+from agent.direct.flows import FlowTable
 from control.model.address import Address
 from control.wire import direct as wire
 from control.wire.direct import SERVICES_MAX, SLOTS_MAX
 
-LEASE_S = 2.0  # C9: how long the kernel goes on after an agent that does not
-
-
-@dataclass(frozen=True, slots=True)
-class SetState:
-    generation: int
-    lease_until_ns: int
-
-
-@dataclass(frozen=True, slots=True)
-class PutVerdict:
-    source: int
-    destination: int
-    port: int
-    generation: int
-
-
-ServiceKey = tuple[int, Address, int]  # source workload, VIP, port
-
-
-@dataclass(frozen=True, slots=True)
-class PutService:
-    key: ServiceKey
-    total: int
-    slots: tuple[LocalEndpoint, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class DropService:
-    key: ServiceKey
-
-
-@dataclass(frozen=True, slots=True)
-class Send:
-    peer: int
-    line: bytes
-
-
-@dataclass(frozen=True, slots=True)
-class Destroy:
-    flow: Flow
-
-
-@dataclass(frozen=True, slots=True)
-class Dismiss:
-    """End this peer's connection."""
-
-    peer: int
-    reason: str
-
-
-Command = SetState | PutVerdict | PutService | DropService | Send | Destroy | Dismiss
+LEASE_S = 2.0  # C9: the kernel stops this long after an agent that hangs or is gone
 
 
 @dataclass(frozen=True, slots=True)
 class DirectPod:
+    """A captured pod whose connections may go direct."""
+
     uid: str
     workload: int
     addresses: tuple[Address, ...]
@@ -101,7 +65,7 @@ class _Peer:
 
 
 @dataclass(slots=True)
-class Counts:
+class LedgerCounts:
     verdicts: int = 0
     services: int = 0
     bumps: int = 0
@@ -110,8 +74,8 @@ class Counts:
 
 
 class Ledger:
-    def __init__(self, kernel_generation: int, flows: Flows, lease_s: float = LEASE_S) -> None:
-        """`kernel_generation`: what a past run left in force."""
+    def __init__(self, kernel_generation: int, flows: FlowTable, lease_s: float = LEASE_S) -> None:
+        """`kernel_generation`: the one that a past run left in force."""
         self._lease_s = lease_s
         self._flows = flows
         self._peers: dict[int, _Peer] = {}
@@ -121,10 +85,10 @@ class Ledger:
         self._services: dict[ServiceKey, frozenset[int]] = {}  # → destinations
         self.generation = kernel_generation
         self.lease_until_ns = 0
-        self.counts = Counts()
+        self.counts = LedgerCounts()
 
     def start(self) -> list[Command]:
-        """Void what a past run wrote."""
+        """Void the verdicts of a past run."""
         return self._bumped(0)
 
     # Ztunnels
@@ -138,7 +102,7 @@ class Ledger:
         return self._elect(now_s)
 
     def newest(self, pid: int | None, now_s: float) -> list[Command]:
-        """ZDS' newest ztunnel; None: there is none."""
+        """Take note of ZDS' newest ztunnel; None: there is none."""
         self._newest_pid = pid
         return self._elect(now_s)
 
@@ -170,7 +134,7 @@ class Ledger:
         return None if self._current is None else self._current.number
 
     def renew(self, now_ns: int) -> list[Command]:
-        """`now_ns`: a moment up to which everything the current peer said has been handled."""
+        """Extend the lease. `now_ns`: all that the current peer sent before it has been handled."""
         if self._current is None or self._flows.is_full:
             return []
         until_ns = now_ns + int(self._lease_s * 1e9)
@@ -179,7 +143,7 @@ class Ledger:
         self.lease_until_ns = until_ns
         return [SetState(self.generation, until_ns)]
 
-    # What a ztunnel says
+    # Lines of a ztunnel
 
     def said(
         self, number: int, message: wire.ZtunnelLine | wire.Unknown, now_s: float
@@ -216,7 +180,7 @@ class Ledger:
         return self._elect(now_s)
 
     def _generation(self, peer: _Peer, generation: int) -> list[Command]:
-        """The kernel first, then the word that it knows."""
+        """Write to the kernel first, then tell the ztunnel that it is done."""
         peer.generation = generation
         commands = self._bumped(self.lease_until_ns) if peer is self._current else []
         return [*commands, Send(peer.number, wire.encode_line(wire.Generation(generation)))]
@@ -234,7 +198,7 @@ class Ledger:
         return [PutVerdict(*ends, message.port, self.generation)]
 
     def _service(self, peer: _Peer, message: wire.ServiceShare) -> list[Command]:
-        """All of it or nothing: with an endpoint left out, the others would get its share."""
+        """Write all of it or nothing: the others would get the share of an endpoint left out."""
         if peer is not self._current:
             return self._ignore("not_newest")
         source = self._pods.get(message.source)
@@ -269,7 +233,7 @@ class Ledger:
 
     def _replay(self, peer: _Peer, now_s: float) -> list[Command]:
         if peer is not self._current:
-            return []  # once it is
+            return []  # it gets it once it is
         return [Send(peer.number, line) for line in self._flows.all_lines(now_s)]
 
     def _ignore(self, reason: str) -> list[Command]:
@@ -288,7 +252,7 @@ class Ledger:
         return commands
 
     def released(self, uid: str) -> list[Command]:
-        """Released, or no longer direct."""
+        """A pod was released, or may not go direct any more."""
         pod = self._pods.pop(uid, None)
         if pod is None:
             return []
@@ -311,13 +275,13 @@ class Ledger:
         was_full = self._flows.is_full
         commands = self._told(self._flows.take(events, now_s))
         if self._flows.is_full and not was_full:
-            # What is not listed cannot be cut: no more of it.
+            # A flow that is not listed cannot be cut, so no more are allowed.
             self.lease_until_ns = 0
             commands.insert(0, SetState(self.generation, 0))
         return commands + [Destroy(flow) for flow in self._flows.unlisted()]
 
     def lost(self, numbers: Iterable[int], now_s: float) -> list[Command]:
-        """Connections that are not there any more, though nobody said that they ended."""
+        """Connections have gone without a report of their end."""
         return self._told(self._flows.lost(numbers, now_s))
 
     def moved(self, samples: Iterable[tuple[int, int, int]]) -> list[Command]:
@@ -326,10 +290,10 @@ class Ledger:
     def _told(self, lines: list[bytes]) -> list[Command]:
         return [] if self._current is None else [Send(self._current.number, s) for s in lines]
 
-    # To show
+    # Status
 
     def reason(self, now_ns: int) -> str:
-        """Why nothing goes direct; empty: it may."""
+        """The reason why nothing goes direct (reasons.py); empty: connections may."""
         if self._current is None:
             if not self._peers:
                 return "no_ztunnel"

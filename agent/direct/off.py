@@ -1,4 +1,4 @@
-"""Stands in for the direct path where it is switched off, or the kernel has none; does nothing."""
+"""Stand-in for the direct path where it is switched off or the kernel lacks it; does nothing."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ class Off:
         self._reason = reason
 
     async def run(self, listener: socket.socket) -> None:
-        """A ztunnel that dials finds nobody."""
+        """Close the listener: a ztunnel that dials it is refused."""
         listener.close()
 
     def newest(self, pid: int | None) -> None:
-        """Nobody's verdicts are taken."""
+        """No ztunnel has a say."""
 
     def captured(self, uid: str, workload: int, addresses: tuple[Address, ...]) -> None:
-        """Nor about anybody."""
+        """No pod goes direct."""
 
     def released(self, uid: str, workload: int = 0) -> None:
         """As above."""

@@ -1,8 +1,8 @@
-"""The direct path as it runs: reads direct.sock and the ring, carries out what the ledger says.
+"""The direct path as it runs: reads direct.sock and the ring, carries out the ledger's commands.
 
-One thread, and nothing awaits between reading a ztunnel and writing the lease: the clock is read
-first, then everything the ztunnel has said, then the lease goes to the kernel. An agent that is
-stopped anywhere in between grants nothing later than that clock.
+One thread, and no await between reading a ztunnel and writing the lease: first the clock is read,
+then everything that the ztunnel has sent, then the lease goes to the kernel. So an agent that is
+stopped anywhere in between grants no more than that reading of the clock allows.
 """
 
 from __future__ import annotations
@@ -14,11 +14,12 @@ from collections.abc import Collection, Iterable
 from typing import assert_never
 
 from agent.datapath.flows import FlowReport
-from agent.direct import ledger as do
+from agent.direct import commands as do
+from agent.direct.commands import Command
 from agent.direct.cuts import Cuts, NetnsOf
-from agent.direct.flows import Flows
-from agent.direct.ledger import Command, DirectPod, Ledger
-from agent.direct.peer import Peer, PeerGone, PeerRefused, check_credentials, credentials
+from agent.direct.flows import FlowTable
+from agent.direct.ledger import DirectPod, Ledger
+from agent.direct.peer import DirectPeer, PeerGone, PeerRefused, check_credentials, credentials
 from agent.direct.sampler import Sampler
 from agent.direct.tables import Tables
 from control.kit.clock import Clock
@@ -30,19 +31,19 @@ from control.wire import direct as wire
 log = logging.getLogger("direct")
 
 RENEW_S = 0.5  # a quarter of the lease: two renewals may be late
-COALESCE_S = 0.05  # what opens and closes meanwhile is told in one line, and wakes us once
+COALESCE_S = 0.05  # reports that come meanwhile are told in one line and wake us once
 EVENTS_PER_TURN = 1024  # some 5 ms; the rest waits for the next turn of the loop
-RING_TURNS_MAX = 16  # twice what the ring holds: enough to say that it was emptied
-PEERS_MAX = 8  # as ZDS has; an upgrade needs two
+RING_TURNS_MAX = 16  # twice what the ring holds, so that it counts as emptied
+PEERS_MAX = 8  # as in ZDS; an upgrade needs two
 KINDS_LOGGED_MAX = 32
 
 
 class DirectPath:
     def __init__(self, tables: Tables, clock: Clock, netns_of: NetnsOf) -> None:
-        self.flows = Flows()
+        self.flows = FlowTable()
         self._tables = tables
         self._clock = clock
-        self._peers: dict[int, Peer] = {}
+        self._peers: dict[int, DirectPeer] = {}
         self._numbers = 0
         self._kinds_logged: set[str] = set()
         self.cuts = Cuts(netns_of)
@@ -54,7 +55,7 @@ class DirectPath:
         self._do(self.ledger.start())
         tables.drop_services()
 
-    # What the enroller says
+    # Events of the enroller
 
     def newest(self, pid: int | None) -> None:
         self._do(self.ledger.newest(pid, self._clock.monotonic_s()))
@@ -64,7 +65,7 @@ class DirectPath:
         self._do(self.ledger.captured(DirectPod(uid, workload, addresses)))
 
     def released(self, uid: str, workload: int = 0) -> None:
-        """`workload`: it stays captured under that id, and old connections of it may live on."""
+        """`workload`: the pod stays captured under that id and may have open connections."""
         self._do(self.ledger.released(uid))
         if workload:
             self.flows.retired(workload, uid)
@@ -72,7 +73,7 @@ class DirectPath:
     # Running
 
     async def run(self, listener: socket.socket) -> None:
-        """Serve until cancelled; then the lease ends at once."""
+        """Serve until cancelled; the lease then ends at once."""
         loop = asyncio.get_running_loop()
         loop.add_reader(listener, self._accept, listener)
         loop.add_reader(self._tables.flow_fd(), self._flows_waiting)
@@ -93,7 +94,7 @@ class DirectPath:
                 self._end(peer, "agent_stops")
 
     def _renew(self) -> None:
-        """Never before all that was said is handled: see the module's first words."""
+        """Renew the lease, after all that the ztunnel has sent is handled (see the module)."""
         now_ns = int(self._clock.monotonic_s() * 1e9)
         current = self._peers.get(self.ledger.current or 0)
         if current is not None and self._is_running:
@@ -107,11 +108,11 @@ class DirectPath:
         try:
             sock, _ = listener.accept()
         except OSError:
-            return  # gone again
+            return  # it has left already
         self.admit(sock)
 
     def admit(self, sock: socket.socket) -> None:
-        """Somebody connected."""
+        """Take in a connection, or refuse it."""
         try:
             pid, user = credentials(sock)
             check_credentials(pid, user)
@@ -122,19 +123,19 @@ class DirectPath:
             event(log, logging.WARNING, "ztunnel.refused", error=exc)
             return
         self._numbers += 1
-        peer = self._peers[self._numbers] = Peer(self._numbers, pid, sock)
+        peer = self._peers[self._numbers] = DirectPeer(self._numbers, pid, sock)
         peer.start(lambda: self._readable(peer))
         event(log, logging.INFO, "ztunnel.joined", pid=pid)
         self._do(self.ledger.joined(peer.number, pid))
 
-    def _readable(self, peer: Peer) -> None:
+    def _readable(self, peer: DirectPeer) -> None:
         before = self.ledger.current
         self._read(peer)
         if self.ledger.current != before:
             self._renew()
 
-    def _read(self, peer: Peer) -> None:
-        """The boundary of one ztunnel: whatever it does wrong ends its connection alone."""
+    def _read(self, peer: DirectPeer) -> None:
+        """Handle its lines. The boundary: a ztunnel's faults end its own connection alone."""
         try:
             for line in peer.lines():
                 self._take(peer, line)
@@ -143,11 +144,11 @@ class DirectPath:
         except PeerError as exc:
             self._end(peer, exc.reason, exc)
 
-    def _take(self, peer: Peer, line: bytes) -> None:
+    def _take(self, peer: DirectPeer, line: bytes) -> None:
         message = wire.read_ztunnel_line(line)
         match message:
             case wire.Generation() | wire.Replay() | wire.ZtunnelHello():
-                self._empty_ring()  # what was opened before is told before the answer
+                self._empty_ring()  # connections opened before are told before the answer
             case wire.Unknown(kind):
                 self._log_kind(kind)
             case _:
@@ -159,7 +160,7 @@ class DirectPath:
             self._kinds_logged.add(kind)
             event(log, logging.INFO, "line.unknown", kind=kind)
 
-    def _end(self, peer: Peer, reason: str, error: PeerError | None = None) -> None:
+    def _end(self, peer: DirectPeer, reason: str, error: PeerError | None = None) -> None:
         if self._peers.pop(peer.number, None) is None:
             return
         peer.close()
@@ -194,7 +195,7 @@ class DirectPath:
             if self._read_flows() < EVENTS_PER_TURN:
                 return
 
-    # What the sampler saw
+    # Events of the sampler
 
     def sampled(self, samples: Iterable[tuple[int, int, int]]) -> None:
         self._do(self.ledger.moved(samples))
@@ -203,7 +204,7 @@ class DirectPath:
         self._do(self.ledger.flow_events(events, self._clock.monotonic_s()))
 
     def missed(self, numbers: Collection[int]) -> None:
-        """Listed, and not there: unless the ring says more about them."""
+        """Connections in the table that have no socket; the ring may explain some of them."""
         if numbers:
             self._empty_ring()
             self._do(self.ledger.lost(numbers, self._clock.monotonic_s()))
@@ -211,7 +212,7 @@ class DirectPath:
     # Commands
 
     def _do(self, commands: Iterable[Command]) -> None:
-        """In order; what the kernel refuses is nothing that anybody may build on."""
+        """Carry out commands in order, and stop relying on what the kernel refuses."""
         for command in commands:
             try:
                 self._do_one(command)
@@ -219,7 +220,7 @@ class DirectPath:
                 self.kernel_refusals += 1
                 event(log, logging.ERROR, "kernel.refused", command=command, error=exc)
                 if isinstance(command, do.SetState):
-                    # The rest of these commands says that the kernel knows. It does not.
+                    # The other commands would tell ztunnels that it is in force, and it is not.
                     for peer in list(self._peers.values()):
                         self._end(peer, "kernel")
                     return
@@ -230,8 +231,8 @@ class DirectPath:
                 self._tables.set_state(generation, lease_until_ns)
             case do.PutVerdict(source, destination, port, generation):
                 self._tables.put_verdict(source, destination, port, generation)
-            case do.PutService((source, vip, port), total, slots):
-                self._tables.put_service(source, vip, port, total, slots)
+            case do.PutService((source, vip, port), total, endpoints):
+                self._tables.put_service(source, vip, port, total, endpoints)
             case do.DropService((source, vip, port)):
                 self._tables.drop_service(source, vip, port)
             case do.Send(number, line):
@@ -254,7 +255,7 @@ class DirectPath:
         except PeerError as exc:
             self._end(peer, exc.reason, exc)
 
-    # To show
+    # Status
 
     def status(self) -> dict[str, object]:
         now_ns = int(self._clock.monotonic_s() * 1e9)

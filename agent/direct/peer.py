@@ -1,4 +1,4 @@
-"""One ztunnel at direct.sock: whole lines in, a bounded buffer out; knows no meaning."""
+"""One ztunnel at direct.sock: whole lines in, a bounded buffer out; does not read the lines."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from typing import ClassVar
 from control.kit.errors import PeerError, WireError
 from control.wire.direct import LINE_BYTES_MAX
 
-# A replay of a full flow table (16,384 of some 300 bytes), and what happens meanwhile.
+# A replay of a full flow table (16,384 flows of some 300 bytes), and the events meanwhile.
 OUT_BYTES_MAX = 8 * 1024 * 1024
-# In one turn of the loop: some 2,500 verdicts, 10 ms. The rest waits for the next.
+# One turn of the loop: some 2,500 verdicts, 10 ms. The rest waits for the next turn.
 READ_BYTES_MAX = 256 * 1024
 _CHUNK_BYTES = 64 * 1024
 
@@ -32,21 +32,21 @@ class PeerRefused(PeerError):
 
 
 def credentials(sock: socket.socket) -> tuple[int, int]:
-    """(pid, uid) of whoever connected."""
+    """(pid, user id) of the process at the other end."""
     raw = sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12)
     pid, user, _ = struct.unpack("=iII", raw)
     return pid, user
 
 
 def check_credentials(pid: int, user: int) -> None:
-    """As ZDS does: root or our own user, and a process that we can name."""
+    """Admit root or our own user, and a process that we can see, as ZDS does."""
     if user not in (0, os.getuid()):
         raise PeerRefused(f"user {user} may not be a ztunnel")
     if pid <= 0:
         raise PeerRefused("its process cannot be seen from here (another pid namespace)")
 
 
-class Peer:
+class DirectPeer:
     def __init__(self, number: int, pid: int, sock: socket.socket) -> None:
         sock.setblocking(False)
         self.number = number
@@ -66,7 +66,7 @@ class Peer:
         self._sock.close()
 
     def lines(self) -> Iterator[bytes]:
-        """What can be read now, up to a bound. Ends by PeerError when the connection has."""
+        """The lines that can be read now, up to a bound; PeerError at the end of the connection."""
         left = READ_BYTES_MAX
         while left > 0:
             try:
@@ -92,7 +92,7 @@ class Peer:
             raise WireError("a line without an end")
 
     def is_drained(self) -> bool:
-        """Nothing is left to read, its end included."""
+        """True when nothing is left to read, not even the end of the connection."""
         try:
             self._sock.recv(1, socket.MSG_PEEK)
         except BlockingIOError:
@@ -102,7 +102,7 @@ class Peer:
         return False
 
     def send(self, line: bytes) -> None:
-        """At once as far as the socket takes it; PeerError when it is not worth waiting for."""
+        """Send at once as much as the socket takes; PeerError when the peer does not read."""
         if len(self._out) + len(line) > OUT_BYTES_MAX:
             raise PeerSlow(f"more than {OUT_BYTES_MAX} bytes are unread")
         self._out += line
@@ -133,5 +133,5 @@ class Peer:
         try:
             self._write()
         except PeerGone:
-            self._out.clear()  # the reader's side sees the end, and tells
+            self._out.clear()  # reading finds the end, too, and reports it
             self._expect_room(False)

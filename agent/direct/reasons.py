@@ -1,4 +1,4 @@
-"""What the stable reasons for having no direct path mean to a reader; decides nothing."""
+"""Explanations of the stable reasons for which there is no direct path."""
 
 from __future__ import annotations
 

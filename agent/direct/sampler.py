@@ -1,7 +1,8 @@
-"""Looks at the sockets of direct connections now and then: what they moved, which ones there are.
+"""Samples of the sockets of direct connections: bytes moved, and which connections exist.
 
-At the start, for those that an earlier agent knew: their sockets say all about them. Later for the
-bytes, and for those that began or ended without a word (the ring was full).
+At the start they show the connections that an earlier agent knew, since a socket's storage has all
+about it. Later they give the bytes, and reveal connections that began or ended without a report
+because the ring was full.
 """
 
 from __future__ import annotations
@@ -15,18 +16,18 @@ from typing import Protocol
 from agent.datapath import sockets
 from agent.datapath.flows import FlowReport
 from agent.direct.cuts import NetnsOf
-from agent.direct.flows import Flows
+from agent.direct.flows import FlowTable
 from agent.direct.tables import Tables
 from control.kit.errors import MeshError
 from control.kit.log import event
 
 log = logging.getLogger("direct")
 
-SAMPLE_S = 10.0  # metrics are scraped every 15 s or more seldom
+SAMPLE_S = 10.0  # metrics are scraped every 15 s or less often
 
 
 class Seen(Protocol):
-    """Who is told."""
+    """The receiver of what was seen."""
 
     def sampled(self, samples: Iterable[tuple[int, int, int]]) -> None: ...
     def found(self, events: Iterable[FlowReport]) -> None: ...
@@ -34,7 +35,7 @@ class Seen(Protocol):
 
 
 class Sampler:
-    def __init__(self, flows: Flows, netns_of: NetnsOf, tables: Tables, seen: Seen) -> None:
+    def __init__(self, flows: FlowTable, netns_of: NetnsOf, tables: Tables, seen: Seen) -> None:
         self._flows = flows
         self._netns_of = netns_of
         self._tables = tables
@@ -48,7 +49,7 @@ class Sampler:
             lost = await self.turn(lost)
 
     async def turn(self, lost_before: int) -> int:
-        """What nobody was told of cannot be ended by a policy either, so it is looked for."""
+        """Take samples. After lost reports first look for connections: no policy could end them."""
         lost = self._tables.lost_flows()
         if lost != lost_before:
             event(log, logging.WARNING, "flows.lost", records=lost - lost_before)
@@ -62,8 +63,8 @@ class Sampler:
             await asyncio.sleep(0)
 
     def recover(self, uid: str) -> None:
-        """All of a pod's in one go, some 20 us a socket: what the ring says of their ends comes
-        after this."""
+        """Find all direct connections of a pod, 20 us for each socket, without a pause: reports of
+        their ends come after this."""
         try:
             with self._netns_of(uid) as netns_fd:
                 for found in sockets.transfers(netns_fd, self._tables.socket_fd()):
@@ -73,10 +74,10 @@ class Sampler:
             event(log, logging.WARNING, "flows.not_recovered", pod=uid, error=exc)
 
     async def sample(self) -> None:
-        """A pod at a time, 32 KiB of the kernel's answer at a time (1 ms), others in between."""
+        """Read the bytes of all connections; others run after each 32 KiB of answer (1 ms)."""
         listed: dict[str, set[int]] = defaultdict(set)
         for flow in self._flows:
-            listed[flow.source].add(flow.event.id)
+            listed[flow.source].add(flow.report.id)
         for uid, numbers in listed.items():
             try:
                 with self._netns_of(uid) as netns_fd:

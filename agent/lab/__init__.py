@@ -1,1 +1,1 @@
-"""Nodes and pods out of network namespaces on one Linux host. No mesh logic lives here."""
+"""A lab: nodes and pods as network namespaces of one Linux host; no mesh logic."""

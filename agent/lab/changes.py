@@ -1,4 +1,4 @@
-"""Changes to a running lab: labels, objects, pods and the mesh's own processes."""
+"""Changes to a running lab: labels, objects, pods, and the mesh's own processes."""
 
 from __future__ import annotations
 
@@ -9,23 +9,23 @@ from pathlib import Path
 from typing import Any
 
 from agent.cli import labels
-from agent.cli.manifests import CLUSTER_KINDS, Document, Ref, split
+from agent.cli.manifests import CLUSTER_KINDS, Ref, TextDocument, split
 from agent.lab import objects, process, topology
 from agent.lab.daemons import Daemons
 from agent.lab.lab import Lab, place, plan_pod
 from agent.lab.manifests import Manifests
-from agent.lab.pods import Pods
+from agent.lab.pods import LabPods
 from agent.lab.state import LabState, PodRecord
 from control.kit.errors import ConfigError, MeshError
 
-ZTUNNEL_GRACE_S = 15.0  # it drains its streams first
+ZTUNNEL_GRACE_S = 15.0  # it lets its streams finish first
 OTHER_GRACE_S = 5.0
 ADDED_FILE = "applied.yaml"
 UNCHANGED = "unchanged"
 
 
 def label(lab: Lab, kind: str, namespace: str, name: str, changes: Iterable[str]) -> None:
-    """Edit the labels of an object in the working copy."""
+    """Edit labels of an object in the working copy; ConfigError if it is not there."""
     wanted = [labels.parse_change(text) for text in changes]
     ref = Ref(kind, "" if kind in CLUSTER_KINDS else namespace, name)
     with lab.store.exclusive():
@@ -42,7 +42,7 @@ def label(lab: Lab, kind: str, namespace: str, name: str, changes: Iterable[str]
 
 
 def apply(lab: Lab, text: str, where: str) -> list[str]:
-    """Add or replace the objects in `text`; one line about each."""
+    """Add or replace the objects in `text` and start new pods; one line about each object."""
     documents = split(text, where)
     if not documents:
         raise ConfigError(f"{where}: no objects in it")
@@ -66,7 +66,7 @@ def apply(lab: Lab, text: str, where: str) -> list[str]:
     return lines
 
 
-def _apply_other(lab: Lab, manifests: Manifests, document: Document, new_file: str) -> None:
+def _apply_other(lab: Lab, manifests: Manifests, document: TextDocument, new_file: str) -> None:
     value, known = document.value, manifests.find(document.ref)
     if value["kind"] == "Service" and known is not None and not objects.cluster_ips(value):
         value = _with_old_addresses(value, known[1].value)
@@ -87,9 +87,12 @@ def _with_old_addresses(value: dict[str, Any], old: dict[str, Any]) -> dict[str,
 
 
 def _apply_pod(
-    lab: Lab, state: LabState, manifests: Manifests, document: Document, files: tuple[str, str]
+    lab: Lab, state: LabState, manifests: Manifests, document: TextDocument, files: tuple[str, str]
 ) -> PodRecord | None:
-    """The pod to start, if any: a running pod goes on when only its metadata changes."""
+    """Change a pod; the new one to start, if any.
+
+    A pod of which only metadata changes keeps running; any other change makes it anew.
+    """
     where, new_file = files
     ref, wanted = document.ref, document.value
     key = f"{ref.namespace}/{ref.name}"
@@ -116,13 +119,13 @@ def _apply_pod(
 
 
 def delete_file(lab: Lab, text: str, where: str) -> tuple[list[str], list[str]]:
-    """One line about each object that was there, and one about each that was not."""
+    """Lines about the deleted objects, and lines about those that were not there."""
     return _delete(lab, [document.ref for document in split(text, where)])
 
 
 def delete(lab: Lab, kind: str, namespace: str, name: str) -> list[str]:
-    """Delete an object by kind (any case, plural too) and name; MeshError when it is not there."""
-    lab.store.load()  # is there a lab at all?
+    """Delete an object by kind (any case, or its plural) and name; MeshError: no such object."""
+    lab.store.load()  # ConfigError when no lab is up
     manifests = Manifests.load(lab.manifests_folder)
     for _, document in manifests.documents():
         ref = document.ref
@@ -157,7 +160,7 @@ def _delete(lab: Lab, refs: Iterable[Ref]) -> tuple[list[str], list[str]]:
 
 
 def _with_contents(manifests: Manifests, refs: Iterable[Ref]) -> list[Ref]:
-    """A namespace goes with all that is in it, and goes last."""
+    """The objects to delete: a namespace comes after all that is in it."""
     found: list[Ref] = []
     for ref in refs:
         if ref.kind == "Namespace":
@@ -168,9 +171,9 @@ def _with_contents(manifests: Manifests, refs: Iterable[Ref]) -> list[Ref]:
 
 
 def _remove_pod(lab: Lab, state: LabState, manifests: Manifests, ref: Ref) -> None:
-    """Take a pod out of its services, stop it, let the agent forget it, remove its namespace."""
+    """Stop a pod, take it out of its services, and have the agent forget it."""
     key = f"{ref.namespace}/{ref.name}"
-    record, pods = state.pods[key], Pods(lab.run_dir, state)
+    record, pods = state.pods[key], LabPods(lab.run_dir, state)
     pods.stop([record])
     file = manifests.remove(ref)
     if file is not None:
@@ -181,7 +184,7 @@ def _remove_pod(lab: Lab, state: LabState, manifests: Manifests, ref: Ref) -> No
 
 
 def stop(lab: Lab, what: str, node: str | None) -> list[str]:
-    """Stop processes and return their names; `kill` and `restart` likewise."""
+    """Stop processes; their names, as with `kill` and `restart`."""
     with lab.store.exclusive():
         state = lab.store.load()
         grace_s = ZTUNNEL_GRACE_S if what == "ztunnel" else OTHER_GRACE_S
@@ -191,7 +194,7 @@ def stop(lab: Lab, what: str, node: str | None) -> list[str]:
 
 
 def kill(lab: Lab, what: str, node: str | None) -> list[str]:
-    """Kill a process and its workers at once, as in a crash of the whole thing."""
+    """Kill a process and its workers at once, as in a crash."""
     with lab.store.exclusive():
         state = lab.store.load()
         names = process_names(state, what, node)
@@ -203,7 +206,7 @@ def kill(lab: Lab, what: str, node: str | None) -> list[str]:
 
 
 def restart(lab: Lab, what: str, node: str | None) -> list[str]:
-    """Stop the processes if they run, then start them."""
+    """Start processes, after stopping those that run, and wait until they are up."""
     names = stop(lab, what, node)
     with lab.store.exclusive():
         state = lab.store.load()
@@ -228,7 +231,7 @@ def restart(lab: Lab, what: str, node: str | None) -> list[str]:
 
 
 def process_names(state: LabState, what: str, node: str | None) -> list[str]:
-    """The recorded processes that `what` and `node` mean; ConfigError when one is missing."""
+    """Names of the processes that `what` and `node` mean; ConfigError if there are none."""
     if what == "control":
         names = ["control"]
     else:

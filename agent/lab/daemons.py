@@ -1,4 +1,4 @@
-"""Command lines of the mesh's own processes in a lab, and the condition for each to be up."""
+"""The mesh's own processes in a lab: their command lines, and the wait until each is up."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from control.kit.files import write_atomic
 
 CONTROL_PORT = 15012
 CONTROL_NAME = "tulle-control"
-CONTROL_TIMEOUT_S = 30.0  # keys are made at the first start, on a machine that may be busy
+CONTROL_TIMEOUT_S = 30.0  # the first start makes keys, on a machine that may be busy
 NODE_TIMEOUT_S = 90.0  # the agent's first start compiles its programs
 TOKEN_TIMEOUT_S = 30.0
 UNINSTALL_TIMEOUT_S = 30.0
@@ -35,7 +35,7 @@ _PROGRAMS = {
 
 
 def program(name: str) -> tuple[str, ...]:
-    """The console script beside this interpreter, or the module itself in a bare checkout."""
+    """Command of a program: the console script, or the module in a bare checkout."""
     script = Path(sys.executable).parent / name
     if script.exists():
         return (str(script),)
@@ -53,7 +53,7 @@ def environment() -> dict[str, str]:
 
 
 class Daemons:
-    """Starts the daemons in their namespaces; the caller's state keeps their processes."""
+    """Starts the processes in their namespaces and records them in the caller's state."""
 
     def __init__(
         self, run_dir: Path, state: LabState, progress: Callable[[str], None] = lambda _: None
@@ -79,7 +79,7 @@ class Daemons:
         return self._spawn("control", plan.control_netns(self.state.lab), command)
 
     def make_token(self, node: str) -> None:
-        """Ask the control plane's own command for the token of a node."""
+        """Make a node's token with the control plane's own command."""
         command = [*program("tulle-control"), "token", "--node", node]
         done = subprocess.run(
             [*command, "--state", str(self.control_state)],
@@ -115,12 +115,12 @@ class Daemons:
         self._wait(f"agent-{node}", self.run_dir / node / "agent.sock", timeout_s)
 
     def wait_ztunnel(self, node: str, timeout_s: float = NODE_TIMEOUT_S) -> None:
-        """Wait until the ztunnel knows the mesh and the agent's pods."""
+        """Wait until it knows the mesh and the agent's pods."""
         socket = self.run_dir / node / "ztunnel.sock"
         self._wait(f"ztunnel-{node}", socket, timeout_s, "/healthz/ready")
 
     def uninstall(self, node: plan.NodePlan) -> None:
-        """Let the agent remove its programs and pins; by force when it cannot."""
+        """Have the agent remove its state in the kernel; remove it by force if that fails."""
         pins = PINS / node.name
         if pins.exists():
             flags = ["--node", node.name, "--run-dir", str(self.run_dir), "--uninstall"]
@@ -155,7 +155,7 @@ class Daemons:
         return self.state.processes[name]
 
     def _wait(self, name: str, socket: Path, timeout_s: float, page: str = "/status") -> None:
-        """Wait until the admin socket answers. Fails at once when the process has ended."""
+        """Wait until a page of its admin socket answers; MeshError as soon as it has ended."""
         patience = process.Patience(name, timeout_s, self._progress)
         while True:
             try:
@@ -164,10 +164,10 @@ class Daemons:
             except FetchError as exc:
                 problem = exc
             if not process.alive(self.state.processes[name]):
-                raise MeshError(f"{name} ended at its start:\n{tail(self.log(name))}")
+                raise MeshError(f"{name} ended while it started:\n{tail(self.log(name))}")
             if patience.is_over():
                 ended = [key for key, one in self.state.processes.items() if not process.alive(one)]
-                also = f" (ended meanwhile: {', '.join(ended)})" if ended else ""
+                also = f" (these have ended: {', '.join(ended)})" if ended else ""
                 raise MeshError(
                     f"{name} is not up after {timeout_s:.0f} s: {problem}{also}\n"
                     f"{tail(self.log(name))}"
@@ -176,7 +176,7 @@ class Daemons:
 
 
 def tail(log: Path) -> str:
-    """The last lines of a log, indented, for an error message."""
+    """Last lines of a log, indented, for an error message."""
     try:
         lines = log.read_text(errors="replace").splitlines()
     except FileNotFoundError:

@@ -1,4 +1,4 @@
-"""A lab from start to end: up, in use, down. Orders the steps; each step lives in its own file."""
+"""A lab's life: up, in use, down. This file has the order of the steps, other files the steps."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ from agent.lab import netns, objects, plan, process, services, topology
 from agent.lab.daemons import PINS, Daemons
 from agent.lab.manifests import Manifests
 from agent.lab.netns import NETNS_FOLDER, inode
-from agent.lab.pods import Pods
+from agent.lab.pods import LabPods
 from agent.lab.spec import LabSpec, PodSpec, load
 from agent.lab.state import LabState, PodRecord, Store, remove_if_empty
 from control.kit.errors import ConfigError, KernelError, MeshError
 
 RUN_DIR = Path("/run/tulle")
-# Any thread may get a signal, but only the main one acts on it, when it next runs: so it must not
-# wait for ever while others work.
+# A signal may be delivered to any thread, but the main thread alone acts on it, when it next runs.
+# So the main thread must not block without a bound while others work.
 SIGNAL_POLL_S = 0.1
 STARTS_AT_ONCE = 8  # pods that start side by side: more only makes a small machine slower
 DAEMON_GRACE_S = 5.0
@@ -41,10 +41,10 @@ def quiet(_: str) -> None:
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    nodes: int = 0  # 0: as lab.yaml says
+    nodes: int = 0  # 0: those of lab.yaml
     workers: int = 1
     unmeshed: bool = False
-    keep: bool = False  # leave a half-made lab for a look at it
+    keep: bool = False  # on failure, leave what was built
 
 
 class Lab:
@@ -54,7 +54,7 @@ class Lab:
         self.run_dir = run_dir.absolute()  # the processes we start work in other folders
         self.store = Store(self.run_dir)
         self.progress = progress
-        self._writing = threading.Lock()  # the working copy and the files made from it
+        self._writing = threading.Lock()  # guards the working copy and all that follows from it
         self._stopping = threading.Event()
 
     def up(self, folder: Path, options: Options | None = None) -> None:
@@ -91,7 +91,7 @@ class Lab:
     def exec(self, namespace: str, name: str, command: Sequence[str]) -> int:
         """Run `command` in a pod on our own streams; its exit code."""
         state, record = self.pod(namespace, name)
-        return Pods(self.run_dir, state).call(record, command)
+        return LabPods(self.run_dir, state).call(record, command)
 
     def run(
         self,
@@ -102,19 +102,19 @@ class Lab:
         data: bytes | None = None,
         timeout_s: float = 30.0,
     ) -> subprocess.CompletedProcess[bytes]:
-        """Run `command` in a pod and capture its output."""
+        """Run `command` in a pod and catch its output."""
         state, record = self.pod(namespace, name)
-        return Pods(self.run_dir, state).run(record, command, data, timeout_s)
+        return LabPods(self.run_dir, state).run(record, command, data, timeout_s)
 
-    # --- the working copy and what follows from it -------------------------------------------
+    # The working copy, and all that follows from it
 
     @property
     def manifests_folder(self) -> Path:
         return self.run_dir / "manifests"
 
     def refresh(self, state: LabState, manifests: Manifests) -> None:
-        """Make names and virtual addresses follow the working copy."""
-        pods = Pods(self.run_dir, state)
+        """Bring names and virtual addresses in line with the working copy."""
+        pods = LabPods(self.run_dir, state)
         for key, record in state.pods.items():
             found = manifests.find(Ref("Pod", *key.split("/")))
             if found is not None:
@@ -124,7 +124,7 @@ class Lab:
             load_rules(node.netns, rules)
 
     def launch(self, state: LabState, manifests: Manifests, records: Iterable[PodRecord]) -> None:
-        """Register and start pods side by side; each is in its services once it is ready."""
+        """Register and start pods side by side; each joins its services once it is ready."""
         chosen = list(records)
         pool = ThreadPoolExecutor(STARTS_AT_ONCE)
         try:
@@ -143,11 +143,11 @@ class Lab:
                 raise error
         if errors:
             raise MeshError("\n".join(map(str, errors)))
-        for record in chosen:  # once more: a pod without a readiness check may end a little later
-            Pods(self.run_dir, state).check_alive(record)
+        for record in chosen:  # again: a pod without a readiness check may end a little later
+            LabPods(self.run_dir, state).check_alive(record)
 
     def _launch_one(self, state: LabState, manifests: Manifests, record: PodRecord) -> None:
-        pods, started = Pods(self.run_dir, state, self.progress), time.monotonic()
+        pods, started = LabPods(self.run_dir, state, self.progress), time.monotonic()
         pods.register(record)
         with self._going_on():
             pods.start(record)
@@ -163,13 +163,13 @@ class Lab:
 
     @contextmanager
     def _going_on(self) -> Iterator[None]:
-        """One step at a time, and none after a failure or an interrupt."""
+        """Hold the lock; MeshError once the start has been given up."""
         with self._writing:
             if self._stopping.is_set():
                 raise MeshError("interrupted")
             yield
 
-    # --- up -----------------------------------------------------------------------------------
+    # Up
 
     def _build(self, state: LabState, spec: LabSpec, manifests: Manifests) -> None:
         for name in _FOLDERS:
@@ -214,12 +214,12 @@ class Lab:
             daemons.wait_ztunnel(node.name)
             self.progress(f"agent and ztunnel of {node.name} are up")
 
-    # --- down ---------------------------------------------------------------------------------
+    # Down
 
     def _tear_down(self, state: LabState) -> None:
-        """Take down any half-made state: everything here may be missing already."""
+        """Remove everything, from any half-made state: any part may be missing."""
         self.progress("stopping pods")
-        Pods(self.run_dir, state).stop(list(state.pods.values()))
+        LabPods(self.run_dir, state).stop(list(state.pods.values()))
         self.progress("stopping the mesh's processes")
         process.stop(state.processes.values(), DAEMON_GRACE_S)
         inodes = {found for name in state.namespaces() if (found := inode(name)) is not None}
@@ -248,7 +248,7 @@ def read_folder(folder: Path, nodes: int) -> tuple[LabSpec, Manifests]:
 
 
 def plan_lab(spec: LabSpec, folder: Path, options: Options) -> LabState:
-    """All names and addresses, before anything is made."""
+    """Plan all names and addresses, before anything is made; ConfigError if names collide."""
     nodes = [
         plan.node_plan(spec.name, node.name, index) for index, node in enumerate(spec.nodes, 1)
     ]
@@ -261,7 +261,7 @@ def plan_lab(spec: LabSpec, folder: Path, options: Options) -> LabState:
         nodes=nodes,
     )
     if process.has_members(Path(state.cgroup)):
-        # Its own run folder would show it; a lab in another container shares the kernel with us.
+        # Not below our run folder: perhaps in another container, which shares our kernel.
         raise ConfigError(f"a lab named {spec.name!r} is up already: processes in {state.cgroup}")
     for pod in spec.pods:
         state.pods[pod.key] = plan_pod(state, pod)
@@ -275,7 +275,7 @@ def plan_lab(spec: LabSpec, folder: Path, options: Options) -> LabState:
 
 
 def plan_pod(state: LabState, spec: PodSpec) -> PodRecord:
-    """A new instance of a pod: a fresh uid, address and link."""
+    """Plan a new instance of a pod: with a fresh uid, address and link."""
     state.links_made += 1
     taken = [pod.address.v4 for pod in state.pods.values()]
     return PodRecord(
@@ -288,7 +288,7 @@ def plan_pod(state: LabState, spec: PodSpec) -> PodRecord:
 
 
 def place(state: LabState, manifests: Manifests, record: PodRecord) -> str:
-    """Write the pod's node and addresses into the working copy; the name of the changed file."""
+    """Write a pod's place into the working copy; the name of the changed file."""
     found = manifests.find(Ref("Pod", record.spec.namespace, record.spec.name))
     if found is None:
         raise ConfigError(f"pod {record.spec.key} is in no manifest")
@@ -318,7 +318,7 @@ def load_rules(netns: str, rules: str) -> None:
 
 
 def write_in_place(path: Path, text: str) -> None:
-    """Rewrite in place (pods bind-mount the inode), in one write (pods read at any time)."""
+    """Write without a new inode (pods have it bind-mounted) and at once (they may be reading)."""
     if path.exists() and path.read_text() == text:
         return
     with open(path, "r+" if path.exists() else "w") as file:

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from agent.cli.manifests import Document, Ref, read_documents, ref_of
+from agent.cli.manifests import Ref, TextDocument, read_documents, ref_of
 from control.kit.files import write_atomic
 
 LAB_FILE = "lab.yaml"  # in the same folder, but no manifest
@@ -20,7 +20,7 @@ LAB_FILE = "lab.yaml"  # in the same folder, but no manifest
 class Manifests:
     """Documents in order, by file name."""
 
-    files: dict[str, list[Document]] = field(default_factory=dict)
+    files: dict[str, list[TextDocument]] = field(default_factory=dict)
 
     @classmethod
     def load(cls, folder: Path) -> Manifests:
@@ -39,7 +39,7 @@ class Manifests:
             else:
                 (folder / name).unlink(missing_ok=True)
 
-    def documents(self) -> Iterator[tuple[str, Document]]:
+    def documents(self) -> Iterator[tuple[str, TextDocument]]:
         for name, documents in self.files.items():
             for document in documents:
                 yield name, document
@@ -47,7 +47,7 @@ class Manifests:
     def of_kind(self, kind: str) -> list[dict[str, Any]]:
         return [item.value for _, item in self.documents() if item.value.get("kind") == kind]
 
-    def find(self, ref: Ref) -> tuple[str, Document] | None:
+    def find(self, ref: Ref) -> tuple[str, TextDocument] | None:
         """The file name and document of an object; API versions are ignored."""
         for name, document in self.documents():
             if document.ref == ref:
@@ -60,7 +60,7 @@ class Manifests:
         `text` is the author's own text, if it still means `value`.
         """
         found = self.find(ref_of(value))
-        document = found[1] if found else Document("", 1, 0, value)
+        document = found[1] if found else TextDocument("", 1, 0, value)
         if text:
             document.value, document.text = value, text
         else:
@@ -79,7 +79,7 @@ class Manifests:
         return found[0]
 
 
-def join(documents: list[Document]) -> str:
+def join(documents: list[TextDocument]) -> str:
     """The text of a file that holds these documents."""
     return "---\n".join(
         item.text if item.text.endswith("\n") else item.text + "\n" for item in documents

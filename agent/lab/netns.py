@@ -1,6 +1,7 @@
-"""Makes, enters and removes named network namespaces, in threads of this process.
+"""Named network namespaces: created, entered and removed by threads of this process.
 
-No child is forked: a fork of a program with threads and signal handlers would run them twice.
+No child is forked for it: a fork of a program with threads and signal handlers would run those
+twice.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ _libc = ctypes.CDLL(None, use_errno=True)
 
 @contextmanager
 def inside(name: str) -> Iterator[None]:
-    """Put this thread into namespace `name` while the context lasts."""
+    """Put this thread into namespace `name` for as long as the context lasts."""
     here = os.open(_OWN, os.O_RDONLY)
     try:
         there = os.open(NETNS_FOLDER / name, os.O_RDONLY)
@@ -43,7 +44,7 @@ def inside(name: str) -> Iterator[None]:
 
 @contextmanager
 def netlink(name: str) -> Iterator[IPRoute]:
-    """Netlink socket of a namespace, usable from any thread."""
+    """A netlink socket of a namespace, usable from anywhere."""
     with inside(name):
         handle = IPRoute()
     try:
@@ -53,7 +54,7 @@ def netlink(name: str) -> Iterator[IPRoute]:
 
 
 def create(name: str) -> None:
-    """A new namespace, kept by a file below /run/netns as `ip netns` does it."""
+    """Create a namespace and keep it with a file below /run/netns, as `ip netns` does."""
     path = NETNS_FOLDER / name
     _share_folder()
     try:
@@ -69,7 +70,7 @@ def create(name: str) -> None:
         except OSError as exc:
             problems.append(exc)
 
-    # The namespace is the thread's: it ends with the thread and only the file keeps it.
+    # The namespace belongs to the thread and would end with it; the file keeps it.
     thread = threading.Thread(target=make)
     thread.start()
     thread.join()
@@ -79,15 +80,15 @@ def create(name: str) -> None:
 
 
 def remove(name: str) -> None:
-    """Let go of a namespace; it disappears with its last process. Safe to repeat."""
+    """Remove the name; the namespace disappears with its last process. Safe to repeat."""
     path = NETNS_FOLDER / name
     if path.exists():
-        _libc.umount2(os.fsencode(path), _MNT_DETACH)  # fails when it never was mounted
+        _libc.umount2(os.fsencode(path), _MNT_DETACH)  # fails if it was never mounted
         path.unlink()
 
 
 def inode(name: str) -> int | None:
-    """Inode of the namespace, as /proc/PID/ns/net shows it; None when there is none."""
+    """Inode of a namespace, as /proc/PID/ns/net of its processes has it; None: it is not there."""
     try:
         return (NETNS_FOLDER / name).stat().st_ino
     except FileNotFoundError:
@@ -95,7 +96,7 @@ def inode(name: str) -> int | None:
 
 
 def _share_folder() -> None:
-    """Make mounts below the folder reach, and leave, the mount namespaces of running pods."""
+    """Share the folder's mounts: they must reach, and leave, the mount namespaces of pods."""
     NETNS_FOLDER.mkdir(parents=True, exist_ok=True)
     try:
         _mount("", NETNS_FOLDER, _MS_SHARED | _MS_REC)

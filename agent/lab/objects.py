@@ -1,6 +1,6 @@
-"""Fields that a scheduler, a kubelet and a service allocator fill in. Pure.
+"""Fields of objects that a scheduler, a kubelet or a service allocator would fill in. Pure.
 
-Each function takes a manifest value and gives a new one; nothing is changed in place.
+Each function takes a manifest's value and returns a new one; nothing is changed in place.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ ANNOTATION_COMMAND = "tulle.io/lab-command"
 ANNOTATION_READY = "tulle.io/lab-ready-tcp"
 
 
-def node_object(node: NodeSpec, address: plan.Pair) -> dict[str, Any]:
+def node_object(node: NodeSpec, address: plan.AddressPair) -> dict[str, Any]:
     labels = {"kubernetes.io/hostname": node.name}
     if node.region:
         labels["topology.kubernetes.io/region"] = node.region
@@ -44,9 +44,15 @@ def node_object(node: NodeSpec, address: plan.Pair) -> dict[str, Any]:
 
 
 def placed(
-    pod: dict[str, Any], *, node: str, host: plan.Pair, address: plan.Pair, uid: str, ready: bool
+    pod: dict[str, Any],
+    *,
+    node: str,
+    host: plan.AddressPair,
+    address: plan.AddressPair,
+    uid: str,
+    ready: bool,
 ) -> dict[str, Any]:
-    """The pod as the API server shows it once it runs on `node`."""
+    """The pod as the API server would show it once it runs on `node`."""
     value = deepcopy(pod)
     metadata = value["metadata"]
     metadata.setdefault("namespace", "default")
@@ -73,7 +79,7 @@ def with_ready(pod: dict[str, Any], ready: bool) -> dict[str, Any]:
 
 
 def with_metadata(running: dict[str, Any], wanted: dict[str, Any]) -> dict[str, Any] | None:
-    """The running pod with the wanted labels and annotations; None when more than these differ."""
+    """The running pod with the wanted labels and annotations; None if anything else differs."""
     spec = {**(wanted.get("spec") or {}), "nodeName": running["spec"]["nodeName"]}
     if spec != running["spec"]:
         return None
@@ -95,7 +101,7 @@ def addresses(pod: Mapping[str, Any]) -> list[str]:
 
 
 def cluster_ips(service: Mapping[str, Any]) -> list[str]:
-    """Addresses of the service, normalised; empty for headless and external-name services."""
+    """ClusterIPs of a service, normalised; none for headless and external-name services."""
     spec = service.get("spec") or {}
     if spec.get("type") == "ExternalName":
         return []
@@ -108,7 +114,7 @@ def is_headless(service: Mapping[str, Any]) -> bool:
 
 
 def with_cluster_ips(service: dict[str, Any], taken: Iterable[str]) -> dict[str, Any]:
-    """The service with ClusterIPs of both families, when it names none itself."""
+    """The service with ClusterIPs of both families, unless it has its own or needs none."""
     spec = service.get("spec") or {}
     if is_headless(service) or spec.get("type") == "ExternalName" or cluster_ips(service):
         return service
@@ -123,7 +129,7 @@ def with_cluster_ips(service: dict[str, Any], taken: Iterable[str]) -> dict[str,
 
 
 def allocate_services(manifests: Manifests) -> set[str]:
-    """Give every service its addresses; the names of the files that changed."""
+    """Give every service its addresses; the names of the changed files."""
     taken = {ip for service in manifests.of_kind("Service") for ip in cluster_ips(service)}
     changed = set()
     for name, document in manifests.documents():
@@ -137,7 +143,7 @@ def allocate_services(manifests: Manifests) -> set[str]:
 
 
 def check_pods(spec: LabSpec, manifests: Manifests) -> None:
-    """Check that every pod is in the manifests and in lab.yaml."""
+    """ConfigError unless lab.yaml and the manifests have the same pods."""
     wanted = {pod.key for pod in spec.pods}
     found: dict[str, str] = {}
     for name, document in manifests.documents():
@@ -158,7 +164,7 @@ def check_pods(spec: LabSpec, manifests: Manifests) -> None:
 
 
 def spec_from_annotations(pod: dict[str, Any], nodes: Iterable[str], folder: Path) -> PodSpec:
-    """Command of a pod that lab.yaml does not know, from its annotations."""
+    """Spec of a pod that is not in lab.yaml, from its annotations; ConfigError if they are bad."""
     ref: Ref = ref_of(pod)
     notes = pod["metadata"].get("annotations") or {}
     node, command = str(notes.get(ANNOTATION_NODE, "")), str(notes.get(ANNOTATION_COMMAND, ""))
@@ -172,7 +178,7 @@ def spec_from_annotations(pod: dict[str, Any], nodes: Iterable[str], folder: Pat
     except (JSONDecodeError, ValueError) as exc:
         raise ConfigError(f"{ref}: annotation {ANNOTATION_COMMAND}: {exc}") from exc
     if not words:
-        raise ConfigError(f"{ref}: annotation {ANNOTATION_COMMAND} is missing: what shall it run?")
+        raise ConfigError(f"{ref}: annotation {ANNOTATION_COMMAND}, the command, is missing")
     port = str(notes.get(ANNOTATION_READY, "0"))
     if not port.isdigit():
         raise ConfigError(f"{ref}: annotation {ANNOTATION_READY}: {port!r} is not a port")

@@ -18,13 +18,13 @@ from agent.lab.state import LabState, PodRecord
 from control.kit.errors import ConfigError, MeshError
 
 STOP_GRACE_S = 3.0
-CAPTURE_TIMEOUT_S = 30.0  # a CNI plugin's limit, before the kubelet tries again
-HOSTNAME_CHARS_MAX = 63  # the kubelet cuts longer pod names
+CAPTURE_TIMEOUT_S = 30.0  # as a CNI plugin has before the kubelet tries again
+HOSTNAME_CHARS_MAX = 63  # the kubelet cuts longer pod names to this
 _TCP_LISTEN = "0A"  # the state's number in /proc/net/tcp
 _PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 
-class Pods:
+class LabPods:
     def __init__(
         self, run_dir: Path, state: LabState, progress: Callable[[str], None] = lambda _: None
     ) -> None:
@@ -42,7 +42,7 @@ class Pods:
         return Path(self.state.cgroup) / _flat(pod)
 
     def register(self, pod: PodRecord) -> None:
-        """Register the pod as a CNI plugin does: it may not start before the agent has said yes."""
+        """Register the pod as a CNI plugin does; MeshError when the agent does not admit it."""
         if self.state.unmeshed:
             return
         body = {
@@ -91,17 +91,17 @@ class Pods:
 
     def check_alive(self, pod: PodRecord) -> None:
         if pod.process is None or not process.alive(pod.process):
-            raise MeshError(f"pod {pod.spec.key} ended at its start:\n{tail(self.log(pod))}")
+            raise MeshError(f"pod {pod.spec.key} ended while it started:\n{tail(self.log(pod))}")
 
     def stop(self, pods: Sequence[PodRecord]) -> None:
-        """Stop the main process of each pod, then everything left in their cgroups."""
+        """Stop the main process of each pod, then whatever is left in its cgroup."""
         process.stop([pod.process for pod in pods if pod.process], STOP_GRACE_S)
         for pod in pods:
             process.remove_cgroup(self.cgroup(pod))
             pod.process = None
 
     def remove(self, pod: PodRecord) -> None:
-        """Remove the rest of a stopped pod: at the agent, its namespace, its files."""
+        """Remove a stopped pod: have the agent forget it, remove its namespace and its files."""
         if not self.state.unmeshed:
             answer = fetch.request(self._agent(pod), "DELETE", f"/pods/{pod.uid}")
             fetch.checked(answer, f"pod {pod.spec.key}: DELETE /pods")
@@ -124,7 +124,7 @@ class Pods:
         }
 
     def exec_command(self, pod: PodRecord, command: Sequence[str]) -> list[str]:
-        """The argument list that runs `command` in the pod as it runs now."""
+        """Argument list that runs `command` in the running pod; ConfigError if it does not run."""
         if pod.process is None or not process.alive(pod.process):
             raise ConfigError(
                 f"pod {pod.spec.key} does not run; see: tulle lab logs {pod.spec.key}"
@@ -152,7 +152,7 @@ class Pods:
         )
 
     def call(self, pod: PodRecord, command: Sequence[str]) -> int:
-        """Run a command on our own standard streams; its exit code, as a shell would report it."""
+        """Run a command on our own standard streams; its exit code, as in a shell."""
         environment = {**self.environment(pod), "TERM": os.environ.get("TERM", "dumb")}
         code = subprocess.call(self.exec_command(pod, command), env=environment)
         return code if code >= 0 else 128 - code
@@ -182,8 +182,7 @@ class Pods:
 
 
 def _listens(netns: str, port: int) -> bool:
-    """True when a TCP socket listens there, by the kernel's tables: the application sees
-    nothing."""
+    """True when a TCP socket listens there; asks the kernel, so the application sees nothing."""
     with inside(netns):
         tables = [Path(f"/proc/thread-self/net/{name}").read_text() for name in ("tcp", "tcp6")]
     wanted = f":{port:04X}"

@@ -1,4 +1,4 @@
-"""Starts and ends processes in namespaces and cgroups, and recognises them by pid and start time.
+"""Processes in namespaces and cgroups: starts, ends and recognises them by pid and start time.
 
 A pid alone is never trusted: signals go through a pidfd whose start time was compared.
 """
@@ -18,7 +18,7 @@ from agent.lab.netns import NETNS_FOLDER
 from control.kit.errors import KernelError
 
 POLL_S = 0.02
-TELL_EVERY_S = 2.0  # longer silence looks like a hang
+TELL_EVERY_S = 2.0  # a longer silence looks like a hang
 CGROUP_EMPTY_TIMEOUT_S = 3.0  # killed tasks leave at once, except from a stuck system call
 _LAUNCHING = "TULLE_LAUNCHING"  # in the environment until the command itself is executed
 _LAUNCH_SIGNALS = [signal.SIGPIPE, signal.SIGINT, signal.SIGTERM, signal.SIGHUP]
@@ -32,7 +32,7 @@ class Process:
 
 @dataclass(frozen=True, slots=True)
 class Launch:
-    """A process to start. `mounts` and `hostname` ask for a mount namespace of its own."""
+    """A command and its surroundings; `mounts`, `tmpfs` or `hostname` give it a mount namespace."""
 
     command: tuple[str, ...]
     netns: str
@@ -55,7 +55,7 @@ class Patience:
         self._told = self._started
 
     def is_over(self) -> bool:
-        """True when the time is up; to be called between two tries."""
+        """True when the time is up; call it between two tries."""
         now = time.monotonic()
         if now - self._told >= TELL_EVERY_S:
             self._told = now
@@ -64,7 +64,7 @@ class Patience:
 
 
 def script(launch: Launch) -> str:
-    """The shell line that becomes the process: its pid is the one that was spawned."""
+    """Shell line that turns into the command, under the pid that was spawned."""
     steps = [f"mount --bind {_q(source)} {_q(target)}" for source, target in launch.mounts]
     steps += [f"mount -t tmpfs -o mode=1777 tmpfs {_q(target)}" for target in launch.tmpfs]
     if launch.hostname:
@@ -85,7 +85,7 @@ def script(launch: Launch) -> str:
 
 
 def spawn(launch: Launch, log: Path) -> Process:
-    """Start the process with its output appended to `log`, in a session of its own."""
+    """Start a process in a session of its own; its output is appended to `log`."""
     launch.cgroup.mkdir(parents=True, exist_ok=True)
     flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND
     pid = os.posix_spawn(
@@ -104,7 +104,7 @@ def spawn(launch: Launch, log: Path) -> Process:
 
 
 def start_of(pid: int) -> int | None:
-    """Start time of `pid`; None when it is gone or only waits to be reaped."""
+    """Start time of a process in clock ticks; None: it is gone or a zombie."""
     try:
         text = Path(f"/proc/{pid}/stat").read_text()
     except (FileNotFoundError, ProcessLookupError):
@@ -121,7 +121,7 @@ def alive(process: Process) -> bool:
 
 
 def launched(process: Process) -> bool:
-    """True when the command itself runs, so that its namespaces are the wanted ones."""
+    """True once the command itself runs, in the namespaces of its launch."""
     try:
         return _LAUNCHING.encode() not in Path(f"/proc/{process.pid}/environ").read_bytes()
     except (FileNotFoundError, ProcessLookupError):
@@ -129,7 +129,7 @@ def launched(process: Process) -> bool:
 
 
 def send(process: Process, number: signal.Signals) -> bool:
-    """Signal exactly this process; False when it is gone."""
+    """Signal exactly this process; False: it is gone."""
     try:
         handle = os.pidfd_open(process.pid)
     except ProcessLookupError:
@@ -146,7 +146,7 @@ def send(process: Process, number: signal.Signals) -> bool:
 
 
 def stop(processes: Iterable[Process], grace_s: float) -> None:
-    """SIGTERM to all, SIGKILL to those that still live after the grace."""
+    """Send SIGTERM to all, and SIGKILL to those that still live after the grace time."""
     living = [item for item in processes if send(item, signal.SIGTERM)]
     living = wait_gone(living, grace_s)
     for item in living:
@@ -155,7 +155,7 @@ def stop(processes: Iterable[Process], grace_s: float) -> None:
 
 
 def wait_gone(processes: list[Process], timeout_s: float) -> list[Process]:
-    """The processes that still live after the timeout."""
+    """Wait for processes to end; those that are left after the timeout."""
     deadline = time.monotonic() + timeout_s
     while processes := [item for item in processes if alive(item)]:
         if time.monotonic() >= deadline:
@@ -165,7 +165,7 @@ def wait_gone(processes: list[Process], timeout_s: float) -> list[Process]:
 
 
 def in_namespaces(inodes: set[int]) -> list[Process]:
-    """Every process whose network namespace is one of `inodes`: proof that a lab started it."""
+    """Every process in these network namespaces, which proves that a lab started it."""
     found = []
     for entry in os.listdir("/proc"):
         if not entry.isdigit():
@@ -181,7 +181,7 @@ def in_namespaces(inodes: set[int]) -> list[Process]:
 
 
 def cgroup2_root() -> Path:
-    """Mount point of the cgroup2 tree (on hybrid systems not /sys/fs/cgroup)."""
+    """Mount point of the cgroup2 tree (in hybrid systems not /sys/fs/cgroup)."""
     for line in Path("/proc/self/mountinfo").read_text().splitlines():
         head, _, tail = line.partition(" - ")
         if tail.startswith("cgroup2 "):
@@ -190,7 +190,7 @@ def cgroup2_root() -> Path:
 
 
 def remove_cgroup(folder: Path) -> None:
-    """Kill every process in the tree below `folder`, then remove the tree."""
+    """Kill all processes in a cgroup and below it, then remove the cgroups."""
     deadline = time.monotonic() + CGROUP_EMPTY_TIMEOUT_S
     while folder.is_dir():
         for path in [*sorted(folder.rglob("*/"), reverse=True), folder]:
@@ -207,13 +207,13 @@ def remove_cgroup(folder: Path) -> None:
 
 
 def has_members(folder: Path) -> bool:
-    """True when a process is in the tree below `folder`."""
+    """True when a process is in the cgroup or below it."""
     found = (path / "cgroup.procs" for path in [folder, *folder.rglob("*/")])
     return any(procs.exists() and procs.read_text() for procs in found)
 
 
 def kill_members(cgroup: Path) -> None:
-    """SIGKILL to everything in one cgroup."""
+    """Send SIGKILL to every process in one cgroup."""
     try:
         for pid in (cgroup / "cgroup.procs").read_text().split():
             start = start_of(int(pid))
@@ -227,7 +227,7 @@ def _reap(pid: int) -> None:
     try:
         os.waitpid(pid, os.WNOHANG)
     except ChildProcessError:
-        pass  # not our child: its own parent reaps it
+        pass  # not our child
 
 
 def _q(text: str) -> str:

@@ -1,4 +1,4 @@
-"""The control plane's verdict on objects that were just applied: asks it, never judges them."""
+"""The control plane's reception of objects that were just applied; never judges them itself."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from agent.cli.manifests import Document, Ref
+from agent.cli.manifests import Ref, TextDocument
 from agent.fetch import get_json
 from agent.lab.lab import Lab
 from agent.lab.manifests import Manifests
 
-READ_WITHIN_S = 2.0  # reading takes 0.3 s; a change without effect on the mesh gives no sign at all
+READ_WITHIN_S = 2.0  # reading takes 0.3 s; a change that is nothing to the mesh gives no sign
 SETTLED_S = 0.4  # several files are read within two looks of the control plane
 POLL_S = 0.05
 ASK_TIMEOUT_S = 2.0
@@ -22,21 +22,24 @@ Status = Mapping[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
-class Verdict:
-    """Lines for people: problems, and kinds that mean nothing to a mesh."""
+class Reception:
+    """Lines for people: about rejected objects, and about kinds that the mesh does not read."""
 
     rejected: tuple[str, ...]
     ignored: tuple[str, ...]
 
 
 def status(lab: Lab) -> Status:
-    """FetchError when the control plane does not answer."""
+    """The control plane's status page; FetchError when it does not answer."""
     found: Status = get_json(lab.run_dir / "control" / "admin.sock", "/status", ASK_TIMEOUT_S)
     return found
 
 
-def wait(lab: Lab, before: Status, documents: Sequence[Document]) -> Status:
-    """Wait until the control plane has read the changes since `before`, but not for long."""
+def wait(lab: Lab, before: Status, documents: Sequence[TextDocument]) -> Status:
+    """Wait, not for long, until the control plane has read the change; its status then.
+
+    `before`: its status before the change was written.
+    """
     refs = {str(document.ref) for document in documents}
     first, deadline = _signs(before, refs), time.monotonic() + READ_WITHIN_S
     last, since, now = first, time.monotonic(), before
@@ -52,13 +55,15 @@ def wait(lab: Lab, before: Status, documents: Sequence[Document]) -> Status:
 
 
 def _signs(told: Status, refs: Collection[str]) -> tuple[Any, ...]:
-    """The fields of the status that change when the control plane has read a change."""
+    """The parts of a status that differ once a change has been read."""
     ours = [problem for problem in told.get("problems") or [] if problem["object"] in refs]
     return told.get("generation"), told.get("objects"), told.get("ignored"), ours
 
 
-def verdict(told: Status, documents: Iterable[Document], working: Manifests, where: str) -> Verdict:
-    """Problems by the line of the user's own file, and kinds that nobody reads. Pure."""
+def verdict(
+    told: Status, documents: Iterable[TextDocument], working: Manifests, where: str
+) -> Reception:
+    """Problems by lines of the user's own file, and kinds that are not read. Pure."""
     by_ref = {str(document.ref): document for document in documents}
     rejected = [
         _located(problem, by_ref[problem["object"]], working, where)
@@ -71,11 +76,11 @@ def verdict(told: Status, documents: Iterable[Document], working: Manifests, whe
         for ref, document in by_ref.items()
         if known and document.ref.kind not in known
     ]
-    return Verdict(tuple(rejected), tuple(ignored))
+    return Reception(tuple(rejected), tuple(ignored))
 
 
-def _located(problem: Mapping[str, Any], mine: Document, working: Manifests, where: str) -> str:
-    """Line in the user's file; the working copy may have the object elsewhere."""
+def _located(problem: Mapping[str, Any], mine: TextDocument, working: Manifests, where: str) -> str:
+    """A line about the problem. The working copy may hold the object at another line."""
     file, line = str(problem["file"]), int(problem["line"])
     copy = _copy(working, mine.ref, Path(file).name)
     if copy is not None and copy.text.strip() == mine.text.strip():
@@ -83,7 +88,7 @@ def _located(problem: Mapping[str, Any], mine: Document, working: Manifests, whe
     return f"{file}:{line}: {mine.ref}: {problem['message']}"
 
 
-def _copy(working: Manifests, ref: Ref, file: str) -> Document | None:
+def _copy(working: Manifests, ref: Ref, file: str) -> TextDocument | None:
     for document in working.files.get(file, []):
         if document.ref == ref:
             return document

@@ -1,4 +1,4 @@
-"""State of a lab right now, read from its state file and from /proc."""
+"""Status of a lab, read from its state file and from /proc."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import psutil
 from agent.lab import process
 from agent.lab.daemons import Daemons
 from agent.lab.lab import Lab
-from agent.lab.pods import Pods
+from agent.lab.pods import LabPods
 from agent.lab.process import Process
 from control.kit.errors import ConfigError
 
@@ -18,7 +18,7 @@ MIB = 1024 * 1024
 
 
 def status(lab: Lab) -> dict[str, Any]:
-    """Nodes, processes and pods; `rss_mib` counts the children of a process too."""
+    """Nodes, processes and pods as JSON; `rss_mib` includes the children of a process."""
     state = lab.store.load()
     daemons = Daemons(lab.run_dir, state)
     return {
@@ -50,7 +50,7 @@ def status(lab: Lab) -> dict[str, Any]:
 
 
 def log_path(lab: Lab, namespace: str, name: str) -> Path:
-    """The log of a process of the mesh, or of a pod."""
+    """Log file of a process of the mesh or of a pod; ConfigError if there is none."""
     state = lab.store.load()
     if name in state.processes:
         return Daemons(lab.run_dir, state).log(name)
@@ -58,7 +58,7 @@ def log_path(lab: Lab, namespace: str, name: str) -> Path:
         pod = state.pod(namespace, name)
     except ConfigError as exc:
         raise ConfigError(f"{exc}; and the processes {', '.join(sorted(state.processes))}") from exc
-    path = Pods(lab.run_dir, state).log(pod)
+    path = LabPods(lab.run_dir, state).log(pod)
     if not path.exists():
         raise ConfigError(f"pod {namespace}/{name} has not been started: there is no {path}")
     return path
@@ -73,7 +73,7 @@ def _process(item: Process | None) -> dict[str, Any]:
 
 
 def rss_bytes(pid: int) -> int:
-    """RSS of a process and all its descendants."""
+    """Resident memory of a process and all its descendants."""
     total = 0
     try:
         parent = psutil.Process(pid)

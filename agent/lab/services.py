@@ -1,7 +1,6 @@
-"""Names and virtual addresses of services, as plain text for /etc/hosts and for nft. Pure.
+"""Names and virtual addresses of services, as text for /etc/hosts and for nft. Pure.
 
-This is the stand-in for kube-proxy and the cluster's DNS, for traffic outside the mesh and for pods
-before their enrolment.
+They stand in for kube-proxy and the cluster's DNS, for traffic outside the mesh.
 """
 
 from __future__ import annotations
@@ -30,7 +29,7 @@ class Virtual:
 
 
 def hosts_text(manifests: Manifests, pod: Mapping[str, Any]) -> str:
-    """The /etc/hosts of a pod: itself and every service, short names for its own namespace."""
+    """/etc/hosts of a pod: itself and every service, with short names in its own namespace."""
     own = pod["metadata"]
     lines = ["127.0.0.1 localhost", "::1 localhost ip6-localhost ip6-loopback"]
     lines += [f"{address} {own['name']}" for address in objects.addresses(pod)]
@@ -134,7 +133,7 @@ def _namespace(value: Mapping[str, Any]) -> str:
 
 
 def nft_text(found: list[Virtual]) -> str:
-    """The whole rule set of a node; loading it replaces the one before in one transaction."""
+    """Rule set of a node; loading it replaces the previous one in one transaction."""
     rules = [rule for item in found if (rule := _nft_rule(item))]
     hairpins = sorted({address for item in found for address, _ in item.endpoints})
     masquerades = [
@@ -143,7 +142,7 @@ def nft_text(found: list[Virtual]) -> str:
     ]
     body = "\n".join(f"    {rule}" for rule in rules)
     return (
-        f"table inet {TABLE}\n"  # so that the deletion finds a table
+        f"table inet {TABLE}\n"  # the deletion needs one
         f"delete table inet {TABLE}\n"
         f"table inet {TABLE} {{\n"
         f"  chain services {{\n{body}\n  }}\n"
@@ -157,7 +156,7 @@ def nft_text(found: list[Virtual]) -> str:
 
 
 def _nft_rule(item: Virtual) -> str:
-    """DNAT to a random endpoint. Without any the address has no route and connects fail fast."""
+    """DNAT to a random endpoint; none without endpoints: connects then fail for want of a route."""
     if not item.endpoints:
         return ""
     family = _family(item.address)

@@ -1,4 +1,4 @@
-"""Reads `lab.yaml`: the nodes, and the node and command of each pod. Pure.
+"""Parser of `lab.yaml`: the nodes, the node of each pod, and the command it runs. Pure.
 
 name: shop                  # short: it becomes part of namespace names
 nodes: {n1: {zone: eu-1, region: eu}, n2: {}}
@@ -29,7 +29,7 @@ from control.kit.errors import ConfigError
 
 NAME_CHARS_MAX = 12  # the lab's and a node's name: both are parts of longer kernel names
 NODES_MAX = 50  # one /24 per node is taken from 10.71.0.0 … 10.120.0.0
-READY_TIMEOUT_S = 30.0  # a database on a loaded machine needs a while; more hides a hang
+READY_TIMEOUT_S = 30.0  # for a database on a loaded machine; more would hide a hang
 
 # Folders beside the nodes' own in the run folder, and namespaces beside theirs.
 _RESERVED = frozenset({"control", "hosts", "logs", "manifests", "router"})
@@ -46,7 +46,7 @@ class NodeSpec:
 
 @dataclass(frozen=True, slots=True)
 class Ready:
-    """Readiness of a pod: a listening TCP port, a text in its log, or at once."""
+    """Condition for a pod's readiness: a listening TCP port, a text in its log, or none."""
 
     tcp: int = 0
     log: str = ""
@@ -89,7 +89,7 @@ class LabSpec:
 
 
 def load(path: Path) -> LabSpec:
-    """Read `path`; every ConfigError names the file, the line and the object."""
+    """Read a file; every ConfigError names the file, the line and the object."""
     try:
         text = path.read_text()
     except OSError as exc:
@@ -130,7 +130,7 @@ class _Reader:
         for name, body in self._mapping(value, ("nodes",), None).items():
             path = ("nodes", str(name))
             if name in _RESERVED:
-                raise self._error(path, "this name is the lab's own")
+                raise self._error(path, "the lab needs this name itself")
             fields = self._mapping(body or {}, path, {"zone", "region"})
             zone, region = (self._text(fields, key, path) for key in ("zone", "region"))
             nodes.append(NodeSpec(self._name(name, path), zone, region))
@@ -142,7 +142,7 @@ class _Reader:
         path = ("pods", key)
         match = _POD_KEY.fullmatch(key)
         if match is None:
-            raise self._error(path, "a pod is named namespace/name")
+            raise self._error(path, "the key of a pod is namespace/name")
         known = {"node", "command", "workdir", "env", "user", "ready", "ready_timeout_s", "files"}
         fields = self._mapping(body, path, known | {"tmpfs"})
         node = self._text(fields, "node", path)

@@ -1,6 +1,6 @@
-"""Record on disk of everything a lab made, so that any later command can use and remove it.
+"""Record on disk of all that a lab made, so that any later command can use and remove it.
 
-Written before a thing is made, so that a crash in between leaves nothing unknown.
+Each thing is recorded before it is made, so that a crash in between leaves nothing unknown.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from control.kit.errors import ConfigError
 from control.kit.files import write_atomic
 
 STATE_FILE = "lab.json"
-LOCK_TIMEOUT_S = 60.0  # as long as the longest other command may reasonably hold it
+LOCK_TIMEOUT_S = 60.0  # no other command should hold it for longer
 
 
 @dataclass(slots=True)
@@ -32,7 +32,7 @@ class PodRecord:
     uid: str
     netns: str
     link: str
-    address: plan.Pair
+    address: plan.AddressPair
     process: Process | None = None
 
 
@@ -70,7 +70,7 @@ class LabState:
 
 
 class Store:
-    """One lab's state file. Threads of one process share it; `exclusive` keeps others out."""
+    """State file of a lab. Threads of a process share it; `exclusive` keeps other commands out."""
 
     def __init__(self, run_dir: Path) -> None:
         self.run_dir = run_dir
@@ -93,14 +93,14 @@ class Store:
             write_atomic(self._path, json.dumps(asdict(state), indent=1).encode(), 0o600)
 
     def forget(self) -> None:
-        """Remove the file, and the leftovers of a command that was killed while it wrote."""
+        """Remove the file, and those of writes that were cut short."""
         for path in self.run_dir.glob(f".{STATE_FILE}.*"):
             path.unlink(missing_ok=True)
         self._path.unlink(missing_ok=True)
 
     @contextmanager
     def exclusive(self) -> Iterator[None]:
-        """Keep other commands from changing the lab while the context lasts."""
+        """Keep other commands from changing the lab; ConfigError when one does not finish."""
         self.run_dir.mkdir(parents=True, exist_ok=True)
         handle = os.open(self.run_dir, os.O_RDONLY | os.O_DIRECTORY)
         try:
@@ -111,7 +111,7 @@ class Store:
                     break
                 except BlockingIOError:
                     if time.monotonic() >= deadline:
-                        raise ConfigError("another `tulle lab` command is still at work") from None
+                        raise ConfigError("another `tulle lab` command is still running") from None
                     time.sleep(0.05)
             yield
         finally:
@@ -123,18 +123,18 @@ def remove_if_empty(folder: Path) -> None:
     try:
         folder.rmdir()
     except OSError:
-        pass  # absent, or somebody else still has files in it
+        pass  # absent, or not empty
 
 
 def decode(value: dict[str, Any]) -> LabState:
-    """Rebuild a state from its JSON; the inverse of `asdict`."""
+    """State from its JSON, the inverse of `asdict`."""
     pods = {key: _pod(item) for key, item in value["pods"].items()}
     nodes = [
         plan.NodePlan(
             **{
                 **item,
-                "address": plan.Pair(**item["address"]),
-                "router": plan.Pair(**item["router"]),
+                "address": plan.AddressPair(**item["address"]),
+                "router": plan.AddressPair(**item["router"]),
             }
         )
         for item in value["nodes"]
@@ -153,7 +153,7 @@ def _pod(value: dict[str, Any]) -> PodRecord:
         **{
             **value,
             "spec": PodSpec(**spec),
-            "address": plan.Pair(**value["address"]),
+            "address": plan.AddressPair(**value["address"]),
             "process": Process(**process) if process else None,
         }
     )

@@ -1,4 +1,4 @@
-"""Builds and removes the lab's network: namespaces, links, addresses and routes, all by netlink."""
+"""The lab's network: builds and removes namespaces, links, addresses and routes by netlink."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from control.kit.errors import KernelError
 _SYSCTLS = {
     "ipv6/conf/all/disable_ipv6": "0",
     "ipv6/conf/default/disable_ipv6": "0",
-    "ipv6/conf/default/accept_dad": "0",  # an address that is still tentative delays the start
+    "ipv6/conf/default/accept_dad": "0",  # a tentative address would delay the start
     "ipv6/conf/default/accept_ra": "0",
 }
 _ROUTER_SYSCTLS = {
@@ -31,7 +31,7 @@ _ANY_V4, _ANY_V6 = "0.0.0.0/0", "::/0"
 
 
 def create_namespace(name: str, sysctls: dict[str, str]) -> None:
-    """A namespace with its loopback up. Raises KernelError when it exists already."""
+    """Create a namespace with its loopback up; KernelError if it exists already."""
     netns.create(name)
     with inside(name):
         for key, value in {**_SYSCTLS, **sysctls}.items():
@@ -42,7 +42,7 @@ def create_namespace(name: str, sysctls: dict[str, str]) -> None:
 
 @contextmanager
 def _told(what: str) -> Iterator[None]:
-    """Turn the kernel's refusals into an error that names the step."""
+    """Turn refusals of the kernel into errors that name what was being built."""
     try:
         yield
     except NetlinkError as exc:
@@ -54,7 +54,7 @@ def build_router(lab: str) -> None:
     name = plan.router_netns(lab)
     create_namespace(name, _ROUTER_SYSCTLS)
     with netlink(name) as here:
-        # An untranslated virtual address must fail at once, not wander.
+        # A virtual address that was not translated must fail at once.
         for target in plan.SERVICE_RANGES:
             here.route("add", dst=target, type="unreachable")
 
@@ -63,7 +63,7 @@ def build_router(lab: str) -> None:
 def build_control(lab: str) -> None:
     name = plan.control_netns(lab)
     create_namespace(name, {})
-    router = plan.Pair("10.70.0.254", "fd70::fe")
+    router = plan.AddressPair("10.70.0.254", "fd70::fe")
     _join_router(lab, name, "to-control", plan.uplink(0), router)
 
 
@@ -75,14 +75,14 @@ def build_node(lab: str, node: plan.NodePlan) -> None:
         router.route("add", dst=node.pods_v4, gateway=node.address.v4, oif=link)
         router.route("add", dst=node.pods_v6, gateway=node.address.v6, oif=link)
     with netlink(node.netns) as here:
-        # Below the pods' own routes: an address without a pod is not sent round in circles.
+        # Below the pods' own routes: a packet to an address without a pod must not circle.
         here.route("add", dst=node.pods_v4, type="unreachable")
         here.route("add", dst=node.pods_v6, type="unreachable")
 
 
 @_told("pod network")
-def build_pod(name: str, node: plan.NodePlan, link: str, address: plan.Pair) -> None:
-    """The pod's namespace and its routed veth; `link` is the node's end."""
+def build_pod(name: str, node: plan.NodePlan, link: str, address: plan.AddressPair) -> None:
+    """Build a pod's namespace and its routed veth; `link` names the node's end."""
     create_namespace(name, _POD_SYSCTLS)
     with netlink(node.netns) as outside, netlink(name) as pod:
         outside.link("add", ifname=link, kind="veth", peer={"ifname": "eth0", "net_ns_fd": name})
@@ -103,18 +103,20 @@ def build_pod(name: str, node: plan.NodePlan, link: str, address: plan.Pair) -> 
 
 
 def remove_pod(name: str, node_netns: str, link: str) -> None:
-    """Remove the link first: a namespace that something still holds must not keep the address."""
+    """Remove a pod's network. The link goes first, in case something still holds the namespace."""
     try:
         with netlink(node_netns) as outside:
             for index in outside.link_lookup(ifname=link):
                 outside.link("del", index=index)
     except (OSError, NetlinkError):
-        pass  # the node or the link is gone, as wanted
+        pass  # the node or the link is gone already
     netns.remove(name)
 
 
-def _join_router(lab: str, name: str, link: str, own: plan.Pair, router: plan.Pair) -> int:
-    """A veth between `name` (eth0) and the router (`link`); the router's interface index."""
+def _join_router(
+    lab: str, name: str, link: str, own: plan.AddressPair, router: plan.AddressPair
+) -> int:
+    """Build a veth from `name` (eth0) to the router (`link`); the router's interface index."""
     with netlink(plan.router_netns(lab)) as outside, netlink(name) as here:
         outside.link("add", ifname=link, kind="veth", peer={"ifname": "eth0", "net_ns_fd": name})
         outer = _index(outside, link)
@@ -129,7 +131,7 @@ def _join_router(lab: str, name: str, link: str, own: plan.Pair, router: plan.Pa
 
 
 def _add_address(handle: IPRoute, index: int, address: str, prefix_length: int) -> None:
-    """Add an address that is usable at once: duplicate detection would delay an IPv6 one."""
+    """Add an address that is usable at once: without IPv6 duplicate detection."""
     flags = {"flags": _IFA_F_NODAD} if ":" in address else {}
     handle.addr("add", index=index, address=address, prefixlen=prefix_length, **flags)
 
@@ -137,5 +139,5 @@ def _add_address(handle: IPRoute, index: int, address: str, prefix_length: int) 
 def _index(handle: IPRoute, name: str) -> int:
     found = handle.link_lookup(ifname=name)
     if not found:
-        raise KernelError(f"the link {name} did not appear")
+        raise KernelError(f"there is no link {name}")
     return int(found[0])

@@ -26,7 +26,7 @@ from typing import IO
 
 from agent import fetch
 from agent.lab.lab import Lab, Options
-from agent.lab.pods import Pods
+from agent.lab.pods import LabPods
 from agent.lab.state import LabState
 from control.kit.files import write_atomic
 from tests.bench import manifests, meter
@@ -63,7 +63,7 @@ class Bed:
     def __init__(self, lab: Lab, state: LabState, cores: Cores) -> None:
         self.lab, self.state, self.cores = lab, state, cores
         self.cgroup = Path(state.cgroup)
-        self._pods = Pods(lab.run_dir, state)
+        self._pods = LabPods(lab.run_dir, state)
 
     def address(self, pod: str) -> str:
         return self.state.pods[pod].address.v4

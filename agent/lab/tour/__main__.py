@@ -1,4 +1,4 @@
-"""`make run`: the lab brought up, walked through, checked claim by claim, and taken down."""
+"""`make run`: brings the lab up, walks through it claim by claim, and takes it down."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ def walk(lab: Lab, report: Report) -> None:
 
 
 @click.command(help=__doc__)
-@click.option("--keep", is_flag=True, help="Leave the lab up at the end, to look around.")
+@click.option("--keep", is_flag=True, help="Leave the lab up at the end.")
 def main(keep: bool) -> None:
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     report = Report(SystemClock())

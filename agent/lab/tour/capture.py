@@ -1,4 +1,4 @@
-"""Watches one network interface and counts the things that a person with a sniffer looks for.
+"""Packet capture of one interface: counts what a person with a packet sniffer would look for.
 
 Run as a program in the network namespace of the interface; it prints one JSON object when its
 standard input closes. It keeps no packets, only counts, so it is bounded however long it runs.
@@ -16,7 +16,7 @@ from dataclasses import asdict, dataclass, field
 ETH_P_ALL = 3
 SOL_PACKET, PACKET_STATISTICS = 263, 6
 SO_RCVBUFFORCE = 33
-RECEIVE_BUFFER_BYTES = 64 * 1024 * 1024  # a bulk transfer must not outrun us unseen
+RECEIVE_BUFFER_BYTES = 64 * 1024 * 1024  # a bulk transfer must not overrun it
 SNAPSHOT_BYTES = 65536 + 64  # a veth carries segments of up to 64 KiB
 HBONE_PORT = 15008
 CONTROL_PORTS = frozenset({15012})  # nodes ↔ control plane: TLS as well, but not pods' traffic
@@ -28,8 +28,8 @@ TLS_HANDSHAKE, TLS_APPLICATION_DATA, SERVER_HELLO = 22, 23, 2
 
 
 @dataclass(slots=True)
-class Counts:
-    """Counts of one link. "Payload" packets are TCP packets that carry at least one byte."""
+class PacketCounts:
+    """Packets that crossed the link. "Payload" packets are TCP packets with at least one byte."""
 
     packets: int = 0
     marker_packets: int = 0
@@ -38,7 +38,7 @@ class Counts:
     tls13_handshakes: int = 0
     plaintext_payload_packets: int = 0
     plaintext_ports: dict[int, int] = field(default_factory=dict)
-    lost: int = 0  # dropped by the kernel before we saw them: above 0 the rest proves nothing
+    lost: int = 0  # packets that the kernel dropped unseen: above 0 the rest proves nothing
 
 
 def tcp_payload(frame: memoryview) -> tuple[int, int, memoryview] | None:
@@ -62,7 +62,7 @@ def tcp_payload(frame: memoryview) -> tuple[int, int, memoryview] | None:
     return source, destination, frame[offset : end if end > start else len(frame)]
 
 
-def count(counts: Counts, frame: memoryview, marker: bytes) -> None:
+def count(counts: PacketCounts, frame: memoryview, marker: bytes) -> None:
     counts.packets += 1
     parsed = tcp_payload(frame)
     if parsed is None:
@@ -87,7 +87,7 @@ def count(counts: Counts, frame: memoryview, marker: bytes) -> None:
 
 def main() -> None:
     interface, marker = sys.argv[1], sys.argv[2].encode()
-    counts = Counts()
+    counts = PacketCounts()
     sock = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(ETH_P_ALL))
     sock.setsockopt(socket.SOL_SOCKET, SO_RCVBUFFORCE, RECEIVE_BUFFER_BYTES)
     sock.bind((interface, 0))

@@ -1,4 +1,4 @@
-"""Policies of the tour: word for word as Istio users have them in their repositories."""
+"""The policies of the tour, in the form that Istio users have in their repositories."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Times fresh connections: `probe.py HOST PORT COUNT`, run inside a pod, standard library only.
+"""Timer of fresh connections: `probe.py HOST PORT COUNT`, run inside a pod, standard library only.
 
 Each round opens a connection, sends one HTTP request and reads the first bytes of the answer.
 Prints JSON: the sorted times in microseconds.

@@ -1,4 +1,4 @@
-"""Output of the tour: steps, the evidence for each claim, and the summary at the end."""
+"""Output of the tour: steps, the evidence for each claim, and the summary."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ EVIDENCE_CHARS_MAX = 160
 
 
 class ClaimFailed(Exception):
-    """A claim of the tour does not hold: the run has failed."""
+    """A claim that does not hold: the run has failed."""
 
 
 @dataclass(slots=True)
@@ -35,7 +35,7 @@ class Report:
         self.durations.append((title, self.clock.monotonic_s() - started))
 
     def run(self, command: str) -> None:
-        """A command, as a user would type it."""
+        """Show a command as a user would type it."""
         print(f"  {self._paint('2', '$ ' + command)}", flush=True)
 
     def show(self, text: str) -> None:

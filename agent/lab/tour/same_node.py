@@ -1,6 +1,6 @@
-"""The tour's step for two pods of one node: the path of their connections, and their end.
+"""The tour's step about two pods of one node: the kernel carries their connections, and cuts them.
 
-The path is read where a user would read it: in the access log and `tulle connections`.
+The path of a connection is read where a user would: in the access log and `tulle connections`.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import TypeVar
 from agent.lab.tour import policies
 from agent.lab.tour.report import ClaimFailed
 from agent.lab.tour.traffic import PROBE_ROUNDS, PSQL, curl, probe, reached
-from agent.lab.tour.world import Answer, World
+from agent.lab.tour.world import CommandResult, World
 
 CLIENT, NODE = "shop/neighbour", "n2"  # ratings, nginx and postgres run there too
 WHO = "select host(inet_client_addr())"
@@ -22,7 +22,7 @@ Result = TypeVar("Result")
 
 
 def direct(world: World) -> None:
-    with world.report.step("5. Same node: the tunnel decides, the kernel carries"):
+    with world.report.step("5. Same node: the ztunnel decides, the kernel carries"):
         _first_and_later(world)
         _cut(world)
         _switched_off(world)
@@ -76,7 +76,7 @@ def _switched_off(world: World) -> None:
 # --- clients, and what the access log says of them --------------------------------------------
 
 
-def _psql(world: World, *arguments: str) -> Answer:
+def _psql(world: World, *arguments: str) -> CommandResult:
     return world.ask(CLIENT, *PSQL, "-h", "postgres.shop", *arguments)
 
 
@@ -97,7 +97,7 @@ def _asked(world: World) -> str:
 
 
 def _probe(world: World) -> tuple[float, int]:
-    """Median microseconds of fresh connections to nginx, and how many of them went direct."""
+    """Median microseconds of fresh connections to nginx, and the number that went direct."""
     median_us, lines = _logged(world, "nginx", PROBE_ROUNDS, lambda: probe(world, CLIENT))
     return median_us, sum(map(_is_direct, lines))
 
@@ -113,7 +113,7 @@ def _logged(
 
 
 def _lines(world: World, pod: str) -> list[str]:
-    """The client's ended connections to a pod by its own side's log, oldest first."""
+    """The client's ended connections to a pod, as logged at its own side, oldest first."""
     wanted = ("src.workload=neighbour ", f"dst.workload={pod} ", "direction=outbound ")
     lines = world.log(f"ztunnel-{NODE}").splitlines()
     return [line for line in lines if all(each in line for each in wanted)]
@@ -124,5 +124,5 @@ def _is_direct(line: str) -> bool:
 
 
 def _tail(line: str) -> str:
-    """The end of a log line: bytes, duration and path."""
+    """The end of a line: bytes, duration and path."""
     return line[line.index("direction=") :]

@@ -1,4 +1,4 @@
-"""The walk: each step makes claims and checks every one of them on the running lab."""
+"""The steps of the tour: each makes claims and checks every one of them on the running lab."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from typing import Any
 from agent.fetch import request
 from agent.lab.tour import policies
 from agent.lab.tour.traffic import CURL, check_all, curl, probe, reached
-from agent.lab.tour.world import MARKER, Answer, World
+from agent.lab.tour.world import MARKER, CommandResult, World
 
 SHOPPER, NEIGHBOUR, STRANGER = "shop/shopper", "shop/neighbour", "outside/stranger"
 CLIENTS = (SHOPPER, NEIGHBOUR)
-BULK_BYTES = 400 * 65536  # sent by shop.py's /bulk
+BULK_BYTES = 400 * 65536  # as much as shop.py's /bulk sends
 
 
 def before_enrolment(world: World) -> None:
@@ -81,8 +81,8 @@ def authorization(world: World) -> None:
 
 
 def faults(world: World) -> None:
-    with world.report.step("6. Faults: the tunnel killed, the control plane stopped"):
-        _kill_tunnel(world)
+    with world.report.step("6. Faults: the ztunnel killed, the control plane stopped"):
+        _kill_ztunnel(world)
         _stop_control(world)
 
 
@@ -106,7 +106,7 @@ def rotation(world: World) -> None:
         world.report.claim(reached(fresh), "new connections use the new leaves", fresh.said)
 
 
-# --- step 2 -----------------------------------------------------------------------------------
+# Step 2
 
 
 def _all_captured(world: World) -> bool:
@@ -174,7 +174,7 @@ def _processes(world: World) -> dict[str, object]:
     return {key: pod.process for key, pod in world.lab.store.load().pods.items()}
 
 
-# --- step 4 -----------------------------------------------------------------------------------
+# Step 4
 
 
 def _only_reviews(world: World) -> None:
@@ -227,17 +227,17 @@ def _claim_logged(world: World, policy: str) -> None:
     world.report.claim(bool(lines), f"the log names {policy}", lines[-1] if lines else "")
 
 
-# --- step 6 -----------------------------------------------------------------------------------
+# Step 6
 
 
-def _kill_tunnel(world: World) -> None:
+def _kill_ztunnel(world: World) -> None:
     report = world.report
     with world.capture() as crossing:
         world.tulle("lab", "kill", "ztunnel", "n1")
         out = curl(world, SHOPPER, "nginx.shop")
         into = curl(world, NEIGHBOUR, "details.shop")
         plain = curl(world, STRANGER, "details.shop")
-    report.claim(not reached(out), "no tunnel: an enrolled pod gets no way out", out.said)
+    report.claim(not reached(out), "no ztunnel: an enrolled pod has no way out", out.said)
     report.claim(not reached(into), "nor does a caller get in, from the mesh", into.said)
     report.claim(not reached(plain), "… or from outside of it", plain.said)
     leaked = crossing["plaintext_payload_packets"] + crossing["marker_packets"]
@@ -250,7 +250,7 @@ def _kill_tunnel(world: World) -> None:
         ),
         "traffic flows again",
     )
-    report.claim(True, f"a new tunnel is there: traffic flows again after {back_s:.2f} s")
+    report.claim(True, f"a new ztunnel is there: traffic flows again after {back_s:.2f} s")
 
 
 def _stop_control(world: World) -> None:
@@ -271,14 +271,14 @@ def _stop_control(world: World) -> None:
     report.claim(True, "control plane back: the nodes are connected again")
 
 
-def _bulk(world: World) -> Answer:
-    """Download 26 MB at a steady pace from the other node."""
+def _bulk(world: World) -> CommandResult:
+    """26 MB at a steady pace, from the other node."""
     where = f"http://{world.address('shop/ratings-v1')}:9080/bulk"
     size = ("-o", "/dev/null", "-w", "%{size_download}")
     return world.ask(SHOPPER, *CURL[:2], "--max-time", "30", *size, where, timeout_s=40)
 
 
-# --- step 7 -----------------------------------------------------------------------------------
+# Step 7
 
 
 def _serials(world: World) -> set[str]:

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from agent.lab.tour.world import MARKER, Answer, World
+from agent.lab.tour.world import MARKER, CommandResult, World
 
 CURL = ("curl", "-sS", "--max-time", "8")
 PROBE = str(Path(__file__).with_name("probe.py"))
@@ -20,7 +20,7 @@ QUERY = f"select '{MARKER}', host(inet_client_addr())"
 
 @dataclass(frozen=True, slots=True)
 class Visit:
-    """One client call: the expected answer, and where the server says it came from."""
+    """One client call, and the way to find the client's address in the answer."""
 
     title: str
     command: tuple[str, ...]
@@ -66,15 +66,15 @@ def _json_client(text: str) -> str:
         return ""
 
 
-def visit_all(world: World, pods: tuple[str, ...]) -> list[tuple[str, Visit, Answer]]:
-    """Make every visit from every pod, side by side."""
+def visit_all(world: World, pods: tuple[str, ...]) -> list[tuple[str, Visit, CommandResult]]:
+    """Every visit from every pod, side by side."""
     asked = [(pod, visit) for pod in pods for visit in visits(world)]
     answers = world.ask_all([(pod, visit.command) for pod, visit in asked])
     return [(pod, visit, answer) for (pod, visit), answer in zip(asked, answers, strict=True)]
 
 
 def check_all(world: World, pods: tuple[str, ...], addresses: bool) -> None:
-    """Claim that every visit succeeded; with `addresses` also that servers saw the real client."""
+    """Claim that every visit succeeded and, with `addresses`, that servers saw the real client."""
     for pod, visit, answer in visit_all(world, pods):
         seen, real = visit.seen_client(answer.out), world.address(pod, visit.family)
         # A server that answers one of two questions with an error does not count as reached.
@@ -92,9 +92,9 @@ def probe(world: World, pod: str) -> float:
     return float(statistics.median(json.loads(answer.out)))
 
 
-def curl(world: World, pod: str, host: str, timeout_s: int = 3) -> Answer:
+def curl(world: World, pod: str, host: str, timeout_s: int = 3) -> CommandResult:
     return world.ask(pod, "curl", "-sS", "--max-time", str(timeout_s), f"http://{host}/")
 
 
-def reached(answer: Answer) -> bool:
+def reached(answer: CommandResult) -> bool:
     return answer.code == 0 and MARKER in answer.out

@@ -1,4 +1,4 @@
-"""The tour's access to the running lab: commands in pods, the CLI, captures, waiting."""
+"""The running lab as the tour uses it: commands in pods, the CLI, captures, waits."""
 
 from __future__ import annotations
 
@@ -28,8 +28,8 @@ POLL_S = 0.05
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
-    """Result of a command in a pod."""
+class CommandResult:
+    """Exit code and output of a command in a pod."""
 
     code: int
     out: str
@@ -54,26 +54,26 @@ class World:
     def __init__(self, lab: Lab, report: Report) -> None:
         self.lab = lab
         self.report = report
-        self.direct_us = 0.0  # a fresh connection before enrolment, to compare with
+        self.direct_us = 0.0  # time of a fresh connection before enrolment, to compare with
 
-    # --- commands -----------------------------------------------------------------------------
+    # Commands
 
-    def ask(self, pod: str, *command: str, timeout_s: float = COMMAND_TIMEOUT_S) -> Answer:
+    def ask(self, pod: str, *command: str, timeout_s: float = COMMAND_TIMEOUT_S) -> CommandResult:
         """Run a command in a pod (`namespace/name`)."""
         namespace, name = pod.split("/")
         try:
             done = self.lab.run(namespace, name, command, timeout_s=timeout_s)
         except subprocess.TimeoutExpired:
-            return Answer(124, "", f"no answer in {timeout_s:.0f} s")
-        return Answer(done.returncode, done.stdout.decode(), done.stderr.decode())
+            return CommandResult(124, "", f"no answer in {timeout_s:.0f} s")
+        return CommandResult(done.returncode, done.stdout.decode(), done.stderr.decode())
 
-    def ask_all(self, questions: Sequence[tuple[str, tuple[str, ...]]]) -> list[Answer]:
+    def ask_all(self, questions: Sequence[tuple[str, tuple[str, ...]]]) -> list[CommandResult]:
         """Run several commands at once; results in order."""
         with ThreadPoolExecutor(8) as pool:
             return list(pool.map(lambda each: self.ask(each[0], *each[1]), questions))
 
     def tulle(self, *arguments: str, data: str = "", quiet: bool = False) -> str:
-        """The CLI, as a user would call it; its standard output. A failure ends the tour."""
+        """Call the CLI as a user would; its standard output. A failure ends the tour."""
         if not quiet:
             self.report.run("tulle " + " ".join(arguments))
         done = subprocess.run(
@@ -96,7 +96,7 @@ class World:
     def delete(self, kind: str, namespace: str, name: str) -> None:
         self.tulle("lab", "delete", kind, name, "-n", namespace)
 
-    # --- looking ------------------------------------------------------------------------------
+    # State of the lab
 
     @property
     def nodes(self) -> list[str]:
@@ -159,7 +159,7 @@ class World:
                 if holds():
                     return time.monotonic() - started
             except FetchError:
-                pass  # a process that is just starting has no socket yet
+                pass  # a process that is starting has no socket yet
             if time.monotonic() - started > timeout_s:
                 raise ClaimFailed(f"not within {timeout_s:.0f} s: {what}")
             time.sleep(POLL_S)

@@ -26,7 +26,7 @@ from agent.lab import changes, plan, process
 from agent.lab.lab import Lab, Options
 from agent.lab.netns import inside
 from agent.lab.state import PodRecord
-from agent.lab.tour.capture import Counts, count
+from agent.lab.tour.capture import PacketCounts, count
 from control.kit.files import write_atomic
 from tests.support.kernel.netns import eventually, need_root
 
@@ -54,10 +54,10 @@ class Wire:
     """Packets on one link, kept by the kernel until `counts` asks for them."""
 
     sock: socket.socket
-    seen: Counts = field(default_factory=Counts)
+    seen: PacketCounts = field(default_factory=PacketCounts)
     frames: list[bytes] = field(default_factory=list)
 
-    def counts(self, marker: str = MARKER) -> Counts:
+    def counts(self, marker: str = MARKER) -> PacketCounts:
         while True:
             try:
                 frame = self.sock.recv(65536 + 64)

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agent.admin import TIMEOUT_S_MAX, Request, parse_request
+from agent.admin import TIMEOUT_S_MAX, PodRequest, parse_request
 from control.kit.errors import ConfigError
 
 
@@ -19,9 +19,9 @@ def body(**fields: object) -> bytes:
 
 
 def test_a_registration_by_path_and_by_process() -> None:
-    assert parse_request(body(uid="u")) == Request("shop", "web", "u", "/run/netns/x", 10.0)
+    assert parse_request(body(uid="u")) == PodRequest("shop", "web", "u", "/run/netns/x", 10.0)
     own = parse_request(body(netns=None, pid=os.getpid(), timeout_s=1000))
-    assert own == Request("shop", "web", None, f"/proc/{os.getpid()}/ns/net", TIMEOUT_S_MAX)
+    assert own == PodRequest("shop", "web", None, f"/proc/{os.getpid()}/ns/net", TIMEOUT_S_MAX)
 
 
 @pytest.mark.parametrize(

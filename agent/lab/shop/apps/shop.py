@@ -46,7 +46,7 @@ def ask(host_port: str) -> object:
         return {"error": str(exc)}
 
 
-class Handler(BaseHTTPRequestHandler):
+class ShopHandler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
 
     def do_GET(self) -> None:
@@ -87,4 +87,4 @@ class Handler(BaseHTTPRequestHandler):
 
 
 print(f"{ROLE} listens on {PORT}", flush=True)
-Dual(("::", PORT), Handler).serve_forever()
+Dual(("::", PORT), ShopHandler).serve_forever()

@@ -6,7 +6,7 @@ import base64
 from datetime import UTC, datetime
 from typing import Any
 
-from agent.cli.mesh import Mesh
+from agent.cli.mesh import MeshDump
 
 NOW = datetime(2026, 11, 22, 12, 0, 0, tzinfo=UTC)
 A, B = "spiffe://cluster.local/ns/shop/sa/a", "spiffe://cluster.local/ns/shop/sa/b"
@@ -120,8 +120,8 @@ def agent(node: str, pod: str, state: str) -> dict[str, Any]:
     }
 
 
-def example() -> Mesh:
-    return Mesh(
+def example() -> MeshDump:
+    return MeshDump(
         NOW,
         nodes={
             "n1": {

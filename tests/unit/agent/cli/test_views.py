@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from agent.cli import health, views
-from agent.cli.mesh import Mesh
+from agent.cli.mesh import MeshDump
 from agent.cli.selector import parse
 from agent.cli.views import Filter
 from tests.unit.agent.cli.mesh_example import NOW, A, B, connection, example
@@ -24,8 +24,8 @@ def test_filters_by_namespace_and_label() -> None:
     assert [row["name"] for row in rows] == ["b"]
 
 
-def test_the_control_plane_answers_when_no_tunnel_does() -> None:
-    mesh = Mesh(
+def test_the_control_plane_answers_when_no_ztunnel_does() -> None:
+    mesh = MeshDump(
         NOW,
         control={"workloads": [{"uid": "u", "namespace": "x", "name": "y", "status": "HEALTHY"}]},
     )
@@ -83,7 +83,7 @@ def test_components_say_who_is_away_and_what_is_wrong() -> None:
     found = {row["name"]: (row["state"], row["detail"]) for row in health.components(mesh)}
     assert found["control"] == (
         "away",
-        "no answer on its admin socket; nodes go on with what they know",
+        "no answer on its admin socket; nodes keep their last state",
     )
     assert found["agent-n1"] == ("ok", "1/1 enrolled pods captured")
     assert found["agent-n2"] == ("warning", "0/1 enrolled pods captured; no ztunnel is connected")
@@ -155,7 +155,7 @@ def test_maps_come_by_node_the_fullest_first() -> None:
 
 
 def test_an_older_agent_knows_no_drops() -> None:
-    mesh = Mesh(NOW, nodes={"n1": {"agent": {"maps": [{"name": "pods", "used": 1, "max": 0}]}}})
+    mesh = MeshDump(NOW, nodes={"n1": {"agent": {"maps": [{"name": "pods", "used": 1, "max": 0}]}}})
     (row,) = views.maps(mesh)
     assert (row["percent"], row["drops"]) == (0.0, 0)
 

@@ -6,7 +6,7 @@ import json
 from typing import Any
 
 from agent.datapath.flows import FlowReport
-from agent.direct.flows import RETIRED_MAX, Flows
+from agent.direct.flows import RETIRED_MAX, FlowTable
 from control.model.address import parse_endpoint
 
 CLIENT, TARGET = parse_endpoint("10.0.0.1:40000"), parse_endpoint("10.0.0.2:80")
@@ -21,8 +21,8 @@ def closed(number: int, source: int = 1, destination: int = 2, error: str = "") 
     return event._replace(is_closed=True, sent=5, age_s=3.0, error=error)
 
 
-def flows(limit: int = 100, under_way_max: int = 0) -> Flows:
-    made = Flows(limit, under_way_max)
+def flows(limit: int = 100, under_way_max: int = 0) -> FlowTable:
+    made = FlowTable(limit, under_way_max)
     made.named(1, "u1")
     made.named(2, "u2")
     return made
@@ -69,7 +69,7 @@ def test_a_full_table_has_room_for_what_is_under_way_and_names_the_rest() -> Non
     assert table.is_full
     assert len(table.take([opened(number) for number in range(8, 12)], 1.0)) == 1
     assert (len(table), table.counts.unlisted, table.is_full) == (10, 2, True)
-    assert [each.event.id for each in table.unlisted()] == [10, 11]
+    assert [each.report.id for each in table.unlisted()] == [10, 11]
     assert table.unlisted() == []
     table.take([closed(number) for number in range(3)], 2.0)
     assert not table.is_full  # 9 of 10: the mark to go on

@@ -9,9 +9,10 @@ import pytest
 
 from agent.datapath.entries import LocalEndpoint
 from agent.datapath.flows import FlowReport
-from agent.direct import ledger as do
-from agent.direct.flows import UNDER_WAY_MAX, Flows
-from agent.direct.ledger import Command, DirectPod, Ledger
+from agent.direct import commands as do
+from agent.direct.commands import Command
+from agent.direct.flows import UNDER_WAY_MAX, FlowTable
+from agent.direct.ledger import DirectPod, Ledger
 from control.model.address import parse_address, parse_endpoint
 from control.wire import direct as wire
 
@@ -26,7 +27,7 @@ class Desk:
     """A ledger and what came of it so far."""
 
     def __init__(self, kernel_generation: int = 0, flows_max: int = 100) -> None:
-        self.flows = Flows(flows_max)
+        self.flows = FlowTable(flows_max)
         self.ledger = Ledger(kernel_generation, self.flows)
         self.state = do.SetState(0, 0)
         self.sent: dict[int, list[dict[str, Any]]] = {}
@@ -351,7 +352,7 @@ def test_an_unknown_pod_may_be_released(desk: Desk) -> None:
     assert desk.ledger.released("x") == []
 
 
-# Flows
+# FlowTable
 
 
 def test_flows_are_told_to_the_current_ztunnel_and_cut_by_it(desk: Desk) -> None:
@@ -414,7 +415,7 @@ def test_what_finds_no_room_in_the_list_is_ended_at_once() -> None:
     desk.capture("b", 12, B4)
     room = 2 + UNDER_WAY_MAX
     commands = desk.ledger.flow_events([event(number) for number in range(room + 1)], 1.0)
-    ended = [each.flow.event.id for each in commands if isinstance(each, do.Destroy)]
+    ended = [each.flow.report.id for each in commands if isinstance(each, do.Destroy)]
     assert ended == [room]
 
 

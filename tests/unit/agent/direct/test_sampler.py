@@ -8,7 +8,7 @@ from contextlib import contextmanager
 
 from agent.datapath.errors import DatapathError
 from agent.datapath.flows import FlowReport
-from agent.direct.flows import Flows
+from agent.direct.flows import FlowTable
 from agent.direct.sampler import Sampler
 from tests.support.kernel.direct_tables import FakeTables
 
@@ -28,7 +28,7 @@ def test_when_records_were_lost_every_pods_sockets_are_looked_at() -> None:
         raise DatapathError("gone")
         yield 0
 
-    flows, tables = Flows(), FakeTables()
+    flows, tables = FlowTable(), FakeTables()
     flows.named(1, "u1")
     flows.named(2, "u2")
     flows.retired(2)

@@ -21,7 +21,9 @@ def _pod_and_process(run_dir: Path) -> None:
     store = Store(run_dir)
     state = store.load()
     spec = PodSpec("shop", "web", "n1", ("x",), "/")
-    state.pods["shop/web"] = PodRecord(spec, "uid", "ns", "pod1", plan.Pair("10.0.0.1", "fd::1"))
+    state.pods["shop/web"] = PodRecord(
+        spec, "uid", "ns", "pod1", plan.AddressPair("10.0.0.1", "fd::1")
+    )
     state.processes["agent-n1"] = Process(os.getpid(), process.start_of(os.getpid()) or 0)
     state.processes["control"] = Process(os.getpid(), 1)  # the pid is another's by now
     store.save(state)
