@@ -27,7 +27,7 @@ from ztunnel.transport.credentials import Credentials
 from ztunnel.transport.dial import Dials
 from ztunnel.transport.ends import RelayEnd, TunnelEnd
 from ztunnel.transport.handshakes import Handshakes
-from ztunnel.transport.tunnel import Keepalive
+from ztunnel.transport.keepalive import Keepalive
 
 # Descriptors left for listeners, namespaces, the supervisor and dials under way.
 DESCRIPTORS_RESERVED: Final = 128

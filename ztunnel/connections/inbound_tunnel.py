@@ -304,8 +304,7 @@ class InboundStream:
         admission = self._admission
         assert admission is not None
         tunnel.session.respond(stream, 200, admission.answer, end_stream=False)
-        if not tunnel.dirty:
-            tunnel.touch()
+        tunnel.touch()
         relay = StreamRelay(engine.reactor, result, tunnel, stream, self._relay_done)
         self._relay = relay
         self.outcome.opened(engine.counters, relay.moved_to_here)

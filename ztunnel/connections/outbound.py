@@ -194,8 +194,7 @@ class Outbound:
             return
         self._tunnel, self._stream = tunnel, stream
         tunnel.adopt(stream, self)
-        if not tunnel.dirty:
-            tunnel.touch()
+        tunnel.touch()
         engine.responses.start(self)
 
     def on_no_tunnel(self, why: PoolFailure) -> None:

@@ -20,8 +20,9 @@ from ztunnel.refusals import Flag, Reason
 from ztunnel.transport.credentials import Credentials
 from ztunnel.transport.dial import DialError, Dialling, Dials
 from ztunnel.transport.ends import TunnelEnd
+from ztunnel.transport.keepalive import Keepalive
 from ztunnel.transport.tls import TlsConnection, TlsContext, expect_one_of
-from ztunnel.transport.tunnel import Keepalive, Tunnel
+from ztunnel.transport.tunnel import Tunnel
 
 STREAMS_PER_TUNNEL_MAX: Final = 100
 # 6,400 connections of one pod to one peer; beyond that they wait for others to end.

@@ -57,6 +57,7 @@ class StreamRelay:
         "_chunk_bytes",
         "_done",
         "_ended_hint",
+        "_out",
         "_peer_ended",
         "_pending",
         "_queued",
@@ -86,6 +87,7 @@ class StreamRelay:
         self._sock = sock
         self.tunnel = tunnel
         self._session = tunnel.session
+        self._out = tunnel.out
         self.stream = stream
         self._done = done
         self._chunk_bytes = CHUNK_BYTES_FIRST
@@ -143,7 +145,7 @@ class StreamRelay:
             if self._queued:
                 return
             # New data must not be a way past those who wait, and bulk comes after all small ones.
-            if self._chunk_bytes > CHUNK_BYTES_FIRST or self.tunnel.contended:
+            if self._chunk_bytes > CHUNK_BYTES_FIRST or self._out.contended:
                 self._reactor.again(self)
             else:
                 self._read()
@@ -159,14 +161,14 @@ class StreamRelay:
             self._reactor.again(self)
 
     def _read(self) -> None:
-        session, stream, tunnel = self._session, self.stream, self.tunnel
+        session, stream, out = self._session, self.stream, self._out
         budget = TURN_BYTES_MAX
         last_bytes = 0  # of the frame that ends the session's output, if it is ours
         while budget > 0:
             size = self._chunk_bytes
-            unsent = len(tunnel.unsent)
+            unsent = len(out.unsent)
             gathered = len(session.outbound)
-            full = unsent + gathered + tunnel.written_bytes >= OUTGOING_BYTES_MAX
+            full = unsent + gathered + out.written_bytes >= OUTGOING_BYTES_MAX
             # What the kernel has not taken is no reason to read more of a bulk transfer.
             if (full or unsent) and (size > CHUNK_BYTES_FIRST or gathered >= SMALL_BYTES_RESERVED):
                 break
@@ -177,7 +179,7 @@ class StreamRelay:
             ):
                 size = min(size, session.room(stream))
                 if size <= 0:
-                    self._queued = tunnel.wait_for_window(self, had_share=budget < TURN_BYTES_MAX)
+                    self._queued = out.wait_for_window(self, had_share=budget < TURN_BYTES_MAX)
                     return
             try:
                 count = self._sock.recv_into(PAYLOAD_VIEW, size)
@@ -195,15 +197,14 @@ class StreamRelay:
                 self.app_first = True
             self.from_app_bytes += count
             if count >= DIRECT_BYTES_MIN:
-                tunnel.write_large(FROM_SOCKET_VIEW[: FRAME_HEAD_BYTES + count])
+                out.write_large(FROM_SOCKET_VIEW[: FRAME_HEAD_BYTES + count])
                 if self._read_done:  # the tunnel broke
                     return
                 last_bytes = 0
             else:
                 last_bytes = FRAME_HEAD_BYTES + count
                 session.outbound += FROM_SOCKET_VIEW[: FRAME_HEAD_BYTES + count]
-            if not tunnel.dirty:
-                tunnel.touch()
+            out.touch()
             if count < size:
                 if not self._ended_hint:
                     self._readable = False
@@ -214,7 +215,7 @@ class StreamRelay:
                 )
             budget -= count
         self._queued = True
-        tunnel.wait_for_room(self, had_share=budget < TURN_BYTES_MAX)
+        out.wait_for_room(self, had_share=budget < TURN_BYTES_MAX)
 
     def _app_ended(self, last_bytes: int) -> None:
         self._read_done = True
@@ -222,8 +223,7 @@ class StreamRelay:
             self._session.end_with_frame(self.stream, last_bytes)
         else:
             self._session.end(self.stream)
-        if not self.tunnel.dirty:
-            self.tunnel.touch()
+        self._out.touch()
         if self._write_done:
             self._finish(RelayEnd.FINISHED)
 
@@ -296,7 +296,7 @@ class StreamRelay:
                 pending.popleft()
         self.to_app_bytes += taken
         self._session.consumed(self.stream, taken)
-        self.tunnel.touch()
+        self._out.touch()
         if not pending:
             self._pending = None
             if self._peer_ended:
@@ -342,7 +342,7 @@ class StreamRelay:
 
     def _abandon(self, reason: RelayEnd) -> None:
         self._session.reset(self.stream, ErrorCode.CANCEL)
-        self.tunnel.touch()
+        self._out.touch()
         self._cut(reason)
 
     def _cut(self, reason: RelayEnd) -> None:

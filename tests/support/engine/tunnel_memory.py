@@ -12,9 +12,10 @@ from ztunnel.hbone.settings import CLIENT_SETTINGS, SERVER_SETTINGS, Role, Sessi
 from ztunnel.hbone.stream import Stream
 from ztunnel.loop.reactor import Reactor, Served
 from ztunnel.transport.ends import RelayEnd, TunnelEnd
+from ztunnel.transport.keepalive import Keepalive
 from ztunnel.transport.relay import StreamRelay
 from ztunnel.transport.tls import TlsConnection, TlsContext, expect_one_of, expect_trust_domain
-from ztunnel.transport.tunnel import Keepalive, Tunnel
+from ztunnel.transport.tunnel import Tunnel
 
 CLIENT = SpiffeId("cluster.local", "demo", "client")
 SERVER = SpiffeId("cluster.local", "demo", "server")

@@ -26,8 +26,9 @@ from ztunnel.refusals import Flag
 from ztunnel.transport.credentials import Credentials
 from ztunnel.transport.dial import DialDone, DialError
 from ztunnel.transport.ends import RelayEnd, TunnelEnd
+from ztunnel.transport.keepalive import Keepalive
 from ztunnel.transport.tls import TlsConnection, TlsContext, expect_trust_domain
-from ztunnel.transport.tunnel import Keepalive, Tunnel
+from ztunnel.transport.tunnel import Tunnel
 
 KEY = PoolKey("pod", CLIENT, (SERVER,), parse_endpoint("10.0.0.2:15008"))
 

@@ -16,13 +16,12 @@ from ztunnel.hbone.frames import ACK, PING, pack_frame
 from ztunnel.hbone.settings import SessionSettings
 from ztunnel.refusals import Reason
 from ztunnel.transport.ends import RelayEnd, TunnelEnd
-from ztunnel.transport.relay import OUTGOING_BYTES_MAX
-from ztunnel.transport.tunnel import (
+from ztunnel.transport.keepalive import (
     HANDSHAKE_S,
-    HANDSHAKES_PER_TURN_MAX,
     PING_EVERY_S,
     PING_TIMEOUT_S,
 )
+from ztunnel.transport.relay import OUTGOING_BYTES_MAX
 
 SMALL = SessionSettings(initial_window_bytes=1000, connection_window_bytes=65_535)
 
@@ -185,14 +184,6 @@ def test_a_handshake_that_takes_too_long_is_ended(authority: Authority) -> None:
     pair.close()
 
 
-def test_a_burst_of_handshakes_is_spread_over_turns(pair: Pair) -> None:
-    timers = pair.client._timers
-    allowed = sum(timers.may_handshake() for _ in range(100))
-    assert allowed == HANDSHAKES_PER_TURN_MAX
-    pair.reactor.turn(0)
-    assert timers.may_handshake()
-
-
 def test_an_answer_to_another_ping_does_not_keep_a_tunnel_alive(pair: Pair) -> None:
     pair.reactor.unwatch(pair.server._sock.fileno())  # it reads nothing any more
     pair.pass_s(PING_EVERY_S)
@@ -260,7 +251,7 @@ def test_the_outgoing_buffer_is_bounded(pair: Pair) -> None:
         except BlockingIOError:
             pass
         pair.settle()
-    waiting = len(pair.client.session.outbound) + len(pair.client.unsent)
+    waiting = len(pair.client.session.outbound) + len(pair.client.out.unsent)
     assert waiting <= 3 * OUTGOING_BYTES_MAX
     assert pair.settle() == 0, "a blocked tunnel costs no turns"
 
@@ -388,7 +379,7 @@ def test_a_turn_writes_small_messages_before_the_bulk_that_was_ready_first(pair:
         pair.settle()
     flood([bulk])
     small.sock.send(b"small")
-    sock = pair.client._sock = Counting(pair.client._sock)
+    sock = pair.client._sock = pair.client.out._sock = Counting(pair.client._sock)
     pair.reactor.turn(0)
     assert sock.sends[0] < 100
     assert sock.sends[1] > 100_000
@@ -396,7 +387,7 @@ def test_a_turn_writes_small_messages_before_the_bulk_that_was_ready_first(pair:
 
 def test_only_tunnels_are_flushed_once_a_turn(pair: Pair) -> None:
     streams = [pair.stream() for _ in range(20)]
-    sock = pair.client._sock = Counting(pair.client._sock)
+    sock = pair.client._sock = pair.client.out._sock = Counting(pair.client._sock)
     for here, _ in streams:
         here.sock.send(b"x" * 100)
     pair.settle()

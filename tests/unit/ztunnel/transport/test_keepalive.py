@@ -1,0 +1,88 @@
+"""Deadlines of tunnels, a share of handshakes for each turn, and options of their sockets."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Iterator
+
+import pytest
+
+from tests.support.engine.tunnel_memory import FakeTime
+from ztunnel.loop.reactor import Reactor, Served
+from ztunnel.transport.keepalive import (
+    HANDSHAKE_S,
+    HANDSHAKES_PER_TURN_MAX,
+    KEEPALIVE_PROBES,
+    KEEPALIVE_S,
+    PING_EVERY_S,
+    Keepalive,
+    configure,
+)
+
+
+class Tunnel:
+    def __init__(self) -> None:
+        self.due: list[str] = []
+
+    def on_handshake_due(self) -> None:
+        self.due.append("handshake")
+
+    def on_ping_due(self) -> None:
+        self.due.append("ping")
+
+    def on_bug(self) -> None:
+        raise AssertionError
+
+
+class Rig:
+    def __init__(self) -> None:
+        self.bugs: list[Served] = []
+        self.time = FakeTime()
+        self.reactor = Reactor(self.bugs.append, self.time)
+        self.keepalive = Keepalive(self.reactor)
+
+
+@pytest.fixture
+def rig() -> Iterator[Rig]:
+    made = Rig()
+    yield made
+    made.reactor.close()
+    assert not made.bugs
+
+
+def test_a_burst_of_handshakes_is_spread_over_turns(rig: Rig) -> None:
+    allowed = sum(rig.keepalive.may_handshake() for _ in range(100))
+    assert allowed == HANDSHAKES_PER_TURN_MAX
+    rig.reactor.turn(0)
+    assert rig.keepalive.may_handshake()
+
+
+def test_each_deadline_reaches_its_tunnel(rig: Rig) -> None:
+    tunnel = Tunnel()
+    rig.keepalive.handshake.start(tunnel)
+    rig.time.now_s += HANDSHAKE_S
+    rig.reactor.turn(0)
+    rig.keepalive.ping.start(tunnel)
+    rig.time.now_s += PING_EVERY_S
+    rig.reactor.turn(0)
+    assert tunnel.due == ["handshake", "ping"]
+
+
+def test_a_tunnels_socket_is_probed_and_delays_nothing() -> None:
+    with socket.socket() as sock:
+        configure(sock)
+        options = {
+            (socket.SOL_SOCKET, socket.SO_KEEPALIVE): 1,
+            (socket.IPPROTO_TCP, socket.TCP_NODELAY): 1,
+            (socket.IPPROTO_TCP, socket.TCP_KEEPIDLE): KEEPALIVE_S,
+            (socket.IPPROTO_TCP, socket.TCP_KEEPINTVL): KEEPALIVE_S,
+            (socket.IPPROTO_TCP, socket.TCP_KEEPCNT): KEEPALIVE_PROBES,
+        }
+        assert {key: sock.getsockopt(*key) for key in options} == options
+
+
+def test_a_socket_that_is_not_tcp_is_left_alone() -> None:
+    one, other = socket.socketpair()
+    with one, other:
+        configure(one)
+        assert not one.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE)
