@@ -26,7 +26,7 @@ def roots_pem(roots: str) -> bytes | None:
 def call_metadata(
     token: Path | LiteralToken | None, cluster_id: str
 ) -> tuple[tuple[str, str], ...]:
-    """Raises TokenUnreadable."""
+    """Metadata that authenticates a call; TokenUnreadable: the token cannot be read."""
     clusterid = ("clusterid", cluster_id)
     match token:
         case None:

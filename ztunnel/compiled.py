@@ -30,7 +30,7 @@ def abi() -> str:
 
 
 def fingerprints(root: Path) -> dict[str, str]:
-    """A hash of each source, by its path."""
+    """Hash of each source, by its path."""
     found = [path for folder in _READ for path in (root / folder).rglob("*.py")]
     return {
         str(path.relative_to(root)): source_hash(path.read_bytes()).hex() for path in sorted(found)

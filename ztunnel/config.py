@@ -1,4 +1,4 @@
-"""Every setting of the ztunnel, read once and frozen; only `main.py` fills it."""
+"""Settings of the ztunnel, read once and frozen; only `main.py` fills them in."""
 
 from __future__ import annotations
 
@@ -91,7 +91,7 @@ def host_port(text: str) -> str:
 
 
 def workers_of(text: str, cpus: int) -> int:
-    """A number; `0` for one per CPU; `25%` for a share of the CPUs, at least one."""
+    """Number of workers: as given, `0` for one per CPU, `25%` for a share of them, at least one."""
     number = text.removesuffix("%")
     if not (number.isascii() and number.isdigit() and int(number) <= WORKERS_MAX):
         raise ConfigError(f"not a number of workers: {text!r}")
@@ -107,7 +107,7 @@ def token_source(text: str) -> Path | LiteralToken:
 
 
 def read_roots(value: str) -> bytes | None:
-    """The PEM of a `*_root` setting; None means the system's own. ConfigError: cannot be read."""
+    """PEM of a `*_root` setting; None: the system's own. ConfigError: it cannot be read."""
     if value == SYSTEM_ROOTS:
         return None
     if value.startswith(_PEM_HEAD):

@@ -58,7 +58,7 @@ DESCRIPTORS_MAX = 4  # in one frame: netns and three listeners
 # Queue for a worker that does not read: a snapshot of some 100,000 workloads. A worker that lets
 # more pile up is stuck and gets replaced.
 OUTGOING_BYTES_MAX = 64 * 1024 * 1024
-# One read: large enough for a chunk of resources, small enough to keep a turn short.
+# Size of one read: enough for a chunk of resources, and a turn stays short.
 READ_BYTES = 128 * 1024
 # Descriptors that arrived before their frame was whole: no honest peer runs ahead further.
 _WAITING_DESCRIPTORS_MAX = 64
@@ -100,7 +100,7 @@ class Frame:
     descriptors: tuple[int, ...] = ()
 
     def json(self) -> dict[str, Any]:
-        """The payload as a JSON object; WireError when it is none."""
+        """Payload as a JSON object; WireError: it is none."""
         try:
             value = json.loads(self.payload or b"{}")
         except ValueError as exc:

@@ -78,7 +78,7 @@ FILE = click.Path(path_type=Path)
 
 
 def option(name: str, *istio: str, **fields: Any) -> Callable[[Any], Any]:
-    """A flag, its own variable and Istio's names for it."""
+    """Flag with a variable of its own and Istio's names for it."""
     flag = name.split("/")[0].removeprefix("--")
     own = "TULLE_" + flag.upper().replace("-", "_")
     fields.setdefault("show_default", True)
@@ -169,7 +169,7 @@ def main(**flags: Any) -> None:
 
 
 def make_config(flags: dict[str, Any]) -> ZtunnelConfig:
-    """Fill in what depends on other flags."""
+    """Settings from the flags; fills in those that depend on others."""
     values = dict(flags)
     node = values["node"]
     values["control_root"] = values["control_root"] or _mounted(ROOT_MOUNTED) or SYSTEM_ROOTS

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 ADDRESS_TYPE = "type.googleapis.com/istio.workload.Address"
-WORKLOAD_TYPE = "type.googleapis.com/istio.workload.Workload"
 AUTHORIZATION_TYPE = "type.googleapis.com/istio.security.Authorization"
 POD_TYPE = "type.googleapis.com/tulle.node.v1.Pod"
 

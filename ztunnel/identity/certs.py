@@ -1,8 +1,8 @@
 """Keeps one certificate in force for every identity that has a pod on this node.
 
-One task per identity: ask, check, publish, sleep until half of the life is over, ask again. While
-asking fails the old certificate serves on as long as it is valid. Keys live in this process and,
-by its pipe, in the workers; never on disk.
+One task per identity: ask, check, publish, sleep until half of the certificate's life is over, ask
+again. While asking fails the old certificate is used as long as it is valid. Keys live in this
+process and, through its pipes, in the workers; never on disk.
 """
 
 from __future__ import annotations
@@ -37,13 +37,13 @@ RENEWAL_S_MIN = 1.0  # a signer of very short lives must not make us spin
 
 
 class Priority(IntEnum):
-    WAITING = 0  # a connection stands still until it is there
+    WAITING = 0  # a connection waits for it
     PREFETCH = 1
     RENEWAL = 2
 
 
 class PrioritySlots:
-    """A bounded number of holders; the most urgent waiter is next, and may become more urgent."""
+    """Semaphore that serves the most urgent waiter first; a waiter may become more urgent."""
 
     def __init__(self, slots: int) -> None:
         self._free = slots
@@ -67,7 +67,7 @@ class PrioritySlots:
             await turn
         except asyncio.CancelledError:
             if turn.done() and not turn.cancelled():
-                self._free += 1  # the slot came together with the cancellation
+                self._free += 1  # the slot arrived together with the cancellation
                 self._wake()
             raise
 
@@ -189,7 +189,7 @@ class Certificates:
         return [each.identity for each in chosen]
 
     def all(self) -> list[tuple[SpiffeId, Issued | None, str]]:
-        """Identity, certificate in force, last failure: for pages."""
+        """Identity, certificate in force and last failure of each, for the pages."""
         return [(each.identity, each.issued, each.failure) for each in self._kept.values()]
 
     def in_force(self) -> list[Issued]:

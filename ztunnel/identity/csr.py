@@ -60,7 +60,7 @@ def check_chain(
     chain: Sequence[str],
     now: datetime,
 ) -> Issued:
-    """`chain` as the signer sent it: leaf, intermediates, last a bundle of roots.
+    """Check `chain`, which the signer sent: leaf, intermediates, and last a bundle of roots.
 
     CertificateInvalid unless the leaf is for exactly this identity and key, is valid now, and
     leads to one of the roots.

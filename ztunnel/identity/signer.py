@@ -1,4 +1,4 @@
-"""Asks the certificate service to sign (Istio's CSR service over gRPC). It never sees a key."""
+"""Asks the certificate service to sign (Istio's CSR service over gRPC). Never sees a key."""
 
 from __future__ import annotations
 
@@ -26,14 +26,14 @@ class SigningFailed(ControlError):
 
 class Signer(Protocol):
     async def sign(self, identity: SpiffeId, csr_pem: str, ttl_s: float) -> list[str]:
-        """The chain, leaf first, roots last; ControlError when there is none."""
+        """Certificate chain, leaf first and roots last; ControlError: there is none."""
 
     async def close(self) -> None: ...
 
 
 @dataclass(slots=True)
 class _Link:
-    """A channel and how many calls are under way on it: closing it would cancel them."""
+    """A channel and the number of calls under way on it, which closing it would cancel."""
 
     channel: grpc.aio.Channel
     pem: bytes | None
@@ -41,7 +41,7 @@ class _Link:
 
 
 class CaClient:
-    """One channel, which reconnects by itself; a new one when the trusted roots were replaced."""
+    """Client with one channel, which reconnects by itself. New trusted roots make a new one."""
 
     def __init__(self, config: ZtunnelConfig) -> None:
         self._config = config

@@ -13,7 +13,7 @@ from enum import IntEnum
 
 from control.kit.errors import WireError
 
-# A worker applies one chunk per turn of its loop, at about 10 µs an entry: two milliseconds.
+# One frame. A worker takes it apart over several turns of its loop (worker/intake.py).
 CHUNK_BYTES_MAX = 64 * 1024
 CHUNK_ENTRIES_MAX = 128
 NAME_BYTES_MAX = 0xFFFF

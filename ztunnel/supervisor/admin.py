@@ -1,4 +1,4 @@
-"""The pages for people and programs: admin, metrics, readiness. Reads, and passes wishes on."""
+"""Pages for people and programs: admin, metrics, readiness. Reads, and passes wishes on."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from ztunnel.supervisor.metrics import Sample, registry_of
 
 log = logging.getLogger("admin")
 
-OFF = frozenset({"", "off"})  # an address that means: no such page
+OFF = frozenset({"", "off"})  # instead of an address: no such page
 
 _INDEX = """tulle-ztunnel
 /config_dump            what this node knows, holds and has open
@@ -32,7 +32,7 @@ _INDEX = """tulle-ztunnel
 
 
 class Subject(Protocol):
-    """What the pages are about."""
+    """The supervisor, as far as the pages show or change it."""
 
     async def config_dump(self) -> dict[str, Any]: ...
 
@@ -75,7 +75,7 @@ class Pages:
         return text(_INDEX)
 
     async def _config_dump(self, _: HttpRequest) -> HttpResponse:
-        # A large mesh takes a second to write down; the agent's requests must not wait for that.
+        # A large mesh takes a second to encode; the agent's requests must not wait for that.
         return await asyncio.to_thread(as_json, await self._subject.config_dump())
 
     async def _pools(self, _: HttpRequest) -> HttpResponse:
@@ -126,8 +126,11 @@ def problem(error: str, reason: str, status: int = 400) -> HttpResponse:
 async def serve(
     subject: Subject, socket_path: Path, admin: str, metrics: str, readiness: str
 ) -> AsyncIterator[None]:
-    """All pages while the context lasts. A port that is taken costs that page and nothing else:
-    carrying traffic is the job, and the unix socket still answers."""
+    """Serve all pages while the context lasts.
+
+    A port that is taken costs that page and nothing else: carrying traffic comes first, and the
+    unix socket still answers.
+    """
     pages = Pages(subject)
     async with AsyncExitStack() as stack:
         await _open(stack, http.HttpServer(pages.admin()), socket_path, "admin_socket")

@@ -1,7 +1,7 @@
 """Opens listening sockets inside a pod's network namespace.
 
-Entering a namespace is per thread, so it happens in a thread that ends there: this process can
-never be left behind in a pod's network.
+A thread enters a namespace for itself alone, so a thread of its own enters this one and ends there:
+the process can never stay behind in a pod's network.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from control.kit.errors import KernelError
 
 CLONE_NEWNET = 0x40000000
 BACKLOG = 4096  # the kernel cuts it to the namespace's net.core.somaxconn
-# Of Istio's layout: outbound, plaintext inbound, HBONE.
+# Istio's ports: outbound, plaintext inbound, HBONE.
 FIXED_PORTS = (15001, 15006, 15008)
 _NO_IPV6 = frozenset({errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL})
 
@@ -30,7 +30,7 @@ class NamespaceUnusable(KernelError):
 
 @dataclass(frozen=True, slots=True)
 class Listeners:
-    """One worker's sockets in one pod, in the order of the agreement with the agent."""
+    """One worker's sockets in one pod, in the order that contract C3 has."""
 
     outbound: socket.socket
     plaintext: socket.socket
@@ -45,7 +45,10 @@ class Listeners:
 
 
 def open_listeners(netns: int, workers: int, *, fixed_ports: bool) -> tuple[Listeners, ...]:
-    """For each worker its own three sockets, sharing three ports. NamespaceUnusable: all closed."""
+    """Three sockets for each worker, on three shared ports.
+
+    NamespaceUnusable: one of them could not be opened; then none is.
+    """
     opened: list[socket.socket] = []
     failure: list[OSError] = []
 
@@ -76,7 +79,7 @@ def _enter(netns: int) -> None:
 
 
 def _group(port: int, size: int) -> list[socket.socket]:
-    """`size` sockets on one port: `port`, or the one the kernel chose for the first."""
+    """`size` sockets on one port: `port`, or the one that the kernel chooses if it is 0."""
     sockets: list[socket.socket] = []
     try:
         for _ in range(size):

@@ -1,6 +1,6 @@
-"""The pages of /config_dump: the mesh as this node knows it, in the field names of Istio's ztunnel.
+"""Parts of /config_dump: the mesh as this node knows it, in the field names of Istio's ztunnel.
 
-Pure: values in, JSON out. No private key can get here, because nothing here ever sees one.
+Pure: values in, JSON out. No private key can get here, because nothing here sees one.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ def workloads(state: State) -> list[dict[str, Any]]:
 
 
 def services(state: State) -> list[dict[str, Any]]:
-    """Endpoints are collected here, not asked of the state, which would keep them all decoded."""
+    """All services. Endpoints are collected here: the state would keep them all decoded."""
     endpoints: dict[str, list[Workload]] = {}
     for each in state.workloads():
         for key in each.services:
@@ -144,7 +144,7 @@ def policy(value: Policy) -> dict[str, Any]:
 
 
 def direct(hub: DirectHub, answers: Mapping[int, Mapping[str, Any]]) -> dict[str, Any]:
-    """What the kernel carries itself; `answers`: the workers' about their connections."""
+    """State of the direct path. `answers` are the workers' answers about their connections."""
     link = hub.link
     if link is None:
         return {"enabled": False}

@@ -1,9 +1,9 @@
-"""Responses of the control plane that were read and wait to be worked off; decides the order.
+"""Responses of the control plane that wait to be applied; decides their order.
 
-They are worked off as they came, with one exception: new and changed policies do not wait behind
-thousands of addresses. Nobody is let in by that who would not be otherwise: until then the policy
-before it is in force. A policy that is *removed* waits for its turn, because a workload may still
-name it, and the addresses before it may be what gives that workload another one.
+They are applied in the order in which they came, with one exception: new and changed policies do
+not wait behind thousands of addresses. This lets nobody in who would not get in otherwise, since
+the policy before it stays in force until then. A *removed* policy waits for its turn: a workload
+may still name it, and the addresses before it may give that workload another one.
 """
 
 from __future__ import annotations
@@ -14,31 +14,33 @@ from collections import deque
 from control.wire.delta import Update
 from control.wire.types import AUTHORIZATION_TYPE
 
-# A server has one response of a type in flight; beyond this the rest waits in the stream.
+# A server has one response of each type in flight; beyond this they wait in the stream.
 WAITING_MAX = 4
 
 
 class Inbox:
+    """Queue between the task that reads and the one that applies."""
+
     def __init__(self) -> None:
         self._waiting: deque[Update] = deque()
         self._end: Exception | None = None
         self._changed = asyncio.Condition()
 
     async def put(self, update: Update) -> None:
-        """Waits while there are too many."""
+        """Add a response; wait while there are too many."""
         async with self._changed:
             await self._changed.wait_for(lambda: len(self._waiting) < WAITING_MAX)
             self._waiting.append(update)
             self._changed.notify_all()
 
     async def end(self, why: Exception) -> None:
-        """Nothing more comes."""
+        """Say that nothing more comes. `next` raises `why` after the last response."""
         async with self._changed:
             self._end = why
             self._changed.notify_all()
 
     async def next(self) -> Update:
-        """After the last one: why it was the last, raised."""
+        """Next response. After the last one it raises the reason given to `end`."""
         async with self._changed:
             await self._changed.wait_for(lambda: self._waiting or self._end is not None)
             if not self._waiting and self._end is not None:
@@ -48,7 +50,7 @@ class Inbox:
             return update
 
     def urgent(self) -> Update | None:
-        """What need not wait for its turn. Policies never overtake each other."""
+        """Response that need not wait for its turn. Policies never overtake each other."""
         for update in self._waiting:
             if update.type_url == AUTHORIZATION_TYPE:
                 if update.removed:

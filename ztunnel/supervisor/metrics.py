@@ -1,7 +1,7 @@
-"""The metrics page: what the workers count, added up, and what the supervisor knows itself.
+"""Metrics page: the workers' counters, added up, and the supervisor's own.
 
-Workers are asked at scrape time and, so that a crash loses little, every few seconds between. The
-counters of a dead worker stay in the sum: a counter that goes back would look like a restart.
+Workers are asked at scrape time, and every few seconds in between, so that a crash loses little.
+The counters of a dead worker stay in the sum: a counter that goes back would look like a restart.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from control.kit.log import event
 
 log = logging.getLogger("metrics")
 
-SERIES_MAX = 100_000  # over all workers: what a scraper still takes, far above an honest node
+SERIES_MAX = 100_000  # over all workers: a scraper still takes it, and no honest node gets there
 
 _ISTIO = {
     "istio_tcp_connections_opened_total": "TCP connections opened",
@@ -71,7 +71,7 @@ _TULLE = {
     "direct_flows_unknown_pod_total": "Connections in the kernel of a pod not served here",
     "direct_flows_unreadable_total": "Reports of connections in the kernel that made no sense",
 }
-# By the name on the page.
+# Keyed by the name on the page.
 HELP = _ISTIO | {f"tulle_ztunnel_{name}": text for name, text in _TULLE.items()}
 
 Labels = tuple[tuple[str, str], ...]
@@ -95,7 +95,7 @@ class Tally:
         self._retired: Table = {}
 
     def heard(self, worker: int, answer: dict[str, Any]) -> None:
-        """Take over a worker's answer; nonsense from a worker is dropped, and said."""
+        """Take over a worker's answer. Nonsense from a worker is dropped and logged."""
         try:
             counters, gauges = _table(answer["counters"]), _table(answer["gauges"])
         except (KeyError, TypeError, ValueError, AttributeError) as exc:
@@ -135,7 +135,7 @@ def _add(into: Table, other: Table) -> None:
 
 
 class SampleCollector(Collector):
-    """Prometheus' view of a list of samples."""
+    """Samples as Prometheus' client reads them."""
 
     def __init__(self, samples: Iterable[Sample]) -> None:
         self._samples = samples

@@ -1,4 +1,4 @@
-"""The pods this ztunnel serves: their namespaces, their listening sockets, and who is ready."""
+"""Pods that this ztunnel serves: their namespaces, their listening sockets, and ready workers."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from ztunnel.supervisor.bind import Listeners, open_listeners
 
 log = logging.getLogger("pods")
 
-PODS_MAX = 1024  # of one node; Kubernetes nodes have 110 to 500
+PODS_MAX = 1024  # on one node; Kubernetes nodes have 110 to 500
 READY_DEADLINE_S = 4.0  # the agent waits 5 s for its answer
 
 
@@ -30,7 +30,7 @@ class WorkersNotReady(ControlError):
 
 @dataclass(slots=True)
 class HeldPod:
-    """`netns` and the listeners belong to this object until `close()`."""
+    """One pod. `netns` and the listeners belong to this object until `close()`."""
 
     uid: str
     name: str
@@ -50,7 +50,7 @@ class HeldPod:
 
 
 class PodTellers(Protocol):
-    """Who has to hear of pods: the workers."""
+    """The workers, who are told of each pod."""
 
     def add_pod(self, pod: HeldPod) -> None: ...
 
@@ -58,7 +58,7 @@ class PodTellers(Protocol):
 
 
 class IdentityHolder(Protocol):
-    """Who has to hear of identities: the certificates."""
+    """The certificates, which are kept for the identities that pods hold."""
 
     def hold(self, identity: SpiffeId, holder: str) -> None: ...
 
@@ -67,7 +67,7 @@ class IdentityHolder(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Claim:
-    """Who the agent says this pod is."""
+    """A pod as the agent names it."""
 
     uid: str
     name: str
@@ -76,7 +76,7 @@ class Claim:
 
 
 class HeldPods:
-    """Adds and removes; idempotent. One change at a time: the agent speaks in lock-step."""
+    """Adds and removes pods, idempotently; one change at a time."""
 
     def __init__(
         self,
@@ -95,7 +95,7 @@ class HeldPods:
         self._pods: dict[str, HeldPod] = {}
         self.started = 0
         self.stopped = 0
-        self.snapshot = asyncio.Event()  # every pod of the agent's has been named once
+        self.snapshot = asyncio.Event()  # set once the agent has named all its pods
 
     def all(self) -> Iterable[HeldPod]:
         return tuple(self._pods.values())
@@ -107,11 +107,12 @@ class HeldPods:
         return uid in self._pods
 
     async def add(self, claim: Claim, netns: int) -> tuple[int, ...]:
-        """Serve the pod; `netns` is ours from here on. Returns the first worker's sockets, once
-        every worker listens on its own. MeshError: it is not served (yet); asking again is fine.
+        """Serve the pod; `netns` belongs to us from here on.
 
-        An agent that expects fixed ports gets no sockets: Istio's has no room for them and takes
-        an answer that was cut for an error."""
+        Return the first worker's sockets once every worker listens on its own. MeshError: the pod
+        is not served, or not yet; asking again is fine. An agent that expects fixed ports gets no
+        sockets: Istio's has no room for them, and takes a truncated answer for an error.
+        """
         inode = os.fstat(netns).st_ino
         known = self._pods.get(claim.uid)
         if known is not None and known.inode == inode:
@@ -119,7 +120,7 @@ class HeldPods:
             pod = known
         else:
             identity = SpiffeId(self._trust_domain, claim.namespace, claim.service_account)
-            # Held before the old one lets go: a replaced pod keeps its certificate.
+            # Taken before the old pod lets go, so that a replaced pod keeps its certificate.
             self._identities.hold(identity, _holder(claim.uid, inode))
             if known is not None:
                 event(log, logging.INFO, "pod.replaced", uid=claim.uid)
@@ -182,7 +183,7 @@ class HeldPods:
         event(log, logging.INFO, "pod.deleted", uid=uid, pod=f"{pod.namespace}/{pod.name}")
 
     def keep_only(self, uids: set[str]) -> None:
-        """The agent's snapshot is the whole truth."""
+        """Delete every pod that the agent's snapshot does not name."""
         self.snapshot.set()
         for uid in self._pods.keys() - uids:
             self.delete(uid)
@@ -198,7 +199,7 @@ class HeldPods:
             pod.ready_workers.discard(worker)
 
     def close_listeners(self) -> None:
-        """For the end: what nobody accepts must be refused, not queued."""
+        """Close all listeners: from here on the kernel refuses connections, and queues none."""
         for pod in self._pods.values():
             for each in pod.listeners:
                 each.close()

@@ -1,7 +1,8 @@
-"""Which changes of the mesh may change what the kernel was told about pods of this node. No I/O.
+"""Decides which changes of the mesh may void what the kernel was told about this node's pods.
+No I/O.
 
-What surely does not is let through without a word to the kernel: a push of thousands of pods of
-other nodes must not send every local connection back to the tunnel.
+A change that certainly does not is passed on without a word to the kernel: a push of thousands of
+pods of other nodes must not send every local connection back to the tunnel.
 """
 
 from __future__ import annotations
@@ -14,10 +15,10 @@ _POLICY_OPS = frozenset({Op.POLICY, Op.REMOVE_POLICY, Op.REJECTED_POLICY})
 
 
 def makes_stale(batch: Iterable[Entry], served: Container[tuple[str, str]]) -> bool:
-    """`served`: namespace and name of each pod of this node.
+    """True if a batch may void verdicts. `served`: namespace and name of each pod of this node.
 
-    Any policy; any service, which may bring a waypoint or take over an address; and a workload
-    that has the name of a pod of ours, of whatever kind it is and in whatever cluster.
+    Any policy may; any service, which may bring a waypoint or take over an address; and a workload
+    with the name of a pod of ours, whatever its kind and its cluster.
     """
     return any(_matters(entry, served) for entry in batch)
 
@@ -27,7 +28,7 @@ def _matters(entry: Entry, served: Container[tuple[str, str]]) -> bool:
         return True
     if entry.op is Op.SNAPSHOT:
         return False
-    # Names: "namespace/hostname" of a service, "cluster//Pod/namespace/name" of a workload.
+    # A service is named "namespace/hostname", a workload "cluster//Pod/namespace/name".
     head, _, name = entry.name.rpartition("/")
     if "/" not in head:
         return True

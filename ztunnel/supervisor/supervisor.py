@@ -1,4 +1,4 @@
-"""The supervisor: holds what a node must know and has each part told, from start to drained end.
+"""The supervisor: holds the state of a node and keeps every part informed, from start to drain.
 
 It joins zds → pods → workers, xds → state → workers, certs → workers; the parts do the work.
 """
@@ -38,8 +38,8 @@ from ztunnel.supervisor.zds import ZdsClient
 
 log = logging.getLogger("supervisor")
 
-POLL_S = 5.0  # of the workers' counters: what a crashed worker may lose
-RELEASE_EVERY_S = 15.0  # what an update, an issued certificate or a page needed for a moment
+POLL_S = 5.0  # between readings of the workers' counters: a crashed worker loses no more
+RELEASE_EVERY_S = 15.0  # gives back what an update, a certificate or a page needed for a moment
 
 
 class Supervisor:
@@ -106,7 +106,7 @@ class Supervisor:
         event(log, logging.INFO, "ztunnel.ended")
 
     async def _run_direct(self) -> None:
-        """Not before workers know every pod, and who it is: open flows are told of once."""
+        """Run the link once the workers know every pod: open flows are reported only once."""
         await self._synced.wait()
         await self.served.snapshot.wait()
         if self.direct.link is not None:
@@ -145,7 +145,7 @@ class Supervisor:
         for worker, answer in (await self.workers.query("metrics")).items():
             self._tally.heard(worker, answer)
 
-    # What a new worker is told (workers.Source)
+    # State for a new worker (workers.WorkerSource)
 
     def entries(self) -> Iterable[Entry]:
         return self.state.snapshot()
@@ -159,7 +159,7 @@ class Supervisor:
     def generation(self) -> int | None:
         return None if self.direct.link is None else self.direct.link.generation
 
-    # What workers say (workers.Listener)
+    # News from workers (workers.WorkerListener)
 
     def pod_ready(self, worker: int, uid: str) -> None:
         self.served.worker_ready(worker, uid)
@@ -178,7 +178,7 @@ class Supervisor:
     def certificate_needed(self, identity: SpiffeId, *, waiting: bool) -> None:
         self.certificates_kept.need(identity, waiting=waiting)
 
-    # What the pages show (admin.Subject)
+    # Contents of the pages (admin.Subject)
 
     def pending(self) -> list[str]:
         checks = {
@@ -305,7 +305,8 @@ def worker_settings(config: ZtunnelConfig) -> dict[str, Any]:
 
 
 def raise_descriptor_limit() -> None:
-    """Each pod costs one descriptor and three for each worker; connections cost two."""
+    """Raise the limit to the maximum: a pod takes one descriptor and three for each worker, a
+    connection two."""
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 

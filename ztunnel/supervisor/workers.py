@@ -1,7 +1,7 @@
-"""Starts the worker processes, keeps each of them told, and replaces the one that dies.
+"""Starts the worker processes, keeps each of them informed, and replaces the one that dies.
 
 A worker gets everything over its pipe (ipc.py): settings, the mesh's state, pods with their
-sockets, certificates. A new one gets the whole of it at once; what it needs is asked of `Source`.
+sockets, certificates. A new one gets all of it at once, from `WorkerSource`.
 """
 
 from __future__ import annotations
@@ -38,14 +38,14 @@ log = logging.getLogger("workers")
 
 RESTART_INITIAL_S = 0.1
 RESTART_MAX_S = 10.0
-SETTLED_S = 30.0  # a worker that lived this long did not die of its start
+SETTLED_S = 30.0  # a worker that lived this long started well
 QUERY_DEADLINE_S = 1.0  # a stuck worker must not hang a page
-QUERIES_MAX = 64  # under way at one worker
+QUERIES_MAX = 64  # unanswered at one worker
 END_GRACE_S = 1.0  # from the end of the drain to the kill
 
 
 class WorkerSource(Protocol):
-    """The truth that a new worker is brought up to."""
+    """Everything that a new worker has to know."""
 
     def entries(self) -> Iterable[Entry]: ...
 
@@ -54,11 +54,11 @@ class WorkerSource(Protocol):
     def certificates(self) -> Iterable[Issued]: ...
 
     def generation(self) -> int | None:
-        """Of what the kernel may be told; None where it carries nothing itself."""
+        """Generation that offers to the kernel carry; None where the direct path is off."""
 
 
 class WorkerListener(Protocol):
-    """Who hears what workers say."""
+    """Receiver of the workers' news."""
 
     def pod_ready(self, worker: int, uid: str) -> None: ...
 
@@ -86,7 +86,7 @@ class WorkerProcess:
 
 
 class Workers:
-    """`count` slots; each has a process or is about to get one."""
+    """`count` workers. Each is a process, or is about to be one."""
 
     def __init__(
         self,
@@ -117,12 +117,12 @@ class Workers:
         return [{"worker": e.number, "pid": e.process.pid, "ready": e.ready} for e in live]
 
     async def run(self) -> None:
-        """Until cancelled."""
+        """Keep all workers running until cancelled."""
         async with asyncio.TaskGroup() as tasks:
             for number in range(self.count):
                 tasks.create_task(self._keep(number), name=f"worker {number}")
 
-    # What all of them are told
+    # News for all of them
 
     def publish(self, entries: Iterable[Entry]) -> None:
         for payload in chunks(entries):
@@ -160,7 +160,7 @@ class Workers:
         self._tell_json(FrameKind.LOG_LEVEL, {"level": level})
 
     async def drain(self, deadline_s: float) -> None:
-        """Let them finish; after the deadline end those that have not. Nothing restarts."""
+        """Let them finish, and end those that have not by the deadline. Nothing restarts."""
         self._stopping = True
         self._tell_json(FrameKind.DRAIN, {"deadline_s": deadline_s})
         try:
@@ -171,7 +171,7 @@ class Workers:
             event(log, logging.WARNING, "worker.drain_cut", deadline_s=deadline_s)
 
     async def kill(self) -> None:
-        """At once, and gone when this returns."""
+        """End all of them at once; they are gone when this returns."""
         self._stopping = True
         for worker in list(self._live.values()):
             self._end(worker)
@@ -179,7 +179,7 @@ class Workers:
             await worker.gone.wait()
 
     async def query(self, what: str) -> dict[int, dict[str, Any]]:
-        """Worker → answer, of those that answer in time."""
+        """Ask every ready worker; the answers by worker, of those that answer in time."""
         asked: dict[int, asyncio.Future[dict[str, Any]]] = {}
         loop = asyncio.get_running_loop()
         for worker in list(self._live.values()):
@@ -222,7 +222,7 @@ class Workers:
                 *self._argv(theirs.fileno()),
                 pass_fds=(theirs.fileno(),),
                 stdin=asyncio.subprocess.DEVNULL,
-                process_group=0,  # Ctrl-C is for the supervisor, which then lets them drain
+                process_group=0,  # Ctrl-C is for the supervisor, which lets them drain
             )
         worker = WorkerProcess(number, process, IpcSocket(ours))
         descriptor = worker.pipe.fileno()
@@ -304,7 +304,8 @@ class Workers:
         payload: bytes,
         descriptors: tuple[int, ...] = (),
     ) -> None:
-        """A worker that cannot be told is of no use: it is ended, and a new one is told it all."""
+        """Send a frame. A worker that cannot take it is of no use: it is ended, and a new one gets
+        everything."""
         try:
             worker.pipe.send(kind, payload, descriptors)
         except (OSError, WireError) as exc:
@@ -367,11 +368,12 @@ class Workers:
             try:
                 worker.process.kill()
             except ProcessLookupError:
-                pass  # it went by itself, and nobody has waited for it yet
+                pass  # it has ended by itself, and nobody has waited for it yet
 
 
 def worker_argv(descriptor: int) -> list[str]:
-    """`setpriv` makes the kernel end the worker with us; without it, its closed pipe does."""
+    """Command of a worker. `setpriv` makes the kernel end it with us; without it the closed pipe
+    does."""
     command = [sys.executable, "-m", "ztunnel.worker", "--fd", str(descriptor)]
     setpriv = shutil.which("setpriv")
     return [setpriv, "--pdeathsig", "KILL", "--", *command] if setpriv else command

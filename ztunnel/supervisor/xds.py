@@ -1,7 +1,7 @@
-"""The delta xDS stream: keeps the node's State current and passes every change on. Never decides.
+"""Delta xDS stream: keeps the node's state current and passes every change on. Never decides.
 
-While the control plane is away the last good state stays; a new stream tells the server what is
-held, and only differences come back.
+While the control plane is away the last good state stays. A new stream tells the server which
+versions are held, and only differences come back.
 """
 
 from __future__ import annotations
@@ -35,11 +35,11 @@ log = logging.getLogger("xds")
 
 BACKOFF_INITIAL_S = 0.01
 BACKOFF_MAX_S = 15.0
-# A response of thousands of resources: what it needed for a moment goes back at once.
+# A response of thousands of resources: the memory that it needed goes back at once.
 LARGE_BYTES = 256 * 1024
-# One step of a large update, about half a millisecond. The workers share their core with us, so
-# between two steps we rest for as long as six of them take: 10,000 workloads take two seconds.
-# Nobody waits for the very first update.
+# One step of a large update takes about half a millisecond. The workers share their core with us,
+# so after each step we rest for REST_RATIO times as long: 10,000 workloads take two seconds. The
+# very first update takes no rests, because the workers wait for it.
 STEP_ENTRIES = 16
 REST_RATIO = 4.0
 
@@ -56,7 +56,7 @@ class XdsEnded(ControlError):
 
 @dataclass(slots=True)
 class XdsStatus:
-    """For readiness, the admin page and the metrics."""
+    """State of the stream, for readiness, the admin page and the metrics."""
 
     connected: bool = False
     error: str = ""
@@ -67,7 +67,7 @@ class XdsStatus:
 
 
 def node_info(config: ZtunnelConfig) -> NodeInfo:
-    """Who we say we are: Istio's form, whose parts the server checks against our token."""
+    """Our identity in Istio's form; the server checks its parts against our token."""
     namespace = config.pod_namespace
     identifier = "~".join(
         (
@@ -90,8 +90,8 @@ def node_info(config: ZtunnelConfig) -> NodeInfo:
 
 
 def entries_of(update: Update) -> Iterator[Entry]:
-    """What an update means for a State. Additions come first: while a pod or a policy is being
-    replaced both exist for a moment, rather than none."""
+    """Entries for a `State`. Additions come first, so that while a pod or a policy is replaced
+    both exist for a moment, rather than neither."""
     for added in update.each():
         yield Entry(_PUT[update.type_url], added.name, added.resource)
     if update.type_url == AUTHORIZATION_TYPE:
@@ -102,8 +102,8 @@ def entries_of(update: Update) -> Iterator[Entry]:
 
 
 class XdsClient:
-    """`publish` gets what the state accepted, in order, to pass on to the workers; until it has,
-    nothing more is applied."""
+    """Follows the stream. `publish` gets the accepted entries, in order, for the workers; nothing
+    more is applied until it returns."""
 
     def __init__(self, config: ZtunnelConfig, state: State, publish: Publish) -> None:
         self._config = config
@@ -114,7 +114,7 @@ class XdsClient:
         self.status = XdsStatus()
 
     async def run(self) -> None:
-        """Until cancelled: connect, follow, and start again after a pause that grows."""
+        """Connect, follow the stream, and start again after a growing pause, until cancelled."""
         backoff = Backoff(BACKOFF_INITIAL_S, BACKOFF_MAX_S)
         while True:
             before = self.status.messages.total()
@@ -148,7 +148,7 @@ class XdsClient:
             self.status.connected = True
             self.status.error = ""
             event(log, logging.INFO, "xds.connected", address=config.control)
-            inbox = self.inbox = Inbox()  # what an earlier stream left there is told again
+            inbox = self.inbox = Inbox()  # the server repeats whatever an earlier stream left there
             send = functools.partial(self._send, call)
             async with asyncio.TaskGroup() as tasks:
                 tasks.create_task(self._read(call, inbox), name="xds.read")
@@ -158,8 +158,8 @@ class XdsClient:
             await channel.close(None)
 
     async def _read(self, call: grpc.aio.StreamStreamCall[bytes, bytes], inbox: Inbox) -> None:
-        """What was read is worked off whole, also after the stream's end: an update that was left
-        half way would be known to the state and not to the workers."""
+        """Read responses into the inbox. They are applied whole, even after the stream has ended:
+        half an update would be known to the state and not to the workers."""
         try:
             while True:
                 data = await call.read()
@@ -172,7 +172,7 @@ class XdsClient:
     async def _send(self, call: grpc.aio.StreamStreamCall[bytes, bytes], message: bytes) -> None:
         try:
             await call.write(message)
-        except asyncio.InvalidStateError as exc:  # gRPC's word for: it ended in the meantime
+        except asyncio.InvalidStateError as exc:  # gRPC's way to say that it has ended meanwhile
             raise XdsEnded("the stream ended before our message") from exc
 
     def receive(self, data: bytes) -> Update:
@@ -196,7 +196,7 @@ class XdsClient:
             release()
 
     async def _apply(self, update: Update, send: Send) -> dict[str, str]:
-        """In steps, so that a large update stops neither this process nor the workers."""
+        """Apply in steps, so that a large update stops neither this process nor the workers."""
         rejected: dict[str, str] = {}
         entries = entries_of(update)
         rest_s = 0.0
@@ -232,7 +232,7 @@ def explain(exc: Exception) -> str:
 
 
 def _termination(exc: Exception, *, connected: bool) -> str:
-    """The reasons of Istio's metric."""
+    """Reason in the words of Istio's metric."""
     if not connected:
         return "ConnectionError"
     return "Complete" if isinstance(exc, XdsEnded) else "Error"

@@ -1,7 +1,9 @@
-"""The ztunnel's side of ZDS: hears from the node agent which pods to serve, answers each request.
+"""The ztunnel's side of ZDS: the node agent says which pods to serve, and gets an answer to each
+request.
 
-SEQPACKET, one protobuf message a datagram, in lock-step. Pods that a reconnected agent no longer
-names are dropped when its snapshot is complete; while the agent is away everything stays served.
+SEQPACKET, one protobuf message a datagram, one request at a time. Pods that a reconnected agent no
+longer names are dropped when its snapshot is complete. While the agent is away everything stays
+served.
 """
 
 from __future__ import annotations
@@ -40,7 +42,7 @@ class ZdsEnded(ControlError):
 
 
 class PodKeeper(Protocol):
-    """What the agent's requests are done to."""
+    """The pods that the agent's requests change."""
 
     def __contains__(self, uid: object) -> bool: ...
 
@@ -73,7 +75,7 @@ class Reply:
 
 @dataclass(slots=True)
 class ZdsSession:
-    """One connection's conversation: requests in, replies out. No socket in here."""
+    """Conversation on one connection: requests in, replies out. It holds no socket."""
 
     pods: PodKeeper
     status: ZdsStatus
@@ -154,7 +156,7 @@ class ZdsClient:
         self.status = ZdsStatus()
 
     async def run(self) -> None:
-        """Until cancelled: connect, serve the agent, and start again when it has gone."""
+        """Connect, serve the agent, and start again when it has gone, until cancelled."""
         backoff = Backoff(BACKOFF_INITIAL_S, BACKOFF_MAX_S)
         while True:
             try:

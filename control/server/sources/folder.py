@@ -18,7 +18,7 @@ from control.server.sources.problem import Invalid, Problem
 from control.server.sources.reader import Reader
 from control.server.sources.yaml_text import Broken, Fields, Items, Value, read_apart
 
-# How a reader that meets a value nobody thought of fails, besides by Invalid.
+# Errors of a reader that meets a value nobody thought of, besides Invalid.
 _BUGS = (ArithmeticError, AttributeError, LookupError, RecursionError, TypeError, ValueError)
 NAMES_READ_MAX = 256  # in one broken document; real objects name a handful
 
@@ -252,7 +252,7 @@ class Guess:
     name: str | None
 
     def may_be(self, known: Key) -> bool:
-        """Whether this can be an object that was read before."""
+        """True if this may be an object that was read before."""
         return (
             self.kind == known.kind
             and self.namespace in (None, known.namespace)

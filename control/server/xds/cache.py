@@ -76,7 +76,7 @@ def make_entry(
 
 @dataclass(frozen=True, slots=True)
 class Index:
-    """How on-demand names are resolved: `network/ip`, and a service to its endpoints."""
+    """Tables for on-demand names: `network/ip`, and a service to its endpoints."""
 
     aliases: Mapping[str, tuple[str, ...]]
     members: Mapping[str, tuple[str, ...]]

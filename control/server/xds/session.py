@@ -31,7 +31,7 @@ class TooManyNames(WireError):
 
 @dataclass(frozen=True, slots=True)
 class Acknowledged:
-    """What a request said about the response in flight; `error` is empty for an ACK."""
+    """Answer of a client to the response in flight; `error` is empty for an ACK."""
 
     type_url: str
     nonce: str
@@ -49,7 +49,7 @@ class DeltaResponse:
 
 @dataclass(slots=True)
 class TypeState:
-    """What one client wants and has of one type."""
+    """Resources of one type that a client wants and has."""
 
     wildcard: bool
     asked: set[str] = field(default_factory=set)
@@ -102,7 +102,7 @@ class DeltaSession:
         if state.wildcard:
             state.dirty.update(self._entries(request.type_url), state.known)
             return
-        # What a returning client holds it has asked for before.
+        # A returning client has asked before for everything that it holds.
         self._ask(state, (subscribed | state.known.keys()) - returned - {WILDCARD})
         for name in subscribed & state.asked:
             if not self._holds(state, name):
@@ -194,7 +194,7 @@ class DeltaSession:
         return None
 
     def _due(self, type_url: str, state: TypeState) -> tuple[list[CachedResource], list[str]]:
-        """What differs between cache and client; names that do not are no longer dirty."""
+        """Differences between cache and client. Names without one are no longer dirty."""
         entries = self._entries(type_url)
         added, removed = [], []
         for name in sorted(state.dirty):

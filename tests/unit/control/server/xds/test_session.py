@@ -18,7 +18,7 @@ from control.server.xds.cache import Cache, frame, varint
 from control.server.xds.session import DeltaSession, TooManyNames
 from control.wire import discovery_pb2 as pb
 from control.wire.delta import DeltaClient, NodeInfo, Update
-from control.wire.types import ADDRESS_TYPE, AUTHORIZATION_TYPE, POD_TYPE, WORKLOAD_TYPE
+from control.wire.types import ADDRESS_TYPE, AUTHORIZATION_TYPE, POD_TYPE
 
 NODE = NodeInfo("ztunnel~x")
 KEY = "ns/web.ns.svc"
@@ -108,7 +108,7 @@ def test_the_first_response_of_each_type_is_sent_even_when_empty() -> None:
 
 
 def test_a_type_we_do_not_serve_gets_one_empty_response() -> None:
-    bench = Bench(make_mesh(A), DeltaClient(NODE, [WORKLOAD_TYPE]))
+    bench = Bench(make_mesh(A), DeltaClient(NODE, ["type.googleapis.com/istio.workload.Workload"]))
     (update,) = bench.settle()
     assert update.added == ()
 
