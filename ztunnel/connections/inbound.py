@@ -16,6 +16,7 @@ from control.model.workload import Workload
 from ztunnel.connections.engine import Engine
 from ztunnel.connections.pod import Pod
 from ztunnel.mesh.authorize import Admit, Refusal, admit_plaintext, recheck
+from ztunnel.mesh.roles import Accepted
 from ztunnel.refusals import Flag, Reason
 from ztunnel.telemetry.parties import Parties, Reporter
 from ztunnel.transport.dial import DialError, Dialling
@@ -27,7 +28,7 @@ log = logging.getLogger("ztunnel.inbound")
 
 
 def accept_plaintext(
-    engine: Engine, pod: Pod, sock: socket.socket, client: Endpoint, accepted: Endpoint
+    engine: Engine, pod: Pod, sock: socket.socket, client: Endpoint, accepted: Accepted
 ) -> None:
     """A connection from outside the mesh; `accepted` is what its client dialled."""
     local = pod.workload(engine.state)

@@ -26,6 +26,7 @@ from ztunnel.hbone.session import Session
 from ztunnel.hbone.settings import SERVER_SETTINGS, Role
 from ztunnel.hbone.stream import Stream
 from ztunnel.mesh.authorize import Admit, Refusal, admit_connect
+from ztunnel.mesh.roles import Accepted
 from ztunnel.refusals import Flag, Reason
 from ztunnel.telemetry.parties import Memo, Parties, Reporter
 from ztunnel.transport.dial import DialError, Dialling
@@ -47,7 +48,7 @@ def _refuse(engine: Engine, reason: Reason, **fields: object) -> None:
 
 
 def accept_tunnel(
-    engine: Engine, pod: Pod, sock: socket.socket, peer: Endpoint, accepted: Endpoint
+    engine: Engine, pod: Pod, sock: socket.socket, peer: Endpoint, accepted: Accepted
 ) -> None:
     """A connection on the HBONE port; nothing is known about its other end yet."""
     local = pod.workload(engine.state)
@@ -91,7 +92,7 @@ class InboundTunnel:
     )
 
     def __init__(
-        self, engine: Engine, pod: Pod, sock: socket.socket, peer: Endpoint, accepted: Endpoint
+        self, engine: Engine, pod: Pod, sock: socket.socket, peer: Endpoint, accepted: Accepted
     ) -> None:
         self._engine = engine
         self._pod = pod

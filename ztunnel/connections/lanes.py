@@ -8,13 +8,13 @@ from __future__ import annotations
 
 from typing import Final
 
-from control.model.address import Endpoint
 from control.model.identity import SpiffeId
 from control.model.workload import Workload
 from ztunnel.connections.correlate import Fields, forwarded_host, request_fields
 from ztunnel.connections.pool import PoolKey, Slot
 from ztunnel.mesh.balance import Hint
 from ztunnel.mesh.dice import Dice
+from ztunnel.mesh.roles import Asked, NextHop
 from ztunnel.mesh.route import Decision, ToTunnel, route
 from ztunnel.mesh.state import State
 from ztunnel.telemetry.parties import Memo
@@ -57,14 +57,14 @@ class Lanes:
     def __init__(self, pod_uid: str) -> None:
         self._pod_uid = pod_uid
         self._generation = -1
-        self._by_destination: dict[Endpoint, Lane] = {}
-        self._by_decision: dict[tuple[str, Endpoint], Lane] = {}
+        self._by_destination: dict[Asked, Lane] = {}
+        self._by_decision: dict[tuple[str, NextHop], Lane] = {}
 
     def __len__(self) -> int:
         return len(self._by_destination) + len(self._by_decision)
 
     def find(
-        self, state: State, source: Workload, destination: Endpoint, hint: Hint, dice: Dice
+        self, state: State, source: Workload, destination: Asked, hint: Hint, dice: Dice
     ) -> Lane:
         """As `route`. `source` is what `state` says about the pod."""
         if self._generation != state.generation:

@@ -21,6 +21,7 @@ from ztunnel.connections.outbound import accept_outbound
 from ztunnel.connections.pod import Pod
 from ztunnel.connections.sockaddr import endpoint_of
 from ztunnel.loop.reactor import WATCH_LEVEL, Countdown
+from ztunnel.mesh.roles import Accepted
 from ztunnel.transport.sockets import bare_socket
 
 log = logging.getLogger("ztunnel.listeners")
@@ -122,10 +123,10 @@ def listen(
     """Register the pod's listeners."""
 
     def take_plaintext(sock: socket.socket, peer: Endpoint) -> None:
-        accept_plaintext(engine, pod, sock, peer, endpoint_of(sock.getsockname()))
+        accept_plaintext(engine, pod, sock, peer, Accepted(endpoint_of(sock.getsockname())))
 
     def take_tunnel(sock: socket.socket, peer: Endpoint) -> None:
-        accept_tunnel(engine, pod, sock, peer, endpoint_of(sock.getsockname()))
+        accept_tunnel(engine, pod, sock, peer, Accepted(endpoint_of(sock.getsockname())))
 
     def take_outbound(sock: socket.socket, peer: Endpoint) -> None:
         accept_outbound(engine, pod, sock, peer)

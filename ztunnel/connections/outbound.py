@@ -22,6 +22,7 @@ from ztunnel.hbone.errors import CannotOpen, ErrorCode
 from ztunnel.hbone.stream import Stream
 from ztunnel.loop.reactor import WATCH_READ
 from ztunnel.mesh.balance import Hint
+from ztunnel.mesh.roles import Asked
 from ztunnel.mesh.route import Refuse, ToTunnel
 from ztunnel.refusals import Flag, Reason
 from ztunnel.telemetry.parties import Parties, Reporter
@@ -56,8 +57,8 @@ def accept_outbound(engine: Engine, pod: Pod, sock: socket.socket, client: Endpo
         )
         reset(engine.reactor, sock)
         return
-    destination, hint = original
-    if destination.port in pod.own_ports and destination.address == client.address:
+    asked, hint = original
+    if asked.port in pod.own_ports and asked.address == client.address:
         engine.counters.refuse(Reason.RECURSION)
         event(log, logging.WARNING, "outbound.refused", reason=Reason.RECURSION, client=client)
         reset(engine.reactor, sock)
@@ -74,7 +75,7 @@ def accept_outbound(engine: Engine, pod: Pod, sock: socket.socket, client: Endpo
         )
         reset(engine.reactor, sock)
         return
-    connection = Outbound(engine, pod, sock, client, source, destination)
+    connection = Outbound(engine, pod, sock, client, source, asked)
     engine.enter(pod.outbound, connection)
     engine.reactor.serve(connection, connection.begin, hint)
 
@@ -83,6 +84,7 @@ class Outbound:
     """One app connection. Until the 200 it owns the stream; then its relay does."""
 
     __slots__ = (
+        "_asked",
         "_dial",
         "_engine",
         "_lane",
@@ -104,12 +106,13 @@ class Outbound:
         sock: socket.socket,
         client: Endpoint,
         source: Workload,
-        destination: Endpoint,
+        asked: Asked,
     ) -> None:
         self._engine = engine
         self._pod = pod
         self._sock = sock
         self._source = source
+        self._asked = asked
         self._lane: Lane | None = None
         self._dial: Dialling | None = None
         self._tunnel: Tunnel | None = None
@@ -118,7 +121,7 @@ class Outbound:
         self._tries = 0
         self._ready = 0  # what epoll has said about the app's socket so far
         self.outcome = engine.outcome(
-            Parties(Reporter.SOURCE, client, destination, source, original=destination)
+            Parties(Reporter.SOURCE, client, asked, source, original=asked)
         )
 
     def begin(self, hint: Hint) -> None:
@@ -127,8 +130,7 @@ class Outbound:
         # Watched from the start: its first bytes are read in the turn of the 200, and an app that
         # gives up does not wait for a tunnel.
         engine.reactor.watch(self._sock.fileno(), self, WATCH_READ)
-        asked = parties.destination_address
-        lane = self._pod.lanes.find(engine.state, self._source, asked, hint, engine.dice)
+        lane = self._pod.lanes.find(engine.state, self._source, self._asked, hint, engine.dice)
         self._lane = lane
         decision = lane.decision
         parties.service = decision.service
@@ -216,8 +218,7 @@ class Outbound:
         parties = outcome.parties
         observer = self._pod.observer
         if observer is not None and isinstance(lane.decision, ToTunnel):
-            asked = parties.original or parties.destination_address
-            observer.admitted(self._pod, self._source, asked, lane.decision)
+            observer.admitted(self._pod, self._source, self._asked, lane.decision)
         parties.source_identity = lane.identity
         parties.destination_identity = tunnel.peer
         parties.memo = lane.memo(tunnel.peer)

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Protocol
 
-from control.model.address import Endpoint
 from control.model.workload import Workload
 from ztunnel.connections.lanes import Lanes
+from ztunnel.mesh.roles import Asked
 from ztunnel.mesh.route import ToTunnel
 from ztunnel.mesh.state import State
 from ztunnel.telemetry.outcome import Outcome
@@ -32,7 +32,7 @@ class Listening(Protocol):
 
 
 class Observer(Protocol):
-    def admitted(self, pod: Pod, source: Workload, asked: Endpoint, decision: ToTunnel) -> None:
+    def admitted(self, pod: Pod, source: Workload, asked: Asked, decision: ToTunnel) -> None:
         """The other side let in a connection of `pod` to `asked`."""
 
 

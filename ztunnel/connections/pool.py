@@ -10,12 +10,12 @@ import socket
 from dataclasses import dataclass
 from typing import Final, Protocol
 
-from control.model.address import Endpoint
 from control.model.identity import SpiffeId
 from ztunnel.hbone.events import RequestReceived
 from ztunnel.hbone.session import Session
 from ztunnel.hbone.settings import CLIENT_SETTINGS, Role
 from ztunnel.loop.reactor import Reactor
+from ztunnel.mesh.roles import NextHop
 from ztunnel.refusals import Flag, Reason
 from ztunnel.transport.credentials import Credentials
 from ztunnel.transport.dial import DialError, Dialling, Dials
@@ -40,7 +40,7 @@ class PoolKey:
     pod_uid: str
     source: SpiffeId
     expected: tuple[SpiffeId, ...]
-    dial: Endpoint
+    dial: NextHop
 
 
 @dataclass(frozen=True, slots=True)

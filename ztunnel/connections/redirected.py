@@ -18,6 +18,7 @@ from ztunnel.connections.inbound import accept_plaintext
 from ztunnel.connections.listeners import Listener, Pauses, listen
 from ztunnel.connections.pod import Pod
 from ztunnel.connections.sockaddr import endpoint_of
+from ztunnel.mesh.roles import Accepted
 from ztunnel.transport.dial import DialDone, Dialer, DialError
 
 log = logging.getLogger("ztunnel.redirected")
@@ -79,7 +80,7 @@ def listen_redirected(
         # Without an entry of conntrack it is our own port, and refused as such.
         original = engine.original_destination(sock)
         meant = endpoint_of(sock.getsockname()) if original is None else original[0]
-        accept_plaintext(engine, pod, sock, peer, meant)
+        accept_plaintext(engine, pod, sock, peer, Accepted(meant))
 
     listen(engine, pauses, pod, outbound, None, hbone)
     pod.own_ports.add(endpoint_of(plaintext.getsockname()).port)

@@ -9,9 +9,10 @@ from typing import Final
 
 from control.model.address import Address, Endpoint, canonical
 from ztunnel.mesh.balance import Hint
+from ztunnel.mesh.roles import Asked
 
 # The endpoint an app dialled, and where the kernel's own draw among a service's endpoints fell.
-Original = tuple[Endpoint, Hint]
+Original = tuple[Asked, Hint]
 
 # Addresses of a node's pods and peers, and destinations in use: each is parsed once.
 ADDRESSES_KEPT_MAX: Final = 4096
@@ -62,7 +63,7 @@ def parse_original(raw: bytes) -> Original | None:
         return None
     is_ipv6 = len(raw) >= 24 and raw[:2] == _FAMILY_IPV6
     said = raw[_HINT_AT_IPV6] if is_ipv6 else raw[_HINT_AT_IPV4] if len(raw) > _HINT_AT_IPV4 else 0
-    return where, _HINTS.get(said, Hint.NONE)
+    return Asked(where), _HINTS.get(said, Hint.NONE)
 
 
 def parse_sockaddr(raw: bytes) -> Endpoint | None:

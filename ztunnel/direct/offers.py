@@ -19,6 +19,7 @@ from control.wire.direct import SERVICES_MAX, Cut, ServiceShare, Verdict
 from ztunnel.connections.engine import Engine
 from ztunnel.connections.pod import Pod
 from ztunnel.direct.verdicts import Place, Share, local_share, verdict
+from ztunnel.mesh.roles import Asked
 from ztunnel.mesh.route import ToTunnel
 
 # Pairs and services examined lately; beyond this they are examined again.
@@ -82,7 +83,7 @@ class Offers:
 
     # -- connections -----------------------------------------------------------------------------
 
-    def admitted(self, pod: Pod, source: Workload, asked: Endpoint, decision: ToTunnel) -> None:
+    def admitted(self, pod: Pod, source: Workload, asked: Asked, decision: ToTunnel) -> None:
         """Learn from a connection of `pod` to `asked` that the other end has let in."""
         workload, service = decision.workload, decision.service
         if workload is not None and workload.node == self._place.node:
@@ -125,7 +126,7 @@ class Offers:
 
     # -- shares of services ----------------------------------------------------------------------
 
-    def _learn(self, pod: Pod, source: Workload, service: Service, asked: Endpoint) -> None:
+    def _learn(self, pod: Pod, source: Workload, service: Service, asked: Asked) -> None:
         key = (pod.uid, asked.address, asked.port)
         state = self._engine.state
         share = local_share(state, self._served, source, service, asked)
@@ -201,7 +202,7 @@ class Offers:
         learned = self._learned[key]
         pod = self._engine.pods.get(key[0])
         source = None if pod is None else pod.workload(state)
-        asked = Endpoint(key[1], key[2])
+        asked = Asked(Endpoint(key[1], key[2]))
         service = (
             None
             if source is None

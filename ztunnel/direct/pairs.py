@@ -15,6 +15,7 @@ from control.wire.direct_flows import OpenedFlow
 from ztunnel.connections.engine import Engine
 from ztunnel.connections.pod import Pod
 from ztunnel.mesh.authorize import Admit, Refusal, admit_connect
+from ztunnel.mesh.roles import Accepted, Asked
 from ztunnel.mesh.state import State
 from ztunnel.telemetry.parties import Memo, Parties, Reporter
 
@@ -62,7 +63,7 @@ class PodPair:
     def ask(self, state: State, flow: OpenedFlow) -> Admit | Refusal | None:
         """Answer that the tunnel would get. None: one of the two pods is being deleted."""
         if not self._asked and self.client is not None and self.server is not None:
-            accepted = Endpoint(flow.target.address, HBONE_PORT)
+            accepted = Accepted(Endpoint(flow.target.address, HBONE_PORT))
             authority, address = str(flow.target), flow.client.address
             self._answer = admit_connect(
                 state, self.server, accepted, authority, self.client.identity, address
@@ -81,7 +82,7 @@ class PodPair:
             service=self.service,
             source_identity=None if client is None else client.identity,
             destination_identity=None if server is None else server.identity,
-            original=flow.original,
+            original=Asked(flow.original),
             direct=True,
             memo=self._memos[reporter.value],
         )

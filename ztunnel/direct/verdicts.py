@@ -25,6 +25,7 @@ from control.model.workload import (
 from control.wire.direct import SLOTS_MAX, U32_MAX, ShareSlot
 from ztunnel.mesh.authorize import Admit, admit_connect
 from ztunnel.mesh.balance import is_local, pod_address
+from ztunnel.mesh.roles import Accepted, Asked
 from ztunnel.mesh.route import ToTunnel, endpoints, route
 from ztunnel.mesh.state import State
 
@@ -92,7 +93,7 @@ def _is_ordinary(place: Place, workload: Workload) -> bool:
 def _leads_to(state: State, client: Workload, server: Workload, target: Endpoint) -> bool:
     if state.service_at(client.network, target.address, client.namespace) is not None:
         return False
-    match route(state, client, target, _NO_DRAW):
+    match route(state, client, Asked(target), _NO_DRAW):
         case ToTunnel(dial=dial, target=meant, workload=Workload(uid=uid)):
             own = Endpoint(target.address, HBONE_PORT)
             return (dial, meant, uid) == (own, target, server.uid)
@@ -103,7 +104,7 @@ def _leads_to(state: State, client: Workload, server: Workload, target: Endpoint
 def _admits(
     state: State, client: Workload, server: Workload, client_address: Address, target: Endpoint
 ) -> bool:
-    accepted = Endpoint(target.address, HBONE_PORT)
+    accepted = Accepted(Endpoint(target.address, HBONE_PORT))
     answer = admit_connect(state, server, accepted, str(target), client.identity, client_address)
     return isinstance(answer, Admit) and answer.target == target
 
@@ -121,7 +122,7 @@ def local_share(
     served: Callable[[Workload], ServedPod | None],
     source: Workload,
     service: Service,
-    asked: Endpoint,
+    asked: Asked,
 ) -> Share | None:
     """Endpoints that the kernel may draw from for connections of `source` to `asked`, an address
     of `service`. None: there are none here, or the kernel cannot express the choice."""

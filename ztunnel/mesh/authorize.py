@@ -14,6 +14,7 @@ from control.model.identity import SpiffeId
 from control.model.policy import Connection, Deny, Permit, WouldDeny, decide, would_deny
 from control.model.workload import GatewayAddress, NamespacedHostname, Service, Workload
 from ztunnel.mesh.balance import target_port
+from ztunnel.mesh.roles import Accepted, Target
 from ztunnel.mesh.route import GUARDED_PORTS
 from ztunnel.mesh.state import State
 from ztunnel.refusals import Reason
@@ -27,7 +28,7 @@ AUTHORITY_CHARS_MAX = 300  # a DNS name, a colon, a port
 class Admit:
     """Dial `target`, with `permit` as the proof of the policy's yes."""
 
-    target: Endpoint
+    target: Target
     permit: Permit
     service: Service | None
     workload: Workload
@@ -46,7 +47,7 @@ class Refusal:
 def admit_connect(
     state: State,
     local: Workload,
-    accepted: Endpoint,
+    accepted: Accepted,
     authority: str,
     peer: SpiffeId,
     peer_address: Address,
@@ -65,7 +66,7 @@ def admit_connect(
         if not _may_ask_for(state, local, accepted, asked):
             detail = f"authority {asked} is not what listens at {accepted}"
             return Refusal(400, Reason.DESTINATION_MISMATCH, detail)
-        target, service = _tunnelled(local, Endpoint(accepted.address, asked.port)), None
+        target, service = _tunnelled(local, accepted.address, asked.port), None
     else:
         resolved = _resolve(state, local, accepted, asked, peer)
         if isinstance(resolved, Refusal):
@@ -75,12 +76,13 @@ def admit_connect(
 
 
 def admit_plaintext(
-    state: State, local: Workload, accepted: Endpoint, peer_address: Address
+    state: State, local: Workload, accepted: Accepted, peer_address: Address
 ) -> Admit | Refusal:
     """Admit or refuse a plain TCP connection for `accepted`, whose caller has no identity."""
     if not state.synced:
         return _not_synced()
-    return _admit(state, local, accepted, None, Connection(None, peer_address, *_of(accepted)))
+    target = Target(accepted)
+    return _admit(state, local, target, None, Connection(None, peer_address, *_of(target)))
 
 
 def recheck(state: State, local: Workload, connection: Connection) -> Permit | Deny:
@@ -114,7 +116,7 @@ def parse_authority(authority: str) -> Endpoint | NamedTarget:
 def _admit(
     state: State,
     local: Workload,
-    target: Endpoint,
+    target: Target,
     service: Service | None,
     connection: Connection,
 ) -> Admit | Refusal:
@@ -129,7 +131,7 @@ def _admit(
             return Refusal(401, Reason.POLICY, str(deny))
 
 
-def _of(target: Endpoint) -> tuple[Address, int]:
+def _of(target: Target) -> tuple[Address, int]:
     return target.address, target.port
 
 
@@ -137,7 +139,7 @@ def _not_synced() -> Refusal:
     return Refusal(503, Reason.NOT_SYNCED, "the mesh's state is not known yet")
 
 
-def _may_ask_for(state: State, local: Workload, accepted: Endpoint, asked: Endpoint) -> bool:
+def _may_ask_for(state: State, local: Workload, accepted: Accepted, asked: Endpoint) -> bool:
     """True for the pod's own address and, at a waypoint, for an address whose waypoint it is."""
     if asked.address == accepted.address or local.application_tunnel is not None:
         return True
@@ -162,14 +164,14 @@ def _is_gateway(state: State, local: Workload, gateway: GatewayAddress) -> bool:
     return service is not None and service.key in local.services
 
 
-def _tunnelled(local: Workload, target: Endpoint) -> Endpoint:
+def _tunnelled(local: Workload, address: Address, port: int) -> Target:
     tunnel = local.application_tunnel
-    return target if tunnel is None or not tunnel.port else Endpoint(target.address, tunnel.port)
+    return Target(Endpoint(address, port if tunnel is None or not tunnel.port else tunnel.port))
 
 
 def _resolve(
-    state: State, local: Workload, accepted: Endpoint, asked: NamedTarget, peer: SpiffeId
-) -> tuple[Endpoint, Service] | Refusal:
+    state: State, local: Workload, accepted: Accepted, asked: NamedTarget, peer: SpiffeId
+) -> tuple[Target, Service] | Refusal:
     service = state.service_named(asked.hostname, peer.namespace)
     if service is None:
         return Refusal(503, Reason.UNKNOWN_HOSTNAME, f"no service is named {asked.hostname}")
@@ -179,7 +181,7 @@ def _resolve(
     port = target_port(service, _own_ports(local, service), asked.port)
     if port is None:
         return Refusal(503, Reason.UNKNOWN_PORT, f"{service.key} has no port {asked.port} here")
-    return _tunnelled(local, Endpoint(accepted.address, port)), service
+    return _tunnelled(local, accepted.address, port), service
 
 
 def _service_of(state: State, local: Workload, port: int) -> Service | None:

@@ -32,6 +32,7 @@ from ztunnel.mesh.balance import (
     reachable,
     tunnels,
 )
+from ztunnel.mesh.roles import Asked, NextHop, Target
 from ztunnel.mesh.state import State
 from ztunnel.refusals import Reason
 
@@ -46,10 +47,10 @@ class ToTunnel:
     `target` is the client's destination after translation; `workload` answers at `dial`.
     """
 
-    dial: Endpoint
+    dial: NextHop
     authority: str
     expected: tuple[SpiffeId, ...]
-    target: Endpoint
+    target: Target
     workload: Workload | None
     service: Service | None
 
@@ -58,7 +59,7 @@ class ToTunnel:
 class Passthrough:
     """Plain TCP: the destination is outside the mesh, or does not speak HBONE."""
 
-    target: Endpoint
+    target: Target
     workload: Workload | None = None
     service: Service | None = None
 
@@ -75,7 +76,7 @@ Decision = ToTunnel | Passthrough | Refuse
 def route(
     state: State,
     source: Workload,
-    destination: Endpoint,
+    destination: Asked,
     rng: random.Random,
     hint: Hint = Hint.NONE,
 ) -> Decision:
@@ -93,7 +94,7 @@ def route(
     return _by_address(state, source, destination, service, rng)
 
 
-def _comes_back(source: Workload, destination: Endpoint) -> bool:
+def _comes_back(source: Workload, destination: Asked) -> bool:
     if destination.port not in GUARDED_PORTS:
         return False
     return is_loopback(destination.address) or destination.address in source.addresses
@@ -102,7 +103,7 @@ def _comes_back(source: Workload, destination: Endpoint) -> bool:
 def _through_service(
     state: State,
     source: Workload,
-    destination: Endpoint,
+    destination: Asked,
     service: Service,
     rng: random.Random,
     hint: Hint,
@@ -121,7 +122,8 @@ def _through_service(
         return Refuse(reason, service)
     if candidate.address is None or candidate.workload.network != source.network:
         return Refuse(Reason.NETWORK_GATEWAY_UNSUPPORTED, service)
-    return _direct(candidate.workload, Endpoint(candidate.address, candidate.port), service)
+    target = Target(Endpoint(candidate.address, candidate.port))
+    return _direct(candidate.workload, target, service)
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,7 +150,7 @@ def endpoints(
     state: State,
     source: Workload,
     service: Service,
-    destination: Endpoint,
+    destination: Asked,
     hint: Hint = Hint.NONE,
 ) -> Draw:
     """The draw among a service's endpoints; found once for all pods of this node, until an
@@ -169,24 +171,24 @@ def endpoints(
 def _by_address(
     state: State,
     source: Workload,
-    destination: Endpoint,
+    destination: Asked,
     service: Service | None,
     rng: random.Random,
 ) -> Decision:
     workload = state.workload_at(source.network, destination.address)
     if workload is None:
-        return Passthrough(destination, None, service)
+        return Passthrough(Target(destination), None, service)
     waypoint = workload.waypoint
     if waypoint is not None and not _is_gateway(state, source, waypoint):
         return _to_waypoint(state, source, destination, waypoint, rng, service=service)
-    return _direct(workload, destination, service)
+    return _direct(workload, Target(destination), service)
 
 
-def _direct(workload: Workload, target: Endpoint, service: Service | None) -> Decision:
+def _direct(workload: Workload, target: Target, service: Service | None) -> Decision:
     if workload.tunnel_protocol is not TunnelProtocol.HBONE:
         return Passthrough(target, workload, service)
     return ToTunnel(
-        dial=Endpoint(target.address, HBONE_PORT),
+        dial=NextHop(Endpoint(target.address, HBONE_PORT)),
         authority=str(target),
         expected=expected_identities(workload, service),
         target=target,
@@ -198,7 +200,7 @@ def _direct(workload: Workload, target: Endpoint, service: Service | None) -> De
 def _to_waypoint(
     state: State,
     source: Workload,
-    destination: Endpoint,
+    destination: Asked,
     waypoint: GatewayAddress,
     rng: random.Random,
     *,
@@ -212,10 +214,10 @@ def _to_waypoint(
     if candidate.address is None or candidate.workload.network != source.network:
         return Refuse(Reason.NETWORK_GATEWAY_UNSUPPORTED, service)
     return ToTunnel(
-        dial=Endpoint(candidate.address, candidate.port),
+        dial=NextHop(Endpoint(candidate.address, candidate.port)),
         authority=str(destination),
         expected=expected_identities(candidate.workload, gateway),
-        target=destination,
+        target=Target(destination),
         workload=candidate.workload,
         service=service,
     )

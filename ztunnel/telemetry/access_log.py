@@ -15,9 +15,9 @@ from typing import Final
 
 from control.kit.clock import Clock
 from control.kit.log import json_pairs, stamp, text_pairs
-from control.model.address import Endpoint
 from control.model.identity import SpiffeId
 from control.model.workload import Service, Workload
+from ztunnel.mesh.roles import Target
 from ztunnel.refusals import Flag
 from ztunnel.telemetry.parties import Parties, Reporter, endpoint_text
 
@@ -65,7 +65,7 @@ class _End:
     workload: Workload | None
     identity: SpiffeId | None
     service: Service | None
-    target: Endpoint | None
+    target: Target | None
     text: str
 
 
@@ -171,7 +171,7 @@ class AccessLog:
         workload: Workload | None,
         identity: SpiffeId | None,
         service: Service | None,
-        target: Endpoint | None,
+        target: Target | None,
     ) -> str:
         key = (side, workload.uid if workload else "", target.port if target else 0)
         kept = self._ends.get(key)
@@ -195,7 +195,7 @@ def _end_fields(
     workload: Workload | None,
     identity: SpiffeId | None,
     service: Service | None,
-    target: Endpoint | None,
+    target: Target | None,
 ) -> dict[str, object]:
     fields: dict[str, object] = {}
     if target is not None:

@@ -8,6 +8,7 @@ from enum import Enum
 from control.model.address import Endpoint, format_address
 from control.model.identity import SpiffeId
 from control.model.workload import Service, Workload
+from ztunnel.mesh.roles import Asked, Target
 from ztunnel.refusals import Flag
 
 
@@ -56,10 +57,10 @@ class Parties:
     source: Workload | None = None
     destination: Workload | None = None
     service: Service | None = None
-    target: Endpoint | None = None  # the pod's own port, when it is inside a tunnel
+    target: Target | None = None  # the pod's own port, when it is inside a tunnel
     source_identity: SpiffeId | None = None  # verified by TLS, else None
     destination_identity: SpiffeId | None = None
-    original: Endpoint | None = None  # what the client dialled
+    original: Asked | None = None  # what the client dialled
     policy: str | None = None  # the ALLOW policy that matched
     direct: bool = False  # carried by the kernel, past every tunnel; the identities are its word
     measured: tuple[int, int] | None = None  # from the kernel: srtt in us, retransmits

@@ -25,6 +25,7 @@ from control.kit.log import event
 from control.model.address import Address, Endpoint, format_address, mapped
 from control.model.policy import Permit
 from ztunnel.loop.reactor import WATCH_BOTH, WRITABLE, Reactor
+from ztunnel.mesh.roles import NextHop, Target
 from ztunnel.transport.sockets import bare_socket
 
 log = logging.getLogger("ztunnel.dial")
@@ -118,7 +119,7 @@ class Dials(Protocol):
     def leave(self, netns_fd: int) -> None:
         """The namespace's descriptor is about to be closed."""
 
-    def dial(self, netns_fd: int, target: Endpoint, done: DialDone) -> Dialling | None: ...
+    def dial(self, netns_fd: int, target: NextHop | Target, done: DialDone) -> Dialling | None: ...
 
     def dial_app(
         self,
@@ -142,7 +143,7 @@ class Dialer:
     def leave(self, netns_fd: int) -> None:
         self._namespaces.leave(netns_fd)
 
-    def dial(self, netns_fd: int, target: Endpoint, done: DialDone) -> Dial | None:
+    def dial(self, netns_fd: int, target: NextHop | Target, done: DialDone) -> Dial | None:
         """Connect to a tunnel, or to a destination outside the mesh."""
         sock = self._open(netns_fd, target.address, done)
         if sock is None or not _connect(sock, target.address, target.port, done):
