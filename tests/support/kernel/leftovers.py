@@ -1,0 +1,83 @@
+"""A look at the host for what tests make there: namespaces, pins, cgroups, processes, run folders.
+
+Compare two looks: what is new was left behind. Names are matched where a host makes such things of
+its own accord (cgroups); elsewhere whatever is new counts.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from agent.datapath import cgroups
+
+NAMESPACES = Path("/run/netns")
+PINS = Path("/sys/fs/bpf")
+RUN = Path("/run")
+REPOSITORY = Path(__file__).resolve().parents[3]
+# `tk-17-1`, `ta-0a1b2c`, `tl-shop-n1`, `tulle`, `tulle-lab`
+_CGROUP = re.compile(r"t[a-z]-|tulle")
+_CGROUP_DEPTH = 3
+# A process that was told to end is gone within moments; a cgroup goes when its last process has.
+SETTLE_S = 5.0
+
+
+def look() -> frozenset[str]:
+    """Every thing on this host that a test may have made, by kind and name."""
+    found: set[str] = set()
+    for kind, things in (
+        ("namespace", _entries(NAMESPACES)),
+        ("pin", (*_entries(PINS), *_entries(PINS / "tulle"))),
+        ("cgroup", _cgroups(cgroups.find_root(), _CGROUP_DEPTH)),
+        ("folder", _entries(RUN, "tulle*")),
+        ("process", _processes()),
+    ):
+        found.update(f"{kind} {thing}" for thing in things)
+    return frozenset(found)
+
+
+def left(
+    before: frozenset[str],
+    wait_s: float = SETTLE_S,
+    look: Callable[[], frozenset[str]] = look,
+) -> list[str]:
+    """Things that are new since `before`; whatever is about to go gets `wait_s` for it."""
+    end = time.monotonic() + wait_s
+    while (new := look() - before) and time.monotonic() < end:
+        time.sleep(0.05)
+    return sorted(new)
+
+
+def _entries(folder: Path, pattern: str = "*") -> Iterator[Path]:
+    with contextlib.suppress(FileNotFoundError):
+        yield from folder.glob(pattern)
+
+
+def _cgroups(folder: Path, depth: int) -> Iterator[Path]:
+    for entry in _entries(folder):
+        if entry.is_dir():
+            if _CGROUP.match(entry.name):
+                yield entry
+            elif depth > 1:
+                yield from _cgroups(entry, depth - 1)
+
+
+def _processes() -> Iterator[str]:
+    """Processes of this repository that are our children, orphans, or in a namespace of a test.
+
+    Somebody may run other things from the same tree meanwhile, so the path alone says nothing.
+    """
+    home = os.readlink("/proc/self/ns/net")
+    for folder in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(FileNotFoundError, ProcessLookupError, PermissionError):
+            command = (folder / "cmdline").read_bytes().replace(b"\0", b" ").decode().strip()
+            environment = (folder / "environ").read_bytes()
+            is_of_repository = str(REPOSITORY) in command or bytes(REPOSITORY) in environment
+            parent = int((folder / "stat").read_text().rpartition(")")[2].split()[1])
+            is_elsewhere = os.readlink(folder / "ns/net") != home
+            if is_of_repository and (parent in (1, os.getpid()) or is_elsewhere):
+                yield f"{folder.name} {command}"
