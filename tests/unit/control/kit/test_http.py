@@ -1,22 +1,17 @@
-"""The small tools: log lines nobody can forge, whole files, growing waits, bounded HTTP."""
+"""The server of admin and metrics pages: answers, refusals and bounds."""
 
 from __future__ import annotations
 
 import asyncio
-import json
-import logging
-import random
 import socket
-import stat
+from contextlib import AsyncExitStack
 from pathlib import Path
 
 import pytest
 
-from control.kit import log as kit_log
-from control.kit.backoff import Backoff
-from control.kit.files import write_atomic
 from control.kit.http import (
     BODY_BYTES_MAX,
+    CONNECTIONS_MAX,
     LOOPBACK_NAMES,
     HttpRequest,
     HttpResponse,
@@ -24,71 +19,9 @@ from control.kit.http import (
     as_json,
     text,
 )
-from control.kit.log import FIELD_CHARS_MAX, JsonFormatter, TextFormatter, quote
 
-
-def record(**fields: object) -> logging.LogRecord:
-    found = logging.makeLogRecord(
-        {"name": "xds", "levelname": "INFO", "levelno": 20, "msg": "xds.connected", "created": 0.0}
-    )
-    found.fields = fields
-    return found
-
-
-def test_a_text_line() -> None:
-    assert TextFormatter().format(record(node="n1", error="a b\n2026 info forged")) == (
-        "1970-01-01T00:00:00.000000Z\tinfo\txds\txds.connected"
-        ' node=n1 error="a b\\n2026 info forged"'
-    )
-
-
-def test_a_json_line() -> None:
-    entry = json.loads(JsonFormatter().format(record(port=80, peer=Path("/x"), message_id="a")))
-    assert entry["message"] == "xds.connected"
-    assert (entry["port"], entry["peer"]) == (80, "/x")
-
-
-@pytest.mark.parametrize(
-    ("value", "expected"), [("", '""'), ("a=b", '"a=b"'), ('a"', '"a\\""'), ("ü", '"\\u00fc"')]
-)
-def test_quoting(value: str, expected: str) -> None:
-    assert quote(value) == expected
-    assert len(quote("x" * 10_000)) <= FIELD_CHARS_MAX + 10
-
-
-def test_levels_by_scope_and_nothing_on_error() -> None:
-    root = logging.getLogger()
-    before = root.level
-    try:
-        kit_log.set_level("warning,test.scope:debug")
-        assert kit_log.current_levels()["test.scope"] == "debug"
-        with pytest.raises(ValueError):
-            kit_log.set_level("debug,x:loud")
-        assert kit_log.current_levels()[""] == "warning"
-        kit_log.set_level("off,test.scope=trace")  # as in RUST_LOG
-        assert kit_log.current_levels()["test.scope"] == "debug"
-        assert not root.isEnabledFor(logging.CRITICAL)
-    finally:
-        root.setLevel(before)
-        logging.getLogger("test.scope").setLevel(logging.NOTSET)
-
-
-def test_a_file_is_replaced_whole_with_its_mode(tmp_path: Path) -> None:
-    path = tmp_path / "secret"
-    write_atomic(path, b"one", 0o600)
-    write_atomic(path, b"two", 0o600)
-    assert path.read_bytes() == b"two"
-    assert stat.S_IMODE(path.stat().st_mode) == 0o600
-    assert [each.name for each in tmp_path.iterdir()] == ["secret"]
-
-
-def test_backoff_doubles_to_its_bound_and_starts_again() -> None:
-    backoff = Backoff(1.0, 5.0, jitter=0.0, random=random.Random(1))
-    assert [backoff.next_s() for _ in range(5)] == [1.0, 2.0, 4.0, 5.0, 5.0]
-    backoff.reset()
-    assert backoff.next_s() == 1.0
-    spread = Backoff(10.0, 10.0, jitter=0.2, random=random.Random(1))
-    assert all(8.0 <= spread.next_s() <= 12.0 for _ in range(50))
+HELLO = b"GET /hello HTTP/1.1\r\nhost: x\r\n\r\n"
+DEADLINE_S = 5.0
 
 
 async def echo(request: HttpRequest) -> HttpResponse:
@@ -183,3 +116,49 @@ def test_a_stale_socket_is_replaced_and_a_file_is_not(tmp_path: Path) -> None:
     (tmp_path / "s.sock").write_text("mine")
     with pytest.raises(FileExistsError):
         talk(tmp_path, b"")
+
+
+def test_one_client_too_many_is_let_go_and_the_others_are_served(tmp_path: Path) -> None:
+    path = str(tmp_path / "s.sock")
+
+    async def scenario() -> tuple[bytes, bytes]:
+        async with Server(ROUTES).listen(tmp_path / "s.sock"), AsyncExitStack() as opened:
+            streams = []
+            for _ in range(CONNECTIONS_MAX + 1):
+                reader, writer = await asyncio.open_unix_connection(path)
+                opened.callback(writer.close)
+                streams.append((reader, writer))
+            async with asyncio.timeout(DEADLINE_S):
+                last = await streams[-1][0].read()
+                first_reader, first_writer = streams[0]
+                first_writer.write(HELLO)
+                first_writer.write_eof()
+                return last, await first_reader.read()
+
+    last, first = asyncio.run(scenario())
+    assert last == b""
+    assert b"hello" in first
+
+
+def test_a_socket_of_the_caller_is_served(tmp_path: Path) -> None:
+    async def scenario() -> bytes:
+        listener = socket.socket(socket.AF_UNIX)
+        listener.bind(str(tmp_path / "given.sock"))
+        async with Server(ROUTES).listen(listener):
+            reader, writer = await asyncio.open_unix_connection(str(tmp_path / "given.sock"))
+            writer.write(HELLO)
+            writer.write_eof()
+            async with asyncio.timeout(DEADLINE_S):
+                answer = await reader.read()
+            writer.close()
+            return answer
+
+    assert b"hello" in asyncio.run(scenario())
+
+
+def test_the_socket_file_is_for_its_owner_alone(tmp_path: Path) -> None:
+    async def scenario() -> int:
+        async with Server(ROUTES).listen(tmp_path / "s.sock"):
+            return (tmp_path / "s.sock").stat().st_mode & 0o777
+
+    assert asyncio.run(scenario()) == 0o600

@@ -1,0 +1,97 @@
+"""Log lines: readable, one line each, and impossible to forge."""
+
+from __future__ import annotations
+
+import io
+import json
+import logging
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+
+from control.kit import log as kit_log
+from control.kit.log import FIELD_CHARS_MAX, JsonFormatter, TextFormatter, event, quote
+
+
+@pytest.fixture(autouse=True)
+def unchanged() -> Iterator[None]:
+    """The process's loggers are as before afterwards."""
+    root, scope = logging.getLogger(), logging.getLogger("test.scope")
+    level, handlers = root.level, root.handlers[:]
+    yield
+    root.setLevel(level)
+    root.handlers[:] = handlers
+    scope.setLevel(logging.NOTSET)
+
+
+def record(**fields: object) -> logging.LogRecord:
+    found = logging.makeLogRecord(
+        {"name": "xds", "levelname": "INFO", "levelno": 20, "msg": "xds.connected", "created": 0.0}
+    )
+    found.fields = fields
+    return found
+
+
+def test_a_text_line() -> None:
+    assert TextFormatter().format(record(node="n1", error="a b\n2026 info forged")) == (
+        "1970-01-01T00:00:00.000000Z\tinfo\txds\txds.connected"
+        ' node=n1 error="a b\\n2026 info forged"'
+    )
+
+
+def test_a_json_line() -> None:
+    entry = json.loads(JsonFormatter().format(record(port=80, peer=Path("/x"), message_id="a")))
+    assert entry["message"] == "xds.connected"
+    assert (entry["port"], entry["peer"]) == (80, "/x")
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"), [("", '""'), ("a=b", '"a=b"'), ('a"', '"a\\""'), ("ü", '"\\u00fc"')]
+)
+def test_quoting(value: str, expected: str) -> None:
+    assert quote(value) == expected
+    assert len(quote("x" * 10_000)) <= FIELD_CHARS_MAX + 10
+
+
+def test_levels_by_scope_and_nothing_on_error() -> None:
+    kit_log.set_level("warning,test.scope:debug")
+    assert kit_log.current_levels()["test.scope"] == "debug"
+    with pytest.raises(ValueError):
+        kit_log.set_level("debug,x:loud")
+    assert kit_log.current_levels()[""] == "warning"
+    kit_log.set_level("off,test.scope=trace")  # as in RUST_LOG
+    assert kit_log.current_levels()["test.scope"] == "debug"
+    assert not logging.getLogger().isEnabledFor(logging.CRITICAL)
+
+
+def test_a_long_field_is_cut_in_json_too() -> None:
+    entry = json.loads(JsonFormatter().format(record(name="x" * 10_000)))
+    assert len(entry["name"]) == FIELD_CHARS_MAX
+
+
+@pytest.mark.parametrize("formatter", [TextFormatter(), JsonFormatter()])
+def test_an_exception_is_part_of_the_line_or_follows_it(formatter: logging.Formatter) -> None:
+    try:
+        raise ValueError("a bug")
+    except ValueError as exc:
+        found = record()
+        found.exc_info = (type(exc), exc, exc.__traceback__)
+    assert "ValueError: a bug" in formatter.format(found)
+
+
+def test_a_stamp_has_six_digits_even_at_a_full_second() -> None:
+    assert kit_log.stamp(datetime(2026, 1, 2, tzinfo=UTC)) == "2026-01-02T00:00:00.000000Z"
+
+
+@pytest.mark.parametrize(
+    ("fmt", "expected"), [("text", "\ttest.scope\tthing.done port=80\n"), ("json", '"port": 80}\n')]
+)
+def test_an_event_reaches_the_stream_unless_its_level_is_off(fmt: str, expected: str) -> None:
+    stream = io.StringIO()
+    kit_log.setup("info", fmt, stream)
+    event(logging.getLogger("test.scope"), logging.DEBUG, "thing.begun")
+    event(logging.getLogger("test.scope"), logging.INFO, "thing.done", port=80)
+    assert stream.getvalue().count("\n") == 1
+    assert stream.getvalue().endswith(expected)
