@@ -110,10 +110,13 @@ def tulle(ctx: click.Context, run_dir: Path) -> None:
     ctx.obj = run_dir
 
 
-def main() -> None:
-    """Run the console script; the operator reads a MeshError as one line, without a traceback."""
+def main(command: click.Command = tulle, words: list[str] | None = None) -> None:
+    """Run the console script; the operator reads a MeshError as one line, without a traceback.
+
+    `words` stand in for those of the command line.
+    """
     try:
-        code = tulle.main(standalone_mode=False, prog_name="tulle")
+        code = command.main(words, standalone_mode=False, prog_name="tulle")
         sys.exit(code if isinstance(code, int) else 0)
     except click.ClickException as exc:
         exc.show()

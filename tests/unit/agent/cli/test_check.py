@@ -1,0 +1,98 @@
+"""`tulle check`: signs, reasons and codes; the exit code; what only the whole mesh can tell."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from agent.cli import check
+from tests.unit.agent.cli.mesh_example import example
+from tests.unit.agent.cli.verbs import run, save
+
+
+def one(result: str, **more: str) -> dict[str, Any]:
+    return {
+        "code": "TUL0101",
+        "category": "kernel",
+        "description": "it is new",
+        "result": result,
+        "error": "too old" if result != "ok" else "",
+        "hint": "update" if result != "ok" else "",
+        **more,
+    }
+
+
+def test_categories_signs_reasons_and_codes() -> None:
+    checks = [one("ok"), one("error", node="n1"), one("warning")]
+    assert check.render(checks, "table", colour=False) == (
+        "kernel\n------\n√ it is new\n‼ it is new\n    too old\n    hint: update\n"
+        "    see TUL0101 in README.md#check\n\nkernel (n1)\n-----------\n× it is new\n    too old\n"
+        "    hint: update\n    see TUL0101 in README.md#check\n\nStatus check results are ×\n"
+    )
+
+
+def test_the_short_form_leaves_out_what_is_well() -> None:
+    text = check.render([one("ok"), one("error", node="n1")], "short", colour=False)
+    assert "√" not in text
+    assert text.startswith("kernel (n1)\n")
+
+
+def test_json_says_success_and_keeps_the_categories() -> None:
+    value = json.loads(check.render([one("ok"), one("error")], "json", colour=False))
+    assert value["success"] is False
+    assert [group["categoryName"] for group in value["categories"]] == ["kernel"]
+
+
+def test_colours_are_for_terminals() -> None:
+    assert "\x1b[32m√" in check.render([one("ok")], "table", colour=True)
+    assert "\x1b" not in check.render([one("ok")], "table", colour=False)
+
+
+@pytest.mark.parametrize(
+    ("results", "verdict"),
+    [
+        (["ok"], "ok"),
+        (["ok", "warning"], "warning"),
+        (["warning", "error", "ok"], "error"),
+        ([], "ok"),
+    ],
+)
+def test_the_worst_result_is_the_verdict(results: list[str], verdict: str) -> None:
+    assert check.verdict([one(result) for result in results]) == verdict
+
+
+@pytest.mark.parametrize(("result", "code"), [("ok", 0), ("warning", 0), ("error", 1)])
+def test_exit_codes_from_a_dump(tmp_path: Path, result: str, code: int) -> None:
+    mesh = example()
+    for parts in mesh.nodes.values():
+        parts["check"] = [one(result)]
+    assert run("check", "-f", save(tmp_path, mesh)).exit_code == code
+
+
+def test_no_mesh_is_a_check_that_could_not_be_made(tmp_path: Path) -> None:
+    result = run("--run-dir", str(tmp_path), "check")
+    assert result.exit_code == 2
+    assert result.stderr.startswith("error: ")
+
+
+def codes(mesh: Any) -> dict[str, str]:
+    return {item["code"]: item["result"] for item in check.collect(mesh)}
+
+
+def test_the_whole_tells_who_is_away_and_what_differs() -> None:
+    mesh = example()
+    for parts in mesh.nodes.values():
+        parts["check"] = [one("ok")]
+    assert set(codes(mesh).values()) == {"ok"}
+    del mesh.nodes["n1"]["check"]
+    assert codes(mesh)["TUL1101"] == "error", "an agent is away"
+    mesh.nodes["n2"]["agent"]["version"] = "0.9"
+    assert codes(mesh)["TUL1301"] == "warning", "an upgrade is not finished"
+    mesh.control["problems"] = [{"file": "a.yaml", "line": 3, "message": "bad"}]
+    assert codes(mesh)["TUL1202"] == "error"
+    assert "a.yaml:3: bad" in [item["error"] for item in check.collect(mesh)]
+    mesh.control["status"] = None
+    assert codes(mesh)["TUL1201"] == "warning", "nodes go on without the control plane"

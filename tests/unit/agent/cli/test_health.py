@@ -1,0 +1,115 @@
+"""Verdicts on a mesh: which part is away or unwell, which pod is missing, and why."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from agent.cli import health
+from agent.cli.mesh import Mesh
+from agent.direct.reasons import MEANINGS
+from tests.unit.agent.cli.mesh_example import NOW, example
+
+
+def row(mesh: Mesh, name: str) -> dict[str, Any]:
+    (found,) = (each for each in health.components(mesh) if each["name"] == name)
+    return found
+
+
+def test_a_mesh_that_is_well() -> None:
+    mesh = example()
+    assert row(mesh, "control")["state"] == "ok"
+    assert row(mesh, "agent-n1")["detail"] == "1/1 enrolled pods captured"
+    told = row(mesh, "ztunnel-n1")
+    assert (told["state"], told["detail"]) == ("ok", "workers 1, pods 1, connections 1")
+    assert (told["version"], told["compiled"]) == ("1.0", "yes")
+
+
+def test_parts_that_do_not_answer_say_what_that_means() -> None:
+    mesh = example()
+    mesh.control = {}
+    del mesh.nodes["n1"]["ztunnel"], mesh.nodes["n2"]["agent"]
+    assert [each["name"] for each in health.components(mesh) if each["state"] == "away"] == [
+        "control",
+        "ztunnel-n1",
+        "agent-n2",
+    ]
+    assert "1 captured pods refuse connections" in row(mesh, "ztunnel-n1")["detail"]
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        ({"ztunnels": []}, "no ztunnel is connected"),
+        (
+            {"control": {"connected": False, "error": "dial: [Errno 111] Connection refused"}},
+            "control plane away: Connection refused",
+        ),
+        ({"control": {}}, "control plane away: not connected yet"),
+    ],
+)
+def test_an_agent_that_is_not_well(change: dict[str, Any], told: str) -> None:
+    mesh = example()
+    mesh.nodes["n1"]["agent"].update(change)
+    found = row(mesh, "agent-n1")
+    assert found["state"] == "warning"
+    assert found["detail"].endswith(told)
+
+
+def test_pods_that_leave_are_counted_apart() -> None:
+    mesh = example()
+    pods = mesh.nodes["n1"]["agent"]["pods"]
+    pods += [{**pods[0], "state": "releasing"}, {**pods[0], "state": "not_enrolled"}]
+    assert row(mesh, "agent-n1")["detail"] == "1/1 enrolled pods captured; 1 leaving the mesh"
+
+
+@pytest.mark.parametrize(
+    ("direct", "told"),
+    [
+        ({"on": True, "shortcut": "on"}, "direct path on, with shortcut"),
+        ({"on": True, "shortcut": "off"}, "direct path on"),
+        *(({"on": False, "reason": key}, text) for key, text in sorted(MEANINGS.items())),
+        ({"on": False, "reason": "of a newer agent"}, "of a newer agent"),
+    ],
+)
+def test_the_direct_path_says_why_it_is_off(direct: dict[str, Any], told: str) -> None:
+    mesh = example()
+    mesh.nodes["n1"]["agent"]["direct"] = direct
+    assert told in row(mesh, "agent-n1")["detail"]
+
+
+def test_a_ztunnel_without_the_others_is_a_warning() -> None:
+    mesh = example()
+    mesh.nodes["n1"]["ztunnel"]["control"] = {"connected": False, "error": "x: no route"}
+    assert row(mesh, "ztunnel-n1")["detail"].endswith("control plane away: no route")
+    assert row(mesh, "ztunnel-n1")["state"] == "warning"
+
+
+def test_pods_of_an_enrolled_namespace_that_are_left_out_are_named_once() -> None:
+    mesh = example()
+    mesh.control["pods"] = [
+        {"namespace": "shop", "name": "b", "enrolled": False, "reason": "opted_out", "node": "n2"},
+        {"namespace": "shop", "name": "c", "enrolled": False, "reason": "host", "node": "n1"},
+        {"namespace": "shop", "name": "d", "enrolled": False, "reason": "host", "node": "n9"},
+        {"namespace": "idle", "name": "e", "enrolled": False, "reason": "host", "node": "n1"},
+        {"namespace": "shop", "name": "a", "enrolled": True, "node": "n1"},
+    ]
+    found = [(each["name"], each["state"], each["reason"]) for each in health.uncaptured(mesh)]
+    assert found == [("b", "failed", "no_ztunnel"), ("c", "not_enrolled", "host")]
+
+
+def test_reasons_are_words_and_unknown_ones_stay() -> None:
+    assert health.reason_text({"reason": "draining"}) == "its streams may finish first"
+    assert health.reason_text({"reason": "of_tomorrow"}) == "of_tomorrow"
+    assert health.reason_text({}) is None
+
+
+def test_problems_have_their_place_and_may_be_plain_text() -> None:
+    told = {"file": "a.yaml", "line": 3, "object": "Pod x/y", "message": "bad"}
+    mesh = Mesh(NOW, control={"status": {"nodes": []}, "problems": [told, "a bare line"]})
+    assert [health.problem_text(each) for each in health.problems(mesh)] == [
+        "a.yaml:3: Pod x/y: bad",
+        "a bare line",
+    ]
+    assert row(mesh, "control")["detail"] == "nodes 0; 2 problems in manifests"

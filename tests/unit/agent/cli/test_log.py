@@ -1,0 +1,63 @@
+"""`tulle log level`: levels of each process as rows; a level is not taken for a node."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+import pytest
+
+from agent.cli.log import rows as log_rows
+from agent.cli.mesh import Mesh
+from agent.fetch import FetchError
+from control.kit.errors import ConfigError
+from tests.unit.agent.cli.mesh_example import example
+from tests.unit.agent.cli.verbs import rows, run, save
+
+
+@pytest.fixture
+def mesh() -> Mesh:
+    found = example()
+    found.control["log"] = {"": "info"}
+    found.nodes["n1"]["logging"] = {
+        "agent": {"": "info"},
+        "ztunnel": {"": "info", "access": "debug"},
+    }
+    return found
+
+
+def test_levels_are_rows(mesh: Mesh) -> None:
+    found = [(row["component"], row["scope"], row["level"]) for row in log_rows(mesh, "n1", None)]
+    assert found == [
+        ("agent", "*", "info"),
+        ("ztunnel", "*", "info"),
+        ("ztunnel", "access", "debug"),
+    ]
+    assert [row["component"] for row in log_rows(mesh, "", "control")] == ["control"]
+
+
+def test_levels_of_a_dump(mesh: Mesh, tmp_path: Path) -> None:
+    path = save(tmp_path, mesh)
+    assert len(rows(run("log", "level", "-f", path))) == 1 + 4
+    shown = rows(run("log", "level", "n1", "-f", path, "--component", "ztunnel", "--no-headers"))
+    assert shown == [["ztunnel", "n1", "*", "info"], ["ztunnel", "n1", "access", "debug"]]
+
+
+def test_a_level_without_a_node_is_not_taken_for_a_node(dump: str) -> None:
+    result = run("log", "level", "debug", "-f", dump)
+    assert isinstance(result.exception, ConfigError)
+    assert "tulle log level - debug" in str(result.exception)
+
+
+def test_a_dump_has_no_levels_to_set(dump: str) -> None:
+    result = run("log", "level", "n1", "debug", "-f", dump)
+    assert result.exit_code == click.UsageError.exit_code
+    assert "no levels to set" in result.stderr
+
+
+def test_a_node_that_does_not_answer_is_an_error(tmp_path: Path) -> None:
+    (tmp_path / "n1").mkdir()
+    (tmp_path / "n1" / "agent.sock").touch()
+    result = run("--run-dir", str(tmp_path), "log", "level", "n1", "debug")
+    assert isinstance(result.exception, FetchError)
+    assert "n1/agent.sock" in str(result.exception)

@@ -1,0 +1,95 @@
+"""The table of verbs: help, guesses, lazy modules, and the exit code of each way to fail."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import click
+import pytest
+
+from agent.cli.main import VERBS, main, tulle
+from control.kit.errors import ConfigError, KernelError, MeshError
+from tests.unit.agent.cli.verbs import run
+
+
+def every_command() -> list[list[str]]:
+    found: list[list[str]] = []
+    context = click.Context(tulle)
+    for verb in VERBS:
+        command = tulle.get_command(context, verb)  # type: ignore[attr-defined]  # a group
+        found.append([verb])
+        if isinstance(command, click.Group):
+            found += [[verb, inner] for inner in command.commands]
+    return found
+
+
+@pytest.mark.parametrize("words", every_command(), ids=" ".join)
+def test_every_help_has_an_example(words: list[str]) -> None:
+    result = run(*words, "--help")
+    assert result.exit_code == 0
+    assert "Example: " in result.output
+
+
+def test_the_first_help_loads_no_verb() -> None:
+    code = (
+        "import sys; from agent.cli.main import tulle\n"
+        "tulle.main(['--help'], standalone_mode=False)\n"
+        "print([m for m in sys.modules if m.startswith(('pyroute2', 'yaml', 'agent.lab.'))])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[-1] == "[]"
+
+
+def test_a_mistyped_verb_is_guessed() -> None:
+    assert "Did you mean 'status'?" in run("stauts").stderr
+    assert run("--version").stdout.startswith("tulle ")
+
+
+def test_usage_errors() -> None:
+    assert run("nonsense").exit_code == 2
+    assert run("lab", "delete").exit_code == 2
+
+
+def failing(error: BaseException) -> click.Command:
+    """A command that ends in this way."""
+
+    def end() -> None:
+        raise error
+
+    return click.Command("failing", callback=end)
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "told"),
+    [
+        (MeshError("denied"), 1, "error: denied"),
+        (KernelError("no hook"), 1, "error: no hook"),
+        (ConfigError("no node x"), 2, "error: no node x"),
+        (PermissionError(13, "Permission denied", "/run/x"), 2, "/run/x: Permission denied"),
+        (click.UsageError("unknown"), 2, "unknown"),
+        (KeyboardInterrupt(), 130, "interrupted"),
+        (click.exceptions.Exit(7), 7, ""),
+    ],
+)
+def test_each_failure_has_its_exit_code_and_one_line(
+    capsys: pytest.CaptureFixture[str], error: BaseException, code: int, told: str
+) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main(failing(error), [])
+    assert ended.value.code == code
+    told_on_stderr = capsys.readouterr().err
+    assert told in told_on_stderr
+    assert "Traceback" not in told_on_stderr
+
+
+def test_a_bug_is_not_hidden() -> None:
+    with pytest.raises(KeyError):
+        main(failing(KeyError("bug")), [])
+
+
+def test_success_ends_with_zero(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main(words=["completion", "bash"])
+    assert ended.value.code == 0
+    assert "_TULLE_COMPLETE" in capsys.readouterr().out

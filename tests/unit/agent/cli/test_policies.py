@@ -1,0 +1,38 @@
+"""`tulle policies`: those in force on stdout, those not understood on stderr."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from tests.unit.agent.cli.mesh_example import example
+from tests.unit.agent.cli.verbs import rows, run, save
+
+
+def test_those_in_force(dump: str) -> None:
+    result = run("policies", "-f", dump, "-o", "wide")
+    assert rows(result) == [
+        ["NAMESPACE", "POLICY", "ACTION", "SCOPE", "RULES"],
+        ["shop", "p", "Allow", "Namespace", "1"],
+    ]
+    assert result.stderr == ""
+    assert run("policies", "-f", dump, "-n", "other").stderr == "no policies\n"
+
+
+def test_those_not_understood_are_warned_of_and_other_objects_are_not(tmp_path: Path) -> None:
+    mesh = example()
+    mesh.control["problems"] = [
+        {"file": "p.yaml", "line": 7, "object": "AuthorizationPolicy shop/p", "message": "bad"},
+        {"file": "q.yaml", "line": 1, "object": "PeerAuthentication shop/q", "message": "odd"},
+        {"file": "s.yaml", "line": 2, "object": "Service shop/s", "message": "no ports"},
+    ]
+    assert run("policies", "-f", save(tmp_path, mesh)).stderr == (
+        "warning: p.yaml:7: AuthorizationPolicy shop/p: bad\n"
+        "warning: q.yaml:1: PeerAuthentication shop/q: odd\n"
+    )
+
+
+def test_a_message_cannot_move_the_cursor(tmp_path: Path) -> None:
+    mesh = example()
+    problem = {"object": "AuthorizationPolicy shop/p", "message": "\x1b[2Jgone"}
+    mesh.control["problems"] = [problem]
+    assert "\x1b" not in run("policies", "-f", save(tmp_path, mesh)).stderr

@@ -1,0 +1,60 @@
+"""`tulle status`: parts, namespaces, pods that are not captured, manifests not understood."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from tests.unit.agent.cli.mesh_example import example
+from tests.unit.agent.cli.verbs import run, save
+
+
+def test_parts_namespaces_and_pods_that_are_not_captured(dump: str) -> None:
+    result = run("status", "-f", dump)
+    assert result.exit_code == 0
+    parts, namespaces, missing = result.stdout.split("\n\n")
+    assert [line.split()[0] for line in parts.splitlines()[1:]] == [
+        "control",
+        "agent",
+        "ztunnel",
+        "agent",
+        "ztunnel",
+    ]
+    assert ["shop", "ambient", "2", "1"] in [line.split() for line in namespaces.splitlines()]
+    assert missing.startswith("Not captured:\n")
+    assert "no ztunnel is connected on its node" in missing
+
+
+def test_pods_on_their_way_out_have_a_list_of_their_own(tmp_path: Path) -> None:
+    mesh = example()
+    pod = mesh.nodes["n2"]["agent"]["pods"][0]
+    pod.update(state="releasing", reason="draining")
+    text = run("status", "-f", save(tmp_path, mesh)).stdout
+    assert "Leaving the mesh:\n" in text
+    assert "its streams may finish first" in text
+    assert "Not captured:" not in text
+
+
+def test_what_is_not_understood_has_its_place(tmp_path: Path) -> None:
+    mesh = example()
+    mesh.control["problems"] = [
+        {"file": "p.yaml", "line": 7, "object": "AuthorizationPolicy shop/p", "message": "bad"}
+    ]
+    text = run("status", "-f", save(tmp_path, mesh)).stdout
+    assert "Problems in manifests:\n  p.yaml:7: AuthorizationPolicy shop/p: bad\n" in text
+
+
+def test_a_part_that_is_away_makes_it_fail_and_its_pods_are_missed(tmp_path: Path) -> None:
+    mesh = example()
+    del mesh.nodes["n2"]["agent"]
+    for shape in ("table", "json", "name"):
+        result = run("status", "-f", save(tmp_path, mesh), "-o", shape)
+        assert result.exit_code == 1
+        assert result.stdout
+    result = run("status", "-f", save(tmp_path, mesh))
+    assert "CAPTURED is without the pods of n2" in result.stderr
+
+
+def test_json_has_the_four_parts(dump: str) -> None:
+    value = json.loads(run("status", "-f", dump, "-o", "json").stdout)
+    assert value.keys() == {"components", "namespaces", "not_captured", "problems"}
