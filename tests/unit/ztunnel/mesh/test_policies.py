@@ -1,0 +1,130 @@
+"""Policies by scope, and the substitute for one that cannot be understood: it denies."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from control.kit.errors import WireError
+from control.model.policy import Action, Policy, PolicyScope, Rule
+from control.wire import security_pb2 as pb
+from control.wire.convert_policy import policy_to_wire
+from ztunnel.mesh.entries import Entry, Op
+from ztunnel.mesh.policies import PolicyBook, deny_all
+
+
+def policy(
+    name: str, scope: PolicyScope = PolicyScope.NAMESPACE, namespace: str = "shop"
+) -> Policy:
+    return Policy(name, namespace, scope, Action.ALLOW, (Rule(),))
+
+
+def raw(value: Policy) -> bytes:
+    return policy_to_wire(value).SerializeToString()
+
+
+def book(*policies: Policy) -> PolicyBook:
+    made = PolicyBook()
+    for each in policies:
+        made.put(each.key, raw(each))
+    return made
+
+
+EVERYWHERE = policy("everywhere", PolicyScope.GLOBAL, "istio-system")
+OF_SHOP = policy("of-shop")
+NAMED = policy("named", PolicyScope.WORKLOAD_SELECTOR)
+
+
+def test_those_of_the_mesh_the_namespace_and_the_named_ones_apply() -> None:
+    found = book(EVERYWHERE, OF_SHOP, NAMED)
+    assert found.applicable("shop", ()) == (EVERYWHERE, OF_SHOP)
+    assert found.applicable("shop", (NAMED.key,)) == (EVERYWHERE, OF_SHOP, NAMED)
+    assert found.applicable("other", ()) == (EVERYWHERE,)
+    assert found.applicable("other", (NAMED.key,)) == (EVERYWHERE, NAMED)
+
+
+def test_one_that_is_named_and_in_scope_applies_once() -> None:
+    assert book(OF_SHOP).applicable("shop", (OF_SHOP.key,)) == (OF_SHOP,)
+
+
+def test_a_name_that_nobody_has_sent_is_counted() -> None:
+    found = book(OF_SHOP)
+    assert found.applicable("shop", ("shop/absent",)) == (OF_SHOP,)
+    assert found.unknown == 1
+
+
+@pytest.mark.parametrize("scope", [PolicyScope.GLOBAL, PolicyScope.WORKLOAD_SELECTOR])
+def test_a_policy_that_changes_its_scope_leaves_the_old_one(scope: PolicyScope) -> None:
+    found = book(OF_SHOP)
+    assert found.applicable("shop", ()) == (OF_SHOP,)
+    moved = replace(OF_SHOP, scope=scope)
+    found.put(moved.key, raw(moved))
+    is_everywhere = scope is PolicyScope.GLOBAL
+    assert found.applicable("other", ()) == ((moved,) if is_everywhere else ())
+    assert found.applicable("shop", ()) == ((moved,) if is_everywhere else ())
+    assert len(found) == 1
+
+
+def test_answers_follow_every_change() -> None:
+    found = book(EVERYWHERE)
+    assert found.applicable("shop", ()) == (EVERYWHERE,)
+    found.put(OF_SHOP.key, raw(OF_SHOP))
+    assert found.applicable("shop", ()) == (EVERYWHERE, OF_SHOP)
+    assert found.drop(EVERYWHERE.key)
+    assert not found.drop(EVERYWHERE.key)
+    assert found.applicable("shop", ()) == (OF_SHOP,)
+
+
+@pytest.mark.parametrize("bad", [b"\xff", raw(policy("another-name"))])
+def test_a_message_that_makes_no_sense_changes_nothing(bad: bytes) -> None:
+    found = book(OF_SHOP)
+    with pytest.raises(WireError):
+        found.put(OF_SHOP.key, bad)
+    assert found.get(OF_SHOP.key) == OF_SHOP
+
+
+def test_the_last_good_version_stays_in_force() -> None:
+    found = book(OF_SHOP)
+    assert not found.deny_instead(OF_SHOP.key, b"\xff")
+    assert found.applicable("shop", ()) == (OF_SHOP,)
+    assert list(found.entries()) == [Entry(Op.POLICY, OF_SHOP.key, raw(OF_SHOP))]
+
+
+def test_without_a_good_version_a_substitute_denies_until_one_comes() -> None:
+    found = PolicyBook()
+    assert found.deny_instead("shop/p", b"\xff")
+    (substitute,) = found.applicable("shop", ())
+    assert (substitute.action, substitute.rules) == (Action.DENY, (Rule(),))
+    assert list(found.entries()) == [Entry(Op.REJECTED_POLICY, "shop/p", b"\xff")]
+    assert found.deny_instead("shop/p", b"\xfe"), "another refused one takes its place"
+    good = policy("p")
+    found.put(good.key, raw(good))
+    assert found.applicable("shop", ()) == (good,)
+    assert not found.deny_instead("shop/p", b"\xff")
+
+
+def test_a_dry_run_has_no_substitute_and_takes_an_older_one_away() -> None:
+    dry = pb.Authorization(name="p", namespace="shop", dry_run=True).SerializeToString()
+    found = PolicyBook()
+    assert not found.deny_instead("shop/p", dry)
+    assert found.deny_instead("shop/p", b"\xff")
+    assert found.deny_instead("shop/p", dry)
+    assert len(found) == 0
+
+
+@pytest.mark.parametrize(
+    ("message", "scope"),
+    [
+        (b"\xff", PolicyScope.NAMESPACE),
+        (b"", PolicyScope.NAMESPACE),
+        (pb.Authorization(name="p", scope=pb.GLOBAL).SerializeToString(), PolicyScope.GLOBAL),
+        (b"\x0a\x01p\x18\x63", PolicyScope.NAMESPACE),  # scope 99
+    ],
+    ids=["no message", "empty", "global", "a scope from the future"],
+)
+def test_a_substitute_reaches_as_far_as_the_policy_could_have(
+    message: bytes, scope: PolicyScope
+) -> None:
+    found = deny_all("shop/p", message)
+    assert found == Policy("p", "shop", scope, Action.DENY, (Rule(),))
