@@ -5,7 +5,6 @@ from __future__ import annotations
 import subprocess
 import sys
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
@@ -32,7 +31,7 @@ def test_a_namespace_is_found(before: frozenset[str]) -> None:
 
 
 def test_a_pin_and_a_cgroup_are_found(before: frozenset[str]) -> None:
-    pin = bpffs.ensure() / "tk-leftover"
+    pin = bpffs.ensure(leftovers.PINS) / "tk-leftover"
     cgroup = cgroups.create(cgroups.find_root() / "tk-leftover")
     pin.mkdir()
     try:
@@ -63,12 +62,23 @@ def test_an_orphan_is_found(before: frozenset[str]) -> None:
 
 
 def test_a_run_folder_is_found(before: frozenset[str]) -> None:
-    folder = Path("/run/tulle-leftover")
-    folder.mkdir()
+    folder = leftovers.RUN / "leftover"
+    folder.mkdir(parents=True)
     try:
         assert kinds(before) == ["folder"]
     finally:
         folder.rmdir()
+
+
+def test_a_cgroup_of_a_lab_is_found(before: frozenset[str]) -> None:
+    holder = cgroups.find_root() / "tulle-lab"
+    holder.mkdir(exist_ok=True)
+    assert kinds(before) == [], "the folder of all labs"
+    (holder / "leftover").mkdir()
+    try:
+        assert kinds(before) == ["cgroup"]
+    finally:
+        (holder / "leftover").rmdir()
 
 
 def test_a_thing_that_goes_by_itself_is_waited_for() -> None:

@@ -99,8 +99,8 @@ def folder(tmp_path: Path) -> Path:
 @pytest.fixture
 def lab(tmp_path: Path, folder: Path) -> Iterator[Lab]:
     made = Lab(tmp_path / "run")
-    made.up(folder, UNMESHED)
-    try:
+    try:  # an interrupted `up` leaves half a lab
+        made.up(folder, UNMESHED)
         yield made
     finally:
         made.down()

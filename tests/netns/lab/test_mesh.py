@@ -83,8 +83,8 @@ def lab(tmp_path: Path) -> Iterator[Lab]:
     spec = {"name": node("x"), "nodes": {node("a"): {}, node("b"): {}}, "pods": pods}
     (folder / "lab.yaml").write_text(json.dumps(spec))
     made = Lab(tmp_path / "run")
-    made.up(folder, Options())
-    try:
+    try:  # an interrupted `up` leaves half a lab
+        made.up(folder, Options())
         yield made
     finally:
         made.down()

@@ -1,7 +1,8 @@
 """A look at the host for what tests make there: namespaces, pins, cgroups, processes, run folders.
 
 Compare two looks: what is new was left behind. Names are matched where a host makes such things of
-its own accord (cgroups); elsewhere whatever is new counts.
+its own accord (cgroups); elsewhere whatever is new counts. Folders that only hold what others made
+(`tulle` in bpffs and in the cgroup tree) do not count themselves.
 """
 
 from __future__ import annotations
@@ -17,10 +18,10 @@ from agent.datapath import cgroups
 
 NAMESPACES = Path("/run/netns")
 PINS = Path("/sys/fs/bpf")
-RUN = Path("/run")
+RUN = Path("/run/tulle")
 REPOSITORY = Path(__file__).resolve().parents[3]
-# `tk-17-1`, `ta-0a1b2c`, `tl-shop-n1`, `tulle`, `tulle-lab`
-_CGROUP = re.compile(r"t[a-z]-|tulle")
+HOLDERS = ("tulle", "tulle-lab")
+_CGROUP = re.compile(r"t[a-z]-")  # `tk-17-1`, `ta-0a1b2c`
 _CGROUP_DEPTH = 3
 # A process that was told to end is gone within moments; a cgroup goes when its last process has.
 SETTLE_S = 5.0
@@ -31,9 +32,9 @@ def look() -> frozenset[str]:
     found: set[str] = set()
     for kind, things in (
         ("namespace", _entries(NAMESPACES)),
-        ("pin", (*_entries(PINS), *_entries(PINS / "tulle"))),
+        ("pin", (*_entries(PINS), *_entries(PINS / HOLDERS[0]))),
         ("cgroup", _cgroups(cgroups.find_root(), _CGROUP_DEPTH)),
-        ("folder", _entries(RUN, "tulle*")),
+        ("folder", _entries(RUN)),
         ("process", _processes()),
     ):
         found.update(f"{kind} {thing}" for thing in things)
@@ -52,18 +53,16 @@ def left(
     return sorted(new)
 
 
-def _entries(folder: Path, pattern: str = "*") -> Iterator[Path]:
-    with contextlib.suppress(FileNotFoundError):
-        yield from folder.glob(pattern)
+def _entries(folder: Path) -> Iterator[Path]:
+    yield from (entry for entry in folder.glob("*") if entry.name not in HOLDERS)
 
 
 def _cgroups(folder: Path, depth: int) -> Iterator[Path]:
-    for entry in _entries(folder):
-        if entry.is_dir():
-            if _CGROUP.match(entry.name):
-                yield entry
-            elif depth > 1:
-                yield from _cgroups(entry, depth - 1)
+    for entry in folder.glob("*/"):
+        if _CGROUP.match(entry.name) or folder.name in HOLDERS:
+            yield entry
+        elif depth > 1:
+            yield from _cgroups(entry, depth - 1)
 
 
 def _processes() -> Iterator[str]:

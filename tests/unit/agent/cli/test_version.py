@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from agent.cli.version import client_version
+from control.kit.version import version
 from tests.unit.agent.cli.verbs import rows, run
 
 
 def test_the_client_needs_no_mesh(tmp_path: Path) -> None:
     result = run("--run-dir", str(tmp_path), "version", "--client", "--no-headers")
-    assert rows(result) == [["client", "-", *client_version().split(), "-"]]
+    assert rows(result) == [["client", "-", version(), "-"]]
 
 
 def test_every_process_of_a_dump(dump: str) -> None:

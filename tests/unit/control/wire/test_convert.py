@@ -11,19 +11,8 @@ from hypothesis import strategies as st
 
 from control.kit.errors import WireError
 from control.model import workload as model
-from control.model.address import CidrBlock, canonical, parse_address
-from control.model.policy import (
-    Action,
-    Clause,
-    Match,
-    Policy,
-    PolicyScope,
-    Rule,
-    ServiceAccountMatch,
-    StringMatch,
-    StringMatchKind,
-)
-from control.wire import convert, convert_policy, security_pb2, workload_pb2
+from control.model.address import canonical, parse_address
+from control.wire import convert, workload_pb2
 
 NAMES = st.text("abc", max_size=3)
 ADDRESSES = st.binary(min_size=4, max_size=4) | st.binary(min_size=16, max_size=16)
@@ -86,62 +75,6 @@ def test_an_address_survives_the_wire(value: Any) -> None:
     assert convert.resource_from_wire(workload_pb2.Address.FromString(data)) == value
 
 
-STRINGS = st.lists(
-    st.builds(
-        StringMatch,
-        st.sampled_from([StringMatchKind.EXACT, StringMatchKind.PREFIX, StringMatchKind.SUFFIX]),
-        NAMES,
-    )
-    | st.just(StringMatch(StringMatchKind.PRESENCE)),
-    max_size=2,
-).map(tuple)
-BLOCKS = st.lists(
-    st.builds(CidrBlock, ADDRESSES.map(canonical), st.integers(0, 32)), max_size=2
-).map(tuple)
-ACCOUNTS = st.lists(st.builds(ServiceAccountMatch, NAMES, NAMES), max_size=2).map(tuple)
-NUMBERS = st.lists(st.integers(1, 65535), max_size=2).map(tuple)
-MATCHES = st.builds(
-    Match,
-    STRINGS,
-    STRINGS,
-    STRINGS,
-    STRINGS,
-    ACCOUNTS,
-    ACCOUNTS,
-    BLOCKS,
-    BLOCKS,
-    BLOCKS,
-    BLOCKS,
-    NUMBERS,
-    NUMBERS,
-)
-POLICIES = st.builds(
-    Policy,
-    st.just("p"),
-    NAMES,
-    st.sampled_from(PolicyScope),
-    st.sampled_from(Action),
-    st.lists(
-        st.builds(
-            Rule,
-            st.lists(st.builds(Clause, st.lists(MATCHES, max_size=2).map(tuple)), max_size=2).map(
-                tuple
-            ),
-        ),
-        max_size=2,
-    ).map(tuple),
-    st.booleans(),
-)
-
-
-@settings(max_examples=15)
-@given(POLICIES)
-def test_a_policy_survives_the_wire(value: Policy) -> None:
-    data = convert_policy.policy_to_wire(value).SerializeToString()
-    message = security_pb2.Authorization.FromString(data)
-    assert convert_policy.policy_from_wire(message) == value
-
-
 def test_defaults_are_filled_in_and_left_out_again() -> None:
     message = workload_pb2.Workload(uid="u")
     value = convert.workload_from_wire(message)
@@ -186,28 +119,3 @@ def test_an_enum_value_from_the_future_reads_as_the_default() -> None:
 def test_what_cannot_be_understood_is_a_wire_error(message: workload_pb2.Address) -> None:
     with pytest.raises(WireError):
         convert.resource_from_wire(message)
-
-
-def policy_with(match: dict[str, Any]) -> security_pb2.Authorization:
-    return security_pb2.Authorization(name="p", rules=[{"clauses": [{"matches": [match]}]}])
-
-
-@pytest.mark.parametrize(
-    "match",
-    [
-        {"destination_ports": [65536]},
-        {"source_ips": [{"address": b"1234", "length": 33}]},
-        {"source_ips": [{"address": b"123", "length": 3}]},
-        {"principals": [{}]},
-        {"extensions": [{"name": "new"}]},
-    ],
-)
-def test_a_match_that_cannot_be_understood_is_a_wire_error(match: dict[str, Any]) -> None:
-    with pytest.raises(WireError):
-        convert_policy.policy_from_wire(policy_with(match))
-
-
-def test_a_mapped_block_of_a_policy_becomes_ipv4() -> None:
-    block = {"address": bytes(10) + b"\xff\xff\x0a\0\0\0", "length": 104}
-    policy = convert_policy.policy_from_wire(policy_with({"source_ips": [block]}))
-    assert str(policy.rules[0].clauses[0].matches_any[0].source_ips[0]) == "10.0.0.0/8"

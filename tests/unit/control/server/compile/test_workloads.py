@@ -5,14 +5,9 @@ from __future__ import annotations
 import pytest
 
 from control.model.workload import (
-    AppProtocol,
-    BalancingMode,
-    HealthPolicy,
-    IpFamilies,
     Locality,
     NetworkMode,
     Port,
-    Scope,
     Service,
     TunnelProtocol,
     Workload,
@@ -147,79 +142,3 @@ def test_slices_win_over_the_selector() -> None:
 
 def test_a_slice_of_no_service_is_nothing() -> None:
     assert mesh(SLICE).workloads == {}
-
-
-@pytest.mark.parametrize(
-    ("port", "expected"),
-    [
-        ("name: http-web, port: 80", AppProtocol.HTTP11),
-        ("name: http2, port: 80", AppProtocol.HTTP2),
-        ("name: grpc-web-x, port: 80", AppProtocol.GRPC),
-        ("name: https, port: 80", AppProtocol.TLS),
-        ("name: tcp-x, port: 80", AppProtocol.TCP),
-        ("name: web, port: 80", AppProtocol.UNKNOWN),
-        ("name: web, port: 3306", AppProtocol.TCP),
-        ("name: http, port: 80, protocol: UDP", AppProtocol.UNKNOWN),
-        ("name: tcp, port: 80, appProtocol: kubernetes.io/h2c", AppProtocol.HTTP2),
-        ("name: tcp, port: 80, appProtocol: postgres", AppProtocol.UNKNOWN),
-    ],
-)
-def test_application_protocol(port: str, expected: AppProtocol) -> None:
-    assert one_service(service(f"ports: [{{{port}}}]")).ports[0].app_protocol is expected
-
-
-NEAR = (Scope.NETWORK, Scope.REGION, Scope.ZONE)
-
-
-@pytest.mark.parametrize(
-    ("spec", "meta", "preference", "mode"),
-    [
-        ("internalTrafficPolicy: Local", "", (Scope.NODE,), BalancingMode.STRICT),
-        ("trafficDistribution: PreferClose", "", NEAR, BalancingMode.FAILOVER),
-        ("trafficDistribution: PreferSameZone", "", NEAR, BalancingMode.FAILOVER),
-        (
-            "trafficDistribution: PreferSameNode",
-            "",
-            (*NEAR, Scope.SUBZONE, Scope.NODE),
-            BalancingMode.FAILOVER,
-        ),
-        (
-            "type: ClusterIP",
-            "annotations: {networking.istio.io/traffic-distribution: PreferClose}",
-            NEAR,
-            BalancingMode.FAILOVER,
-        ),
-    ],
-)
-def test_load_balancing(
-    spec: str, meta: str, preference: tuple[Scope, ...], mode: BalancingMode
-) -> None:
-    found = one_service(service(spec, meta)).load_balancing
-    assert found is not None
-    assert (found.routing_preference, found.mode) == (preference, mode)
-    assert found.health_policy is HealthPolicy.ONLY_HEALTHY
-
-
-def test_not_ready_addresses_may_be_asked_for() -> None:
-    assert one_service(service("")).load_balancing is None
-    found = one_service(service("publishNotReadyAddresses: true")).load_balancing
-    assert found is not None
-    assert found.health_policy is HealthPolicy.ALLOW_ALL
-
-
-@pytest.mark.parametrize(
-    ("families", "expected"),
-    [
-        ("[]", IpFamilies.AUTOMATIC),
-        ("[IPv4]", IpFamilies.IPV4_ONLY),
-        ("[IPv6]", IpFamilies.IPV6_ONLY),
-        ("[IPv6, IPv4]", IpFamilies.DUAL),
-    ],
-)
-def test_ip_families(families: str, expected: IpFamilies) -> None:
-    assert one_service(service(f"ipFamilies: {families}")).ip_families is expected
-
-
-def test_an_external_name_is_nothing() -> None:
-    found = mesh(service("type: ExternalName, externalName: x.example, selector: {a: b}"))
-    assert found.services == {}

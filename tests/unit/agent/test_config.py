@@ -1,0 +1,44 @@
+"""Paths that follow from what the operator chose."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from agent import config
+from agent.config import Config
+
+
+def chosen(**fields: object) -> Config:
+    wanted: dict[str, object] = {
+        "node": "n1",
+        "control": "control:15010",
+        "control_root": Path("/root.pem"),
+        "control_name": "control",
+        "token": None,
+        "zds": Path("/run/tulle/n1/zds.sock"),
+        "cgroup_root": Path("/sys/fs/cgroup"),
+        **fields,
+    }
+    return Config(**wanted)  # type: ignore[arg-type]  # test shorthand
+
+
+def test_each_node_has_a_folder_a_pin_root_and_a_socket_of_its_own() -> None:
+    one = chosen(run_dir=Path("/r"), bpffs=Path("/b"))
+    assert one.folder == config.node_folder(Path("/r"), "n1") == Path("/r/n1")
+    assert one.pin_root == config.pin_root(Path("/b"), "n1") == Path("/b/tulle/n1")
+    assert one.direct_socket == Path("/r/n1/direct.sock")
+
+
+def test_two_nodes_of_one_host_share_nothing() -> None:
+    one, other = chosen(), chosen(node="n2")
+    assert one.folder != other.folder
+    assert one.pin_root != other.pin_root
+
+
+def test_the_defaults_are_the_ones_of_the_documents() -> None:
+    one = chosen()
+    assert one.folder == Path("/run/tulle/n1")
+    assert one.pin_root == Path("/sys/fs/bpf/tulle/n1")
+    assert one.metrics.startswith("127.0.0.1:"), "not for the network unless somebody says so"
+    assert one.direct
+    assert one.shortcut

@@ -1,0 +1,44 @@
+"""A node's way to the control plane: its token, read anew each time, and a channel that is lazy."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+
+import pytest
+
+from control.wire.channel import TOKEN_BYTES_MAX, TokenUnreadable, bearer, open_channel, read_token
+
+
+def test_a_token_is_read_anew(tmp_path: Path) -> None:
+    path = tmp_path / "token"
+    path.write_text("one\n")
+    assert read_token(path) == "one"
+    path.write_text("  two  ")
+    assert read_token(path) == "two"
+    assert bearer("two") == ("authorization", "Bearer two")
+
+
+@pytest.mark.parametrize("data", [None, b"\xff\xfe"], ids=["absent", "not ascii"])
+def test_a_token_that_cannot_be_read_says_where(tmp_path: Path, data: bytes | None) -> None:
+    path = tmp_path / "token"
+    if data is not None:
+        path.write_bytes(data)
+    with pytest.raises(TokenUnreadable, match=str(path)) as refused:
+        read_token(path)
+    assert refused.value.reason == "token_unreadable"
+
+
+def test_a_file_that_is_no_token_does_not_fill_the_memory(tmp_path: Path) -> None:
+    path = tmp_path / "token"
+    path.write_bytes(b"x" * (TOKEN_BYTES_MAX + 10))
+    assert len(read_token(path)) == TOKEN_BYTES_MAX
+
+
+@pytest.mark.parametrize("name", ["", "control.example"])
+def test_a_channel_is_opened_without_anybody_at_the_other_end(name: str) -> None:
+    async def scenario() -> None:
+        async with open_channel("127.0.0.1:9", None, name):
+            pass
+
+    asyncio.run(scenario())
