@@ -10,8 +10,9 @@ import pytest
 from control.model.address import parse_endpoint
 from control.model.workload import Locality, Workload
 from tests.support.engine.meshes import pod, service, spiffe
+from ztunnel.refusals import Flag, Reason
 from ztunnel.telemetry.counters import Counters, tcp_labels
-from ztunnel.telemetry.parties import Flag, Memo, Parties, Reporter
+from ztunnel.telemetry.parties import Memo, Parties, Reporter
 
 OF_DEPLOYMENT: dict[str, Any] = {
     "workload_name": "client",
@@ -132,8 +133,8 @@ def test_everything_counted_is_exported_once() -> None:
     series.received_bytes, series.sent_bytes = 10, 20
     series.closed[Flag.CONNECT] = 1
     series.failed[Flag.DENY] = 2
-    counters.refuse("policy")
-    counters.refuse("policy")
+    counters.refuse(Reason.POLICY)
+    counters.refuse(Reason.POLICY)
     counters.count("dials")
     found = list(counters.export())
     labelled = {(name, labels.get("response_flags", "")): number for name, labels, number in found}

@@ -7,7 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from control.model.address import Endpoint, parse_endpoint
-from ztunnel.telemetry.parties import Flag, Memo, Reporter, Series, endpoint_text
+from ztunnel.refusals import Flag
+from ztunnel.telemetry.parties import Memo, Reporter, Series, endpoint_text
 
 ADDRESSES = st.binary(min_size=4, max_size=4) | st.binary(min_size=16, max_size=16)
 
