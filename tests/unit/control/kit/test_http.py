@@ -122,7 +122,7 @@ def test_one_client_too_many_is_let_go_and_the_others_are_served(tmp_path: Path)
     path = str(tmp_path / "s.sock")
 
     async def scenario() -> tuple[bytes, bytes]:
-        async with Server(ROUTES).listen(tmp_path / "s.sock"), AsyncExitStack() as opened:
+        async with HttpServer(ROUTES).listen(tmp_path / "s.sock"), AsyncExitStack() as opened:
             streams = []
             for _ in range(CONNECTIONS_MAX + 1):
                 reader, writer = await asyncio.open_unix_connection(path)
@@ -144,7 +144,7 @@ def test_a_socket_of_the_caller_is_served(tmp_path: Path) -> None:
     async def scenario() -> bytes:
         listener = socket.socket(socket.AF_UNIX)
         listener.bind(str(tmp_path / "given.sock"))
-        async with Server(ROUTES).listen(listener):
+        async with HttpServer(ROUTES).listen(listener):
             reader, writer = await asyncio.open_unix_connection(str(tmp_path / "given.sock"))
             writer.write(HELLO)
             writer.write_eof()
@@ -158,7 +158,7 @@ def test_a_socket_of_the_caller_is_served(tmp_path: Path) -> None:
 
 def test_the_socket_file_is_for_its_owner_alone(tmp_path: Path) -> None:
     async def scenario() -> int:
-        async with Server(ROUTES).listen(tmp_path / "s.sock"):
+        async with HttpServer(ROUTES).listen(tmp_path / "s.sock"):
             return (tmp_path / "s.sock").stat().st_mode & 0o777
 
     assert asyncio.run(scenario()) == 0o600

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import pytest
 
-from control.server.sources.kinds import KINDS, Kind, find_kind
+from control.server.sources.kinds import KINDS, ObjectKind, find_kind
 from control.server.sources.problem import UnknownKind, WrongApiVersion
 from control.server.sources.reader import Reader
 from control.server.sources.yaml_text import read_documents
 
 
-def look(api_version: str, kind: str) -> Kind | None:
+def look(api_version: str, kind: str) -> ObjectKind | None:
     text = "".join(
         f"{key}: {value}\n" for key, value in (("apiVersion", api_version), ("kind", kind)) if value
     )
