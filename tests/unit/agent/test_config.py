@@ -5,10 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 from agent import config
-from agent.config import Config
+from agent.config import AgentConfig
 
 
-def chosen(**fields: object) -> Config:
+def chosen(**fields: object) -> AgentConfig:
     wanted: dict[str, object] = {
         "node": "n1",
         "control": "control:15010",
@@ -19,7 +19,7 @@ def chosen(**fields: object) -> Config:
         "cgroup_root": Path("/sys/fs/cgroup"),
         **fields,
     }
-    return Config(**wanted)  # type: ignore[arg-type]  # test shorthand
+    return AgentConfig(**wanted)  # type: ignore[arg-type]  # test shorthand
 
 
 def test_each_node_has_a_folder_a_pin_root_and_a_socket_of_its_own() -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from agent.cli.mesh import Mesh
+from agent.cli.mesh import MeshDump
 from control.kit.errors import ConfigError
 from tests.unit.agent.cli.mesh_example import connection, example
 from tests.unit.agent.cli.verbs import rows, run, save
@@ -33,7 +33,7 @@ def test_a_pod_of_a_namespace_wins_over_the_option(dump: str) -> None:
     assert run("connections", "shop/a", "-n", "absent", "-f", dump, "-o", "name").stdout
 
 
-def without_tunnels(mesh: Mesh) -> Mesh:
+def without_tunnels(mesh: MeshDump) -> MeshDump:
     for parts in mesh.nodes.values():
         parts["ztunnel"]["workloadState"] = {}
     return mesh

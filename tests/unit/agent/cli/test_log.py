@@ -8,7 +8,7 @@ import click
 import pytest
 
 from agent.cli.log import rows as log_rows
-from agent.cli.mesh import Mesh
+from agent.cli.mesh import MeshDump
 from agent.fetch import FetchError
 from control.kit.errors import ConfigError
 from tests.unit.agent.cli.mesh_example import example
@@ -16,7 +16,7 @@ from tests.unit.agent.cli.verbs import rows, run, save
 
 
 @pytest.fixture
-def mesh() -> Mesh:
+def mesh() -> MeshDump:
     found = example()
     found.control["log"] = {"": "info"}
     found.nodes["n1"]["logging"] = {
@@ -26,7 +26,7 @@ def mesh() -> Mesh:
     return found
 
 
-def test_levels_are_rows(mesh: Mesh) -> None:
+def test_levels_are_rows(mesh: MeshDump) -> None:
     found = [(row["component"], row["scope"], row["level"]) for row in log_rows(mesh, "n1", None)]
     assert found == [
         ("agent", "*", "info"),
@@ -36,7 +36,7 @@ def test_levels_are_rows(mesh: Mesh) -> None:
     assert [row["component"] for row in log_rows(mesh, "", "control")] == ["control"]
 
 
-def test_levels_of_a_dump(mesh: Mesh, tmp_path: Path) -> None:
+def test_levels_of_a_dump(mesh: MeshDump, tmp_path: Path) -> None:
     path = save(tmp_path, mesh)
     assert len(rows(run("log", "level", "-f", path))) == 1 + 4
     shown = rows(run("log", "level", "n1", "-f", path, "--component", "ztunnel", "--no-headers"))

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from agent.cli import mesh
-from agent.cli.mesh import Source, load_dump, read_labels
+from agent.cli.mesh import MeshSource, load_dump, read_labels
 from agent.fetch import FetchError
 from control.kit.errors import ConfigError, MeshError
 from tests.unit.agent.cli.mesh_example import example, ztunnel
@@ -28,7 +28,7 @@ def test_no_mesh_names_what_was_tried(tmp_path: Path) -> None:
     assert isinstance(result.exception, MeshError)
     assert f"below {tmp_path}: is the mesh running?" in str(result.exception)
     with pytest.raises(FetchError):
-        mesh.read(Source(tmp_path), ("agent",))
+        mesh.read(MeshSource(tmp_path), ("agent",))
 
 
 def test_a_node_that_is_not_there_is_told_those_that_are(tmp_path: Path) -> None:
@@ -36,12 +36,12 @@ def test_a_node_that_is_not_there_is_told_those_that_are(tmp_path: Path) -> None
     node(tmp_path, "n1")
     assert mesh.nodes(tmp_path) == ["n1", "n2"]
     with pytest.raises(ConfigError, match="there are: n1, n2"):
-        mesh.read(Source(tmp_path, node="n3"), ("agent",))
+        mesh.read(MeshSource(tmp_path, node="n3"), ("agent",))
 
 
 def test_a_socket_that_is_away_is_told_once_and_the_node_is_kept(tmp_path: Path) -> None:
     where = node(tmp_path, "n1")
-    found = mesh.read(Source(tmp_path), ("agent", "check", "ztunnel"))
+    found = mesh.read(MeshSource(tmp_path), ("agent", "check", "ztunnel"))
     assert list(found.nodes) == ["n1"]
     assert found.nodes["n1"] == {}
     assert len(found.errors) == 2, "two pages of one socket"
@@ -51,7 +51,7 @@ def test_a_socket_that_is_away_is_told_once_and_the_node_is_kept(tmp_path: Path)
 def test_a_control_plane_alone_is_a_mesh(tmp_path: Path) -> None:
     (tmp_path / "control").mkdir()
     (tmp_path / "control" / "admin.sock").touch()
-    found = mesh.read(Source(tmp_path), ("agent", "control"))
+    found = mesh.read(MeshSource(tmp_path), ("agent", "control"))
     assert found.nodes == {}
     assert len(found.errors) == 1
 

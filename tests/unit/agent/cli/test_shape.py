@@ -48,5 +48,5 @@ def test_damage_is_named_by_its_place(damage: dict[str, Any], where: str) -> Non
     if not where:
         check_dump(value, "file")
         return
-    with pytest.raises(ConfigError, match=re.escape(f"file: {where}: not as")):
+    with pytest.raises(ConfigError, match=re.escape(f"file: {where}: ")):
         check_dump(value, "file")

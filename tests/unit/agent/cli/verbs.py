@@ -8,14 +8,14 @@ from pathlib import Path
 from click.testing import CliRunner, Result
 
 from agent.cli.main import tulle
-from agent.cli.mesh import Mesh
+from agent.cli.mesh import MeshDump
 
 
 def run(*words: str) -> Result:
     return CliRunner().invoke(tulle, list(words))
 
 
-def save(folder: Path, mesh: Mesh, name: str = "dump.json") -> str:
+def save(folder: Path, mesh: MeshDump, name: str = "dump.json") -> str:
     """Path of a dump of this mesh, as a word of a command line."""
     path = folder / name
     path.write_text(json.dumps(mesh.as_json()))
