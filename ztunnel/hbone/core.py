@@ -26,7 +26,7 @@ from ztunnel.hbone.frames import (
 )
 from ztunnel.hbone.limits import REPLY_BYTES_MAX, RESET_COST, RESET_IDS_MAX, Allowance
 from ztunnel.hbone.settings import PeerSettings, Role, SessionSettings
-from ztunnel.hbone.states import CLOSED, State
+from ztunnel.hbone.states import CLOSED, StreamState
 from ztunnel.hbone.stream import Stream
 
 
@@ -164,7 +164,7 @@ class Core:
 
     # -- the life of streams ---------------------------------------------------------------------
 
-    def add(self, stream_id: int, state: State) -> Stream:
+    def add(self, stream_id: int, state: StreamState) -> Stream:
         """Make a stream with full windows."""
         stream = Stream(stream_id, state, self.peer.initial_window_bytes, self.stream_window_bytes)
         self.streams[stream_id] = stream

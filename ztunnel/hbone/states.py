@@ -62,7 +62,7 @@ class Half(Enum):
     ENDED = "ended"
 
 
-class State:
+class StreamState:
     """One row of the table; an `after_` column is None where the input is wrong or changes nothing.
 
     All streams share the nine rows, so moving a stream costs one attribute.
@@ -90,17 +90,17 @@ class State:
         self.local_ended = local is Half.ENDED
         self.remote_ended = remote is Half.ENDED
         self.answered = local is not Half.WAITING and remote is not Half.WAITING
-        self.after_sent_headers: State | None = None
-        self.after_sent_end: State | None = None
-        self.after_received_headers: State | None = None
-        self.after_received_end: State | None = None
+        self.after_sent_headers: StreamState | None = None
+        self.after_sent_end: StreamState | None = None
+        self.after_received_headers: StreamState | None = None
+        self.after_received_end: StreamState | None = None
 
     def __repr__(self) -> str:
         return f"local {self.local.value}, remote {self.remote.value}"
 
 
-def _table() -> dict[tuple[Half, Half], State]:
-    rows = {(local, remote): State(local, remote) for local in Half for remote in Half}
+def _table() -> dict[tuple[Half, Half], StreamState]:
+    rows = {(local, remote): StreamState(local, remote) for local in Half for remote in Half}
     for (local, remote), row in rows.items():
         if local is Half.WAITING:
             row.after_sent_headers = rows[Half.OPEN, remote]

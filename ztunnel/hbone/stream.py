@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from ztunnel.hbone.states import CLOSED, State
+from ztunnel.hbone.states import CLOSED, StreamState
 
 
 class Stream:
@@ -19,7 +19,9 @@ class Stream:
         "state",
     )
 
-    def __init__(self, stream_id: int, state: State, send_window: int, receive_window: int) -> None:
+    def __init__(
+        self, stream_id: int, state: StreamState, send_window: int, receive_window: int
+    ) -> None:
         self.id = stream_id
         self.state = state
         self.owner: Any = None

@@ -8,14 +8,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ztunnel.hbone import states
-from ztunnel.hbone.states import Half, State
+from ztunnel.hbone.states import Half, StreamState
 
-NAMED = {name: row for name, row in vars(states).items() if isinstance(row, State)}
+NAMED = {name: row for name, row in vars(states).items() if isinstance(row, StreamState)}
 INPUTS = ("sent headers", "sent end", "received headers", "received end")
 
 
-def after(state: State, name: str) -> State | None:
-    found: State | None = getattr(state, f"after_{name.replace(' ', '_')}")
+def after(state: StreamState, name: str) -> StreamState | None:
+    found: StreamState | None = getattr(state, f"after_{name.replace(' ', '_')}")
     return found
 
 

@@ -48,7 +48,7 @@ from ztunnel.hbone.states import (
     REQUESTED,
     REQUESTED_ENDED,
     Half,
-    State,
+    StreamState,
 )
 from ztunnel.hbone.stream import Stream
 
@@ -80,7 +80,7 @@ def server(received: bytes, *, answer: bool = False, end: bool = False) -> Sessi
     return session
 
 
-MADE: dict[tuple[Role, State], Callable[[], Session]] = {
+MADE: dict[tuple[Role, StreamState], Callable[[], Session]] = {
     (Role.CLIENT, ASKED): client,
     (Role.CLIENT, ASKED_ENDED): lambda: client(end=True),
     (Role.CLIENT, OPEN): lambda: client(ANSWER),
@@ -94,14 +94,14 @@ MADE: dict[tuple[Role, State], Callable[[], Session]] = {
 }
 
 
-def made(role: Role, state: State) -> tuple[Session, Stream]:
+def made(role: Role, state: StreamState) -> tuple[Session, Stream]:
     session = MADE[role, state]()
     stream = session.streams[1]
     assert stream.state is state
     return session, stream
 
 
-def shown(made: tuple[Role, State]) -> str:
+def shown(made: tuple[Role, StreamState]) -> str:
     return f"{made[0].value}: {made[1]}"
 
 
@@ -115,7 +115,11 @@ def refusals(session: Session) -> list[int]:
 
 
 def check_taken(
-    session: Session, stream: Stream, events: list[Event], kind: type[Event], then: State | None
+    session: Session,
+    stream: Stream,
+    events: list[Event],
+    kind: type[Event],
+    then: StreamState | None,
 ) -> None:
     """A frame made one event of `kind` and the state `then`, and had no answer."""
     assert [event.__class__ for event in events] == [kind]
@@ -137,7 +141,7 @@ def check_refused(session: Session, stream: Stream, events: list[Event], code: E
 
 
 @every_state
-def test_data(which: tuple[Role, State]) -> None:
+def test_data(which: tuple[Role, StreamState]) -> None:
     session, stream = made(*which)
     events = session.receive(pack_frame(DATA, 0, 1, b"words"))
     match which[1].remote:
@@ -151,7 +155,7 @@ def test_data(which: tuple[Role, State]) -> None:
 
 @pytest.mark.parametrize("whole", [True, False], ids=["whole", "cut"])
 @every_state
-def test_the_end(which: tuple[Role, State], whole: bool) -> None:
+def test_the_end(which: tuple[Role, StreamState], whole: bool) -> None:
     """The shortcut for a whole frame and the long way for one in pieces agree."""
     session, stream = made(*which)
     frame = pack_frame(DATA, END_STREAM, 1, b"")
@@ -167,7 +171,7 @@ def test_the_end(which: tuple[Role, State], whole: bool) -> None:
 
 
 @every_state
-def test_trailers(which: tuple[Role, State]) -> None:
+def test_trailers(which: tuple[Role, StreamState]) -> None:
     session, stream = made(*which)
     events = session.receive(pack_frame(HEADERS, ENDED, 1, field(b"a", b"b")))
     match which[1].remote:
@@ -180,7 +184,7 @@ def test_trailers(which: tuple[Role, State]) -> None:
 
 
 @every_state
-def test_headers_that_end_nothing(which: tuple[Role, State]) -> None:
+def test_headers_that_end_nothing(which: tuple[Role, StreamState]) -> None:
     session, stream = made(*which)
     events = session.receive(ANSWER if which[0] is Role.CLIENT else request_frame(1))
     match which[1].remote:
@@ -201,14 +205,14 @@ def test_an_answer_that_ends_the_stream_takes_two_steps() -> None:
 
 
 @every_state
-def test_a_reset_ends_any_state_and_has_no_answer(which: tuple[Role, State]) -> None:
+def test_a_reset_ends_any_state_and_has_no_answer(which: tuple[Role, StreamState]) -> None:
     session, stream = made(*which)
     events = session.receive(pack_rst_stream(1, ErrorCode.CANCEL))
     check_taken(session, stream, events, StreamReset, CLOSED)
 
 
 @every_state
-def test_a_window_update_and_a_priority_change_no_state(which: tuple[Role, State]) -> None:
+def test_a_window_update_and_a_priority_change_no_state(which: tuple[Role, StreamState]) -> None:
     session, stream = made(*which)
     before = stream.send_window
     assert session.receive(pack_window_update(1, 5) + pack_frame(2, 0, 1, bytes(5))) == []
@@ -216,7 +220,7 @@ def test_a_window_update_and_a_priority_change_no_state(which: tuple[Role, State
 
 
 @every_state
-def test_the_end_of_the_connection_ends_any_state(which: tuple[Role, State]) -> None:
+def test_the_end_of_the_connection_ends_any_state(which: tuple[Role, StreamState]) -> None:
     session, stream = made(*which)
     *_, failed = session.receive(pack_frame(DATA, 0, 0, b"x"))
     assert isinstance(failed, ConnectionFailed)
@@ -228,7 +232,7 @@ def test_the_end_of_the_connection_ends_any_state(which: tuple[Role, State]) -> 
 
 
 @every_state
-def test_sending_data(which: tuple[Role, State]) -> None:
+def test_sending_data(which: tuple[Role, StreamState]) -> None:
     session, stream = made(*which)
     if which[1].local is Half.OPEN:
         session.send_data(stream, b"words")
@@ -244,7 +248,7 @@ def test_sending_data(which: tuple[Role, State]) -> None:
 
 
 @every_state
-def test_ending(which: tuple[Role, State]) -> None:
+def test_ending(which: tuple[Role, StreamState]) -> None:
     session, stream = made(*which)
     match which[1].local:
         case Half.WAITING:
@@ -262,7 +266,7 @@ def test_ending(which: tuple[Role, State]) -> None:
 
 
 @every_state
-def test_answering(which: tuple[Role, State]) -> None:
+def test_answering(which: tuple[Role, StreamState]) -> None:
     session, stream = made(*which)
     match which[1].local:
         case Half.WAITING:
@@ -291,7 +295,7 @@ def test_a_refusal_ends_our_half_with_the_answer() -> None:
 
 
 @every_state
-def test_resetting(which: tuple[Role, State]) -> None:
+def test_resetting(which: tuple[Role, StreamState]) -> None:
     session, stream = made(*which)
     session.reset(stream, ErrorCode.CANCEL)
     session.reset(stream, ErrorCode.CANCEL)
