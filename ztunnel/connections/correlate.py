@@ -1,4 +1,4 @@
-"""The headers of a CONNECT that help people: who asked, which pods, a random id. Never trusted."""
+"""CONNECT headers for people: the client, its workload, a random id. Nothing trusts them."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from control.model.workload import Service, Workload, WorkloadType
 from ztunnel.telemetry.parties import endpoint_text
 
 _PORT_DIGITS_MAX = 5
-# Pods of one node; when more have been seen, the texts are simply made anew.
+# Pods of one node. Beyond this, all texts are made anew.
 _BAGGAGE_KEPT_MAX = 1024
 _baggage: dict[str, tuple[Workload, str]] = {}
 
@@ -24,7 +24,7 @@ Fields = tuple[tuple[str, str], ...]
 
 
 def request_fields(source: Workload) -> Fields:
-    """What all requests of a workload have in common."""
+    """Headers that all requests of a workload share."""
     return (("baggage", baggage(source)),)
 
 
@@ -33,7 +33,7 @@ def forwarded_host(service: Service | None) -> str:
 
 
 def single_request_fields(client: Endpoint, host: str, rng: random.Random) -> Fields:
-    """What only this request says; `host` as `forwarded_host` makes it."""
+    """Headers of one request alone; `host` comes from `forwarded_host`."""
     random_id = f"{rng.getrandbits(192):048x}"
     return (
         ("forwarded", f'for="{endpoint_text(client)}"{host}'),
@@ -42,7 +42,7 @@ def single_request_fields(client: Endpoint, host: str, rng: random.Random) -> Fi
 
 
 def baggage(workload: Workload) -> str:
-    """OpenTelemetry's names for where a workload runs; what is empty is left out."""
+    """A workload's place in OpenTelemetry's names; empty fields are left out."""
     kept = _baggage.get(workload.uid)
     if kept is not None and kept[0] is workload:
         return kept[1]
@@ -67,15 +67,18 @@ def _baggage_text(workload: Workload) -> str:
 
 
 def forwarded_client(headers: list[tuple[str, str]], tunnel_peer: Endpoint, host: str) -> Endpoint:
-    """The client as the app shall see it: the address is that of the tunnel's other end, which
-    lives in the client's own network namespace; only the port is taken from what it says. `host`
-    is that address as text (bracketed for IPv6)."""
+    """The client as the app is to see it.
+
+    Its address is that of the tunnel's other end, which lives in the client's own network
+    namespace; only the port is taken from the headers. `host` is that address as text, in brackets
+    for IPv6.
+    """
     before = f'for="{host}:'
     for name, value in headers:
         if name == "forwarded":
             end = value.find('"', len(before))
             digits = value[len(before) : max(end, 0)]
-            # No pattern: it would take as long as all the rest.
+            # No regular expression: it would take as long as all the rest.
             if value.startswith(before) and len(digits) <= _PORT_DIGITS_MAX:
                 port = int(digits) if digits.isascii() and digits.isdigit() else 0
                 if 0 < port < 65536:

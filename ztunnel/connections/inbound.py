@@ -1,7 +1,7 @@
-"""Connections that arrive for a pod in plaintext: nobody knows who they are from.
+"""Connections that arrive for a pod in plaintext, from clients without an identity.
 
-`authorize` decides, with the address that the client dialled and this node's own knowledge as its
-only sources; this acts. Nothing of a client reaches the app before the answer is yes.
+`authorize` decides, from the address that the client dialled and this node's own knowledge alone;
+this acts. No byte of a client reaches the app before the answer is yes.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ log = logging.getLogger("ztunnel.inbound")
 def accept_plaintext(
     engine: Engine, pod: Pod, sock: socket.socket, client: Endpoint, accepted: Accepted
 ) -> None:
-    """A connection from outside the mesh; `accepted` is what its client dialled."""
+    """Take a connection from outside the mesh; its client dialled `accepted`."""
     local = pod.workload(engine.state)
     parties = Parties(Reporter.DESTINATION, client, accepted, destination=local)
     verdict: Admit | Refusal
@@ -119,7 +119,7 @@ class InboundPlaintext:
 
 
 def tell_would_deny(engine: Engine, admitted: Admit) -> None:
-    """What a dry-run policy would have refused: let in, counted and logged."""
+    """Count and log a connection that a dry-run policy would have refused; it is let in."""
     if admitted.would_deny is None:
         return
     engine.counters.count("would_deny")
@@ -137,8 +137,11 @@ def tell_would_deny(engine: Engine, admitted: Admit) -> None:
 def still_permitted(
     engine: Engine, workload: Workload | None, permitted: Connection | None
 ) -> bool:
-    """A workload that the control plane no longer knows keeps what was permitted: its pod is
-    being deleted, and that ends its connections."""
+    """False if the policies of now refuse the connection.
+
+    A workload that the control plane no longer knows keeps its connections: its pod is being
+    deleted, and that ends them.
+    """
     if permitted is None or workload is None:
         return True
     return not isinstance(recheck(engine.state, workload, permitted), Deny)

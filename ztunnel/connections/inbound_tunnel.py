@@ -1,7 +1,7 @@
 """Connections that arrive for a pod through a tunnel, with an identity.
 
-`authorize` decides, with the peer's certificate and this node's own knowledge as its only sources;
-this acts. Nothing of a peer reaches the app before the answer is yes.
+`authorize` decides, from the peer's certificate and this node's own knowledge alone; this acts. No
+byte of a peer reaches the app before the answer is yes.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ from ztunnel.transport.tunnel import Tunnel
 
 log = logging.getLogger("ztunnel.inbound")
 
-# Answers remembered per tunnel; more ports than a pod serves.
+# Answers remembered for each tunnel: more ports than a pod serves.
 ADMITTED_MAX: Final = 64
 
 
@@ -50,7 +50,7 @@ def _refuse(engine: Engine, reason: Reason, **fields: object) -> None:
 def accept_tunnel(
     engine: Engine, pod: Pod, sock: socket.socket, peer: Endpoint, accepted: Accepted
 ) -> None:
-    """A connection on the HBONE port; nothing is known about its other end yet."""
+    """Take a connection on the HBONE port; nothing is known about its other end yet."""
     local = pod.workload(engine.state)
     if local is None:
         _refuse(engine, Reason.UNKNOWN_LOCAL_WORKLOAD, pod=pod.uid, peer=peer)
@@ -64,7 +64,7 @@ def accept_tunnel(
 
 
 class Admission:
-    """A yes, and what all streams that get it have in common."""
+    """A yes, and everything that the streams with this answer share."""
 
     __slots__ = ("admit", "answer", "first_word", "memo")
 
@@ -76,7 +76,7 @@ class Admission:
 
 
 class InboundTunnel:
-    """A peer's tunnel to one pod: verified once, then asked about each stream."""
+    """A peer's tunnel to one pod: the peer is verified once, each of its streams is authorized."""
 
     __slots__ = (
         "_accepted",
@@ -100,7 +100,7 @@ class InboundTunnel:
         self._peer = peer
         self._peer_host = host_text(peer.address)
         self._accepted = accepted
-        # True for one generation of the state: who the peer's address is, what it may ask for.
+        # Valid for one generation of the state: the peer's workload, and answers to its requests.
         self._generation = -1
         self._source: Workload | None = None
         self._admitted: dict[str, Admission] = {}
@@ -136,10 +136,10 @@ class InboundTunnel:
         self._engine.counters.count("inbound_tunnels_opened")
 
     def tunnel_freed(self, tunnel: Tunnel) -> None:
-        """The client decides when an idle tunnel goes."""
+        """Nothing to do: the client decides when an idle tunnel ends."""
 
     def tunnel_draining(self, tunnel: Tunnel) -> None:
-        """The client will open no more; the tunnel closes itself after the last stream."""
+        """Nothing to do: the tunnel closes itself after the last stream."""
 
     def tunnel_closed(self, tunnel: Tunnel, end: TunnelEnd, detail: str) -> None:
         refused = self._handshaking
@@ -188,12 +188,12 @@ class InboundTunnel:
         connection.refuse(refusal)
 
     def _learn(self, local: Workload | None, peer: SpiffeId) -> None:
-        """The state is another one: forget what was true before."""
+        """Forget the answers of an older state, and find the peer's workload in this one."""
         state = self._engine.state
         self._generation = state.generation
         self._admitted.clear()
         found = state.workload_at(local.network, self._peer.address) if local else None
-        # When the address says one thing and the certificate another, the address says nothing.
+        # An address that contradicts the certificate proves nothing.
         self._source = found if found is not None and found.identity == peer else None
 
     def _verdict(
@@ -218,8 +218,8 @@ class InboundTunnel:
         return verdict
 
     def _admission(self, authority: str, verdict: Admit) -> Admission:
-        """Most streams of a tunnel ask for the same, and `admit_connect` is pure: its yes is good
-        for as long as the state is the same."""
+        """Remember a yes: most streams of a tunnel ask for the same. `admit_connect` is pure, so it
+        holds as long as the state is the same."""
         made = Admission(verdict)
         if len(self._admitted) < ADMITTED_MAX:
             self._admitted[authority] = made
@@ -227,7 +227,7 @@ class InboundTunnel:
 
 
 class InboundStream:
-    """One CONNECT: owns the stream until the app is there, then its relay does."""
+    """One CONNECT. It owns the stream until the app is connected; then its relay does."""
 
     __slots__ = (
         "_admission",
@@ -253,12 +253,12 @@ class InboundStream:
         self._stream = stream
         self._dial: Dialling | None = None
         self._relay: StreamRelay | None = None
-        # What a peer sends before our 200; at most the stream's window.
+        # Bytes that a peer sends before our 200; at most the stream's window.
         self._held: list[bytes] = []
         self._peer_ended = False
         self._permitted: Connection | None = None
         self._admission: Admission | None = None
-        self._sock: socket.socket | None = None  # as long as the first word is awaited
+        self._sock: socket.socket | None = None  # while the first word is awaited
         self.outcome = engine.outcome(parties)
         tunnel.adopt(stream, self)
 
@@ -268,7 +268,7 @@ class InboundStream:
         self._leave(refusal.reason.flag, refusal.detail)
 
     def _answer(self, status: int) -> None:
-        """Say no and take nothing more: RST_STREAM(NO_ERROR) frees the stream (RFC 9113 8.1)."""
+        """Refuse, and free the stream with RST_STREAM(NO_ERROR) (RFC 9113 8.1)."""
         session = self._tunnel.session
         session.respond(self._stream, status, (), end_stream=True)
         session.reset(self._stream, ErrorCode.NO_ERROR)

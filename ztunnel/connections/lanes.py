@@ -1,7 +1,7 @@
-"""What all connections of one pod to one destination have in common, found once per state.
+"""The common part of all connections of one pod to one destination, found once per state.
 
-`route` decides; here its answers are kept as long as they are true: until the state changes, and
-only those in which chance had no part. No I/O, and nothing about a single connection.
+`route` decides; its answers are kept here until the state changes, unless chance had a part in
+them. No I/O, and nothing about a single connection.
 """
 
 from __future__ import annotations
@@ -19,20 +19,20 @@ from ztunnel.mesh.route import Decision, ToTunnel, route
 from ztunnel.mesh.state import State
 from ztunnel.telemetry.parties import Memo
 
-# Destinations of one pod that are remembered, at some 500 bytes; beyond, all are found anew.
+# Destinations remembered for one pod, at some 500 bytes each. Beyond this, all are found anew.
 LANES_MAX: Final = 1024
 
 
 class Lane:
-    """One decision, and what follows from it for every connection."""
+    """One decision, and everything that follows from it for each connection."""
 
     __slots__ = ("_memo", "_peer", "decision", "fields", "host", "identity", "key", "slot")
 
     def __init__(self, pod_uid: str, source: Workload, decision: Decision) -> None:
         self.decision = decision
         self.identity: SpiffeId = source.identity
-        self.key: PoolKey | None = None  # of a decision for a tunnel
-        self.slot: Slot | None = None  # the pool's, once somebody has asked
+        self.key: PoolKey | None = None  # None if the decision is not a tunnel
+        self.slot: Slot | None = None  # None until a connection asks the pool for one
         self.fields: Fields = ()
         self.host = forwarded_host(decision.service)
         self._peer: SpiffeId | None = None
@@ -42,7 +42,7 @@ class Lane:
             self.fields = request_fields(source)
 
     def memo(self, peer: SpiffeId | None) -> Memo:
-        """For connections that `peer` has let in."""
+        """The memo of connections that `peer` has let in."""
         if peer is not self._peer and peer != self._peer:
             self._peer = peer
             self._memo = Memo()
@@ -50,7 +50,7 @@ class Lane:
 
 
 class Lanes:
-    """Those of one pod."""
+    """The lanes of one pod."""
 
     __slots__ = ("_by_decision", "_by_destination", "_generation", "_pod_uid")
 
@@ -66,7 +66,7 @@ class Lanes:
     def find(
         self, state: State, source: Workload, destination: Asked, hint: Hint, dice: Dice
     ) -> Lane:
-        """As `route`. `source` is what `state` says about the pod."""
+        """The lane of a connection to `destination`; arguments as in `route`."""
         if self._generation != state.generation:
             self._generation = state.generation
             self._by_destination.clear()

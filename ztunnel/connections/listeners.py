@@ -1,6 +1,6 @@
-"""The three listeners of a pod: accepts a bounded number a turn and says what each connection is.
+"""The three listeners of a pod: accept so many connections a turn, and hand each to its handler.
 
-Out of descriptors (or over the limit for connections) it pauses accepting instead of spinning: the
+Without descriptors, or at the limit for connections, accepting pauses instead of spinning: the
 kernel's queue holds the rest, and after that the peers' SYNs wait.
 """
 
@@ -26,12 +26,12 @@ from ztunnel.transport.sockets import bare_socket
 
 log = logging.getLogger("ztunnel.listeners")
 
-# One listener's share of a turn: at 100 µs each, what others wait for at most.
+# One listener's share of a turn. At 100 µs each, it bounds the others' wait.
 ACCEPTS_PER_TURN_MAX: Final = 32
-# Until the next try after EMFILE and its kin; connections end meanwhile.
+# Pause after EMFILE and its kin; connections end in the meantime.
 PAUSE_S: Final = 0.25
 _EXHAUSTED: Final = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
-# Errors of one connection that was gone before it was accepted (accept(2)).
+# accept(2) reports these for a connection that was gone before it was accepted.
 _GONE: Final = frozenset({errno.ECONNABORTED, errno.EPROTO, errno.EPERM, errno.ENETDOWN})
 
 Accept = Callable[[], tuple[int, tuple[str | int, ...]]]
@@ -39,7 +39,7 @@ Taken = Callable[[socket.socket, Endpoint], None]
 
 
 class Pauses:
-    """Listeners that wait for descriptors; shared by all of a worker."""
+    """The pauses of all listeners of a worker."""
 
     def __init__(self, engine: Engine) -> None:
         self.countdown: Countdown = engine.reactor.countdown(PAUSE_S, Listener.resume)
@@ -50,7 +50,7 @@ class Listener:
         self, engine: Engine, pauses: Pauses, sock: socket.socket, name: str, taken: Taken
     ) -> None:
         sock.setblocking(False)
-        # What it accepts inherits this (Linux): one system call less for each connection.
+        # Accepted sockets inherit this (Linux), which saves a system call for each connection.
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self._engine = engine
         self._pauses = pauses
@@ -58,15 +58,15 @@ class Listener:
         self._name = name
         self._taken = taken
         self._family = int(sock.family)
-        # What `accept` calls, without what it asks about the new socket afterwards (2 µs).
+        # The inner half of `accept`, without its questions about the new socket (2 µs).
         self._accept: Accept = sock._accept  # type: ignore[attr-defined]  # typeshed leaves it out
         self._closed = False
-        self._turn = -1  # of the last accept
+        self._turn = -1  # that had the last accept
         engine.reactor.watch(sock.fileno(), self, WATCH_LEVEL)
 
     def on_ready(self, events: int) -> None:
-        # One, unless there was one in the turn before: then it is a burst. Where connections come
-        # one by one this saves the accept() that must fail; if more wait, epoll says so again.
+        # Accept one, or many if the turn before had one as well: then it is a burst. Connections
+        # that come one by one are thus spared an accept() that fails; epoll reports any that wait.
         turn = self._engine.reactor.turns
         burst, self._turn = turn == self._turn + 1, turn
         for _ in range(ACCEPTS_PER_TURN_MAX if burst else 1):
@@ -103,7 +103,7 @@ class Listener:
             self._engine.reactor.watch(self._sock.fileno(), self, WATCH_LEVEL)
 
     def on_bug(self) -> None:
-        """One accepted connection was mishandled; the listener goes on."""
+        """Go on: a single connection was mishandled."""
 
     def close(self) -> None:
         if not self._closed:

@@ -37,16 +37,16 @@ log = logging.getLogger("ztunnel.outbound")
 
 _GONE: Final = select.EPOLLERR | select.EPOLLHUP
 
-# A stream refused by GOAWAY was not looked at, so it may go elsewhere; a peer that refuses three
-# times in a row is not going to take it.
+# The peer has not looked at a stream that it refuses by GOAWAY, so the stream may go elsewhere. A
+# peer that refuses three times in a row will not take it.
 TRIES_MAX: Final = 3
 
 
 def accept_outbound(engine: Engine, pod: Pod, sock: socket.socket, client: Endpoint) -> None:
-    """A connection that the kernel steered here, or that somebody opened to the listener itself."""
+    """Take a connection that the kernel steered here, or that was opened to the listener itself."""
     original = engine.original_destination(sock)
     if original is None:
-        # Fails closed: without the kernel's word there is no telling what the app meant.
+        # Fail closed: without the kernel's word the app's destination is unknown.
         engine.counters.refuse(Reason.NO_ORIGINAL_DESTINATION)
         event(
             log,
@@ -81,7 +81,7 @@ def accept_outbound(engine: Engine, pod: Pod, sock: socket.socket, client: Endpo
 
 
 class Outbound:
-    """One app connection. Until the 200 it owns the stream; then its relay does."""
+    """One connection of an app. It owns the stream until the 200; then its relay does."""
 
     __slots__ = (
         "_asked",
@@ -119,7 +119,7 @@ class Outbound:
         self._stream: Stream | None = None
         self._relay: StreamRelay | SocketRelay | None = None
         self._tries = 0
-        self._ready = 0  # what epoll has said about the app's socket so far
+        self._ready = 0  # epoll's bits for the app's socket so far
         self.outcome = engine.outcome(
             Parties(Reporter.SOURCE, client, asked, source, original=asked)
         )
@@ -128,7 +128,7 @@ class Outbound:
         engine = self._engine
         parties = self.outcome.parties
         # Watched from the start: its first bytes are read in the turn of the 200, and an app that
-        # gives up does not wait for a tunnel.
+        # gives up frees its place.
         engine.reactor.watch(self._sock.fileno(), self, WATCH_READ)
         lane = self._pod.lanes.find(engine.state, self._source, self._asked, hint, engine.dice)
         self._lane = lane
@@ -149,8 +149,8 @@ class Outbound:
             )
 
     def on_ready(self, events: int) -> None:
-        """The app's socket, until a relay has it. A FIN is no reason to leave: who only wants to
-        listen may send it at once. A reset is."""
+        """Watch the app's socket until a relay has it. A reset ends the connection; a FIN does not,
+        because an app that only wants to listen may send it at once."""
         self._ready |= events
         if events & _GONE:
             self._abandon(Reason.APP_LEFT, RelayEnd.APP_RESET)
@@ -234,7 +234,7 @@ class Outbound:
         raise AssertionError("the session passes no data before the response")
 
     def on_end(self) -> None:
-        """The stream ended without an answer; the session breaks such a stream itself."""
+        """Nothing to do: the session itself breaks a stream that ends without an answer."""
 
     def on_window(self) -> None:
         """Nothing is sent before the response."""
@@ -243,7 +243,7 @@ class Outbound:
         self._engine.responses.stop(self)
         self._release()
         if code == ErrorCode.REFUSED_STREAM:
-            self._acquire()  # not looked at, so it may go elsewhere (RFC 9113 8.7)
+            self._acquire()  # the peer has not looked at it (RFC 9113 8.7)
         else:
             self._fail(Reason.STREAM_RESET, f"the peer reset the stream ({code})")
 
@@ -276,7 +276,7 @@ class Outbound:
         self._leave(Flag.NONE, "" if end is RelayEnd.FINISHED else end.value)
 
     def _fail(self, reason: Reason, detail: str, flag: Flag | None = None) -> None:
-        """`flag`: in place of the reason's own."""
+        """`flag` replaces that of the reason."""
         if self.outcome.over:
             return
         self._engine.counters.refuse(reason)
@@ -295,7 +295,7 @@ class Outbound:
             self._abandon(Reason.ABORTED, reason)
 
     def _abandon(self, reason: Reason, why: RelayEnd) -> None:
-        """Before there was a relay."""
+        """End it before it has a relay."""
         if self._dial is not None:
             self._dial.abandon()
         if self._lane is not None and self._lane.key is not None:
@@ -305,7 +305,7 @@ class Outbound:
         self._fail(reason, why.value)
 
     def recheck(self, workload: Workload | None) -> None:
-        """Policy is the destination's business."""
+        """Nothing to do: the destination decides."""
 
     def on_bug(self) -> None:
         self.abort(RelayEnd.INTERNAL_ERROR)

@@ -1,7 +1,8 @@
-"""Which tunnel a new stream goes into: a pool per pod, identity, peer identities and address.
+"""The tunnels that new streams go into, by pod, identity, peer identities and address.
 
-Streams to one key share tunnels, at most so many each; only one dial per key is under way at a
-time, and whoever needs it waits for its result. It moves no bytes and decides no route.
+Streams with the same key share tunnels, a bounded number each. One dial for each key is under way
+at a time; connections that need it wait for its result. No bytes are moved and no route is decided
+here.
 """
 
 from __future__ import annotations
@@ -25,12 +26,12 @@ from ztunnel.transport.tls import TlsConnection, TlsContext, expect_one_of
 from ztunnel.transport.tunnel import Tunnel
 
 STREAMS_PER_TUNNEL_MAX: Final = 100
-# 6,400 connections of one pod to one peer; beyond that they wait for others to end.
+# 6,400 connections of one pod to one peer. Beyond this they wait for others to end.
 TUNNELS_PER_KEY_MAX: Final = 64
-# Connections that wait for one key's dial: a burst of a busy client, each with one socket.
+# Connections that wait for the dial of one key: a burst of a busy client, a socket each.
 WAITERS_PER_KEY_MAX: Final = 2048
-# A connect (10 s) and a handshake (10 s) may pass before a waiter is told; this ends a queue that
-# does not move.
+# A connect (10 s) and a handshake (10 s) may pass before a waiter hears of it. This ends a queue
+# that does not move.
 WAIT_S: Final = 20.0
 IDLE_S: Final = 300.0
 
@@ -52,7 +53,7 @@ class PoolFailure:
 
 class PoolWaiter(Protocol):
     def on_tunnel(self, tunnel: Tunnel) -> None:
-        """It has room for a stream now."""
+        """The tunnel has room for a stream now."""
 
     def on_no_tunnel(self, why: PoolFailure) -> None: ...
 
@@ -72,7 +73,7 @@ def _failure(reason: Reason, detail: str) -> PoolFailure:
 
 
 def failure_of(end: TunnelEnd | None, detail: str) -> PoolFailure:
-    """What a stream is told when its tunnel went away before it was answered."""
+    """The failure of a stream whose tunnel ended before its request was answered."""
     reason = _FAILURES.get(end or TunnelEnd.CUT, Reason.TUNNEL_LOST)
     text = (end or TunnelEnd.CUT).value
     return _failure(reason, f"{text}: {detail}" if detail else text)
@@ -99,7 +100,7 @@ class Pool:
         return slot
 
     def withdraw(self, key: PoolKey, waiter: PoolWaiter) -> None:
-        """It no longer wants a tunnel."""
+        """Stop waiting: the connection no longer wants a tunnel."""
         self.waiting.stop(waiter)
         slot = self._slots.get(key)
         if slot is not None:
@@ -113,7 +114,7 @@ class Pool:
         waiter.on_no_tunnel(_failure(Reason.POOL_TIMEOUT, "no tunnel had room in time"))
 
     def drop(self, key: PoolKey) -> None:
-        """A slot with nothing in it is not kept: keys come and go with pods."""
+        """Drop the slot if it is empty: keys come and go with pods."""
         slot = self._slots.get(key)
         if slot is not None and slot.is_empty:
             slot.gone = True
@@ -152,20 +153,22 @@ def _close_idle(tunnel: Tunnel) -> None:
 
 
 class Slot:
-    """The tunnels of one key, and the dial that is under way for it."""
+    """The tunnels of one key, and the dial under way for it."""
 
     def __init__(self, pool: Pool, netns_fd: int, key: PoolKey) -> None:
         self._pool = pool
         self._netns_fd = netns_fd
         self._key = key
         self._usable: dict[Tunnel, None] = {}
-        self.all_tunnels: dict[Tunnel, None] = {}  # also those that finish their streams
+        self.all_tunnels: dict[
+            Tunnel, None
+        ] = {}  # usable ones, and those that only finish their streams
         self.waiters: dict[PoolWaiter, None] = {}
         self._opening = False
         self._dial: Dialling | None = None
         self._handshaking: Tunnel | None = None
         self._closed = False
-        self.gone = False  # the pool has no longer anything to do with it
+        self.gone = False  # the pool no longer knows it
 
     @property
     def is_empty(self) -> bool:
@@ -245,7 +248,7 @@ class Slot:
         tunnel.start()
 
     def _fail(self, why: PoolFailure) -> None:
-        """Everybody who waited for this dial shares its fate; the next one tries anew."""
+        """Fail every connection that waited for this dial; the next one tries again."""
         self._opening = False
         waiters, self.waiters = self.waiters, {}
         for waiter in waiters:

@@ -1,4 +1,4 @@
-"""Looks at every open inbound connection after a policy change, some each turn.
+"""A look at every open inbound connection after a policy change, some each turn.
 
 `authorize` decides; a connection that may not stay open ends itself.
 """
@@ -13,7 +13,7 @@ from ztunnel.connections.engine import Engine
 from ztunnel.connections.pod import OpenConnection, Pod
 from ztunnel.transport.ends import RelayEnd
 
-# About a millisecond.
+# They take about a millisecond.
 RECHECKS_PER_TURN_MAX: Final = 64
 
 
@@ -24,8 +24,8 @@ class Recheck:
         self._once_more = False
 
     def begin(self) -> None:
-        """If one is under way it goes on, with the newest policies, and starts once more when it is
-        through: a push that changes policies in each turn must not keep it from getting there."""
+        """Begin a round. One that is under way goes on with the newest policies, then another
+        follows: policies that change in each turn must not keep it from its end."""
         if self._left is not None:
             self._once_more = True
             return
@@ -48,7 +48,7 @@ class Recheck:
             self.begin()
 
     def on_bug(self) -> None:
-        """Fails closed: what cannot be looked at cannot stay open."""
+        """Fail closed: a connection that cannot be checked cannot stay open."""
         self._left = None
         for pod in list(self._engine.pods.values()):
             for connection in list(pod.inbound):

@@ -1,8 +1,8 @@
-"""For a node whose agent redirects by packet filter rules (Istio's) instead of by our kernel half.
+"""Listening and dialling on a node whose agent redirects by packet filter rules, as Istio's does.
 
 Such rules send every connection of the pod to the fixed ports, ours included, unless its packets
-carry the mark; the connection's destination is conntrack's to tell, on inbound plaintext too; and
-the app is shown its client by dialling it from the client's address.
+carry the mark. Conntrack knows the connection's destination, on inbound plaintext too. The app
+sees its client because we dial from the client's address.
 """
 
 from __future__ import annotations
@@ -23,9 +23,9 @@ from ztunnel.transport.dial import DialDone, Dialer, DialError
 
 log = logging.getLogger("ztunnel.redirected")
 
-# What the rules let pass, and send the app's answers back by.
+# Packets with this mark pass the rules, which send the app's answers back by it.
 PACKET_MARK: Final = 0x539
-# Of linux/in.h and linux/in6.h; the socket module has no names for them.
+# From linux/in.h and linux/in6.h; the socket module has no names for them.
 _IP_FREEBIND: Final = 15
 _IP_BIND_ADDRESS_NO_PORT: Final = 24
 _IPV6_TRANSPARENT: Final = 75
@@ -33,7 +33,7 @@ _IPV6_FREEBIND: Final = 78
 
 
 class MarkedDialer(Dialer):
-    """Dials with the mark, and from the address of the client that the app is to see."""
+    """Dials with the mark, and apps from the address of their client."""
 
     def _prepare(self, sock: socket.socket, done: DialDone) -> bool:
         try:
@@ -48,7 +48,7 @@ class MarkedDialer(Dialer):
 
     def _show(self, sock: socket.socket, client: Endpoint, app: Address) -> None:
         if client.address == app:
-            return  # the pod itself: its own address is the client's
+            return  # the client is the pod itself
         family = socket.AF_INET6 if len(client.address) == 16 else socket.AF_INET
         if family != sock.family:
             self.source_not_shown += 1
@@ -74,10 +74,10 @@ def listen_redirected(
     plaintext: socket.socket,
     hbone: socket.socket,
 ) -> None:
-    """Register the pod's listeners; what came in plaintext was for another port than ours."""
+    """Register the pod's listeners. Plaintext that arrives was for another port than ours."""
 
     def take(sock: socket.socket, peer: Endpoint) -> None:
-        # Without an entry of conntrack it is our own port, and refused as such.
+        # Without an entry in conntrack it was for our own port, and is refused as such.
         original = engine.original_destination(sock)
         meant = endpoint_of(sock.getsockname()) if original is None else original[0]
         accept_plaintext(engine, pod, sock, peer, Accepted(meant))

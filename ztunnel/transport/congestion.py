@@ -1,8 +1,8 @@
-"""Takes the pacing off bulk between sockets that are near each other; decides by the shortest round
-trip that the kernel has seen, and never touches a connection that is not paced.
+"""Takes the pacing off bulk between near hosts.
 
-BBR spreads what it sends over time with a timer for each burst. Across a host or a rack there is
-nothing to spread it for, and the timers take a third of the CPU of a bulk stream.
+"Near" goes by the shortest round trip that the kernel has seen; a connection that is not paced is
+left alone. BBR spreads its packets over time, with a timer for each burst. Within a host or a rack
+that gains nothing, and the timers take a third of the CPU of a bulk stream.
 """
 
 from __future__ import annotations
@@ -11,11 +11,11 @@ import socket
 from struct import Struct
 from typing import Final
 
-# What paces inside TCP itself; all others are left as the host's owner chose them.
+# Algorithms that pace inside TCP; all others stay as the host's owner chose them.
 PACED: Final = frozenset((b"bbr", b"bbr2", b"bbr3"))
-# Every kernel has it, and every process may ask for it.
+# Every kernel has it, and every process may choose it.
 UNPACED: Final = b"reno"
-# The same host, rack or zone. Farther away the host's choice has its reasons.
+# Up to this it is the same host, rack or zone. Farther away the host's choice has its reasons.
 NEAR_US_MAX: Final = 1000
 
 _NAME_BYTES: Final = 16  # TCP_CA_NAME_MAX
@@ -25,7 +25,7 @@ _MIN_RTT_AT: Final = 148  # tcpi_min_rtt; in tcp_info since Linux 4.6
 
 
 def is_near(info: bytes) -> bool:
-    """By the kernel's tcp_info. One that is too short, or has no sample yet, says nothing."""
+    """True if the kernel's tcp_info shows a near host; False without a sample."""
     if len(info) < _INFO_BYTES:
         return False
     rtt_us: int = _min_rtt_us(info, _MIN_RTT_AT)[0]
@@ -33,7 +33,7 @@ def is_near(info: bytes) -> bool:
 
 
 def near(sock: socket.socket) -> bool:
-    """Whether the other end is; of what is not TCP nobody knows."""
+    """True if the other end is near; False if that is unknown, as for a socket that is not TCP."""
     try:
         return is_near(sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _INFO_BYTES))
     except OSError:
@@ -41,7 +41,10 @@ def near(sock: socket.socket) -> bool:
 
 
 def unpace(sock: socket.socket) -> None:
-    """Call it once, when a transfer has turned out to be bulk. Best effort."""
+    """Stop the pacing of a socket to a near host, best effort.
+
+    Called once a transfer is known to be bulk.
+    """
     try:
         name = sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_CONGESTION, _NAME_BYTES)
         if name.rstrip(b"\0") not in PACED:
@@ -49,4 +52,4 @@ def unpace(sock: socket.socket) -> None:
         if near(sock):
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_CONGESTION, UNPACED)
     except OSError:
-        pass  # not TCP, or gone: the next call on it will say
+        pass  # not TCP, or gone: the next call on it will tell

@@ -1,4 +1,4 @@
-"""How many strangers may be shaking hands at once: in all, and from one address. Counts only."""
+"""Limits for handshakes with strangers: in all, and from one address. It only counts."""
 
 from __future__ import annotations
 
@@ -6,16 +6,16 @@ from typing import Final
 
 from control.model.address import Address
 
-# Under way in one worker, about 30 KiB and 0.5 ms of CPU each: what peers without a certificate can
-# make us spend. A rollout of 200 nodes at once still fits.
+# Under way in one worker, about 30 KiB and 0.5 ms of CPU each: the cost that peers without a
+# certificate can cause. A rollout of 200 nodes at once still fits.
 HANDSHAKES_MAX: Final = 256
-# From one address. A pod opens a tunnel or two to each of our pods; one that says nothing on many
-# connections must not keep the others out.
+# From one address. A pod opens a tunnel or two to each of our pods; one that opens many and says
+# nothing must not keep the others out.
 HANDSHAKES_PER_ADDRESS_MAX: Final = 32
 
 
 class Handshakes:
-    """Every `enter` that said yes is followed by one `leave`."""
+    """Each `enter` that returned True is followed by one `leave`."""
 
     __slots__ = ("_by_address", "total")
 
@@ -24,7 +24,7 @@ class Handshakes:
         self._by_address: dict[Address, int] = {}
 
     def enter(self, address: Address) -> bool:
-        """False: there are too many."""
+        """Take a place; False if there is none."""
         here = self._by_address.get(address, 0)
         if self.total >= HANDSHAKES_MAX or here >= HANDSHAKES_PER_ADDRESS_MAX:
             return False

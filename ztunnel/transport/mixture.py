@@ -1,25 +1,25 @@
-"""Sees that small messages and bulk share a tunnel, and says how much bulk may then be under way;
-decides only, and knows no socket.
+"""Detects small messages and bulk in the same tunnel, which is then to have smaller windows.
 
 All streams of a tunnel are one TCP connection, so a small message waits behind every byte of bulk
-that was sent before it: with windows of 4 MiB some 10 MB, most of it in the kernel's buffers of
-the receiving side. Between near hosts much less keeps a transfer going. Far away the windows stay.
+that was sent before it: with windows of 4 MiB that is some 10 MB, most of it in the kernel's
+buffers at the receiving side. Between near hosts a transfer needs much less to keep going. Far away
+the windows stay. It only decides, and knows no socket.
 """
 
 from __future__ import annotations
 
 from typing import Final
 
-# A read of at least so much has bulk in it.
+# A read of this size has bulk in it.
 BULK_READ_BYTES_MIN: Final = 64 * 1024
-# What a small message has at most.
+# Largest message that counts as small.
 SMALL_BYTES_MAX: Final = 4 * 1024
-# The first and the last piece of a read may be bulk's own, cut off by the read.
+# Small pieces that make a mixture. The first and the last may be bulk, cut off by the read.
 SMALL_MIN: Final = 3
-# Of each stream while both share a tunnel (measured beside 4 bulk streams: 1 MiB has 1.3 times the
-# p99, 256 KiB 0.8 times, but 0.8 times the throughput too).
+# Window of each stream while both share a tunnel (measured beside 4 bulk streams: 1 MiB has 1.3
+# times the p99; 256 KiB has 0.8 times, but 0.8 times the throughput too).
 MIXED_WINDOW_BYTES: Final = 512 * 1024
-# Without a mixed read for so long it is over.
+# The mixture is over after this time without a mixed read.
 MIXED_S: Final = 0.1
 
 
@@ -32,7 +32,7 @@ class Mixture:
         self._until_s = 0.0
 
     def read(self, count: int, now_s: float) -> bool:
-        """A read of so many bytes was handed out; whether `mixed` has changed."""
+        """Note that a read of `count` bytes was handed out; True if `mixed` has changed."""
         small, self.small = self.small, 0
         if count < BULK_READ_BYTES_MIN:
             return False

@@ -1,7 +1,7 @@
 """Moves bytes between two sockets: past the mesh, and plaintext that comes in; decides nothing.
 
-No byte is looked at. Each direction ends by itself (FIN for FIN), a reset of either side resets the
-other, and a side is read only while the other one takes what was read: at most one read is held.
+Each direction ends by itself (FIN for FIN), and a reset of either side resets the other. A side is
+read only while the other one takes what was read, so one read is held at most.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ _ERROR: Final = select.EPOLLERR
 
 
 class SocketRelay:
-    """App socket ↔ another socket: passthrough and plaintext inbound; no byte is looked at."""
+    """An app's socket ↔ another socket."""
 
     __slots__ = ("_done", "_over", "_reactor", "_sides")
 
@@ -44,7 +44,7 @@ class SocketRelay:
         self._reactor.watch(second.sock.fileno(), second, WATCH_BOTH)
 
     def moved_bytes(self) -> tuple[int, int]:
-        """Written to the second socket, written to the first."""
+        """Bytes written to the second socket, and to the first."""
         return self._sides[1].written_bytes, self._sides[0].written_bytes
 
     def abort(self, reason: RelayEnd) -> None:
@@ -95,7 +95,7 @@ class _Side:
         self._reactor = reactor
         self._relay = relay
         self.sock = sock
-        self.pending: bytes | memoryview = b""  # of the other side, at most one read
+        self.pending: bytes | memoryview = b""  # from the other side; one read at most
         self.readable = False
         self.read_done = False
         self.write_done = False
@@ -123,11 +123,11 @@ class _Side:
         self._relay.on_bug()
 
     def read(self) -> None:
-        """Until the socket is empty, the other one is full, or the turn's share is used up."""
+        """Read until the socket is empty, the other one is full, or the turn's share is used up."""
         budget = TURN_BYTES_MAX
         while budget > 0:
             if self.other.pending:
-                return  # the other side calls when it has room
+                return  # it calls when it has room
             size = self._chunk_bytes
             try:
                 count = self.sock.recv_into(FROM_SOCKET_VIEW, size)
@@ -180,7 +180,7 @@ class _Side:
                 self._reactor.again(self.other)
 
     def end(self) -> None:
-        """The other side has nothing more to say."""
+        """Send a FIN after what is pending: the other side has nothing more to say."""
         if self.pending or self.write_done:
             return
         self.write_done = True

@@ -1,21 +1,21 @@
-"""Buffers that one turn's reads go through, shared by all connections of the worker.
+"""Buffers for the reads of a turn, shared by all connections of the worker.
 
-A worker is one thread and nothing keeps a view into them beyond the call that filled it, so one
-set serves any number of connections; memory does not grow with them.
+A worker is one thread, and no view into them outlives the call that filled it. So one set serves
+any number of connections, and memory does not grow with them.
 """
 
 from typing import Final
 
-# Most that one read takes: where a larger read stops saving time (measured: 512 KiB takes 10 %
-# less time than 256 KiB, 1 MiB as much).
+# Largest read. A larger one saves no time (measured: 512 KiB takes 10 % less than 256 KiB, and
+# 1 MiB as much).
 READ_BYTES_MAX: Final = 512 * 1024
 FRAME_HEAD_BYTES: Final = 9
 
-# From an app, behind room for a frame header; also encrypted bytes on their way into TLS.
+# Bytes from an app, behind room for a frame header; also encrypted bytes on their way into TLS.
 FROM_SOCKET: Final = bytearray(FRAME_HEAD_BYTES + READ_BYTES_MAX)
 FROM_SOCKET_VIEW: Final = memoryview(FROM_SOCKET)
 PAYLOAD_VIEW: Final = FROM_SOCKET_VIEW[FRAME_HEAD_BYTES:]
 
-# What TLS decrypted: everything of one read, and the part of a record that an earlier read left.
+# Decrypted bytes: all of one read, and the part of a record that an earlier read left.
 DECRYPTED: Final = bytearray(READ_BYTES_MAX + 2 * 16_384)
 DECRYPTED_VIEW: Final = memoryview(DECRYPTED)

@@ -34,7 +34,7 @@ RECORD_EXTRA_BYTES: Final = 5 + 1 + 16
 _RECORD_HEAD_BYTES: Final = 5
 # Room for messages that TLS adds by itself (key update, alert) when we drain what it wrote.
 _OWN_MESSAGES_BYTES: Final = 256
-# What a handshake flight with a chain of several certificates needs at most; drained in a loop.
+# A handshake flight with a chain of several certificates fits; larger ones take another round.
 _FLIGHT_BYTES: Final = 16_384
 # SSL_MODE_ENABLE_PARTIAL_WRITE, which pyOpenSSL sets and has no name for. Cleared: one call then
 # encrypts everything it is given instead of one record.

@@ -1,8 +1,8 @@
-"""What the supervisor says, acted upon in order and a little at a time; decides nothing.
+"""The supervisor's frames, acted upon in order and a little at a time; decides nothing.
 
 A push of 10,000 workloads is a tenth of a second of work. Connections must not wait for it, so each
-turn of the loop takes a share: entries of `RESOURCES` a few at once, every other frame as one. What
-came later waits, whatever it is: a frame never overtakes one before it.
+turn of the loop takes a share: a few entries of `RESOURCES` at a time, any other frame as a whole.
+A frame never overtakes one before it.
 """
 
 from __future__ import annotations
@@ -16,15 +16,15 @@ from typing import Final
 from ztunnel.ipc import Frame, FrameKind
 from ztunnel.mesh.entries import Entry, decode_entries
 
-# What connections wait at most in a turn, but for the one step that crosses the line.
+# Share of a turn, except for the one step that crosses the line.
 TURN_S: Final = 0.0005
-# About 0.1 ms.
+# They take about 0.1 ms.
 ENTRIES_PER_STEP: Final = 8
 
 
 class Intake:
-    """The owner adds no more frames while it is `busy`: the pipe holds the rest, and in the end the
-    supervisor."""
+    """A queue of frames. Its owner adds none while it is `busy`: the rest stays in the pipe, and
+    in the end with the supervisor."""
 
     def __init__(
         self,
@@ -40,14 +40,14 @@ class Intake:
 
     @property
     def busy(self) -> bool:
-        """Something waits for the next turn."""
+        """True while there is work for another turn."""
         return bool(self._entries or self._frames)
 
     def add(self, frames: Iterable[Frame]) -> None:
         self._frames.extend(frames)
 
     def work(self) -> None:
-        """One turn's share. Raises what `act` raises, and WireError for a broken frame."""
+        """Do one turn's share. Raises the errors of `act`, and WireError for a broken frame."""
         due_s = self._monotonic_s() + TURN_S
         while self.busy:
             self._step()
