@@ -1,11 +1,11 @@
 /*
  * cgroup/bind4 and bind6, attached to the ztunnel's own cgroup only: a ztunnel
  * that binds to its client's address before it dials the app (Istio's does,
- * with IP_TRANSPARENT) means "the app is to see this client".
+ * with IP_TRANSPARENT) means "show this client to the app".
  *
- * Taken literally, the app's answers would leave the pod towards that client.
- * So the address is noted as a claim, as SHOW_CLIENT_OPTION notes it, and the
- * socket stays unbound. If that fails, the bind fails.
+ * A real bind would send the app's answers out of the pod, to that client. So
+ * the address is kept as a claim, like SHOW_CLIENT_OPTION's, and the socket
+ * stays unbound. If that fails, the bind fails.
  */
 #include "kernel.h"
 
@@ -20,7 +20,8 @@ INLINE int claim(struct bpf_sock_addr *ctx, const struct address *client)
 	if (!claimed)
 		return 0;
 	claimed->ip = *client;
-	claimed->port = (__be16)READ32(ctx, user_port);	/* 0: sockops fills it in */
+	/* Port 0: sockops fills it in. */
+	claimed->port = (__be16)READ32(ctx, user_port);
 	return 1;
 }
 

@@ -5,10 +5,10 @@
  *
  * Streams only: the mesh carries no UDP, which passes untouched.
  *
- * Attached to the root cgroup, so every process of the node passes here. One
- * that is not enrolled pays a hash miss. Fails closed: the redirect stays while
- * the ztunnel is away, so the app sees ECONNREFUSED and nothing leaves in the
- * clear.
+ * Attached to the root cgroup, so every process of the node passes here; one
+ * that is not enrolled pays for a hash miss. Fails closed: the redirect stays
+ * while the ztunnel is away, so the app sees ECONNREFUSED and nothing leaves in
+ * the clear.
  */
 #include "kernel.h"
 #include "direct.h"
@@ -20,7 +20,7 @@ INLINE int is_exempt(void)
 	return map_lookup(MAP(EXEMPT_CGROUPS), &cgroup) != 0;
 }
 
-/* Keep the destination: getpeername shows it, sock_ops will publish it. */
+/* Keep the destination: getpeername shows it, sock_ops publishes it. */
 INLINE int remember(struct bpf_sock *sk, const struct peer *dialled, __u8 hint)
 {
 	struct peer *shown = sk_storage_get(MAP(SHOWN_PEER), sk, 0,
@@ -42,7 +42,7 @@ INLINE int steer(struct bpf_sock_addr *ctx, struct bpf_sock *sk,
 	int direct = goes_direct(ctx, sk, pod, dialled, to);
 
 	if (direct && same_address(&dialled->ip, &to->ip)) {
-		sk_storage_delete(MAP(SHOWN_PEER), sk);	/* it shows itself */
+		sk_storage_delete(MAP(SHOWN_PEER), sk);	/* as dialled */
 		return 1;
 	}
 	if (!remember(sk, dialled, direct ? HINT_NONE : to->hint)) {
@@ -51,7 +51,7 @@ INLINE int steer(struct bpf_sock_addr *ctx, struct bpf_sock *sk,
 	}
 	if (direct)
 		return 1;
-	/* The pod's own address, not 127.0.0.1: getsockname stays true. */
+	/* The pod's own address, not 127.0.0.1: getsockname stays right. */
 	to->port = pod->outbound_port;
 	if (is_v4(&dialled->ip)) {
 		to->ip = pod->ip4;
@@ -63,10 +63,10 @@ INLINE int steer(struct bpf_sock_addr *ctx, struct bpf_sock *sk,
 	return 1;
 }
 
-#define LEAVE 0			/* as it is */
+#define LEAVE 0			/* the destination as it is */
 #define REFUSE 1
 #define REFUSE_NO_MEMORY 2
-#define REWRITE 3		/* to what `to` says */
+#define REWRITE 3		/* the destination to `to` */
 
 INLINE int refuse(__u32 reason)
 {
@@ -81,7 +81,7 @@ INLINE int decide(struct bpf_sock_addr *ctx, const struct pod_value *pod,
 
 	if (!sk)
 		return refuse(COUNTER_STORAGE_FAILED);
-	/* It may have gone elsewhere with an earlier connect() that failed. */
+	/* An earlier connect() of this socket may have failed. */
 	sk_storage_delete(MAP(DIRECT_SOCKET), sk);
 	switch (outbound_verdict(pod, &dialled->ip)) {
 	case OUTBOUND_PASS:
@@ -114,7 +114,7 @@ int connect4(struct bpf_sock_addr *ctx)
 		return 1;
 	if (READ32(ctx, type) != STREAM)
 		return 1;
-	if (is_exempt()) {		/* the ztunnel must not meet itself */
+	if (is_exempt()) {		/* the ztunnel itself */
 		count(COUNTER_EXEMPT);
 		return 1;
 	}
@@ -155,7 +155,7 @@ int connect6(struct bpf_sock_addr *ctx)
 		return deny(ERRNO_NETUNREACH);
 	if (verdict == REFUSE_NO_MEMORY)
 		return deny(ERRNO_NOBUFS);
-	if (verdict == REWRITE) {	/* ::ffff:a.b.c.d stays of that form */
+	if (verdict == REWRITE) {	/* ::ffff:a.b.c.d stays v4-mapped */
 		WRITE_ADDRESS(ctx, user_ip6, &to.ip);
 		WRITE32(ctx, user_port, to.port);
 	}

@@ -1,7 +1,7 @@
 /*
- * connect()'s half of the direct path: may this connection reach a pod of this
- * node without the ztunnel, and which one? Anything missing, stale, full or odd
- * means no, and the connection is captured as if there were no direct path.
+ * connect()'s half of the direct path: decides whether a connection may reach a
+ * pod of this node without the ztunnel, and which one. Anything missing, stale,
+ * full or odd means no: it is captured as if there were no direct path.
  */
 #ifndef TULLE_DIRECT_H
 #define TULLE_DIRECT_H
@@ -10,18 +10,18 @@
 
 #define RING_UNREAD 0		/* BPF_RB_AVAIL_DATA */
 
-/* Replaces a destination: a pod of this node, or the ztunnel's listener. */
+/* A new destination: a pod of this node, or the ztunnel's listener. */
 struct target {
 	struct address ip;
-	__u32 workload;		/* 0: nobody who can be reached directly */
+	__u32 workload;		/* 0: none that may be reached directly */
 	__be16 port;
 	__u8 hint;		/* enum hint */
 	__u8 pad;
 };
 
 /*
- * Is it a part of an MPTCP socket? connect() shows it as TCP. Before 5.19 it
- * cannot be told and goes direct as well, each part decided by itself.
+ * True for a part of an MPTCP socket, which connect() shows as TCP. Before
+ * Linux 5.19 it cannot be recognised: each part is decided by itself.
  */
 INLINE int is_multipath(struct bpf_sock *sk)
 {
@@ -48,7 +48,7 @@ INLINE __u32 workload_at(const struct address *ip)
 	return local ? local->workload : 0;
 }
 
-/* Draw an endpoint of a service; without one here, only the hint is filled. */
+/* Draw an endpoint of a service; if it is not here, fill in the hint only. */
 INLINE void draw(const struct pod_value *pod, const struct address *vip,
 		 __be16 port, struct target *to)
 {
@@ -95,7 +95,7 @@ INLINE __u64 running_generation(__u64 now)
 	return state && lease_runs(state, now) ? state->generation : 0;
 }
 
-/* 1: go to `to`, directly. 0: to the ztunnel, with the hint in `to`. */
+/* 1: directly to `to`. 0: to the ztunnel, with the hint in `to`. */
 INLINE int goes_direct(struct bpf_sock_addr *ctx, struct bpf_sock *sk,
 		       const struct pod_value *pod, const struct peer *dialled,
 		       struct target *to)

@@ -1,7 +1,8 @@
 /*
- * sock_ops' half of the direct path: vouch for a direct connection's SYN, tell
- * the agent when it opens and ends. Only a socket that connect() marked, that
- * really goes there, and whose end will be told is vouched for.
+ * sock_ops' half of the direct path: vouches for a direct connection's SYN, and
+ * reports to the agent when it opens and ends. It vouches only for a socket
+ * that connect() has marked, that goes where it was sent, and whose end will be
+ * reported.
  */
 #ifndef TULLE_FLOW_H
 #define TULLE_FLOW_H
@@ -28,10 +29,18 @@ INLINE void read_remote(struct bpf_sock_ops *ctx, struct address *ip)
 	}
 }
 
-/* network order in 32 bits: the port is the upper half */
+/* The field has the port in network order, in the upper half of 32 bits. */
 INLINE __u16 remote_port(struct bpf_sock_ops *ctx)
 {
 	return __builtin_bswap32(READ32(ctx, remote_port));
+}
+
+/* Ask for a callback at each change of the socket's state; 0: granted. */
+INLINE long follow_states(struct bpf_sock_ops *ctx)
+{
+	__u32 flags = READ32(ctx, bpf_sock_ops_cb_flags);
+
+	return set_callbacks(ctx, flags | STATE_CALLBACK);
 }
 
 INLINE void tuple_of(const struct direct_socket *flow, struct tuple *tuple)
@@ -51,27 +60,27 @@ INLINE int is_late(const struct direct_socket *flow, __u64 now)
 	       !may_vouch(state, flow->generation, flow->opened_ns, now);
 }
 
-/* Does the socket go where connect() sent it, from the pod's own address? */
+/* True when it goes where connect() sent it, from the pod's own address. */
 INLINE int is_as_chosen(struct pod_value *pod, const struct direct_socket *flow,
 			const struct tuple *tuple)
 {
 	if (!is_own(pod, &flow->client)) {
-		/* Routed from another address: it would be so every time. */
+		/* Routed from another address, as it would be every time. */
 		pod->direct = 0;
 		return 0;
 	}
-	/* another program may have changed where it goes */
+	/* Another program may have changed the destination. */
 	return same_address(&tuple->destination, &flow->target) &&
 	       tuple->destination_port == flow->target_port;
 }
 
-/* Before the SYN: may it pass the destination's sk_lookup? */
+/* Before the SYN: true when it may pass the destination's sk_lookup. */
 INLINE int may_pass(struct bpf_sock_ops *ctx, struct pod_value *pod,
 		    const struct direct_socket *flow, const struct tuple *tuple,
 		    __u64 now)
 {
-	if (set_callbacks(ctx, READ32(ctx, bpf_sock_ops_cb_flags) | STATE_CALLBACK)) {
-		count(COUNTER_STORAGE_FAILED);	/* its end would not be told */
+	if (follow_states(ctx)) {
+		count(COUNTER_STORAGE_FAILED);	/* no report of its end */
 		return 0;
 	}
 	if (!is_as_chosen(pod, flow, tuple)) {
@@ -86,8 +95,8 @@ INLINE int may_pass(struct bpf_sock_ops *ctx, struct pod_value *pod,
 }
 
 /*
- * Before the SYN. 0: not a direct socket. One that may not pass is barred by an
- * entry for nobody: its SYN leaves all the same, and must not be taken for the
+ * Before the SYN. 0: not a direct socket. One that may not pass gets an entry
+ * without a destination: its SYN leaves all the same, and must not be taken for
  * plaintext of a client outside the mesh.
  */
 INLINE int vouch(struct bpf_sock_ops *ctx, struct bpf_sock *sk,
@@ -118,7 +127,7 @@ INLINE int vouch(struct bpf_sock_ops *ctx, struct bpf_sock *sk,
 	return 1;
 }
 
-/* A connection as its client sees it, asked on the accepting side. */
+/* A connection in its client's view, from the accepting side's context. */
 INLINE void tuple_of_accepted(struct bpf_sock_ops *ctx, struct tuple *tuple)
 {
 	read_remote(ctx, &tuple->source);
@@ -135,7 +144,7 @@ INLINE void reverse(const struct tuple *tuple, struct tuple *back)
 	back->destination_port = tuple->source_port;
 }
 
-/* Both ways or none: see SHORTCUTS_MAX. */
+/* Both directions or none: see SHORTCUTS_MAX. */
 INLINE void open_shortcut(struct bpf_sock_ops *ctx,
 			  const struct direct_socket *flow)
 {
@@ -166,8 +175,8 @@ INLINE void open_shortcut(struct bpf_sock_ops *ctx,
 }
 
 /*
- * The second end that closes takes it away. The first one may still have to
- * answer the other's FIN, and the host's conntrack knows nothing of these two.
+ * The second end to close removes the shortcut. The first one may still have to
+ * answer the other's FIN, and the host's conntrack does not know these two.
  */
 INLINE void close_shortcut(const struct tuple *tuple)
 {
@@ -186,8 +195,8 @@ INLINE void close_shortcut(const struct tuple *tuple)
 }
 
 /*
- * The accepting side is established: nothing has to be let pass any more. Only
- * the pod itself says so: others may give themselves its address.
+ * The accepting side is established: no more SYNs have to pass. The pod itself
+ * is the only one to be believed; others may give themselves its address.
  */
 INLINE void accept_flow(struct bpf_sock_ops *ctx, const struct pod_value *pod)
 {
@@ -198,11 +207,10 @@ INLINE void accept_flow(struct bpf_sock_ops *ctx, const struct pod_value *pod)
 		return;
 	map_delete(MAP(VOUCHED), &tuple);
 	if (map_lookup(MAP(SHORTCUTS), &tuple))
-		set_callbacks(ctx,
-			      READ32(ctx, bpf_sock_ops_cb_flags) | STATE_CALLBACK);
+		follow_states(ctx);
 }
 
-/* A socket with our flag and nothing kept on it has accepted its connection. */
+/* A socket with our flag and without storage has accepted its connection. */
 INLINE void end_accepted(struct bpf_sock_ops *ctx)
 {
 	__u64 netns = netns_cookie(ctx);
@@ -234,7 +242,7 @@ INLINE void tell(struct bpf_sock_ops *ctx, const struct direct_socket *flow,
 	event->original = flow->original;
 	event->source = flow->source;
 	event->destination = flow->destination;
-	event->srtt_us = READ32(ctx, srtt_us) >> 3;	/* the kernel keeps eighths */
+	event->srtt_us = READ32(ctx, srtt_us) >> 3;	/* kept in eighths */
 	event->retransmits = READ32(ctx, total_retrans);
 	event->client_port = flow->client_port;
 	event->target_port = flow->target_port;
@@ -246,8 +254,8 @@ INLINE void tell(struct bpf_sock_ops *ctx, const struct direct_socket *flow,
 }
 
 /*
- * After a direct connect() that failed the next try goes to the ztunnel, which
- * can say more about the reason.
+ * After a direct connect() has failed, the next one goes to the ztunnel, which
+ * can log the reason.
  */
 INLINE void forget_verdict(const struct direct_socket *flow)
 {
@@ -276,7 +284,7 @@ INLINE void end_flow(struct bpf_sock_ops *ctx,
 	tell(ctx, flow, FLOW_CLOSED, was_aborted(flow, from));
 }
 
-/* A change of state, of sockets that vouch() asked to hear of. */
+/* A change of state of a socket for which vouch() set the callback. */
 INLINE void follow(struct bpf_sock_ops *ctx)
 {
 	__u32 from = READ32(ctx, args[0]), to = READ32(ctx, args[1]);
@@ -295,10 +303,10 @@ INLINE void follow(struct bpf_sock_ops *ctx)
 	if (to != STATE_CLOSE)
 		return;
 	end_flow(ctx, flow, from);
-	sk_storage_delete(MAP(DIRECT_SOCKET), sk);	/* it may live again */
+	sk_storage_delete(MAP(DIRECT_SOCKET), sk);	/* may be used again */
 }
 
-/* The handshake is done: the first moment with a round-trip time. */
+/* The handshake is done: from now on there is a round-trip time. */
 INLINE void open_flow(struct bpf_sock_ops *ctx)
 {
 	struct bpf_sock *sk = READ_POINTER(ctx, sk);

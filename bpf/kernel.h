@@ -1,15 +1,15 @@
 /*
- * The kernel's side of the programs: helper numbers (a stable ABI), map access
- * and the counter. The helpers are declared here, not taken from BCC, whose
- * set depends on its age; so are maps, by number (see enum map_id): nothing has
- * to exist in the kernel while the programs are compiled.
+ * Access to the kernel: helpers by their numbers (a stable ABI), maps and the
+ * counter. Helpers are declared here because BCC's own set depends on its
+ * version. Maps are declared by number (see enum map_id), so that none has to
+ * exist in the kernel while the programs are compiled.
  */
 #ifndef TULLE_KERNEL_H
 #define TULLE_KERNEL_H
 
 #include "verdict.h"
 
-/* LLVM's "load the fd of map N": the loader replaces N by the real fd. */
+/* LLVM's "load the fd of map N": the loader replaces N with the real fd. */
 __u64 tulle_map_fd(__u64 kind, __u64 number) asm("llvm.bpf.pseudo");
 #define MAP(name) ((void *)tulle_map_fd(1, MAP_##name))
 
@@ -49,17 +49,17 @@ INLINE void count(__u32 reason)
 	__u64 *total = map_lookup(MAP(COUNTERS), &reason);
 
 	if (total)
-		*total += 1;	/* per CPU: nobody else writes this one */
+		*total += 1;	/* per CPU: no other writer */
 }
 
 /*
  * Fields of a context or a kernel socket: one instruction each, by offset.
  *
- * In plain C a compiler may merge the code of two branches by computing the
- * address first, widen a load or join two stores; which of it happens changes
- * with clang's version, and the verifier refuses each ("dereference of modified
- * ctx ptr", "invalid bpf_context access"). So no program says ctx->field or
- * sk->field: a unit test looks for it.
+ * In plain C a compiler may compute the address first to merge the code of two
+ * branches, widen a load, or join two stores. Each depends on clang's version,
+ * and the verifier refuses each ("dereference of modified ctx ptr", "invalid
+ * bpf_context access"). So no program has ctx->field or sk->field; a unit test
+ * checks that.
  */
 #define OFFSET(pointer, field) __builtin_offsetof(typeof(*(pointer)), field)
 
@@ -76,7 +76,7 @@ INLINE void count(__u32 reason)
 #define READ32(from, field) READ32_AT(from, OFFSET(from, field))
 #define READ64(from, field) LOAD("u64", __u64, from, OFFSET(from, field))
 #define READ_POINTER(from, field) LOAD("u64", void *, from, OFFSET(from, field))
-/* data and data_end of a packet: 32 bits that the kernel makes a pointer of */
+/* data, data_end of a packet: the kernel turns their 32 bits into pointers */
 #define READ_PACKET(from, field) LOAD("u32", void *, from, OFFSET(from, field))
 
 #define WRITE32_AT(to, offset, value)					\
@@ -110,7 +110,7 @@ INLINE void map_v4(struct address *to, __be32 ip4)
 	to->word[3] = ip4;
 }
 
-/* Kernels before 5.18 have no bpf_set_retval: the app sees EPERM then. */
+/* Before Linux 5.18 there is no bpf_set_retval, and the app sees EPERM. */
 INLINE int deny(int error)
 {
 #ifdef TULLE_HAS_SET_RETVAL

@@ -1,4 +1,4 @@
-"""Twin of maps.h: every shared struct, enum, size and map; never touches a kernel."""
+"""Twin of maps.h: every shared struct, enum, size and map; does not touch the kernel."""
 
 import ctypes
 import enum
@@ -260,7 +260,7 @@ class MapSpec(NamedTuple):
 
     @property
     def countable(self) -> bool:
-        """True when walking its keys shows its fill: a socket store has none, an array is full."""
+        """True when its keys can be counted: a socket store has none, an array is always full."""
         return self.type in (MapType.HASH, MapType.LRU_HASH)
 
 
@@ -298,7 +298,7 @@ MAP_NAMES = {spec.id: name for name, spec in MAPS.items()}
 
 
 def layout_hash() -> str:
-    """Names the pin folder: maps of one layout are never opened by programs of another."""
+    """Part of the pin folder's name, so that programs never open maps of another layout."""
     lines = [f"{name}={tuple(spec)}" for name, spec in sorted(MAPS.items())]
     for name, struct in sorted(STRUCTS.items()):
         fields = [

@@ -1,11 +1,11 @@
 /*
- * sk_lookup: which socket gets a SYN that arrives in an enrolled pod? The
- * ztunnel's HBONE listener for port 15008, the app itself for a direct
- * connection of this node that was vouched for, nobody when that vouching is
- * over, the ztunnel's plaintext listener for the rest.
+ * sk_lookup: chooses the socket for a SYN that arrives in an enrolled pod. The
+ * ztunnel's HBONE listener gets port 15008. A direct connection of this node
+ * that was vouched for goes to the app itself; one whose vouching is over is
+ * dropped. The ztunnel's plaintext listener gets the rest.
  *
- * One instance per pod, with a listener map of its own: the pod's uid is the
- * key, not its address, so a reused address can never meet an old listener.
+ * One instance per pod, with a listener map of its own: its key is the pod's
+ * uid and not the address, so a reused address can never meet an old listener.
  * Fails closed: no listener, no connection (the client sees a refusal).
  */
 #include "kernel.h"
@@ -20,7 +20,7 @@ INLINE int arrived_on_loopback(struct bpf_sk_lookup *ctx)
 	/* By offset: BCC's own header may be older than the field (5.17). */
 	return READ32_AT(ctx, 64) == LOOPBACK_IFINDEX;
 #else
-	return 0;	/* only 127/8 and ::1 report lo: their source tells */
+	return 0;	/* only 127/8 and ::1 come by lo: see their source */
 #endif
 }
 
@@ -43,8 +43,8 @@ enum vouching {
 };
 
 /*
- * Is it the SYN of a direct connection that our own sock_ops vouched for? The
- * address must still be the pod's it was meant for.
+ * State of our own sock_ops' vouching for this SYN. The address must still
+ * belong to the pod that it was meant for.
  */
 INLINE enum vouching vouching_of(struct bpf_sk_lookup *ctx,
 				 const struct address *remote,
@@ -58,7 +58,7 @@ INLINE enum vouching vouching_of(struct bpf_sk_lookup *ctx,
 
 	tuple.source = *remote;
 	tuple.destination = *local;
-	/* network order in 16 bits since 5.18, in the same 16 of 32 before */
+	/* Network order in 16 bits; before 5.18 in the same 16 of 32. */
 	tuple.source_port = (__be16)READ32(ctx, remote_port);
 	tuple.destination_port = TO_BE16((__u16)READ32(ctx, local_port));
 	vouched = map_lookup(MAP(VOUCHED), &tuple);
@@ -72,7 +72,7 @@ INLINE enum vouching vouching_of(struct bpf_sk_lookup *ctx,
 		return VOUCHING_HOLDS;
 	}
 	count(COUNTER_INBOUND_STALE);
-	/* Its pod has just left the direct path: to the ztunnel. */
+	/* Its pod has just left the direct path: it goes to the ztunnel. */
 	if (!pod && vouched->destination &&
 	    now_ns() - vouched->at_ns < VOUCH_GRACE_NS)
 		return VOUCHING_NONE;
@@ -103,7 +103,7 @@ int sklookup(struct bpf_sk_lookup *ctx)
 		vouching = vouching_of(ctx, &remote, &local);
 		if (vouching == VOUCHING_HOLDS)
 			return SK_PASS;
-		/* As plaintext it had no pod, and a DENY would miss it. */
+		/* As plaintext it would have no pod: a DENY would miss it. */
 		if (vouching == VOUCHING_OVER)
 			return SK_DROP;
 	}
@@ -112,7 +112,7 @@ int sklookup(struct bpf_sk_lookup *ctx)
 		count(COUNTER_INBOUND_DROPPED);
 		return SK_DROP;
 	}
-	/* No flag: a SO_REUSEPORT group still spreads over its workers. */
+	/* No flag: a SO_REUSEPORT group still spreads its connections. */
 	failed = sk_assign(ctx, listener, 0);
 	sk_release(listener);
 	if (failed) {

@@ -12,7 +12,7 @@
 
 #include <linux/types.h>
 
-/* Kubernetes' own ceiling is 110 pods a node, large setups run 500; x2. */
+/* Kubernetes recommends 110 pods a node at most, large setups run 500; x2. */
 #define PODS_MAX 1024
 
 /* One ztunnel per node, two during an upgrade; x8 for helpers beside it. */
@@ -20,21 +20,22 @@
 
 /*
  * An entry lives from the SYN until the ztunnel has accepted and read it, some
- * milliseconds. At the 9,300 connects/s that one core manages, 16,384 entries
- * last 1.7 s with a ztunnel that does not accept at all, which is more than its
- * listen backlog (4,096) holds. About 128 bytes each: 2 MiB.
+ * milliseconds. At 9,300 connects/s, the most of one core, 16,384 entries last
+ * 1.7 s with a ztunnel that does not accept at all: more than its listen
+ * backlog (4,096) holds. About 128 bytes each: 2 MiB.
  */
 #define DESTINATIONS_MAX 16384
 
-/* The same life for inbound: from the ztunnel's SYN to the app's accept. */
+/* The same for inbound: from the ztunnel's SYN to the app's accept(). */
 #define CLIENTS_MAX 16384
 
 /* One address per family for every pod. */
 #define LOCALS_MAX (2 * PODS_MAX)
 
 /*
- * Allowed pairs, port by port: 500 pods with 60 local peers each. A pair that
- * is evicted meets the ztunnel once more. 72 bytes each: 2.8 MiB with buckets.
+ * Allowed pairs, port by port: 500 pods with 60 local peers each. After an
+ * eviction the pair goes through the ztunnel once more. 72 bytes each: 2.8 MiB
+ * with buckets.
  */
 #define VERDICTS_MAX 32768
 
@@ -46,39 +47,39 @@
 
 /*
  * From a SYN to the accepting side's handshake, as in `destinations`: 1 s of
- * what one core can connect directly. 112 bytes each: 2 MiB.
+ * one core's direct connects. 112 bytes each: 2 MiB.
  */
 #define VOUCHED_MAX 16384
 
 /*
- * Two for each open direct connection, 96 bytes each: 1.8 MiB. Not LRU: half of
- * a pair that is forgotten would show the host's conntrack one direction only.
- * Connections that find no room take the host's way as a whole.
+ * Two for each open direct connection, 96 bytes each: 1.8 MiB. Not LRU: if one
+ * of a pair were evicted, the host's conntrack would see one direction only.
+ * Connections without room pass through the host's stack in both directions.
  */
 #define SHORTCUTS_MAX 16384
 
 /*
- * Opened and closed direct connections, 128 bytes each: 8,192, a quarter of a
- * second of what one core can open and close. Power of two, whole pages.
+ * Reports of direct connections opened and closed, 128 bytes each: 8,192, a
+ * quarter of a second of one core's work. A power of two, whole pages.
  */
 #define FLOWS_BYTES (1 << 20)
 
 /*
- * Nothing goes direct while the reader is this far behind: nobody can end a
- * connection that he has not heard of. The other half is for those that end.
+ * Nothing goes direct while the reader is this far behind: a connection can be
+ * ended only after its report was read. The other half is for reports of ends.
  */
 #define FLOWS_UNREAD_MAX (FLOWS_BYTES / 2)
 
 /*
- * A generation may change between connect() and the SYN's arrival. The ztunnel
- * would have decided by the old one as well, and live flows are decided again.
+ * A generation may change between connect() and the SYN's arrival. The ztunnel,
+ * too, would have decided by the old one, and it decides live flows again.
  */
 #define VOUCH_GRACE_NS 250000000ULL
 
 /* Slots of a pod's listener map, see enum listener_slot. */
 #define LISTENERS_MAX 2
 
-/* One JSON record about a pod, written and read by agents only. */
+/* One JSON record about a pod; agents alone write and read it. */
 #define ABOUT_MAX 1
 #define ABOUT_BYTES 1024
 
@@ -86,14 +87,14 @@
 
 /*
  * setsockopt(SOL_IP, SHOW_CLIENT_OPTION, struct peer) by the ztunnel, before it
- * dials the app: "the app is to see this client". No kernel option has it.
+ * dials the app: "show this client to the app". The kernel has no such option.
  */
 #define SHOW_CLIENT_OPTION 0x7475
 
-/* getsockopt(SOL_IP or SOL_IPV6, this): Linux's name for the question. */
+/* getsockopt(SOL_IP or SOL_IPV6, this): Linux's SO_ORIGINAL_DST. */
 #define ORIGINAL_DESTINATION_OPTION 80
 
-/* A map's number is what programs carry until the loader knows its fd. */
+/* Programs carry a map's number until the loader puts in its descriptor. */
 enum map_id {
 	MAP_PODS = 0,
 	MAP_EXEMPT_CGROUPS = 1,
@@ -111,16 +112,16 @@ enum map_id {
 	MAP_DIRECT_SOCKET = 13,
 	MAP_VOUCHED = 14,
 	MAP_FLOWS = 15,
-	MAP_WORKLOAD_LAST = 16,	/* the id given last; no program reads it */
+	MAP_WORKLOAD_LAST = 16,	/* the highest id given; no program reads it */
 	MAP_SHORTCUTS = 17,
 };
 
 enum pod_mode {
-	POD_CLOSED = 0,		/* nothing leaves: what a zeroed entry says */
+	POD_CLOSED = 0,		/* nothing leaves; so says a zeroed entry */
 	POD_CAPTURE = 1,	/* every outbound connection to the ztunnel */
 };
 
-/* The kernel's draw, for the ztunnel that gets the connection. */
+/* Result of the kernel's draw, for the ztunnel that gets the connection. */
 enum hint {
 	HINT_NONE = 0,
 	HINT_LOCAL = 1,
@@ -139,7 +140,7 @@ enum listener_slot {
 	SLOT_PLAINTEXT = 1,
 };
 
-/* One noun list for the map, the metrics and the docs (layout.Counter). */
+/* The same nouns in the map, the metrics and the docs (layout.Counter). */
 enum counter {
 	COUNTER_CAPTURED_V4 = 0,
 	COUNTER_CAPTURED_V6 = 1,
@@ -163,8 +164,8 @@ enum counter {
 	COUNTER_DIRECT_NO_LEASE = 19,
 	COUNTER_DIRECT_NO_VERDICT = 20,
 	COUNTER_DIRECT_READER_BEHIND = 21,
-	COUNTER_DIRECT_ODD_SOCKET = 22,	/* bound to, or going, elsewhere */
-	COUNTER_DIRECT_LATE = 23,	/* its SYN came after its generation */
+	COUNTER_DIRECT_ODD_SOCKET = 22,	/* bound, or going, elsewhere */
+	COUNTER_DIRECT_LATE = 23,	/* SYN after its generation's end */
 	COUNTER_DIRECT_VOUCHED = 24,
 	COUNTER_INBOUND_VOUCHED = 25,
 	COUNTER_INBOUND_STALE = 26,
@@ -184,8 +185,8 @@ struct address {
 struct pod_value {
 	struct address ip4;	/* v4-mapped */
 	struct address ip6;
-	__u32 workload;		/* 0: nobody, and never direct */
-	__u32 device;		/* ifindex of its veth on the host; 0: unknown */
+	__u32 workload;		/* id; 0: none, never direct */
+	__u32 device;		/* ifindex of its veth's host end, or 0 */
 	__be16 outbound_port;	/* the ztunnel's listener inside the pod */
 	__u8 has4;
 	__u8 has6;
@@ -194,7 +195,7 @@ struct pod_value {
 	__u8 pad[2];
 };
 
-/* A socket seen from its other end: who sent that SYN? */
+/* A socket as seen from its other end: the sender of a SYN. */
 struct socket_key {
 	__u64 netns;		/* cookie: unique until the next boot */
 	struct address ip;
@@ -212,8 +213,8 @@ struct peer {
 
 /*
  * The direct path: connections between two pods of this node without ztunnel.
- * `locals` says who an address is. An entry is there only while that pod is
- * captured and may be reached directly.
+ * `locals` names the workload at an address, only while that pod is captured
+ * and may be reached directly.
  */
 struct local {
 	__u32 workload;
@@ -221,11 +222,11 @@ struct local {
 };
 
 struct direct_state {
-	__u64 generation;	/* 0: none, nothing is current */
-	__u64 lease_until_ns;	/* CLOCK_MONOTONIC; 0 is long over */
+	__u64 generation;	/* 0: none, every verdict is stale */
+	__u64 lease_until_ns;	/* CLOCK_MONOTONIC; 0: over */
 };
 
-/* verdicts[...] is the u64 generation in which this was allowed. */
+/* verdicts[key] is the u64 generation in which the pair was allowed. */
 struct verdict_key {
 	__u32 source;
 	__u32 destination;
@@ -241,7 +242,7 @@ struct service_key {
 };
 
 struct service_slot {
-	__u32 cumulative;	/* chances of this slot and those before it */
+	__u32 cumulative;	/* weights of this slot and those before it */
 	__u32 workload;
 	struct address ip;
 	__be16 port;
@@ -249,7 +250,7 @@ struct service_slot {
 };
 
 struct service_value {
-	__u32 total;		/* all chances; what no slot has is elsewhere */
+	__u32 total;		/* all weights; the rest is elsewhere */
 	__u32 count;
 	struct service_slot slots[SLOTS_MAX];
 };
@@ -284,11 +285,11 @@ struct tuple {
 struct vouched {
 	__u64 generation;
 	__u64 at_ns;
-	__u32 destination;	/* an address may be another pod's by then */
+	__u32 destination;	/* its address may be another pod's by then */
 	__u8 pad[4];
 };
 
-/* shortcuts[tuple]: segments that come from one device leave by the other's. */
+/* shortcuts[tuple]: segments from the source device go to the target's peer. */
 struct shortcut {
 	__u32 source;
 	__u32 target;
@@ -301,7 +302,7 @@ struct flow_event {
 	__u64 generation;
 	__u64 opened_ns;
 	__u64 age_ns;
-	__u64 sent;		/* bytes of the client that were acknowledged */
+	__u64 sent;		/* bytes from the client, acknowledged */
 	__u64 received;
 	struct address client;
 	struct address target;

@@ -1,10 +1,11 @@
 /*
- * cgroup/getpeername4 and getpeername6 (accept() passes here as well): show the
- * app the address it asked for, or the client that the ztunnel speaks for.
+ * cgroup/getpeername4 and getpeername6, which accept() passes as well: show the
+ * app the address that it dialled, or the client that the ztunnel speaks for.
  *
- * Decides nothing. No entry on the socket leaves the kernel's own answer. The
- * entry itself is the filter: who was never captured has none, which costs one
- * pointer test, and who was released meanwhile keeps the peer it knows.
+ * Decides nothing. Without an entry on the socket the kernel's own answer
+ * stands. The entry is the only filter: a socket that was never captured has
+ * none, at the price of one pointer test, and one whose pod was released keeps
+ * its peer.
  */
 #include "kernel.h"
 

@@ -2,13 +2,14 @@
  * tcx on the host's end of a captured pod's veth: hands segments of established
  * direct connections straight to the other pod's device, past the host's stack.
  *
- * Only what `shortcuts` names, from the device it names: SYN and SYN-ACK took
- * the host's way, so its network policy had its say. A pod that forges another's
- * segments sends them from its own device, and they take the host's way too.
+ * Only segments that `shortcuts` names, from the device that it names. SYN and
+ * SYN-ACK pass through the host's stack, where its network policy applies.
+ * Segments that a pod forges in another's name come from the wrong device, and
+ * pass through the host's stack as well.
  */
 #include "kernel.h"
 
-#define TC_NEXT (-1)		/* TCX_NEXT: as if we were not there */
+#define TC_NEXT (-1)		/* TCX_NEXT: to the next program, or on */
 
 #define ETHERNET_BYTES 14
 #define V4_BYTES 20
@@ -104,7 +105,7 @@ int shortcut(struct __sk_buff *ctx)
 	way = map_lookup(MAP(SHORTCUTS), &tuple);
 	if (!way || way->source != READ32(ctx, ifindex))
 		return TC_NEXT;
-	/* On a bridge it is addressed to the other pod, not to this device. */
+	/* On a bridge it is addressed to the other pod, not this device. */
 	if (READ32(ctx, pkt_type) != PACKET_HOST)
 		skb_change_type(ctx, PACKET_HOST);
 	count(COUNTER_SHORTCUT_TAKEN);

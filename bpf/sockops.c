@@ -1,11 +1,11 @@
 /*
- * sock_ops: publish what connect() or the ztunnel stored on a socket under the
- * socket's own address, before its SYN leaves; hand it to the accepting side.
- * Vouch for direct connections and follow them (flow.h).
+ * sock_ops: publishes the peer that connect() or the ztunnel stored on a
+ * socket, under the socket's own address, before its SYN leaves; hands it to
+ * the accepting side. Vouches for direct connections, follows them (flow.h).
  *
- * TCP_CONNECT_CB runs with the local port chosen and nothing sent yet, so no
- * accept() can be faster than the entry. If an entry cannot be written the
- * ztunnel finds none and closes: fails closed.
+ * TCP_CONNECT_CB runs when the local port is chosen and nothing is sent yet, so
+ * no accept() can be faster than the entry. Fails closed: without an entry,
+ * because it could not be written, the ztunnel closes the connection.
  */
 #include "kernel.h"
 #include "flow.h"
@@ -42,8 +42,8 @@ INLINE void publish(struct bpf_sock_ops *ctx, struct bpf_sock *sk,
 		return;
 	}
 	/*
-	 * The port may have served a connection that was refused and so never
-	 * read its entry: what it left must not speak for this one.
+	 * The port may have had a connection that was refused, whose entry
+	 * was never read: that entry must not speak for this connection.
 	 */
 	map_delete(MAP(CLIENTS), key);
 	stored = sk_storage_get(MAP(SHOWN_PEER), sk, 0, 0);
@@ -76,7 +76,7 @@ INLINE void show_client(struct bpf_sock_ops *ctx, struct bpf_sock *sk,
 	map_delete(MAP(CLIENTS), key);
 }
 
-/* Everybody's handshakes pass here: without our flag there is nothing to do. */
+/* All handshakes of the node pass here; those without our flag are done. */
 INLINE void follow_direct(struct bpf_sock_ops *ctx, __u32 op)
 {
 #ifdef TULLE_HAS_DIRECT
@@ -106,7 +106,7 @@ int sockops(struct bpf_sock_ops *ctx)
 	pod = map_lookup(MAP(PODS), &key.netns);
 	if (!pod)
 		return 1;
-	sk = READ_POINTER(ctx, sk);	/* read once: each read may be NULL */
+	sk = READ_POINTER(ctx, sk);	/* once: each read may give NULL */
 	if (!sk)
 		return 1;
 	if (op == OP_ACCEPTED) {

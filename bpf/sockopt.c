@@ -1,11 +1,11 @@
 /*
  * cgroup/getsockopt and setsockopt, attached to the ztunnel's own cgroup only:
- * nobody else on the node pays for them, and no pod can reach them.
+ * no other process of the node pays for them, and no pod can reach them.
  *
  * getsockopt(SO_ORIGINAL_DST) answers once with the original destination of an
  * accepted connection. Without an entry the kernel's own error stands, and the
- * ztunnel closes. setsockopt(SHOW_CLIENT_OPTION) notes the client that the app
- * is to see.
+ * ztunnel closes. setsockopt(SHOW_CLIENT_OPTION) keeps the client to show to
+ * the app.
  */
 #include "kernel.h"
 
@@ -13,8 +13,8 @@
 #define SWALLOW (-1)		/* optlen: the kernel must not see this call */
 
 /*
- * dst_port was 32 bits wide before 5.18 and 16 since; a 32-bit load of it is
- * understood by both.
+ * dst_port was 32 bits wide before Linux 5.18 and has 16 since; both allow a
+ * 32-bit load.
  */
 INLINE __u16 peer_port(struct bpf_sock *sk)
 {
@@ -104,7 +104,7 @@ int getsockopt(struct bpf_sockopt *ctx)
 		written = write_v6(ctx, to);
 	else
 		written = 0;
-	if (!written)			/* other family or too small a buffer */
+	if (!written)		/* another family, or too small a buffer */
 		return 1;
 	WRITE32(ctx, retval, 0);
 	map_delete(MAP(DESTINATIONS), &key);

@@ -1,7 +1,7 @@
 /*
  * The decisions of the kernel half. They call no helper and touch no map, so
- * plain cc builds them too and a unit test compares them with the same rules
- * written in Python. Where a rule is unsure it denies.
+ * plain cc builds them too, and a unit test compares them with the same rules
+ * in Python. In doubt a rule denies.
  */
 #ifndef TULLE_VERDICT_H
 #define TULLE_VERDICT_H
@@ -10,7 +10,7 @@
 
 #define INLINE static inline __attribute__((always_inline))
 
-/* x86_64 and aarch64, both little endian; bpf targets the host's order. */
+/* For x86_64 and aarch64, both little endian; bpf has the host's order. */
 #define TO_BE32(x) ((__be32)__builtin_bswap32(x))
 #define TO_BE16(x) ((__be16)__builtin_bswap16(x))
 
@@ -21,7 +21,7 @@
 #define FAMILY_V4 2		/* AF_INET */
 #define FAMILY_V6 10		/* AF_INET6 */
 
-/* Linux's TCP states, as far as they are followed. */
+/* Linux's TCP states that are followed here. */
 enum tcp_state {
 	STATE_ESTABLISHED = 1,
 	STATE_SYN_SENT = 2,
@@ -42,7 +42,7 @@ enum outbound_verdict {
 };
 
 enum inbound_verdict {
-	INBOUND_PASS = 0,	/* local origin: never crossed a wire */
+	INBOUND_PASS = 0,	/* from inside the pod */
 	INBOUND_HBONE = 1,
 	INBOUND_PLAINTEXT = 2,
 };
@@ -59,8 +59,8 @@ INLINE int same_address(const struct address *a, const struct address *b)
 }
 
 /*
- * connect() to 0.0.0.0 or :: means this host, so it counts as loopback.
- * IPv4-compatible ::a.b.c.d does not: it is an ordinary (dead) v6 address.
+ * True for loopback, and for 0.0.0.0 and ::, with which connect() means this
+ * host. IPv4-compatible ::a.b.c.d is an ordinary (dead) v6 address.
  */
 INLINE int is_this_host(const struct address *ip)
 {
@@ -89,18 +89,18 @@ INLINE int is_own(const struct pod_value *pod, const struct address *ip)
 	       (pod->has6 && same_address(ip, &pod->ip6));
 }
 
-/* Does a socket inside the pod bind to somebody else's address? */
+/* True when a socket in the pod that binds to it takes a foreign address. */
 INLINE int is_foreign(const struct pod_value *pod, const struct address *ip)
 {
 	return !is_this_host(ip) && !is_multicast(ip) && !is_own(pod, ip);
 }
 
 /*
- * Where may an enrolled pod's connect() go?
+ * Destination of an enrolled pod's connect().
  *
- * Multicast passes because TCP cannot: the kernel answers ENETUNREACH itself.
- * fe80::/10 is refused: it would leave in the clear to a neighbour on the same
- * link, and its scope id does not survive the way through the ztunnel.
+ * Multicast passes, because TCP cannot use it: the kernel answers ENETUNREACH.
+ * fe80::/10 is refused: it would reach a neighbour on the link in the clear,
+ * and its scope id would not survive the way through the ztunnel.
  */
 INLINE int outbound_verdict(const struct pod_value *pod,
 			    const struct address *dst)
@@ -118,8 +118,8 @@ INLINE int outbound_verdict(const struct pod_value *pod,
 }
 
 /*
- * May a socket bound to this address go direct? A foreign address would reach
- * the destination unvouched, so the ztunnel takes it, which does not mind.
+ * True when a socket bound to this address may go direct. From a foreign
+ * address its SYN would arrive unvouched, so the ztunnel takes it.
  */
 INLINE int may_start_from(const struct pod_value *pod,
 			  const struct address *bound)
@@ -131,7 +131,7 @@ INLINE int may_start_from(const struct pod_value *pod,
 	return v6_any || v4_any || is_own(pod, bound);
 }
 
-/* Same family as dialled, no HBONE port, and not the pod itself. */
+/* True for the dialled family, any port but HBONE's, and not the pod itself. */
 INLINE int may_go_to(const struct pod_value *pod, const struct address *dialled,
 		     const struct address *ip, __be16 port)
 {
@@ -145,8 +145,8 @@ INLINE int lease_runs(const struct direct_state *state, __u64 now)
 }
 
 /*
- * The local endpoint of the service that this draw means. SLOTS_MAX: none, it
- * is elsewhere. `random` is any number; its bias against 2^32 is beyond notice.
+ * The slot of a service's local endpoint by this draw; SLOTS_MAX: it is
+ * elsewhere. `random` is a u32; the bias of its remainder is negligible.
  */
 INLINE __u32 drawn_slot(const struct service_value *service, __u32 random)
 {
@@ -163,8 +163,8 @@ INLINE __u32 drawn_slot(const struct service_value *service, __u32 random)
 }
 
 /*
- * May the SYN of a direct connect() still be vouched for? A deferred one
- * (TCP_FASTOPEN_CONNECT) leaves with its first data, perhaps much later.
+ * True when the SYN of a direct connect() may still be vouched for. A deferred
+ * one (TCP_FASTOPEN_CONNECT) leaves with its first data, perhaps much later.
  */
 INLINE int may_vouch(const struct direct_state *state, __u64 generation,
 		     __u64 opened_ns, __u64 now)
@@ -175,8 +175,9 @@ INLINE int may_vouch(const struct direct_state *state, __u64 generation,
 }
 
 /*
- * A SYN that is sent again counts from the first one: by then nobody may be
- * there to say that its generation is over, so the lease must run.
+ * True when a SYN may pass as vouched for. One that is sent again counts from
+ * the first one; by then no agent may be there to end its generation, so the
+ * lease must run.
  */
 INLINE int vouch_holds(const struct direct_state *state,
 		       const struct vouched *vouched, __u32 destination,
@@ -191,9 +192,9 @@ INLINE int vouch_holds(const struct direct_state *state,
 
 /*
  * Follow a direct socket's state. The kernel counts a SYN and a FIN as a byte
- * each; whether they are in its numbers is known from the way the states went.
- * FIN_WAIT2 ends with the other side's FIN, or without it when the app has let
- * go of the socket: then nothing was received since.
+ * each; the states that a socket went through tell whether they are in its
+ * counts. FIN_WAIT2 ends with the other side's FIN, or, once the app has closed
+ * the socket, without it: then nothing has been received since.
  */
 INLINE void flow_state(struct direct_socket *flow, __u32 from, __u32 to,
 		       __u64 received)
@@ -227,7 +228,7 @@ INLINE __u64 bytes_received(const struct direct_socket *flow, __u64 received)
 					     : 0;
 }
 
-/* Did an end leave without a FIN? FIN_WAIT2 let go by the app is an end. */
+/* True when an end left without a FIN; FIN_WAIT2 closed by the app has one. */
 INLINE int was_aborted(const struct direct_socket *flow, __u32 from)
 {
 	return flow->established && from != STATE_FIN_WAIT2 &&
@@ -235,11 +236,11 @@ INLINE int was_aborted(const struct direct_socket *flow, __u32 from)
 }
 
 /*
- * A SYN that arrives in an enrolled netns. From inside the pod it travels over
- * lo, but to the pod's own address it reports the other interface: then the
- * two ends are equal, or the source is a loopback address. Neither can come
- * from outside: the kernel drops such v4 sources as martians, and a v6 one
- * could never finish its handshake, as the answer goes to the pod itself.
+ * Verdict on a SYN that arrives in an enrolled netns. One from inside the pod
+ * travels over lo, but one to the pod's own address reports the other
+ * interface: then its two ends are equal, or its source is a loopback address.
+ * Neither can come from outside: the kernel drops such v4 sources as martians,
+ * and a v6 one never finishes its handshake, since the answer stays in the pod.
  */
 INLINE int inbound_verdict(int from_loopback_device,
 			   const struct address *remote,
@@ -254,9 +255,9 @@ INLINE int inbound_verdict(int from_loopback_device,
 }
 
 /*
- * The family whose sockaddr answers the question, 0 for no answer: a v4
- * destination is told at SOL_IP only, a v6 one at SOL_IPV6 only, so that a
- * proxy which asks both (v4 first) always gets the right form.
+ * The family of the sockaddr to answer with; 0: no answer. SOL_IP gets v4
+ * destinations only and SOL_IPV6 v6 ones only, so that a proxy that asks both
+ * (v4 first) always gets the right form.
  */
 INLINE int destination_family(int level, const struct address *destination)
 {
@@ -269,7 +270,7 @@ INLINE int destination_family(int level, const struct address *destination)
 	return 0;
 }
 
-/* May a socket of this family show that peer? A v4 one has no room for v6. */
+/* True when a socket of this family can show that peer; v4 cannot show v6. */
 INLINE int peer_fits(int family, const struct address *ip)
 {
 	return family == FAMILY_V6 || (family == FAMILY_V4 && is_v4(ip));

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from agent.datapath import node, programs
+from agent.datapath import programs
+from agent.datapath.dry_load import dry_load_image
 from tests.support.kernel import clang
 
 CLANGS = clang.installed()
@@ -28,6 +29,6 @@ def test_the_verifier_takes_every_hook(version: int, way: str) -> None:
     level, cpu, featured = WAYS[way]
     features = programs.kernel_features() if featured else ()
     image = clang.compile_image(CLANGS[version], (level, f"-mcpu={cpu}"), features)
-    checks = node.dry_load_image(image)
+    checks = dry_load_image(image)
     assert {each.name: each.verifier_tail for each in checks if not each.ok} == {}
     assert {each.name for each in checks} == set(programs.HOOKS)
