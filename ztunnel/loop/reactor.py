@@ -122,6 +122,7 @@ class Reactor:
         self._last: list[Flushable] = []
         self._closing: list[Closable] = []
         self._countdowns: list[Countdown] = []
+        self._shared: dict[tuple[float, Callable[[Any], None]], Countdown] = {}
         self.running = True
         self.spin: Final = spin or Spin(0)
         self._events_before = 0
@@ -173,6 +174,13 @@ class Reactor:
         made = Countdown(self, delay_s, on_due)
         self._countdowns.append(made)
         return made
+
+    def shared_countdown(self, delay_s: float, on_due: Callable[[Any], None]) -> Countdown:
+        """The one countdown of this length for this function, for items that share nothing else."""
+        found = self._shared.get((delay_s, on_due))
+        if found is None:
+            found = self._shared[delay_s, on_due] = self.countdown(delay_s, on_due)
+        return found
 
     # -- turning ---------------------------------------------------------------------------------
 

@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import select
 import socket
+from collections import deque
 from collections.abc import Callable
 from typing import Final
 
 from ztunnel.loop.reactor import ENDED, READABLE, WATCH_BOTH, WRITABLE, Reactor
 from ztunnel.transport.ends import RelayEnd
+from ztunnel.transport.farewell import part
 from ztunnel.transport.relay import CHUNK_BYTES_FIRST, CHUNK_GROWTH, TURN_BYTES_MAX
 from ztunnel.transport.scratch import FROM_SOCKET_VIEW, READ_BYTES_MAX
 from ztunnel.transport.sockets import reset
@@ -48,6 +50,8 @@ class SocketRelay:
         return self._sides[1].written_bytes, self._sides[0].written_bytes
 
     def abort(self, reason: RelayEnd) -> None:
+        if self._over:
+            return
         for side in self._sides:
             reset(self._reactor, side.sock)
         self._end(reason)
@@ -62,7 +66,11 @@ class SocketRelay:
             self._end(RelayEnd.FINISHED)
 
     def side_failed(self, side: _Side) -> None:
-        self.abort(RelayEnd.APP_RESET if side is self._sides[0] else RelayEnd.PEER_RESET)
+        """A side was reset and has been read to its end: the other gets the rest, then a reset."""
+        reset(self._reactor, side.sock)
+        pending = side.other.pending
+        part(self._reactor, side.other.sock, deque([pending]) if pending else None)
+        self._end(RelayEnd.APP_RESET if side is self._sides[0] else RelayEnd.PEER_RESET)
 
     def _end(self, reason: RelayEnd) -> None:
         if self._over:
@@ -80,6 +88,7 @@ class _Side:
         "_ended_hint",
         "_reactor",
         "_relay",
+        "failed",
         "other",
         "pending",
         "read_done",
@@ -101,11 +110,12 @@ class _Side:
         self.write_done = False
         self.written_bytes = 0
         self._ended_hint = False
+        self.failed = False  # reset; what it said before is still to be read
         self._chunk_bytes = CHUNK_BYTES_FIRST
 
     def on_ready(self, events: int) -> None:
         if events & _ERROR:
-            self._relay.side_failed(self)
+            self._fail()
             return
         if events & ENDED:
             self._ended_hint = True
@@ -126,8 +136,8 @@ class _Side:
         """Read until the socket is empty, the other one is full, or the turn's share is used up."""
         budget = TURN_BYTES_MAX
         while budget > 0:
-            if self.other.pending:
-                return  # it calls when it has room
+            if self.other.pending or self.other.failed:
+                return  # it calls when it has room, or takes nothing any more
             size = self._chunk_bytes
             try:
                 count = self.sock.recv_into(FROM_SOCKET_VIEW, size)
@@ -138,6 +148,9 @@ class _Side:
                 self._relay.side_failed(self)
                 return
             if not count:
+                if self.failed:
+                    self._relay.side_failed(self)
+                    return
                 self.read_done = True
                 self.other.end()
                 return
@@ -151,13 +164,24 @@ class _Side:
             budget -= count
         self._reactor.again(self)
 
+    def _fail(self) -> None:
+        """Reset. Nothing can be written here any more; what it said before goes to the other side
+        first, then the reset."""
+        self.failed = True
+        self.pending = b""
+        if self.read_done or self.other.failed:
+            self._relay.side_failed(self)
+            return
+        self.readable = self._ended_hint = True
+        self._reactor.again(self)
+
     def write(self, data: memoryview) -> None:
         try:
             sent = self.sock.send(data)
         except BlockingIOError:
             sent = 0
         except OSError:
-            self._relay.side_failed(self)
+            self._fail()
             return
         self.written_bytes += sent
         if sent < len(data):
@@ -169,7 +193,7 @@ class _Side:
         except BlockingIOError:
             return
         except OSError:
-            self._relay.side_failed(self)
+            self._fail()
             return
         self.written_bytes += sent
         self.pending = memoryview(self.pending)[sent:]
@@ -188,6 +212,6 @@ class _Side:
             try:
                 self.sock.shutdown(socket.SHUT_WR)
             except OSError:
-                self._relay.side_failed(self)
+                self._fail()
                 return
         self._relay.side_over()

@@ -19,6 +19,7 @@ from ztunnel.hbone.stream import Stream
 from ztunnel.loop.reactor import ENDED, READABLE, WATCH_BOTH, WATCH_READ, WRITABLE, Reactor
 from ztunnel.transport.congestion import unpace
 from ztunnel.transport.ends import RelayEnd
+from ztunnel.transport.farewell import part
 from ztunnel.transport.scratch import (
     FRAME_HEAD_BYTES,
     FROM_SOCKET,
@@ -47,6 +48,11 @@ TURN_BYTES_MAX: Final = CHUNK_BYTES_MAX
 # Pieces for one sendmsg; the kernel takes 1,024, but more than these are one read's worth.
 PIECES_MAX: Final = 64
 _ERROR: Final = select.EPOLLERR
+# Ends of the other side: the app still gets what had come before. Ends that are meant for this
+# connection (policy, deletion, our own bugs) take effect at once.
+_AFTER_THE_REST: Final = frozenset(
+    {RelayEnd.PEER_RESET, RelayEnd.PEER_REFUSED, RelayEnd.TUNNEL_LOST, RelayEnd.DRAINED}
+)
 _MSG_MORE: Final = int(socket.MSG_MORE)
 
 
@@ -57,6 +63,7 @@ class StreamRelay:
         "_chunk_bytes",
         "_done",
         "_ended_hint",
+        "_failed",
         "_out",
         "_peer_ended",
         "_pending",
@@ -96,6 +103,7 @@ class StreamRelay:
         self._readable = False
         self._queued = False
         self._ended_hint = False
+        self._failed = False  # the app's end was reset; what it said before is still to be read
         self._read_done = False
         self._write_done = False
         # Not `stream.remote_closed`: that is true before the last pieces have been handed out.
@@ -187,7 +195,7 @@ class StreamRelay:
                 self._readable = False
                 return
             except OSError:
-                self._app_failed()
+                self._abandon(RelayEnd.APP_RESET)
                 return
             if not count:
                 self._app_ended(last_bytes)
@@ -218,6 +226,9 @@ class StreamRelay:
         out.wait_for_room(self, had_share=budget < TURN_BYTES_MAX)
 
     def _app_ended(self, last_bytes: int) -> None:
+        if self._failed:  # the kernel tells of a reset once, and a write has heard of it
+            self._abandon(RelayEnd.APP_RESET)
+            return
         self._read_done = True
         if last_bytes:
             self._session.end_with_frame(self.stream, last_bytes)
@@ -228,13 +239,25 @@ class StreamRelay:
             self._finish(RelayEnd.FINISHED)
 
     def _app_failed(self) -> None:
-        self._abandon(RelayEnd.APP_RESET)
+        """The app's end was reset. Nothing can be written any more, but what it said before waits
+        in the kernel: it goes to the peer first, then the reset."""
+        self._failed = True
+        self._pending = None
+        if self._read_done:
+            self._abandon(RelayEnd.APP_RESET)
+            return
+        self._readable = self._ended_hint = True
+        if not self._queued:
+            self._reactor.again(self)
 
     # -- stream → app ----------------------------------------------------------------------------
 
     def on_data(self, data: memoryview) -> None:
         if self._pending:
             self._hold(data)
+            return
+        if self._failed:
+            self._session.consumed(self.stream, len(data))  # there is nobody to take it
             return
         try:
             # The FIN that follows the last bytes leaves with them: one packet instead of two.
@@ -251,7 +274,10 @@ class StreamRelay:
 
     def on_data_run(self, pieces: list[memoryview]) -> None:
         """Several frames of one read: one system call."""
-        if not self._pending:
+        if self._failed:
+            for piece in pieces:
+                self.on_data(piece)
+        elif not self._pending:
             self._write_pending(deque(pieces))
             # The views die with this call: whatever is left has to be kept for real.
             if self._pending:
@@ -308,6 +334,8 @@ class StreamRelay:
             self._shut_write()
 
     def _shut_write(self) -> None:
+        if self._failed:
+            return  # the reset that is under way ends both halves
         self._write_done = True
         if self._read_done:
             self._finish(RelayEnd.FINISHED)
@@ -341,7 +369,9 @@ class StreamRelay:
         self._abandon(RelayEnd.INTERNAL_ERROR)
 
     def _abandon(self, reason: RelayEnd) -> None:
-        self._session.reset(self.stream, ErrorCode.CANCEL)
+        # RFC 9113 8.5: a TCP connection that was reset is a stream error of this type.
+        was_reset = reason is RelayEnd.APP_RESET
+        self._session.reset(self.stream, ErrorCode.CONNECT_ERROR if was_reset else ErrorCode.CANCEL)
         self._out.touch()
         self._cut(reason)
 
@@ -350,7 +380,10 @@ class StreamRelay:
             # A reset before the handshake's last ACK would leave the kernel half an entry that only
             # the accepting side takes away.
             end_handshake(self._sock)
-        reset(self._reactor, self._sock)
+        if reason in _AFTER_THE_REST and not self._failed:
+            part(self._reactor, self._sock, self._pending)
+        else:
+            reset(self._reactor, self._sock)
         self._over(reason)
 
     def _finish(self, reason: RelayEnd) -> None:

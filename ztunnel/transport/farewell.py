@@ -1,0 +1,104 @@
+"""The end of a connection whose other end was reset: everything that came before it, then a reset.
+
+A reset throws away what the kernel has not delivered yet. TCP without a proxy delivers what arrived
+before a reset, so the last bytes are waited for: written, acknowledged, and only then cut off.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import socket
+import struct
+import termios
+from collections import deque
+from typing import Final
+
+from ztunnel.loop.reactor import ENDED, WATCH_BOTH, WRITABLE, Countdown, Reactor
+from ztunnel.transport.sockets import reset
+
+# Longest wait for an app that reads slowly, or not at all.
+FAREWELL_S: Final = 10.0
+# Between two looks at what the other kernel has acknowledged; nothing reports that.
+LOOK_S: Final = 0.01
+# In one worker. Each holds a descriptor and at most one window of bytes.
+FAREWELLS_MAX: Final = 1024
+_PIECES_MAX: Final = 64
+_NOTHING: Final = bytes(4)
+
+
+def part(
+    reactor: Reactor, sock: socket.socket, pending: deque[bytes | memoryview] | None = None
+) -> None:
+    """Deliver `pending` and what the socket still holds, then reset it. Takes the socket over."""
+    looks = reactor.shared_countdown(LOOK_S, Farewell.on_due)
+    if (not pending and not unacknowledged_bytes(sock)) or len(looks) >= FAREWELLS_MAX:
+        reset(reactor, sock)
+        return
+    farewell = Farewell(reactor, looks, sock, pending or deque())
+    reactor.watch(sock.fileno(), farewell, WATCH_BOTH)
+    looks.start(farewell)
+
+
+def unacknowledged_bytes(sock: socket.socket) -> int:
+    """Bytes that were sent and that the other kernel has not acknowledged; 0 for a dead socket."""
+    try:
+        (count,) = struct.unpack("i", fcntl.ioctl(sock.fileno(), termios.TIOCOUTQ, _NOTHING))
+    except OSError:
+        return 0
+    return int(count)
+
+
+class Farewell:
+    """One socket, until its other end has everything."""
+
+    __slots__ = ("_due_s", "_looks", "_pending", "_reactor", "_sock")
+
+    def __init__(
+        self,
+        reactor: Reactor,
+        looks: Countdown,
+        sock: socket.socket,
+        pending: deque[bytes | memoryview],
+    ) -> None:
+        self._reactor = reactor
+        self._looks = looks
+        self._sock = sock
+        self._pending = pending
+        self._due_s = reactor.now_s + FAREWELL_S
+
+    def on_ready(self, events: int) -> None:
+        if events & ENDED:
+            self._end()  # the other end has left, or has been reset by itself
+        elif events & WRITABLE:
+            self._write()
+
+    def _write(self) -> None:
+        pending = self._pending
+        try:
+            while pending:
+                sent = self._sock.sendmsg(
+                    [pending[index] for index in range(min(len(pending), _PIECES_MAX))]
+                )
+                while pending and sent >= len(pending[0]):
+                    sent -= len(pending.popleft())
+                if sent:
+                    pending[0] = memoryview(pending[0])[sent:]
+        except BlockingIOError:
+            return
+        except OSError:
+            self._end()
+
+    def on_due(self) -> None:
+        delivered = not self._pending and not unacknowledged_bytes(self._sock)
+        if delivered or self._reactor.now_s >= self._due_s:
+            self._end()
+        else:
+            self._looks.start(self)
+
+    def on_bug(self) -> None:
+        self._end()
+
+    def _end(self) -> None:
+        self._looks.stop(self)
+        self._pending.clear()
+        reset(self._reactor, self._sock)
