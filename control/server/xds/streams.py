@@ -45,7 +45,15 @@ class _StreamEnded(Exception):
 
 
 class DeltaService:
-    def __init__(self, publisher: Publisher, door: Door, metrics: Metrics, clock: Clock) -> None:
+    def __init__(
+        self,
+        publisher: Publisher,
+        door: Door,
+        metrics: Metrics,
+        clock: Clock,
+        streams_max: int = STREAMS_MAX,
+    ) -> None:
+        self._streams_max = streams_max
         self._publisher = publisher
         self._door = door
         self._metrics = metrics
@@ -62,7 +70,7 @@ class DeltaService:
     async def stream(self, requests: AsyncIterator[bytes], context: Context) -> None:
         """One DeltaAggregatedResources call, from the first request to its end."""
         caller = await self._door.admit(context, "xds")
-        if len(self.clients) >= STREAMS_MAX:
+        if len(self.clients) >= self._streams_max:
             code = grpc.StatusCode.RESOURCE_EXHAUSTED
             await self._door.refuse(
                 context, "xds", code, "too many streams", CallRefusal.STREAMS_MAX

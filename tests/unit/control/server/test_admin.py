@@ -1,0 +1,141 @@
+"""Admin pages as values: what a person reads about mesh, clients and problems."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from control.kit import log as kit_log
+from control.kit.http import HttpRequest, HttpResponse
+from control.server.admin import AdminPages, client_row, metrics_routes
+from control.server.ca.keys import load_authority
+from control.server.compile.settings import Settings
+from control.server.sources.captured import CapturedSet
+from control.server.xds.publish import Publisher
+from control.server.xds.session import DeltaSession
+from control.server.xds.streams import Client, DeltaService
+from control.wire.delta import DeltaClient, NodeInfo
+from control.wire.types import ADDRESS_TYPE
+from tests.support.control_door import DoorBench
+from tests.support.manifests import load, pod, policy
+
+SERVICE = """
+---
+apiVersion: v1
+kind: Service
+metadata: {name: web, namespace: shop}
+spec: {clusterIP: 10.9.0.1, selector: {app: web}, ports: [{port: 80, targetPort: 8080}]}
+"""
+MANIFESTS = (
+    pod(labels="app: web") + SERVICE + policy("{action: DENY, rules: [{}]}") + policy("5", name="x")
+)
+
+
+class Bench(DoorBench):
+    def __init__(self, folder: Path) -> None:
+        super().__init__()
+        captured = CapturedSet(folder / "captured.json")
+        self.publisher = Publisher(Settings(), captured, self.metrics, self.clock)
+        self.publisher.offer(load(MANIFESTS))
+        self.publisher.publish()
+        self.delta = DeltaService(self.publisher, self.door, self.metrics, self.clock)
+        authority = load_authority(folder / "ca", "cluster.local", self.clock)
+        self.pages = AdminPages(self.publisher, self.delta, authority, ["/m"], self.clock)
+
+    def ask(self, method: str, path: str, **query: str) -> HttpResponse:
+        handler = self.pages.routes()[method, path]
+        return asyncio.run(answer(handler, HttpRequest(method, path, query, {})))
+
+    def get(self, path: str) -> Any:
+        response = self.ask("GET", path)
+        assert response.status == 200
+        return json.loads(response.body)
+
+
+async def answer(handler: Any, request: HttpRequest) -> HttpResponse:
+    response: HttpResponse = await handler(request)
+    return response
+
+
+@pytest.fixture
+def bench(tmp_path: Path) -> Bench:
+    return Bench(tmp_path)
+
+
+def test_status_says_what_is_served_to_whom_and_what_is_wrong(bench: Bench) -> None:
+    session = DeltaSession(bench.publisher.cache, "n1")
+    client = DeltaClient(NodeInfo("ztunnel~x"), [ADDRESS_TYPE])
+    session.receive(next(iter(client.opening())))
+    session.take()
+    bench.delta.clients.add(Client("ztunnel~x", "n1", "ipv4:1", bench.clock.now(), session))
+    status = bench.get("/status")
+    assert (status["trust_domain"], status["sources"], status["generation"]) == (
+        "cluster.local",
+        ["/m"],
+        1,
+    )
+    assert status["objects"]["Pod"] == 1
+    assert status["resources"] == {"Address": 2, "Authorization": 2, "Pod": 1}
+    assert status["root"]["not_after"].endswith("Z")
+    (node,) = status["nodes"]
+    assert (node["id"], node["node"], node["since"]) == ("ztunnel~x", "n1", "2026-01-01T00:00:00Z")
+    assert node["types"]["Address"]["known"] == 2
+    (problem,) = status["problems"]
+    assert problem["object"] == "AuthorizationPolicy shop/x"
+    assert bench.get("/problems") == [problem]
+
+
+def test_each_resource_has_its_row(bench: Bench) -> None:
+    (workload,) = bench.get("/workloads")
+    assert (workload["name"], workload["addresses"], workload["protocol"]) == (
+        "web",
+        ["10.1.0.1"],
+        "NONE",
+    )
+    assert workload["identity"] == "spiffe://cluster.local/ns/shop/sa/default"
+    assert workload["services"] == ["shop/web.shop.svc.cluster.local"]
+    (service,) = bench.get("/services")
+    assert service["ports"][0] == {"port": 80, "target": 8080, "app": "UNKNOWN"}
+    (intent,) = bench.get("/pods")
+    assert (intent["node"], intent["enrolled"], intent["reason"]) == ("n1", False, "no label")
+    assert {each["name"] for each in bench.get("/policies")} == {"p", "x"}
+
+
+def test_config_is_what_nodes_are_sent(bench: Bench) -> None:
+    config = bench.get("/config")
+    assert set(config["addresses"]) == {
+        "Kubernetes//Pod/shop/web",
+        "shop/web.shop.svc.cluster.local",
+    }
+    assert config["addresses"]["Kubernetes//Pod/shop/web"]["workload"]["name"] == "web"
+    assert config["policies"]["shop/p"]["action"] == "DENY"
+
+
+def test_levels_are_shown_set_and_refused(bench: Bench) -> None:
+    before = kit_log.current_levels()[""]
+    try:
+        assert bench.ask("POST", "/log", level="error").status == 200
+        assert bench.get("/log")[""] == "error"
+        refused = bench.ask("POST", "/log", level="loud")
+        assert refused.status == 400
+        assert json.loads(refused.body)["reason"] == "bad_level"
+    finally:
+        kit_log.set_level(before)
+
+
+def test_metrics_and_readiness(bench: Bench) -> None:
+    routes = metrics_routes(bench.metrics)
+    page = asyncio.run(answer(routes["GET", "/metrics"], HttpRequest("GET", "/metrics", {}, {})))
+    assert b'tulle_control_objects{kind="Pod"} 1.0' in page.body
+    ready = asyncio.run(answer(routes["GET", "/healthz/ready"], HttpRequest("GET", "/", {}, {})))
+    assert (ready.status, ready.body) == (200, b"ready\n")
+
+
+def test_a_client_that_said_nothing_yet_has_a_row(bench: Bench) -> None:
+    session = DeltaSession(bench.publisher.cache, "n1")
+    row = client_row(Client("a", "n1", "p", bench.clock.now(), session))
+    assert row["types"] == {}

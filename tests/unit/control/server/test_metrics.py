@@ -1,0 +1,28 @@
+"""The control plane's numbers: labels that stay few, and reasons that go with their problem."""
+
+from __future__ import annotations
+
+from control.server.metrics import Metrics, short_type
+from control.server.sources.problem import Problem
+from control.wire.types import ADDRESS_TYPE, AUTHORIZATION_TYPE, POD_TYPE
+
+
+def test_types_are_few_labels() -> None:
+    known = [short_type(each) for each in (ADDRESS_TYPE, AUTHORIZATION_TYPE, POD_TYPE)]
+    assert known == ["Address", "Authorization", "Pod"]
+    assert {short_type(f"type.googleapis.com/x.Y{n}") for n in range(9)} == {"other"}
+
+
+def test_a_problem_that_is_gone_is_gone_from_the_page() -> None:
+    metrics = Metrics()
+    problems = [Problem("a.yaml", line, "Pod a/b", "invalid", "no") for line in (1, 2)]
+
+    def value(name: str, **labels: str) -> float | None:
+        return metrics.registry.get_sample_value(name, labels)
+
+    metrics.show_source({"Pod": 3, "Service": 0}, problems)
+    assert value("tulle_control_problems", reason="invalid") == 2
+    assert value("tulle_control_objects", kind="Pod") == 3
+    assert value("tulle_control_objects", kind="Service") == 0
+    metrics.show_source({"Pod": 1}, [])
+    assert value("tulle_control_problems", reason="invalid") is None

@@ -1,0 +1,114 @@
+"""The cache: one message a resource, encoded once, and names resolved on demand."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from control.model.address import parse_address
+from control.model.intent import Intent
+from control.model.policy import Action, Policy, PolicyScope
+from control.model.workload import NetworkAddress, Service, Workload
+from control.server.compile.mesh import EMPTY, CompiledMesh
+from control.server.xds.cache import ALIASES_FIELD, Cache, frame, make_entry, varint
+from control.wire import discovery_pb2 as pb
+from control.wire.types import ADDRESS_TYPE, AUTHORIZATION_TYPE, POD_TYPE
+
+WEB = Service("web", "ns", "web.ns.svc", (NetworkAddress("", parse_address("10.9.0.1")),))
+A = Workload(
+    uid="c//Pod/ns/a",
+    name="a",
+    namespace="ns",
+    addresses=(parse_address("10.0.0.1"), parse_address("fd00::1")),
+    services={WEB.key: ()},
+)
+B = replace(A, uid="c//Pod/ns/b", name="b", addresses=(parse_address("10.0.0.2"),), services={})
+NO = Policy("no", "ns", PolicyScope.NAMESPACE, Action.DENY)
+INTENT = Intent("u1", "a", "ns", "sa", "n1", (), True, "r")
+
+
+def mesh(
+    *workloads: Workload,
+    services: tuple[Service, ...] = (),
+    policies: tuple[Policy, ...] = (),
+    pods: tuple[Intent, ...] = (),
+) -> CompiledMesh:
+    return replace(
+        EMPTY,
+        workloads={each.uid: each for each in workloads},
+        services={each.key: each for each in services},
+        policies={each.key: each for each in policies},
+        pods={each.uid: each for each in pods},
+    )
+
+
+def test_an_update_says_what_changed_and_nothing_else() -> None:
+    cache = Cache()
+    whole = mesh(A, B, services=(WEB,), policies=(NO,), pods=(INTENT,))
+    assert cache.update(whole) == {
+        ADDRESS_TYPE: {A.uid, B.uid, WEB.key},
+        AUTHORIZATION_TYPE: {NO.key},
+        POD_TYPE: {"u1"},
+    }
+    assert cache.update(whole) == {}
+    kept = cache.entries(ADDRESS_TYPE)[B.uid]
+    changed = mesh(replace(A, canonical_revision="v2"), B, policies=(NO,), pods=(INTENT,))
+    assert cache.update(changed) == {ADDRESS_TYPE: {A.uid, WEB.key}}
+    assert cache.entries(ADDRESS_TYPE)[B.uid] is kept, "not encoded again"
+
+
+def test_an_equal_message_of_another_value_is_no_change() -> None:
+    """The version is a hash of the bytes: what a client would see the same it is not sent."""
+    cache = Cache()
+    cache.update(mesh(A))
+    assert cache.update(mesh(replace(A, services={WEB.key: (), "x/y": ()}))) != {}
+    assert cache.update(mesh(replace(A, services={"x/y": (), WEB.key: ()}))) == {}
+
+
+def test_a_pod_that_moves_is_news_to_both_nodes() -> None:
+    cache = Cache()
+    cache.update(mesh(pods=(INTENT,)))
+    assert cache.entries(POD_TYPE)["u1"].node == "n1"
+    assert cache.update(mesh(pods=(replace(INTENT, node="n2"),))) == {POD_TYPE: {"u1"}}
+    assert cache.entries(POD_TYPE)["u1"].node == "n2"
+
+
+def test_names_on_demand() -> None:
+    cache = Cache()
+    cache.update(mesh(A, B, services=(WEB,)))
+    assert cache.resolve(A.uid) == (A.uid,)
+    assert cache.resolve("/10.0.0.1") == cache.resolve("/fd00::1") == (A.uid,)
+    assert cache.resolve(WEB.key) == (WEB.key, A.uid), "a service comes with its endpoints"
+    assert cache.resolve("/10.9.0.1") == (WEB.key, A.uid)
+    assert cache.resolve("/10.0.0.9") == ()
+    cache.update(mesh(B))
+    assert cache.resolve("/10.0.0.1") == ()
+
+
+def parsed(framed: bytes) -> pb.Resource:
+    (resource,) = pb.DeltaDiscoveryResponse.FromString(framed).resources
+    return resource
+
+
+@given(st.text(max_size=200), st.binary(max_size=300), st.lists(st.text(max_size=20), max_size=3))
+def test_an_entry_is_a_field_of_a_response(name: str, message: bytes, aliases: list[str]) -> None:
+    entry = make_entry(ADDRESS_TYPE, name, message, tuple(aliases))
+    plain, full = parsed(entry.framed), parsed(entry.framed_with_aliases())
+    assert list(plain.aliases) == []
+    assert list(full.aliases) == aliases
+    for each in (plain, full):
+        assert (each.name, each.version) == (name, entry.version)
+        assert (each.resource.type_url, each.resource.value) == (ADDRESS_TYPE, message)
+
+
+@given(st.integers(0, 2**32))
+def test_a_varint_is_protobufs(number: int) -> None:
+    data = varint(number)
+    assert sum((byte & 0x7F) << 7 * index for index, byte in enumerate(data)) == number
+    assert [byte >> 7 for byte in data] == [1] * (len(data) - 1) + [0]
+
+
+def test_a_frame_has_its_tag_and_length() -> None:
+    assert frame(ALIASES_FIELD, b"x" * 200) == b"\x22\xc8\x01" + b"x" * 200

@@ -1,0 +1,223 @@
+"""Streams as tasks: what a client gets, how a stream ends, and who is not let in."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from pathlib import Path
+
+import grpc
+import pytest
+
+from control.server.compile.settings import Settings
+from control.server.sources.captured import CapturedSet
+from control.server.xds.publish import Publisher
+from control.server.xds.streams import DeltaService
+from control.wire import discovery_pb2 as pb
+from control.wire.delta import DeltaClient, NodeInfo, Update
+from control.wire.types import ADDRESS_TYPE, AUTHORIZATION_TYPE
+from tests.support.calls import Aborted, Call
+from tests.support.control_door import DoorBench
+from tests.support.manifests import load, pod
+
+UID = "Kubernetes//Pod/shop/web"
+DEADLINE_S = 5.0
+
+
+class Bench(DoorBench):
+    """A service over a mesh of one pod."""
+
+    def __init__(self, folder: Path, streams_max: int = 2) -> None:
+        super().__init__()
+        captured = CapturedSet(folder / "captured.json")
+        self.publisher = Publisher(Settings(), captured, self.metrics, self.clock)
+        self.publish(pod())
+        self.service = DeltaService(
+            self.publisher, self.door, self.metrics, self.clock, streams_max
+        )
+
+    def publish(self, text: str) -> None:
+        self.publisher.offer(load(text))
+        self.publisher.publish()
+
+
+class Node:
+    """One client on a stream: a delta client, and queues for what goes to and fro."""
+
+    def __init__(self, bench: Bench, call: Call, claims: str = "n1") -> None:
+        info = NodeInfo("ztunnel~x", metadata={"NODE_NAME": claims})
+        self.client = DeltaClient(info, [ADDRESS_TYPE, AUTHORIZATION_TYPE])
+        self.call = call
+        self._requests: asyncio.Queue[bytes | None] = asyncio.Queue()
+        self.stream = bench.service.stream(self._iterate(), call)
+
+    def open(self) -> None:
+        for request in self.client.opening():
+            self.say(request)
+
+    def say(self, request: pb.DeltaDiscoveryRequest) -> None:
+        self._requests.put_nowait(request.SerializeToString())
+
+    def say_bytes(self, data: bytes | None) -> None:
+        """`None` ends the stream."""
+        self._requests.put_nowait(data)
+
+    async def hear(self) -> Update:
+        async with asyncio.timeout(DEADLINE_S):
+            update = self.client.receive(await self.call.written.get())
+        request = self.client.acknowledge(update.type_url, update.nonce)
+        assert request is not None
+        self.say(request)
+        return update
+
+    async def _iterate(self) -> AsyncIterator[bytes]:
+        while (data := await self._requests.get()) is not None:
+            yield data
+
+
+def run(bench: Bench, node: Node, test: Callable[[], Awaitable[None]]) -> None:
+    """Run the stream beside `test`; both have to end."""
+
+    async def whole() -> None:
+        async with asyncio.timeout(DEADLINE_S), asyncio.TaskGroup() as tasks:
+            tasks.create_task(node.stream)
+            await test()
+
+    try:
+        asyncio.run(whole())
+    except* Aborted as group:
+        raise group.exceptions[0] from None
+
+
+@pytest.fixture
+def bench(tmp_path: Path) -> Bench:
+    return Bench(tmp_path)
+
+
+def test_a_client_gets_everything_then_changes_until_it_leaves(bench: Bench) -> None:
+    node = Node(bench, bench.call())
+
+    async def test() -> None:
+        node.open()
+        policies, addresses = await node.hear(), await node.hear()
+        assert policies.type_url == AUTHORIZATION_TYPE
+        assert [each.name for each in addresses.added] == [UID]
+        (client,) = bench.service.clients
+        assert (client.node_id, client.node) == ("ztunnel~x", "n1")
+        bench.publish("")
+        assert (await node.hear()).removed == (UID,)
+        node.say_bytes(None)
+
+    run(bench, node, test)
+    assert bench.service.clients == set()
+    value = bench.metrics.registry.get_sample_value
+    assert value("tulle_control_pushes_total", {"type": "Address"}) == 2
+    assert value("tulle_control_connected") == 0
+
+
+def test_a_rejected_response_is_counted(bench: Bench) -> None:
+    node = Node(bench, bench.call())
+
+    async def test() -> None:
+        node.open()
+        await node.hear()
+        update = node.client.receive(await node.call.written.get())
+        nack = node.client.acknowledge(update.type_url, update.nonce, {UID: "no"})
+        assert nack is not None
+        node.say(nack)
+        node.say_bytes(None)
+
+    run(bench, node, test)
+    labels = {"type": "Address"}
+    assert bench.metrics.registry.get_sample_value("tulle_control_nacks_total", labels) == 1
+
+
+def test_a_closing_server_ends_every_stream(bench: Bench) -> None:
+    node = Node(bench, bench.call())
+
+    async def test() -> None:
+        node.open()
+        await node.hear()
+        bench.service.close()
+
+    run(bench, node, test)
+    assert bench.service.clients == set()
+
+
+def test_a_stream_that_ends_at_once_is_nobody(bench: Bench) -> None:
+    node = Node(bench, bench.call())
+
+    async def test() -> None:
+        node.say_bytes(None)
+
+    run(bench, node, test)
+
+
+def opening(node: Node) -> bytes:
+    return next(iter(node.client.opening())).SerializeToString()
+
+
+@pytest.mark.parametrize(
+    ("first", "claims", "code", "reason"),
+    [
+        (b"\xff", "n1", grpc.StatusCode.INVALID_ARGUMENT, "wire"),
+        (None, "n2", grpc.StatusCode.PERMISSION_DENIED, "other_node"),
+    ],
+)
+def test_a_first_request_that_is_wrong_ends_the_stream(
+    bench: Bench, first: bytes | None, claims: str, code: grpc.StatusCode, reason: str
+) -> None:
+    node = Node(bench, bench.call(), claims)
+
+    async def test() -> None:
+        node.say_bytes(opening(node) if first is None else first)
+
+    with pytest.raises(Aborted) as caught:
+        run(bench, node, test)
+    assert caught.value.code is code
+    assert bench.refused("xds", reason) == 1
+    assert bench.service.clients == set()
+
+
+@pytest.mark.parametrize("names", [0, 70_000])
+def test_a_later_request_that_is_wrong_ends_it_too(bench: Bench, names: int) -> None:
+    node = Node(bench, bench.call())
+
+    async def test() -> None:
+        request = pb.DeltaDiscoveryRequest(type_url=ADDRESS_TYPE)
+        request.resource_names_subscribe.extend(f"n/10.0.{n >> 8}.{n & 255}" for n in range(names))
+        node.open()
+        await node.hear()
+        if names:
+            request.resource_names_unsubscribe.append("*")
+            node.say(request)
+        else:
+            node.say_bytes(b"\xff")
+
+    with pytest.raises(Aborted, match="INVALID_ARGUMENT"):
+        run(bench, node, test)
+    assert bench.refused("xds", "too_many_names" if names else "wire") == 1
+    assert bench.service.clients == set()
+
+
+def test_without_a_token_nothing_is_read(bench: Bench) -> None:
+    node = Node(bench, Call())
+
+    async def test() -> None:
+        node.open()
+
+    with pytest.raises(Aborted, match="UNAUTHENTICATED"):
+        run(bench, node, test)
+    assert bench.refused("xds", "token_missing") == 1
+
+
+def test_streams_are_bounded(tmp_path: Path) -> None:
+    bench = Bench(tmp_path, streams_max=0)
+    node = Node(bench, bench.call())
+
+    async def test() -> None:
+        node.open()
+
+    with pytest.raises(Aborted, match="RESOURCE_EXHAUSTED"):
+        run(bench, node, test)
+    assert bench.refused("xds", "streams_max") == 1
