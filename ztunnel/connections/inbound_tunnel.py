@@ -13,26 +13,21 @@ from typing import Final
 from control.kit.log import event
 from control.model.address import Endpoint, host_text
 from control.model.identity import SpiffeId
-from control.model.policy import Connection
 from control.model.workload import Workload
-from ztunnel.connections.correlate import Fields, baggage, forwarded_client
+from ztunnel.connections.correlate import forwarded_client
 from ztunnel.connections.engine import Engine
-from ztunnel.connections.first_word import FirstWord
-from ztunnel.connections.inbound import still_permitted, tell_would_deny
+from ztunnel.connections.inbound_stream import Admission, InboundStream
 from ztunnel.connections.pod import Pod
-from ztunnel.hbone.errors import ErrorCode
 from ztunnel.hbone.events import RequestReceived
 from ztunnel.hbone.session import Session
 from ztunnel.hbone.settings import SERVER_SETTINGS, Role
 from ztunnel.hbone.stream import Stream
 from ztunnel.mesh.authorize import Admit, Refusal, admit_connect
 from ztunnel.mesh.roles import Accepted
-from ztunnel.refusals import Flag, Reason
-from ztunnel.telemetry.parties import Memo, Parties, Reporter
-from ztunnel.transport.dial import DialError, Dialling
-from ztunnel.transport.ends import RelayEnd, TunnelEnd
-from ztunnel.transport.relay import StreamRelay
-from ztunnel.transport.sockets import end_handshake, reset
+from ztunnel.refusals import Reason
+from ztunnel.telemetry.parties import Parties, Reporter
+from ztunnel.transport.ends import TunnelEnd
+from ztunnel.transport.sockets import reset
 from ztunnel.transport.tls import TlsConnection, TlsContext, expect_trust_domain
 from ztunnel.transport.tunnel import Tunnel
 
@@ -61,18 +56,6 @@ def accept_tunnel(
     else:
         inbound = InboundTunnel(engine, pod, sock, peer, accepted)
         engine.credentials.obtain(local.identity, inbound.begin)
-
-
-class Admission:
-    """A yes, and everything that the streams with this answer share."""
-
-    __slots__ = ("admit", "answer", "first_word", "memo")
-
-    def __init__(self, admit: Admit) -> None:
-        self.admit = admit
-        self.answer: Fields = (("baggage", baggage(admit.workload)),)
-        self.memo = Memo()
-        self.first_word = FirstWord()
 
 
 class InboundTunnel:
@@ -224,165 +207,3 @@ class InboundTunnel:
         if len(self._admitted) < ADMITTED_MAX:
             self._admitted[authority] = made
         return made
-
-
-class InboundStream:
-    """One CONNECT. It owns the stream until the app is connected; then its relay does."""
-
-    __slots__ = (
-        "_admission",
-        "_dial",
-        "_engine",
-        "_held",
-        "_peer_ended",
-        "_permitted",
-        "_pod",
-        "_relay",
-        "_sock",
-        "_stream",
-        "_tunnel",
-        "outcome",
-    )
-
-    def __init__(
-        self, engine: Engine, pod: Pod, tunnel: Tunnel, stream: Stream, parties: Parties
-    ) -> None:
-        self._engine = engine
-        self._pod = pod
-        self._tunnel = tunnel
-        self._stream = stream
-        self._dial: Dialling | None = None
-        self._relay: StreamRelay | None = None
-        # Bytes that a peer sends before our 200; at most the stream's window.
-        self._held: list[bytes] = []
-        self._peer_ended = False
-        self._permitted: Connection | None = None
-        self._admission: Admission | None = None
-        self._sock: socket.socket | None = None  # while the first word is awaited
-        self.outcome = engine.outcome(parties)
-        tunnel.adopt(stream, self)
-
-    def refuse(self, refusal: Refusal) -> None:
-        self._engine.counters.refuse(refusal.reason)
-        self._answer(refusal.status)
-        self._leave(refusal.reason.flag, refusal.detail)
-
-    def _answer(self, status: int) -> None:
-        """Refuse, and free the stream with RST_STREAM(NO_ERROR) (RFC 9113 8.1)."""
-        session = self._tunnel.session
-        session.respond(self._stream, status, (), end_stream=True)
-        session.reset(self._stream, ErrorCode.NO_ERROR)
-        self._tunnel.touch()
-        self._tunnel.stream_over(self._stream)
-
-    def admit(self, admission: Admission, client: Endpoint, ended: bool) -> None:
-        admitted = admission.admit
-        parties = self.outcome.parties
-        parties.service = admitted.service
-        parties.target = admitted.target
-        parties.policy = admitted.permit.policy
-        self._admission = admission
-        self._permitted = admitted.permit.connection
-        self._peer_ended = ended
-        if admitted.would_deny is not None:
-            tell_would_deny(self._engine, admitted)
-        self._dial = self._engine.dialer.dial_app(
-            self._pod.netns_fd,
-            admitted.permit,
-            self._dialled,
-            client,
-            admission.first_word.may_wait,
-        )
-
-    def _dialled(self, result: socket.socket | DialError) -> None:
-        self._dial = None
-        if isinstance(result, DialError):
-            self._engine.counters.refuse(Reason.CONNECT_FAILED)
-            self._answer(503)
-            self._leave(Reason.CONNECT_FAILED.flag, f"the app: {result.value}")
-            return
-        engine, tunnel, stream = self._engine, self._tunnel, self._stream
-        admission = self._admission
-        assert admission is not None
-        tunnel.session.respond(stream, 200, admission.answer, end_stream=False)
-        tunnel.touch()
-        relay = StreamRelay(engine.reactor, result, tunnel, stream, self._relay_done)
-        self._relay = relay
-        self.outcome.opened(engine.counters, relay.moved_to_here)
-        if admission.first_word.may_wait:
-            self._sock = result
-            engine.first_words.start(self)
-        held, self._held = self._held, []
-        relay.start(held, ready=None, peer_ended=self._peer_ended)
-
-    def on_first_word_due(self) -> None:
-        sock, self._sock = self._sock, None
-        if sock is not None and self._relay is not None and not self._relay.to_app_bytes:
-            end_handshake(sock)
-
-    # -- the stream while the app is being dialled -----------------------------------------------
-
-    def on_response(self, status: int, ended: bool) -> None:
-        raise AssertionError("a server's session passes no responses")
-
-    def on_data(self, data: memoryview) -> None:
-        self._held.append(bytes(data))
-
-    def on_data_run(self, pieces: list[memoryview]) -> None:
-        self._held.extend(bytes(piece) for piece in pieces)
-
-    def on_end(self) -> None:
-        self._peer_ended = True
-
-    def on_window(self) -> None:
-        """Nothing is sent before the response."""
-
-    def on_reset(self, code: int) -> None:
-        self._give_up(RelayEnd.PEER_RESET)
-
-    def on_tunnel_lost(self, reason: RelayEnd) -> None:
-        self._give_up(reason)
-
-    # -- ends ------------------------------------------------------------------------------------
-
-    def _relay_done(self, end: RelayEnd) -> None:
-        if end is RelayEnd.FINISHED:
-            self._leave(Flag.NONE, "")
-        else:
-            self._leave(Flag.DENY if end is RelayEnd.POLICY else Flag.NONE, end.value)
-
-    def _give_up(self, end: RelayEnd) -> None:
-        if self._dial is not None:
-            self._dial.abandon()
-            self._dial = None
-        self._tunnel.stream_over(self._stream)
-        self._leave(Flag.CONNECT, end.value)
-
-    def _leave(self, flag: Flag, error: str) -> None:
-        if self._sock is not None:
-            self._sock = None
-            self._engine.first_words.stop(self)
-        relay, admission = self._relay, self._admission
-        if relay is not None and admission is not None:
-            admission.first_word.seen(relay.app_first, relay.to_app_bytes > 0)
-        self._held.clear()
-        self._relay = None
-        self.outcome.closed(self._engine.counters, flag, error)
-        self._engine.leave(self._pod.inbound, self)
-
-    def abort(self, reason: RelayEnd) -> None:
-        if self._relay is not None:
-            self._relay.abort(reason)
-        elif not self.outcome.over:
-            self._tunnel.session.reset(self._stream, ErrorCode.CANCEL)
-            self._tunnel.touch()
-            self._give_up(reason)
-
-    def on_bug(self) -> None:
-        self.abort(RelayEnd.INTERNAL_ERROR)
-
-    def recheck(self, workload: Workload | None) -> None:
-        if still_permitted(self._engine, workload, self._permitted):
-            return
-        self._engine.counters.refuse(Reason.POLICY_CHANGED)
-        self.abort(RelayEnd.POLICY)

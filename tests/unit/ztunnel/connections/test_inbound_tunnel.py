@@ -1,0 +1,175 @@
+"""A peer's tunnel to a pod: verified once, and each of its streams authorized."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+
+import pytest
+
+from control.model.address import Endpoint
+from tests.support.certificates import Authority, make_authority
+from tests.support.engine.inbound_rig import CLIENT, PEER, InboundRig, is_closed, only
+from tests.support.engine.meshes import key, pod, service, spiffe
+from ztunnel.connections.inbound_tunnel import ADMITTED_MAX
+from ztunnel.transport.handshakes import HANDSHAKES_PER_ADDRESS_MAX
+from ztunnel.transport.keepalive import HANDSHAKE_S
+
+
+@pytest.fixture(scope="module")
+def authority() -> Authority:
+    return make_authority()
+
+
+@pytest.fixture
+def rig(authority: Authority) -> Iterator[InboundRig]:
+    made = InboundRig(authority)
+    made.certify()
+    yield made
+    made.close()
+
+
+def test_a_request_is_dialled_with_the_permit_for_its_target(rig: InboundRig) -> None:
+    tunnel = rig.tunnel()
+    assert tunnel.peer == spiffe("server")
+    caller = rig.request(tunnel)
+    (permit,) = rig.dialer.permits
+    assert permit.connection.source == spiffe("client")
+    assert permit.connection.destination_port == 8080
+    assert caller.status is None
+    rig.dialer.answer()
+    rig.settle()
+    assert caller.status == 200
+
+
+def test_the_client_is_shown_with_its_own_port_and_the_tunnels_address(rig: InboundRig) -> None:
+    tunnel = rig.tunnel()
+    rig.request(tunnel, "10.0.0.2:8080", ("forwarded", 'for="10.0.0.1:40123"'))
+    rig.request(tunnel, "10.0.0.2:8080", ("forwarded", 'for="10.0.0.99:40123"'))
+    assert rig.dialer.clients == [Endpoint(CLIENT.address, 40123), CLIENT]
+
+
+@pytest.mark.parametrize(
+    ("asked", "status", "reason"),
+    [
+        ("10.0.0.9:8080", 400, "destination_mismatch"),
+        ("nowhere:80", 503, "unknown_hostname"),
+        ("10.0.0.2:15008", 503, "recursion"),
+        ("nonsense", 400, "bad_authority"),
+    ],
+)
+def test_a_request_for_something_else_is_answered_no(
+    rig: InboundRig, asked: str, status: int, reason: str
+) -> None:
+    tunnel = rig.tunnel()
+    caller = rig.request(tunnel, asked)
+    assert (caller.status, caller.ended) == (status, True)
+    assert rig.refusals == {reason: 1}
+    assert rig.dialer.permits == []
+    assert rig.engine.connections == 0
+    assert not tunnel.closed
+
+
+def test_policy_says_no_with_401(rig: InboundRig) -> None:
+    rig.change(only("somebody-else"))
+    caller = rig.request(rig.tunnel())
+    assert caller.status == 401
+    assert rig.refusals == {"policy": 1}
+
+
+def test_our_own_listeners_are_no_apps(rig: InboundRig) -> None:
+    rig.pod.own_ports.add(8080)
+    assert rig.request(rig.tunnel()).status == 503
+    assert rig.refusals == {"recursion": 1}
+
+
+def test_a_yes_is_remembered_until_the_state_changes(rig: InboundRig) -> None:
+    tunnel = rig.tunnel()
+    for _ in range(2):
+        rig.request(tunnel)
+    assert len(rig.dialer.permits) == 2
+    assert rig.dialer.permits[0] is rig.dialer.permits[1]
+    rig.change(only("somebody-else"))
+    assert rig.request(tunnel).status == 401
+    assert len(rig.dialer.permits) == 2
+
+
+def test_what_is_remembered_is_bounded(rig: InboundRig) -> None:
+    tunnel = rig.tunnel()
+    for number in range(ADMITTED_MAX + 3):
+        rig.request(tunnel, f"10.0.0.2:{9000 + number}")
+    (serving,) = rig.pod.tunnels
+    assert len(serving._user._admitted) == ADMITTED_MAX
+    assert len(rig.dialer.permits) == ADMITTED_MAX + 3
+
+
+def test_a_pods_own_name_leads_to_its_port(rig: InboundRig) -> None:
+    web = service("web", "10.1.0.1")
+    rig.change(web, pod("server", "10.0.0.2", services={key("web"): ()}))
+    rig.request(rig.tunnel(), f"{web.hostname}:80")
+    assert [each.connection.destination_port for each in rig.dialer.permits] == [8080]
+
+
+def test_the_source_workload_is_the_one_whose_address_and_certificate_agree(
+    rig: InboundRig,
+) -> None:
+    for peer, known in ((PEER, True), (spiffe("impostor"), False)):
+        rig.request(rig.tunnel(peer))
+        connection = list(rig.pod.inbound)[-1]
+        assert (connection.outcome.parties.source is not None) == known
+
+
+def test_a_peer_of_another_trust_domain_is_refused(rig: InboundRig) -> None:
+    foreign = replace(PEER, trust_domain="elsewhere")
+    assert rig.tunnel(foreign).closed
+    assert rig.refusals == {"peer_trust_domain": 1}
+    assert rig.engine.handshakes.total == 0
+
+
+def test_a_pod_without_a_certificate_lets_nobody_in(authority: Authority) -> None:
+    rig = InboundRig(authority)
+    client = rig.tunnel()
+    assert rig.asked == [spiffe("server")]
+    assert not client.closed, "it waits"
+    rig.engine.credentials.fail(spiffe("server"))
+    rig.settle()
+    assert client.closed
+    assert rig.refusals == {"no_certificate": 1}
+    assert rig.engine.handshakes.total == 0
+    rig.close()
+
+
+def test_a_certificate_that_comes_after_the_pod_has_left_opens_nothing(
+    authority: Authority,
+) -> None:
+    rig = InboundRig(authority)
+    client = rig.tunnel()
+    rig.engine.remove_pod("p")
+    rig.certify()
+    rig.settle()
+    assert client.closed
+    assert rig.refusals == {"no_certificate": 1}
+    rig.close()
+
+
+def test_a_pod_that_the_control_plane_does_not_know_has_no_tunnel(rig: InboundRig) -> None:
+    assert rig.tunnel(at=rig.stranger).closed
+    assert rig.refusals == {"unknown_local_workload": 1}
+
+
+def test_one_address_has_so_many_handshakes_under_way_and_no_more(rig: InboundRig) -> None:
+    for _ in range(HANDSHAKES_PER_ADDRESS_MAX):
+        assert rig.engine.handshakes.enter(CLIENT.address)
+    assert rig.tunnel().closed
+    assert rig.refusals == {"too_many_handshakes": 1}
+
+
+def test_a_peer_that_says_nothing_gives_its_place_back(rig: InboundRig) -> None:
+    silent = rig.silence()
+    assert rig.engine.handshakes.total == 1
+    rig.time.now_s += HANDSHAKE_S
+    rig.settle()
+    assert is_closed(silent)
+    assert rig.engine.handshakes.total == 0
+    assert rig.refusals == {"handshake_timeout": 1}
+    assert not rig.pod.tunnels
