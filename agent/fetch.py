@@ -87,12 +87,12 @@ def checked(answer: Answer, what: str) -> Any:
     except ValueError:
         value = None
     if answer.status >= 400:
-        told = (
+        reason = (
             value.get("error")
             if isinstance(value, dict)
             else answer.body[:200].decode("utf-8", "replace")
         )
-        raise FetchError(f"{what}: {answer.status} {told or ''}".rstrip(), answer.status)
+        raise FetchError(f"{what}: {answer.status} {reason or ''}".rstrip(), answer.status)
     return value
 
 

@@ -111,12 +111,12 @@ class Agent:
         known = self.registry.get(uid)
         pod = self.enroller.facts.book.pods().get(uid)
         addresses = pod.addresses if pod is not None else intent.addresses if intent else ()
-        told = intent or known
+        described = intent or known
         entry: dict[str, Any] = {
             "uid": uid,
-            "namespace": told.namespace if told else "",
-            "name": told.name if told else "",
-            "service_account": told.service_account if told else "",
+            "namespace": described.namespace if described else "",
+            "name": described.name if described else "",
+            "service_account": described.service_account if described else "",
             "addresses": [format_address(each) for each in addresses],
             "netns": known.netns if known else "",
             "state": state.value,

@@ -34,17 +34,17 @@ def components(mesh: MeshDump) -> list[Row]:
 def _control_row(mesh: MeshDump) -> Row:
     status = mesh.control.get("status")
     if not status:
-        told = "no answer on its admin socket; nodes keep their last state"
-        return _component("control", "", "away", told, {})
+        detail = "no answer on its admin socket; nodes keep their last state"
+        return _component("control", "", "away", detail, {})
     nodes = {str(item.get("node")) for item in status.get("nodes") or []}
-    told, count = f"nodes {len(nodes)}", len(problems(mesh))
+    detail, count = f"nodes {len(nodes)}", len(problems(mesh))
     if count:
-        told += f"; {count} problem{'s' if count > 1 else ''} in manifests"
-    return _component("control", "", "warning" if count else "ok", told, status)
+        detail += f"; {count} problem{'s' if count > 1 else ''} in manifests"
+    return _component("control", "", "warning" if count else "ok", detail, status)
 
 
-def _component(name: str, node: str, state: str, detail: str, told: Row) -> Row:
-    version, compiled = told.get("version"), None
+def _component(name: str, node: str, state: str, detail: str, page: Row) -> Row:
+    version, compiled = page.get("version"), None
     if isinstance(version, dict):  # a ztunnel's
         compiled = version.get("compiled")
         version = version.get("version")
@@ -57,54 +57,54 @@ def _component(name: str, node: str, state: str, detail: str, told: Row) -> Row:
     }
 
 
-def _agent_row(node: str, told: Row | None) -> Row:
-    if not told:
+def _agent_row(node: str, page: Row | None) -> Row:
+    if not page:
         away = "no answer on its admin socket; captured pods stay captured"
         return _component("agent", node, "away", away, {})
-    states = [pod.get("state") for pod in told.get("pods") or []]
+    states = [pod.get("state") for pod in page.get("pods") or []]
     captured, leaving = states.count("captured"), states.count("releasing")
     wanted = len(states) - leaving - states.count("not_enrolled")
-    control = told.get("control") or {}
+    control = page.get("control") or {}
     wrong = [] if control.get("connected") else [f"control plane away: {_why(control)}"]
-    if not told.get("ztunnels"):
+    if not page.get("ztunnels"):
         wrong.append("no ztunnel is connected")
     parts = [f"{captured}/{wanted} enrolled pods captured" if wanted else "no pods enrolled"]
     parts += [f"{leaving} leaving the mesh"] if leaving else []
-    parts += _direct(told.get("direct") or {})
+    parts += _direct(page.get("direct") or {})
     state = "warning" if wrong or captured < wanted else "ok"
-    return _component("agent", node, state, "; ".join([*parts, *wrong]), told)
+    return _component("agent", node, state, "; ".join([*parts, *wrong]), page)
 
 
-def _direct(told: Row) -> list[str]:
+def _direct(page: Row) -> list[str]:
     """The direct path in words; an older agent has none."""
-    if not told:
+    if not page:
         return []
-    reason = str(told.get("reason") or "")
-    if not told.get("on"):
+    reason = str(page.get("reason") or "")
+    if not page.get("on"):
         return [f"direct path off ({MEANINGS.get(reason, reason)})"]
-    return ["direct path on, with shortcut" if told.get("shortcut") == "on" else "direct path on"]
+    return ["direct path on, with shortcut" if page.get("shortcut") == "on" else "direct path on"]
 
 
-def _ztunnel_row(node: str, told: Row | None, agent: Row | None) -> Row:
-    if not told:
+def _ztunnel_row(node: str, page: Row | None, agent: Row | None) -> Row:
+    if not page:
         pods = [pod for pod in (agent or {}).get("pods") or [] if pod.get("state") == "captured"]
         harm = f"; {len(pods)} captured pods refuse connections until it is back" if pods else ""
         return _component("ztunnel", node, "away", f"no answer on its admin socket{harm}", {})
-    states = (told.get("workloadState") or {}).values()
+    states = (page.get("workloadState") or {}).values()
     count = sum(
         len((state.get("connections") or {}).get(side) or [])
         for state in states
         for side in ("inbound", "outbound")
     )
-    workers = told.get("workers") or []
+    workers = page.get("workers") or []
     wrong = []
     for key, name in (("control", "control plane"), ("agent", "agent")):
-        part = told.get(key) or {}
+        part = page.get(key) or {}
         if not part.get("connected", True):
             wrong.append(f"{name} away: {_why(part)}")
     number = len(workers) if isinstance(workers, list) else workers
     detail = "; ".join([f"workers {number}, pods {len(states)}, connections {count}", *wrong])
-    return _component("ztunnel", node, "warning" if wrong else "ok", detail, told)
+    return _component("ztunnel", node, "warning" if wrong else "ok", detail, page)
 
 
 def _why(part: Row) -> str:
@@ -116,8 +116,8 @@ def _why(part: Row) -> str:
 def problems(mesh: MeshDump) -> list[Row]:
     """Problems that the control plane found in the manifests."""
     found = []
-    for told in mesh.control.get("problems") or []:
-        row = told if isinstance(told, dict) else {"message": str(told)}
+    for problem in mesh.control.get("problems") or []:
+        row = problem if isinstance(problem, dict) else {"message": str(problem)}
         found.append({**row, "name": row.get("object")})
     return found
 

@@ -80,8 +80,8 @@ def rows(found: mesh.MeshDump, node: str, component: str | None) -> list[dict[st
         levels.append(("control", "", found.control.get("log")))
     for name, parts in sorted(found.nodes.items()):
         if node in ("", name):
-            told = parts.get("logging") or {}
-            levels += [(kind, name, told.get(kind)) for kind in ("agent", "ztunnel")]
+            pages = parts.get("logging") or {}
+            levels += [(kind, name, pages.get(kind)) for kind in ("agent", "ztunnel")]
     return [
         {"component": kind, "node": name, "name": kind, "scope": scope or "*", "level": value}
         for kind, name, scopes in levels

@@ -77,8 +77,8 @@ def _text(value: dict[str, Any], ask: Reading) -> str:
         if row["name"].startswith("agent-") and row["state"] == "away"
     ]
     if away:
-        told = f"CAPTURED leaves out the pods of {', '.join(away)}, whose agent is away"
-        click.echo(f"warning: {told}", err=True)
+        warning = f"CAPTURED leaves out the pods of {', '.join(away)}, whose agent is away"
+        click.echo(f"warning: {warning}", err=True)
     parts = [render(value["components"], COMPONENTS, ask.out)]
     if value["namespaces"]:
         parts.append(render(value["namespaces"], NAMESPACES, ask.out))

@@ -236,9 +236,9 @@ def _connection(item: Row, side: str, node: str, now: datetime) -> Row:
 
 def _path(item: Row) -> str:
     """Path of a connection: the kernel alone, a tunnel, or plain TCP from the ztunnel."""
-    told = str(item.get("path") or "")
-    if told in ("direct", "hbone", "tcp"):
-        return told
+    path = str(item.get("path") or "")
+    if path in ("direct", "hbone", "tcp"):
+        return path
     return "hbone" if item.get("protocol") == "HBONE" else "tcp"
 
 

@@ -68,8 +68,10 @@ class Sampler:
         try:
             with self._netns_of(uid) as netns_fd:
                 for found in sockets.transfers(netns_fd, self._tables.socket_fd()):
-                    told = [self._tables.open_flow(t.cookie, t.storage) for t in found if t.storage]
-                    self._seen.found([each for each in told if each is not None])
+                    flows = [
+                        self._tables.open_flow(t.cookie, t.storage) for t in found if t.storage
+                    ]
+                    self._seen.found([each for each in flows if each is not None])
         except (MeshError, OSError) as exc:
             event(log, logging.WARNING, "flows.not_recovered", pod=uid, error=exc)
 

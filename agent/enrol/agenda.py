@@ -1,4 +1,4 @@
-"""The next step of every pod, by the lane that takes it; plans anew only what has changed.
+"""The next step of every pod, by the track that takes it; plans anew only what has changed.
 
 A node has hundreds of pods and each has a handful of steps: planning all of them after every step
 would cost the square of their number. A plan depends on the pod's facts, the ztunnels and the
@@ -79,8 +79,8 @@ class Agenda:
 
     def ztunnel_step(self, ztunnel: int) -> ZtunnelStep | None:
         """One step for that ztunnel; pods that leave go first."""
-        for lane in (self._deletes, self._adds):
-            for step in lane.get(ztunnel, {}).values():
+        for track in (self._deletes, self._adds):
+            for step in track.get(ztunnel, {}).values():
                 return step
         return None
 
@@ -91,9 +91,9 @@ class Agenda:
         return self._alarms[0][0] if self._alarms else None
 
 
-def _take_out(lanes: dict[int, dict[str, ZtunnelStep]], ztunnel: int, uid: str) -> None:
-    """Drop a step, and the lane with its last step: ztunnel numbers are never used again."""
-    lane = lanes[ztunnel]
-    del lane[uid]
-    if not lane:
-        del lanes[ztunnel]
+def _take_out(tracks: dict[int, dict[str, ZtunnelStep]], ztunnel: int, uid: str) -> None:
+    """Drop a step, and the track with its last step: ztunnel numbers are never used again."""
+    track = tracks[ztunnel]
+    del track[uid]
+    if not track:
+        del tracks[ztunnel]

@@ -1,8 +1,8 @@
 """The facts about every pod, and the events that change them; never acts, never waits.
 
-The shell (enroller.py, kernel_lane.py) reports each event and asks for the steps that may be taken
+The shell (enroller.py, kernel_track.py) reports each event and asks for the steps that may be taken
 now. Every step is safe by itself, in any order with those of other pods: of each pod only the first
-of the steps that are left is offered.
+of the steps that are left is given out.
 
 An event replaces a pod's facts as a whole, and all changes pass through `_change`. So everything
 that is derived from the facts follows them: lookups (index.py), the next step of each pod
@@ -20,7 +20,7 @@ from agent.enrol import plan
 from agent.enrol.agenda import Agenda, ZtunnelStep
 from agent.enrol.history import History
 from agent.enrol.index import PodIndex
-from agent.enrol.plan import Capture, NodeFacts, Offer, PodFacts, PodState, Step
+from agent.enrol.plan import Capture, Handover, NodeFacts, PodFacts, PodState, Step
 from control.model.address import Address
 
 RETRY_S = 5.0  # a ztunnel that refuses a pod is asked again at the pace of Istio's agent
@@ -121,29 +121,29 @@ class Book:
     def ztunnel_left(self, ztunnel: int) -> None:
         self._ztunnels.remove(ztunnel)
         for uid in list(self._pods):
-            self._set_offer(uid, ztunnel, None)
+            self._set_handover(uid, ztunnel, None)
         self._touched(self._pods)
 
     def adding(self, step: plan.AddToZtunnel) -> None:
         """The request is about to be sent: from now on the ztunnel may hold the namespace."""
-        self._set_offer(step.uid, step.ztunnel, Offer(step.ztunnel, step.netns, ready=False))
+        self._set_handover(step.uid, step.ztunnel, Handover(step.ztunnel, step.netns, ready=False))
 
     def added(self, step: plan.AddToZtunnel) -> None:
         self._change(_unfailed(self._pods[step.uid]))
-        self._set_offer(step.uid, step.ztunnel, Offer(step.ztunnel, step.netns))
+        self._set_handover(step.uid, step.ztunnel, Handover(step.ztunnel, step.netns))
 
     def removed(self, step: plan.DeleteFromZtunnel) -> None:
-        self._set_offer(step.uid, step.ztunnel, None)
+        self._set_handover(step.uid, step.ztunnel, None)
 
-    def offer_lost(self, uid: str, ztunnel: int) -> None:
+    def handover_lost(self, uid: str, ztunnel: int) -> None:
         """The ztunnel has acknowledged the pod, yet its listeners are not to be had: ask again."""
-        offer = Offer(ztunnel, self._pods[uid].netns or 0, ready=False)
-        self._set_offer(uid, ztunnel, offer)
+        handover = Handover(ztunnel, self._pods[uid].netns or 0, ready=False)
+        self._set_handover(uid, ztunnel, handover)
 
-    def _set_offer(self, uid: str, ztunnel: int, offer: Offer | None) -> None:
+    def _set_handover(self, uid: str, ztunnel: int, handover: Handover | None) -> None:
         pod = self._pods[uid]
-        others = tuple(each for each in pod.offers if each.ztunnel != ztunnel)
-        self._change(replace(pod, offers=others if offer is None else (*others, offer)))
+        others = tuple(each for each in pod.handovers if each.ztunnel != ztunnel)
+        self._change(replace(pod, handovers=others if handover is None else (*others, handover)))
 
     # Events of the kernel half
 

@@ -1,7 +1,7 @@
-"""Enrolment as it runs: takes in events, and runs the lanes that carry out the plan.
+"""Enrolment as it runs: takes in events, and runs the tracks that carry out the plan.
 
-A lane asks the book for steps that are ready, takes them and records their outcome in the book.
-The kernel has one (kernel_lane.py), and each ztunnel has one (ztunnel_lane.py). All of it runs in
+A track asks the book for steps that are ready, takes them and records their outcome in the book.
+The kernel has one (kernel_track.py), and each ztunnel has one (ztunnel_track.py). All of it runs in
 one thread; the order of steps is decided in plan.py.
 """
 
@@ -19,10 +19,10 @@ from agent.datapath.pods import CapturedPod
 from agent.enrol import plan, ztunnel_cgroup
 from agent.enrol.book import Book
 from agent.enrol.facts import Facts
-from agent.enrol.kernel_lane import Datapath, Direct, KernelLane
+from agent.enrol.kernel_track import Datapath, Direct, KernelTrack
 from agent.enrol.plan import PodState
 from agent.enrol.sweep import Sweep
-from agent.enrol.ztunnel_lane import ZtunnelLane
+from agent.enrol.ztunnel_track import ZtunnelTrack
 from agent.registry import NamespaceGone, Registration, Registry
 from control.kit.clock import Clock
 from control.kit.errors import ConfigError
@@ -60,7 +60,7 @@ class Enroller:
         self._datapath = datapath
         self.facts = Facts(clock, Book(host.drain_s), known)
         self._direct = direct
-        self._kernel = KernelLane(self.facts, datapath, direct)
+        self._kernel = KernelTrack(self.facts, datapath, direct)
         self._sweep = Sweep(self.facts, datapath, host.cgroup_root, host.node)
 
     # Start
@@ -208,7 +208,7 @@ class Enroller:
         self._tell_newest()
         self.facts.news()
         try:
-            await ZtunnelLane(self.facts, self._kernel, ztunnel).run()
+            await ZtunnelTrack(self.facts, self._kernel, ztunnel).run()
         finally:
             self._ztunnel_left(ztunnel.number)
 

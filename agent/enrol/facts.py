@@ -1,4 +1,4 @@
-"""Facts that all lanes of the enroller share; wakes the lanes, takes no step itself."""
+"""Facts that all tracks of the enroller share; wakes the tracks, takes no step itself."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ class Watches:
 
 @dataclass(slots=True)
 class Facts:
-    """Everything the lanes know."""
+    """Everything the tracks know."""
 
     clock: Clock
     book: Book

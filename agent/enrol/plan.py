@@ -38,8 +38,8 @@ class Capture:
 
 
 @dataclass(frozen=True, slots=True)
-class Offer:
-    """A pod that was offered to a ztunnel. `ready`: it listens in this namespace.
+class Handover:
+    """A pod that was handed over to a ztunnel. `ready`: it listens in this namespace.
 
     While it is not ready (asked, refused, unanswered) the ztunnel may hold the namespace anyway.
     """
@@ -59,7 +59,7 @@ class PodFacts:
     enrolled: bool | None = None  # the intent; None: the control plane has not sent it
     direct: bool = False  # the kernel may carry its connections inside the node
     capture: Capture | None = None
-    offers: tuple[Offer, ...] = ()
+    handovers: tuple[Handover, ...] = ()
     withdrawn_s: float | None = None  # the control plane accepted then that it is not captured
     retry_s: float | None = None  # a step failed; no other is taken before then
     failure: str | None = None  # its reason
@@ -170,9 +170,9 @@ def _enrol(pod: PodFacts, netns: int, node: NodeFacts) -> tuple[Step, ...]:
     ztunnel = node.newest
     # The newest ztunnel replaces the old namespace when it gets the new one; others must drop it.
     found += [
-        DeleteFromZtunnel(pod.uid, offer.ztunnel)
-        for offer in pod.offers
-        if offer.netns != netns and offer.ztunnel in node.ztunnels and offer.ztunnel != ztunnel
+        DeleteFromZtunnel(pod.uid, each.ztunnel)
+        for each in pod.handovers
+        if each.netns != netns and each.ztunnel in node.ztunnels and each.ztunnel != ztunnel
     ]
     if ztunnel is None or not pod.addresses:
         return tuple(found)
@@ -185,7 +185,7 @@ def _enrol(pod: PodFacts, netns: int, node: NodeFacts) -> tuple[Step, ...]:
 
 def _serve(pod: PodFacts, held: Capture | None, wanted: Capture, ztunnel: int) -> Iterator[Step]:
     """Have this ztunnel listen in the pod, then hand it the connections."""
-    if Offer(ztunnel, wanted.netns) not in pod.offers:
+    if Handover(ztunnel, wanted.netns) not in pod.handovers:
         yield AddToZtunnel(pod.uid, ztunnel, wanted.netns)
     if held is None or replace(held, direct=wanted.direct) != wanted:
         yield CapturePod(pod.uid, ztunnel, wanted.netns, wanted.addresses, wanted.direct)
@@ -223,9 +223,9 @@ def _release(pod: PodFacts) -> tuple[Step, ...]:
 
 def _withdraw(pod: PodFacts, node: NodeFacts) -> tuple[Step, ...]:
     return tuple(
-        DeleteFromZtunnel(pod.uid, offer.ztunnel)
-        for offer in pod.offers
-        if offer.ztunnel in node.ztunnels
+        DeleteFromZtunnel(pod.uid, handover.ztunnel)
+        for handover in pod.handovers
+        if handover.ztunnel in node.ztunnels
     )
 
 

@@ -10,7 +10,7 @@ from agent import registry
 from agent.datapath import cgroups
 from agent.enrol import ztunnel_cgroup
 from agent.enrol.facts import Facts
-from agent.enrol.kernel_lane import Datapath
+from agent.enrol.kernel_track import Datapath
 from control.kit.errors import KernelError
 from control.kit.log import event
 

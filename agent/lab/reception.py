@@ -54,23 +54,23 @@ def wait(lab: Lab, before: Status, documents: Sequence[TextDocument]) -> Status:
     return now
 
 
-def _signs(told: Status, refs: Collection[str]) -> tuple[Any, ...]:
+def _signs(page: Status, refs: Collection[str]) -> tuple[Any, ...]:
     """The parts of a status that differ once a change has been read."""
-    ours = [problem for problem in told.get("problems") or [] if problem["object"] in refs]
-    return told.get("generation"), told.get("objects"), told.get("ignored"), ours
+    ours = [problem for problem in page.get("problems") or [] if problem["object"] in refs]
+    return page.get("generation"), page.get("objects"), page.get("ignored"), ours
 
 
 def verdict(
-    told: Status, documents: Iterable[TextDocument], working: Manifests, where: str
+    page: Status, documents: Iterable[TextDocument], working: Manifests, where: str
 ) -> Reception:
     """Problems by lines of the user's own file, and kinds that are not read. Pure."""
     by_ref = {str(document.ref): document for document in documents}
     rejected = [
         _located(problem, by_ref[problem["object"]], working, where)
-        for problem in told.get("problems") or []
+        for problem in page.get("problems") or []
         if problem["object"] in by_ref
     ]
-    known = told.get("objects") or {}
+    known = page.get("objects") or {}
     ignored = [
         f"{ref}: the control plane reads no {document.ref.kind}, it has no effect"
         for ref, document in by_ref.items()

@@ -198,7 +198,7 @@ def test_an_answer_nobody_asked_for_ends_the_connection() -> None:
     talk(idle, peer)
 
 
-def test_a_ztunnel_that_goes_ends_its_lane() -> None:
+def test_a_ztunnel_that_goes_ends_its_track() -> None:
     ended = []
 
     async def serve(ztunnel: Ztunnel) -> None:

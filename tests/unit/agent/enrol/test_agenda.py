@@ -1,4 +1,4 @@
-"""The next steps by lane. (That they are the plan's: test_plan.py, for any run of events.)"""
+"""The next steps by track. (That they are the plan's: test_plan.py, for any run of events.)"""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from agent.enrol.plan import (
     AddToZtunnel,
     Capture,
     DeleteFromZtunnel,
+    Handover,
     NodeFacts,
-    Offer,
     PodFacts,
     Release,
 )
@@ -19,7 +19,7 @@ from control.model.address import parse_address
 NODE = NodeFacts((7,), 2.0)
 ADDRESSES = (parse_address("10.0.0.1"),)
 NEW = PodFacts("new", 100, ADDRESSES, enrolled=True)
-GONE = PodFacts("gone", None, offers=(Offer(7, 200),))
+GONE = PodFacts("gone", None, handovers=(Handover(7, 200),))
 HELD = PodFacts("held", None, capture=Capture(300, ADDRESSES, 7))
 
 
@@ -30,7 +30,7 @@ def agenda_of(*pods: PodFacts, now_s: float = 0.0) -> Agenda:
     return agenda
 
 
-def test_each_lane_has_its_own_steps_and_a_pod_that_leaves_goes_first() -> None:
+def test_each_track_has_its_own_steps_and_a_pod_that_leaves_goes_first() -> None:
     agenda = agenda_of(NEW, GONE, HELD)
     assert agenda.kernel_steps() == [Release("held")]
     assert agenda.ztunnel_step(7) == DeleteFromZtunnel("gone", 7)
@@ -40,7 +40,7 @@ def test_each_lane_has_its_own_steps_and_a_pod_that_leaves_goes_first() -> None:
 
 def test_a_pod_is_planned_anew_only_when_it_has_changed() -> None:
     agenda = agenda_of(NEW)
-    pods = {"new": replace(NEW, offers=(Offer(7, 100),))}
+    pods = {"new": replace(NEW, handovers=(Handover(7, 100),))}
     agenda.refresh(pods, NODE, 0.0)
     assert agenda.ztunnel_step(7) == AddToZtunnel("new", 7, 100)
     agenda.changed(["new"])

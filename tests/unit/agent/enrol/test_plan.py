@@ -18,8 +18,8 @@ from agent.enrol.plan import (
     CapturePod,
     DeleteFromZtunnel,
     Forget,
+    Handover,
     NodeFacts,
-    Offer,
     PodFacts,
     PodState,
     Release,
@@ -32,7 +32,7 @@ ADDRESSES = (parse_address("10.0.0.1"), parse_address("fd00::1"))
 OTHER = (parse_address("10.0.0.2"),)
 ONE = NodeFacts((7,), 2.0)
 UP = PodFacts("u", 100, ADDRESSES, enrolled=True)
-IN_FORCE = replace(UP, capture=Capture(100, ADDRESSES, 7), offers=(Offer(7, 100),))
+IN_FORCE = replace(UP, capture=Capture(100, ADDRESSES, 7), handovers=(Handover(7, 100),))
 
 
 def test_enrolment_captures_last_and_reports_after_that() -> None:
@@ -53,7 +53,7 @@ def test_unenrolment_lets_peers_know_before_it_releases() -> None:
 
 
 def test_a_ztunnel_that_connects_while_a_pod_drains_serves_it_to_the_end() -> None:
-    leaving = replace(IN_FORCE, enrolled=False, withdrawn_s=10.0, offers=())
+    leaving = replace(IN_FORCE, enrolled=False, withdrawn_s=10.0, handovers=())
     assert plan.steps(leaving, NodeFacts((8,), 2.0), 11.0) == (
         AddToZtunnel("u", 8, 100),
         CapturePod("u", 8, 100, ADDRESSES),
@@ -151,7 +151,7 @@ def test_who_leaves_the_mesh_leaves_the_direct_path_first() -> None:
 
 
 def test_a_draining_pod_does_not_come_back_to_the_direct_path() -> None:
-    leaving = replace(DIRECT, enrolled=False, withdrawn_s=10.0, offers=())
+    leaving = replace(DIRECT, enrolled=False, withdrawn_s=10.0, handovers=())
     node = NodeFacts((8,), 2.0)
     assert plan.steps(leaving, node, 11.0)[:3] == (
         SetDirect("u", False),
@@ -463,8 +463,8 @@ def assert_agenda_is_the_plan(book: Book, now_s: float) -> None:
     kernel = [each for each in first if isinstance(each, CapturePod | SetDirect | Release | Forget)]
     assert sorted(map(str, book.kernel_steps(now_s))) == sorted(map(str, kernel))
     for ztunnel in book.node.ztunnels:
-        lane = [e for e in first if isinstance(e, AddToZtunnel | DeleteFromZtunnel)]
-        mine = [each for each in lane if each.ztunnel == ztunnel]
+        track = [e for e in first if isinstance(e, AddToZtunnel | DeleteFromZtunnel)]
+        mine = [each for each in track if each.ztunnel == ztunnel]
         leaving = [each for each in mine if isinstance(each, DeleteFromZtunnel)]
         assert book.ztunnel_step(ztunnel, now_s) in (leaving or mine or [None])
 

@@ -1,4 +1,4 @@
-"""A ztunnel's lane: one request at a time, the snapshot's end once, and only to the newest."""
+"""A ztunnel's track: one request at a time, the snapshot's end once, and only to the newest."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ from collections.abc import Callable
 from typing import Any
 
 from agent.enrol.facts import Facts
-from agent.enrol.kernel_lane import KernelLane
+from agent.enrol.kernel_track import KernelTrack
 from agent.enrol.plan import AddToZtunnel
-from agent.enrol.ztunnel_lane import ZtunnelLane
+from agent.enrol.ztunnel_track import ZtunnelTrack
 from agent.zds import Descriptors, ZtunnelRefused
 from tests.support.kernel.fake_datapath import FakeDatapath, FakeDirect, FakeZtunnel
 from tests.support.turns import turns_until
@@ -17,14 +17,14 @@ from tests.unit.agent.enrol.conftest import POD
 
 
 def run_until(facts: Facts, ztunnel: FakeZtunnel, is_over: Callable[[], bool]) -> None:
-    """Let the lane work until a condition holds."""
-    kernel = KernelLane(facts, FakeDatapath(), FakeDirect())
+    """Let the track work until a condition holds."""
+    kernel = KernelTrack(facts, FakeDatapath(), FakeDirect())
     connected: Any = ztunnel
-    lane = ZtunnelLane(facts, kernel, connected)
+    track = ZtunnelTrack(facts, kernel, connected)
 
     async def scenario() -> None:
         async with asyncio.TaskGroup() as tasks:
-            task = tasks.create_task(lane.run())
+            task = tasks.create_task(track.run())
             await turns_until(is_over)
             task.cancel()
 

@@ -1,4 +1,4 @@
-"""The kernel's lane: captures and releases pods as soon as a step is ready; decides no order.
+"""The kernel's track: captures and releases pods as soon as a step is ready; decides no order.
 
 No step awaits, so no other code sees a half-taken one. A failure concerns its pod alone and leaves
 it closed: not captured and not started, or captured as before.
@@ -47,7 +47,7 @@ class Direct(Protocol):
     def released(self, uid: str, workload: int = 0) -> None: ...
 
 
-class KernelLane:
+class KernelTrack:
     def __init__(self, facts: Facts, datapath: Datapath, direct: Direct) -> None:
         self._facts = facts
         self._datapath = datapath
@@ -128,7 +128,7 @@ class KernelLane:
             with registry.opened_again(registration) as netns_fd:
                 received = self._listeners_for(step, ztunnel, netns_fd)
                 if received is None:
-                    self._facts.book.offer_lost(step.uid, step.ztunnel)
+                    self._facts.book.handover_lost(step.uid, step.ztunnel)
                     return
                 try:
                     self._capture(step, netns_fd, received.numbers)

@@ -1,4 +1,4 @@
-"""The kernel's lane, on a kernel half in memory."""
+"""The kernel's track, on a kernel half in memory."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pytest
 from agent.datapath.pods import CapturedPod
 from agent.enrol.book import RETRY_S
 from agent.enrol.facts import Facts
-from agent.enrol.kernel_lane import KernelLane
+from agent.enrol.kernel_track import KernelTrack
 from agent.enrol.plan import AddToZtunnel, Capture, PodState
 from tests.support.clock import FakeClock
 from tests.support.kernel.fake_datapath import FakeDatapath, FakeDirect, FakeZtunnel
@@ -31,88 +31,88 @@ def direct() -> FakeDirect:
 
 
 @pytest.fixture
-def lane(facts: Facts, datapath: FakeDatapath, direct: FakeDirect) -> KernelLane:
+def track(facts: Facts, datapath: FakeDatapath, direct: FakeDirect) -> KernelTrack:
     facts.known.put(POD)
     facts.book.registered(POD.uid, POD.cookie, POD.addresses, True)
     facts.book.adopted(POD.uid, Capture(POD.cookie, POD.addresses, direct=True))
-    return KernelLane(facts, datapath, direct)
+    return KernelTrack(facts, datapath, direct)
 
 
 def test_a_pod_that_is_gone_is_released_and_forgotten(
-    facts: Facts, lane: KernelLane, datapath: FakeDatapath, direct: FakeDirect
+    facts: Facts, track: KernelTrack, datapath: FakeDatapath, direct: FakeDirect
 ) -> None:
     facts.book.gone("uid")
-    assert lane.take_steps()
+    assert track.take_steps()
     assert datapath.pods == {}
     assert direct.calls == [("released", "uid", 0)]
-    assert lane.take_steps()
+    assert track.take_steps()
     assert facts.known.get("uid") is None
     assert facts.book.pods() == {}
-    assert not lane.take_steps()
+    assert not track.take_steps()
 
 
 def test_a_release_that_fails_is_tried_again(
-    facts: Facts, lane: KernelLane, datapath: FakeDatapath
+    facts: Facts, track: KernelTrack, datapath: FakeDatapath
 ) -> None:
     facts.book.gone("uid")
     datapath.refuses = True
-    lane.take_steps()
+    track.take_steps()
     assert "uid" in datapath.pods
     assert facts.book.next_deadline_s(0.0) == RETRY_S
     datapath.refuses = False
     clock = facts.clock
     assert isinstance(clock, FakeClock)
     clock.pass_s(RETRY_S)
-    lane.take_steps()
+    track.take_steps()
     assert datapath.pods == {}
 
 
 def test_a_pod_leaves_the_direct_path_and_comes_back(
-    facts: Facts, lane: KernelLane, datapath: FakeDatapath, direct: FakeDirect
+    facts: Facts, track: KernelTrack, datapath: FakeDatapath, direct: FakeDirect
 ) -> None:
     facts.book.allowed_direct("uid", False)
-    lane.take_steps()
+    track.take_steps()
     assert not datapath.pods["uid"].direct
     assert direct.calls == [("released", "uid", 3)]  # its open connections are still known
     facts.book.allowed_direct("uid", True)
-    lane.take_steps()
+    track.take_steps()
     assert direct.calls[1:] == [("captured", "uid", 3, (ADDRESS,))]
 
 
 def test_a_switch_that_fails_leaves_the_pod_as_it_was(
-    facts: Facts, lane: KernelLane, datapath: FakeDatapath, direct: FakeDirect
+    facts: Facts, track: KernelTrack, datapath: FakeDatapath, direct: FakeDirect
 ) -> None:
     facts.book.allowed_direct("uid", False)
     datapath.refuses = True
-    lane.take_steps()
+    track.take_steps()
     assert facts.book.state("uid") == (PodState.CAPTURED, "kernel_refused")
     assert direct.calls == []
 
 
 def test_a_capture_without_an_id_has_no_part_in_the_direct_path(
-    lane: KernelLane, direct: FakeDirect
+    track: KernelTrack, direct: FakeDirect
 ) -> None:
-    lane.tell_direct(replace(CAPTURED, workload_id=0))
+    track.tell_direct(replace(CAPTURED, workload_id=0))
     assert direct.calls == [("released", "uid", 0)]
 
 
-def test_a_namespace_that_vanished_is_not_captured(facts: Facts, lane: KernelLane) -> None:
+def test_a_namespace_that_vanished_is_not_captured(facts: Facts, track: KernelTrack) -> None:
     ztunnel = FakeZtunnel(7)
     facts.ztunnels[7] = ztunnel  # type: ignore[assignment]  # as much of one as is needed
     facts.book.ztunnel_joined(7)
     facts.book.added(AddToZtunnel("uid", 7, POD.cookie))
-    lane.take_steps()
+    track.take_steps()
     assert facts.book.pods()["uid"].netns is None
 
 
-def test_connections_from_before_our_time_are_not_counted(lane: KernelLane) -> None:
-    assert lane.uncaptured_connections("uid") is None
+def test_connections_from_before_our_time_are_not_counted(track: KernelTrack) -> None:
+    assert track.uncaptured_connections("uid") is None
 
 
-def test_the_lane_waits_for_news_and_for_the_clock(facts: Facts, lane: KernelLane) -> None:
+def test_the_track_waits_for_news_and_for_the_clock(facts: Facts, track: KernelTrack) -> None:
     async def scenario() -> None:
         async with asyncio.TaskGroup() as tasks:
-            task = tasks.create_task(lane.run())
+            task = tasks.create_task(track.run())
             await asyncio.sleep(0)
             facts.book.gone("uid")
             facts.news()

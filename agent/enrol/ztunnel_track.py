@@ -1,4 +1,4 @@
-"""A ztunnel's lane: tells it its pods, one step at a time; decides no order."""
+"""A ztunnel's track: tells it its pods, one step at a time; decides no order."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import assert_never
 from agent import registry, zds
 from agent.enrol import plan
 from agent.enrol.facts import Facts
-from agent.enrol.kernel_lane import KernelLane, ListenersMissing
+from agent.enrol.kernel_track import KernelTrack, ListenersMissing
 from agent.registry import NamespaceGone
 from control.kit.errors import KernelError
 from control.kit.log import event
@@ -18,10 +18,10 @@ log = logging.getLogger("enrol")
 _LISTENERS = 3  # outbound, plaintext, HBONE: the order of C3
 
 
-class ZtunnelLane:
-    """One for each connected ztunnel. The kernel's lane takes the steps that it makes ready."""
+class ZtunnelTrack:
+    """One for each connected ztunnel. The kernel's track takes the steps that it makes ready."""
 
-    def __init__(self, facts: Facts, kernel: KernelLane, ztunnel: zds.Ztunnel) -> None:
+    def __init__(self, facts: Facts, kernel: KernelTrack, ztunnel: zds.Ztunnel) -> None:
         self._facts = facts
         self._kernel = kernel
         self._ztunnel = ztunnel
