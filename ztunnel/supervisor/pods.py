@@ -65,6 +65,12 @@ class IdentityHolder(Protocol):
     def release(self, identity: SpiffeId, holder: str) -> None: ...
 
 
+class Listen(Protocol):
+    """Opens each worker's listeners in a namespace; NamespaceUnusable: it cannot."""
+
+    def __call__(self, netns: int, workers: int, *, fixed_ports: bool) -> tuple[Listeners, ...]: ...
+
+
 @dataclass(frozen=True, slots=True)
 class Claim:
     """A pod as the agent names it."""
@@ -86,7 +92,9 @@ class HeldPods:
         workers: int,
         trust_domain: str,
         fixed_ports: bool,
+        listen: Listen = open_listeners,
     ) -> None:
+        self._listen = listen
         self._tellers = tellers
         self._identities = identities
         self._workers = workers
@@ -133,7 +141,7 @@ class HeldPods:
         try:
             if len(self._pods) >= PODS_MAX:
                 raise TooManyPods(f"more than {PODS_MAX} pods on one node")
-            listeners = open_listeners(netns, self._workers, fixed_ports=self._fixed_ports)
+            listeners = self._listen(netns, self._workers, fixed_ports=self._fixed_ports)
         except MeshError:
             os.close(netns)
             self._identities.release(identity, _holder(claim.uid, inode))

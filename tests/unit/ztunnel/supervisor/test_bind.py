@@ -1,0 +1,54 @@
+"""Listening sockets for a pod: shared ports, and all or none."""
+
+from __future__ import annotations
+
+import os
+import socket
+import threading
+
+import pytest
+
+from ztunnel.supervisor import bind
+from ztunnel.supervisor.bind import Listeners, NamespaceUnusable, open_listeners
+
+
+def open_descriptors() -> set[str]:
+    return set(os.listdir("/proc/self/fd"))
+
+
+def test_something_that_is_no_namespace_is_refused_and_leaves_nothing() -> None:
+    reader, writer = os.pipe()
+    before, threads = open_descriptors(), threading.active_count()
+    with pytest.raises(NamespaceUnusable, match="cannot listen in the pod's network"):
+        open_listeners(reader, 2, fixed_ports=False)
+    assert open_descriptors() == before
+    assert threading.active_count() == threads
+    os.close(reader)
+    os.close(writer)
+
+
+def test_a_group_shares_one_port() -> None:
+    group = bind._group(0, 3)
+    (port,) = {each.getsockname()[1] for each in group}
+    with socket.create_connection(("127.0.0.1", port), timeout=5):
+        pass
+    assert not any(each.getblocking() for each in group)
+    for each in group:
+        each.close()
+
+
+def test_a_group_is_whole_or_absent() -> None:
+    with socket.create_server(("0.0.0.0", 0)) as taken:  # no SO_REUSEPORT: nobody may join
+        before = open_descriptors()
+        with pytest.raises(OSError, match="in use"):
+            bind._group(taken.getsockname()[1], 2)
+        assert open_descriptors() == before
+
+
+def test_listeners_are_handed_over_in_the_agreed_order_and_closed_together() -> None:
+    three = [socket.socket() for _ in range(3)]
+    listeners = Listeners(*three)
+    assert listeners.descriptors() == tuple(each.fileno() for each in three)
+    assert (listeners.outbound, listeners.plaintext, listeners.hbone) == tuple(three)
+    listeners.close()
+    assert all(each.fileno() == -1 for each in three)

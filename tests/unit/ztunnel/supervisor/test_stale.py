@@ -1,0 +1,42 @@
+"""Changes that may void what the kernel was told, and those that certainly do not."""
+
+from __future__ import annotations
+
+import pytest
+
+from ztunnel.mesh.entries import Entry, Op
+from ztunnel.supervisor.stale import makes_stale
+
+SERVED = {("shop", "web")}
+
+
+@pytest.mark.parametrize(
+    ("op", "name", "stale"),
+    [
+        (Op.POLICY, "shop/p", True),
+        (Op.REMOVE_POLICY, "elsewhere/p", True),
+        (Op.REJECTED_POLICY, "shop/p", True),
+        (Op.ADDRESS, "shop/web.shop.svc.cluster.local", True),  # a service
+        (Op.REMOVE_ADDRESS, "far/db.far.svc.cluster.local", True),
+        (Op.ADDRESS, "Kubernetes//Pod/shop/web", True),
+        (Op.REMOVE_ADDRESS, "Kubernetes//Pod/shop/web", True),
+        (Op.ADDRESS, "other-cluster/networking.istio.io/WorkloadEntry/shop/web", True),
+        (Op.ADDRESS, "Kubernetes//Pod/shop/other", False),
+        (Op.ADDRESS, "Kubernetes//Pod/far/web", False),
+        (Op.REMOVE_ADDRESS, "Kubernetes//Pod/far/db", False),
+        (Op.SNAPSHOT, "", False),
+    ],
+)
+def test_what_matters_to_pods_of_this_node(op: Op, name: str, stale: bool) -> None:
+    assert makes_stale([Entry(op, name)], SERVED) is stale
+    far = Entry(Op.ADDRESS, "Kubernetes//Pod/far/away")
+    assert makes_stale([far, Entry(op, name), far], SERVED) is stale
+
+
+def test_an_empty_batch_changes_nothing() -> None:
+    assert not makes_stale([], SERVED)
+
+
+def test_a_node_without_pods_hears_of_policies_and_services_alone() -> None:
+    assert not makes_stale([Entry(Op.ADDRESS, "Kubernetes//Pod/shop/web")], set())
+    assert makes_stale([Entry(Op.POLICY, "shop/p")], set())
