@@ -175,6 +175,8 @@ def uninstall(node: str, run_dir: Path, pins: Path, cgroup_root: Path, cache: Pa
     for directory in (folder / "state", folder):
         try:
             directory.rmdir()
+        except FileNotFoundError:
+            continue
         except OSError:
             break  # it has files of others, such as the ztunnel's socket
     event(log, logging.INFO, "agent.uninstalled", node=node)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -11,7 +12,8 @@ from prometheus_client.metrics_core import Metric
 from prometheus_client.parser import text_string_to_metric_families
 from prometheus_client.registry import Collector
 
-from agent.metrics import counters, gauges
+from agent.metrics import counters, families, gauges
+from tests.unit.agent.agent_example import example
 
 
 class Fixed(Collector):
@@ -47,3 +49,14 @@ def test_gauges_and_counters_are_read_back() -> None:
 @given(st.text(st.characters(exclude_categories=["Cs"])))
 def test_any_label_survives(text: str) -> None:
     assert page(gauges("a", "Help", "label", {text: 1}))["a"].samples[0].labels == {"label": text}
+
+
+def test_an_agent_shows_its_pods_maps_and_counters(tmp_path: Path) -> None:
+    found = {family.name: family for family in families(example(tmp_path))}
+    pods = {sample.labels["state"]: sample.value for sample in found["tulle_agent_pods"].samples}
+    assert (pods["captured"], pods["pending"], pods["failed"]) == (1, 1, 0)
+    drops = found["tulle_agent_map_drops"].samples
+    assert {sample.labels["map"]: sample.value for sample in drops} == {"pods": 0, "flows": 2}
+    assert found["tulle_agent_direct_on"].samples[0].value == 0
+    assert "tulle_agent_intents_age_seconds" not in found  # nothing has been heard yet
+    assert all(family.documentation for family in found.values())

@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
 
 from agent.checks import node
+from agent.checks.check import Check, Result
+from agent.datapath.conflicts import Conflict
+from tests.unit.agent.agent_example import example
 
 NOW = datetime(2026, 1, 2, 12, tzinfo=UTC)
 
@@ -37,3 +43,54 @@ def test_map_pressure_starts_at_four_fifths() -> None:
     found = list(node.map_pressure([("a", 79, 100), ("b", 80, 100), ("c", 100, 100), ("d", 0, 0)]))
     assert [each.result.value for each in found] == ["ok", "warning", "error", "ok"]
     assert {each.code for each in found} == {"TUL0901"}
+
+
+def checks_of(agent: Any) -> dict[str, Check]:
+    """The agent's own checks by code, without those of the host."""
+    found = [
+        node._conflicts(agent),
+        node._ztunnel(agent),
+        node._direct(agent),
+        asyncio.run(node._certificates(agent)),
+        *node._control(agent),
+        node._pods(agent),
+    ]
+    return {each.code: each for each in found}
+
+
+def test_an_agent_without_a_mesh_says_what_is_missing(tmp_path: Path) -> None:
+    found = checks_of(example(tmp_path))
+    assert found["TUL0601"].result is Result.OK
+    assert found["TUL0701"].error == "none; 1 captured pods refuse all connections"
+    assert found["TUL0703"].description.endswith("(switched off)")
+    assert found["TUL0703"].result is Result.OK
+    assert found["TUL0702"].result is Result.WARNING
+    assert "ztunnel.sock" in found["TUL0702"].error
+    assert (found["TUL0801"].error, found["TUL0802"].error) == ("not yet", "none received yet")
+    assert found["TUL1001"].result is Result.OK
+
+
+def test_a_foreign_program_on_a_hook_is_named(tmp_path: Path) -> None:
+    agent: Any = example(tmp_path)
+    agent.datapath.found = [
+        Conflict("connect4", 7, "cil_sock4_connect", False),
+        Conflict("connect4", 8, "tulle_connect4", True),
+    ]
+    found = checks_of(agent)["TUL0601"]
+    assert (found.result, found.error) == (Result.WARNING, "cil_sock4_connect (connect4)")
+
+
+def test_a_pod_that_failed_is_named_with_its_reason(tmp_path: Path) -> None:
+    agent: Any = example(tmp_path)
+    agent.enroller.facts.book.released("u1")
+    agent.enroller.facts.book.failed("u1", "map_full", 0.0)
+    assert checks_of(agent)["TUL1001"].error == "u1: map_full"
+
+
+def test_certificates_that_cannot_be_read_are_no_silent_pass(tmp_path: Path) -> None:
+    agent: Any = example(tmp_path)
+    agent.config.folder.mkdir(parents=True)
+    (agent.config.folder / "ztunnel.sock").touch()
+    found = checks_of(agent)["TUL0702"]
+    assert found.result is Result.ERROR
+    assert "no certificates could be read" in found.error

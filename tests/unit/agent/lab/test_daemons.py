@@ -1,0 +1,40 @@
+"""Command lines of the mesh's processes, and the end of their logs."""
+
+from __future__ import annotations
+
+import subprocess
+from pathlib import Path
+
+from agent.lab import daemons
+from agent.lab.daemons import Daemons
+from agent.lab.plan import node_plan
+from agent.lab.state import LabState
+
+STATE = LabState("x", "/f", False, 3, "/c", [node_plan("x", "n1", 1)])
+
+
+def test_a_program_runs_from_a_bare_checkout_too(tmp_path: Path) -> None:
+    command = daemons.program("tulle-agent")
+    done = subprocess.run(
+        [*command, "--version"],
+        env=daemons.environment(),
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stdout.startswith("tulle-agent")
+
+
+def test_logs_lie_in_the_run_folder(tmp_path: Path) -> None:
+    assert Daemons(tmp_path, STATE).log("agent-n1") == tmp_path / "logs" / "agent-n1.log"
+
+
+def test_the_end_of_a_log_is_indented(tmp_path: Path) -> None:
+    log = tmp_path / "x.log"
+    assert daemons.tail(log) == "    (no log)"
+    log.write_text("")
+    assert daemons.tail(log) == "    (empty log)"
+    log.write_text("".join(f"{number}\n" for number in range(99)))
+    lines = daemons.tail(log).splitlines()
+    assert (lines[0], lines[-1], len(lines)) == ("    84", "    98", daemons.LOG_TAIL_LINES)

@@ -1,0 +1,43 @@
+"""The client's address, found in the answers of real servers."""
+
+from __future__ import annotations
+
+import pytest
+
+from agent.lab.tour import traffic
+from agent.lab.tour.world import MARKER, CommandResult
+
+
+@pytest.mark.parametrize(
+    ("text", "client"),
+    [
+        ("tulle-marker\nnginx saw 10.71.1.2\n", "10.71.1.2"),
+        ("nothing of the kind", ""),
+    ],
+)
+def test_nginx_and_postgres_say_it_behind_a_mark(text: str, client: str) -> None:
+    assert traffic._after("nginx saw ")(text) == client
+
+
+@pytest.mark.parametrize(
+    ("text", "client"),
+    [
+        ("id=3 addr=10.71.1.2:40000 laddr=10.72.1.3:6379 cmd=client user=default", "10.71.1.2"),
+        ("id=3 addr=[fd71:1::2]:40000 laddr=[fd71:2::3]:6379 cmd=client user=default", "fd71:1::2"),
+        ("id=3 addr=10.71.1.2:40000 cmd=echo", ""),
+    ],
+)
+def test_redis_says_it_with_a_port(text: str, client: str) -> None:
+    assert traffic._redis_client(text) == client
+
+
+def test_the_shop_says_it_in_json() -> None:
+    assert traffic._json_client('{"client": "10.71.1.2"}') == "10.71.1.2"
+    assert traffic._json_client("{}") == ""
+    assert traffic._json_client("<html>") == ""
+
+
+def test_an_answer_without_the_marker_did_not_come_from_the_server() -> None:
+    assert traffic.reached(CommandResult(0, f"hello {MARKER}", ""))
+    assert not traffic.reached(CommandResult(0, "hello", ""))
+    assert not traffic.reached(CommandResult(7, MARKER, ""))

@@ -1,0 +1,43 @@
+"""The way to the control plane, before there is any."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+
+import pytest
+
+from agent.access import Access, name_of
+from agent.intents import NoControl
+from control.kit.errors import ConfigError
+
+
+@pytest.mark.parametrize(
+    ("address", "name"),
+    [("control:15012", "control"), ("10.0.0.1:15012", "10.0.0.1"), ("[fd00::1]:15012", "fd00::1")],
+)
+def test_the_default_name_is_the_host(address: str, name: str) -> None:
+    assert name_of(address) == name
+
+
+@pytest.mark.parametrize("address", ["", "control", ":15012", "control:", "control:https"])
+def test_an_address_needs_a_host_and_a_port(address: str) -> None:
+    with pytest.raises(ConfigError, match="HOST:PORT"):
+        name_of(address)
+
+
+def test_without_a_stream_there_is_nobody_to_report_to(tmp_path: Path) -> None:
+    access = Access("127.0.0.1:1", tmp_path / "root.pem", "control", None)
+    with pytest.raises(NoControl, match="not connected"):
+        asyncio.run(access.report(b""))
+
+
+def test_a_root_that_cannot_be_read_is_named(tmp_path: Path) -> None:
+    access = Access("127.0.0.1:1", tmp_path / "root.pem", "control", None)
+
+    async def connect() -> None:
+        async with access.stream():
+            raise AssertionError("connected")
+
+    with pytest.raises(NoControl, match=r"read .*root\.pem: No such file"):
+        asyncio.run(connect())

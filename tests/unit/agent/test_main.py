@@ -1,0 +1,88 @@
+"""`tulle-agent`: its flags, and the uninstaller on folders without a kernel half."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner
+
+from agent import main
+from agent.direct.off import Off
+from agent.registry import Registry
+from control.kit.clock import SystemClock
+from control.kit.errors import ConfigError
+from tests.unit.agent.agent_example import example
+
+
+def flags(**changes: Any) -> dict[str, Any]:
+    found = {
+        "node": "n1",
+        "control": "10.0.0.1:15012",
+        "control_root": Path("root.pem"),
+        "control_name": None,
+        "token": None,
+        "run_dir": Path("/run/tulle"),
+        "zds": None,
+        "bpffs": Path("/sys/fs/bpf"),
+        "cgroup_root": None,
+        "cache": Path("/var/cache"),
+        "metrics": "",
+        "drain_s": 2.0,
+        "direct": True,
+        "shortcut": True,
+    }
+    return {**found, **changes}
+
+
+def test_defaults_follow_from_the_other_flags() -> None:
+    config = main._config(flags(), Path("/cgroup"))
+    assert (config.zds, config.control_name) == (Path("/run/tulle/n1/zds.sock"), "10.0.0.1")
+    assert config.cgroup_root == Path("/cgroup")
+    assert config.direct_socket == Path("/run/tulle/n1/direct.sock")
+    chosen = main._config(flags(zds=Path("/z"), control_name="c"), Path("/cgroup"))
+    assert (chosen.zds, chosen.control_name) == (Path("/z"), "c")
+
+
+@pytest.mark.parametrize("node", ["", "a/b", ".."])
+def test_a_node_needs_a_name_that_can_be_a_folder(node: str) -> None:
+    with pytest.raises(ConfigError, match="--node"):
+        main._config(flags(node=node), Path("/cgroup"))
+
+
+@pytest.mark.parametrize("flag", ["control", "control_root"])
+def test_a_missing_flag_is_named(flag: str) -> None:
+    with pytest.raises(ConfigError, match=f"--{flag.replace('_', '-')} is missing"):
+        main._config(flags(**{flag: None}), Path("/cgroup"))
+
+
+def test_help_names_the_environment_and_an_example() -> None:
+    text = CliRunner().invoke(main.main, ["--help"]).output
+    assert "TULLE_AGENT_NODE" in text
+    assert "TULLE_NODE" in text
+    assert "tulle-agent --node a" in text
+
+
+def test_the_uninstaller_leaves_files_of_others(tmp_path: Path) -> None:
+    folder = tmp_path / "run" / "n1"
+    (folder / "state").mkdir(parents=True)
+    for name in ("agent.sock", "zds.sock", "state/u1.json", "ztunnel.sock"):
+        (folder / name).touch()
+    main.uninstall("n1", tmp_path / "run", tmp_path / "bpf", tmp_path / "cgroup", tmp_path)
+    assert [path.name for path in folder.iterdir()] == ["ztunnel.sock"]
+    (folder / "ztunnel.sock").unlink()
+    main.uninstall("n1", tmp_path / "run", tmp_path / "bpf", tmp_path / "cgroup", tmp_path)
+    assert not folder.exists()
+
+
+def test_a_kernel_without_the_direct_path_has_it_off(tmp_path: Path) -> None:
+    class OldKernel:
+        direct = None
+        direct_obstacle = "the kernel has no BPF ring buffer (5.8)"
+
+    old: Any = OldKernel()
+    config = example(tmp_path).config
+    found = main._direct_path(config, old, Registry(tmp_path / "state"), SystemClock())
+    assert isinstance(found, Off)
+    assert found.status() == {"on": False, "reason": OldKernel.direct_obstacle}
