@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import hashlib
-import os
 import socket
-import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -18,27 +15,19 @@ from tests.support.engine.tunnel_bed import (
     App,
     Bed,
     dial,
-    echo,
     eventually,
     is_reset,
     read_all,
     read_exactly,
+    transfer,
 )
 from tests.support.peers import envoy
-
-MIB = 1 << 20
 
 
 @pytest.fixture
 def mesh() -> Iterator[Bed]:
+    """Without an inbound side of ours: Envoy takes its place in some tests."""
     made = Bed()
-    yield made
-    made.close()
-
-
-@pytest.fixture
-def app(mesh: Bed) -> Iterator[App]:
-    made = App(mesh.address, echo)
     yield made
     made.close()
 
@@ -68,25 +57,6 @@ def envoy_client(mesh: Bed, app: App, tmp_path: Path) -> Iterator[tuple[str, int
     )
     with envoy.running(resources, entries[1], tmp_path):
         yield entries[0]
-
-
-def transfer(where: tuple[str, int], mebibytes: int) -> bool:
-    block = os.urandom(MIB)
-    sent, received = hashlib.sha256(), hashlib.sha256()
-    with dial(where) as sock:
-
-        def send() -> None:
-            for _ in range(mebibytes):
-                sock.sendall(block)
-                sent.update(block)
-            sock.shutdown(socket.SHUT_WR)
-
-        sender = threading.Thread(target=send)
-        sender.start()
-        while data := sock.recv(1 << 18):
-            received.update(data)
-        sender.join()
-    return sent.digest() == received.digest()
 
 
 def test_16_mib_both_ways_through_an_envoy_server(through_envoy_server: tuple[str, int]) -> None:

@@ -17,9 +17,7 @@ from tests.support.engine.tunnel_bed import (
     DEADLINE_S,
     App,
     Bed,
-    bed,
     dial,
-    echo,
     eventually,
     read_exactly,
 )
@@ -63,19 +61,6 @@ class Client:
     def close(self) -> None:
         self.sock.close()
         self.peer.close()
-
-
-@pytest.fixture
-def mesh() -> Iterator[Bed]:
-    with bed() as made:
-        yield made
-
-
-@pytest.fixture
-def app(mesh: Bed) -> Iterator[App]:
-    made = App(mesh.address, echo)
-    yield made
-    made.close()
 
 
 @pytest.fixture

@@ -6,7 +6,6 @@ import logging
 import socket
 import ssl
 import tempfile
-from collections.abc import Iterator
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
@@ -23,9 +22,7 @@ from tests.support.engine.tunnel_bed import (
     SERVER,
     App,
     Bed,
-    bed,
     dial,
-    echo,
     eventually,
     is_reset,
     read_exactly,
@@ -36,19 +33,6 @@ from ztunnel.transport.tls import Material
 
 EXPIRED = {"starts": timedelta(hours=-2), "ends": timedelta(hours=-1)}
 FUTURE = {"starts": timedelta(hours=1), "ends": timedelta(hours=2)}
-
-
-@pytest.fixture
-def mesh() -> Iterator[Bed]:
-    with bed() as made:
-        yield made
-
-
-@pytest.fixture
-def app(mesh: Bed) -> Iterator[App]:
-    made = App(mesh.address, echo)
-    yield made
-    made.close()
 
 
 def allow(name: str, principal: str) -> Policy:

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import hashlib
-import os
 import socket
 import threading
 import time
-from collections.abc import Iterator
 
 import pytest
 
@@ -25,6 +22,7 @@ from tests.support.engine.tunnel_bed import (
     read_all,
     read_exactly,
     refused,
+    transfer,
 )
 from tests.support.engine.tunnel_memory import held_bytes
 from ztunnel.hbone.settings import SERVER_SETTINGS
@@ -33,37 +31,9 @@ MIB = 1 << 20
 
 
 @pytest.fixture
-def mesh() -> Iterator[Bed]:
-    with bed() as made:
-        yield made
-
-
-@pytest.fixture
-def echoed(mesh: Bed) -> Iterator[tuple[str, int]]:
+def echoed(mesh: Bed, app: App) -> tuple[str, int]:
     """Address of an echo server behind the tunnel."""
-    app = App(mesh.address, echo)
-    yield mesh.client.entry(mesh.endpoint(app.port))
-    app.close()
-
-
-def transfer(where: tuple[str, int], mebibytes: int) -> bool:
-    """Send, half-close, read everything back; are the hashes equal?"""
-    block = os.urandom(MIB)
-    sent, received = hashlib.sha256(), hashlib.sha256()
-    with dial(where) as sock:
-
-        def send() -> None:
-            for _ in range(mebibytes):
-                sock.sendall(block)
-                sent.update(block)
-            sock.shutdown(socket.SHUT_WR)
-
-        sender = threading.Thread(target=send)
-        sender.start()
-        while data := sock.recv(1 << 18):
-            received.update(data)
-        sender.join()
-    return sent.digest() == received.digest()
+    return mesh.client.entry(mesh.endpoint(app.port))
 
 
 def test_bytes_are_equal_both_ways_when_the_client_half_closes_first(

@@ -6,6 +6,7 @@ listener of its own. Everything else is the product's code.
 
 from __future__ import annotations
 
+import hashlib
 import itertools
 import json
 import os
@@ -305,3 +306,23 @@ def read_exactly(sock: socket.socket, count: int) -> bytes:
             break
         data += piece
     return data
+
+
+def transfer(where: tuple[str, int], mebibytes: int) -> bool:
+    """Send to an echo, half-close, and read everything back; True when the hashes are equal."""
+    block = os.urandom(1 << 20)
+    sent, received = hashlib.sha256(), hashlib.sha256()
+    with dial(where) as sock:
+
+        def send() -> None:
+            for _ in range(mebibytes):
+                sock.sendall(block)
+                sent.update(block)
+            sock.shutdown(socket.SHUT_WR)
+
+        sender = threading.Thread(target=send)
+        sender.start()
+        while data := sock.recv(1 << 18):
+            received.update(data)
+        sender.join()
+    return sent.digest() == received.digest()
