@@ -15,6 +15,7 @@ from agent.lab import changes
 from agent.lab.netns import NETNS_FOLDER, inside
 from tests.support.kernel.netns import Pod, run
 from tests.support.kernel.raw_tcp import ACK, SYN, send_segment
+from tests.support.lab.churn import churning, only
 from tests.support.lab.mesh_bed import PORT, SOCKET_S, Bed, Reply, is_closed, soon, speak
 from tests.support.lab.mesh_direct import (
     chosen,
@@ -32,28 +33,6 @@ TURNS = 6  # changes of an address's owner
 PHASE_S = 0.15
 MULTIPATH = 262
 
-POD = """\
-apiVersion: v1
-kind: Pod
-metadata:
-  name: churn
-  namespace: mesh
-  labels: {{app: only-{account}, tier: churn}}
-  annotations:
-    tulle.io/lab-node: {node}
-    tulle.io/lab-command: python3 echo.py 8080
-    tulle.io/lab-ready-tcp: "8080"
-spec: {{serviceAccountName: {account}, containers: [{{name: app}}]}}
-"""
-ALLOW = """\
-apiVersion: security.istio.io/v1
-kind: AuthorizationPolicy
-metadata: {{name: only-{account}, namespace: mesh}}
-spec:
-  action: ALLOW
-  selector: {{matchLabels: {{app: only-{account}}}}}
-  rules: [{{from: [{{source: {{principals: ["cluster.local/ns/mesh/sa/{account}"]}}}}]}}]
-"""
 SERVICE = """\
 apiVersion: v1
 kind: Service
@@ -87,8 +66,8 @@ def test_an_address_with_a_new_owner_is_not_reached_by_an_old_verdict(bed: Bed) 
     bed.apply(SERVICE)
     closed: list[tuple[float, float]] = []
     direct = 0
-    with bed.policy(*(ALLOW.format(account=each) for each in ("client", "other"))):
-        changes.apply(bed.lab, POD.format(node=bed.here, account="client"), where)
+    with bed.policy(only("client"), only("other")):
+        changes.apply(bed.lab, churning(bed.here, "client"), where)
         soon(lambda: len(vips(bed, "churning")) == 2, "the service")
         found = [(bed.address("churn", family), PORT) for family in (4, 6)]
         found += [(address, 80) for address in vips(bed, "churning").values()]
@@ -101,13 +80,13 @@ def test_an_address_with_a_new_owner_is_not_reached_by_an_old_verdict(bed: Bed) 
                 direct += chosen(bed) - before
                 changes.delete(bed.lab, "pod", "mesh", "churn")
                 start_s = time.monotonic()
-                changes.apply(bed.lab, POD.format(node=bed.here, account="other"), where)
+                changes.apply(bed.lab, churning(bed.here, "other"), where)
                 assert [(bed.address("churn", family), PORT) for family in (4, 6)] == found[:2]
                 soon(lambda: bed.ask("other", *found[0]) is Reply.ANSWERED, "the other's turn")
                 time.sleep(PHASE_S)
                 closed.append((start_s, time.monotonic()))
                 changes.delete(bed.lab, "pod", "mesh", "churn")
-                changes.apply(bed.lab, POD.format(node=bed.here, account="client"), where)
+                changes.apply(bed.lab, churning(bed.here, "client"), where)
         changes.delete(bed.lab, "pod", "mesh", "churn")
     assert [answered_in(running, *each) for each in closed] == [0] * len(closed)
     assert direct > TURNS * 10, "the kernel carried nothing: nothing was tested"

@@ -10,9 +10,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from agent.lab import process
 from tests.bench.bed import RUN_DIR
-from tests.bench.manifests import LAB, NODE_A, NODE_B
+from tests.bench.manifests import LAB
+from tests.support.kernel.leftovers import none_left
 from tests.support.kernel.netns import eventually, need_root
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -39,17 +39,10 @@ def bench(folder: Path, *words: str) -> Iterator[subprocess.Popen[str]]:
             one.communicate(timeout=END_TIMEOUT_S)
 
 
-def leftovers() -> list[Path]:
-    root = process.cgroup2_root()
-    found = list(Path("/run/netns").glob(f"tl-{LAB}-*"))
-    found += [Path("/sys/fs/bpf/tulle") / node for node in (NODE_A, NODE_B)]
-    found += [root / "tulle-lab" / LAB, RUN_DIR]
-    return [path for path in found if path.exists()]
-
-
 def test_a_short_run_has_figures_and_leaves_nothing(tmp_path: Path) -> None:
     need_root()
-    with bench(tmp_path, "--cases", "c1,pingpong", "--systems", "tulle,envoy") as one:
+    words = ("--cases", "c1,pingpong", "--systems", "tulle,envoy")
+    with none_left(RUN_DIR), bench(tmp_path, *words) as one:
         out, err = one.communicate(timeout=RUN_TIMEOUT_S)
     assert one.returncode == 0, err
     assert "Tulle/Envoy" in out
@@ -58,14 +51,13 @@ def test_a_short_run_has_figures_and_leaves_nothing(tmp_path: Path) -> None:
     assert measured == {(c, s) for c in ("c1", "pingpong") for s in ("Tulle", "Envoy")}
     assert all(each["values"]["rps"] > 0 for each in run["measurements"])
     assert (tmp_path / "run.svg").read_text().startswith("<svg")
-    assert leftovers() == []
 
 
 def test_an_interrupted_run_leaves_nothing(tmp_path: Path) -> None:
     need_root()
-    with bench(tmp_path, "--cases", "c64", "--systems", "tulle") as one:
+    words = ("--cases", "c64", "--systems", "tulle")
+    with none_left(RUN_DIR), bench(tmp_path, *words) as one:
         eventually(lambda: any(Path("/run/netns").glob(f"tl-{LAB}-*")), "the lab begins", 20)
         one.send_signal(signal.SIGINT)
         _, err = one.communicate(timeout=END_TIMEOUT_S)
     assert one.returncode == 130, err
-    assert leftovers() == []

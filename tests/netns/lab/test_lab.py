@@ -16,6 +16,7 @@ import pytest
 from agent.lab import changes, process, report
 from agent.lab.lab import Lab, Options
 from control.kit.errors import ConfigError, MeshError
+from tests.support.kernel import leftovers
 
 ROOT = Path(__file__).resolve().parents[3]
 UNMESHED = Options(unmeshed=True)
@@ -99,23 +100,16 @@ def folder(tmp_path: Path) -> Path:
 @pytest.fixture
 def lab(tmp_path: Path, folder: Path) -> Iterator[Lab]:
     made = Lab(tmp_path / "run")
-    try:  # an interrupted `up` leaves half a lab
-        made.up(folder, UNMESHED)
-        yield made
-    finally:
-        made.down()
-        assert leftovers() == []
+    with leftovers.none_left(made.run_dir):
+        try:  # an interrupted `up` leaves half a lab
+            made.up(folder, UNMESHED)
+            yield made
+        finally:
+            made.down()
 
 
 def short_name() -> str:
     return f"t{os.getpid() % 100000}"
-
-
-def leftovers() -> list[str]:
-    name = short_name()
-    found = [str(path) for path in Path("/run/netns").glob(f"tl-{name}-*")]
-    cgroup = process.cgroup2_root() / "tulle-lab" / name
-    return found + ([str(cgroup)] if cgroup.exists() else [])
 
 
 def connect(lab: Lab, target: str, port: int = 8080, pod: str = "client") -> str:
@@ -233,10 +227,12 @@ def test_a_pod_that_does_not_start_takes_the_lab_down_and_shows_its_log(
     (folder / "lab.yaml").write_text(
         spec.replace("[sleep, infinity]", "[sh, -c, 'echo gone'], ready: {log: never}")
     )
-    with pytest.raises(MeshError, match=r"pod b/client ended at its start:\n +gone"):
-        Lab(tmp_path / "run").up(folder, UNMESHED)
-    assert leftovers() == []
-    assert not (tmp_path / "run").exists()
+    run_dir = tmp_path / "run"
+    with (
+        leftovers.none_left(run_dir),
+        pytest.raises(MeshError, match=r"pod b/client ended at its start:\n +gone"),
+    ):
+        Lab(run_dir).up(folder, UNMESHED)
 
 
 def test_a_lab_of_that_name_in_another_run_folder_is_left_alone(
@@ -257,6 +253,7 @@ def test_down_leaves_nothing_after_up_died_half_way(
     (folder / "lab.yaml").write_text(spec.replace("ready: {tcp: 8080}", "ready: {tcp: 81}"))
     run_dir = tmp_path / "run"
     command = [sys.executable, "-m", "agent.cli.main", "--run-dir", str(run_dir)]
+    before = leftovers.look()
     going = subprocess.Popen([*command, "lab", "up", str(folder), "--unmeshed"], cwd=ROOT)
     try:
         deadline = time.monotonic() + 20
@@ -266,9 +263,9 @@ def test_down_leaves_nothing_after_up_died_half_way(
         going.send_signal(number)
         going.wait(30)
         if number == signal.SIGKILL:
-            assert leftovers() != []
+            assert leftovers.left(before, wait_s=0.0) != []
             assert Lab(run_dir).down()
-        assert leftovers() == []
+        assert leftovers.left(before) == []
         assert not run_dir.exists()
         assert not Lab(run_dir).down()
     finally:  # a failure leaves nothing behind either

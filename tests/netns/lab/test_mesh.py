@@ -12,8 +12,9 @@ from typing import Any
 
 import pytest
 
-from agent.lab import changes, process, report
+from agent.lab import changes, report
 from agent.lab.lab import Lab, Options
+from tests.support.kernel.leftovers import none_left
 from tests.support.kernel.netns import eventually, need_root
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -83,21 +84,12 @@ def lab(tmp_path: Path) -> Iterator[Lab]:
     spec = {"name": node("x"), "nodes": {node("a"): {}, node("b"): {}}, "pods": pods}
     (folder / "lab.yaml").write_text(json.dumps(spec))
     made = Lab(tmp_path / "run")
-    try:  # an interrupted `up` leaves half a lab
-        made.up(folder, Options())
-        yield made
-    finally:
-        made.down()
-        assert leftovers(made.run_dir) == []
-
-
-def leftovers(run_dir: Path) -> list[Path]:
-    root = process.cgroup2_root()
-    found = list(Path("/run/netns").glob(f"tl-{node('x')}-*"))
-    found += [PINS / node(letter) for letter in "ab"]
-    found += [root / "tulle" / node(letter) for letter in "ab"]
-    found += [root / "tulle-lab" / node("x"), run_dir]
-    return [path for path in found if path.exists()]
+    with none_left(made.run_dir):
+        try:  # an interrupted `up` leaves half a lab
+            made.up(folder, Options())
+            yield made
+        finally:
+            made.down()
 
 
 def tulle(lab: Lab, *words: str) -> Any:

@@ -20,6 +20,7 @@ from agent import fetch
 from agent.lab import changes, netns, plan, process
 from agent.lab.netns import NETNS_FOLDER
 from agent.lab.process import Process
+from tests.support.lab.churn import churning, only
 from tests.support.lab.mesh_bed import (
     ENROLLED,
     FAMILIES,
@@ -36,29 +37,6 @@ ROUNDS = 6  # kills of the agent somewhere within an enrolment
 ENROLMENT_S = 0.2  # about as long as one takes from the label to the report
 CHURNS = 10
 SEED = 20240607
-
-POD = """\
-apiVersion: v1
-kind: Pod
-metadata:
-  name: churn
-  namespace: mesh
-  labels: {{app: only-{account}}}
-  annotations:
-    tulle.io/lab-node: {node}
-    tulle.io/lab-command: python3 echo.py 8080
-    tulle.io/lab-ready-tcp: "8080"
-spec: {{serviceAccountName: {account}, containers: [{{name: app}}]}}
-"""
-ALLOW = """\
-apiVersion: security.istio.io/v1
-kind: AuthorizationPolicy
-metadata: {{name: {app}, namespace: mesh}}
-spec:
-  action: ALLOW
-  selector: {{matchLabels: {{app: {app}}}}}
-  rules: [{{from: [{{source: {{principals: ["cluster.local/ns/mesh/sa/{account}"]}}}}]}}]
-"""
 
 
 @pytest.fixture(scope="module")
@@ -383,19 +361,19 @@ def test_an_address_that_changes_hands_never_speaks_or_answers_as_its_last_owner
     """Each pod has the last one's address and the other account. `server` lets one account in;
     each pod lets in only callers of its own account."""
     accounts = ("client", "other")
-    rules = [ALLOW.format(app=f"only-{each}", account=each) for each in accounts]
-    rules.append(ALLOW.format(app="server", account="client"))
+    rules = [only(each) for each in accounts]
+    rules.append(only("client", app="server"))
     source = str(bed.lab.run_dir.parent / "lab" / "churn.yaml")
     inodes: set[int] = set()
     with bed.policy(*rules):
         soon(lambda: bed.no(("other", "server", PORT)), "the policies hold")
-        changes.apply(bed.lab, POD.format(node=bed.here, account="client"), source)
+        changes.apply(bed.lab, churning(bed.here, "client"), source)
         targets = both(bed, "churn")
         with loop(bed, "client", targets, 2.0, "client") as tries:
             for number in range(CHURNS):
                 tries.phase = account = accounts[number % 2]
                 if number:
-                    changes.apply(bed.lab, POD.format(node=bed.here, account=account), source)
+                    changes.apply(bed.lab, churning(bed.here, account), source)
                 assert both(bed, "churn") == targets
                 inodes.add((NETNS_FOLDER / bed.pod("churn").netns).stat().st_ino)
                 caller = ("churn", "server", PORT)

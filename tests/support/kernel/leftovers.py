@@ -53,6 +53,15 @@ def left(
     return sorted(new)
 
 
+@contextlib.contextmanager
+def none_left(*folders: Path) -> Iterator[None]:
+    """Check that all that is made inside is gone at the end, these folders included."""
+    before = look()
+    yield
+    assert left(before) == []
+    assert [folder for folder in folders if folder.exists()] == []
+
+
 def _entries(folder: Path) -> Iterator[Path]:
     yield from (entry for entry in folder.glob("*") if entry.name not in HOLDERS)
 

@@ -22,12 +22,13 @@ from pathlib import Path
 from typing import Any
 
 from agent.fetch import get_json
-from agent.lab import changes, plan, process
+from agent.lab import changes, plan
 from agent.lab.lab import Lab, Options
 from agent.lab.netns import inside
 from agent.lab.state import PodRecord
 from agent.lab.tour.capture import PacketCounts, count
 from control.kit.files import write_atomic
+from tests.support.kernel.leftovers import none_left
 from tests.support.kernel.netns import eventually, need_root
 
 FOLDER = Path(__file__).parent / "mesh_lab"
@@ -258,23 +259,14 @@ def mesh_bed(folder: Path, workers: int = 1) -> Iterator[Bed]:
             text = re.sub(r"\b(telab|te1|te2)\b", lambda found: names[found[0]], path.read_text())
             (source / path.name).write_text(text)
     lab = Lab(folder / "run")
-    try:
-        lab.up(source, Options(workers=workers))
-        bed = Bed(lab, (names["te1"], names["te2"]))
-        bed.wait_captured()
-        yield bed
-    finally:
-        lab.down()
-        assert leftovers(names, lab.run_dir) == []
-
-
-def leftovers(names: dict[str, str], run_dir: Path) -> list[str]:
-    root = process.cgroup2_root()
-    lab, *nodes = names.values()
-    found = list(Path("/run/netns").glob(f"tl-{lab}-*"))
-    found += [PINS / node for node in nodes] + [root / "tulle" / node for node in nodes]
-    found += [root / "tulle-lab" / lab, run_dir]
-    return [str(path) for path in found if path.exists()]
+    with none_left(lab.run_dir):
+        try:
+            lab.up(source, Options(workers=workers))
+            bed = Bed(lab, (names["te1"], names["te2"]))
+            bed.wait_captured()
+            yield bed
+        finally:
+            lab.down()
 
 
 def soon(condition: Callable[[], bool], what: str) -> None:
