@@ -230,7 +230,7 @@ def test_a_pod_that_does_not_start_takes_the_lab_down_and_shows_its_log(
     run_dir = tmp_path / "run"
     with (
         leftovers.none_left(run_dir),
-        pytest.raises(MeshError, match=r"pod b/client ended at its start:\n +gone"),
+        pytest.raises(MeshError, match=r"pod b/client ended while it started:\n +gone"),
     ):
         Lab(run_dir).up(folder, UNMESHED)
 
