@@ -7,6 +7,7 @@ wire carries. Text is parsed at the edges, once.
 from __future__ import annotations
 
 import ipaddress
+import re
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import NewType
@@ -15,6 +16,7 @@ Address = NewType("Address", bytes)
 
 FORMATTED_MAX = 8192  # texts kept: the peers of a busy node, less than a megabyte
 
+_PREFIX_LENGTH = re.compile("0|[1-9][0-9]{0,2}")
 _MAPPED_PREFIX = bytes(10) + b"\xff\xff"
 
 
@@ -113,12 +115,15 @@ class CidrBlock:
 def parse_block(text: str) -> CidrBlock:
     """`10.0.0.0/8`, `fd00::/8` or a bare address (its full length); ValueError otherwise.
 
-    A v4-mapped block (`::ffff:10.0.0.0/104`) becomes its IPv4 block.
+    A v4-mapped block (`::ffff:10.0.0.0/104`) becomes its IPv4 block. A scope is refused, as in
+    `parse_address`.
     """
     head, slash, length_text = text.partition("/")
+    if "%" in head:
+        raise ValueError(f"a block with a scope cannot be used here: {text!r}")
     raw = ipaddress.ip_address(head)
     address = canonical(raw.packed)
-    if slash and not (length_text.isascii() and length_text.isdigit()):
+    if slash and not _PREFIX_LENGTH.fullmatch(length_text):
         raise ValueError(f"not a prefix length: {text!r}")
     length = int(length_text) if slash else raw.max_prefixlen
     if raw.version == 6 and len(address) == 4:

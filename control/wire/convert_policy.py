@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from google.protobuf.empty_pb2 import Empty
 
@@ -25,6 +25,7 @@ from control.wire import security_pb2 as pb
 def policy_from_wire(message: pb.Authorization) -> Policy:
     if not message.name:
         raise WireError("a policy without name")
+    _refuse_unknown(message)
     try:
         scope, action = PolicyScope(message.scope), Action(message.action)
     except ValueError as exc:
@@ -37,6 +38,22 @@ def policy_from_wire(message: pb.Authorization) -> Policy:
         rules=tuple(_rule(each) for each in message.rules),
         dry_run=message.dry_run,
     )
+
+
+def _refuse_unknown(message: pb.Authorization) -> None:
+    """WireError for a field that we do not know, at any depth: one that we cannot check must
+    neither widen an ALLOW nor silence a DENY."""
+    known = pb.Authorization()
+    known.CopyFrom(message)
+    known.DiscardUnknownFields()
+    if known.ByteSize() != message.ByteSize():
+        raise WireError(f"policy {message.namespace}/{message.name} has an unknown field")
+    _refuse_extensions(message.extensions)
+
+
+def _refuse_extensions(extensions: Sequence[pb.Extension]) -> None:
+    if extensions:
+        raise WireError(f"unknown extension {extensions[0].name!r}")
 
 
 def policy_to_wire(value: Policy) -> pb.Authorization:
@@ -66,9 +83,7 @@ def _rule_to_wire(value: Rule) -> pb.Rule:
 
 
 def _match(message: pb.Match) -> Match:
-    if message.extensions:
-        # A field that we cannot check must neither widen an ALLOW nor silence a DENY.
-        raise WireError(f"a match with unknown extension {message.extensions[0].name!r}")
+    _refuse_extensions(message.extensions)
     return Match(
         namespaces=_strings(message.namespaces),
         not_namespaces=_strings(message.not_namespaces),

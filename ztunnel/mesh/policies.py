@@ -51,10 +51,11 @@ class PolicyBook:
 
     def deny_instead(self, name: str, raw: bytes) -> bool:
         """Put a substitute in place of a refused policy. True if the policies in force change."""
-        if name in self._held and name not in self._substitutes:
-            return False
         policy = deny_all(name, raw)
-        if policy is None:
+        if name in self._held and name not in self._substitutes:
+            if policy is None or _stands_for(self._held[name].policy, policy):
+                return False
+        elif policy is None:
             return self.drop(name)
         self._substitutes.add(name)
         self._hold(name, raw, policy)
@@ -115,6 +116,15 @@ class PolicyBook:
                 self.unknown += 1
             else:
                 yield policy
+
+
+def _stands_for(good: Policy, refused: Policy) -> bool:
+    """True if the last good version is in force wherever the refused one would be.
+
+    It is not if the policy has lost its selector, because no workload names it any more, and not
+    if it was a dry run.
+    """
+    return good.scope.value <= refused.scope.value and not good.dry_run
 
 
 def deny_all(name: str, raw: bytes) -> Policy | None:

@@ -101,6 +101,22 @@ def entries_of(update: Update) -> Iterator[Entry]:
         yield Entry(_REMOVE[update.type_url], name)
 
 
+def accept(state: State, batch: list[Entry]) -> tuple[list[Entry], dict[str, str]]:
+    """Apply entries to a strict state. Returns those for the workers, and name -> why of the rest.
+
+    A worker has to know that a policy was refused: it may have no good version of it either.
+    """
+    state.apply(batch)
+    rejected = state.take_rejected()
+    accepted: list[Entry] = []
+    for entry in batch:
+        if entry.name not in rejected or entry.op not in _PUT.values():
+            accepted.append(entry)
+        elif entry.op is Op.POLICY:
+            accepted.append(Entry(Op.REJECTED_POLICY, entry.name, entry.body))
+    return accepted, rejected
+
+
 class XdsClient:
     """Follows the stream. `publish` gets the accepted entries, in order, for the workers; nothing
     more is applied until it returns."""
@@ -212,14 +228,7 @@ class XdsClient:
         return rejected
 
     async def _pass_on(self, batch: list[Entry]) -> dict[str, str]:
-        self._state.apply(batch)
-        rejected = self._state.take_rejected()
-        accepted: list[Entry] = []
-        for entry in batch:
-            if entry.name not in rejected or entry.op not in _PUT.values():
-                accepted.append(entry)
-            elif entry.op is Op.POLICY:
-                accepted.append(Entry(Op.REJECTED_POLICY, entry.name, entry.body))
+        accepted, rejected = accept(self._state, batch)
         if accepted:
             await self._publish(accepted)
         return rejected

@@ -218,6 +218,10 @@ def _condition(value: Condition) -> Match:
             return Match(namespaces=_strings(texts), not_namespaces=_strings(not_texts))
         case "source.principal":
             return Match(principals=_strings(texts), not_principals=_strings(not_texts))
+        case "source.serviceAccount":
+            return Match(
+                service_accounts=_accounts(texts), not_service_accounts=_accounts(not_texts)
+            )
         case "source.ip":
             return Match(source_ips=blocks, not_source_ips=not_blocks)
         case "destination.ip":

@@ -6,6 +6,7 @@ a policy that never was understood is replaced by a stand-in that denies.
 
 from __future__ import annotations
 
+import hashlib
 import re
 from collections import Counter
 from collections.abc import Iterator, Mapping
@@ -136,7 +137,7 @@ def read_content(file: str, data: bytes, before: Content | None = None) -> Conte
     problems: list[Problem] = []
     ignored: Counter[str] = Counter()
     broken: list[Broken] = []
-    for value, line in _flatten(data):
+    for position, (value, line) in enumerate(_flatten(data)):
         if isinstance(value, Broken):
             broken.append(value)
             continue
@@ -146,7 +147,7 @@ def read_content(file: str, data: bytes, before: Content | None = None) -> Conte
             continue
         document = Reader(value)
         try:
-            entry = _read_entry(file, document)
+            entry = _read_entry(file, document, position)
         except Invalid as exc:
             problems.append(
                 Problem(file, exc.line, _label(document), exc.reason, f"{exc}; ignored")
@@ -181,7 +182,7 @@ def _read_broken(
     problem = Problem(file, broken.line, "", broken.why.reason, str(broken.why))
     new = [each for each in guess(broken) if not any(each.may_be(old.key) for old in kept)]
     for each in new:
-        key = each.key(broken.line)
+        key = each.key(file, broken.line)
         stand_in = security.stand_in(Reader(Fields(broken.line)), key, file, str(broken.why))
         why = replace(problem, object=str(key))
         entries.append(FileEntry(key, broken.line, None, why, stand_in))
@@ -208,7 +209,7 @@ def _flatten(data: bytes) -> Iterator[tuple[Value | Broken, int]]:
         yield value, value.line if isinstance(value, Fields | Items) else document.line
 
 
-def _read_entry(file: str, document: Reader) -> FileEntry | None:
+def _read_entry(file: str, document: Reader, position: int) -> FileEntry | None:
     """None: a kind to ignore. Raises Invalid when nothing at all is known about the object."""
     try:
         kind = find_kind(document)
@@ -218,7 +219,7 @@ def _read_entry(file: str, document: Reader) -> FileEntry | None:
     except Invalid as exc:
         if not _is_policy(document):
             raise
-        return _refused(file, document, _guess_key(document), exc)
+        return _refused(file, document, _guess_key(file, document, position), exc)
     try:
         value = kind.read(document, core.read_meta(document, key, file))
     except Invalid as exc:
@@ -259,9 +260,10 @@ class Guess:
             and self.name in (None, known.name)
         )
 
-    def key(self, line: int) -> Key:
+    def key(self, file: str, line: int) -> Key:
         namespace = self.namespace or core.DEFAULT_NAMESPACE
-        return Key(self.kind, namespace, self.name or f"unreadable-line-{line}")
+        name = self.name or f"unreadable-line-{line}-{_place(file, line)}"
+        return Key(self.kind, namespace, name)
 
 
 def guess(broken: Broken) -> list[Guess]:
@@ -282,16 +284,23 @@ def _named(field: str, text: str) -> set[str]:
     return {each for each in found[:NAMES_READ_MAX] if core.is_name(each)}
 
 
-def _guess_key(document: Reader) -> Key:
-    """The key of a policy whose own key cannot be read: what can be read, else where it stands."""
+def _guess_key(file: str, document: Reader, position: int) -> Key:
+    """Key of a policy whose own key cannot be read: what can be read, else where it stands."""
     meta = document.fields.get("metadata")
     fields = meta if isinstance(meta, Fields) else Fields(document.line())
     name, namespace = fields.get("name"), fields.get("namespace")
     if not isinstance(name, str) or not core.is_name(name):
-        name = f"unnamed-line-{document.line()}"
+        name = f"unnamed-line-{document.line()}-{_place(file, position)}"
     if not isinstance(namespace, str) or not core.is_name(namespace):
         namespace = core.DEFAULT_NAMESPACE
     return Key(str(document.fields["kind"]), namespace, name)
+
+
+def _place(file: str, number: int) -> str:
+    """A short word for one place in one file. No two policies without a name may get the same key:
+    one of them would be passed over as a duplicate."""
+    text = f"{number} {file}".encode(errors="surrogateescape")
+    return hashlib.blake2b(text, digest_size=6).hexdigest()
 
 
 def _label(document: Reader) -> str:

@@ -164,7 +164,7 @@ class Operation:
 
 @dataclass(frozen=True, slots=True)
 class Condition:
-    """`values` are already parsed for the key: strings, blocks or ports."""
+    """`values` are already parsed for the key: strings, `namespace/account`, blocks or ports."""
 
     key: str
     values: tuple[str, ...] | tuple[CidrBlock, ...] | tuple[int, ...] = ()

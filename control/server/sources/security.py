@@ -54,6 +54,7 @@ _SOURCE_L4 = (
 )
 _OPERATION_BEYOND = ("hosts", "notHosts", "methods", "notMethods", "paths", "notPaths")
 _TEXT_KEYS = ("source.namespace", "source.principal")
+_ACCOUNT_KEYS = ("source.serviceAccount",)
 _BLOCK_KEYS = ("source.ip", "destination.ip")
 _PORT_KEYS = ("destination.port",)
 _L7_KEYS = (
@@ -62,11 +63,14 @@ _L7_KEYS = (
     "request.auth.audiences",
     "request.auth.presenter",
     "connection.sni",
+    "source.trustDomain",
 )
 _L7_KEY_SHAPE = re.compile(
-    r"request\.headers\[.{1,256}\]|request\.auth\.claims(\[.{1,256}\])+"
+    r"request\.(?:experimental\.inline\.)?headers\[.{1,256}\]|request\.auth\.claims(\[.{1,256}\])+"
     r"|experimental\.envoy\.filters\..{1,256}"
 )
+# One spelling a port: of `8080` and `08080`, two keys of one mapping, neither could win.
+_PORT = re.compile(r"[1-9][0-9]{0,4}")
 
 
 def read_authorization_policy(document: Reader, meta: Meta) -> AuthorizationPolicy:
@@ -132,7 +136,7 @@ def _rule(rule: Reader, namespace: str) -> PolicyRule:
     for each in _filled(rule, "to"):
         each.only("operation")
         operations.append(_operation(_required(each, "operation")))
-    conditions = tuple(_condition(each) for each in rule.children("when"))
+    conditions = tuple(_condition(each, namespace) for each in rule.children("when"))
     return PolicyRule(tuple(sources), tuple(operations), conditions)
 
 
@@ -146,7 +150,7 @@ def _filled(rule: Reader, key: str) -> list[Reader]:
 
 def _required(entry: Reader, key: str) -> Reader:
     child = entry.child(key)
-    if child is None or not child.fields:
+    if child is None or all(value is None for value in child.fields.values()):
         raise entry.invalid(key, "needs at least one field")
     return child
 
@@ -181,13 +185,16 @@ def _operation(operation: Reader) -> Operation:
     )
 
 
-def _condition(condition: Reader) -> Condition:
+def _condition(condition: Reader, namespace: str) -> Condition:
     condition.only("key", "values", "notValues")
     key = condition.text("key")
     if "values" not in condition and "notValues" not in condition:
         raise condition.invalid("values", "values or notValues is needed")
     if key in _TEXT_KEYS:
         return Condition(key, _strings(condition, "values"), _strings(condition, "notValues"))
+    if key in _ACCOUNT_KEYS:
+        values = _accounts(condition, "values", namespace)
+        return Condition(key, values, _accounts(condition, "notValues", namespace))
     if key in _BLOCK_KEYS:
         return Condition(key, _blocks(condition, "values"), _blocks(condition, "notValues"))
     if key in _PORT_KEYS:
@@ -239,7 +246,7 @@ def _ports(reader: Reader, key: str) -> tuple[int, ...]:
 
 
 def _is_port(text: str) -> bool:
-    return len(text) <= 5 and text.isascii() and text.isdigit() and 0 < int(text) < 65536
+    return _PORT.fullmatch(text) is not None and int(text) < 65536
 
 
 def _accounts(source: Reader, key: str, namespace: str) -> tuple[str, ...]:

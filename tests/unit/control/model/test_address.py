@@ -87,7 +87,12 @@ def test_blocks(block: str, inside: str, outside: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["10.0.0.0/33", "10.0.0.0/-1", "10.0.0.0/", "::/129", "::ffff:1.2.3.4/95"]
+    "text",
+    [
+        *("10.0.0.0/33", "10.0.0.0/-1", "10.0.0.0/", "::/129", "::ffff:1.2.3.4/95"),
+        *("10.0.0.0/08", "fd00::/064", "10.0.0.0/8/8", "10.0.0.0/\u0668", "010.0.0.0/8"),
+        *("fe80::1%eth0", "fe80::%1/64", "fe80::/64%eth0"),
+    ],
 )
 def test_not_a_block(text: str) -> None:
     with pytest.raises(ValueError):

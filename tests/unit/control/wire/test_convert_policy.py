@@ -7,6 +7,7 @@ from functools import partial
 from typing import Any
 
 import pytest
+from google.protobuf.message import Message
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -118,3 +119,47 @@ def test_a_mapped_block_wider_than_ipv4_is_an_error() -> None:
     mapped = bytes(10) + b"\xff\xff" + bytes(4)
     with pytest.raises(WireError):
         policy_from_wire(of(source_ips=[{"address": mapped, "length": 90}]))
+
+
+def whole_policy() -> pb.Authorization:
+    """One of each message that a policy can hold."""
+    match = {
+        "principals": [{"exact": "a"}],
+        "namespaces": [{"presence": {}}],
+        "source_ips": [{"address": b"1234", "length": 32}],
+        "service_accounts": [{"namespace": "a", "serviceAccount": "b"}],
+    }
+    return pb.Authorization(name="p", namespace="shop", rules=[{"clauses": [{"matches": [match]}]}])
+
+
+def messages_in(message: Message) -> list[Message]:
+    """The message and all those inside it."""
+    found = [message]
+    for field, value in message.ListFields():
+        if field.message_type is not None:
+            for each in value if field.is_repeated else [value]:
+                found += messages_in(each)
+    return found
+
+
+def test_the_whole_policy_is_whole() -> None:
+    names = {each.DESCRIPTOR.name for each in messages_in(whole_policy())}
+    known = set(pb.DESCRIPTOR.message_types_by_name) - {"Extension"}
+    assert names == known | {"Empty"}
+    assert policy_from_wire(whole_policy()).rules
+
+
+@pytest.mark.parametrize("place", range(len(messages_in(whole_policy()))))
+@pytest.mark.parametrize("field", [b"\x72\x05alice", b"\x70\x01", b"\xfa\x7f\x00"])
+def test_an_unknown_field_at_any_depth_is_a_wire_error(place: int, field: bytes) -> None:
+    message = whole_policy()
+    messages_in(message)[place].MergeFromString(field)
+    with pytest.raises(WireError, match="unknown field"):
+        policy_from_wire(message)
+
+
+def test_an_extension_of_a_policy_is_a_wire_error() -> None:
+    message = whole_policy()
+    message.extensions.add(name="new")
+    with pytest.raises(WireError, match="'new'"):
+        policy_from_wire(message)

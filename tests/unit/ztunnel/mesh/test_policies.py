@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import replace
+from itertools import product
 
 import pytest
 
@@ -128,3 +130,55 @@ def test_a_substitute_reaches_as_far_as_the_policy_could_have(
 ) -> None:
     found = deny_all("shop/p", message)
     assert found == Policy("p", "shop", scope, Action.DENY, (Rule(),))
+
+
+# A field of a newer control plane, behind any message.
+UNKNOWN_FIELD = b"\x72\x05alice"
+ANY = policy("p")
+
+
+def allow(scope: PolicyScope, *, dry_run: bool = False) -> Policy:
+    return replace(ANY, scope=scope, dry_run=dry_run)
+
+
+def after(good: Policy, refused: Policy) -> PolicyBook:
+    found = book(good)
+    found.deny_instead(ANY.key, raw(refused) + UNKNOWN_FIELD)
+    return found
+
+
+def places(scope: PolicyScope) -> Iterator[tuple[str, tuple[str, ...]]]:
+    """Workloads that a policy of this scope reaches: their namespace and the names they carry."""
+    if scope is PolicyScope.WORKLOAD_SELECTOR:
+        yield "shop", (ANY.key,)
+        return
+    yield "shop", ()
+    if scope is PolicyScope.GLOBAL:
+        yield "other", ()
+
+
+@pytest.mark.parametrize(("before", "now"), list(product(PolicyScope, PolicyScope)))
+def test_a_refused_version_never_leaves_a_workload_open_that_it_would_reach(
+    before: PolicyScope, now: PolicyScope
+) -> None:
+    found = after(allow(before), allow(now))
+    for namespace, named in places(now):
+        assert found.applicable(namespace, named), (namespace, named)
+
+
+@pytest.mark.parametrize("scope", PolicyScope)
+def test_the_last_good_version_of_the_same_scope_stays(scope: PolicyScope) -> None:
+    assert after(allow(scope), allow(scope)).get(ANY.key) == allow(scope)
+
+
+def test_a_dry_run_does_not_stand_for_a_policy_that_is_meant() -> None:
+    scope = PolicyScope.NAMESPACE
+    held = after(allow(scope, dry_run=True), allow(scope)).get(ANY.key)
+    assert held is not None
+    assert held.action is Action.DENY
+    assert not held.dry_run
+
+
+def test_a_refused_dry_run_leaves_what_is_in_force() -> None:
+    scope = PolicyScope.NAMESPACE
+    assert after(allow(scope), allow(scope, dry_run=True)).get(ANY.key) == allow(scope)

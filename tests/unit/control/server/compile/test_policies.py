@@ -172,10 +172,18 @@ def test_conditions() -> None:
         "{rules: [{when: [{key: source.principal, values: ['*']},"
         " {key: source.namespace, notValues: [z]}, {key: source.ip, values: [10.0.0.0/8]},"
         " {key: destination.ip, notValues: ['fd00::/8']},"
-        " {key: destination.port, values: ['80'], notValues: ['81']}]}]}"
+        " {key: destination.port, values: ['80'], notValues: ['81']},"
+        " {key: source.serviceAccount, values: [a/b, only], notValues: [ns/no]}]}]}"
     )
     (rule,) = rules(spec)
-    assert len(rule.clauses) == 5
+    assert len(rule.clauses) == 6
+    assert rule.clauses[5].matches_any[0] == Match(
+        service_accounts=(
+            ServiceAccountMatch("a", "b"),
+            ServiceAccountMatch("shop", "only"),
+        ),
+        not_service_accounts=(ServiceAccountMatch("ns", "no"),),
+    )
     assert rule.clauses[4].matches_any[0] == Match(
         destination_ports=(80,), not_destination_ports=(81,)
     )

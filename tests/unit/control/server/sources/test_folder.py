@@ -60,6 +60,7 @@ def test_kinds_that_mean_nothing_here_are_counted_and_passed_over() -> None:
         ("{apiVersion: v1, kind: [Pod], metadata: {name: x}}", "invalid"),
         ("{apiVersion: v1, kind: {Pod: x}, metadata: {name: x}}", "invalid"),
         ("{apiVersion: [v1], kind: Pod, metadata: {name: x}}", "invalid"),
+        ("{apiVersion: security.istio.io/v1, kind: {AuthorizationPolicy: x}}", "invalid"),
         ("{apiVersion: v1, kind: Pod}", "invalid"),
         ("{apiVersion: v1, kind: Pod, metadata: {name: A_B}}", "invalid"),
         ("{apiVersion: v1, kind: Pod, metadata: {name: a, labels: {a: 1}}}", "invalid"),
@@ -134,6 +135,20 @@ def test_a_policy_without_a_usable_name_still_denies() -> None:
     assert stand_in.meta.namespace == "shop"
     assert stand_in.broken
     assert len(found.problems) == 1
+
+
+def test_policies_without_a_usable_name_all_deny_wherever_they_stand() -> None:
+    unnamed = "{{apiVersion: security.istio.io/v1, kind: AuthorizationPolicy, spec: {}}}"
+    texts = [unnamed.format(f"{{selector: {{matchLabels: {{app: {app}}}}}}}") for app in "abcd"]
+    folder = Folder()
+    folder.load("1.yaml", texts[0].encode())
+    folder.load("2.yaml", texts[1].encode())  # the same line of another file
+    folder.load("3.yaml", f"{{kind: List, items: [{texts[2]}, {texts[3]}]}}".encode())
+    found = folder.snapshot()
+    policies = found.objects.authorization_policies
+    assert sorted(each.selector["app"] for each in policies) == ["a", "b", "c", "d"]
+    assert len({each.meta.name for each in policies}) == 4
+    assert [each.reason for each in found.problems] == ["invalid"] * 4
 
 
 def test_a_policy_of_an_unknown_version_still_denies() -> None:

@@ -29,6 +29,9 @@ WHEN = "{rules: [{when: [{%s}]}]}"
         WHEN % "key: destination.port, notValues: ['80']",
         WHEN % "key: 'request.headers[x-y]', values: [z]",
         WHEN % "key: 'request.auth.claims[a][b]', values: [z]",
+        WHEN % "key: 'request.experimental.inline.headers[a]', values: [z]",
+        WHEN % "key: source.trustDomain, values: [td]",
+        WHEN % "key: source.serviceAccount, values: [shop/web], notValues: [api]",
     ],
 )
 def test_accepted(spec: str) -> None:
@@ -60,6 +63,11 @@ def test_accepted(spec: str) -> None:
         (SOURCE % f"serviceAccounts: [{', '.join('abcdefghijklmnopq')}]", "more than 16"),
         (OPERATION % "ports: [80]", "must be a string, not the number 80"),
         (OPERATION % "ports: ['0']", "not a port"),
+        (OPERATION % "ports: ['080']", "not a port"),
+        (OPERATION % "ports: null", "needs at least one field"),
+        (SOURCE % "principals: null", "needs at least one field"),
+        (SOURCE % "ipBlocks: ['fe80::1%eth0']", "is not an address or CIDR block"),
+        (SOURCE % "ipBlocks: [10.0.0.0/08]", "is not an address or CIDR block"),
         (OPERATION % "ports: ['65536']", "not a port"),
         (OPERATION % "ports: ['8\u0660']", "not a port"),
         (OPERATION % "port: ['80']", "unknown field"),
@@ -67,6 +75,7 @@ def test_accepted(spec: str) -> None:
         (WHEN % "key: source.ip", "values or notValues is needed"),
         (WHEN % "key: source.ip, values: [x]", "not an address"),
         (WHEN % "values: [x]", "unknown condition ''"),
+        (WHEN % "key: source.serviceAccount, values: ['*']", "not namespace/account"),
         ("{action: DNEY}", "'DNEY' is not ALLOW, DENY, AUDIT or CUSTOM"),
         ("{selector: {app: web}}", "unknown field spec.selector.app"),
         ("{selector: {matchLabels: {app: 'w*'}}}", "wildcards"),
@@ -94,6 +103,11 @@ def test_refused(spec: str, says: str) -> None:
         ("{portLevelMtls: {80: {mode: STRICT}}}", "needs a selector"),
         ("{selector: {matchLabels: {a: b}}, portLevelMtls: {http: {mode: STRICT}}}", "not a port"),
         ("{selector: {matchLabels: {a: b}}, portLevelMtls: {70000: {}}}", "not a port"),
+        (
+            "{selector: {matchLabels: {a: b}},"
+            " portLevelMtls: {'8080': {mode: STRICT}, '08080': {mode: DISABLE}}}",
+            "portLevelMtls.08080: is not a port",
+        ),
     ],
 )
 def test_peer_authentication_refused(spec: str, says: str) -> None:
