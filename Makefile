@@ -3,7 +3,7 @@ PYTHON := .venv/bin/python
 BIN := .venv/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help run fresh lab lab-down compile test lint unit netns interop compiled bench bench-check \
+.PHONY: help run fresh lab lab-down compile test lint unit netns interop fuzz compiled bench bench-check \
 	format stubs check clean root ready ready-unit ready-dev ready-bench
 
 help: ## show this list
@@ -63,6 +63,10 @@ netns: root ready-dev ## the tests on the real kernel
 
 interop: ready-dev ## the tests with foreign peers (Envoy, h2)
 	@$(PYTHON) -m pytest tests/interop
+
+fuzz: ready-dev ## the policy fuzzer: 10^7 cases of a random seed; options: make fuzz SEED=1 CASES=1000000
+	@$(PYTHON) -m tests.fuzz $(if $(SEED),--seed $(SEED)) $(if $(CASES),--cases $(CASES)) \
+		$(if $(NUMBER),--number $(NUMBER))
 
 # $(COMPILED) is 1 unless COMPILED=0 is said: the sources then run as they are.
 COMPILED ?= 1
