@@ -162,7 +162,7 @@ def read_content(file: str, data: bytes, before: Content | None = None) -> Conte
         kept = [
             each
             for each in (before.entries if before else ())
-            if each.object is not None and each.key not in shown
+            if (each.object or each.stand_in) is not None and each.key not in shown
         ]
         entries += kept
         for each in broken:

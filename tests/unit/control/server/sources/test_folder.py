@@ -184,6 +184,25 @@ def test_an_unreadable_file_keeps_its_content() -> None:
     assert folder.snapshot().problems[0].reason == "unreadable"
 
 
+def test_a_stand_in_outlives_a_file_that_becomes_unreadable() -> None:
+    folder = Folder()
+    folder.load("a.yaml", BROKEN.encode())
+    folder.load("a.yaml", b"[[[ {")  # no word of it says policy
+    (stand_in,) = folder.snapshot().objects.authorization_policies
+    assert stand_in.broken
+    folder.load("a.yaml", b"")
+    assert folder.snapshot().objects.authorization_policies == ()
+
+
+def test_unreadable_policies_of_two_files_both_deny() -> None:
+    folder = Folder()
+    for file in ("a.yaml", "b.yaml"):
+        folder.load(file, b"{kind: AuthorizationPolicy")
+    found = folder.snapshot()
+    assert len(found.objects.authorization_policies) == 2
+    assert [each.reason for each in found.problems] == ["yaml", "yaml"]
+
+
 def test_a_bug_in_a_reader_costs_the_object_only(monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(document: object, meta: object) -> None:
         raise TypeError("nobody thought of this")
