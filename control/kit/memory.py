@@ -10,6 +10,7 @@ from __future__ import annotations
 import ctypes
 import gc
 import logging
+import mmap
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -57,6 +58,11 @@ def release() -> None:
         if libc.madvise(start, end - start, MADV_DONTNEED) == 0:
             released += end - start
     event(log, logging.DEBUG, "memory.released", code_bytes=released)
+
+
+def resident_bytes() -> int:
+    """Resident set of this process."""
+    return int(Path("/proc/self/statm").read_text().split()[1]) * mmap.PAGESIZE
 
 
 def code_mappings(maps: str) -> Iterator[tuple[int, int]]:

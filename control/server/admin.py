@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Mapping
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from datetime import datetime
 from typing import Any
 
@@ -20,6 +20,9 @@ from control.model.address import format_address
 from control.model.intent import Intent
 from control.model.workload import Service, Workload
 from control.server.ca.keys import Authority
+from control.server.callers.arrivals import Arrivals
+from control.server.callers.budget import Tenant
+from control.server.callers.door import Door
 from control.server.compile.settings import Settings
 from control.server.metrics import Metrics, short_type
 from control.server.xds.publish import Publisher
@@ -29,7 +32,41 @@ from control.wire.convert_policy import policy_to_wire
 
 log = logging.getLogger("admin")
 
-ROWS_MAX = 100_000  # per page; further rows are left out
+ROWS_MAX = 100_000  # a page has; what is left out is said
+CALLER_ROWS_MAX = 1000
+
+
+@dataclass(frozen=True, slots=True)
+class Callers:
+    """Shares that each tenant holds, and how often it was refused."""
+
+    arrivals: Arrivals
+    door: Door
+    delta: DeltaService
+
+    def rows(self) -> list[dict[str, Any]]:
+        """Those refused most come first."""
+        held = {
+            "connections": self.arrivals.connections,
+            "unadmitted": self.arrivals.unadmitted,
+            "calls": self.door.calls,
+            "streams": self.delta.streams,
+            "names_bytes": self.delta.names,
+            "receiving": self.arrivals.receiving.shares,
+            "sending_bytes": self.delta.sending.shares,
+        }
+        found: dict[Tenant, dict[str, Any]] = {}
+        for name, shares in held.items():
+            for tenant, amount in shares.tenants():
+                found.setdefault(tenant, {})[name] = amount
+        for tenant, refusals in self.arrivals.refusals.items():
+            found.setdefault(tenant, {})["refused"] = {
+                why.word: count for why, count in refusals.by_reason.items()
+            }
+        blank = {**dict.fromkeys(held, 0), "refused": {}}
+        rows = [{"kind": each.kind, "name": each.name, **blank, **found[each]} for each in found]
+        rows.sort(key=lambda row: (-sum(row["refused"].values()), row["kind"], row["name"]))
+        return rows[:CALLER_ROWS_MAX]
 
 
 class AdminPages:
@@ -40,7 +77,9 @@ class AdminPages:
         authority: Authority,
         sources: list[str],
         clock: Clock,
+        callers: Callers,
     ) -> None:
+        self._callers = callers
         self._publisher = publisher
         self._delta = delta
         self._authority = authority
@@ -61,6 +100,7 @@ class AdminPages:
                 lambda: [asdict(each) for each in publisher.mesh.statuses[:ROWS_MAX]]
             ),
             ("GET", "/pods"): self._page(lambda: _rows(publisher.mesh.pods, pod_row)),
+            ("GET", "/callers"): self._page(self._callers.rows),
             ("GET", "/config"): self._page(self.config),
             ("GET", "/log"): log_levels,
             ("POST", "/log"): set_log_level,

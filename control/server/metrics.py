@@ -33,11 +33,20 @@ class Metrics:
             registry=r,
         )
         self.connected = Gauge("tulle_control_connected", "Open xDS streams", registry=r)
+        self.connections = Gauge(
+            "tulle_control_connections",
+            "Open connections, with and without a token shown",
+            ["state"],
+            registry=r,
+        )
         self.nacks = Counter(
             "tulle_control_nacks", "Responses a client rejected", ["type"], registry=r
         )
         self.refused = Counter(
-            "tulle_control_refused", "Other calls refused", ["method", "reason"], registry=r
+            "tulle_control_refused",
+            "Connections and other calls refused",
+            ["method", "reason"],
+            registry=r,
         )
         self.csr = Counter(
             "tulle_control_csr", "Certificate requests", ["result", "reason"], registry=r

@@ -16,17 +16,19 @@ from control.kit.clock import SystemClock
 from control.kit.errors import ConfigError
 from control.kit.http import LOOPBACK_NAMES, HttpServer
 from control.kit.log import event
-from control.kit.memory import SETTLE_AT_S, settle
+from control.kit.memory import SETTLE_AT_S, release, resident_bytes, settle
 from control.kit.version import version
 from control.model.identity import SpiffeId
-from control.server.admin import AdminPages, metrics_routes
+from control.server.admin import AdminPages, Callers, metrics_routes
 from control.server.ca.keys import Authority, load_authority, load_token_key
 from control.server.ca.requests import CertificateService
+from control.server.callers.arrivals import Arrivals
 from control.server.callers.door import Door
 from control.server.callers.tokens import NodeTokens
 from control.server.compile.settings import Settings
+from control.server.front.listener import Front, GrpcSocket, bind, capacity
 from control.server.metrics import Metrics
-from control.server.ports import ServingCertificates, make_server
+from control.server.ports import ServingCertificates, TlsContexts, make_server
 from control.server.sources.captured import CapturedSet
 from control.server.sources.directory import DirectorySource
 from control.server.sources.folder import Snapshot
@@ -37,7 +39,9 @@ from control.server.xds.streams import DeltaService
 
 log = logging.getLogger("control")
 
-STOP_GRACE_S = 1.0  # streams have ended before; this is for calls under way
+# Looking is cheap, giving back a few milliseconds, and only after the process has grown.
+GIVE_BACK_EVERY_S, GIVE_BACK_GROWTH = 10.0, 1.1
+STOP_GRACE_S = 1.0  # streams were ended before; this is for calls that are being answered
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +77,8 @@ class Plane:
     clock: SystemClock
     metrics: Metrics
     authority: Authority
+    arrivals: Arrivals
+    door: Door
     publisher: Publisher
     source: DirectorySource
     delta: DeltaService
@@ -89,9 +95,10 @@ def assemble(config: PlaneConfig) -> Plane:
     authority = load_authority(config.state / "ca", settings.trust_domain, clock)
     metrics.root_expiry.set(authority.root.not_valid_after_utc.timestamp())
     tokens = NodeTokens(load_token_key(config.state), subject_of(settings.root_namespace), clock)
-    captured = CapturedSet(config.state / "captured.json")
+    captured = CapturedSet(config.state / "captured")
     publisher = Publisher(settings, captured, metrics, clock)
-    door = Door(tokens, metrics)
+    arrivals = Arrivals(metrics, clock, capacity())
+    door = Door(tokens, arrivals)
 
     def may_have(node: str, identity: SpiffeId) -> bool:
         wanted = (node, identity.namespace, identity.service_account)
@@ -111,11 +118,13 @@ def assemble(config: PlaneConfig) -> Plane:
         clock=clock,
         metrics=metrics,
         authority=authority,
+        arrivals=arrivals,
+        door=door,
         publisher=publisher,
         source=DirectorySource(config.manifests, clock, Kept(config.state / "last-good")),
-        delta=DeltaService(publisher, door, metrics, clock),
+        delta=DeltaService(publisher, door, arrivals.received, metrics, clock),
         csr=csr,
-        enrolment=EnrolmentService(captured, publisher, door),
+        enrolment=EnrolmentService(captured, publisher, door, clock),
     )
 
 
@@ -128,14 +137,17 @@ async def serve(config: PlaneConfig) -> None:
     plane.publisher.offer(await anext(snapshots))
     plane.publisher.publish()
     certificates = ServingCertificates(plane.authority, config.serving_names(), plane.clock)
-    server, ports = make_server(
-        config.listen, certificates, plane.delta, plane.csr, plane.enrolment
-    )
     async with AsyncExitStack() as stack:
-        await server.start()
-        stack.push_async_callback(server.stop, STOP_GRACE_S)
+        ports = await _open_ports(plane, TlsContexts(certificates), stack)
         sources = [str(config.manifests)]
-        admin = AdminPages(plane.publisher, plane.delta, plane.authority, sources, plane.clock)
+        admin = AdminPages(
+            plane.publisher,
+            plane.delta,
+            plane.authority,
+            sources,
+            plane.clock,
+            Callers(plane.arrivals, plane.door, plane.delta),
+        )
         where = _where(config.admin)
         names = None if isinstance(where, Path) else LOOPBACK_NAMES
         await stack.enter_async_context(HttpServer(admin.routes(), names).listen(where))
@@ -147,6 +159,8 @@ async def serve(config: PlaneConfig) -> None:
             running = [
                 tasks.create_task(_follow(snapshots, plane.publisher), name="source"),
                 tasks.create_task(plane.publisher.run(), name="publish"),
+                tasks.create_task(plane.publisher.run_captures(), name="publish.captures"),
+                tasks.create_task(_give_back_memory(), name="memory"),
             ]
             for after_s in SETTLE_AT_S:
                 asyncio.get_running_loop().call_later(after_s, settle)
@@ -155,6 +169,31 @@ async def serve(config: PlaneConfig) -> None:
             for task in running:
                 task.cancel()
     event(log, logging.INFO, "control.stopped")
+
+
+async def _open_ports(plane: Plane, contexts: TlsContexts, stack: AsyncExitStack) -> list[int]:
+    """Serve gRPC until the stack is unwound; the port of each listening socket."""
+    sockets = [each for where in plane.config.listen for each in bind(where)]
+    inner = GrpcSocket()
+    stack.callback(inner.close)
+    server = make_server(inner.path, plane.door, plane.delta, plane.csr, plane.enrolment)
+    tasks = await stack.enter_async_context(asyncio.TaskGroup())
+    await server.start()
+    stack.push_async_callback(server.stop, STOP_GRACE_S)
+    front = Front(plane.arrivals, plane.clock, contexts.current, inner.path, tasks)
+    await front.start(sockets)
+    stack.callback(front.close)
+    return [each.getsockname()[1] for each in sockets]
+
+
+async def _give_back_memory() -> None:
+    """After a peak of callers: what they used is free, and the allocator keeps it."""
+    kept = 0
+    while True:
+        await asyncio.sleep(GIVE_BACK_EVERY_S)
+        if resident_bytes() > kept * GIVE_BACK_GROWTH:
+            release()
+            kept = resident_bytes()
 
 
 async def _follow(snapshots: AsyncIterator[Snapshot], publisher: Publisher) -> None:

@@ -1,10 +1,14 @@
-"""One TLS port for every gRPC method: method tables, limits, and the certificate it shows."""
+"""Table of the gRPC methods, their limits, and the certificate that the port shows."""
 
 from __future__ import annotations
 
+import asyncio
 import logging
-from collections.abc import Sequence
+import os
+import ssl
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from datetime import timedelta
+from typing import TypeAlias
 
 import grpc
 
@@ -13,22 +17,31 @@ from control.kit.errors import ConfigError
 from control.kit.log import event
 from control.server.ca.issuer import ServingCertificate, issue_serving
 from control.server.ca.keys import Authority
-from control.server.ca.requests import CertificateService
-from control.server.xds.reports import EnrolmentService
-from control.server.xds.streams import STREAMS_MAX, DeltaService
+from control.server.ca.requests import CSR_MESSAGE_BYTES_MAX, CertificateService
+from control.server.callers.door import AdmittedCall, Context, Door
+from control.server.callers.refusals import CallRefusal
+from control.server.front.meter import LARGE_BYTES, REQUEST_BYTES_MAX, STREAMS_MAX
+from control.server.xds.reports import REPORT_BYTES_MAX, EnrolmentService
+from control.server.xds.streams import DeltaService
 from control.wire.types import CREATE_CERTIFICATE_METHOD, DELTA_METHOD, REPORT_METHOD
 
 log = logging.getLogger("server")
 
-# A returning client lists everything it holds: 100,000 names with versions are some 8 MiB.
-REQUEST_BYTES_MAX = 32 * 1024 * 1024
-CALLS_MAX = STREAMS_MAX + 1024  # every stream, and certificate requests of many nodes at once
 SERVING_TTL = timedelta(hours=24)
+# From a call's first header to the end of its only message.
+REQUEST_S = 10.0
+IDLE_S = 300  # without a call; the next one connects again
 _OPTIONS = [
     ("grpc.max_receive_message_length", REQUEST_BYTES_MAX),
     ("grpc.max_send_message_length", -1),  # bounded by RESPONSE_BYTES_MAX of the session
-    # Two control planes on one port would serve half of the nodes each, with different content.
-    ("grpc.so_reuseport", 0),
+    ("grpc.max_concurrent_streams", STREAMS_MAX),
+    ("grpc.max_metadata_size", 16 * 1024),  # a token has 8 KiB at most
+    # A stream that nobody reads holds one window, and no window grows by itself.
+    ("grpc.http2.lookahead_bytes", LARGE_BYTES),
+    ("grpc.http2.bdp_probe", 0),
+    # A message is what its length says: a compressed kilobyte could become a gigabyte.
+    ("grpc.compression_enabled_algorithms_bitset", 1),
+    ("grpc.max_connection_idle_ms", IDLE_S * 1000),
     # Clients ping every 30 s (wire.md 2.3) and may ping more eagerly; that is no attack.
     ("grpc.http2.min_ping_interval_without_data_ms", 5_000),
     ("grpc.keepalive_permit_without_calls", 1),
@@ -57,58 +70,90 @@ class ServingCertificates:
         return made
 
 
-class PortCertificate:
-    """One port's view: it remembers the certificate that gRPC was given last, port by port."""
+class TlsContexts:
+    """The context of new connections, made anew with the certificate."""
 
     def __init__(self, certificates: ServingCertificates) -> None:
         self._certificates = certificates
-        self._given = certificates.current()
+        self._made_of: ServingCertificate | None = None
+        self._context: ssl.SSLContext
 
-    def credentials(self) -> grpc.ServerCredentials:
-        return grpc.dynamic_ssl_server_credentials(
-            _configuration(self._given),
-            self.fetch,  # type: ignore[arg-type]  # gRPC takes None as "no news", its stubs do not
-            require_client_authentication=False,
-        )
-
-    def fetch(self) -> grpc.ServerCertificateConfiguration | None:
-        """Called by gRPC at each handshake; None: keep what you have."""
-        if (current := self._certificates.current()) is self._given:
-            return None
-        self._given = current
-        return _configuration(current)
+    def current(self) -> ssl.SSLContext:
+        certificate = self._certificates.current()
+        if certificate is not self._made_of:
+            self._context = _context(certificate)
+            self._made_of = certificate
+        return self._context
 
 
-def _configuration(made: ServingCertificate) -> grpc.ServerCertificateConfiguration:
-    return grpc.ssl_server_certificate_configuration([(made.key_pem, made.chain_pem)])
+def _context(certificate: ServingCertificate) -> ssl.SSLContext:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.minimum_version = ssl.TLSVersion.TLSv1_3
+    context.num_tickets = 0  # connections live long; tickets would only cost
+    context.set_alpn_protocols(["h2"])
+    # `ssl` reads keys from files only: this one is in memory, and gone when it is closed.
+    with os.fdopen(os.memfd_create("serving"), "wb") as file:
+        file.write(certificate.key_pem + certificate.chain_pem)
+        file.flush()
+        context.load_cert_chain(f"/proc/self/fd/{file.fileno()}")
+    return context
+
+
+Answer: TypeAlias = Callable[[bytes, AdmittedCall, Context], Awaitable[bytes]]
+
+
+def unary(
+    door: Door, method: str, bytes_max: int, answer: Answer
+) -> Callable[[AsyncIterator[bytes], Context], Awaitable[bytes]]:
+    """One message in, one out. The message is read when the call was let in, not before."""
+
+    async def handle(requests: AsyncIterator[bytes], context: Context) -> bytes:
+        async with door.admitted(context, method) as call:
+            try:
+                async with asyncio.timeout(REQUEST_S):
+                    data = await anext(requests)
+            except (TimeoutError, StopAsyncIteration):
+                code = grpc.StatusCode.DEADLINE_EXCEEDED
+                await door.refuse(
+                    context, call, method, code, "no request came", CallRefusal.SILENT
+                )
+            if len(data) > bytes_max:
+                code = grpc.StatusCode.INVALID_ARGUMENT
+                await door.refuse(
+                    context, call, method, code, "too large", CallRefusal.MESSAGE_TOO_LARGE
+                )
+            return await answer(data, call, context)
+
+    return handle
 
 
 def make_server(
-    listen: Sequence[str],
-    certificates: ServingCertificates,
+    socket_path: str,
+    door: Door,
     delta: DeltaService,
     csr: CertificateService,
     enrolment: EnrolmentService,
-) -> tuple[grpc.aio.Server, list[int]]:
-    """The server, not started, and the port of each listener."""
-    server = grpc.aio.server(options=_OPTIONS, maximum_concurrent_rpcs=CALLS_MAX)
+) -> grpc.aio.Server:
+    """The gRPC server behind the front, not started.
+
+    All methods are streams to gRPC, even those with one message: it would read the message of any
+    other before we are asked who calls.
+    """
+    # Its core writes a line to standard error for whatever a caller does wrong; ours are counted.
+    os.environ.setdefault("GRPC_VERBOSITY", "NONE")
+    server = grpc.aio.server(options=_OPTIONS)
+    create = unary(door, "csr", CSR_MESSAGE_BYTES_MAX, csr.create)
+    report = unary(door, "report", REPORT_BYTES_MAX, enrolment.report)
     # No (de)serialisers: messages pass as bytes, so one encoding serves every client.
     methods = {
         DELTA_METHOD: grpc.stream_stream_rpc_method_handler(delta.stream),
-        CREATE_CERTIFICATE_METHOD: grpc.unary_unary_rpc_method_handler(csr.create),
-        REPORT_METHOD: grpc.unary_unary_rpc_method_handler(enrolment.report),
+        CREATE_CERTIFICATE_METHOD: grpc.stream_unary_rpc_method_handler(create),
+        REPORT_METHOD: grpc.stream_unary_rpc_method_handler(report),
     }
     for path, handler in methods.items():
         service, _, method = path[1:].partition("/")
         table = grpc.method_handlers_generic_handler(service, {method: handler})
         server.add_generic_rpc_handlers((table,))
-    ports = []
-    for where in listen:
-        try:
-            port = server.add_secure_port(where, PortCertificate(certificates).credentials())
-        except RuntimeError as exc:
-            raise ConfigError(f"cannot listen on {where}: {exc}") from exc
-        if port == 0:
-            raise ConfigError(f"cannot listen on {where}")
-        ports.append(port)
-    return server, ports
+    if server.add_insecure_port(f"unix:{socket_path}") == 0:
+        raise ConfigError(f"gRPC cannot listen on {socket_path}")
+    return server

@@ -7,6 +7,8 @@ from typing import Any, NoReturn
 
 import grpc
 
+from control.server.callers.door import peer_name
+
 
 class Aborted(Exception):
     """The end that a handler gave to the call."""
@@ -18,9 +20,11 @@ class Aborted(Exception):
 
 
 class Call:
-    """`authorization` is the header of that name, if there is one."""
+    """`authorization` is the header of that name, if there is one; `arrival` the number of the
+    connection that the call came on."""
 
-    def __init__(self, authorization: str | bytes | None = None) -> None:
+    def __init__(self, authorization: str | bytes | None = None, arrival: int = 1) -> None:
+        self._arrival = arrival
         self._metadata = () if authorization is None else (("authorization", authorization),)
         self.written: asyncio.Queue[bytes] = asyncio.Queue()
 
@@ -28,7 +32,7 @@ class Call:
         return self._metadata
 
     def peer(self) -> str:
-        return "ipv4:10.0.0.1:40000"
+        return "unix-abstract:" + peer_name(7, self._arrival).lstrip("\0")
 
     async def write(self, message: bytes) -> None:
         """Take a message of the server's side of a stream."""

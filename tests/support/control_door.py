@@ -1,11 +1,13 @@
-"""A door for the control plane's methods, and calls that it admits."""
+"""A door for the control plane's methods, and calls that it admits. One connection has come."""
 
 from __future__ import annotations
 
 from datetime import timedelta
 
-from control.server.callers.door import Door
-from control.server.callers.tokens import NodeTokens
+from control.server.callers.arrivals import Arrivals
+from control.server.callers.budget import node_tenant
+from control.server.callers.door import AdmittedCall, Door
+from control.server.callers.tokens import Caller, NodeTokens
 from control.server.metrics import Metrics
 from tests.support.calls import Call
 from tests.support.clock import FakeClock
@@ -20,10 +22,15 @@ class DoorBench:
         self.clock = FakeClock()
         self.metrics = Metrics()
         self.tokens = NodeTokens(b"k" * 32, SUBJECT, self.clock)
-        self.door = Door(self.tokens, self.metrics)
+        self.arrivals = Arrivals(self.metrics, self.clock, 100)
+        self.door = Door(self.tokens, self.arrivals)
+        self.arrivals.open("10.0.0.1", 40000, lambda why: None, lambda: None)
 
     def call(self, node: str = "n1") -> Call:
         return Call(f"Bearer {self.tokens.issue(node, timedelta(hours=1))}")
+
+    def admitted(self, node: str = "n1") -> AdmittedCall:
+        return AdmittedCall(Caller(node, SUBJECT), node_tenant(node), "10.0.0.1:40000")
 
     def refused(self, method: str, reason: str) -> float:
         labels = {"method": method, "reason": reason}

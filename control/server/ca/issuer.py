@@ -22,6 +22,8 @@ from control.server.callers.refusals import CallRefusal
 CSR_BYTES_MAX = 16 * 1024
 RSA_BITS_MIN = 2048
 RSA_BITS_MAX = 8192  # verifying costs grow with the square
+# Everybody's is 65537; one as long as the modulus makes verifying as dear as signing (100 ms).
+RSA_EXPONENT_MAX = 2**32
 TTL_DEFAULT = timedelta(hours=24)
 TTL_MIN = timedelta(seconds=10)
 
@@ -56,9 +58,9 @@ def check_request(csr_pem: str, impersonated: str, trust_domain: str) -> Checked
         raise Refused(CallRefusal.CSR_TOO_LARGE)
     try:
         csr = x509.load_pem_x509_csr(csr_pem.encode())
+        public_key = _checked_key(csr.public_key())  # first: it bounds what verifying costs
         if not csr.is_signature_valid:
             raise Refused(CallRefusal.CSR_SIGNATURE)
-        public_key = _checked_key(csr.public_key())
         named = _uri_names(csr)
     except (ValueError, UnsupportedAlgorithm, InvalidSignature, TypeError) as exc:
         raise Refused(CallRefusal.CSR_MALFORMED) from exc
@@ -83,6 +85,8 @@ def _checked_key(key: CertificatePublicKeyTypes) -> PublicKey:
         case ed25519.Ed25519PublicKey():
             return key
         case rsa.RSAPublicKey() if RSA_BITS_MIN <= key.key_size <= RSA_BITS_MAX:
+            if key.public_numbers().e > RSA_EXPONENT_MAX:
+                raise Refused(CallRefusal.CSR_KEY)
             return key
         case _:
             raise Refused(CallRefusal.CSR_KEY)

@@ -63,8 +63,18 @@ def load_authority(folder: Path, trust_domain: str, clock: Clock) -> Authority:
     if root.not_valid_after_utc <= clock.now():
         raise KeyFileError(f"{path}: the root ended at {root.not_valid_after_utc:%Y-%m-%d %H:%M}")
     authority = Authority(key, root)
-    write_atomic(folder / "root-cert.pem", authority.root_pem.encode(), 0o644)
+    _publish_root(folder / "root-cert.pem", authority.root_pem.encode())
     return authority
+
+
+def _publish_root(path: Path, pem: bytes) -> None:
+    """Written only when it is not there yet: a full disk must not keep us from starting."""
+    try:
+        if path.read_bytes() == pem:
+            return
+    except FileNotFoundError:
+        pass
+    write_atomic(path, pem, 0o644)
 
 
 def load_token_key(folder: Path) -> bytes:

@@ -13,18 +13,26 @@ from google.protobuf.message import DecodeError
 from control.kit.clock import Clock
 from control.kit.log import event
 from control.model.identity import SpiffeId
-from control.server.ca.issuer import Refused, check_request, issue_leaf, leaf_ttl
+from control.server.ca.issuer import (
+    CSR_BYTES_MAX,
+    Refused,
+    check_request,
+    issue_leaf,
+    leaf_ttl,
+)
 from control.server.ca.keys import Authority
-from control.server.callers.door import Context, Door
+from control.server.callers.budget import CERTIFICATES, SIGNING, Paces
+from control.server.callers.door import AdmittedCall, Context, Door
 from control.server.callers.refusals import CallRefusal
 from control.server.callers.tokens import Caller
+from control.server.callers.turns import Turns
 from control.server.metrics import Metrics
 from control.wire import certificates_pb2 as pb
 
 log = logging.getLogger("ca")
 
-SIGNING_MAX = 2  # at once; each takes some hundred microseconds in a thread of its own
-WAITING_MAX = 256  # a node asks for at most 8 at a time
+CSR_MESSAGE_BYTES_MAX = CSR_BYTES_MAX + 4096  # the request in PEM, and what is said about it
+PACE_WAIT_S = 5.0  # a request over its node's pace waits so long; then it is refused
 
 MayHave = Callable[[str, SpiffeId], bool]
 
@@ -50,25 +58,23 @@ class CertificateService:
         self._door = door
         self._metrics = metrics
         self._clock = clock
-        self._signing = asyncio.Semaphore(SIGNING_MAX)
-        self._waiting = 0
+        self._pace = Paces(CERTIFICATES)
+        self._turns = Turns(SIGNING)
 
-    async def create(self, data: bytes, context: Context) -> bytes:
-        caller = await self._door.admit(context, "csr")
-        if self._waiting >= WAITING_MAX:
-            code = grpc.StatusCode.RESOURCE_EXHAUSTED
-            await self._door.refuse(context, "csr", code, "try again", CallRefusal.BUSY)
-        self._waiting += 1
+    async def create(self, data: bytes, call: AdmittedCall, context: Context) -> bytes:
+        """Sign one request, when it is its node's turn."""
+        wait_s = self._pace.wait_s(call.tenant, self._clock.monotonic_s())
+        if wait_s > PACE_WAIT_S:
+            await self._door.exhausted(context, call, "csr", CallRefusal.CERTIFICATES_RATE)
+        self._pace.spend(call.tenant, 1, self._clock.monotonic_s())
+        if wait_s > 0:
+            await asyncio.sleep(wait_s)
         try:
-            async with self._signing:
-                return await asyncio.to_thread(self._sign, data, caller)
+            async with self._turns.turn(call.tenant):
+                return await asyncio.to_thread(self._sign, data, call.caller)
         except Refused as exc:
             code = grpc.StatusCode.UNAUTHENTICATED
-            await self._door.refuse(
-                context, "csr", code, "unauthenticated", exc.why, node=caller.node
-            )
-        finally:
-            self._waiting -= 1
+            await self._door.refuse(context, call, "csr", code, "unauthenticated", exc.why)
 
     def _sign(self, data: bytes, caller: Caller) -> bytes:
         """Runs in another thread: reads only what never changes, or is replaced as a whole."""

@@ -1,30 +1,71 @@
-"""Door of every gRPC method: finds out who calls; answers, counts and logs refusals."""
+"""Door of every gRPC method: finds out who calls and what it may use; answers refusals."""
 
 from __future__ import annotations
 
-import logging
+import re
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any, NoReturn, TypeAlias
 
 import grpc
 
-from control.kit.log import event
+from control.server.callers.arrivals import Arrival, Arrivals
+from control.server.callers.budget import CALLS, Shares, Tenant, node_tenant
 from control.server.callers.refusals import CallRefusal
 from control.server.callers.tokens import Authenticator, Caller, Unauthenticated, bearer_token
-from control.server.metrics import Metrics
-
-log = logging.getLogger("access")
 
 Context: TypeAlias = "grpc.aio.ServicerContext[Any, Any]"
 
+# The relay's end of a connection to gRPC, as gRPC names it (see `peer_name`).
+_PEER = re.compile(r"unix-abstract:tulle-control-[0-9]+-([0-9]+)")
+
+
+def peer_name(process: int, number: int) -> str:
+    """The abstract socket name of an arrival's connection to gRPC. Nobody else can have it while
+    that connection lives, so a call is found back to its arrival, and only to its own."""
+    return f"\0tulle-control-{process}-{number}"
+
 
 @dataclass(frozen=True, slots=True)
-class Door:
-    authenticator: Authenticator
-    metrics: Metrics
+class AdmittedCall:
+    """A call that was let in."""
 
-    async def admit(self, context: Context, method: str) -> Caller:
-        """The verified caller. Anybody else gets UNAUTHENTICATED and no word about why."""
+    caller: Caller
+    tenant: Tenant
+    address: str
+
+
+class Door:
+    def __init__(self, authenticator: Authenticator, arrivals: Arrivals) -> None:
+        self._authenticator = authenticator
+        self._arrivals = arrivals
+        self.calls = Shares(CALLS)
+
+    @asynccontextmanager
+    async def admitted(self, context: Context, method: str) -> AsyncIterator[AdmittedCall]:
+        """Let a call in by its token, before a byte of its messages is read. It holds one of its
+        node's calls inside the block. Refusals end the call with an answer that tells nothing."""
+        arrival = self._arrival(context)
+        if arrival is None:  # the connection went away, or it is not one of ours
+            await context.abort(grpc.StatusCode.CANCELLED, "")
+            raise AssertionError("abort() does not return")
+        caller = await self._authenticate(context, arrival, method)
+        call = AdmittedCall(caller, node_tenant(caller.node), arrival.address)
+        if not self._arrivals.admit(arrival, caller.node):
+            await self.exhausted(context, call, method, CallRefusal.CONNECTIONS_MAX)
+        if not self.calls.take(call.tenant):
+            await self.exhausted(context, call, method, CallRefusal.CALLS_MAX)
+        try:
+            yield call
+        finally:
+            self.calls.give(call.tenant)
+
+    def _arrival(self, context: Context) -> Arrival | None:
+        found = _PEER.fullmatch(context.peer())
+        return None if found is None else self._arrivals.get(int(found[1]))
+
+    async def _authenticate(self, context: Context, arrival: Arrival, method: str) -> Caller:
         headers = {
             key: value
             for key, value in context.invocation_metadata() or ()
@@ -32,14 +73,24 @@ class Door:
         }
         try:
             token = bearer_token(headers.get("authorization", ""))
-            return await self.authenticator.authenticate(token)
+            return await self._authenticator.authenticate(token)
         except Unauthenticated as exc:
-            code = grpc.StatusCode.UNAUTHENTICATED
-            await self.refuse(context, method, code, "unauthenticated", exc.why)
+            arrival.refused_calls += 1
+            self._arrivals.refused(arrival.tenant, method, exc.why, peer=arrival.address)
+            await context.abort(grpc.StatusCode.UNAUTHENTICATED, "unauthenticated")
+            raise AssertionError("abort() does not return") from exc
+
+    async def exhausted(
+        self, context: Context, call: AdmittedCall, method: str, why: CallRefusal
+    ) -> NoReturn:
+        """The caller uses up all it may have."""
+        code = grpc.StatusCode.RESOURCE_EXHAUSTED
+        await self.refuse(context, call, method, code, "try again", why)
 
     async def refuse(
         self,
         context: Context,
+        call: AdmittedCall,
         method: str,
         code: grpc.StatusCode,
         message: str,
@@ -47,10 +98,7 @@ class Door:
         **fields: object,
     ) -> NoReturn:
         """End the call. The caller hears `message`; `why` and `fields` are for us."""
-        if method == "csr":
-            self.metrics.csr.labels("refused", why.word).inc()
-        else:
-            self.metrics.refused.labels(method, why.word).inc()
-        event(log, logging.WARNING, f"{method}.refused", peer=context.peer(), reason=why, **fields)
+        node = call.caller.node
+        self._arrivals.refused(call.tenant, method, why, peer=call.address, node=node, **fields)
         await context.abort(code, message)
         raise AssertionError("abort() does not return")

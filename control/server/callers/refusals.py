@@ -22,12 +22,32 @@ class CallRefusal(Enum):
     TOKEN_SUBJECT = "token_subject", "the token is not for the ztunnel's account"
     TOKEN_NODE = "token_node", "the token names no node"
 
+    # Connections
+    TLS = "tls", "the client failed the TLS handshake, or broke TLS"
+    TLS_VERSION = "tls_version", "the client does not speak TLS 1.3"
+    ALPN = "alpn", "the client does not speak HTTP/2"
+    HANDSHAKE_TIMEOUT = "handshake_timeout", "the TLS handshake took too long"
+    ADMISSION_TIMEOUT = "admission_timeout", "the connection showed no good token in time"
+    DISPLACED = "displaced", "the oldest connection without a token, when there were too many"
+    REFUSED_CALLS_MAX = "refused_calls_max", "every call of the connection had a bad token"
+    CONNECTIONS_MAX = "connections_max", "the node has too many connections"
+    PREFACE = "preface", "the client does not begin as HTTP/2 does"
+    COMPRESSED = "compressed", "the client compresses its messages"
+    LARGE_MESSAGES = "large_messages", "several large messages come on one connection at once"
+    HTTP2_STREAMS_MAX = "http2_streams_max", "the client passes over the limit of HTTP/2 streams"
+    SLOW_MESSAGE = "slow_message", "a large message took too long to arrive"
+    STALLED = "stalled", "the client takes nothing of what it is sent"
+    GRPC_UNREACHABLE = "grpc_unreachable", "our own gRPC server took no connection"
+
     # Every method
+    CALLS_MAX = "calls_max", "the node has too many calls under way"
+    MESSAGE_TOO_LARGE = "message_too_large", "the message is larger than the method's largest"
+    SILENT = "silent", "no message came in time"
     OTHER_NODE = "other_node", "the caller claims to be another node than its token's"
     WIRE = "wire", "the message cannot be read"
 
     # Certificates
-    BUSY = "busy", "too many certificate requests are waiting"
+    CERTIFICATES_RATE = "certificates_rate", "the node asks for too many certificates a second"
     MESSAGE_MALFORMED = "message_malformed", "the certificate request's message cannot be read"
     CSR_TOO_LARGE = "csr_too_large", "the CSR is larger than 16 KiB"
     CSR_MALFORMED = "csr_malformed", "the CSR cannot be read"
@@ -44,13 +64,16 @@ class CallRefusal(Enum):
     )
 
     # xDS streams
-    STREAMS_MAX = "streams_max", "too many streams are open"
-    SILENT = "silent", "the stream said nothing at first"
+    STREAMS_MAX = "streams_max", "the node has too many streams, or all nodes have"
     TOO_MANY_NAMES = "too_many_names", "the client subscribes to too many names"
+    TOO_MANY_TYPES = "too_many_types", "the client asks for too many types that are not served"
+    BAD_NAME = "bad_name", "a name or a type is longer than any that there is"
+    NAMES_MAX = "names_max", "the node's streams name too much that is not in the mesh"
+    SLOW_READER = "slow_reader", "the client took too long to take a response"
 
     # Capture reports
     BAD_REPORT = "bad_report", "the report has too many pods, or one with too long a uid"
-    NOT_SAVED = "not_saved", "the report could not be written to disk"
+    CAPTURES_RATE = "captures_rate", "the node reports too many changes a second"
 
     word: str
     meaning: str

@@ -3,18 +3,25 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Container, Iterable, Mapping
+from dataclasses import dataclass, replace
 
 from control.model.intent import Intent
 from control.model.policy import Policy, PolicyScope
 from control.model.workload import Service, Workload
 from control.server.compile.mutual_tls import MutualTls, compile_mutual_tls
-from control.server.compile.pods import compile_pods
+from control.server.compile.pods import compile_pods, pod_uid
 from control.server.compile.policies import PolicyStatus, compile_authorization_policy
 from control.server.compile.services import compile_service, is_in_mesh
 from control.server.compile.settings import Settings
-from control.server.compile.workloads import is_workload, make_compiler, selects, slice_workloads
+from control.server.compile.workloads import (
+    is_workload,
+    make_compiler,
+    selects,
+    slice_workloads,
+    tunnel_protocol,
+    workload_uid,
+)
 from control.server.sources import objects
 from control.server.sources.objects import AuthorizationPolicy, Objects
 
@@ -73,6 +80,24 @@ def compile_mesh(found: Objects, settings: Settings, captured: frozenset[str]) -
             if pod.node and not pod.is_terminal
         ),
     )
+
+
+def recapture(
+    mesh: CompiledMesh,
+    pods: Iterable[objects.PodObject],
+    settings: Settings,
+    captured: Container[str],
+) -> dict[str, Workload]:
+    """The workloads of `pods` that differ once `captured` are captured, by name: the same as a
+    whole compilation would find, at the price of these pods."""
+    changed = {}
+    for pod in pods:
+        name = workload_uid(pod.meta, settings)
+        workload = mesh.workloads.get(name)
+        protocol = tunnel_protocol(pod, pod_uid(pod.meta) in captured)
+        if workload is not None and workload.tunnel_protocol is not protocol:
+            changed[name] = replace(workload, tunnel_protocol=protocol)
+    return changed
 
 
 def _names(

@@ -66,17 +66,13 @@ class Compiler:
     def workload(self, pod: objects.PodObject, policies: tuple[str, ...]) -> Workload:
         meta = pod.meta
         kind, name = _owner(pod)
-        captured = not pod.host_network and (
-            meta.annotations.get(REDIRECTION_ANNOTATION) == "enabled"
-            or pod_uid(meta) in self.captured
-        )
         return Workload(
             uid=workload_uid(meta, self.settings),
             name=meta.name,
             namespace=meta.namespace,
             addresses=pod.addresses,
             network=self.settings.network,
-            tunnel_protocol=TunnelProtocol.HBONE if captured else TunnelProtocol.NONE,
+            tunnel_protocol=tunnel_protocol(pod, pod_uid(meta) in self.captured),
             trust_domain=self.settings.trust_domain,
             service_account=pod.service_account,
             node=pod.node,
@@ -105,6 +101,13 @@ class Compiler:
 
 def workload_uid(meta: objects.Meta, settings: Settings) -> str:
     return f"{settings.cluster_id}//Pod/{meta.namespace}/{meta.name}"
+
+
+def tunnel_protocol(pod: objects.PodObject, reported: bool) -> TunnelProtocol:
+    """HBONE for a captured pod. `reported`: its node says that the capture is in force."""
+    annotated = pod.meta.annotations.get(REDIRECTION_ANNOTATION) == "enabled"
+    captured = not pod.host_network and (annotated or reported)
+    return TunnelProtocol.HBONE if captured else TunnelProtocol.NONE
 
 
 def is_workload(pod: objects.PodObject) -> bool:

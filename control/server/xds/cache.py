@@ -90,6 +90,7 @@ class Cache:
             POD_TYPE: {},
         }
         self._values: dict[str, dict[str, Any]] = {url: {} for url in self._entries}
+        self._bytes = dict.fromkeys(self._entries, 0)
         self._index: Index | None = None
 
     @property
@@ -98,6 +99,11 @@ class Cache:
 
     def entries(self, type_url: str) -> Mapping[str, CachedResource]:
         return self._entries[type_url]
+
+    def average_bytes(self, type_url: str) -> int:
+        """Bytes of a response for one resource of this type, on average."""
+        count = len(self._entries.get(type_url, ()))
+        return self._bytes.get(type_url, 0) // count if count else 0
 
     def update(self, mesh: CompiledMesh) -> Change:
         """Take over a new mesh; what differs from the last one, by type."""
@@ -111,24 +117,46 @@ class Cache:
             self._index = None
         return {url: names for url, names in change.items() if names}
 
+    def update_workloads(self, changed: Mapping[str, Workload]) -> Change:
+        """Take over some workloads of the mesh, by name; costs what they cost, not the rest."""
+        values = self._values[ADDRESS_TYPE]
+        names = {
+            name
+            for name, value in changed.items()
+            if values.get(name) != value and self._put(ADDRESS_TYPE, name, value, _address_entry)
+        }
+        if not names:
+            return {}
+        self._index = None
+        return {ADDRESS_TYPE: frozenset(names)}
+
     def _replace(
         self, type_url: str, values: Mapping[str, Any], encode: Callable[[str, Any], CachedResource]
     ) -> frozenset[str]:
-        entries, old = self._entries[type_url], self._values[type_url]
+        old = self._values[type_url]
         changed = set()
         for name in old.keys() - values.keys():
-            del entries[name]
+            self._bytes[type_url] -= len(self._entries[type_url].pop(name).framed)
+            del old[name]
             changed.add(name)
         for name, value in values.items():
-            if name in old and old[name] == value:
+            known = old.get(name)
+            if known is value or known == value:
                 continue
-            entry = encode(name, value)
-            known = entries.get(name)
-            entries[name] = entry
-            if known is None or known.version != entry.version or known.node != entry.node:
+            if self._put(type_url, name, value, encode):
                 changed.add(name)
-        self._values[type_url] = dict(values)
         return frozenset(changed)
+
+    def _put(
+        self, type_url: str, name: str, value: Any, encode: Callable[[str, Any], CachedResource]
+    ) -> bool:
+        """True if clients have to hear of it."""
+        entries, entry = self._entries[type_url], encode(name, value)
+        known = entries.get(name)
+        entries[name] = entry
+        self._values[type_url][name] = value
+        self._bytes[type_url] += len(entry.framed) - (0 if known is None else len(known.framed))
+        return known is None or known.version != entry.version or known.node != entry.node
 
     def resolve(self, asked: str) -> tuple[str, ...]:
         """The addresses that answer an on-demand name: itself, its owner, its endpoints."""

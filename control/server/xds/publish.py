@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
 
 from control.kit.clock import Clock
 from control.kit.log import event
-from control.server.compile.mesh import EMPTY, CompiledMesh, compile_mesh
+from control.server.compile.mesh import EMPTY, CompiledMesh, compile_mesh, recapture
 from control.server.compile.pods import pod_uid
 from control.server.compile.settings import Settings
 from control.server.metrics import Metrics, short_type
 from control.server.sources.captured import CapturedSet
 from control.server.sources.folder import Snapshot
-from control.server.sources.objects import Objects
+from control.server.sources.objects import Objects, PodObject
 from control.server.sources.problem import Problem
 from control.server.xds.cache import Cache, Change
 
@@ -22,6 +23,9 @@ log = logging.getLogger("source")
 
 DEBOUNCE_S = 0.02  # files of one `apply` arrive together
 DEBOUNCE_MAX_S = 0.2  # but a steady trickle must not hold news up
+# Reports of many nodes are told together: at once after a quiet time, then so often.
+CAPTURES_EVERY_S = 0.05
+CAPTURES_SLICE = 100  # pods, some 5 ms
 
 Listener = Callable[[Change], None]
 
@@ -42,6 +46,11 @@ class Publisher:
         self._clock = clock
         self._listeners: set[Listener] = set()
         self._news = asyncio.Event()
+        self._pods: dict[str, list[PodObject]] = {}  # by uid, as last compiled
+        self._homes: dict[str, str] = {}  # uid → node
+        self._reported: set[str] = set()  # uids of reports that are not told yet
+        self._reports = asyncio.Event()
+        self._told: asyncio.Future[None] | None = None
 
     def listen(self, listener: Listener) -> Callable[[], None]:
         """Call `listener` after every publication; the returned function ends that."""
@@ -79,16 +88,58 @@ class Publisher:
     def publish(self) -> None:
         """Compile, encode what changed, tell every stream."""
         started_s = self._clock.monotonic_s()
-        homes = {
-            pod_uid(each.meta): each.node for each in self.objects.pods if not each.is_terminal
-        }
-        self.mesh = compile_mesh(self.objects, self.settings, self._captured.in_force(homes))
+        self._pods, self._homes = {}, {}
+        for each in self.objects.pods:
+            if not each.is_terminal:
+                uid = pod_uid(each.meta)
+                self._pods.setdefault(uid, []).append(each)
+                self._homes[uid] = each.node
+        captured = self._captured.in_force(self._homes)
+        self.mesh = compile_mesh(self.objects, self.settings, captured)
         change = self.cache.update(self.mesh)
         took_s = self._clock.monotonic_s() - started_s
         self._metrics.compile_s.observe(took_s)
         for type_url in self.cache.types:
             entries = self.cache.entries(type_url)
             self._metrics.resources.labels(short_type(type_url)).set(len(entries))
+        self._tell(change, took_s)
+
+    async def tell_captures(self, uids: Iterable[str]) -> None:
+        """Publish what reports changed: only the workloads of these pods, together with those of
+        other nodes' reports. Returns when every stream was told."""
+        self._reported.update(uids)
+        if self._told is None:
+            self._told = asyncio.get_running_loop().create_future()
+        self._reports.set()
+        await asyncio.shield(self._told)
+
+    async def run_captures(self) -> None:
+        """Tell what was reported, in slices: others are served in between."""
+        while True:
+            await self._reports.wait()
+            self._reports.clear()
+            uids, self._reported = list(self._reported), set()
+            told, self._told = self._told, None
+            for start in range(0, len(uids), CAPTURES_SLICE):
+                self._recapture(uids[start : start + CAPTURES_SLICE])
+                await asyncio.sleep(0)
+            if told is not None:
+                told.set_result(None)
+            await asyncio.sleep(CAPTURES_EVERY_S)
+
+    def _recapture(self, uids: list[str]) -> None:
+        started_s = self._clock.monotonic_s()
+        captured = self._captured.in_force(
+            {uid: self._homes[uid] for uid in uids if uid in self._homes}
+        )
+        pods = (pod for uid in uids for pod in self._pods.get(uid, ()))
+        changed = recapture(self.mesh, pods, self.settings, captured)
+        if changed:
+            self.mesh = replace(self.mesh, workloads={**self.mesh.workloads, **changed})
+            change = self.cache.update_workloads(changed)
+            self._tell(change, self._clock.monotonic_s() - started_s)
+
+    def _tell(self, change: Change, took_s: float) -> None:
         if not change:
             return
         self.generation += 1

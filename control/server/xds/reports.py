@@ -2,58 +2,101 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 
 import grpc
 from google.protobuf.message import DecodeError
 
+from control.kit.clock import Clock
 from control.kit.log import event
-from control.server.callers.door import Context, Door
+from control.server.callers.budget import CAPTURES, REPORTING, Paces
+from control.server.callers.door import AdmittedCall, Context, Door
 from control.server.callers.refusals import CallRefusal
-from control.server.sources.captured import BadReport, CapturedSet
+from control.server.callers.turns import Turns
+from control.server.sources.captured import (
+    UID_CHARS_MAX,
+    UIDS_PER_NODE_MAX,
+    BadReport,
+    CapturedSet,
+)
 from control.server.xds.publish import Publisher
 from control.wire import node_pb2 as pb
 
 log = logging.getLogger("enrolment")
 
+REPORT_BYTES_MAX = UIDS_PER_NODE_MAX * (UID_CHARS_MAX + 8)
+PACE_WAIT_S = 4.0  # an agent waits for 5 s and then reports again
+
 
 class EnrolmentService:
-    def __init__(self, captured: CapturedSet, publisher: Publisher, door: Door) -> None:
+    def __init__(
+        self, captured: CapturedSet, publisher: Publisher, door: Door, clock: Clock
+    ) -> None:
         self._captured = captured
         self._publisher = publisher
         self._door = door
+        self._clock = clock
+        self._pace = Paces(CAPTURES)
+        self._turns = Turns(REPORTING)
+        self._unsaved: set[str] = set()  # nodes whose last report is not on disk
 
-    async def report(self, data: bytes, context: Context) -> bytes:
+    async def report(self, data: bytes, call: AdmittedCall, context: Context) -> bytes:
         """Take a report; answer once the new state is on its way to every stream."""
-        caller = await self._door.admit(context, "report")
+        uids = await self._parse(data, call, context)
+        async with self._turns.turn(call.tenant):
+            try:
+                changed = self._captured.changes(call.caller.node, uids)
+                await self._keep_pace(len(changed), call, context)
+                changed = self._captured.take(call.caller.node, uids)
+            except BadReport as exc:
+                code = grpc.StatusCode.INVALID_ARGUMENT
+                await self._door.refuse(
+                    context, call, "report", code, str(exc), CallRefusal.BAD_REPORT
+                )
+            if changed or call.caller.node in self._unsaved:
+                await self._save(call.caller.node)
+        if changed:
+            event(log, logging.INFO, "capture.reported", node=call.caller.node, pods=len(uids))
+            await self._publisher.tell_captures(changed)
+        return pb.ReportResponse().SerializeToString()
+
+    async def _parse(self, data: bytes, call: AdmittedCall, context: Context) -> frozenset[str]:
         try:
             request = pb.ReportRequest.FromString(data)
         except DecodeError:
             code = grpc.StatusCode.INVALID_ARGUMENT
-            await self._door.refuse(context, "report", code, "not a report", CallRefusal.WIRE)
-        if request.node != caller.node:
+            await self._door.refuse(context, call, "report", code, "not a report", CallRefusal.WIRE)
+        if request.node != call.caller.node:
             code = grpc.StatusCode.PERMISSION_DENIED
             await self._door.refuse(
                 context,
+                call,
                 "report",
                 code,
                 "the token is of another node",
                 CallRefusal.OTHER_NODE,
-                node=caller.node,
                 claimed=request.node,
             )
+        return frozenset(request.captured_uids)
+
+    async def _keep_pace(self, changes: int, call: AdmittedCall, context: Context) -> None:
+        now_s = self._clock.monotonic_s()
+        wait_s = self._pace.wait_s(call.tenant, now_s)
+        if wait_s > PACE_WAIT_S:
+            await self._door.exhausted(context, call, "report", CallRefusal.CAPTURES_RATE)
+        self._pace.spend(call.tenant, changes, now_s)
+        if wait_s > 0:
+            await asyncio.sleep(wait_s)
+
+    async def _save(self, node: str) -> None:
+        """Only a restart reads it, and nodes report again when they connect again: a disk that is
+        full keeps no pod out of the mesh."""
         try:
-            changed = self._captured.report(request.node, request.captured_uids)
-        except BadReport as exc:
-            code = grpc.StatusCode.INVALID_ARGUMENT
-            await self._door.refuse(context, "report", code, str(exc), CallRefusal.BAD_REPORT)
+            await asyncio.to_thread(self._captured.save, node)
         except OSError as exc:
-            code = grpc.StatusCode.UNAVAILABLE
-            await self._door.refuse(
-                context, "report", code, "try again", CallRefusal.NOT_SAVED, error=exc
-            )
-        if changed:
-            count = len(request.captured_uids)
-            event(log, logging.INFO, "capture.reported", node=request.node, pods=count)
-            self._publisher.publish()
-        return pb.ReportResponse().SerializeToString()
+            if not self._unsaved:
+                event(log, logging.ERROR, "capture.not_saved", node=node, error=exc)
+            self._unsaved.add(node)
+        else:
+            self._unsaved.discard(node)

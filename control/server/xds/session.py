@@ -12,6 +12,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 from control.kit.errors import WireError
+from control.server.callers.refusals import CallRefusal
 from control.server.xds.cache import Cache, CachedResource, Change
 from control.wire import discovery_pb2 as pb
 from control.wire.types import ADDRESS_TYPE, AUTHORIZATION_TYPE, POD_TYPE
@@ -20,13 +21,28 @@ from control.wire.types import ADDRESS_TYPE, AUTHORIZATION_TYPE, POD_TYPE
 # client calls itself synced after its first response: that one should be whole.
 RESPONSE_BYTES_MAX = 64 * 1024 * 1024
 ASKED_MAX = 65536  # names one client may subscribe to; as many as our own client sends
+# Longer than any name there is: a host name of 253 letters, a namespace and a kind.
+NAME_CHARS_MAX = 1024
+# Types that we do not serve stay open, empty: clients ask for types of later versions, a few.
+FOREIGN_TYPES_MAX = 8
+TYPE_CHARS_MAX = 256
+NAME_COST_BYTES = 200  # a name that is kept takes, beside its letters
 WILDCARD = "*"
 # Policies first. Their removals are held back until addresses are out; see `_withhold`.
 ORDER = (AUTHORIZATION_TYPE, ADDRESS_TYPE, POD_TYPE)
 
 
-class TooManyNames(WireError):
-    reason = "too_many_names"
+# In `TypeState.known`, in place of versions that are not the current ones.
+_OLD = "-"  # there is such a resource, in another version
+_FOREIGN = ""  # there is none: the client will be told
+
+
+class BadRequest(WireError):
+    """A request that asks for more than one stream may have."""
+
+    def __init__(self, why: CallRefusal, detail: str) -> None:
+        super().__init__(detail)
+        self.why = why
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +72,8 @@ class TypeState:
     known: dict[str, str] = field(default_factory=dict)  # name → version the client was sent
     dirty: set[str] = field(default_factory=set)  # names to look at for the next response
     owed: set[str] = field(default_factory=set)  # asked names that must be answered
-    wanted: frozenset[str] = frozenset()  # what `asked` resolves to
+    wanted: set[str] = field(default_factory=set)  # what `asked` resolves to
+    stale: bool = False  # the cache has changed since `wanted` was resolved
     in_flight: str = ""
     answered: bool = False  # the first response went out, even if empty
     acked: str = ""
@@ -73,13 +90,15 @@ class DeltaSession:
         self._node = node
         self._types: dict[str, TypeState] = {}
         self._nonce = 0
+        # Memory that this client's own names take: those asked for, and those that nobody has.
+        self.names_bytes = 0
 
     @property
     def types(self) -> dict[str, TypeState]:
         return self._types
 
     def receive(self, request: pb.DeltaDiscoveryRequest) -> Acknowledged | None:
-        """Take one request in. Types we do not serve are open but stay empty."""
+        """Take one request in. Types we do not serve are open but stay empty. Raises WireError."""
         state = self._types.get(request.type_url)
         if state is None:
             self._open(request)
@@ -90,13 +109,16 @@ class DeltaSession:
         return noted
 
     def _open(self, request: pb.DeltaDiscoveryRequest) -> None:
+        if request.type_url not in self._cache.types:
+            self._open_foreign(request.type_url)
+            return
         subscribed = set(request.resource_names_subscribe)
         returned = set(request.resource_names_unsubscribe)
         wildcard = not subscribed or (WILDCARD in subscribed and WILDCARD not in returned)
         state = TypeState(
             # Only addresses come on demand: half of the policies would be worse than none.
             wildcard=wildcard or request.type_url != ADDRESS_TYPE,
-            known=dict(request.initial_resource_versions),
+            known=self._known(request),
         )
         self._types[request.type_url] = state
         if state.wildcard:
@@ -108,6 +130,43 @@ class DeltaSession:
             if not self._holds(state, name):
                 state.owed.add(name)
         self._want(state)
+
+    def _open_foreign(self, type_url: str) -> None:
+        if len(type_url) > TYPE_CHARS_MAX:
+            raise BadRequest(CallRefusal.BAD_NAME, "a type URL is too long")
+        if len(self._types.keys() - self._cache.types) >= FOREIGN_TYPES_MAX:
+            raise BadRequest(
+                CallRefusal.TOO_MANY_TYPES,
+                f"over {FOREIGN_TYPES_MAX} types that we do not serve",
+            )
+        self._types[type_url] = TypeState(wildcard=True)
+
+    def _known(self, request: pb.DeltaDiscoveryRequest) -> dict[str, str]:
+        """The names that a returning client holds. Names and versions are the cache's own, so they
+        take no more memory than those of a client that was sent everything."""
+        entries = self._entries(request.type_url)
+        known = {}
+        for name, version in request.initial_resource_versions.items():
+            entry = entries.get(name)
+            if entry is None:
+                self._keep(name)
+                known[name] = _FOREIGN
+            else:
+                known[entry.name] = entry.version if version == entry.version else _OLD
+        return known
+
+    def _keep(self, name: str) -> None:
+        if len(name) > NAME_CHARS_MAX:
+            raise BadRequest(CallRefusal.BAD_NAME, "a resource's name is too long")
+        self.names_bytes += NAME_COST_BYTES + len(name)
+
+    def _release(self, name: str) -> None:
+        self.names_bytes -= NAME_COST_BYTES + len(name)
+
+    def _forget(self, state: TypeState, name: str) -> None:
+        """The client does not hold it any more."""
+        if state.known.pop(name, None) == _FOREIGN:
+            self._release(name)
 
     def _holds(self, state: TypeState, asked: str) -> bool:
         entries = self._entries(ADDRESS_TYPE)
@@ -146,26 +205,37 @@ class DeltaSession:
             return
         fresh = subscribed - returned - {WILDCARD}
         self._ask(state, fresh)
-        state.asked -= returned
+        for name in returned & state.asked:
+            state.asked.discard(name)
+            state.owed.discard(name)
+            self._release(name)
+            state.stale = True
         state.owed |= fresh
-        state.owed &= state.asked
         for name in fresh:  # asked again: answered again
             for resolved in self._cache.resolve(name):
-                state.known.pop(resolved, None)
+                self._forget(state, resolved)
+                state.wanted.add(resolved)
+                state.dirty.add(resolved)
+        if not returned:
+            return
         self._want(state)
         for name in state.known.keys() - state.wanted:  # given back: no removal is told
-            del state.known[name]
+            self._forget(state, name)
 
     def _ask(self, state: TypeState, names: Iterable[str]) -> None:
-        state.asked.update(names)
+        for name in names:
+            if name not in state.asked:
+                self._keep(name)
+                state.asked.add(name)
         if len(state.asked) > ASKED_MAX:
-            raise TooManyNames(f"more than {ASKED_MAX} names subscribed")
+            raise BadRequest(CallRefusal.TOO_MANY_NAMES, f"more than {ASKED_MAX} names subscribed")
 
     def _want(self, state: TypeState) -> None:
+        """Resolve everything asked for anew."""
         wanted: set[str] = set()
         for name in state.asked:
             wanted.update(self._cache.resolve(name))
-        state.wanted = frozenset(wanted)
+        state.wanted, state.stale = wanted, False
         state.dirty |= wanted | state.known.keys()
 
     def changed(self, change: Change) -> None:
@@ -177,7 +247,16 @@ class DeltaSession:
             if state.wildcard:
                 state.dirty |= names
             else:
-                self._want(state)
+                state.stale = True  # resolved when it can be sent: once, whatever comes until then
+
+    def estimate_bytes(self) -> int:
+        """About the size of the next response, before anything is built."""
+        largest = 0
+        for type_url, state in self._types.items():
+            if not state.in_flight:
+                count = len(state.wanted | state.dirty) if state.stale else len(state.dirty)
+                largest = max(largest, count * self._cache.average_bytes(type_url))
+        return min(largest, self._response_bytes_max)
 
     def take(self) -> DeltaResponse | None:
         """The next response to send, if there is one. Call until None."""
@@ -195,6 +274,8 @@ class DeltaSession:
 
     def _due(self, type_url: str, state: TypeState) -> tuple[list[CachedResource], list[str]]:
         """Differences between cache and client. Names without one are no longer dirty."""
+        if state.stale and not state.wildcard:
+            self._want(state)
         entries = self._entries(type_url)
         added, removed = [], []
         for name in sorted(state.dirty):
@@ -242,10 +323,11 @@ class DeltaSession:
                 break  # the rest stays dirty, and follows the acknowledgement
             pieces.append(framed)
             size_bytes += len(framed)
+            self._forget(state, entry.name)
             state.known[entry.name] = entry.version
             state.dirty.discard(entry.name)
         for name in removed:
-            del state.known[name]
+            self._forget(state, name)
             state.dirty.discard(name)
         if len(pieces) == len(added):
             removed = removed + sorted(self._answered_as_removed(state) - set(removed))

@@ -14,18 +14,31 @@ from google.protobuf.message import DecodeError
 from control.kit.clock import Clock
 from control.kit.errors import WireError
 from control.kit.log import event
-from control.server.callers.door import Context, Door
+from control.server.callers.budget import (
+    BUILDING,
+    NAMES,
+    SENDING,
+    STREAMS,
+    Paces,
+    Shares,
+    Tenant,
+)
+from control.server.callers.door import AdmittedCall, Context, Door
 from control.server.callers.refusals import CallRefusal
+from control.server.callers.turns import Turns
 from control.server.metrics import Metrics, short_type
 from control.server.xds.cache import Change
 from control.server.xds.publish import Publisher
-from control.server.xds.session import DeltaResponse, DeltaSession, TooManyNames
+from control.server.xds.session import BadRequest, DeltaResponse, DeltaSession
 from control.wire import discovery_pb2 as pb
 
 log = logging.getLogger("xds")
 
 FIRST_REQUEST_S = 10.0  # a stream that says nothing must not stay
-STREAMS_MAX = 4096  # two per node (agent, ztunnel) of a cluster far beyond what one replica serves
+# Until a client has taken a response: a minute, and longer for what takes longer.
+WRITE_S, WRITE_BYTES_PER_S = 60.0, 1024 * 1024
+NODE_ID_CHARS_MAX = 256
+SMALL_BYTES = 64 * 1024  # a response below needs no share of SENDING
 
 
 @dataclass(slots=True, eq=False)
@@ -35,8 +48,10 @@ class Client:
     node_id: str
     node: str
     peer: str
+    tenant: Tenant
     since: datetime
     session: DeltaSession
+    names_bytes: int = 0  # share of NAMES that it holds
     wake: asyncio.Event = field(default_factory=asyncio.Event)
 
 
@@ -44,20 +59,34 @@ class _StreamEnded(Exception):
     """One side closed the stream: leaves its task group."""
 
 
+class _Exhausted(WireError):
+    """The client's node uses up all it may have of something."""
+
+    def __init__(self, why: CallRefusal) -> None:
+        super().__init__("try again")
+        self.why = why
+
+
 class DeltaService:
+    """`received`: the pace of what nodes send, which what they are sent counts for as well."""
+
     def __init__(
         self,
         publisher: Publisher,
         door: Door,
+        received: Paces,
         metrics: Metrics,
         clock: Clock,
-        streams_max: int = STREAMS_MAX,
     ) -> None:
-        self._streams_max = streams_max
         self._publisher = publisher
         self._door = door
+        self._pace = received
         self._metrics = metrics
         self._clock = clock
+        self._building = Turns(BUILDING)
+        self.sending = Turns(SENDING)
+        self.streams = Shares(STREAMS)
+        self.names = Shares(NAMES)
         self.clients: set[Client] = set()
         self._closing = False
 
@@ -69,54 +98,66 @@ class DeltaService:
 
     async def stream(self, requests: AsyncIterator[bytes], context: Context) -> None:
         """One DeltaAggregatedResources call, from the first request to its end."""
-        caller = await self._door.admit(context, "xds")
-        if len(self.clients) >= self._streams_max:
-            code = grpc.StatusCode.RESOURCE_EXHAUSTED
-            await self._door.refuse(
-                context, "xds", code, "too many streams", CallRefusal.STREAMS_MAX
-            )
-        client: Client | None = None
-        stop = None
+        async with self._door.admitted(context, "xds") as call:
+            if not self.streams.take(call.tenant):
+                await self._door.exhausted(context, call, "xds", CallRefusal.STREAMS_MAX)
+            try:
+                await self._converse(requests, call, context)
+            finally:
+                self.streams.give(call.tenant)
+
+    async def _converse(
+        self, requests: AsyncIterator[bytes], call: AdmittedCall, context: Context
+    ) -> None:
         try:
-            async with asyncio.timeout(FIRST_REQUEST_S):
-                first = _parse(await anext(requests))
-            if _claimed_node(first.node) not in ("", caller.node):
-                code = grpc.StatusCode.PERMISSION_DENIED
-                await self._door.refuse(
-                    context,
-                    "xds",
-                    code,
-                    "the token is of another node",
-                    CallRefusal.OTHER_NODE,
-                    node=caller.node,
-                    claimed=_claimed_node(first.node),
-                )
-            client = self._enter(first, caller.node, context)
-            stop = self._publisher.listen(_waker(client))
-            await self._serve(client, first, requests, context)
-        except StopAsyncIteration:
+            client = await self._greet(requests, call, context)
+            if client is not None:
+                await self._serve(client, requests, context)
             return
         except TimeoutError:
-            code = grpc.StatusCode.DEADLINE_EXCEEDED
-            await self._door.refuse(context, "xds", code, "no request came", CallRefusal.SILENT)
+            refused = grpc.StatusCode.DEADLINE_EXCEEDED, "no request came", CallRefusal.SILENT
+        except _Exhausted as exc:
+            refused = grpc.StatusCode.RESOURCE_EXHAUSTED, str(exc), exc.why
+        except BadRequest as exc:
+            refused = grpc.StatusCode.INVALID_ARGUMENT, str(exc), exc.why
         except WireError as exc:
-            code = grpc.StatusCode.INVALID_ARGUMENT
-            why = CallRefusal.TOO_MANY_NAMES if isinstance(exc, TooManyNames) else CallRefusal.WIRE
-            await self._door.refuse(context, "xds", code, str(exc), why)
-        finally:
-            if stop is not None:
-                stop()
-            if client is not None:
-                self._leave(client)
+            refused = grpc.StatusCode.INVALID_ARGUMENT, str(exc), CallRefusal.WIRE
+        await self._door.refuse(context, call, "xds", *refused)
+
+    async def _greet(
+        self, requests: AsyncIterator[bytes], call: AdmittedCall, context: Context
+    ) -> Client | None:
+        """Take the first request; None when the stream ended before it. Nothing of the request is
+        kept but what the session made of it: it may have 16 MiB."""
+        async with asyncio.timeout(FIRST_REQUEST_S):
+            data = await anext(requests, None)
+        if data is None:
+            return None
+        first = _parse(data)
+        claimed = _claimed_node(first.node)
+        if claimed not in ("", call.caller.node):
+            code = grpc.StatusCode.PERMISSION_DENIED
+            await self._door.refuse(
+                context,
+                call,
+                "xds",
+                code,
+                "the token is of another node",
+                CallRefusal.OTHER_NODE,
+                claimed=claimed,
+            )
+        client = self._enter(first, call)
+        try:
+            self._receive(client, first)
+        except WireError:
+            self._leave(client)
+            raise
+        return client
 
     async def _serve(
-        self,
-        client: Client,
-        first: pb.DeltaDiscoveryRequest,
-        requests: AsyncIterator[bytes],
-        context: Context,
+        self, client: Client, requests: AsyncIterator[bytes], context: Context
     ) -> None:
-        self._receive(client, first)
+        stop = self._publisher.listen(_waker(client))
         try:
             async with asyncio.TaskGroup() as tasks:
                 tasks.create_task(self._read(client, requests), name="xds.read")
@@ -125,14 +166,19 @@ class DeltaService:
             pass
         except* WireError as group:
             raise group.exceptions[0] from None
+        finally:
+            stop()
+            self._leave(client)
 
     async def _read(self, client: Client, requests: AsyncIterator[bytes]) -> None:
-        async for data in requests:
-            self._receive(client, _parse(data))
+        while (request := await _next(requests)) is not None:
+            self._receive(client, request)
+            del request  # it may be large, and the next one may take its time
         raise _StreamEnded
 
     def _receive(self, client: Client, request: pb.DeltaDiscoveryRequest) -> None:
         noted = client.session.receive(request)
+        self._account(client)
         client.wake.set()
         if noted is None:
             return
@@ -153,18 +199,55 @@ class DeltaService:
                 log, logging.DEBUG, "xds.acked", node=client.node_id, type=kind, nonce=noted.nonce
             )
 
+    def _account(self, client: Client) -> None:
+        """Have the share of NAMES that the session needs by now."""
+        more = client.session.names_bytes - client.names_bytes
+        if more < 0:
+            self.names.give(client.tenant, -more)
+        elif not self.names.take(client.tenant, more):
+            raise _Exhausted(CallRefusal.NAMES_MAX)
+        client.names_bytes += more
+
     async def _write(self, client: Client, context: Context) -> None:
         while True:
             await client.wake.wait()
             client.wake.clear()
             if self._closing:
                 raise _StreamEnded
-            while (response := client.session.take()) is not None:
-                await self._send(client, response, context)
+            while await self._push(client, context):
+                pass
+
+    async def _push(self, client: Client, context: Context) -> bool:
+        """Build and send the next response, if there is one, when it is this node's turn."""
+        tenant = client.tenant
+        wait_s = self._pace.wait_s(tenant, self._clock.monotonic_s())
+        if wait_s > 0:
+            await asyncio.sleep(wait_s)
+        about_bytes = client.session.estimate_bytes()
+        if about_bytes < SMALL_BYTES:
+            return await self._build_and_send(client, context)
+        async with self.sending.turn(tenant, about_bytes):
+            return await self._build_and_send(client, context)
+
+    async def _build_and_send(self, client: Client, context: Context) -> bool:
+        async with self._building.turn(client.tenant):
+            response = client.session.take()
+            # The turn goes on in the loop's next round: between two responses others are heard.
+            await asyncio.sleep(0)
+        if response is None:
+            return False
+        self._account(client)
+        self._pace.spend(client.tenant, len(response.data), self._clock.monotonic_s())
+        await self._send(client, response, context)
+        return True
 
     async def _send(self, client: Client, response: DeltaResponse, context: Context) -> None:
         started_s = self._clock.monotonic_s()
-        await context.write(response.data)
+        try:
+            async with asyncio.timeout(WRITE_S + len(response.data) / WRITE_BYTES_PER_S):
+                await context.write(response.data)
+        except TimeoutError as exc:
+            raise _Exhausted(CallRefusal.SLOW_READER) from exc
         kind = short_type(response.type_url)
         self._metrics.push_s.observe(self._clock.monotonic_s() - started_s)
         self._metrics.pushes.labels(kind).inc()
@@ -181,9 +264,10 @@ class DeltaService:
             bytes=len(response.data),
         )
 
-    def _enter(self, first: pb.DeltaDiscoveryRequest, node: str, context: Context) -> Client:
-        session = DeltaSession(self._publisher.cache, node)
-        client = Client(first.node.id, node, context.peer(), self._clock.now(), session)
+    def _enter(self, first: pb.DeltaDiscoveryRequest, call: AdmittedCall) -> Client:
+        session = DeltaSession(self._publisher.cache, call.caller.node)
+        now, node_id = self._clock.now(), first.node.id[:NODE_ID_CHARS_MAX]
+        client = Client(node_id, call.caller.node, call.address, call.tenant, now, session)
         self.clients.add(client)
         self._metrics.connected.set(len(self.clients))
         event(log, logging.INFO, "xds.connected", node=client.node_id, peer=client.peer)
@@ -191,6 +275,7 @@ class DeltaService:
 
     def _leave(self, client: Client) -> None:
         self.clients.discard(client)
+        self.names.give(client.tenant, client.names_bytes)
         self._metrics.connected.set(len(self.clients))
         event(log, logging.INFO, "xds.disconnected", node=client.node_id, peer=client.peer)
 
@@ -201,6 +286,11 @@ def _waker(client: Client) -> Callable[[Change], None]:
         client.wake.set()
 
     return wake
+
+
+async def _next(requests: AsyncIterator[bytes]) -> pb.DeltaDiscoveryRequest | None:
+    data = await anext(requests, None)
+    return None if data is None else _parse(data)
 
 
 def _parse(data: bytes) -> pb.DeltaDiscoveryRequest:

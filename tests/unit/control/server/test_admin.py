@@ -11,8 +11,10 @@ import pytest
 
 from control.kit import log as kit_log
 from control.kit.http import HttpRequest, HttpResponse
-from control.server.admin import AdminPages, client_row, metrics_routes
+from control.server.admin import AdminPages, Callers, client_row, metrics_routes
 from control.server.ca.keys import load_authority
+from control.server.callers.budget import node_tenant
+from control.server.callers.refusals import CallRefusal
 from control.server.compile.settings import Settings
 from control.server.sources.captured import CapturedSet
 from control.server.xds.publish import Publisher
@@ -38,13 +40,22 @@ MANIFESTS = (
 class Bench(DoorBench):
     def __init__(self, folder: Path) -> None:
         super().__init__()
-        captured = CapturedSet(folder / "captured.json")
+        captured = CapturedSet(folder / "captured")
         self.publisher = Publisher(Settings(), captured, self.metrics, self.clock)
         self.publisher.offer(load(MANIFESTS))
         self.publisher.publish()
-        self.delta = DeltaService(self.publisher, self.door, self.metrics, self.clock)
+        self.delta = DeltaService(
+            self.publisher, self.door, self.arrivals.received, self.metrics, self.clock
+        )
         authority = load_authority(folder / "ca", "cluster.local", self.clock)
-        self.pages = AdminPages(self.publisher, self.delta, authority, ["/m"], self.clock)
+        self.pages = AdminPages(
+            self.publisher,
+            self.delta,
+            authority,
+            ["/m"],
+            self.clock,
+            Callers(self.arrivals, self.door, self.delta),
+        )
 
     def ask(self, method: str, path: str, **query: str) -> HttpResponse:
         handler = self.pages.routes()[method, path]
@@ -71,7 +82,9 @@ def test_status_says_what_is_served_to_whom_and_what_is_wrong(bench: Bench) -> N
     client = DeltaClient(NodeInfo("ztunnel~x"), [ADDRESS_TYPE])
     session.receive(next(iter(client.opening())))
     session.take()
-    bench.delta.clients.add(Client("ztunnel~x", "n1", "ipv4:1", bench.clock.now(), session))
+    bench.delta.clients.add(
+        Client("ztunnel~x", "n1", "10.0.0.1:1", node_tenant("n1"), bench.clock.now(), session)
+    )
     status = bench.get("/status")
     assert (status["trust_domain"], status["sources"], status["generation"]) == (
         "cluster.local",
@@ -137,5 +150,22 @@ def test_metrics_and_readiness(bench: Bench) -> None:
 
 def test_a_client_that_said_nothing_yet_has_a_row(bench: Bench) -> None:
     session = DeltaSession(bench.publisher.cache, "n1")
-    row = client_row(Client("a", "n1", "p", bench.clock.now(), session))
+    row = client_row(Client("a", "n1", "p", node_tenant("n1"), bench.clock.now(), session))
     assert row["types"] == {}
+
+
+def test_callers_have_their_figures_and_those_refused_most_come_first(bench: Bench) -> None:
+    bench.delta.streams.take(node_tenant("n1"))
+    bench.door.calls.take(node_tenant("n1"), 3)
+    for _ in range(2):
+        bench.arrivals.refused(node_tenant("n2"), "xds", CallRefusal.STREAMS_MAX)
+    rows = bench.get("/callers")
+    assert [(each["kind"], each["name"]) for each in rows] == [
+        ("node", "n2"),
+        ("node", "n1"),
+        ("source", "10.0.0.1"),
+    ]
+    assert rows[0]["refused"] == {"streams_max": 2}
+    assert (rows[1]["streams"], rows[1]["calls"], rows[1]["refused"]) == (1, 3, {})
+    assert rows[2]["unadmitted"] == 1
+    assert len({frozenset(each) for each in rows}) == 1, "the same columns"

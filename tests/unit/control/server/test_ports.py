@@ -1,21 +1,28 @@
-"""The certificate that ports show is made anew at half of its life, on every port."""
+"""The port's certificate, made anew at half of its life; calls with one message."""
 
 from __future__ import annotations
 
+import ssl
 from pathlib import Path
 
 from control.server.ca.keys import load_authority
-from control.server.ports import PortCertificate, ServingCertificates
+from control.server.ports import ServingCertificates, TlsContexts
 from tests.support.clock import FakeClock
 
 
 def test_renewal_at_half_life(tmp_path: Path) -> None:
     clock = FakeClock()
     authority = load_authority(tmp_path, "td", clock)
-    certificates = ServingCertificates(authority, ["localhost"], clock)
-    ports = [PortCertificate(certificates), PortCertificate(certificates)]
-    assert all(port.credentials() is not None for port in ports)
-    assert [port.fetch() for port in ports] == [None, None]
+    contexts = TlsContexts(ServingCertificates(authority, ["localhost"], clock))
+    first = contexts.current()
+    assert contexts.current() is first
     clock.pass_s(12 * 3600 + 60)
-    assert all(port.fetch() is not None for port in ports), "each port has to hear of it"
-    assert [port.fetch() for port in ports] == [None, None]
+    assert contexts.current() is not first
+
+
+def test_the_port_speaks_tls_1_3_only(tmp_path: Path) -> None:
+    clock = FakeClock()
+    authority = load_authority(tmp_path, "td", clock)
+    context = TlsContexts(ServingCertificates(authority, ["localhost"], clock)).current()
+    assert context.minimum_version == ssl.TLSVersion.TLSv1_3
+    assert context.num_tickets == 0

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from datetime import timedelta
-from typing import Any
 
 import grpc
 import pytest
@@ -13,10 +12,13 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from control.model.identity import SpiffeId
+from control.server.ca import requests
 from control.server.ca.keys import Authority, load_authority
-from control.server.ca.requests import WAITING_MAX, CertificateService
-from control.server.callers.door import Door
-from control.server.callers.tokens import NodeTokens
+from control.server.ca.requests import CertificateService
+from control.server.callers.arrivals import Arrivals
+from control.server.callers.budget import node_tenant
+from control.server.callers.door import AdmittedCall, Door
+from control.server.callers.tokens import Caller, NodeTokens
 from control.server.metrics import Metrics
 from control.wire import certificates_pb2 as pb
 from tests.support.calls import Aborted, Call
@@ -53,14 +55,14 @@ def service(authority: Authority, metrics: Metrics) -> CertificateService:
         "cluster.local",
         timedelta(hours=12),
         lambda node, identity: (node, identity) == ("n1", WEB),
-        door=Door(TOKENS, metrics),
+        door=Door(TOKENS, Arrivals(metrics, CLOCK, 100)),
         metrics=metrics,
         clock=CLOCK,
     )
 
 
-def call(node: str = "n1") -> Call:
-    return Call(f"Bearer {TOKENS.issue(node, timedelta(hours=1))}")
+def call(node: str = "n1") -> AdmittedCall:
+    return AdmittedCall(Caller(node, "ztunnel"), node_tenant(node), "10.0.0.1:40000")
 
 
 def request(identity: str = str(WEB), csr: str = CSR, ttl_s: int = 3600) -> bytes:
@@ -70,7 +72,7 @@ def request(identity: str = str(WEB), csr: str = CSR, ttl_s: int = 3600) -> byte
 
 
 def ask(service: CertificateService, data: bytes, node: str = "n1") -> list[str]:
-    answer = asyncio.run(service.create(data, call(node)))
+    answer = asyncio.run(service.create(data, call(node), Call()))
     return list(pb.IstioCertificateResponse.FromString(answer).cert_chain)
 
 
@@ -116,13 +118,46 @@ def test_every_no_sounds_the_same_and_has_its_own_counter(
     assert metrics.registry.get_sample_value("tulle_control_csr_total", counted) == 1
 
 
-def test_too_many_at_once_are_asked_to_come_again(service: CertificateService) -> None:
-    async def scenario() -> list[Any]:
-        asked = [service.create(request(), call()) for _ in range(WAITING_MAX + 5)]
-        return await asyncio.gather(*asked, return_exceptions=True)  # noqa: TID251 all outcomes
+def test_a_node_over_its_pace_is_asked_to_come_again_and_no_other_is(
+    service: CertificateService, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    slept: list[float] = []
 
-    outcomes = asyncio.run(scenario())
-    refused = [each for each in outcomes if isinstance(each, Aborted)]
-    assert {each.code for each in refused} == {grpc.StatusCode.RESOURCE_EXHAUSTED}
-    assert len(refused) == 5
-    assert ask(service, request()), "afterwards there is room again"
+    async def sleep(seconds: float) -> None:
+        slept.append(seconds)
+
+    monkeypatch.setattr(requests.asyncio, "sleep", sleep)
+    pace = service._pace
+    pace.spend(node_tenant("n1"), pace.pace.burst + pace.pace.per_s, CLOCK.monotonic_s())
+    assert ask(service, request())
+    assert slept == [1.0]
+    pace.spend(node_tenant("n1"), pace.pace.per_s * requests.PACE_WAIT_S, CLOCK.monotonic_s())
+    with pytest.raises(Aborted) as ended:
+        ask(service, request())
+    assert ended.value.code is grpc.StatusCode.RESOURCE_EXHAUSTED
+    with pytest.raises(Aborted) as ended:
+        ask(service, request(), "n2")
+    assert ended.value.code is grpc.StatusCode.UNAUTHENTICATED, "it was asked in time"
+
+
+def test_the_requests_of_one_node_wait_for_one_of_another_at_most(
+    service: CertificateService,
+) -> None:
+    order: list[str] = []
+
+    async def one(node: str) -> None:
+        try:
+            await service.create(request(), call(node), Call())
+        except Aborted:
+            pass  # n2 has no such pod, which is found out in its turn
+        order.append(node)
+
+    async def scenario() -> None:
+        async with asyncio.TaskGroup() as tasks:
+            for _ in range(20):
+                tasks.create_task(one("n1"))
+            await asyncio.sleep(0)
+            tasks.create_task(one("n2"))
+
+    asyncio.run(scenario())
+    assert order.index("n2") <= 3

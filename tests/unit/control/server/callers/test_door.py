@@ -9,7 +9,9 @@ from datetime import timedelta
 import grpc
 import pytest
 
-from control.server.callers.door import Door
+from control.server.callers.arrivals import Arrivals
+from control.server.callers.budget import CALLS, node_tenant
+from control.server.callers.door import AdmittedCall, Door
 from control.server.callers.refusals import CallRefusal
 from control.server.callers.tokens import Caller, NodeTokens
 from control.server.metrics import Metrics
@@ -20,23 +22,69 @@ SUBJECT = "system:serviceaccount:istio-system:ztunnel"
 TOKENS = NodeTokens(b"k" * 32, SUBJECT, FakeClock())
 
 
+class Bench:
+    """A door, and one connection that has come from 10.0.0.1."""
+
+    def __init__(self) -> None:
+        self.metrics = Metrics()
+        self.arrivals = Arrivals(self.metrics, FakeClock(), 100)
+        self.door = Door(TOKENS, self.arrivals)
+        self.closed: list[CallRefusal] = []
+        self.arrival = self.arrivals.open("10.0.0.1", 40000, self.closed.append, lambda: None)
+
+    def admit(self, call: Call, method: str = "xds") -> Caller:
+        async def whole() -> Caller:
+            async with self.door.admitted(call, method) as admitted:
+                assert self.door.calls.held(admitted.tenant) == 1
+                return admitted.caller
+
+        return asyncio.run(whole())
+
+    def count(self, name: str, **labels: str) -> float | None:
+        return self.metrics.registry.get_sample_value(name, labels)
+
+
 @pytest.fixture
-def door() -> Door:
-    return Door(TOKENS, Metrics())
+def bench() -> Bench:
+    return Bench()
 
 
-def admit(door: Door, call: Call, method: str = "xds") -> Caller:
-    return asyncio.run(door.admit(call, method))
+def bearer(node: str = "n1") -> str:
+    return f"Bearer {TOKENS.issue(node, timedelta(hours=1))}"
 
 
-def count(door: Door, name: str, **labels: str) -> float | None:
-    return door.metrics.registry.get_sample_value(name, labels)
+def test_a_good_token_is_its_caller_and_the_connection_is_its_nodes(bench: Bench) -> None:
+    assert bench.admit(Call(bearer())) == Caller("n1", SUBJECT)
+    assert bench.arrival.tenant == node_tenant("n1")
+    assert bench.admit(Call(bearer().replace("Bearer ", "bearer  ") + " ")) == Caller("n1", SUBJECT)
+    assert bench.door.calls.total == 0
 
 
-def test_a_good_token_is_its_caller(door: Door) -> None:
-    token = TOKENS.issue("n1", timedelta(hours=1))
-    assert admit(door, Call(f"Bearer {token}")) == Caller("n1", SUBJECT)
-    assert admit(door, Call(f"bearer  {token} ")) == Caller("n1", SUBJECT)
+def test_a_call_of_no_connection_of_ours_is_let_in_by_no_token(bench: Bench) -> None:
+    with pytest.raises(Aborted) as ended:
+        bench.admit(Call(bearer(), arrival=2))
+    assert ended.value.code is grpc.StatusCode.CANCELLED
+    bench.arrivals.leave(bench.arrival)
+    with pytest.raises(Aborted):
+        bench.admit(Call(bearer()))
+
+
+def test_the_calls_of_a_node_are_bounded_and_another_has_its_own(bench: Bench) -> None:
+    for _ in range(CALLS.each):
+        assert bench.door.calls.take(node_tenant("n1"))
+    with pytest.raises(Aborted) as ended:
+        bench.admit(Call(bearer()))
+    assert ended.value.code is grpc.StatusCode.RESOURCE_EXHAUSTED
+    assert bench.count("tulle_control_refused_total", method="xds", reason="calls_max") == 1
+    assert bench.admit(Call(bearer("n2"))).node == "n2"
+
+
+def test_bad_tokens_are_counted_against_their_connection(bench: Bench) -> None:
+    for _ in range(3):
+        with pytest.raises(Aborted):
+            bench.admit(Call("Bearer x"))
+    assert bench.arrival.refused_calls == 3
+    assert not bench.arrival.is_admitted
 
 
 @pytest.mark.parametrize(
@@ -49,22 +97,21 @@ def test_a_good_token_is_its_caller(door: Door) -> None:
     ],
 )
 def test_anybody_else_is_told_nothing_and_we_are_told_why(
-    door: Door, header: str | None, reason: str, caplog: pytest.LogCaptureFixture
+    bench: Bench, header: str | None, reason: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     with caplog.at_level(logging.WARNING), pytest.raises(Aborted) as ended:
-        admit(door, Call(header))
+        bench.admit(Call(header))
     assert ended.value.code is grpc.StatusCode.UNAUTHENTICATED
     assert ended.value.message == "unauthenticated"
     (record,) = caplog.records
     assert record.message == "xds.refused"
     assert str(record.fields["reason"]) == reason  # type: ignore[attr-defined]  # our own field
-    assert count(door, "tulle_control_refused_total", method="xds", reason=reason) == 1
+    assert bench.count("tulle_control_refused_total", method="xds", reason=reason) == 1
 
 
-def test_a_header_of_bytes_is_no_token(door: Door) -> None:
-    token = TOKENS.issue("n1", timedelta(hours=1))
+def test_a_header_of_bytes_is_no_token(bench: Bench) -> None:
     with pytest.raises(Aborted):
-        admit(door, Call(f"Bearer {token}".encode()))
+        bench.admit(Call(bearer().encode()))
 
 
 @pytest.mark.parametrize(
@@ -75,10 +122,11 @@ def test_a_header_of_bytes_is_no_token(door: Door) -> None:
     ],
 )
 def test_each_refusal_is_counted_where_its_method_counts(
-    door: Door, method: str, name: str, labels: dict[str, str]
+    bench: Bench, method: str, name: str, labels: dict[str, str]
 ) -> None:
     code = grpc.StatusCode.RESOURCE_EXHAUSTED
+    admitted = AdmittedCall(Caller("n1", SUBJECT), node_tenant("n1"), "10.0.0.1:40000")
     with pytest.raises(Aborted, match="try again") as ended:
-        asyncio.run(door.refuse(Call(), method, code, "try again", CallRefusal.BUSY))
+        asyncio.run(bench.door.exhausted(Call(), admitted, method, CallRefusal.CALLS_MAX))
     assert ended.value.code is code
-    assert count(door, name, **labels, reason="busy") == 1
+    assert bench.count(name, **labels, reason="calls_max") == 1

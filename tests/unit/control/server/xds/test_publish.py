@@ -13,6 +13,7 @@ from control.model.workload import TunnelProtocol
 from control.server.compile.settings import Settings
 from control.server.metrics import Metrics, short_type
 from control.server.sources.captured import CapturedSet
+from control.server.xds import publish
 from control.server.xds.cache import Change
 from control.server.xds.publish import Publisher
 from control.wire.types import ADDRESS_TYPE
@@ -22,7 +23,7 @@ UID = "Kubernetes//Pod/shop/web"
 
 
 def publisher(folder: Path) -> Publisher:
-    captured = CapturedSet(folder / "captured.json")
+    captured = CapturedSet(folder / "captured")
     return Publisher(Settings(), captured, Metrics(), SystemClock())
 
 
@@ -73,10 +74,10 @@ def test_a_captured_pod_is_hbone_and_only_its_own_node_can_say_so(tmp_path: Path
     subject.publish()
     (uid,) = subject.mesh.pods
     captured = subject._captured
-    captured.report("n2", [uid])
+    captured.take("n2", [uid])
     subject.publish()
     assert subject.mesh.workloads[UID].tunnel_protocol is TunnelProtocol.NONE
-    captured.report("n1", [uid])
+    captured.take("n1", [uid])
     subject.publish()
     assert subject.mesh.workloads[UID].tunnel_protocol is TunnelProtocol.HBONE
     subject.offer(load(""))
@@ -85,6 +86,37 @@ def test_a_captured_pod_is_hbone_and_only_its_own_node_can_say_so(tmp_path: Path
     subject.offer(load(pod()))
     subject.publish()
     assert subject.mesh.workloads[UID].tunnel_protocol is TunnelProtocol.HBONE, "it runs on"
+
+
+def test_captures_are_told_without_compiling_and_those_of_many_reports_together(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    subject = publisher(tmp_path)
+    names = [f"p{number}" for number in range(250)]
+    subject.offer(load("".join(pod(each) for each in names)))
+    subject.publish()
+    heard: list[Change] = []
+    subject.listen(heard.append)
+    monkeypatch.setattr(publish, "compile_mesh", None)
+    uids = list(subject.mesh.pods)
+
+    async def whole() -> None:
+        async with asyncio.TaskGroup() as tasks:
+            running = tasks.create_task(subject.run_captures())
+            async with asyncio.TaskGroup() as reports:
+                for start in (0, 125):
+                    part = uids[start : start + 125]
+                    subject._captured.take("n1", uids[: start + 125])
+                    reports.create_task(subject.tell_captures(part))
+            assert {each.tunnel_protocol for each in subject.mesh.workloads.values()} == {
+                TunnelProtocol.HBONE
+            }
+            subject._captured.take("n1", uids[1:])
+            await subject.tell_captures(uids[:1])
+            running.cancel()
+
+    asyncio.run(whole())
+    assert [len(each[ADDRESS_TYPE]) for each in heard] == [100, 100, 50, 1], "in slices"
 
 
 def test_a_listener_that_left_hears_nothing(tmp_path: Path) -> None:

@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import errno
+import logging
+from collections.abc import Iterator
 from pathlib import Path
 
 import grpc
 import pytest
 
 from control.model.workload import TunnelProtocol
+from control.server.callers.budget import node_tenant
 from control.server.compile.settings import Settings
+from control.server.sources import captured
 from control.server.sources.captured import CapturedSet
 from control.server.xds.publish import Publisher
 from control.server.xds.reports import EnrolmentService
@@ -26,15 +31,28 @@ class Bench(DoorBench):
 
     def __init__(self, folder: Path) -> None:
         super().__init__()
-        self.captured = CapturedSet(folder / "captured.json")
+        self.runner = asyncio.Runner()  # one loop for all reports, as in the process
+        self.folder = folder / "captured"
+        self.captured = CapturedSet(folder / "captured")
         self.publisher = Publisher(Settings(), self.captured, self.metrics, self.clock)
         self.publisher.offer(load(pod()))
         self.publisher.publish()
         (self.uid,) = self.publisher.mesh.pods
-        self.service = EnrolmentService(self.captured, self.publisher, self.door)
+        self.service = EnrolmentService(self.captured, self.publisher, self.door, self.clock)
 
     def report(self, data: bytes, node: str = "n1") -> bytes:
-        return asyncio.run(self.service.report(data, self.call(node)))
+        async def whole() -> bytes:
+            async with asyncio.TaskGroup() as tasks:
+                telling = tasks.create_task(self.publisher.run_captures())
+                try:
+                    return await self.service.report(data, self.admitted(node), self.call(node))
+                finally:
+                    telling.cancel()
+
+        try:
+            return self.runner.run(whole())
+        except* Aborted as group:
+            raise group.exceptions[0] from None
 
     @property
     def protocol(self) -> TunnelProtocol:
@@ -42,8 +60,10 @@ class Bench(DoorBench):
 
 
 @pytest.fixture
-def bench(tmp_path: Path) -> Bench:
-    return Bench(tmp_path)
+def bench(tmp_path: Path) -> Iterator[Bench]:
+    bench = Bench(tmp_path)
+    with bench.runner:
+        yield bench
 
 
 def report(*uids: str, node: str = "n1") -> bytes:
@@ -80,9 +100,34 @@ def test_what_a_node_may_not_say_changes_nothing(
     assert bench.protocol is TunnelProtocol.HBONE
 
 
-def test_a_report_that_cannot_be_kept_is_asked_for_again(bench: Bench, tmp_path: Path) -> None:
-    (tmp_path / "captured.json").mkdir()
-    with pytest.raises(Aborted, match="UNAVAILABLE"):
+def test_a_full_disk_keeps_no_pod_out_and_is_said_once(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patch, caplog.at_level(logging.ERROR):
+        patch.setattr(captured, "write_atomic", full)
         bench.report(report(bench.uid))
-    assert bench.refused("report", "not_saved") == 1
+        bench.report(report(bench.uid, "other"))
+        bench.report(report(bench.uid))
+    assert bench.protocol is TunnelProtocol.HBONE
+    assert [each.message for each in caplog.records] == ["capture.not_saved"]
+    assert not CapturedSet(bench.folder).has("n1", bench.uid)
+    bench.report(report(bench.uid))
+    assert CapturedSet(bench.folder).has("n1", bench.uid), "saved when there was room"
+
+
+def test_a_node_that_reports_to_and_fro_is_slowed_and_no_other_is(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pace = bench.service._pace
+    pace.spend(node_tenant("n1"), pace.pace.burst + pace.pace.per_s * 60, bench.clock.monotonic_s())
+    with pytest.raises(Aborted, match="RESOURCE_EXHAUSTED"):
+        bench.report(report(bench.uid))
+    assert bench.refused("report", "captures_rate") == 1
     assert bench.protocol is TunnelProtocol.NONE
+    bench.report(report(bench.uid, node="n2"), "n2")
+    bench.clock.pass_s(61)
+    bench.report(report(bench.uid))
+    assert bench.protocol is TunnelProtocol.HBONE

@@ -9,8 +9,10 @@ from pathlib import Path
 import grpc
 import pytest
 
+from control.server.callers.budget import NAMES, STREAMS, node_tenant
 from control.server.compile.settings import Settings
 from control.server.sources.captured import CapturedSet
+from control.server.xds import streams
 from control.server.xds.publish import Publisher
 from control.server.xds.streams import DeltaService
 from control.wire import discovery_pb2 as pb
@@ -27,13 +29,13 @@ DEADLINE_S = 5.0
 class Bench(DoorBench):
     """A service over a mesh of one pod."""
 
-    def __init__(self, folder: Path, streams_max: int = 2) -> None:
+    def __init__(self, folder: Path) -> None:
         super().__init__()
-        captured = CapturedSet(folder / "captured.json")
+        captured = CapturedSet(folder / "captured")
         self.publisher = Publisher(Settings(), captured, self.metrics, self.clock)
         self.publish(pod())
         self.service = DeltaService(
-            self.publisher, self.door, self.metrics, self.clock, streams_max
+            self.publisher, self.door, self.arrivals.received, self.metrics, self.clock
         )
 
     def publish(self, text: str) -> None:
@@ -211,9 +213,10 @@ def test_without_a_token_nothing_is_read(bench: Bench) -> None:
     assert bench.refused("xds", "token_missing") == 1
 
 
-def test_streams_are_bounded(tmp_path: Path) -> None:
-    bench = Bench(tmp_path, streams_max=0)
+def test_streams_of_a_node_are_bounded(bench: Bench) -> None:
     node = Node(bench, bench.call())
+    for _ in range(STREAMS.each):
+        assert bench.service.streams.take(node_tenant("n1"))
 
     async def test() -> None:
         node.open()
@@ -221,3 +224,51 @@ def test_streams_are_bounded(tmp_path: Path) -> None:
     with pytest.raises(Aborted, match="RESOURCE_EXHAUSTED"):
         run(bench, node, test)
     assert bench.refused("xds", "streams_max") == 1
+    assert bench.service.streams.held(node_tenant("n1")) == STREAMS.each
+    other = Node(bench, bench.call("n2"), "n2")
+
+    async def served() -> None:
+        other.open()
+        await other.hear()
+        other.say_bytes(None)
+
+    run(bench, other, served)
+
+
+def test_names_that_nobody_has_are_on_the_nodes_account_until_it_was_told(bench: Bench) -> None:
+    node = Node(bench, bench.call())
+    gone = {f"gone-{number}": "v" for number in range(100)}
+
+    async def test() -> None:
+        first = pb.DeltaDiscoveryRequest(type_url=ADDRESS_TYPE, initial_resource_versions=gone)
+        node.say(first)
+        await node.call.written.get()
+        assert bench.service.names.total == 0
+        for _ in range(NAMES.each // (1 << 20)):
+            assert bench.service.names.take(node_tenant("n1"), 1 << 20)
+        node.say(
+            pb.DeltaDiscoveryRequest(type_url=AUTHORIZATION_TYPE, initial_resource_versions=gone)
+        )
+
+    with pytest.raises(Aborted, match="RESOURCE_EXHAUSTED"):
+        run(bench, node, test)
+    assert bench.refused("xds", "names_max") == 1
+    assert bench.service.names.total == NAMES.each, "only what the test itself took"
+
+
+def test_a_client_that_takes_nothing_is_left(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(streams, "WRITE_S", 0.05)
+    node = Node(bench, bench.call())
+
+    async def write(message: bytes) -> None:
+        await asyncio.Event().wait()
+
+    monkeypatch.setattr(node.call, "write", write)
+
+    async def test() -> None:
+        node.open()
+
+    with pytest.raises(Aborted, match="RESOURCE_EXHAUSTED"):
+        run(bench, node, test)
+    assert bench.refused("xds", "slow_reader") == 1
+    assert bench.service.streams.total == bench.service.sending.shares.total == 0

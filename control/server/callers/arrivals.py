@@ -1,0 +1,166 @@
+"""Connections and whom they count for: the address they came from until a call shows a token, the
+node of that token from then on. The address is for accounts and log lines, never for identity."""
+
+from __future__ import annotations
+
+import logging
+from collections import OrderedDict
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+
+from control.kit.clock import Clock
+from control.kit.log import event
+from control.server.callers.budget import (
+    CONNECTIONS,
+    LINES,
+    OPENED,
+    RECEIVED,
+    RECEIVING,
+    UNADMITTED,
+    Paces,
+    Shares,
+    Tenant,
+    node_tenant,
+    source_tenant,
+)
+from control.server.callers.refusals import CallRefusal
+from control.server.callers.turns import Turns
+from control.server.metrics import Metrics
+
+log = logging.getLogger("access")
+
+# A connection that shows bad tokens is a mistake or a guess: two tries more than a client that
+# reads its token anew after a refusal needs.
+REFUSED_CALLS_MAX = 4
+# Tenants whose refusals are counted apart, for the page of callers.
+COUNTED_TENANTS_MAX = 4096
+
+
+@dataclass(eq=False, slots=True)
+class Arrival:
+    """One connection. `close(why)` ends it; `admitted` is called when a call was let in."""
+
+    number: int
+    address: str
+    tenant: Tenant
+    close: Callable[[CallRefusal], None]
+    admitted: Callable[[], None]
+    # Pays for what comes next: the node of the last call, since a proxy may carry many nodes.
+    payer: Tenant
+    is_admitted: bool = False
+    refused_calls: int = 0
+
+
+@dataclass(slots=True)
+class Refusals:
+    """One tenant's refusals by reason, and the log lines that were left out since the last."""
+
+    by_reason: dict[CallRefusal, int] = field(default_factory=dict)
+    left_out: int = 0
+
+
+class Arrivals:
+    """Every open connection. `capacity`: how many connections descriptors allow."""
+
+    def __init__(self, metrics: Metrics, clock: Clock, capacity: int) -> None:
+        self._metrics = metrics
+        self._clock = clock
+        # A quarter for those without a token, so that neither kind can use up the other's.
+        unadmitted = min(UNADMITTED.total, max(1, capacity // 4))
+        nodes = min(CONNECTIONS.total, max(1, capacity - unadmitted))
+        self.unadmitted = Shares(replace(UNADMITTED, total=unadmitted))
+        self.connections = Shares(replace(CONNECTIONS, total=nodes))
+        self.receiving = Turns(RECEIVING)
+        self.received = Paces(RECEIVED)
+        self.opened = Paces(OPENED)
+        self._lines = Paces(LINES)
+        self._strangers: dict[Tenant, dict[int, Arrival]] = {}  # oldest first
+        self._by_number: dict[int, Arrival] = {}
+        self.refusals: OrderedDict[Tenant, Refusals] = OrderedDict()
+        self._count = 0
+
+    def open(
+        self,
+        host: str,
+        port: int,
+        close: Callable[[CallRefusal], None],
+        admitted: Callable[[], None],
+    ) -> Arrival:
+        """A new connection; the oldest one without a token makes room if need be."""
+        tenant = source_tenant(host)
+        if self.unadmitted.held(tenant) >= self.unadmitted.bound.each:
+            self._displace(tenant)
+        elif self.unadmitted.total >= self.unadmitted.bound.total:
+            self._displace(max(self.unadmitted.tenants(), key=lambda each: each[1])[0])
+        self._count += 1
+        host = host.removeprefix("::ffff:")  # as IPv4, not mapped
+        address = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+        arrival = Arrival(self._count, address, tenant, close, admitted, tenant)
+        self.unadmitted.take(tenant)
+        self._strangers.setdefault(tenant, {})[arrival.number] = arrival
+        self._by_number[arrival.number] = arrival
+        self._show()
+        return arrival
+
+    def _displace(self, tenant: Tenant) -> None:
+        oldest = next(iter(self._strangers[tenant].values()))
+        oldest.close(CallRefusal.DISPLACED)
+        self.leave(oldest)  # now, even if closing takes a moment
+
+    def get(self, number: int) -> Arrival | None:
+        return self._by_number.get(number)
+
+    def admit(self, arrival: Arrival, node: str) -> bool:
+        """A call with this node's token was let in; False when the node has too many connections.
+        The connection itself counts for the first node that it spoke for."""
+        tenant = node_tenant(node)
+        if arrival.is_admitted:
+            arrival.payer = tenant
+            return True
+        if arrival.number not in self._by_number or not self.connections.take(tenant):
+            return False
+        self._forget_stranger(arrival)
+        arrival.tenant = arrival.payer = tenant
+        arrival.is_admitted = True
+        arrival.admitted()
+        self._show()
+        return True
+
+    def leave(self, arrival: Arrival) -> None:
+        """The connection is closed. Once is enough; twice does no harm."""
+        if self._by_number.pop(arrival.number, None) is None:
+            return
+        if arrival.is_admitted:
+            self.connections.give(arrival.tenant)
+        else:
+            self._forget_stranger(arrival)
+        self._show()
+
+    def _forget_stranger(self, arrival: Arrival) -> None:
+        row = self._strangers[arrival.tenant]
+        del row[arrival.number]
+        if not row:
+            del self._strangers[arrival.tenant]
+        self.unadmitted.give(arrival.tenant)
+
+    def _show(self) -> None:
+        self._metrics.connections.labels("admitted").set(self.connections.total)
+        self._metrics.connections.labels("unadmitted").set(self.unadmitted.total)
+
+    def refused(self, tenant: Tenant, method: str, why: CallRefusal, **fields: object) -> None:
+        """Count a refusal, and log it unless this tenant has filled its lines."""
+        if method == "csr":
+            self._metrics.csr.labels("refused", why.word).inc()
+        else:
+            self._metrics.refused.labels(method, why.word).inc()
+        known = self.refusals.setdefault(tenant, Refusals())
+        self.refusals.move_to_end(tenant)
+        if len(self.refusals) > COUNTED_TENANTS_MAX:
+            self.refusals.popitem(last=False)
+        known.by_reason[why] = known.by_reason.get(why, 0) + 1
+        if not self._lines.allow(tenant, self._clock.monotonic_s()):
+            known.left_out += 1
+            return
+        if known.left_out:
+            fields["left_out"], known.left_out = known.left_out, 0
+        event(log, logging.WARNING, f"{method}.refused", reason=why, **fields)

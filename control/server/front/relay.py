@@ -1,0 +1,317 @@
+"""One connection: TLS 1.3 towards the client, plain HTTP/2 towards gRPC, nothing kept in between.
+
+The client's bytes are read only while the connection may go on. What stops it, each by a word in
+`_holds`: its turn (no token yet), gRPC that takes no more, its node's pace or share, or the lack of
+a token. Deadlines close what never gets to a call.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from control.kit.clock import Clock
+from control.server.callers.arrivals import REFUSED_CALLS_MAX, Arrival, Arrivals
+from control.server.callers.budget import KIB, Ticket
+from control.server.callers.refusals import CallRefusal
+from control.server.front.meter import Meter, Misbehaved
+
+HANDSHAKE_S = 5.0  # from the first packet to the end of the handshake; a distant node needs 0.5 s
+ADMISSION_S = 10.0  # from there to a call with a token
+# One large message, once its share was granted: 16 MiB at half a MiB a second.
+LARGE_S = 32.0
+STALLED_S = 60.0  # a client that takes nothing; gRPC's own pings find one that is gone
+CLOSING_S = 5.0  # for the last bytes of a connection that ends
+UNADMITTED_BYTES_MAX = 64 * KIB  # a call and a certificate request are some 3 KiB
+READ_BYTES = 16 * KIB  # from a client at once: bounds the price of a turn
+ANSWER_BYTES = 64 * KIB  # from gRPC at once
+WAITING_BYTES_MAX = 64 * KIB  # written and not taken, in each direction
+
+
+@dataclass(slots=True)
+class Shared:
+    """Parts that all connections use."""
+
+    arrivals: Arrivals
+    clock: Clock
+    context: Callable[[], ssl.SSLContext]
+    connect: Callable[[Relay], None]  # opens the way to gRPC, and calls `connected`
+    queue: Callable[[Relay], None]  # has `step` called when it is the turn of its source
+    client_buffer: bytearray
+    answer_buffer: bytearray
+
+
+class Relay(asyncio.BufferedProtocol):
+    """The client's side; `_Answers` is gRPC's."""
+
+    def __init__(self, shared: Shared) -> None:
+        self._shared = shared
+        self._incoming = ssl.MemoryBIO()
+        self._outgoing = ssl.MemoryBIO()
+        self._tls: ssl.SSLObject | None = None
+        self._meter = Meter()
+        self._open = False  # the handshake is done
+        self._holds: set[str] = set()
+        self._early = 0  # bytes before the first call was let in
+        self._backlog: list[bytes] = []  # one turn's at most: it came before gRPC was connected
+        self._connecting = False
+        self._share: Ticket | None = None  # a place in RECEIVING
+        self._timers: dict[object, asyncio.TimerHandle] = {}
+        self._transport: asyncio.Transport
+        self._grpc: asyncio.Transport | None = None
+        self.closed = False
+        self.arrival: Arrival
+
+    # --- the client's side
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        assert isinstance(transport, asyncio.Transport)
+        self._transport = transport
+        transport.set_write_buffer_limits(high=WAITING_BYTES_MAX)
+        peer: tuple[str, int] = (transport.get_extra_info("peername") or ("unknown", 0))[:2]
+        self.arrival = self._shared.arrivals.open(*peer, self.close, self._admitted)
+        self._within(HANDSHAKE_S, CallRefusal.HANDSHAKE_TIMEOUT)
+
+    def get_buffer(self, sizehint: int) -> memoryview:
+        return memoryview(self._shared.client_buffer)
+
+    def buffer_updated(self, nbytes: int) -> None:
+        if self.closed:
+            return
+        self._incoming.write(memoryview(self._shared.client_buffer)[:nbytes])
+        if self.arrival.is_admitted:
+            self.step()
+        else:
+            self._hold("turn")
+            self._shared.queue(self)
+
+    def eof_received(self) -> bool:
+        self._end()
+        return False
+
+    def pause_writing(self) -> None:
+        if self._grpc is not None:
+            self._grpc.pause_reading()
+        self._within(STALLED_S, CallRefusal.STALLED)
+
+    def resume_writing(self) -> None:
+        self._cancel(CallRefusal.STALLED)
+        if self._grpc is not None:
+            self._grpc.resume_reading()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._end()
+
+    def step(self) -> None:
+        """Take in what has been read."""
+        if self.closed:
+            return
+        self._free("turn")
+        try:
+            if self._tls is None:  # not before its turn: it costs as much as the rest of an accept
+                context = self._shared.context()
+                self._tls = context.wrap_bio(self._incoming, self._outgoing, server_side=True)
+            if not self._open:
+                self._shake_hands(self._tls)
+            self._take_in(self._tls)
+        except ssl.SSLWantReadError:
+            pass
+        except ssl.SSLError as exc:
+            self._flush()  # the alert, which tells the client why
+            old = exc.reason == "UNSUPPORTED_PROTOCOL"
+            self.close(CallRefusal.TLS_VERSION if old else CallRefusal.TLS)
+            return
+        except Misbehaved as exc:
+            self.close(exc.why)
+            return
+        self._flush()
+
+    def _shake_hands(self, tls: ssl.SSLObject) -> None:
+        tls.do_handshake()
+        if tls.selected_alpn_protocol() != "h2":
+            raise Misbehaved(CallRefusal.ALPN)
+        self._open = True
+        self._cancel(CallRefusal.HANDSHAKE_TIMEOUT)
+        self._within(ADMISSION_S, CallRefusal.ADMISSION_TIMEOUT)
+
+    def _take_in(self, tls: ssl.SSLObject) -> None:
+        while True:
+            data = tls.read(READ_BYTES)
+            if not data:  # the client's close_notify
+                self._end()
+                return
+            if self.arrival.refused_calls >= REFUSED_CALLS_MAX and not self.arrival.is_admitted:
+                raise Misbehaved(CallRefusal.REFUSED_CALLS_MAX)
+            calls = self._meter.calls
+            cost = self._meter.received(memoryview(data))
+            if not self.arrival.is_admitted:
+                self._early += len(data)
+                if self._early > UNADMITTED_BYTES_MAX:
+                    self._hold("admission")
+            else:
+                self._pace(cost, self._meter.calls - calls)
+            self._balance()
+            self._forward(data)
+
+    def _forward(self, data: bytes) -> None:
+        if self._grpc is not None:
+            self._grpc.write(data)
+            return
+        self._backlog.append(data)
+        self._hold("grpc")
+        if not self._connecting:
+            self._connecting = True
+            self._shared.connect(self)
+
+    def _pace(self, cost: int, calls: int) -> None:
+        arrivals, payer = self._shared.arrivals, self.arrival.payer
+        now_s = self._shared.clock.monotonic_s()
+        wait_s = max(
+            arrivals.received.spend(payer, cost, now_s), arrivals.opened.spend(payer, calls, now_s)
+        )
+        if wait_s > 0:
+            self._hold("pace")
+            self._cancel("pace")  # debts only grow: the last one says how long
+            loop = asyncio.get_running_loop()
+            self._timers["pace"] = loop.call_later(wait_s, self._free, "pace")
+
+    # --- large messages
+
+    def _balance(self) -> None:
+        """Have a share of RECEIVING while a large message is unfinished."""
+        if self._meter.unfinished == 0:
+            self._give_share()
+        elif self._share is None and self.arrival.is_admitted:
+            self._hold("share")
+            row = self._shared.arrivals.receiving
+            self._share = row.ask(self.arrival.payer, 1, self._granted)
+            if self._share.granted:
+                self._granted()
+
+    def _granted(self) -> None:
+        self._within(LARGE_S, CallRefusal.SLOW_MESSAGE)
+        self._free("share")
+
+    def _give_share(self) -> None:
+        share, self._share = self._share, None
+        if share is not None:
+            self._cancel(CallRefusal.SLOW_MESSAGE)
+            self._shared.arrivals.receiving.give(share)
+
+    # --- gRPC's side
+
+    def connected(self, transport: asyncio.Transport) -> None:
+        self._grpc = transport
+        if self.closed:
+            transport.abort()
+            return
+        transport.set_write_buffer_limits(high=WAITING_BYTES_MAX)
+        for data in self._backlog:
+            transport.write(data)
+        self._backlog.clear()
+        self._free("grpc")
+
+    def answered(self, view: memoryview) -> None:
+        if self.closed or self._tls is None:
+            return
+        self._meter.sent(view)
+        while len(view):
+            view = view[self._tls.write(view) :]
+        self._flush()
+
+    def grpc_is_full(self, full: bool) -> None:
+        if full:
+            self._hold("grpc")
+        else:
+            self._free("grpc")
+
+    def grpc_ended(self) -> None:
+        self._end()
+
+    def _admitted(self) -> None:
+        self._cancel(CallRefusal.ADMISSION_TIMEOUT)
+        self._free("admission")
+        self._balance()
+
+    # --- what stops and ends it
+
+    def _hold(self, why: str) -> None:
+        self._holds.add(why)
+        self._transport.pause_reading()
+
+    def _free(self, why: str) -> None:
+        self._holds.discard(why)
+        if not self._holds and not self.closed:
+            self._transport.resume_reading()
+
+    def _within(self, seconds: float, why: CallRefusal) -> None:
+        """Close unless `_cancel(why)` comes first."""
+        loop = asyncio.get_running_loop()
+        self._cancel(why)
+        self._timers[why] = loop.call_later(seconds, self.close, why)
+
+    def _cancel(self, name: object) -> None:
+        timer = self._timers.pop(name, None)
+        if timer is not None:
+            timer.cancel()
+
+    def _flush(self) -> None:
+        if self._outgoing.pending:
+            self._transport.write(self._outgoing.read())
+
+    def _end(self) -> None:
+        """Either side is done."""
+        if self._tls is not None and self._open and not self.closed:
+            try:
+                self._tls.unwrap()
+            except ssl.SSLError:
+                pass  # it would like to read the other side's, which may never come
+            self._flush()
+        self.close(None)
+
+    def close(self, why: CallRefusal | None) -> None:
+        """End both sides. `why` counts as a refusal; there is none at a regular end."""
+        if self.closed:
+            return
+        self.closed = True
+        for name in list(self._timers):
+            self._cancel(name)
+        self._give_share()
+        self._backlog.clear()
+        arrivals, arrival = self._shared.arrivals, self.arrival
+        if why is not None:
+            arrivals.refused(arrival.tenant, "connection", why, peer=arrival.address)
+        arrivals.leave(arrival)
+        if self._grpc is not None:
+            self._grpc.close()
+        self._transport.close()
+        asyncio.get_running_loop().call_later(CLOSING_S, self._transport.abort)
+
+
+class Answers(asyncio.BufferedProtocol):
+    """gRPC's side of a relay."""
+
+    def __init__(self, relay: Relay, buffer: bytearray) -> None:
+        self._relay = relay
+        self._buffer = buffer
+
+    def get_buffer(self, sizehint: int) -> memoryview:
+        return memoryview(self._buffer)
+
+    def buffer_updated(self, nbytes: int) -> None:
+        self._relay.answered(memoryview(self._buffer)[:nbytes])
+
+    def pause_writing(self) -> None:
+        self._relay.grpc_is_full(True)
+
+    def resume_writing(self) -> None:
+        self._relay.grpc_is_full(False)
+
+    def eof_received(self) -> bool:
+        self._relay.grpc_ended()
+        return False
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._relay.grpc_ended()

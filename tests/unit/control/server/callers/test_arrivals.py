@@ -1,0 +1,117 @@
+"""Connections as accounts: who makes room for whom, who pays, and what is counted."""
+
+from __future__ import annotations
+
+import logging
+
+import pytest
+
+from control.server.callers.arrivals import Arrival, Arrivals
+from control.server.callers.budget import CONNECTIONS, UNADMITTED, node_tenant, source_tenant
+from control.server.callers.refusals import CallRefusal
+from control.server.metrics import Metrics
+from tests.support.clock import FakeClock
+
+HERE, THERE = "10.0.0.1", "10.0.0.2"
+
+
+class Bench:
+    def __init__(self, capacity: int = 100_000) -> None:
+        self.metrics, self.clock = Metrics(), FakeClock()
+        self.subject = Arrivals(self.metrics, self.clock, capacity)
+        self.closed: list[tuple[str, str]] = []
+        self.admitted = 0
+
+    def open(self, host: str = HERE) -> Arrival:
+        arrival: Arrival
+
+        def close(why: CallRefusal) -> None:
+            self.closed.append((arrival.address, why.word))
+            self.subject.leave(arrival)
+
+        def admitted() -> None:
+            self.admitted += 1
+
+        arrival = self.subject.open(host, 1000 + len(self.closed), close, admitted)
+        return arrival
+
+
+def test_the_oldest_silent_connection_of_a_source_makes_room() -> None:
+    bench = Bench()
+    first = bench.open()
+    held = [bench.open() for _ in range(UNADMITTED.each - 1)]
+    assert bench.closed == []
+    bench.open()
+    assert bench.closed == [(first.address, "displaced")]
+    other = bench.open(THERE)
+    assert bench.subject.get(other.number) is other
+    assert len(bench.closed) == 1, "another source has its own share"
+    assert bench.subject.get(held[0].number) is held[0]
+
+
+def test_when_all_is_full_the_source_with_most_makes_room() -> None:
+    bench = Bench(capacity=40)  # 10 without a token
+    hog = [bench.open() for _ in range(8)]
+    few = [bench.open(f"10.0.1.{number}") for number in range(2)]
+    for _ in range(5):
+        bench.open(THERE)
+    gone = {address for address, _ in bench.closed}
+    assert len(bench.closed) == 5
+    assert gone <= {each.address for each in hog}
+    assert all(bench.subject.get(each.number) for each in few)
+
+
+def test_an_admitted_connection_is_displaced_by_nobody() -> None:
+    bench = Bench()
+    mine = bench.open()
+    assert bench.subject.admit(mine, "n1")
+    assert bench.admitted == 1
+    for _ in range(3 * UNADMITTED.each):
+        bench.open()
+    assert bench.subject.get(mine.number) is mine
+    assert bench.subject.connections.held(node_tenant("n1")) == 1
+
+
+def test_a_node_has_so_many_connections_and_another_node_its_own() -> None:
+    bench = Bench()
+    mine = [bench.open() for _ in range(CONNECTIONS.each + 1)]
+    answers = [bench.subject.admit(each, "n1") for each in mine]
+    assert answers == [True] * CONNECTIONS.each + [False]
+    assert bench.subject.admit(bench.open(), "n2")
+    bench.subject.leave(mine[0])
+    bench.subject.leave(mine[0])
+    assert bench.subject.admit(mine[-1], "n1")
+
+
+def test_the_node_of_the_last_call_pays() -> None:
+    bench = Bench()
+    shared = bench.open()
+    assert shared.payer == source_tenant(HERE)
+    bench.subject.admit(shared, "n1")
+    bench.subject.admit(shared, "n2")
+    assert (shared.tenant, shared.payer) == (node_tenant("n1"), node_tenant("n2"))
+    bench.subject.leave(shared)
+    assert bench.subject.connections.total == 0
+    assert bench.subject.admit(bench.subject.open(HERE, 1, print, print), "n1") is not None
+
+
+def test_refusals_are_all_counted_and_their_lines_sampled(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    bench = Bench()
+    tenant = node_tenant("n1")
+    with caplog.at_level(logging.WARNING):
+        for _ in range(100):
+            bench.subject.refused(tenant, "xds", CallRefusal.STREAMS_MAX)
+        bench.subject.refused(node_tenant("n2"), "csr", CallRefusal.CSR_KEY)
+        bench.clock.pass_s(5)
+        bench.subject.refused(tenant, "xds", CallRefusal.STREAMS_MAX)
+    lines = [record.fields for record in caplog.records]  # type: ignore[attr-defined]  # ours
+    assert len(lines) == 12
+    assert lines[-1] == {"reason": CallRefusal.STREAMS_MAX, "left_out": 90}
+    registry = bench.metrics.registry
+    labels = {"method": "xds", "reason": "streams_max"}
+    assert registry.get_sample_value("tulle_control_refused_total", labels) == 101
+    labels = {"result": "refused", "reason": "csr_key"}
+    assert registry.get_sample_value("tulle_control_csr_total", labels) == 1
+    assert bench.subject.refusals[tenant].by_reason == {CallRefusal.STREAMS_MAX: 101}

@@ -1,0 +1,299 @@
+"""A connection from its first packet to its end: TLS, deadlines, holds, and both ways of bytes."""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+import struct
+import threading
+from collections.abc import AsyncIterator, Callable, Coroutine
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from control.kit.clock import SystemClock
+from control.server.ca.keys import load_authority
+from control.server.callers.arrivals import Arrival, Arrivals
+from control.server.callers.budget import node_tenant
+from control.server.front import relay
+from control.server.front.listener import Front, bind
+from control.server.front.meter import HEADERS, PREFACE
+from control.server.metrics import Metrics
+from control.server.ports import ServingCertificates, TlsContexts
+
+
+def frame(kind: int, stream: int, payload: bytes = b"") -> bytes:
+    return struct.pack(">BHBBI", 0, len(payload), kind, 0, stream) + payload
+
+
+CALL = frame(HEADERS, 1)
+LARGE = frame(0, 1, struct.pack(">BI", 0, 1_000_000))
+
+
+class Bench:
+    """A listener in front of something that is not gRPC: it keeps what it gets and answers."""
+
+    def __init__(self, folder: Path) -> None:
+        self.metrics, self.clock = Metrics(), SystemClock()
+        self.arrivals = Arrivals(self.metrics, self.clock, 1000)
+        self.received = bytearray()
+        self.answers: list[asyncio.StreamWriter] = []
+        self.admit_with = "n1"
+        self.path = str(folder / "grpc")
+        self.contexts = TlsContexts(
+            ServingCertificates(load_authority(folder, "td", self.clock), ["localhost"], self.clock)
+        )
+        self.port = 0
+
+    async def inner(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.answers.append(writer)
+        if self.admit_with:
+            number = int(writer.get_extra_info("peername").rpartition(b"-")[2])
+            arrival = self.arrivals.get(number)
+            assert arrival is not None
+            self.arrivals.admit(arrival, self.admit_with)
+        while data := await reader.read(65536):
+            self.received += data
+        writer.close()
+
+    def open_arrivals(self) -> list[Arrival]:
+        return list(self.arrivals._by_number.values())
+
+    def refused(self) -> set[str]:
+        return {why.word for each in self.arrivals.refusals.values() for why in each.by_reason}
+
+    async def until(self, condition: Callable[[], object]) -> None:
+        async with asyncio.timeout(10):
+            while not condition():  # noqa: ASYNC110  # what is awaited has no event
+                await asyncio.sleep(0.005)
+
+
+@asynccontextmanager
+async def running(folder: Path) -> AsyncIterator[Bench]:
+    bench = Bench(folder)
+    server = await asyncio.start_unix_server(bench.inner, bench.path)
+    async with asyncio.TaskGroup() as tasks:
+        subject = Front(bench.arrivals, bench.clock, bench.contexts.current, bench.path, tasks)
+        sockets = bind("127.0.0.1:0")
+        bench.port = sockets[0].getsockname()[1]
+        await subject.start(sockets)
+        try:
+            yield bench
+        finally:
+            subject.close()
+            for each in bench.open_arrivals():
+                each.close(None)
+            server.close()
+            await asyncio.sleep(0.01)
+
+
+def run(folder: Path, test: Callable[[Bench], Coroutine[Any, Any, None]]) -> None:
+    async def whole() -> None:
+        async with running(folder) as bench:
+            await test(bench)
+
+    asyncio.run(whole())
+
+
+def client_context(version: ssl.TLSVersion = ssl.TLSVersion.TLSv1_3) -> ssl.SSLContext:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    context.maximum_version = version
+    context.set_alpn_protocols(["h2"])
+    return context
+
+
+async def connect(
+    bench: Bench, context: ssl.SSLContext | None = None
+) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+    context = context or client_context()
+    return await asyncio.open_connection("127.0.0.1", bench.port, ssl=context)
+
+
+def test_bytes_pass_both_ways_and_ends_meet(tmp_path: Path) -> None:
+    async def test(bench: Bench) -> None:
+        reader, writer = await connect(bench)
+        content = PREFACE + CALL + frame(6, 0, bytes(8)) * 20_000
+        writer.write(content)
+        await bench.until(lambda: len(bench.received) == len(content))
+        assert bench.received == content
+        answer = frame(6, 0, bytes(8)) * 50_000
+        bench.answers[0].write(answer)
+        assert await reader.readexactly(len(answer)) == answer
+        assert bench.arrivals.connections.held(node_tenant("n1")) == 1
+        bench.answers[0].close()
+        assert await reader.read() == b""
+        await bench.until(lambda: not bench.open_arrivals())
+        assert bench.refused() == set()
+        assert bench.arrivals.connections.total == 0
+        writer.close()
+
+    run(tmp_path, test)
+
+
+def test_an_older_tls_is_refused(tmp_path: Path) -> None:
+    async def test(bench: Bench) -> None:
+        with pytest.raises(ssl.SSLError):
+            await connect(bench, client_context(ssl.TLSVersion.TLSv1_2))
+        await bench.until(bench.refused)
+        assert bench.refused() == {"tls_version"}
+
+    run(tmp_path, test)
+
+
+@pytest.mark.parametrize(
+    ("first", "reason"),
+    [
+        (b"GET / HTTP/1.1\r\n\r\n", "tls"),
+        (b"\x16\x03\x01\xff\xff" + bytes(100), "handshake_timeout"),
+        (b"", "handshake_timeout"),
+    ],
+)
+def test_what_is_no_handshake_goes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, first: bytes, reason: str
+) -> None:
+    monkeypatch.setattr(relay, "HANDSHAKE_S", 0.1)
+
+    async def test(bench: Bench) -> None:
+        reader, writer = await asyncio.open_connection("127.0.0.1", bench.port)
+        writer.write(first)
+        async with asyncio.timeout(5):
+            await reader.read()
+        assert bench.refused() <= {reason, "tls"}
+        assert bench.arrivals.unadmitted.total == 0
+        writer.close()
+
+    run(tmp_path, test)
+
+
+def test_a_client_that_never_calls_goes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(relay, "ADMISSION_S", 0.1)
+
+    async def test(bench: Bench) -> None:
+        bench.admit_with = ""
+        for first in (b"", PREFACE, PREFACE + CALL):
+            reader, writer = await connect(bench)
+            writer.write(first)
+            async with asyncio.timeout(5):
+                await reader.read()
+            writer.close()
+        assert bench.refused() == {"admission_timeout"}
+
+    run(tmp_path, test)
+
+
+def test_without_a_token_only_so_much_is_read(tmp_path: Path) -> None:
+    async def test(bench: Bench) -> None:
+        bench.admit_with = ""
+        _, writer = await connect(bench)
+        content = PREFACE + CALL + frame(6, 0, bytes(8)) * 40_000
+        writer.write(content)
+        await bench.until(lambda: len(bench.received) > relay.UNADMITTED_BYTES_MAX)
+        await asyncio.sleep(0.05)
+        bound = relay.UNADMITTED_BYTES_MAX + 2 * relay.READ_BYTES
+        assert len(bench.received) <= bound
+        bench.arrivals.admit(bench.open_arrivals()[0], "n1")
+        await bench.until(lambda: len(bench.received) == len(content))
+        writer.close()
+
+    run(tmp_path, test)
+
+
+def test_one_large_message_of_a_node_at_a_time(tmp_path: Path) -> None:
+    async def test(bench: Bench) -> None:
+        writers = []
+        for _ in range(2):
+            _, writer = await connect(bench)
+            writer.write(PREFACE + CALL)
+            writers.append(writer)
+        await bench.until(lambda: len(bench.answers) == 2)
+        writers[0].write(LARGE)
+        await bench.until(lambda: bench.arrivals.receiving.shares.total == 1)
+        before = len(bench.received)
+        writers[1].write(LARGE)
+        writers[1].write(frame(6, 0, bytes(8)) * 10_000)
+        await asyncio.sleep(0.1)
+        assert len(bench.received) - before <= relay.READ_BYTES
+        writers[0].close()
+        await bench.until(lambda: len(bench.received) - before > 100_000)
+        writers[1].close()
+        await bench.until(lambda: bench.arrivals.receiving.shares.total == 0)
+
+    run(tmp_path, test)
+
+
+def test_a_large_message_has_to_come_to_an_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(relay, "LARGE_S", 0.1)
+
+    async def test(bench: Bench) -> None:
+        reader, writer = await connect(bench)
+        writer.write(PREFACE + CALL + LARGE)
+        async with asyncio.timeout(5):
+            await reader.read()
+        assert bench.refused() == {"slow_message"}
+        assert bench.arrivals.receiving.shares.total == 0
+        writer.close()
+
+    run(tmp_path, test)
+
+
+def test_a_client_that_takes_nothing_goes_and_little_is_kept_for_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(relay, "STALLED_S", 0.3)
+    monkeypatch.setattr(relay, "CLOSING_S", 0.1)
+
+    async def test(bench: Bench) -> None:
+        reader, writer = await connect(bench)
+        writer.transport.pause_reading()  # type: ignore[attr-defined]  # a TLS transport has it
+        writer.write(PREFACE + CALL)
+        await bench.until(lambda: bench.answers)
+        inner = bench.answers[0]
+        for _ in range(2000):
+            inner.write(frame(6, 0, bytes(16_000)))
+        await asyncio.sleep(0.1)
+        assert inner.transport.get_write_buffer_size() > 0, "we stopped taking"
+        await bench.until(lambda: not bench.open_arrivals())
+        assert bench.refused() == {"stalled"}
+        writer.close()
+        del reader
+
+    run(tmp_path, test)
+
+
+def test_calls_over_the_pace_of_a_node_wait(tmp_path: Path) -> None:
+    async def test(bench: Bench) -> None:
+        _, writer = await connect(bench)
+        writer.write(PREFACE + CALL)
+        await bench.until(lambda: bench.answers)
+        pace = bench.arrivals.opened.pace
+        bench.arrivals.opened.spend(node_tenant("n1"), pace.burst + pace.per_s, 0.0)
+        bench.arrivals.opened.spend(
+            node_tenant("n1"), pace.burst + pace.per_s / 2, bench.clock.monotonic_s()
+        )
+        before = len(bench.received)
+        content = frame(6, 0, bytes(8)) * 10_000
+        writer.write(content)
+        await asyncio.sleep(0.1)
+        assert len(bench.received) - before <= 2 * relay.READ_BYTES
+        await bench.until(lambda: len(bench.received) - before >= len(content))
+        writer.close()
+
+    run(tmp_path, test)
+
+
+def test_silent_connections_hold_no_thread_and_no_grpc_connection(tmp_path: Path) -> None:
+    async def test(bench: Bench) -> None:
+        threads = threading.active_count()
+        opened = [await asyncio.open_connection("127.0.0.1", bench.port) for _ in range(50)]
+        assert bench.answers == []
+        assert threading.active_count() == threads
+        for _, writer in opened:
+            writer.close()
+        await bench.until(lambda: bench.arrivals.unadmitted.total == 0)
+
+    run(tmp_path, test)

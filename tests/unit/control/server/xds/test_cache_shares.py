@@ -1,0 +1,51 @@
+"""The cache: the same whether it is told of a whole mesh or of the workloads that changed."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from control.model.workload import TunnelProtocol, Workload
+from control.server.compile.mesh import EMPTY
+from control.server.xds.cache import Cache
+from control.wire.types import ADDRESS_TYPE
+
+NAMES = tuple("abcde")
+
+
+def workload(name: str, protocol: TunnelProtocol) -> Workload:
+    return Workload(uid=name, name=name, namespace="ns", addresses=(), tunnel_protocol=protocol)
+
+
+STATES = st.lists(st.sampled_from(list(TunnelProtocol)), min_size=len(NAMES), max_size=len(NAMES))
+
+
+@given(STATES, STATES)
+def test_some_workloads_and_a_whole_mesh_are_the_same_change(
+    before: list[TunnelProtocol], after: list[TunnelProtocol]
+) -> None:
+    old = {name: workload(name, state) for name, state in zip(NAMES, before, strict=True)}
+    new = {name: workload(name, state) for name, state in zip(NAMES, after, strict=True)}
+    whole, some = Cache(), Cache()
+    for cache in (whole, some):
+        cache.update(replace(EMPTY, workloads=old))
+    wanted = whole.update(replace(EMPTY, workloads=new))
+    changed = {name: value for name, value in new.items() if old[name] != value}
+    assert some.update_workloads(changed) == wanted
+    frames = [
+        {name: each.framed for name, each in cache.entries(ADDRESS_TYPE).items()}
+        for cache in (whole, some)
+    ]
+    assert frames[0] == frames[1]
+    assert whole.average_bytes(ADDRESS_TYPE) == some.average_bytes(ADDRESS_TYPE)
+    assert whole.average_bytes(ADDRESS_TYPE) == sum(map(len, frames[0].values())) // len(NAMES)
+
+
+def test_the_average_follows_what_is_there() -> None:
+    cache = Cache()
+    assert cache.average_bytes(ADDRESS_TYPE) == cache.average_bytes("x") == 0
+    cache.update(replace(EMPTY, workloads={"a": workload("a", TunnelProtocol.NONE)}))
+    cache.update(EMPTY)
+    assert cache.average_bytes(ADDRESS_TYPE) == 0
