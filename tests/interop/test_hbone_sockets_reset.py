@@ -11,6 +11,7 @@ import pytest
 
 from control.model.address import Endpoint, parse_address
 from tests.support.engine.tunnel_bed import App, Bed, bed, dial, endpoint_of, eventually
+from ztunnel.compiled import COMPILED
 from ztunnel.connections.inbound import accept_plaintext
 from ztunnel.hbone.errors import ErrorCode
 from ztunnel.hbone.session import Session
@@ -167,6 +168,7 @@ def codes(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     return sent
 
 
+@pytest.mark.skipif(COMPILED == "yes", reason="a compiled method cannot be replaced")
 def test_a_reset_connection_is_a_connect_error(codes: list[int]) -> None:
     with tunnel(says_and_resets(10)) as where:
         assert heard(where) == (10, "reset")
