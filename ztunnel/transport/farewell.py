@@ -14,7 +14,7 @@ from collections import deque
 from typing import Final
 
 from ztunnel.loop.reactor import ENDED, WATCH_BOTH, WRITABLE, Countdown, Reactor
-from ztunnel.transport.sockets import reset
+from ztunnel.transport.sockets import reset, send_pieces
 
 # Longest wait for an app that reads slowly, or not at all.
 FAREWELL_S: Final = 10.0
@@ -22,7 +22,6 @@ FAREWELL_S: Final = 10.0
 LOOK_S: Final = 0.01
 # In one worker. Each holds a descriptor and at most one window of bytes.
 FAREWELLS_MAX: Final = 1024
-_PIECES_MAX: Final = 64
 _NOTHING: Final = bytes(4)
 
 
@@ -73,18 +72,8 @@ class Farewell:
             self._write()
 
     def _write(self) -> None:
-        pending = self._pending
         try:
-            while pending:
-                sent = self._sock.sendmsg(
-                    [pending[index] for index in range(min(len(pending), _PIECES_MAX))]
-                )
-                while pending and sent >= len(pending[0]):
-                    sent -= len(pending.popleft())
-                if sent:
-                    pending[0] = memoryview(pending[0])[sent:]
-        except BlockingIOError:
-            return
+            send_pieces(self._sock, self._pending)
         except OSError:
             self._end()
 

@@ -8,14 +8,24 @@ kernel does not take go first at the next flush.
 from __future__ import annotations
 
 import socket
-from typing import Protocol
+from typing import Final, Protocol
 
 from ztunnel.hbone.errors import ErrorCode
 from ztunnel.hbone.session import Session
 from ztunnel.loop.reactor import Reactor, Resumable, Served
 from ztunnel.transport.congestion import unpace
 from ztunnel.transport.ends import Queue
+from ztunnel.transport.scratch import FRAME_HEAD_BYTES
 from ztunnel.transport.tls import TlsConnection, TlsError
+
+# A read of this size is encrypted from where it lies; smaller ones gather with those of others.
+DIRECT_BYTES_MIN: Final = 64 * 1024 - FRAME_HEAD_BYTES
+# Output that may wait in a tunnel for a peer that does not read, before the apps' sockets are left
+# alone: one turn's largest write, and one more read on top of it.
+OUTGOING_BYTES_MAX: Final = 256 * 1024
+# More for connections that have never filled a read: small messages may gather this much in a turn
+# that bulk has used up.
+SMALL_BYTES_RESERVED: Final = 64 * 1024
 
 
 class Breakable(Served, Protocol):

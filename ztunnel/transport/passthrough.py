@@ -15,8 +15,13 @@ from typing import Final
 from ztunnel.loop.reactor import ENDED, READABLE, WATCH_BOTH, WRITABLE, Reactor
 from ztunnel.transport.ends import RelayEnd
 from ztunnel.transport.farewell import part
-from ztunnel.transport.relay import CHUNK_BYTES_FIRST, CHUNK_GROWTH, TURN_BYTES_MAX
-from ztunnel.transport.scratch import FROM_SOCKET_VIEW, READ_BYTES_MAX
+from ztunnel.transport.scratch import (
+    CHUNK_BYTES_FIRST,
+    CHUNK_GROWTH,
+    FROM_SOCKET_VIEW,
+    READ_BYTES_MAX,
+    TURN_BYTES_MAX,
+)
 from ztunnel.transport.sockets import reset
 
 _ERROR: Final = select.EPOLLERR

@@ -1,9 +1,20 @@
-"""Moves bytes between an app's socket and its stream; decides nothing.
+"""Moves bytes between an app's socket and its stream. Decides nothing.
 
-Both directions end independently (FIN ↔ END_STREAM), a reset of either side resets the other.
-Nothing is read that cannot be passed on: an app's bytes stay in its socket while the stream's
-window or the tunnel's buffer is full, and bytes that the app does not take are held here, at most
-the window that we advertise, and reported as consumed only when the app has them.
+The two directions end independently, FIN for END_STREAM. A reset of either side resets the other,
+behind the bytes that came before it.
+
+From the app, nothing is read that cannot be passed on. Its bytes stay in its socket, and `_read`
+stops, until one of these goes on:
+
+    it stops because                      it goes on by
+    the app has said no more              on_ready, when the socket is readable
+    the stream's window is closed         on_window
+    the connection's window is closed     on_again, queued in the tunnel's `Outgoing`
+    the tunnel's output is full           on_again, queued there: after the flush
+    its share of the turn is used up      on_again, queued there: after the flush
+
+To the app, bytes that its socket does not take are held here: at most the window that we advertise,
+because they count as consumed only when the socket has them.
 """
 
 from __future__ import annotations
@@ -20,36 +31,24 @@ from ztunnel.loop.reactor import ENDED, READABLE, WATCH_BOTH, WATCH_READ, WRITAB
 from ztunnel.transport.congestion import unpace
 from ztunnel.transport.ends import RelayEnd
 from ztunnel.transport.farewell import part
+from ztunnel.transport.outgoing import DIRECT_BYTES_MIN, OUTGOING_BYTES_MAX, SMALL_BYTES_RESERVED
 from ztunnel.transport.scratch import (
+    CHUNK_BYTES_FIRST,
+    CHUNK_BYTES_MAX,
+    CHUNK_GROWTH,
     FRAME_HEAD_BYTES,
     FROM_SOCKET,
     FROM_SOCKET_VIEW,
     PAYLOAD_VIEW,
-    READ_BYTES_MAX,
+    TURN_BYTES_MAX,
 )
-from ztunnel.transport.sockets import end_handshake, reset
+from ztunnel.transport.sockets import end_handshake, reset, send_pieces
 from ztunnel.transport.tunnel import Tunnel
 
-# A first read takes any small message whole; a transfer that fills its reads gets larger ones.
-# With the frame's header each is a number of whole TLS records.
-CHUNK_BYTES_FIRST: Final = 16 * 1024 - FRAME_HEAD_BYTES
-CHUNK_BYTES_MAX: Final = READ_BYTES_MAX - FRAME_HEAD_BYTES
-CHUNK_GROWTH: Final = 4
-# A read so large is encrypted from where it lies; a smaller one gathers with those of others.
-DIRECT_BYTES_MIN: Final = 64 * 1024 - FRAME_HEAD_BYTES
-# What may wait in a tunnel for a peer that does not read, before the apps' sockets are left alone:
-# one turn's largest write, and one more read on top of it.
-OUTGOING_BYTES_MAX: Final = 256 * 1024
-# And beyond that, for connections that have never filled a read: what small messages may gather in
-# a turn that bulk has used up.
-SMALL_BYTES_RESERVED: Final = 64 * 1024
-# One connection's share of a turn in each direction: others wait at most for this many bytes each.
-TURN_BYTES_MAX: Final = CHUNK_BYTES_MAX
-# Pieces for one sendmsg; the kernel takes 1,024, but more than these are one read's worth.
-PIECES_MAX: Final = 64
 _ERROR: Final = select.EPOLLERR
-# Ends of the other side: the app still gets what had come before. Ends that are meant for this
-# connection (policy, deletion, our own bugs) take effect at once.
+_INPUT: Final = READABLE | ENDED
+# Ends that come from the other side: the app still gets the bytes that came before. Ends that are
+# meant for this connection (policy, deletion, our own bugs) take effect at once.
 _AFTER_THE_REST: Final = frozenset(
     {RelayEnd.PEER_RESET, RelayEnd.PEER_REFUSED, RelayEnd.TUNNEL_LOST, RelayEnd.DRAINED}
 )
@@ -57,7 +56,7 @@ _MSG_MORE: Final = int(socket.MSG_MORE)
 
 
 class StreamRelay:
-    """App socket ↔ stream. Owner of the stream from the 200 on."""
+    """One app's socket and its stream, which the relay owns from the 200 on."""
 
     __slots__ = (
         "_chunk_bytes",
@@ -103,10 +102,10 @@ class StreamRelay:
         self._readable = False
         self._queued = False
         self._ended_hint = False
-        self._failed = False  # the app's end was reset; what it said before is still to be read
+        self._failed = False  # the app's end was reset; bytes from before may still be unread
         self._read_done = False
         self._write_done = False
-        # Not `stream.remote_closed`: that is true before the last pieces have been handed out.
+        # Not the stream's state, which ends before its last pieces have been handed over.
         self._peer_ended = False
         self._watches_write = False
         self.app_first = False  # the app has spoken before anything was said to it
@@ -114,8 +113,11 @@ class StreamRelay:
         self.to_app_bytes = 0
 
     def start(self, held: list[bytes], ready: int | None, peer_ended: bool) -> None:
-        """`held` came before the app was there. `ready`: what has happened since somebody began to
-        watch the socket for reading; None: nobody does."""
+        """Take over the stream and begin to move bytes.
+
+        `held` are payloads that came before the app was there. `ready` are the reactor's events
+        since somebody began to watch the socket for reading, or None if nobody does.
+        """
         self.tunnel.adopt(self.stream, self)
         if ready is None:
             self._reactor.watch(self._sock.fileno(), self, WATCH_READ)
@@ -130,17 +132,17 @@ class StreamRelay:
             self.on_ready(ready)
 
     def moved_from_here(self) -> tuple[int, int]:
-        """(client → server, server → client) when the app here is the client."""
+        """Bytes (client to server, server to client) when the app here is the client."""
         return self.from_app_bytes, self.to_app_bytes
 
     def moved_to_here(self) -> tuple[int, int]:
-        """The same when the app here is the server."""
+        """Bytes (client to server, server to client) when the app here is the server."""
         return self.to_app_bytes, self.from_app_bytes
 
     # -- app → stream ----------------------------------------------------------------------------
 
     def on_ready(self, events: int) -> None:
-        if events != READABLE:  # nearly always it is just that
+        if events != READABLE:  # it nearly always is
             if events & _ERROR:
                 self._app_failed()
                 return
@@ -148,11 +150,11 @@ class StreamRelay:
                 self._ended_hint = True
             if events & WRITABLE and self._pending:
                 self._write_pending(self._pending)
-        if events & (READABLE | ENDED) and not self._read_done:
+        if events & _INPUT and not self._read_done:
             self._readable = True
             if self._queued:
                 return
-            # New data must not be a way past those who wait, and bulk comes after all small ones.
+            # New data must not overtake relays that wait, and bulk goes behind small messages.
             if self._chunk_bytes > CHUNK_BYTES_FIRST or self._out.contended:
                 self._reactor.again(self)
             else:
@@ -164,21 +166,21 @@ class StreamRelay:
             self._read()
 
     def on_window(self) -> None:
-        """The stream's window opened."""
+        """The stream's window is open again."""
         if self._readable and not self._read_done:
             self._reactor.again(self)
 
     def _read(self) -> None:
+        """Pass on what the app says, until one of the reasons on top of this module to stop."""
         session, stream, out = self._session, self.stream, self._out
         budget = TURN_BYTES_MAX
-        last_bytes = 0  # of the frame that ends the session's output, if it is ours
+        last_bytes = 0  # size of the frame that ends the session's output, if it is ours
         while budget > 0:
             size = self._chunk_bytes
-            unsent = len(out.unsent)
             gathered = len(session.outbound)
-            full = unsent + gathered + out.written_bytes >= OUTGOING_BYTES_MAX
-            # What the kernel has not taken is no reason to read more of a bulk transfer.
-            if (full or unsent) and (size > CHUNK_BYTES_FIRST or gathered >= SMALL_BYTES_RESERVED):
+            # Bytes that the kernel has not taken are no reason to read more of a bulk transfer.
+            full = out.unsent or gathered + out.written_bytes >= OUTGOING_BYTES_MAX
+            if full and (size > CHUNK_BYTES_FIRST or gathered >= SMALL_BYTES_RESERVED):
                 break
             if (
                 size > stream.send_window
@@ -195,39 +197,49 @@ class StreamRelay:
                 self._readable = False
                 return
             except OSError:
-                self._abandon(RelayEnd.APP_RESET)
+                self.abort(RelayEnd.APP_RESET)
                 return
             if not count:
                 self._app_ended(last_bytes)
                 return
-            session.frame_data(stream, FROM_SOCKET, count)
-            if not self.to_app_bytes:
-                self.app_first = True
-            self.from_app_bytes += count
-            if count >= DIRECT_BYTES_MIN:
-                out.write_large(FROM_SOCKET_VIEW[: FRAME_HEAD_BYTES + count])
-                if self._read_done:  # the tunnel broke
-                    return
-                last_bytes = 0
-            else:
-                last_bytes = FRAME_HEAD_BYTES + count
-                session.outbound += FROM_SOCKET_VIEW[: FRAME_HEAD_BYTES + count]
-            out.touch()
-            if count < size:
-                if not self._ended_hint:
-                    self._readable = False
-                    return
-            elif size == self._chunk_bytes < CHUNK_BYTES_MAX:
-                self._chunk_bytes = min(
-                    (size + FRAME_HEAD_BYTES) * CHUNK_GROWTH - FRAME_HEAD_BYTES, CHUNK_BYTES_MAX
-                )
+            last_bytes = self._pass_on(count)
+            if count < size and not self._ended_hint:
+                self._readable = False
+                return
+            if self._read_done:  # the tunnel broke
+                return
+            if count == self._chunk_bytes:
+                self._grow()
             budget -= count
         self._queued = True
         out.wait_for_room(self, had_share=budget < TURN_BYTES_MAX)
 
+    def _pass_on(self, count: int) -> int:
+        """Frame the `count` bytes that were read. Returns the size of the frame if it now ends the
+        session's output, or 0."""
+        session, out = self._session, self._out
+        session.frame_data(self.stream, FROM_SOCKET, count)
+        if not self.to_app_bytes:
+            self.app_first = True
+        self.from_app_bytes += count
+        frame_bytes = FRAME_HEAD_BYTES + count
+        if count >= DIRECT_BYTES_MIN:
+            out.write_large(FROM_SOCKET_VIEW[:frame_bytes])
+            frame_bytes = 0
+        else:
+            session.outbound += FROM_SOCKET_VIEW[:frame_bytes]
+        if not out.dirty:
+            out.touch()
+        return frame_bytes
+
+    def _grow(self) -> None:
+        """Read more at once from an app that fills its reads."""
+        size = (self._chunk_bytes + FRAME_HEAD_BYTES) * CHUNK_GROWTH - FRAME_HEAD_BYTES
+        self._chunk_bytes = min(size, CHUNK_BYTES_MAX)
+
     def _app_ended(self, last_bytes: int) -> None:
-        if self._failed:  # the kernel tells of a reset once, and a write has heard of it
-            self._abandon(RelayEnd.APP_RESET)
+        if self._failed:  # the kernel reports a reset once, and a write was told of it
+            self.abort(RelayEnd.APP_RESET)
             return
         self._read_done = True
         if last_bytes:
@@ -236,15 +248,15 @@ class StreamRelay:
             self._session.end(self.stream)
         self._out.touch()
         if self._write_done:
-            self._finish(RelayEnd.FINISHED)
+            self._finish()
 
     def _app_failed(self) -> None:
-        """The app's end was reset. Nothing can be written any more, but what it said before waits
-        in the kernel: it goes to the peer first, then the reset."""
+        """The app's end was reset. Nothing can be written any more, but bytes from before wait in
+        the kernel: they go to the peer first, then the reset."""
         self._failed = True
         self._pending = None
         if self._read_done:
-            self._abandon(RelayEnd.APP_RESET)
+            self.abort(RelayEnd.APP_RESET)
             return
         self._readable = self._ended_hint = True
         if not self._queued:
@@ -257,7 +269,7 @@ class StreamRelay:
             self._hold(data)
             return
         if self._failed:
-            self._session.consumed(self.stream, len(data))  # there is nobody to take it
+            self._session.consumed(self.stream, len(data))  # nobody is there to take it
             return
         try:
             # The FIN that follows the last bytes leaves with them: one packet instead of two.
@@ -273,13 +285,13 @@ class StreamRelay:
             self._hold(data[sent:])
 
     def on_data_run(self, pieces: list[memoryview]) -> None:
-        """Several frames of one read: one system call."""
+        """Write several frames of one read with one system call."""
         if self._failed:
             for piece in pieces:
                 self.on_data(piece)
         elif not self._pending:
             self._write_pending(deque(pieces))
-            # The views die with this call: whatever is left has to be kept for real.
+            # The views die with this call, so copy what is left.
             if self._pending:
                 self._pending = deque(bytes(piece) for piece in self._pending)
         else:
@@ -300,26 +312,13 @@ class StreamRelay:
 
     def _write_pending(self, pending: deque[bytes | memoryview]) -> None:
         self._pending = pending
-        taken = 0
-        while pending:
-            try:
-                sent = self._sock.sendmsg(
-                    [pending[index] for index in range(min(len(pending), PIECES_MAX))]
-                )
-            except BlockingIOError:
-                self._watch_write()
-                break
-            except OSError:
-                self._app_failed()
-                return
-            taken += sent
-            while sent:
-                first = pending[0]
-                if sent < len(first):
-                    pending[0] = memoryview(first)[sent:]
-                    break
-                sent -= len(first)
-                pending.popleft()
+        try:
+            taken = send_pieces(self._sock, pending)
+        except OSError:
+            self._app_failed()
+            return
+        if pending:
+            self._watch_write()
         self.to_app_bytes += taken
         self._session.consumed(self.stream, taken)
         self._out.touch()
@@ -338,7 +337,7 @@ class StreamRelay:
             return  # the reset that is under way ends both halves
         self._write_done = True
         if self._read_done:
-            self._finish(RelayEnd.FINISHED)
+            self._finish()
             return
         try:
             self._sock.shutdown(socket.SHUT_WR)
@@ -351,25 +350,22 @@ class StreamRelay:
         raise AssertionError(f"a second response ({status}, {ended}) passed the session")
 
     def on_reset(self, code: int) -> None:
-        """The peer reset the stream. NO_ERROR after END_STREAM means that it has no use for the
-        rest of what the app says, which for TCP is a reset as well (RFC 9113 8.1)."""
+        """The peer has reset the stream. NO_ERROR after END_STREAM says that it has no use for the
+        rest of what the app says (RFC 9113 section 8.1); for TCP that is a reset too."""
         refused = code == ErrorCode.REFUSED_STREAM
         self._cut(RelayEnd.PEER_REFUSED if refused else RelayEnd.PEER_RESET)
 
     def on_tunnel_lost(self, reason: RelayEnd) -> None:
         if self._peer_ended and self._read_done:
-            return  # both sides have said everything; the app still gets the rest
+            return  # both sides have said everything, and the app still gets the rest
         self._cut(reason)
 
-    def abort(self, reason: RelayEnd) -> None:
-        """End it from our side, both ways."""
-        self._abandon(reason)
-
     def on_bug(self) -> None:
-        self._abandon(RelayEnd.INTERNAL_ERROR)
+        self.abort(RelayEnd.INTERNAL_ERROR)
 
-    def _abandon(self, reason: RelayEnd) -> None:
-        # RFC 9113 8.5: a TCP connection that was reset is a stream error of this type.
+    def abort(self, reason: RelayEnd) -> None:
+        """Reset both sides: the stream and the app's connection."""
+        # A TCP connection that was reset is a stream error of its own type (RFC 9113 section 8.5).
         was_reset = reason is RelayEnd.APP_RESET
         self._session.reset(self.stream, ErrorCode.CONNECT_ERROR if was_reset else ErrorCode.CANCEL)
         self._out.touch()
@@ -377,8 +373,8 @@ class StreamRelay:
 
     def _cut(self, reason: RelayEnd) -> None:
         if not self.to_app_bytes:
-            # A reset before the handshake's last ACK would leave the kernel half an entry that only
-            # the accepting side takes away.
+            # A reset before the handshake's last ACK would leave an entry in the kernel that only
+            # the accepting side removes.
             end_handshake(self._sock)
         if reason in _AFTER_THE_REST and not self._failed:
             part(self._reactor, self._sock, self._pending)
@@ -386,9 +382,9 @@ class StreamRelay:
             reset(self._reactor, self._sock)
         self._over(reason)
 
-    def _finish(self, reason: RelayEnd) -> None:
+    def _finish(self) -> None:
         self._reactor.discard(self._sock)
-        self._over(reason)
+        self._over(RelayEnd.FINISHED)
 
     def _over(self, reason: RelayEnd) -> None:
         if self.stream.owner is not self:

@@ -1,4 +1,4 @@
-"""Buffers for the reads of a turn, shared by all connections of the worker.
+"""Sizes of the reads of a turn, and their buffers, which all connections of the worker share.
 
 A worker is one thread, and no view into them outlives the call that filled it. So one set serves
 any number of connections, and memory does not grow with them.
@@ -10,6 +10,13 @@ from typing import Final
 # 1 MiB as much).
 READ_BYTES_MAX: Final = 512 * 1024
 FRAME_HEAD_BYTES: Final = 9
+# A first read takes any small message whole; a transfer that fills its reads gets larger ones. Each
+# size, with the frame's header, is a number of whole TLS records.
+CHUNK_BYTES_FIRST: Final = 16 * 1024 - FRAME_HEAD_BYTES
+CHUNK_BYTES_MAX: Final = READ_BYTES_MAX - FRAME_HEAD_BYTES
+CHUNK_GROWTH: Final = 4
+# One connection's share of a turn in each direction: the others wait for at most so many bytes.
+TURN_BYTES_MAX: Final = CHUNK_BYTES_MAX
 
 # Bytes from an app, behind room for a frame header; also encrypted bytes on their way into TLS.
 FROM_SOCKET: Final = bytearray(FRAME_HEAD_BYTES + READ_BYTES_MAX)

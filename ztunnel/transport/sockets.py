@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 import struct
+from collections import deque
 from typing import Final, cast
 
 from ztunnel.loop.reactor import Reactor
@@ -13,6 +14,8 @@ _NEW_SOCKET: Final = int(socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
 _IPPROTO_TCP: Final = int(socket.IPPROTO_TCP)
 _TCP_QUICKACK: Final = int(socket.TCP_QUICKACK)
 _NO_LINGER: Final = struct.pack("ii", 1, 0)
+# Pieces for one sendmsg. The kernel takes 1,024; this many are more than one read brings.
+PIECES_MAX: Final = 64
 _new_socket: Final = socket.SocketType
 
 
@@ -40,3 +43,25 @@ def reset(reactor: Reactor, sock: socket.socket) -> None:
     except OSError:
         pass
     reactor.discard(sock)
+
+
+def send_pieces(sock: socket.socket, pieces: deque[bytes | memoryview]) -> int:
+    """Send pieces as far as the kernel takes them, and take those off. Returns the bytes sent.
+
+    Raises OSError when the connection has failed.
+    """
+    taken = 0
+    while pieces:
+        try:
+            sent = sock.sendmsg([pieces[index] for index in range(min(len(pieces), PIECES_MAX))])
+        except BlockingIOError:
+            break
+        taken += sent
+        while sent:
+            first = pieces[0]
+            if sent < len(first):
+                pieces[0] = memoryview(first)[sent:]
+                break
+            sent -= len(first)
+            pieces.popleft()
+    return taken

@@ -198,3 +198,29 @@ class Waiting:
 
     def on_bug(self) -> None:
         raise AssertionError("a bug")
+
+
+def pump(pair: Pair, source: App, target: App, data: bytes) -> bytes:
+    """Send all of `data`, and take it out at the other end."""
+    got, sent = bytearray(), 0
+    while len(got) < len(data):
+        if sent < len(data):
+            try:
+                sent += source.sock.send(data[sent : sent + 200_000])
+            except BlockingIOError:
+                pass
+        before = len(got)
+        pair.settle()
+        got += target.received()
+        assert sent < len(data) or len(got) > before, "it has stopped"
+    return bytes(got)
+
+
+def flood(apps: list[App]) -> None:
+    """Fill the socket of each app."""
+    for app in apps:
+        try:
+            while True:
+                app.sock.send(bytes(200_000))
+        except BlockingIOError:
+            pass

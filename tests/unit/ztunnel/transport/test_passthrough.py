@@ -12,7 +12,7 @@ from tests.support.engine.tunnel_memory import FakeTime
 from ztunnel.loop.reactor import WATCH_BOTH, Reactor, Served
 from ztunnel.transport.ends import RelayEnd
 from ztunnel.transport.passthrough import SocketRelay
-from ztunnel.transport.relay import TURN_BYTES_MAX
+from ztunnel.transport.scratch import TURN_BYTES_MAX
 
 
 class Rig:

@@ -1,15 +1,16 @@
-"""Sockets without Python's own class around them, resets, and ACKs that go by themselves."""
+"""Sockets without Python's own class around them, resets, early ACKs, and many pieces at once."""
 
 from __future__ import annotations
 
 import os
 import socket
+from collections import deque
 from collections.abc import Iterator
 
 import pytest
 
 from ztunnel.loop.reactor import Reactor
-from ztunnel.transport.sockets import bare_socket, end_handshake, reset
+from ztunnel.transport.sockets import PIECES_MAX, bare_socket, end_handshake, reset, send_pieces
 
 
 @pytest.fixture
@@ -66,3 +67,38 @@ def test_a_socket_that_is_gone_is_discarded_all_the_same(reactor: Reactor) -> No
     reset(reactor, client)
     end_handshake(client)
     reactor.turn(0)
+
+
+def test_more_pieces_than_one_call_takes_are_all_sent_in_order() -> None:
+    near, far = socket.socketpair()
+    with near, far:
+        near.setblocking(False)
+        pieces: deque[bytes | memoryview] = deque(b"%d," % n for n in range(3 * PIECES_MAX))
+        everything = b"".join(pieces)
+        assert send_pieces(near, pieces) == len(everything)
+        assert not pieces
+        assert far.recv(len(everything) + 1) == everything
+
+
+def test_the_pieces_that_the_kernel_does_not_take_stay() -> None:
+    near, far = socket.socketpair()
+    with near, far:
+        for sock in (near, far):
+            sock.setblocking(False)
+        near.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1)
+        pieces: deque[bytes | memoryview] = deque(bytes([n]) * 1_000 for n in range(100))
+        everything, sent, got = b"".join(pieces), 0, b""
+        while pieces:
+            taken = send_pieces(near, pieces)
+            assert taken > 0
+            assert sum(map(len, pieces)) == len(everything) - sent - taken
+            sent += taken
+            got += far.recv(len(everything))
+        assert got == everything
+
+
+def test_a_connection_that_is_gone_is_an_error() -> None:
+    near, far = socket.socketpair()
+    far.close()
+    with near, pytest.raises(BrokenPipeError):
+        send_pieces(near, deque([b"words"]))

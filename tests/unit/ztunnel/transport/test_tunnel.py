@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from tests.support.certificates import Authority, make_authority
-from tests.support.engine.tunnel_memory import CLIENT, SERVER, App, Pair, held_bytes
+from tests.support.engine.tunnel_memory import CLIENT, SERVER, Pair, flood, pump
 from ztunnel.hbone.frames import ACK, PING, pack_frame
 from ztunnel.hbone.settings import SessionSettings
 from ztunnel.refusals import Reason
@@ -21,7 +21,7 @@ from ztunnel.transport.keepalive import (
     PING_EVERY_S,
     PING_TIMEOUT_S,
 )
-from ztunnel.transport.relay import OUTGOING_BYTES_MAX
+from ztunnel.transport.outgoing import OUTGOING_BYTES_MAX
 
 SMALL = SessionSettings(initial_window_bytes=1000, connection_window_bytes=65_535)
 
@@ -37,22 +37,6 @@ def pair(authority: Authority) -> Iterator[Pair]:
     made.settle()
     yield made
     made.close()
-
-
-def pump(pair: Pair, source: App, target: App, data: bytes) -> bytes:
-    """Send all of `data`, and take it out at the other end."""
-    got, sent = bytearray(), 0
-    while len(got) < len(data):
-        if sent < len(data):
-            try:
-                sent += source.sock.send(data[sent : sent + 200_000])
-            except BlockingIOError:
-                pass
-        before = len(got)
-        pair.settle()
-        got += target.received()
-        assert sent < len(data) or len(got) > before, "it has stopped"
-    return bytes(got)
 
 
 def test_both_ends_learn_who_the_other_is(pair: Pair) -> None:
@@ -81,77 +65,6 @@ def test_a_peer_with_a_small_window_gets_everything_in_small_pieces(
     here, there = pair.stream()
     data = os.urandom(100_000)
     assert pump(pair, here, there, data) == data
-    pair.close()
-
-
-def test_each_half_ends_by_itself(pair: Pair) -> None:
-    here, there = pair.stream()
-    here.sock.shutdown(socket.SHUT_WR)
-    pair.settle()
-    assert there.ended()
-    assert here.ends == []
-    assert pump(pair, there, here, b"still") == b"still"
-    there.sock.shutdown(socket.SHUT_WR)
-    pair.settle()
-    assert here.ended()
-    assert here.ends == there.ends == [RelayEnd.FINISHED]
-    assert pair.client.streams == pair.server.streams == 0
-
-
-def test_last_words_and_the_end_go_together(pair: Pair) -> None:
-    """One frame, and whole also when the app at the other end takes it in pieces."""
-    for size in (1, 1000, 300_000):
-        near, far = pair.stream()
-        sent = near.sock.send(b"x" * size)
-        near.sock.shutdown(socket.SHUT_WR)
-        pair.settle()
-        found = far.received()
-        pair.settle()
-        found += far.received()
-        assert len(found) == sent
-        assert far.ended()
-
-
-def test_an_app_that_leaves_resets_the_other_end(pair: Pair) -> None:
-    here, there = pair.stream()
-    there.sock.send(b"unread")
-    pair.settle()
-    here.sock.close()  # with unread bytes: the kernel says reset
-    there.sock.send(b"more")
-    pair.settle()
-    assert here.ends == [RelayEnd.APP_RESET]
-    assert there.ends == [RelayEnd.PEER_RESET]
-
-
-def test_abort_tells_both_apps(pair: Pair) -> None:
-    here, there = pair.stream()
-    there.relay.abort(RelayEnd.POLICY)
-    pair.settle()
-    assert there.ends == [RelayEnd.POLICY]
-    assert here.ends == [RelayEnd.PEER_RESET]
-
-
-def test_an_app_that_does_not_read_stops_the_sender_and_nobody_else(authority: Authority) -> None:
-    window = 64 * 1024
-    pair = Pair(authority, server_settings=SessionSettings(initial_window_bytes=window))
-    pair.settle()
-    slow_here, slow_there = pair.stream()
-    here, there = pair.stream()
-    sent = 0
-    for _ in range(100):
-        try:
-            sent += slow_here.sock.send(bytes(100_000))
-        except BlockingIOError:
-            pass
-        pair.settle()
-    assert held_bytes(slow_there.relay) <= window
-    assert pair.settle() == 0, "a blocked stream costs no turns"
-    assert pump(pair, here, there, b"x" * 500_000) == b"x" * 500_000
-    got = 0
-    while piece := slow_there.received():
-        got += len(piece)
-        pair.settle()
-    assert got == sent
     pair.close()
 
 
@@ -276,15 +189,6 @@ def test_bulk_streams_share_a_tunnel_evenly(authority: Authority, connection_win
     pair.close()
 
 
-def flood(apps: list[App]) -> None:
-    for app in apps:
-        try:
-            while True:
-                app.sock.send(bytes(200_000))
-        except BlockingIOError:
-            pass
-
-
 def test_small_messages_leave_in_the_turn_they_come_whatever_bulk_there_is(pair: Pair) -> None:
     streams = [pair.stream() for _ in range(4)]
     small_here, small_there = pair.stream()
@@ -303,26 +207,6 @@ def test_small_messages_leave_in_the_turn_they_come_whatever_bulk_there_is(pair:
             there.received()
     pair.settle()
     assert small_there.received() == b"small" * 10
-
-
-def test_an_app_that_does_not_read_holds_one_window_of_a_bulk_transfer_at_most(pair: Pair) -> None:
-    window = pair.server.session.settings.initial_window_bytes
-    here, there = pair.stream()
-    sent = 0
-    for _ in range(200):
-        try:
-            sent += here.sock.send(bytes(400_000))
-        except BlockingIOError:
-            pass
-        pair.reactor.turn(0)
-    assert window // 2 < held_bytes(there.relay) <= window
-    assert here.relay.from_app_bytes <= window + there.relay.to_app_bytes
-    assert pair.settle() == 0, "a blocked stream costs no turns"
-    got = 0
-    while piece := there.received():
-        got += len(piece)
-        pair.settle()
-    assert got == sent
 
 
 class Broken:
