@@ -11,6 +11,7 @@ from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 
 from agent.direct.off import Off
+from agent.direct.path import DirectPath
 from agent.enrol.plan import PodState
 from agent.status import Agent
 
@@ -113,9 +114,14 @@ def _direct(agent: Agent) -> Iterator[Metric]:
     yield _gauge(
         "tulle_agent_direct_on", "1 while the kernel may carry connections itself", int(is_on)
     )
-    if isinstance(direct, Off):
-        return
-    counts, flows = direct.ledger.counts, direct.flows.counts
+    if not isinstance(direct, Off):
+        yield from _ledger(direct)
+        yield from _flows(direct)
+
+
+def _ledger(direct: DirectPath) -> Iterator[Metric]:
+    """Lines of ztunnels, and the writes to the kernel that came of them."""
+    counts = direct.ledger.counts
     yield _counter(
         "tulle_agent_direct_verdicts_total", "Verdicts written to the kernel", counts.verdicts
     )
@@ -137,6 +143,16 @@ def _direct(agent: Agent) -> Iterator[Metric]:
         "Changes to the tables of the direct path that the kernel refused",
         direct.kernel_refusals,
     )
+    yield counters(
+        "tulle_agent_direct_ztunnels_ended_total",
+        "Ztunnels disconnected from direct.sock, by reason",
+        "reason",
+        {reason: float(count) for reason, count in direct.dismissed.items()},
+    )
+
+
+def _flows(direct: DirectPath) -> Iterator[Metric]:
+    flows = direct.flows.counts
     yield _gauge("tulle_agent_direct_flows", "Open direct connections", len(direct.flows))
     yield counters(
         "tulle_agent_direct_flows_total",
@@ -158,12 +174,6 @@ def _direct(agent: Agent) -> Iterator[Metric]:
         "Direct connections to be ended, by outcome",
         "outcome",
         outcomes,
-    )
-    yield counters(
-        "tulle_agent_direct_ztunnels_ended_total",
-        "Ztunnels disconnected from direct.sock, by reason",
-        "reason",
-        {reason: float(count) for reason, count in direct.dismissed.items()},
     )
 
 

@@ -11,7 +11,7 @@ from agent.datapath import bpfsys
 from agent.datapath.bpfsys import KernelObject, buffer
 from agent.datapath.errors import DatapathError, NotPermitted, ProgramRejected
 
-LINK_TYPE_CGROUP, LINK_TYPE_NETNS, LINK_TYPE_TCX = 3, 5, 11
+LINK_TYPE_NETNS, LINK_TYPE_TCX = 5, 11
 _REPLACE = 4  # BPF_F_REPLACE: only if the link still holds the program we read
 # The verifier's log of our largest program, 600 instructions at two lines each, fits several times.
 _VERIFIER_LOG_BYTES = 1 << 20

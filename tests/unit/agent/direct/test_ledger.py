@@ -2,103 +2,25 @@
 
 from __future__ import annotations
 
-import json
-from typing import Any
-
 import pytest
 
 from agent.datapath.entries import LocalEndpoint
-from agent.datapath.flows import FlowReport
 from agent.direct import commands as do
-from agent.direct.commands import Command
-from agent.direct.flows import UNDER_WAY_MAX, FlowTable
-from agent.direct.ledger import DirectPod, Ledger
-from control.model.address import parse_address, parse_endpoint
+from control.model.address import parse_endpoint
 from control.wire import direct as wire
-
-S = 10**9
-OLD_PID, NEW_PID = 100, 200
-A4, B4, C4 = (parse_address(f"10.0.0.{number}") for number in (1, 2, 3))
-B6 = parse_address("fd00::2")
-VIP = parse_address("10.96.0.1")
-
-
-class Desk:
-    """A ledger and what came of it so far."""
-
-    def __init__(self, kernel_generation: int = 0, flows_max: int = 100) -> None:
-        self.flows = FlowTable(flows_max)
-        self.ledger = Ledger(kernel_generation, self.flows)
-        self.state = do.SetState(0, 0)
-        self.sent: dict[int, list[dict[str, Any]]] = {}
-        self.others: list[Command] = []
-        self.do(self.ledger.start())
-
-    def do(self, commands: list[Command]) -> list[Command]:
-        for command in commands:
-            match command:
-                case do.SetState():
-                    self.state = command
-                case do.Send(peer, line):
-                    self.sent.setdefault(peer, []).append(json.loads(line))
-                case _:
-                    self.others.append(command)
-        return commands
-
-    def take(self) -> list[Command]:
-        taken, self.others = self.others, []
-        return taken
-
-    def join(self, peer: int, pid: int = NEW_PID, generation: int = 5) -> None:
-        self.do(self.ledger.joined(peer, pid))
-        self.say(peer, wire.ZtunnelHello(generation))
-
-    def say(
-        self, peer: int, message: wire.ZtunnelLine | wire.Unknown, now_s: float = 1.0
-    ) -> list[Command]:
-        return self.do(self.ledger.said(peer, message, now_s))
-
-    def renew(self, now_s: float) -> None:
-        self.do(self.ledger.renew(int(now_s * S)))
-
-    def capture(self, uid: str, workload: int, *addresses: Any) -> None:
-        self.do(self.ledger.captured(DirectPod(uid, workload, addresses)))
-
-    def ignored(self) -> dict[str, int]:
-        return dict(self.ledger.counts.ignored)
-
-    def runs_at(self, now_s: float) -> bool:
-        return self.state.lease_until_ns > now_s * S
-
-
-@pytest.fixture
-def desk() -> Desk:
-    """One ztunnel, current, lease until 12 s; pods a and b."""
-    made = Desk()
-    made.do(made.ledger.newest(NEW_PID, 1.0))
-    made.join(1)
-    made.renew(10.0)
-    made.capture("a", 11, A4)
-    made.capture("b", 12, B4, B6)
-    return made
-
-
-def verdict(generation: int = 5, source: str = "a", destination: str = "b") -> wire.Verdict:
-    return wire.Verdict(generation, source, destination, 80)
-
-
-def service(*slots: wire.ShareSlot, source: str = "a") -> wire.ServiceShare:
-    return wire.ServiceShare(source, VIP, 80, 10 if slots else 0, slots)
-
-
-def slot(destination: str = "b", address: str = "10.0.0.2", weight: int = 1) -> wire.ShareSlot:
-    return wire.ShareSlot(weight, destination, parse_endpoint(f"{address}:8080"))
-
-
-def event(number: int, is_closed: bool = False, source: int = 11) -> FlowReport:
-    ends = (parse_endpoint("10.0.0.1:40000"), parse_endpoint("10.0.0.2:80"))
-    return FlowReport(number, is_closed, source, 12, *ends, ends[1])
-
+from tests.unit.agent.direct.desk import (
+    B4,
+    B6,
+    C4,
+    NEW_PID,
+    VIP,
+    Desk,
+    S,
+    event,
+    service,
+    slot,
+    verdict,
+)
 
 # Start and hello
 
@@ -350,87 +272,3 @@ def test_a_capture_that_changes_nothing_changes_nothing(desk: Desk) -> None:
 
 def test_an_unknown_pod_may_be_released(desk: Desk) -> None:
     assert desk.ledger.released("x") == []
-
-
-# FlowTable
-
-
-def test_flows_are_told_to_the_current_ztunnel_and_cut_by_it(desk: Desk) -> None:
-    desk.do(desk.ledger.flow_events([event(7)], 1.0))
-    assert desk.sent[1][-1]["flows"][0]["id"] == 7
-    desk.say(1, wire.Cut(7))
-    (cut,) = desk.take()
-    assert isinstance(cut, do.Destroy)
-    assert cut.flow.source == "a"
-    desk.say(1, wire.Cut(8))
-    assert desk.take() == []
-    assert desk.ignored() == {"flow_over": 1}
-
-
-def test_an_old_ztunnel_cuts_nothing(desk: Desk) -> None:
-    desk.do(desk.ledger.flow_events([event(7)], 1.0))
-    desk.join(2, pid=300)
-    desk.say(2, wire.Cut(7))
-    assert desk.take() == []
-
-
-def test_flows_without_a_ztunnel_are_kept_for_the_next_one(desk: Desk) -> None:
-    desk.do(desk.ledger.left(1, 1.0))
-    desk.do(desk.ledger.flow_events([event(7)], 1.0))
-    desk.join(2)
-    assert [line["kind"] for line in desk.sent[2]] == ["hello"]  # it may know no pods yet
-    desk.say(2, wire.Replay())
-    assert desk.sent[2][-1]["flows"][0]["id"] == 7
-
-
-def test_who_asked_before_it_counted_is_told_when_it_does(desk: Desk) -> None:
-    desk.do(desk.ledger.flow_events([event(7)], 1.0))
-    desk.join(2, pid=300)
-    desk.say(2, wire.Replay())
-    assert len(desk.sent[2]) == 1
-    desk.do(desk.ledger.newest(300, 1.0))
-    assert desk.sent[2][-1]["flows"][0]["id"] == 7
-
-
-def test_a_full_table_stops_the_direct_path_until_there_is_room() -> None:
-    desk = Desk(flows_max=10)
-    desk.do(desk.ledger.newest(NEW_PID, 1.0))
-    desk.join(1)
-    desk.capture("a", 11, A4)
-    desk.capture("b", 12, B4)
-    desk.renew(10.0)
-    desk.do(desk.ledger.flow_events([event(number) for number in range(10)], 1.0))
-    assert not desk.runs_at(10.0)
-    desk.renew(10.5)
-    assert not desk.runs_at(10.5)
-    assert desk.ledger.reason(0) == "flows_full"
-    desk.do(desk.ledger.flow_events([event(3, is_closed=True)], 1.0))
-    desk.renew(11.0)
-    assert desk.runs_at(11.0)
-
-
-def test_what_finds_no_room_in_the_list_is_ended_at_once() -> None:
-    desk = Desk(flows_max=2)
-    desk.capture("a", 11, A4)
-    desk.capture("b", 12, B4)
-    room = 2 + UNDER_WAY_MAX
-    commands = desk.ledger.flow_events([event(number) for number in range(room + 1)], 1.0)
-    ended = [each.flow.report.id for each in commands if isinstance(each, do.Destroy)]
-    assert ended == [room]
-
-
-def test_bytes_are_told_to_the_current_one(desk: Desk) -> None:
-    desk.do(desk.ledger.flow_events([event(7)], 1.0))
-    desk.do(desk.ledger.moved([(7, 1, 2)]))
-    assert desk.sent[1][-1] == {"kind": "moved", "flows": [[7, 1, 2]]}
-
-
-# To show
-
-
-def test_why_nothing_goes_direct(desk: Desk) -> None:
-    assert desk.ledger.reason(11 * S) == ""
-    assert desk.ledger.reason(12 * S) == "lease_over"
-    desk.do(desk.ledger.newest(300, 1.0))
-    assert desk.ledger.reason(11 * S) == "not_newest"
-    assert desk.ledger.ztunnel_generation is None

@@ -1,4 +1,4 @@
-"""The next steps by track. (That they are the plan's: test_plan.py, for any run of events.)"""
+"""The next steps by track. (That they are the plan's: test_plan_runs.py.)"""
 
 from __future__ import annotations
 
