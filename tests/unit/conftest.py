@@ -51,6 +51,13 @@ class Spent:
 SPENT = Spent()
 
 
+@pytest.fixture(scope="session", autouse=True)
+def many_files() -> None:
+    """Open as many as this host allows, as our daemons do: a shell allows 1,024."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+
+
 def cpu_s() -> float:
     """CPU time of this process and of the children it has waited for."""
     children = resource.getrusage(resource.RUSAGE_CHILDREN)

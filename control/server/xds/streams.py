@@ -162,10 +162,15 @@ class DeltaService:
             async with asyncio.TaskGroup() as tasks:
                 tasks.create_task(self._read(client, requests), name="xds.read")
                 tasks.create_task(self._write(client, context), name="xds.write")
-        except* _StreamEnded:
-            pass
-        except* WireError as group:
-            raise group.exceptions[0] from None
+        except BaseExceptionGroup as group:
+            # Not `except*`: before Python 3.11.4 what that raises is wrapped in a group once more,
+            # and nobody would refuse the stream.
+            bugs = group.split((_StreamEnded, WireError))[1]
+            if bugs is not None:
+                raise bugs from None
+            wrong = [each for each in group.exceptions if isinstance(each, WireError)]
+            if wrong:
+                raise wrong[0] from None
         finally:
             stop()
             self._leave(client)

@@ -51,7 +51,7 @@ class Bench(DoorBench):
 
         try:
             return self.runner.run(whole())
-        except* Aborted as group:
+        except BaseExceptionGroup as group:
             raise group.exceptions[0] from None
 
     @property

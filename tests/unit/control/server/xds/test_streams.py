@@ -87,7 +87,7 @@ def run(bench: Bench, node: Node, test: Callable[[], Awaitable[None]]) -> None:
 
     try:
         asyncio.run(whole())
-    except* Aborted as group:
+    except BaseExceptionGroup as group:
         raise group.exceptions[0] from None
 
 
