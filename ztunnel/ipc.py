@@ -24,7 +24,10 @@ unless said otherwise.
     worker → supervisor
     READY               {}
     NEED_CERTIFICATE    {identity, waiting: bool}
-    ANSWER              {id, ...}; for metrics {counters: [[name, {label: value}, number]], gauges}
+    ANSWER              {id, more: bool, ...}, in pieces: mappings and lists of an answer are joined
+                        (merge_answer) until one says that there is no more. For metrics {counters:
+                        [[name, {label: value}, number]], gauges}: of the label sets only those that
+                        have changed since the last answer, each with its whole count
     POD_READY           {uid}: its listeners are registered
     DRAINED             {}
 
@@ -93,6 +96,12 @@ class IpcOverflow(WireError):
     reason = "ipc_overflow"
 
 
+class FrameTooLarge(WireError):
+    """A payload that no frame may carry: the sender's bug, and nothing was sent."""
+
+    reason = "frame_too_large"
+
+
 @dataclass(frozen=True, slots=True)
 class Frame:
     kind: FrameKind
@@ -116,7 +125,7 @@ class Frame:
 
 def encode_frame(kind: FrameKind, payload: bytes, descriptors: int = 0) -> bytes:
     if len(payload) > FRAME_BYTES_MAX or descriptors > DESCRIPTORS_MAX:
-        raise WireError(f"{kind.name}: frame too large")
+        raise FrameTooLarge(f"{kind.name}: {len(payload)} bytes, {descriptors} descriptors")
     return _HEAD.pack(len(payload), kind, descriptors) + payload
 
 
@@ -126,6 +135,18 @@ _text_of = json.JSONEncoder(separators=(",", ":")).encode
 
 def encode_json(value: dict[str, Any]) -> bytes:
     return _text_of(value).encode()
+
+
+def merge_answer(into: dict[str, Any], piece: dict[str, Any]) -> None:
+    """Join a piece to those before it: lists are appended, mappings joined, the rest replaced."""
+    for key, value in piece.items():
+        there = into.get(key)
+        if isinstance(value, dict) and isinstance(there, dict):
+            merge_answer(there, value)
+        elif isinstance(value, list) and isinstance(there, list):
+            there += value
+        else:
+            into[key] = value
 
 
 @dataclass(slots=True)

@@ -151,7 +151,10 @@ class Pipe:
             if frames is None:
                 raise SystemExit("the worker is gone")
             for frame in frames:
-                if frame.kind is FrameKind.ANSWER and frame.json()["id"] == self._questions:
+                if frame.kind is not FrameKind.ANSWER:
+                    continue
+                piece = frame.json()
+                if piece["id"] == self._questions and not piece["more"]:
                     return
 
 

@@ -33,7 +33,7 @@ from tests.support.engine.tunnel_bed import (
     read_exactly,
 )
 from tests.support.engine.tunnel_mesh import mesh_entries
-from ztunnel.ipc import Frame, FrameKind, IpcSocket
+from ztunnel.ipc import Frame, FrameKind, IpcSocket, merge_answer
 from ztunnel.mesh.entries import encode_entries
 from ztunnel.transport.tls import Material
 
@@ -126,7 +126,9 @@ def give_pod(worker: Supervised, address: str) -> tuple[str, int]:
 
 def ask(worker: Supervised, what: str) -> dict[str, Any]:
     worker.channel.send_json(FrameKind.QUERY, {"id": 7, "what": what})
-    answer = worker.next(FrameKind.ANSWER)
+    answer: dict[str, Any] = {"more": True}
+    while answer["more"]:
+        merge_answer(answer, worker.next(FrameKind.ANSWER))
     assert answer["id"] == 7
     return answer
 

@@ -94,14 +94,22 @@ class Tally:
         self._last: dict[int, tuple[Table, Table]] = {}
         self._retired: Table = {}
 
-    def heard(self, worker: int, answer: dict[str, Any]) -> None:
-        """Take over a worker's answer. Nonsense from a worker is dropped and logged."""
+    def heard(self, worker: int, piece: dict[str, Any]) -> None:
+        """Take over a piece of a worker's answer: counts of what has changed. Nonsense from a
+        worker is dropped and logged."""
         try:
-            counters, gauges = _table(answer["counters"]), _table(answer["gauges"])
-        except (KeyError, TypeError, ValueError, AttributeError) as exc:
+            counters = _table(piece.get("counters", ()))
+            gauges = _table(piece["gauges"]) if "gauges" in piece else None
+        except (TypeError, ValueError, AttributeError) as exc:
             event(log, logging.ERROR, "metrics.unreadable", worker=worker, error=repr(exc))
             return
-        self._last[worker] = (counters, gauges)
+        its_counters, its_gauges = self._last.setdefault(worker, ({}, {}))
+        for key, value in counters.items():
+            if key in its_counters or len(its_counters) < SERIES_MAX:
+                its_counters[key] = value
+        if gauges is not None:
+            its_gauges.clear()
+            its_gauges.update(gauges)
 
     def worker_lost(self, worker: int) -> None:
         counters, _ = self._last.pop(worker, ({}, {}))

@@ -142,8 +142,7 @@ class Supervisor:
             release()
 
     async def _ask_metrics(self) -> None:
-        for worker, answer in (await self.workers.query("metrics")).items():
-            self._tally.heard(worker, answer)
+        await self.workers.query("metrics")  # the tally takes the pieces as they come
 
     # State for a new worker (workers.WorkerSource)
 
@@ -174,6 +173,9 @@ class Supervisor:
         self.served.worker_lost(worker)
         self.direct.worker_lost(worker)
         self._tally.worker_lost(worker)
+
+    def metrics_changed(self, worker: int, piece: dict[str, Any]) -> None:
+        self._tally.heard(worker, piece)
 
     def certificate_needed(self, identity: SpiffeId, *, waiting: bool) -> None:
         self.certificates_kept.need(identity, waiting=waiting)

@@ -30,7 +30,7 @@ from control.wire.direct import (
     read_ztunnel_line,
 )
 from ztunnel.identity.csr import Issued
-from ztunnel.ipc import Frame, FrameKind, IpcSocket, encode_json
+from ztunnel.ipc import Frame, FrameKind, IpcSocket, encode_json, merge_answer
 from ztunnel.mesh.entries import Entry, chunks
 from ztunnel.supervisor.pods import HeldPod
 
@@ -68,8 +68,19 @@ class WorkerListener(Protocol):
 
     def worker_ready(self, worker: int) -> None: ...
 
+    def metrics_changed(self, worker: int, piece: dict[str, Any]) -> None: ...
+
     def direct_line(self, worker: int, line: ZtunnelLine | Unknown) -> None:
         """Pass a line to the agent; WireError: a worker may not say this."""
+
+
+@dataclass(slots=True)
+class Question:
+    """A question to a worker, and the pieces of its answer so far."""
+
+    what: str
+    answer: asyncio.Future[dict[str, Any]]
+    pieces: dict[str, Any] = field(default_factory=dict)
 
 
 @dataclass(slots=True)
@@ -82,7 +93,7 @@ class WorkerProcess:
     gone: asyncio.Event = field(default_factory=asyncio.Event)
     ready: bool = False
     drained: bool = False
-    answers: dict[int, asyncio.Future[dict[str, Any]]] = field(default_factory=dict)
+    questions: dict[int, Question] = field(default_factory=dict)
 
 
 class Workers:
@@ -183,10 +194,11 @@ class Workers:
         asked: dict[int, asyncio.Future[dict[str, Any]]] = {}
         loop = asyncio.get_running_loop()
         for worker in list(self._live.values()):
-            if not worker.ready or len(worker.answers) >= QUERIES_MAX:
+            if not worker.ready or len(worker.questions) >= QUERIES_MAX:
                 continue
             number = next(self._queries)
-            asked[worker.number] = worker.answers[number] = loop.create_future()
+            answer = asked[worker.number] = loop.create_future()
+            worker.questions[number] = Question(what, answer)
             self._send(worker, FrameKind.QUERY, {"id": number, "what": what})
         if asked:
             await asyncio.wait(asked.values(), timeout=QUERY_DEADLINE_S)
@@ -243,7 +255,7 @@ class Workers:
             loop.remove_writer(descriptor)
             worker.pipe.close()
             worker.gone.set()
-            for answer in worker.answers.values():
+            for answer in [question.answer for question in worker.questions.values()]:
                 answer.cancel()
             self._listener.worker_lost(number)
 
@@ -354,14 +366,26 @@ class Workers:
                 identity = parse_spiffe_id(str(value["identity"]))
                 self._listener.certificate_needed(identity, waiting=bool(value.get("waiting")))
             case FrameKind.ANSWER:
-                answer = worker.answers.pop(int(value["id"]), None)
-                if answer is not None and not answer.done():
-                    answer.set_result(value)
+                self._take_answer(worker, int(value["id"]), value)
             case FrameKind.DRAINED:
                 worker.drained = True
                 worker.pipe.finish()
             case _:
                 raise WireError(f"{frame.kind.name} is not for the supervisor")
+
+    def _take_answer(self, worker: WorkerProcess, number: int, piece: dict[str, Any]) -> None:
+        question = worker.questions.get(number)
+        if question is None:
+            return
+        if question.what == "metrics":
+            # Counts of what has changed: they are taken also when nobody waits any more.
+            self._listener.metrics_changed(worker.number, piece)
+        if not question.answer.done():
+            merge_answer(question.pieces, piece)
+        if not piece.get("more"):
+            del worker.questions[number]
+            if not question.answer.done():
+                question.answer.set_result(question.pieces)
 
     def _end(self, worker: WorkerProcess) -> None:
         if worker.process.returncode is None:

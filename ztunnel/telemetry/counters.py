@@ -13,6 +13,8 @@ from ztunnel.telemetry.parties import Parties, Series
 # Label sets per worker. A mesh of 100 workloads that all talk to each other has 10,000 pairs;
 # beyond this new pairs are counted together as "other", so no caller can fill the memory.
 LABEL_SETS_MAX: Final = 10_000
+# Name, labels, value.
+Row = tuple[str, dict[str, str], int]
 _UNKNOWN: Final = "unknown"
 _OTHER: Final = "other"
 
@@ -66,23 +68,41 @@ class Counters:
                 self._series[key] = found
         return found
 
-    def export(self) -> Iterator[tuple[str, dict[str, str], int]]:
-        for series in self._series.values():
-            plain = {**series.labels, "response_flags": Flag.NONE.value}
-            yield "istio_tcp_connections_opened_total", plain, series.opened
-            yield "istio_tcp_received_bytes_total", plain, series.received_bytes
-            yield "istio_tcp_sent_bytes_total", plain, series.sent_bytes
-            if series.finished:
-                yield "istio_tcp_connections_closed_total", plain, series.finished
-            for name, by_flag in (("closed", series.closed), ("failed", series.failed)):
-                for flag, number in by_flag.items():
-                    labels = {**series.labels, "response_flags": flag.value}
-                    yield f"istio_tcp_connections_{name}_total", labels, number
+    def changed(self, sets_max: int) -> Iterator[list[Row]]:
+        """Rows of the label sets that have changed since they were last taken, whole counts, of at
+        most so many sets at a time."""
+        rows: list[Row] = []
+        taken = 0
+        for series in list(self._series.values()):
+            if series.is_told():
+                continue
+            rows += _rows(series)
+            taken += 1
+            if taken >= sets_max:
+                yield rows
+                rows, taken = [], 0
+        yield rows
+
+    def totals(self) -> Iterator[Row]:
+        """Rows without label sets: refusals by reason, events of the engine."""
         for reason, number in sorted(self.refusals.items()):
             yield "tulle_ztunnel_refusals_total", {"reason": reason}, number
         for name, number in sorted(self.engine.items()):
             yield f"tulle_ztunnel_{name}_total", {}, number
         yield "tulle_ztunnel_label_sets_refused_total", {}, self.label_sets_refused
+
+
+def _rows(series: Series) -> Iterator[Row]:
+    plain = {**series.labels, "response_flags": Flag.NONE.value}
+    yield "istio_tcp_connections_opened_total", plain, series.opened
+    yield "istio_tcp_received_bytes_total", plain, series.received_bytes
+    yield "istio_tcp_sent_bytes_total", plain, series.sent_bytes
+    if series.finished:
+        yield "istio_tcp_connections_closed_total", plain, series.finished
+    for name, by_flag in (("closed", series.closed), ("failed", series.failed)):
+        for flag, number in by_flag.items():
+            labels = {**series.labels, "response_flags": flag.value}
+            yield f"istio_tcp_connections_{name}_total", labels, number
 
 
 def _workload_key(workload: Workload | None) -> tuple[str, ...] | str:

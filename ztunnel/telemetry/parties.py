@@ -34,6 +34,22 @@ class Series:
     failed: dict[Flag, int] = field(default_factory=dict)
     received_bytes: int = 0
     sent_bytes: int = 0
+    told: tuple[int, ...] = ()  # the counts that the supervisor has
+
+    def is_told(self) -> bool:
+        """True if nothing has changed since the last call."""
+        now = (
+            self.opened,
+            self.finished,
+            self.received_bytes,
+            self.sent_bytes,
+            sum(self.closed.values()),
+            sum(self.failed.values()),
+        )
+        if now == self.told:
+            return True
+        self.told = now
+        return False
 
 
 class Memo:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 import socket
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 from control.kit.clock import Clock
@@ -25,7 +25,7 @@ from ztunnel.connections.pod import Pod
 from ztunnel.connections.recheck import Recheck
 from ztunnel.connections.redirected import MarkedDialer, listen_redirected
 from ztunnel.direct.path import WorkerDirect
-from ztunnel.ipc import Frame, FrameKind, IpcSocket
+from ztunnel.ipc import Frame, FrameKind, FrameTooLarge, IpcSocket
 from ztunnel.loop.reactor import READABLE, WATCH_LEVEL, WRITABLE, Reactor
 from ztunnel.loop.spin import Spin
 from ztunnel.mesh.entries import Entry
@@ -36,6 +36,8 @@ from ztunnel.telemetry.turn_writer import TurnWriter
 from ztunnel.transport.dial import Dialer
 from ztunnel.transport.tls import Material
 from ztunnel.worker import answers
+from ztunnel.worker.answering import Answering
+from ztunnel.worker.answers import Piece
 from ztunnel.worker.bugs import Bugs
 from ztunnel.worker.drain import Drain
 from ztunnel.worker.intake import Intake
@@ -69,6 +71,7 @@ class Worker:
             self._path = WorkerDirect(self.engine, self._tell_agent)
         self._intake = Intake(self._act, self._resources)
         self._intake.add(frames)
+        self._answering = Answering(self.reactor, self._send_answer)
         self._drained = False
         self._actions: dict[FrameKind, Callable[[Frame], None]] = {
             FrameKind.POD_ADD: self._add_pod,
@@ -163,7 +166,11 @@ class Worker:
             raise WireError(f"{frame.kind.name}: {exc!r}") from exc
 
     def _send(self, kind: FrameKind, value: dict[str, Any]) -> None:
-        self._channel.send_json(kind, value)
+        try:
+            self._channel.send_json(kind, value)
+        except FrameTooLarge as exc:  # our bug, and no reason to end every connection
+            event(log, logging.ERROR, "frame.too_large", kind=kind.name, error=exc)
+            self._bugs.report(self)
         self._watch_channel()
 
     def _tell_agent(self, line: ZtunnelLine) -> None:
@@ -250,9 +257,9 @@ class Worker:
 
     def _query(self, frame: Frame) -> None:
         value = frame.json()
-        self._send(FrameKind.ANSWER, {"id": value["id"], **self._answer(str(value["what"]))})
+        self._answering.begin(int(value["id"]), self._answer(str(value["what"])))
 
-    def _answer(self, what: str) -> dict[str, Any]:
+    def _answer(self, what: str) -> Iterator[Piece]:
         match what:
             case "connections":
                 return answers.connections(self.engine, self._path)
@@ -264,9 +271,12 @@ class Worker:
                     lines_dropped=self._lines.dropped,
                 )
             case "pools":
-                return {"pools": self.engine.pool.view()}
+                return iter([{"pools": self.engine.pool.view()}])
             case _:
-                return {"error": "unknown question"}
+                return iter([{"error": "unknown question"}])
+
+    def _send_answer(self, value: dict[str, Any]) -> None:
+        self._send(FrameKind.ANSWER, value)
 
     def _log_level(self, frame: Frame) -> None:
         set_level(str(frame.json()["level"]))

@@ -11,6 +11,7 @@ from typing import Any
 
 from control.kit.clock import SystemClock
 from control.model.identity import SpiffeId
+from tests.support.engine.rows import joined
 from ztunnel.ipc import Frame, FrameKind, IpcSocket
 from ztunnel.transport.tls import Material
 from ztunnel.worker.settings import WorkerSettings
@@ -54,8 +55,7 @@ class WorkerRig:
 
     def ask(self, what: str) -> dict[str, Any]:
         self.tell(FrameKind.QUERY, {"id": 1, "what": what})
-        (answer,) = self.heard(FrameKind.ANSWER)
-        return answer
+        return joined(self.heard(FrameKind.ANSWER))
 
     def counter(self, name: str, **labels: str) -> int | None:
         """A counter or gauge by its name, from the worker's own answer; None: there is none."""

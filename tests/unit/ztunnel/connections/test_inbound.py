@@ -10,6 +10,7 @@ import pytest
 from control.model.address import Endpoint
 from tests.support.certificates import Authority, make_authority
 from tests.support.engine.inbound_rig import APP, CLIENT, InboundRig, is_closed, only
+from tests.support.engine.rows import every_row
 from ztunnel.mesh.entries import Entry, Op
 from ztunnel.refusals import Flag
 from ztunnel.transport.dial import DialError
@@ -99,7 +100,7 @@ def test_a_policy_that_no_longer_allows_it_cuts_an_open_connection(rig: InboundR
     assert rig.refusals == {"policy_changed": 1}
     flags = [
         labels["response_flags"]
-        for name, labels, _ in rig.engine.counters.export()
+        for name, labels, _ in every_row(rig.engine.counters)
         if name == "istio_tcp_connections_closed_total"
     ]
     assert flags == [Flag.DENY.value]

@@ -20,6 +20,7 @@ from control.model.policy import (
 )
 from tests.support.engine.direct_rig import SERVER, Rig
 from tests.support.engine.meshes import spiffe
+from tests.support.engine.rows import every_row
 from ztunnel.direct.flows import CONFIRM_S, FlowBook
 from ztunnel.mesh.entries import Entry, Op
 from ztunnel.transport.ends import RelayEnd
@@ -83,7 +84,7 @@ def exported(rig: Rig) -> dict[tuple[str, str], int]:
             connection.outcome.sync()
     return {
         (name.removeprefix("istio_tcp_").removesuffix("_total"), labels["reporter"]): value
-        for name, labels, value in rig.engine.counters.export()
+        for name, labels, value in every_row(rig.engine.counters)
         if labels.get("path") == "direct"
     }
 

@@ -43,11 +43,26 @@ def test_counters_of_the_dead_stay_and_their_gauges_go() -> None:
     assert figures(tally) == {opened: 14, live: 2}
 
 
+def test_pieces_add_up_and_gauges_are_replaced() -> None:
+    tally = Tally()
+    tally.heard(0, answer(5, 2))
+    tally.heard(0, {"counters": [["other_total", {}, 1]], "more": True})
+    tally.heard(0, {"counters": [["other_total", {}, 3]], "gauges": []})
+    opened = "istio_tcp_connections_opened_total"
+    assert figures(tally) == {opened: 5, "other_total": 3}
+
+
 def test_nonsense_from_a_worker_changes_nothing() -> None:
     tally = Tally()
     tally.heard(0, answer(5, 2))
     before = figures(tally)
-    for nonsense in ({}, {"counters": 3, "gauges": []}, {"counters": [["a"]], "gauges": []}):
+    for nonsense in (
+        {},
+        {"counters": 3},
+        {"gauges": [[]]},
+        {"counters": 3, "gauges": []},
+        {"counters": [["a"]], "gauges": []},
+    ):
         tally.heard(0, nonsense)
     assert figures(tally) == before
 

@@ -10,6 +10,7 @@ import pytest
 from control.model.address import parse_endpoint
 from control.model.workload import Locality, Workload
 from tests.support.engine.meshes import pod, service, spiffe
+from tests.support.engine.rows import every_row
 from ztunnel.refusals import Flag, Reason
 from ztunnel.telemetry.counters import Counters, tcp_labels
 from ztunnel.telemetry.parties import Memo, Parties, Reporter
@@ -36,7 +37,7 @@ def parties(**fields: Any) -> Parties:
 
 
 def exported(counters: Counters) -> Counter[str]:
-    return Counter({name: number for name, _, number in counters.export()})
+    return Counter({name: number for name, _, number in every_row(counters)})
 
 
 def test_all_that_is_known_is_a_label_and_the_rest_says_so() -> None:
@@ -136,7 +137,7 @@ def test_everything_counted_is_exported_once() -> None:
     counters.refuse(Reason.POLICY)
     counters.refuse(Reason.POLICY)
     counters.count("dials")
-    found = list(counters.export())
+    found = list(every_row(counters))
     labelled = {(name, labels.get("response_flags", "")): number for name, labels, number in found}
     assert len(labelled) == len(found)
     assert labelled == {

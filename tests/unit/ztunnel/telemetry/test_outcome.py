@@ -11,6 +11,7 @@ import pytest
 from control.model.address import parse_endpoint
 from control.model.identity import SpiffeId
 from control.model.workload import Service, Workload
+from tests.support.engine.rows import every_row
 from ztunnel.refusals import Flag
 from ztunnel.telemetry.access_log import JSON, AccessLog
 from ztunnel.telemetry.counters import Counters, tcp_labels
@@ -112,7 +113,7 @@ def test_failures_are_louder(flag: Flag, level: str) -> None:
 def exported(counters: Counters) -> dict[tuple[str, str], int]:
     return {
         (name, labels.get("response_flags", labels.get("reason", ""))): value
-        for name, labels, value in counters.export()
+        for name, labels, value in every_row(counters)
     }
 
 
@@ -165,11 +166,13 @@ def test_label_sets_are_bounded() -> None:
         made = parties()
         made.source = Workload(uid=str(number), name=f"pod-{number}", namespace="demo")
         finish(made, counters)
-    sets = {frozenset(labels.items()) for name, labels, _ in counters.export() if "opened" in name}
+    sets = {
+        frozenset(labels.items()) for name, labels, _ in every_row(counters) if "opened" in name
+    }
     assert len(sets) == 4
-    total = sum(value for name, _, value in counters.export() if "opened" in name)
+    total = sum(value for name, _, value in every_row(counters) if "opened" in name)
     assert total == 10
-    refused = [value for name, _, value in counters.export() if "label_sets" in name]
+    refused = [value for name, _, value in every_row(counters) if "label_sets" in name]
     assert refused == [7]
 
 
@@ -193,7 +196,7 @@ def test_a_direct_connection_says_so_and_is_counted_apart() -> None:
     made.measured = (85, 0)
     fields = finish(made, counters)
     assert (fields["path"], fields["srtt"], fields["retransmits"]) == ("direct", "85us", 0)
-    opened = [labels for name, labels, _ in counters.export() if "opened" in name]
+    opened = [labels for name, labels, _ in every_row(counters) if "opened" in name]
     tunnelled, direct = opened
     assert "path" not in tunnelled
     assert (direct["path"], direct["connection_security_policy"]) == ("direct", "none")

@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 
+from control.model.address import parse_endpoint
 from control.model.identity import SpiffeId
+from control.model.workload import Workload
 from tests.support.certificates import Authority, make_authority
 from tests.support.engine.meshes import mesh, pod
 from tests.support.engine.tunnel_mesh import mesh_entries
 from tests.support.engine.worker_rig import WorkerRig, worker_rig
-from ztunnel.ipc import Frame, FrameKind, encode_json
+from ztunnel.ipc import FRAME_BYTES_MAX, Frame, FrameKind, encode_json
 from ztunnel.mesh.entries import encode_entries
+from ztunnel.telemetry.counters import LABEL_SETS_MAX
+from ztunnel.telemetry.parties import Parties, Reporter
 from ztunnel.transport.dial import Dialer
 
 WEB = SpiffeId("cluster.local", "demo", "web")
@@ -43,7 +49,7 @@ def test_frames_that_came_behind_the_settings_are_not_lost() -> None:
     with worker_rig(state, query) as rig:
         rig.settle()
         assert rig.worker.engine.state.synced
-        assert rig.heard(FrameKind.ANSWER) == [{"id": 9, "pools": []}]
+        assert rig.heard(FrameKind.ANSWER) == [{"id": 9, "more": False, "pools": []}]
 
 
 def test_the_engine_is_made_for_the_settings() -> None:
@@ -104,7 +110,7 @@ def test_a_worker_ends_with_its_supervisor(rig: WorkerRig) -> None:
 
 
 def test_a_question_nobody_knows_is_answered_all_the_same(rig: WorkerRig) -> None:
-    assert rig.ask("weather") == {"id": 1, "error": "unknown question"}
+    assert rig.ask("weather") == {"id": 1, "more": False, "error": "unknown question"}
 
 
 def test_a_drain_without_connections_is_over_soon(rig: WorkerRig) -> None:
@@ -130,3 +136,22 @@ def test_an_identity_is_forgotten_with_its_last_pod(rig: WorkerRig, authority: A
         rig.tell(FrameKind.POD_DELETE, {"uid": uid})
         rig.tell(FrameKind.CERTIFICATE_FORGOTTEN, {"identity": str(WEB)})
         assert rig.counter("tulle_ztunnel_tls_contexts") == 0
+
+
+def test_ten_thousand_label_sets_with_long_names_end_no_worker(rig: WorkerRig) -> None:
+    """In one frame they were more than a frame may carry, which was taken for a lost supervisor."""
+    counters = rig.worker.engine.counters
+    at = parse_endpoint("10.0.0.1:80")
+    for number in range(LABEL_SETS_MAX):
+        long = f"{number}-{'x' * 200}"
+        who = Workload(uid=long, name=long, namespace="n" * 60, service_account=long)
+        counters.series(Parties(Reporter.SOURCE, at, at, who)).opened = 1
+    rig.tell(FrameKind.QUERY, {"id": 1, "what": "metrics"})
+    pieces: list[dict[str, Any]] = []
+    while not pieces or pieces[-1]["more"]:
+        rig.settle()
+        pieces += rig.heard(FrameKind.ANSWER)
+    opened = [row for each in pieces for row in each.get("counters", ()) if "opened" in row[0]]
+    assert len(opened) == LABEL_SETS_MAX
+    assert max(len(json.dumps(each)) for each in pieces) < FRAME_BYTES_MAX // 4
+    assert rig.worker.reactor.running
