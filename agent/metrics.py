@@ -73,7 +73,7 @@ def families(agent: Agent) -> Iterator[Metric]:
     if age_s is not None:
         yield _gauge(
             "tulle_agent_intents_age_seconds",
-            "Age of the last word from the control plane; 0 while connected",
+            "Age of the last update from the control plane; 0 while connected",
             age_s,
         )
     yield from _kernel(agent)

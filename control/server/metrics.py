@@ -22,13 +22,13 @@ class Metrics:
         )
         self.compile_s = Histogram(
             "tulle_control_compile_duration_seconds",
-            "From objects to encoded resources",
+            "Time from objects to encoded resources",
             buckets=_PUSH_BUCKETS_S,
             registry=r,
         )
         self.push_s = Histogram(
             "tulle_control_push_duration_seconds",
-            "Writing one xDS response to a client",
+            "Time to write one xDS response to a client",
             buckets=_PUSH_BUCKETS_S,
             registry=r,
         )
@@ -40,7 +40,7 @@ class Metrics:
             registry=r,
         )
         self.nacks = Counter(
-            "tulle_control_nacks", "Responses a client rejected", ["type"], registry=r
+            "tulle_control_nacks", "Responses that a client rejected", ["type"], registry=r
         )
         self.refused = Counter(
             "tulle_control_refused",
@@ -57,7 +57,9 @@ class Metrics:
             "tulle_control_problems", "Problems in the manifests", ["reason"], registry=r
         )
         self.root_expiry = Gauge(
-            "tulle_control_root_expiry_timestamp_seconds", "When the root ends", registry=r
+            "tulle_control_root_expiry_timestamp_seconds",
+            "End of the root certificate's validity",
+            registry=r,
         )
 
     def show_source(self, counts: Mapping[str, int], problems: Iterable[Problem]) -> None:
