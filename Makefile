@@ -66,7 +66,7 @@ interop: ready-dev ## the tests with foreign peers (Envoy, h2)
 
 fuzz: ready-dev ## the policy fuzzer: 10^7 cases of a random seed; options: make fuzz SEED=1 CASES=1000000
 	@$(PYTHON) -m tests.fuzz $(if $(SEED),--seed $(SEED)) $(if $(CASES),--cases $(CASES)) \
-		$(if $(NUMBER),--number $(NUMBER))
+		$(if $(NUMBER),--number $(NUMBER)) $(if $(BETWEEN),--between)
 
 # $(COMPILED) is 1 unless COMPILED=0 is said: the sources then run as they are.
 COMPILED ?= 1

@@ -30,7 +30,7 @@ from control.wire.types import ADDRESS_TYPE, AUTHORIZATION_TYPE
 from tests.fuzz.policy_contents import POLICIES, Files, Options
 from tests.fuzz.policy_model import Call
 from ztunnel.mesh.authorize import Admit, admit_connect, admit_plaintext, recheck
-from ztunnel.mesh.entries import Entry, Op, chunks, decode_entries
+from ztunnel.mesh.entries import Entry, Op, chunks, decode_entries, encode_entries
 from ztunnel.mesh.state import State
 from ztunnel.refusals import Reason
 from ztunnel.supervisor.xds import accept, entries_of
@@ -68,6 +68,10 @@ class Chain:
     @property
     def worker(self) -> State:
         return self._node.worker
+
+    def watch(self, look: Callable[[], None] | None) -> None:
+        """Call `look` after each entry that the worker takes, which then come one by one."""
+        self._node.look = look
 
     def reconnect(self) -> None:
         """The node's stream breaks, and a new one opens."""
@@ -142,6 +146,7 @@ class Node:
     def __init__(self, cache: Cache) -> None:
         self.supervisor = State(node=NODE, strict=True)
         self.worker = State(node=NODE)
+        self.look: Callable[[], None] | None = None
         self._damage: Mapping[str, Damage] = {}
         self._damaged: set[str] = set()
         self._client = DeltaClient(NodeInfo(NODE), (ADDRESS_TYPE, AUTHORIZATION_TYPE))
@@ -189,8 +194,13 @@ class Node:
         return damage(raw)
 
     def to_worker(self, entries: Iterable[Entry]) -> None:
-        for payload in chunks(entries):
-            self.worker.apply(decode_entries(payload))
+        if self.look is None:
+            for payload in chunks(entries):
+                self.worker.apply(decode_entries(payload))
+            return
+        for entry in entries:
+            self.worker.apply(decode_entries(encode_entries([entry])))
+            self.look()
 
 
 _address = cache(parse_address)  # few texts, many calls

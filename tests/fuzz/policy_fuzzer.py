@@ -5,6 +5,7 @@ A case is one call to one mesh.
 
 from __future__ import annotations
 
+import copy
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -46,8 +47,11 @@ def compare(
     make_model: Callable[[Options], Model] = Model,
     make_chain: Callable[[Options], Chain] = Chain,
     tally: Tally | None = None,
+    *,
+    between: bool = False,
 ) -> Disagreement | None:
-    """The first disagreement of one scenario."""
+    """The first disagreement of one scenario. `between` looks into updates that are half way: what
+    the folder before and the folder after both refuse has to be refused all the time."""
     model, chain = make_model(scenario.options), make_chain(scenario.options)
     before: dict[str, list[object] | None] = {}
     tally = tally or Tally()
@@ -60,12 +64,19 @@ def compare(
                 chain.restart()
                 model.forget()
                 before = {}
+        old = copy.copy(model)
         model.load(step.files)
+        holes: list[Disagreement] = []
+        if between and index and not step.damage:
+            chain.watch(partial(_look, _refused(old, model, step.calls), chain, index, holes))
         damage = {name: partial(damaged, number=each) for name, each in step.damage.items()}
         try:
             garbled = chain.step(texts(step.files, before), damage)
         except Exception as exc:
             return Disagreement("crash", f"{type(exc).__name__}: {exc}", index)
+        chain.watch(None)
+        if holes:
+            return holes[0]
         before = step.files
         model.garble(garbled)
         expected = sorted(model.problems)
@@ -80,6 +91,28 @@ def compare(
             if found:
                 return Disagreement(*found, index, call)
     return None
+
+
+def _refused(old: Model, new: Model, calls: list[Call]) -> list[tuple[Call, str]]:
+    """Calls that both refuse, to pods that are the same in both; with the pod's account."""
+    found = []
+    for call in calls:
+        ours, theirs = new.now.pods.get(call.pod), old.now.pods.get(call.pod)
+        if ours is None or theirs is None or ours.account != theirs.account:
+            continue
+        answers = (old.answer(call), new.answer(call))
+        if all(each is not None and each.status == 401 for each in answers):
+            found.append((call, ours.account))
+    return found
+
+
+def _look(
+    refused: list[tuple[Call, str]], chain: Chain, index: int, holes: list[Disagreement]
+) -> None:
+    for call, account in refused:
+        local = chain.worker.local_workload(*call.pod, account)
+        if local is not None and chain.ask(call, local).status == 200:
+            holes.append(Disagreement("between", "let in half way through an update", index, call))
 
 
 def _states(model: Model, chain: Chain, *, garbled: bool) -> str:

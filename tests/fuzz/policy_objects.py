@@ -76,7 +76,7 @@ BAD_PORTS = (
     80,
 )
 BAD_WORDS = ("", 5, True, None, ["a"], {"a": "b"})
-BAD_ACCOUNTS = ("*", "a/*", "/a", "a/", "a/b/c", "", 5)
+BAD_ACCOUNTS = ("*", "a/*", "/a", "a/", "a/b/c", "", 5, "a" * 321)
 LAYER_7_KEYS = (
     "request.headers[x]",
     "request.auth.claims[a][b]",
@@ -166,6 +166,8 @@ class Objects:
             spec["action"] = action
         if chance.random() < 0.95:
             spec["rules"] = [self._rule() for _ in range(chance.choice((0, 1, 1, 1, 2, 2, 3)))]
+        if chance.random() < BAD_SHARE / 5:
+            spec["rules"] = [{}] * chance.choice((512, 513))
         if chance.random() < 0.06:
             target = {"kind": "Service", "name": "s"}
             name, targets = chance.choice((("targetRef", target), ("targetRefs", [target])))
@@ -241,7 +243,8 @@ class Objects:
         """Values, negative values, or both."""
         negative = "not" + name[0].upper() + name[1:]
         for each in self._random.choice(((name,), (name,), (negative,), (name, negative))):
-            tree[each] = [make() for _ in range(self._random.choice((1, 1, 1, 2, 3)))]
+            number = self._one((1, 1, 1, 2, 3), (16, 17))  # 16 accounts are fine, 17 are not
+            tree[each] = [make() for _ in range(number)]
 
     def _one(self, good: Sequence[Any], bad: Sequence[Any]) -> Any:
         return self._random.choice(bad if self._random.random() < BAD_SHARE else good)

@@ -36,11 +36,13 @@ def search(
     make_model: Callable[[Options], Model] = Model,
     make_chain: Callable[[Options], Chain] = Chain,
     *,
+    between: bool = False,
     smaller: bool = True,
 ) -> tuple[Tally, Failure | None]:
-    """Stop at the first disagreement, made smaller, or when so many cases are done."""
+    """Stop at the first disagreement, made smaller, or when so many cases are done. `between` is as
+    in `compare`."""
     tally = Tally()
-    look = partial(compare, make_model=make_model, make_chain=make_chain)
+    look = partial(compare, make_model=make_model, make_chain=make_chain, between=between)
     for number in numbers:
         scenario = scenario_of(seed, number)
         found = look(scenario, tally=tally)

@@ -79,6 +79,8 @@ class Worlds:
             events = (*[Before.NOTHING] * 8, Before.RECONNECT, Before.RESTART)
             steps.append(Step(self._changed(steps[-1].files), chance.choice(events)))
         if chance.random() < 0.25:
+            if chance.random() < 0.7:
+                steps.append(Step(self._edited_policies(steps[-1].files)))
             steps[-1].damage = self._damage(steps[-1].files)
         for each in steps:
             each.calls = self._calls_to(each.files)
@@ -136,6 +138,19 @@ class Worlds:
                     trees[at] = self._edited(trees[at])
         return files
 
+    def _edited_policies(self, before: Folder) -> Folder:
+        """Half of the policies get another version."""
+        return {
+            name: trees
+            and [
+                self._edited(each)
+                if _is_authorization(each) and self._random.random() < 0.5
+                else each
+                for each in trees
+            ]
+            for name, trees in before.items()
+        }
+
     def _edited(self, tree: Tree) -> Tree:
         """Another object of the same key."""
         make: dict[str, Callable[[], Tree]] = {
@@ -158,7 +173,7 @@ class Worlds:
             f"{tree['metadata']['namespace']}/{tree['metadata']['name']}"
             for trees in files.values()
             for tree in trees or ()
-            if isinstance(tree, dict) and tree.get("kind") == POLICIES[0]
+            if _is_authorization(tree)
             if isinstance(tree.get("metadata"), dict)
             if {"name", "namespace"} <= tree["metadata"].keys()
         ]
@@ -228,6 +243,10 @@ class Worlds:
                 host = f"{chance.choice('st')}.{chance.choice(NAMESPACES)}.svc.cluster.local"
                 return f"{chance.choice((host, host, host.upper()))}:{chance.choice((80, 81, 82))}"
         return f"[{to}]:{port}" if ":" in to else f"{to}:{port}"
+
+
+def _is_authorization(tree: Any) -> bool:
+    return isinstance(tree, dict) and tree.get("kind") == POLICIES[0]
 
 
 def places(tree: Any) -> list[tuple[Any, Any]]:
