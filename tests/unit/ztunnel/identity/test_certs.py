@@ -220,7 +220,7 @@ class Bench:
         return self.workers.failed
 
 
-PODS_IN_A_DAY = 2000
+PODS_IN_A_DAY = 200
 
 
 async def settle() -> None:

@@ -24,7 +24,7 @@ from ztunnel.transport.tls import (
 
 TRUST = "cluster.local"
 WEB = SpiffeId(TRUST, "demo", "web")
-PODS_IN_A_DAY = 2000
+PODS_IN_A_DAY = 200
 AUTHORITY = make_authority()
 
 
