@@ -315,11 +315,12 @@ def stand_in(
     except Invalid:
         action = None
     try:
-        has_targets = _has_target_refs(spec)
+        # A waypoint's for sure: read again, because an unreadable selector is no missing one.
+        for_waypoints = _has_target_refs(spec) and not _selector(spec)
     except Invalid:
-        has_targets = False
+        for_waypoints = False
     return AuthorizationPolicy(
-        meta, action, selector, (), has_target_refs=has_targets and not selector, broken=why
+        meta, action, selector, (), has_target_refs=for_waypoints, broken=why
     )
 
 

@@ -126,8 +126,15 @@ def test_a_scope_outside_the_manifest_kind_is_kept_for_waypoints() -> None:
     assert found.has_target_refs
 
 
-@pytest.mark.parametrize("target", ["targetRefs: []", "targetRef: {}", "targetRefs: [{kind: x}]"])
-def test_an_empty_target_does_not_hand_a_broken_policy_to_waypoints(target: str) -> None:
+@pytest.mark.parametrize(
+    "target",
+    [
+        *("targetRefs: []", "targetRef: {}", "targetRefs: [{kind: x}]"),
+        "targetRef: {kind: Service, name: s}, selector: []",
+        "targetRef: {kind: Service, name: s}, selector: {matchLabels: {a: b}}",
+    ],
+)
+def test_an_unsure_target_does_not_hand_a_broken_policy_to_waypoints(target: str) -> None:
     (found,) = load(policy(f"{{{target}, rules: [{{form: []}}]}}")).objects.authorization_policies
     assert found.broken
     assert not found.has_target_refs
