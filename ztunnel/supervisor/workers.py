@@ -30,9 +30,10 @@ from control.wire.direct import (
     read_ztunnel_line,
 )
 from ztunnel.identity.csr import Issued
-from ztunnel.ipc import Frame, FrameKind, IpcSocket, encode_json, merge_answer
+from ztunnel.ipc import Frame, FrameKind, IpcSocket, encode_json
 from ztunnel.mesh.entries import Entry, chunks
 from ztunnel.supervisor.pods import HeldPod
+from ztunnel.supervisor.question import Question
 
 log = logging.getLogger("workers")
 
@@ -72,15 +73,6 @@ class WorkerListener(Protocol):
 
     def direct_line(self, worker: int, line: ZtunnelLine | Unknown) -> None:
         """Pass a line to the agent; WireError: a worker may not say this."""
-
-
-@dataclass(slots=True)
-class Question:
-    """A question to a worker, and the pieces of its answer so far."""
-
-    what: str
-    answer: asyncio.Future[dict[str, Any]]
-    pieces: dict[str, Any] = field(default_factory=dict)
 
 
 @dataclass(slots=True)
@@ -380,12 +372,8 @@ class Workers:
         if question.what == "metrics":
             # Counts of what has changed: they are taken also when nobody waits any more.
             self._listener.metrics_changed(worker.number, piece)
-        if not question.answer.done():
-            merge_answer(question.pieces, piece)
-        if not piece.get("more"):
+        if question.take(piece):
             del worker.questions[number]
-            if not question.answer.done():
-                question.answer.set_result(question.pieces)
 
     def _end(self, worker: WorkerProcess) -> None:
         if worker.process.returncode is None:

@@ -1,0 +1,28 @@
+"""A question to a worker that has not been answered to its end."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass, field
+from typing import Any
+
+from ztunnel.ipc import merge_answer
+
+
+@dataclass(slots=True)
+class Question:
+    """A question to a worker, and the pieces of its answer so far."""
+
+    what: str
+    answer: asyncio.Future[dict[str, Any]]
+    pieces: dict[str, Any] = field(default_factory=dict)
+
+    def take(self, piece: dict[str, Any]) -> bool:
+        """Join a piece to the answer; True when it was the last one."""
+        if not self.answer.done():
+            merge_answer(self.pieces, piece)
+        if piece.get("more"):
+            return False
+        if not self.answer.done():
+            self.answer.set_result(self.pieces)
+        return True
