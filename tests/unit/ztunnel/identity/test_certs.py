@@ -1,86 +1,298 @@
-"""Certificates: acceptance, renewal, precedence. No signer, no socket."""
+"""Certificates kept, renewed and forgotten for the pods of a node."""
 
 from __future__ import annotations
 
-from datetime import timedelta
+import asyncio
+import random
+from collections.abc import Callable, Coroutine
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import Any
 
-import pytest
 from cryptography import x509
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.x509.oid import NameOID
 
-from tests.unit.ztunnel.identity.certs_rig import API, CA, NOW, WEB, Authority, pem
-from ztunnel.identity.csr import CertificateInvalid, check_chain, make_csr, make_key
-from ztunnel.supervisor import dump
-
-KEY = make_key()
-
-
-def test_a_request_has_one_uri_and_no_subject() -> None:
-    csr = x509.load_pem_x509_csr(make_csr(KEY, WEB).encode())
-    names = csr.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
-    assert names.get_values_for_type(x509.UniformResourceIdentifier) == [str(WEB)]
-    assert len(names) == 1
-    assert not list(csr.subject)
-    assert csr.is_signature_valid
+from control.model.identity import SpiffeId
+from tests.support.engine.meshes import spiffe
+from tests.unit.ztunnel.identity.certs_rig import API, CA, NOW, WEB
+from ztunnel.identity.certs import IN_FLIGHT_MAX, Certificates, Priority, PrioritySlots
+from ztunnel.identity.csr import Issued
+from ztunnel.identity.signer import SigningFailed
 
 
-def test_a_good_chain_is_taken_and_hides_its_key() -> None:
-    issued = check_chain(WEB, KEY, CA.chain(KEY.public_key(), str(WEB)), NOW)
-    assert issued.not_after == NOW + timedelta(days=1)
-    assert issued.half_life == NOW + timedelta(hours=12)
-    assert "PRIVATE" in issued.key_pem
-    assert "PRIVATE" not in repr(issued)
-    shown = dump.certificate(WEB, issued, "")
-    assert shown["state"] == "Available"
-    assert shown["certChain"][0]["serialNumber"] == str(issued.serial)
-    assert issued.key_pem.splitlines()[1] not in str(shown)
+class Clock:
+    """Wall time that moves only when a test moves it."""
+
+    def __init__(self) -> None:
+        self.moment = NOW
+
+    def now(self) -> datetime:
+        return self.moment
+
+    def monotonic_s(self) -> float:
+        return (self.moment - NOW).total_seconds()
 
 
-OTHER = Authority()
+@dataclass
+class Signer:
+    """Signer that answers when the test says so."""
+
+    asked: list[SpiffeId] = field(default_factory=list)
+    gate: asyncio.Event = field(default_factory=asyncio.Event)
+    failing: bool = False
+    under_way: int = 0
+    most: int = 0
+
+    async def sign(self, identity: SpiffeId, csr_pem: str, ttl_s: float) -> list[str]:
+        self.asked.append(identity)
+        self.under_way += 1
+        self.most = max(self.most, self.under_way)
+        try:
+            await self.gate.wait()
+        finally:
+            self.under_way -= 1
+        if self.failing:
+            raise SigningFailed("no")
+        key = x509.load_pem_x509_csr(csr_pem.encode()).public_key()
+        return CA.chain(key, str(identity), days=ttl_s / 86400)
+
+    async def close(self) -> None:
+        pass
 
 
-class Intermediate(Authority):
-    """Signs for another authority, with a certificate of it."""
+@dataclass
+class Workers:
+    """Everything that was published, by kind and in order."""
 
-    def __init__(self, above: Authority) -> None:
-        self.key = ec.generate_private_key(ec.SECP256R1())
-        name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "intermediate")])
-        key = self.key.public_key()
-        self.root = above._sign(above.root.subject, name, key, None, NOW, 3650)
+    issued: list[Issued] = field(default_factory=list)
+    failed: list[tuple[SpiffeId, str]] = field(default_factory=list)
+    forgotten: list[SpiffeId] = field(default_factory=list)
+    held: set[SpiffeId] = field(default_factory=set)  # identities a worker has a key of now
 
+    def publish_certificate(self, issued: Issued) -> None:
+        self.issued.append(issued)
+        self.held.add(issued.identity)
 
-@pytest.mark.parametrize("apart", [True, False])
-def test_a_signer_may_put_one_certificate_or_several_in_each_part(apart: bool) -> None:
-    """istiod gives each root of a bundle its own part; others give the bundle as one."""
-    below = Intermediate(CA)
-    leaf = below.chain(KEY.public_key(), str(WEB))[0]
-    parts = [leaf, pem(below.root), pem(CA.root), pem(OTHER.root)]
-    chain = parts if apart else [leaf + parts[1], parts[2] + parts[3]]
-    issued = check_chain(WEB, KEY, chain, NOW)
-    assert issued.chain_pem == (leaf, pem(below.root))
-    roots = x509.load_pem_x509_certificates(issued.roots_pem.encode())
-    assert {pem(each) for each in roots} == {pem(CA.root), pem(OTHER.root)}
-    with pytest.raises(CertificateInvalid, match="none of the roots"):
-        check_chain(WEB, KEY, [leaf, pem(below.root), pem(OTHER.root)], NOW)
+    def publish_failure(self, identity: SpiffeId, reason: str) -> None:
+        self.failed.append((identity, reason))
+
+    def publish_forgotten(self, identity: SpiffeId) -> None:
+        self.forgotten.append(identity)
+        self.held.discard(identity)
 
 
-@pytest.mark.parametrize(
-    ("why", "chain"),
-    [
-        ("not for", CA.chain(KEY.public_key(), str(API))),
-        ("not for", CA.chain(KEY.public_key(), str(WEB), str(API))),
-        ("not for", CA.chain(KEY.public_key())),
-        ("another key", CA.chain(make_key().public_key(), str(WEB))),
-        ("valid from", CA.chain(KEY.public_key(), str(WEB), start=NOW + timedelta(hours=1))),
-        ("valid from", CA.chain(KEY.public_key(), str(WEB), start=NOW - timedelta(days=2))),
-        ("none of the roots", CA.chain(KEY.public_key(), str(WEB), root=pem(OTHER.root))),
-        ("not PEM", CA.chain(KEY.public_key(), str(WEB), root="")),
-        ("a root", CA.chain(KEY.public_key(), str(WEB))[:1]),
-        ("a root", []),
-        ("not PEM", ["x", "y"]),
-    ],
-)
-def test_what_a_signer_may_not_send(why: str, chain: list[str]) -> None:
-    with pytest.raises(CertificateInvalid, match=why):
-        check_chain(WEB, KEY, chain, NOW)
+@dataclass
+class Bench:
+    signer: Signer
+    clock: Clock
+    kept: Certificates
+    workers: Workers
+
+    @property
+    def issued(self) -> list[Issued]:
+        return self.workers.issued
+
+    @property
+    def failed(self) -> list[tuple[SpiffeId, str]]:
+        return self.workers.failed
+
+
+PODS_IN_A_DAY = 2000
+
+
+async def settle() -> None:
+    """Let everything that can run without time passing run."""
+    for _ in range(20):
+        await asyncio.sleep(0)
+
+
+def with_keeper(
+    test: Callable[[Bench], Coroutine[Any, Any, None]], *, ttl_s: float = 86400
+) -> None:
+    async def whole() -> None:
+        signer, clock, workers = Signer(), Clock(), Workers()
+        kept = Certificates(signer, clock, workers, ttl_s=ttl_s, rng=random.Random(1))
+        async with asyncio.TaskGroup() as tasks:
+            running = tasks.create_task(kept.run())
+            await settle()
+            await test(Bench(signer, clock, kept, workers))
+            running.cancel()
+
+    asyncio.run(whole())
+
+
+def test_a_pods_identity_is_fetched_before_anybody_asks() -> None:
+    async def test(bench: Bench) -> None:
+        bench.signer.gate.set()
+        bench.kept.hold(WEB, "pod-1")
+        bench.kept.hold(WEB, "pod-2")
+        await settle()
+        assert bench.signer.asked == [WEB]
+        assert [each.identity for each in bench.issued] == [WEB]
+        bench.kept.need(WEB, waiting=True)  # a new worker asks: the answer is there
+        assert len(bench.issued) == 2
+
+    with_keeper(test)
+
+
+def test_the_last_pod_takes_its_identity_along() -> None:
+    async def test(bench: Bench) -> None:
+        bench.kept.hold(WEB, "pod-1")
+        bench.kept.hold(WEB, "pod-2")
+        await settle()
+        bench.kept.release(WEB, "pod-1")
+        assert len(bench.kept.all()) == 1
+        bench.kept.release(WEB, "pod-2")
+        await settle()
+        assert bench.kept.all() == []
+        assert bench.signer.under_way == 0
+        bench.kept.need(WEB, waiting=True)
+        assert bench.failed == [(WEB, "not_on_this_node")]
+        assert bench.workers.forgotten == [WEB]
+
+    with_keeper(test)
+
+
+def test_a_certificate_that_comes_too_late_reaches_nobody() -> None:
+    async def test(bench: Bench) -> None:
+        bench.kept.hold(WEB, "pod")
+        await settle()
+        bench.signer.gate.set()  # the signer answers in the very turn in which the pod leaves
+        bench.kept.release(WEB, "pod")
+        await settle()
+        assert bench.issued == []
+        assert bench.workers.held == set()
+
+    with_keeper(test)
+
+
+def test_an_identity_that_comes_back_gets_a_new_key() -> None:
+    async def test(bench: Bench) -> None:
+        bench.signer.gate.set()
+        for pod in ("pod-1", "pod-2"):
+            bench.kept.hold(WEB, pod)
+            await settle()
+            assert bench.workers.held == {WEB}
+            bench.kept.release(WEB, pod)
+            assert bench.workers.held == set()
+        first, second = bench.issued
+        assert first.key_pem != second.key_pem
+
+    with_keeper(test)
+
+
+def test_a_replaced_pod_keeps_its_certificate() -> None:
+    async def test(bench: Bench) -> None:
+        bench.signer.gate.set()
+        bench.kept.hold(WEB, "pod@1")
+        await settle()
+        bench.kept.hold(WEB, "pod@2")
+        bench.kept.release(WEB, "pod@1")
+        await settle()
+        assert bench.workers.forgotten == []
+        assert len(bench.issued) == 1
+
+    with_keeper(test)
+
+
+def test_pods_that_come_and_go_leave_no_keys_behind() -> None:
+    async def test(bench: Bench) -> None:
+        bench.signer.gate.set()
+        most = 0
+        for number in range(PODS_IN_A_DAY):
+            identity = spiffe(f"job-{number}")
+            bench.kept.hold(identity, "pod")
+            if number % 10 == 9:
+                await settle()
+            most = max(most, len(bench.workers.held))
+            bench.kept.release(identity, "pod")
+        await settle()
+        assert most <= 1
+        assert bench.workers.held == set()
+        assert bench.kept.all() == []
+
+    with_keeper(test)
+
+
+def test_a_failure_is_told_and_a_valid_certificate_outlives_it() -> None:
+    async def test(bench: Bench) -> None:
+        bench.signer.gate.set()
+        bench.signer.failing = True
+        bench.kept.hold(WEB, "pod")
+        await settle()
+        assert bench.failed == [(WEB, "signing_failed")]
+        bench.kept.need(WEB, waiting=True)
+        assert bench.failed[1:] == [(WEB, "signing_failed")]
+        bench.signer.failing = False
+        assert bench.kept.rotate(WEB) == [WEB]
+        await settle()
+        assert len(bench.issued) == 1
+        bench.signer.failing = True
+        assert bench.kept.rotate() == [WEB]
+        await settle()
+        assert len(bench.failed) == 2  # the old one is still good: nobody has to know
+        bench.kept.need(WEB, waiting=True)
+        assert bench.issued[-1] == bench.issued[0]
+        bench.clock.moment += timedelta(days=2)
+        bench.kept.need(WEB, waiting=True)
+        assert len(bench.failed) == 3
+
+    with_keeper(test)
+
+
+def test_rotation_makes_a_new_key() -> None:
+    async def test(bench: Bench) -> None:
+        bench.signer.gate.set()
+        bench.kept.hold(WEB, "pod")
+        await settle()
+        bench.kept.rotate()
+        await settle()
+        one, two = bench.issued
+        assert one.key_pem != two.key_pem
+        assert one.serial != two.serial
+        assert bench.kept.rotate(API) == []
+
+    with_keeper(test)
+
+
+def test_only_so_many_requests_and_the_waiting_one_comes_first() -> None:
+    async def test(bench: Bench) -> None:
+        identities = [spiffe(f"sa-{number:02}") for number in range(IN_FLIGHT_MAX + 5)]
+        for each in identities:
+            bench.kept.hold(each, "pod")
+        await settle()
+        assert len(bench.signer.asked) == IN_FLIGHT_MAX
+        bench.kept.need(identities[-1], waiting=True)
+        bench.signer.gate.set()
+        await settle()
+        assert bench.signer.most == IN_FLIGHT_MAX
+        assert bench.signer.asked[IN_FLIGHT_MAX] == identities[-1]
+        assert len(bench.issued) == len(identities)
+
+    with_keeper(test)
+
+
+def test_a_cancelled_waiter_does_not_take_a_slot_along() -> None:
+    async def whole() -> None:
+        slots = PrioritySlots(1)
+        order: list[str] = []
+
+        async def use(name: str, priority: Priority, hold: asyncio.Event) -> None:
+            async with slots.hold(name, priority):
+                order.append(name)
+                await hold.wait()
+
+        first, never = asyncio.Event(), asyncio.Event()
+        never.set()
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(use("first", Priority.PREFETCH, first))
+            await settle()
+            lost = tasks.create_task(use("lost", Priority.WAITING, never))
+            tasks.create_task(use("renewal", Priority.RENEWAL, never))
+            tasks.create_task(use("waiting", Priority.WAITING, never))
+            await settle()
+            first.set()
+            lost.cancel()
+            await settle()
+        assert order == ["first", "waiting", "renewal"]
+
+    asyncio.run(whole())

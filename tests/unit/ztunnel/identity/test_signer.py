@@ -1,0 +1,84 @@
+"""The client of the certificate service, without one: every failure is a reason to try again."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+
+import pytest
+
+from control.kit.errors import ControlError
+from control.wire.channel import TokenUnreadable
+from tests.support.engine.meshes import spiffe
+from ztunnel.access import RootsUnreadable
+from ztunnel.config import ZtunnelConfig
+from ztunnel.identity.csr import make_csr, make_key
+from ztunnel.identity.signer import CaClient, SigningFailed
+
+WEB = spiffe("web")
+CSR = make_csr(make_key(), WEB)
+NOBODY = "127.0.0.1:1"  # nothing listens there
+
+
+def client(folder: Path, *, root: bool = True, token: bool = True) -> CaClient:
+    if root:
+        (folder / "root.pem").write_text("not even PEM")
+    if token:
+        (folder / "token").write_text("t")
+    return CaClient(
+        ZtunnelConfig(
+            NOBODY,
+            NOBODY,
+            folder / "zds",
+            folder,
+            ca_root=str(folder / "root.pem"),
+            token=folder / "token",
+        )
+    )
+
+
+def run(made: CaClient, use: Callable[[CaClient], Awaitable[object]]) -> None:
+    async def whole() -> None:
+        try:
+            await use(made)
+        finally:
+            await made.close()
+
+    asyncio.run(whole())
+
+
+@pytest.mark.parametrize(
+    ("missing", "error"), [("root", RootsUnreadable), ("token", TokenUnreadable)]
+)
+def test_a_file_that_is_not_there_yet(
+    tmp_path: Path, missing: str, error: type[ControlError]
+) -> None:
+    made = client(tmp_path, **{missing: False})
+    with pytest.raises(error):
+        run(made, lambda it: it.sign(WEB, CSR, 3600))
+
+
+def test_a_service_that_is_away(tmp_path: Path) -> None:
+    with pytest.raises(SigningFailed, match="UNAVAILABLE"):
+        run(client(tmp_path), lambda it: it.sign(WEB, CSR, 3600))
+
+
+def test_new_roots_make_a_new_channel_once_the_old_one_is_idle(tmp_path: Path) -> None:
+    async def use(made: CaClient) -> None:
+        first = await made._current()
+        assert await made._current() is first
+        first.calls += 1
+        (tmp_path / "root.pem").write_text("others")
+        second = await made._current()
+        assert second is not first
+        assert second.channel is not first.channel
+        first.calls -= 1
+        await made._close_if_done(first)  # as the end of its last call does
+
+    run(client(tmp_path), use)
+
+
+def test_closing_twice_is_fine(tmp_path: Path) -> None:
+    made = client(tmp_path)
+    run(made, lambda it: it.close())

@@ -1,0 +1,96 @@
+"""The supervisor before anything runs: what it waits for, what it shows, how it ends."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from control.kit.errors import ConfigError
+from tests.support.clock import FakeClock
+from tests.support.engine.meshes import entry, pod
+from ztunnel.config import ZtunnelConfig
+from ztunnel.mesh.entries import Entry, Op
+from ztunnel.supervisor.supervisor import Supervisor, join_cgroup, worker_settings
+
+
+def made(folder: Path, **settings: Any) -> Supervisor:
+    config = ZtunnelConfig(
+        "control:1", "control:1", folder / "zds", folder, node="n1", network="net", **settings
+    )
+    return Supervisor(config, FakeClock())
+
+
+def test_it_is_ready_when_state_pods_and_workers_are(tmp_path: Path) -> None:
+    subject = made(tmp_path)
+    assert subject.pending() == ["state manager", "workload proxy manager", "proxy"]
+    subject.state.apply([Entry(Op.SNAPSHOT)])
+    subject.served.keep_only(set())
+    assert subject.pending() == ["proxy"]
+
+
+def test_a_worker_gets_every_setting_that_concerns_it(tmp_path: Path) -> None:
+    config = ZtunnelConfig("c:1", "c:1", tmp_path, tmp_path, node="n1", drain_s=7)
+    assert worker_settings(config) == {
+        "trust_domain": "cluster.local",
+        "cluster_id": "Kubernetes",
+        "network": "",
+        "node": "n1",
+        "drain_s": 7,
+        "spin_us": 50,
+        "log_level": "info",
+        "log_format": "text",
+        "access_log": True,
+        "fixed_ports": False,
+        "direct": False,
+    }
+
+
+def test_the_dump_is_whole_before_anything_runs(tmp_path: Path) -> None:
+    subject = made(tmp_path, direct=tmp_path / "direct.sock")
+    subject.state.apply([entry(pod("web", "10.0.0.2", network="net"))])
+    dump = asyncio.run(subject.config_dump())
+    assert set(dump) == {
+        "workloads",
+        "services",
+        "policies",
+        "stagedServices",
+        "certificates",
+        "workloadState",
+        "version",
+        "config",
+        "staticConfig",
+        "node",
+        "workers",
+        "control",
+        "agent",
+        "direct",
+    }
+    assert [each["name"] for each in dump["workloads"]] == ["web"]
+    assert dump["control"] == {"connected": False, "synced": False, "error": ""}
+    assert dump["direct"]["enabled"]
+    assert not dump["direct"]["connected"]
+
+
+def test_its_own_numbers(tmp_path: Path) -> None:
+    subject = made(tmp_path, direct=tmp_path / "direct.sock")
+    found = {each.name: each.value for each in asyncio.run(subject.samples())}
+    assert found["istio_build"] == 1
+    assert found["workload_manager_active_proxy_count"] == 0
+    assert found["tulle_ztunnel_workers_ready"] == 0
+    assert found["tulle_ztunnel_direct_connected"] == 0
+    without = {each.name for each in asyncio.run(made(tmp_path).samples())}
+    assert not any("direct" in name for name in without)
+
+
+def test_only_a_direct_path_has_generations(tmp_path: Path) -> None:
+    assert made(tmp_path).generation() is None
+    assert made(tmp_path, direct=tmp_path / "direct.sock").generation() is not None
+
+
+def test_a_cgroup_that_cannot_be_joined_is_the_operators_problem(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(ConfigError, match="cannot join the cgroup"):
+        join_cgroup(tmp_path / "file" / "below")

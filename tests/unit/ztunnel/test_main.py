@@ -1,0 +1,49 @@
+"""The command line: help, and a usage error for every setting that cannot be."""
+
+from __future__ import annotations
+
+import pytest
+from click.testing import CliRunner
+
+from ztunnel import main
+
+
+def run(*flags: str) -> tuple[int, str]:
+    result = CliRunner().invoke(main.main, flags)
+    return result.exit_code, result.output
+
+
+def test_help_names_every_flag_with_our_variable_and_istios() -> None:
+    code, output = run("--help")
+    assert code == 0
+    for flag in main.main.params:
+        if flag.name not in ("version", "help"):
+            assert flag.opts[0] in output
+            assert f"TULLE_{flag.opts[0][2:].upper().replace('-', '_')}" in output
+    for name in ("XDS_ADDRESS", "CA_ADDRESS", "NODE_NAME", "INPOD_UDS", "SECRET_TTL"):
+        assert name in output
+    assert "SIGTERM drains" in output
+
+
+def test_the_version_is_said() -> None:
+    code, output = run("--version")
+    assert code == 0
+    assert output.startswith("tulle-ztunnel, version ")
+
+
+@pytest.mark.parametrize(
+    ("flags", "why"),
+    [
+        ((), "Missing option '--control'"),
+        (("--control", "nohost"), "not host:port"),
+        (("--control", "c:1", "--drain", "soon"), "is not a duration"),
+        (("--control", "c:1", "--workers", "many"), "not a number of workers"),
+        (("--control", "c:1", "--node", ""), "--node is empty"),
+        (("--control", "c:1", "--log-format", "xml"), "--log-format"),
+        (("--control", "c:1", "--log-level", "loud"), "not a log level"),
+    ],
+)
+def test_a_setting_that_cannot_be_is_a_usage_error(flags: tuple[str, ...], why: str) -> None:
+    code, output = run(*flags)
+    assert code == 2
+    assert why in output
