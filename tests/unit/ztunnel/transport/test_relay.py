@@ -45,6 +45,7 @@ class Dialling:
     def __init__(self) -> None:
         self.held: list[bytes] = []
         self.ended = False
+        self.code: int | None = None  # the reset's
 
     def on_data(self, data: memoryview) -> None:
         self.held.append(bytes(data))
@@ -59,7 +60,7 @@ class Dialling:
         raise AssertionError
 
     def on_reset(self, code: int) -> None:
-        raise AssertionError
+        self.code = code
 
     def on_window(self) -> None:
         raise AssertionError
@@ -342,6 +343,21 @@ def test_a_reset_by_the_peer_resets_the_app(pair: Pair, code: ErrorCode, end: Re
     assert here.ends == [end]
     assert here.ended(), "a socket of this family shows a reset as an end"
     assert pair.client.streams == 0
+
+
+def test_the_peer_is_told_why_a_stream_was_reset(pair: Pair) -> None:
+    """A TCP connection that was reset has a code of its own (RFC 9113 section 8.5)."""
+    here, owner, _ = dialling(pair)
+    here.relay._sock.send(b"never read, so that closing is a reset")
+    here.sock.send(b"last words")
+    here.sock.close()
+    pair.settle()
+    assert here.ends == [RelayEnd.APP_RESET]
+    assert (owner.held, owner.code) == ([b"last words"], ErrorCode.CONNECT_ERROR)
+    here, owner, _ = dialling(pair)
+    here.relay.abort(RelayEnd.POLICY)
+    pair.settle()
+    assert owner.code == ErrorCode.CANCEL
 
 
 def test_a_lost_tunnel_takes_nothing_from_an_app_once_all_is_said(pair: Pair) -> None:
