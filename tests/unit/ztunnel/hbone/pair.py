@@ -8,6 +8,8 @@ from ztunnel.hbone.session import Session
 from ztunnel.hbone.settings import CLIENT_SETTINGS, SERVER_SETTINGS, Role, SessionSettings
 from ztunnel.hbone.stream import Stream
 
+SMALL = SessionSettings(initial_window_bytes=1_000, connection_window_bytes=100_000)
+
 
 class Pair:
     """A client and a server that have exchanged their SETTINGS."""
