@@ -31,7 +31,7 @@ from control.wire import direct as wire
 log = logging.getLogger("direct")
 
 RENEW_S = 0.5  # a quarter of the lease: two renewals may be late
-COALESCE_S = 0.05  # reports that come meanwhile are told in one line and wake us once
+COALESCE_S = 0.05  # reports of this time go out in one line, with one wake-up
 EVENTS_PER_TURN = 1024  # some 5 ms; the rest waits for the next turn of the loop
 RING_TURNS_MAX = 16  # twice what the ring holds, so that it counts as emptied
 PEERS_MAX = 8  # as in ZDS; an upgrade needs two
@@ -148,7 +148,7 @@ class DirectPath:
         message = wire.read_ztunnel_line(line)
         match message:
             case wire.Generation() | wire.Replay() | wire.ZtunnelHello():
-                self._empty_ring()  # connections opened before are told before the answer
+                self._empty_ring()  # connections opened before are reported before the answer
             case wire.Unknown(kind):
                 self._log_kind(kind)
             case _:

@@ -40,7 +40,7 @@ class Datapath(Protocol):
 
 
 class Direct(Protocol):
-    """The direct path, which is told of captures and releases after the kernel."""
+    """The direct path, which hears of captures and releases after the kernel."""
 
     def newest(self, pid: int | None) -> None: ...
     def captured(self, uid: str, workload: int, addresses: tuple[Address, ...]) -> None: ...

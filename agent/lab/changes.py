@@ -91,7 +91,7 @@ def _apply_pod(
 ) -> PodRecord | None:
     """Change a pod; the new one to start, if any.
 
-    A pod of which only metadata changes keeps running; any other change makes it anew.
+    A pod keeps running when only its metadata changes; any other change replaces it.
     """
     where, new_file = files
     ref, wanted = document.ref, document.value

@@ -51,7 +51,7 @@ _OPTIONS = [
 
 
 class ServingCertificates:
-    """The certificate of every port, made anew at half of its life."""
+    """The certificate of every port, renewed at half of its life."""
 
     def __init__(self, authority: Authority, names: Sequence[str], clock: Clock) -> None:
         self._authority = authority
@@ -71,7 +71,7 @@ class ServingCertificates:
 
 
 class TlsContexts:
-    """The context of new connections, made anew with the certificate."""
+    """The context of new connections, replaced with the certificate."""
 
     def __init__(self, certificates: ServingCertificates) -> None:
         self._certificates = certificates

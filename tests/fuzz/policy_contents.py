@@ -128,7 +128,7 @@ class Contents:
         self._good = good
 
     def forget(self) -> None:
-        """A control plane that starts anew remembers no version of anything."""
+        """A control plane that restarts remembers no version of anything."""
         self._files, self._good = {}, {}
 
     def first_of_each_key(self) -> Iterable[Found]:

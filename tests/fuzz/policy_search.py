@@ -13,7 +13,7 @@ from tests.fuzz.policy_model import Model
 from tests.fuzz.policy_shrink import describe, shrink
 from tests.fuzz.policy_worlds import Scenario, Worlds
 
-CALLS = 50  # to each folder: a mesh costs as much as so many calls
+CALLS = 50  # to each folder: a mesh costs as much as this many calls
 
 
 @dataclass(frozen=True)

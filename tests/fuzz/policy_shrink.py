@@ -48,7 +48,7 @@ def _compare(scenario: Scenario, compare: Compare) -> Disagreement | None:
 
 
 def _without(scenario: Scenario, number: int) -> Scenario | None:
-    """A copy that lacks the part with this number, or None: there are not so many."""
+    """A copy that lacks the part with this number, or None beyond the last."""
     copied = copy.deepcopy(scenario)
     for index, remove in enumerate(_removals(copied)):
         if index == number:

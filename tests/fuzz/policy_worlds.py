@@ -40,7 +40,7 @@ class Before(Enum):
 
     NOTHING = 0
     RECONNECT = 1  # the node's stream breaks, and a new one follows
-    RESTART = 2  # the control plane starts anew, without what it remembered
+    RESTART = 2  # the control plane restarts without its memory
 
 
 @dataclass

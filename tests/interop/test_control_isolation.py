@@ -171,7 +171,7 @@ class Raw:
         self.write(frame(1, stream, self._encoder.encode(fields), 0x4))
 
     def message(self, stream: int, length: int, sent: int) -> None:
-        """A message that announces `length` and sends so many bytes of it."""
+        """A message that announces `length` and sends only a part of it."""
         payload = struct.pack(">BI", 0, length) + bytes(sent)
         for at in range(0, len(payload), 16384):
             self.write(frame(0, stream, payload[at : at + 16384]))

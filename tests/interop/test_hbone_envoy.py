@@ -109,7 +109,7 @@ def test_an_envoy_client_may_half_close_first(envoy_client: tuple[str, int]) -> 
 def test_an_envoy_client_that_tries_to_resume_gets_a_full_handshake(
     mesh: Bed, envoy_client: tuple[str, int]
 ) -> None:
-    """Envoy keeps session tickets; each new tunnel must be verified anew, and work."""
+    """Envoy keeps session tickets; each new tunnel must be verified again, and work."""
     for round_number in range(3):
         with dial(envoy_client) as sock:
             sock.sendall(b"hello")

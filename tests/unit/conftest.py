@@ -73,7 +73,7 @@ def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:
-    is_watched = sys.gettrace() is not None or sys.getprofile() is not None  # and so much slower
+    is_watched = sys.gettrace() is not None or sys.getprofile() is not None  # and far slower
     if SPENT.too_much() and not is_watched and session.exitstatus == pytest.ExitCode.OK:
         session.exitstatus = pytest.ExitCode.TESTS_FAILED
 

@@ -1,4 +1,4 @@
-"""The three listeners of a pod: accept so many connections a turn, and hand each to its handler.
+"""The three listeners of a pod: accept a bounded number a turn, and hand each to its handler.
 
 Without descriptors, or at the limit for connections, accepting pauses instead of spinning: the
 kernel's queue holds the rest, and after that the peers' SYNs wait.

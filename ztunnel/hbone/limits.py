@@ -21,7 +21,7 @@ ALLOWANCE_START: Final = 4_000
 ALLOWANCE_MAX: Final = 1 << 20
 # A frame that answers one read's traffic is free, and so are three more.
 REFILL_PER_READ: Final = 4
-# The smallest message worth a tunnel; one odd frame per so many bytes moved is normal.
+# The smallest message worth a tunnel; one odd frame per this many bytes is normal.
 WORK_BYTES_PER_CREDIT: Final = 16
 # An answered request has paid for its own reset later.
 REFILL_PER_ANSWER: Final = 8

@@ -50,7 +50,7 @@ class HeldPod:
 
 
 class PodTellers(Protocol):
-    """The workers, who are told of each pod."""
+    """The workers, which hear of each pod."""
 
     def add_pod(self, pod: HeldPod) -> None: ...
 

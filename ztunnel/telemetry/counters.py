@@ -70,7 +70,7 @@ class Counters:
 
     def changed(self, sets_max: int) -> Iterator[list[Row]]:
         """Rows of the label sets that have changed since they were last taken, whole counts, of at
-        most so many sets at a time."""
+        most this many sets at a time."""
         rows: list[Row] = []
         taken = 0
         for series in list(self._series.values()):

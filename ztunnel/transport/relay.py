@@ -238,7 +238,7 @@ class StreamRelay:
         self._chunk_bytes = min(size, CHUNK_BYTES_MAX)
 
     def _app_ended(self, last_bytes: int) -> None:
-        if self._failed:  # the kernel reports a reset once, and a write was told of it
+        if self._failed:  # the kernel reports a reset once, here to a write
             self.abort(RelayEnd.APP_RESET)
             return
         self._read_done = True

@@ -15,7 +15,7 @@ FRAME_HEAD_BYTES: Final = 9
 CHUNK_BYTES_FIRST: Final = 16 * 1024 - FRAME_HEAD_BYTES
 CHUNK_BYTES_MAX: Final = READ_BYTES_MAX - FRAME_HEAD_BYTES
 CHUNK_GROWTH: Final = 4
-# One connection's share of a turn in each direction: the others wait for at most so many bytes.
+# One connection's share of a turn in each direction: the others wait for at most this many bytes.
 TURN_BYTES_MAX: Final = CHUNK_BYTES_MAX
 
 # Bytes from an app, behind room for a frame header; also encrypted bytes on their way into TLS.

@@ -22,7 +22,7 @@ from control.kit.files import write_atomic
 from control.server.callers.tokens import KEY_BYTES
 
 ROOT_LIFETIME = timedelta(days=3650)
-CLOCK_SKEW = timedelta(minutes=2)  # a node's clock may be behind ours by so much
+CLOCK_SKEW = timedelta(minutes=2)  # a node's clock may be this far behind ours
 SECRET_BYTES_MAX = 64 * 1024
 
 

@@ -32,7 +32,7 @@ from control.wire import certificates_pb2 as pb
 log = logging.getLogger("ca")
 
 CSR_MESSAGE_BYTES_MAX = CSR_BYTES_MAX + 4096  # the request in PEM, and what is said about it
-PACE_WAIT_S = 5.0  # a request over its node's pace waits so long; then it is refused
+PACE_WAIT_S = 5.0  # longest wait of a request over its node's pace; then it is refused
 
 MayHave = Callable[[str, SpiffeId], bool]
 

@@ -100,7 +100,7 @@ RECEIVED = Pace(None, per_s=16 * MIB, burst=32 * MIB)
 OPENED = Pace(None, per_s=200, burst=200)
 # A node with 250 pods starts again, twice.
 CERTIFICATES = Pace(CallRefusal.CERTIFICATES_RATE, per_s=32, burst=512)
-# Pods whose capture a node reports as begun or ended. Each is told to every node.
+# Pods whose capture a node reports as begun or ended. Every node hears of each.
 CAPTURES = Pace(CallRefusal.CAPTURES_RATE, per_s=128, burst=8192)
 # Log lines about refusals.
 LINES = Pace(None, per_s=1, burst=10)

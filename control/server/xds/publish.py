@@ -23,7 +23,7 @@ log = logging.getLogger("source")
 
 DEBOUNCE_S = 0.02  # files of one `apply` arrive together
 DEBOUNCE_MAX_S = 0.2  # but a steady trickle must not hold news up
-# Reports of many nodes are told together: at once after a quiet time, then so often.
+# Reports of many nodes are published together: at once after a quiet time, then this often.
 CAPTURES_EVERY_S = 0.05
 CAPTURES_SLICE = 100  # pods, some 5 ms
 

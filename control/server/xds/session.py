@@ -219,7 +219,7 @@ class DeltaSession:
         if not returned:
             return
         self._want(state)
-        for name in state.known.keys() - state.wanted:  # given back: no removal is told
+        for name in state.known.keys() - state.wanted:  # unsubscribed: no removal is sent
             self._forget(state, name)
 
     def _ask(self, state: TypeState, names: Iterable[str]) -> None:
@@ -231,7 +231,7 @@ class DeltaSession:
             raise BadRequest(CallRefusal.TOO_MANY_NAMES, f"more than {ASKED_MAX} names subscribed")
 
     def _want(self, state: TypeState) -> None:
-        """Resolve everything asked for anew."""
+        """Resolve all subscribed names again."""
         wanted: set[str] = set()
         for name in state.asked:
             wanted.update(self._cache.resolve(name))

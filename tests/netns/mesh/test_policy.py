@@ -346,7 +346,7 @@ def test_connections_leave_no_descriptor_and_no_map_entry_behind(bed: Bed) -> No
     soon(lambda: all(now <= was for now, was in zip(held(bed), before, strict=True)), "all freed")
 
 
-# After so many connections every worker has its tunnels of both families: the chance that one of
+# After this many connections every worker has its tunnels of both families: the chance that one of
 # two has got none of 20 is one in 500,000.
 TUNNELS_ARE_THERE = 40
 

@@ -63,7 +63,7 @@ class FakeDirect:
 
 
 class FakeZtunnel:
-    """A connected ztunnel that answers as it is told; `asked` keeps the requests."""
+    """A connected ztunnel with prepared answers; `asked` keeps the requests."""
 
     def __init__(self, number: int, pid: int = 1) -> None:
         self.number = number

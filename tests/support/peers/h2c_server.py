@@ -33,7 +33,7 @@ from ztunnel.hbone.stream import Stream
 
 NO_TUNNEL = b"this server is for tunnels only\n"
 READ_BYTES = 65_536
-# A tester that hangs must not keep a thread: no test of ours or of theirs is silent for so long.
+# A tester that hangs must not keep a thread: no test of ours or of theirs is silent for this long.
 SILENCE_S = 20.0
 
 

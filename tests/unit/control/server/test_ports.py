@@ -1,4 +1,4 @@
-"""The port's certificate, made anew at half of its life; calls with one message."""
+"""The port's certificate, renewed at half of its life; calls with one message."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A node's way to the control plane: its token, read anew each time, and a channel that is lazy."""
+"""A node's way to the control plane: its token, read each time, and a lazy channel."""
 
 from __future__ import annotations
 

@@ -218,7 +218,7 @@ def test_the_last_piece_of_a_whole_frame_is_marked_as_the_last() -> None:
 )
 @pytest.mark.parametrize("cut", [0, 11])
 def test_a_reset_by_the_owner_lets_nothing_more_through(behind: bytes, cut: int) -> None:
-    """The owner is told of DATA in the middle of a read, and what follows may be its stream's."""
+    """The owner hears of DATA in the middle of a read; frames of its stream may follow."""
     server, _ = serving(window_bytes=100_000)
     log = Log(server, resets=True)
     data = pack_frame(DATA, 0, 1, b"data") + PONG + behind

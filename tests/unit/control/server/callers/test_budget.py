@@ -23,7 +23,7 @@ from control.server.callers.budget import (
 
 HOG, HONEST, THIRD = node_tenant("hog"), node_tenant("honest"), node_tenant("third")
 AMOUNTS = st.integers(1, 4)
-# A tenant's moves: take so much, or give the last thing back.
+# A tenant's moves: take an amount, or give the last one back.
 MOVES = st.lists(st.tuples(st.sampled_from(["take", "give"]), AMOUNTS), max_size=30)
 
 

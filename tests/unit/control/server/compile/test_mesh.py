@@ -1,4 +1,4 @@
-"""Everything that nodes are told, from one set of objects: what belongs together is together."""
+"""Everything that nodes receive, compiled from one set of objects, agrees."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The cache: the same whether it is told of a whole mesh or of the workloads that changed."""
+"""The cache: the same from a whole mesh and from the workloads that changed."""
 
 from __future__ import annotations
 
