@@ -179,9 +179,11 @@ async def _open_ports(plane: Plane, contexts: TlsContexts, stack: AsyncExitStack
     server = make_server(inner.path, plane.door, plane.delta, plane.csr, plane.enrolment)
     tasks = await stack.enter_async_context(asyncio.TaskGroup())
     await server.start()
-    stack.push_async_callback(server.stop, STOP_GRACE_S)
     front = Front(plane.arrivals, plane.clock, contexts.current, inner.path, tasks)
     await front.start(sockets)
+    # Unwound from the last: no new connections, then the end of streams, then its delivery.
+    stack.push_async_callback(front.finish)
+    stack.push_async_callback(server.stop, STOP_GRACE_S)
     stack.callback(front.close)
     return [each.getsockname()[1] for each in sockets]
 

@@ -23,6 +23,7 @@ from control.server.front.relay import ANSWER_BYTES, READ_BYTES, Answers, Relay,
 log = logging.getLogger("server")
 
 BACKLOG = 1024
+FINISH_S = 1.0  # for clients that take their last bytes; others are cut
 ACCEPTED_AT_ONCE = 32  # a millisecond
 # One to the client, two between us and gRPC.
 DESCRIPTORS_EACH = 3
@@ -107,6 +108,16 @@ class Front:
         for each in self._servers:
             each.close()
 
+    async def finish(self) -> None:
+        """Wait until clients have the last bytes of what gRPC has ended: else a stop in order looks
+        like a crash to them."""
+        try:
+            async with asyncio.timeout(FINISH_S):
+                while self._shared.open:
+                    await self._shared.idle.wait()
+        except TimeoutError:
+            event(log, logging.INFO, "server.cut", connections=len(self._shared.open))
+
     def _queue(self, relay: Relay) -> None:
         if not self._rounds:
             asyncio.get_running_loop().call_soon(self._serve_round)
@@ -127,7 +138,7 @@ class Front:
             sock = await self._open(relay.arrival.number)
             loop = asyncio.get_running_loop()
             transport, _ = await loop.create_unix_connection(
-                lambda: Answers(relay, self._shared.answer_buffer), sock=sock
+                lambda: Answers(relay, self._shared.answer_buffer, sock), sock=sock
             )
         except OSError as exc:
             event(log, logging.ERROR, "server.grpc_unreachable", error=exc)

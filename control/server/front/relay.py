@@ -8,9 +8,10 @@ a token. Deadlines close what never gets to a call.
 from __future__ import annotations
 
 import asyncio
+import socket
 import ssl
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from control.kit.clock import Clock
 from control.server.callers.arrivals import REFUSED_CALLS_MAX, Arrival, Arrivals
@@ -41,6 +42,8 @@ class Shared:
     queue: Callable[[Relay], None]  # has `step` called when it is the turn of its source
     client_buffer: bytearray
     answer_buffer: bytearray
+    open: set[Relay] = field(default_factory=set)  # whose client still gets bytes
+    idle: asyncio.Event = field(default_factory=asyncio.Event)  # none is open
 
 
 class Relay(asyncio.BufferedProtocol):
@@ -69,6 +72,8 @@ class Relay(asyncio.BufferedProtocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         assert isinstance(transport, asyncio.Transport)
         self._transport = transport
+        self._shared.open.add(self)
+        self._shared.idle.clear()
         transport.set_write_buffer_limits(high=WAITING_BYTES_MAX)
         peer: tuple[str, int] = (transport.get_extra_info("peername") or ("unknown", 0))[:2]
         self.arrival = self._shared.arrivals.open(*peer, self.close, self._admitted)
@@ -103,6 +108,9 @@ class Relay(asyncio.BufferedProtocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._end()
+        self._shared.open.discard(self)
+        if not self._shared.open:
+            self._shared.idle.set()
 
     def step(self) -> None:
         """Take in what has been read."""
@@ -286,16 +294,31 @@ class Relay(asyncio.BufferedProtocol):
         arrivals.leave(arrival)
         if self._grpc is not None:
             self._grpc.close()
-        self._transport.close()
+        if why is None:
+            self._say_goodbye()
+        else:
+            self._transport.close()
         asyncio.get_running_loop().call_later(CLOSING_S, self._transport.abort)
+
+    def _say_goodbye(self) -> None:
+        """Send the end, and drop what the client still says until it has closed. A close with
+        unread bytes would be a reset, which can cost the client its last answers."""
+        if self._transport.is_closing():
+            return
+        try:
+            self._transport.write_eof()
+        except OSError:
+            self._transport.close()
+        self._transport.resume_reading()
 
 
 class Answers(asyncio.BufferedProtocol):
     """gRPC's side of a relay."""
 
-    def __init__(self, relay: Relay, buffer: bytearray) -> None:
+    def __init__(self, relay: Relay, buffer: bytearray, sock: socket.socket) -> None:
         self._relay = relay
         self._buffer = buffer
+        self._sock = sock
 
     def get_buffer(self, sizehint: int) -> memoryview:
         return memoryview(self._buffer)
@@ -314,4 +337,15 @@ class Answers(asyncio.BufferedProtocol):
         return False
 
     def connection_lost(self, exc: Exception | None) -> None:
+        if exc is not None:
+            self._read_rest()
         self._relay.grpc_ended()
+
+    def _read_rest(self) -> None:
+        """A write found gRPC gone. What it said before is still in the socket: the ends of streams,
+        when it stops in order."""
+        try:
+            while count := self._sock.recv_into(self._buffer):
+                self._relay.answered(memoryview(self._buffer)[:count])
+        except OSError:
+            return

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 import ssl
 import struct
 import threading
 from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
@@ -20,6 +21,7 @@ from control.server.callers.budget import node_tenant
 from control.server.front import relay
 from control.server.front.listener import Front, bind
 from control.server.front.meter import HEADERS, PREFACE
+from control.server.front.relay import Answers, Relay
 from control.server.metrics import Metrics
 from control.server.ports import ServingCertificates, TlsContexts
 
@@ -297,3 +299,30 @@ def test_silent_connections_hold_no_thread_and_no_grpc_connection(tmp_path: Path
         await bench.until(lambda: bench.arrivals.unadmitted.total == 0)
 
     run(tmp_path, test)
+
+
+class Heard:
+    """The part of a relay that gRPC's side calls."""
+
+    def __init__(self) -> None:
+        self.bytes = b""
+        self.ended = False
+
+    def answered(self, view: memoryview) -> None:
+        self.bytes += bytes(view)
+
+    def grpc_ended(self) -> None:
+        self.ended = True
+
+
+def test_the_last_answers_survive_a_write_that_found_grpc_gone() -> None:
+    ours, theirs = socket.socketpair()
+    ours.setblocking(False)
+    theirs.sendall(b"trailers" * 10)
+    theirs.close()
+    heard = Heard()
+    side = Answers(cast(Relay, heard), bytearray(16), ours)
+    side.connection_lost(BrokenPipeError())
+    assert heard.bytes == b"trailers" * 10
+    assert heard.ended
+    ours.close()
