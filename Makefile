@@ -68,7 +68,7 @@ fuzz: ready-dev ## the policy fuzzer: 10^7 cases of a random seed; options: make
 	@$(PYTHON) -m tests.fuzz $(if $(SEED),--seed $(SEED)) $(if $(CASES),--cases $(CASES)) \
 		$(if $(NUMBER),--number $(NUMBER)) $(if $(BETWEEN),--between)
 
-# $(COMPILED) is 1 unless COMPILED=0 is said: the sources then run as they are.
+# With COMPILED=0 the benchmark runs the sources as they are.
 COMPILED ?= 1
 bench: export TULLE_COMPILED = $(if $(filter 0,$(COMPILED)),no,yes)
 bench: root ready-bench $(if $(filter 0,$(COMPILED)),,compile) ## Tulle beside no mesh, Envoy and HAProxy; options: make bench BENCH="--quick"
