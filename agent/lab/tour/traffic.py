@@ -46,8 +46,9 @@ def visits(world: World) -> list[Visit]:
 
 
 def _redis(host: str) -> tuple[str, ...]:
-    # CLIENT INFO came with Redis 6.2; in the list, our own line has the command `client`.
-    return ("sh", "-c", f"printf 'ECHO {MARKER}\\nCLIENT LIST\\n' | redis-cli -h {host}")
+    # CLIENT INFO came with Redis 6.2: ask for the number, and find it in the list of all.
+    asked = f"ECHO {MARKER}\\nCLIENT ID\\nCLIENT LIST\\n"
+    return ("sh", "-c", f"printf '{asked}' | redis-cli -h {host}")
 
 
 def _after(mark: str) -> Callable[[str], str]:
@@ -55,7 +56,10 @@ def _after(mark: str) -> Callable[[str], str]:
 
 
 def _redis_client(text: str) -> str:
-    found = re.search(r" addr=\[?([0-9a-f.:]+?)\]?:\d+ .* cmd=client\b", text)
+    number = re.search(r"^(\d+)$", text, re.MULTILINE)
+    if number is None:
+        return ""
+    found = re.search(rf"^id={number[1]} addr=\[?([0-9a-f.:]+?)\]?:\d+ ", text, re.MULTILINE)
     return found.group(1) if found else ""
 
 

@@ -22,12 +22,14 @@ def test_nginx_and_postgres_say_it_behind_a_mark(text: str, client: str) -> None
 @pytest.mark.parametrize(
     ("text", "client"),
     [
-        ("id=3 addr=10.71.1.2:40000 laddr=10.72.1.3:6379 cmd=client user=default", "10.71.1.2"),
-        ("id=3 addr=[fd71:1::2]:40000 laddr=[fd71:2::3]:6379 cmd=client user=default", "fd71:1::2"),
-        ("id=3 addr=10.71.1.2:40000 cmd=echo", ""),
+        ("marker\n3\nid=3 addr=10.71.1.2:40000 laddr=10.72.1.3:6379\n", "10.71.1.2"),
+        ("marker\n3\nid=3 addr=[fd71:1::2]:40000 laddr=[fd71:2::3]:6379\n", "fd71:1::2"),
+        ("3\nid=33 addr=10.1.1.1:1 cmd=client\nid=3 addr=10.71.1.2:2 cmd=client", "10.71.1.2"),
+        ("3\nid=33 addr=10.1.1.1:1 cmd=client\n", ""),
+        ("ERR unknown command\nid=3 addr=10.71.1.2:40000 cmd=client", ""),
     ],
 )
-def test_redis_says_it_with_a_port(text: str, client: str) -> None:
+def test_redis_says_it_in_the_line_with_our_own_number(text: str, client: str) -> None:
     assert traffic._redis_client(text) == client
 
 
