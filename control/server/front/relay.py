@@ -65,6 +65,7 @@ class Relay(asyncio.BufferedProtocol):
         self._transport: asyncio.Transport
         self._grpc: asyncio.Transport | None = None
         self.closed = False
+        self._left = False  # a connection counts until its descriptor is given back
         self.arrival: Arrival
 
     # --- the client's side
@@ -108,6 +109,7 @@ class Relay(asyncio.BufferedProtocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._end()
+        self._leave()
         self._shared.open.discard(self)
         if not self._shared.open:
             self._shared.idle.set()
@@ -291,7 +293,8 @@ class Relay(asyncio.BufferedProtocol):
         arrivals, arrival = self._shared.arrivals, self.arrival
         if why is not None:
             arrivals.refused(arrival.tenant, "connection", why, peer=arrival.address)
-        arrivals.leave(arrival)
+        if why is not None:
+            self._leave()
         if self._grpc is not None:
             self._grpc.close()
         if why is None:
@@ -299,6 +302,11 @@ class Relay(asyncio.BufferedProtocol):
         else:
             self._transport.close()
         asyncio.get_running_loop().call_later(CLOSING_S, self._transport.abort)
+
+    def _leave(self) -> None:
+        if not self._left:
+            self._left = True
+            self._shared.arrivals.leave(self.arrival)
 
     def _say_goodbye(self) -> None:
         """Send the end, and drop what the client still says until it has closed. A close with
