@@ -108,38 +108,56 @@ def collect(found: MeshDump) -> list[Check]:
     for node, parts in sorted(found.nodes.items()):
         if "check" in parts:
             checks += [{**item, "node": node} for item in parts["check"]]
-        else:
-            checks.append(_agent_away(node))
+        if "check" not in parts or f"agent-{node}" in found.away:
+            checks.append(_agent_away(node, found.away.get(f"agent-{node}", "")))
     checks.append(_control(found))
-    checks += [_manifest(problem) for problem in health.problems(found)]
+    checks += _manifests(found)
     checks.append(_versions(found))
     return checks
 
 
-def _agent_away(node: str) -> Check:
+def _agent_away(node: str, why: str) -> Check:
     return {
         "code": "TUL1101",
         "category": "agent",
         "description": "the agent answers",
         "result": "error",
-        "error": "no answer on its admin socket",
+        "error": why or "no answer on its admin socket",
         "hint": f"is tulle-agent --node {node} running? see its log",
         "node": node,
     }
 
 
 def _control(found: MeshDump) -> Check:
-    well = bool(found.control.get("status"))
+    """An error where it should run; elsewhere its state is only not known."""
+    well, why = bool(found.control.get("status")), found.away.get("control", "")
+    error = why or ("" if well else "not on this host, so not asked")
+    hint = "start tulle-control; nodes keep working without it" if why else "run this on its host"
     return {
         "code": "TUL1201",
         "category": "control plane",
         "description": "the control plane's admin socket answers",
-        "result": "ok" if well else "warning",
-        "error": "" if well else "no answer",
-        "hint": ""
-        if well
-        else "run this on its host, or start tulle-control; nodes keep working without it",
+        "result": "error" if why else "ok" if well else "warning",
+        "error": error,
+        "hint": hint if error else "",
     }
+
+
+def _manifests(found: MeshDump) -> list[Check]:
+    problems = [_manifest(problem) for problem in health.problems(found)]
+    if problems:
+        return problems
+    heard = found.control.get("problems") is not None
+    return [
+        {
+            "code": "TUL1202",
+            "category": "control plane",
+            "description": "the manifests are valid",
+            "result": "ok" if heard else "warning",
+            "error": "" if heard else "not known: the control plane was not heard",
+            "hint": "" if heard else "see TUL1201",
+        }
+    ]
 
 
 def _manifest(problem: Check) -> Check:
@@ -158,14 +176,19 @@ def _versions(found: MeshDump) -> Check:
         str((parts.get("agent") or {}).get("version", "")) for parts in found.nodes.values()
     }
     versions = {item for item in versions if item}
-    same = len(versions) < 2
+    silent = [node for node, parts in sorted(found.nodes.items()) if not parts.get("agent")]
+    error, hint = "", ""
+    if len(versions) > 1:
+        error, hint = ", ".join(sorted(versions)), "finish the upgrade"
+    elif silent or not found.nodes:
+        error, hint = f"not known of: {', '.join(silent) or 'any node'}", "see TUL1101"
     return {
         "code": "TUL1301",
         "category": "versions",
         "description": "all agents have the same version",
-        "result": "ok" if same else "warning",
-        "error": "" if same else ", ".join(sorted(versions)),
-        "hint": "" if same else "finish the upgrade",
+        "result": "warning" if error else "ok",
+        "error": error,
+        "hint": hint,
     }
 
 

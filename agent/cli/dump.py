@@ -10,6 +10,7 @@ import click
 
 from agent.cli import mesh
 from agent.cli.mesh import MeshSource
+from agent.cli.options import tell_incomplete
 from agent.cli.redact import redact
 from agent.fetch import TIMEOUT_S
 from control.kit.errors import ConfigError
@@ -39,7 +40,8 @@ PARTS = ("agent", "check", "ztunnel", "control", "logging")
 def dump(ctx: click.Context, path: Path | None, node: str | None, timeout: float) -> None:
     """Save all that the mesh says about itself as JSON, without keys and tokens.
 
-    Every read command can read the file with -f.
+    Every read command can read the file with -f. Exits 2 when a process did not answer; the others
+    are saved.
 
     Example: tulle dump -o mesh.json; tulle connections -f mesh.json
     """
@@ -49,9 +51,10 @@ def dump(ctx: click.Context, path: Path | None, node: str | None, timeout: float
     text = json.dumps(redact(found.as_json()), indent=1) + "\n"
     if path is None:
         sys.stdout.write(text)
-        return
-    try:
-        write_atomic(path.absolute(), text.encode(), 0o600)
-    except OSError as exc:
-        raise ConfigError(f"{path}: {exc.strerror}") from exc
-    click.echo(f"saved {len(found.nodes)} nodes to {path}", err=True)
+    else:
+        try:
+            write_atomic(path.absolute(), text.encode(), 0o600)
+        except OSError as exc:
+            raise ConfigError(f"{path}: {exc.strerror}") from exc
+        click.echo(f"saved {len(found.nodes)} nodes to {path}", err=True)
+    tell_incomplete(ctx, found.missing(PARTS))

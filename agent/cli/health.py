@@ -26,15 +26,24 @@ def components(mesh: MeshDump) -> list[Row]:
     """One row for each process, with its state and its problems."""
     rows = [_control_row(mesh)]
     for node, parts in sorted(mesh.nodes.items()):
-        rows.append(_agent_row(node, parts.get("agent")))
-        rows.append(_ztunnel_row(node, parts.get("ztunnel"), parts.get("agent")))
+        rows.append(_agent_row(mesh, node, parts.get("agent")))
+        rows.append(_ztunnel_row(mesh, node, parts.get("ztunnel"), parts.get("agent")))
     return rows
+
+
+def _silent(mesh: MeshDump, name: str, effect: str) -> str:
+    """Detail of a process that gave no page: the reason, as far as it is known."""
+    why = mesh.away.get(name, "").rpartition(": ")[2]
+    detail = f"no answer on its admin socket{f' ({why})' if why else ''}"
+    return f"{detail}; {effect}" if effect else detail
 
 
 def _control_row(mesh: MeshDump) -> Row:
     status = mesh.control.get("status")
+    if not status and not mesh.control and "control" not in mesh.away:
+        return _component("control", "", "elsewhere", "not on this host", {})
     if not status:
-        detail = "no answer on its admin socket; nodes keep their last state"
+        detail = _silent(mesh, "control", "nodes keep their last state")
         return _component("control", "", "away", detail, {})
     nodes = {str(item.get("node")) for item in status.get("nodes") or []}
     detail, count = f"nodes {len(nodes)}", len(problems(mesh))
@@ -57,9 +66,9 @@ def _component(name: str, node: str, state: str, detail: str, page: Row) -> Row:
     }
 
 
-def _agent_row(node: str, page: Row | None) -> Row:
+def _agent_row(mesh: MeshDump, node: str, page: Row | None) -> Row:
     if not page:
-        away = "no answer on its admin socket; captured pods stay captured"
+        away = _silent(mesh, f"agent-{node}", "captured pods stay captured")
         return _component("agent", node, "away", away, {})
     states = [pod.get("state") for pod in page.get("pods") or []]
     captured, leaving = states.count("captured"), states.count("releasing")
@@ -85,11 +94,15 @@ def _direct(page: Row) -> list[str]:
     return ["direct path on, with shortcut" if page.get("shortcut") == "on" else "direct path on"]
 
 
-def _ztunnel_row(node: str, page: Row | None, agent: Row | None) -> Row:
+def _ztunnel_row(mesh: MeshDump, node: str, page: Row | None, agent: Row | None) -> Row:
     if not page:
+        if _is_foreign(agent):
+            detail = "of another make, connected to the agent; it has no admin socket here"
+            return _component("ztunnel", node, "ok", detail, {})
         pods = [pod for pod in (agent or {}).get("pods") or [] if pod.get("state") == "captured"]
-        harm = f"; {len(pods)} captured pods refuse connections until it is back" if pods else ""
-        return _component("ztunnel", node, "away", f"no answer on its admin socket{harm}", {})
+        harm = f"{len(pods)} captured pods refuse connections until it is back" if pods else ""
+        away = _silent(mesh, f"ztunnel-{node}", harm)
+        return _component("ztunnel", node, "away", away, {})
     states = (page.get("workloadState") or {}).values()
     count = sum(
         len((state.get("connections") or {}).get(side) or [])
@@ -105,6 +118,12 @@ def _ztunnel_row(node: str, page: Row | None, agent: Row | None) -> Row:
     number = len(workers) if isinstance(workers, list) else workers
     detail = "; ".join([f"workers {number}, pods {len(states)}, connections {count}", *wrong])
     return _component("ztunnel", node, "warning" if wrong else "ok", detail, page)
+
+
+def _is_foreign(agent: Row | None) -> bool:
+    """True when the node is served by ztunnels, and none of them is Tulle's."""
+    found = (agent or {}).get("ztunnels") or []
+    return bool(found) and not any(each.get("ours", True) for each in found)
 
 
 def _why(part: Row) -> str:

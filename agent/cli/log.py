@@ -1,17 +1,17 @@
-"""`tulle log level`: log levels of running processes."""
+"""`tulle log level` and `reset`: log levels of running processes."""
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import click
 
-from agent.cli import mesh
+from agent.cli import mesh, processes
 from agent.cli.options import Reading, read_options
 from agent.cli.render import Column, show
-from agent.fetch import checked, request
+from agent.fetch import FetchError, checked, request
 from control.kit.errors import ConfigError
+from control.kit.log import DEFAULT, RESET, parse_levels
 
 COMPONENTS = ("agent", "ztunnel", "control")
 COLUMNS = (
@@ -20,7 +20,6 @@ COLUMNS = (
     Column("SCOPE", "scope"),
     Column("LEVEL", "level"),
 )
-_PAGES = {"agent": "/logging", "ztunnel": "/logging", "control": "/log"}
 
 
 @click.group()
@@ -31,46 +30,103 @@ def log() -> None:
     """
 
 
+_component = click.option("--component", type=click.Choice(COMPONENTS), help="This one only.")
+
+
 @log.command()
 @click.argument("where", metavar="[NODE]", required=False)
 @click.argument("level", metavar="[LEVEL]", required=False)
-@click.option("--component", type=click.Choice(COMPONENTS), help="This component only.")
+@_component
 @read_options(namespaced=False)
 def level(ask: Reading, where: str | None, level: str | None, component: str | None) -> None:
     """Show log levels; with LEVEL, set it first. NODE `-` means all nodes.
 
-    LEVEL is like info, or info,access:debug. It lasts until the process ends.
+    LEVEL is like info, or info,access:debug. It lasts until the process ends, or until `reset`;
+    access:default resets one scope.
 
     Example: tulle log level n1 debug --component ztunnel
     """
-    chosen = "" if where in (None, "-") else str(where)
-    _expect_node(ask.source, chosen, level)
+    _show(ask, where, level, component)
+
+
+@log.command()
+@click.argument("where", metavar="[NODE]", required=False)
+@_component
+@read_options(namespaced=False)
+def reset(ask: Reading, where: str | None, component: str | None) -> None:
+    """Give every process, or those of NODE, the levels that it started with.
+
+    Example: tulle log reset n1
+    """
+    _show(ask, where, RESET, component)
+
+
+def _show(ask: Reading, where: str | None, level: str | None, component: str | None) -> None:
+    node = "" if where in (None, "-") else str(where)
+    if node and component == "control":
+        raise click.UsageError("the control plane is of no node: leave NODE out, or write -")
+    node = _agreed(node, ask.source.node)
+    _expect_node(ask.source, node, level)
     if level is not None:
         if ask.source.file is not None:
             raise click.UsageError("a dump has no levels to set")
-        _set(ask.source.run_dir, chosen, level, component)
-    show(ask.out, lambda: rows(ask.read("logging", "control"), chosen, component), COLUMNS)
+        try:
+            parse_levels(level if level.lower() != RESET else DEFAULT)
+        except ValueError as exc:
+            raise click.UsageError(f"{exc}; levels: debug, info, warning, error, off") from exc
+        _set(ask.source, node, level, component)
+    parts = ["control"] if component == "control" else ["logging"]
+    parts += ["control"] if not (node or component) else []
+    show(ask.out, lambda: rows(ask.read(*parts), node, component), COLUMNS)
+
+
+def _agreed(argument: str, option: str) -> str:
+    if argument and option and argument != option:
+        raise click.UsageError(f"two nodes: {argument} and --node {option}")
+    return argument or option
 
 
 def _expect_node(source: mesh.MeshSource, node: str, level: str | None) -> None:
-    names = sorted(mesh.load_dump(source.file).nodes) if source.file else mesh.nodes(source.run_dir)
+    if source.file:
+        names = sorted(mesh.load_dump(source.file).nodes)
+    else:
+        names = processes.nodes(source.run_dir)
     if node and names and node not in names:
         hint = "" if level else f" (to set the level of all: tulle log level - {node})"
         raise ConfigError(f"no node {node!r}; there are: {', '.join(names)}{hint}")
 
 
-def _set(run_dir: Path, node: str, level: str, component: str | None) -> None:
-    names = mesh.nodes(run_dir)
-    kinds = (
-        [component]
-        if component
-        else [kind for kind in COMPONENTS if not (node and kind == "control")]
-    )
-    for kind in kinds:
-        for name in [""] if kind == "control" else [node] if node else names:
-            path = mesh.socket_of(run_dir, kind, name)
-            answer = request(path, "POST", _PAGES[kind], query={"level": level})
-            checked(answer, f"{kind} {name}".strip())
+def _set(source: mesh.MeshSource, node: str, level: str, component: str | None) -> None:
+    """Set the level in every chosen process, also when one of them does not answer."""
+    nodes = [node] if node else processes.nodes(source.run_dir)
+    chosen = [
+        processes.of_node(source.run_dir, kind, name)
+        for kind in ("agent", "ztunnel")
+        if component in (None, kind)
+        for name in nodes
+    ]
+    control = processes.control(source.run_dir)
+    if control is not None and not node and component in (None, control.kind):
+        chosen.append(control)
+    failed = [
+        error
+        for error in processes.side_by_side(lambda one: _set_one(one, level, source), chosen)
+        if error
+    ]
+    if failed or not chosen:
+        done = f"set in {len(chosen) - len(failed)} of {len(chosen)} processes"
+        raise FetchError("; ".join([done, *failed]))
+
+
+def _set_one(process: processes.MeshProcess, level: str, source: mesh.MeshSource) -> str:
+    """Empty, or the reason for which it was not set."""
+    page, within_s = processes.LOG_PAGES[process.kind], processes.sign_of_life_s(source.timeout_s)
+    try:
+        answer = request(process.socket, "POST", page, query={"level": level}, timeout_s=within_s)
+        checked(answer, process.name)
+    except FetchError as exc:
+        return str(exc) if exc.status else f"{process.name}: {exc}"
+    return ""
 
 
 def rows(found: mesh.MeshDump, node: str, component: str | None) -> list[dict[str, Any]]:

@@ -5,25 +5,26 @@ Every read command works on this value, so a dump shows the same as the live mes
 
 from __future__ import annotations
 
-import errno
 import json
-import os
 from collections.abc import Collection
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from agent.cli import shape
-from agent.fetch import TIMEOUT_S, FetchError, get_json
+from agent.cli import processes, shape
+from agent.cli.processes import MeshProcess
+from agent.fetch import TIMEOUT_S, FetchError
 from control.kit.clock import SystemClock
 from control.kit.errors import ConfigError
 
 DUMP_VERSION = 1
-FETCHES_AT_ONCE = 8  # admin servers are small; more at once gains nothing
 CONTROL_PAGES = ("status", "problems", "workloads", "services", "policies", "pods", "log")
-_SOCKETS = {"agent": "agent.sock", "ztunnel": "ztunnel.sock"}
+# The pages that each part of a dump is made of, by the process that has them.
+_PAGES = {
+    "agent": {"agent": "/status", "check": "/check", "logging": "/logging"},
+    "ztunnel": {"ztunnel": "/config_dump", "logging": "/logging"},
+}
 
 Json = dict[str, Any]
 
@@ -37,6 +38,8 @@ class MeshDump:
     control: Json = field(default_factory=dict)
     labels: dict[str, Json] = field(default_factory=dict)  # "namespace" and "pod" → name → labels
     errors: list[str] = field(default_factory=list)
+    # Process → reason for which a page of it is missing: `agent-n1`, `ztunnel-n1`, `control`.
+    away: dict[str, str] = field(default_factory=dict)
 
     def as_json(self) -> Json:
         return {
@@ -46,7 +49,14 @@ class MeshDump:
             "control": self.control,
             "labels": self.labels,
             "errors": self.errors,
+            "away": self.away,
         }
+
+    def missing(self, parts: Collection[str]) -> list[str]:
+        """Processes that these parts come from and that did not give them."""
+        needed = {kind for kind, pages in _PAGES.items() if any(part in pages for part in parts)}
+        needed |= {"control"} & set(parts)
+        return [name for name in sorted(self.away) if name.partition("-")[0] in needed]
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,68 +73,54 @@ def read(source: MeshSource, parts: Collection[str]) -> MeshDump:
     """Fetch `parts` (agent, check, ztunnel, control, logging); FetchError without any mesh."""
     if source.file is not None:
         return _only(load_dump(source.file), source.node)
-    names = nodes(source.run_dir)
-    admin = source.run_dir / "control" / "admin.sock"
-    if not names and not admin.exists():
+    names = processes.nodes(source.run_dir)
+    control = processes.control(source.run_dir)
+    if not names and control is None:
         raise FetchError(
-            f"no */agent.sock and no control/admin.sock below {source.run_dir}: "
+            f"no node and no control plane below {source.run_dir}: "
             "is the mesh running? (another folder: --run-dir)"
         )
     if source.node and source.node not in names:
         raise ConfigError(
-            f"no node {source.node!r} below {source.run_dir}; there are: {', '.join(names)}"
+            f"no node {source.node!r} below {source.run_dir}; "
+            f"there are: {', '.join(names) or 'none'}"
         )
     wanted = [source.node] if source.node else names
-    return _fetch(source, wanted, parts)
+    return _fetch(source, wanted, control if "control" in parts else None, parts)
 
 
-def nodes(run_dir: Path) -> list[str]:
-    """Nodes with an agent's socket; PermissionError if one may be hidden from us."""
-    for path in run_dir.glob("*/"):
-        if not os.access(path, os.X_OK):
-            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))
-    return sorted(path.parent.name for path in run_dir.glob("*/agent.sock"))
-
-
-def socket_of(run_dir: Path, component: str, node: str = "") -> Path:
-    if component == "control":
-        return run_dir / "control" / "admin.sock"
-    return run_dir / node / _SOCKETS[component]
-
-
-def _fetch(source: MeshSource, wanted: list[str], parts: Collection[str]) -> MeshDump:
+def _fetch(
+    source: MeshSource, wanted: list[str], control: MeshProcess | None, parts: Collection[str]
+) -> MeshDump:
     mesh = MeshDump(SystemClock().now(), nodes={name: {} for name in wanted})
-    jobs: list[tuple[Json, str, Path, str]] = []
-    for name in wanted:
-        agent, ztunnel = (socket_of(source.run_dir, kind, name) for kind in ("agent", "ztunnel"))
-        pages = {"agent": (agent, "/status"), "check": (agent, "/check")}
-        pages["ztunnel"] = (ztunnel, "/config_dump")
-        jobs += [(mesh.nodes[name], key, *pages[key]) for key in pages if key in parts]
-        if "logging" in parts:
-            logging: Json = mesh.nodes[name].setdefault("logging", {})
-            jobs += [
-                (logging, "agent", agent, "/logging"),
-                (logging, "ztunnel", ztunnel, "/logging"),
-            ]
-    if "control" in parts:
-        admin = socket_of(source.run_dir, "control")
-        jobs += [(mesh.control, page, admin, f"/{page}") for page in CONTROL_PAGES]
-
-    def run(job: tuple[Json, str, Path, str]) -> tuple[str, str]:
-        target, key, path, page = job
-        try:
-            target[key] = get_json(path, page, source.timeout_s)
-        except FetchError as exc:
-            # A socket that is away is reported once, a page that fails each time.
-            return (f"{path} {page}" if exc.status else str(path), str(exc))
-        return ("", "")
-
-    with ThreadPoolExecutor(FETCHES_AT_ONCE) as pool:
-        found = dict(reversed(list(pool.map(run, jobs))))
-    mesh.errors = [error for error in reversed(found.values()) if error]
-    if "control" in parts:
+    asked: dict[MeshProcess, dict[str, str]] = {}
+    for node in wanted:
+        for kind, pages in _PAGES.items():
+            chosen = {part: page for part, page in pages.items() if part in parts}
+            if chosen:
+                asked[processes.of_node(source.run_dir, kind, node)] = chosen
+    if control is not None:
+        asked[control] = {page: f"/{page}" for page in CONTROL_PAGES}
+    for process, heard in processes.ask(asked, source.timeout_s).items():
+        _place(mesh, process, heard.pages)
+        if heard.error:
+            mesh.errors.append(f"{process.name}: {heard.error}")
+            mesh.away[process.name] = heard.error
+    if control is not None:
         mesh.labels = read_labels(mesh.control)
     return mesh
+
+
+def _place(mesh: MeshDump, process: MeshProcess, pages: Json) -> None:
+    if process.kind == "control":
+        mesh.control.update(pages)
+        return
+    found = mesh.nodes[process.node]
+    for part, value in pages.items():
+        if part == "logging":
+            found.setdefault("logging", {})[process.kind] = value
+        else:
+            found[part] = value
 
 
 def manifests_folder(control: Json) -> Path | None:
@@ -180,6 +176,7 @@ def load_dump(path: Path) -> MeshDump:
             control=dict(value["control"]),
             labels=dict(value["labels"]),
             errors=list(value["errors"]),
+            away=dict(value.get("away") or {}),
         )
     except (KeyError, TypeError, ValueError) as exc:
         raise ConfigError(f"{path}: a damaged dump: {exc!r}") from exc
@@ -193,4 +190,6 @@ def _only(mesh: MeshDump, node: str) -> MeshDump:
             f"no node {node!r} in the dump; there are: {', '.join(sorted(mesh.nodes))}"
         )
     mesh.nodes = {node: mesh.nodes[node]}
+    asked = {f"agent-{node}", f"ztunnel-{node}", "control"}
+    mesh.away = {name: why for name, why in mesh.away.items() if name in asked}
     return mesh

@@ -114,7 +114,8 @@ def settled(run_dir: Path, name: str, *, enrolling: bool) -> str:
         found = mesh.read(MeshSource(run_dir), ("agent", "control"))
         done, text = outcome(found, name, enrolling=enrolling)
         if done or time.monotonic() > deadline:
-            return text
+            silent = "; ".join(f"{name} does not answer" for name in sorted(found.away))
+            return f"{text}\n{silent}" if silent else text
         time.sleep(SETTLE_POLL_S)
 
 

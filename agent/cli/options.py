@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Collection, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,8 @@ from agent.fetch import TIMEOUT_S
 from control.kit.errors import ConfigError
 from control.kit.flags import Duration
 
+EXIT_UNKNOWN = 2  # usage, or could not tell
+
 
 @dataclass(frozen=True, slots=True)
 class Reading:
@@ -27,13 +29,19 @@ class Reading:
     source: MeshSource
     wanted: Filter
     out: Output
+    missing: list[str] = field(default_factory=list)  # processes whose answer the rows lack
 
-    def read(self, *parts: str, labels_from: Collection[str] = ("control",)) -> MeshDump:
-        """The mesh; warns on standard error about sockets that did not answer."""
-        needed = {*parts, *(labels_from if self.wanted.labels else ())}
-        found = mesh.read(self.source, needed)
+    def read(self, *needed: str, fallback: Collection[str] = ()) -> MeshDump:
+        """The mesh; warns on standard error about processes that did not answer.
+
+        Without an answer to a `needed` part the command shows the rest and exits 2; a `fallback`
+        is only asked.
+        """
+        parts = {*needed, *(("control",) if self.wanted.labels else ())}
+        found = mesh.read(self.source, {*parts, *fallback})
         for error in found.errors:
             click.echo(f"warning: {error}", err=True)
+        self.missing[:] = found.missing(parts)
         if self.wanted.labels and not found.labels:
             raise ConfigError("-l: labels are unknown without the control plane's manifests")
         return found
@@ -48,7 +56,10 @@ def read_options(
         @click.pass_context
         @functools.wraps(command)
         def wrapped(ctx: click.Context, *args: Any, **kwargs: Any) -> Any:
-            return command(*args, ask=_reading(ctx, kwargs), **kwargs)
+            ask = _reading(ctx, kwargs)
+            result = command(*args, ask=ask, **kwargs)
+            tell_incomplete(ctx, ask.missing)
+            return result
 
         chosen = _common() + (_namespaced() if namespaced else [])
         for option in reversed(chosen + (_labelled() if labelled else [])):
@@ -56,6 +67,13 @@ def read_options(
         return output_options(wrapped)
 
     return decorate
+
+
+def tell_incomplete(ctx: click.Context, missing: Collection[str]) -> None:
+    """Exit 2 when an answer was missing: what was shown is not all there is."""
+    if missing:
+        click.echo(f"error: incomplete, without the answer of {', '.join(missing)}", err=True)
+        ctx.exit(EXIT_UNKNOWN)
 
 
 def _reading(ctx: click.Context, kwargs: dict[str, Any]) -> Reading:

@@ -27,7 +27,7 @@ def services(ask: Reading) -> None:
     """
     show(
         ask.out,
-        lambda: views.services(ask.read("ztunnel", "control"), ask.wanted),
+        lambda: views.services(ask.read("ztunnel", fallback=("control",)), ask.wanted),
         COLUMNS,
         "no services",
     )

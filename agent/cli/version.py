@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import click
 
-from agent.cli import health, mesh
+from agent.cli import health
 from agent.cli.options import Reading, read_options
 from agent.cli.render import Column, show
-from control.kit.errors import MeshError
+from agent.fetch import FetchError
 from control.kit.version import version as installed
 
 COLUMNS = (
@@ -22,7 +22,7 @@ COLUMNS = (
 @click.option("--client", is_flag=True, help="This command only.")
 @read_options(namespaced=False)
 def version(ask: Reading, client: bool) -> None:
-    """Print versions.
+    """Print versions. Exits 2 when a process does not answer.
 
     Example: tulle version -o json
     """
@@ -33,8 +33,8 @@ def version(ask: Reading, client: bool) -> None:
         if client:
             return own
         try:
-            found = mesh.read(ask.source, ("agent", "ztunnel", "control"))
-        except MeshError as exc:
+            found = ask.read("agent", "ztunnel", "control")
+        except FetchError as exc:  # no mesh here: the client is all there is
             click.echo(f"warning: {exc}", err=True)
             return own
         keys = ("component", "node", "name", "version", "compiled")

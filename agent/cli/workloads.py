@@ -31,7 +31,7 @@ def workloads(ask: Reading) -> None:
     """
     show(
         ask.out,
-        lambda: views.workloads(ask.read("ztunnel", "agent", "control"), ask.wanted),
+        lambda: views.workloads(ask.read("ztunnel", "agent", fallback=("control",)), ask.wanted),
         COLUMNS,
         "no workloads",
     )

@@ -16,6 +16,9 @@ FIELD_CHARS_MAX = 512
 # Levels of Istio's ztunnel that Python has no name for.
 _OTHER_LEVELS = {"TRACE": logging.DEBUG, "OFF": logging.CRITICAL + 1}
 
+DEFAULT, RESET = "default", "reset"  # instead of a level: the one at the start; all of them
+_SCOPE = re.compile(r"[A-Za-z0-9_.:-]{1,64}")
+_at_start: dict[str, int | None] = {"": logging.INFO}
 _PLAIN = re.compile(r"[A-Za-z0-9_./:@+%\[\]*,~-]+")
 
 
@@ -95,32 +98,63 @@ def setup(level: str, fmt: str, stream: LineStream | None = None) -> None:
     handler.setFormatter(JsonFormatter() if fmt == "json" else TextFormatter())
     root = logging.getLogger()
     root.handlers[:] = [handler]
-    set_level(level)
+    global _at_start
+    _at_start = dict(parse_levels(level))
+    set_level(level, whole=True)
 
 
-def set_level(spec: str) -> None:
+def parse_levels(spec: str) -> list[tuple[str, int | None]]:
+    """(scope, level) pairs of `info,access:debug`; None stands for the level at the start.
+
+    ValueError when a level does not exist, or when a scope has no name.
+    """
+    known: dict[str, int] = logging.getLevelNamesMapping() | _OTHER_LEVELS
+    levels: list[tuple[str, int | None]] = []
+    for part in spec.split(","):
+        scope, colon, level = part.strip().replace("=", ":").rpartition(":")
+        if colon and not _SCOPE.fullmatch(scope):
+            raise ValueError(f"not a scope: {scope!r}")
+        if level.lower() == DEFAULT:
+            levels.append((scope, None))
+        elif level.upper() in known and level.upper() != "NOTSET":
+            levels.append((scope, known[level.upper()]))
+        else:
+            raise ValueError(f"not a log level: {level!r}")
+    return levels
+
+
+def set_level(spec: str, *, whole: bool = False) -> None:
     """`info`, or `info,access:debug`: a level for all, then exceptions by logger name.
 
-    `access=debug` is the same, as RUST_LOG has it. Raises ValueError and changes nothing when a
-    level does not exist.
+    `access=debug` is the same, as RUST_LOG has it; `access:default` goes back to the level at the
+    start, and `reset` does so with everything. With `whole`, scopes that `spec` does not name have
+    no level of their own. Raises ValueError and changes nothing when a level does not exist.
     """
-    known = logging.getLevelNamesMapping() | _OTHER_LEVELS
-    levels: list[tuple[str, int]] = []
-    for part in spec.split(","):
-        scope, _, level = part.strip().replace("=", ":").rpartition(":")
-        number = known.get(level.upper())
-        if number is None:
-            raise ValueError(f"not a log level: {level!r}")
-        levels.append((scope, number))
+    levels = list(_at_start.items()) if spec.strip().lower() == RESET else parse_levels(spec)
+    if whole or spec.strip().lower() == RESET:
+        for scope in current_levels():
+            logging.getLogger(scope or None).setLevel(logging.INFO if not scope else logging.NOTSET)
     for scope, number in levels:
+        if number is None:
+            number = _at_start.get(scope) or (logging.NOTSET if scope else logging.INFO)
         logging.getLogger(scope or None).setLevel(number)
 
 
 def current_levels() -> dict[str, str]:
     """Scope → level for the root ("") and every logger that has a level of its own."""
-    found = {"": logging.getLevelName(logging.getLogger().level).lower()}
+    found = {"": _level_name(logging.getLogger().level)}
     for name in sorted(logging.root.manager.loggerDict):
         logger = logging.getLogger(name)
         if logger.level:
-            found[name] = logging.getLevelName(logger.level).lower()
+            found[name] = _level_name(logger.level)
     return found
+
+
+def current_spec() -> str:
+    """The levels as one text for `set_level`."""
+    levels = current_levels()
+    return ",".join(f"{scope}:{level}" if scope else level for scope, level in levels.items())
+
+
+def _level_name(number: int) -> str:
+    return "off" if number > logging.CRITICAL else logging.getLevelName(number).lower()

@@ -11,7 +11,7 @@ from typing import Any, Protocol
 
 from control.kit import http
 from control.kit.http import Handler, HttpRequest, HttpResponse, as_json, text
-from control.kit.log import current_levels, event
+from control.kit.log import RESET, current_levels, event
 from control.kit.metrics import render
 from control.model.identity import SpiffeId, parse_spiffe_id
 from ztunnel.supervisor.metrics import Sample, registry_of
@@ -22,7 +22,7 @@ OFF = frozenset({"", "off"})  # instead of an address: no such page
 
 _INDEX = """tulle-ztunnel
 /config_dump            what this node knows, holds and has open
-/logging                GET: levels; POST ?level=info or ?level=info,access:debug
+/logging                GET: levels; POST ?level=info or ?level=info,access:debug or ?reset
 /certificates/rotate    POST: renew now, ?identity= for one
 /pools                  tunnels by key
 /metrics                as on the metrics port
@@ -85,7 +85,7 @@ class Pages:
         return as_json(current_levels())
 
     async def _set_level(self, request: HttpRequest) -> HttpResponse:
-        spec = request.query.get("level", "info")
+        spec = request.query.get("level", RESET)  # Istio's way to reset is `?reset`
         try:
             self._subject.set_log_level(spec)
         except ValueError as exc:

@@ -15,7 +15,7 @@ from typing import Any
 
 from control.kit.clock import Clock
 from control.kit.errors import ConfigError
-from control.kit.log import event, set_level
+from control.kit.log import current_spec, event, set_level
 from control.kit.memory import SETTLE_AT_S, release, settle
 from control.kit.version import version
 from control.model.identity import SpiffeId
@@ -192,7 +192,7 @@ class Supervisor:
 
     def set_log_level(self, spec: str) -> None:
         set_level(spec)
-        self.workers.set_log_level(spec)
+        self.workers.set_log_level(current_spec())
 
     def rotate(self, identity: SpiffeId | None) -> list[SpiffeId]:
         return self.certificates_kept.rotate(identity)

@@ -279,7 +279,7 @@ class Worker:
         self._send(FrameKind.ANSWER, value)
 
     def _log_level(self, frame: Frame) -> None:
-        set_level(str(frame.json()["level"]))
+        set_level(str(frame.json()["level"]), whole=True)
 
     def _drain(self, frame: Frame) -> None:
         deadline_s = float(frame.json().get("deadline_s", self._settings.drain_s))

@@ -94,5 +94,27 @@ def test_the_whole_tells_who_is_away_and_what_differs() -> None:
     mesh.control["problems"] = [{"file": "a.yaml", "line": 3, "message": "bad"}]
     assert codes(mesh)["TUL1202"] == "error"
     assert "a.yaml:3: bad" in [item["error"] for item in check.collect(mesh)]
-    mesh.control["status"] = None
-    assert codes(mesh)["TUL1201"] == "warning", "nodes go on without the control plane"
+
+
+def test_what_was_not_heard_has_no_tick() -> None:
+    mesh = example()
+    mesh.nodes = {"n1": {}, "n2": {}}
+    mesh.control = {}
+    mesh.away = {"agent-n1": "nothing listens", "agent-n2": "no answer in time"}
+    assert "ok" not in codes(mesh).values()
+    assert codes(mesh)["TUL1201"] == "warning", "the control plane is on another host"
+    mesh.away["control"] = "no answer in time"
+    assert codes(mesh)["TUL1201"] == "error", "it should answer here"
+    said = " ".join(item["error"] for item in check.collect(mesh))
+    assert "nothing listens" in said
+    assert "not known of: n1, n2" in said
+
+
+@pytest.mark.parametrize("part", ["agent", "check", "problems", "status"])
+def test_each_page_that_is_missing_is_missed(part: str) -> None:
+    mesh = example()
+    for parts in mesh.nodes.values():
+        parts["check"] = [one("ok")]
+    (mesh.nodes["n1"] if part in ("agent", "check") else mesh.control).pop(part)
+    mesh.away["agent-n1" if part in ("agent", "check") else "control"] = "500"
+    assert set(codes(mesh).values()) != {"ok"}

@@ -20,7 +20,7 @@ def test_a_script_for_each_shell(shell: str) -> None:
     ("typed", "expected"),
     [
         ("tulle st", ["status"]),
-        ("tulle log ", ["level"]),
+        ("tulle log ", ["level", "reset"]),
         ("tulle maps --no", ["--no-headers", "--node"]),
     ],
 )

@@ -29,6 +29,7 @@ def test_a_mesh_that_is_well() -> None:
 def test_parts_that_do_not_answer_say_what_that_means() -> None:
     mesh = example()
     mesh.control = {}
+    mesh.away["control"] = "GET /log on control/admin.sock: no answer in time"
     del mesh.nodes["n1"]["ztunnel"], mesh.nodes["n2"]["agent"]
     assert [each["name"] for each in health.components(mesh) if each["state"] == "away"] == [
         "control",
@@ -36,6 +37,21 @@ def test_parts_that_do_not_answer_say_what_that_means() -> None:
         "agent-n2",
     ]
     assert "1 captured pods refuse connections" in row(mesh, "ztunnel-n1")["detail"]
+    assert "(no answer in time)" in row(mesh, "control")["detail"]
+
+
+def test_a_control_plane_on_another_host_is_not_away() -> None:
+    mesh = example()
+    mesh.control = {}
+    assert row(mesh, "control")["state"] == "elsewhere"
+
+
+@pytest.mark.parametrize(("ours", "state"), [(True, "away"), (False, "ok")])
+def test_a_ztunnel_of_another_make_has_no_socket_and_is_well(ours: bool, state: str) -> None:
+    mesh = example()
+    del mesh.nodes["n1"]["ztunnel"]
+    mesh.nodes["n1"]["agent"]["ztunnels"] = [{"pid": 1, "ours": ours}]
+    assert row(mesh, "ztunnel-n1")["state"] == state
 
 
 @pytest.mark.parametrize(

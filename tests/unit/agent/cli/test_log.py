@@ -61,3 +61,20 @@ def test_a_node_that_does_not_answer_is_an_error(tmp_path: Path) -> None:
     result = run("--run-dir", str(tmp_path), "log", "level", "n1", "debug")
     assert isinstance(result.exception, FetchError)
     assert "n1/agent.sock" in str(result.exception)
+    assert "n1/ztunnel.sock" in str(result.exception), "all are tried"
+
+
+@pytest.mark.parametrize("level", ["loud", "access:", "a b:info", "notset", "info,,debug"])
+def test_a_level_that_is_none_is_an_error_before_anything_is_set(
+    tmp_path: Path, level: str
+) -> None:
+    (tmp_path / "n1").mkdir()
+    (tmp_path / "n1" / "agent.sock").touch()
+    result = run("--run-dir", str(tmp_path), "log", "level", "n1", level)
+    assert result.exit_code == 2
+    assert "not a " in result.stderr
+
+
+def test_the_control_plane_is_of_no_node(dump: str) -> None:
+    assert run("log", "level", "n1", "-f", dump, "--component", "control").exit_code == 2
+    assert run("log", "level", "n1", "-f", dump, "--node", "n2").exit_code == 2

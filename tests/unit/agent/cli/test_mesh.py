@@ -34,7 +34,6 @@ def test_no_mesh_names_what_was_tried(tmp_path: Path) -> None:
 def test_a_node_that_is_not_there_is_told_those_that_are(tmp_path: Path) -> None:
     node(tmp_path, "n2")
     node(tmp_path, "n1")
-    assert mesh.nodes(tmp_path) == ["n1", "n2"]
     with pytest.raises(ConfigError, match="there are: n1, n2"):
         mesh.read(MeshSource(tmp_path, node="n3"), ("agent",))
 
@@ -44,8 +43,10 @@ def test_a_socket_that_is_away_is_told_once_and_the_node_is_kept(tmp_path: Path)
     found = mesh.read(MeshSource(tmp_path), ("agent", "check", "ztunnel"))
     assert list(found.nodes) == ["n1"]
     assert found.nodes["n1"] == {}
-    assert len(found.errors) == 2, "two pages of one socket"
-    assert all(str(where / file) in " ".join(found.errors) for file in ("agent.sock",))
+    assert len(found.errors) == 2, "three pages, two processes"
+    assert found.away.keys() == {"agent-n1", "ztunnel-n1"}
+    for file in ("agent.sock", "ztunnel.sock"):
+        assert str(where / file) in " ".join(found.errors)
 
 
 def test_a_control_plane_alone_is_a_mesh(tmp_path: Path) -> None:
@@ -56,15 +57,19 @@ def test_a_control_plane_alone_is_a_mesh(tmp_path: Path) -> None:
     assert len(found.errors) == 1
 
 
-def test_sockets_have_one_place_each(tmp_path: Path) -> None:
-    assert mesh.socket_of(tmp_path, "control") == tmp_path / "control" / "admin.sock"
-    assert mesh.socket_of(tmp_path, "agent", "n1") == tmp_path / "n1" / "agent.sock"
-    assert mesh.socket_of(tmp_path, "ztunnel", "n1") == tmp_path / "n1" / "ztunnel.sock"
+def test_only_what_a_command_needs_can_be_missing() -> None:
+    found = example()
+    found.away = {"agent-n1": "", "ztunnel-n1": "", "control": ""}
+    assert found.missing(["ztunnel"]) == ["ztunnel-n1"]
+    assert found.missing(["check"]) == found.missing(["agent"]) == ["agent-n1"]
+    assert found.missing(["logging"]) == ["agent-n1", "ztunnel-n1"]
+    assert found.missing(["control"]) == ["control"]
 
 
 def test_a_dump_comes_back_as_it_was(tmp_path: Path) -> None:
     saved = example()
     saved.errors = ["a part is away"]
+    saved.away = {"agent-n3": "a part is away"}
     assert load_dump(Path(save(tmp_path, saved))) == saved
 
 

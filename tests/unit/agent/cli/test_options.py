@@ -66,10 +66,15 @@ def test_labels_that_nobody_knows_are_an_error(tmp_path: Path) -> None:
 
 def test_parts_that_do_not_answer_are_told_and_the_rest_is_shown(tmp_path: Path) -> None:
     mesh = example()
-    mesh.errors = ["GET /status on n3/agent.sock: nothing listens"]
+    mesh.errors = ["agent-n3: nothing listens"]
+    mesh.away = {"agent-n3": "nothing listens"}
     result = run("workloads", "-f", save(tmp_path, mesh), "--no-headers")
-    assert result.stderr == "warning: GET /status on n3/agent.sock: nothing listens\n"
+    assert result.stderr == (
+        "warning: agent-n3: nothing listens\nerror: incomplete, without the answer of agent-n3\n"
+    )
     assert result.stdout.count("\n") == 2
+    assert result.exit_code == 2
+    assert run("certificates", "-f", save(tmp_path, mesh)).exit_code == 0, "no agent needed"
 
 
 @pytest.mark.parametrize("timeout", ["0", "4000", "soon"])

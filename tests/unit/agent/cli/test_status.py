@@ -50,11 +50,12 @@ def test_a_part_that_is_away_makes_it_fail_and_its_pods_are_missed(tmp_path: Pat
     del mesh.nodes["n2"]["agent"]
     for shape in ("table", "json", "name"):
         result = run("status", "-f", save(tmp_path, mesh), "-o", shape)
-        assert result.exit_code == 1
+        assert result.exit_code == 2
         assert result.stdout
     result = run("status", "-f", save(tmp_path, mesh))
     assert "warning: CAPTURED " in result.stderr
     assert "n2" in result.stderr
+    assert "without the answer of agent-n2" in result.stderr
 
 
 def test_json_has_the_four_parts(dump: str) -> None:

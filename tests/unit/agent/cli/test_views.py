@@ -79,7 +79,7 @@ def test_components_say_who_is_away_and_what_is_wrong() -> None:
     mesh = example()
     del mesh.nodes["n2"]["ztunnel"]
     mesh.nodes["n2"]["agent"]["ztunnels"] = []
-    mesh.control = {}
+    mesh.control, mesh.away = {}, {"control": ""}
     found = {row["name"]: (row["state"], row["detail"]) for row in health.components(mesh)}
     assert found["control"] == (
         "away",

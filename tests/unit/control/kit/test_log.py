@@ -64,6 +64,30 @@ def test_levels_by_scope_and_nothing_on_error() -> None:
     kit_log.set_level("off,test.scope=trace")  # as in RUST_LOG
     assert kit_log.current_levels()["test.scope"] == "debug"
     assert not logging.getLogger().isEnabledFor(logging.CRITICAL)
+    assert kit_log.current_levels()[""] == "off"
+
+
+def test_scopes_go_back_to_their_start() -> None:
+    kit_log.setup("warning,test.scope:error", "text")
+    at_start = kit_log.current_levels()
+    assert at_start["test.scope"] == "error"
+    kit_log.set_level("debug,test.scope:info,test.other:debug")
+    kit_log.set_level("test.other:default")
+    assert "test.other" not in kit_log.current_levels()
+    kit_log.set_level("test.scope:default")
+    assert kit_log.current_levels() == {**at_start, "": "debug"}
+    kit_log.set_level("test.other:debug")
+    kit_log.set_level("reset")
+    assert kit_log.current_levels() == at_start
+
+
+def test_a_whole_spec_takes_the_place_of_all_levels() -> None:
+    kit_log.set_level("info,test.scope:debug,test.other:error")
+    spec = kit_log.current_spec()
+    kit_log.set_level("warning,test.third:info")
+    kit_log.set_level(spec, whole=True)
+    assert kit_log.current_spec() == spec
+    assert "test.third" not in kit_log.current_levels()
 
 
 def test_a_long_field_is_cut_in_json_too() -> None:
