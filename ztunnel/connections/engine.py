@@ -35,11 +35,15 @@ DESCRIPTORS_RESERVED: Final = 128
 DESCRIPTORS_PER_CONNECTION: Final = 2
 # The peer has 10 s to reach its app; more than that and a slow network is lost.
 RESPONSE_S: Final = 20.0
+# Meanwhile each waiting connection looks this often at its tunnel, and has the peer asked for a
+# sign of life. A peer whose host answers nothing for SILENT_S has not seen the request.
+LOOK_S: Final = 1.0
+SILENT_S: Final = 2.0
 
 
 class AwaitsResponse(Served, Protocol):
     def on_response_due(self) -> None:
-        """The peer has not answered the request within RESPONSE_S."""
+        """The peer has not answered the request for another LOOK_S."""
 
 
 class AwaitsFirstWord(Served, Protocol):
@@ -86,7 +90,7 @@ class Engine:
         self.random: Final = random.Random()
         self.dice: Final = Dice()  # for decisions alone
         self.pods: Final[dict[str, Pod]] = {}
-        self.responses: Final = reactor.countdown(RESPONSE_S, _response_due)
+        self.responses: Final = reactor.countdown(LOOK_S, _response_due)
         self.first_words: Final = reactor.countdown(PATIENCE_S, _first_word_due)
         soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
         self.connections_max: Final = max(

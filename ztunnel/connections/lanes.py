@@ -15,12 +15,14 @@ from ztunnel.connections.pool import PoolKey, Slot
 from ztunnel.mesh.balance import Hint
 from ztunnel.mesh.dice import Dice
 from ztunnel.mesh.roles import Asked, NextHop
-from ztunnel.mesh.route import Decision, ToTunnel, route
+from ztunnel.mesh.route import Decision, Refuse, ToTunnel, route
 from ztunnel.mesh.state import State
 from ztunnel.telemetry.parties import Memo
 
 # Destinations remembered for one pod, at some 500 bytes each. Beyond this, all are found anew.
 LANES_MAX: Final = 1024
+# Draws for an endpoint other than the one that was lost: of two equal ones, all but 1 in 256.
+DRAWS_MAX: Final = 8
 
 
 class Lane:
@@ -38,8 +40,18 @@ class Lane:
         self._peer: SpiffeId | None = None
         self._memo = Memo()
         if isinstance(decision, ToTunnel):
-            self.key = PoolKey(pod_uid, self.identity, decision.expected, decision.dial)
+            self.key = PoolKey(
+                pod_uid, self.identity, decision.expected, decision.dial, self.workload
+            )
             self.fields = request_fields(source)
+
+    @property
+    def workload(self) -> str:
+        """The uid of the workload that is to answer; empty if none is known."""
+        decision = self.decision
+        if isinstance(decision, Refuse) or decision.workload is None:
+            return ""
+        return decision.workload.uid
 
     def memo(self, peer: SpiffeId | None) -> Memo:
         """The memo of connections that `peer` has let in."""
@@ -82,6 +94,17 @@ class Lanes:
             if len(self._by_destination) >= LANES_MAX:
                 self._by_destination.clear()
             self._by_destination[destination] = lane
+        return lane
+
+    def elsewhere(
+        self, state: State, source: Workload, destination: Asked, dice: Dice, lost: str
+    ) -> Lane:
+        """A lane to another workload than `lost`, if some draws find one; else the one there."""
+        lane = self.find(state, source, destination, Hint.NONE, dice)
+        for _ in range(DRAWS_MAX):
+            if lane.workload != lost:
+                break
+            lane = self.find(state, source, destination, Hint.NONE, dice)
         return lane
 
     def _lane(self, source: Workload, decision: Decision) -> Lane:

@@ -14,10 +14,10 @@ from control.kit.log import event
 from control.model.address import Endpoint
 from control.model.workload import Workload
 from ztunnel.connections.correlate import single_request_fields
-from ztunnel.connections.engine import Engine
+from ztunnel.connections.engine import RESPONSE_S, SILENT_S, Engine
 from ztunnel.connections.lanes import Lane
 from ztunnel.connections.pod import Pod
-from ztunnel.connections.pool import PoolFailure, failure_of
+from ztunnel.connections.pool import LOST, PoolFailure, failure_of
 from ztunnel.hbone.errors import CannotOpen, ErrorCode
 from ztunnel.hbone.stream import Stream
 from ztunnel.loop.reactor import WATCH_READ
@@ -85,9 +85,11 @@ class Outbound:
 
     __slots__ = (
         "_asked",
+        "_asked_s",
         "_dial",
         "_engine",
         "_lane",
+        "_moved",
         "_pod",
         "_ready",
         "_relay",
@@ -119,6 +121,8 @@ class Outbound:
         self._stream: Stream | None = None
         self._relay: StreamRelay | SocketRelay | None = None
         self._tries = 0
+        self._asked_s = 0.0
+        self._moved = False  # it has had its second try
         self._ready = 0  # epoll's bits for the app's socket so far
         self.outcome = engine.outcome(
             Parties(Reporter.SOURCE, client, asked, source, original=asked)
@@ -126,12 +130,14 @@ class Outbound:
 
     def begin(self, hint: Hint) -> None:
         engine = self._engine
-        parties = self.outcome.parties
         # Watched from the start: its first bytes are read in the turn of the 200, and an app that
         # gives up frees its place.
         engine.reactor.watch(self._sock.fileno(), self, WATCH_READ)
-        lane = self._pod.lanes.find(engine.state, self._source, self._asked, hint, engine.dice)
+        self._go(self._pod.lanes.find(engine.state, self._source, self._asked, hint, engine.dice))
+
+    def _go(self, lane: Lane) -> None:
         self._lane = lane
+        parties = self.outcome.parties
         decision = lane.decision
         parties.service = decision.service
         if isinstance(decision, ToTunnel):
@@ -144,7 +150,7 @@ class Outbound:
         else:
             parties.destination = decision.workload
             parties.destination_address = decision.target
-            self._dial = engine.dialer.dial(
+            self._dial = self._engine.dialer.dial(
                 self._pod.netns_fd, decision.target, self._passthrough_dialled
             )
 
@@ -197,10 +203,20 @@ class Outbound:
         self._tunnel, self._stream = tunnel, stream
         tunnel.adopt(stream, self)
         tunnel.touch()
+        self._asked_s = engine.reactor.now_s
         engine.responses.start(self)
 
     def on_no_tunnel(self, why: PoolFailure) -> None:
-        self._fail(why.reason, why.detail, why.flag)
+        lane = self._lane
+        assert lane is not None
+        lost = why.reason in (Reason.TUNNEL_LOST, Reason.CONNECT_FAILED)
+        other = self._elsewhere() if lost else None
+        # A peer that could not be reached just now cannot be reached a moment later either.
+        again = why.reason is Reason.CONNECT_FAILED
+        if other is None or (again and other.workload == lane.workload):
+            self._fail(why.reason, why.detail, why.flag)
+        else:
+            self._move(other)
 
     def on_response(self, status: int, ended: bool) -> None:
         engine, lane, tunnel, stream = self._engine, self._lane, self._tunnel, self._stream
@@ -248,15 +264,51 @@ class Outbound:
             self._fail(Reason.STREAM_RESET, f"the peer reset the stream ({code})")
 
     def on_tunnel_lost(self, reason: RelayEnd) -> None:
-        assert self._tunnel is not None
+        tunnel = self._tunnel
+        assert tunnel is not None
         self._engine.responses.stop(self)
-        why = failure_of(self._tunnel.end, self._tunnel.detail)
+        why = failure_of(tunnel.end, tunnel.detail)
         self._release()
-        self._fail(why.reason, why.detail, why.flag)
+        other = self._elsewhere() if tunnel.end in LOST else None
+        if other is not None:
+            self._move(other)
+        else:
+            self._fail(why.reason, why.detail, why.flag)
 
     def on_response_due(self) -> None:
-        self._let_go()
-        self._fail(Reason.RESPONSE_TIMEOUT, "the peer did not answer in time")
+        engine, tunnel = self._engine, self._tunnel
+        assert tunnel is not None
+        if engine.reactor.now_s - self._asked_s >= RESPONSE_S:
+            self._let_go()
+            self._fail(Reason.RESPONSE_TIMEOUT, "the peer did not answer in time")
+            return
+        doubtful = tunnel.retired or tunnel.pings.silent_s >= SILENT_S
+        other = self._elsewhere() if doubtful else None
+        if other is not None:
+            self._let_go()
+            tunnel.retire()
+            self._move(other)
+        else:
+            tunnel.probe()
+            engine.responses.start(self)
+
+    def _elsewhere(self) -> Lane | None:
+        """The lane of a second try, at another endpoint if there is one. None if there was a
+        second try, or if the destination is no longer in the mesh."""
+        engine, lane = self._engine, self._lane
+        source = self._pod.workload(engine.state)
+        if self._moved or lane is None or source is None:
+            return None
+        self._source = source
+        lost = lane.workload
+        other = self._pod.lanes.elsewhere(engine.state, source, self._asked, engine.dice, lost)
+        return other if isinstance(other.decision, ToTunnel) else None
+
+    def _move(self, lane: Lane) -> None:
+        """Try once more: the peer is lost, and all of the app's bytes are still in its socket."""
+        self._moved = True
+        self._engine.counters.count("connections_moved")
+        self._go(lane)
 
     def _release(self) -> None:
         if self._tunnel is not None and self._stream is not None:

@@ -34,6 +34,8 @@ WAITERS_PER_KEY_MAX: Final = 2048
 # that does not move.
 WAIT_S: Final = 20.0
 IDLE_S: Final = 300.0
+# The peer of a tunnel whose workload has gone has this long to show that it lives.
+PROBATION_S: Final = 5.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +44,7 @@ class PoolKey:
     source: SpiffeId
     expected: tuple[SpiffeId, ...]
     dial: NextHop
+    workload: str = ""  # uid of the one that answers there: an address may pass to another
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +69,11 @@ _FAILURES: Final = {
     TunnelEnd.PROTOCOL: Reason.HTTP2_FAILED,
     TunnelEnd.HANDSHAKE_TIMEOUT: Reason.HANDSHAKE_TIMEOUT,
 }
+# Ends after which the peer may live on, or another in its place: a request without an answer may be
+# made again.
+LOST: Final = frozenset(
+    {TunnelEnd.CUT, TunnelEnd.CLOSED, TunnelEnd.PING_TIMEOUT, TunnelEnd.RETIRED, TunnelEnd.DRAINED}
+)
 
 
 def _failure(reason: Reason, detail: str) -> PoolFailure:
@@ -88,8 +96,11 @@ class Pool:
         self.credentials = credentials
         self.dialer = dialer
         self._slots: dict[PoolKey, Slot] = {}
+        self._by_workload: dict[str, dict[Slot, None]] = {}
+        self._retired: dict[Slot, None] = {}  # only finish what is open
         self.waiting = reactor.countdown(WAIT_S, self._give_up)
         self.idle = reactor.countdown(IDLE_S, _close_idle)
+        self.probation = reactor.countdown(PROBATION_S, _close_silent)
         self.draining = False
 
     def slot(self, netns_fd: int, key: PoolKey) -> Slot:
@@ -97,6 +108,7 @@ class Pool:
         slot = self._slots.get(key)
         if slot is None:
             slot = self._slots[key] = Slot(self, netns_fd, key)
+            self._by_workload.setdefault(key.workload, {})[slot] = None
         return slot
 
     def withdraw(self, key: PoolKey, waiter: PoolWaiter) -> None:
@@ -113,37 +125,63 @@ class Pool:
                 break
         waiter.on_no_tunnel(_failure(Reason.POOL_TIMEOUT, "no tunnel had room in time"))
 
-    def drop(self, key: PoolKey) -> None:
+    def drop(self, slot: Slot) -> None:
         """Drop the slot if it is empty: keys come and go with pods."""
-        slot = self._slots.get(key)
-        if slot is not None and slot.is_empty:
-            slot.gone = True
-            del self._slots[key]
+        if slot.is_empty:
+            self._remove(slot)
+            self._retired.pop(slot, None)
+
+    def _remove(self, slot: Slot) -> None:
+        """No new connection finds it from now on."""
+        slot.gone = True
+        if self._slots.get(slot.key) is slot:
+            del self._slots[slot.key]
+        alike = self._by_workload.get(slot.key.workload)
+        if alike is not None:
+            alike.pop(slot, None)
+            if not alike:
+                del self._by_workload[slot.key.workload]
+
+    def retire(self, workload: str) -> None:
+        """The workload with that uid has gone, or has left an address: nobody else is reached by
+        its tunnels, even if another has its address now."""
+        for slot in list(self._by_workload.get(workload, ())) if workload else ():
+            self._remove(slot)
+            self._retired[slot] = None
+            slot.retire()
+            self.drop(slot)
+
+    def _all(self) -> list[Slot]:
+        return [*self._slots.values(), *self._retired]
 
     def forget_pod(self, uid: str) -> None:
-        for key in [key for key in self._slots if key.pod_uid == uid]:
-            self._slots.pop(key).close(TunnelEnd.POD_DELETED)
+        for slot in [each for each in self._all() if each.key.pod_uid == uid]:
+            self._remove(slot)
+            self._retired.pop(slot, None)
+            slot.close(TunnelEnd.POD_DELETED)
 
     def drain(self) -> None:
         self.draining = True
-        for slot in list(self._slots.values()):
+        for slot in self._all():
             slot.drain()
 
     @property
     def tunnels(self) -> int:
-        return sum(len(slot.all_tunnels) for slot in self._slots.values())
+        return sum(len(slot.all_tunnels) for slot in self._all())
 
     def view(self) -> list[dict[str, object]]:
         return [
             {
-                "pod": key.pod_uid,
-                "source": str(key.source),
-                "expected": [str(each) for each in key.expected],
-                "destination": str(key.dial),
+                "pod": slot.key.pod_uid,
+                "source": str(slot.key.source),
+                "expected": [str(each) for each in slot.key.expected],
+                "destination": str(slot.key.dial),
+                "workload": slot.key.workload,
+                "retired": slot.gone,
                 "streams": [tunnel.streams for tunnel in slot.all_tunnels],
                 "waiting": len(slot.waiters),
             }
-            for key, slot in self._slots.items()
+            for slot in self._all()
         ]
 
 
@@ -152,13 +190,18 @@ def _close_idle(tunnel: Tunnel) -> None:
         tunnel.close(TunnelEnd.IDLE)
 
 
+def _close_silent(tunnel: Tunnel) -> None:
+    if tunnel.pings.silent_s >= PROBATION_S:
+        tunnel.close(TunnelEnd.PING_TIMEOUT)
+
+
 class Slot:
     """The tunnels of one key, and the dial under way for it."""
 
     def __init__(self, pool: Pool, netns_fd: int, key: PoolKey) -> None:
         self._pool = pool
         self._netns_fd = netns_fd
-        self._key = key
+        self.key = key
         self._usable: dict[Tunnel, None] = {}
         self.all_tunnels: dict[
             Tunnel, None
@@ -212,13 +255,13 @@ class Slot:
         if self._opening or self._closed or len(self.all_tunnels) >= TUNNELS_PER_KEY_MAX:
             return
         self._opening = True
-        self._pool.credentials.obtain(self._key.source, self._dial_with)
+        self._pool.credentials.obtain(self.key.source, self._dial_with)
 
     def _dial_with(self, context: TlsContext | None) -> None:
         if self._closed:
             return
         if context is None:
-            detail = f"there is no certificate for {self._key.source}"
+            detail = f"there is no certificate for {self.key.source}"
             self._fail(_failure(Reason.NO_CERTIFICATE, detail))
             return
 
@@ -226,7 +269,7 @@ class Slot:
             self._dial = None
             self._dialled(context, result)
 
-        self._dial = self._pool.dialer.dial(self._netns_fd, self._key.dial, dialled)
+        self._dial = self._pool.dialer.dial(self._netns_fd, self.key.dial, dialled)
 
     def _dialled(self, context: TlsContext, result: socket.socket | DialError) -> None:
         if isinstance(result, DialError):
@@ -234,7 +277,7 @@ class Slot:
             flag = Flag.NETWORK_POLICY if result is DialError.TIMEOUT else reason.flag
             self._fail(PoolFailure(reason, result.value, flag))
             return
-        tls = TlsConnection(context, server=False, judge=expect_one_of(self._key.expected))
+        tls = TlsConnection(context, server=False, judge=expect_one_of(self.key.expected))
         tunnel = Tunnel(
             self._pool.reactor,
             self._pool.keepalive,
@@ -254,7 +297,7 @@ class Slot:
         for waiter in waiters:
             self._pool.waiting.stop(waiter)
             self._pool.reactor.serve(waiter, waiter.on_no_tunnel, why)
-        self._pool.drop(self._key)
+        self._pool.drop(self)
 
     # -- what the tunnel says --------------------------------------------------------------------
 
@@ -283,20 +326,37 @@ class Slot:
         self._usable.pop(tunnel, None)
         self.all_tunnels.pop(tunnel, None)
         self._pool.idle.stop(tunnel)
+        self._pool.probation.stop(tunnel)
         if tunnel is self._handshaking:
             self._handshaking = None
             self._fail(failure_of(end, detail))
             return
         if self.waiters:
             self._serve_waiters()
-        self._pool.drop(self._key)
+        self._pool.drop(self)
 
     def drain(self) -> None:
         for tunnel in list(self.all_tunnels):
             tunnel.drain()
 
+    def retire(self) -> None:
+        """Finish what is open, if the peer lives; those that wait may try elsewhere."""
+        self._closed = True
+        if self._dial is not None:
+            self._dial.abandon()
+            self._dial = None
+        if self._handshaking is not None:
+            self._handshaking.close(TunnelEnd.RETIRED)  # fails those that wait
+        elif self.waiters or self._opening:
+            self._fail(failure_of(TunnelEnd.RETIRED, ""))
+        for tunnel in list(self.all_tunnels):
+            tunnel.retire()
+            if not tunnel.closed:
+                tunnel.probe()
+                self._pool.probation.start(tunnel)
+
     def close(self, end: TunnelEnd) -> None:
-        self._closed = self.gone = True
+        self._closed = True
         if self._dial is not None:
             self._dial.abandon()
         for tunnel in list(self.all_tunnels):

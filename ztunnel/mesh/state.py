@@ -38,10 +38,12 @@ _Value = TypeVar("_Value", bound=Workload | Service)
 
 @dataclass(frozen=True, slots=True)
 class Changed:
-    """`policies`: the policies of some workload may differ now, so open connections need a look."""
+    """`policies`: the policies of some workload may differ now, so open connections need a look.
+    `moved`: workloads that have gone, or no longer have an address that they had."""
 
     policies: bool = False
     addresses: bool = False
+    moved: tuple[str, ...] = ()
 
 
 class _Table(Generic[_Value]):
@@ -118,16 +120,17 @@ class State:
     def apply(self, entries: Iterable[Entry]) -> Changed:
         """Take over one chunk. Bad entries end up in `take_rejected()`, good ones are in force."""
         policies = addresses = False
+        moved: list[str] = []
         for entry in entries:
             match entry.op:
-                case Op.ADDRESS:
-                    changed = self._put_address(entry.name, entry.body)
-                    addresses, policies = (
-                        addresses or changed.addresses,
-                        policies or changed.policies,
-                    )
-                case Op.REMOVE_ADDRESS:
-                    addresses = self._drop_address(entry.name) or addresses
+                case Op.ADDRESS | Op.REMOVE_ADDRESS:
+                    if entry.op is Op.ADDRESS:
+                        changed = self._put_address(entry.name, entry.body)
+                    else:
+                        changed = self._drop_address(entry.name)
+                    addresses = addresses or changed.addresses
+                    policies = policies or changed.policies
+                    moved += changed.moved
                 case Op.POLICY:
                     policies = self._put_policy(entry.name, entry.body) or policies
                 case Op.REJECTED_POLICY:
@@ -139,7 +142,7 @@ class State:
                     self.synced = True
         if policies or addresses:
             self.generation += 1
-        return Changed(policies, addresses)
+        return Changed(policies, addresses, tuple(moved))
 
     def take_rejected(self) -> dict[str, str]:
         """Rejected resources since the last call: name → reason."""
@@ -174,11 +177,10 @@ class State:
         self._workloads.put(name, raw)
         self._index.put(name, keys)
         self._forget_answers(keys.groups)
-        moved = before is not None and (before.policies, before.namespace) != (
-            keys.policies,
-            keys.namespace,
-        )
-        return Changed(policies=moved, addresses=True)
+        if before is None:
+            return Changed(addresses=True)
+        others = (before.policies, before.namespace) != (keys.policies, keys.namespace)
+        return Changed(others, addresses=True, moved=() if keys.cover(before) else (name,))
 
     def _put_service(self, name: str, raw: bytes, message: workload_pb2.Service) -> Changed:
         if f"{message.namespace}/{message.hostname}" != name:
@@ -188,18 +190,18 @@ class State:
         self._remembered.pop(name, None)
         return Changed(addresses=True)
 
-    def _drop_address(self, name: str) -> bool:
+    def _drop_address(self, name: str) -> Changed:
         if self._services.pop(name) is not None:
             self._vips.drop(name)
             self._remembered.pop(name, None)
-            return True
+            return Changed(addresses=True)
         keys = self._keys_held(name)
         if keys is None:
-            return False
+            return Changed()
         self._workloads.pop(name)
         self._index.drop(name, keys)
         self._forget_answers(keys.groups)
-        return True
+        return Changed(addresses=True, moved=(name,))
 
     def _keys_held(self, name: str) -> WorkloadKeys | None:
         """Keys of a workload that is held; decoded once more rather than kept, as they are as

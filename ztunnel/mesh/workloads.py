@@ -35,6 +35,10 @@ class WorkloadKeys:
     namespace: str
     policies: tuple[str, ...]
 
+    def cover(self, before: WorkloadKeys) -> bool:
+        """True if every address of `before` is still one of these."""
+        return self.network == before.network and set(before.addresses) <= set(self.addresses)
+
 
 def keys_of(message: pb.Workload) -> WorkloadKeys:
     """The keys of a message; WireError for an address that is none."""

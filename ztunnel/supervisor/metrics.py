@@ -41,6 +41,7 @@ _TULLE = {
     "worker_restarts_total": "Worker processes that were replaced",
     "workers_ready": "Worker processes that are up",
     "tunnels": "Tunnels open now",
+    "connections_moved_total": "Connections tried once more, because their first peer was lost",
     "inbound_tunnels_opened_total": "Tunnels from peers that passed the handshake",
     "tls_contexts": "TLS contexts (certificate and key) that workers hold, added up",
     "refusals_total": "Connections refused, by reason",

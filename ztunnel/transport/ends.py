@@ -16,6 +16,7 @@ class TunnelEnd(Enum):
     IDLE = "idle"
     DRAINED = "drained"
     PING_TIMEOUT = "keepalive timed out"
+    RETIRED = "its workload has gone, or it did not answer"
     HANDSHAKE_TIMEOUT = "handshake timed out"
     TLS = "TLS failed"
     REJECTED = "cut right after the handshake; the peer may have refused our certificate"

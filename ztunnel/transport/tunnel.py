@@ -37,7 +37,7 @@ from ztunnel.loop.reactor import (
 from ztunnel.refusals import Reason
 from ztunnel.transport.congestion import near
 from ztunnel.transport.ends import RelayEnd, StreamOwner, TunnelEnd
-from ztunnel.transport.keepalive import PING_TIMEOUT_S, Keepalive, configure
+from ztunnel.transport.keepalive import PING_TIMEOUT_S, Keepalive, Pings, configure
 from ztunnel.transport.mixture import MIXED_WINDOW_BYTES, SMALL_BYTES_MAX, Mixture
 from ztunnel.transport.outgoing import Outgoing
 from ztunnel.transport.scratch import DECRYPTED_VIEW, FROM_SOCKET_VIEW, READ_BYTES_MAX
@@ -63,7 +63,7 @@ class TunnelUser(Protocol):
         """A stream ended, or the peer allows more of them."""
 
     def tunnel_draining(self, tunnel: Tunnel) -> None:
-        """The peer accepts no new streams."""
+        """New streams are not to be opened in it."""
 
     def tunnel_closed(self, tunnel: Tunnel, end: TunnelEnd, detail: str) -> None:
         """Called once, after every stream's owner has been told."""
@@ -75,7 +75,6 @@ class Tunnel:
         "_ended_hint",
         "_mixture",
         "_owned",
-        "_ping_sent_s",
         "_reactor",
         "_readable",
         "_sock",
@@ -87,7 +86,9 @@ class Tunnel:
         "end",
         "out",
         "peer",
+        "pings",
         "refusal",
+        "retired",
         "session",
     )
 
@@ -111,7 +112,8 @@ class Tunnel:
         self._ended_hint = False
         self._drain_requested = False
         self._mixture = Mixture()
-        self._ping_sent_s: float | None = None
+        self.pings = Pings(reactor)
+        self.retired = False
         # Streams with an owner. The session forgets a stream when both sides have ended it, or when
         # the connection breaks; its owner may still hold bytes for the app, or must hear of it.
         self._owned: dict[int, Stream] = {}
@@ -254,7 +256,7 @@ class Tunnel:
             self._user.tunnel_freed(self)
         elif isinstance(event, PingAcknowledged):
             if event.payload == _PING:  # an answer to something else proves nothing
-                self._ping_sent_s = None
+                self.pings.answered()
             elif event.payload == _PING_OF_DRAIN:
                 self.session.finish_goaway()
                 self._close_when_drained()
@@ -309,15 +311,25 @@ class Tunnel:
         self.close(TunnelEnd.HANDSHAKE_TIMEOUT)
 
     def on_ping_due(self) -> None:
-        now_s = self._reactor.now_s
-        if self._ping_sent_s is None:
-            self._ping_sent_s = now_s
-            self.session.ping(_PING)
-            self.touch()
-        elif now_s - self._ping_sent_s >= PING_TIMEOUT_S:
+        if self.pings.silent_s >= PING_TIMEOUT_S:
             self.close(TunnelEnd.PING_TIMEOUT)
             return
+        self.probe()
         self._timers.ping.start(self)
+
+    def probe(self) -> None:
+        """Ask the peer for a sign of life, unless a PING is under way."""
+        if self.peer is not None and not self.closed and self.pings.ask():
+            self.session.ping(_PING)
+            self.touch()
+
+    def retire(self) -> None:
+        """Take no new streams, and close after the last one: the peer is in doubt."""
+        self.retired = True
+        self._user.tunnel_draining(self)
+        self.drain()
+        if not self._owned:
+            self.close(TunnelEnd.RETIRED)
 
     def drain(self) -> None:
         """Refuse new streams, let open ones finish, then close."""
@@ -362,6 +374,7 @@ class Tunnel:
         self._reactor.discard(self._sock)
         self.out.close()
         lost = _LOST.get(end, RelayEnd.TUNNEL_LOST)
+        self._user.tunnel_draining(self)  # an owner may ask for another tunnel at once
         for owner in owners:
             if owner is not None:
                 self._reactor.serve(owner, owner.on_tunnel_lost, lost)

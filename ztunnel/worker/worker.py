@@ -185,6 +185,8 @@ class Worker:
 
     def _resources(self, entries: Sequence[Entry]) -> None:
         changed = self.engine.state.apply(entries)
+        for uid in changed.moved:
+            self.engine.pool.retire(uid)
         if changed.policies:
             self._recheck.begin()
         if changed.addresses and self._path is not None:

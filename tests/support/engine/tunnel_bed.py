@@ -156,7 +156,10 @@ class Node:
 
     def apply(self, entries: list[Entry]) -> None:
         def run() -> None:
-            if self.engine.state.apply(entries).policies:
+            changed = self.engine.state.apply(entries)
+            for uid in changed.moved:
+                self.engine.pool.retire(uid)
+            if changed.policies:
                 self.recheck.begin()
 
         self.call(run)

@@ -52,7 +52,8 @@ def test_an_update_moves_every_key_and_a_removal_leaves_none() -> None:
     assert state.workload_at("", at("10.0.0.3")) == moved
     assert state.local_workload("shop", "web", "web") is None
     assert endpoints_of(state, key("web")) == ()
-    assert state.apply([Entry(Op.REMOVE_ADDRESS, web.uid)]) == Changed(addresses=True)
+    gone = state.apply([Entry(Op.REMOVE_ADDRESS, web.uid)])
+    assert gone == Changed(addresses=True, moved=(web.uid,))
     assert state.workload_at("", at("10.0.0.3")) is None
     assert state.apply([Entry(Op.REMOVE_ADDRESS, web.uid)]) == Changed()
 
@@ -158,6 +159,9 @@ def test_what_changed_is_told() -> None:
     assert state.apply([entry(policy("p"))]) == Changed(policies=True)
     assert state.apply([]) == Changed()
     assert state.generation == before + 3
+    both = replace(named, addresses=(at("10.0.0.2"), at("fd00::2")))
+    assert state.apply([entry(both)]) == Changed(addresses=True)
+    assert state.apply([entry(named)]) == Changed(addresses=True, moved=(web.uid,))
 
 
 def unreadable(name: str, scope: PolicyScope, *, dry_run: bool = False) -> Entry:

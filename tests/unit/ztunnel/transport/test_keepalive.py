@@ -15,7 +15,9 @@ from ztunnel.transport.keepalive import (
     KEEPALIVE_PROBES,
     KEEPALIVE_S,
     PING_EVERY_S,
+    USER_TIMEOUT_MS,
     Keepalive,
+    Pings,
     configure,
 )
 
@@ -68,6 +70,19 @@ def test_each_deadline_reaches_its_tunnel(rig: Rig) -> None:
     assert tunnel.due == ["handshake", "ping"]
 
 
+def test_one_ping_at_a_time_and_its_silence_is_measured(rig: Rig) -> None:
+    pings = Pings(rig.reactor)
+    assert pings.silent_s == 0
+    assert pings.ask()
+    rig.time.now_s += 3
+    rig.reactor.turn(0)
+    assert not pings.ask()
+    assert pings.silent_s == 3
+    pings.answered()
+    assert pings.silent_s == 0
+    assert pings.ask()
+
+
 def test_a_tunnels_socket_is_probed_and_delays_nothing() -> None:
     with socket.socket() as sock:
         configure(sock)
@@ -77,6 +92,7 @@ def test_a_tunnels_socket_is_probed_and_delays_nothing() -> None:
             (socket.IPPROTO_TCP, socket.TCP_KEEPIDLE): KEEPALIVE_S,
             (socket.IPPROTO_TCP, socket.TCP_KEEPINTVL): KEEPALIVE_S,
             (socket.IPPROTO_TCP, socket.TCP_KEEPCNT): KEEPALIVE_PROBES,
+            (socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT): USER_TIMEOUT_MS,
         }
         assert {key: sock.getsockopt(*key) for key in options} == options
 
