@@ -18,6 +18,7 @@ from agent.cli.render import cell, colour_wanted
 from agent.fetch import TIMEOUT_S
 from control.kit.errors import MeshError
 from control.kit.flags import Duration
+from control.kit.terminal import is_interactive
 
 SIGNS = {"ok": "√", "warning": "‼", "error": "×"}
 COLOURS = {"ok": "green", "warning": "yellow", "error": "red"}
@@ -97,7 +98,7 @@ def host() -> list[Check]:
 
     if os.geteuid() != 0:
         click.echo("warning: most checks need root", err=True)
-    if sys.stderr.isatty():
+    if is_interactive(sys.stderr):
         click.echo("loading every eBPF program once …", err=True)
     return [item.as_json() for item in host_checks()]
 

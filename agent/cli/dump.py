@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
 from pathlib import Path
 
 import click
@@ -50,7 +49,7 @@ def dump(ctx: click.Context, path: Path | None, node: str | None, timeout: float
         click.echo(f"warning: {error}", err=True)
     text = json.dumps(redact(found.as_json()), indent=1) + "\n"
     if path is None:
-        sys.stdout.write(text)
+        click.echo(text, nl=False)
     else:
         try:
             write_atomic(path.absolute(), text.encode(), 0o600)

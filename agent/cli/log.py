@@ -68,12 +68,12 @@ def _show(ask: Reading, where: str | None, level: str | None, component: str | N
     node = _agreed(node, ask.source.node)
     _expect_node(ask.source, node, level)
     if level is not None:
-        if ask.source.file is not None:
-            raise click.UsageError("a dump has no levels to set")
         try:
             parse_levels(level if level.lower() != RESET else DEFAULT)
         except ValueError as exc:
             raise click.UsageError(f"{exc}; levels: debug, info, warning, error, off") from exc
+        if ask.source.file is not None:
+            raise click.UsageError("a dump has no levels to set")
         _set(ask.source, node, level, component)
     parts = ["control"] if component == "control" else ["logging"]
     parts += ["control"] if not (node or component) else []

@@ -15,6 +15,7 @@ from pathlib import Path
 import click
 
 from control.kit.errors import MeshError
+from control.kit.terminal import Terminal
 from control.kit.version import version
 
 RUN_DIR = "/run/tulle"
@@ -111,30 +112,34 @@ def tulle(ctx: click.Context, run_dir: Path) -> None:
 
 
 def main(command: click.Command = tulle, words: list[str] | None = None) -> None:
-    """Run the console script; the operator reads a MeshError as one line, without a traceback.
+    """Run the console script; `words` stand in for those of the command line."""
+    with Terminal() as terminal:
+        code = run(command, words)
+        if lost := terminal.failure():
+            click.echo(f"error: standard output: {lost}", err=True)
+            code = EXIT_USAGE
+    sys.exit(code)
 
-    `words` stand in for those of the command line.
-    """
+
+def run(command: click.Command, words: list[str] | None) -> int:
+    """Exit code of a command; the operator reads a MeshError as one line, without a traceback."""
     try:
         code = command.main(words, standalone_mode=False, prog_name="tulle")
-        sys.exit(code if isinstance(code, int) else 0)
+        return code if isinstance(code, int) else 0
     except click.ClickException as exc:
         exc.show()
-        sys.exit(EXIT_USAGE)
+        return EXIT_USAGE
     except click.exceptions.Exit as exc:
-        sys.exit(exc.exit_code)
+        return exc.exit_code
     except (click.Abort, KeyboardInterrupt):
         click.echo("interrupted", err=True)
-        sys.exit(EXIT_INTERRUPTED)
-    except BrokenPipeError:
-        sys.stderr.close()  # `tulle … | head` is no error, and the rest is not wanted
-        sys.exit(0)
+        return EXIT_INTERRUPTED
     except PermissionError as exc:
         click.echo(f"error: {exc.filename or 'the kernel'}: {exc.strerror} (try as root)", err=True)
-        sys.exit(EXIT_USAGE)
+        return EXIT_USAGE
     except MeshError as exc:
         click.echo(f"error: {exc}", err=True)
-        sys.exit(EXIT_USAGE if exc.reason in _COULD_NOT_TELL else EXIT_FAILED)
+        return EXIT_USAGE if exc.reason in _COULD_NOT_TELL else EXIT_FAILED
 
 
 if __name__ == "__main__":

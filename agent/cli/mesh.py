@@ -6,6 +6,7 @@ Every read command works on this value, so a dump shows the same as the live mes
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Collection
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -157,7 +158,7 @@ def read_labels(control: Json) -> dict[str, Json]:
 def load_dump(path: Path) -> MeshDump:
     """A file of `tulle dump`, or a ztunnel's config dump as one node; ConfigError otherwise."""
     try:
-        value = json.loads(path.read_text())
+        value = json.loads(sys.stdin.read() if str(path) == "-" else path.read_text())
     except OSError as exc:
         raise ConfigError(f"{path}: {exc.strerror}") from exc
     except ValueError as exc:

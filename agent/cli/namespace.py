@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import sys
 import time
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from agent.cli.render import Column, show
 from agent.fetch import FetchError
 from control.kit.errors import ConfigError, MeshError
 from control.kit.files import write_atomic
+from control.kit.terminal import is_interactive
 
 LABEL = "tulle.io/dataplane-mode"
 SETTLE_S = 5.0  # a healthy node needs far less; a sick one is reported, not waited for
@@ -100,11 +102,20 @@ def change(run_dir: Path, name: str, label: str, yes: bool) -> None:
         return
     click.echo(difference(path, old, new), nl=False)
     is_copy = folder == run_dir / "manifests"  # a lab's: there is nothing to lose
-    if not (yes or is_copy or click.confirm("write this?", err=True)):
+    if not (yes or is_copy or _confirmed()):
         raise MeshError("nothing was written")
     write_atomic(path, new.encode(), path.stat().st_mode & 0o777)
     click.echo(f"changed {path}", err=True)
     click.echo(settled(run_dir, name, enrolling=label.endswith("=ambient")), err=True)
+
+
+def _confirmed() -> bool:
+    try:
+        return click.confirm("write this?", err=True)
+    except click.Abort:
+        if is_interactive(sys.stdin):
+            raise
+        raise MeshError("nothing was written: no answer on standard input (see --yes)") from None
 
 
 def settled(run_dir: Path, name: str, *, enrolling: bool) -> str:

@@ -10,7 +10,7 @@ from typing import Any
 
 import click
 
-from agent.cli import mesh
+from agent.cli import mesh, views
 from agent.cli.mesh import MeshDump, MeshSource
 from agent.cli.render import Output, output_options
 from agent.cli.selector import Requirement, SelectorError, parse
@@ -38,13 +38,22 @@ class Reading:
         is only asked.
         """
         parts = {*needed, *(("control",) if self.wanted.labels else ())}
-        found = mesh.read(self.source, {*parts, *fallback})
+        asked = {*parts, *fallback, *(("control",) if self.wanted.namespace else ())}
+        found = mesh.read(self.source, asked)
         for error in found.errors:
             click.echo(f"warning: {error}", err=True)
         self.missing[:] = found.missing(parts)
+        self._expect_namespace(found)
         if self.wanted.labels and not found.labels:
             raise ConfigError("-l: labels are unknown without the control plane's manifests")
         return found
+
+    def _expect_namespace(self, found: MeshDump) -> None:
+        wanted, known = self.wanted.namespace, views.namespace_names(found)
+        if wanted and wanted not in known:
+            raise ConfigError(
+                f"no namespace {wanted!r}; there are: {', '.join(sorted(known)) or 'none'}"
+            )
 
 
 def read_options(

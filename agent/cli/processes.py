@@ -60,12 +60,14 @@ def nodes(run_dir: Path) -> list[str]:
     for path in folders:
         if not os.access(path, os.R_OK | os.X_OK):
             raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))
-        if path.name != CONTROL and _is_node(path):
+        if _is_node(path):
             found.append(path.name)
     return found
 
 
 def _is_node(folder: Path) -> bool:
+    if folder.name == CONTROL:  # a node may have that name, too
+        return any((folder / name).exists() for name in _SOCKETS.values())
     return (folder / "state").is_dir() or any(
         path.name.endswith(_MARKS) for path in folder.iterdir()
     )

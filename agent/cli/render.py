@@ -14,6 +14,8 @@ from typing import Any
 
 import click
 
+from control.kit.terminal import is_interactive, reader_gone
+
 FORMATS = ("table", "wide", "json", "yaml", "name")
 WATCH_INTERVAL_S = 2.0
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
@@ -110,17 +112,16 @@ def show(
     """Fetch and print, once or, with --watch, until interrupted. An empty result is no error."""
     while True:
         rows = fetch()
-        if out.watch and sys.stdout.isatty():
+        if out.watch and is_interactive(sys.stdout):
             click.clear()
         if not rows:
             click.echo(empty, err=True)
         if rows or out.format in ("json", "yaml"):
             click.echo(as_text(rows) if as_text else render(rows, columns, out), nl=False)
-        if not out.watch:
+        if not out.watch or reader_gone():
             return
-        sys.stdout.flush()
         time.sleep(WATCH_INTERVAL_S)
 
 
 def colour_wanted() -> bool:
-    return sys.stdout.isatty() and "NO_COLOR" not in os.environ
+    return is_interactive(sys.stdout) and "NO_COLOR" not in os.environ

@@ -38,6 +38,17 @@ def ztunnels(mesh: MeshDump) -> Iterator[tuple[str, Row]]:
             yield node, parts["ztunnel"]
 
 
+def namespace_names(mesh: MeshDump) -> set[str]:
+    """Every namespace that a page, a label or an object of this mesh names."""
+    found = set(mesh.labels.get("namespace") or {})
+    pages = [mesh.control, *(dump for _, dump in ztunnels(mesh))]
+    pages += [{"pods": [pod for _, pod in agent_pods(mesh)]}]
+    for page in pages:
+        for kind in ("pods", "workloads", "services", "policies"):
+            found |= {str(item.get("namespace") or "") for item in page.get(kind) or []}
+    return found - {""}
+
+
 def agent_pods(mesh: MeshDump) -> Iterator[tuple[str, Row]]:
     for node, parts in sorted(mesh.nodes.items()):
         for pod in (parts.get("agent") or {}).get("pods") or []:

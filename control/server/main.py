@@ -6,7 +6,8 @@ import asyncio
 import logging
 import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from datetime import timedelta
 from pathlib import Path
 from typing import Any, TypeVar
@@ -18,6 +19,7 @@ from control.kit.clock import SystemClock
 from control.kit.errors import ConfigError
 from control.kit.flags import Duration
 from control.kit.log import event
+from control.kit.terminal import Terminal, is_interactive
 from control.kit.version import version
 from control.server.ca.keys import ROOT_LIFETIME, KeyFileError, load_token_key
 from control.server.callers.tokens import NodeTokens
@@ -224,7 +226,18 @@ def token(node: str, state: Path, root_namespace: str, ttl: float) -> None:
     made = NodeTokens(key, subject_of(root_namespace), SystemClock()).issue(
         node, timedelta(seconds=ttl)
     )
-    click.echo(made, nl=sys.stdout.isatty())
+    with _output():
+        click.echo(made, nl=is_interactive(sys.stdout))
+
+
+@contextmanager
+def _output() -> Iterator[None]:
+    """Exit 2 when standard output takes no more: a token that was cut is no token."""
+    with Terminal() as terminal:
+        yield
+        if lost := terminal.failure():
+            click.echo(f"standard output: {lost}", err=True)
+            sys.exit(2)
 
 
 @main.command("check")
@@ -241,11 +254,12 @@ def check_command(manifests: Path, root_namespace: str, dry_run_policies: bool) 
         sys.exit(2)
     settings = Settings(root_namespace=root_namespace, dry_run_policies=dry_run_policies)
     problems, notes = check(manifests, settings)
-    for note in notes:
-        click.echo(f"note: {note}", err=True)
-    for problem in problems:
-        click.echo(str(problem))
-    click.echo(f"{len(problems)} problems", err=True)
+    with _output():
+        for note in notes:
+            click.echo(f"note: {note}", err=True)
+        for problem in problems:
+            click.echo(str(problem))
+        click.echo(f"{len(problems)} problems", err=True)
     sys.exit(1 if problems else 0)
 
 

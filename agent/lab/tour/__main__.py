@@ -17,6 +17,7 @@ from agent.lab.tour.report import ClaimFailed, Report
 from agent.lab.tour.world import World, rss_mib
 from control.kit.clock import SystemClock
 from control.kit.errors import MeshError
+from control.kit.terminal import Terminal
 
 SHOP = Path(__file__).parents[1] / "shop"
 # Resident set of each process at most, MiB: claims like any other. Seen on Debian 12 and 13 (Python
@@ -113,4 +114,5 @@ def _last_words(lab: Lab) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    with Terminal():  # its words and signs on any terminal; `| head` does not leave a lab behind
+        main()

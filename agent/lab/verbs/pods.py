@@ -11,6 +11,7 @@ import click
 from agent.cli.render import Column, Output, output_options, render, show
 from agent.lab import report
 from agent.lab.verbs.context import lab_of, split_pod
+from control.kit.terminal import reader_gone
 
 FOLLOW_POLL_S = 0.2
 POD_COLUMNS = (
@@ -94,7 +95,8 @@ def logs(ctx: click.Context, name: str, namespace: str, follow: bool) -> None:
             if data:
                 sys.stdout.buffer.write(data)
                 sys.stdout.buffer.flush()
-            elif not follow:
+            if reader_gone() or not (data or follow):
                 return
-            else:
-                time.sleep(FOLLOW_POLL_S)
+            if data:
+                continue
+            time.sleep(FOLLOW_POLL_S)

@@ -25,12 +25,12 @@ def test_a_direction_and_a_pod_narrow_it(dump: str) -> None:
 
 
 def test_data_goes_to_stdout_and_talk_to_stderr(dump: str) -> None:
-    result = run("connections", "-f", dump, "-n", "absent")
+    result = run("connections", "-f", dump, "-n", "idle")
     assert (result.exit_code, result.stdout, result.stderr) == (0, "", "no open connections\n")
 
 
 def test_a_pod_of_a_namespace_wins_over_the_option(dump: str) -> None:
-    assert run("connections", "shop/a", "-n", "absent", "-f", dump, "-o", "name").stdout
+    assert run("connections", "shop/a", "-n", "idle", "-f", dump, "-o", "name").stdout
 
 
 def without_tunnels(mesh: MeshDump) -> MeshDump:

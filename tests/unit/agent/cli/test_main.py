@@ -88,6 +88,43 @@ def test_a_bug_is_not_hidden() -> None:
         main(failing(KeyError("bug")), [])
 
 
+OUTPUTS = {
+    "full": ("> /dev/full", 2, "No space left on device"),
+    "closed": (">&-", 2, "Bad file descriptor"),
+    "closed and silent": (">&- 2>&-", 2, ""),
+    "nobody reads": ("| true; exit ${PIPESTATUS[0]}", None, ""),
+    "one line is read": ("2>&1 | head -1 >/dev/null; exit ${PIPESTATUS[0]}", None, ""),
+    "no input": ("< /dev/null", None, ""),
+    "input closed": ("<&-", None, ""),
+    "errors closed": ("2>&-", None, ""),
+    "errors full": ("2> /dev/full", None, ""),
+}
+
+
+@pytest.mark.parametrize("output", OUTPUTS)
+@pytest.mark.parametrize(
+    ("verb", "code"), [("status", 0), ("workloads -o json", 0), ("check", 1), ("--help", 0)]
+)
+def test_output_that_cannot_be_written(dump: str, verb: str, code: int, output: str) -> None:
+    into, lost, told = OUTPUTS[output]
+    source = "" if verb == "--help" else f"-f {dump}"
+    line = f"{sys.executable} -m agent.cli.main {verb} {source} {into}"
+    done = subprocess.run(["bash", "-c", line], capture_output=True, text=True)
+    assert done.returncode == (code if lost is None else lost)
+    assert told in done.stderr
+    assert "Traceback" not in done.stderr
+    assert "Exception ignored" not in done.stderr
+
+
+def test_an_ascii_terminal_gets_ascii(dump: str) -> None:
+    words = [sys.executable, "-m", "agent.cli.main", "check", "-f", dump]
+    for how in ({"PYTHONIOENCODING": "ascii"}, {"LC_ALL": "C", "PYTHONUTF8": "0"}):
+        done = subprocess.run(words, capture_output=True, env={"PYTHONCOERCECLOCALE": "0", **how})
+        assert done.returncode == 1
+        assert done.stdout.isascii()
+        assert b"\nx the agent answers\n" in done.stdout
+
+
 def test_success_ends_with_zero(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as ended:
         main(words=["completion", "bash"])

@@ -42,7 +42,8 @@ def test_a_node_that_is_not_there_is_an_error(dump: str, verb: str) -> None:
 
 
 def test_a_namespace_and_all_of_them(dump: str) -> None:
-    assert run("workloads", "-f", dump, "-n", "absent", "-o", "name").stdout == ""
+    assert run("workloads", "-f", dump, "-n", "shop", "-o", "name").stdout == "shop/a\nshop/b\n"
+    assert run("workloads", "-f", dump, "-n", "idle", "-o", "name").stdout == ""
     everything = run("workloads", "-f", dump, "-o", "name").stdout
     assert everything == "shop/a\nshop/b\n"
     assert run("workloads", "-f", dump, "-n", "absent", "-A", "-o", "name").stdout == everything

@@ -15,7 +15,7 @@ def test_those_in_force(dump: str) -> None:
         ["shop", "p", "Allow", "Namespace", "1"],
     ]
     assert result.stderr == ""
-    assert run("policies", "-f", dump, "-n", "other").stderr == "no policies\n"
+    assert run("policies", "-f", dump, "-n", "idle").stderr == "no policies\n"
 
 
 def test_those_not_understood_are_warned_of_and_other_objects_are_not(tmp_path: Path) -> None:
