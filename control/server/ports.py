@@ -60,7 +60,7 @@ class ServingCertificates:
         self._current = self._issue()
 
     def current(self) -> ServingCertificate:
-        if self._clock.now() >= self._current.renew_at:
+        if not self._current.not_before <= self._clock.now() < self._current.renew_at:
             self._current = self._issue()
         return self._current
 

@@ -84,7 +84,7 @@ class Engine:
         self.original_destination: Final = original_destination
         self.counters: Final = Counters()
         self.keepalive: Final = Keepalive(reactor)
-        self.credentials: Final = Credentials(reactor, ask_certificate)
+        self.credentials: Final = Credentials(reactor, clock, ask_certificate)
         self.pool: Final = Pool(reactor, self.keepalive, self.credentials, dialer)
         self.handshakes: Final = Handshakes()
         self.random: Final = random.Random()

@@ -1,21 +1,19 @@
 """Keeps one certificate in force for every identity that has a pod on this node.
 
 One task per identity: ask, check, publish, sleep until half of the certificate's life is over, ask
-again. While asking fails the old certificate is used as long as it is valid. Keys live in this
-process and, through its pipes, in the workers; never on disk.
+again. While asking fails the old certificate is used as long as it is valid; the pauses between
+tries grow, and end at once when a connection waits, when the control plane is back, or when a clock
+has jumped. Keys live in this process and, through its pipes, in the workers; never on disk.
 """
 
 from __future__ import annotations
 
 import asyncio
-import heapq
-import itertools
 import logging
+import math
 import random
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from enum import IntEnum
+from datetime import datetime, timedelta
 from typing import Protocol
 
 from control.kit.backoff import Backoff
@@ -24,7 +22,9 @@ from control.kit.errors import ControlError
 from control.kit.log import event
 from control.model.identity import SpiffeId
 from ztunnel.identity.csr import Issued, check_chain, make_csr, make_key
+from ztunnel.identity.renewal import ClockWatch, is_valid, renewal_pause_s
 from ztunnel.identity.signer import Signer
+from ztunnel.identity.slots import Priority, PrioritySlots
 
 log = logging.getLogger("certificates")
 
@@ -32,70 +32,42 @@ IN_FLIGHT_MAX = 8  # requests to the signer at one time: a node's start must not
 IDENTITIES_MAX = 4096  # on one node: far more than its pods
 RETRY_INITIAL_S = 1.0
 RETRY_MAX_S = 150.0
-RENEWAL_JITTER = 0.1  # share of the time to half life: spreads a node's renewals
-RENEWAL_S_MIN = 1.0  # a signer of very short lives must not make us spin
-
-
-class Priority(IntEnum):
-    WAITING = 0  # a connection waits for it
-    PREFETCH = 1
-    RENEWAL = 2
-
-
-class PrioritySlots:
-    """Semaphore that serves the most urgent waiter first; a waiter may become more urgent."""
-
-    def __init__(self, slots: int) -> None:
-        self._free = slots
-        self._order = itertools.count()
-        self._waiting: list[tuple[int, int, str, asyncio.Future[None]]] = []
-
-    @asynccontextmanager
-    async def hold(self, key: str, priority: Priority) -> AsyncIterator[None]:
-        await self._acquire(key, priority)
-        try:
-            yield
-        finally:
-            self._free += 1
-            self._wake()
-
-    async def _acquire(self, key: str, priority: Priority) -> None:
-        turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        heapq.heappush(self._waiting, (priority, next(self._order), key, turn))
-        self._wake()
-        try:
-            await turn
-        except asyncio.CancelledError:
-            if turn.done() and not turn.cancelled():
-                self._free += 1  # the slot arrived together with the cancellation
-                self._wake()
-            raise
-
-    def promote(self, key: str) -> None:
-        """Raise a waiter's priority: a connection waits for it now."""
-        for priority, _, name, turn in self._waiting:
-            if name == key and priority != Priority.WAITING and not turn.done():
-                entry = (int(Priority.WAITING), next(self._order), key, turn)
-                heapq.heappush(self._waiting, entry)
-                return
-
-    def _wake(self) -> None:
-        while self._free and self._waiting:
-            *_, turn = heapq.heappop(self._waiting)
-            if not turn.done():
-                self._free -= 1
-                turn.set_result(None)
+# One identity that connections wait for is asked for this often at most while asking fails.
+WANTED_EVERY_S = 1.0
+# A node that has its control plane back asks for what it lacks within this time, not all at once.
+RECOVERY_S = 2.0
+CLOCK_LOOK_S = 5.0
 
 
 @dataclass(slots=True)
 class _Kept:
     identity: SpiffeId
     holders: set[str]
+    backoff: Backoff
     issued: Issued | None = None
+    renew_at: datetime | None = None  # by the wall clock, for when it jumps
     failure: str = ""
+    failed_s: float = -math.inf
     renew_now: asyncio.Event = field(default_factory=asyncio.Event)
+    alarm: asyncio.Timeout | None = None  # while it sleeps
     task: asyncio.Task[None] | None = None
     waiting: bool = False
+
+    def hurry(self, delay_s: float) -> None:
+        """Ask again within this time; without effect on a request that is under way."""
+        alarm = self.alarm
+        if alarm is None or alarm.expired():
+            return
+        due_s = asyncio.get_running_loop().time() + delay_s
+        when_s = alarm.when()
+        if when_s is None or due_s < when_s:
+            alarm.reschedule(due_s)
+
+    def is_due(self, now: datetime) -> bool:
+        """True for what should be asked for by now, by the wall clock."""
+        if self.issued is None or self.failure or self.renew_at is None:
+            return True
+        return now >= self.renew_at or not is_valid(self.issued, now)
 
 
 class KeyHolders(Protocol):
@@ -136,7 +108,10 @@ class Certificates:
                 self._tasks = tasks
                 for kept in self._kept.values():
                     self._start(kept)
-                await asyncio.Event().wait()
+                watch = ClockWatch(self._clock)
+                while True:
+                    await asyncio.sleep(CLOCK_LOOK_S)
+                    self.look_at_clocks(watch)
         finally:
             self._tasks = None
             async with asyncio.timeout(1.0):
@@ -149,7 +124,8 @@ class Certificates:
             if len(self._kept) >= IDENTITIES_MAX:
                 event(log, logging.ERROR, "certificate.refused", reason="too_many_identities")
                 return
-            kept = self._kept[identity] = _Kept(identity, set())
+            backoff = Backoff(RETRY_INITIAL_S, RETRY_MAX_S, random=self._rng)
+            kept = self._kept[identity] = _Kept(identity, set(), backoff)
             self._start(kept)
         kept.holders.add(holder)
 
@@ -173,13 +149,37 @@ class Certificates:
         kept = self._kept.get(identity)
         if kept is None:
             self._workers.publish_failure(identity, "not_on_this_node")
-        elif kept.issued is not None and kept.issued.not_after > self._clock.now():
+            return
+        if kept.issued is not None and kept.issued.not_after > self._clock.now():
             self._workers.publish_certificate(kept.issued)
-        elif kept.failure:
+            return
+        since_s = self._clock.monotonic_s() - kept.failed_s
+        if kept.failure and since_s < WANTED_EVERY_S:
             self._workers.publish_failure(identity, kept.failure)
+            kept.hurry(WANTED_EVERY_S - since_s)
         elif waiting:
             kept.waiting = True
+            kept.hurry(0.0)
             self._slots.promote(str(identity))
+
+    def reachable(self) -> None:
+        """The control plane is back: nothing that fails waits for its pause to end."""
+        self._signer.reconnect()
+        self._hurry_due()
+
+    def look_at_clocks(self, watch: ClockWatch) -> None:
+        """Renew what is due by a wall clock that was set, or that went on while the host slept."""
+        jump_s = watch.jump_s()
+        if jump_s:
+            event(log, logging.WARNING, "clock.jumped", seconds=round(jump_s))
+            self._hurry_due()
+
+    def _hurry_due(self) -> None:
+        now = self._clock.now()
+        for kept in self._kept.values():
+            if kept.is_due(now):
+                kept.backoff.reset()
+                kept.hurry(self._rng.uniform(0, RECOVERY_S))
 
     def rotate(self, identity: SpiffeId | None = None) -> list[SpiffeId]:
         """Renew one identity now, or all; returns those that are renewed."""
@@ -202,23 +202,26 @@ class Certificates:
             kept.task = self._tasks.create_task(self._maintain(kept), name=name)
 
     async def _maintain(self, kept: _Kept) -> None:
-        backoff = Backoff(RETRY_INITIAL_S, RETRY_MAX_S, random=self._rng)
         priority = Priority.PREFETCH
         while True:
             kept.renew_now.clear()
-            if await self._ask(kept, priority):
-                backoff.reset()
-                delay_s = self._until_renewal_s(kept)
+            issued = await self._ask(kept, priority)
+            if issued is not None:
+                kept.backoff.reset()
+                delay_s = renewal_pause_s(issued, self._clock.now(), self._rng)
+                kept.renew_at = self._clock.now() + timedelta(seconds=delay_s)
             else:
-                delay_s = backoff.next_s()
+                delay_s = kept.backoff.next_s()
             priority = Priority.RENEWAL if kept.issued else Priority.PREFETCH
             try:
-                async with asyncio.timeout(delay_s):
+                async with asyncio.timeout(delay_s) as kept.alarm:
                     await kept.renew_now.wait()
             except TimeoutError:
                 continue
+            finally:
+                kept.alarm = None
 
-    async def _ask(self, kept: _Kept, priority: Priority) -> bool:
+    async def _ask(self, kept: _Kept, priority: Priority) -> Issued | None:
         if kept.waiting:
             priority = Priority.WAITING
         key = make_key()
@@ -229,7 +232,8 @@ class Certificates:
             issued = check_chain(kept.identity, key, chain, self._clock.now())
         except ControlError as exc:
             self._failed(kept, exc)
-            return False
+            return None
+        recovered = bool(kept.failure)
         kept.issued, kept.failure, kept.waiting = issued, "", False
         event(
             log,
@@ -240,11 +244,13 @@ class Certificates:
             not_after=issued.not_after.isoformat(),
         )
         self._workers.publish_certificate(issued)
-        return True
+        if recovered:
+            self._hurry_due()  # the others may fare as well now
+        return issued
 
     def _failed(self, kept: _Kept, exc: ControlError) -> None:
         kept.waiting = False
-        kept.failure = exc.reason
+        kept.failure, kept.failed_s = exc.reason, self._clock.monotonic_s()
         event(
             log,
             logging.WARNING,
@@ -255,9 +261,3 @@ class Certificates:
         )
         if kept.issued is None or kept.issued.not_after <= self._clock.now():
             self._workers.publish_failure(kept.identity, exc.reason)
-
-    def _until_renewal_s(self, kept: _Kept) -> float:
-        if kept.issued is None:
-            return RENEWAL_S_MIN
-        left_s = (kept.issued.half_life - self._clock.now()).total_seconds()
-        return max(RENEWAL_S_MIN, left_s * self._rng.uniform(1 - RENEWAL_JITTER, 1))

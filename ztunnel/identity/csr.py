@@ -37,10 +37,6 @@ class Issued:
     not_before: datetime
     not_after: datetime
 
-    @property
-    def half_life(self) -> datetime:
-        return self.not_before + (self.not_after - self.not_before) / 2
-
 
 def make_key() -> ec.EllipticCurvePrivateKey:
     return ec.generate_private_key(ec.SECP256R1())

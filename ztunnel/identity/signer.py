@@ -28,6 +28,9 @@ class Signer(Protocol):
     async def sign(self, identity: SpiffeId, csr_pem: str, ttl_s: float) -> list[str]:
         """Certificate chain, leaf first and roots last; ControlError: there is none."""
 
+    def reconnect(self) -> None:
+        """The control plane can be reached again: do not sit out the pause of a broken link."""
+
     async def close(self) -> None: ...
 
 
@@ -46,6 +49,7 @@ class CaClient:
     def __init__(self, config: ZtunnelConfig) -> None:
         self._config = config
         self._link: _Link | None = None
+        self._stale = False
 
     async def sign(self, identity: SpiffeId, csr_pem: str, ttl_s: float) -> list[str]:
         config = self._config
@@ -69,6 +73,9 @@ class CaClient:
             await self._close_if_done(link)
         return list(response.cert_chain)
 
+    def reconnect(self) -> None:
+        self._stale = True
+
     async def close(self) -> None:
         link, self._link = self._link, None
         if link is not None:
@@ -77,8 +84,9 @@ class CaClient:
     async def _current(self) -> _Link:
         pem = roots_pem(self._config.ca_root)
         old = self._link
-        if old is not None and old.pem == pem:
+        if old is not None and old.pem == pem and not self._stale:
             return old
+        self._stale = False
         channel = open_channel(self._config.ca, pem, self._config.ca_name)
         self._link = _Link(channel, pem)
         if old is not None:

@@ -68,7 +68,7 @@ class Supervisor:
         if config.direct is not None:
             self.direct.link = DirectLink(config.direct, clock, self.direct.heard)
         self._synced = asyncio.Event()
-        self.xds = XdsClient(config, self.state, self._publish)
+        self.xds = XdsClient(config, self.state, self._publish, self.certificates_kept.reachable)
         self.zds = ZdsClient(config.zds, self.served)
 
     def quit(self) -> None:

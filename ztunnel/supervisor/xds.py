@@ -121,7 +121,14 @@ class XdsClient:
     """Follows the stream. `publish` gets the accepted entries, in order, for the workers; nothing
     more is applied until it returns."""
 
-    def __init__(self, config: ZtunnelConfig, state: State, publish: Publish) -> None:
+    def __init__(
+        self,
+        config: ZtunnelConfig,
+        state: State,
+        publish: Publish,
+        on_connected: Callable[[], None] = lambda: None,
+    ) -> None:
+        self._on_connected = on_connected
         self._config = config
         self._state = state
         self._publish = publish
@@ -164,6 +171,7 @@ class XdsClient:
             self.status.connected = True
             self.status.error = ""
             event(log, logging.INFO, "xds.connected", address=config.control)
+            self._on_connected()
             inbox = self.inbox = Inbox()  # the server repeats whatever an earlier stream left there
             send = functools.partial(self._send, call)
             async with asyncio.TaskGroup() as tasks:

@@ -12,6 +12,7 @@ from collections import deque
 from collections.abc import Callable
 from typing import Final
 
+from control.kit.clock import Clock
 from control.kit.errors import ConfigError
 from control.model.identity import SpiffeId
 from ztunnel.loop.reactor import Reactor
@@ -39,8 +40,11 @@ class Waiter:
 class Credentials:
     """`ask(identity, waiting)` tells the supervisor that a certificate is needed."""
 
-    def __init__(self, reactor: Reactor, ask: Callable[[SpiffeId, bool], None]) -> None:
+    def __init__(
+        self, reactor: Reactor, clock: Clock, ask: Callable[[SpiffeId, bool], None]
+    ) -> None:
         self._reactor = reactor
+        self._clock = clock
         self._ask = ask
         self._contexts: dict[SpiffeId, TlsContext] = {}
         self._waiting: dict[SpiffeId, deque[Waiter]] = {}
@@ -70,9 +74,13 @@ class Credentials:
         self._tell(identity, None)
 
     def obtain(self, identity: SpiffeId, ready: Ready) -> None:
-        """Call `ready` with the context, now or when it has come; with None if there is none."""
+        """Call `ready` with the context, now or when it has come; with None if there is none.
+
+        For a certificate that has run out another is asked for; if that fails, peers decide.
+        """
         context = self._contexts.get(identity)
-        if context is not None or len(self._deadline) >= WAITERS_MAX:
+        valid = context is not None and self._clock.now().timestamp() < context.not_after_s
+        if valid or len(self._deadline) >= WAITERS_MAX:
             ready(context)
             return
         waiter = Waiter(identity, ready)

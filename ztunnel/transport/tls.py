@@ -150,7 +150,7 @@ class TlsContext:
     """Certificate, key and roots that all connections of one identity share. A renewed certificate
     makes a new one."""
 
-    __slots__ = ("ssl",)
+    __slots__ = ("not_after_s", "ssl")
 
     def __init__(self, material: Material) -> None:
         """ConfigError if the key, the chain or the roots cannot be used."""
@@ -170,13 +170,14 @@ class TlsContext:
         context.set_alpn_protos([ALPN_H2])
         context.set_alpn_select_callback(_choose_alpn)
         try:
-            _load(context, material)
+            leaf = _load(context, material)
         except (ValueError, TypeError, SSL.Error, crypto.Error) as exc:
             raise ConfigError(f"unusable certificate: {exc}") from exc
         self.ssl = context
+        self.not_after_s: float = leaf.not_valid_after_utc.timestamp()
 
 
-def _load(context: SSL.Context, material: Material) -> None:
+def _load(context: SSL.Context, material: Material) -> x509.Certificate:
     chain = [each for pem in material.chain_pem for each in x509.load_pem_x509_certificates(pem)]
     if not chain:
         raise ValueError("no certificate")
@@ -195,6 +196,7 @@ def _load(context: SSL.Context, material: Material) -> None:
     store.set_flags(crypto.X509StoreFlags.PARTIAL_CHAIN)
     for root in x509.load_pem_x509_certificates(material.roots_pem):
         store.add_cert(crypto.X509.from_cryptography(root))
+    return chain[0]
 
 
 class TlsConnection:

@@ -20,6 +20,16 @@ def test_renewal_at_half_life(tmp_path: Path) -> None:
     assert contexts.current() is not first
 
 
+def test_a_certificate_from_a_clock_that_was_ahead_is_replaced(tmp_path: Path) -> None:
+    clock = FakeClock()
+    authority = load_authority(tmp_path, "td", clock)
+    clock.pass_s(10 * 3600)
+    contexts = TlsContexts(ServingCertificates(authority, ["localhost"], clock))
+    first = contexts.current()
+    clock.pass_s(-9 * 3600)
+    assert contexts.current() is not first
+
+
 def test_the_port_speaks_tls_1_3_only(tmp_path: Path) -> None:
     clock = FakeClock()
     authority = load_authority(tmp_path, "td", clock)

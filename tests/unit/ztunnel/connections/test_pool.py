@@ -7,6 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from control.kit.clock import SystemClock
 from control.model.address import parse_endpoint
 from tests.support.certificates import Authority, make_authority
 from tests.support.engine.tunnel_memory import CLIENT, SERVER, FakeTime, User
@@ -77,7 +78,9 @@ class Rig:
         self.server_context = TlsContext(authority.issue(str(SERVER)))
         self.settings = SessionSettings(max_concurrent_streams=200)
         self.timers = Keepalive(self.reactor)
-        self.credentials = Credentials(self.reactor, lambda _identity, _waiting: None)
+        self.credentials = Credentials(
+            self.reactor, SystemClock(), lambda _identity, _waiting: None
+        )
         self.credentials.put(CLIENT, authority.issue(str(CLIENT)))
         self.dialer = FakeDialer(self)
         self.pool = Pool(self.reactor, self.timers, self.credentials, self.dialer)

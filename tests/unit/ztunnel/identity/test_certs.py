@@ -14,7 +14,7 @@ from cryptography import x509
 from control.model.identity import SpiffeId
 from tests.support.engine.meshes import spiffe
 from tests.unit.ztunnel.identity.certs_rig import API, CA, NOW, WEB
-from ztunnel.identity.certs import IN_FLIGHT_MAX, Certificates, Priority, PrioritySlots
+from ztunnel.identity.certs import IN_FLIGHT_MAX, Certificates
 from ztunnel.identity.csr import Issued
 from ztunnel.identity.signer import SigningFailed
 
@@ -54,6 +54,9 @@ class Signer:
             raise SigningFailed("no")
         key = x509.load_pem_x509_csr(csr_pem.encode()).public_key()
         return CA.chain(key, str(identity), days=ttl_s / 86400)
+
+    def reconnect(self) -> None:
+        pass
 
     async def close(self) -> None:
         pass
@@ -234,7 +237,11 @@ def test_a_failure_is_told_and_a_valid_certificate_outlives_it() -> None:
         assert bench.issued[-1] == bench.issued[0]
         bench.clock.moment += timedelta(days=2)
         bench.kept.need(WEB, waiting=True)
+        assert len(bench.failed) == 2, "it is asked for once more"
+        await settle()
         assert len(bench.failed) == 3
+        bench.kept.need(WEB, waiting=True)
+        assert len(bench.failed) == 4, "the answer is younger than WANTED_EVERY_S"
 
     with_keeper(test)
 
@@ -269,30 +276,3 @@ def test_only_so_many_requests_and_the_waiting_one_comes_first() -> None:
         assert len(bench.issued) == len(identities)
 
     with_keeper(test)
-
-
-def test_a_cancelled_waiter_does_not_take_a_slot_along() -> None:
-    async def whole() -> None:
-        slots = PrioritySlots(1)
-        order: list[str] = []
-
-        async def use(name: str, priority: Priority, hold: asyncio.Event) -> None:
-            async with slots.hold(name, priority):
-                order.append(name)
-                await hold.wait()
-
-        first, never = asyncio.Event(), asyncio.Event()
-        never.set()
-        async with asyncio.TaskGroup() as tasks:
-            tasks.create_task(use("first", Priority.PREFETCH, first))
-            await settle()
-            lost = tasks.create_task(use("lost", Priority.WAITING, never))
-            tasks.create_task(use("renewal", Priority.RENEWAL, never))
-            tasks.create_task(use("waiting", Priority.WAITING, never))
-            await settle()
-            first.set()
-            lost.cancel()
-            await settle()
-        assert order == ["first", "waiting", "renewal"]
-
-    asyncio.run(whole())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import Iterator
+from datetime import UTC, datetime
 
 import pytest
 from OpenSSL import SSL
@@ -11,6 +12,7 @@ from OpenSSL import SSL
 from control.kit.errors import ConfigError
 from control.model.identity import SpiffeId
 from tests.support.certificates import make_authority
+from tests.support.clock import FakeClock
 from tests.support.engine.tunnel_memory import FakeTime
 from ztunnel.loop.reactor import Reactor, Served
 from ztunnel.transport.credentials import WAIT_S, WAITERS_MAX, Credentials
@@ -34,7 +36,10 @@ class Rig:
         self.bugs: list[Served] = []
         self.reactor = Reactor(self.bugs.append, self.time)
         self.asked: list[tuple[SpiffeId, bool]] = []
-        self.credentials = Credentials(self.reactor, lambda *asked: self.asked.append(asked))
+        self.clock = FakeClock(datetime.now(UTC))  # noqa: TID251 leaves are of the real time
+        self.credentials = Credentials(
+            self.reactor, self.clock, lambda *asked: self.asked.append(asked)
+        )
         self.got: list[TlsContext | None] = []
 
 
@@ -60,6 +65,21 @@ def test_a_missing_one_is_asked_for_and_waited_for(rig: Rig) -> None:
     assert rig.got == []
     rig.credentials.put(WEB, AUTHORITY.issue(str(WEB)))
     assert isinstance(rig.got[0], TlsContext)
+
+
+def test_one_that_has_run_out_is_asked_for_anew(rig: Rig) -> None:
+    rig.credentials.put(WEB, AUTHORITY.issue(str(WEB)))
+    rig.clock.pass_s(2 * 3600)
+    rig.credentials.obtain(WEB, rig.got.append)
+    assert rig.asked == [(WEB, True)]
+    assert rig.got == []
+    rig.clock.pass_s(-2 * 3600)  # the clock was wrong
+    rig.credentials.put(WEB, AUTHORITY.issue(str(WEB)))
+    assert len(rig.got) == 1
+    rig.clock.pass_s(2 * 3600)
+    rig.credentials.obtain(WEB, rig.got.append)
+    rig.credentials.fail(WEB)
+    assert isinstance(rig.got[1], TlsContext), "the peers decide"
 
 
 def test_waiting_ends_with_a_failure_or_the_deadline(rig: Rig) -> None:
