@@ -32,7 +32,7 @@ from agent.zds import ZdsServer, bound
 from control.kit import http
 from control.kit.backoff import Backoff
 from control.kit.clock import Clock, SystemClock
-from control.kit.errors import ConfigError, MeshError
+from control.kit.errors import ConfigError, KernelError, MeshError
 from control.kit.flags import Duration
 from control.kit.log import event, setup
 from control.kit.memory import SETTLE_AT_S, release, settle
@@ -278,7 +278,8 @@ def main(log_level: str, log_format: str, is_uninstall: bool, **flags: Any) -> N
             return
         asyncio.run(serve(_config(flags, root)))
     except (MeshError, OSError, ValueError) as exc:
-        event(log, logging.ERROR, "agent.failed", error=exc)
+        hint = {"hint": "tulle check --pre"} if isinstance(exc, KernelError) else {}
+        event(log, logging.ERROR, "agent.failed", error=exc, **hint)
         sys.exit(2 if isinstance(exc, ConfigError) else 1)
 
 

@@ -108,6 +108,6 @@ def _programs(cache: Path) -> Iterator[Check]:
             "TUL0502",
             "programs",
             f"the verifier accepts {program.name}",
-            error="" if program.ok else program.verifier_tail,
-            hint="please report this with the kernel's version: the program has to be changed",
+            error="" if program.ok else program.verifier_log,
+            hint="please report this with the kernel's version and the whole log (-v)",
         )

@@ -23,6 +23,7 @@ from control.kit.terminal import is_interactive
 SIGNS = {"ok": "√", "warning": "‼", "error": "×"}
 COLOURS = {"ok": "green", "warning": "yellow", "error": "red"}
 RETRY_S = 1.0
+ERROR_LINES = 20
 DOCS = "README.md#check"  # each code has its line there
 
 Check = dict[str, Any]
@@ -54,6 +55,7 @@ Check = dict[str, Any]
     default="table",
     help="short: only checks that are not ok.",
 )
+@click.option("-v", "--verbose", is_flag=True, help="Whole verifier logs, not their ends.")
 @click.pass_context
 def check(
     ctx: click.Context,
@@ -63,6 +65,7 @@ def check(
     timeout: float,
     dump_file: Path | None,
     shape: str,
+    verbose: bool,
 ) -> None:
     """Check this host and its mesh.
 
@@ -88,7 +91,8 @@ def check(
     if problem is not None:
         click.echo(f"error: {problem}", err=True)
         ctx.exit(2)
-    click.echo(render(found, shape, colour_wanted()), nl=False)
+    lines_max = None if verbose else ERROR_LINES
+    click.echo(render(found, shape, colour_wanted(), lines_max), nl=False)
     ctx.exit(1 if verdict(found) == "error" else 0)
 
 
@@ -198,7 +202,8 @@ def verdict(checks: Sequence[Check]) -> str:
     return "error" if "error" in results else "warning" if "warning" in results else "ok"
 
 
-def render(checks: Sequence[Check], shape: str, colour: bool) -> str:
+def render(checks: Sequence[Check], shape: str, colour: bool, lines_max: int | None = None) -> str:
+    """`lines_max`: lines of one error, such as a verifier's log; the last ones say why."""
     if shape == "json":
         return json.dumps(as_json(checks), indent=2) + "\n"
     lines: list[str] = []
@@ -209,7 +214,7 @@ def render(checks: Sequence[Check], shape: str, colour: bool) -> str:
         lines += [
             title,
             "-" * len(title),
-            *(line for item in shown for line in _lines(item, colour)),
+            *(line for item in shown for line in _lines(item, colour, lines_max)),
         ]
         lines.append("")
     lines.append(f"Status check results are {_sign(verdict(checks), colour)}")
@@ -235,10 +240,14 @@ def as_json(checks: Sequence[Check]) -> dict[str, Any]:
     }
 
 
-def _lines(item: Check, colour: bool) -> list[str]:
+def _lines(item: Check, colour: bool, lines_max: int | None) -> list[str]:
     lines = [f"{_sign(item['result'], colour)} {cell(item['description'])}"]
     if item["result"] != "ok":
-        lines.append(f"    {cell(item['error'])}")
+        said = str(item["error"]).splitlines() or [""]
+        left_out = len(said) - lines_max if lines_max and len(said) > lines_max else 0
+        if left_out:
+            lines.append(f"    … {left_out} lines before (-v shows them)")
+        lines += [f"    {cell(line.expandtabs())}".rstrip() for line in said[left_out:]]
         if item.get("hint"):
             lines.append(f"    hint: {cell(item['hint'])}")
         lines.append(f"    see {item['code']} in {DOCS}")

@@ -1,6 +1,7 @@
 """Programs, and the links that hold them on their hooks, by raw bpf(2); knows no hook by name."""
 
 import ctypes
+import errno
 import os
 import struct
 from collections.abc import Iterator
@@ -14,8 +15,9 @@ from agent.datapath.errors import DatapathError, NotPermitted, ProgramRejected
 LINK_TYPE_NETNS, LINK_TYPE_TCX = 5, 11
 _REPLACE = 4  # BPF_F_REPLACE: only if the link still holds the program we read
 # The verifier's log of our largest program, 600 instructions at two lines each, fits several times.
-_VERIFIER_LOG_BYTES = 1 << 20
-_VERIFIER_TAIL_LINES = 12
+# Branches that it walks again make it longer; the larger one is the most that old kernels take.
+_VERIFIER_LOG_BYTES = (1 << 20, (1 << 24) - 1)
+_VERIFIER_LINES_MAX = 5000  # the reason is at the end
 # Programs on one hook of one cgroup; the kernel's own limit (BPF_CGROUP_MAX_PROGS).
 _QUERY_PROGRAMS_MAX = 64
 _PROGRAM_MAPS_MAX = 64  # also the kernel's (MAX_USED_MAPS)
@@ -54,7 +56,7 @@ class Program(KernelObject):
 
     @classmethod
     def load(cls, program_type: int, attach_type: int, code: bytes, *, name: str) -> Self:
-        """Load a program; ProgramRejected with the verifier's last lines when it refuses.
+        """Load a program; ProgramRejected with the verifier's log when it refuses.
 
         Silent at first: a log is asked for only when there is something to read in it.
         """
@@ -63,13 +65,17 @@ class Program(KernelObject):
         except NotPermitted:
             raise
         except DatapathError as refusal:
-            log = buffer(bytes(_VERIFIER_LOG_BYTES))
-            try:
-                return cls(_load(program_type, attach_type, code, name, log))
-            except DatapathError:
-                lines = log.value.decode(errors="replace").strip().splitlines()
-                tail = "\n".join(lines[-_VERIFIER_TAIL_LINES:])
-                raise ProgramRejected(f"program {name}", refusal.number, tail) from refusal
+            said = ""
+            for size_bytes in _VERIFIER_LOG_BYTES:
+                log = buffer(bytes(size_bytes))
+                try:
+                    return cls(_load(program_type, attach_type, code, name, log))
+                except DatapathError as again:
+                    said = log.value.decode(errors="replace").strip()
+                    if again.number != errno.ENOSPC:  # all of it is there
+                        break
+            lines = said.splitlines()[-_VERIFIER_LINES_MAX:]
+            raise ProgramRejected(f"program {name}", refusal.number, "\n".join(lines)) from refusal
 
     def info(self) -> ProgramInfo:
         return program_info(self.fd)

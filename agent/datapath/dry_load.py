@@ -15,7 +15,7 @@ class LoadResult:
 
     name: str
     ok: bool
-    verifier_tail: str  # why not; empty when it is accepted
+    verifier_log: str  # why not; empty when it is accepted
 
 
 def dry_load(cache: Path, source: Path = programs.SOURCE) -> list[LoadResult]:
@@ -36,7 +36,7 @@ def dry_load_image(image: programs.Image) -> list[LoadResult]:
                 image.load(name, maps).close()
                 found.append(LoadResult(name, True, ""))
             except ProgramRejected as exc:
-                found.append(LoadResult(name, False, exc.verifier_tail))
+                found.append(LoadResult(name, False, exc.verifier_log))
             except DatapathError as exc:
                 found.append(LoadResult(name, False, str(exc)))
     return found

@@ -28,14 +28,21 @@ class MapFull(DatapathError):
     reason = "map_full"
 
 
+LOG_HINT = "`tulle check --pre` shows the verifier's log"
+_STATISTICS = ("processed ", "verification time ", "stack depth ", "peak_states ", "mark_read ")
+
+
 class ProgramRejected(DatapathError):
     """A program that the verifier refuses; its last lines name the instruction and the reason."""
 
     reason = "program_rejected"
 
-    def __init__(self, what: str, number: int, verifier_tail: str) -> None:
+    def __init__(self, what: str, number: int, verifier_log: str) -> None:
         super().__init__(what, number)
-        self.verifier_tail = verifier_tail
+        self.verifier_log = verifier_log
+        lines = [line.strip() for line in verifier_log.splitlines()]
+        said = [line for line in lines if line and not line.startswith(_STATISTICS)]
+        self.args = ("; ".join([str(self.args[0]), *said[-1:], LOG_HINT]),)
 
 
 class CompileFailed(DatapathError):

@@ -285,7 +285,7 @@ def test_a_program_that_the_kernel_refuses_changes_nothing(
     lookup.write_text(lookup.read_text().replace("sk_release(listener);", ""))  # leaks a socket
     with pytest.raises(ProgramRejected) as refused:
         bed.reopened(source=broken)
-    assert "reference" in refused.value.verifier_tail
+    assert "reference" in refused.value.verifier_log
     assert_captured(pod, listeners.outbound)
     assert_attached_once(bed, map_ids(bed))
 
@@ -343,7 +343,7 @@ def test_an_exemption_dies_with_its_cgroup(bed: Bed) -> None:
 
 def test_every_program_loads_here() -> None:
     need_root()
-    refused = {check.name: check.verifier_tail for check in dry_load(CACHE) if not check.ok}
+    refused = {check.name: check.verifier_log for check in dry_load(CACHE) if not check.ok}
     assert refused == {}
 
 

@@ -34,6 +34,19 @@ def test_categories_signs_reasons_and_codes() -> None:
     )
 
 
+def test_a_verifiers_log_keeps_its_lines_and_its_end_is_shown() -> None:
+    log = "\n".join(f"{number}: (61) r0 = *(u32 *)(r1 +{number})\t; R0=1" for number in range(50))
+    refused = one("error", error=log + "\ndereference of modified ctx ptr\x1b[2J")
+    text = check.render([refused], "table", False, check.ERROR_LINES)
+    lines = text.splitlines()
+    assert "    … 31 lines before (-v shows them)" in lines
+    assert "    31: (61) r0 = *(u32 *)(r1 +31)  ; R0=1" in lines
+    assert "    dereference of modified ctx ptr?[2J" in lines
+    whole = check.render([refused], "table", False)
+    assert "    0: (61) r0 = *(u32 *)(r1 +0)    ; R0=1" in whole.splitlines()
+    assert "…" not in whole
+
+
 def test_the_short_form_leaves_out_what_is_well() -> None:
     text = check.render([one("ok"), one("error", node="n1")], "short", colour=False)
     assert "√" not in text
