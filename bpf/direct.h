@@ -45,7 +45,7 @@ INLINE __u32 workload_at(const struct address *ip)
 {
 	struct local *local = map_lookup(MAP(LOCALS), ip);
 
-	return local ? local->workload : 0;
+	return local && local->direct ? local->workload : 0;
 }
 
 /* Draw an endpoint of a service; if it is not here, fill in the hint only. */

@@ -96,8 +96,10 @@ INLINE int may_pass(struct bpf_sock_ops *ctx, struct pod_value *pod,
 
 /*
  * Before the SYN. 0: not a direct socket. One that may not pass gets an entry
- * without a destination: its SYN leaves all the same, and must not be taken for
- * plaintext of a client outside the mesh.
+ * without a destination: its SYN leaves all the same, perhaps from an address
+ * that `locals` does not know, and must not be taken for plaintext of a client
+ * outside the mesh. For the same reason the ztunnel's last SYN from this port
+ * does not speak for it.
  */
 INLINE int vouch(struct bpf_sock_ops *ctx, struct bpf_sock *sk,
 		 struct pod_value *pod)
@@ -106,6 +108,7 @@ INLINE int vouch(struct bpf_sock_ops *ctx, struct bpf_sock *sk,
 		sk_storage_get(MAP(DIRECT_SOCKET), sk, 0, 0);
 	struct vouched entry = {};
 	struct tuple tuple = {};
+	struct peer sender = {};
 
 	if (!flow)
 		return 0;
@@ -120,6 +123,9 @@ INLINE int vouch(struct bpf_sock_ops *ctx, struct bpf_sock *sk,
 		entry.generation = flow->generation;
 		entry.destination = flow->destination;
 	}
+	sender.ip = tuple.source;
+	sender.port = tuple.source_port;
+	map_delete(MAP(PASSTHROUGH), &sender);
 	if (map_update(MAP(VOUCHED), &tuple, &entry, 0))
 		count(COUNTER_STORAGE_FAILED);
 	else if (entry.destination)

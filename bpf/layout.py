@@ -16,6 +16,8 @@ SERVICES_MAX = 4096
 SLOTS_MAX = 16
 VOUCHED_MAX = 16384
 SHORTCUTS_MAX = 16384
+PASSTHROUGH_MAX = 16384
+PASSTHROUGH_NS = 10_000_000_000
 FLOWS_BYTES = 1 << 20
 FLOWS_UNREAD_MAX = FLOWS_BYTES // 2
 VOUCH_GRACE_NS = 250_000_000
@@ -87,6 +89,9 @@ class Counter(enum.IntEnum):
     SHORTCUT_OPENED = 29
     SHORTCUT_FULL = 30
     SHORTCUT_TAKEN = 31
+    PASSTHROUGH_TOLD = 32
+    INBOUND_PASSTHROUGH = 33
+    INBOUND_UNVOUCHED = 34
 
 
 class Address(ctypes.Structure):
@@ -119,7 +124,12 @@ class Peer(ctypes.Structure):
 
 
 class Local(ctypes.Structure):
-    _fields_ = (("workload", c_uint32), ("device", c_uint32))
+    _fields_ = (
+        ("workload", c_uint32),
+        ("device", c_uint32),
+        ("direct", c_uint8),
+        ("pad", c_uint8 * 3),
+    )
 
 
 class DirectState(ctypes.Structure):
@@ -291,6 +301,7 @@ MAPS: dict[str, MapSpec] = {
     "vouched": _keyed(14, MapType.LRU_HASH, Tuple, ctypes.sizeof(Vouched), VOUCHED_MAX),
     "flows": MapSpec(15, MapType.RINGBUF, 0, 0, FLOWS_BYTES),
     "workload_last": MapSpec(16, MapType.ARRAY, 4, 4, 1),
+    "passthrough": _keyed(18, MapType.LRU_HASH, Peer, 8, PASSTHROUGH_MAX),
     "shortcuts": _keyed(17, MapType.HASH, Tuple, ctypes.sizeof(Shortcut), SHORTCUTS_MAX),
 }
 NODE_MAPS = tuple(name for name, spec in MAPS.items() if not spec.per_pod)

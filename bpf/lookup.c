@@ -1,8 +1,10 @@
 /*
  * sk_lookup: chooses the socket for a SYN that arrives in an enrolled pod. The
  * ztunnel's HBONE listener gets port 15008. A direct connection of this node
- * that was vouched for goes to the app itself; one whose vouching is over is
- * dropped. The ztunnel's plaintext listener gets the rest.
+ * that was vouched for goes to the app itself. The ztunnel's plaintext listener
+ * gets the rest, but never a captured pod's own SYN: one that nobody vouches
+ * for, or not any more, is refused, because as plaintext it would be nobody's,
+ * and a DENY would miss it.
  *
  * One instance per pod, with a listener map of its own: its key is the pod's
  * uid and not the address, so a reused address can never meet an old listener.
@@ -36,10 +38,27 @@ INLINE void read_addresses(struct bpf_sk_lookup *ctx, struct address *remote,
 	READ_ADDRESS(local, ctx, local_ip6);
 }
 
+/*
+ * True when the sender at this address and port is a captured pod's ztunnel. A
+ * pod's own connect() goes to its ztunnel or has a voucher.
+ */
+INLINE int is_passthrough(const struct tuple *tuple, __u64 now)
+{
+	struct peer sender = { .port = tuple->source_port };
+	__u64 *at_ns;
+
+	sender.ip = tuple->source;
+	at_ns = map_lookup(MAP(PASSTHROUGH), &sender);
+	if (!at_ns || !passthrough_holds(*at_ns, now))
+		return 0;
+	count(COUNTER_INBOUND_PASSTHROUGH);
+	return 1;
+}
+
 enum vouching {
-	VOUCHING_NONE = 0,	/* never vouched for */
-	VOUCHING_HOLDS = 1,
-	VOUCHING_OVER = 2,
+	VOUCHING_REFUSED = 0,
+	VOUCHING_HOLDS = 1,	/* to the app */
+	VOUCHING_NONE = 2,	/* plaintext */
 };
 
 /*
@@ -54,6 +73,7 @@ INLINE enum vouching vouching_of(struct bpf_sk_lookup *ctx,
 	struct direct_state *state;
 	struct vouched *vouched;
 	struct local *pod;
+	__u64 now = now_ns();
 	__u32 only = 0;
 
 	tuple.source = *remote;
@@ -62,21 +82,21 @@ INLINE enum vouching vouching_of(struct bpf_sk_lookup *ctx,
 	tuple.source_port = (__be16)READ32(ctx, remote_port);
 	tuple.destination_port = TO_BE16((__u16)READ32(ctx, local_port));
 	vouched = map_lookup(MAP(VOUCHED), &tuple);
-	if (!vouched)
-		return VOUCHING_NONE;
+	if (!vouched) {
+		if (!map_lookup(MAP(LOCALS), remote) ||
+		    is_passthrough(&tuple, now))
+			return VOUCHING_NONE;
+		count(COUNTER_INBOUND_UNVOUCHED);
+		return VOUCHING_REFUSED;
+	}
 	state = map_lookup(MAP(DIRECT_STATE), &only);
 	pod = map_lookup(MAP(LOCALS), local);
-	if (state && pod &&
-	    vouch_holds(state, vouched, pod->workload, now_ns())) {
+	if (state && pod && vouch_holds(state, vouched, pod, now)) {
 		count(COUNTER_INBOUND_VOUCHED);
 		return VOUCHING_HOLDS;
 	}
 	count(COUNTER_INBOUND_STALE);
-	/* Its pod has just left the direct path: it goes to the ztunnel. */
-	if (!pod && vouched->destination &&
-	    now_ns() - vouched->at_ns < VOUCH_GRACE_NS)
-		return VOUCHING_NONE;
-	return VOUCHING_OVER;
+	return VOUCHING_REFUSED;
 }
 
 int sklookup(struct bpf_sk_lookup *ctx)
@@ -103,8 +123,7 @@ int sklookup(struct bpf_sk_lookup *ctx)
 		vouching = vouching_of(ctx, &remote, &local);
 		if (vouching == VOUCHING_HOLDS)
 			return SK_PASS;
-		/* As plaintext it would have no pod: a DENY would miss it. */
-		if (vouching == VOUCHING_OVER)
+		if (vouching == VOUCHING_REFUSED)
 			return SK_DROP;
 	}
 	listener = map_lookup(MAP(LISTENERS), &slot);

@@ -52,6 +52,16 @@
 #define VOUCHED_MAX 16384
 
 /*
+ * Connections that ztunnels open in the clear, until they are established or
+ * given up. At 5,000 a second, one core's most, each lasts 3 s: the SYN can be
+ * sent twice more. 96 bytes each: 1.5 MiB.
+ */
+#define PASSTHROUGH_MAX 16384
+
+/* A ztunnel's patience with a SYN that nobody answers: 10 s. */
+#define PASSTHROUGH_NS 10000000000ULL
+
+/*
  * Two for each open direct connection, 96 bytes each: 1.8 MiB. Not LRU: if one
  * of a pair were evicted, the host's conntrack would see one direction only.
  * Connections without room pass through the host's stack in both directions.
@@ -114,6 +124,7 @@ enum map_id {
 	MAP_FLOWS = 15,
 	MAP_WORKLOAD_LAST = 16,	/* the highest id given; no program reads it */
 	MAP_SHORTCUTS = 17,
+	MAP_PASSTHROUGH = 18,
 };
 
 enum pod_mode {
@@ -174,7 +185,10 @@ enum counter {
 	COUNTER_SHORTCUT_OPENED = 29,
 	COUNTER_SHORTCUT_FULL = 30,
 	COUNTER_SHORTCUT_TAKEN = 31,	/* segments */
-	COUNTERS_MAX = 32,
+	COUNTER_PASSTHROUGH_TOLD = 32,
+	COUNTER_INBOUND_PASSTHROUGH = 33,
+	COUNTER_INBOUND_UNVOUCHED = 34,
+	COUNTERS_MAX = 35,
 };
 
 struct address {
@@ -212,14 +226,19 @@ struct peer {
 };
 
 /*
- * The direct path: connections between two pods of this node without ztunnel.
- * `locals` names the workload at an address, only while that pod is captured
- * and may be reached directly.
+ * passthrough[struct peer] is the time of a SYN in the clear that a ztunnel
+ * sent from a captured pod. Not by destination: the host may translate that.
+ *
+ * locals[address] is the captured pod of this node at that address.
  */
 struct local {
-	__u32 workload;
+	__u32 workload;		/* 0: none, never direct */
 	__u32 device;		/* as in struct pod_value */
+	__u8 direct;		/* 1: it may be reached directly */
+	__u8 pad[3];
 };
+
+/* The direct path: connections between two pods of this node without ztunnel. */
 
 struct direct_state {
 	__u64 generation;	/* 0: none, every verdict is stale */

@@ -27,8 +27,31 @@ INLINE void key_of_accepted(struct bpf_sock_ops *ctx, struct socket_key *key)
 	key->port = remote_port(ctx);
 }
 
+/*
+ * A connection that leaves the pod, neither redirected nor direct, is its
+ * ztunnel's. In the clear, it may meet another captured pod of this node: one
+ * that is being enrolled, or that a translated address of the host leads to.
+ */
+INLINE void tell_passthrough(struct bpf_sock_ops *ctx,
+			     const struct pod_value *pod,
+			     const struct socket_key *key)
+{
+	struct peer sender = { .port = TO_BE16(key->port) };
+	struct address remote;
+	__u64 now = now_ns();
+
+	read_remote(ctx, &remote);
+	if (!is_foreign(pod, &remote) || remote_port(ctx) == HBONE_PORT)
+		return;
+	sender.ip = key->ip;
+	if (map_update(MAP(PASSTHROUGH), &sender, &now, 0))
+		count(COUNTER_STORAGE_FAILED);
+	else
+		count(COUNTER_PASSTHROUGH_TOLD);
+}
+
 INLINE void publish(struct bpf_sock_ops *ctx, struct bpf_sock *sk,
-		    struct socket_key *key)
+		    const struct pod_value *pod, struct socket_key *key)
 {
 	struct peer *stored;
 
@@ -49,6 +72,7 @@ INLINE void publish(struct bpf_sock_ops *ctx, struct bpf_sock *sk,
 	stored = sk_storage_get(MAP(SHOWN_PEER), sk, 0, 0);
 	if (!stored) {
 		map_delete(MAP(DESTINATIONS), key);
+		tell_passthrough(ctx, pod, key);
 		return;
 	}
 	if (map_update(MAP(DESTINATIONS), key, stored, 0))
@@ -115,6 +139,6 @@ int sockops(struct bpf_sock_ops *ctx)
 		return 1;
 	}
 	if (!vouch(ctx, sk, pod))
-		publish(ctx, sk, &key);
+		publish(ctx, sk, pod, &key);
 	return 1;
 }

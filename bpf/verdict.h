@@ -175,19 +175,25 @@ INLINE int may_vouch(const struct direct_state *state, __u64 generation,
 }
 
 /*
- * True when a SYN may pass as vouched for. One that is sent again counts from
- * the first one; by then no agent may be there to end its generation, so the
- * lease must run.
+ * True when a SYN may pass to this pod as vouched for. One that is sent again
+ * counts from the first one; by then no agent may be there to end its
+ * generation, so the lease must run, and the pod must still be direct.
  */
 INLINE int vouch_holds(const struct direct_state *state,
-		       const struct vouched *vouched, __u32 destination,
+		       const struct vouched *vouched, const struct local *pod,
 		       __u64 now)
 {
-	if (!destination || vouched->destination != destination)
+	if (!pod->workload || vouched->destination != pod->workload)
 		return 0;
-	return (lease_runs(state, now) &&
+	return (pod->direct && lease_runs(state, now) &&
 		vouched->generation == state->generation) ||
 	       now - vouched->at_ns < VOUCH_GRACE_NS;
+}
+
+/* True while a SYN of a ztunnel, in the clear, may still be on its way. */
+INLINE int passthrough_holds(__u64 at_ns, __u64 now)
+{
+	return now - at_ns < PASSTHROUGH_NS;
 }
 
 /*

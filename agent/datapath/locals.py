@@ -1,6 +1,8 @@
-"""Workload ids, and the addresses at which pods of this node may be reached directly.
+"""Workload ids, and the captured pods of this node by address.
 
-An address is the last thing that a capture adds and the first that a release removes.
+A SYN from one of these addresses is refused unless the kernel half knows who sent it, and a pod is
+reached directly only while its entry says so. An address is the last thing that a capture adds and
+the first that a release removes.
 """
 
 import struct
@@ -9,18 +11,15 @@ from collections.abc import Collection, Mapping
 from agent.datapath.entries import WORKLOAD_ID_MAX
 from agent.datapath.maps import Map
 from agent.datapath.pods import CapturedPod
-from agent.datapath.tables import DirectTables
+from bpf import layout
 from control.model.address import Address, mapped
 
 _ONLY = struct.pack("=I", 0)  # the key of a map with one entry
 
 
 class Locals:
-    """`tables`: None on a kernel without the direct path; then there are ids and no addresses."""
-
-    def __init__(self, maps: Mapping[str, Map], tables: DirectTables | None) -> None:
+    def __init__(self, maps: Mapping[str, Map]) -> None:
         self._maps = maps
-        self._tables = tables
 
     def workload_id(
         self, known: CapturedPod | None, wanted: CapturedPod, pods: Collection[CapturedPod]
@@ -42,26 +41,29 @@ class Locals:
         return last + 1
 
     def add(self, pod: CapturedPod) -> None:
-        for address in self._addresses(pod):
-            assert self._tables is not None
-            self._tables.add_local(address, pod.workload_id, pod.device)
+        """Add the pod's addresses, or bring them up to date."""
+        is_direct = pod.direct and pod.workload_id
+        value = layout.Local(workload=pod.workload_id, device=pod.device, direct=bool(is_direct))
+        for address in pod.addresses:
+            self._maps["locals"].update(mapped(address), bytes(value))
 
     def remove(self, pod: CapturedPod, but: CapturedPod | None = None) -> None:
         """Remove the pod's addresses, except those that `but`, its next state, has as well."""
-        kept = self._addresses(but) if but is not None else ()
         for address in pod.addresses:
-            if self._tables is not None and address not in kept:
-                self._tables.remove_local(address, pod.workload_id)
+            if but is None or address not in but.addresses:
+                self._remove(address, pod.workload_id)
+
+    def _remove(self, address: Address, workload: int) -> None:
+        """Remove the entry if it is still that workload's; the address may have a new owner."""
+        found = self._maps["locals"].lookup(mapped(address))
+        if found is not None and layout.Local.from_buffer_copy(found).workload == workload:
+            self._maps["locals"].delete(mapped(address))
 
     def keep(self, pods: Collection[CapturedPod]) -> None:
         """Hold exactly the addresses of these pods: an earlier agent may have died half way."""
-        wanted = {mapped(address) for pod in pods for address in self._addresses(pod)}
+        wanted = {mapped(address) for pod in pods for address in pod.addresses}
         for key in list(self._maps["locals"]):
             if key not in wanted:
                 self._maps["locals"].delete(key)
         for pod in pods:
             self.add(pod)
-
-    def _addresses(self, pod: CapturedPod) -> tuple[Address, ...]:
-        is_reachable = self._tables is not None and pod.direct and pod.workload_id
-        return pod.addresses if is_reachable else ()

@@ -57,7 +57,7 @@ class NodeDatapath:
         self._direct: DirectTables | None = None
         self._shortcuts: Shortcuts | None = None
         self._exemptions = Exemptions(ours, image, self._maps)
-        self._locals = Locals(self._maps, None)  # until the maps are there
+        self._locals = Locals(self._maps)
 
     @classmethod
     def open(
@@ -116,7 +116,6 @@ class NodeDatapath:
                 self._maps[name] = folder.adopt_map(self._folder.maps / name, name)
         if self._image.uses("flows"):
             self._direct = DirectTables(self._maps)
-            self._locals = Locals(self._maps, self._direct)
             self._shortcuts = Shortcuts(self._image, self._maps)
         with contextlib.ExitStack() as opened:
             loaded = self._load_all(opened)
@@ -124,6 +123,7 @@ class NodeDatapath:
             if others:
                 for directory in takeover.ztunnel_cgroups(others, self._cgroup_root):
                     self._exemptions.add(directory)
+                takeover.end_leases(others)
                 takeover.take_pods(others, self._folder)
                 takeover.take_shortcuts(others, self._maps["shortcuts"])
             self._adopt_pods(taken_over=bool(others))
@@ -133,6 +133,8 @@ class NodeDatapath:
                 folder.adopt_link(pin, loaded[hook], self._cgroup_root, attach_type)
         if others:
             takeover.retire(others)
+        # Last: the SYNs of another version's connects have vouchers in its own tables.
+        self._locals.keep(self._pods.values())
 
     def _load_all(self, opened: contextlib.ExitStack) -> dict[str, Program]:
         listeners = opened.enter_context(folder.create_map("listeners"))  # stands in for a pod's
@@ -160,7 +162,6 @@ class NodeDatapath:
             pod = replace(pod, device=device if self._wants_shortcuts else 0)
             self._pods[pod.uid] = pod
             self._maps["pods"].update(key, bytes(pods.pod_value(pod)))
-        self._locals.keep(self._pods.values())
 
     def _lookup_program(self, pins: Path) -> Program:
         with Map.open(pins / "listeners") as listeners:
@@ -211,11 +212,10 @@ class NodeDatapath:
         """Allow or forbid direct connections of a captured pod, in both directions."""
         known = self._pods[uid]
         pod = replace(known, direct=direct)
-        self._locals.remove(known, but=pod)
+        self._locals.add(pod)
         self._maps["pods"].update(pods.cookie_key(pod.cookie), bytes(pods.pod_value(pod)))
         with folder.adopt_map(self._folder.pods / pods.pin_name(uid) / "about", "about") as about:
             about.update(struct.pack("=I", 0), pods.about_bytes(pod))
-        self._locals.add(pod)
         self._pods[uid] = pod
         return pod
 

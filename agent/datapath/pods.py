@@ -9,8 +9,9 @@ Pins of a pod, in `pods/<uid>/`, written in this order and removed in the revers
     link       sk_lookup on the pod's netns. From here on the ztunnel gets inbound connections.
     shortcut   tcx on the host's end of its veth, if it has one and the kernel has tcx.
     pods[cookie] in the node's map, not a pin: from here on it gets outbound connections too.
-    locals[address] in the node's map, last in and first out: from here on other pods of this node
-               may reach it without the tunnel, if it allows that and the ztunnel says so.
+    locals[address] in the node's map, last in and first out: from here on its own SYNs count as
+               plaintext for nobody, and other pods of this node may reach it without the tunnel, if
+               it allows that and the ztunnel says so.
 
 The record is JSON and `listeners` has two slots in every version, so that a newer agent with
 another layout can take over pods it did not capture. The decision to capture is made elsewhere.

@@ -1,8 +1,7 @@
 """The kernel's tables of the direct path: writes entries, reads reports; decides nothing.
 
-Zero, and a missing entry, mean "not direct" in each of them. Capture and release (node.py) keep
-`locals`; the rest belongs to the direct path. Times are nanoseconds of CLOCK_MONOTONIC, the
-programs' clock.
+Zero, and a missing entry, mean "not direct" in each of them. Times are nanoseconds of
+CLOCK_MONOTONIC, the programs' clock.
 """
 
 import struct
@@ -10,18 +9,12 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import Final
 
-from agent.datapath.entries import (
-    WORKLOAD_ID_MAX,
-    LocalEndpoint,
-    service_key,
-    service_value,
-    verdict_key,
-)
+from agent.datapath.entries import LocalEndpoint, service_key, service_value, verdict_key
 from agent.datapath.flows import FlowReport, parse_record, parse_socket
 from agent.datapath.maps import Map, cpu_count_possible
 from agent.datapath.ring import Ring
 from bpf import layout
-from control.model.address import Address, mapped
+from control.model.address import Address
 
 _GENERATION_MAX: Final = 2**64 - 1
 _ONLY = struct.pack("=I", 0)  # the key of a map with one entry
@@ -77,22 +70,6 @@ class DirectTables:
         """Drop the services of all sources."""
         for key in list(self._maps["services"]):
             self._maps["services"].delete(key)
-
-    # The workload at an address: kept by capture and release
-
-    def add_local(self, address: Address, workload: int, device: int = 0) -> None:
-        """`device`: index of the host's end of its veth, if the shortcut is on it; else 0."""
-        if not 0 < workload <= WORKLOAD_ID_MAX:
-            raise ValueError(f"workload id {workload}")
-        value = layout.Local(workload=workload, device=device)
-        self._maps["locals"].update(mapped(address), bytes(value))
-
-    def remove_local(self, address: Address, workload: int) -> bool:
-        """Remove the entry if it is still that workload's; the address may have a new owner."""
-        found = self._maps["locals"].lookup(mapped(address))
-        if found is None or layout.Local.from_buffer_copy(found).workload != workload:
-            return False
-        return self._maps["locals"].delete(mapped(address))
 
     # Reports
 

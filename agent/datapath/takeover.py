@@ -29,6 +29,18 @@ def ztunnel_cgroups(old: list[PinFolder], cgroup_root: Path) -> list[Path]:
     return [directory for directory in found if directory is not None]
 
 
+def end_leases(old: list[PinFolder]) -> None:
+    """From now on their connect() sends nothing directly: ours does not know their vouchers.
+
+    The state has one key in every version, and zeros in it mean that nothing goes direct.
+    """
+    for version in old:
+        path = version.maps / "direct_state"
+        if path.exists():
+            with Map.open(path) as state:
+                state.update(struct.pack("=I", 0), bytes(state.value_bytes))
+
+
 def take_pods(old: list[PinFolder], ours: PinFolder) -> None:
     """Pin the old pods' records, listeners and links in our folder too.
 

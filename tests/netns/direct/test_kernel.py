@@ -6,10 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from agent.datapath.entries import LocalEndpoint
+from agent.datapath.entries import LocalEndpoint, address_value
 from bpf.layout import (
     VERDICTS_MAX,
     Hint,
+    Local,
 )
 from control.model.address import Endpoint, parse_address
 from tests.support.kernel.direct_bed import (
@@ -222,7 +223,8 @@ def test_a_new_agent_finds_workloads_tables_and_unread_events(pair: DirectBed) -
 
 
 def test_what_a_dead_agent_left_in_locals_is_cleared(pair: DirectBed) -> None:
-    pair.tables.add_local(parse_address("10.77.0.200"), 99)
+    with pair.map("locals") as table:
+        table.update(bytes(address_value(parse_address("10.77.0.200"))), bytes(Local(workload=99)))
     pair.bed.node.close()
     pair.bed.node = pair.bed.reopened()
     assert pair.used("locals") == 4
@@ -244,7 +246,7 @@ def test_a_version_with_another_layout_takes_pods_and_ids_over(pair: DirectBed) 
 
 def test_the_tables_memory_is_what_the_header_says(pair: DirectBed) -> None:
     sizes = []
-    for name in ("locals", "verdicts", "services", "vouched", "flows"):
+    for name in ("locals", "verdicts", "services", "vouched", "passthrough", "flows"):
         with pair.map(name) as table:
             sizes.append(memory_bytes(table.fd))
     assert all(sizes)

@@ -47,9 +47,11 @@ unsigned drawn(const struct service_value *service, unsigned random)
 int vouch(const struct direct_state *state, unsigned long generation, unsigned long opened,
           unsigned long now)
 { return may_vouch(state, generation, opened, now); }
-int holds(const struct direct_state *state, const struct vouched *vouched, unsigned destination,
+int holds(const struct direct_state *state, const struct vouched *vouched, const struct local *pod,
           unsigned long now)
-{ return vouch_holds(state, vouched, destination, now); }
+{ return vouch_holds(state, vouched, pod, now); }
+int passing(unsigned long at, unsigned long now)
+{ return passthrough_holds(at, now); }
 void follow(struct direct_socket *flow, unsigned from, unsigned to, unsigned long received)
 { flow_state(flow, from, to, received); }
 unsigned long sent(const struct direct_socket *flow, unsigned long acked)
@@ -286,25 +288,35 @@ def test_a_late_syn_needs_what_its_connect_needed(
 
 
 @pytest.mark.parametrize(
-    ("lease_s", "generation", "age", "destination", "holds"),
+    ("lease_s", "generation", "age", "pod", "holds"),
     [
-        (1, 5, 10 * GRACE, 3, 1),
-        (0, 5, 10 * GRACE, 3, 0),  # sent again when nobody keeps generations up to date
-        (0, 5, GRACE - 1, 3, 1),
-        (1, 4, GRACE - 1, 3, 1),
-        (1, 4, GRACE, 3, 0),
-        (1, 5, 0, 4, 0),  # the address is another pod's by now
-        (1, 5, 0, 0, 0),  # or nobody's
+        (1, 5, 10 * GRACE, (3, 1), 1),
+        (0, 5, 10 * GRACE, (3, 1), 0),  # sent again when nobody keeps generations up to date
+        (0, 5, GRACE - 1, (3, 1), 1),
+        (1, 4, GRACE - 1, (3, 1), 1),
+        (1, 4, GRACE, (3, 1), 0),
+        (1, 5, GRACE - 1, (3, 0), 1),  # the pod has just left the direct path
+        (1, 5, GRACE, (3, 0), 0),
+        (1, 5, 0, (4, 1), 0),  # the address is another pod's by now
+        (1, 5, 0, (0, 1), 0),  # or that of a pod without an id
     ],
 )
 def test_a_vouched_syn_is_for_one_pod_and_not_for_ever(
-    c: ctypes.CDLL, lease_s: int, generation: int, age: int, destination: int, holds: int
+    c: ctypes.CDLL, lease_s: int, generation: int, age: int, pod: tuple[int, int], holds: int
 ) -> None:
     now = 10**12
     vouched = layout.Vouched(generation=generation, at_ns=now - age, destination=3)
     state = layout.DirectState(5, now + lease_s * 10**9)
-    found = c.holds(ctypes.byref(state), ctypes.byref(vouched), destination, ctypes.c_ulong(now))
+    local = layout.Local(workload=pod[0], direct=pod[1])
+    found = c.holds(*map(ctypes.byref, (state, vouched, local)), ctypes.c_ulong(now))
     assert found == holds
+
+
+def test_a_ztunnels_syn_speaks_for_its_port_while_it_may_be_on_its_way(c: ctypes.CDLL) -> None:
+    now, patience = 10**12, layout.PASSTHROUGH_NS
+    ages = {0: 1, patience - 1: 1, patience: 0}
+    found = {age: c.passing(ctypes.c_ulong(now - age), ctypes.c_ulong(now)) for age in ages}
+    assert found == ages
 
 
 class Tcp(enum.IntEnum):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 from dataclasses import replace
 from typing import Any
 
@@ -11,36 +12,22 @@ from agent.datapath.entries import WORKLOAD_ID_MAX
 from agent.datapath.locals import Locals
 from agent.datapath.pods import CapturedPod
 from bpf import layout
-from control.model.address import Address, mapped, parse_address
+from control.model.address import mapped, parse_address
 from tests.support.kernel.memory_map import MemoryMap
 
 FOUR, SIX = parse_address("10.0.0.2"), parse_address("fd00::2")
 POD = CapturedPod("uid", 1, (FOUR, SIX), 15001, workload_id=3, direct=True)
 
 
-class FakeTables:
-    """The table of local addresses."""
-
-    def __init__(self, table: MemoryMap) -> None:
-        self._table = table
-
-    def add_local(self, address: Address, workload: int, device: int = 0) -> None:
-        value = layout.Local(workload=workload, device=device)
-        self._table.update(mapped(address), bytes(value))
-
-    def remove_local(self, address: Address, workload: int) -> bool:
-        return self._table.delete(mapped(address))
-
-
 @pytest.fixture
 def maps() -> dict[str, Any]:
-    return {"locals": MemoryMap(16, 8), "workload_last": MemoryMap(4, 4)}
+    size = ctypes.sizeof(layout.Local)
+    return {"locals": MemoryMap(16, size), "workload_last": MemoryMap(4, 4)}
 
 
 @pytest.fixture
 def reachable(maps: dict[str, Any]) -> Locals:
-    tables: Any = FakeTables(maps["locals"])
-    return Locals(maps, tables)
+    return Locals(maps)
 
 
 def addresses(maps: dict[str, Any]) -> set[bytes]:
@@ -68,12 +55,26 @@ def test_without_ids_left_a_pod_has_no_part_in_the_direct_path(reachable: Locals
     assert reachable.workload_id(None, replace(POD, workload_id=0), [last]) == 0
 
 
-def test_only_direct_pods_are_reachable(reachable: Locals, maps: dict[str, Any]) -> None:
-    reachable.add(replace(POD, direct=False))
-    reachable.add(replace(POD, workload_id=0))
-    assert addresses(maps) == set()
+@pytest.mark.parametrize(
+    ("pod", "direct"),
+    [(POD, 1), (replace(POD, direct=False), 0), (replace(POD, workload_id=0), 0)],
+    ids=["direct", "by the tunnel", "without an id"],
+)
+def test_every_captured_pod_has_an_entry_that_says_whether_it_is_direct(
+    reachable: Locals, maps: dict[str, Any], pod: CapturedPod, direct: int
+) -> None:
     reachable.add(POD)
-    assert addresses(maps) == {mapped(FOUR), mapped(SIX)}
+    reachable.add(pod)
+    for address in (FOUR, SIX):
+        found = layout.Local.from_buffer_copy(maps["locals"].lookup(mapped(address)))
+        assert (found.workload, found.direct) == (pod.workload_id, direct)
+
+
+def test_an_address_with_a_new_owner_keeps_it(reachable: Locals, maps: dict[str, Any]) -> None:
+    reachable.add(POD)
+    reachable.add(replace(POD, uid="new", workload_id=4, addresses=(FOUR,)))
+    reachable.remove(POD)
+    assert addresses(maps) == {mapped(FOUR)}
 
 
 def test_an_address_that_stays_is_never_away(reachable: Locals, maps: dict[str, Any]) -> None:
@@ -85,14 +86,7 @@ def test_an_address_that_stays_is_never_away(reachable: Locals, maps: dict[str, 
 
 
 def test_what_nobody_has_is_cleared(reachable: Locals, maps: dict[str, Any]) -> None:
-    maps["locals"].update(mapped(parse_address("10.0.0.200")), bytes(8))
+    nobody = bytes(ctypes.sizeof(layout.Local))
+    maps["locals"].update(mapped(parse_address("10.0.0.200")), nobody)
     reachable.keep([POD])
     assert addresses(maps) == {mapped(FOUR), mapped(SIX)}
-
-
-def test_a_kernel_without_the_direct_path_has_ids_and_no_addresses(maps: dict[str, Any]) -> None:
-    bare = Locals(maps, None)
-    assert bare.workload_id(None, POD, []) == 1
-    bare.add(POD)
-    bare.remove(POD)
-    assert addresses(maps) == set()

@@ -14,7 +14,7 @@ from agent.datapath.entries import LocalEndpoint
 from agent.datapath.maps import cpu_count_possible
 from agent.datapath.tables import DirectTables
 from bpf import layout
-from control.model.address import Endpoint, mapped, parse_address
+from control.model.address import Endpoint, parse_address
 from tests.support.kernel.memory_map import MemoryMap
 
 WEB = parse_address("10.0.0.3")
@@ -24,7 +24,7 @@ WEB = parse_address("10.0.0.3")
 def maps() -> Iterator[dict[str, Any]]:
     ring = os.memfd_create("ring")
     os.ftruncate(ring, 4 * mmap.PAGESIZE)
-    names = ("direct_state", "verdicts", "services", "locals", "direct_socket")
+    names = ("direct_state", "verdicts", "services", "direct_socket")
     specs = {name: layout.MAPS[name] for name in names}
     tables = {name: MemoryMap(spec.key_bytes, spec.value_bytes) for name, spec in specs.items()}
     counters = MemoryMap(4, 8 * cpu_count_possible())  # one slot for each processor
@@ -67,17 +67,6 @@ def test_services_are_written_and_dropped(tables: DirectTables, maps: dict[str, 
     assert maps["services"].count() == 2
     tables.drop_services()
     assert maps["services"].count() == 0
-
-
-def test_an_address_with_a_new_owner_keeps_it(tables: DirectTables, maps: dict[str, Any]) -> None:
-    tables.add_local(WEB, 7, device=3)
-    value = layout.Local.from_buffer_copy(maps["locals"].lookup(mapped(WEB)))
-    assert (value.workload, value.device) == (7, 3)
-    assert not tables.remove_local(WEB, 6)
-    assert tables.remove_local(WEB, 7)
-    assert not tables.remove_local(WEB, 7)
-    with pytest.raises(ValueError, match="workload id 0"):
-        tables.add_local(WEB, 0)
 
 
 def test_an_empty_ring_has_no_reports(tables: DirectTables) -> None:
