@@ -1,4 +1,5 @@
-"""CONNECT headers for people: the client, its workload, a random id. Nothing trusts them."""
+"""CONNECT headers for people: the client, its workload, the service it dialled, a random id. No
+decision trusts them."""
 
 from __future__ import annotations
 
@@ -9,6 +10,7 @@ from control.model.workload import Service, Workload, WorkloadType
 from ztunnel.telemetry.parties import endpoint_text
 
 _PORT_DIGITS_MAX = 5
+_HOST = ";host="
 # Pods of one node. Beyond this, all texts are made anew.
 _BAGGAGE_KEPT_MAX = 1024
 _baggage: dict[str, tuple[Workload, str]] = {}
@@ -29,7 +31,7 @@ def request_fields(source: Workload) -> Fields:
 
 
 def forwarded_host(service: Service | None) -> str:
-    return f";host={service.hostname}" if service is not None else ""
+    return f"{_HOST}{service.hostname}" if service is not None else ""
 
 
 def single_request_fields(client: Endpoint, host: str, rng: random.Random) -> Fields:
@@ -66,10 +68,13 @@ def _baggage_text(workload: Workload) -> str:
     return ",".join(f"{name}={value}" for name, value in fields if value)
 
 
-def forwarded_client(headers: list[tuple[str, str]], tunnel_peer: Endpoint, host: str) -> Endpoint:
-    """The client as the app is to see it.
+def forwarded_by(
+    headers: list[tuple[str, str]], tunnel_peer: Endpoint, host: str
+) -> tuple[Endpoint, str | None]:
+    """The client as the app is to see it, and the service that it says it dialled: empty for none,
+    None if the peer does not say.
 
-    Its address is that of the tunnel's other end, which lives in the client's own network
+    The client's address is that of the tunnel's other end, which lives in the client's own network
     namespace; only the port is taken from the headers. `host` is that address as text, in brackets
     for IPv6.
     """
@@ -78,10 +83,16 @@ def forwarded_client(headers: list[tuple[str, str]], tunnel_peer: Endpoint, host
         if name == "forwarded":
             end = value.find('"', len(before))
             digits = value[len(before) : max(end, 0)]
+            service = _service_in(value, end + 1)
             # No regular expression: it would take as long as all the rest.
             if value.startswith(before) and len(digits) <= _PORT_DIGITS_MAX:
                 port = int(digits) if digits.isascii() and digits.isdigit() else 0
                 if 0 < port < 65536:
-                    return Endpoint(tunnel_peer.address, port)
-            break
-    return tunnel_peer
+                    return Endpoint(tunnel_peer.address, port), service
+            return tunnel_peer, service
+    return tunnel_peer, None
+
+
+def _service_in(forwarded: str, after: int) -> str:
+    rest = forwarded[after:]
+    return rest[len(_HOST) :].strip('"') if rest.startswith(_HOST) else ""

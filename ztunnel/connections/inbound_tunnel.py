@@ -14,7 +14,7 @@ from control.kit.log import event
 from control.model.address import Endpoint, host_text
 from control.model.identity import SpiffeId
 from control.model.workload import Workload
-from ztunnel.connections.correlate import forwarded_client
+from ztunnel.connections.correlate import forwarded_by
 from ztunnel.connections.engine import Engine
 from ztunnel.connections.inbound_stream import Admission, InboundStream
 from ztunnel.connections.pod import Pod
@@ -35,6 +35,8 @@ log = logging.getLogger("ztunnel.inbound")
 
 # Answers remembered for each tunnel: more ports than a pod serves.
 ADMITTED_MAX: Final = 64
+# The authority, and the service that the client says it dialled.
+Question = tuple[str, str | None]
 
 
 def _refuse(engine: Engine, reason: Reason, **fields: object) -> None:
@@ -86,7 +88,7 @@ class InboundTunnel:
         # Valid for one generation of the state: the peer's workload, and answers to its requests.
         self._generation = -1
         self._source: Workload | None = None
-        self._admitted: dict[str, Admission] = {}
+        self._admitted: dict[Question, Admission] = {}
         self._handshaking = True  # the place was taken by `accept_tunnel`
 
     def begin(self, context: TlsContext | None) -> None:
@@ -140,14 +142,16 @@ class InboundTunnel:
         local = self._pod.workload(engine.state)
         if self._generation != engine.state.generation:
             self._learn(local, peer)
-        client = forwarded_client(request.headers, self._peer, self._peer_host)
-        admission = self._admitted.get(request.authority)
+        client, said = forwarded_by(request.headers, self._peer, self._peer_host)
+        # Most clients of a tunnel say the same; what they say takes part in the telemetry.
+        asked = (request.authority, said)
+        admission = self._admitted.get(asked)
         if admission is None or request.method != "CONNECT":
-            verdict = self._verdict(local, request, peer)
+            verdict = self._verdict(local, request, peer, said)
             if isinstance(verdict, Refusal):
                 self._refuse(tunnel, request.stream, self._parties(local, client, peer), verdict)
                 return
-            admission = self._admission(request.authority, verdict)
+            admission = self._admission(asked, verdict)
         parties = self._parties(local, client, peer)
         parties.memo = admission.memo
         connection = InboundStream(engine, self._pod, tunnel, request.stream, parties)
@@ -180,7 +184,7 @@ class InboundTunnel:
         self._source = found if found is not None and found.identity == peer else None
 
     def _verdict(
-        self, local: Workload | None, request: RequestReceived, peer: SpiffeId
+        self, local: Workload | None, request: RequestReceived, peer: SpiffeId, said: str | None
     ) -> Admit | Refusal:
         if request.method != "CONNECT":
             return Refusal(400, Reason.NOT_CONNECT, f"method {request.method}")
@@ -193,6 +197,7 @@ class InboundTunnel:
             request.authority,
             peer,
             self._peer.address,
+            said,
         )
         if isinstance(verdict, Refusal):
             return verdict
@@ -200,10 +205,11 @@ class InboundTunnel:
             return Refusal(503, Reason.RECURSION, "the port is the tunnel's own")
         return verdict
 
-    def _admission(self, authority: str, verdict: Admit) -> Admission:
+    def _admission(self, asked: Question, verdict: Admit) -> Admission:
         """Remember a yes: most streams of a tunnel ask for the same. `admit_connect` is pure, so it
         holds as long as the state is the same."""
         made = Admission(verdict)
-        if len(self._admitted) < ADMITTED_MAX:
-            self._admitted[authority] = made
+        true = verdict.service is not None or not asked[1]
+        if true and len(self._admitted) < ADMITTED_MAX:  # lies are of any number and length
+            self._admitted[asked] = made
         return made

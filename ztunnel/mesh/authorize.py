@@ -14,6 +14,7 @@ from control.model.identity import SpiffeId
 from control.model.policy import Connection, Deny, Permit, WouldDeny, decide, would_deny
 from control.model.workload import GatewayAddress, NamespacedHostname, Service, Workload
 from ztunnel.mesh.balance import target_port
+from ztunnel.mesh.dialled import own_ports, service_dialled
 from ztunnel.mesh.roles import Accepted, Target
 from ztunnel.mesh.route import GUARDED_PORTS
 from ztunnel.mesh.state import State
@@ -51,9 +52,10 @@ def admit_connect(
     authority: str,
     peer: SpiffeId,
     peer_address: Address,
+    said: str | None = None,
 ) -> Admit | Refusal:
     """Admit or refuse an HBONE CONNECT that arrived at `accepted`, from a peer with the
-    certificate of `peer`."""
+    certificate of `peer`. `said`: the service that it says was dialled, for the telemetry alone."""
     if not state.synced:
         return _not_synced()
     try:
@@ -72,6 +74,8 @@ def admit_connect(
         if isinstance(resolved, Refusal):
             return resolved
         target, service = resolved
+    if service is None:
+        service = service_dialled(state, local, target.port, said, peer.namespace)
     return _admit(state, local, target, service, Connection(peer, peer_address, *_of(target)))
 
 
@@ -82,7 +86,8 @@ def admit_plaintext(
     if not state.synced:
         return _not_synced()
     target = Target(accepted)
-    return _admit(state, local, target, None, Connection(None, peer_address, *_of(target)))
+    service = service_dialled(state, local, target.port, None, local.namespace)
+    return _admit(state, local, target, service, Connection(None, peer_address, *_of(target)))
 
 
 def recheck(state: State, local: Workload, connection: Connection) -> Permit | Deny:
@@ -125,8 +130,7 @@ def _admit(
     policies = state.policies_for(local)
     match decide(policies, connection):
         case Permit() as permit:
-            seen = service or _service_of(state, local, target.port)
-            return Admit(target, permit, seen, local, would_deny(policies, connection))
+            return Admit(target, permit, service, local, would_deny(policies, connection))
         case Deny() as deny:
             return Refusal(401, Reason.POLICY, str(deny))
 
@@ -178,25 +182,7 @@ def _resolve(
     if service.key not in local.services:
         detail = f"this workload is not an endpoint of {service.key}"
         return Refusal(400, Reason.DESTINATION_MISMATCH, detail)
-    port = target_port(service, _own_ports(local, service), asked.port)
+    port = target_port(service, own_ports(local, service), asked.port)
     if port is None:
         return Refusal(503, Reason.UNKNOWN_PORT, f"{service.key} has no port {asked.port} here")
     return _tunnelled(local, accepted.address, port), service
-
-
-def _service_of(state: State, local: Workload, port: int) -> Service | None:
-    """The service that leads to this port, for the telemetry of a connection addressed by pod."""
-    for key in sorted(local.services):
-        service = state.service(key)
-        if service is None:
-            continue
-        own = _own_ports(local, service)
-        ports = {target_port(service, own, each.service_port) for each in service.ports}
-        if port in ports:
-            return service
-    return None
-
-
-def _own_ports(local: Workload, service: Service) -> tuple[tuple[int, int], ...]:
-    own = local.services.get(service.key, ())
-    return tuple((each.service_port, each.target_port) for each in own)

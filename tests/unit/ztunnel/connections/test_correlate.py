@@ -13,7 +13,7 @@ from control.model.address import parse_endpoint
 from control.model.workload import Locality, Service, Workload, WorkloadType
 from ztunnel.connections.correlate import (
     baggage,
-    forwarded_client,
+    forwarded_by,
     forwarded_host,
     request_fields,
     single_request_fields,
@@ -75,15 +75,48 @@ def test_baggage_follows_a_changed_workload() -> None:
     ],
 )
 def test_only_the_port_of_the_tunnels_own_peer_is_believed(said: str, client: str) -> None:
-    assert forwarded_client([("forwarded", said)], PEER, "10.0.0.5") == parse_endpoint(client)
+    found, _ = forwarded_by([("forwarded", said)], PEER, "10.0.0.5")
+    assert found == parse_endpoint(client)
 
 
 def test_an_ipv6_peer_is_recognised() -> None:
     peer = parse_endpoint("[fd00::5]:40000")
     said = [("forwarded", 'for="[fd00::5]:1234"')]
-    assert forwarded_client(said, peer, "[fd00::5]") == parse_endpoint("[fd00::5]:1234")
+    found, _ = forwarded_by(said, peer, "[fd00::5]")
+    assert found == parse_endpoint("[fd00::5]:1234")
 
 
 @given(st.text(max_size=60))
 def test_any_header_gives_the_peers_address(said: str) -> None:
-    assert forwarded_client([("forwarded", said)], PEER, "10.0.0.5").address == PEER.address
+    found, _ = forwarded_by([("forwarded", said)], PEER, "10.0.0.5")
+    assert found.address == PEER.address
+
+
+@pytest.mark.parametrize(
+    ("headers", "service"),
+    [
+        ([], None),
+        ([("baggage", "a=b")], None),
+        ([("forwarded", 'for="10.0.0.5:1234"')], ""),
+        ([("forwarded", 'for="10.0.0.5:1234";host=web.demo')], "web.demo"),
+        ([("forwarded", 'for="10.0.0.5:1234";host="web.demo"')], "web.demo"),
+        ([("forwarded", 'for="10.0.0.9:1";host=web.demo')], "web.demo"),
+        ([("forwarded", 'for="10.0.0.5:1234";proto=http')], ""),
+        ([("forwarded", "host=web.demo")], ""),
+        ([("forwarded", "")], ""),
+        ([("forwarded", 'for="10.0.0.5:1234";host=')], ""),
+    ],
+)
+def test_the_service_that_a_client_says_it_dialled(
+    headers: list[tuple[str, str]], service: str | None
+) -> None:
+    assert forwarded_by(headers, PEER, "10.0.0.5")[1] == service
+
+
+@given(st.text())
+def test_any_word_of_a_client_is_read_back(hostname: str) -> None:
+    word = hostname.strip('"')
+    client = parse_endpoint("10.0.0.5:1234")
+    web = Service("web", "demo", word)
+    headers = list(single_request_fields(client, forwarded_host(web), random.Random(1)))
+    assert forwarded_by(headers, PEER, "10.0.0.5") == (client, word)

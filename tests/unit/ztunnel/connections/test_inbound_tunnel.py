@@ -110,6 +110,38 @@ def test_a_pods_own_name_leads_to_its_port(rig: InboundRig) -> None:
     assert [each.connection.destination_port for each in rig.dialer.permits] == [8080]
 
 
+def test_the_telemetry_names_the_service_that_the_client_dialled(rig: InboundRig) -> None:
+    names = ("aaa", "zzz")
+    services = [service(name, f"10.1.0.{number}") for number, name in enumerate(names)]
+    rig.change(*services, pod("server", "10.0.0.2", services={key(each): () for each in names}))
+    tunnel = rig.tunnel()
+    said = [f";host={each.hostname}" for each in services] + ["", ";host=invented"]
+    for _ in range(2):
+        for host in said:
+            field = ("forwarded", f'for="10.0.0.1:1234"{host}')
+            rig.request(tunnel, "10.0.0.2:8080", field)
+            rig.dialer.answer()
+            rig.settle()
+    told = [each.outcome.parties.service for each in rig.pod.inbound]
+    assert [each and each.name for each in told] == ["aaa", "zzz", None, None] * 2
+    rows = [row for piece in rig.engine.counters.changed(100) for row in piece]
+    opened = {
+        labels["destination_service_name"]: number
+        for name, labels, number in rows
+        if name == "istio_tcp_connections_opened_total"
+    }
+    assert opened == {"aaa": 2, "zzz": 2, "unknown": 4}
+
+
+def test_lies_are_not_remembered(rig: InboundRig) -> None:
+    tunnel = rig.tunnel()
+    for number in range(3):
+        field = ("forwarded", f'for="10.0.0.1:1234";host=invented-{number}')
+        rig.request(tunnel, "10.0.0.2:8080", field)
+    (serving,) = rig.pod.tunnels
+    assert len(serving._user._admitted) == 0
+
+
 def test_the_source_workload_is_the_one_whose_address_and_certificate_agree(
     rig: InboundRig,
 ) -> None:
