@@ -117,6 +117,7 @@ def collect(found: MeshDump) -> list[Check]:
             checks.append(_agent_away(node, found.away.get(f"agent-{node}", "")))
     checks.append(_control(found))
     checks += _manifests(found)
+    checks += _notes(found)
     checks.append(_versions(found))
     return checks
 
@@ -163,6 +164,22 @@ def _manifests(found: MeshDump) -> list[Check]:
             "hint": "" if heard else "see TUL1201",
         }
     ]
+
+
+def _notes(found: MeshDump) -> list[Check]:
+    """A warning for each object that is in force otherwise than it is written."""
+    one = {
+        "code": "TUL1203",
+        "category": "control plane",
+        "description": "every object is enforced as it is written",
+    }
+    told = [health.problem_text(note) for note in health.notes(found)]
+    if not told and found.control.get("notes") is not None:
+        return [{**one, "result": "ok", "error": "", "hint": ""}]
+    hint = "layer 7 needs a waypoint; write the rule without it, or accept what is said"
+    if not told:
+        told, hint = ["not known: the control plane was not heard"], "see TUL1201"
+    return [{**one, "result": "warning", "error": text, "hint": hint} for text in told]
 
 
 def _manifest(problem: Check) -> Check:

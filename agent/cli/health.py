@@ -134,11 +134,25 @@ def _why(part: Row) -> str:
 
 def problems(mesh: MeshDump) -> list[Row]:
     """Problems that the control plane found in the manifests."""
+    return _said(mesh, "problems")
+
+
+def notes(mesh: MeshDump, namespace: str = "") -> list[Row]:
+    """Objects that are in force and do less, or more, than they say: a dropped rule denies."""
+    return [row for row in _said(mesh, "notes") if namespace in ("", _namespace_of(row))]
+
+
+def _said(mesh: MeshDump, page: str) -> list[Row]:
     found = []
-    for problem in mesh.control.get("problems") or []:
-        row = problem if isinstance(problem, dict) else {"message": str(problem)}
+    for said in mesh.control.get(page) or []:
+        row = said if isinstance(said, dict) else {"message": str(said)}
         found.append({**row, "name": row.get("object")})
     return found
+
+
+def _namespace_of(row: Row) -> str:
+    """The namespace of `Kind NAMESPACE/NAME`."""
+    return str(row.get("object") or "").partition(" ")[2].partition("/")[0]
 
 
 def problem_text(problem: Row) -> str:

@@ -22,7 +22,10 @@ POLICY_KINDS = ("AuthorizationPolicy", "PeerAuthentication")
 @click.command()
 @read_options()
 def policies(ask: Reading) -> None:
-    """List the policies in force; warn on standard error about invalid ones.
+    """List the policies in force.
+
+    Warns on standard error about invalid ones, and notes what is not enforced as it is written: a
+    rule that needs layer 7 is dropped, and without a rule an ALLOW policy denies everything.
 
     Example: tulle policies -A
     """
@@ -32,6 +35,9 @@ def policies(ask: Reading) -> None:
         for one in health.problems(found):
             if str(one.get("object")).startswith(POLICY_KINDS):
                 click.echo(f"warning: {cell(health.problem_text(one))}", err=True)
+        for one in health.notes(found, ask.wanted.namespace):
+            if str(one.get("object")).startswith(POLICY_KINDS):
+                click.echo(f"note: {cell(health.problem_text(one))}", err=True)
         return views.policies(found, ask.wanted)
 
     show(ask.out, rows, COLUMNS, "no policies")

@@ -20,6 +20,7 @@ from agent.fetch import FetchError, get_json
 # stuck, and its other pages need not be waited for.
 SIGN_OF_LIFE_S = 2.0
 PROCESSES_AT_ONCE = 64  # threads that mostly wait; a host has one node, a large lab some dozens
+NOT_FOUND = 404
 CONTROL = "control"
 _SOCKETS = {"agent": "agent.sock", "ztunnel": "ztunnel.sock"}
 # Log levels: a page without work behind it, which every process has.
@@ -112,6 +113,8 @@ def _ask_one(process: MeshProcess, pages: Mapping[str, str], timeout_s: float) -
         try:
             heard.pages[name] = get_json(process.socket, page, timeout_s)
         except FetchError as exc:
+            if exc.status == NOT_FOUND:  # an older version has no such page
+                continue
             heard.error = heard.error or str(exc)
             if not exc.status:  # it fell silent: the other pages would be, too
                 return heard

@@ -38,7 +38,7 @@ UNCAPTURED = (
 @click.pass_context
 def status(ctx: click.Context, ask: Reading) -> None:
     """Show the mesh's parts, its namespaces, and problems: pods that are not captured although
-    they should be, and invalid manifests.
+    they should be, invalid manifests, and policies that are not enforced as they are written.
 
     Exits 2 when a part does not answer. `tulle check` looks deeper.
 
@@ -68,6 +68,7 @@ def summary(found: MeshDump) -> dict[str, Any]:
         "namespaces": views.namespaces(found),
         "not_captured": health.uncaptured(found),
         "problems": health.problems(found),
+        "notes": health.notes(found),
     }
 
 
@@ -88,7 +89,8 @@ def _text(value: dict[str, Any], ask: Reading) -> str:
         chosen = [row for row in rows if (row["state"] == "releasing") is leaving]
         if chosen:
             parts.append(f"{title}\n" + render(chosen, UNCAPTURED, ask.out))
-    if value["problems"]:
-        lines = "".join(f"  {cell(health.problem_text(one))}\n" for one in value["problems"])
-        parts.append("Problems in manifests:\n" + lines)
+    for title, key in (("Problems in manifests:", "problems"), ("Not as written:", "notes")):
+        if value[key]:
+            lines = "".join(f"  {cell(health.problem_text(one))}\n" for one in value[key])
+            parts.append(f"{title}\n{lines}")
     return "\n".join(parts)

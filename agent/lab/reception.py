@@ -23,10 +23,12 @@ Status = Mapping[str, Any]
 
 @dataclass(frozen=True, slots=True)
 class Reception:
-    """Lines for people: about rejected objects, and about kinds that the mesh does not read."""
+    """Lines for people: about rejected objects, those that are in force otherwise than written,
+    and kinds that the mesh does not read."""
 
     rejected: tuple[str, ...]
     ignored: tuple[str, ...]
+    noted: tuple[str, ...] = ()
 
 
 def status(lab: Lab) -> Status:
@@ -56,7 +58,8 @@ def wait(lab: Lab, before: Status, documents: Sequence[TextDocument]) -> Status:
 
 def _signs(page: Status, refs: Collection[str]) -> tuple[Any, ...]:
     """The parts of a status that differ once a change has been read."""
-    ours = [problem for problem in page.get("problems") or [] if problem["object"] in refs]
+    said = [*(page.get("problems") or []), *(page.get("notes") or [])]
+    ours = [each for each in said if each["object"] in refs]
     return page.get("generation"), page.get("objects"), page.get("ignored"), ours
 
 
@@ -65,18 +68,21 @@ def verdict(
 ) -> Reception:
     """Problems by lines of the user's own file, and kinds that are not read. Pure."""
     by_ref = {str(document.ref): document for document in documents}
-    rejected = [
-        _located(problem, by_ref[problem["object"]], working, where)
-        for problem in page.get("problems") or []
-        if problem["object"] in by_ref
-    ]
+    rejected, noted = (
+        [
+            _located(said, by_ref[said["object"]], working, where)
+            for said in page.get(kind) or []
+            if said["object"] in by_ref
+        ]
+        for kind in ("problems", "notes")
+    )
     known = page.get("objects") or {}
     ignored = [
         f"{ref}: the control plane reads no {document.ref.kind}, it has no effect"
         for ref, document in by_ref.items()
         if known and document.ref.kind not in known
     ]
-    return Reception(tuple(rejected), tuple(ignored))
+    return Reception(tuple(rejected), tuple(ignored), tuple(noted))
 
 
 def _located(problem: Mapping[str, Any], mine: TextDocument, working: Manifests, where: str) -> str:

@@ -92,6 +92,9 @@ class AdminPages:
         return {
             ("GET", "/status"): self._page(self.status),
             ("GET", "/problems"): self._page(lambda: [asdict(each) for each in publisher.problems]),
+            ("GET", "/notes"): self._page(
+                lambda: [asdict(each) for each in publisher.mesh.notes[:ROWS_MAX]]
+            ),
             ("GET", "/workloads"): self._page(
                 lambda: _rows(publisher.mesh.workloads, workload_row)
             ),
@@ -140,6 +143,7 @@ class AdminPages:
                 for each in sorted(self._delta.clients, key=lambda each: each.node_id)
             ],
             "problems": [asdict(each) for each in publisher.problems],
+            "notes": [asdict(each) for each in publisher.mesh.notes[:ROWS_MAX]],
         }
 
     def config(self) -> dict[str, Any]:

@@ -36,17 +36,11 @@ DEFAULT_NAMES = ("istiod.istio-system.svc", "tulle-control", "localhost")
 DURATION = Duration(min_s=1, max_s=ROOT_LIFETIME.total_seconds())
 
 
-def check(path: Path, settings: Settings) -> tuple[tuple[Problem, ...], list[str]]:
-    """Problems of a folder, and notes on policies that layer 4 cannot enforce in full."""
+def check(path: Path, settings: Settings) -> tuple[tuple[Problem, ...], tuple[Problem, ...]]:
+    """Problems of a folder, and notes on objects that are not enforced as they are written."""
     snapshot = DirectorySource(path, SystemClock()).read()
     mesh = compile_mesh(snapshot.objects, settings, frozenset())
-    notes = [
-        f"{each.file}:{each.line}: {each.kind} {each.namespace}/{each.name}: {note}"
-        for each in mesh.statuses
-        if each.reason != "Broken"
-        for note in each.notes
-    ]
-    return snapshot.problems, notes
+    return snapshot.problems, mesh.notes
 
 
 class DefaultServe(click.Group):

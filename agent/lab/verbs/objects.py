@@ -55,7 +55,8 @@ def label(
 def apply(ctx: click.Context, path: Path) -> None:
     """Add or replace the objects of a file.
 
-    Exits 1 when the control plane rejects an object, 2 when it cannot be asked. A new Pod states
+    Exits 1 when the control plane rejects an object, 2 when it cannot be asked. Notes tell what is
+    enforced otherwise than it is written, such as a rule that needs layer 7. A new Pod states
     its node and its command in the annotations tulle.io/lab-node and tulle.io/lab-command.
 
     Example: tulle lab apply -f strict.yaml
@@ -96,6 +97,8 @@ def _show_verdict(
     verdict = reception.verdict(now, documents, working, where)
     for line in verdict.ignored:
         click.echo(f"warning: {line}", err=True)
+    for line in verdict.noted:
+        click.echo(f"note: {cell(line)}", err=True)
     for line in verdict.rejected:
         click.echo(f"error: {cell(line)}", err=True)
     return 1 if verdict.rejected else 0

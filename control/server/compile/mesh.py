@@ -10,6 +10,7 @@ from control.model.intent import Intent
 from control.model.policy import Policy, PolicyScope
 from control.model.workload import Service, Workload
 from control.server.compile.mutual_tls import MutualTls, compile_mutual_tls
+from control.server.compile.notes import notes_on
 from control.server.compile.pods import compile_pods, pod_uid
 from control.server.compile.policies import PolicyStatus, compile_authorization_policy
 from control.server.compile.services import compile_service, is_in_mesh
@@ -24,6 +25,7 @@ from control.server.compile.workloads import (
 )
 from control.server.sources import objects
 from control.server.sources.objects import AuthorizationPolicy, Objects
+from control.server.sources.problem import Problem
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +40,7 @@ class CompiledMesh:
     # (node, namespace, service account) of every pod that has not ended: the certificates that a
     # node may ask for.
     identities: frozenset[tuple[str, str, str]]
+    notes: tuple[Problem, ...] = ()
 
 
 EMPTY = CompiledMesh({}, {}, {}, {}, (), frozenset())
@@ -68,17 +71,19 @@ def compile_mesh(found: Objects, settings: Settings, captured: frozenset[str]) -
     workloads += slice_workloads(found, compiler)
     services = [compile_service(each, settings) for each in found.services if is_in_mesh(each)]
     pods = compile_pods(found, settings)
+    all_statuses = (*statuses, *mutual_tls.statuses)
     return CompiledMesh(
         workloads={each.uid: each for each in workloads},
         services={each.key: each for each in services},
         policies=policies,
         pods={each.uid: each for each in pods},
-        statuses=(*statuses, *mutual_tls.statuses),
+        statuses=all_statuses,
         identities=frozenset(
             (pod.node, pod.meta.namespace, pod.service_account)
             for pod in found.pods
             if pod.node and not pod.is_terminal
         ),
+        notes=notes_on(all_statuses),
     )
 
 

@@ -95,7 +95,11 @@ class Publisher:
                 self._pods.setdefault(uid, []).append(each)
                 self._homes[uid] = each.node
         captured = self._captured.in_force(self._homes)
+        said = set(self.mesh.notes)
         self.mesh = compile_mesh(self.objects, self.settings, captured)
+        for note in self.mesh.notes:
+            if note not in said:
+                _tell(note, "object.noted")
         change = self.cache.update(self.mesh)
         took_s = self._clock.monotonic_s() - started_s
         self._metrics.compile_s.observe(took_s)
@@ -156,13 +160,17 @@ class Publisher:
             if each in known:
                 continue
             policy = each.object.startswith(("AuthorizationPolicy", "PeerAuthentication"))
-            event(
-                log,
-                logging.WARNING,
-                "policy.rejected" if policy else "manifest.rejected",
-                file=each.file,
-                line=each.line,
-                object=each.object,
-                reason=each.reason,
-                message=each.message,
-            )
+            _tell(each, "policy.rejected" if policy else "manifest.rejected")
+
+
+def _tell(found: Problem, name: str) -> None:
+    event(
+        log,
+        logging.WARNING,
+        name,
+        file=found.file,
+        line=found.line,
+        object=found.object,
+        reason=found.reason,
+        message=found.message,
+    )

@@ -13,6 +13,13 @@ A, B = "spiffe://cluster.local/ns/shop/sa/a", "spiffe://cluster.local/ns/shop/sa
 PRIVATE_KEY = (
     "-----BEGIN EC PRIVATE KEY-----\nMHcCAQEEIabcdef0123456789\n-----END EC PRIVATE KEY-----\n"
 )
+NOTE = {
+    "file": "p.yaml",
+    "line": 7,
+    "object": "AuthorizationPolicy shop/p",
+    "reason": "UnsupportedValue",
+    "message": "the rule is dropped",
+}
 TOKEN = "eyJhbGciOiJIUzI1NiJ9.eyJub2RlIjoibjEifQ.c2lnbmF0dXJl"
 
 
@@ -130,7 +137,11 @@ def example() -> MeshDump:
             },
             "n2": {"agent": agent("n2", "b", "failed"), "ztunnel": ztunnel("n2", "b", "inbound")},
         },
-        control={"status": {"version": "1.0", "nodes": [{"node": "n1"}]}, "problems": []},
+        control={
+            "status": {"version": "1.0", "nodes": [{"node": "n1"}]},
+            "problems": [],
+            "notes": [],
+        },
         labels={
             "namespace": {"shop": {"istio.io/dataplane-mode": "ambient"}, "idle": {}},
             "pod": {"shop/a": {"app": "a"}, "shop/b": {"app": "b"}},

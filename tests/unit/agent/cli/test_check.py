@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from agent.cli import check
-from tests.unit.agent.cli.mesh_example import example
+from tests.unit.agent.cli.mesh_example import NOTE, example
 from tests.unit.agent.cli.verbs import run, save
 
 
@@ -123,7 +123,18 @@ def test_what_was_not_heard_has_no_tick() -> None:
     assert "not known of: n1, n2" in said
 
 
-@pytest.mark.parametrize("part", ["agent", "check", "problems", "status"])
+def test_a_policy_that_is_not_enforced_as_written_is_a_warning_of_its_own() -> None:
+    mesh = example()
+    for parts in mesh.nodes.values():
+        parts["check"] = [one("ok")]
+    mesh.control["notes"] = [NOTE, {**NOTE, "message": "everything is denied"}]
+    found = [item for item in check.collect(mesh) if item["code"] == "TUL1203"]
+    assert [item["result"] for item in found] == ["warning", "warning"]
+    assert "p.yaml:7: AuthorizationPolicy shop/p: the rule is dropped" in found[0]["error"]
+    assert check.verdict(check.collect(mesh)) == "warning"
+
+
+@pytest.mark.parametrize("part", ["agent", "check", "problems", "notes", "status"])
 def test_each_page_that_is_missing_is_missed(part: str) -> None:
     mesh = example()
     for parts in mesh.nodes.values():

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from tests.unit.agent.cli.mesh_example import example
+from tests.unit.agent.cli.mesh_example import NOTE, example
 from tests.unit.agent.cli.verbs import rows, run, save
 
 
@@ -16,6 +16,15 @@ def test_those_in_force(dump: str) -> None:
     ]
     assert result.stderr == ""
     assert run("policies", "-f", dump, "-n", "idle").stderr == "no policies\n"
+
+
+def test_notes_are_of_policies_and_of_the_namespace_asked_for(tmp_path: Path) -> None:
+    mesh = example()
+    mesh.control["notes"] = [NOTE, {**NOTE, "object": "Service shop/s"}]
+    told = "note: p.yaml:7: AuthorizationPolicy shop/p: the rule is dropped\n"
+    assert run("policies", "-f", save(tmp_path, mesh)).stderr == told
+    assert run("policies", "-n", "shop", "-f", save(tmp_path, mesh)).stderr == told
+    assert "note" not in run("policies", "-n", "idle", "-f", save(tmp_path, mesh)).stderr
 
 
 def test_those_not_understood_are_warned_of_and_other_objects_are_not(tmp_path: Path) -> None:

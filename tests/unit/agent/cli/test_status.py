@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 
 from agent.cli import health
-from tests.unit.agent.cli.mesh_example import example
+from tests.unit.agent.cli.mesh_example import NOTE, example
 from tests.unit.agent.cli.verbs import run, save
 
 
@@ -45,6 +45,16 @@ def test_what_is_not_understood_has_its_place(tmp_path: Path) -> None:
     assert "Problems in manifests:\n  p.yaml:7: AuthorizationPolicy shop/p: bad\n" in text
 
 
+def test_what_is_not_enforced_as_written_is_told_beside_what_is_broken(tmp_path: Path) -> None:
+    mesh = example()
+    mesh.control["problems"] = [{**NOTE, "object": "Pod shop/x", "message": "bad"}]
+    mesh.control["notes"] = [NOTE]
+    text = run("status", "-f", save(tmp_path, mesh)).stdout
+    assert "Problems in manifests:\n  p.yaml:7: Pod shop/x: bad\n" in text
+    told = "Not as written:\n  p.yaml:7: AuthorizationPolicy shop/p: the rule is dropped\n"
+    assert text.endswith(told)
+
+
 def test_a_part_that_is_away_makes_it_fail_and_its_pods_are_missed(tmp_path: Path) -> None:
     mesh = example()
     del mesh.nodes["n2"]["agent"]
@@ -58,6 +68,6 @@ def test_a_part_that_is_away_makes_it_fail_and_its_pods_are_missed(tmp_path: Pat
     assert "without the answer of agent-n2" in result.stderr
 
 
-def test_json_has_the_four_parts(dump: str) -> None:
+def test_json_has_the_five_parts(dump: str) -> None:
     value = json.loads(run("status", "-f", dump, "-o", "json").stdout)
-    assert value.keys() == {"components", "namespaces", "not_captured", "problems"}
+    assert value.keys() == {"components", "namespaces", "not_captured", "problems", "notes"}

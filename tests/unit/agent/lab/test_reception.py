@@ -36,6 +36,15 @@ def test_the_line_is_that_of_the_users_file() -> None:
     assert found.ignored == ()
 
 
+def test_a_note_is_told_beside_the_rejection_of_another() -> None:
+    mine = split(f"{POLICY}---\n{POLICY.replace('name: p', 'name: q')}", "my.yaml")
+    page = told(4)
+    page["notes"] = [{**page["problems"][0], "object": f"{REF[:-1]}q", "message": "dropped"}]
+    found = reception.verdict(page, mine, working(join(mine)), "my.yaml")
+    assert [line.rpartition(": ")[2] for line in found.rejected] == ["bad"]
+    assert [line.rpartition(": ")[2] for line in found.noted] == ["dropped"]
+
+
 def test_an_object_that_was_rewritten_is_shown_where_it_is() -> None:
     mine = split(POLICY, "my.yaml")
     copy = working(POLICY.replace("spec:", "spec: # rewritten"))
