@@ -82,7 +82,7 @@ class Engine:
         self.dialer: Final = dialer
         self.access_log: Final = access_log
         self.original_destination: Final = original_destination
-        self.counters: Final = Counters()
+        self.counters: Final = Counters(known=state.has)
         self.keepalive: Final = Keepalive(reactor)
         self.credentials: Final = Credentials(reactor, clock, ask_certificate)
         self.pool: Final = Pool(reactor, self.keepalive, self.credentials, dialer)

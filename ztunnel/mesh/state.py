@@ -39,7 +39,8 @@ _Value = TypeVar("_Value", bound=Workload | Service)
 @dataclass(frozen=True, slots=True)
 class Changed:
     """`policies`: the policies of some workload may differ now, so open connections need a look.
-    `moved`: workloads that have gone, or no longer have an address that they had."""
+    `moved`: workloads and services that have gone, and workloads that no longer have an address
+    that they had."""
 
     policies: bool = False
     addresses: bool = False
@@ -194,7 +195,7 @@ class State:
         if self._services.pop(name) is not None:
             self._vips.drop(name)
             self._remembered.pop(name, None)
-            return Changed(addresses=True)
+            return Changed(addresses=True, moved=(name,))
         keys = self._keys_held(name)
         if keys is None:
             return Changed()
@@ -229,6 +230,10 @@ class State:
 
     def service(self, key: str) -> Service | None:
         return self._value(self._services, key)
+
+    def has(self, name: str) -> bool:
+        """True for the uid of a workload and the key of a service that are in the mesh."""
+        return name in self._workloads.raw or name in self._services.raw
 
     def policy(self, key: str) -> Policy | None:
         return self._policies.get(key)

@@ -100,6 +100,7 @@ class Tally:
         worker is dropped and logged."""
         try:
             counters = _table(piece.get("counters", ()))
+            forgotten = _table(piece.get("forgotten", ()))
             gauges = _table(piece["gauges"]) if "gauges" in piece else None
         except (TypeError, ValueError, AttributeError) as exc:
             event(log, logging.ERROR, "metrics.unreadable", worker=worker, error=repr(exc))
@@ -108,6 +109,9 @@ class Tally:
         for key, value in counters.items():
             if key in its_counters or len(its_counters) < SERIES_MAX:
                 its_counters[key] = value
+        for key in forgotten:
+            its_counters.pop(key, None)
+            self._retired.pop(key, None)
         if gauges is not None:
             its_gauges.clear()
             its_gauges.update(gauges)

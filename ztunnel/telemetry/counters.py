@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Final
 
 from control.model.identity import SpiffeId
 from control.model.workload import Workload
 from ztunnel.refusals import Flag, Reason
+from ztunnel.telemetry.departed import Departed, Key
 from ztunnel.telemetry.parties import Parties, Series
 
 # Label sets per worker. A mesh of 100 workloads that all talk to each other has 10,000 pairs;
@@ -22,11 +23,18 @@ _OTHER: Final = "other"
 class Counters:
     """All counters of a worker; answers the supervisor's queries."""
 
-    def __init__(self, label_sets_max: int = LABEL_SETS_MAX) -> None:
+    def __init__(
+        self,
+        label_sets_max: int = LABEL_SETS_MAX,
+        known: Callable[[str], bool] = lambda _name: True,
+    ) -> None:
+        """`known(name)`: the workload with that uid, or the service with that key, is in the mesh
+        now."""
         self._label_sets_max = label_sets_max
         self.refusals: dict[str, int] = {}
         self.engine: dict[str, int] = {}
-        self._series: dict[tuple[object, ...], Series] = {}
+        self._series: dict[Key, Series] = {}
+        self.departed: Final = Departed(self._series, known)
         self.label_sets_refused = 0
 
     def refuse(self, reason: Reason) -> None:
@@ -42,12 +50,12 @@ class Counters:
         if memo is None:
             return self._find(parties)
         found = memo.series
-        if found is None:
+        if found is None or found.gone:
             found = memo.series = self._find(parties)
         return found
 
     def _find(self, parties: Parties) -> Series:
-        key: tuple[object, ...] = (
+        key: Key = (
             parties.reporter.value,  # an Enum's own hash is a Python call
             _workload_key(parties.source),
             _workload_key(parties.destination),
@@ -58,7 +66,7 @@ class Counters:
         )
         found = self._series.get(key)
         if found is None:
-            if len(self._series) >= self._label_sets_max:
+            if len(self._series) >= self._label_sets_max and not self.departed.make_room():
                 self.label_sets_refused += 1
                 key = (parties.reporter, _OTHER, parties.direct)
                 found = self._series.get(key)
@@ -66,6 +74,8 @@ class Counters:
                 overflow = len(key) == 3
                 found = Series(_other_labels(parties) if overflow else tcp_labels(parties))
                 self._series[key] = found
+        found.names = _names(parties)
+        self.departed.used(key, found.names)
         return found
 
     def changed(self, sets_max: int) -> Iterator[list[Row]]:
@@ -82,6 +92,12 @@ class Counters:
                 yield rows
                 rows, taken = [], 0
         yield rows
+
+    def forgotten(self, sets_max: int) -> Iterator[list[Row]]:
+        """Last rows of the label sets that were dropped, of at most this many sets at a time."""
+        dropped = self.departed.take_dropped()
+        for start in range(0, len(dropped), sets_max):
+            yield [row for each in dropped[start : start + sets_max] for row in _rows(each)]
 
     def totals(self) -> Iterator[Row]:
         """Rows without label sets: refusals by reason, events of the engine."""
@@ -103,6 +119,12 @@ def _rows(series: Series) -> Iterator[Row]:
         for flag, number in by_flag.items():
             labels = {**series.labels, "response_flags": flag.value}
             yield f"istio_tcp_connections_{name}_total", labels, number
+
+
+def _names(parties: Parties) -> tuple[str, ...]:
+    known = (parties.source, parties.destination)
+    names = [each.uid for each in known if each is not None]
+    return (*names, parties.service.key) if parties.service is not None else tuple(names)
 
 
 def _workload_key(workload: Workload | None) -> tuple[str, ...] | str:

@@ -35,6 +35,14 @@ class Series:
     received_bytes: int = 0
     sent_bytes: int = 0
     told: tuple[int, ...] = ()  # the counts that the supervisor has
+    # Those last counted here: uids of source and destination, key of the service.
+    names: tuple[str, ...] = ()
+    gone: bool = False  # dropped: count elsewhere
+
+    @property
+    def open(self) -> int:
+        """Connections that will be counted here once more."""
+        return self.opened - self.finished - sum(self.closed.values())
 
     def is_told(self) -> bool:
         """True if nothing has changed since the last call."""

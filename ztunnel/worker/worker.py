@@ -185,8 +185,10 @@ class Worker:
 
     def _resources(self, entries: Sequence[Entry]) -> None:
         changed = self.engine.state.apply(entries)
-        for uid in changed.moved:
+        for uid in changed.moved:  # or a service's key
             self.engine.pool.retire(uid)
+            if not self.engine.state.has(uid):
+                self.engine.counters.departed.gone(uid)
         if changed.policies:
             self._recheck.begin()
         if changed.addresses and self._path is not None:

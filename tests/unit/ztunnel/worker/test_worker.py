@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
-from control.model.address import parse_endpoint
+from control.model.address import parse_address, parse_endpoint
 from control.model.identity import SpiffeId
 from control.model.workload import Workload
 from tests.support.certificates import Authority, make_authority
@@ -16,7 +17,8 @@ from tests.support.engine.meshes import mesh, pod
 from tests.support.engine.tunnel_mesh import mesh_entries
 from tests.support.engine.worker_rig import WorkerRig, worker_rig
 from ztunnel.ipc import FRAME_BYTES_MAX, Frame, FrameKind, encode_json
-from ztunnel.mesh.entries import encode_entries
+from ztunnel.mesh.entries import Entry, Op, encode_entries
+from ztunnel.refusals import Flag
 from ztunnel.telemetry.counters import LABEL_SETS_MAX
 from ztunnel.telemetry.parties import Parties, Reporter
 from ztunnel.transport.dial import Dialer
@@ -155,3 +157,19 @@ def test_ten_thousand_label_sets_with_long_names_end_no_worker(rig: WorkerRig) -
     assert len(opened) == LABEL_SETS_MAX
     assert max(len(json.dumps(each)) for each in pieces) < FRAME_BYTES_MAX // 4
     assert rig.worker.reactor.running
+
+
+def test_a_workload_that_goes_is_told_to_tunnels_and_counters(rig: WorkerRig) -> None:
+    web = pod("web", "10.0.0.1")
+    rig.channel.send(FrameKind.RESOURCES, encode_entries(mesh_entries(web)))
+    rig.settle()
+    counters, at = rig.worker.engine.counters, parse_endpoint("10.0.0.1:80")
+    counters.series(Parties(Reporter.SOURCE, at, at, web)).failed[Flag.CONNECT] = 1
+    moved = replace(web, addresses=(parse_address("10.0.0.9"),))
+    rig.channel.send(FrameKind.RESOURCES, encode_entries(mesh_entries(moved)))
+    rig.settle()
+    assert not counters.departed._names, "it is only elsewhere"
+    gone = Entry(Op.REMOVE_ADDRESS, web.uid)
+    rig.channel.send(FrameKind.RESOURCES, encode_entries([gone]))
+    rig.settle()
+    assert counters.departed._names == {web.uid}
