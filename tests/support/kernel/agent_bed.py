@@ -26,6 +26,7 @@ from agent.datapath.netns import inside
 from tests.support.peers.pod_intents import NAME, PodIntents, pod
 
 DEADLINE_S = 15.0
+LINE_BYTES_MAX = 1 << 20  # a line of direct.sock has 64 KiB, and is wrapped in another one
 APP_PORT = 8080
 _APP = """
 import socket, sys
@@ -190,7 +191,11 @@ class Bed:
     async def _start(self, *command: str) -> Process:
         with (self.folder / "log.txt").open("ab") as errors:
             child = await asyncio.create_subprocess_exec(
-                *command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=errors
+                *command,
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=errors,
+                limit=LINE_BYTES_MAX,
             )
         return Process(child)
 

@@ -196,9 +196,14 @@ class Bed:
 
     def captured(self) -> set[str]:
         """Pods that the agents report captured and the control plane serves as HBONE."""
+        return self._reported() & self._hbone(self.here)
+
+    def _reported(self) -> set[str]:
         pods = [pod for node in (self.here, self.there) for pod in self.agent(node)["pods"]]
-        mine = {pod["name"] for pod in pods if pod["state"] == "captured"}
-        return mine & {name for name, hbone in self.served(self.here).items() if hbone}
+        return {pod["name"] for pod in pods if pod["state"] == "captured"}
+
+    def _hbone(self, node: str) -> set[str]:
+        return {name for name, hbone in self.served(node).items() if hbone}
 
     def served(self, node: str) -> dict[str, bool]:
         """True when this node's ztunnel believes that the pod speaks HBONE."""
@@ -206,7 +211,13 @@ class Bed:
         return {each["name"]: each["protocol"] == "HBONE" for each in dump["workloads"]}
 
     def wait_captured(self, names: tuple[str, ...] = ENROLLED) -> None:
-        eventually(lambda: self.captured() == set(names), f"exactly {names} captured", 20)
+        """Agents and both ztunnels agree: ztunnels take a leaving pod for HBONE a while longer."""
+
+        def agreed() -> bool:
+            views = self._reported(), self._hbone(self.here), self._hbone(self.there)
+            return all(view == set(names) for view in views)
+
+        eventually(agreed, f"exactly {names} captured", 20)
 
 
 @contextmanager
