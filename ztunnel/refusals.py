@@ -100,6 +100,11 @@ class Reason(Enum):
 
     # Inbound
     POLICY = "policy", Flag.DENY, "policy does not allow the connection"
+    UNKNOWN_POLICY = (
+        "unknown_policy",
+        Flag.DENY,
+        "the pod names a policy that the control plane has not sent",
+    )
     TOO_MANY_HANDSHAKES = (
         "too_many_handshakes",
         Flag.NONE,

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from enum import Enum
 from types import MappingProxyType
 
 from google.protobuf.message import DecodeError
@@ -29,6 +30,16 @@ SUBSCRIPTIONS_MAX = 65536
 # A NACK is read by people; it must not grow with the number of bad resources.
 ERROR_CHARS_MAX = 4096
 INVALID_ARGUMENT = 3  # google.rpc.Code
+
+
+class Word(Enum):
+    """A response's word about the responses so far, in its `system_version_info`: with it, they are
+    a state that the control plane has had; or more belongs to it. Other servers put something else
+    there, and say neither."""
+
+    WHOLE = "tulle/whole"
+    MORE = "tulle/more"
+    NONE = ""
 
 
 def _nothing() -> Mapping[str, str]:
@@ -72,6 +83,7 @@ class Update:
         self.type_url: str = response.type_url
         self.nonce: str = response.nonce
         self.removed = tuple(response.removed_resources)
+        self.word = _word(response.system_version_info)
         # Resources read so far: name → version; name → reason why it could not be read.
         self.versions: dict[str, str] = {}
         self.malformed: dict[str, str] = {}
@@ -94,6 +106,13 @@ class Update:
     def added(self) -> tuple[Added, ...]:
         """All of them at once."""
         return tuple(self.each())
+
+
+def _word(text: str) -> Word:
+    try:
+        return Word(text)
+    except ValueError:
+        return Word.NONE
 
 
 @dataclass(slots=True)

@@ -25,15 +25,16 @@ from control.server.sources.problem import Problem
 from control.server.xds.cache import Cache
 from control.server.xds.session import DeltaSession
 from control.wire import discovery_pb2 as pb
-from control.wire.delta import DeltaClient, NodeInfo
-from control.wire.types import ADDRESS_TYPE, AUTHORIZATION_TYPE
+from control.wire.delta import DeltaClient, NodeInfo, Update
+from control.wire.types import AUTHORIZATION_TYPE
 from tests.fuzz.policy_contents import POLICIES, Files, Options
 from tests.fuzz.policy_model import Call
 from ztunnel.mesh.authorize import Admit, admit_connect, admit_plaintext, recheck
 from ztunnel.mesh.entries import Entry, Op, chunks, decode_entries, encode_entries
 from ztunnel.mesh.state import State
 from ztunnel.refusals import Reason
-from ztunnel.supervisor.xds import accept, entries_of
+from ztunnel.supervisor.settling import Settling
+from ztunnel.supervisor.xds import TYPES, accept, entries_of
 
 NODE = "n1"
 NOT_YAML = b"[[[ {"
@@ -149,13 +150,15 @@ class Node:
         self.look: Callable[[], None] | None = None
         self._damage: Mapping[str, Damage] = {}
         self._damaged: set[str] = set()
-        self._client = DeltaClient(NodeInfo(NODE), (ADDRESS_TYPE, AUTHORIZATION_TYPE))
+        self._client = DeltaClient(NodeInfo(NODE), TYPES)
+        self._settling = Settling(TYPES)
         self.open(cache)
 
     def open(self, cache: Cache) -> None:
         """A new stream; the client says what it holds."""
         self.cache = cache
         self._session = DeltaSession(cache, NODE)
+        self._settling.opened()
         for request in self._client.opening():
             self._session.receive(pb.DeltaDiscoveryRequest.FromString(request.SerializeToString()))
 
@@ -171,10 +174,22 @@ class Node:
             entries, rejected = accept(self.supervisor, list(entries_of(update)))
             self.to_worker(entries)
             answer = self._client.acknowledge(update.type_url, update.nonce, rejected)
+            self._settle(update)
             self._session.receive(pb.DeltaDiscoveryRequest.FromString(answer.SerializeToString()))
         if not self.supervisor.synced:
             self.to_worker(accept(self.supervisor, [Entry(Op.SNAPSHOT)])[0])
         return self._damaged
+
+    def _settle(self, update: Update) -> None:
+        op = self._settling.applied(
+            self._settling.number(),
+            update.type_url,
+            update.word,
+            0.0,
+            settled=self.supervisor.settled,
+        )
+        if op is not None:
+            self.to_worker(accept(self.supervisor, [Entry(op)])[0])
 
     def _arrived(self, data: bytes) -> bytes:
         """A response of policies, as it arrives: the very same bytes unless one was changed."""

@@ -16,10 +16,6 @@ from tests.fuzz.policy_search import search
 CASES = 100_000  # `make fuzz` asks for a hundred times as many, of a random seed
 SEED = "gate"
 
-# Off until a policy and the workloads that name it arrive at a worker in one step: today a policy
-# that gets a selector lets in, for a moment, whom it refused before and refuses after.
-UPDATES_ARE_ONE_STEP = False
-
 # Answers that have to be frequent, or the fuzzer looks at nothing.
 FREQUENT = {
     f"{status}{named} {how}"
@@ -31,7 +27,7 @@ FREQUENT = {
 
 @pytest.mark.timeout(600)
 def test_product_and_model_agree() -> None:
-    tally, failure = search(SEED, count(), CASES, between=UPDATES_ARE_ONE_STEP)
+    tally, failure = search(SEED, count(), CASES, between=True)
     assert failure is None, failure and failure.report
     assert tally.cases >= CASES
     rare = {each for each in FREQUENT if tally.answers[each] < CASES // 100}

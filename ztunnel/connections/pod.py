@@ -9,6 +9,7 @@ from ztunnel.connections.lanes import Lanes
 from ztunnel.mesh.roles import Asked
 from ztunnel.mesh.route import ToTunnel
 from ztunnel.mesh.state import State
+from ztunnel.mesh.workloads import claim
 from ztunnel.telemetry.outcome import Outcome
 from ztunnel.transport.ends import RelayEnd
 from ztunnel.transport.tunnel import Tunnel
@@ -61,6 +62,7 @@ class Pod:
         self.inbound: dict[OpenConnection, None] = {}
         self.tunnels: dict[Tunnel, None] = {}  # opened to it by peers
         self.lanes = Lanes(uid)
+        self.claim = claim(namespace, name, service_account)
         self._workload: Workload | None = None
         self._generation = -1
 

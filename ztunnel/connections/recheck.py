@@ -1,16 +1,18 @@
-"""A look at every open inbound connection after a policy change, some each turn.
+"""A look at the open inbound connections after a change: all of them, or those of some pods; some
+each turn.
 
 `authorize` decides; a connection that may not stay open ends itself.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from itertools import islice
 from typing import Final
 
 from ztunnel.connections.engine import Engine
 from ztunnel.connections.pod import OpenConnection, Pod
+from ztunnel.mesh.state import Changed
 from ztunnel.transport.ends import RelayEnd
 
 # They take about a millisecond.
@@ -21,18 +23,28 @@ class Recheck:
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
         self._left: Iterator[tuple[Pod, OpenConnection]] | None = None
-        self._once_more = False
+        self._next: dict[Pod, None] = {}  # pods for the round after this one
 
-    def begin(self) -> None:
-        """Begin a round. One that is under way goes on with the newest policies, then another
-        follows: policies that change in each turn must not keep it from its end."""
-        if self._left is not None:
-            self._once_more = True
-            return
-        pods = list(self._engine.pods.values())
-        self._left = iter([(pod, each) for pod in pods for each in pod.inbound])
-        self._once_more = False
-        self._engine.reactor.again(self)
+    def after(self, changed: Changed) -> None:
+        """Look at the connections that a change may concern."""
+        pods = self._engine.pods.values()
+        if changed.policies:
+            self.begin(pods)
+        elif changed.claims:
+            self.begin(pod for pod in pods if pod.claim in changed.claims)
+
+    def begin(self, pods: Iterable[Pod]) -> None:
+        """Begin a round. One that is under way goes on with the newest state, then another follows:
+        a state that changes in each turn must not keep it from its end."""
+        self._next.update(dict.fromkeys(pods))
+        if self._left is None:
+            self._start()
+
+    def _start(self) -> None:
+        if self._next:
+            pods, self._next = self._next, {}
+            self._left = iter([(pod, each) for pod in pods for each in pod.inbound])
+            self._engine.reactor.again(self)
 
     def on_again(self) -> None:
         looked_at = 0
@@ -44,8 +56,7 @@ class Recheck:
             self._engine.reactor.again(self)
             return
         self._left = None
-        if self._once_more:
-            self.begin()
+        self._start()
 
     def on_bug(self) -> None:
         """Fail closed: a connection that cannot be checked cannot stay open."""

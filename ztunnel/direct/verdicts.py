@@ -64,7 +64,7 @@ def verdict(
     if client.network != server.network or server.waypoint is not None:
         return False
     if any(state.policy(name) is None for name in server.authorization_policies):
-        return False  # it has not arrived yet
+        return False  # not arrived yet, or gone and only obeyed until the mesh is settled
     pairs = [
         (one, other)
         for one, other in itertools.product(client.addresses, server.addresses)

@@ -91,8 +91,22 @@ def admit_plaintext(
 
 
 def recheck(state: State, local: Workload, connection: Connection) -> Permit | Deny:
-    """Decide an open connection again, after the policies changed."""
-    return decide(state.policies_for(local), connection)
+    """Decide an open connection again, after the policies changed. One is not cut for a policy that
+    may still come."""
+    missing = state.missing_policies(local)
+    if missing and not state.may_still_come(missing):
+        return Deny(missing[0])
+    return _decide(state, local, connection)
+
+
+def _decide(state: State, local: Workload, connection: Connection) -> Permit | Deny:
+    """While an update may be half here, what was refused before it is refused: between a policy
+    and the workloads that name it, both may be in force nowhere."""
+    verdict = decide(state.policies_for(local), connection)
+    if state.settled or isinstance(verdict, Deny):
+        return verdict
+    before = decide(state.before(local), connection)
+    return before if isinstance(before, Deny) else verdict
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,10 +141,14 @@ def _admit(
 ) -> Admit | Refusal:
     if target.port in GUARDED_PORTS:
         return Refusal(503, Reason.RECURSION, f"port {target.port} would come back to the tunnel")
-    policies = state.policies_for(local)
-    match decide(policies, connection):
+    missing = state.missing_policies(local)
+    if missing:
+        detail = f"the workload names a policy that has not arrived: {missing[0]}"
+        return Refusal(401, Reason.UNKNOWN_POLICY, detail)
+    match _decide(state, local, connection):
         case Permit() as permit:
-            return Admit(target, permit, service, local, would_deny(policies, connection))
+            dry_run = would_deny(state.policies_for(local), connection)
+            return Admit(target, permit, service, local, dry_run)
         case Deny() as deny:
             return Refusal(401, Reason.POLICY, str(deny))
 

@@ -31,6 +31,7 @@ class Op(IntEnum):
     REMOVE_POLICY = 4
     REJECTED_POLICY = 5  # the body, if any, is the message that was refused
     SNAPSHOT = 6  # everything known before this entry is the whole truth of that moment
+    LATER = 7  # time has passed: the older span of the past may go (past.py)
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,67 +17,103 @@ from control.model.policy import Action, Policy, PolicyScope, Rule
 from control.wire import security_pb2
 from control.wire.convert_policy import policy_from_wire
 from ztunnel.mesh.entries import Entry, Op
+from ztunnel.mesh.past import Past
+
+# An open connection is not cut because a policy that its pod names is still under way: until the
+# mesh is settled, or for as many spans of the past.
+PATIENT_SPANS = 2
+AWAITED_MAX = 1024  # names; beyond, nobody is patient
+
+_Names = tuple[str, ...]
+_Question = tuple[str, _Names]  # a workload's namespace, and the policies that it names
 
 
 @dataclass(frozen=True, slots=True)
-class _Held:
+class Held:
+    """`is_substitute`: it could not be understood, and denies."""
+
     raw: bytes
     policy: Policy
+    is_substitute: bool = False
+
+    def entry(self, name: str) -> Entry:
+        return Entry(Op.REJECTED_POLICY if self.is_substitute else Op.POLICY, name, self.raw)
+
+
+@dataclass(frozen=True, slots=True)
+class InForce:
+    """Policies of one workload. `missing`: names it gives that nobody has sent."""
+
+    policies: tuple[Policy, ...]
+    missing: _Names = ()
 
 
 class PolicyBook:
     def __init__(self) -> None:
-        self.unknown = 0  # references to names that have not been sent (yet)
-        self._held: dict[str, _Held] = {}
-        self._substitutes: set[str] = set()  # names of policies held only as "deny all"
+        self.past: Past[Held] = Past()
+        self.unknown = 0  # references to names that have not been sent
+        self._held: dict[str, Held] = {}
         self._everywhere: dict[str, None] = {}
         self._by_namespace: dict[str, dict[str, None]] = {}
-        self._answers: dict[tuple[str, tuple[str, ...]], tuple[Policy, ...]] = {}
+        self._answers: dict[_Question, InForce] = {}
+        self._past_answers: dict[_Question, tuple[Policy, ...]] = {}
+        self._awaited: dict[str, int] = {}  # names that are missing → spans since
+        self._is_recording = False
 
     def __len__(self) -> int:
         return len(self._held)
 
-    def put(self, name: str, raw: bytes) -> None:
-        """WireError, with nothing changed, when it cannot be understood."""
+    # Changes
+
+    def put(self, name: str, raw: bytes) -> bool:
+        """True if it differs from the one before. WireError, with nothing changed, when it cannot
+        be understood."""
+        held = self._held.get(name)
+        if held is not None and held.raw == raw and not held.is_substitute:
+            return False
         try:
             message = security_pb2.Authorization.FromString(raw)
         except DecodeError as exc:
             raise WireError(str(exc)) from exc
         if f"{message.namespace}/{message.name}" != name:
             raise WireError(f"a policy named {message.namespace}/{message.name}")
-        policy = policy_from_wire(message)
-        self._substitutes.discard(name)
-        self._hold(name, raw, policy)
+        self._hold(name, Held(raw, policy_from_wire(message)))
+        return True
 
     def deny_instead(self, name: str, raw: bytes) -> bool:
         """Put a substitute in place of a refused policy. True if the policies in force change."""
         policy = deny_all(name, raw)
-        if name in self._held and name not in self._substitutes:
-            if policy is None or _stands_for(self._held[name].policy, policy):
+        held = self._held.get(name)
+        if held is not None and not held.is_substitute:
+            if policy is None or _stands_for(held.policy, policy):
                 return False
         elif policy is None:
             return self.drop(name)
-        self._substitutes.add(name)
-        self._hold(name, raw, policy)
+        self._hold(name, Held(raw, policy, is_substitute=True))
         return True
 
-    def _hold(self, name: str, raw: bytes, policy: Policy) -> None:
-        self._forget_scope(name)
-        self._held[name] = _Held(raw, policy)
+    def drop(self, name: str) -> bool:
+        if name not in self._held:
+            return False
+        self._leave(name)
+        self.past.drop_trace(name)
+        return True
+
+    def _hold(self, name: str, held: Held) -> None:
+        self._leave(name)
+        self._held[name] = held
+        self._awaited.pop(name, None)
+        policy = held.policy
         if policy.scope is PolicyScope.GLOBAL:
             self._everywhere[name] = None
         elif policy.scope is PolicyScope.NAMESPACE:
             self._by_namespace.setdefault(policy.namespace, {})[name] = None
 
-    def drop(self, name: str) -> bool:
-        if self._held.pop(name, None) is None:
-            return False
-        self._substitutes.discard(name)
-        self._forget_scope(name)
-        return True
-
-    def _forget_scope(self, name: str) -> None:
-        self._answers.clear()
+    def _leave(self, name: str) -> None:
+        held = self._held.pop(name, None)
+        if self._is_recording:
+            self.past.note(name, held)
+        self._forget_answers()
         self._everywhere.pop(name, None)
         namespace = name.partition("/")[0]
         names = self._by_namespace.get(namespace)
@@ -86,6 +122,29 @@ class PolicyBook:
             if not names:
                 del self._by_namespace[namespace]
 
+    def _forget_answers(self) -> None:
+        self._answers.clear()
+        self._past_answers.clear()
+
+    def settle(self) -> bool:
+        """Forget how it was: what is held now is whole. True if patience with a missing policy ends
+        with it."""
+        self._is_recording = True
+        self.past.settle()
+        self._forget_answers()
+        awaited, self._awaited = self._awaited, {}
+        return bool(awaited)
+
+    def move_on(self) -> bool:
+        """Forget the older span of the past; true as for `settle()`."""
+        self.past.move_on()
+        self._forget_answers()
+        for name in self._awaited:
+            self._awaited[name] += 1
+        return PATIENT_SPANS in self._awaited.values()
+
+    # Questions
+
     def get(self, name: str) -> Policy | None:
         held = self._held.get(name)
         return None if held is None else held.policy
@@ -93,29 +152,79 @@ class PolicyBook:
     def all(self) -> Iterator[Policy]:
         return (held.policy for held in self._held.values())
 
-    def entries(self) -> Iterator[Entry]:
-        for name, held in self._held.items():
-            op = Op.REJECTED_POLICY if name in self._substitutes else Op.POLICY
-            yield Entry(op, name, held.raw)
-
-    def applicable(self, namespace: str, named: tuple[str, ...]) -> tuple[Policy, ...]:
+    def in_force(self, namespace: str, named: _Names) -> InForce:
         """Policies of a workload: of the whole mesh, of its namespace, and the named ones."""
         question = (namespace, named)
         answer = self._answers.get(question)
         if answer is None:
-            answer = self._answers[question] = tuple(self._find(namespace, named))
+            answer = self._answers[question] = self._find(namespace, named)
         return answer
 
-    def _find(self, namespace: str, named: tuple[str, ...]) -> Iterator[Policy]:
+    def _find(self, namespace: str, named: _Names) -> InForce:
         names = dict(self._everywhere)
         names.update(self._by_namespace.get(namespace, {}))
         names.update(dict.fromkeys(named))
+        policies: list[Policy] = []
+        missing: list[str] = []
         for name in names:
-            policy = self.get(name)
-            if policy is None:
-                self.unknown += 1
+            # One that has gone stays for whoever still names it: the word about the workload may be
+            # under way.
+            held = self._held.get(name)
+            if held is None:
+                held = self.past.was(name, None)
+                self._await(name)
+            if held is None:
+                missing.append(name)
             else:
-                yield policy
+                policies.append(held.policy)
+        self.unknown += len(missing)
+        return InForce(tuple(policies), tuple(missing))
+
+    def _await(self, name: str) -> None:
+        if len(self._awaited) < AWAITED_MAX:
+            self._awaited.setdefault(name, 0)
+
+    def is_awaited(self, names: _Names) -> bool:
+        """True if all of these may still come, as far as open connections are concerned."""
+        return all(self._awaited.get(name, PATIENT_SPANS) < PATIENT_SPANS for name in names)
+
+    def before(self, namespace: str, named: _Names) -> tuple[Policy, ...]:
+        """Policies that a workload had when the mesh was last settled."""
+        question = (namespace, named)
+        answer = self._past_answers.get(question)
+        if answer is None:
+            answer = self._past_answers[question] = tuple(self._find_before(namespace, set(named)))
+        return answer
+
+    def _find_before(self, namespace: str, named: set[str]) -> Iterator[Policy]:
+        names = dict(self._everywhere)
+        names.update(self._by_namespace.get(namespace, {}))
+        names.update(dict.fromkeys(named))
+        names.update(dict.fromkeys(self.past.names()))
+        for name in names:
+            held = self.past.was(name, self._held.get(name))
+            if held is not None and (name in named or _reaches(held.policy, namespace)):
+                yield held.policy
+
+    def entries_before(self) -> Iterator[Entry]:
+        """Entries that bring an empty book to how this one was when it was last settled."""
+        for name in dict.fromkeys((*self._held, *self.past.names())):
+            held = self.past.was(name, self._held.get(name))
+            if held is not None:
+                yield held.entry(name)
+
+    def entries_since(self) -> Iterator[Entry]:
+        """Everything that has changed since."""
+        for name in self.past.names():
+            held = self._held.get(name)
+            yield Entry(Op.REMOVE_POLICY, name) if held is None else held.entry(name)
+
+
+def _reaches(policy: Policy, namespace: str) -> bool:
+    """True if it applies to workloads of a namespace that do not name it."""
+    if policy.scope is PolicyScope.NAMESPACE:
+        return policy.namespace == namespace
+    return policy.scope is PolicyScope.GLOBAL
 
 
 def _stands_for(good: Policy, refused: Policy) -> bool:

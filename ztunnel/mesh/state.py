@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Hashable, Iterable, Iterator
 from dataclasses import dataclass
-from typing import Generic, TypeAlias, TypeVar
+from typing import TypeAlias, TypeVar
 
 from google.protobuf.message import DecodeError
 
@@ -21,7 +21,9 @@ from control.wire import workload_pb2
 from control.wire.convert import resource_from_wire
 from ztunnel.mesh.entries import Entry, Op
 from ztunnel.mesh.groups import Group
-from ztunnel.mesh.policies import PolicyBook
+from ztunnel.mesh.past import Past
+from ztunnel.mesh.policies import InForce, PolicyBook
+from ztunnel.mesh.table import Table
 from ztunnel.mesh.vips import VipIndex
 from ztunnel.mesh.workloads import WorkloadIndex, WorkloadKeys, claim, keys_of
 
@@ -38,59 +40,15 @@ _Value = TypeVar("_Value", bound=Workload | Service)
 
 @dataclass(frozen=True, slots=True)
 class Changed:
-    """`policies`: the policies of some workload may differ now, so open connections need a look.
+    """`policies`: those of any workload may differ now, so open connections need a look. `claims`:
+    only those of pods with these (`workloads.claim`): one came, went, or means something else.
     `moved`: workloads and services that have gone, and workloads that no longer have an address
     that they had."""
 
     policies: bool = False
     addresses: bool = False
+    claims: frozenset[int] = frozenset()
     moved: tuple[str, ...] = ()
-
-
-class _Table(Generic[_Value]):
-    """Messages as they came, and decoded values of those in use.
-
-    Two dictionaries instead of one of records: bytes are invisible to the garbage collector, and it
-    need not look through a mesh of 10,000 workloads.
-    """
-
-    def __init__(self, kind: type[_Value]) -> None:
-        self._kind = kind
-        self.raw: dict[str, bytes] = {}
-        self._values: dict[str, _Value] = {}
-
-    def put(self, name: str, raw: bytes) -> None:
-        self.raw[name] = raw
-        self._values.pop(name, None)
-
-    def pop(self, name: str) -> bytes | None:
-        self._values.pop(name, None)
-        return self.raw.pop(name, None)
-
-    def value(self, name: str) -> _Value | None:
-        """The decoded value, None without a message; WireError when it cannot be understood."""
-        value = self._values.get(name)
-        if value is None and (raw := self.raw.get(name)) is not None:
-            value = self._values[name] = self._decoded(raw)
-        return value
-
-    def each(self) -> Iterator[_Value]:
-        """Yield every value, decoded one by one and not kept: for pages, not for connections."""
-        for name, raw in list(self.raw.items()):
-            value = self._values.get(name)
-            try:
-                yield value if value is not None else self._decoded(raw)
-            except WireError:
-                pass  # its first use finds that out, and drops it
-
-    def _decoded(self, raw: bytes) -> _Value:
-        try:
-            value = resource_from_wire(workload_pb2.Address.FromString(raw))
-        except DecodeError as exc:
-            raise WireError(str(exc)) from exc
-        if not isinstance(value, self._kind):
-            raise WireError(f"not a {self._kind.__name__}")
-        return value
 
 
 class State:
@@ -99,6 +57,11 @@ class State:
 
     `synced` says that a whole snapshot has been applied. Before that nothing may be decided from
     it: an unknown address would look like one outside the mesh.
+
+    A policy and the workloads that name it come apart, in any order. So from a change until the
+    next SNAPSHOT the policies of before are kept (past.py), and `before()` answers from them: what
+    was refused then stays refused, and half of an update lets in nobody that both the old and the
+    new state refuse.
     """
 
     def __init__(self, *, cluster_id: str = "", node: str = "", strict: bool = False) -> None:
@@ -107,9 +70,12 @@ class State:
         self._cluster_id = cluster_id
         self._node = node
         self._strict = strict
-        self._workloads = _Table(Workload)
-        self._services = _Table(Service)
+        self._workloads = Table(Workload)
+        self._services = Table(Service)
         self._policies = PolicyBook()
+        self._past: Past[bytes] = Past()  # workloads that went or mean something else
+        self._claims: set[int] = set()  # those that the present chunk touches
+        self._moved: list[str] = []
         self._index = WorkloadIndex()
         self._vips = VipIndex()
         self._rejected: dict[str, str] = {}
@@ -121,17 +87,14 @@ class State:
     def apply(self, entries: Iterable[Entry]) -> Changed:
         """Take over one chunk. Bad entries end up in `take_rejected()`, good ones are in force."""
         policies = addresses = False
-        moved: list[str] = []
+        self._claims.clear()
+        self._moved.clear()
         for entry in entries:
             match entry.op:
-                case Op.ADDRESS | Op.REMOVE_ADDRESS:
-                    if entry.op is Op.ADDRESS:
-                        changed = self._put_address(entry.name, entry.body)
-                    else:
-                        changed = self._drop_address(entry.name)
-                    addresses = addresses or changed.addresses
-                    policies = policies or changed.policies
-                    moved += changed.moved
+                case Op.ADDRESS:
+                    addresses = self._put_address(entry.name, entry.body) or addresses
+                case Op.REMOVE_ADDRESS:
+                    addresses = self._drop_address(entry.name) or addresses
                 case Op.POLICY:
                     policies = self._put_policy(entry.name, entry.body) or policies
                 case Op.REJECTED_POLICY:
@@ -139,18 +102,31 @@ class State:
                 case Op.REMOVE_POLICY:
                     policies = self._policies.drop(entry.name) or policies
                 case Op.SNAPSHOT:
-                    policies = policies or not self.synced
-                    self.synced = True
+                    policies = self._settle() or policies
+                case Op.LATER:
+                    policies = self._move_on() or policies
         if policies or addresses:
             self.generation += 1
-        return Changed(policies, addresses, tuple(moved))
+        return Changed(policies, addresses, frozenset(self._claims), tuple(self._moved))
+
+    def _settle(self) -> bool:
+        """Take what is held for the truth. True if open connections need a look."""
+        first, self.synced = not self.synced, True
+        self._past.settle()
+        self.generation += 1  # a no from before may be a yes
+        return self._policies.settle() or first
+
+    def _move_on(self) -> bool:
+        self._past.move_on()
+        self.generation += 1
+        return self._policies.move_on()
 
     def take_rejected(self) -> dict[str, str]:
         """Rejected resources since the last call: name → reason."""
         taken, self._rejected = self._rejected, {}
         return taken
 
-    def _put_address(self, name: str, raw: bytes) -> Changed:
+    def _put_address(self, name: str, raw: bytes) -> bool:
         try:
             message = workload_pb2.Address.FromString(raw)
             if self._strict:
@@ -164,9 +140,9 @@ class State:
                     raise WireError("neither workload nor service")
         except (DecodeError, WireError) as exc:
             self._rejected[name] = str(exc)
-            return Changed()
+            return False
 
-    def _put_workload(self, name: str, raw: bytes, message: workload_pb2.Workload) -> Changed:
+    def _put_workload(self, name: str, raw: bytes, message: workload_pb2.Workload) -> bool:
         if message.uid != name:
             raise WireError(f"a workload with the uid {message.uid!r}")
         keys = keys_of(message)
@@ -175,34 +151,45 @@ class State:
             self._forget_answers(before.groups)
             if before != keys:
                 self._index.drop(name, before)
+            if not before.means_the_same(keys):
+                self._note(name, before)
+        if before is None or not before.means_the_same(keys):
+            self._claims.add(keys.claim)
         self._workloads.put(name, raw)
         self._index.put(name, keys)
         self._forget_answers(keys.groups)
-        if before is None:
-            return Changed(addresses=True)
-        others = (before.policies, before.namespace) != (keys.policies, keys.namespace)
-        return Changed(others, addresses=True, moved=() if keys.cover(before) else (name,))
+        if before is not None and not keys.cover(before):
+            self._moved.append(name)
+        return True
 
-    def _put_service(self, name: str, raw: bytes, message: workload_pb2.Service) -> Changed:
+    def _note(self, name: str, keys: WorkloadKeys) -> None:
+        self._claims.add(keys.claim)
+        if self.synced:
+            self._past.note(name, self._workloads.raw[name])
+
+    def _put_service(self, name: str, raw: bytes, message: workload_pb2.Service) -> bool:
         if f"{message.namespace}/{message.hostname}" != name:
             raise WireError(f"a service named {message.namespace}/{message.hostname}")
         self._vips.put(name, message)
         self._services.put(name, raw)
         self._remembered.pop(name, None)
-        return Changed(addresses=True)
+        return True
 
-    def _drop_address(self, name: str) -> Changed:
+    def _drop_address(self, name: str) -> bool:
         if self._services.pop(name) is not None:
             self._vips.drop(name)
             self._remembered.pop(name, None)
-            return Changed(addresses=True, moved=(name,))
+            self._moved.append(name)
+            return True
         keys = self._keys_held(name)
         if keys is None:
-            return Changed()
+            return False
+        self._note(name, keys)
         self._workloads.pop(name)
         self._index.drop(name, keys)
         self._forget_answers(keys.groups)
-        return Changed(addresses=True, moved=(name,))
+        self._moved.append(name)
+        return True
 
     def _keys_held(self, name: str) -> WorkloadKeys | None:
         """Keys of a workload that is held; decoded once more rather than kept, as they are as
@@ -217,11 +204,10 @@ class State:
 
     def _put_policy(self, name: str, raw: bytes) -> bool:
         try:
-            self._policies.put(name, raw)
+            return self._policies.put(name, raw)
         except WireError as exc:
             self._rejected[name] = str(exc)
             return self._policies.deny_instead(name, raw)
-        return True
 
     # Questions
 
@@ -296,7 +282,32 @@ class State:
 
     def policies_for(self, workload: Workload) -> tuple[Policy, ...]:
         """Policies for connections to this workload, as `decide()` needs them."""
-        return self._policies.applicable(workload.namespace, workload.authorization_policies)
+        return self._in_force(workload).policies
+
+    def missing_policies(self, workload: Workload) -> tuple[str, ...]:
+        """Names that it gives and nobody has sent."""
+        return self._in_force(workload).missing
+
+    def _in_force(self, workload: Workload) -> InForce:
+        return self._policies.in_force(workload.namespace, workload.authorization_policies)
+
+    @property
+    def settled(self) -> bool:
+        """False while an update may be half here: then `before()` has a say as well."""
+        return not self._policies.past and not self._past
+
+    def before(self, workload: Workload) -> tuple[Policy, ...]:
+        """Policies that its connections had to pass when the mesh was last settled."""
+        namespace, named = workload.namespace, workload.authorization_policies
+        raw = self._past.was(workload.uid, None)
+        if raw is not None:
+            message = workload_pb2.Address.FromString(raw).workload
+            namespace, named = message.namespace, tuple(message.authorization_policies)
+        return self._policies.before(namespace, named)
+
+    def may_still_come(self, missing: tuple[str, ...]) -> bool:
+        """True if open connections need not be cut yet for want of these policies."""
+        return not self.settled and self._policies.is_awaited(missing)
 
     def recall(self, question: Question) -> object | None:
         """The value given to `remember()`, as long as neither the service nor an endpoint of it
@@ -324,13 +335,23 @@ class State:
         return self._policies.all()
 
     def snapshot(self) -> Iterator[Entry]:
-        """Entries that bring an empty state to this one, for a worker that has just started."""
-        yield from self._policies.entries()
-        for table in (self._services, self._workloads):
-            for name, raw in table.raw.items():
-                yield Entry(Op.ADDRESS, name, raw)
+        """Entries that bring an empty state to this one, for a worker that has just started. It
+        has to know how it was when it was last settled, and what has come since."""
+        yield from self._policies.entries_before()
+        for name, raw in self._services.raw.items():
+            yield Entry(Op.ADDRESS, name, raw)
+        workloads = self._workloads.raw
+        changed = list(self._past.names())
+        for name in dict.fromkeys((*workloads, *changed)):
+            before = self._past.was(name, workloads.get(name))
+            if before is not None:
+                yield Entry(Op.ADDRESS, name, before)
         if self.synced:
             yield Entry(Op.SNAPSHOT)
+        yield from self._policies.entries_since()
+        for name in changed:
+            now = workloads.get(name)
+            yield Entry(Op.REMOVE_ADDRESS, name) if now is None else Entry(Op.ADDRESS, name, now)
 
     def counts(self) -> dict[str, int]:
         return {
@@ -339,7 +360,7 @@ class State:
             "policies": len(self._policies),
         }
 
-    def _value(self, table: _Table[_Value], name: str) -> _Value | None:
+    def _value(self, table: Table[_Value], name: str) -> _Value | None:
         try:
             return table.value(name)
         except WireError:

@@ -34,6 +34,16 @@ class WorkloadKeys:
     # Names of its policies.
     namespace: str
     policies: tuple[str, ...]
+    place: tuple[str, str]  # node and cluster: whose workload wins a claim
+
+    def means_the_same(self, other: WorkloadKeys) -> bool:
+        """True if the same connections to its pod are allowed."""
+        return (
+            self.policies == other.policies
+            and self.claim == other.claim
+            and self.place == other.place
+            and self.namespace == other.namespace
+        )
 
     def cover(self, before: WorkloadKeys) -> bool:
         """True if every address of `before` is still one of these."""
@@ -51,6 +61,7 @@ def keys_of(message: pb.Workload) -> WorkloadKeys:
         groups=groups_of(message, addresses),
         namespace=namespace,
         policies=tuple(message.authorization_policies),
+        place=(message.node, message.cluster_id),
     )
 
 

@@ -30,6 +30,7 @@ from ztunnel.config import ZtunnelConfig
 from ztunnel.mesh.entries import Entry, Op
 from ztunnel.mesh.state import State
 from ztunnel.supervisor.inbox import Inbox
+from ztunnel.supervisor.settling import Settling
 
 log = logging.getLogger("xds")
 
@@ -45,6 +46,8 @@ REST_RATIO = 4.0
 
 _PUT = {ADDRESS_TYPE: Op.ADDRESS, AUTHORIZATION_TYPE: Op.POLICY}
 _REMOVE = {ADDRESS_TYPE: Op.REMOVE_ADDRESS, AUTHORIZATION_TYPE: Op.REMOVE_POLICY}
+
+TYPES = ADDRESS_TYPE, AUTHORIZATION_TYPE
 
 Publish = Callable[[list[Entry]], Awaitable[None]]
 Send = Callable[[bytes], Awaitable[None]]
@@ -132,7 +135,9 @@ class XdsClient:
         self._config = config
         self._state = state
         self._publish = publish
-        self._delta = DeltaClient(node_info(config), (ADDRESS_TYPE, AUTHORIZATION_TYPE))
+        self._delta = DeltaClient(node_info(config), TYPES)
+        self._settling = Settling(TYPES)
+        self._numbers: dict[str, int] = {}  # nonces of responses that are read and not applied
         self.inbox = Inbox()
         self.status = XdsStatus()
 
@@ -166,6 +171,8 @@ class XdsClient:
             call = stream(None, metadata=metadata)
             async with asyncio.timeout(CONNECT_TIMEOUT_S):
                 await call.wait_for_connection()
+            self._settling.opened()
+            self._numbers.clear()
             for request in self._delta.opening():
                 await self._send(call, request.SerializeToString())
             self.status.connected = True
@@ -177,9 +184,21 @@ class XdsClient:
             async with asyncio.TaskGroup() as tasks:
                 tasks.create_task(self._read(call, inbox), name="xds.read")
                 while True:
-                    await self._take(await inbox.next(), send)
+                    await self._wait(inbox, send)
         finally:
             await channel.close(None)
+
+    async def _wait(self, inbox: Inbox, send: Send) -> None:
+        """Take the next response, or let time decide that nothing more belongs to earlier ones."""
+        try:
+            async with asyncio.timeout_at(self._settling.due_s()):
+                update = await inbox.next()
+        except TimeoutError:
+            op = self._settling.elapsed(asyncio.get_running_loop().time())
+            if op is not None:
+                await self._pass_on([Entry(op)])
+            return
+        await self._take(update, send)
 
     async def _read(self, call: grpc.aio.StreamStreamCall[bytes, bytes], inbox: Inbox) -> None:
         """Read responses into the inbox. They are applied whole, even after the stream has ended:
@@ -201,6 +220,7 @@ class XdsClient:
 
     def receive(self, data: bytes) -> Update:
         update = self._delta.receive(data)
+        self._numbers[update.nonce] = self._settling.number()
         self.status.messages[update.type_url] += 1
         self.status.message_bytes[update.type_url] += update.size_bytes
         return update
@@ -211,6 +231,7 @@ class XdsClient:
         for name, why in rejected.items():
             event(log, logging.ERROR, "xds.rejected", resource=name, error=why)
         answer = self._delta.acknowledge(update.type_url, update.nonce, rejected)
+        await self._settle(update)
         if self._delta.synced and not self._state.synced:
             await self._pass_on([Entry(Op.SNAPSHOT)])
             self.status.synced = True
@@ -218,6 +239,18 @@ class XdsClient:
         await send(answer.SerializeToString())
         if update.size_bytes >= LARGE_BYTES:
             release()
+
+    async def _settle(self, update: Update) -> None:
+        now_s = asyncio.get_running_loop().time()
+        op = self._settling.applied(
+            self._numbers.pop(update.nonce),
+            update.type_url,
+            update.word,
+            now_s,
+            settled=self._state.settled,
+        )
+        if op is not None:
+            await self._pass_on([Entry(op)])
 
     async def _apply(self, update: Update, send: Send) -> dict[str, str]:
         """Apply in steps, so that a large update stops neither this process nor the workers."""

@@ -189,8 +189,7 @@ class Worker:
             self.engine.pool.retire(uid)
             if not self.engine.state.has(uid):
                 self.engine.counters.departed.gone(uid)
-        if changed.policies:
-            self._recheck.begin()
+        self._recheck.after(changed)
         if changed.addresses and self._path is not None:
             self._path.offers.on_addresses()
 

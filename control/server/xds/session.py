@@ -15,6 +15,7 @@ from control.kit.errors import WireError
 from control.server.callers.refusals import CallRefusal
 from control.server.xds.cache import Cache, CachedResource, Change
 from control.wire import discovery_pb2 as pb
+from control.wire.delta import Word
 from control.wire.types import ADDRESS_TYPE, AUTHORIZATION_TYPE, POD_TYPE
 
 # Far below the 200 MiB that clients take, far above any real mesh. It is not smaller because a
@@ -336,6 +337,7 @@ class DeltaSession:
         nonce = str(self._nonce)
         state.in_flight, state.answered = nonce, True
         head = pb.DeltaDiscoveryResponse(
+            system_version_info=(Word.WHOLE if self._is_whole() else Word.MORE).value,
             type_url=type_url,
             nonce=nonce,
             removed_resources=removed,
@@ -343,6 +345,15 @@ class DeltaSession:
         ).SerializeToString()
         # Fields of a message may come in any order: the spliced ones follow the small ones.
         return DeltaResponse(b"".join([head, *pieces]), type_url, nonce, len(pieces), len(removed))
+
+    def _is_whole(self) -> bool:
+        """True if the client's policies and addresses are those of one moment, once it has applied
+        everything that was sent."""
+        for type_url in (AUTHORIZATION_TYPE, ADDRESS_TYPE):
+            state = self._types.get(type_url)
+            if state is None or not state.answered or any(self._due(type_url, state)):
+                return False
+        return True
 
     def _answered_as_removed(self, state: TypeState) -> set[str]:
         """Owed names that no resource bears: nothing has them, or somebody has them as an alias.

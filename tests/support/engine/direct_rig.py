@@ -19,7 +19,7 @@ from ztunnel.connections.pod import Pod
 from ztunnel.connections.recheck import Recheck
 from ztunnel.direct.path import WorkerDirect
 from ztunnel.loop.reactor import Reactor, Served
-from ztunnel.mesh.entries import Entry
+from ztunnel.mesh.entries import Entry, Op
 from ztunnel.mesh.route import ToTunnel, route
 from ztunnel.telemetry.access_log import JSON, AccessLog
 from ztunnel.transport.dial import Dialer
@@ -76,11 +76,13 @@ class Rig:
         self.path.take(read_agent_line(json.dumps(line).encode()))
 
     def change(self, *values: Workload | Service | Policy | Entry) -> None:
-        """Install the path as the worker does."""
+        """Have the worker take over a whole change."""
+        self.part(*values, Entry(Op.SNAPSHOT))
+
+    def part(self, *values: Workload | Service | Policy | Entry) -> None:
         entries = [each if isinstance(each, Entry) else entry(each) for each in values]
         changed = self.engine.state.apply(entries)
-        if changed.policies:
-            self.recheck.begin()
+        self.recheck.after(changed)
         if changed.addresses:
             self.path.offers.on_addresses()
 

@@ -30,7 +30,7 @@ from ztunnel.hbone.session import Session
 from ztunnel.hbone.settings import CLIENT_SETTINGS, Role
 from ztunnel.hbone.stream import Stream
 from ztunnel.loop.reactor import WATCH_BOTH, Reactor, Served
-from ztunnel.mesh.entries import Entry
+from ztunnel.mesh.entries import Entry, Op
 from ztunnel.mesh.roles import Accepted
 from ztunnel.transport.dial import DialDone, DialError
 from ztunnel.transport.ends import RelayEnd
@@ -173,7 +173,10 @@ class InboundRig:
 
     def change(self, *values: Workload | Service | Policy | Entry) -> None:
         self.engine.state.apply(
-            [each if isinstance(each, Entry) else entry(each) for each in values]
+            [
+                *(each if isinstance(each, Entry) else entry(each) for each in values),
+                Entry(Op.SNAPSHOT),
+            ]
         )
 
     def recheck(self) -> None:

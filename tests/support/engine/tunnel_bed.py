@@ -159,8 +159,7 @@ class Node:
             changed = self.engine.state.apply(entries)
             for uid in changed.moved:
                 self.engine.pool.retire(uid)
-            if changed.policies:
-                self.recheck.begin()
+            self.recheck.after(changed)
 
         self.call(run)
 

@@ -14,4 +14,4 @@ def test_every_status_has_its_reason(status: int) -> None:
 
 def test_only_policy_says_deny() -> None:
     denied = {each for each in Reason if each.flag is Flag.DENY}
-    assert denied == {Reason.POLICY, Reason.POLICY_CHANGED}
+    assert denied == {Reason.POLICY, Reason.UNKNOWN_POLICY, Reason.POLICY_CHANGED}

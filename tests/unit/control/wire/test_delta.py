@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from control.kit.errors import WireError
 from control.wire import delta
 from control.wire import discovery_pb2 as pb
-from control.wire.delta import Added, DeltaClient, NodeInfo, SubscriptionsFull
+from control.wire.delta import Added, DeltaClient, NodeInfo, SubscriptionsFull, Word
 
 ADDRESS = "type.example/Address"
 POLICY = "type.example/Policy"
@@ -52,6 +52,15 @@ def test_an_update_carries_bytes_and_an_ack_echoes_its_nonce() -> None:
     ack = subject.acknowledge(ADDRESS, "1")
     assert (ack.response_nonce, ack.HasField("error_detail")) == ("1", False)
     assert dict(subject.held(ADDRESS)) == {"a": "v-1", "b": "v-1"}
+
+
+@pytest.mark.parametrize(
+    ("text", "word"),
+    [("tulle/whole", Word.WHOLE), ("tulle/more", Word.MORE), ("", Word.NONE), ("1.2.3", Word.NONE)],
+)
+def test_only_our_own_control_plane_says_how_whole_it_is(text: str, word: Word) -> None:
+    message = pb.DeltaDiscoveryResponse(type_url=ADDRESS, nonce="1", system_version_info=text)
+    assert client().receive(message.SerializeToString()).word is word
 
 
 def test_a_rejected_resource_is_named_and_keeps_its_last_good_version() -> None:

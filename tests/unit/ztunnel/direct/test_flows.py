@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -184,6 +185,19 @@ def test_a_policy_that_allows_it_leaves_it(rig: Rig) -> None:
     rig.change(ALLOW)
     rig.turns()
     assert rig.said() == []
+
+
+def test_a_pod_that_went_and_came_back_with_a_policy_that_forbids_it_cuts_it(rig: Rig) -> None:
+    shut = replace(DENY_ALL, scope=PolicyScope.WORKLOAD_SELECTOR)
+    opened(rig)
+    rig.change(Entry(Op.REMOVE_ADDRESS, SERVER.uid))
+    rig.turns()
+    rig.change(shut)
+    rig.turns()
+    assert rig.said() == []
+    rig.change(replace(SERVER, authorization_policies=(shut.key,)))
+    rig.turns()
+    assert rig.said() == [CUT]
 
 
 def test_one_that_slipped_through_is_cut_when_it_is_told(rig: Rig) -> None:

@@ -12,6 +12,7 @@ from control.model.address import Endpoint, parse_endpoint
 from control.model.policy import (
     Action,
     Clause,
+    Connection,
     Deny,
     Match,
     Permit,
@@ -37,7 +38,10 @@ from ztunnel.mesh.authorize import (
     parse_authority,
     recheck,
 )
+from ztunnel.mesh.entries import Entry, Op
+from ztunnel.mesh.policies import AWAITED_MAX
 from ztunnel.mesh.state import State
+from ztunnel.refusals import Reason
 
 WEB = {key("web"): ()}
 POD = pod("web", "10.0.0.2", "fd00::2", services=WEB)
@@ -192,6 +196,78 @@ def test_an_open_connection_is_looked_at_again() -> None:
     assert isinstance(recheck(state, POD, answer.permit.connection), Permit)
     state.apply([entry(only(principal("client"), action=Action.DENY))])
     assert recheck(state, POD, answer.permit.connection) == Deny("shop/p")
+
+
+NAMED = replace(POD, authorization_policies=("shop/p",))
+NOBODY = replace(only(principal("client"), action=Action.DENY), scope=PolicyScope.WORKLOAD_SELECTOR)
+
+
+def open_one() -> tuple[State, Connection]:
+    """A state of which a new connection to POD was allowed."""
+    state = mesh(POD)
+    answer = connect(state, "10.0.0.2:80")
+    assert isinstance(answer, Admit)
+    return state, answer.permit.connection
+
+
+def test_a_named_policy_that_nobody_has_sent_denies() -> None:
+    state = mesh(NAMED)
+    assert refused(connect(state, "10.0.0.2:80", local=NAMED)) == (401, "unknown_policy")
+    answer = admit_plaintext(state, NAMED, parse_endpoint("10.0.0.2:80"), PEER)
+    assert isinstance(answer, Refusal)
+    assert answer.reason is Reason.UNKNOWN_POLICY
+    assert "shop/p" in answer.detail
+    state.apply([entry(replace(NOBODY, rules=())), Entry(Op.SNAPSHOT)])
+    assert isinstance(connect(state, "10.0.0.2:80", local=NAMED), Admit)
+
+
+@pytest.mark.parametrize("word", [[Op.SNAPSHOT], [Op.LATER, Op.LATER]])
+def test_an_open_connection_waits_for_a_named_policy_for_a_time(word: list[Op]) -> None:
+    state, connection = open_one()
+    state.apply([entry(NAMED)])
+    assert refused(connect(state, "10.0.0.2:80", local=NAMED)) == (401, "unknown_policy")
+    assert isinstance(recheck(state, NAMED, connection), Permit)
+    changed = [state.apply([Entry(op)]) for op in word]
+    assert changed[-1].policies, "somebody has to look"
+    assert recheck(state, NAMED, connection) == Deny("shop/p")
+
+
+def test_one_that_came_meanwhile_is_waited_for_no_longer() -> None:
+    state, connection = open_one()
+    state.apply([entry(NAMED)])
+    assert isinstance(recheck(state, NAMED, connection), Permit)
+    state.apply([entry(replace(NOBODY, rules=()))])
+    assert not state.apply([Entry(Op.SNAPSHOT)]).policies
+    assert isinstance(recheck(state, NAMED, connection), Permit)
+
+
+def test_a_policy_that_has_gone_is_obeyed_by_those_who_name_it_until_all_is_settled() -> None:
+    allow = replace(only(principal("client")), scope=PolicyScope.WORKLOAD_SELECTOR)
+    state = mesh(NAMED, allow)
+    plain = parse_endpoint("10.0.0.2:80")
+    state.apply([Entry(Op.REMOVE_POLICY, "shop/p")])
+    assert isinstance(connect(state, "10.0.0.2:80", local=NAMED), Admit)
+    assert refused(admit_plaintext(state, NAMED, plain, PEER)) == (401, "policy")
+    assert state.apply([Entry(Op.SNAPSHOT)]).policies
+    assert refused(connect(state, "10.0.0.2:80", local=NAMED)) == (401, "unknown_policy")
+
+
+def test_what_was_refused_stays_so_until_the_update_is_whole() -> None:
+    state = mesh(POD, only(principal("client"), action=Action.DENY))
+    state.apply([Entry(Op.REMOVE_POLICY, "shop/p")])
+    assert refused(connect(state, "10.0.0.2:80")) == (401, "policy")
+    before = state.generation
+    state.apply([Entry(Op.SNAPSHOT)])
+    assert state.generation > before, "a no that somebody keeps is void"
+    assert isinstance(connect(state, "10.0.0.2:80"), Admit)
+
+
+def test_patience_is_bounded() -> None:
+    state, connection = open_one()
+    names = tuple(f"shop/{number}" for number in range(AWAITED_MAX + 1))
+    many = replace(POD, authorization_policies=names)
+    state.apply([entry(many)])
+    assert isinstance(recheck(state, many, connection), Deny)
 
 
 @given(st.text(max_size=40))

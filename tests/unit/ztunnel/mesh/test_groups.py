@@ -31,7 +31,7 @@ from control.wire import workload_pb2
 from tests.support.engine.meshes import at, entry, key, mesh, pod, service, vip
 from ztunnel.mesh.balance import Draw, Hint, pod_address
 from ztunnel.mesh.route import ToTunnel, endpoints, route
-from ztunnel.mesh.state import _Table
+from ztunnel.mesh.table import Table
 
 WEB = key("web")
 PORTS = ((), (Port(80, 8081),), (Port(80, 0), Port(81, 9)))
@@ -178,15 +178,15 @@ def test_groups_give_the_chances_of_a_plain_computation(pick: random.Random) -> 
 
 def test_only_the_one_that_is_drawn_is_decoded(monkeypatch: pytest.MonkeyPatch) -> None:
     decoded: list[str] = []
-    decode = _Table._decoded
+    decode = Table._decoded
 
-    def watch(table: _Table[Workload], raw: bytes) -> Workload:
+    def watch(table: Table[Workload], raw: bytes) -> Workload:
         message = workload_pb2.Address.FromString(raw)
         if message.HasField("workload"):
             decoded.append(message.workload.uid)
         return decode(table, raw)
 
-    monkeypatch.setattr(_Table, "_decoded", watch)
+    monkeypatch.setattr(Table, "_decoded", watch)
     pods = [pod(f"p{n}", f"10.0.{n // 250}.{n % 250}", services={WEB: ()}) for n in range(1000)]
     state = mesh(service("web", "10.1.0.1"), *pods)
     went = route(state, SOURCE, Endpoint(at("10.1.0.1"), 80), random.Random(5))

@@ -23,6 +23,7 @@ from tests.support.engine.meshes import (
 )
 from ztunnel.mesh.entries import CHUNK_ENTRIES_MAX, Entry, Op
 from ztunnel.mesh.state import Changed, State
+from ztunnel.mesh.workloads import claim
 
 WEB = {key("web"): ()}
 
@@ -53,7 +54,8 @@ def test_an_update_moves_every_key_and_a_removal_leaves_none() -> None:
     assert state.local_workload("shop", "web", "web") is None
     assert endpoints_of(state, key("web")) == ()
     gone = state.apply([Entry(Op.REMOVE_ADDRESS, web.uid)])
-    assert gone == Changed(addresses=True, moved=(web.uid,))
+    claims = frozenset({claim("shop", "web", "other")})
+    assert gone == Changed(addresses=True, claims=claims, moved=(web.uid,))
     assert state.workload_at("", at("10.0.0.3")) is None
     assert state.apply([Entry(Op.REMOVE_ADDRESS, web.uid)]) == Changed()
 
@@ -155,8 +157,10 @@ def test_what_changed_is_told() -> None:
     before = state.generation
     assert state.apply([entry(replace(web, capacity=3))]) == Changed(addresses=True)
     named = replace(web, authorization_policies=("shop/p",))
-    assert state.apply([entry(named)]) == Changed(policies=True, addresses=True)
+    claims = frozenset({claim("shop", "web", "web")})
+    assert state.apply([entry(named)]) == Changed(addresses=True, claims=claims)
     assert state.apply([entry(policy("p"))]) == Changed(policies=True)
+    assert state.apply([entry(policy("p"))]) == Changed()
     assert state.apply([]) == Changed()
     assert state.generation == before + 3
     both = replace(named, addresses=(at("10.0.0.2"), at("fd00::2")))

@@ -5,18 +5,21 @@ from __future__ import annotations
 import asyncio
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import grpc.aio
 import pytest
 
 from control.model.policy import Action, Policy, PolicyScope, Rule
 from control.wire import discovery_pb2 as pb
+from control.wire.delta import Word
 from control.wire.types import ADDRESS_TYPE, AUTHORIZATION_TYPE
 from tests.support.engine.meshes import at, entry, pod, service
 from ztunnel.config import ZtunnelConfig
 from ztunnel.mesh.entries import Entry, Op
 from ztunnel.mesh.state import State
-from ztunnel.supervisor.xds import STEP_ENTRIES, XdsClient, XdsEnded, node_info
+from ztunnel.supervisor.settling import Settling
+from ztunnel.supervisor.xds import STEP_ENTRIES, TYPES, XdsClient, XdsEnded, node_info
 
 CONFIG = ZtunnelConfig("control:1", "control:1", Path("zds"), Path("run"), node="n1")
 
@@ -39,11 +42,19 @@ class Bench:
         self.answers.append(data)
 
     def response(
-        self, type_url: str, *entries: Entry, removed: tuple[str, ...] = (), any_type: str = ""
+        self,
+        type_url: str,
+        *entries: Entry,
+        removed: tuple[str, ...] = (),
+        any_type: str = "",
+        word: Word = Word.NONE,
     ) -> bytes:
         self._nonces += 1
         response = pb.DeltaDiscoveryResponse(
-            type_url=type_url, nonce=str(self._nonces), removed_resources=removed
+            type_url=type_url,
+            nonce=str(self._nonces),
+            removed_resources=removed,
+            system_version_info=word.value,
         )
         for each in entries:
             resource = response.resources.add(name=each.name, version="1")
@@ -51,10 +62,8 @@ class Bench:
             resource.resource.value = each.body
         return response.SerializeToString()
 
-    def receive(
-        self, type_url: str, *entries: Entry, removed: tuple[str, ...] = (), any_type: str = ""
-    ) -> pb.DeltaDiscoveryRequest:
-        data = self.response(type_url, *entries, removed=removed, any_type=any_type)
+    def receive(self, type_url: str, *entries: Entry, **rest: Any) -> pb.DeltaDiscoveryRequest:
+        data = self.response(type_url, *entries, **rest)
         asyncio.run(self.client._take(self.client.receive(data), self._answer))
         return pb.DeltaDiscoveryRequest.FromString(self.answers[-1])
 
@@ -154,6 +163,56 @@ def test_a_removed_policy_waits_for_the_addresses_that_may_replace_it() -> None:
     first = asyncio.run(bench.client.inbox.next())
     assert first.removed == ("shop/p",)
     assert bench.client.inbox.urgent() is not None  # it is now the first policy
+
+
+def synced() -> Bench:
+    bench = Bench()
+    bench.receive(ADDRESS_TYPE, entry(WEB), word=Word.MORE)
+    bench.receive(AUTHORIZATION_TYPE, entry(POLICY), word=Word.WHOLE)
+    bench.published.clear()
+    return bench
+
+
+def test_workers_hear_when_an_update_is_whole() -> None:
+    bench = synced()
+    bench.receive(AUTHORIZATION_TYPE, entry(replace(POLICY, rules=())), word=Word.MORE)
+    bench.receive(ADDRESS_TYPE, entry(pod("more", "10.0.0.3")), word=Word.WHOLE)
+    assert bench.told[0] == (Op.POLICY, "shop/p")
+    assert [op for op, _ in bench.told] == [Op.POLICY, Op.ADDRESS, Op.SNAPSHOT]
+    bench.receive(ADDRESS_TYPE, entry(pod("third", "10.0.0.4")), word=Word.WHOLE)
+    assert bench.told[-1][0] is Op.ADDRESS, "it had nothing to do with policy"
+
+
+def test_policies_that_overtook_addresses_are_whole_with_them() -> None:
+    bench = synced()
+    moved = entry(replace(POLICY, scope=PolicyScope.WORKLOAD_SELECTOR))
+    bench.meanwhile = [bench.response(AUTHORIZATION_TYPE, moved, word=Word.WHOLE)]
+    many = [entry(service(f"s{number}")) for number in range(3 * STEP_ENTRIES)]
+    # Numbered in the order of reading: this one came first.
+    data = bench.response(ADDRESS_TYPE, *many, word=Word.MORE)
+    asyncio.run(bench.client._take(bench.client.receive(data), bench._answer))
+    told = [op for op, _ in bench.told]
+    assert told.index(Op.POLICY) == STEP_ENTRIES
+    assert told.count(Op.SNAPSHOT) == 1
+    assert told[-1] is Op.SNAPSHOT
+
+
+def test_without_a_word_time_decides() -> None:
+    bench = synced()
+    bench.client._settling = Settling(TYPES, apart_s=0.01)
+    for url in (ADDRESS_TYPE, AUTHORIZATION_TYPE):
+        bench.receive(url)
+    bench.receive(AUTHORIZATION_TYPE, removed=("shop/p",))
+    assert bench.told == [(Op.REMOVE_POLICY, "shop/p")]
+    assert not bench.state.settled
+
+    async def scenario() -> None:
+        async with asyncio.timeout(5):
+            while not bench.state.settled:
+                await bench.client._wait(bench.client.inbox, bench._answer)
+
+    asyncio.run(scenario())
+    assert bench.told[-1] == (Op.SNAPSHOT, "")
 
 
 class Slow(Bench):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import random
+from collections import Counter
 from dataclasses import replace
 
 import pytest
@@ -17,7 +19,7 @@ from control.server.xds import session as session_module
 from control.server.xds.cache import Cache, frame, varint
 from control.server.xds.session import BadRequest, DeltaSession
 from control.wire import discovery_pb2 as pb
-from control.wire.delta import DeltaClient, NodeInfo, Update
+from control.wire.delta import DeltaClient, NodeInfo, Update, Word
 from control.wire.types import ADDRESS_TYPE, AUTHORIZATION_TYPE, POD_TYPE
 
 NODE = NodeInfo("ztunnel~x")
@@ -365,3 +367,34 @@ def test_whatever_happens_the_client_ends_with_the_truth(
     bench.settle()
     expected = {name: entry.version for name, entry in bench.cache.entries(ADDRESS_TYPE).items()}
     assert dict(bench.client.held(ADDRESS_TYPE)) == expected
+
+
+def test_whole_is_said_of_states_that_the_cache_has_and_of_no_others() -> None:
+    """Changes, responses and late answers in any order."""
+    rng = random.Random(9)
+    said: Counter[tuple[Word, bool]] = Counter()
+    for _ in range(100):
+        bench = Bench(EMPTY)
+        unanswered: list[pb.DeltaDiscoveryRequest] = []
+        for _ in range(40):
+            step = rng.choice(("change", "take", "take", "answer"))
+            if step == "change":
+                bench.change(
+                    make_mesh(
+                        *(workload(each, rng.choice("12")) for each in "ab" if rng.random() < 0.6),
+                        policies=tuple(policy(each) for each in "pq" if rng.random() < 0.6),
+                    )
+                )
+            elif step == "answer" and unanswered:
+                bench.tell(unanswered.pop(0))
+            elif step == "take" and (update := bench.take()) is not None:
+                client = bench.client
+                unanswered.append(client.acknowledge(update.type_url, update.nonce))
+                whole = client.synced and all(
+                    client.held(url)
+                    == {name: each.version for name, each in bench.cache.entries(url).items()}
+                    for url in (ADDRESS_TYPE, AUTHORIZATION_TYPE)
+                )
+                said[update.word, whole] += 1
+    assert said.keys() == {(Word.WHOLE, True), (Word.MORE, False)}
+    assert min(said.values()) > 100
