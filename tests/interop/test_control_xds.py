@@ -196,8 +196,8 @@ def test_two_clients_get_the_same_bytes(tmp_path: Path) -> None:
 
 def test_on_demand_answers_every_name(tmp_path: Path) -> None:
     async def test(control: Control) -> None:
-        client = delta_client(types=(ADDRESS_TYPE,), on_demand=(ADDRESS_TYPE,))
-        async with connected(control, client) as stream:
+        client = delta_client("n9", types=(ADDRESS_TYPE,), on_demand=(ADDRESS_TYPE,))
+        async with connected(control, client, "n9") as stream:
             assert (await stream.next()).added == ()
             await stream.send(client.subscribe(ADDRESS_TYPE, [WEB, "/10.99.99.99"]))
             update = await stream.next()
@@ -210,6 +210,16 @@ def test_on_demand_answers_every_name(tmp_path: Path) -> None:
             assert [each.name for each in (await stream.next()).added] == [
                 "Kubernetes//Pod/plain/old"
             ]
+
+    run(test, tmp_path)
+
+
+def test_on_demand_brings_a_nodes_own_workloads_unasked(tmp_path: Path) -> None:
+    async def test(control: Control) -> None:
+        client = delta_client(types=(ADDRESS_TYPE,), on_demand=(ADDRESS_TYPE,))
+        async with connected(control, client) as stream:
+            first = await stream.next()
+            assert {each.name for each in first.added} == {WEB_1, "Kubernetes//Pod/plain/old"}
 
     run(test, tmp_path)
 

@@ -76,10 +76,12 @@ def make_entry(
 
 @dataclass(frozen=True, slots=True)
 class Index:
-    """Tables for on-demand names: `network/ip`, and a service to its endpoints."""
+    """Tables for on-demand clients: `network/ip`, a service to its endpoints, a node to its
+    workloads."""
 
     aliases: Mapping[str, tuple[str, ...]]
     members: Mapping[str, tuple[str, ...]]
+    on_node: Mapping[str, tuple[str, ...]]
 
 
 class Cache:
@@ -177,15 +179,19 @@ class Cache:
     def _make_index(self) -> Index:
         aliases: dict[str, list[str]] = defaultdict(list)
         members: dict[str, list[str]] = defaultdict(list)
+        on_node: dict[str, list[str]] = defaultdict(list)
         for name, value in self._values[ADDRESS_TYPE].items():
             for alias in self._entries[ADDRESS_TYPE][name].aliases:
                 aliases[alias].append(name)
             if isinstance(value, Workload):
                 for key in value.services:
                     members[key].append(name)
+                if value.node:
+                    on_node[value.node].append(name)
         return Index(
             {alias: tuple(names) for alias, names in aliases.items()},
             {key: tuple(names) for key, names in members.items()},
+            {node: tuple(names) for node, names in on_node.items()},
         )
 
 

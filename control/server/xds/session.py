@@ -232,8 +232,9 @@ class DeltaSession:
             raise BadRequest(CallRefusal.TOO_MANY_NAMES, f"more than {ASKED_MAX} names subscribed")
 
     def _want(self, state: TypeState) -> None:
-        """Resolve all subscribed names again."""
-        wanted: set[str] = set()
+        """Resolve all subscribed names again. A node's own workloads are wanted unasked: its
+        ztunnel waits for them before it serves a pod, and does not know their names."""
+        wanted = set(self._cache.index().on_node.get(self._node, ()))
         for name in state.asked:
             wanted.update(self._cache.resolve(name))
         state.wanted, state.stale = wanted, False

@@ -268,6 +268,40 @@ def test_on_demand_answers_an_address_whose_owner_is_known_already() -> None:
     assert names(bench.settle()[0]) == [A.uid], "it is still followed"
 
 
+def test_on_demand_brings_a_nodes_own_workloads_unasked() -> None:
+    """Istio's ztunnel waits for those of its pods before it serves them, and asks for no name."""
+    here, elsewhere = replace(A, node="n1"), replace(B, node="n2")
+    client = DeltaClient(NODE, [ADDRESS_TYPE], on_demand=[ADDRESS_TYPE])
+    bench = Bench(make_mesh(here, elsewhere), client)
+    assert [names(each) for each in bench.settle()] == [[A.uid]]
+    late = replace(workload("late"), node="n1")
+    bench.change(make_mesh(here, elsewhere, late))
+    assert [names(each) for each in bench.settle()] == [[late.uid]]
+    changed = replace(late, canonical_revision="v2")
+    bench.change(make_mesh(here, elsewhere, changed))
+    assert [names(each) for each in bench.settle()] == [[late.uid]]
+    bench.tell(bench.client.subscribe(ADDRESS_TYPE, [B.uid]))
+    assert names(bench.settle()[0]) == [B.uid]
+    bench.tell(bench.client.unsubscribe(ADDRESS_TYPE, [B.uid]))
+    bench.settle()
+    bench.change(make_mesh(replace(here, node="n2"), elsewhere, changed))
+    (update,) = bench.settle()
+    assert (names(update), update.removed) == ([], (A.uid,))
+
+
+def test_on_demand_reconnects_with_its_nodes_workloads_as_they_are_now() -> None:
+    here = replace(A, node="n1")
+    client = DeltaClient(NODE, [ADDRESS_TYPE], on_demand=[ADDRESS_TYPE])
+    bench = Bench(make_mesh(here), client)
+    bench.settle()
+    bench.open()
+    assert [names(each) for each in bench.settle()] == [[]]
+    bench.cache.update(make_mesh(replace(workload("new"), node="n1")))
+    bench.open()
+    (update,) = bench.settle()
+    assert (names(update), update.removed) == (["c//Pod/ns/new"], (A.uid,))
+
+
 def test_on_demand_answers_a_name_again_when_asked_again() -> None:
     bench = on_demand(make_mesh(A))
     bench.tell(bench.client.subscribe(ADDRESS_TYPE, [A.uid]))
