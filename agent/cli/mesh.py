@@ -135,23 +135,24 @@ def manifests_folder(control: Json) -> Path | None:
 
 def read_labels(control: Json) -> dict[str, Json]:
     """Labels of namespaces and pods, read from the manifests: the pages do not have them."""
-    from agent.cli.manifests import read_documents
+    from agent.cli import manifests
 
     folder = manifests_folder(control)
     if folder is None:
         return {}
     found: dict[str, Json] = {"namespace": {}, "pod": {}}
-    for path in sorted([*folder.rglob("*.yaml"), *folder.rglob("*.yml")]):
+    for path in manifests.files(folder):
         try:
-            documents = read_documents(path)
+            documents, _ = manifests.read_apart(manifests.read_text(path), str(path))
         except ConfigError:
             continue  # the control plane reports it
-        for document in documents:
-            ref, labels = document.ref, document.value["metadata"].get("labels") or {}
+        for value in (each for one in documents for each in manifests.objects(one.value)):
+            ref, labels = manifests.ref_of(value), value["metadata"].get("labels")
+            labels = labels if isinstance(labels, dict) else {}
             if ref.kind == "Namespace":
-                found["namespace"][ref.name] = labels
+                found["namespace"].setdefault(ref.name, labels)
             elif ref.kind == "Pod":
-                found["pod"][f"{ref.namespace}/{ref.name}"] = labels
+                found["pod"].setdefault(f"{ref.namespace}/{ref.name}", labels)
     return found
 
 

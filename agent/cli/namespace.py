@@ -15,7 +15,7 @@ from agent.cli.options import Reading, read_options
 from agent.cli.render import Column, show
 from agent.fetch import FetchError
 from control.kit.errors import ConfigError, MeshError
-from control.kit.files import write_atomic
+from control.kit.files import replace_text
 from control.kit.terminal import is_interactive
 
 LABEL = "tulle.io/dataplane-mode"
@@ -77,7 +77,7 @@ def add(ctx: click.Context, name: str, yes: bool) -> None:
 def remove(ctx: click.Context, name: str, yes: bool) -> None:
     """Take a namespace out of the mesh.
 
-    Open connections of its pods may end.
+    Says first how many open connections of its pods that may end.
 
     Example: tulle namespace remove shop
     """
@@ -101,12 +101,43 @@ def change(run_dir: Path, name: str, label: str, yes: bool) -> None:
         click.echo(f"nothing to change: {name} in {path}", err=True)
         return
     click.echo(difference(path, old, new), nl=False)
+    if label.endswith("-"):
+        click.echo(cut(mesh.read(MeshSource(run_dir), ("ztunnel",)), name), err=True)
     is_copy = folder == run_dir / "manifests"  # a lab's: there is nothing to lose
     if not (yes or is_copy or _confirmed()):
         raise MeshError("nothing was written")
-    write_atomic(path, new.encode(), path.stat().st_mode & 0o777)
+    write(path, old, new)
     click.echo(f"changed {path}", err=True)
     click.echo(settled(run_dir, name, enrolling=label.endswith("=ambient")), err=True)
+
+
+def write(path: Path, old: str, new: str) -> None:
+    """Replace the file that `path` leads to, and keep its owner, mode and attributes.
+
+    ConfigError: it was changed meanwhile, is read-only, or cannot be written.
+    """
+    from agent.cli import manifests
+
+    target = path.resolve()
+    if manifests.read_text(target) != old:
+        raise ConfigError(f"{path} has changed meanwhile; nothing was written")
+    try:
+        found = target.stat()
+        if not found.st_mode & 0o222:
+            raise ConfigError(f"{path} is read-only: change it where it is made")
+        replace_text(target, new.encode())
+    except OSError as exc:
+        raise ConfigError(f"{path}: {exc.strerror}; nothing was written") from exc
+
+
+def cut(found: MeshDump, name: str) -> str:
+    """The connections that leaving the mesh may end, in words."""
+    count = len(views.connections(found, views.Filter(name)))
+    if found.away:
+        return f"open connections of {name} are not all known: {', '.join(sorted(found.away))} away"
+    if not count:
+        return f"no open connection of {name} goes through the mesh"
+    return f"may cut {count} open connections (tulle connections -n {name} lists them)"
 
 
 def _confirmed() -> bool:
@@ -154,27 +185,36 @@ def outcome(found: MeshDump, name: str, *, enrolling: bool) -> tuple[bool, str]:
 
 
 def edited(folder: Path, name: str, label: str) -> tuple[Path, str, str]:
-    """(file, text before, text after) of a namespace's manifest; only its document changes.
+    """(file, text before, text after) of a namespace's manifest; only its label changes.
 
     Leaving the mesh removes Istio's label for the same thing, too.
     """
     from agent.cli import labels, manifests
 
-    for file in sorted([*folder.rglob("*.yaml"), *folder.rglob("*.yml")]):
-        text = file.read_text()
-        for document in manifests.split(text, str(file)):
-            if document.ref == manifests.Ref("Namespace", "", name):
-                piece = document.text
-                wanted = (
-                    [label]
-                    if label.endswith("=ambient")
-                    else [f"{key}-" for key in views.MODE_LABELS]
-                )
+    unread: list[str] = []
+    wanted = [label] if label.endswith("=ambient") else [f"{key}-" for key in views.MODE_LABELS]
+    for file in manifests.files(folder):
+        try:
+            text = manifests.read_text(file)
+        except ConfigError as exc:
+            unread.append(str(exc))
+            continue
+        documents, errors = manifests.read_apart(text, str(file))
+        unread += errors
+        for document in documents:
+            places = manifests.places(document.value, manifests.Ref("Namespace", "", name))
+            if not places:
+                continue
+            piece = document.text
+            try:
                 for one in wanted:
-                    piece = labels.edit(piece, labels.parse_change(one))
-                end = document.start + len(document.text)
-                return file, text, text[: document.start] + piece + text[end:]
-    raise ConfigError(f"no Namespace {name} in the manifests below {folder}")
+                    piece = labels.edit(piece, labels.parse_change(one), places[0])
+            except ConfigError as exc:
+                raise ConfigError(f"{file}:{document.line}: Namespace {name}: {exc}") from exc
+            end = document.start + len(document.text)
+            return file, text, text[: document.start] + piece + text[end:]
+    beside = f"; these cannot be read: {'; '.join(unread)}" if unread else ""
+    raise ConfigError(f"no Namespace {name} in the manifests below {folder}{beside}")
 
 
 def difference(path: Path, old: str, new: str) -> str:

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import os
+import shutil
+import stat
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 
 
@@ -13,9 +16,27 @@ def write_atomic(path: Path, data: bytes, mode: int = 0o644, *, sync: bool = Tru
     The mode is set before the first byte, so a secret is never readable in between. Without `sync`
     a power failure may lose the content: only for data that can be made again.
     """
+    _write(path, data, sync, lambda handle: os.fchmod(handle, mode))
+
+
+def replace_text(path: Path, data: bytes) -> None:
+    """As `write_atomic`, for a file that is there: its owner, mode and attributes stay."""
+    before = path.stat()
+
+    def keep(handle: int) -> None:
+        shutil.copystat(path, f"/proc/self/fd/{handle}")
+        if (before.st_uid, before.st_gid) != (os.geteuid(), os.getegid()):
+            os.fchown(handle, before.st_uid, before.st_gid)
+            os.fchmod(handle, stat.S_IMODE(before.st_mode))  # a new owner clears setuid bits
+        os.utime(handle)  # but it is new now
+
+    _write(path, data, True, keep)
+
+
+def _write(path: Path, data: bytes, sync: bool, prepare: Callable[[int], None]) -> None:
     handle, scratch = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
     try:
-        os.fchmod(handle, mode)
+        prepare(handle)
         with os.fdopen(handle, "wb") as file:
             file.write(data)
             file.flush()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -80,6 +81,86 @@ def test_a_second_time_changes_nothing(tmp_path: Path, manifests: Path) -> None:
     manifests.write_text(namespace.edited(tmp_path, "shop", ADD)[2])
     _, old, new = namespace.edited(tmp_path, "shop", ADD)
     assert old == new
+
+
+def edited(folder: Path, label: str = ADD) -> str:
+    return namespace.edited(folder, "shop", label)[2]
+
+
+def test_a_broken_neighbour_hides_no_namespace(tmp_path: Path) -> None:
+    (tmp_path / "a.yaml").write_bytes(b"kind: \xff")
+    (tmp_path / "b.yaml").write_text("kind: [\n---\nkind: Namespace\nmetadata: {name: shop}\n")
+    assert "labels: {tulle.io/dataplane-mode: ambient}" in edited(tmp_path)
+    with pytest.raises(ConfigError, match=r"(?s)no Namespace absent.*a\.yaml.*b\.yaml:2"):
+        namespace.edited(tmp_path, "absent", ADD)
+
+
+def test_a_namespace_in_a_list_or_behind_a_link_is_found(tmp_path: Path) -> None:
+    (tmp_path / "releases").mkdir()
+    (tmp_path / "mesh").mkdir()
+    (tmp_path / "mesh" / "current").symlink_to(tmp_path / "releases")
+    text = "kind: NamespaceList\nitems:\n- kind: Namespace\n  metadata: {name: shop} # it\n"
+    (tmp_path / "releases" / "all.yaml").write_text(text)
+    found, _, new = namespace.edited(tmp_path / "mesh", "shop", ADD)
+    assert found == tmp_path / "mesh" / "current" / "all.yaml"
+    assert "labels: {tulle.io/dataplane-mode: ambient}, name: shop} # it" in new
+
+
+def test_a_link_stays_a_link_and_the_file_keeps_its_mode_and_line_ends(tmp_path: Path) -> None:
+    target = tmp_path / "real.yaml"
+    target.write_bytes(b"kind: Namespace\r\nmetadata:\r\n  name: shop # it\r\n")
+    target.chmod(0o640)
+    if os.geteuid() == 0:
+        os.chown(target, 12345, 54321)
+    (tmp_path / "mesh").mkdir()
+    link = tmp_path / "mesh" / "ns.yaml"
+    link.symlink_to(target)
+    path, old, new = namespace.edited(tmp_path / "mesh", "shop", ADD)
+    namespace.write(path, old, new)
+    assert link.is_symlink()
+    assert target.read_bytes().count(b"\r\n") == 5
+    assert b"name: shop # it\r\n" in target.read_bytes()
+    found = target.stat()
+    assert found.st_mode & 0o777 == 0o640
+    if os.geteuid() == 0:
+        assert (found.st_uid, found.st_gid) == (12345, 54321)
+
+
+def test_nothing_is_written_over_a_change_or_a_read_only_file(tmp_path: Path) -> None:
+    path = tmp_path / "ns.yaml"
+    path.write_text("kind: Namespace\nmetadata: {name: shop}\n")
+    _, old, new = namespace.edited(tmp_path, "shop", ADD)
+    path.chmod(0o444)
+    with pytest.raises(ConfigError, match="read-only"):
+        namespace.write(path, old, new)
+    path.chmod(0o644)
+    path.write_text(old + "# mine\n")
+    with pytest.raises(ConfigError, match="changed meanwhile"):
+        namespace.write(path, old, new)
+    assert path.read_text() == old + "# mine\n"
+    path.unlink()
+    with pytest.raises(ConfigError, match="No such file"):
+        namespace.write(path, old, new)
+
+
+def test_leaving_keeps_the_users_comments(tmp_path: Path) -> None:
+    text = (
+        "# who\nkind: Namespace\nmetadata:\n  name: shop\n  labels: # ours\n"
+        "    # agreed with the shop team\n    tulle.io/dataplane-mode: ambient # since May\n"
+    )
+    (tmp_path / "ns.yaml").write_text(text)
+    gone = edited(tmp_path, REMOVE)
+    for comment in ("# who", "# ours", "# agreed with the shop team", "# since May"):
+        assert comment in gone
+    assert "ambient" not in gone
+
+
+def test_what_leaving_cuts_is_said() -> None:
+    mesh = example()
+    assert namespace.cut(mesh, "shop").startswith("may cut 2 open connections")
+    assert namespace.cut(mesh, "idle") == "no open connection of idle goes through the mesh"
+    mesh.away["ztunnel-n1"] = "no answer in time"
+    assert "ztunnel-n1" in namespace.cut(mesh, "shop")
 
 
 def test_a_difference_ends_each_line(tmp_path: Path) -> None:
