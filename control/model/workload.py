@@ -113,6 +113,16 @@ class NetworkAddress:
 
 
 @dataclass(frozen=True, slots=True)
+class OuterAddress:
+    """An address that leads to a service at these ports only: a load balancer's, or an external
+    one. It never shadows a VIP or a workload's address."""
+
+    network: str
+    address: Address
+    ports: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class NamespacedHostname:
     namespace: str
     hostname: str
@@ -191,6 +201,7 @@ class Workload:
     locality: Locality = Locality()
     network_mode: NetworkMode = NetworkMode.STANDARD
     capacity: int = 1
+    last_resort: bool = False  # not healthy, but it answers: taken where no other endpoint is
 
     @property
     def identity(self) -> SpiffeId:
@@ -212,6 +223,8 @@ class Service:
     canonical: bool = False
     ingress_use_waypoint: bool = False
     visibility: Visibility = Visibility.PUBLIC
+    outer_addresses: tuple[OuterAddress, ...] = ()
+    affinity_s: int = 0  # a client stays with one endpoint for so long; 0: it does not
 
     @property
     def key(self) -> str:

@@ -214,7 +214,7 @@ def workload_row(value: Workload) -> dict[str, Any]:
         "name": value.name,
         "addresses": [format_address(each) for each in value.addresses],
         "node": value.node,
-        "identity": str(value.identity),
+        "identity": str(value.identity) if value.service_account else "",
         "protocol": value.tunnel_protocol.name,
         "status": value.status.name,
         "workload_type": value.workload_type.name,
@@ -232,6 +232,11 @@ def service_row(value: Service) -> dict[str, Any]:
         "name": value.name,
         "hostname": value.hostname,
         "addresses": [format_address(each.address) for each in value.addresses],
+        "outer_addresses": [
+            {"address": format_address(each.address), "ports": list(each.ports)}
+            for each in value.outer_addresses
+        ],
+        "affinity_s": value.affinity_s,
         "ports": [
             {"port": each.service_port, "target": each.target_port, "app": each.app_protocol.name}
             for each in value.ports

@@ -27,6 +27,7 @@ from control.model.workload import (
     WeightedWaypoint,
     Workload,
 )
+from control.wire import extensions
 from control.wire import workload_pb2 as pb
 
 
@@ -76,6 +77,7 @@ def workload_from_wire(message: pb.Workload) -> Workload:
         ),
         network_mode=_known(model.NetworkMode, message.network_mode),
         capacity=message.capacity.value if message.HasField("capacity") else 1,
+        last_resort=bool(message.extensions) and extensions.is_last_resort(message.extensions),
     )
 
 
@@ -103,6 +105,7 @@ def workload_to_wire(value: Workload) -> pb.Workload:
         cluster_id=value.cluster_id,
         services={key: _ports_to_wire(ports) for key, ports in value.services.items()},
         network_mode=value.network_mode.name,
+        extensions=extensions.workload_extensions(value.last_resort),
     )
     if value.application_tunnel is not None:
         message.application_tunnel.protocol = (
@@ -123,6 +126,7 @@ def workload_to_wire(value: Workload) -> pb.Workload:
 def service_from_wire(message: pb.Service) -> Service:
     if not message.namespace or not message.hostname:
         raise WireError(f"a service without namespace or hostname: {message.name!r}")
+    outer_addresses, affinity_s = extensions.read_service(message.extensions)
     return Service(
         name=message.name,
         namespace=message.namespace,
@@ -140,6 +144,8 @@ def service_from_wire(message: pb.Service) -> Service:
         canonical=message.canonical,
         ingress_use_waypoint=message.ingress_use_waypoint,
         visibility=_known(model.Visibility, message.visibility),
+        outer_addresses=outer_addresses,
+        affinity_s=affinity_s,
     )
 
 
@@ -160,6 +166,7 @@ def service_to_wire(value: Service) -> pb.Service:
         canonical=value.canonical,
         ingress_use_waypoint=value.ingress_use_waypoint,
         visibility=value.visibility.name,
+        extensions=extensions.service_extensions(value.outer_addresses, value.affinity_s),
     )
     if (balancing := value.load_balancing) is not None:
         message.load_balancing.routing_preference.extend(

@@ -26,15 +26,21 @@ def mesh(text: str, captured: frozenset[str] = frozenset(), **settings: object) 
     return compile_mesh(objects(text), Settings(**settings), captured)  # type: ignore[arg-type]  # test shorthand
 
 
-def pod(name: str = "web", namespace: str = "shop", labels: str = "", spec: str = "") -> str:
-    """One running pod at 10.1.0.1 on n1. `labels` and `spec` are the inside of a flow mapping."""
+def pod(
+    name: str = "web",
+    namespace: str = "shop",
+    labels: str = "",
+    spec: str = "",
+    address: str = "10.1.0.1",
+) -> str:
+    """One running pod on n1. `labels` and `spec` are the inside of a flow mapping."""
     return f"""
 ---
 apiVersion: v1
 kind: Pod
 metadata: {{name: {name}, namespace: {namespace}, labels: {{{labels}}}}}
 spec: {{nodeName: n1, {spec}}}
-status: {{phase: Running, podIP: 10.1.0.1}}
+status: {{phase: Running, podIP: {address}}}
 """
 
 

@@ -206,7 +206,7 @@ class Offers:
         service = (
             None
             if source is None
-            else state.service_at(source.network, asked.address, source.namespace)
+            else state.service_at(source.network, asked.address, source.namespace, asked.port)
         )
         if source is None or service is None:
             self._take_back(key)

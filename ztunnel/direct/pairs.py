@@ -55,7 +55,8 @@ class PodPair:
         self.service: Service | None = None
         if self.client is not None and flow.original != flow.target:
             network, namespace = self.client.network, self.client.namespace
-            self.service = state.service_at(network, flow.original.address, namespace)
+            asked = flow.original
+            self.service = state.service_at(network, asked.address, namespace, asked.port)
         self._asked = False
         self._answer: Admit | Refusal | None = None
         self._memos = {Reporter.SOURCE.value: Memo(), Reporter.DESTINATION.value: Memo()}

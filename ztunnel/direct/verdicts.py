@@ -91,7 +91,8 @@ def _is_ordinary(place: Place, workload: Workload) -> bool:
 
 
 def _leads_to(state: State, client: Workload, server: Workload, target: Endpoint) -> bool:
-    if state.service_at(client.network, target.address, client.namespace) is not None:
+    network, namespace = client.network, client.namespace
+    if state.service_at(network, target.address, namespace, target.port) is not None:
         return False
     match route(state, client, Asked(target), _NO_DRAW):
         case ToTunnel(dial=dial, target=meant, workload=Workload(uid=uid)):
@@ -131,6 +132,8 @@ def local_share(
     balancing = service.load_balancing
     if balancing is not None and balancing.mode is BalancingMode.PASSTHROUGH:
         return None
+    if service.affinity_s:
+        return None  # the kernel draws by chance alone
     draw = endpoints(state, source, service, asked)
     slots: list[ShareSlot] = []
     for lot, weight in zip(draw.lots, draw.weights, strict=True):

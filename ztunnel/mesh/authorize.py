@@ -165,7 +165,7 @@ def _may_ask_for(state: State, local: Workload, accepted: Accepted, asked: Endpo
     """True for the pod's own address and, at a waypoint, for an address whose waypoint it is."""
     if asked.address == accepted.address or local.application_tunnel is not None:
         return True
-    service = state.service_at(local.network, asked.address, local.namespace)
+    service = state.service_at(local.network, asked.address, local.namespace, asked.port)
     if service is not None:
         gateways = (service.waypoint, *(each.destination for each in service.weighted_waypoints))
     else:

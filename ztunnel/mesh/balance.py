@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import bisect
 import itertools
+import math
 import random
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from enum import Enum
+from hashlib import blake2b
 
 from control.model.address import Address
 from control.model.workload import (
@@ -43,10 +45,25 @@ class Lot:
 
 
 Endpoints = Iterable[tuple[Group, tuple[str, ...]]]
+Chosen = tuple[str, int]  # uid, and the port there
+
+
+def is_healthy(group: Group) -> bool:
+    return group.is_healthy
+
+
+def is_last_resort(group: Group) -> bool:
+    """Terminating, but it answers: for new connections only where nobody is healthy."""
+    return group.is_last_resort
 
 
 def candidates(
-    service: Service, endpoints: Endpoints, source: Workload, port: int, family_bytes: int
+    service: Service,
+    endpoints: Endpoints,
+    source: Workload,
+    port: int,
+    family_bytes: int,
+    is_wanted: Callable[[Group], bool] = is_healthy,
 ) -> list[Lot]:
     """Endpoints that are healthy enough, have the port, and can be reached by an address or a
     gateway. `family_bytes` (4 or 16) is the family the client used."""
@@ -54,10 +71,9 @@ def candidates(
     takes_all = balancing.health_policy is HealthPolicy.ALLOW_ALL
     found: list[Lot] = []
     for group, uids in endpoints:
-        if not (group.is_healthy or takes_all):
+        if not (is_wanted(group) or takes_all):
             continue
-        target = target_port(service, group.ports, port)
-        if target is not None:
+        for target in target_ports(service, group.ports, port):
             lot = Lot(group, uids, target, _has_address(service, group, family_bytes))
             if _is_reachable(lot, source):
                 found.append(lot)
@@ -91,15 +107,20 @@ def _is_reachable(lot: Lot, source: Workload) -> bool:
     return lot.has_address if lot.group.network == source.network else lot.group.has_gateway
 
 
-def target_port(service: Service, own: Iterable[tuple[int, int]], port: int) -> int | None:
-    """The endpoint's port for a service port: its own, else the service's, else None."""
-    for service_port, target in own:
-        if service_port == port and target:
-            return target
+def target_ports(service: Service, own: Iterable[tuple[int, int]], port: int) -> tuple[int, ...]:
+    """The endpoint's ports for a service port: its own, else the service's, else none."""
+    found = tuple([target for service_port, target in own if service_port == port and target])
+    if found:
+        return found
     for each in service.ports:
         if each.service_port == port and each.target_port:
-            return each.target_port
-    return None
+            return (each.target_port,)
+    return ()
+
+
+def target_port(service: Service, own: Iterable[tuple[int, int]], port: int) -> int | None:
+    """The first of `target_ports`."""
+    return next(iter(target_ports(service, own, port)), None)
 
 
 def pod_address(
@@ -164,8 +185,8 @@ class Draw:
     def total(self) -> int:
         return self.cumulative[-1] if self.cumulative else 0
 
-    def choose(self, rng: random.Random) -> tuple[str, int] | None:
-        """The uid, and the port there; without a number where there is no choice."""
+    def choose(self, rng: random.Random) -> Chosen | None:
+        """By chance; no number is drawn where there is no choice."""
         if not self.lots:
             return None
         if len(self.lots) == 1 and len(self.lots[0].uids) == 1:
@@ -174,6 +195,26 @@ class Draw:
         index = bisect.bisect_right(self.cumulative, point)
         lot, left = self.lots[index], self.cumulative[index] - point
         return lot.uids[(left - 1) // self.weights[index]], lot.port
+
+    def pinned(self, client: str) -> Chosen | None:
+        """The same one each time for the same client, in the same proportions. When an endpoint
+        goes its clients alone move; when one comes it gets its part of everybody's."""
+        key = blake2b(client.encode(), digest_size=16).digest()
+        best: Chosen | None = None
+        best_score = -math.inf
+        for lot, weight in zip(self.lots, self.weights, strict=True):
+            for uid in lot.uids if weight else ():
+                score = math.log(_luck(key, uid, lot.port)) / weight
+                if best is None or (score, uid) > (best_score, best[0]):
+                    best, best_score = (uid, lot.port), score
+        return best
+
+
+def _luck(client: bytes, uid: str, port: int) -> float:
+    """A number in (0, 1] that depends on these alone, in every process of every node. Python's
+    own hash differs from process to process."""
+    digest = blake2b(f"{uid} {port}".encode(), digest_size=8, key=client).digest()
+    return (int.from_bytes(digest, "big") + 1) / 2**64
 
 
 def draw(found: Sequence[Lot]) -> Draw:

@@ -9,7 +9,7 @@ that lies can choose among the services that it could have dialled, and no more.
 from __future__ import annotations
 
 from control.model.workload import Service, Workload
-from ztunnel.mesh.balance import target_port
+from ztunnel.mesh.balance import target_ports
 from ztunnel.mesh.state import State
 
 
@@ -37,7 +37,7 @@ def service_dialled(
 def _leads_to(service: Service, local: Workload, port: int) -> bool:
     own = own_ports(local, service)
     return service.key in local.services and any(
-        target_port(service, own, each.service_port) == port for each in service.ports
+        port in target_ports(service, own, each.service_port) for each in service.ports
     )
 
 

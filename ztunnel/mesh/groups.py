@@ -13,6 +13,7 @@ from typing import NamedTuple
 from control.model.address import Address
 from control.model.workload import DEFAULT_CLUSTER
 from control.wire import workload_pb2 as pb
+from control.wire.extensions import is_last_resort
 
 _NOWHERE = ("", "", "")
 _UNHEALTHY, _HBONE, _HOST_NETWORK = pb.UNHEALTHY, pb.HBONE, pb.HOST_NETWORK
@@ -33,6 +34,7 @@ class Group(NamedTuple):
     capacity: int
     is_direct: bool  # the kernel of its node might reach it without a tunnel
     ports: tuple[tuple[int, int], ...]  # the pod's own ports: of the service, of the pod
+    is_last_resort: bool = False  # not healthy, but taken where no other endpoint is
 
 
 def groups_of(message: pb.Workload, addresses: Sequence[Address]) -> dict[str, Group]:
@@ -53,8 +55,10 @@ def groups_of(message: pb.Workload, addresses: Sequence[Address]) -> dict[str, G
         message.capacity.value if message.HasField("capacity") else 1,
         message.tunnel_protocol == _HBONE and message.network_mode != _HOST_NETWORK,
     )
+    last = bool(message.extensions) and is_last_resort(message.extensions)
     return {
-        service: Group._make((*common, _ports(value.ports))) for service, value in services.items()
+        service: Group._make((*common, _ports(value.ports), last))
+        for service, value in services.items()
     }
 
 

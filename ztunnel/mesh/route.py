@@ -22,10 +22,14 @@ from control.model.workload import (
     Workload,
 )
 from ztunnel.mesh.balance import (
+    Chosen,
     Draw,
     Hint,
+    Lot,
     candidates,
     draw,
+    is_healthy,
+    is_last_resort,
     narrowed,
     nearest,
     pod_address,
@@ -86,7 +90,9 @@ def route(
         return Refuse(Reason.NOT_SYNCED)
     if _comes_back(source, destination):
         return Refuse(Reason.RECURSION)
-    service = state.service_at(source.network, destination.address, source.namespace)
+    service = state.service_at(
+        source.network, destination.address, source.namespace, destination.port
+    )
     if service is not None:
         decision = _through_service(state, source, destination, service, rng, hint)
         if decision is not None:
@@ -115,7 +121,11 @@ def _through_service(
     if _passes_through(service):
         return None
     drawn = endpoints(state, source, service, destination, hint)
-    candidate = _drawn(state, service, drawn, len(destination.address), rng)
+    if service.affinity_s:
+        found = _pinned(state, source, service, destination, drawn)
+    else:
+        found = drawn.choose(rng)
+    candidate = _candidate(state, service, found, len(destination.address))
     if candidate is None:
         known = any(each.service_port == destination.port for each in service.ports)
         reason = Reason.NO_HEALTHY_UPSTREAM if known else Reason.NO_SERVICE_PORT
@@ -135,10 +145,24 @@ class _Candidate:
     port: int
 
 
-def _drawn(
-    state: State, service: Service, chances: Draw, family_bytes: int, rng: random.Random
+def _pinned(
+    state: State, source: Workload, service: Service, destination: Asked, chances: Draw
+) -> Chosen | None:
+    """The endpoint that this client stays with; looked for again when an endpoint changes."""
+    port, family_bytes = destination.port, len(destination.address)
+    question = (service.key, port, family_bytes, "client", source.uid)
+    known = state.recall(question)
+    if isinstance(known, tuple):
+        return known
+    found = chances.pinned(source.uid)
+    if found is not None:
+        state.remember(question, found)
+    return found
+
+
+def _candidate(
+    state: State, service: Service, found: Chosen | None, family_bytes: int
 ) -> _Candidate | None:
-    found = chances.choose(rng)
     workload = None if found is None else state.workload(found[0])
     if found is None or workload is None:
         return None
@@ -161,8 +185,13 @@ def endpoints(
     known = state.recall(question)
     if isinstance(known, Draw):
         return known
-    found = candidates(service, state.endpoints(service.key), source, port, family_bytes)
-    best = nearest(reachable(found, source), source, service.load_balancing)
+    best: list[Lot] = []
+    for is_wanted in (is_healthy, is_last_resort):
+        members = state.endpoints(service.key)
+        found = candidates(service, members, source, port, family_bytes, is_wanted)
+        best = nearest(reachable(found, source), source, service.load_balancing)
+        if best:
+            break
     answer = draw(narrowed(best, source, hint))
     state.remember(question, answer)
     return answer
@@ -235,7 +264,7 @@ def _waypoint_pod(
     if gateway is not None:
         found = tunnels(gateway, state.endpoints(gateway.key), source, port, family_bytes)
         best = nearest(reachable(found, source), source, gateway.load_balancing)
-        return _drawn(state, gateway, draw(best), family_bytes, rng)
+        return _candidate(state, gateway, draw(best).choose(rng), family_bytes)
     if isinstance(waypoint.destination, NamespacedHostname):
         return None
     address = waypoint.destination.address

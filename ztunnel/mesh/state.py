@@ -16,11 +16,12 @@ from google.protobuf.message import DecodeError
 from control.kit.errors import WireError
 from control.model.address import Address
 from control.model.policy import Policy
-from control.model.workload import NetworkMode, Service, Workload
+from control.model.workload import Service, Workload
 from control.wire import workload_pb2
 from control.wire.convert import resource_from_wire
 from ztunnel.mesh.entries import Entry, Op
 from ztunnel.mesh.groups import Group
+from ztunnel.mesh.owners import is_local_pod, local_pod, owner
 from ztunnel.mesh.past import Past
 from ztunnel.mesh.policies import InForce, PolicyBook
 from ztunnel.mesh.table import Table
@@ -225,42 +226,42 @@ class State:
         return self._policies.get(key)
 
     def workload_at(self, network: str, address: Address) -> Workload | None:
-        """Owner of an address. None when several pods share it, as on the host's own address.
-
-        While an address changes hands two pods may claim it; the one heard of last has it.
-        """
-        shared = 0
-        found: Workload | None = None
-        for uid in reversed(self._index.at(network, address)):
-            workload = self.workload(uid)
-            if workload is None:
-                continue
-            if workload.network_mode is NetworkMode.STANDARD:
-                return workload
-            shared += 1
-            found = workload
-        return found if shared == 1 else None
+        """Owner of an address, by the rule of `owners`."""
+        uids = self._index.at(network, address)
+        if len(uids) == 1:
+            return self.workload(uids[0])
+        claimants = (self.workload(uid) for uid in reversed(uids))
+        return owner((each for each in claimants if each is not None), self._node)
 
     def local_workload(self, namespace: str, name: str, service_account: str) -> Workload | None:
         """The workload that a pod's claim (ZDS) names; that of our cluster, if others have its
         like."""
         asked = (namespace, name, service_account)
-        found = [
+        found = (
             each
             for uid in self._index.claimed(claim(*asked))
             if (each := self.workload(uid)) is not None
             and (each.namespace, each.name, each.service_account) == asked
-        ]
-        if not found:
-            return None
-        return max(
-            found, key=lambda each: (each.node == self._node, each.cluster_id == self._cluster_id)
         )
+        return local_pod(found, self._node, self._cluster_id)
 
-    def service_at(self, network: str, address: Address, client_namespace: str) -> Service | None:
-        """The service with this VIP, as a client in that namespace sees it."""
-        key = self._vips.at(network, address, client_namespace)
-        return None if key is None else self.service(key)
+    def service_at(
+        self, network: str, address: Address, client_namespace: str, port: int = 0
+    ) -> Service | None:
+        """The service that this address and port lead to, as a client in that namespace sees it:
+        one with this VIP, else one with this outer address. A local pod's address is no VIP, and
+        no workload's address is an outer one. Port 0 asks for the VIP alone."""
+        key = self._vips.at(network, address, client_namespace, port)
+        if key is not None:
+            if self._index.at(network, address):
+                workload = self.workload_at(network, address)
+                if workload is not None and is_local_pod(workload, self._node):
+                    return None
+            return self.service(key)
+        key = self._vips.outer(network, address, client_namespace, port)
+        if key is None or self._index.at(network, address):
+            return None
+        return self.service(key)
 
     def service_named(self, hostname: str, client_namespace: str) -> Service | None:
         key = self._vips.named(hostname, client_namespace)

@@ -1,20 +1,23 @@
 """Services by virtual address and by hostname, with an order among rivals. No I/O.
 
-An exact address beats a block of addresses; then the service in the client's own namespace wins,
-then the Kubernetes service over other kinds, and last the first name in order. A service that is
-private to its namespace does not exist for clients of another.
+An exact address beats a block of addresses; then a service that has the port wins, then the one in
+the client's own namespace, then the Kubernetes service over other kinds, and last the first name in
+order. A service that is private to its namespace does not exist for clients of another. Outer
+addresses lead to a service at its ports only, where nobody has the address as a VIP.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import TypeVar
 
 from control.kit.errors import WireError
 from control.model.address import Address, CidrBlock
+from control.model.workload import OuterAddress
 from control.wire import workload_pb2 as pb
 from control.wire.convert import address_from_wire
+from control.wire.extensions import read_service
 
 _Key = TypeVar("_Key")
 
@@ -29,12 +32,15 @@ class _Claim:
     private: bool
     exact: tuple[tuple[str, Address], ...]
     blocks: tuple[tuple[str, CidrBlock], ...]
+    ports: frozenset[int]
+    outer: tuple[OuterAddress, ...]
 
 
 class VipIndex:
     def __init__(self) -> None:
         self._claims: dict[str, _Claim] = {}
         self._exact: dict[tuple[str, Address], tuple[str, ...]] = {}
+        self._outer: dict[tuple[str, Address, int], tuple[str, ...]] = {}
         self._names: dict[str, tuple[str, ...]] = {}
         self._with_blocks: dict[str, _Claim] = {}  # few: only hosts outside the cluster use them
 
@@ -45,6 +51,8 @@ class VipIndex:
         self._claims[key] = claim
         for at in claim.exact:
             self._exact[at] = (*self._exact.get(at, ()), key)
+        for each in _outer_keys(claim):
+            self._outer[each] = (*self._outer.get(each, ()), key)
         self._names[claim.hostname] = (*self._names.get(claim.hostname, ()), key)
         if claim.blocks:
             self._with_blocks[key] = claim
@@ -55,24 +63,34 @@ class VipIndex:
             return
         for at in claim.exact:
             _without(self._exact, at, key)
+        for each in _outer_keys(claim):
+            _without(self._outer, each, key)
         _without(self._names, claim.hostname, key)
         self._with_blocks.pop(key, None)
 
-    def at(self, network: str, address: Address, client_namespace: str) -> str | None:
-        best = self._best(self._exact.get((network, address), ()), client_namespace)
+    def at(
+        self, network: str, address: Address, client_namespace: str, port: int = 0
+    ) -> str | None:
+        """The service with this VIP."""
+        best = self._best(self._exact.get((network, address), ()), client_namespace, port)
         return best if best is not None else self._in_block(network, address, client_namespace)
+
+    def outer(self, network: str, address: Address, client_namespace: str, port: int) -> str | None:
+        """The service with this outer address and port."""
+        return self._best(self._outer.get((network, address, port), ()), client_namespace)
 
     def named(self, hostname: str, client_namespace: str) -> str | None:
         return self._best(self._names.get(hostname, ()), client_namespace)
 
-    def _best(self, keys: Iterable[str], client_namespace: str) -> str | None:
+    def _best(self, keys: Iterable[str], client_namespace: str, port: int = 0) -> str | None:
         visible = [key for key in keys if self._visible(key, client_namespace)]
         if len(visible) < 2:
             return visible[0] if visible else None
 
-        def order(key: str) -> tuple[bool, bool, str]:
+        def order(key: str) -> tuple[bool, bool, bool, str]:
             claim = self._claims[key]
-            return (claim.namespace != client_namespace, not claim.canonical, key)
+            lacks_port = bool(port and claim.ports) and port not in claim.ports
+            return (lacks_port, claim.namespace != client_namespace, not claim.canonical, key)
 
         return min(visible, key=order)
 
@@ -112,7 +130,15 @@ def _claim(message: pb.Service) -> _Claim:
         private=message.visibility == pb.NAMESPACE,
         exact=tuple(dict.fromkeys(exact)),
         blocks=tuple(blocks),
+        ports=frozenset(each.service_port for each in message.ports),
+        outer=read_service(message.extensions)[0] if message.extensions else (),
     )
+
+
+def _outer_keys(claim: _Claim) -> Iterator[tuple[str, Address, int]]:
+    for each in claim.outer:
+        for port in each.ports:
+            yield each.network, each.address, port
 
 
 def _without(index: dict[_Key, tuple[str, ...]], key: _Key, name: str) -> None:

@@ -14,6 +14,7 @@ from control.model.address import Address
 from control.wire import workload_pb2 as pb
 from control.wire.convert import address_from_wire
 from ztunnel.mesh.groups import Group, groups_of
+from ztunnel.mesh.owners import is_pod_uid
 
 # One uid, or several in the order of arrival.
 Uids: TypeAlias = str | dict[str, None]
@@ -28,7 +29,7 @@ class WorkloadKeys:
     """Keys by which a workload is found."""
 
     network: str
-    addresses: tuple[Address, ...]
+    addresses: tuple[Address, ...]  # none where a look-up by address has to pass it over
     claim: int
     groups: dict[str, Group]  # by service of which it is an endpoint: its group
     # Names of its policies.
@@ -56,12 +57,19 @@ def keys_of(message: pb.Workload) -> WorkloadKeys:
     addresses = tuple(map(address_from_wire, message.addresses))
     return WorkloadKeys(
         network=message.network,
-        addresses=addresses,
+        addresses=() if _is_place(message) else addresses,
         claim=claim(namespace, message.name, message.service_account or "default"),
         groups=groups_of(message, addresses),
         namespace=namespace,
         policies=tuple(message.authorization_policies),
         place=(message.node, message.cluster_id),
+    )
+
+
+def _is_place(message: pb.Workload) -> bool:
+    """An address on some host, named by an endpoint slice: nobody's, but an endpoint."""
+    return (
+        message.network_mode == pb.HOST_NETWORK and not message.node and not is_pod_uid(message.uid)
     )
 
 

@@ -4,22 +4,25 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Container, Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from control.model.intent import Intent
 from control.model.policy import Policy, PolicyScope
 from control.model.workload import Service, Workload
+from control.server.compile.endpoints import places
+from control.server.compile.holdings import Holdings
 from control.server.compile.mutual_tls import MutualTls, compile_mutual_tls
 from control.server.compile.notes import notes_on
 from control.server.compile.pods import compile_pods, pod_uid
 from control.server.compile.policies import PolicyStatus, compile_authorization_policy
-from control.server.compile.services import compile_service, is_in_mesh
+from control.server.compile.remarks import remarks
+from control.server.compile.services import compile_service, is_in_mesh, service_key
 from control.server.compile.settings import Settings
 from control.server.compile.workloads import (
+    Compiler,
     is_workload,
     make_compiler,
     selects,
-    slice_workloads,
     tunnel_protocol,
     workload_uid,
 )
@@ -41,13 +44,21 @@ class CompiledMesh:
     # node may ask for.
     identities: frozenset[tuple[str, str, str]]
     notes: tuple[Problem, ...] = ()
+    # Compiles reports of captured pods.
+    compiler: Compiler | None = field(default=None, compare=False)
 
 
 EMPTY = CompiledMesh({}, {}, {}, {}, (), frozenset())
 
 
-def compile_mesh(found: Objects, settings: Settings, captured: frozenset[str]) -> CompiledMesh:
-    """`captured` are the uids of pods whose capture some node reported to be in force."""
+def compile_mesh(
+    found: Objects,
+    settings: Settings,
+    captured: frozenset[str],
+    holdings: Holdings | None = None,
+) -> CompiledMesh:
+    """`captured` are the uids of pods whose capture some node reported to be in force. `holdings`
+    are those of the compilation before, which makes this one cheaper and no different."""
     policies: dict[str, Policy] = {}
     statuses: list[PolicyStatus] = []
     selecting: dict[str, list[AuthorizationPolicy]] = defaultdict(list)
@@ -62,14 +73,23 @@ def compile_mesh(found: Objects, settings: Settings, captured: frozenset[str]) -
             selecting["" if everywhere else each.meta.namespace].append(each)
     mutual_tls = compile_mutual_tls(found.peer_authentications, settings)
     policies.update((each.key, each) for each in mutual_tls.policies)
-    compiler = make_compiler(found, settings, captured)
+    holdings = Holdings() if holdings is None else holdings
+    holdings.follow(found, captured)
+    compiler = make_compiler(found, settings, captured, holdings)
     workloads = [
         compiler.workload(pod, _names(pod, selecting, mutual_tls))
         for pod in found.pods
         if is_workload(pod)
     ]
-    workloads += slice_workloads(found, compiler)
-    services = [compile_service(each, settings) for each in found.services if is_in_mesh(each)]
+    endpoints = compiler.endpoints
+    workloads += places(endpoints, holdings, compiler.localities, settings)
+    services = [
+        compile_service(
+            each, settings, holdings, endpoints.partial.get(service_key(each, settings), ())
+        )
+        for each in found.services
+        if is_in_mesh(each)
+    ]
     pods = compile_pods(found, settings)
     all_statuses = (*statuses, *mutual_tls.statuses)
     return CompiledMesh(
@@ -83,8 +103,15 @@ def compile_mesh(found: Objects, settings: Settings, captured: frozenset[str]) -
             for pod in found.pods
             if pod.node and not pod.is_terminal
         ),
-        notes=notes_on(all_statuses),
+        notes=(*notes_on(all_statuses), *remarks(holdings)),
+        compiler=compiler,
     )
+
+
+def noted(mesh: CompiledMesh) -> CompiledMesh:
+    """The mesh with the notes that fit the claims as they are now."""
+    said = () if mesh.compiler is None else remarks(mesh.compiler.holdings)
+    return replace(mesh, notes=(*notes_on(mesh.statuses), *said))
 
 
 def recapture(
@@ -95,13 +122,25 @@ def recapture(
 ) -> dict[str, Workload]:
     """The workloads of `pods` that differ once `captured` are captured, by name: the same as a
     whole compilation would find, at the price of these pods."""
-    changed = {}
+    changed: dict[str, Workload] = {}
+    rivals: dict[str, objects.PodObject] = {}
     for pod in pods:
         name = workload_uid(pod.meta, settings)
+        is_captured = pod_uid(pod.meta) in captured
+        if mesh.compiler is not None:
+            for each in mesh.compiler.holdings.capture(pod, is_captured):
+                rivals[workload_uid(each.meta, settings)] = each
         workload = mesh.workloads.get(name)
-        protocol = tunnel_protocol(pod, pod_uid(pod.meta) in captured)
+        protocol = tunnel_protocol(pod, is_captured)
         if workload is not None and workload.tunnel_protocol is not protocol:
             changed[name] = replace(workload, tunnel_protocol=protocol)
+    # A captured pod takes an address from one that is not.
+    for name, pod in rivals.items():
+        before = changed.get(name) or mesh.workloads.get(name)
+        if mesh.compiler is not None and before is not None:
+            after = mesh.compiler.placed(before, pod)
+            if after != before:
+                changed[name] = after
     return changed
 
 

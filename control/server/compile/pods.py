@@ -17,6 +17,7 @@ MODE_LABELS = ("tulle.io/dataplane-mode", "istio.io/dataplane-mode")
 # `tunnel` on a pod or on its namespace. Any other value but `direct` counts as `tunnel`: people set
 # this label to get less of the direct path, not more.
 PATH_LABEL = "tulle.io/path"
+REDIRECTION_ANNOTATION = "ambient.istio.io/redirection"
 SIDECAR_ANNOTATION = "sidecar.istio.io/status"
 # The cluster lives here: a label on the whole namespace does not count.
 SYSTEM_NAMESPACES = frozenset({"kube-system"})
@@ -26,6 +27,12 @@ _UID_SPACE = uuid.UUID("6f7a3c0e-5d0b-5f0c-9b53-7d1f4a3f2c11")
 
 def pod_uid(meta: objects.Meta) -> str:
     return meta.uid or str(uuid.uuid5(_UID_SPACE, f"{meta.namespace}/{meta.name}"))
+
+
+def is_captured(pod: objects.PodObject, reported: bool) -> bool:
+    """`reported`: its node says that the capture is in force."""
+    annotated = pod.meta.annotations.get(REDIRECTION_ANNOTATION) == "enabled"
+    return not pod.host_network and (annotated or reported)
 
 
 def compile_pods(found: Objects, settings: Settings) -> list[Intent]:

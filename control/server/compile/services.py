@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
+from control.model.address import Address
 from control.model.workload import (
     AppProtocol,
     BalancingMode,
@@ -9,10 +12,12 @@ from control.model.workload import (
     IpFamilies,
     LoadBalancing,
     NetworkAddress,
+    OuterAddress,
     Port,
     Scope,
     Service,
 )
+from control.server.compile.holdings import Holdings
 from control.server.compile.settings import Settings
 from control.server.sources import objects
 
@@ -54,27 +59,64 @@ def service_key(service: objects.ServiceObject, settings: Settings) -> str:
     return f"{meta.namespace}/{hostname(meta.name, meta.namespace, settings)}"
 
 
-def compile_service(service: objects.ServiceObject, settings: Settings) -> Service:
+def compile_service(
+    service: objects.ServiceObject,
+    settings: Settings,
+    holdings: Holdings,
+    left_to_endpoints: Collection[int] = (),
+) -> Service:
+    """`left_to_endpoints` are ports that only some of the service's endpoints have."""
     meta = service.meta
     return Service(
         name=meta.name,
         namespace=meta.namespace,
         hostname=hostname(meta.name, meta.namespace, settings),
-        addresses=tuple(NetworkAddress(settings.network, each) for each in service.addresses),
+        addresses=tuple(
+            NetworkAddress(settings.network, each)
+            for each in service.addresses
+            if holdings.has(meta.key, each)
+        ),
         ports=tuple(
-            Port(each.port, each.target if isinstance(each.target, int) else 0, _protocol(each))
-            for each in service.ports
+            Port(each.port, _target(each, left_to_endpoints), _protocol(each))
+            for each in _ports(service)
         ),
         load_balancing=_load_balancing(service),
         ip_families=_ip_families(service.ip_families),
         canonical=True,
+        outer_addresses=_outer_addresses(service, settings, holdings),
+        affinity_s=service.affinity_s,
     )
+
+
+def _outer_addresses(
+    service: objects.ServiceObject, settings: Settings, holdings: Holdings
+) -> tuple[OuterAddress, ...]:
+    found: dict[Address, tuple[int, ...]] = {
+        each: holdings.ports_of(service.meta.key, each)
+        for each in (*service.balancer_addresses, *service.external_addresses)
+    }
+    return tuple(
+        OuterAddress(settings.network, address, ports) for address, ports in found.items() if ports
+    )
+
+
+def _ports(service: objects.ServiceObject) -> list[objects.ServicePort]:
+    """The service's ports; of one number that TCP and UDP share, only TCP's: that is what a
+    connection means."""
+    tcp = {each.port for each in service.ports if each.protocol == "TCP"}
+    return [each for each in service.ports if each.protocol == "TCP" or each.port not in tcp]
+
+
+def _target(port: objects.ServicePort, left_to_endpoints: Collection[int]) -> int:
+    if isinstance(port.target, int) and port.port not in left_to_endpoints:
+        return port.target
+    return 0
 
 
 def pod_ports(service: objects.ServiceObject, pod: objects.PodObject) -> tuple[Port, ...]:
     """The service's ports on this pod; a named one that the pod does not have is left out."""
     found = []
-    for each in service.ports:
+    for each in _ports(service):
         number = each.target if isinstance(each.target, int) else _named(each, pod)
         if number:
             found.append(Port(each.port, number))
@@ -94,6 +136,8 @@ def slice_ports(
     """The service's ports as an EndpointSlice gives them: matched by name."""
     found = []
     for each in service.ports:
+        if each.protocol != "TCP":
+            continue
         number = endpoint_slice.ports.get(each.name)
         if number is not None:
             found.append(Port(each.port, number))

@@ -1,30 +1,30 @@
-"""Pods and hand-written endpoints → workloads."""
+"""Pods → workloads."""
 
 from __future__ import annotations
 
 import re
 from collections import defaultdict
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Container, Mapping
+from dataclasses import dataclass, replace
 from types import MappingProxyType
 
-from control.model.address import format_address
+from control.model.address import Address
 from control.model.workload import (
     Locality,
     NetworkMode,
-    Port,
     TunnelProtocol,
     Workload,
     WorkloadStatus,
     WorkloadType,
 )
-from control.server.compile.pods import pod_uid
-from control.server.compile.services import is_in_mesh, pod_ports, service_key, slice_ports
+from control.server.compile.endpoints import Endpoints, PodServices, read_slices
+from control.server.compile.holdings import Holdings
+from control.server.compile.pods import is_captured, pod_uid
+from control.server.compile.services import is_in_mesh, pod_ports, service_key
 from control.server.compile.settings import Settings
 from control.server.sources import objects
 from control.server.sources.objects import Objects
 
-REDIRECTION_ANNOTATION = "ambient.istio.io/redirection"
 _CANONICAL_NAME = ("service.istio.io/canonical-name", "app.kubernetes.io/name", "app")
 _CANONICAL_REVISION = (
     "service.istio.io/canonical-revision",
@@ -42,8 +42,6 @@ _TYPES = {
     "CronJob": WorkloadType.CRONJOB,
 }
 
-_Services = dict[str, tuple[Port, ...]]
-
 
 def selects(selector: Mapping[str, str], labels: Mapping[str, str]) -> bool:
     return all(labels.get(name) == value for name, value in selector.items())
@@ -54,23 +52,23 @@ class Compiler:
     """Indexes for turning pods into workloads."""
 
     settings: Settings
-    captured: frozenset[str]
+    captured: Container[str]
+    holdings: Holdings
     localities: Mapping[str, Locality]
     # Services by namespace and one pair of their selector: a pod looks up its own labels instead
     # of trying every service.
     services_by_label: Mapping[tuple[str, str, str], list[tuple[str, objects.ServiceObject]]]
-    services_by_name: Mapping[tuple[str, str], objects.ServiceObject]
-    # From slices: pod (namespace, name) → its services; these win over selectors.
-    from_slices: Mapping[tuple[str, str], _Services]
+    endpoints: Endpoints  # from slices, which win over selectors
 
     def workload(self, pod: objects.PodObject, policies: tuple[str, ...]) -> Workload:
+        """One that has lost an address to another claim does not have it here either."""
         meta = pod.meta
         kind, name = _owner(pod)
         return Workload(
             uid=workload_uid(meta, self.settings),
             name=meta.name,
             namespace=meta.namespace,
-            addresses=pod.addresses,
+            addresses=self._addresses(pod),
             network=self.settings.network,
             tunnel_protocol=tunnel_protocol(pod, pod_uid(meta) in self.captured),
             trust_domain=self.settings.trust_domain,
@@ -86,11 +84,21 @@ class Compiler:
             services=MappingProxyType(self._services(pod)),
             locality=self.localities.get(pod.node, Locality()),
             network_mode=(NetworkMode.HOST_NETWORK if pod.host_network else NetworkMode.STANDARD),
+            last_resort=pod.last_resort,
         )
 
-    def _services(self, pod: objects.PodObject) -> _Services:
+    def placed(self, workload: Workload, pod: objects.PodObject) -> Workload:
+        """The pod's workload as the claims are now."""
+        services = MappingProxyType(self._services(pod))
+        return replace(workload, addresses=self._addresses(pod), services=services)
+
+    def _addresses(self, pod: objects.PodObject) -> tuple[Address, ...]:
+        key = pod.meta.key
+        return tuple(each for each in pod.addresses if self.holdings.has(key, each))
+
+    def _services(self, pod: objects.PodObject) -> PodServices:
         meta = pod.meta
-        found = dict(self.from_slices.get((meta.namespace, meta.name), {}))
+        found = self.endpoints.of(pod, self.holdings)
         for label, value in meta.labels.items():
             pair = (meta.namespace, label, value)
             for key, service in self.services_by_label.get(pair, ()):
@@ -105,9 +113,7 @@ def workload_uid(meta: objects.Meta, settings: Settings) -> str:
 
 def tunnel_protocol(pod: objects.PodObject, reported: bool) -> TunnelProtocol:
     """HBONE for a captured pod. `reported`: its node says that the capture is in force."""
-    annotated = pod.meta.annotations.get(REDIRECTION_ANNOTATION) == "enabled"
-    captured = not pod.host_network and (annotated or reported)
-    return TunnelProtocol.HBONE if captured else TunnelProtocol.NONE
+    return TunnelProtocol.HBONE if is_captured(pod, reported) else TunnelProtocol.NONE
 
 
 def is_workload(pod: objects.PodObject) -> bool:
@@ -115,80 +121,31 @@ def is_workload(pod: objects.PodObject) -> bool:
     return bool(pod.addresses) and not pod.is_terminal
 
 
-def make_compiler(found: Objects, settings: Settings, captured: frozenset[str]) -> Compiler:
+def make_compiler(
+    found: Objects, settings: Settings, captured: Container[str], holdings: Holdings
+) -> Compiler:
     by_name = {
         (service.meta.namespace, service.meta.name): service
         for service in found.services
         if is_in_mesh(service)
     }
-    from_slices: dict[tuple[str, str], _Services] = defaultdict(dict)
-    sliced = set()
-    for each in found.slices:
-        owner = by_name.get((each.meta.namespace, each.service))
-        if owner is None:
-            continue
-        key = service_key(owner, settings)
-        sliced.add(key)
-        for endpoint in each.endpoints:
-            if endpoint.pod is not None:
-                from_slices[endpoint.pod][key] = slice_ports(owner, each)
+    endpoints = read_slices(found.slices, by_name, settings)
     by_label: dict[tuple[str, str, str], list[tuple[str, objects.ServiceObject]]] = defaultdict(
         list
     )
     for service in by_name.values():
         key = service_key(service, settings)
-        if service.selector and key not in sliced:
+        if service.selector and key not in endpoints.partial:
             label, value = next(iter(service.selector.items()))
             by_label[service.meta.namespace, label, value].append((key, service))
     return Compiler(
         settings=settings,
         captured=captured,
+        holdings=holdings,
         localities={node.meta.name: _locality(node.meta.labels) for node in found.nodes},
         services_by_label=by_label,
-        services_by_name=by_name,
-        from_slices=from_slices,
+        endpoints=endpoints,
     )
-
-
-def slice_workloads(found: Objects, compiler: Compiler) -> list[Workload]:
-    """Endpoints that are no pods: addresses in hand-written slices."""
-    workloads: dict[str, Workload] = {}
-    for each in found.slices:
-        owner = compiler.services_by_name.get((each.meta.namespace, each.service))
-        if owner is None:
-            continue
-        key = service_key(owner, compiler.settings)
-        services = MappingProxyType({key: slice_ports(owner, each)})
-        for endpoint in each.endpoints:
-            if endpoint.pod is None:
-                made = _by_hand(each.meta, endpoint, services, compiler)
-                workloads.update((workload.uid, workload) for workload in made)
-    return list(workloads.values())
-
-
-def _by_hand(
-    meta: objects.Meta,
-    endpoint: objects.SliceEndpoint,
-    services: Mapping[str, tuple[Port, ...]],
-    compiler: Compiler,
-) -> Iterator[Workload]:
-    """One workload per address."""
-    settings = compiler.settings
-    for address in endpoint.addresses:
-        name = f"{meta.namespace}/{meta.name}/{format_address(address)}"
-        yield Workload(
-            uid=f"{settings.cluster_id}/discovery.k8s.io/EndpointSlice/{name}",
-            name=meta.name,
-            namespace=meta.namespace,
-            addresses=(address,),
-            network=settings.network,
-            trust_domain=settings.trust_domain,
-            node=endpoint.node,
-            status=WorkloadStatus.HEALTHY if endpoint.ready else WorkloadStatus.UNHEALTHY,
-            cluster_id=settings.cluster_id,
-            services=services,
-            locality=compiler.localities.get(endpoint.node, Locality()),
-        )
 
 
 def _owner(pod: objects.PodObject) -> tuple[str, str]:

@@ -33,6 +33,9 @@ _UID = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9._-]{0,127}")
 _NAME = re.compile(r"[a-z0-9](?:[-a-z0-9.]{0,251}[a-z0-9])?")
 _CREATED = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}(?:\.[0-9]+)?Z")
 _PROTOCOLS = ("TCP", "UDP", "SCTP")
+_NODE_ADDRESS_TYPES = ("InternalIP", "ExternalIP")
+AFFINITY_S, AFFINITY_S_MAX = 10800, 86400  # the API server's default and limit
+SOURCE_RANGES_ANNOTATION = "service.beta.kubernetes.io/load-balancer-source-ranges"
 
 
 def read_key(document: Reader) -> Key:
@@ -88,7 +91,12 @@ def read_service_account(document: Reader, meta: Meta) -> ServiceAccount:
 
 
 def read_node(document: Reader, meta: Meta) -> NodeObject:
-    return NodeObject(meta)
+    addresses = (
+        _address(each, "address", each.text("address"))
+        for each in document.part("status").children("addresses")
+        if each.text("type") in _NODE_ADDRESS_TYPES
+    )
+    return NodeObject(meta, tuple(dict.fromkeys(addresses)))
 
 
 def read_pod(document: Reader, meta: Meta) -> PodObject:
@@ -96,6 +104,8 @@ def read_pod(document: Reader, meta: Meta) -> PodObject:
     # `serviceAccount` is the old name; the API server keeps both in step.
     account = spec.text("serviceAccountName") or spec.text("serviceAccount")
     phase = status.text("phase")
+    serves = _serves(status, phase)
+    is_leaving = "deletionTimestamp" in document.part("metadata")
     return PodObject(
         meta=meta,
         service_account=account or "default",
@@ -105,7 +115,9 @@ def read_pod(document: Reader, meta: Meta) -> PodObject:
         ports=_container_ports(spec),
         phase=phase,
         addresses=_pod_addresses(status),
-        ready=_is_ready(document.part("metadata"), status, phase),
+        ready=serves and not is_leaving,
+        last_resort=serves and is_leaving,
+        is_leaving=is_leaving,
     )
 
 
@@ -119,7 +131,10 @@ def _owner(meta: Reader) -> Owner | None:
 def _container_ports(spec: Reader) -> tuple[ContainerPort, ...]:
     found = []
     # A native sidecar is an init container that keeps running; its ports count as well.
-    for container in [*spec.children("initContainers"), *spec.children("containers")]:
+    sidecars = (
+        each for each in spec.children("initContainers") if each.text("restartPolicy") == "Always"
+    )
+    for container in [*spec.children("containers"), *sidecars]:
         for port in container.children("ports"):
             number = port.port("containerPort")
             if number is None:
@@ -149,10 +164,8 @@ def _address(reader: Reader, key: str, text: str) -> Address:
         raise reader.invalid(key, f"{text!r} is not an IP address") from exc
 
 
-def _is_ready(meta: Reader, status: Reader, phase: str) -> bool:
+def _serves(status: Reader, phase: str) -> bool:
     """Readiness by the kubelet's condition. Where none was ever written, a running pod is ready."""
-    if "deletionTimestamp" in meta:
-        return False
     conditions = status.children("conditions")
     if not conditions:
         return phase in ("", "Running")
@@ -163,25 +176,55 @@ def _is_ready(meta: Reader, status: Reader, phase: str) -> bool:
 
 def read_service(document: Reader, meta: Meta) -> ServiceObject:
     spec = document.part("spec")
+    affinity_s = _affinity_s(spec)
     return ServiceObject(
         meta=meta,
         type=spec.text("type") or "ClusterIP",
         selector=spec.labels("selector"),
-        addresses=_service_addresses(spec, document.part("status")),
+        addresses=_cluster_ips(spec),
+        balancer_addresses=_balancer_addresses(document.part("status")),
+        external_addresses=tuple(
+            dict.fromkeys(
+                _address(spec, "externalIPs", text) for text, _ in spec.texts("externalIPs")
+            )
+        ),
         ports=tuple(_service_port(each) for each in spec.children("ports")),
         ip_families=tuple(text for text, _ in spec.texts("ipFamilies")),
         internal_traffic_policy=spec.text("internalTrafficPolicy") or "Cluster",
         traffic_distribution=spec.text("trafficDistribution"),
         publish_not_ready=spec.flag("publishNotReadyAddresses"),
+        affinity_s=affinity_s,
+        has_source_ranges=bool(
+            spec.texts("loadBalancerSourceRanges") or meta.annotations.get(SOURCE_RANGES_ANNOTATION)
+        ),
     )
 
 
-def _service_addresses(spec: Reader, status: Reader) -> tuple[Address, ...]:
+def _cluster_ips(spec: Reader) -> tuple[Address, ...]:
     texts = [text for text, _ in spec.texts("clusterIPs")] or [spec.text("clusterIP")]
     found = [_address(spec, "clusterIPs", text) for text in texts if text not in ("", HEADLESS)]
-    ingress = status.part("loadBalancer").children("ingress")
-    found += [_address(each, "ip", each.text("ip")) for each in ingress if each.text("ip")]
     return tuple(dict.fromkeys(found))
+
+
+def _balancer_addresses(status: Reader) -> tuple[Address, ...]:
+    """Addresses of the load balancer. With `ipMode: Proxy` its traffic has to pass it, so such an
+    address is not the service's own."""
+    found = [
+        _address(each, "ip", each.text("ip"))
+        for each in status.part("loadBalancer").children("ingress")
+        if each.text("ip") and each.text("ipMode") != "Proxy"
+    ]
+    return tuple(dict.fromkeys(found))
+
+
+def _affinity_s(spec: Reader) -> int:
+    if spec.text("sessionAffinity") != "ClientIP":
+        return 0
+    client = spec.part("sessionAffinityConfig").part("clientIP")
+    seconds = client.number("timeoutSeconds")
+    if seconds is not None and not 0 < seconds <= AFFINITY_S_MAX:
+        raise client.invalid("timeoutSeconds", f"{seconds} is out of range")
+    return AFFINITY_S if seconds is None else seconds
 
 
 def _service_port(port: Reader) -> ServicePort:
@@ -209,7 +252,7 @@ def read_slice(document: Reader, meta: Meta) -> EndpointSlice:
     ports: dict[str, int] = {}
     for each in document.children("ports"):
         number = each.port("port")
-        if number is not None:
+        if number is not None and _protocol(each) == "TCP":
             ports[each.text("name")] = number
     return EndpointSlice(
         meta=meta,
@@ -226,16 +269,19 @@ def _endpoint(endpoint: Reader, meta: Meta) -> SliceEndpoint:
             addresses.append(parse_address(text))
         except ValueError as exc:
             raise Invalid(f"{endpoint.where('addresses')}: {text!r}: {exc}", line) from exc
-    target = endpoint.child("targetRef")
+    target = endpoint.part("targetRef")
     pod: tuple[str, str] | None = None
-    if target is not None and target.text("kind") == "Pod":
-        namespace = target.text("namespace") or meta.namespace
-        if namespace != meta.namespace:
-            raise target.invalid("namespace", "a slice holds pods of its own namespace only")
-        pod = (namespace, target.text("name"))
+    # A pod of another namespace is not its to name; the address says which pod that is.
+    own = target.text("namespace") in ("", meta.namespace)
+    if own and target.text("kind") == "Pod":
+        pod = (meta.namespace, target.text("name"))
+    conditions = endpoint.part("conditions")
+    ready = conditions.flag("ready", True)
+    serves = conditions.flag("serving", ready) and conditions.flag("terminating")
     return SliceEndpoint(
         addresses=tuple(addresses),
-        ready=endpoint.part("conditions").flag("ready", True),
+        ready=ready,
+        last_resort=serves and not ready,
         node=endpoint.text("nodeName"),
         pod=pod,
     )

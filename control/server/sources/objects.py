@@ -63,6 +63,7 @@ class ServiceAccount:
 @dataclass(frozen=True, slots=True)
 class NodeObject:
     meta: Meta
+    addresses: tuple[Address, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,6 +90,9 @@ class PodObject:
     phase: str
     addresses: tuple[Address, ...]
     ready: bool
+    # Being deleted, and answers still: an endpoint where nobody else is one.
+    last_resort: bool = False
+    is_leaving: bool = False
 
     @property
     def is_terminal(self) -> bool:
@@ -109,20 +113,26 @@ class ServiceObject:
     meta: Meta
     type: str
     selector: Labels
-    addresses: tuple[Address, ...]  # cluster IPs, then those of a load balancer
+    addresses: tuple[Address, ...]  # cluster IPs
+    balancer_addresses: tuple[Address, ...]  # its load balancer leaves them to the nodes
+    external_addresses: tuple[Address, ...]
     ports: tuple[ServicePort, ...]
     ip_families: tuple[str, ...]
     internal_traffic_policy: str
     traffic_distribution: str
     publish_not_ready: bool
+    affinity_s: int = 0  # a client's connections stay with one endpoint; 0: they do not
+    has_source_ranges: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class SliceEndpoint:
     addresses: tuple[Address, ...]
     ready: bool
+    last_resort: bool  # not ready, but it serves while it terminates
     node: str
-    pod: tuple[str, str] | None  # namespace and name of the pod it stands for
+    # Namespace and name of the pod it stands for; None when its addresses say that.
+    pod: tuple[str, str] | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,7 +140,7 @@ class EndpointSlice:
     meta: Meta
     service: str
     endpoints: tuple[SliceEndpoint, ...]
-    ports: Mapping[str, int]  # port name → number
+    ports: Mapping[str, int]  # name of a TCP port → number
 
 
 class PolicyAction(Enum):

@@ -9,7 +9,8 @@ from dataclasses import replace
 
 from control.kit.clock import Clock
 from control.kit.log import event
-from control.server.compile.mesh import EMPTY, CompiledMesh, compile_mesh, recapture
+from control.server.compile.holdings import Holdings
+from control.server.compile.mesh import EMPTY, CompiledMesh, compile_mesh, noted, recapture
 from control.server.compile.pods import pod_uid
 from control.server.compile.settings import Settings
 from control.server.metrics import Metrics, short_type
@@ -42,6 +43,7 @@ class Publisher:
         self.ignored: Mapping[str, int] = {}
         self.generation = 0
         self._captured = captured
+        self._holdings = Holdings()
         self._metrics = metrics
         self._clock = clock
         self._listeners: set[Listener] = set()
@@ -95,11 +97,9 @@ class Publisher:
                 self._pods.setdefault(uid, []).append(each)
                 self._homes[uid] = each.node
         captured = self._captured.in_force(self._homes)
-        said = set(self.mesh.notes)
-        self.mesh = compile_mesh(self.objects, self.settings, captured)
-        for note in self.mesh.notes:
-            if note not in said:
-                _tell(note, "object.noted")
+        said = self.mesh.notes
+        self.mesh = compile_mesh(self.objects, self.settings, captured, self._holdings)
+        self._tell_notes(said)
         change = self.cache.update(self.mesh)
         took_s = self._clock.monotonic_s() - started_s
         self._metrics.compile_s.observe(took_s)
@@ -137,11 +137,23 @@ class Publisher:
             {uid: self._homes[uid] for uid in uids if uid in self._homes}
         )
         pods = (pod for uid in uids for pod in self._pods.get(uid, ()))
+        revision = self._holdings.revision
         changed = recapture(self.mesh, pods, self.settings, captured)
+        if self._holdings.revision != revision:
+            said = self.mesh.notes
+            self.mesh = noted(self.mesh)
+            self._tell_notes(said)
         if changed:
             self.mesh = replace(self.mesh, workloads={**self.mesh.workloads, **changed})
             change = self.cache.update_workloads(changed)
             self._tell(change, self._clock.monotonic_s() - started_s)
+
+    def _tell_notes(self, before: tuple[Problem, ...]) -> None:
+        """Each note once, when it appears."""
+        said = set(before)
+        for note in self.mesh.notes:
+            if note not in said:
+                _tell(note, "object.noted")
 
     def _tell(self, change: Change, took_s: float) -> None:
         if not change:

@@ -96,6 +96,7 @@ def test_a_pod_outside_the_mesh_is_part_of_the_rest() -> None:
         replace(SERVICE, waypoint=GATE),
         replace(SERVICE, weighted_waypoints=(WeightedWaypoint(GATE, 1),)),
         replace(SERVICE, load_balancing=LoadBalancing(mode=BalancingMode.PASSTHROUGH)),
+        replace(SERVICE, affinity_s=60),
     ],
 )
 def test_a_service_with_a_way_of_its_own_is_not_offered(other: Service) -> None:

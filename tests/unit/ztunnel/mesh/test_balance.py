@@ -23,6 +23,7 @@ from ztunnel.mesh.balance import (
     Lot,
     candidates,
     draw,
+    is_last_resort,
     is_local,
     narrowed,
     nearest,
@@ -30,6 +31,7 @@ from ztunnel.mesh.balance import (
     rank,
     reachable,
     target_port,
+    target_ports,
     tunnels,
 )
 from ztunnel.mesh.groups import Group
@@ -271,3 +273,63 @@ def test_no_choice_takes_no_number() -> None:
     assert draw([]).choose(points) is None
     assert points.taken == 0
     assert draw([]).total == 0
+
+
+# A client that stays
+
+
+def clients(count: int) -> list[str]:
+    return [f"Kubernetes//Pod/shop/client-{number}" for number in range(count)]
+
+
+def test_a_client_stays_with_one_endpoint_in_every_process() -> None:
+    chances = draw([lot("a", "b", "c", "d")])
+    found = {each: chances.pinned(each) for each in clients(2000)}
+    assert all(chances.pinned(each) == found[each] for each in found)
+    shares = Counter(each[0] for each in found.values() if each)
+    assert set(shares) == {"a", "b", "c", "d"}
+    assert all(400 < share < 600 for share in shares.values()), shares
+    # Python's own hash differs from process to process; this must not.
+    assert chances.pinned("client") == ("b", 8080)
+
+
+def test_it_follows_capacity_and_ports() -> None:
+    chances = draw([lot("big", capacity=3), lot("small", port=9), lot("none", capacity=0)])
+    shares = Counter(chances.pinned(each) for each in clients(2000))
+    assert set(shares) == {("big", 8080), ("small", 9)}
+    assert 1400 < shares["big", 8080] < 1600
+    assert draw([]).pinned("client") is None
+
+
+def test_only_clients_of_an_endpoint_that_goes_move_and_one_that_comes_gets_its_part() -> None:
+    before = draw([lot("a", "b", "c", "d")])
+    less, more = draw([lot("a", "b", "d")]), draw([lot("d", "a"), lot("e", "c", "b")])
+    moved = 0
+    for each in clients(1000):
+        old, then, new = before.pinned(each), less.pinned(each), more.pinned(each)
+        assert old
+        assert then == old or old[0] == "c"
+        assert new in (old, ("e", 8080))
+        moved += new != old
+    assert 120 < moved < 280, "about a fifth"
+
+
+# The last resort
+
+
+def test_who_terminates_and_serves_is_asked_for_apart() -> None:
+    going = group(is_healthy=False, is_last_resort=True)
+    endpoints = [(each, (name,)) for name, each in (("up", GROUP), ("going", going))]
+    for wanted, name in ((None, "up"), (is_last_resort, "going")):
+        more = () if wanted is None else (wanted,)
+        (found,) = candidates(WEB, endpoints, SOURCE, 80, 4, *more)
+        assert found.uids == (name,)
+    down = group(is_healthy=False)
+    assert candidates(WEB, [(down, ("down",))], SOURCE, 80, 4, is_last_resort) == []
+
+
+def test_an_endpoint_may_have_several_ports_for_one_of_the_services() -> None:
+    assert target_ports(WEB, ((80, 1), (81, 3), (80, 2)), 80) == (1, 2)
+    assert target_port(WEB, ((80, 1), (81, 3), (80, 2)), 80) == 1
+    found = usable(group(ports=((80, 1), (80, 2))))
+    assert [each.port for each in found] == [1, 2]

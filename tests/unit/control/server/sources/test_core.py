@@ -26,11 +26,37 @@ def test_defaults_of_a_service() -> None:
     assert [format_address(each) for each in found.addresses] == ["10.9.0.1"]
 
 
-def test_a_load_balancers_addresses_are_addresses_of_the_service() -> None:
+def test_a_load_balancers_addresses_are_the_services_but_no_cluster_ips() -> None:
     text = SERVICE % "clusterIPs: [10.9.0.1], type: LoadBalancer"
-    text += "status: {loadBalancer: {ingress: [{ip: 192.0.2.1}, {hostname: x}]}}\n"
+    text += "status: {loadBalancer: {ingress: [{ip: 192.0.2.1}, {hostname: x}, "
+    text += "{ip: 192.0.2.2, ipMode: VIP}, {ip: 192.0.2.3, ipMode: Proxy}]}}\n"
     (found,) = objects(text).services
-    assert [format_address(each) for each in found.addresses] == ["10.9.0.1", "192.0.2.1"]
+    assert [format_address(each) for each in found.addresses] == ["10.9.0.1"]
+    balancer = [format_address(each) for each in found.balancer_addresses]
+    assert balancer == ["192.0.2.1", "192.0.2.2"], "a proxy's traffic has to pass it"
+
+
+def test_external_addresses() -> None:
+    (found,) = objects(SERVICE % "externalIPs: [192.0.2.1, '2001:db8::1', 192.0.2.1]").services
+    addresses = [format_address(each) for each in found.external_addresses]
+    assert addresses == ["192.0.2.1", "2001:db8::1"]
+
+
+@pytest.mark.parametrize(
+    ("spec", "seconds"),
+    [
+        ("", 0),
+        ("sessionAffinity: None", 0),
+        ("sessionAffinity: ClientIP", 10800),
+        (
+            "sessionAffinity: ClientIP, sessionAffinityConfig: {clientIP: {timeoutSeconds: 60}}",
+            60,
+        ),
+        ("sessionAffinityConfig: {clientIP: {timeoutSeconds: 60}}", 0),
+    ],
+)
+def test_session_affinity(spec: str, seconds: int) -> None:
+    assert objects(SERVICE % spec).services[0].affinity_s == seconds
 
 
 @pytest.mark.parametrize(
@@ -69,6 +95,9 @@ def test_a_pod_being_deleted_is_not_ready() -> None:
         SERVICE % "ports: [{port: 80, targetPort: 70000}]",
         SERVICE % "clusterIP: x",
         SERVICE % "selector: [a]",
+        SERVICE % "externalIPs: [x]",
+        SERVICE % "sessionAffinity: ClientIP, "
+        "sessionAffinityConfig: {clientIP: {timeoutSeconds: 86401}}",
     ],
 )
 def test_what_cannot_be_is_refused(text: str) -> None:

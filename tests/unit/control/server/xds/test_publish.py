@@ -93,7 +93,7 @@ def test_captures_are_told_without_compiling_and_those_of_many_reports_together(
 ) -> None:
     subject = publisher(tmp_path)
     names = [f"p{number}" for number in range(250)]
-    subject.offer(load("".join(pod(each) for each in names)))
+    subject.offer(load("".join(pod(each, address=f"10.1.1.{at}") for at, each in enumerate(names))))
     subject.publish()
     heard: list[Change] = []
     subject.listen(heard.append)

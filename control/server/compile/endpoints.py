@@ -1,0 +1,129 @@
+"""Slices → the services that pods answer for, and endpoints that are no pods.
+
+A slice never says who a pod is: an address that a pod has is that pod, with its identity and its
+policies, and any other address is a place without a node and without an identity.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+
+from control.model.address import Address, format_address
+from control.model.workload import Locality, NetworkMode, Port, Workload, WorkloadStatus
+from control.server.compile.holdings import Holdings
+from control.server.compile.services import service_key, slice_ports
+from control.server.compile.settings import Settings
+from control.server.sources import objects
+from control.server.sources.objects import Meta, PodObject
+
+PodServices = dict[str, tuple[Port, ...]]
+
+
+@dataclass(frozen=True, slots=True)
+class Member:
+    """One endpoint in a slice, for the service that the slice belongs to."""
+
+    service: str  # its key
+    ports: tuple[Port, ...]
+    meta: Meta  # the slice's
+    said: objects.SliceEndpoint
+    takes_all: bool  # the service publishes addresses that are not ready
+
+    def includes(self, pod: PodObject) -> bool:
+        """False where the slice says that this pod is not ready. While the pod goes, it is the
+        pod's own state that makes it a last resort."""
+        said = self.said
+        return said.ready or self.takes_all or (said.last_resort and pod.is_leaving)
+
+
+@dataclass(frozen=True, slots=True)
+class Endpoints:
+    """Everything that slices say. Only services that some slice belongs to are in it."""
+
+    partial: Mapping[str, frozenset[int]]  # key → ports of the service that a slice may lack
+    by_pod: Mapping[tuple[str, str], list[Member]]  # the slice names the pod
+    by_address: Mapping[Address, list[Member]]  # the slice names an address alone
+
+    def of(self, pod: PodObject, holdings: Holdings) -> PodServices:
+        """Services of a pod, with the ports that slices give them here."""
+        meta = pod.meta
+        found = list(self.by_pod.get((meta.namespace, meta.name), ()))
+        if self.by_address:
+            for address in pod.addresses:
+                if holdings.pod_at(address) == meta.key:
+                    found += self.by_address.get(address, ())
+        services: PodServices = {}
+        for each in found:
+            if each.includes(pod):
+                both = (*services.get(each.service, ()), *each.ports)
+                services[each.service] = tuple(dict.fromkeys(both))
+        return services
+
+
+def read_slices(
+    found: Iterable[objects.EndpointSlice],
+    owners: Mapping[tuple[str, str], objects.ServiceObject],
+    settings: Settings,
+) -> Endpoints:
+    """`owners` are the services by namespace and name."""
+    partial: dict[str, frozenset[int]] = {}
+    by_pod: dict[tuple[str, str], list[Member]] = defaultdict(list)
+    by_address: dict[Address, list[Member]] = defaultdict(list)
+    for each in found:
+        owner = owners.get((each.meta.namespace, each.service))
+        if owner is None:
+            continue
+        key, ports = service_key(owner, settings), slice_ports(owner, each)
+        lacking = partial.setdefault(key, frozenset())
+        if each.endpoints:
+            wanted = {port.port for port in owner.ports if port.protocol == "TCP"}
+            partial[key] = lacking | (wanted - {port.service_port for port in ports})
+        for said in each.endpoints:
+            endpoint = Member(key, ports, each.meta, said, owner.publish_not_ready)
+            if said.pod is not None:
+                by_pod[said.pod].append(endpoint)
+            for address in () if said.pod is not None else said.addresses:
+                by_address[address].append(endpoint)
+    return Endpoints(partial, by_pod, by_address)
+
+
+def places(
+    endpoints: Endpoints, holdings: Holdings, localities: Mapping[str, Locality], settings: Settings
+) -> list[Workload]:
+    """Workloads for addresses that only slices name."""
+    found = [
+        _place(each, address, localities, settings)
+        for address, said in endpoints.by_address.items()
+        for each in said
+        if holdings.is_place(each.meta.key, address)
+    ]
+    return list({each.uid: each for each in found}.values())
+
+
+def _place(
+    endpoint: Member,
+    address: Address,
+    localities: Mapping[str, Locality],
+    settings: Settings,
+) -> Workload:
+    """HOST_NETWORK, because a look-up by address passes over such workloads."""
+    meta, said = endpoint.meta, endpoint.said
+    name = f"{meta.namespace}/{meta.name}/{format_address(address)}"
+    return Workload(
+        uid=f"{settings.cluster_id}/discovery.k8s.io/EndpointSlice/{name}",
+        name=meta.name,
+        namespace=meta.namespace,
+        addresses=(address,),
+        network=settings.network,
+        trust_domain=settings.trust_domain,
+        service_account="",
+        status=WorkloadStatus.HEALTHY if said.ready else WorkloadStatus.UNHEALTHY,
+        cluster_id=settings.cluster_id,
+        services=MappingProxyType({endpoint.service: endpoint.ports}),
+        locality=localities.get(said.node, Locality()),
+        network_mode=NetworkMode.HOST_NETWORK,
+        last_resort=said.last_resort,
+    )
