@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from agent import metrics, registry
 from agent.checks.check import Check
-from agent.enrol.enroller import NamespaceTaken, PodMismatch
+from agent.enrol.enroller import ContainerDeleted, NamespaceTaken, PodMismatch
 from agent.registry import NamespaceGone, Registration, StateUnwritable
 from agent.status import Agent
 from control.kit import http, log
@@ -22,8 +22,10 @@ from control.kit.metrics import render
 TIMEOUT_S, TIMEOUT_S_MAX = 10.0, 60.0  # a kubelet waits some minutes for a CNI plugin
 DELETE_TIMEOUT_S = 10.0
 _NAME_CHARS_MAX = 253
+_CONTAINER_ID_CHARS_MAX = 128  # container runtimes use 64
 
 scope = logging.getLogger("admin")
+_FIELDS = {"namespace", "name", "uid", "netns", "pid", "timeout_s", "container_id"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +37,7 @@ class PodRequest:
     uid: str | None
     netns: str
     timeout_s: float
+    container_id: str = ""
 
 
 def parse_request(body: bytes) -> PodRequest:
@@ -44,16 +47,17 @@ def parse_request(body: bytes) -> PodRequest:
         raise ConfigError("the body is not JSON") from exc
     if not isinstance(record, dict):
         raise ConfigError("the body is not an object")
-    unknown = set(record) - {"namespace", "name", "uid", "netns", "pid", "timeout_s"}
+    unknown = set(record) - _FIELDS
     if unknown:
         raise ConfigError(f"unknown fields: {', '.join(sorted(unknown))}")
-    uid = record.get("uid")
+    uid, container_id = record.get("uid"), record.get("container_id")
     return PodRequest(
         namespace=_text(record, "namespace", _NAME_CHARS_MAX),
         name=_text(record, "name", _NAME_CHARS_MAX),
         uid=_uid(uid) if uid is not None else None,
         netns=_netns(record),
         timeout_s=_timeout(record.get("timeout_s", TIMEOUT_S)),
+        container_id="" if container_id is None else _container_id(container_id),
     )
 
 
@@ -69,6 +73,10 @@ def _uid(value: object) -> str:
     if len(uid.encode()) > registry.UID_BYTES_MAX:
         raise ConfigError(f"uid: more than {registry.UID_BYTES_MAX} bytes")
     return uid
+
+
+def _container_id(value: object) -> str:
+    return _text({"container_id": value}, "container_id", _CONTAINER_ID_CHARS_MAX)
 
 
 def _netns(record: dict[str, object]) -> str:
@@ -137,9 +145,13 @@ class AgentAdmin:
         return http.as_json(log.current_levels())
 
     async def _delete(self, request: http.HttpRequest) -> http.HttpResponse:
-        """DELETE /pods/<uid>, idempotent: answers when nothing is left of the pod."""
+        """DELETE /pods/<uid>?container_id=…, idempotent: answers when nothing is left of the pod.
+
+        About another container than the one that is registered it does nothing, and says so.
+        """
         uid = urllib.parse.unquote(request.path.removeprefix("/pods/"))
-        self._agent.enroller.deleted(uid)
+        if not self._agent.enroller.deleted(uid, request.query.get("container_id", "")):
+            return http.as_json({"uid": uid, "kept": "other_container"})
         try:
             async with asyncio.timeout(DELETE_TIMEOUT_S):
                 await self._agent.enroller.forgotten(uid)
@@ -157,7 +169,7 @@ class AgentAdmin:
                 uid = _uid(wanted.uid or await self._uid_of(wanted))
                 self._agent.enroller.register(registration(wanted, uid))
                 state = await self._agent.enroller.settled(uid)
-        except (NamespaceTaken, PodMismatch) as exc:
+        except (NamespaceTaken, PodMismatch, ContainerDeleted) as exc:
             return refusal(409, exc.reason, str(exc))
         except ConfigError as exc:
             return refusal(400, exc.reason, str(exc))
@@ -200,6 +212,7 @@ def registration(wanted: PodRequest, uid: str) -> Registration:
             inode=registry.inode_of(handle),
             cookie=registry.cookie_of(handle),
             addresses=registry.addresses_inside(handle),
+            container_id=wanted.container_id,
         )
 
 

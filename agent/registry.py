@@ -65,6 +65,7 @@ class Registration:
     cookie: int
     service_account: str = ""
     addresses: tuple[Address, ...] = ()
+    container_id: str = ""  # the sandbox that CNI made the namespace for; empty: not told
 
 
 def path_of_pid(pid: int) -> str:
@@ -208,8 +209,8 @@ def parse_record(data: bytes, boot_id: str) -> Registration | None:
         found = Registration(**record)
     except (TypeError, KeyError, AttributeError, RecursionError) as exc:
         raise ValueError(f"not a registration: {exc!r}") from exc
-    texts = (found.uid, found.namespace, found.name, found.netns, found.service_account, written)
-    if not all(isinstance(each, str) for each in texts):
+    named = (found.uid, found.namespace, found.name, found.service_account, found.container_id)
+    if not all(isinstance(each, str) for each in (*named, found.netns, written)):
         raise ValueError("a field that should be text is not")
     if not all(type(each) is int for each in (found.inode, found.cookie)) or not found.uid:
         raise ValueError("a field that should be a number is not, or the uid is empty")

@@ -18,6 +18,7 @@ from agent import registry, zds
 from agent.datapath.pods import CapturedPod
 from agent.enrol import plan, ztunnel_cgroup
 from agent.enrol.book import Book
+from agent.enrol.containers import DeletedContainers
 from agent.enrol.facts import Facts
 from agent.enrol.kernel_track import Datapath, Direct, KernelTrack
 from agent.enrol.plan import PodState
@@ -42,6 +43,12 @@ class PodMismatch(ConfigError):
     reason: ClassVar[str] = "pod_mismatch"
 
 
+class ContainerDeleted(ConfigError):
+    """A registration that is late: its container was deleted before it came."""
+
+    reason: ClassVar[str] = "container_deleted"
+
+
 @dataclass(frozen=True, slots=True)
 class Host:
     """The node, and the operator's choices for it."""
@@ -61,6 +68,7 @@ class Enroller:
         self.facts = Facts(clock, Book(host.drain_s), known)
         self._direct = direct
         self._kernel = KernelTrack(self.facts, datapath, direct)
+        self._deleted_ids = DeletedContainers()
         self._sweep = Sweep(self.facts, datapath, host.cgroup_root, host.node)
 
     # Start
@@ -110,7 +118,7 @@ class Enroller:
     def register(self, registration: Registration) -> None:
         """Take in a verified registration; another namespace replaces the one before.
 
-        NamespaceTaken, PodMismatch or StateUnwritable: nothing has changed.
+        NamespaceTaken, PodMismatch, ContainerDeleted or StateUnwritable: nothing has changed.
         """
         owner = self.facts.book.living_in(registration.cookie)
         if owner not in (None, registration.uid):
@@ -119,6 +127,9 @@ class Enroller:
         if intent is not None and _contradict(registration, intent):
             raise PodMismatch(f"{intent.uid} is {intent.namespace}/{intent.name}")
         known = self.facts.known.get(registration.uid)
+        container_id = registration.container_id
+        if container_id in self._deleted_ids and self._is_other(known, container_id):
+            raise ContainerDeleted(f"container {container_id} was deleted, another one is there")
         if known is None or known.cookie != registration.cookie:
             event(
                 log,
@@ -130,11 +141,26 @@ class Enroller:
             )
         self.facts.known.put(registration if intent is None else _told(registration, intent))
         self._book(self.facts.known.get(registration.uid) or registration)
+        self._deleted_ids.discard(container_id)
         self.facts.news()
 
-    def deleted(self, uid: str) -> None:
+    def deleted(self, uid: str, container_id: str = "") -> bool:
+        """Take the pod out of the mesh; False: it was about another container of that uid.
+
+        Runtimes delete a container that was replaced minutes after its successor was registered.
+        """
+        self._deleted_ids.add(container_id)
+        if self._is_other(self.facts.known.get(uid), container_id):
+            event(log, logging.INFO, "delete.other_container", uid=uid, container=container_id)
+            return False
         self.facts.book.gone(uid)
         self.facts.news()
+        return True
+
+    @staticmethod
+    def _is_other(known: Registration | None, container_id: str) -> bool:
+        """True when that pod's namespace is there and was made for another container."""
+        return known is not None and known.container_id != container_id and registry.is_there(known)
 
     def intents_changed(self, fresh: dict[str, Intent], removed: Collection[str]) -> None:
         """Take in intents. A withdrawn one leaves its pod as it is until its namespace goes."""

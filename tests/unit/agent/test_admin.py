@@ -20,6 +20,8 @@ def body(**fields: object) -> bytes:
 
 def test_a_registration_by_path_and_by_process() -> None:
     assert parse_request(body(uid="u")) == PodRequest("shop", "web", "u", "/run/netns/x", 10.0)
+    sandbox = parse_request(body(uid="u", container_id="f7c3"))
+    assert sandbox == PodRequest("shop", "web", "u", "/run/netns/x", 10.0, "f7c3")
     own = parse_request(body(netns=None, pid=os.getpid(), timeout_s=1000))
     assert own == PodRequest("shop", "web", None, f"/proc/{os.getpid()}/ns/net", TIMEOUT_S_MAX)
 
@@ -52,6 +54,9 @@ def test_a_registration_by_path_and_by_process() -> None:
         body(timeout_s="1"),
         body(timeout_s=True),
         body(unknown=1),
+        body(container_id=""),
+        body(container_id=7),
+        body(container_id="c" * 129),
         body().replace(b'"web"', b'"web", "timeout_s": Infinity'),
     ],
 )

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from agent import registry
 from agent.datapath.pods import CapturedPod
-from agent.enrol.enroller import Enroller, Host, NamespaceTaken, PodMismatch
+from agent.enrol.enroller import ContainerDeleted, Enroller, Host, NamespaceTaken, PodMismatch
 from agent.enrol.plan import Capture, PodState
-from agent.registry import NamespaceGone, Registry
+from agent.registry import NamespaceGone, Registration, Registry
 from control.model.address import parse_address
 from control.model.intent import Intent
 from tests.support.clock import FakeClock
@@ -135,3 +137,84 @@ def test_a_report_withdraws_what_it_does_not_name(enroller: Enroller) -> None:
 
 def test_connections_of_unknown_pods_are_unknown(enroller: Enroller) -> None:
     assert enroller.uncaptured_connections("uid") is None
+
+
+OLD, NEW = "44f0ebfc9134", "f7c37be3a2da"
+
+
+@pytest.fixture
+def alive(monkeypatch: pytest.MonkeyPatch) -> set[str]:
+    """Paths of namespaces that are there."""
+    paths: set[str] = set()
+    monkeypatch.setattr(registry, "is_there", lambda each: each.netns in paths)
+    return paths
+
+
+def sandbox(container_id: str, cookie: int) -> Registration:
+    return replace(
+        POD, container_id=container_id, cookie=cookie, netns=f"/run/netns/cni-{container_id}"
+    )
+
+
+# One letter a call of CNI, about the old sandbox or the new one; the pod's sandbox at the end. An
+# old namespace goes with its first DEL.
+@pytest.mark.parametrize(
+    ("calls", "left"),
+    [
+        ("ADD old, DEL old, ADD new, DEL old, DEL old", NEW),  # as recorded on a real cluster
+        ("ADD old, ADD new, DEL old", NEW),
+        ("ADD old, DEL old, ADD new, ADD old", NEW),
+        ("ADD old, DEL old, ADD new, ADD old, DEL old", NEW),
+        ("DEL old, ADD new, DEL old", NEW),
+        ("ADD new, ADD new, DEL old", NEW),
+        ("ADD old, ADD old, DEL old", None),
+        ("ADD old, DEL old, DEL old", None),
+        ("ADD old, DEL old, ADD old", OLD),  # started once more under its old id
+        ("ADD old, DEL old, ADD new, DEL new", None),
+        ("ADD old, DEL old, ADD new, DEL new, DEL old", None),
+        ("ADD old, DEL", OLD),
+        ("ADD", ""),
+        ("ADD, DEL old", ""),
+        ("ADD, DEL", None),
+    ],
+)
+def test_a_deletion_is_about_one_container(
+    enroller: Enroller, alive: set[str], calls: str, left: str | None
+) -> None:
+    names = {"old": OLD, "new": NEW, "": ""}
+    cookies = {OLD: 8, NEW: 9, "": 10}
+    for call in calls.split(", "):
+        verb, _, name = call.partition(" ")
+        each = sandbox(names[name], cookies[names[name]])
+        if verb == "DEL":
+            enroller.deleted("uid", each.container_id)
+            continue
+        alive.add(each.netns)
+        with suppress(ContainerDeleted):
+            enroller.register(each)
+    pod, known = enroller.facts.book.pods().get("uid"), enroller.facts.known.get("uid")
+    if left is None:
+        assert pod is None or pod.netns is None
+    else:
+        assert pod is not None
+        assert known is not None
+        assert (pod.netns, known.container_id) == (cookies[left], left)
+
+
+def test_a_deletion_of_another_container_counts_once_the_namespace_is_gone(
+    enroller: Enroller, alive: set[str]
+) -> None:
+    enroller.register(sandbox(NEW, 9))
+    assert enroller.deleted("uid", OLD)
+    pod = enroller.facts.book.pods().get("uid")
+    assert pod is None or pod.netns is None
+
+
+def test_a_namespace_that_is_used_again_belongs_to_the_new_container(
+    enroller: Enroller, alive: set[str]
+) -> None:
+    alive.add(POD.netns)
+    enroller.register(replace(POD, container_id=OLD))
+    enroller.register(replace(POD, container_id=NEW))
+    assert not enroller.deleted("uid", OLD)
+    assert enroller.deleted("uid", NEW)
