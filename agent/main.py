@@ -8,7 +8,7 @@ import signal
 import socket
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import AsyncExitStack, contextmanager
+from contextlib import AsyncExitStack, closing, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -28,20 +28,22 @@ from agent.enrol.enroller import Enroller, Host
 from agent.intents import RECONNECT_FIRST_S, RECONNECT_MAX_S, CaptureReporter, Intents
 from agent.registry import NamespaceGone, Registry, opened_again
 from agent.status import Agent
-from agent.zds import ZdsServer, bound
-from control.kit import http
+from agent.zds import ZdsServer, listening
+from control.kit import http, lock
 from control.kit.backoff import Backoff
 from control.kit.clock import Clock, SystemClock
 from control.kit.errors import ConfigError, KernelError, MeshError
 from control.kit.flags import Duration
 from control.kit.log import event, setup
 from control.kit.memory import SETTLE_AT_S, release, settle
+from control.kit.unix_socket import Unseen
 from control.kit.version import version
 
 log = logging.getLogger("agent")
 
 # Unused memory goes back to the kernel some time after a report, and in any case now and then.
 RELEASE_AFTER_S, RELEASE_EVERY_S = 2.0, 15.0
+_LOCK, _OTHER = "agent.lock", "another tulle-agent"
 
 
 class Stopped(Exception):
@@ -50,8 +52,13 @@ class Stopped(Exception):
 
 async def serve(chosen: AgentConfig) -> None:
     """Run until a signal; captured pods stay captured."""
-    clock = SystemClock()
     chosen.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    with lock.held(chosen.folder / _LOCK, _OTHER):
+        await _serve(chosen)
+
+
+async def _serve(chosen: AgentConfig) -> None:
+    clock = SystemClock()
     bpffs.ensure(chosen.bpffs)
     datapath = NodeDatapath.open(
         chosen.pin_root,
@@ -101,13 +108,18 @@ async def _run(agent: Agent, reporter: CaptureReporter) -> None:
     admin = AgentAdmin(agent, lambda: node_checks(agent))
     ztunnels = ZdsServer(enroller.serve_ztunnel, agent.clock)
     async with AsyncExitStack() as stack:
+        # None of them is found before all of them are there.
         socket_path = agent.config.folder / "agent.sock"
-        await stack.enter_async_context(http.HttpServer(admin.routes()).listen(socket_path))
+        pages = stack.enter_context(closing(Unseen(socket_path)))
+        await stack.enter_async_context(http.HttpServer(admin.routes()).listen(pages.sock))
         if agent.config.metrics:
             public = http.HttpServer(admin.public_routes())
             await stack.enter_async_context(public.listen(agent.config.metrics))
-        listener = stack.enter_context(bound(agent.config.zds))
-        direct_listener = stack.enter_context(bound(agent.config.direct_socket, socket.SOCK_STREAM))
+        zds = stack.enter_context(closing(Unseen(agent.config.zds, socket.SOCK_SEQPACKET)))
+        direct = stack.enter_context(closing(Unseen(agent.config.direct_socket)))
+        listener, direct_listener = listening(zds.sock), listening(direct.sock)
+        for door in (direct, zds, pages):
+            door.show()
         event(log, logging.INFO, "agent.started", node=agent.config.node, admin=socket_path)
         try:
             async with asyncio.TaskGroup() as tasks:
@@ -164,13 +176,25 @@ async def _stop_on_signal() -> None:
 
 
 def uninstall(node: str, run_dir: Path, pins: Path, cgroup_root: Path, cache: Path) -> None:
-    """Remove this node's programs, pins, cgroups and files; its pods go on unencrypted."""
+    """Remove this node's programs, pins, cgroups and files; its pods go on unencrypted.
+
+    AlreadyServed: an agent runs, which would put some of it back.
+    """
+    folder = config.node_folder(run_dir, node)
+    if folder.exists():
+        with lock.held(folder / _LOCK, _OTHER):
+            _uninstall(node, folder, pins, cgroup_root, cache)
+    else:
+        _uninstall(node, folder, pins, cgroup_root, cache)
+    event(log, logging.INFO, "agent.uninstalled", node=node)
+
+
+def _uninstall(node: str, folder: Path, pins: Path, cgroup_root: Path, cache: Path) -> None:
     if config.pin_root(pins, node).exists():
         NodeDatapath.open(config.pin_root(pins, node), cgroup_root, cache).destroy()
     ztunnel_cgroup.remove_all(cgroup_root, node)
-    folder = config.node_folder(run_dir, node)
     sockets = [folder / f"{name}.sock" for name in ("agent", "zds", "direct")]
-    for path in [*folder.glob("state/*.json"), *sockets]:
+    for path in [*folder.glob("state/*.json"), *sockets, folder / _LOCK]:
         path.unlink(missing_ok=True)
     for directory in (folder / "state", folder):
         try:
@@ -179,7 +203,6 @@ def uninstall(node: str, run_dir: Path, pins: Path, cgroup_root: Path, cache: Pa
             continue
         except OSError:
             break  # it has files of others, such as the ztunnel's socket
-    event(log, logging.INFO, "agent.uninstalled", node=node)
 
 
 def _option(

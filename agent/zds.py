@@ -18,12 +18,10 @@ import struct
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from datetime import datetime
-from pathlib import Path
 from typing import ClassVar
 
 from google.protobuf.message import DecodeError
 
-from control.kit import unix_socket
 from control.kit.clock import Clock
 from control.kit.descriptors import close_all, receive_message
 from control.kit.errors import MeshError, PeerError, WireError
@@ -260,9 +258,8 @@ class ZdsServer:
             raise ZtunnelRefused("its process cannot be seen from here (another pid namespace)")
 
 
-def bound(path: Path, kind: int = socket.SOCK_SEQPACKET) -> socket.socket:
-    """A listener for root and our own user only; a stale socket file is replaced."""
-    listener = unix_socket.bind(path, kind)
-    listener.listen(ZTUNNELS_MAX)
-    listener.setblocking(False)
-    return listener
+def listening(sock: socket.socket) -> socket.socket:
+    """The socket, as a listener for ztunnels."""
+    sock.listen(ZTUNNELS_MAX)
+    sock.setblocking(False)
+    return sock

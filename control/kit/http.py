@@ -79,7 +79,7 @@ class HttpServer:
         A stale unix socket file is replaced; a path that is not a socket is an error. The socket
         file is 0600: only root and our own user may connect.
         """
-        sock = where if isinstance(where, socket.socket) else _bind(where)
+        sock = where if isinstance(where, socket.socket) else bind(where)
         if sock.family == socket.AF_UNIX:
             server: asyncio.Server = await asyncio.start_unix_server(self._serve, sock=sock)
         else:
@@ -184,7 +184,8 @@ def _request(head: h11.Request, body: bytes) -> HttpRequest:
     )
 
 
-def _bind(where: str | Path) -> socket.socket:
+def bind(where: str | Path) -> socket.socket:
+    """A socket at `address:port` or at a path, for `listen`."""
     if isinstance(where, Path):
         return unix_socket.bind(where)
     host, _, port = where.rpartition(":")

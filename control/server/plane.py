@@ -7,16 +7,18 @@ import ipaddress
 import logging
 import signal
 from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, closing
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
 
+from control.kit import http, lock
 from control.kit.clock import SystemClock
 from control.kit.errors import ConfigError
 from control.kit.http import LOOPBACK_NAMES, HttpServer
 from control.kit.log import event
 from control.kit.memory import SETTLE_AT_S, release, resident_bytes, settle
+from control.kit.unix_socket import Unseen
 from control.kit.version import version
 from control.model.identity import SpiffeId
 from control.server.admin import AdminPages, Callers, metrics_routes
@@ -130,7 +132,12 @@ def assemble(config: PlaneConfig) -> Plane:
 
 async def serve(config: PlaneConfig) -> None:
     """Run until SIGTERM or SIGINT. Raises ConfigError when it cannot start."""
-    plane = assemble(config)
+    with lock.held(config.state / "control.lock", "another tulle-control"):
+        await _serve(assemble(config))
+
+
+async def _serve(plane: Plane) -> None:
+    config = plane.config
     stop = _stop_on_signals()
     # The first content is published before anybody can ask for it.
     snapshots = plane.source.watch()
@@ -138,6 +145,11 @@ async def serve(config: PlaneConfig) -> None:
     plane.publisher.publish()
     certificates = ServingCertificates(plane.authority, config.serving_names(), plane.clock)
     async with AsyncExitStack() as stack:
+        # Ports and paths that may be taken come first. The admin socket is found last: a start that
+        # fails must not have displaced another control plane's.
+        where = _where(config.admin)
+        door = stack.enter_context(closing(Unseen(where))) if isinstance(where, Path) else None
+        metrics = stack.enter_context(http.bind(config.metrics))
         ports = await _open_ports(plane, TlsContexts(certificates), stack)
         sources = [str(config.manifests)]
         admin = AdminPages(
@@ -148,12 +160,14 @@ async def serve(config: PlaneConfig) -> None:
             plane.clock,
             Callers(plane.arrivals, plane.door, plane.delta),
         )
-        where = _where(config.admin)
-        names = None if isinstance(where, Path) else LOOPBACK_NAMES
-        await stack.enter_async_context(HttpServer(admin.routes(), names).listen(where))
         # A page that answers says "ready": by now the first content is served.
         pages = HttpServer(metrics_routes(plane.metrics))
-        await stack.enter_async_context(pages.listen(config.metrics))
+        await stack.enter_async_context(pages.listen(metrics))
+        names = None if door is not None else LOOPBACK_NAMES
+        listening = HttpServer(admin.routes(), names).listen(door.sock if door else where)
+        await stack.enter_async_context(listening)
+        if door is not None:
+            door.show()
         _tell_started(config, ports)
         async with asyncio.TaskGroup() as tasks:
             running = [

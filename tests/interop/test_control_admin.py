@@ -9,6 +9,8 @@ import ssl
 import sys
 from pathlib import Path
 
+import pytest
+
 from tests.interop.test_control_xds import WEB, WEB_1, connected, run, synced
 from tests.support.processes.control import Control, running_control
 
@@ -91,17 +93,53 @@ def _handshake(port: int, root: str) -> None:
         context.wrap_socket(sock, server_hostname="localhost").close()
 
 
-def test_two_on_one_port_is_an_error_and_not_a_share(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("port", "state", "admin", "metrics", "says"),
+    [
+        ("", "other", "b.sock", "0", "cannot listen on"),
+        ("0", "other", "admin.sock", "0", "admin.sock is served by another process"),
+        ("0", "other", "b.sock", "", "Address already in use"),
+        ("0", "state", "b.sock", "0", "another tulle-control, pid PID, serves "),
+        ("", "state", "admin.sock", "", "another tulle-control, pid PID, serves "),
+    ],
+    ids=["port", "admin socket", "metrics", "state", "all of it"],
+)
+def test_a_second_one_ends_and_the_first_goes_on(
+    tmp_path: Path, port: str, state: str, admin: str, metrics: str, says: str
+) -> None:
     async def test(control: Control) -> None:
+        before = (tmp_path / "admin.sock").stat().st_ino
+        listen = f"127.0.0.1:{port or control.port}"
         process = await asyncio.create_subprocess_exec(
-            *(sys.executable, "-m", "control.server.main", "--listen", f"127.0.0.1:{control.port}"),
-            *("--manifests", str(control.manifests), "--state", str(tmp_path / "other")),
-            *("--admin", str(tmp_path / "b.sock"), "--metrics", "127.0.0.1:0"),
+            *(sys.executable, "-m", "control.server.main", "--listen", listen),
+            *("--manifests", str(control.manifests), "--state", str(tmp_path / state)),
+            *("--admin", str(tmp_path / admin)),
+            *("--metrics", f"127.0.0.1:{metrics or control.port}"),
             stderr=asyncio.subprocess.PIPE,
         )
         async with asyncio.timeout(15):
             _, errors = await process.communicate()
         assert process.returncode == 2
-        assert b"cannot listen on" in errors
+        assert says.replace("PID", str(control.process.pid)) in errors.decode()
+        assert (tmp_path / "admin.sock").stat().st_ino == before
+        assert (await control.admin("/status"))["objects"]["Pod"] == 3
 
     run(test, tmp_path)
+
+
+def folders() -> set[Path]:
+    """Folders with the socket of some control plane's gRPC."""
+    return set(Path("/run").glob("tulle-control-*"))
+
+
+def test_a_killed_one_leaves_nothing_that_keeps_the_next_from_starting(tmp_path: Path) -> None:
+    async def whole() -> None:
+        async with running_control(tmp_path) as control:
+            before = folders()
+            control.process.kill()
+            await control.process.wait()
+        async with running_control(tmp_path) as control:
+            assert await control.admin("/problems") == []
+            assert not before & folders()
+
+    asyncio.run(whole())

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, closing
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -13,10 +13,13 @@ from control.kit import http
 from control.kit.http import Handler, HttpRequest, HttpResponse, as_json, text
 from control.kit.log import RESET, current_levels, event
 from control.kit.metrics import render
+from control.kit.unix_socket import Unseen
 from control.model.identity import SpiffeId, parse_spiffe_id
 from ztunnel.supervisor.metrics import Sample, registry_of
 
 log = logging.getLogger("admin")
+
+PAGES_EVERY_S = 1.0  # between tries to have a port that is taken
 
 OFF = frozenset({"", "off"})  # instead of an address: no such page
 
@@ -133,21 +136,57 @@ async def serve(
     """
     pages = Pages(subject)
     async with AsyncExitStack() as stack:
-        await _open(stack, http.HttpServer(pages.admin()), socket_path, "admin_socket")
+        await _open_socket(stack, http.HttpServer(pages.admin()), socket_path)
         local = http.HttpServer(pages.admin(), http.LOOPBACK_NAMES)
-        await _open(stack, local, admin, "admin")
-        await _open(stack, http.HttpServer(pages.metrics()), metrics, "metrics")
-        await _open(stack, http.HttpServer(pages.readiness()), readiness, "readiness")
-        yield
+        missing = [
+            (server, where, what)
+            for server, where, what in (
+                (local, admin, "admin"),
+                (http.HttpServer(pages.metrics()), metrics, "metrics"),
+                (http.HttpServer(pages.readiness()), readiness, "readiness"),
+            )
+            if where not in OFF and not await _open(stack, server, where, what)
+        ]
+        async with asyncio.TaskGroup() as tasks:
+            waiting = tasks.create_task(_open_when_free(stack, missing), name="pages")
+            yield
+            waiting.cancel()
+
+
+async def _open_socket(stack: AsyncExitStack, server: http.HttpServer, path: Path) -> None:
+    """In an upgrade two ztunnels serve pods; the newer one has the path."""
+    try:
+        door = stack.enter_context(closing(Unseen(path, takes_over=True)))
+    except OSError as exc:
+        _tell_missing("admin_socket", path, exc)
+        return
+    await stack.enter_async_context(server.listen(door.sock))
+    door.show()
+
+
+def _tell_missing(page: str, address: str | Path, error: Exception) -> None:
+    event(log, logging.ERROR, "page.not_served", page=page, address=address, error=error)
 
 
 async def _open(
-    stack: AsyncExitStack, server: http.HttpServer, where: str | Path, what: str
-) -> asyncio.Server | None:
-    if where in OFF:
-        return None
+    stack: AsyncExitStack, server: http.HttpServer, where: str, what: str, *, again: bool = False
+) -> bool:
+    """`again`: that it is not to be had has been said."""
     try:
-        return await stack.enter_async_context(server.listen(where))
+        await stack.enter_async_context(server.listen(where))
     except (OSError, ValueError) as exc:
-        event(log, logging.ERROR, "page.not_served", page=what, address=where, error=exc)
-        return None
+        if not again:
+            _tell_missing(what, where, exc)
+        return False
+    if again:
+        event(log, logging.INFO, "page.served", page=what, address=where)
+    return True
+
+
+async def _open_when_free(
+    stack: AsyncExitStack, missing: list[tuple[http.HttpServer, str, str]]
+) -> None:
+    """In an upgrade the older ztunnel has the ports until it ends."""
+    while missing:
+        await asyncio.sleep(PAGES_EVERY_S)
+        missing = [each for each in missing if not await _open(stack, *each, again=True)]

@@ -168,6 +168,44 @@ def test_a_namespace_that_vanishes_is_let_go(tmp_path: Path) -> None:
     asyncio.run(scenario())
 
 
+def test_a_second_agent_ends_and_the_first_keeps_its_sockets(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with bed_with_pod(tmp_path, "p1") as (bed, agent, _):
+            sockets = {p: p.stat().st_ino for p in bed.run_folder.glob("*.sock")}
+            assert len(sockets) == 3
+            second = await bed.start(*bed.agent_command())
+            assert await second.ended() == 2
+            assert f"another tulle-agent, pid {agent.pid}," in (tmp_path / "log.txt").read_text()
+            assert {p: p.stat().st_ino for p in bed.run_folder.glob("*.sock")} == sockets
+            answer = await bed.register("p1")
+            assert answer == (200, {"uid": "p1", "state": "captured"})
+            await agent.end(signal.SIGKILL)
+            await bed.agent()  # a killed one has left no lock
+            assert (await bed.until("p1", "captured"))["reason"] in ("", "no_ztunnel")
+
+    asyncio.run(scenario())
+
+
+def test_a_late_deletion_of_a_replaced_sandbox_leaves_the_pod_captured(tmp_path: Path) -> None:
+    """The order of a real cluster: DEL of the old one, ADD of the new one, DEL of the old one."""
+
+    async def scenario() -> None:
+        async with bed_with_pod(tmp_path, "p1", container_id="old") as (bed, _, _):
+            assert (await bed.ask("DELETE", "/pods/p1?container_id=old"))[0] == 200
+            await bed.replace_pod_namespace()
+            answer = await bed.register("p1", container_id="new")
+            assert answer == (200, {"uid": "p1", "state": "captured"})
+            for _ in range(2):
+                answer = await bed.ask("DELETE", "/pods/p1?container_id=old")
+                assert answer == (200, {"uid": "p1", "kept": "other_container"})
+            assert (bed.out(), bed.into()) == (OUT4, IN4)
+            answer = await bed.ask("DELETE", "/pods/p1?container_id=new")
+            assert answer == (200, {"uid": "p1"})
+            assert await bed.pod("p1") == {} or (await bed.pod("p1"))["state"] == "pending"
+
+    asyncio.run(scenario())
+
+
 def test_a_late_deletion_does_not_harm_the_pod_that_has_the_address_now(tmp_path: Path) -> None:
     async def scenario() -> None:
         async with bed_with_pod(tmp_path, "old") as (bed, _, ztunnel):

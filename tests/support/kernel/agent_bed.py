@@ -109,6 +109,10 @@ class Process:
     async def end(self, number: int) -> int:
         if self._process.returncode is None:
             self._process.send_signal(number)
+        return await self.ended()
+
+    async def ended(self) -> int:
+        """Wait until it has ended by itself; its exit code."""
         async with asyncio.timeout(DEADLINE_S):
             return await self._process.wait()
 
@@ -334,7 +338,9 @@ class Callers:
 
 
 @asynccontextmanager
-async def bed_with_pod(folder: Path, uid: str) -> AsyncIterator[tuple[Bed, Process, Process]]:
+async def bed_with_pod(
+    folder: Path, uid: str, **fields: Any
+) -> AsyncIterator[tuple[Bed, Process, Process]]:
     """A bed whose pod is captured: (bed, agent, ztunnel)."""
     async with Bed(folder) as bed:
         await bed.serve_control()
@@ -342,5 +348,5 @@ async def bed_with_pod(folder: Path, uid: str) -> AsyncIterator[tuple[Bed, Proce
         agent = await bed.agent()
         ztunnel = await bed.ztunnel()
         await ztunnel.said(snapshot_sent=True)
-        assert await bed.register(uid) == (200, {"uid": uid, "state": "captured"})
+        assert await bed.register(uid, **fields) == (200, {"uid": uid, "state": "captured"})
         yield bed, agent, ztunnel

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from agent import zds
 from agent.zds import PodInfo, Ztunnel
+from control.kit import unix_socket
 from control.kit.clock import SystemClock
 from control.kit.errors import MeshError, PeerError, WireError
 from control.wire import zds_pb2 as pb
@@ -252,11 +253,8 @@ def test_any_answer_is_an_acknowledgement_or_a_peer_error(answer: bytes) -> None
     assert len(outcome) <= 1
 
 
-def test_the_socket_is_private_and_replaces_a_stale_one(tmp_path: Path) -> None:
-    path = tmp_path / "node" / "zds.sock"
-    zds.bound(path).close()
-    with zds.bound(path):
-        assert path.stat().st_mode & 0o777 == 0o600
-    (tmp_path / "file").touch()
-    with pytest.raises(FileExistsError):
-        zds.bound(tmp_path / "file")
+def test_a_listener_takes_ztunnels_without_waiting(tmp_path: Path) -> None:
+    with zds.listening(unix_socket.bind(tmp_path / "zds.sock", socket.SOCK_SEQPACKET)) as listener:
+        assert listener.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN) == 1
+        with pytest.raises(BlockingIOError):
+            listener.accept()

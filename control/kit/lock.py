@@ -1,0 +1,46 @@
+"""One process for a folder: a lock that the kernel drops with the process, however it ends."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import ClassVar
+
+from control.kit.errors import ConfigError
+
+_PID_BYTES = 32
+
+
+class AlreadyServed(ConfigError):
+    """Another process has the folder; it goes on undisturbed."""
+
+    reason: ClassVar[str] = "already_served"
+
+
+@contextmanager
+def held(path: Path, what: str) -> Iterator[None]:
+    """Hold the lock file at `path`; AlreadyServed, with the holder's pid, if somebody has it.
+
+    The file stays: removing it would let two processes hold locks of one name. Without the lock
+    nothing of the folder may be touched.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+    try:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise AlreadyServed(f"{what}, {_holder(handle)}, serves {path.parent}") from None
+        os.ftruncate(handle, 0)
+        os.pwrite(handle, f"{os.getpid()}\n".encode(), 0)
+        yield
+    finally:
+        os.close(handle)
+
+
+def _holder(handle: int) -> str:
+    pid = os.pread(handle, _PID_BYTES, 0).strip()
+    return f"pid {pid.decode()}" if pid.isdigit() else "pid unknown"
