@@ -6,7 +6,7 @@ import re
 from collections.abc import Collection
 from typing import Any
 
-from agent.cli.mesh import MeshDump
+from agent.cli.mesh import MeshDump, is_foreign
 from agent.cli.views import Row, agent_pods, in_order, mode
 from agent.direct.reasons import MEANINGS
 
@@ -96,7 +96,7 @@ def _direct(page: Row) -> list[str]:
 
 def _ztunnel_row(mesh: MeshDump, node: str, page: Row | None, agent: Row | None) -> Row:
     if not page:
-        if _is_foreign(agent):
+        if is_foreign(agent):
             detail = "of another make, connected to the agent; it has no admin socket here"
             return _component("ztunnel", node, "ok", detail, {})
         pods = [pod for pod in (agent or {}).get("pods") or [] if pod.get("state") == "captured"]
@@ -118,12 +118,6 @@ def _ztunnel_row(mesh: MeshDump, node: str, page: Row | None, agent: Row | None)
     number = len(workers) if isinstance(workers, list) else workers
     detail = "; ".join([f"workers {number}, pods {len(states)}, connections {count}", *wrong])
     return _component("ztunnel", node, "warning" if wrong else "ok", detail, page)
-
-
-def _is_foreign(agent: Row | None) -> bool:
-    """True when the node is served by ztunnels, and none of them is Tulle's."""
-    found = (agent or {}).get("ztunnels") or []
-    return bool(found) and not any(each.get("ours", True) for each in found)
 
 
 def _why(part: Row) -> str:

@@ -102,14 +102,41 @@ def _fetch(
                 asked[processes.of_node(source.run_dir, kind, node)] = chosen
     if control is not None:
         asked[control] = {page: f"/{page}" for page in CONTROL_PAGES}
-    for process, heard in processes.ask(asked, source.timeout_s).items():
+    answers = processes.ask(asked, source.timeout_s)
+    for process, heard in answers.items():
         _place(mesh, process, heard.pages)
-        if heard.error:
+    silent = {each.node for each, heard in answers.items() if heard.error and _is_ztunnel(each)}
+    foreign = _foreign(source, mesh, silent, asked)
+    for process, heard in answers.items():
+        if heard.error and not (_is_ztunnel(process) and process.node in foreign):
             mesh.errors.append(f"{process.name}: {heard.error}")
             mesh.away[process.name] = heard.error
     if control is not None:
         mesh.labels = read_labels(mesh.control)
     return mesh
+
+
+def _is_ztunnel(process: MeshProcess) -> bool:
+    return process.kind == "ztunnel"
+
+
+def _foreign(
+    source: MeshSource, mesh: MeshDump, nodes: Collection[str], asked: Collection[MeshProcess]
+) -> set[str]:
+    """Those of the nodes that have a ztunnel of another make, by their agents' word: it has no
+    page, so none is missing."""
+    pages = {node: mesh.nodes[node].get("agent") for node in nodes}
+    agents = [processes.of_node(source.run_dir, "agent", node) for node in nodes]
+    unasked = {each: {"agent": "/status"} for each in agents if each not in asked}
+    for process, heard in processes.ask(unasked, source.timeout_s).items():
+        pages[process.node] = heard.pages.get("agent")
+    return {node for node, page in pages.items() if is_foreign(page)}
+
+
+def is_foreign(agent: Json | None) -> bool:
+    """True when the node is served by ztunnels, and none of them is Tulle's."""
+    found = (agent or {}).get("ztunnels") or []
+    return bool(found) and not any(each.get("ours", True) for each in found)
 
 
 def _place(mesh: MeshDump, process: MeshProcess, pages: Json) -> None:

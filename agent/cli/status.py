@@ -59,7 +59,7 @@ def status(ctx: click.Context, ask: Reading) -> None:
         show(ask.out, fetch, (), as_text=lambda value: _text(value, ask))
     away = [row["name"] for row in last["components"] if row["state"] == "away"]
     tell_incomplete(ctx, away)
-    ask.missing.clear()  # a ztunnel of another make has no page, and is no gap
+    ask.missing.clear()  # told just now
 
 
 def summary(found: MeshDump) -> dict[str, Any]:

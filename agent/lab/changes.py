@@ -226,7 +226,7 @@ def restart(lab: Lab, what: str, node: str | None) -> list[str]:
             elif what == "agent":
                 daemons.wait_agent(name.partition("-")[2])
             else:
-                daemons.wait_ztunnel(name.partition("-")[2])
+                daemons.wait_ztunnel(state.node(name.partition("-")[2]))
     return names
 
 

@@ -7,12 +7,13 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 import agent
 from agent.fetch import FetchError, get_json
-from agent.lab import plan, process
+from agent.lab import foreign, plan, process
 from agent.lab.netns import NETNS_FOLDER
 from agent.lab.process import Launch, Process
 from agent.lab.state import LabState
@@ -100,6 +101,8 @@ class Daemons:
         return self._spawn(f"agent-{node.name}", node.netns, command)
 
     def start_ztunnel(self, node: plan.NodePlan) -> Process:
+        if node.ztunnel:
+            return self._start_foreign(node)
         command = (
             *program("tulle-ztunnel"),
             *self._node_flags(node),
@@ -108,16 +111,35 @@ class Daemons:
         )
         return self._spawn(f"ztunnel-{node.name}", node.netns, command)
 
+    def _start_foreign(self, node: plan.NodePlan) -> Process:
+        settings = foreign.environment(
+            node,
+            control=f"{plan.uplink(0).v4}:{CONTROL_PORT}",
+            control_name=CONTROL_NAME,
+            root=self._root,
+            folder=self.run_dir / node.name,
+            workers=self.state.workers,
+        )
+        return self._spawn(f"ztunnel-{node.name}", node.netns, node.ztunnel, settings)
+
+    @property
+    def _root(self) -> Path:
+        return self.control_state / "ca" / "root-cert.pem"
+
     def wait_control(self, timeout_s: float = CONTROL_TIMEOUT_S) -> None:
         self._wait("control", self.run_dir / "control" / "admin.sock", timeout_s)
 
     def wait_agent(self, node: str, timeout_s: float = NODE_TIMEOUT_S) -> None:
         self._wait(f"agent-{node}", self.run_dir / node / "agent.sock", timeout_s)
 
-    def wait_ztunnel(self, node: str, timeout_s: float = NODE_TIMEOUT_S) -> None:
-        """Wait until it knows the mesh and the agent's pods."""
-        socket = self.run_dir / node / "ztunnel.sock"
-        self._wait(f"ztunnel-{node}", socket, timeout_s, "/healthz/ready")
+    def wait_ztunnel(self, node: plan.NodePlan, timeout_s: float = NODE_TIMEOUT_S) -> None:
+        """Wait until it knows the mesh and the agent's pods; one of another make, until the agent
+        knows it: it has no page on this host."""
+        name, folder = f"ztunnel-{node.name}", self.run_dir / node.name
+        if node.ztunnel:
+            self._wait(name, folder / "agent.sock", timeout_s, "/status", _has_ztunnel)
+        else:
+            self._wait(name, folder / "ztunnel.sock", timeout_s, "/healthz/ready")
 
     def uninstall(self, node: plan.NodePlan) -> None:
         """Have the agent remove its state in the kernel; remove it by force if that fails."""
@@ -144,23 +166,34 @@ class Daemons:
         return (
             *("--node", node.name, "--run-dir", str(self.run_dir)),
             *("--control", f"{plan.uplink(0).v4}:{CONTROL_PORT}", "--control-name", CONTROL_NAME),
-            *("--control-root", str(self.control_state / "ca" / "root-cert.pem")),
+            *("--control-root", str(self._root)),
             *("--token", str(self.run_dir / node.name / "token")),
         )
 
-    def _spawn(self, name: str, netns: str, command: tuple[str, ...]) -> Process:
+    def _spawn(
+        self, name: str, netns: str, command: tuple[str, ...], more: Mapping[str, str] | None = None
+    ) -> Process:
         cgroup = Path(self.state.cgroup) / name
-        launch = Launch(command, netns, cgroup, environment())
+        launch = Launch(command, netns, cgroup, environment() | dict(more or {}))
         self.state.processes[name] = process.spawn(launch, self.log(name))
         return self.state.processes[name]
 
-    def _wait(self, name: str, socket: Path, timeout_s: float, page: str = "/status") -> None:
-        """Wait until a page of its admin socket answers; MeshError as soon as it has ended."""
+    def _wait(
+        self,
+        name: str,
+        socket: Path,
+        timeout_s: float,
+        page: str = "/status",
+        is_up: Callable[[Any], bool] = lambda _told: True,
+    ) -> None:
+        """Wait until a page of an admin socket says that it is up; MeshError as soon as it has
+        ended."""
         patience = process.Patience(name, timeout_s, self._progress)
         while True:
+            problem: object = "not connected to the agent"
             try:
-                get_json(socket, page, timeout_s=5.0)
-                return
+                if is_up(get_json(socket, page, timeout_s=5.0)):
+                    return
             except FetchError as exc:
                 problem = exc
             if not process.alive(self.state.processes[name]):
@@ -173,6 +206,10 @@ class Daemons:
                     f"{tail(self.log(name))}"
                 )
             time.sleep(process.POLL_S)
+
+
+def _has_ztunnel(told: Any) -> bool:
+    return bool(told.get("ztunnels"))
 
 
 def tail(log: Path) -> str:

@@ -211,7 +211,7 @@ class Lab:
         self.store.save(state)
         for node in state.nodes:
             daemons.wait_agent(node.name)
-            daemons.wait_ztunnel(node.name)
+            daemons.wait_ztunnel(node)
             self.progress(f"agent and ztunnel of {node.name} are up")
 
     # Down
@@ -250,7 +250,8 @@ def read_folder(folder: Path, nodes: int) -> tuple[LabSpec, Manifests]:
 def plan_lab(spec: LabSpec, folder: Path, options: Options) -> LabState:
     """Plan all names and addresses, before anything is made; ConfigError if names collide."""
     nodes = [
-        plan.node_plan(spec.name, node.name, index) for index, node in enumerate(spec.nodes, 1)
+        plan.node_plan(spec.name, node.name, index, node.ztunnel)
+        for index, node in enumerate(spec.nodes, 1)
     ]
     state = LabState(
         lab=spec.name,

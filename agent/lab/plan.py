@@ -36,6 +36,7 @@ class NodePlan:
     router: AddressPair
     pods_v4: str
     pods_v6: str
+    ztunnel: tuple[str, ...] = ()  # command of a foreign one; empty: ours
 
 
 def router_netns(lab: str) -> str:
@@ -50,7 +51,7 @@ def pod_netns(lab: str, namespace: str, pod: str) -> str:
     return f"tl-{lab}-{namespace}-{pod}"
 
 
-def node_plan(lab: str, name: str, index: int) -> NodePlan:
+def node_plan(lab: str, name: str, index: int, ztunnel: tuple[str, ...] = ()) -> NodePlan:
     return NodePlan(
         name=name,
         index=index,
@@ -59,6 +60,7 @@ def node_plan(lab: str, name: str, index: int) -> NodePlan:
         router=AddressPair(f"10.70.{index}.254", f"fd70:0:{index:x}::fe"),
         pods_v4=f"10.{70 + index}.0.0/16",
         pods_v6=f"fd71:{index:x}::/64",
+        ztunnel=ztunnel,
     )
 
 

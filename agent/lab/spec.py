@@ -2,6 +2,8 @@
 
 name: shop                  # short: it becomes part of namespace names
 nodes: {n1: {zone: eu-1, region: eu}, n2: {}}
+                            # a node's ztunnel: [/opt/ztunnel] is one of another make, by Istio's
+                            # variables
 pods:
   shop/ratings-v1:          # namespace/name of a Pod in the manifests
     node: n1
@@ -42,6 +44,7 @@ class NodeSpec:
     name: str
     zone: str = ""
     region: str = ""
+    ztunnel: tuple[str, ...] = ()  # command of a foreign one; empty: ours
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,12 +134,22 @@ class _Reader:
             path = ("nodes", str(name))
             if name in _RESERVED:
                 raise self._error(path, "the lab needs this name itself")
-            fields = self._mapping(body or {}, path, {"zone", "region"})
+            fields = self._mapping(body or {}, path, {"zone", "region", "ztunnel"})
             zone, region = (self._text(fields, key, path) for key in ("zone", "region"))
-            nodes.append(NodeSpec(self._name(name, path), zone, region))
+            ztunnel = self._program(fields.get("ztunnel"), (*path, "ztunnel"))
+            nodes.append(NodeSpec(self._name(name, path), zone, region, ztunnel))
         if not 1 <= len(nodes) <= NODES_MAX:
             raise self._error(("nodes",), f"needs from 1 to {NODES_MAX} nodes")
         return tuple(nodes)
+
+    def _program(self, value: Any, path: tuple[str, ...]) -> tuple[str, ...]:
+        """A command whose program may lie beside lab.yaml."""
+        if value is None:
+            return ()
+        program, *words = self._texts(value, path, 1)
+        if "/" in program:
+            program = str(Path(self._folder, program).resolve())
+        return (program, *words)
 
     def _pod(self, key: str, body: Any, nodes: set[str]) -> PodSpec:
         path = ("pods", key)

@@ -135,6 +135,7 @@ def decode(value: dict[str, Any]) -> LabState:
                 **item,
                 "address": plan.AddressPair(**item["address"]),
                 "router": plan.AddressPair(**item["router"]),
+                "ztunnel": tuple(item["ztunnel"]),
             }
         )
         for item in value["nodes"]

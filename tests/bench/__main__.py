@@ -5,12 +5,17 @@
     python -m tests.bench --cases c1,c64 --systems tulle,envoy --rounds 5
     python -m tests.bench check [FILE …]          compare the newest run (or these) with the goals
 
+With $TULLE_ZTUNNEL, the command of Istio's ztunnel (or of one that is started by the same
+variables), that is measured too: in the same lab, behind our agent, with the same policy.
+
 It needs root, two cores and a quiet machine. Nothing leaves the network namespaces it makes.
 """
 
 from __future__ import annotations
 
 import argparse
+import os
+import shlex
 import signal
 import sys
 import time
@@ -34,7 +39,9 @@ _SYSTEMS = {
     "tulle": System.TULLE,
     "envoy": System.ENVOY,
     "haproxy": System.HAPROXY,
+    "ztunnel": System.ZTUNNEL,
 }
+_ZTUNNEL = "TULLE_ZTUNNEL"
 _TOPOLOGIES = {"cross": Topology.CROSS, "same": Topology.SAME}
 _Choice = TypeVar("_Choice", bound="Enum | Case")
 
@@ -105,16 +112,25 @@ def plan_of(options: argparse.Namespace) -> Plan:
         seconds = 1.0 if options.quick else SECONDS
     if not 1 <= rounds <= ROUNDS_MAX or not 1 <= seconds <= SECONDS_MAX:
         raise BenchError(f"--rounds from 1 to {ROUNDS_MAX}, --seconds from 1 to {SECONDS_MAX:.0f}")
+    ztunnel = shlex.split(os.environ.get(_ZTUNNEL, ""))
+    systems = chosen("--systems", options.systems or ",".join(_default(ztunnel)), _SYSTEMS)
+    if System.ZTUNNEL in systems and not ztunnel:
+        raise BenchError(f"--systems ztunnel: ${_ZTUNNEL} does not say where it is")
     if not 0 < options.foreign <= 100:
         raise BenchError("--foreign: above 0, up to 100 (nothing is thrown away)")
     return Plan(
         cases=chosen("--cases", names, by_name),
-        systems=chosen("--systems", options.systems, _SYSTEMS),
+        systems=systems,
         topologies=chosen("--topology", options.topology, _TOPOLOGIES),
         rounds=rounds,
         settings=Settings(seconds),
         foreign_max=options.foreign / 100,
+        ztunnel=ztunnel,
     )
+
+
+def _default(ztunnel: Sequence[str]) -> list[str]:
+    return [name for name, each in _SYSTEMS.items() if ztunnel or each is not System.ZTUNNEL]
 
 
 def chosen(option: str, names: str, known: dict[str, _Choice]) -> list[_Choice]:
@@ -137,7 +153,8 @@ def parser() -> argparse.ArgumentParser:
     listed = "\n".join(f"  {case.name:9} {case.title}" for case in CASES)
     made.epilog = f"cases:\n{listed}"
     made.add_argument("--cases", metavar="A,B", help="only these")
-    made.add_argument("--systems", metavar="A,B", default=",".join(_SYSTEMS), help="%(default)s")
+    told = f"{','.join(_default(()))}; ztunnel with ${_ZTUNNEL}"
+    made.add_argument("--systems", metavar="A,B", help=told)
     made.add_argument("--topology", metavar="A,B", default="cross,same", help="%(default)s")
     made.add_argument("--rounds", type=int, metavar="N", help=f"default {ROUNDS}")
     made.add_argument("--seconds", type=float, metavar="S", help=f"a measurement; {SECONDS:g}")

@@ -170,13 +170,16 @@ def tool_command(name: str, *words: object) -> list[str]:
 
 
 @contextmanager
-def bed(cores: Cores, progress: Callable[[str], None]) -> Iterator[Bed]:
+def bed(
+    cores: Cores, progress: Callable[[str], None], ztunnel: Sequence[str] = ()
+) -> Iterator[Bed]:
+    """`ztunnel`: the command of another make's, to be measured beside ours."""
     lab = Lab(RUN_DIR, progress)
     usable = os.sched_getaffinity(0)
     with exclusive(), tempfile.TemporaryDirectory(prefix="tulle-bench-") as work:
         lab.down()  # left by a run that was killed
         folder = Path(work)
-        manifests.write_lab(folder, tool_command("serve.py"))
+        manifests.write_lab(folder, tool_command("serve.py"), ztunnel)
         try:
             lab.up(folder, Options(workers=1))
             made = Bed(lab, lab.store.load(), cores)

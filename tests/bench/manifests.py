@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +11,9 @@ HTTP, BULK, ECHO = 8080, 5201, 7000
 LAB = "tb-bench"
 NODE_A, NODE_B = "tb-a", "tb-b"
 MESH, PLAIN = "mesh", "plain"
+# The same pods once more, on two nodes with a ztunnel of another make.
+FOREIGN = "foreign"
+NODE_C, NODE_D = "tb-c", "tb-d"
 POLICY_FILE, PUSH_FILE = "bench-policy.yaml", "bench-push-{}.yaml"
 RULES_PER_POLICY = 500  # the schema's bound is 512
 PODS_PER_FILE = 2000  # well below the control plane's bound of a file
@@ -18,12 +21,16 @@ PODS_PER_FILE = 2000  # well below the control plane's bound of a file
 _PUSHED_NET = "10.{}.{}.{}"
 
 
-def objects() -> list[dict[str, Any]]:
-    made = [namespace("istio-system"), namespace(MESH, enrolled=True), namespace(PLAIN)]
-    for where in (MESH, PLAIN):
+def objects(*, foreign: bool = False) -> list[dict[str, Any]]:
+    meshes = (MESH, FOREIGN) if foreign else (MESH,)
+    made = [namespace("istio-system"), namespace(PLAIN)]
+    made += [namespace(where, enrolled=True) for where in meshes]
+    for where in (*meshes, PLAIN):
         for name in ("client", "near", "server"):
             made += [account(where, name), pod(where, name)]
-    return [*made, strict(MESH), allow("few", [[f"{principal(MESH, 'client')}"]])]
+    for where in meshes:
+        made += [strict(where), allow("few", [[f"{principal(where, 'client')}"]], where)]
+    return made
 
 
 def namespace(name: str, *, enrolled: bool = False) -> dict[str, Any]:
@@ -58,11 +65,11 @@ def principal(where: str, name: str) -> str:
     return f"cluster.local/ns/{where}/sa/{name}"
 
 
-def allow(name: str, rules: Iterable[list[str]]) -> dict[str, Any]:
+def allow(name: str, rules: Iterable[list[str]], where: str = MESH) -> dict[str, Any]:
     return {
         "apiVersion": "security.istio.io/v1",
         "kind": "AuthorizationPolicy",
-        "metadata": {"name": name, "namespace": MESH},
+        "metadata": {"name": name, "namespace": where},
         "spec": {
             "action": "ALLOW",
             "rules": [{"from": [{"source": {"principals": each}}]} for each in rules],
@@ -105,16 +112,22 @@ def documents(values: Iterable[dict[str, Any]]) -> str:
     return "".join(f"---\n{json.dumps(each)}\n" for each in values)
 
 
-def lab_spec(work: Path, serve: list[str]) -> dict[str, Any]:
+def lab_spec(work: Path, serve: list[str], ztunnel: Sequence[str] = ()) -> dict[str, Any]:
+    """`ztunnel`: command of a foreign one, for two more nodes."""
     pods: dict[str, Any] = {}
-    for where in (MESH, PLAIN):
-        pods[f"{where}/client"] = {"node": NODE_A, "command": ["sleep", "infinity"]}
-        for name, node in (("near", NODE_A), ("server", NODE_B)):
+    nodes: dict[str, Any] = {NODE_A: {}, NODE_B: {}}
+    places = {MESH: (NODE_A, NODE_B), PLAIN: (NODE_A, NODE_B)}
+    if ztunnel:
+        places[FOREIGN] = (NODE_C, NODE_D)
+        nodes |= {name: {"ztunnel": list(ztunnel)} for name in places[FOREIGN]}
+    for where, (here, there) in places.items():
+        pods[f"{where}/client"] = {"node": here, "command": ["sleep", "infinity"]}
+        for name, node in (("near", here), ("server", there)):
             command = [*serve, str(work / f"{where}-{name}"), HTTP, BULK, ECHO]
             pods[f"{where}/{name}"] = {"node": node, "command": command, "ready": {"tcp": ECHO}}
-    return {"name": LAB, "nodes": {NODE_A: {}, NODE_B: {}}, "pods": pods}
+    return {"name": LAB, "nodes": nodes, "pods": pods}
 
 
-def write_lab(folder: Path, serve: list[str]) -> None:
-    (folder / "lab.yaml").write_text(json.dumps(lab_spec(folder, serve)))
-    (folder / "manifests.yaml").write_text(documents(objects()))
+def write_lab(folder: Path, serve: list[str], ztunnel: Sequence[str] = ()) -> None:
+    (folder / "lab.yaml").write_text(json.dumps(lab_spec(folder, serve, ztunnel)))
+    (folder / "manifests.yaml").write_text(documents(objects(foreign=bool(ztunnel))))

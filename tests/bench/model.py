@@ -28,6 +28,7 @@ class System(Enum):
     TULLE = "Tulle"
     ENVOY = "Envoy"
     HAPROXY = "HAProxy"
+    ZTUNNEL = "ztunnel"  # Istio's, or any other that is started like it
 
 
 class Topology(Enum):

@@ -16,7 +16,13 @@ WIDTH, LABEL_W, RIGHT_W = 960, 330, 70
 TOP, ROW_H, BAR_H, PANEL_GAP = 92, 14, 11, 74
 SCALE_MAX = 4.0  # a value further off is drawn at the edge, with its number
 INK, MUTED, GRID = "#1f2937", "#6b7280", "#e5e7eb"
-COLORS = {"Tulle": "#0f766e", "Envoy": "#b45309", "HAProxy": "#94a3b8", "no mesh": "#1d4ed8"}
+COLORS = {
+    "Tulle": "#0f766e",
+    "Envoy": "#b45309",
+    "HAProxy": "#94a3b8",
+    "ztunnel": "#7c3aed",
+    "no mesh": "#1d4ed8",
+}
 FONT = "font-family='system-ui, -apple-system, Segoe UI, Roboto, sans-serif'"
 
 _HEADLINES = (
@@ -39,8 +45,8 @@ _HEADLINES = (
 )
 _REFERENCE = {Topology.CROSS: System.ENVOY, Topology.SAME: System.NONE}
 _SHOWN = {
-    Topology.CROSS: (System.TULLE, System.HAPROXY),
-    Topology.SAME: (System.TULLE, System.ENVOY, System.HAPROXY),
+    Topology.CROSS: (System.TULLE, System.HAPROXY, System.ZTUNNEL),
+    Topology.SAME: (System.TULLE, System.ENVOY, System.HAPROXY, System.ZTUNNEL),
 }
 
 

@@ -46,6 +46,7 @@ class Plan:
     rounds: int
     settings: Settings
     foreign_max: float
+    ztunnel: Sequence[str] = ()  # command of one that is not ours
 
 
 @dataclass(slots=True)
@@ -64,7 +65,8 @@ class Run:
         if not self._wanted():
             return
         self.say("bringing the lab up")
-        with bed(self.cores, lambda text: self.say(f"    {text}")) as made:
+        foreign = self.plan.ztunnel if System.ZTUNNEL in self.plan.systems else ()
+        with bed(self.cores, lambda text: self.say(f"    {text}"), foreign) as made:
             self.found[goals.SHORTCUT] = made.shortcut(NODE_A)
             for leaves_traces in (False, True):
                 cases = [each for each in self.plan.cases if each.leaves_traces is leaves_traces]
@@ -186,7 +188,7 @@ class Run:
 def _without_peers(made: Bed, topology: Topology, wanted: Sequence[System]) -> list[Target]:
     return [
         direct_target(made, system, topology)
-        for system in (System.NONE, System.TULLE)
+        for system in (System.NONE, System.TULLE, System.ZTUNNEL)
         if system in wanted
     ]
 

@@ -9,11 +9,26 @@ from pathlib import Path
 
 from tests.bench import meter
 from tests.bench.bed import Bed
-from tests.bench.manifests import BULK, ECHO, HTTP, MESH, NODE_A, NODE_B, PLAIN
+from tests.bench.manifests import (
+    BULK,
+    ECHO,
+    FOREIGN,
+    HTTP,
+    MESH,
+    NODE_A,
+    NODE_B,
+    NODE_C,
+    NODE_D,
+    PLAIN,
+)
 from tests.bench.model import System, Topology
 from ztunnel.compiled import COMPILED
 
 Place = tuple[str, int]
+_PLACES = {
+    System.TULLE: (MESH, (NODE_A, NODE_B)),
+    System.ZTUNNEL: (FOREIGN, (NODE_C, NODE_D)),
+}
 Sides = dict[str, float]
 
 
@@ -51,14 +66,14 @@ def server_of(topology: Topology) -> str:
 
 
 def direct_target(bed: Bed, system: System, topology: Topology) -> Target:
-    """Target for systems whose address an application just dials: no mesh, and Tulle."""
-    where = MESH if system is System.TULLE else PLAIN
+    """Target for systems whose address an application just dials: no mesh, and meshes."""
+    where, nodes = _PLACES.get(system, (PLAIN, None))
     host = bed.address(f"{where}/{server_of(topology)}")
     sides: dict[str, tuple[Path, ...]] = {}
-    if system is System.TULLE and topology is Topology.CROSS:
-        sides = {"out": bed.mesh(NODE_A), "in": bed.mesh(NODE_B)}
-    elif system is System.TULLE:
-        sides = {"both": bed.mesh(NODE_A)}
+    if nodes is not None and topology is Topology.CROSS:
+        sides = {"out": bed.mesh(nodes[0]), "in": bed.mesh(nodes[1])}
+    elif nodes is not None:
+        sides = {"both": bed.mesh(nodes[0])}
     return Target(
         system, topology, f"{where}/client", (host, HTTP), (host, BULK), (host, ECHO), sides
     )

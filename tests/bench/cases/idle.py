@@ -62,7 +62,7 @@ CASES = (
         "idle",
         "5,000 idle connections",
         run,
-        systems=(System.TULLE, System.ENVOY, System.HAPROXY),
+        systems=(System.TULLE, System.ENVOY, System.HAPROXY, System.ZTUNNEL),
         topologies=(Topology.CROSS,),
         once=True,
     ),

@@ -18,6 +18,22 @@ def test_the_lab_is_one_that_the_lab_takes(tmp_path: Path) -> None:
     assert places["mesh/server"] == manifests.NODE_B
 
 
+def test_another_ztunnel_has_the_same_pods_and_policy_on_nodes_of_its_own(tmp_path: Path) -> None:
+    written = manifests.lab_spec(tmp_path, ["python3", "serve.py"], ["/opt/ztunnel", "proxy"])
+    spec = parse(json.dumps(written), "lab.yaml")
+    commands = {node.name: node.ztunnel for node in spec.nodes}
+    theirs = ("/opt/ztunnel", "proxy")
+    assert (commands[manifests.NODE_C], commands[manifests.NODE_D]) == (theirs, theirs)
+    assert (commands[manifests.NODE_A], commands[manifests.NODE_B]) == ((), ())
+    places = {pod.key: pod.node for pod in spec.pods}
+    assert places["foreign/near"] == places["foreign/client"] == manifests.NODE_C
+    assert places["foreign/server"] == manifests.NODE_D
+    text = [json.dumps(one, sort_keys=True) for one in manifests.objects(foreign=True)]
+    mesh = {one for one in text if "mesh" in one}
+    foreign = {one.replace("foreign", "mesh") for one in text if "foreign" in one}
+    assert mesh == foreign
+
+
 def test_both_namespaces_have_the_same_pods() -> None:
     kinds = [(one["kind"], one["metadata"]) for one in manifests.objects()]
     names = {

@@ -72,7 +72,8 @@ def test_the_table_has_ratios_first_and_says_what_was_thrown_away() -> None:
 def test_the_default_is_everything() -> None:
     plan = plan_of(parser().parse_args([]))
     assert len(plan.cases) == 13
-    assert plan.systems == list(System)
+    assert plan.systems == [each for each in System if each is not System.ZTUNNEL]
+    assert plan.ztunnel == []
     assert plan.topologies == list(Topology)
     assert plan.foreign_max == pytest.approx(0.1)
 
@@ -81,6 +82,17 @@ def test_a_choice_keeps_the_order_of_the_house() -> None:
     plan = plan_of(parser().parse_args(["--cases", "bulk1,c1", "--systems", "envoy,none"]))
     assert [case.name for case in plan.cases] == ["c1", "bulk1"]
     assert plan.systems == [System.NONE, System.ENVOY]
+
+
+def test_another_ztunnel_takes_part_where_its_command_is_known(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    with pytest.raises(BenchError, match="TULLE_ZTUNNEL"):
+        plan_of(parser().parse_args(["--systems", "tulle,ztunnel"]))
+    monkeypatch.setenv("TULLE_ZTUNNEL", "/opt/ztunnel proxy")
+    plan = plan_of(parser().parse_args([]))
+    assert plan.systems == list(System)
+    assert plan.ztunnel == ["/opt/ztunnel", "proxy"]
 
 
 @pytest.mark.parametrize(

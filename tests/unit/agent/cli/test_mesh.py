@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
 
-from agent.cli import mesh
+from agent.cli import mesh, processes
 from agent.cli.mesh import MeshSource, load_dump, read_labels
+from agent.cli.processes import Heard, MeshProcess
 from agent.fetch import FetchError
 from control.kit.errors import ConfigError, MeshError
 from tests.unit.agent.cli.mesh_example import example, ztunnel
@@ -47,6 +49,24 @@ def test_a_socket_that_is_away_is_told_once_and_the_node_is_kept(tmp_path: Path)
     assert found.away.keys() == {"agent-n1", "ztunnel-n1"}
     for file in ("agent.sock", "ztunnel.sock"):
         assert str(where / file) in " ".join(found.errors)
+
+
+@pytest.mark.parametrize("parts", [("ztunnel",), ("agent", "ztunnel"), ("logging",)])
+@pytest.mark.parametrize("ours", [False, True])
+def test_a_ztunnel_of_another_make_is_not_missed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, parts: tuple[str, ...], ours: bool
+) -> None:
+    node(tmp_path, "n1")
+    status = {"ztunnels": [{"pid": 1, "ours": ours}]}
+
+    def ask(asked: Mapping[MeshProcess, object], _timeout_s: float) -> dict[MeshProcess, Heard]:
+        pages = {"agent": Heard({"agent": status}), "ztunnel": Heard(error="no such socket")}
+        return {each: pages[each.kind] for each in asked}
+
+    monkeypatch.setattr(processes, "ask", ask)
+    found = mesh.read(MeshSource(tmp_path), parts)
+    assert list(found.away) == (["ztunnel-n1"] if ours else [])
+    assert bool(found.errors) is ours
 
 
 def test_a_control_plane_alone_is_a_mesh(tmp_path: Path) -> None:

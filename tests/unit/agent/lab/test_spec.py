@@ -44,12 +44,27 @@ def test_everything_is_read() -> None:
 
 
 @pytest.mark.parametrize(
+    ("written", "command"),
+    [
+        ("[/opt/ztunnel, proxy, ztunnel]", ("/opt/ztunnel", "proxy", "ztunnel")),
+        ("[bin/ztunnel]", ("/labs/shop/bin/ztunnel",)),
+        ("[ztunnel]", ("ztunnel",)),
+    ],
+)
+def test_a_node_may_have_a_ztunnel_of_another_make(written: str, command: tuple[str, ...]) -> None:
+    text = GOOD.replace("n2: {}", f"n2: {{ztunnel: {written}}}")
+    assert [node.ztunnel for node in parse(text, "/labs/shop/lab.yaml").nodes] == [(), command]
+
+
+@pytest.mark.parametrize(
     ("old", "new", "line", "told"),
     [
         ("name: shop", "name: Shop!", 1, "name: a name has"),
         ("name: shop", "name: a-name-much-too-long", 1, "name: a name has"),
         ("n2: {}}", "n2: {rack: 1}}", 2, "nodes.n2.rack: unknown field"),
         ("nodes: {n1: {zone: eu-1, region: eu}, n2: {}}", "nodes: {}", 2, "from 1 to"),
+        ("n2: {}}", "n2: {ztunnel: x}}", 2, "nodes.n2.ztunnel: must be a list of words"),
+        ("n2: {}}", "n2: {ztunnel: []}}", 2, "nodes.n2.ztunnel: must be a list of words"),
         ("n2: {}}", "logs: {}}", 2, "nodes.logs: the lab needs this name itself"),
         ("node: n1", "node: n3", 5, "pods.shop/web.node: no node 'n3'"),
         ("shop/web:", "web:", 4, "the key of a pod is namespace/name"),

@@ -18,7 +18,7 @@ from control.kit.errors import ConfigError
 def example() -> LabState:
     spec = PodSpec("a", "p", "n1", ("x", "y"), "/", {"A": "b"}, ready=Ready(tcp=80))
     record = PodRecord(spec, "u", "ns", "pod1", plan.AddressPair("1", "2"), Process(7, 8))
-    nodes = [plan.node_plan("l", "n1", 1)]
+    nodes = [plan.node_plan("l", "n1", 1, ("/opt/ztunnel", "proxy"))]
     return LabState("l", "/f", False, 1, "/c", nodes, {"a/p": record}, {"control": Process(1, 2)})
 
 
