@@ -14,7 +14,7 @@ from setuptools import Distribution
 
 ROOT = Path(__file__).resolve().parents[1]
 # The rooms that a connection and its bytes pass through.
-HOT = ("loop", "mesh", "telemetry", "transport", "connections", "direct", "hbone")
+HOT = ("loop", "mesh", "tenants", "telemetry", "transport", "connections", "direct", "hbone")
 # Left as they are: code that runs once, or at a push (nothing to gain), and code mypyc refuses: a
 # generic class with slots (table), a class whose base is written in C (dice).
 LEFT_OUT = {"loop/timeslice", "mesh/entries", "mesh/dice", "mesh/state", "mesh/table"}

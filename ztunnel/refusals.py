@@ -51,6 +51,11 @@ class Reason(Enum):
         Flag.DENY,
         "an open connection is no longer allowed, and was cut",
     )
+    CONNECTIONS_MAX = (
+        "connections_max",
+        Flag.CONNECT,
+        "the pod, the peer or the address has too many connections",
+    )
     UNUSABLE_CERTIFICATE = (
         "unusable_certificate",
         Flag.NONE,
@@ -105,10 +110,16 @@ class Reason(Enum):
         Flag.DENY,
         "the pod names a policy that the control plane has not sent",
     )
-    TOO_MANY_HANDSHAKES = (
-        "too_many_handshakes",
+    HANDSHAKE_DISPLACED = (
+        "handshake_displaced",
         Flag.NONE,
-        "too many handshakes are under way, in all or from one address",
+        "the oldest handshake of whoever had most of them, when there were too many",
+    )
+    TUNNELS_MAX = "tunnels_max", Flag.NONE, "the peer has too many tunnels, none of them idle"
+    ONLY_REFUSALS = (
+        "only_refusals",
+        Flag.NONE,
+        "the peer's tunnel was ended: thousands of its requests were refused, and none let in",
     )
     TLS_HANDSHAKE = "tls_handshake", Flag.NONE, "the client failed the TLS handshake"
     PEER_CERTIFICATE = (

@@ -11,35 +11,68 @@ import pytest
 from control.server.callers import budget
 from control.server.callers.budget import Bound, Pace
 from control.server.callers.refusals import CallRefusal
+from ztunnel.refusals import Reason
+from ztunnel.tenants import bounds
+from ztunnel.tenants.portions import Quota
 
-PAGE = Path(__file__).parents[2] / "docs" / "bounds.md"
-ROWS = [
-    [cell.strip() for cell in line.strip("|").split("|")]
-    for line in PAGE.read_text().splitlines()
-    if line.startswith("| `")
+PAGE = (Path(__file__).parents[2] / "docs" / "bounds.md").read_text()
+CONTROL, _, ZTUNNEL = PAGE.partition("# Of a ztunnel's worker")
+# Package -> the part of the page about it, and its reasons.
+PARTS = {
+    "control.server": (CONTROL, {each.word for each in CallRefusal}),
+    "ztunnel": (ZTUNNEL, {each.word for each in Reason}),
+}
+
+
+def rows(part: str) -> list[list[str]]:
+    return [
+        [cell.strip() for cell in line.strip("|").split("|")]
+        for line in part.splitlines()
+        if line.startswith("| `")
+    ]
+
+
+def by_name(part: str) -> dict[str, list[str]]:
+    return {row[0].strip("`"): row for row in rows(part)}
+
+
+FIGURES = [
+    (package, row)
+    for package, (part, _) in PARTS.items()
+    for row in rows(part)
+    if row[2].endswith(".py`")
 ]
-BY_NAME = {row[0].strip("`"): row for row in ROWS}
 
 
 def test_every_share_and_pace_is_on_the_page_with_its_figures() -> None:
+    page = by_name(CONTROL)
     for name, value in vars(budget).items():
         if isinstance(value, Bound):
-            assert BY_NAME[name][1:3] == [str(value.each), str(value.total)]
+            assert page[name][1:3] == [str(value.each), str(value.total)]
         elif isinstance(value, Pace):
-            assert [float(each) for each in BY_NAME[name][1:3]] == [value.per_s, value.burst]
+            assert [float(each) for each in page[name][1:3]] == [value.per_s, value.burst]
         else:
             continue
         if value.why is not None:
-            assert f"`{value.why.word}`" in BY_NAME[name][3]
+            assert f"`{value.why.word}`" in page[name][3]
 
 
-@pytest.mark.parametrize("row", [row for row in ROWS if row[2].endswith(".py`")], ids=str)
-def test_every_size_and_time_is_that_of_the_code(row: list[str]) -> None:
+def test_every_quota_of_a_worker_is_on_the_page_with_its_figures() -> None:
+    page = by_name(ZTUNNEL)
+    for name, value in vars(bounds).items():
+        if isinstance(value, Quota):
+            assert page[name][1:3] == [str(value.total), str(value.floor)]
+
+
+@pytest.mark.parametrize(("package", "row"), FIGURES, ids=str)
+def test_every_size_and_time_is_that_of_the_code(package: str, row: list[str]) -> None:
     name, figure, where = (cell.strip("`") for cell in row[:3])
-    module = import_module("control.server." + where.removesuffix(".py").replace("/", "."))
+    module = import_module(f"{package}." + where.removesuffix(".py").replace("/", "."))
     assert float(figure) == getattr(module, name)
 
 
-def test_every_reason_on_the_page_exists() -> None:
-    words = {word for row in ROWS for word in re.findall(r"`([a-z0-9_]+)`", row[3])}
-    assert {each for each in words if "_" in each} <= {each.word for each in CallRefusal}
+@pytest.mark.parametrize("package", PARTS)
+def test_every_reason_on_the_page_exists(package: str) -> None:
+    part, known = PARTS[package]
+    words = {word for row in rows(part) for word in re.findall(r"`([a-z0-9_]+)`", row[3])}
+    assert {each for each in words if "_" in each} - {"left_out"} <= known

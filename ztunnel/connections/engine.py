@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import random
 import resource
@@ -11,39 +12,50 @@ from dataclasses import dataclass
 from typing import Final, Protocol
 
 from control.kit.clock import Clock
+from control.kit.log import event
 from control.model.identity import SpiffeId
 from ztunnel.connections.first_word import PATIENCE_S
-from ztunnel.connections.pod import OpenConnection, Pod
+from ztunnel.connections.pod import Book, OpenConnection, Pod
 from ztunnel.connections.pool import Pool
 from ztunnel.connections.sockaddr import Original, original_destination
 from ztunnel.loop.reactor import Reactor, Served
 from ztunnel.mesh.dice import Dice
 from ztunnel.mesh.state import State
+from ztunnel.refusals import Reason
 from ztunnel.telemetry.access_log import AccessLog
 from ztunnel.telemetry.counters import Counters
 from ztunnel.telemetry.outcome import Outcome
 from ztunnel.telemetry.parties import Parties
+from ztunnel.tenants.book import Tenants
+from ztunnel.tenants.tenancy import Tenancy
+from ztunnel.tenants.work import REFUSAL_WORK_S, may_log
 from ztunnel.transport.credentials import Credentials
 from ztunnel.transport.dial import Dials
 from ztunnel.transport.ends import RelayEnd, TunnelEnd
-from ztunnel.transport.handshakes import Handshakes
 from ztunnel.transport.keepalive import Keepalive
 
-# Descriptors left for listeners, namespaces, the supervisor and dials under way.
-DESCRIPTORS_RESERVED: Final = 128
-# A connection needs its own socket and one towards the app or (shared) the tunnel.
-DESCRIPTORS_PER_CONNECTION: Final = 2
 # The peer has 10 s to reach its app; more than that and a slow network is lost.
 RESPONSE_S: Final = 20.0
 # Meanwhile each waiting connection looks this often at its tunnel, and has the peer asked for a
 # sign of life. A peer whose host answers nothing for SILENT_S has not seen the request.
 LOOK_S: Final = 1.0
 SILENT_S: Final = 2.0
+# For the peer of an idle tunnel to see that it ends.
+FAREWELL_S: Final = 5.0
+# An idle tunnel of a peer ends after this; our own pool lets go after half of it.
+TUNNEL_IDLE_S: Final = 600.0
+# Between two looks at them.
+SWEEP_S: Final = 30.0
 
 
 class AwaitsResponse(Served, Protocol):
     def on_response_due(self) -> None:
         """The peer has not answered the request for another LOOK_S."""
+
+
+class AwaitsFarewell(Served, Protocol):
+    def on_farewell_due(self) -> None:
+        """The peer has had FAREWELL_S to see that the tunnel ends."""
 
 
 class AwaitsFirstWord(Served, Protocol):
@@ -83,33 +95,57 @@ class Engine:
         self.access_log: Final = access_log
         self.original_destination: Final = original_destination
         self.counters: Final = Counters(known=state.has)
+        soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+        self.tenants: Final = Tenants(soft)
         self.keepalive: Final = Keepalive(reactor)
         self.credentials: Final = Credentials(reactor, clock, ask_certificate)
-        self.pool: Final = Pool(reactor, self.keepalive, self.credentials, dialer)
-        self.handshakes: Final = Handshakes()
+        self.pool: Final = Pool(reactor, self.keepalive, self.credentials, dialer, self.tenants)
         self.random: Final = random.Random()
         self.dice: Final = Dice()  # for decisions alone
         self.pods: Final[dict[str, Pod]] = {}
+        self.farewells: Final = reactor.countdown(FAREWELL_S, _farewell_due)
         self.responses: Final = reactor.countdown(LOOK_S, _response_due)
         self.first_words: Final = reactor.countdown(PATIENCE_S, _first_word_due)
-        soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-        self.connections_max: Final = max(
-            16, (soft - DESCRIPTORS_RESERVED) // DESCRIPTORS_PER_CONNECTION
-        )
         self.connections = 0
+        self._sweep: Final = reactor.countdown(SWEEP_S, Engine._end_long_idle)
+        self._sweep.start(self)
 
     def outcome(self, parties: Parties, age_s: float = 0.0) -> Outcome:
         return Outcome(self.clock, parties, self.access_log, age_s)
 
-    def enter(self, book: dict[OpenConnection, None], connection: OpenConnection) -> None:
-        book[connection] = None
-        self.connections += 1
+    def refuse(self, reason: Reason, tenant: Tenancy | None) -> None:
+        """Count a refusal, and the work that it was; `tenant` is None if nobody caused it."""
+        self.counters.refuse(reason)
+        if tenant is None:
+            return
+        tenant.refused += 1
+        self.tenants.work.spend(tenant, REFUSAL_WORK_S, self.reactor.now_s)
 
-    def leave(self, book: dict[OpenConnection, None], connection: OpenConnection) -> None:
+    def enter(self, book: Book, connection: OpenConnection, tenant: Tenancy | None = None) -> None:
+        """The begin of a connection; `tenant` pays for it."""
+        book[connection] = tenant
+        self.connections += 1
+        if tenant is not None:
+            self.tenants.connections.add(tenant, 1)
+
+    def leave(self, book: Book, connection: OpenConnection) -> None:
         """The end of a connection; safe to repeat."""
         if connection in book:
-            del book[connection]
+            tenant = book.pop(connection)
             self.connections -= 1
+            if tenant is not None:
+                self.tenants.connections.give(tenant)
+
+    def _end_long_idle(self) -> None:
+        now_s = self.reactor.now_s
+        self.tenants.work.settle(now_s)
+        for each in self.tenants.idle.older(now_s - TUNNEL_IDLE_S):
+            self.reactor.serve(each, each.make_room)
+        self._sweep.start(self)
+
+    def on_bug(self) -> None:
+        """The next sweep tries again."""
+        self._sweep.start(self)
 
     def remove_pod(self, uid: str) -> None:
         """End everything of the pod at once: its namespace is going away."""
@@ -126,6 +162,22 @@ class Engine:
         self.dialer.leave(pod.netns_fd)
         if pod.netns_fd >= 0:
             os.close(pod.netns_fd)
+
+
+def tell(
+    engine: Engine, log: logging.Logger, name: str, tenant: Tenancy, /, **fields: object
+) -> None:
+    """Log a warning about the tenant, unless it had its share of lines. `left_out` says how many of
+    it were not written since the last."""
+    if not may_log(tenant, engine.reactor.now_s):
+        return
+    if tenant.left_out:
+        fields["left_out"], tenant.left_out = tenant.left_out, 0
+    event(log, logging.WARNING, name, **fields)
+
+
+def _farewell_due(leaving: AwaitsFarewell) -> None:
+    leaving.on_farewell_due()
 
 
 def _response_due(waiting: AwaitsResponse) -> None:

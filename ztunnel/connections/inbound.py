@@ -32,17 +32,20 @@ def accept_plaintext(
 ) -> None:
     """Take a connection from outside the mesh; its client dialled `accepted`."""
     local = pod.workload(engine.state)
-    parties = Parties(Reporter.DESTINATION, client, accepted, destination=local)
+    tenant = engine.tenants.source(client.address)
+    parties = Parties(Reporter.DESTINATION, client, accepted, destination=local, tenant=tenant)
     verdict: Admit | Refusal
     if local is None:
         verdict = Refusal(503, Reason.UNKNOWN_LOCAL_WORKLOAD, "the pod is not known yet")
+    elif not engine.tenants.connections.may(tenant):
+        verdict = Refusal(503, Reason.CONNECTIONS_MAX, "the address has too many connections")
     elif accepted.port in pod.own_ports:
         verdict = Refusal(503, Reason.RECURSION, "the port is the tunnel's own")
     else:
         verdict = admit_plaintext(engine.state, local, accepted, client.address)
         parties.source = engine.state.workload_at(local.network, client.address)
     connection = InboundPlaintext(engine, pod, sock, parties)
-    engine.enter(pod.inbound, connection)
+    engine.enter(pod.inbound, connection, tenant)
     if isinstance(verdict, Refusal):
         connection.refuse(verdict)
     else:
@@ -90,7 +93,7 @@ class InboundPlaintext:
     def _fail(self, reason: Reason, detail: str) -> None:
         if self.outcome.over:
             return
-        self._engine.counters.refuse(reason)
+        self._engine.refuse(reason, self.outcome.parties.tenant)
         reset(self._engine.reactor, self._sock)
         self._leave(reason.flag, detail)
 
@@ -114,7 +117,7 @@ class InboundPlaintext:
     def recheck(self, workload: Workload | None) -> None:
         if still_permitted(self._engine, workload, self._permitted):
             return
-        self._engine.counters.refuse(Reason.POLICY_CHANGED)
+        self._engine.refuse(Reason.POLICY_CHANGED, None)
         self.abort(RelayEnd.POLICY)
 
 

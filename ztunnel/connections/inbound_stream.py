@@ -73,7 +73,7 @@ class InboundStream:
         tunnel.adopt(stream, self)
 
     def refuse(self, refusal: Refusal) -> None:
-        self._engine.counters.refuse(refusal.reason)
+        self._engine.refuse(refusal.reason, self.outcome.parties.tenant)
         self._answer(refusal.status)
         self._leave(refusal.reason.flag, refusal.detail)
 
@@ -107,7 +107,7 @@ class InboundStream:
     def _dialled(self, result: socket.socket | DialError) -> None:
         self._dial = None
         if isinstance(result, DialError):
-            self._engine.counters.refuse(Reason.CONNECT_FAILED)
+            self._engine.refuse(Reason.CONNECT_FAILED, self.outcome.parties.tenant)
             self._answer(503)
             self._leave(Reason.CONNECT_FAILED.flag, f"the app: {result.value}")
             return
@@ -194,5 +194,5 @@ class InboundStream:
     def recheck(self, workload: Workload | None) -> None:
         if still_permitted(self._engine, workload, self._permitted):
             return
-        self._engine.counters.refuse(Reason.POLICY_CHANGED)
+        self._engine.refuse(Reason.POLICY_CHANGED, None)
         self.abort(RelayEnd.POLICY)

@@ -10,22 +10,22 @@ import logging
 import socket
 from typing import Final
 
-from control.kit.log import event
 from control.model.address import Endpoint, host_text
 from control.model.identity import SpiffeId
 from control.model.workload import Workload
 from ztunnel.connections.correlate import forwarded_by
-from ztunnel.connections.engine import Engine
+from ztunnel.connections.engine import Engine, tell
 from ztunnel.connections.inbound_stream import Admission, InboundStream
 from ztunnel.connections.pod import Pod
 from ztunnel.hbone.events import RequestReceived
 from ztunnel.hbone.session import Session
 from ztunnel.hbone.settings import SERVER_SETTINGS, Role
-from ztunnel.hbone.stream import Stream
 from ztunnel.mesh.authorize import Admit, Refusal, admit_connect
 from ztunnel.mesh.roles import Accepted
 from ztunnel.refusals import Reason
 from ztunnel.telemetry.parties import Parties, Reporter
+from ztunnel.tenants.tenancy import Tenancy
+from ztunnel.tenants.work import FIELD_WORK_S, HANDSHAKE_WORK_S
 from ztunnel.transport.ends import TunnelEnd
 from ztunnel.transport.sockets import reset
 from ztunnel.transport.tls import TlsConnection, TlsContext, expect_trust_domain
@@ -33,15 +33,18 @@ from ztunnel.transport.tunnel import Tunnel
 
 log = logging.getLogger("ztunnel.inbound")
 
+# Requests of one tunnel that were refused, and none let in between. An honest client whose policy
+# has changed sends some hundred a second; ten seconds of that, and it may dial again.
+REFUSED_RUNNING_MAX: Final = 4000
 # Answers remembered for each tunnel: more ports than a pod serves.
 ADMITTED_MAX: Final = 64
 # The authority, and the service that the client says it dialled.
 Question = tuple[str, str | None]
 
 
-def _refuse(engine: Engine, reason: Reason, **fields: object) -> None:
-    engine.counters.refuse(reason)
-    event(log, logging.WARNING, "inbound.refused", reason=reason, **fields)
+def _refuse(engine: Engine, reason: Reason, tenant: Tenancy, **fields: object) -> None:
+    engine.refuse(reason, tenant)
+    tell(engine, log, "inbound.refused", tenant, reason=reason, **fields)
 
 
 def accept_tunnel(
@@ -49,15 +52,17 @@ def accept_tunnel(
 ) -> None:
     """Take a connection on the HBONE port; nothing is known about its other end yet."""
     local = pod.workload(engine.state)
+    source = engine.tenants.source(peer.address)
     if local is None:
-        _refuse(engine, Reason.UNKNOWN_LOCAL_WORKLOAD, pod=pod.uid, peer=peer)
+        _refuse(engine, Reason.UNKNOWN_LOCAL_WORKLOAD, source, pod=pod.uid, peer=peer)
         reset(engine.reactor, sock)
-    elif not engine.handshakes.enter(peer.address):
-        _refuse(engine, Reason.TOO_MANY_HANDSHAKES, peer=peer)
-        reset(engine.reactor, sock)
-    else:
-        inbound = InboundTunnel(engine, pod, sock, peer, accepted)
-        engine.credentials.obtain(local.identity, inbound.begin)
+        return
+    engine.tenants.work.spend(source, HANDSHAKE_WORK_S, engine.reactor.now_s)
+    inbound = InboundTunnel(engine, pod, sock, peer, accepted, source)
+    displaced = engine.tenants.handshakes.enter(source, inbound, engine.reactor.now_s)
+    if displaced is not None:
+        engine.reactor.serve(displaced, displaced.displace)
+    engine.credentials.obtain(local.identity, inbound.begin)
 
 
 class InboundTunnel:
@@ -68,77 +73,158 @@ class InboundTunnel:
         "_admitted",
         "_engine",
         "_generation",
-        "_handshaking",
+        "_idle",
+        "_over",
         "_peer",
         "_peer_host",
         "_pod",
+        "_refused_running",
         "_sock",
         "_source",
+        "_stranger",
+        "_tenant",
+        "_tunnel",
+        "_useful",
     )
 
     def __init__(
-        self, engine: Engine, pod: Pod, sock: socket.socket, peer: Endpoint, accepted: Accepted
+        self,
+        engine: Engine,
+        pod: Pod,
+        sock: socket.socket,
+        peer: Endpoint,
+        accepted: Accepted,
+        stranger: Tenancy,
     ) -> None:
+        """`stranger` is the address that it comes from, which holds a place for handshakes."""
         self._engine = engine
         self._pod = pod
         self._sock = sock
         self._peer = peer
         self._peer_host = host_text(peer.address)
         self._accepted = accepted
+        self._stranger = stranger
+        self._tenant: Tenancy | None = None  # the peer, once it is verified and has a place
+        self._tunnel: Tunnel | None = None
+        self._over = False
+        self._idle = False
+        self._useful = False  # a request was let in: that pays for the handshake
+        self._refused_running = 0  # requests since the last one that was let in
         # Valid for one generation of the state: the peer's workload, and answers to its requests.
         self._generation = -1
         self._source: Workload | None = None
         self._admitted: dict[Question, Admission] = {}
-        self._handshaking = True  # the place was taken by `accept_tunnel`
 
     def begin(self, context: TlsContext | None) -> None:
         engine = self._engine
+        if self._over:
+            return
         if context is None or engine.pods.get(self._pod.uid) is not self._pod:
-            self._handshake_over()
-            _refuse(engine, Reason.NO_CERTIFICATE, pod=self._pod.uid, peer=self._peer)
-            reset(engine.reactor, self._sock)
+            self._end(Reason.NO_CERTIFICATE)
             return
         judge = expect_trust_domain(engine.config.trust_domain)
         tls = TlsConnection(context, server=True, judge=judge)
-        tunnel = Tunnel(
-            engine.reactor,
-            engine.keepalive,
-            self._sock,
-            tls,
-            Session(Role.SERVER, SERVER_SETTINGS),
-            self,
-        )
+        session = Session(Role.SERVER, SERVER_SETTINGS)
+        tunnel = Tunnel(engine.reactor, engine.keepalive, self._sock, tls, session, self)
+        tunnel.tenant = self._stranger
+        self._tunnel = tunnel
         self._pod.tunnels[tunnel] = None
         tunnel.start()
 
-    def _handshake_over(self) -> None:
-        if self._handshaking:
-            self._handshaking = False
-            self._engine.handshakes.leave(self._peer.address)
+    # -- its places ------------------------------------------------------------------------------
 
-    def tunnel_opened(self, tunnel: Tunnel, _peer: SpiffeId) -> None:
+    def _end(self, reason: Reason) -> None:
+        """End what is not a tunnel yet."""
+        self._over = True
         self._handshake_over()
-        self._engine.counters.count("inbound_tunnels_opened")
+        _refuse(self._engine, reason, self._stranger, pod=self._pod.uid, peer=self._peer)
+        reset(self._engine.reactor, self._sock)
+
+    def _handshake_over(self) -> None:
+        self._engine.tenants.handshakes.leave(self._stranger, self)
+
+    def displace(self) -> None:
+        """Make room: others need the place, and this one has had it for longest."""
+        if self._tunnel is not None:
+            self._tunnel.dismiss(Reason.HANDSHAKE_DISPLACED, "")
+        else:
+            self._end(Reason.HANDSHAKE_DISPLACED)
+
+    def make_room(self) -> None:
+        """End in order: the tunnel is idle, and others need its place, or it was so for long."""
+        self._not_idle()
+        if self._tunnel is not None:
+            self._tunnel.drain()
+            self._engine.farewells.start(self)
+
+    def on_farewell_due(self) -> None:
+        """The peer has had time to see the GOAWAY."""
+        if self._tunnel is not None and not self._tunnel.streams:
+            self._tunnel.close(TunnelEnd.IDLE)
+
+    def on_bug(self) -> None:
+        if self._tunnel is not None:
+            self._tunnel.on_bug()
+
+    def _now_idle(self) -> None:
+        tenant, tenants = self._tenant, self._engine.tenants
+        if self._idle or self._over or tenant is None:
+            return
+        self._idle = True
+        displaced = tenants.idle.enter(tenant, self, self._engine.reactor.now_s)
+        if displaced is not None:
+            self._engine.reactor.serve(displaced, displaced.make_room)
+
+    def _not_idle(self) -> None:
+        if self._idle and self._tenant is not None:
+            self._idle = False
+            self._engine.tenants.idle.leave(self._tenant, self)
+
+    # -- as the tunnel's user --------------------------------------------------------------------
+
+    def tunnel_opened(self, tunnel: Tunnel, peer: SpiffeId) -> None:
+        engine = self._engine
+        self._handshake_over()
+        tenant = engine.tenants.peer(peer)
+        tunnel.tenant = tenant
+        if not engine.tenants.tunnels.take(tenant):
+            tunnel.dismiss(Reason.TUNNELS_MAX, "")
+            return
+        self._tenant = tenant
+        engine.counters.count("inbound_tunnels_opened")
+        self._now_idle()
 
     def tunnel_freed(self, tunnel: Tunnel) -> None:
-        """Nothing to do: the client decides when an idle tunnel ends."""
+        if not tunnel.streams:
+            self._now_idle()
 
     def tunnel_draining(self, tunnel: Tunnel) -> None:
         """Nothing to do: the tunnel closes itself after the last stream."""
 
     def tunnel_closed(self, tunnel: Tunnel, end: TunnelEnd, detail: str) -> None:
-        refused = self._handshaking
+        engine, tenant = self._engine, self._tenant
         self._handshake_over()
+        self._not_idle()
+        self._over = True
+        self._tunnel = None
+        engine.farewells.stop(self)
         self._pod.tunnels.pop(tunnel, None)
-        if end is TunnelEnd.TLS or (refused and end is TunnelEnd.HANDSHAKE_TIMEOUT):
-            reason = tunnel.refusal or Reason.HANDSHAKE_TIMEOUT
-            _refuse(self._engine, reason, peer=self._peer, detail=detail or end.value)
-        elif end is TunnelEnd.PROTOCOL:
-            _refuse(self._engine, Reason.HTTP2, peer=self._peer, detail=detail)
+        if tenant is not None:
+            engine.tenants.tunnels.give(tenant)
+        reason = tunnel.refusal
+        if reason is None and end is TunnelEnd.HANDSHAKE_TIMEOUT:
+            reason = Reason.HANDSHAKE_TIMEOUT
+        elif reason is None and end is TunnelEnd.PROTOCOL:
+            reason = Reason.HTTP2
+        if reason is not None:
+            payer = tunnel.tenant or self._stranger
+            _refuse(engine, reason, payer, peer=self._peer, detail=detail or end.value)
 
     def tunnel_requested(self, tunnel: Tunnel, request: RequestReceived) -> None:
         engine, peer = self._engine, tunnel.peer
         assert peer is not None
+        if self._idle:
+            self._not_idle()
         local = self._pod.workload(engine.state)
         if self._generation != engine.state.generation:
             self._learn(local, peer)
@@ -149,13 +235,20 @@ class InboundTunnel:
         if admission is None or request.method != "CONNECT":
             verdict = self._verdict(local, request, peer, said)
             if isinstance(verdict, Refusal):
-                self._refuse(tunnel, request.stream, self._parties(local, client, peer), verdict)
+                self._refuse(tunnel, request, self._parties(local, client, peer), verdict)
                 return
             admission = self._admission(asked, verdict)
         parties = self._parties(local, client, peer)
+        tenant = parties.tenant
+        if tenant is not None and not engine.tenants.connections.may(tenant):
+            full = Refusal(503, Reason.CONNECTIONS_MAX, "the peer has too many connections")
+            self._refuse(tunnel, request, parties, full)
+            return
+        if self._refused_running or not self._useful:
+            self._was_useful()
         parties.memo = admission.memo
         connection = InboundStream(engine, self._pod, tunnel, request.stream, parties)
-        engine.enter(self._pod.inbound, connection)
+        engine.enter(self._pod.inbound, connection, tenant)
         connection.admit(admission, client, request.ended)
 
     def _parties(self, local: Workload | None, client: Endpoint, peer: SpiffeId) -> Parties:
@@ -167,12 +260,28 @@ class InboundTunnel:
             local,
             source_identity=peer,
             destination_identity=local.identity if local else None,
+            tenant=self._tenant,
         )
 
-    def _refuse(self, tunnel: Tunnel, stream: Stream, parties: Parties, refusal: Refusal) -> None:
-        connection = InboundStream(self._engine, self._pod, tunnel, stream, parties)
-        self._engine.enter(self._pod.inbound, connection)
+    def _refuse(
+        self, tunnel: Tunnel, request: RequestReceived, parties: Parties, refusal: Refusal
+    ) -> None:
+        engine, tenant = self._engine, self._tenant
+        connection = InboundStream(engine, self._pod, tunnel, request.stream, parties)
+        engine.enter(self._pod.inbound, connection, tenant)
         connection.refuse(refusal)
+        if tenant is not None:
+            cost_s = FIELD_WORK_S * len(request.headers)
+            engine.tenants.work.spend(tenant, cost_s, engine.reactor.now_s)
+        self._refused_running += 1
+        if self._refused_running >= REFUSED_RUNNING_MAX:
+            tunnel.dismiss(Reason.ONLY_REFUSALS, refusal.reason.word)
+
+    def _was_useful(self) -> None:
+        self._refused_running = 0
+        if not self._useful:
+            self._useful = True
+            self._engine.tenants.work.earn(self._stranger, HANDSHAKE_WORK_S)
 
     def _learn(self, local: Workload | None, peer: SpiffeId) -> None:
         """Forget the answers of an older state, and find the peer's workload in this one."""

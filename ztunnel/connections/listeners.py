@@ -1,7 +1,8 @@
 """The three listeners of a pod: accept a bounded number a turn, and hand each to its handler.
 
-Without descriptors, or at the limit for connections, accepting pauses instead of spinning: the
-kernel's queue holds the rest, and after that the peers' SYNs wait.
+Without descriptors, or at a bound for connections, accepting pauses instead of spinning: the
+kernel's queue holds the rest, and after that the peers' SYNs wait. A pod at its own bound, or with
+nothing but refusals, pauses its own listener only.
 """
 
 from __future__ import annotations
@@ -12,9 +13,8 @@ import socket
 from collections.abc import Callable
 from typing import Final
 
-from control.kit.log import event
 from control.model.address import Endpoint
-from ztunnel.connections.engine import Engine
+from ztunnel.connections.engine import Engine, tell
 from ztunnel.connections.inbound import accept_plaintext
 from ztunnel.connections.inbound_tunnel import accept_tunnel
 from ztunnel.connections.outbound import accept_outbound
@@ -22,6 +22,7 @@ from ztunnel.connections.pod import Pod
 from ztunnel.connections.sockaddr import endpoint_of
 from ztunnel.loop.reactor import WATCH_LEVEL, Countdown
 from ztunnel.mesh.roles import Accepted
+from ztunnel.tenants.tenancy import Kind, Tenancy
 from ztunnel.transport.sockets import bare_socket
 
 log = logging.getLogger("ztunnel.listeners")
@@ -47,8 +48,15 @@ class Pauses:
 
 class Listener:
     def __init__(
-        self, engine: Engine, pauses: Pauses, sock: socket.socket, name: str, taken: Taken
+        self,
+        engine: Engine,
+        pauses: Pauses,
+        sock: socket.socket,
+        name: str,
+        taken: Taken,
+        tenant: Tenancy | None = None,
     ) -> None:
+        """`tenant`: who pays for what is accepted; None if the connection must tell."""
         sock.setblocking(False)
         # Accepted sockets inherit this (Linux), which saves a system call for each connection.
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
@@ -57,6 +65,8 @@ class Listener:
         self._sock = sock
         self._name = name
         self._taken = taken
+        self._tenant = tenant
+        self._told = tenant or Tenancy(Kind.POD, name)  # whose log lines are counted
         self._family = int(sock.family)
         # The inner half of `accept`, without its questions about the new socket (2 µs).
         self._accept: Accept = sock._accept  # type: ignore[attr-defined]  # typeshed leaves it out
@@ -70,8 +80,11 @@ class Listener:
         turn = self._engine.reactor.turns
         burst, self._turn = turn == self._turn + 1, turn
         for _ in range(ACCEPTS_PER_TURN_MAX if burst else 1):
-            if self._engine.connections >= self._engine.connections_max:
+            if not self._has_room():
                 self._pause("too_many_connections")
+                return
+            if self._slowed:
+                self._pause("too_many_refusals")
                 return
             try:
                 descriptor, name = self._accept()
@@ -84,6 +97,16 @@ class Listener:
                 return
             self._take(bare_socket(self._family, descriptor), name)
 
+    def _has_room(self) -> bool:
+        engine, tenant = self._engine, self._tenant
+        share = engine.tenants.connections
+        return not share.full if tenant is None else share.may(tenant)
+
+    @property
+    def _slowed(self) -> bool:
+        tenant = self._tenant
+        return tenant is not None and tenant.not_before_s > self._engine.reactor.now_s
+
     def _take(self, sock: socket.socket, name: tuple[str | int, ...]) -> None:
         sock.setblocking(False)
         try:
@@ -94,7 +117,7 @@ class Listener:
 
     def _pause(self, reason: str) -> None:
         self._engine.counters.count(f"accept_paused_{reason}")
-        event(log, logging.WARNING, "listener.paused", listener=self._name, reason=reason)
+        tell(self._engine, log, "listener.paused", self._told, listener=self._name, reason=reason)
         self._engine.reactor.unwatch(self._sock.fileno())
         self._pauses.countdown.start(self)
 
@@ -139,4 +162,5 @@ def listen(
     for name, sock, taken in wanted:
         if sock is not None:
             pod.own_ports.add(endpoint_of(sock.getsockname()).port)
-            pod.listeners.append(Listener(engine, pauses, sock, name, taken))
+            tenant = pod.tenant if name == "outbound" else None
+            pod.listeners.append(Listener(engine, pauses, sock, name, taken, tenant))

@@ -10,11 +10,10 @@ import select
 import socket
 from typing import Final
 
-from control.kit.log import event
 from control.model.address import Endpoint
 from control.model.workload import Workload
 from ztunnel.connections.correlate import single_request_fields
-from ztunnel.connections.engine import RESPONSE_S, SILENT_S, Engine
+from ztunnel.connections.engine import RESPONSE_S, SILENT_S, Engine, tell
 from ztunnel.connections.lanes import Lane
 from ztunnel.connections.pod import Pod
 from ztunnel.connections.pool import LOST, PoolFailure, failure_of
@@ -47,37 +46,27 @@ def accept_outbound(engine: Engine, pod: Pod, sock: socket.socket, client: Endpo
     original = engine.original_destination(sock)
     if original is None:
         # Fail closed: without the kernel's word the app's destination is unknown.
-        engine.counters.refuse(Reason.NO_ORIGINAL_DESTINATION)
-        event(
-            log,
-            logging.WARNING,
-            "outbound.refused",
-            reason=Reason.NO_ORIGINAL_DESTINATION,
-            client=client,
-        )
-        reset(engine.reactor, sock)
+        _refuse(engine, Reason.NO_ORIGINAL_DESTINATION, pod, sock, client)
         return
     asked, hint = original
     if asked.port in pod.own_ports and asked.address == client.address:
-        engine.counters.refuse(Reason.RECURSION)
-        event(log, logging.WARNING, "outbound.refused", reason=Reason.RECURSION, client=client)
-        reset(engine.reactor, sock)
+        _refuse(engine, Reason.RECURSION, pod, sock, client)
         return
     source = pod.workload(engine.state)
     if source is None:
-        engine.counters.refuse(Reason.UNKNOWN_LOCAL_WORKLOAD)
-        event(
-            log,
-            logging.WARNING,
-            "outbound.refused",
-            reason=Reason.UNKNOWN_LOCAL_WORKLOAD,
-            pod=pod.uid,
-        )
-        reset(engine.reactor, sock)
+        _refuse(engine, Reason.UNKNOWN_LOCAL_WORKLOAD, pod, sock, client)
         return
     connection = Outbound(engine, pod, sock, client, source, asked)
-    engine.enter(pod.outbound, connection)
+    engine.enter(pod.outbound, connection, pod.tenant)
     engine.reactor.serve(connection, connection.begin, hint)
+
+
+def _refuse(
+    engine: Engine, reason: Reason, pod: Pod, sock: socket.socket, client: Endpoint
+) -> None:
+    engine.refuse(reason, pod.tenant)
+    tell(engine, log, "outbound.refused", pod.tenant, reason=reason, pod=pod.uid, client=client)
+    reset(engine.reactor, sock)
 
 
 class Outbound:
@@ -125,7 +114,7 @@ class Outbound:
         self._moved = False  # it has had its second try
         self._ready = 0  # epoll's bits for the app's socket so far
         self.outcome = engine.outcome(
-            Parties(Reporter.SOURCE, client, asked, source, original=asked)
+            Parties(Reporter.SOURCE, client, asked, source, original=asked, tenant=pod.tenant)
         )
 
     def begin(self, hint: Hint) -> None:
@@ -171,7 +160,9 @@ class Outbound:
             return
         slot = lane.slot
         if slot is None or slot.gone:
-            slot = lane.slot = self._engine.pool.slot(self._pod.netns_fd, lane.key)
+            slot = lane.slot = self._engine.pool.slot(
+                self._pod.netns_fd, lane.key, self._pod.tenant
+            )
         slot.acquire(self)
 
     # -- past the mesh ---------------------------------------------------------------------------
@@ -331,7 +322,7 @@ class Outbound:
         """`flag` replaces that of the reason."""
         if self.outcome.over:
             return
-        self._engine.counters.refuse(reason)
+        self._engine.refuse(reason, self._pod.tenant)
         reset(self._engine.reactor, self._sock)
         self._leave(flag or reason.flag, detail)
 

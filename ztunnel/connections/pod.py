@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import Final, Protocol
 
 from control.model.workload import Workload
 from ztunnel.connections.lanes import Lanes
@@ -11,6 +11,7 @@ from ztunnel.mesh.route import ToTunnel
 from ztunnel.mesh.state import State
 from ztunnel.mesh.workloads import claim
 from ztunnel.telemetry.outcome import Outcome
+from ztunnel.tenants.tenancy import Kind, Tenancy
 from ztunnel.transport.ends import RelayEnd
 from ztunnel.transport.tunnel import Tunnel
 
@@ -26,6 +27,10 @@ class OpenConnection(Protocol):
 
     def recheck(self, workload: Workload | None) -> None:
         """Policies changed: end it if it is no longer allowed."""
+
+
+# Connections of a pod, and who pays for each.
+Book = dict[OpenConnection, Tenancy | None]
 
 
 class Listening(Protocol):
@@ -58,11 +63,12 @@ class Pod:
         self.observer = observer
         self.listeners: list[Listening] = []
         self.own_ports: set[int] = set()
-        self.outbound: dict[OpenConnection, None] = {}
-        self.inbound: dict[OpenConnection, None] = {}
+        self.outbound: Book = {}
+        self.inbound: Book = {}
         self.tunnels: dict[Tunnel, None] = {}  # opened to it by peers
         self.lanes = Lanes(uid)
         self.claim = claim(namespace, name, service_account)
+        self.tenant: Final = Tenancy(Kind.POD, f"{namespace}/{name}")
         self._workload: Workload | None = None
         self._generation = -1
 

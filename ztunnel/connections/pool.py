@@ -18,6 +18,8 @@ from ztunnel.hbone.settings import CLIENT_SETTINGS, Role
 from ztunnel.loop.reactor import Reactor
 from ztunnel.mesh.roles import NextHop
 from ztunnel.refusals import Flag, Reason
+from ztunnel.tenants.book import Tenants
+from ztunnel.tenants.tenancy import Tenancy
 from ztunnel.transport.credentials import Credentials
 from ztunnel.transport.dial import DialError, Dialling, Dials
 from ztunnel.transport.ends import TunnelEnd
@@ -89,25 +91,32 @@ def failure_of(end: TunnelEnd | None, detail: str) -> PoolFailure:
 
 class Pool:
     def __init__(
-        self, reactor: Reactor, keepalive: Keepalive, credentials: Credentials, dialer: Dials
+        self,
+        reactor: Reactor,
+        keepalive: Keepalive,
+        credentials: Credentials,
+        dialer: Dials,
+        tenants: Tenants,
     ) -> None:
         self.reactor = reactor
         self.keepalive = keepalive
         self.credentials = credentials
         self.dialer = dialer
+        self.tenants = tenants
         self._slots: dict[PoolKey, Slot] = {}
         self._by_workload: dict[str, dict[Slot, None]] = {}
         self._retired: dict[Slot, None] = {}  # only finish what is open
         self.waiting = reactor.countdown(WAIT_S, self._give_up)
-        self.idle = reactor.countdown(IDLE_S, _close_idle)
+        self.idle = reactor.countdown(IDLE_S, Tunnel.make_room)
         self.probation = reactor.countdown(PROBATION_S, _close_silent)
         self.draining = False
 
-    def slot(self, netns_fd: int, key: PoolKey) -> Slot:
-        """The tunnels of `key`, dialled from that network namespace; good until it is `gone`."""
+    def slot(self, netns_fd: int, key: PoolKey, tenant: Tenancy) -> Slot:
+        """The tunnels of `key`, dialled from that network namespace; good until it is `gone`.
+        `tenant` is the pod, who pays for them."""
         slot = self._slots.get(key)
         if slot is None:
-            slot = self._slots[key] = Slot(self, netns_fd, key)
+            slot = self._slots[key] = Slot(self, netns_fd, key, tenant)
             self._by_workload.setdefault(key.workload, {})[slot] = None
         return slot
 
@@ -124,6 +133,17 @@ class Pool:
                 del slot.waiters[waiter]
                 break
         waiter.on_no_tunnel(_failure(Reason.POOL_TIMEOUT, "no tunnel had room in time"))
+
+    def now_idle(self, tunnel: Tunnel, tenant: Tenancy) -> None:
+        self.idle.start(tunnel)
+        self.tenants.idle.leave(tenant, tunnel)
+        displaced = self.tenants.idle.enter(tenant, tunnel, self.reactor.now_s)
+        if displaced is not None:
+            self.reactor.serve(displaced, displaced.make_room)
+
+    def not_idle(self, tunnel: Tunnel, tenant: Tenancy) -> None:
+        self.idle.stop(tunnel)
+        self.tenants.idle.leave(tenant, tunnel)
 
     def drop(self, slot: Slot) -> None:
         """Drop the slot if it is empty: keys come and go with pods."""
@@ -185,11 +205,6 @@ class Pool:
         ]
 
 
-def _close_idle(tunnel: Tunnel) -> None:
-    if not tunnel.streams:
-        tunnel.close(TunnelEnd.IDLE)
-
-
 def _close_silent(tunnel: Tunnel) -> None:
     if tunnel.pings.silent_s >= PROBATION_S:
         tunnel.close(TunnelEnd.PING_TIMEOUT)
@@ -198,10 +213,11 @@ def _close_silent(tunnel: Tunnel) -> None:
 class Slot:
     """The tunnels of one key, and the dial under way for it."""
 
-    def __init__(self, pool: Pool, netns_fd: int, key: PoolKey) -> None:
+    def __init__(self, pool: Pool, netns_fd: int, key: PoolKey, tenant: Tenancy) -> None:
         self._pool = pool
         self._netns_fd = netns_fd
         self.key = key
+        self._tenant = tenant
         self._usable: dict[Tunnel, None] = {}
         self.all_tunnels: dict[
             Tunnel, None
@@ -220,7 +236,8 @@ class Slot:
     def acquire(self, waiter: PoolWaiter) -> None:
         tunnel = self._with_room()
         if tunnel is not None and not self.waiters:
-            self._pool.idle.stop(tunnel)
+            if not tunnel.streams:
+                self._pool.not_idle(tunnel, self._tenant)
             waiter.on_tunnel(tunnel)
             return
         if len(self.waiters) >= WAITERS_PER_KEY_MAX:
@@ -246,7 +263,8 @@ class Slot:
             waiter = next(iter(self.waiters))
             del self.waiters[waiter]
             self._pool.waiting.stop(waiter)
-            self._pool.idle.stop(tunnel)
+            if not tunnel.streams:
+                self._pool.not_idle(tunnel, self._tenant)
             self._pool.reactor.serve(waiter, waiter.on_tunnel, tunnel)
 
     # -- opening: certificate, connect, TLS ------------------------------------------------------
@@ -255,6 +273,11 @@ class Slot:
         if self._opening or self._closed or len(self.all_tunnels) >= TUNNELS_PER_KEY_MAX:
             return
         self._opening = True
+        if not self._pool.tenants.tunnels.take(self._tenant):
+            self._opening = False
+            if not self.all_tunnels:
+                self._fail(_failure(Reason.TUNNELS_MAX, "the pod has too many tunnels"))
+            return
         self._pool.credentials.obtain(self.key.source, self._dial_with)
 
     def _dial_with(self, context: TlsContext | None) -> None:
@@ -292,7 +315,9 @@ class Slot:
 
     def _fail(self, why: PoolFailure) -> None:
         """Fail every connection that waited for this dial; the next one tries again."""
-        self._opening = False
+        if self._opening:
+            self._opening = False
+            self._pool.tenants.tunnels.give(self._tenant)
         waiters, self.waiters = self.waiters, {}
         for waiter in waiters:
             self._pool.waiting.stop(waiter)
@@ -305,7 +330,7 @@ class Slot:
         self._opening = False
         self._handshaking = None
         self._usable[tunnel] = None
-        self._pool.idle.start(tunnel)
+        self._pool.now_idle(tunnel, self._tenant)
         if self._pool.draining:
             tunnel.drain()
         self._serve_waiters()
@@ -317,7 +342,7 @@ class Slot:
         if self.waiters:
             self._serve_waiters()
         if not tunnel.streams and tunnel in self._usable:
-            self._pool.idle.start(tunnel)
+            self._pool.now_idle(tunnel, self._tenant)
 
     def tunnel_draining(self, tunnel: Tunnel) -> None:
         self._usable.pop(tunnel, None)
@@ -325,12 +350,13 @@ class Slot:
     def tunnel_closed(self, tunnel: Tunnel, end: TunnelEnd, detail: str) -> None:
         self._usable.pop(tunnel, None)
         self.all_tunnels.pop(tunnel, None)
-        self._pool.idle.stop(tunnel)
+        self._pool.not_idle(tunnel, self._tenant)
         self._pool.probation.stop(tunnel)
         if tunnel is self._handshaking:
             self._handshaking = None
             self._fail(failure_of(end, detail))
             return
+        self._pool.tenants.tunnels.give(self._tenant)
         if self.waiters:
             self._serve_waiters()
         self._pool.drop(self)
@@ -359,6 +385,9 @@ class Slot:
         self._closed = True
         if self._dial is not None:
             self._dial.abandon()
+        if self._opening and self._handshaking is None:
+            self._opening = False
+            self._pool.tenants.tunnels.give(self._tenant)
         for tunnel in list(self.all_tunnels):
             tunnel.close(end)
         for waiter in list(self.waiters):

@@ -21,7 +21,7 @@ from control.wire.direct import FlowLine, FlowNews
 from control.wire.direct_flows import OpenedFlow, read_closed, read_moved, read_opened
 from ztunnel.connections.engine import Engine
 from ztunnel.connections.inbound import tell_would_deny
-from ztunnel.connections.pod import OpenConnection
+from ztunnel.connections.pod import Book
 from ztunnel.direct.pairs import PodPair, PodPairs
 from ztunnel.mesh.authorize import Admit, Refusal, recheck
 from ztunnel.refusals import Flag, Reason
@@ -104,9 +104,7 @@ class Side:
 
     __slots__ = ("book", "flow", "outcome")
 
-    def __init__(
-        self, flow: FlowRecord, book: dict[OpenConnection, None], outcome: Outcome
-    ) -> None:
+    def __init__(self, flow: FlowRecord, book: Book, outcome: Outcome) -> None:
         self.flow = flow
         self.book = book
         self.outcome = outcome

@@ -49,6 +49,7 @@ _TULLE = {
     "unknown_policies_total": "Times a workload named a policy that has not arrived",
     "accepted_and_gone_total": "Clients that left before they were served",
     "accept_paused_too_many_connections_total": "Pauses in accepting at the limit for connections",
+    "accept_paused_too_many_refusals_total": "Pauses in accepting from a pod that is only refused",
     "accept_paused_no_descriptors_total": "Pauses in accepting for lack of descriptors or memory",
     "accept_paused_accept_failed_total": "Pauses in accepting after an unexpected error",
     "source_not_shown_total": "Dials to apps that could not show the client's address",

@@ -97,7 +97,8 @@ class AccessLog:
         """Write the line of a connection that has ended.
 
         `received` and `sent` are the server's bytes: from the client, and to it. `opened_s` is
-        monotonic; `error` is empty if both sides finished.
+        monotonic; `error` is empty if both sides finished. The line says how many of the
+        tenant's were left out before.
         """
         level, name = logging.INFO, "info"
         if error:
@@ -114,6 +115,10 @@ class AccessLog:
                 more += self._style.measured % parties.measured
         if error:
             more += self._style.pairs({"error": error})
+        tenant = parties.tenant
+        if tenant is not None and tenant.left_out:
+            more += self._style.pairs({"left_out": tenant.left_out})
+            tenant.left_out = 0
         self._write(now_s, name, "connection complete", parties, received, sent, more)
 
     def _write(

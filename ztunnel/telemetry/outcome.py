@@ -16,6 +16,7 @@ from ztunnel.refusals import Flag
 from ztunnel.telemetry.access_log import AccessLog
 from ztunnel.telemetry.counters import Counters
 from ztunnel.telemetry.parties import Parties, Reporter, Series
+from ztunnel.tenants.work import may_log
 
 
 class Outcome:
@@ -78,9 +79,16 @@ class Outcome:
         else:
             _add(series.closed, flag)
         self.bytes_now = _no_bytes
-        if self._log is not None:
+        if self._log is not None and self._may_log():
             received, sent = self._counted
             self._log.closed(self.parties, received, sent, self._opened_s, flag, error)
+
+    def _may_log(self) -> bool:
+        """False for a connection that was never open, if its tenant had many of these."""
+        tenant = self.parties.tenant
+        if self._series is not None or tenant is None:
+            return True
+        return may_log(tenant, self._clock.monotonic_s())
 
     def _age(self) -> timedelta:
         return timedelta(seconds=self._clock.monotonic_s() - self._opened_s)

@@ -10,6 +10,7 @@ from control.model.identity import SpiffeId
 from control.model.workload import Service, Workload
 from ztunnel.mesh.roles import Asked, Target
 from ztunnel.refusals import Flag
+from ztunnel.tenants.tenancy import Tenancy
 
 
 def endpoint_text(endpoint: Endpoint) -> str:
@@ -89,3 +90,4 @@ class Parties:
     direct: bool = False  # carried by the kernel, past every tunnel; the identities are its word
     measured: tuple[int, int] | None = None  # from the kernel: srtt in us, retransmits
     memo: Memo | None = None
+    tenant: Tenancy | None = None  # who pays for the connection

@@ -14,6 +14,8 @@ class TunnelEnd(Enum):
     CLOSED = "closed by the peer"
     CUT = "connection cut"
     IDLE = "idle"
+    DISPLACED = "made room for others"
+    DISMISSED = "dismissed"
     DRAINED = "drained"
     PING_TIMEOUT = "keepalive timed out"
     RETIRED = "its workload has gone, or it did not answer"

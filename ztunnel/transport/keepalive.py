@@ -3,14 +3,23 @@
 from __future__ import annotations
 
 import socket
+from itertools import islice
 from typing import Final, Protocol
 
 from ztunnel.loop.reactor import Countdown, Reactor, Served
 
 HANDSHAKE_S: Final = 10.0
-# Steps of handshakes in one turn, at about 0.5 ms each: what open connections wait at most when
+# Steps of handshakes in one turn, at about STEP_S each: what open connections wait at most when
 # many peers arrive at once.
 HANDSHAKES_PER_TURN_MAX: Final = 8
+HANDSHAKES_PER_BUSY_TURN_MAX: Final = 2
+STEP_S: Final = 0.0005
+# While bytes move in tunnels, handshakes have half of the time: after their steps they rest as long
+# as those took. Bytes moved this long ago count.
+BUSY_S: Final = 0.01
+# Tunnels that are read later are looked at again after one of these.
+LATER_S: Final = 0.05
+MUCH_LATER_S: Final = 1.0
 PING_EVERY_S: Final = 10.0
 PING_TIMEOUT_S: Final = 20.0
 # Bytes that the peer's host has not acknowledged end a tunnel as an unanswered PING does: TCP alone
@@ -29,22 +38,72 @@ class KeptAlive(Served, Protocol):
     def on_ping_due(self) -> None:
         """PING_EVERY_S have passed."""
 
+    def on_later(self) -> None:
+        """It may be read again."""
+
 
 class Keepalive:
     def __init__(self, reactor: Reactor) -> None:
         self._reactor = reactor
         self._turn = -1
         self._steps = 0
+        self._rest_until_s = 0.0
+        self.moved_s = -BUSY_S  # when an open tunnel was last read
         self.handshake: Countdown = reactor.countdown(HANDSHAKE_S, _handshake_due)
         self.ping: Countdown = reactor.countdown(PING_EVERY_S, _ping_due)
+        self._later: Countdown = reactor.countdown(LATER_S, _later_due)
+        self._much_later: Countdown = reactor.countdown(MUCH_LATER_S, _later_due)
+        self._resting: Countdown = reactor.countdown(STEP_S, Keepalive._rested)
+        self._waiting: dict[KeptAlive, None] = {}  # handshakes, in the order of their turns
 
-    def may_handshake(self) -> bool:
-        """Count a step of a handshake; False once this turn has had its share. Each costs a
-        signature."""
+    def may_handshake(self, tunnel: KeptAlive) -> bool:
+        """Count a step of a handshake: each costs a signature. False once this turn has had its
+        share; `on_later` is called when there may be room."""
+        now_s = self._reactor.now_s
         if self._turn != self._reactor.turns:
             self._turn, self._steps = self._reactor.turns, 0
+        if self._steps >= self._most() or (self._busy and now_s < self._rest_until_s):
+            self._waiting[tunnel] = None
+            if not self._resting:
+                self._resting.start(self)
+            return False
         self._steps += 1
-        return self._steps <= HANDSHAKES_PER_TURN_MAX
+        self._rest_until_s = now_s + 2 * self._steps * STEP_S
+        return True
+
+    @property
+    def waiting(self) -> int:
+        """Handshakes that wait for their turn."""
+        return len(self._waiting)
+
+    @property
+    def _busy(self) -> bool:
+        return self._reactor.now_s - self.moved_s < BUSY_S
+
+    def _most(self) -> int:
+        return HANDSHAKES_PER_BUSY_TURN_MAX if self._busy else HANDSHAKES_PER_TURN_MAX
+
+    def _rested(self) -> None:
+        if not self._busy or self._reactor.now_s >= self._rest_until_s:
+            for tunnel in list(islice(self._waiting, self._most())):
+                del self._waiting[tunnel]
+                self._reactor.serve(tunnel, tunnel.on_later)
+        if self._waiting:
+            self._resting.start(self)
+
+    def on_bug(self) -> None:
+        """Nothing to do: those that wait are asked again, or reach their deadline."""
+
+    def later(self, tunnel: KeptAlive, due_s: float) -> None:
+        """Call the tunnel's `on_later` about then."""
+        far = due_s - self._reactor.now_s >= MUCH_LATER_S
+        (self._much_later if far else self._later).start(tunnel)
+
+    def forget(self, tunnel: KeptAlive) -> None:
+        """The tunnel has ended."""
+        for each in (self.handshake, self.ping, self._later, self._much_later):
+            each.stop(tunnel)
+        self._waiting.pop(tunnel, None)
 
 
 def _handshake_due(tunnel: KeptAlive) -> None:
@@ -53,6 +112,10 @@ def _handshake_due(tunnel: KeptAlive) -> None:
 
 def _ping_due(tunnel: KeptAlive) -> None:
     tunnel.on_ping_due()
+
+
+def _later_due(tunnel: KeptAlive) -> None:
+    tunnel.on_later()
 
 
 class Pings:

@@ -35,6 +35,7 @@ from ztunnel.loop.reactor import (
     Reactor,
 )
 from ztunnel.refusals import Reason
+from ztunnel.tenants.tenancy import Tenancy
 from ztunnel.transport.congestion import near
 from ztunnel.transport.ends import RelayEnd, StreamOwner, TunnelEnd
 from ztunnel.transport.keepalive import PING_TIMEOUT_S, Keepalive, Pings, configure
@@ -73,6 +74,7 @@ class Tunnel:
     __slots__ = (
         "_drain_requested",
         "_ended_hint",
+        "_later",
         "_mixture",
         "_owned",
         "_reactor",
@@ -90,6 +92,7 @@ class Tunnel:
         "refusal",
         "retired",
         "session",
+        "tenant",
     )
 
     def __init__(
@@ -121,7 +124,9 @@ class Tunnel:
         self.closed = False
         self.end: TunnelEnd | None = None
         self.detail = ""
-        self.refusal: Reason | None = None  # by TLS
+        self.refusal: Reason | None = None  # by TLS, or by whoever dismissed it
+        self.tenant: Tenancy | None = None  # the one it is read for; None waits for nobody
+        self._later = False  # it is not read before `on_later`
 
     def start(self) -> None:
         """Begin the handshake."""
@@ -150,10 +155,17 @@ class Tunnel:
 
     def _read(self) -> None:
         """Read once in a turn, as much as TLS and the apps can take at a time."""
-        if self.closed:
+        if self.closed or self._later:
             return
-        if self.peer is None and not self._timers.may_handshake():
-            self._reactor.again(self)
+        tenant = self.tenant
+        if tenant is not None and tenant.not_before_s > self._reactor.now_s:
+            self._later = True
+            self._timers.later(self, tenant.not_before_s)
+            return
+        if self.peer is not None:
+            self._timers.moved_s = self._reactor.now_s
+        elif not self._timers.may_handshake(self):
+            self._later = True
             return
         try:
             count = self._sock.recv_into(FROM_SOCKET_VIEW, READ_BYTES_MAX)
@@ -310,6 +322,10 @@ class Tunnel:
     def on_handshake_due(self) -> None:
         self.close(TunnelEnd.HANDSHAKE_TIMEOUT)
 
+    def on_later(self) -> None:
+        self._later = False
+        self.on_again()
+
     def on_ping_due(self) -> None:
         if self.pings.silent_s >= PING_TIMEOUT_S:
             self.close(TunnelEnd.PING_TIMEOUT)
@@ -366,8 +382,7 @@ class Tunnel:
             end = TunnelEnd.REJECTED
         self.closed = True
         self.end, self.detail = end, detail
-        self._timers.handshake.stop(self)
-        self._timers.ping.stop(self)
+        self._timers.forget(self)
         owners = [stream.owner for stream in self._owned.values()]
         if self.peer is not None and end not in (TunnelEnd.CUT, TunnelEnd.REJECTED):
             self.out.say_goodbye()
@@ -379,6 +394,20 @@ class Tunnel:
             if owner is not None:
                 self._reactor.serve(owner, owner.on_tunnel_lost, lost)
         self._user.tunnel_closed(self, end, detail)
+
+    def make_room(self) -> None:
+        """End an idle one: its place is needed, and the next connection opens another."""
+        if not self._owned:
+            self.close(TunnelEnd.IDLE)
+
+    def dismiss(self, reason: Reason, detail: str) -> None:
+        """End it at once: the peer takes more than its share, or gives nothing but trouble."""
+        if self.closed:
+            return
+        self.refusal = reason
+        if self.peer is not None:
+            self.session.goaway(ErrorCode.ENHANCE_YOUR_CALM, drain=False)
+        self.close(TunnelEnd.DISMISSED, detail)
 
     @property
     def _never_answered(self) -> bool:

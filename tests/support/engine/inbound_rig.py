@@ -34,6 +34,7 @@ from ztunnel.mesh.entries import Entry, Op
 from ztunnel.mesh.roles import Accepted
 from ztunnel.transport.dial import DialDone, DialError
 from ztunnel.transport.ends import RelayEnd
+from ztunnel.transport.keepalive import STEP_S
 from ztunnel.transport.tls import TlsConnection, TlsContext, expect_one_of
 from ztunnel.transport.tunnel import Tunnel
 
@@ -240,8 +241,12 @@ class InboundRig:
 
     def settle(self) -> None:
         for _ in range(TURNS_MAX):
+            waits = self.engine.keepalive.waiting
             before = self.reactor.served
             self.reactor.turn(0)
+            if waits:
+                self.time.now_s += STEP_S
+                continue
             if self.reactor.served == before:
                 return
         raise AssertionError("never at rest")

@@ -12,7 +12,7 @@ from ztunnel.hbone.settings import CLIENT_SETTINGS, SERVER_SETTINGS, Role, Sessi
 from ztunnel.hbone.stream import Stream
 from ztunnel.loop.reactor import Reactor, Served
 from ztunnel.transport.ends import RelayEnd, TunnelEnd
-from ztunnel.transport.keepalive import Keepalive
+from ztunnel.transport.keepalive import STEP_S, Keepalive
 from ztunnel.transport.relay import StreamRelay
 from ztunnel.transport.tls import TlsConnection, TlsContext, expect_one_of, expect_trust_domain
 from ztunnel.transport.tunnel import Tunnel
@@ -105,7 +105,7 @@ class Pair:
         self.bugs: list[Served] = []
         self.reactor = Reactor(self.bugs.append, self.time)
         self.client_user, self.server_user = User(), User()
-        timers = Keepalive(self.reactor)
+        timers = self.timers = Keepalive(self.reactor)
         ours, theirs = socket.socketpair()
         for sock in (ours, theirs):
             sock.setblocking(False)
@@ -135,8 +135,12 @@ class Pair:
     def settle(self) -> int:
         """Run turns until nothing happens any more; the number of turns that did something."""
         for turn in range(TURNS_MAX):
+            waits = self.timers.waiting
             before = self.reactor.served
             self.reactor.turn(0)
+            if waits:
+                self.time.now_s += STEP_S
+                continue
             if self.reactor.served == before:
                 return turn
         raise AssertionError("the reactor never comes to rest")

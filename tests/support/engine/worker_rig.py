@@ -13,6 +13,7 @@ from control.kit.clock import SystemClock
 from control.model.identity import SpiffeId
 from tests.support.engine.rows import joined
 from ztunnel.ipc import Frame, FrameKind, IpcSocket
+from ztunnel.transport.keepalive import STEP_S
 from ztunnel.transport.tls import Material
 from ztunnel.worker.settings import WorkerSettings
 from ztunnel.worker.worker import Worker
@@ -40,7 +41,10 @@ class WorkerRig:
         for _ in range(TURNS_MAX):
             before = reactor.served
             if reactor.running:
-                reactor.turn(0)
+                waits = self.worker.engine.keepalive.waiting
+                reactor.turn(STEP_S if waits else 0)
+                if waits:
+                    continue
             if reactor.served == before:
                 return
         raise AssertionError("never at rest")

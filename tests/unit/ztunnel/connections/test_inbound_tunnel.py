@@ -11,8 +11,12 @@ from control.model.address import Endpoint
 from tests.support.certificates import Authority, make_authority
 from tests.support.engine.inbound_rig import CLIENT, PEER, InboundRig, is_closed, only
 from tests.support.engine.meshes import key, pod, service, spiffe
-from ztunnel.connections.inbound_tunnel import ADMITTED_MAX
-from ztunnel.transport.handshakes import HANDSHAKES_PER_ADDRESS_MAX
+from ztunnel.connections.engine import FAREWELL_S, SWEEP_S, TUNNEL_IDLE_S
+from ztunnel.connections.inbound_tunnel import ADMITTED_MAX, REFUSED_RUNNING_MAX
+from ztunnel.tenants.bounds import CONNECTIONS, IDLE_TUNNELS
+from ztunnel.tenants.portions import Portions
+from ztunnel.tenants.seats import Seats
+from ztunnel.tenants.work import WORK_WAIT_S_MAX
 from ztunnel.transport.keepalive import HANDSHAKE_S
 
 
@@ -155,7 +159,7 @@ def test_a_peer_of_another_trust_domain_is_refused(rig: InboundRig) -> None:
     foreign = replace(PEER, trust_domain="elsewhere")
     assert rig.tunnel(foreign).closed
     assert rig.refusals == {"peer_trust_domain": 1}
-    assert rig.engine.handshakes.total == 0
+    assert rig.engine.tenants.handshakes.portions.used == 0
 
 
 def test_a_pod_without_a_certificate_lets_nobody_in(authority: Authority) -> None:
@@ -167,7 +171,7 @@ def test_a_pod_without_a_certificate_lets_nobody_in(authority: Authority) -> Non
     rig.settle()
     assert client.closed
     assert rig.refusals == {"no_certificate": 1}
-    assert rig.engine.handshakes.total == 0
+    assert rig.engine.tenants.handshakes.portions.used == 0
     rig.close()
 
 
@@ -189,19 +193,99 @@ def test_a_pod_that_the_control_plane_does_not_know_has_no_tunnel(rig: InboundRi
     assert rig.refusals == {"unknown_local_workload": 1}
 
 
-def test_one_address_has_so_many_handshakes_under_way_and_no_more(rig: InboundRig) -> None:
-    for _ in range(HANDSHAKES_PER_ADDRESS_MAX):
-        assert rig.engine.handshakes.enter(CLIENT.address)
-    assert rig.tunnel().closed
-    assert rig.refusals == {"too_many_handshakes": 1}
+def test_the_oldest_silent_peer_makes_room_and_the_newcomer_is_served(rig: InboundRig) -> None:
+    handshakes = rig.engine.tenants.handshakes
+    silent = [rig.silence()]
+    while not rig.refusals:
+        silent.append(rig.silence())
+    assert rig.refusals == {"handshake_displaced": 1}
+    assert is_closed(silent[0])
+    assert not any(is_closed(each) for each in silent[1:])
+    held = handshakes.portions.used
+    assert held < handshakes.portions.total
+    rig.time.now_s += WORK_WAIT_S_MAX  # so many silent ones delay their own address
+    rig.settle()
+    assert rig.request(rig.tunnel()).stream.id == 1
+    assert handshakes.portions.used == held - 1, "two were displaced, and the newcomer is done"
+
+
+def test_a_peer_that_is_only_refused_is_slowed_and_then_dismissed(rig: InboundRig) -> None:
+    rig.change(only("somebody-else"))
+    tunnel = rig.tunnel()
+    asked = 0
+    while not tunnel.closed:
+        caller = rig.request(tunnel)
+        asked += 1
+        if caller.status is None and not tunnel.closed:  # it is not read for a while
+            (serving,) = rig.pod.tunnels
+            assert rig.reactor.now_s < serving.tenant.not_before_s
+            rig.time.now_s += WORK_WAIT_S_MAX
+            rig.settle()  # the deadline
+            rig.settle()
+            assert caller.status == 401 or tunnel.closed
+    assert asked == REFUSED_RUNNING_MAX
+    assert rig.refusals == {"policy": asked, "only_refusals": 1}
+    assert rig.engine.tenants.work.delayed > 1
+
+
+def test_a_request_that_is_let_in_pays_for_what_was_refused_before(rig: InboundRig) -> None:
+    tunnel = rig.tunnel()
+    for _ in range(3):
+        rig.request(tunnel, "nonsense")
+    (serving,) = rig.pod.tunnels
+    assert serving._user._refused_running == 3
+    rig.request(tunnel)
+    assert serving._user._refused_running == 0
+    assert serving._user._stranger.debt_s == 0.0
+
+
+def test_idle_tunnels_of_a_peer_are_bounded_and_the_oldest_ends_in_order(
+    rig: InboundRig,
+) -> None:
+    rig.engine.tenants.idle = Seats(IDLE_TUNNELS, 16)
+    tunnels = []
+    for _ in range(30):
+        tunnels.append(rig.tunnel())
+        rig.engine.tenants.source(CLIENT.address).not_before_s = 0.0
+    open_now = [each for each in tunnels if not each.closed]
+    assert open_now == tunnels[-len(open_now) :]
+    assert 8 <= len(open_now) <= 12
+    assert all(each._user.draining for each in tunnels[: -len(open_now)])
+    other = rig.tunnel(spiffe("other"))
+    assert not other.closed
+    assert rig.refusals == {}
+
+
+def test_an_idle_tunnel_ends_after_its_time_even_if_the_peer_ignores_it(rig: InboundRig) -> None:
+    busy, idle = rig.tunnel(), rig.tunnel()
+    rig.request(busy)
+    rig.reactor.unwatch(idle._sock.fileno())  # reads nothing any more
+    for each in (*rig.pod.tunnels, busy, idle):
+        rig.engine.keepalive.ping.stop(each)
+    rig.time.now_s += TUNNEL_IDLE_S + SWEEP_S
+    rig.settle()
+    assert len(rig.pod.tunnels) == 2, "it has been told"
+    rig.time.now_s += FAREWELL_S
+    rig.settle()
+    assert len(rig.pod.tunnels) == 1
+    assert not busy.closed
+
+
+def test_a_peer_over_its_connections_is_told_so_and_others_are_served(rig: InboundRig) -> None:
+    rig.engine.tenants.connections = Portions(CONNECTIONS, 40)
+    tunnel = rig.tunnel()
+    callers = [rig.request(tunnel) for _ in range(60)]
+    assert [each.status for each in callers].count(503) == 60 - 26  # two thirds of 38, and one
+    assert set(rig.refusals) == {"connections_max"}
+    assert rig.request(rig.tunnel(spiffe("other"))).status is None
 
 
 def test_a_peer_that_says_nothing_gives_its_place_back(rig: InboundRig) -> None:
     silent = rig.silence()
-    assert rig.engine.handshakes.total == 1
+    assert rig.engine.tenants.handshakes.portions.used == 1
     rig.time.now_s += HANDSHAKE_S
     rig.settle()
     assert is_closed(silent)
-    assert rig.engine.handshakes.total == 0
+    assert rig.engine.tenants.handshakes.portions.used == 0
     assert rig.refusals == {"handshake_timeout": 1}
     assert not rig.pod.tunnels

@@ -15,7 +15,11 @@ from ztunnel.connections.engine import Engine, EngineConfig
 from ztunnel.connections.listeners import PAUSE_S, Listener, Pauses
 from ztunnel.loop.reactor import Reactor, Served
 from ztunnel.mesh.state import State
+from ztunnel.tenants.tenancy import Kind, Tenancy
+from ztunnel.tenants.work import WORK_BURST_S
 from ztunnel.transport.dial import Dialer
+
+OTHER = Tenancy(Kind.POD, "shop/other")
 
 
 class Rig:
@@ -36,7 +40,7 @@ class Rig:
         )
         self.taken: list[socket.socket] = []
         self.socket = socket.create_server(("127.0.0.1", 0))
-        Listener(
+        self.listener = Listener(
             self.engine,
             Pauses(self.engine),
             self.socket,
@@ -90,11 +94,45 @@ def test_out_of_descriptors_it_pauses_and_then_goes_on(rig: Rig) -> None:
 
 
 def test_at_the_limit_for_connections_the_kernels_queue_holds_the_rest(rig: Rig) -> None:
-    rig.engine.connections = rig.engine.connections_max
+    share = rig.engine.tenants.connections
+    share.add(OTHER, share.total)
     rig.reactor.turn(5)
     rig.pause()
     assert rig.taken == []
     assert rig.counts == {"accept_paused_too_many_connections": 2}
-    rig.engine.connections -= 1
+    share.give(OTHER)
+    rig.pause()
+    assert len(rig.taken) == 1
+
+
+def test_a_pod_over_its_share_pauses_its_own_listener_only(rig: Rig) -> None:
+    share = rig.engine.tenants.connections
+    while share.take(OTHER):
+        pass
+    with socket.create_server(("127.0.0.1", 0)) as full:
+        pauses = Pauses(rig.engine)
+        taken: list[socket.socket] = []
+        Listener(
+            rig.engine, pauses, full, "outbound", lambda sock, _peer: taken.append(sock), OTHER
+        )
+        with socket.create_connection(full.getsockname()):
+            rig.reactor.turn(5)
+            rig.reactor.turn(0)
+            assert len(rig.taken) == 1
+            assert taken == []
+            for _ in range(share.used // 4):
+                share.give(OTHER)
+            rig.pause()
+            assert len(taken) == 1
+            taken[0].close()
+
+
+def test_a_pod_that_is_only_refused_is_accepted_later(rig: Rig) -> None:
+    rig.listener._tenant = OTHER
+    rig.engine.tenants.work.spend(OTHER, 2 * WORK_BURST_S, rig.time.now_s)
+    rig.reactor.turn(5)
+    assert rig.taken == []
+    assert rig.counts == {"accept_paused_too_many_refusals": 1}
+    rig.time.now_s = OTHER.not_before_s
     rig.pause()
     assert len(rig.taken) == 1

@@ -24,13 +24,16 @@ from ztunnel.hbone.session import Session
 from ztunnel.hbone.settings import Role, SessionSettings
 from ztunnel.loop.reactor import WATCH_BOTH, Reactor, Served
 from ztunnel.refusals import Flag
+from ztunnel.tenants.book import Tenants
+from ztunnel.tenants.tenancy import Kind, Tenancy
 from ztunnel.transport.credentials import Credentials
 from ztunnel.transport.dial import DialDone, DialError
 from ztunnel.transport.ends import RelayEnd, TunnelEnd
-from ztunnel.transport.keepalive import Keepalive
+from ztunnel.transport.keepalive import STEP_S, Keepalive
 from ztunnel.transport.tls import TlsConnection, TlsContext, expect_trust_domain
 from ztunnel.transport.tunnel import Tunnel
 
+TENANT = Tenancy(Kind.POD, "demo/client")
 KEY = PoolKey("pod", CLIENT, (SERVER,), parse_endpoint("10.0.0.2:15008"))
 
 
@@ -83,7 +86,8 @@ class Rig:
         )
         self.credentials.put(CLIENT, authority.issue(str(CLIENT)))
         self.dialer = FakeDialer(self)
-        self.pool = Pool(self.reactor, self.timers, self.credentials, self.dialer)
+        self.tenants = Tenants(20_000)
+        self.pool = Pool(self.reactor, self.timers, self.credentials, self.dialer, self.tenants)
         self.servers: list[Tunnel] = []
 
     def serve(self, sock: socket.socket) -> Tunnel:
@@ -96,15 +100,19 @@ class Rig:
 
     def settle(self) -> None:
         for _ in range(1000):
+            waits = self.timers.waiting
             before = self.reactor.served
             self.reactor.turn(0)
+            if waits:
+                self.time.now_s += STEP_S
+                continue
             if self.reactor.served == before:
                 return
         raise AssertionError("never at rest")
 
     def acquire(self) -> Want:
         want = Want()
-        self.pool.slot(-1, KEY).acquire(want)
+        self.pool.slot(-1, KEY, TENANT).acquire(want)
         return want
 
     def pass_s(self, seconds: float) -> None:
@@ -274,7 +282,7 @@ def test_keys_do_not_share_tunnels(rig: Rig) -> None:
         PoolKey("pod", CLIENT, (SERVER,), parse_endpoint("10.0.0.3:15008")),
     ):
         want = Want()
-        rig.pool.slot(-1, other).acquire(want)
+        rig.pool.slot(-1, other, TENANT).acquire(want)
         assert want.tunnel is None
 
 

@@ -26,6 +26,7 @@ from ztunnel.mesh.entries import Entry, Op
 from ztunnel.telemetry.access_log import TEXT, AccessLog
 from ztunnel.transport.dial import DialDone, DialError
 from ztunnel.transport.ends import TunnelEnd
+from ztunnel.transport.keepalive import STEP_S
 from ztunnel.transport.tls import TlsConnection, TlsContext, expect_trust_domain
 from ztunnel.transport.tunnel import Tunnel
 
@@ -157,8 +158,12 @@ class Rig:
 
     def settle(self) -> None:
         for _ in range(1000):
+            waits = self.engine.keepalive.waiting
             before = self.reactor.served
             self.reactor.turn(0)
+            if waits:
+                self.time.now_s += STEP_S
+                continue
             if self.reactor.served == before:
                 return
         raise AssertionError("never at rest")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+from dataclasses import replace
 from datetime import UTC, datetime
 
 import pytest
@@ -17,6 +18,8 @@ from ztunnel.telemetry.access_log import JSON, AccessLog
 from ztunnel.telemetry.counters import Counters, tcp_labels
 from ztunnel.telemetry.outcome import Outcome
 from ztunnel.telemetry.parties import Parties, Reporter
+from ztunnel.tenants.tenancy import Kind, Tenancy
+from ztunnel.tenants.work import LINES_BURST
 
 CLIENT = SpiffeId("cluster.local", "demo", "client")
 SERVER = SpiffeId("cluster.local", "demo", "server")
@@ -211,3 +214,24 @@ def test_a_connection_may_be_older_than_its_record() -> None:
     record.opened(Counters(), lambda: (0, 0))
     record.closed(Counters(), Flag.NONE, "")
     assert json.loads(lines[-1])["duration"] == "2500ms"
+
+
+def test_refused_connections_of_one_tenant_have_a_pace_and_the_rest_is_counted() -> None:
+    clock, tenant = FakeClock(), Tenancy(Kind.PEER, "greedy")
+    lines: list[str] = []
+    counters = Counters()
+
+    def refused(made: Parties) -> None:
+        record = Outcome(clock, made, AccessLog(clock, lines.append, JSON))
+        record.closed(counters, Flag.DENY, "policy rejection")
+
+    for _ in range(1000):
+        refused(replace(parties(), tenant=tenant))
+    assert len(lines) == LINES_BURST
+    refused(replace(parties(), tenant=Tenancy(Kind.PEER, "other")))
+    assert "left_out" not in json.loads(lines.pop())
+    clock.s += 1.0
+    refused(replace(parties(), tenant=tenant))
+    assert json.loads(lines[-1])["left_out"] == 1000 - LINES_BURST
+    finish(replace(parties(), tenant=tenant), counters)  # one that was open is always told
+    assert tenant.left_out == 0

@@ -14,7 +14,10 @@ from ztunnel.transport.keepalive import (
     HANDSHAKES_PER_TURN_MAX,
     KEEPALIVE_PROBES,
     KEEPALIVE_S,
+    LATER_S,
+    MUCH_LATER_S,
     PING_EVERY_S,
+    STEP_S,
     USER_TIMEOUT_MS,
     Keepalive,
     Pings,
@@ -31,6 +34,9 @@ class Tunnel:
 
     def on_ping_due(self) -> None:
         self.due.append("ping")
+
+    def on_later(self) -> None:
+        self.due.append("later")
 
     def on_bug(self) -> None:
         raise AssertionError
@@ -53,10 +59,41 @@ def rig() -> Iterator[Rig]:
 
 
 def test_a_burst_of_handshakes_is_spread_over_turns(rig: Rig) -> None:
-    allowed = sum(rig.keepalive.may_handshake() for _ in range(100))
-    assert allowed == HANDSHAKES_PER_TURN_MAX
+    tunnels = [Tunnel() for _ in range(100)]
+    allowed = [each for each in tunnels if rig.keepalive.may_handshake(each)]
+    assert allowed == tunnels[:HANDSHAKES_PER_TURN_MAX]
+    rig.time.now_s += STEP_S
     rig.reactor.turn(0)
-    assert rig.keepalive.may_handshake()
+    later = [each for each in tunnels if each.due]
+    assert later == tunnels[HANDSHAKES_PER_TURN_MAX : 2 * HANDSHAKES_PER_TURN_MAX]
+    assert all(rig.keepalive.may_handshake(each) for each in later)
+
+
+def test_while_bytes_move_handshakes_have_half_of_the_time(rig: Rig) -> None:
+    steps, began_s = 0, rig.time.now_s
+    waiting = [Tunnel() for _ in range(1000)]
+    while rig.time.now_s < began_s + 0.1:
+        rig.reactor.turn(0)
+        rig.keepalive.moved_s = rig.reactor.now_s
+        asked = [each for each in waiting if each.due] or waiting[:8]
+        waiting = waiting[len(asked) :] if asked[0].due else waiting
+        done = sum(rig.keepalive.may_handshake(each) for each in asked)
+        steps += done
+        rig.time.now_s += done * STEP_S + 0.0001
+    assert 0.3 < steps * STEP_S / 0.1 <= 0.55
+
+
+def test_a_tunnel_that_is_read_later_is_called_once_and_not_after_its_end(rig: Rig) -> None:
+    soon, far, ended = Tunnel(), Tunnel(), Tunnel()
+    for tunnel, wait_s in ((soon, 0.01), (far, 3.0), (ended, 0.01)):
+        rig.keepalive.later(tunnel, rig.reactor.now_s + wait_s)
+    rig.keepalive.forget(ended)
+    rig.time.now_s += LATER_S
+    rig.reactor.turn(0)
+    assert (soon.due, far.due, ended.due) == (["later"], [], [])
+    rig.time.now_s += MUCH_LATER_S
+    rig.reactor.turn(0)
+    assert (soon.due, far.due) == (["later"], ["later"])
 
 
 def test_each_deadline_reaches_its_tunnel(rig: Rig) -> None:
