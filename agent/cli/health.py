@@ -7,7 +7,7 @@ from collections.abc import Collection
 from typing import Any
 
 from agent.cli.mesh import MeshDump, is_foreign
-from agent.cli.views import Row, agent_pods, in_order, mode
+from agent.cli.views import Row, agent_pods, in_order, mode, ztunnels
 from agent.direct.reasons import MEANINGS
 
 _ERRNO = re.compile(r"^\[Errno \d+\] ")
@@ -115,6 +115,9 @@ def _ztunnel_row(mesh: MeshDump, node: str, page: Row | None, agent: Row | None)
         part = page.get(key) or {}
         if not part.get("connected", True):
             wrong.append(f"{name} away: {_why(part)}")
+    refusing = sum(bool(state.get("missingPolicies")) for state in states)
+    if refusing:
+        wrong.append(f"pods that refuse, as a policy that they name has not come: {refusing}")
     number = len(workers) if isinstance(workers, list) else workers
     detail = "; ".join([f"workers {number}, pods {len(states)}, connections {count}", *wrong])
     return _component("ztunnel", node, "warning" if wrong else "ok", detail, page)
@@ -134,6 +137,20 @@ def problems(mesh: MeshDump) -> list[Row]:
 def notes(mesh: MeshDump, namespace: str = "") -> list[Row]:
     """Objects that are in force and do less, or more, than they say: a dropped rule denies."""
     return [row for row in _said(mesh, "notes") if namespace in ("", _namespace_of(row))]
+
+
+def missing_policies(mesh: MeshDump, namespace: str = "") -> list[str]:
+    """A sentence for each pod that names policies which its ztunnel was not sent."""
+    found = []
+    for node, dump in ztunnels(mesh):
+        for state in (dump.get("workloadState") or {}).values():
+            names, info = state.get("missingPolicies") or [], state.get("info") or {}
+            if names and namespace in ("", info.get("namespace")):
+                found.append(
+                    f"{info.get('namespace')}/{info.get('name')} on {node} refuses connections: "
+                    f"the control plane has not sent {', '.join(map(str, names))}"
+                )
+    return sorted(found)
 
 
 def _said(mesh: MeshDump, page: str) -> list[Row]:

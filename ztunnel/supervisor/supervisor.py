@@ -31,6 +31,7 @@ from ztunnel.supervisor import admin, dump
 from ztunnel.supervisor.agent_link import DirectLink
 from ztunnel.supervisor.direct import DirectHub
 from ztunnel.supervisor.metrics import Sample, Tally
+from ztunnel.supervisor.missing import MissingWatch, missing_policies
 from ztunnel.supervisor.pods import HeldPod, HeldPods
 from ztunnel.supervisor.workers import Workers
 from ztunnel.supervisor.xds import XdsClient
@@ -67,6 +68,7 @@ class Supervisor:
         self.direct = DirectHub(self.workers)
         if config.direct is not None:
             self.direct.link = DirectLink(config.direct, clock, self.direct.heard)
+        self._missing = MissingWatch()
         self._synced = asyncio.Event()
         self.xds = XdsClient(config, self.state, self._publish, self.certificates_kept.reachable)
         self.zds = ZdsClient(config.zds, self.served)
@@ -134,6 +136,7 @@ class Supervisor:
     async def _poll(self) -> None:
         while True:
             await asyncio.sleep(POLL_S)
+            self._missing.look(self.state, self.served.all())
             await self._ask_metrics()
 
     async def _release(self) -> None:
@@ -220,6 +223,7 @@ class Supervisor:
             "control": {
                 "connected": self.xds.status.connected,
                 "synced": self.state.synced,
+                "settled": self.state.settled,
                 "error": self.xds.status.error,
             },
             "agent": {
@@ -245,6 +249,7 @@ class Supervisor:
                 "trustDomain": pod.identity.trust_domain,
                 "serviceAccount": pod.service_account,
             },
+            "missingPolicies": missing_policies(self.state, pod),
             "connections": connections,
         }
 

@@ -8,6 +8,7 @@ import json
 import socket
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -217,6 +218,24 @@ def test_a_label_that_makes_a_policy_apply_ends_open_connections_too(bed: Bed) -
             assert bed.no(("client", "server", 8080))
         finally:
             changes.label(bed.lab, "Pod", "mesh", "server", ["app=server"])
+    soon(lambda: bed.yes(("client", "server", 8080)), "restored")
+
+
+def test_while_a_policy_is_narrowed_and_widened_nobody_slips_through(bed: Bed) -> None:
+    """The policy and the workload that names it travel apart."""
+    wide, narrow = (authorization(source(principals=[CLIENT]), app=app) for app in ("", "server"))
+    tried = 0
+    with bed.policy(wide):
+        soon(lambda: bed.no(("client", "server", 8080)) and policies_known(bed, 1), "refused")
+        for text, scope in ((narrow, "WorkloadSelector"), (wide, "Namespace")) * 6:
+            bed.write_policy(text)
+            deadline_s = time.monotonic() + 10.0
+            while {each["scope"] for each in bed.ztunnel(bed.there)["policies"]} != {scope}:
+                assert time.monotonic() < deadline_s, f"{scope} has not arrived"
+                for _ in range(10):
+                    assert bed.reach("client", "server") is not Reply.ANSWERED
+                    tried += 1
+    assert tried > 100
     soon(lambda: bed.yes(("client", "server", 8080)), "restored")
 
 

@@ -45,3 +45,16 @@ def test_a_message_cannot_move_the_cursor(tmp_path: Path) -> None:
     problem = {"object": "AuthorizationPolicy shop/p", "message": "\x1b[2Jgone"}
     mesh.control["problems"] = [problem]
     assert "\x1b" not in run("policies", "-f", save(tmp_path, mesh)).stderr
+
+
+def test_pods_that_wait_for_a_policy_are_warned_of(tmp_path: Path) -> None:
+    mesh = example()
+    for state in mesh.nodes["n2"]["ztunnel"]["workloadState"].values():
+        state["missingPolicies"] = ["shop/lost"]
+    told = "warning: shop/b on n2 refuses connections: the control plane has not sent shop/lost\n"
+    assert run("policies", "-f", save(tmp_path, mesh)).stderr == told
+    assert "lost" not in run("policies", "-n", "idle", "-f", save(tmp_path, mesh)).stderr
+    assert (
+        "a policy that they name has not come: 1"
+        in run("status", "-f", save(tmp_path, mesh)).stdout
+    )

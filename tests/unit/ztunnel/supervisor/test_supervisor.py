@@ -69,7 +69,7 @@ def test_the_dump_is_whole_before_anything_runs(tmp_path: Path) -> None:
         "direct",
     }
     assert [each["name"] for each in dump["workloads"]] == ["web"]
-    assert dump["control"] == {"connected": False, "synced": False, "error": ""}
+    assert dump["control"] == {"connected": False, "synced": False, "settled": True, "error": ""}
     assert dump["direct"]["enabled"]
     assert not dump["direct"]["connected"]
 
