@@ -36,8 +36,10 @@ class Stream:
         self.released = False
 
     def shut(self) -> None:
-        """Close both halves: no frame goes in or out any more."""
+        """Close both halves: no frame goes in or out any more. An owner that has not heard of it
+        yet, because the news is in the same read as its answer, meets a closed window."""
         self.state = CLOSED
+        self.send_window = 0
 
     def __repr__(self) -> str:
         return f"Stream({self.id}, {self.state})"

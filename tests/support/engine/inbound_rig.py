@@ -88,6 +88,10 @@ class FakeDialer:
     def abandon(self) -> None:
         self.abandoned += 1
 
+    @property
+    def is_dialling(self) -> bool:
+        return bool(self._waiting)
+
     def fail(self, why: DialError = DialError.REFUSED) -> None:
         self._waiting.pop(0)(why)
 
@@ -166,6 +170,7 @@ class InboundRig:
         self.stranger = Pod("s", "stranger", "shop", "stranger", -1)
         self._authority = authority
         self._sockets: list[socket.socket] = []
+        self.apps: list[socket.socket] = []  # those to close at the end
 
     def certify(self) -> None:
         """Give the pod its certificate."""
@@ -258,7 +263,7 @@ class InboundRig:
     def close(self) -> None:
         self.engine.remove_pod("p")
         self.settle()
-        for sock in self._sockets:
+        for sock in (*self._sockets, *self.apps):
             sock.close()
         self.reactor.close()
         assert not self.bugs
