@@ -165,7 +165,7 @@ def _of_service(value: ServiceObject, owner: Key, age: _Age) -> Iterator[Address
     ports = tuple(dict.fromkeys(each.port for each in value.ports if each.protocol == "TCP"))
     yield from (AddressClaim(each, Rank.CLUSTER_IP, owner, age) for each in value.addresses)
     for rank, found in (
-        (Rank.LOAD_BALANCER, () if value.has_source_ranges else value.balancer_addresses),
+        (Rank.LOAD_BALANCER, value.balancer_addresses),
         (Rank.EXTERNAL_IP, value.external_addresses),
     ):
         yield from (AddressClaim(each, rank, owner, age, ports) for each in found if ports)

@@ -94,8 +94,13 @@ def places(
     endpoints: Endpoints, holdings: Holdings, localities: Mapping[str, Locality], settings: Settings
 ) -> list[Workload]:
     """Workloads for addresses that only slices name."""
+    zones = {localities[name].zone: localities[name] for name in sorted(localities, reverse=True)}
+
+    def locality(said: objects.SliceEndpoint) -> Locality:
+        return localities.get(said.node) or zones.get(said.zone) or Locality(zone=said.zone)
+
     found = [
-        _place(each, address, localities, settings)
+        _place(each, address, locality(each.said), settings)
         for address, said in endpoints.by_address.items()
         for each in said
         if holdings.is_place(each.meta.key, address)
@@ -103,12 +108,7 @@ def places(
     return list({each.uid: each for each in found}.values())
 
 
-def _place(
-    endpoint: Member,
-    address: Address,
-    localities: Mapping[str, Locality],
-    settings: Settings,
-) -> Workload:
+def _place(endpoint: Member, address: Address, locality: Locality, settings: Settings) -> Workload:
     """HOST_NETWORK, because a look-up by address passes over such workloads."""
     meta, said = endpoint.meta, endpoint.said
     name = f"{meta.namespace}/{meta.name}/{format_address(address)}"
@@ -123,7 +123,7 @@ def _place(
         status=WorkloadStatus.HEALTHY if said.ready else WorkloadStatus.UNHEALTHY,
         cluster_id=settings.cluster_id,
         services=MappingProxyType({endpoint.service: endpoint.ports}),
-        locality=localities.get(said.node, Locality()),
+        locality=locality,
         network_mode=NetworkMode.HOST_NETWORK,
         last_resort=said.last_resort,
     )

@@ -120,6 +120,9 @@ class Holdings:
 
     # Answers
 
+    def claimants(self) -> Iterable[Claimant]:
+        return self._objects.values()
+
     def meta(self, owner: Key) -> Meta:
         return self._objects[owner].meta
 

@@ -1,4 +1,4 @@
-"""Remarks on claims to addresses that have no effect, as notes that name both objects. Pure."""
+"""Remarks on claims to addresses and on fields that have no effect, as notes. Pure."""
 
 from __future__ import annotations
 
@@ -7,15 +7,17 @@ from collections.abc import Iterator
 from control.model.address import format_address
 from control.server.compile.claims import POD_RANKS, Lost, Rank
 from control.server.compile.holdings import Holdings
-from control.server.sources.objects import Key
+from control.server.sources.objects import EndpointSlice, Key, ServiceObject
 from control.server.sources.problem import Problem
+from control.server.sources.services import NEAR
 
 ADDRESS_CLAIMED = "address_claimed"
 ADDRESS_UNUSABLE = "address_unusable"
+NOT_FOLLOWED = "not_followed"
 
 
 def remarks(holdings: Holdings) -> tuple[Problem, ...]:
-    return tuple(sorted(_conflicts(holdings)))
+    return tuple(sorted([*_conflicts(holdings), *_fields(holdings)]))
 
 
 def _conflicts(holdings: Holdings) -> Iterator[Problem]:
@@ -30,6 +32,26 @@ def _conflicts(holdings: Holdings) -> Iterator[Problem]:
         more = f" (and {len(lost) - 1} more like it)" if len(lost) > 1 else ""
         reason = ADDRESS_UNUSABLE if lost[0].to is None else ADDRESS_CLAIMED
         yield Problem(meta.file, meta.line, str(owner), reason, _text(lost[0]) + more)
+
+
+def _fields(holdings: Holdings) -> Iterator[Problem]:
+    """Fields of services and slices that are not followed."""
+    near = {
+        each.meta.key
+        for each in holdings.claimants()
+        if isinstance(each, ServiceObject) and each.traffic_distribution in NEAR
+    }
+    for each in holdings.claimants():
+        meta = each.meta
+        said: list[str] = []
+        if isinstance(each, ServiceObject):
+            said += each.not_followed
+        elif isinstance(each, EndpointSlice) and each.has_hints:
+            owner = Key("Service", meta.namespace, each.service)
+            if owner not in near:
+                said.append("hints have no effect; trafficDistribution of the service has")
+        for one in said:
+            yield Problem(meta.file, meta.line, str(meta.key), NOT_FOLLOWED, one)
 
 
 def _is_worth_saying(lost: Lost) -> bool:

@@ -21,8 +21,6 @@ from control.server.compile.holdings import Holdings
 from control.server.compile.settings import Settings
 from control.server.sources import objects
 
-TRAFFIC_DISTRIBUTION_ANNOTATION = "networking.istio.io/traffic-distribution"
-
 _PROTOCOLS = {
     "http": AppProtocol.HTTP11,
     "http2": AppProtocol.HTTP2,
@@ -162,9 +160,7 @@ def _load_balancing(service: objects.ServiceObject) -> LoadBalancing | None:
     health = HealthPolicy.ALLOW_ALL if service.publish_not_ready else HealthPolicy.ONLY_HEALTHY
     if service.internal_traffic_policy == "Local":
         return LoadBalancing((Scope.NODE,), BalancingMode.STRICT, health)
-    wish = service.traffic_distribution or service.meta.annotations.get(
-        TRAFFIC_DISTRIBUTION_ANNOTATION, ""
-    )
+    wish = service.traffic_distribution
     if wish in _PREFERENCES:
         return LoadBalancing(_PREFERENCES[wish], BalancingMode.FAILOVER, health)
     if service.publish_not_ready:

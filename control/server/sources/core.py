@@ -10,7 +10,6 @@ import re
 from control.model.address import Address, parse_address
 from control.server.sources.objects import (
     ContainerPort,
-    EndpointSlice,
     Key,
     Meta,
     Namespace,
@@ -18,24 +17,17 @@ from control.server.sources.objects import (
     Owner,
     PodObject,
     ServiceAccount,
-    ServiceObject,
-    ServicePort,
-    SliceEndpoint,
 )
 from control.server.sources.problem import Invalid
 from control.server.sources.reader import Reader
 
 DEFAULT_NAMESPACE = "default"
 CLUSTER_KINDS = frozenset({"Namespace", "Node"})
-HEADLESS = "None"
-SERVICE_NAME_LABEL = "kubernetes.io/service-name"
 _UID = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9._-]{0,127}")
 _NAME = re.compile(r"[a-z0-9](?:[-a-z0-9.]{0,251}[a-z0-9])?")
 _CREATED = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}(?:\.[0-9]+)?Z")
 _PROTOCOLS = ("TCP", "UDP", "SCTP")
 _NODE_ADDRESS_TYPES = ("InternalIP", "ExternalIP")
-AFFINITY_S, AFFINITY_S_MAX = 10800, 86400  # the API server's default and limit
-SOURCE_RANGES_ANNOTATION = "service.beta.kubernetes.io/load-balancer-source-ranges"
 
 
 def read_key(document: Reader) -> Key:
@@ -92,7 +84,7 @@ def read_service_account(document: Reader, meta: Meta) -> ServiceAccount:
 
 def read_node(document: Reader, meta: Meta) -> NodeObject:
     addresses = (
-        _address(each, "address", each.text("address"))
+        read_address(each, "address", each.text("address"))
         for each in document.part("status").children("addresses")
         if each.text("type") in _NODE_ADDRESS_TYPES
     )
@@ -139,11 +131,11 @@ def _container_ports(spec: Reader) -> tuple[ContainerPort, ...]:
             number = port.port("containerPort")
             if number is None:
                 raise port.invalid("containerPort", "is missing")
-            found.append(ContainerPort(port.text("name"), _protocol(port), number))
+            found.append(ContainerPort(port.text("name"), read_protocol(port), number))
     return tuple(found)
 
 
-def _protocol(port: Reader) -> str:
+def read_protocol(port: Reader) -> str:
     protocol = port.text("protocol") or "TCP"
     if protocol not in _PROTOCOLS:
         raise port.invalid("protocol", f"{protocol!r} is not TCP, UDP or SCTP")
@@ -151,13 +143,13 @@ def _protocol(port: Reader) -> str:
 
 
 def _pod_addresses(status: Reader) -> tuple[Address, ...]:
-    found = [_address(each, "ip", each.text("ip")) for each in status.children("podIPs")]
+    found = [read_address(each, "ip", each.text("ip")) for each in status.children("podIPs")]
     if not found and status.text("podIP"):
-        found = [_address(status, "podIP", status.text("podIP"))]
+        found = [read_address(status, "podIP", status.text("podIP"))]
     return tuple(dict.fromkeys(found))
 
 
-def _address(reader: Reader, key: str, text: str) -> Address:
+def read_address(reader: Reader, key: str, text: str) -> Address:
     try:
         return parse_address(text)
     except ValueError as exc:
@@ -171,117 +163,4 @@ def _serves(status: Reader, phase: str) -> bool:
         return phase in ("", "Running")
     return any(
         each.text("type") == "Ready" and each.text("status") == "True" for each in conditions
-    )
-
-
-def read_service(document: Reader, meta: Meta) -> ServiceObject:
-    spec = document.part("spec")
-    affinity_s = _affinity_s(spec)
-    return ServiceObject(
-        meta=meta,
-        type=spec.text("type") or "ClusterIP",
-        selector=spec.labels("selector"),
-        addresses=_cluster_ips(spec),
-        balancer_addresses=_balancer_addresses(document.part("status")),
-        external_addresses=tuple(
-            dict.fromkeys(
-                _address(spec, "externalIPs", text) for text, _ in spec.texts("externalIPs")
-            )
-        ),
-        ports=tuple(_service_port(each) for each in spec.children("ports")),
-        ip_families=tuple(text for text, _ in spec.texts("ipFamilies")),
-        internal_traffic_policy=spec.text("internalTrafficPolicy") or "Cluster",
-        traffic_distribution=spec.text("trafficDistribution"),
-        publish_not_ready=spec.flag("publishNotReadyAddresses"),
-        affinity_s=affinity_s,
-        has_source_ranges=bool(
-            spec.texts("loadBalancerSourceRanges") or meta.annotations.get(SOURCE_RANGES_ANNOTATION)
-        ),
-    )
-
-
-def _cluster_ips(spec: Reader) -> tuple[Address, ...]:
-    texts = [text for text, _ in spec.texts("clusterIPs")] or [spec.text("clusterIP")]
-    found = [_address(spec, "clusterIPs", text) for text in texts if text not in ("", HEADLESS)]
-    return tuple(dict.fromkeys(found))
-
-
-def _balancer_addresses(status: Reader) -> tuple[Address, ...]:
-    """Addresses of the load balancer. With `ipMode: Proxy` its traffic has to pass it, so such an
-    address is not the service's own."""
-    found = [
-        _address(each, "ip", each.text("ip"))
-        for each in status.part("loadBalancer").children("ingress")
-        if each.text("ip") and each.text("ipMode") != "Proxy"
-    ]
-    return tuple(dict.fromkeys(found))
-
-
-def _affinity_s(spec: Reader) -> int:
-    if spec.text("sessionAffinity") != "ClientIP":
-        return 0
-    client = spec.part("sessionAffinityConfig").part("clientIP")
-    seconds = client.number("timeoutSeconds")
-    if seconds is not None and not 0 < seconds <= AFFINITY_S_MAX:
-        raise client.invalid("timeoutSeconds", f"{seconds} is out of range")
-    return AFFINITY_S if seconds is None else seconds
-
-
-def _service_port(port: Reader) -> ServicePort:
-    number = port.port("port")
-    if number is None:
-        raise port.invalid("port", "is missing")
-    return ServicePort(
-        name=port.text("name"),
-        protocol=_protocol(port),
-        port=number,
-        target=_target(port, number),
-        app_protocol=port.text("appProtocol"),
-    )
-
-
-def _target(port: Reader, default: int) -> int | str:
-    value = port.fields.get("targetPort")
-    if isinstance(value, str) and value:
-        return value
-    number = port.port("targetPort")
-    return default if number is None else number
-
-
-def read_slice(document: Reader, meta: Meta) -> EndpointSlice:
-    ports: dict[str, int] = {}
-    for each in document.children("ports"):
-        number = each.port("port")
-        if number is not None and _protocol(each) == "TCP":
-            ports[each.text("name")] = number
-    return EndpointSlice(
-        meta=meta,
-        service=meta.labels.get(SERVICE_NAME_LABEL, ""),
-        endpoints=tuple(_endpoint(each, meta) for each in document.children("endpoints")),
-        ports=ports,
-    )
-
-
-def _endpoint(endpoint: Reader, meta: Meta) -> SliceEndpoint:
-    addresses = []
-    for text, line in endpoint.texts("addresses"):
-        try:
-            addresses.append(parse_address(text))
-        except ValueError as exc:
-            raise Invalid(f"{endpoint.where('addresses')}: {text!r}: {exc}", line) from exc
-    target = endpoint.part("targetRef")
-    pod: tuple[str, str] | None = None
-    # A pod of another namespace is not its to name; the address says which pod that is.
-    own = target.text("namespace") in ("", meta.namespace)
-    if own and target.text("kind") == "Pod":
-        pod = (meta.namespace, target.text("name"))
-    conditions = endpoint.part("conditions")
-    ready = conditions.flag("ready", True)
-    serves = conditions.flag("serving", ready) and conditions.flag("terminating")
-    return SliceEndpoint(
-        addresses=tuple(addresses),
-        ready=ready,
-        last_resort=serves and not ready,
-        node=endpoint.text("nodeName"),
-        pod=pod,
     )

@@ -6,7 +6,7 @@ import difflib
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from control.server.sources import core, security
+from control.server.sources import core, security, services
 from control.server.sources.objects import AnyObject, Meta
 from control.server.sources.problem import UnknownKind, WrongApiVersion
 from control.server.sources.reader import Reader
@@ -29,8 +29,8 @@ KINDS: dict[str, ObjectKind] = {
     "ServiceAccount": ObjectKind(("v1",), core.read_service_account),
     "Node": ObjectKind(("v1",), core.read_node),
     "Pod": ObjectKind(("v1",), core.read_pod),
-    "Service": ObjectKind(("v1",), core.read_service),
-    "EndpointSlice": ObjectKind(("discovery.k8s.io/v1",), core.read_slice),
+    "Service": ObjectKind(("v1",), services.read_service),
+    "EndpointSlice": ObjectKind(("discovery.k8s.io/v1",), services.read_slice),
     "AuthorizationPolicy": ObjectKind(_SECURITY, security.read_authorization_policy),
     "PeerAuthentication": ObjectKind(_SECURITY, security.read_peer_authentication),
 }

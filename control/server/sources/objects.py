@@ -122,7 +122,7 @@ class ServiceObject:
     traffic_distribution: str
     publish_not_ready: bool
     affinity_s: int = 0  # a client's connections stay with one endpoint; 0: they do not
-    has_source_ranges: bool = False
+    not_followed: tuple[str, ...] = ()  # fields without the effect one would expect
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,6 +131,7 @@ class SliceEndpoint:
     ready: bool
     last_resort: bool  # not ready, but it serves while it terminates
     node: str
+    zone: str
     # Namespace and name of the pod it stands for; None when its addresses say that.
     pod: tuple[str, str] | None
 
@@ -141,6 +142,7 @@ class EndpointSlice:
     service: str
     endpoints: tuple[SliceEndpoint, ...]
     ports: Mapping[str, int]  # name of a TCP port → number
+    has_hints: bool = False
 
 
 class PolicyAction(Enum):
