@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Collection
+from collections.abc import Awaitable, Callable, Collection, Mapping
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from datetime import datetime
@@ -17,6 +17,7 @@ from control.kit.backoff import Backoff
 from control.kit.clock import Clock
 from control.kit.errors import ControlError, MeshError, WireError
 from control.kit.log import event
+from control.model.address import Address
 from control.model.intent import Intent
 from control.wire import node_pb2 as pb
 from control.wire.convert_node import decode_intent
@@ -144,20 +145,28 @@ class Intents:
 Send = Callable[[bytes], Awaitable[None]]  # ControlError: the report was not accepted
 
 
+CaptureReport = Mapping[str, tuple[Address, ...]]  # uid → addresses
+
+
 class CaptureReporter:
     """Sends the whole captured set whenever the server has not accepted it, one at a time."""
 
     def __init__(self, node: str, send: Send) -> None:
         self._node = node
         self._send = send
-        self._accepted: tuple[int, frozenset[str]] | None = None
+        self._accepted: tuple[int, CaptureReport] | None = None
 
-    def is_due(self, connects: int, captured: frozenset[str]) -> bool:
+    def is_due(self, connects: int, captured: CaptureReport) -> bool:
         """True if the server lacks this set; after a reconnect too, as it may be another one."""
-        return connects > 0 and self._accepted != (connects, captured)
+        if self._accepted is None or self._accepted[0] != connects:
+            return connects > 0
+        # Most often it is the same object, and nothing is compared.
+        return self._accepted[1] is not captured and self._accepted[1] != captured
 
-    async def report(self, connects: int, captured: frozenset[str]) -> None:
+    async def report(self, connects: int, captured: CaptureReport) -> None:
         request = pb.ReportRequest(node=self._node, captured_uids=sorted(captured))
+        for uid, addresses in sorted(captured.items()):
+            request.captured_pods.add(uid=uid, addresses=addresses)
         await self._send(request.SerializeToString())
         self._accepted = (connects, captured)
         event(log, logging.DEBUG, "report.accepted", captured=len(captured))

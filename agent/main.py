@@ -152,7 +152,7 @@ async def _report(enroller: Enroller, intents: Intents, reporter: CaptureReporte
         if not reporter.is_due(intents.connects, captured):
             await news.wait()
             continue
-        enroller.reporting(captured)
+        enroller.reporting(frozenset(captured))
         try:
             await reporter.report(intents.connects, captured)
         except (MeshError, OSError) as exc:
@@ -160,7 +160,7 @@ async def _report(enroller: Enroller, intents: Intents, reporter: CaptureReporte
             await asyncio.sleep(backoff.next_s())
             continue
         backoff.reset()
-        enroller.reported(captured)
+        enroller.reported(frozenset(captured))
         if later is not None:
             later.cancel()
         later = asyncio.get_running_loop().call_later(RELEASE_AFTER_S, release)

@@ -195,8 +195,9 @@ class Book:
 
     # Facts to tell others
 
-    def report(self) -> frozenset[str]:
-        """The pods that peers may reach by HBONE: the whole truth for the control plane."""
+    def report(self) -> Mapping[str, tuple[Address, ...]]:
+        """The pods that peers may reach by HBONE, with their addresses: the whole truth for the
+        control plane. The same object until it changes."""
         return self._index.report
 
     def state(self, uid: str) -> tuple[PodState, str] | None:

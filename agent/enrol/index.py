@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from collections.abc import Set as AbstractSet
+from types import MappingProxyType
 
 from agent.enrol import plan
 from agent.enrol.plan import PodFacts
+from control.model.address import Address
 
 
 class PodIndex:
@@ -15,8 +18,9 @@ class PodIndex:
         self._tenants: dict[int, str] = {}  # namespace → uid
         self._captured: set[str] = set()
         self._withdrawn: set[str] = set()
-        self._reportable: set[str] = set()
-        self._report: frozenset[str] | None = frozenset()  # _reportable; None: out of date
+        self._reportable: dict[str, tuple[Address, ...]] = {}
+        # A copy of _reportable, one object until it changes; None: out of date.
+        self._report: Mapping[str, tuple[Address, ...]] | None = MappingProxyType({})
 
     def changed(self, before: PodFacts | None, after: PodFacts | None) -> None:
         """Follow one pod from its old facts (None: it is new) to its new ones (None: forgotten)."""
@@ -30,21 +34,31 @@ class PodIndex:
             self._tenants[after.netns] = pod.uid
         is_captured = after is not None and after.capture is not None
         is_withdrawn = after is not None and after.withdrawn_s is not None
-        is_reportable = after is not None and plan.reportable(after)
         _keep(self._captured, pod.uid, is_captured)
         _keep(self._withdrawn, pod.uid, is_withdrawn)
-        if _keep(self._reportable, pod.uid, is_reportable):
-            self._report = None
+        self._keep_report(pod.uid, after)
+
+    def _keep_report(self, uid: str, pod: PodFacts | None) -> None:
+        addresses = None
+        if pod is not None and pod.capture is not None and plan.reportable(pod):
+            addresses = pod.capture.addresses
+        if self._reportable.get(uid) == addresses:
+            return
+        self._report = None
+        if addresses is None:
+            del self._reportable[uid]
+        else:
+            self._reportable[uid] = addresses
 
     def tenant(self, netns: int) -> str | None:
         """The uid that lives in a namespace."""
         return self._tenants.get(netns)
 
     @property
-    def report(self) -> frozenset[str]:
-        """Every pod that peers may reach by HBONE."""
+    def report(self) -> Mapping[str, tuple[Address, ...]]:
+        """Every pod that peers may reach by HBONE, and its addresses."""
         if self._report is None:
-            self._report = frozenset(self._reportable)
+            self._report = MappingProxyType(dict(self._reportable))
         return self._report
 
     @property

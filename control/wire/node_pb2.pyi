@@ -1,8 +1,8 @@
 from google.protobuf.internal import containers as _containers
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
-from collections.abc import Iterable as _Iterable
-from typing import ClassVar as _ClassVar, Optional as _Optional
+from collections.abc import Iterable as _Iterable, Mapping as _Mapping
+from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
 
 DESCRIPTOR: _descriptor.FileDescriptor
 
@@ -31,12 +31,22 @@ class Pod(_message.Message):
     def __init__(self, uid: _Optional[str] = ..., name: _Optional[str] = ..., namespace: _Optional[str] = ..., service_account: _Optional[str] = ..., node: _Optional[str] = ..., addresses: _Optional[_Iterable[bytes]] = ..., enrolled: _Optional[bool] = ..., reason: _Optional[str] = ..., direct: _Optional[bool] = ..., direct_reason: _Optional[str] = ...) -> None: ...
 
 class ReportRequest(_message.Message):
-    __slots__ = ("node", "captured_uids")
+    __slots__ = ("node", "captured_uids", "captured_pods")
     NODE_FIELD_NUMBER: _ClassVar[int]
     CAPTURED_UIDS_FIELD_NUMBER: _ClassVar[int]
+    CAPTURED_PODS_FIELD_NUMBER: _ClassVar[int]
     node: str
     captured_uids: _containers.RepeatedScalarFieldContainer[str]
-    def __init__(self, node: _Optional[str] = ..., captured_uids: _Optional[_Iterable[str]] = ...) -> None: ...
+    captured_pods: _containers.RepeatedCompositeFieldContainer[CapturedPod]
+    def __init__(self, node: _Optional[str] = ..., captured_uids: _Optional[_Iterable[str]] = ..., captured_pods: _Optional[_Iterable[_Union[CapturedPod, _Mapping]]] = ...) -> None: ...
+
+class CapturedPod(_message.Message):
+    __slots__ = ("uid", "addresses")
+    UID_FIELD_NUMBER: _ClassVar[int]
+    ADDRESSES_FIELD_NUMBER: _ClassVar[int]
+    uid: str
+    addresses: _containers.RepeatedScalarFieldContainer[bytes]
+    def __init__(self, uid: _Optional[str] = ..., addresses: _Optional[_Iterable[bytes]] = ...) -> None: ...
 
 class ReportResponse(_message.Message):
     __slots__ = ()

@@ -33,14 +33,15 @@ def pod(
     spec: str = "",
     address: str = "10.1.0.1",
 ) -> str:
-    """One running pod on n1. `labels` and `spec` are the inside of a flow mapping."""
+    """One running pod on n1. `labels` and `spec` are the inside of a flow mapping; without an
+    address its status has none."""
     return f"""
 ---
 apiVersion: v1
 kind: Pod
 metadata: {{name: {name}, namespace: {namespace}, labels: {{{labels}}}}}
 spec: {{nodeName: n1, {spec}}}
-status: {{phase: Running, podIP: {address}}}
+status: {{phase: Running{f", podIP: {address}" if address else ""}}}
 """
 
 

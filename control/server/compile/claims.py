@@ -2,7 +2,8 @@
 
 The stronger rank has the address, then the older object, then the first by uid and name. A pod or a
 cluster IP has all ports of its address, addresses of load balancers and external ones go by port,
-and a slice that names an address has nothing.
+and a slice that names an address has nothing. An address that a node reports for a pod without one
+is that pod's only if no object claims it.
 """
 
 from __future__ import annotations
@@ -55,6 +56,7 @@ class Rank(IntEnum):
     LOAD_BALANCER = 5
     EXTERNAL_IP = 6
     ENDPOINT = 7  # a slice names the address, and no pod
+    REPORTED_POD = 8  # a node says so, and the pod's object has no address yet
 
     @property
     def noun(self) -> str:
@@ -69,8 +71,9 @@ _NOUNS = {
     Rank.LOAD_BALANCER: "load balancer address",
     Rank.EXTERNAL_IP: "external IP",
     Rank.ENDPOINT: "endpoint",
+    Rank.REPORTED_POD: "reported address",
 }
-POD_RANKS = (Rank.CAPTURED_POD, Rank.POD)
+POD_RANKS = (Rank.CAPTURED_POD, Rank.POD, Rank.REPORTED_POD)
 _BY_PORT = (Rank.LOAD_BALANCER, Rank.EXTERNAL_IP)
 
 
@@ -110,16 +113,23 @@ class Decision:
 def decide(claims: Iterable[AddressClaim]) -> Decision:
     """The rule, for the claims to one address."""
     decision = Decision()
-    for each in sorted(claims, key=lambda one: one.order):
+    ordered = sorted(claims, key=lambda one: one.order)
+    for each in ordered:
         first = decision.first
         if first is None:
-            if each.rank <= Rank.CLUSTER_IP:
+            if each.rank <= Rank.CLUSTER_IP or (is_reported(each) and each is ordered[0]):
                 decision.first = each
+            elif is_reported(each):
+                decision.lost.append(Lost(each, ordered[0]))
             elif each.rank in _BY_PORT:
                 _share_ports(decision, each)
         elif first.owner != each.owner and not _go_together(first, each):
             decision.lost.append(Lost(each, first))
     return decision
+
+
+def is_reported(claim: AddressClaim) -> bool:
+    return claim.rank is Rank.REPORTED_POD
 
 
 def _go_together(first: AddressClaim, other: AddressClaim) -> bool:
@@ -146,6 +156,7 @@ def claims_of(value: Claimant, reported: bool = False) -> Iterator[AddressClaim]
         case PodObject():
             rank = Rank.CAPTURED_POD if is_captured(value, reported) else Rank.POD
             rank = Rank.NODE if value.host_network else rank
+            rank = Rank.REPORTED_POD if value.is_placed_by_node else rank
             yield from (AddressClaim(each, rank, owner, age) for each in value.addresses)
         case NodeObject():
             yield from (AddressClaim(each, Rank.NODE, owner, age) for each in value.addresses)

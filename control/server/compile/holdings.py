@@ -18,6 +18,7 @@ from control.server.compile.claims import (
     Rank,
     claims_of,
     decide,
+    is_reported,
     is_special,
 )
 from control.server.compile.pods import pod_uid
@@ -68,18 +69,28 @@ class Holdings:
         self._replace(key, tuple(claims_of(value, reported)))
 
     def capture(self, pod: PodObject, reported: bool) -> tuple[PodObject, ...]:
-        """Note a report about a pod; all the pods that claim an address of it, if it is not
-        alone."""
+        """Note a report about a pod, which may place it; all the pods that claim an address of it,
+        or did, if it is not alone."""
         key = pod.meta.key
-        if key in self._objects and (key in self._reported) != reported:
-            self._put(key, self._objects[key], reported)
-        rivals: dict[Key, PodObject] = {}
-        for address in pod.addresses:
+        known = self._objects.get(key)
+        if not isinstance(known, PodObject):
+            return ()
+        addresses = tuple(dict.fromkeys((*known.addresses, *pod.addresses)))
+        rivals = self._rivals(addresses)
+        if (key in self._reported) != reported or known.addresses != pod.addresses:
+            self._put(key, pod, reported)
+            rivals |= self._rivals(addresses)
+        return tuple(rivals.values()) if rivals.keys() - {key} else ()
+
+    def _rivals(self, addresses: tuple[Address, ...]) -> dict[Key, PodObject]:
+        """The pods that claim one of these, if several objects do."""
+        found: dict[Key, PodObject] = {}
+        for address in addresses:
             for each in self._claims(address) if address in self._contested else ():
                 other = self._objects[each.owner]
                 if isinstance(other, PodObject) and each.rank in POD_RANKS:
-                    rivals[each.owner] = other
-        return tuple(rivals.values()) if len(rivals) > 1 else ()
+                    found[each.owner] = other
+        return found
 
     def _replace(self, owner: Key, claims: tuple[AddressClaim, ...]) -> None:
         for each in self._made.pop(owner, ()):
@@ -177,7 +188,7 @@ class Holdings:
     def _first(self, address: Address) -> AddressClaim | None:
         known = self._at.get(address)
         if isinstance(known, AddressClaim):
-            return known if known.rank <= Rank.CLUSTER_IP else None
+            return known if known.rank <= Rank.CLUSTER_IP or is_reported(known) else None
         return None if known is None else self._decide(address).first
 
     def _decide(self, address: Address) -> Decision:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 
 from control.model.intent import Intent
 from control.model.policy import Policy, PolicyScope
-from control.model.workload import Service, Workload
+from control.model.workload import Service, TunnelProtocol, Workload
 from control.server.compile.endpoints import places
 from control.server.compile.holdings import Holdings
 from control.server.compile.mutual_tls import MutualTls, compile_mutual_tls
@@ -46,6 +46,8 @@ class CompiledMesh:
     notes: tuple[Problem, ...] = ()
     # Compiles reports of captured pods.
     compiler: Compiler | None = field(default=None, compare=False)
+    # Policies of the pods whose objects have no address, by workload; reports place these pods.
+    unplaced: Mapping[str, tuple[str, ...]] = field(default_factory=dict, compare=False)
 
 
 EMPTY = CompiledMesh({}, {}, {}, {}, (), frozenset())
@@ -105,6 +107,11 @@ def compile_mesh(
         ),
         notes=(*notes_on(all_statuses), *remarks(holdings)),
         compiler=compiler,
+        unplaced={
+            workload_uid(pod.meta, settings): _names(pod, selecting, mutual_tls)
+            for pod in found.pods
+            if not pod.is_terminal and (pod.is_placed_by_node or not pod.addresses)
+        },
     )
 
 
@@ -119,10 +126,10 @@ def recapture(
     pods: Iterable[objects.PodObject],
     settings: Settings,
     captured: Container[str],
-) -> dict[str, Workload]:
-    """The workloads of `pods` that differ once `captured` are captured, by name: the same as a
-    whole compilation would find, at the price of these pods."""
-    changed: dict[str, Workload] = {}
+) -> dict[str, Workload | None]:
+    """The workloads of `pods` that differ once `captured` are captured, by name, None for one that
+    is gone: the same as a whole compilation would find, at the price of these pods."""
+    changed: dict[str, Workload | None] = {}
     rivals: dict[str, objects.PodObject] = {}
     for pod in pods:
         name = workload_uid(pod.meta, settings)
@@ -130,18 +137,30 @@ def recapture(
         if mesh.compiler is not None:
             for each in mesh.compiler.holdings.capture(pod, is_captured):
                 rivals[workload_uid(each.meta, settings)] = each
-        workload = mesh.workloads.get(name)
-        protocol = tunnel_protocol(pod, is_captured)
-        if workload is not None and workload.tunnel_protocol is not protocol:
-            changed[name] = replace(workload, tunnel_protocol=protocol)
+        before = mesh.workloads.get(name)
+        after = _recaptured(mesh, name, pod, tunnel_protocol(pod, is_captured))
+        if after != before:
+            changed[name] = after
     # A captured pod takes an address from one that is not.
     for name, pod in rivals.items():
-        before = changed.get(name) or mesh.workloads.get(name)
+        before = changed[name] if name in changed else mesh.workloads.get(name)
         if mesh.compiler is not None and before is not None:
             after = mesh.compiler.placed(before, pod)
             if after != before:
                 changed[name] = after
     return changed
+
+
+def _recaptured(
+    mesh: CompiledMesh, name: str, pod: objects.PodObject, protocol: TunnelProtocol
+) -> Workload | None:
+    known = mesh.workloads.get(name)
+    if name not in mesh.unplaced or mesh.compiler is None:
+        return None if known is None else replace(known, tunnel_protocol=protocol)
+    if not is_workload(pod):
+        return None
+    made = mesh.compiler.workload(pod, mesh.unplaced[name])
+    return replace(made, tunnel_protocol=protocol)
 
 
 def _names(

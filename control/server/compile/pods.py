@@ -54,7 +54,7 @@ def _intent(
         namespace=meta.namespace,
         service_account=pod.service_account,
         node=pod.node,
-        addresses=pod.addresses,
+        addresses=() if pod.is_placed_by_node else pod.addresses,
         enrolled=enrolled,
         reason=reason,
         direct=not kept,

@@ -8,15 +8,21 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 from control.kit.errors import ConfigError
 from control.kit.files import write_atomic
+from control.model.address import Address, format_address, parse_address
+from control.server.sources.objects import PodObject
 
 UIDS_PER_NODE_MAX = 4096  # Kubernetes supports some hundred pods a node
 UID_CHARS_MAX = 253
+ADDRESSES_MAX = 2  # one of each family
 NODES_MAX = 16384
+
+Reported = Mapping[str, tuple[Address, ...]]  # uid → addresses at which it is captured
 
 
 class BadReport(ConfigError):
@@ -24,7 +30,7 @@ class BadReport(ConfigError):
 
 
 class CapturedSet:
-    """Node → uids. Every report replaces the whole set of its node. A file a node, so that a
+    """Node → pods. Every report replaces the whole set of its node. A file a node, so that a
     report costs what its own node has, whatever the others have."""
 
     def __init__(self, folder: Path) -> None:
@@ -34,25 +40,37 @@ class CapturedSet:
 
     def has(self, node: str, uid: str) -> bool:
         """True while this node reports this pod."""
-        return uid in self._by_node.get(node, frozenset())
+        return uid in self._by_node.get(node, {})
 
     def in_force(self, homes: Mapping[str, str]) -> frozenset[str]:
         """Pods in `homes` (uid → node) that their own node reports as captured."""
         return frozenset(uid for uid, node in homes.items() if self.has(node, uid))
 
-    def changes(self, node: str, uids: Iterable[str]) -> frozenset[str]:
+    def placed(self, uid: str, pod: PodObject) -> PodObject:
+        """The pod; at the addresses that its own node reports, if its object has none."""
+        if pod.addresses or pod.host_network:
+            return pod
+        addresses = self._by_node.get(pod.node, {}).get(uid, ())
+        return replace(pod, addresses=addresses, is_placed_by_node=True) if addresses else pod
+
+    def changes(self, node: str, pods: Reported) -> frozenset[str]:
         """The uids that a report would change. Raises BadReport."""
-        found = _checked(uids)
+        _check(pods)
         if node not in self._by_node and len(self._by_node) >= NODES_MAX:
             raise BadReport("too many nodes")
-        return found ^ self._by_node.get(node, frozenset())
+        known = self._by_node.get(node, {})
+        absent = (None,)  # unlike any addresses
+        return frozenset(
+            uid
+            for uid in known.keys() | pods.keys()
+            if known.get(uid, absent) != pods.get(uid, absent)
+        )
 
-    def take(self, node: str, uids: Iterable[str]) -> frozenset[str]:
+    def take(self, node: str, pods: Reported) -> frozenset[str]:
         """Take a report over, in memory; the uids that it changed."""
-        changed = self.changes(node, uids)
-        found = changed ^ self._by_node.get(node, frozenset())
-        if found:
-            self._by_node[node] = found
+        changed = self.changes(node, pods)
+        if pods:
+            self._by_node[node] = dict(pods)
         else:
             self._by_node.pop(node, None)
         return changed
@@ -60,29 +78,36 @@ class CapturedSet:
     def save(self, node: str) -> None:
         """Write down what this node has; for a thread of its own. Raises OSError."""
         path = self._folder / hashlib.sha256(node.encode(errors="surrogateescape")).hexdigest()
-        uids = self._by_node.get(node)
-        if not uids:
+        pods = self._by_node.get(node)
+        if not pods:
             path.unlink(missing_ok=True)
             return
-        value = {"node": node, "uids": sorted(uids)}
+        texts = {uid: [format_address(each) for each in found] for uid, found in pods.items()}
+        placed = {uid: found for uid, found in sorted(texts.items()) if found}
+        value = {"node": node, "uids": sorted(pods), "addresses": placed}
         write_atomic(path, json.dumps(value, indent=1).encode() + b"\n", 0o600)
 
 
-def _checked(uids: Iterable[str]) -> frozenset[str]:
-    found = frozenset(uids)
-    if len(found) > UIDS_PER_NODE_MAX or any(len(uid) > UID_CHARS_MAX for uid in found):
+def _check(pods: Reported) -> None:
+    if len(pods) > UIDS_PER_NODE_MAX or any(len(uid) > UID_CHARS_MAX for uid in pods):
         raise BadReport("too many uids, or one that is too long")
-    return found
+    for found in pods.values():
+        if len({len(each) for each in found}) < len(found):
+            raise BadReport("a pod with two addresses of one family")
 
 
-def _load(folder: Path) -> dict[str, frozenset[str]]:
-    found = {}
+def _load(folder: Path) -> dict[str, Reported]:
+    found: dict[str, Reported] = {}
     for path in folder.iterdir():
         if path.name.startswith("."):
             continue  # half-written when the power went
         try:
             value = json.loads(path.read_bytes())
-            found[str(value["node"])] = frozenset(map(str, value["uids"]))
-        except (ValueError, KeyError, TypeError) as exc:
+            texts = dict(value.get("addresses", {}))  # older ones have none
+            found[str(value["node"])] = {
+                uid: tuple(map(parse_address, texts.get(uid, ())))
+                for uid in map(str, value["uids"])
+            }
+        except (ValueError, KeyError, TypeError, AttributeError) as exc:
             raise ConfigError(f"{path}: not what a control plane wrote: {exc}") from exc
     return found

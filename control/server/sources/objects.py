@@ -93,6 +93,7 @@ class PodObject:
     # Being deleted, and answers still: an endpoint where nobody else is one.
     last_resort: bool = False
     is_leaving: bool = False
+    is_placed_by_node: bool = False  # the object has no address; these are its node's word
 
     @property
     def is_terminal(self) -> bool:

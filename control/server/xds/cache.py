@@ -119,14 +119,18 @@ class Cache:
             self._index = None
         return {url: names for url, names in change.items() if names}
 
-    def update_workloads(self, changed: Mapping[str, Workload]) -> Change:
-        """Take over some workloads of the mesh, by name; costs what they cost, not the rest."""
+    def update_workloads(self, changed: Mapping[str, Workload | None]) -> Change:
+        """Take over some workloads of the mesh, by name; None: it is gone. Costs what they cost,
+        not the rest."""
         values = self._values[ADDRESS_TYPE]
-        names = {
-            name
-            for name, value in changed.items()
-            if values.get(name) != value and self._put(ADDRESS_TYPE, name, value, _address_entry)
-        }
+        names = set()
+        for name, value in changed.items():
+            if value is None:
+                if name in values:
+                    self._remove(ADDRESS_TYPE, name)
+                    names.add(name)
+            elif values.get(name) != value and self._put(ADDRESS_TYPE, name, value, _address_entry):
+                names.add(name)
         if not names:
             return {}
         self._index = None
@@ -138,8 +142,7 @@ class Cache:
         old = self._values[type_url]
         changed = set()
         for name in old.keys() - values.keys():
-            self._bytes[type_url] -= len(self._entries[type_url].pop(name).framed)
-            del old[name]
+            self._remove(type_url, name)
             changed.add(name)
         for name, value in values.items():
             known = old.get(name)
@@ -148,6 +151,10 @@ class Cache:
             if self._put(type_url, name, value, encode):
                 changed.add(name)
         return frozenset(changed)
+
+    def _remove(self, type_url: str, name: str) -> None:
+        self._bytes[type_url] -= len(self._entries[type_url].pop(name).framed)
+        del self._values[type_url][name]
 
     def _put(
         self, type_url: str, name: str, value: Any, encode: Callable[[str, Any], CachedResource]

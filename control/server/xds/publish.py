@@ -91,14 +91,18 @@ class Publisher:
         """Compile, encode what changed, tell every stream."""
         started_s = self._clock.monotonic_s()
         self._pods, self._homes = {}, {}
+        pods = []
         for each in self.objects.pods:
+            pods.append(each)
             if not each.is_terminal:
                 uid = pod_uid(each.meta)
                 self._pods.setdefault(uid, []).append(each)
                 self._homes[uid] = each.node
+                pods[-1] = self._captured.placed(uid, each)
         captured = self._captured.in_force(self._homes)
         said = self.mesh.notes
-        self.mesh = compile_mesh(self.objects, self.settings, captured, self._holdings)
+        found = replace(self.objects, pods=tuple(pods))
+        self.mesh = compile_mesh(found, self.settings, captured, self._holdings)
         self._tell_notes(said)
         change = self.cache.update(self.mesh)
         took_s = self._clock.monotonic_s() - started_s
@@ -136,7 +140,8 @@ class Publisher:
         captured = self._captured.in_force(
             {uid: self._homes[uid] for uid in uids if uid in self._homes}
         )
-        pods = (pod for uid in uids for pod in self._pods.get(uid, ()))
+        placed = self._captured.placed
+        pods = (placed(uid, pod) for uid in uids for pod in self._pods.get(uid, ()))
         revision = self._holdings.revision
         changed = recapture(self.mesh, pods, self.settings, captured)
         if self._holdings.revision != revision:
@@ -144,7 +149,9 @@ class Publisher:
             self.mesh = noted(self.mesh)
             self._tell_notes(said)
         if changed:
-            self.mesh = replace(self.mesh, workloads={**self.mesh.workloads, **changed})
+            workloads = {**self.mesh.workloads, **changed}
+            kept = {name: each for name, each in workloads.items() if each is not None}
+            self.mesh = replace(self.mesh, workloads=kept)
             change = self.cache.update_workloads(changed)
             self._tell(change, self._clock.monotonic_s() - started_s)
 

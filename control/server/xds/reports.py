@@ -9,6 +9,7 @@ import grpc
 from google.protobuf.message import DecodeError
 
 from control.kit.clock import Clock
+from control.kit.errors import WireError
 from control.kit.log import event
 from control.server.callers.budget import CAPTURES, REPORTING, Paces
 from control.server.callers.door import AdmittedCall, Context, Door
@@ -19,13 +20,16 @@ from control.server.sources.captured import (
     UIDS_PER_NODE_MAX,
     BadReport,
     CapturedSet,
+    Reported,
 )
 from control.server.xds.publish import Publisher
 from control.wire import node_pb2 as pb
+from control.wire.convert import address_from_wire
 
 log = logging.getLogger("enrolment")
 
-REPORT_BYTES_MAX = UIDS_PER_NODE_MAX * (UID_CHARS_MAX + 8)
+# A uid twice, two addresses, and the frames around them.
+REPORT_BYTES_MAX = UIDS_PER_NODE_MAX * (2 * UID_CHARS_MAX + 48)
 PACE_WAIT_S = 4.0  # an agent waits for 5 s and then reports again
 
 
@@ -43,12 +47,12 @@ class EnrolmentService:
 
     async def report(self, data: bytes, call: AdmittedCall, context: Context) -> bytes:
         """Take a report; answer once the new state is on its way to every stream."""
-        uids = await self._parse(data, call, context)
+        pods = await self._parse(data, call, context)
         async with self._turns.turn(call.tenant):
             try:
-                changed = self._captured.changes(call.caller.node, uids)
+                changed = self._captured.changes(call.caller.node, pods)
                 await self._keep_pace(len(changed), call, context)
-                changed = self._captured.take(call.caller.node, uids)
+                changed = self._captured.take(call.caller.node, pods)
             except BadReport as exc:
                 code = grpc.StatusCode.INVALID_ARGUMENT
                 await self._door.refuse(
@@ -57,14 +61,15 @@ class EnrolmentService:
             if changed or call.caller.node in self._unsaved:
                 await self._save(call.caller.node)
         if changed:
-            event(log, logging.INFO, "capture.reported", node=call.caller.node, pods=len(uids))
+            event(log, logging.INFO, "capture.reported", node=call.caller.node, pods=len(pods))
             await self._publisher.tell_captures(changed)
         return pb.ReportResponse().SerializeToString()
 
-    async def _parse(self, data: bytes, call: AdmittedCall, context: Context) -> frozenset[str]:
+    async def _parse(self, data: bytes, call: AdmittedCall, context: Context) -> Reported:
         try:
             request = pb.ReportRequest.FromString(data)
-        except DecodeError:
+            pods = _pods_of(request)
+        except (DecodeError, WireError):
             code = grpc.StatusCode.INVALID_ARGUMENT
             await self._door.refuse(context, call, "report", code, "not a report", CallRefusal.WIRE)
         if request.node != call.caller.node:
@@ -78,7 +83,7 @@ class EnrolmentService:
                 CallRefusal.OTHER_NODE,
                 claimed=request.node,
             )
-        return frozenset(request.captured_uids)
+        return pods
 
     async def _keep_pace(self, changes: int, call: AdmittedCall, context: Context) -> None:
         now_s = self._clock.monotonic_s()
@@ -100,3 +105,12 @@ class EnrolmentService:
             self._unsaved.add(node)
         else:
             self._unsaved.discard(node)
+
+
+def _pods_of(request: pb.ReportRequest) -> Reported:
+    """The captured pods with their addresses, which count for captured pods only."""
+    placed = {
+        each.uid: tuple(address_from_wire(raw) for raw in each.addresses)
+        for each in request.captured_pods
+    }
+    return {uid: placed.get(uid, ()) for uid in request.captured_uids}

@@ -14,6 +14,7 @@ from agent.intents import CaptureReporter, DeltaStream, Intents, NoControl, pars
 from control.kit.backoff import Backoff
 from control.kit.clock import SystemClock
 from control.kit.errors import ControlError, WireError
+from control.model.address import parse_address
 from control.model.intent import Intent
 from control.wire import discovery_pb2 as discovery
 from control.wire import node_pb2 as pb
@@ -145,17 +146,22 @@ def test_a_report_is_due_until_accepted_and_after_each_reconnect() -> None:
         if (error := answers.pop(0)) is not None:
             raise error
 
+    truth = {"b": (), "a": (parse_address("10.0.0.2"), parse_address("fd00::2"))}
+
     async def run() -> None:
         reporter = CaptureReporter("n1", send)
-        truth = frozenset({"b", "a"})
         assert not reporter.is_due(0, truth)  # nobody to tell
         with pytest.raises(NoControl):
             await reporter.report(1, truth)
         assert reporter.is_due(1, truth)
         await reporter.report(1, truth)
         assert not reporter.is_due(1, truth)
-        assert reporter.is_due(1, frozenset())
+        assert not reporter.is_due(1, dict(truth))
+        assert reporter.is_due(1, {})
+        assert reporter.is_due(1, {**truth, "b": (parse_address("10.0.0.3"),)})
         assert reporter.is_due(2, truth)
 
     asyncio.run(run())
     assert list(sent[-1].captured_uids) == ["a", "b"]
+    placed = {each.uid: list(each.addresses) for each in sent[-1].captured_pods}
+    assert placed == {"a": list(truth["a"]), "b": []}

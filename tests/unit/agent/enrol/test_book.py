@@ -36,8 +36,8 @@ def resync(book: Book, ztunnel: int) -> int:
             served += 1
         assert book.next_deadline_s(0.0) is None
         book.observe(NOW)
-        book.reporting(book.report())
-        book.reported(book.report(), 0.0)
+        book.reporting(frozenset(book.report()))
+        book.reported(frozenset(book.report()), 0.0)
     return served
 
 

@@ -33,13 +33,19 @@ def test_a_report_is_made_anew_only_when_it_differs() -> None:
     index = PodIndex()
     index.changed(None, CAPTURED)
     first = index.report
-    assert first == {"a"}
+    assert CAPTURED.capture is not None
+    assert first == {"a": CAPTURED.capture.addresses}
     index.changed(CAPTURED, replace(CAPTURED, withdrawn_s=1.0))
     assert index.report is first
+    moved = replace(CAPTURED, capture=replace(CAPTURED.capture, addresses=()))
+    index.changed(CAPTURED, moved)
+    assert index.report == {"a": ()}
+    index.changed(moved, replace(CAPTURED, withdrawn_s=1.0))
+    assert index.report == first
     assert (index.captured, index.withdrawn) == ({"a"}, {"a"})
     leaving = replace(CAPTURED, enrolled=False)
     index.changed(CAPTURED, leaving)
-    assert index.report == frozenset()
+    assert index.report == {}
     assert index.captured == {"a"}
     index.changed(leaving, None)
-    assert (index.captured, index.withdrawn, index.report) == (set(), set(), frozenset())
+    assert (index.captured, index.withdrawn, index.report) == (set(), set(), {})

@@ -145,7 +145,7 @@ class World:
             self.want(uid, self.wanted[uid], None)
 
     def report(self, arrives: bool, answered: bool) -> None:
-        truth = self.book.report()
+        truth = frozenset(self.book.report())
         self.book.reporting(truth)
         if arrives:
             for uid in self.believed - truth:

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 
 from hypothesis import given
 from hypothesis import strategies as st
 
-from control.server.compile.mesh import noted, recapture
+from control.model.address import Address, parse_address
+from control.model.workload import TunnelProtocol
+from control.server.compile.mesh import CompiledMesh, compile_mesh, noted, recapture
 from control.server.compile.pods import pod_uid
 from control.server.compile.settings import Settings
+from control.server.sources.objects import PodObject
 from tests.support.manifests import mesh, objects, pod
 
 NAMES = ("a", "b", "c", "d", "host", "noted")
@@ -72,3 +76,76 @@ def test_pods_that_claim_one_address_change_hands_as_a_whole_compilation_finds(
     old, new = mesh(text, before), mesh(text, after)
     changed = recapture(old, [CLAIMED_UIDS[uid] for uid in before ^ after], Settings(), after)
     assert replace(noted(old), workloads={**old.workloads, **changed}) == new
+
+
+# Pods without an address, and addresses that a node may report for them: free ones, and one of each
+# kind that some object claims.
+UNPLACED = "".join(pod(f"u{at}", labels="app: web", address="") for at in range(3))
+CLAIMS = (
+    pod("stated", address="10.6.0.1")
+    + SERVICE.replace("clusterIP: 10.9.0.1", "clusterIP: 10.6.0.2, externalIPs: [10.6.0.3]")
+    + SLICE.replace("10.5.0.1, 10.5.0.2", "10.6.0.4")
+)
+UNPLACED_TEXT = UNPLACED + CLAIMS
+UNPLACED_FOUND = objects(UNPLACED_TEXT)
+UNPLACED_PODS = {pod_uid(each.meta): each for each in UNPLACED_FOUND.pods if not each.addresses}
+ADDRESSES = [parse_address(f"10.6.0.{at}") for at in range(1, 7)]
+REPORTS = st.dictionaries(
+    st.sampled_from(sorted(UNPLACED_PODS)),
+    st.sampled_from(ADDRESSES).map(lambda each: (each,)) | st.just(()),
+)
+
+
+def placed(reported: Mapping[str, tuple[Address, ...]], uid: str) -> PodObject:
+    addresses = reported.get(uid, ())
+    found = UNPLACED_PODS[uid]
+    return replace(found, addresses=addresses, is_placed_by_node=True) if addresses else found
+
+
+def placed_mesh(reported: Mapping[str, tuple[Address, ...]]) -> CompiledMesh:
+    pods = tuple(
+        placed(reported, pod_uid(each.meta)) if pod_uid(each.meta) in UNPLACED_PODS else each
+        for each in UNPLACED_FOUND.pods
+    )
+    found = replace(UNPLACED_FOUND, pods=pods)
+    return compile_mesh(found, Settings(), frozenset(reported))
+
+
+@given(REPORTS, REPORTS)
+def test_a_report_places_pods_as_a_whole_compilation_does(
+    before: dict[str, tuple[Address, ...]], after: dict[str, tuple[Address, ...]]
+) -> None:
+    old, new = placed_mesh(before), placed_mesh(after)
+    differ = [uid for uid in UNPLACED_PODS if before.get(uid) != after.get(uid)]
+    pods = [placed(after, uid) for uid in differ]
+    changed = recapture(old, pods, Settings(), frozenset(after))
+    workloads = {**old.workloads, **changed}
+    kept = {name: each for name, each in workloads.items() if each is not None}
+    assert replace(noted(old), workloads=kept) == new
+
+
+@given(REPORTS)
+def test_no_report_takes_an_address_that_an_object_claims(
+    reported: dict[str, tuple[Address, ...]],
+) -> None:
+    without, with_them = placed_mesh({}), placed_mesh(reported)
+    for name, each in without.workloads.items():
+        assert with_them.workloads[name] == each
+    assert with_them.services == without.services
+    claimed = {
+        *(address for each in without.workloads.values() for address in each.addresses),
+        *map(parse_address, ("10.6.0.2", "10.6.0.3")),
+    }
+    new = [w for name, w in with_them.workloads.items() if name not in without.workloads]
+    found = [address for each in new for address in each.addresses]
+    assert not claimed & set(found)
+    assert len(found) == len(set(found)), "an address has one owner"
+    assert all(each.tunnel_protocol is TunnelProtocol.HBONE for each in new)
+
+
+def test_a_placed_pod_is_a_workload_with_its_services_and_its_intent_has_no_address() -> None:
+    uid = next(iter(UNPLACED_PODS))
+    found = placed_mesh({uid: (ADDRESSES[5],)})
+    (name,) = found.workloads.keys() - placed_mesh({}).workloads.keys()
+    assert found.workloads[name].addresses == (ADDRESSES[5],)
+    assert found.pods[uid].addresses == (), "the agent knows better"

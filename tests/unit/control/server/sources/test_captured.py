@@ -2,40 +2,49 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from control.kit.errors import ConfigError
+from control.model.address import parse_address
 from control.server.sources import captured
-from control.server.sources.captured import BadReport, CapturedSet
+from control.server.sources.captured import BadReport, CapturedSet, Reported
+from tests.support.manifests import objects, pod
+
+
+def bare(uids: Iterable[str]) -> Reported:
+    """A report of pods without addresses, as older agents send it."""
+    return dict.fromkeys(uids, ())
 
 
 def test_a_report_replaces_its_nodes_truth_and_survives(tmp_path: Path) -> None:
     subject = CapturedSet(tmp_path / "captured")
-    assert subject.take("n1", ["a", "b"]) == {"a", "b"}
-    assert not subject.take("n1", ["b", "a", "a"])
-    assert subject.take("n2", ["c"]) == {"c"}
-    assert subject.changes("n1", ["b"]) == {"a"}
-    assert subject.take("n1", ["b"]) == {"a"}
+    assert subject.take("n1", bare(["a", "b"])) == {"a", "b"}
+    assert not subject.take("n1", bare(["b", "a", "a"]))
+    assert subject.take("n2", bare(["c"])) == {"c"}
+    assert subject.changes("n1", bare(["b"])) == {"a"}
+    assert subject.take("n1", bare(["b"])) == {"a"}
     for node in ("n1", "n2"):
         subject.save(node)
     homes = {"a": "n1", "b": "n1", "c": "n2"}
     assert CapturedSet(tmp_path / "captured").in_force(homes) == subject.in_force(homes)
     assert subject.in_force(homes) == {"b", "c"}
-    assert subject.take("n1", []) == {"b"}
+    assert subject.take("n1", bare([])) == {"b"}
     subject.save("n1")
     assert CapturedSet(tmp_path / "captured").in_force(homes) == {"c"}
-    assert not subject.take("n3", [])
+    assert not subject.take("n3", bare([]))
 
 
 def test_a_report_costs_what_its_own_node_has(tmp_path: Path) -> None:
     subject = CapturedSet(tmp_path)
     for node in ("n1", "n2"):
-        subject.take(node, ["a" + node])
+        subject.take(node, bare(["a" + node]))
         subject.save(node)
     before = {path: path.stat().st_mtime_ns for path in tmp_path.iterdir()}
-    subject.take("n1", ["b"])
+    subject.take("n1", bare(["b"]))
     subject.save("n1")
     after = {path: path.stat().st_mtime_ns for path in tmp_path.iterdir()}
     assert len([path for path in after if after[path] != before.get(path)]) == 1
@@ -43,7 +52,7 @@ def test_a_report_costs_what_its_own_node_has(tmp_path: Path) -> None:
 
 def test_a_pod_counts_while_its_own_node_reports_it(tmp_path: Path) -> None:
     subject = CapturedSet(tmp_path / "captured")
-    subject.take("n1", ["stays", "flickers", "moved"])
+    subject.take("n1", bare(["stays", "flickers", "moved"]))
     assert subject.in_force({"stays": "n1", "moved": "n2"}) == {"stays"}
     assert subject.in_force({"stays": "n1", "flickers": "n1"}) == {"stays", "flickers"}
     assert subject.has("n1", "moved")
@@ -54,18 +63,18 @@ def test_reports_are_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     subject = CapturedSet(tmp_path / "captured")
     for bad in (map(str, range(captured.UIDS_PER_NODE_MAX + 1)), ["x" * 254]):
         with pytest.raises(BadReport):
-            subject.take("n1", bad)
+            subject.take("n1", bare(bad))
     assert subject.in_force({"1": "n1"}) == frozenset()
     monkeypatch.setattr(captured, "NODES_MAX", 1)
-    subject.take("n1", ["a"])
+    subject.take("n1", bare(["a"]))
     with pytest.raises(BadReport):
-        subject.take("n2", ["a"])
+        subject.take("n2", bare(["a"]))
 
 
 def test_any_name_of_a_node_is_kept(tmp_path: Path) -> None:
     subject = CapturedSet(tmp_path)
     for node in ("../../etc/x", "n" * 300, "\udc80", "ü"):
-        subject.take(node, ["a"])
+        subject.take(node, bare(["a"]))
         subject.save(node)
         assert CapturedSet(tmp_path).has(node, "a")
 
@@ -75,3 +84,29 @@ def test_a_file_that_nobody_understands_stops_the_start(tmp_path: Path, text: st
     (tmp_path / "x").write_text(text)
     with pytest.raises(ConfigError):
         CapturedSet(tmp_path)
+
+
+V4, OTHER4, V6 = map(parse_address, ("10.0.0.2", "10.0.0.3", "fd00::2"))
+
+
+def test_addresses_are_news_and_are_kept(tmp_path: Path) -> None:
+    subject = CapturedSet(tmp_path)
+    assert subject.take("n1", {"a": (V4, V6), "b": ()}) == {"a", "b"}
+    assert subject.take("n1", {"a": (V4, V6), "b": (OTHER4,)}) == {"b"}
+    assert not subject.take("n1", {"a": (V4, V6), "b": (OTHER4,)})
+    subject.save("n1")
+    (found,) = objects(pod("p", "shop", address="")).pods
+    for each in (subject, CapturedSet(tmp_path)):
+        placed = each.placed("a", found)
+        assert (placed.addresses, placed.is_placed_by_node) == ((V4, V6), True)
+    assert subject.placed("a", replace(found, node="n2")).addresses == ()
+    assert subject.placed("c", found) is found
+    stated = replace(found, addresses=(OTHER4,))
+    assert subject.placed("a", stated) is stated
+    host = replace(found, host_network=True)
+    assert subject.placed("a", host) is host
+
+
+def test_a_pod_has_one_address_of_a_family(tmp_path: Path) -> None:
+    with pytest.raises(BadReport, match="one family"):
+        CapturedSet(tmp_path).take("n1", {"a": (V4, OTHER4)})

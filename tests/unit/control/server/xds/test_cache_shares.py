@@ -19,20 +19,25 @@ def workload(name: str, protocol: TunnelProtocol) -> Workload:
     return Workload(uid=name, name=name, namespace="ns", addresses=(), tunnel_protocol=protocol)
 
 
-STATES = st.lists(st.sampled_from(list(TunnelProtocol)), min_size=len(NAMES), max_size=len(NAMES))
+# None: no such workload.
+STATES = st.lists(
+    st.sampled_from([*TunnelProtocol, None]), min_size=len(NAMES), max_size=len(NAMES)
+)
 
 
 @given(STATES, STATES)
 def test_some_workloads_and_a_whole_mesh_are_the_same_change(
-    before: list[TunnelProtocol], after: list[TunnelProtocol]
+    before: list[TunnelProtocol | None], after: list[TunnelProtocol | None]
 ) -> None:
-    old = {name: workload(name, state) for name, state in zip(NAMES, before, strict=True)}
-    new = {name: workload(name, state) for name, state in zip(NAMES, after, strict=True)}
+    old, new = (
+        {name: workload(name, each) for name, each in zip(NAMES, states, strict=True) if each}
+        for states in (before, after)
+    )
     whole, some = Cache(), Cache()
     for cache in (whole, some):
         cache.update(replace(EMPTY, workloads=old))
     wanted = whole.update(replace(EMPTY, workloads=new))
-    changed = {name: value for name, value in new.items() if old[name] != value}
+    changed = {name: new.get(name) for name in NAMES if old.get(name) != new.get(name)}
     assert some.update_workloads(changed) == wanted
     frames = [
         {name: each.framed for name, each in cache.entries(ADDRESS_TYPE).items()}
@@ -40,7 +45,9 @@ def test_some_workloads_and_a_whole_mesh_are_the_same_change(
     ]
     assert frames[0] == frames[1]
     assert whole.average_bytes(ADDRESS_TYPE) == some.average_bytes(ADDRESS_TYPE)
-    assert whole.average_bytes(ADDRESS_TYPE) == sum(map(len, frames[0].values())) // len(NAMES)
+    assert whole.average_bytes(ADDRESS_TYPE) == sum(map(len, frames[0].values())) // max(
+        len(new), 1
+    )
 
 
 def test_the_average_follows_what_is_there() -> None:

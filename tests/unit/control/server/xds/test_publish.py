@@ -74,10 +74,10 @@ def test_a_captured_pod_is_hbone_and_only_its_own_node_can_say_so(tmp_path: Path
     subject.publish()
     (uid,) = subject.mesh.pods
     captured = subject._captured
-    captured.take("n2", [uid])
+    captured.take("n2", {uid: ()})
     subject.publish()
     assert subject.mesh.workloads[UID].tunnel_protocol is TunnelProtocol.NONE
-    captured.take("n1", [uid])
+    captured.take("n1", {uid: ()})
     subject.publish()
     assert subject.mesh.workloads[UID].tunnel_protocol is TunnelProtocol.HBONE
     subject.offer(load(""))
@@ -106,12 +106,12 @@ def test_captures_are_told_without_compiling_and_those_of_many_reports_together(
             async with asyncio.TaskGroup() as reports:
                 for start in (0, 125):
                     part = uids[start : start + 125]
-                    subject._captured.take("n1", uids[: start + 125])
+                    subject._captured.take("n1", dict.fromkeys(uids[: start + 125], ()))
                     reports.create_task(subject.tell_captures(part))
             assert {each.tunnel_protocol for each in subject.mesh.workloads.values()} == {
                 TunnelProtocol.HBONE
             }
-            subject._captured.take("n1", uids[1:])
+            subject._captured.take("n1", dict.fromkeys(uids[1:], ()))
             await subject.tell_captures(uids[:1])
             running.cancel()
 

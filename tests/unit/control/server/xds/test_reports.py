@@ -131,3 +131,38 @@ def test_a_node_that_reports_to_and_fro_is_slowed_and_no_other_is(
     bench.clock.pass_s(61)
     bench.report(report(bench.uid))
     assert bench.protocol is TunnelProtocol.HBONE
+
+
+def placing(uid: str, *addresses: bytes) -> bytes:
+    pods = [pb.CapturedPod(uid=uid, addresses=addresses)]
+    request = pb.ReportRequest(node="n1", captured_uids=[uid], captured_pods=pods)
+    return request.SerializeToString()
+
+
+def test_a_pod_without_an_address_is_a_workload_from_its_nodes_report_on(bench: Bench) -> None:
+    bench.publisher.offer(load(pod(address="")))
+    bench.publisher.publish()
+    assert UID not in bench.publisher.mesh.workloads
+    bench.report(placing(bench.uid, b"\x0a\x01\x00\x09"))
+    found = bench.publisher.mesh.workloads[UID]
+    assert (found.addresses, found.tunnel_protocol) == (
+        (b"\x0a\x01\x00\x09",),
+        TunnelProtocol.HBONE,
+    )
+    bench.publisher.publish()  # a whole compilation finds the same
+    assert bench.publisher.mesh.workloads[UID] == found
+    bench.report(report())
+    assert UID not in bench.publisher.mesh.workloads
+
+
+def test_the_objects_own_address_wins(bench: Bench) -> None:
+    before = bench.publisher.mesh.workloads[UID].addresses
+    bench.report(placing(bench.uid, b"\x0a\x01\x00\x09"))
+    assert bench.publisher.mesh.workloads[UID].addresses == before
+
+
+@pytest.mark.parametrize("addresses", [[b"\x0a"], [b"\x0a\x01\x00\x09", b"\x0a\x01\x00\x0a"]])
+def test_a_report_with_odd_addresses_is_refused(bench: Bench, addresses: list[bytes]) -> None:
+    with pytest.raises(Aborted):
+        bench.report(placing(bench.uid, *addresses))
+    assert bench.protocol is TunnelProtocol.NONE
