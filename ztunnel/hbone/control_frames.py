@@ -25,6 +25,7 @@ from ztunnel.hbone.frames import (
     STREAM_ID_MASK,
     WINDOW_MAX,
     WINDOW_UPDATE,
+    depends_on,
     parse_goaway,
     parse_uint32,
 )
@@ -167,9 +168,11 @@ def on_goaway(core: Core, _flags: int, stream_id: int, payload: bytes, events: l
 def on_priority(
     core: Core, _flags: int, stream_id: int, payload: bytes, _events: list[Event]
 ) -> None:
-    """Ignore it: RFC 9113 has no priorities any more."""
+    """Ignore it: RFC 9113 has no priorities any more. It must make sense, though."""
     _check(len(payload) == 5, stream_id != 0, "PRIORITY")
     core.spend(FRAME_COST, "PRIORITY frames")
+    if depends_on(payload) == stream_id:
+        raise ConnectionBroken(ErrorCode.PROTOCOL_ERROR, "a stream that depends on itself")
 
 
 def on_push_promise(

@@ -101,6 +101,12 @@ def parse_uint32(payload: bytes) -> int:
     return number
 
 
+def depends_on(priority: bytes, start: int = 0) -> int:
+    """The stream that a priority, long obsolete, names as its parent."""
+    number: int = _UINT32.unpack_from(priority, start)[0]
+    return number & STREAM_ID_MASK
+
+
 def parse_goaway(payload: bytes) -> tuple[int, int]:
     """Last stream id and error code; the debug text behind them is dropped."""
     last_stream_id, code = _GOAWAY.unpack_from(payload)

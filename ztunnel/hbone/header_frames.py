@@ -4,7 +4,7 @@ from ztunnel.hbone.compression import Block
 from ztunnel.hbone.core import Core
 from ztunnel.hbone.errors import ConnectionBroken, ErrorCode
 from ztunnel.hbone.events import Event, RequestReceived, ResponseReceived
-from ztunnel.hbone.frames import END_HEADERS, END_STREAM, HAS_PRIORITY, PADDED
+from ztunnel.hbone.frames import END_HEADERS, END_STREAM, HAS_PRIORITY, PADDED, depends_on
 from ztunnel.hbone.headers import MalformedError, check_trailers
 from ztunnel.hbone.limits import CONTINUATIONS_MAX, FIELDS_PER_CREDIT, FRAME_COST, REFILL_PER_ANSWER
 from ztunnel.hbone.settings import Role
@@ -30,7 +30,7 @@ class HeaderFrames:
         """Begin a block, and act on it if it is whole."""
         if stream_id % 2 == 0:
             raise ConnectionBroken(ErrorCode.PROTOCOL_ERROR, "HEADERS on a wrong stream")
-        block = _strip(flags, payload)
+        block = _strip(flags, stream_id, payload)
         ends = bool(flags & END_STREAM)
         if flags & END_HEADERS:
             self.on_block(stream_id, ends, block, events)
@@ -132,7 +132,7 @@ class HeaderFrames:
             self._core.close_remote(stream)
 
 
-def _strip(flags: int, payload: bytes) -> bytes:
+def _strip(flags: int, stream_id: int, payload: bytes) -> bytes:
     """The header block of a HEADERS payload, without padding and the obsolete priority."""
     start, end = 0, len(payload)
     if flags & PADDED:
@@ -143,6 +143,8 @@ def _strip(flags: int, payload: bytes) -> bytes:
         start += _PRIORITY_BYTES
         if start > len(payload):
             raise ConnectionBroken(ErrorCode.FRAME_SIZE_ERROR, "HEADERS without whole priority")
+        if depends_on(payload, start - _PRIORITY_BYTES) == stream_id:
+            raise ConnectionBroken(ErrorCode.PROTOCOL_ERROR, "a stream that depends on itself")
     if start > end:
         raise ConnectionBroken(ErrorCode.PROTOCOL_ERROR, "padding exceeds the frame")
     return payload[start:end]
