@@ -176,7 +176,7 @@ def _notes(found: MeshDump) -> list[Check]:
     told = [health.problem_text(note) for note in health.notes(found)]
     if not told and found.control.get("notes") is not None:
         return [{**one, "result": "ok", "error": "", "hint": ""}]
-    hint = "layer 7 needs a waypoint; write the rule without it, or accept what is said"
+    hint = "correct the object, or accept what is said; layer 7 needs a waypoint"
     if not told:
         told, hint = ["not known: the control plane was not heard"], "see TUL1201"
     return [{**one, "result": "warning", "error": text, "hint": hint} for text in told]

@@ -14,8 +14,9 @@ from control.server.compile.holdings import Holdings
 from control.server.compile.mutual_tls import MutualTls, compile_mutual_tls
 from control.server.compile.notes import notes_on
 from control.server.compile.pods import compile_pods, pod_uid
-from control.server.compile.policies import PolicyStatus, compile_authorization_policy
+from control.server.compile.policies import PolicyMemo, PolicyStatus
 from control.server.compile.remarks import remarks
+from control.server.compile.selection import with_selection
 from control.server.compile.services import compile_service, is_in_mesh, service_key
 from control.server.compile.settings import Settings
 from control.server.compile.workloads import (
@@ -58,14 +59,15 @@ def compile_mesh(
     settings: Settings,
     captured: frozenset[str],
     holdings: Holdings | None = None,
+    memo: PolicyMemo | None = None,
 ) -> CompiledMesh:
     """`captured` are the uids of pods whose capture some node reported to be in force. `holdings`
-    are those of the compilation before, which makes this one cheaper and no different."""
+    and `memo` are those of the compilation before, which makes this one cheaper and no different.
+    """
     policies: dict[str, Policy] = {}
     statuses: list[PolicyStatus] = []
     selecting: dict[str, list[AuthorizationPolicy]] = defaultdict(list)
-    for each in found.authorization_policies:
-        compiled = compile_authorization_policy(each, settings)
+    for each, compiled in (memo or PolicyMemo()).compile(found.authorization_policies, settings):
         statuses.append(compiled.status)
         if compiled.policy is None:
             continue
@@ -93,7 +95,8 @@ def compile_mesh(
         if is_in_mesh(each)
     ]
     pods = compile_pods(found, settings)
-    all_statuses = (*statuses, *mutual_tls.statuses)
+    said = (*statuses, *mutual_tls.statuses)
+    all_statuses = tuple(with_selection(said, found, settings.root_namespace))
     return CompiledMesh(
         workloads={each.uid: each for each in workloads},
         services={each.key: each for each in services},

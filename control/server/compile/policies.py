@@ -6,6 +6,7 @@ loses what layer 4 cannot see, so more is denied; a clause of it left with nothi
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from control.model.address import CidrBlock
@@ -21,6 +22,7 @@ from control.model.policy import (
     StringMatchKind,
 )
 from control.server.compile.settings import Settings
+from control.server.compile.unmatched import can_match, unmatched
 from control.server.sources.objects import (
     AuthorizationPolicy,
     Condition,
@@ -31,6 +33,8 @@ from control.server.sources.objects import (
 )
 
 DRY_RUN_ANNOTATION = "istio.io/dry-run"
+# Values of one policy that match nobody, told one by one.
+NOTES_MAX = 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +45,8 @@ class PolicyStatus:
     namespace: str
     name: str
     delivered: bool
-    reason: str  # "Accepted", "UnsupportedValue", "Broken", "ForWaypoint", "NoEffect"
+    # "Accepted", "UnsupportedValue", "Unmatched", "Broken", "ForWaypoint", "NoEffect"
+    reason: str
     notes: tuple[str, ...]
     scope: str
     action: str
@@ -53,6 +58,25 @@ class PolicyStatus:
 class Compiled:
     policy: Policy | None
     status: PolicyStatus
+
+
+class PolicyMemo:
+    """Policies of the compilation before: one that is as it was costs nothing again."""
+
+    def __init__(self) -> None:
+        self._known: dict[tuple[str, str], tuple[AuthorizationPolicy, Settings, Compiled]] = {}
+
+    def compile(
+        self, found: Iterable[AuthorizationPolicy], settings: Settings
+    ) -> Iterator[tuple[AuthorizationPolicy, Compiled]]:
+        before, self._known = self._known, {}
+        for value in found:
+            key = value.meta.namespace, value.meta.name
+            known = before.get(key)
+            if known is None or known[:2] != (value, settings):
+                known = value, settings, compile_authorization_policy(value, settings)
+            self._known[key] = known
+            yield value, known[2]
 
 
 def compile_authorization_policy(value: AuthorizationPolicy, settings: Settings) -> Compiled:
@@ -67,10 +91,12 @@ def compile_authorization_policy(value: AuthorizationPolicy, settings: Settings)
     action = Action.DENY if value.action is PolicyAction.DENY else Action.ALLOW
     notes: list[str] = []
     rules = []
+    beside: list[str] = []
     for index, each in enumerate(value.rules):
         rule = _rule(each, action, f"rules[{index}]", notes)
         if rule is not None:
             rules.append(rule)
+            beside += _unmatched(rule, f"rules[{index}]", settings.trust_domain)
     policy = Policy(
         name=value.meta.name,
         namespace=value.meta.namespace,
@@ -79,8 +105,9 @@ def compile_authorization_policy(value: AuthorizationPolicy, settings: Settings)
         rules=tuple(rules),
         dry_run=_is_dry_run(value),
     )
-    reason = "UnsupportedValue" if notes else "Accepted"
-    notes += _effects(policy, bool(value.rules))
+    reason = "UnsupportedValue" if notes else "Unmatched" if beside else "Accepted"
+    notes += shortened(beside)
+    notes += _effects(policy, bool(value.rules), settings.trust_domain)
     return Compiled(policy, _status(value, scope, True, reason, tuple(notes)))
 
 
@@ -147,21 +174,38 @@ def _status(
     )
 
 
-def _effects(policy: Policy, had_rules: bool) -> list[str]:
+def _effects(policy: Policy, had_rules: bool, trust_domain: str) -> list[str]:
     if policy.action is Action.ALLOW:
         if had_rules and not policy.rules:
             return ["no rule is left: everything in its scope is denied"]
+        if had_rules and not any(_can_fire(rule, trust_domain) for rule in policy.rules):
+            return ["no rule can ever match: everything in its scope is denied"]
         return []
-    if not any(_can_fire(rule) for rule in policy.rules):
+    if not any(_can_fire(rule, trust_domain) for rule in policy.rules):
         return ["no rule can ever match: the policy has no effect"]
     return []
 
 
-def _can_fire(rule: Rule) -> bool:
+def _can_fire(rule: Rule, trust_domain: str) -> bool:
     return all(
-        not clause.matches_any or any(not match.is_empty for match in clause.matches_any)
+        not clause.matches_any or any(can_match(each, trust_domain) for each in clause.matches_any)
         for clause in rule.clauses
     )
+
+
+def _unmatched(rule: Rule, where: str, trust_domain: str) -> Iterator[str]:
+    """Values of a rule that match nobody, and the rule if it cannot match at all."""
+    matches = [match for clause in rule.clauses for match in clause.matches_any]
+    for match in matches:
+        yield from (f"{where}: {said}" for said in unmatched(match, trust_domain))
+    if not any(match.is_empty for match in matches) and not _can_fire(rule, trust_domain):
+        yield f"{where}: the rule never matches"
+
+
+def shortened(notes: list[str]) -> list[str]:
+    """The first few, and the number of the rest."""
+    more = len(notes) - NOTES_MAX
+    return notes if more <= 0 else [*notes[:NOTES_MAX], f"and {more} more of the kind"]
 
 
 def _rule(value: PolicyRule, action: Action, where: str, notes: list[str]) -> Rule | None:
@@ -179,9 +223,16 @@ def _rule(value: PolicyRule, action: Action, where: str, notes: list[str]) -> Ru
         clauses.append(Clause(tuple(_source(each) for each in value.sources)))
     clauses += [Clause((_condition(each),)) for each in value.conditions]
     rule = Rule(tuple(clauses))
-    if action is Action.DENY and not _can_fire(rule):
+    if action is Action.DENY and _has_lost_a_clause(rule):
         notes.append(f"{where}: nothing is left of a clause: the rule never matches")
     return rule
+
+
+def _has_lost_a_clause(rule: Rule) -> bool:
+    return any(
+        clause.matches_any and all(match.is_empty for match in clause.matches_any)
+        for clause in rule.clauses
+    )
 
 
 def _beyond_l4(value: PolicyRule) -> list[str]:
