@@ -15,6 +15,7 @@ from control.kit.clock import Clock
 from control.kit.log import event
 from control.model.identity import SpiffeId
 from ztunnel.connections.first_word import PATIENCE_S
+from ztunnel.connections.newcomers import Newcomers
 from ztunnel.connections.pod import Book, OpenConnection, Pod
 from ztunnel.connections.pool import Pool
 from ztunnel.connections.sockaddr import Original, original_destination
@@ -103,6 +104,7 @@ class Engine:
         self.random: Final = random.Random()
         self.dice: Final = Dice()  # for decisions alone
         self.pods: Final[dict[str, Pod]] = {}
+        self.newcomers: Final = Newcomers(reactor)
         self.farewells: Final = reactor.countdown(FAREWELL_S, _farewell_due)
         self.responses: Final = reactor.countdown(LOOK_S, _response_due)
         self.first_words: Final = reactor.countdown(PATIENCE_S, _first_word_due)
@@ -153,6 +155,7 @@ class Engine:
         if pod is None:
             return
         pod.stop_listening()
+        self.newcomers.leave(pod)
         for book in (pod.outbound, pod.inbound):
             for connection in list(book):
                 self.reactor.serve(connection, connection.abort, RelayEnd.POD_DELETED)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import logging
 import select
 import socket
+from functools import partial
 from typing import Final
 
 from control.model.address import Endpoint
@@ -54,11 +55,34 @@ def accept_outbound(engine: Engine, pod: Pod, sock: socket.socket, client: Endpo
         return
     source = pod.workload(engine.state)
     if source is None:
-        _refuse(engine, Reason.UNKNOWN_LOCAL_WORKLOAD, pod, sock, client)
+        _wait(engine, pod, sock, client, asked, hint)
         return
+    _begin(engine, pod, sock, client, asked, hint, source)
+
+
+def _begin(
+    engine: Engine,
+    pod: Pod,
+    sock: socket.socket,
+    client: Endpoint,
+    asked: Asked,
+    hint: Hint,
+    source: Workload,
+) -> None:
     connection = Outbound(engine, pod, sock, client, source, asked)
     engine.enter(pod.outbound, connection, pod.tenant)
     engine.reactor.serve(connection, connection.begin, hint)
+
+
+def _wait(
+    engine: Engine, pod: Pod, sock: socket.socket, client: Endpoint, asked: Asked, hint: Hint
+) -> None:
+    """Wait for the control plane's word about a pod that has just started."""
+    refuse = partial(_refuse, engine, Reason.UNKNOWN_LOCAL_WORKLOAD, pod, sock, client)
+    if not engine.newcomers.wait(
+        pod, partial(_begin, engine, pod, sock, client, asked, hint), refuse
+    ):
+        refuse()
 
 
 def _refuse(

@@ -190,6 +190,8 @@ class Worker:
             if not self.engine.state.has(uid):
                 self.engine.counters.departed.gone(uid)
         self._recheck.after(changed)
+        if changed.addresses:
+            self.engine.newcomers.told(self.engine.state)
         if changed.addresses and self._path is not None:
             self._path.offers.on_addresses()
 

@@ -12,8 +12,9 @@ from control.model.address import Endpoint, parse_endpoint
 from control.model.workload import TunnelProtocol, Workload
 from tests.support.certificates import Authority, make_authority
 from tests.support.engine.tunnel_memory import CLIENT, FakeTime
-from tests.support.engine.tunnel_mesh import mesh_state
+from tests.support.engine.tunnel_mesh import address_entry, mesh_state
 from ztunnel.connections.engine import Engine, EngineConfig
+from ztunnel.connections.newcomers import WAITING_MAX, WORKLOAD_S
 from ztunnel.connections.outbound import accept_outbound
 from ztunnel.connections.pod import Pod
 from ztunnel.connections.sockaddr import Original
@@ -63,7 +64,8 @@ class FakeDialer:
 class Rig:
     def __init__(self, authority: Authority) -> None:
         self.bugs: list[Served] = []
-        self.reactor = Reactor(self.bugs.append, FakeTime())
+        self.time = FakeTime()
+        self.reactor = Reactor(self.bugs.append, self.time)
         self.destination: Endpoint | None = SERVER
         self.dialer = FakeDialer()
         self.engine = Engine(
@@ -147,8 +149,34 @@ def test_a_connection_to_the_listener_itself_is_refused(rig: Rig) -> None:
 
 
 def test_a_pod_that_the_control_plane_does_not_know_reaches_nobody(rig: Rig) -> None:
-    assert is_closed(rig.accept(rig.add("stranger")))
+    app = rig.accept(rig.add("stranger"))
+    assert not is_closed(app)
+    rig.time.now_s += WORKLOAD_S
+    rig.turns()
+    assert is_closed(app)
     assert rig.refusals == {"unknown_local_workload": 1}
+
+
+def test_a_pod_that_has_just_started_waits_for_the_control_planes_word(rig: Rig) -> None:
+    late, address = rig.add("late"), parse_endpoint("10.0.0.9:80")
+    apps = [rig.accept(late) for _ in range(WAITING_MAX)]
+    assert is_closed(rig.accept(late)), "so many of a pod wait, and no more"
+    assert rig.dialer.dials == []
+    rig.engine.state.apply([address_entry(workload("late", address))])
+    rig.engine.newcomers.told(rig.engine.state)
+    rig.turns()
+    assert not any(is_closed(app) for app in apps)
+    assert rig.engine.connections == rig.waiting == WAITING_MAX
+    rig.engine.remove_pod("late")
+    rig.turns()
+    assert all(is_closed(app) for app in apps)
+
+
+def test_what_waits_ends_with_its_pod(rig: Rig) -> None:
+    app = rig.accept(rig.add("late"))
+    rig.engine.remove_pod("late")
+    rig.turns()
+    assert is_closed(app)
 
 
 def test_what_is_outside_the_mesh_is_dialled_as_it_is(rig: Rig) -> None:
