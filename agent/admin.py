@@ -10,6 +10,8 @@ import urllib.parse
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
+from prometheus_client import CollectorRegistry
+
 from agent import metrics, registry
 from agent.checks.check import Check
 from agent.enrol.enroller import ContainerDeleted, NamespaceTaken, PodMismatch
@@ -17,7 +19,7 @@ from agent.registry import NamespaceGone, Registration, StateUnwritable
 from agent.status import Agent
 from control.kit import http, log
 from control.kit.errors import ConfigError, KernelError
-from control.kit.metrics import render
+from control.kit.metrics import SharedPage
 
 TIMEOUT_S, TIMEOUT_S_MAX = 10.0, 60.0  # a kubelet waits some minutes for a CNI plugin
 DELETE_TIMEOUT_S = 10.0
@@ -102,6 +104,7 @@ class AgentAdmin:
     def __init__(self, agent: Agent, checks: Callable[[], Awaitable[list[Check]]]) -> None:
         self._agent = agent
         self._checks = checks
+        self._metrics = SharedPage(self._registry)
 
     def routes(self) -> http.Routes:
         return {
@@ -125,8 +128,11 @@ class AgentAdmin:
         return http.as_json([check.as_json() for check in await self._checks()])
 
     async def _metrics_page(self, request: http.HttpRequest) -> http.HttpResponse:
-        headers, page = render(metrics.registry_of(self._agent), request.headers)
+        headers, page = await self._metrics.get(request.headers)
         return http.HttpResponse(200, page, headers)
+
+    async def _registry(self) -> CollectorRegistry:
+        return metrics.registry_of(self._agent)
 
     async def _ready(self, request: http.HttpRequest) -> http.HttpResponse:
         if self._agent.intents.synced:

@@ -113,7 +113,7 @@ async def _run(agent: Agent, reporter: CaptureReporter) -> None:
         pages = stack.enter_context(closing(Unseen(socket_path)))
         await stack.enter_async_context(http.HttpServer(admin.routes()).listen(pages.sock))
         if agent.config.metrics:
-            public = http.HttpServer(admin.public_routes())
+            public = http.HttpServer(admin.public_routes(), door="metrics")
             await stack.enter_async_context(public.listen(agent.config.metrics))
         zds = stack.enter_context(closing(Unseen(agent.config.zds, socket.SOCK_SEQPACKET)))
         direct = stack.enter_context(closing(Unseen(agent.config.direct_socket)))

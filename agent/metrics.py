@@ -14,6 +14,7 @@ from agent.direct.off import Off
 from agent.direct.path import DirectPath
 from agent.enrol.plan import PodState
 from agent.status import Agent
+from control.kit.metrics import refused_requests
 
 
 def registry_of(agent: Agent) -> CollectorRegistry:
@@ -79,6 +80,7 @@ def families(agent: Agent) -> Iterator[Metric]:
     yield from _kernel(agent)
     yield from _direct(agent)
     yield from _enrolments(agent)
+    yield refused_requests("tulle_agent_http_refused")
 
 
 def _kernel(agent: Agent) -> Iterator[Metric]:

@@ -53,6 +53,7 @@ class ZtunnelConfig:
     secret_ttl_s: float = 86400.0
     fixed_ports: bool = False
     admin: str = "127.0.0.1:15000"
+    admin_on_tcp: bool = False
     metrics: str = "0.0.0.0:15020"
     readiness: str = "0.0.0.0:15021"
     log_level: str = "info"

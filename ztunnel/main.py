@@ -15,6 +15,7 @@ from typing import Any
 import click
 
 from control.kit.clock import SystemClock
+from control.kit.door import is_loopback_port
 from control.kit.errors import ConfigError
 from control.kit.flags import Duration
 from control.kit.log import event, setup
@@ -150,7 +151,12 @@ def option(name: str, *istio: str, **fields: Any) -> Callable[[Any], Any]:
     default=False,
     help="Listen on 15001, 15006, 15008 in every pod, as foreign agents expect.",
 )
-@option("--admin", default="127.0.0.1:15000", help="Admin page (also a unix socket), or off.")
+@option("--admin", default="127.0.0.1:15000", help="Metrics and readiness again, or off.")
+@option(
+    "--admin-on-tcp/--no-admin-on-tcp",
+    default=False,
+    help="Serve every admin page on --admin too, to any process of this host, as Istio's does.",
+)
 @option("--metrics", default="0.0.0.0:15020", help="Metrics page, or off.")
 @option("--readiness", default="0.0.0.0:15021", help="Readiness page, or off.")
 @option("--log-level", "RUST_LOG", default="info", help="info, or info,access:debug.")
@@ -191,6 +197,8 @@ def make_config(flags: dict[str, Any]) -> ZtunnelConfig:
     values["log_format"] = "json" if values["log_format"] == "json" else "text"
     if not node:
         raise ConfigError("--node is empty")
+    if values["admin_on_tcp"] and not is_loopback_port(values["admin"]):
+        raise ConfigError(f"--admin-on-tcp: {values['admin']} is no loopback address")
     return ZtunnelConfig(**values)
 
 

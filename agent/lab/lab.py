@@ -30,7 +30,7 @@ SIGNAL_POLL_S = 0.1
 STARTS_AT_ONCE = 8  # pods that start side by side: more only makes a small machine slower
 DAEMON_GRACE_S = 5.0
 NFT_TIMEOUT_S = 10.0
-_FOLDERS = ("manifests", "hosts", "logs", "control")
+_FOLDERS = ("manifests", "hosts", "logs")
 
 Progress = Callable[[str], None]
 
@@ -233,7 +233,7 @@ class Lab:
             netns.remove(name)
         for folder in (Path(state.cgroup).parent, process.cgroup2_root() / "tulle", PINS):
             remove_if_empty(folder)
-        for name in (*_FOLDERS, *(node.name for node in state.nodes)):
+        for name in (*_FOLDERS, "control", *(node.name for node in state.nodes)):
             shutil.rmtree(self.run_dir / name, ignore_errors=True)
         self.store.forget()
 

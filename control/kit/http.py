@@ -1,15 +1,16 @@
 """A small HTTP/1.1 server for admin, metrics and readiness pages. It never carries user traffic.
 
-h11 parses; this file only moves bytes and bounds what a client may cost: connections, head and
-body size, and the time one request may take.
+h11 parses; this file only moves bytes and bounds what a client may cost: places, head and body
+size, and the time to send a request and to take its answer. A unix socket is for root and our own
+user, who may take their time; a TCP port is for anybody who reaches it.
 """
 
 from __future__ import annotations
 
 import asyncio
 import json
-import logging
 import socket
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -20,18 +21,16 @@ from urllib.parse import parse_qs, urlsplit
 import h11
 
 from control.kit import unix_socket
-from control.kit.log import event
+from control.kit.door import PORT, UNIX_SOCKET, DoorBounds
+from control.kit.page_refusals import PageRefusal, refusals
+from control.kit.seats import Seat, Seats, source_of
 
-log = logging.getLogger("http")
-
-CONNECTIONS_MAX = 64  # a scraper, a prober, a few people: more is a leak or an attack
 HEAD_BYTES_MAX = 16 * 1024
 BODY_BYTES_MAX = 1024 * 1024
-# Names that a client on this host uses for us. A page that changes things and listens on TCP
-# answers to no other: a web page in a browser on this host, or a service that can be made to fetch
-# an address, sends another Host, or an Origin (DNS rebinding, request forgery).
-LOOPBACK_NAMES = frozenset({"localhost", "127.0.0.1", "::1"})
-REQUEST_TIMEOUT_S = 30.0  # for reading one request, and for keeping an idle connection
+PIECE_BYTES = 64 * 1024  # an answer is written in such pieces: a slow reader holds one
+# Connections that wait to be accepted: a burst from one source must not cost another one's SYN.
+BACKLOG = 4096
+ACCEPTS_AT_ONCE = 32  # then the other connections have their turn
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,78 +62,156 @@ Handler = Callable[[HttpRequest], Awaitable[HttpResponse]]
 Routes = Mapping[tuple[str, str], Handler]  # (method, path) → handler
 
 
+class PageRefused(Exception):
+    """The end of a connection for a reason of ours."""
+
+    def __init__(self, why: PageRefusal) -> None:
+        super().__init__(why.word)
+        self.why = why
+
+
 class HttpServer:
     """Serves `routes`; `*` as the last path segment matches any rest (`/pods/*`)."""
 
-    def __init__(self, routes: Routes, names: frozenset[str] | None = None) -> None:
-        """With `names` the server answers only requests for one of those hosts (LOOPBACK_NAMES)."""
+    def __init__(
+        self, routes: Routes, names: frozenset[str] | None = None, *, door: str = "admin_socket"
+    ) -> None:
+        """With `names` the server answers only requests for one of those hosts (LOOPBACK_NAMES).
+        `door` is its name in counters and log lines."""
         self._routes = routes
         self._names = names
-        self._live = 0
+        self._door = door
+        self._bounds = UNIX_SOCKET
+        self._seats = Seats(0, 0)
+        self._tasks: dict[Seat, asyncio.Task[None]] = {}
 
     @asynccontextmanager
-    async def listen(self, where: str | Path | socket.socket) -> AsyncIterator[asyncio.Server]:
+    async def listen(
+        self, where: str | Path | socket.socket, bounds: DoorBounds | None = None
+    ) -> AsyncIterator[asyncio.Server]:
         """Serve while the context lasts, on `address:port`, a unix socket path or a socket.
 
         A stale unix socket file is replaced; a path that is not a socket is an error. The socket
         file is 0600: only root and our own user may connect.
         """
         sock = where if isinstance(where, socket.socket) else bind(where)
-        if sock.family == socket.AF_UNIX:
-            server: asyncio.Server = await asyncio.start_unix_server(self._serve, sock=sock)
-        else:
-            server = await asyncio.start_server(self._serve, sock=sock)
+        is_unix = sock.family == socket.AF_UNIX
+        self._bounds = bounds or (UNIX_SOCKET if is_unix else PORT)
+        total, each = self._bounds.connections, self._bounds.connections_each
+        self._seats = Seats(each, total, patient=is_unix)
+        start = asyncio.start_unix_server if is_unix else asyncio.start_server
+        server: asyncio.Server = await start(self._serve, sock=sock, backlog=ACCEPTS_AT_ONCE)
+        sock.listen(BACKLOG)
         try:
             yield server
         finally:
             server.close()
+            for task in self._tasks.values():
+                task.cancel()
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        if self._live >= CONNECTIONS_MAX:
-            event(log, logging.WARNING, "http.refused", reason="too_many_connections")
-            writer.close()
+        seat = Seat(_source(writer))
+        victim = self._seats.take(seat)
+        if victim is seat:
+            self._refuse(PageRefusal.CONNECTIONS_MAX, seat.source)
+            writer.transport.abort()
             return
-        self._live += 1
+        task = asyncio.current_task()
+        assert task is not None
+        self._tasks[seat] = task
+        if victim is not None:
+            self._refuse(PageRefusal.DISPLACED, victim.source)
+            self._tasks[victim].cancel()
         try:
-            connection = h11.Connection(h11.SERVER, max_incomplete_event_size=HEAD_BYTES_MAX)
-            while await self._serve_one(connection, reader, writer):
-                connection.start_next_cycle()
-        except (OSError, h11.ProtocolError, TimeoutError) as exc:
-            event(log, logging.DEBUG, "http.closed", error=exc)
-        finally:
-            self._live -= 1
+            await self._talk(seat, reader, writer)
             writer.close()
+        except PageRefused as exc:
+            self._refuse(exc.why, seat.source)
+        except (OSError, h11.ProtocolError):
+            pass  # the client left
+        finally:
+            self._seats.leave(seat)
+            del self._tasks[seat]
+            if not writer.is_closing():
+                writer.transport.abort()  # close() would wait for the reader of what is unsent
+
+    def _refuse(self, why: PageRefusal, source: str) -> None:
+        refusals.count(self._door, why, time.monotonic(), source=source)
+
+    async def _talk(
+        self, seat: Seat, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
+    ) -> None:
+        connection = h11.Connection(h11.SERVER, max_incomplete_event_size=HEAD_BYTES_MAX)
+        while await self._serve_one(connection, seat, reader, writer):
+            connection.start_next_cycle()
+            if not connection.trailing_data[0] and not await self._wait_for_next(
+                connection, reader
+            ):
+                return
+
+    async def _wait_for_next(
+        self, connection: h11.Connection, reader: asyncio.StreamReader
+    ) -> bool:
+        """False when the client is done, or silent for long, which is no offence."""
+        try:
+            async with asyncio.timeout(self._bounds.idle_s):
+                data = await reader.read(PIECE_BYTES)
+        except TimeoutError:
+            return False
+        connection.receive_data(data)
+        return bool(data)
 
     async def _serve_one(
         self,
         connection: h11.Connection,
+        seat: Seat,
         reader: asyncio.StreamReader,
         writer: asyncio.StreamWriter,
     ) -> bool:
         """One request and its answer; False when the connection ends."""
+        refused: PageRefusal | None = None
         try:
-            async with asyncio.timeout(REQUEST_TIMEOUT_S):
+            async with asyncio.timeout(self._bounds.request_s):
                 request = await _read_request(connection, reader)
             if request is None:
                 return False
+            seat.busy = True
             response = await self._dispatch(request)
         except h11.RemoteProtocolError as exc:
-            response = text(f"{exc}\n", exc.error_status_hint)
-        head = [("content-length", str(len(response.body))), *response.headers.items()]
+            response, refused = text(f"{exc}\n", exc.error_status_hint), _fault(exc)
+        except TimeoutError as exc:
+            raise PageRefused(PageRefusal.SLOW_REQUEST) from exc
+        if refused is not None:
+            self._refuse(refused, seat.source)
         if connection.our_state not in (h11.SEND_RESPONSE, h11.IDLE):
             return False
-        writer.write(
-            connection.send(h11.Response(status_code=response.status, headers=head)) or b""
-        )
-        if response.body:
-            writer.write(connection.send(h11.Data(data=response.body)) or b"")
-        writer.write(connection.send(h11.EndOfMessage()) or b"")
-        await writer.drain()
+        await self._answer(connection, response, writer)
+        seat.busy = False
         return bool(connection.states == {h11.CLIENT: h11.DONE, h11.SERVER: h11.DONE})
+
+    async def _answer(
+        self, connection: h11.Connection, response: HttpResponse, writer: asyncio.StreamWriter
+    ) -> None:
+        """Send piece by piece: a client that does not read holds one piece, and not for ever."""
+        head = [("content-length", str(len(response.body))), *response.headers.items()]
+        begin = connection.send(h11.Response(status_code=response.status, headers=head)) or b""
+        within_s = len(response.body) / self._bounds.answer_bytes_per_s + self._bounds.answer_s
+        body = memoryview(response.body)
+        try:
+            async with asyncio.timeout(within_s):
+                writer.write(begin)
+                for start in range(0, len(body), PIECE_BYTES):
+                    piece = bytes(body[start : start + PIECE_BYTES])
+                    writer.write(connection.send(h11.Data(data=piece)) or b"")
+                    await writer.drain()
+                writer.write(connection.send(h11.EndOfMessage()) or b"")
+                await _flushed(writer)
+        except TimeoutError as exc:
+            raise PageRefused(PageRefusal.SLOW_READER) from exc
 
     async def _dispatch(self, request: HttpRequest) -> HttpResponse:
         if self._names is not None and _is_forged(request, self._names):
-            event(log, logging.WARNING, "http.refused", reason="foreign_host", path=request.path)
+            self._refuse(PageRefusal.FOREIGN_HOST, request.headers.get("host", ""))
             return text("this page is for clients on this host\n", 403)
         handler = self._routes.get((request.method, request.path))
         if handler is None:
@@ -146,10 +223,42 @@ class HttpServer:
         return text("method not allowed\n", 405) if known else text("not found\n", 404)
 
 
+def elsewhere(door: str, where: Path, flag: str) -> Handler:
+    """The answer of a port to a request for a page that only the unix socket has."""
+
+    async def page(request: HttpRequest) -> HttpResponse:
+        refusals.count(door, PageRefusal.ADMIN_ONLY, time.monotonic(), path=request.path)
+        return text(f"{request.path} is on {where}, or here with {flag}\n", 403)
+
+    return page
+
+
 def _is_forged(request: HttpRequest, names: frozenset[str]) -> bool:
+    """True unless the request is for us by name, and no web page sent it."""
     host = request.headers.get("host", "")
     name = host[1:].partition("]")[0] if host.startswith("[") else host.partition(":")[0]
-    return name.lower() not in names or "origin" in request.headers
+    site = request.headers.get("sec-fetch-site", "none")
+    foreign = "origin" in request.headers or site not in ("none", "same-origin")
+    return foreign or name.lower() not in names
+
+
+def _fault(error: h11.RemoteProtocolError) -> PageRefusal:
+    if error.error_status_hint == 413:
+        return PageRefusal.BODY_TOO_LARGE
+    return PageRefusal.HEAD_TOO_LARGE if error.error_status_hint == 431 else PageRefusal.MALFORMED
+
+
+async def _flushed(writer: asyncio.StreamWriter) -> None:
+    """Wait until the kernel has taken everything: drain() is content with less."""
+    transport = writer.transport
+    transport.set_write_buffer_limits(high=0)
+    await writer.drain()
+    transport.set_write_buffer_limits()
+
+
+def _source(writer: asyncio.StreamWriter) -> str:
+    peer = writer.get_extra_info("peername")
+    return source_of(str(peer[0])) if isinstance(peer, tuple) else "unix"
 
 
 async def _read_request(
@@ -160,7 +269,7 @@ async def _read_request(
     while True:
         item = connection.next_event()
         if item is h11.NEED_DATA:
-            connection.receive_data(await reader.read(65536))
+            connection.receive_data(await reader.read(PIECE_BYTES))
         elif isinstance(item, h11.Request):
             head = item
         elif isinstance(item, h11.Data):
@@ -174,11 +283,17 @@ async def _read_request(
 
 
 def _request(head: h11.Request, body: bytes) -> HttpRequest:
-    target = urlsplit(head.target.decode("ascii", "replace"))
+    try:
+        target = urlsplit(head.target.decode("ascii", "replace"))
+    except ValueError as exc:  # `//[`
+        raise h11.RemoteProtocolError(f"not a target: {exc}") from exc
     return HttpRequest(
         method=head.method.decode("ascii"),
         path=target.path,
-        query={key: values[-1] for key, values in parse_qs(target.query).items()},
+        query={
+            key: values[-1]
+            for key, values in parse_qs(target.query, keep_blank_values=True).items()
+        },
         headers={name.decode("latin-1"): value.decode("latin-1") for name, value in head.headers},
         body=body,
     )

@@ -9,12 +9,13 @@ from datetime import datetime
 from typing import Any
 
 from google.protobuf import json_format
+from prometheus_client import CollectorRegistry
 
 from control.kit import log as kit_log
 from control.kit.clock import Clock
 from control.kit.http import HttpRequest, HttpResponse, Routes, as_json, text
 from control.kit.log import event
-from control.kit.metrics import render
+from control.kit.metrics import SharedPage
 from control.kit.version import version
 from control.model.address import format_address
 from control.model.intent import Intent
@@ -161,8 +162,13 @@ class AdminPages:
 
 
 def metrics_routes(metrics: Metrics) -> Routes:
+    async def registry() -> CollectorRegistry:
+        return metrics.registry
+
+    shared = SharedPage(registry)
+
     async def page(request: HttpRequest) -> HttpResponse:
-        headers, body = render(metrics.registry, request.headers)
+        headers, body = await shared.get(request.headers)
         return HttpResponse(200, body, headers)
 
     async def readiness(_: HttpRequest) -> HttpResponse:

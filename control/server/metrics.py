@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
+from control.kit.metrics import RefusalCollector
 from control.server.sources.problem import Problem
 
 _PUSH_BUCKETS_S = (0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0)
@@ -56,6 +57,7 @@ class Metrics:
         self.problems = Gauge(
             "tulle_control_problems", "Problems in the manifests", ["reason"], registry=r
         )
+        r.register(RefusalCollector("tulle_control_http_refused"))
         self.root_expiry = Gauge(
             "tulle_control_root_expiry_timestamp_seconds",
             "End of the root certificate's validity",

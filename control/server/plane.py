@@ -14,8 +14,9 @@ from pathlib import Path
 
 from control.kit import http, lock
 from control.kit.clock import SystemClock
+from control.kit.door import LOOPBACK_NAMES, is_loopback_port
 from control.kit.errors import ConfigError
-from control.kit.http import LOOPBACK_NAMES, HttpServer
+from control.kit.http import HttpServer
 from control.kit.log import event
 from control.kit.memory import SETTLE_AT_S, release, resident_bytes, settle
 from control.kit.unix_socket import Unseen
@@ -161,11 +162,11 @@ async def _serve(plane: Plane) -> None:
             Callers(plane.arrivals, plane.door, plane.delta),
         )
         # A page that answers says "ready": by now the first content is served.
-        pages = HttpServer(metrics_routes(plane.metrics))
+        pages = HttpServer(metrics_routes(plane.metrics), door="metrics")
         await stack.enter_async_context(pages.listen(metrics))
         names = None if door is not None else LOOPBACK_NAMES
-        listening = HttpServer(admin.routes(), names).listen(door.sock if door else where)
-        await stack.enter_async_context(listening)
+        server = HttpServer(admin.routes(), names, door="admin_socket" if door else "admin")
+        await stack.enter_async_context(server.listen(door.sock if door else where))
         if door is not None:
             door.show()
         _tell_started(config, ports)
@@ -244,5 +245,9 @@ def _stop_on_signals() -> asyncio.Event:
 
 
 def _where(text: str) -> str | Path:
-    """A path has a slash; everything else is address:port."""
-    return Path(text) if "/" in text else text
+    """A path has a slash; everything else is address:port, of this host alone."""
+    if "/" in text:
+        return Path(text)
+    if not is_loopback_port(text):
+        raise ConfigError(f"--admin: {text} is no loopback address: others could reach the pages")
+    return text

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import re
+from dataclasses import fields
 from importlib import import_module
 from pathlib import Path
 
 import pytest
 
+from control.kit.door import PORT, UNIX_SOCKET, DoorBounds
+from control.kit.page_refusals import PageRefusal
 from control.server.callers import budget
 from control.server.callers.budget import Bound, Pace
 from control.server.callers.refusals import CallRefusal
@@ -16,11 +19,14 @@ from ztunnel.tenants import bounds
 from ztunnel.tenants.portions import Quota
 
 PAGE = (Path(__file__).parents[2] / "docs" / "bounds.md").read_text()
-CONTROL, _, ZTUNNEL = PAGE.partition("# Of a ztunnel's worker")
+CONTROL, _, REST = PAGE.partition("# Of a ztunnel's worker")
+ZTUNNEL, _, DOORS = REST.partition("# Of admin, metrics and readiness doors")
+DOOR_BOUNDS = {each.name for each in fields(DoorBounds)}
 # Package -> the part of the page about it, and its reasons.
 PARTS = {
     "control.server": (CONTROL, {each.word for each in CallRefusal}),
     "ztunnel": (ZTUNNEL, {each.word for each in Reason}),
+    "control.kit": (DOORS, {each.word for each in PageRefusal} | DOOR_BOUNDS),
 }
 
 
@@ -76,3 +82,10 @@ def test_every_reason_on_the_page_exists(package: str) -> None:
     part, known = PARTS[package]
     words = {word for row in rows(part) for word in re.findall(r"`([a-z0-9_]+)`", row[3])}
     assert {each for each in words if "_" in each} - {"left_out"} <= known
+
+
+def test_the_bounds_of_doors_are_those_of_the_code() -> None:
+    page = by_name(DOORS)
+    for name in DOOR_BOUNDS:
+        figures = [float(getattr(each, name)) for each in (PORT, UNIX_SOCKET)]
+        assert [float(each) for each in page[name][1:3]] == figures

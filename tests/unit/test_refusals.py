@@ -12,9 +12,12 @@ from pathlib import Path
 import pytest
 
 from agent.direct.reasons import MEANINGS
+from control.kit.page_refusals import PageRefusal
 from control.server.callers.refusals import CallRefusal
 from ztunnel.refusals import Reason
 
+AnyKind = type[Reason] | type[CallRefusal] | type[PageRefusal]
+KINDS = [(Reason, "ztunnel"), (CallRefusal, "control/server"), (PageRefusal, "control/kit")]
 ROOT = Path(__file__).parents[2]
 PAGE = ROOT / "docs" / "refusals.md"
 HEAD = """\
@@ -39,6 +42,10 @@ def page() -> str:
         "`tulle_control_refused_total{method, reason}`, and for certificates",
         "`tulle_control_csr_total{result, reason}`.\n",
         *table(("reason", "meaning"), calls),
+        "\n## Admin, metrics and readiness pages\n",
+        "`tulle_ztunnel_http_refused_total{door, reason}`, and the same of `tulle_agent` and",
+        "`tulle_control`.\n",
+        *table(("reason", "meaning"), [(each.word, each.meaning) for each in PageRefusal]),
         "\n## Nothing goes direct\n",
         "`direct.reason` of the agent's status: why the kernel carries no connection by itself.\n",
         *table(("reason", "meaning"), sorted(MEANINGS.items())),
@@ -55,8 +62,8 @@ def test_the_page_says_what_the_tables_say() -> None:
     assert PAGE.read_text() == page(), "run python -m tests.unit.test_refusals"
 
 
-@pytest.mark.parametrize("kind", [Reason, CallRefusal])
-def test_a_word_is_its_name_and_stands_once(kind: type[Reason] | type[CallRefusal]) -> None:
+@pytest.mark.parametrize("kind", [Reason, CallRefusal, PageRefusal])
+def test_a_word_is_its_name_and_stands_once(kind: AnyKind) -> None:
     assert [each.word for each in kind] == [each.name.lower() for each in kind]
     assert [str(each) for each in kind] == [each.word for each in kind]
     meanings = [each.meaning for each in kind]
@@ -64,10 +71,8 @@ def test_a_word_is_its_name_and_stands_once(kind: type[Reason] | type[CallRefusa
     assert all(each and each[0].islower() and not each.endswith(".") for each in meanings)
 
 
-@pytest.mark.parametrize(("kind", "folder"), [(Reason, "ztunnel"), (CallRefusal, "control/server")])
-def test_every_reason_is_given_somewhere(
-    kind: type[Reason] | type[CallRefusal], folder: str
-) -> None:
+@pytest.mark.parametrize(("kind", "folder"), KINDS)
+def test_every_reason_is_given_somewhere(kind: AnyKind, folder: str) -> None:
     sources = "\n".join(path.read_text() for path in sorted((ROOT / folder).rglob("*.py")))
     given = set(re.findall(rf"\b{kind.__name__}\.([A-Z0-9_]+)", sources))
     computed = {each.name for each in Reason if each.name.startswith("STATUS_")}

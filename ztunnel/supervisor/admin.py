@@ -6,13 +6,17 @@ import asyncio
 import logging
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager, closing
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
+from prometheus_client import CollectorRegistry
+
 from control.kit import http
+from control.kit.door import LOOPBACK_NAMES
 from control.kit.http import Handler, HttpRequest, HttpResponse, as_json, text
 from control.kit.log import RESET, current_levels, event
-from control.kit.metrics import render
+from control.kit.metrics import SharedPage
 from control.kit.unix_socket import Unseen
 from control.model.identity import SpiffeId, parse_spiffe_id
 from ztunnel.supervisor.metrics import Sample, registry_of
@@ -55,6 +59,7 @@ class Subject(Protocol):
 class Pages:
     def __init__(self, subject: Subject) -> None:
         self._subject = subject
+        self._shared = SharedPage(self._registry)
 
     def admin(self) -> http.Routes:
         routes: dict[tuple[str, str], Handler] = {
@@ -67,6 +72,13 @@ class Pages:
             ("POST", "/quitquitquit"): self._quit,
         }
         return {**routes, **self.metrics(), **self.readiness()}
+
+    def local(self, socket_path: Path) -> http.Routes:
+        """Pages of the loopback port: any process of this host may ask for them."""
+        elsewhere = http.elsewhere("admin", socket_path, "--admin-on-tcp")
+        admin = {(method, path): elsewhere for method, path in self.admin() if path != "/"}
+        public = {**self.metrics(), **self.readiness()}
+        return {**admin, ("GET", "/"): self._index, **public}
 
     def metrics(self) -> http.Routes:
         return {("GET", "/metrics"): self._metrics, ("GET", "/stats/prometheus"): self._metrics}
@@ -111,8 +123,11 @@ class Pages:
         return text("draining\n")
 
     async def _metrics(self, request: HttpRequest) -> HttpResponse:
-        headers, body = render(registry_of(await self._subject.samples()), request.headers)
+        headers, body = await self._shared.get(request.headers)
         return HttpResponse(200, body, headers)
+
+    async def _registry(self) -> CollectorRegistry:
+        return registry_of(await self._subject.samples())
 
     async def _ready(self, _: HttpRequest) -> HttpResponse:
         pending = self._subject.pending()
@@ -125,10 +140,19 @@ def problem(error: str, reason: str, status: int = 400) -> HttpResponse:
     return as_json({"error": error, "reason": reason}, status)
 
 
+@dataclass(frozen=True, slots=True)
+class Doors:
+    """Addresses of the pages, or OFF for no such page."""
+
+    socket_path: Path
+    admin: str
+    metrics: str
+    readiness: str
+    admin_on_tcp: bool = False  # every admin page for any process of this host
+
+
 @asynccontextmanager
-async def serve(
-    subject: Subject, socket_path: Path, admin: str, metrics: str, readiness: str
-) -> AsyncIterator[None]:
+async def serve(subject: Subject, doors: Doors) -> AsyncIterator[None]:
     """Serve all pages while the context lasts.
 
     A port that is taken costs that page and nothing else: carrying traffic comes first, and the
@@ -136,17 +160,17 @@ async def serve(
     """
     pages = Pages(subject)
     async with AsyncExitStack() as stack:
-        await _open_socket(stack, http.HttpServer(pages.admin()), socket_path)
-        local = http.HttpServer(pages.admin(), http.LOOPBACK_NAMES)
-        missing = [
-            (server, where, what)
-            for server, where, what in (
-                (local, admin, "admin"),
-                (http.HttpServer(pages.metrics()), metrics, "metrics"),
-                (http.HttpServer(pages.readiness()), readiness, "readiness"),
-            )
-            if where not in OFF and not await _open(stack, server, where, what)
-        ]
+        await _open_socket(
+            stack, http.HttpServer(pages.admin(), door="admin_socket"), doors.socket_path
+        )
+        on_tcp = pages.admin() if doors.admin_on_tcp else pages.local(doors.socket_path)
+        names = LOOPBACK_NAMES if doors.admin_on_tcp else None
+        ports = (
+            (http.HttpServer(on_tcp, names, door="admin"), doors.admin, "admin"),
+            (http.HttpServer(pages.metrics(), door="metrics"), doors.metrics, "metrics"),
+            (http.HttpServer(pages.readiness(), door="readiness"), doors.readiness, "readiness"),
+        )
+        missing = [each for each in ports if each[1] not in OFF and not await _open(stack, *each)]
         async with asyncio.TaskGroup() as tasks:
             waiting = tasks.create_task(_open_when_free(stack, missing), name="pages")
             yield

@@ -17,6 +17,7 @@ from control.kit.clock import Clock
 from control.kit.errors import ConfigError
 from control.kit.log import current_spec, event, set_level
 from control.kit.memory import SETTLE_AT_S, release, settle
+from control.kit.page_refusals import refusals
 from control.kit.version import version
 from control.model.identity import SpiffeId
 from control.wire.direct import Unknown, ZtunnelLine
@@ -82,10 +83,14 @@ class Supervisor:
     async def run(self) -> None:
         """Serve until `quit()`, then drain."""
         config = self._config
-        pages = admin.serve(
-            self, config.admin_socket, config.admin, config.metrics, config.readiness
+        doors = admin.Doors(
+            config.admin_socket,
+            config.admin,
+            config.metrics,
+            config.readiness,
+            config.admin_on_tcp,
         )
-        async with pages, asyncio.TaskGroup() as tasks:
+        async with admin.serve(self, doors), asyncio.TaskGroup() as tasks:
             zds = tasks.create_task(self.zds.run(), name="zds")
             others = [
                 tasks.create_task(self.workers.run(), name="workers"),
@@ -282,6 +287,9 @@ class Supervisor:
         yield from self._direct_samples()
         ready = sum(bool(each["ready"]) for each in self.workers.status())
         yield Sample("tulle_ztunnel_workers_ready", ready)
+        for (door, reason), number in sorted(refusals.counts.items()):
+            labels = {"door": door, "reason": reason}
+            yield Sample("tulle_ztunnel_http_refused_total", number, labels)
 
     def _direct_samples(self) -> Iterable[Sample]:
         link = self.direct.link

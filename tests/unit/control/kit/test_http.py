@@ -3,22 +3,26 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import itertools
 import socket
-from contextlib import AsyncExitStack
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from control.kit.door import LOOPBACK_NAMES, PORT, DoorBounds
 from control.kit.http import (
     BODY_BYTES_MAX,
-    CONNECTIONS_MAX,
-    LOOPBACK_NAMES,
     HttpRequest,
     HttpResponse,
     HttpServer,
     as_json,
     text,
 )
+from control.kit.page_refusals import refusals
 
 HELLO = b"GET /hello HTTP/1.1\r\nhost: x\r\n\r\n"
 DEADLINE_S = 5.0
@@ -94,6 +98,9 @@ def test_http_refuses_what_is_no_request_or_too_large(tmp_path: Path, data: byte
         (b"host: [::2]:15000", b"403"),
         (b"host:", b"403"),
         (b"host: localhost\r\norigin: http://localhost", b"403"),
+        (b"host: localhost\r\norigin: null", b"403"),
+        (b"host: localhost\r\nsec-fetch-site: cross-site", b"403"),
+        (b"host: localhost\r\nhost: evil.example", b"400"),
     ],
 )
 def test_a_page_for_this_host_answers_no_web_page(
@@ -118,26 +125,199 @@ def test_a_stale_socket_is_replaced_and_a_file_is_not(tmp_path: Path) -> None:
         talk(tmp_path, b"")
 
 
-def test_one_client_too_many_is_let_go_and_the_others_are_served(tmp_path: Path) -> None:
-    path = str(tmp_path / "s.sock")
+FEW = DoorBounds(
+    connections=4,
+    connections_each=2,
+    request_s=0.2,
+    idle_s=0.2,
+    answer_s=0.2,
+    answer_bytes_per_s=2**40,
+)
+Streams = tuple[asyncio.StreamReader, asyncio.StreamWriter]
+BIG = b"x" * 8 * 1024 * 1024  # more than the kernel keeps for a reader that does not read
 
-    async def scenario() -> tuple[bytes, bytes]:
-        async with HttpServer(ROUTES).listen(tmp_path / "s.sock"), AsyncExitStack() as opened:
+
+async def big(_: HttpRequest) -> HttpResponse:
+    return HttpResponse(200, BIG)
+
+
+@asynccontextmanager
+async def port(door: str, bounds: DoorBounds) -> AsyncIterator[Callable[[str], Awaitable[Streams]]]:
+    """A server on a loopback port; the value connects to it from an address of this host."""
+    routes = {**ROUTES, ("GET", "/big"): big}
+    async with HttpServer(routes, door=door).listen("127.0.0.1:0", bounds) as server:
+        where = server.sockets[0].getsockname()[1]
+        async with AsyncExitStack() as opened:
+
+            async def dial(source: str) -> Streams:
+                streams = await asyncio.open_connection(
+                    "127.0.0.1", where, local_addr=(source, 0), limit=2**16
+                )
+                opened.callback(streams[1].transport.abort)
+                return streams
+
+            yield dial
+
+
+async def said(streams: Streams, data: bytes = HELLO) -> bytes:
+    reader, writer = streams
+    writer.write(data)
+    async with asyncio.timeout(DEADLINE_S):
+        return await reader.readuntil(b"hello\n")
+
+
+async def end(streams: Streams) -> bytes:
+    """Its words until it ends."""
+    async with asyncio.timeout(DEADLINE_S):
+        try:
+            return await streams[0].read()
+        except ConnectionResetError:
+            return b""
+
+
+async def until(holds: Callable[[], bool]) -> None:
+    for _ in range(int(DEADLINE_S * 100)):
+        if holds():
+            return
+        await asyncio.sleep(0.01)
+    raise TimeoutError
+
+
+def refused(door: str) -> dict[str, int]:
+    return {why: count for (at, why), count in refusals.counts.items() if at == door}
+
+
+def test_a_source_displaces_itself_and_a_probe_beside_it_is_served() -> None:
+    async def scenario() -> None:
+        async with port("flood", replace(PORT, connections=64, connections_each=4)) as dial:
+            started_s = asyncio.get_running_loop().time()
+            flood = [await dial("127.0.0.2") for _ in range(2000)]
+            assert b"hello" in await said(await dial("127.0.0.3"))
+            assert asyncio.get_running_loop().time() - started_s < 10
+            assert b"hello" in await said(flood[-1]), "the newest of the flood has a place, too"
+            assert await end(flood[0]) == b""
+
+    asyncio.run(scenario())
+    assert refused("flood")["displaced"] >= 2000 - 4 - 64
+
+
+def test_many_sources_share_the_places_and_the_newest_has_one() -> None:
+    async def scenario() -> None:
+        async with port("crowd", replace(FEW, request_s=5, idle_s=5)) as dial:
+            crowd = [await dial(f"127.0.0.{number}") for number in range(2, 12)]
+            assert b"hello" in await said(crowd[-1])
+            assert await end(crowd[0]) == b""
+
+    asyncio.run(scenario())
+
+
+@pytest.mark.parametrize("first", [b"", b"G"])
+def test_a_request_that_never_comes_ends_in_time(first: bytes) -> None:
+    async def scenario() -> None:
+        async with port(f"slow{len(first)}", FEW) as dial:
+            streams = await dial("127.0.0.2")
+            streams[1].write(first)
+            assert await end(streams) == b""
+
+    asyncio.run(scenario())
+    assert refused(f"slow{len(first)}") == {"slow_request": 1}
+
+
+def test_a_request_of_single_bytes_ends_in_time_however_steady() -> None:
+    async def scenario() -> None:
+        async with port("drops", FEW) as dial:
+            reader, writer = await dial("127.0.0.2")
+            with contextlib.suppress(ConnectionError):
+                for byte in itertools.cycle(b"GET /hello HTTP/1.1\r\nx: "):
+                    writer.write(bytes([byte]))
+                    await writer.drain()
+                    try:
+                        async with asyncio.timeout(0.02):
+                            assert await reader.read() == b""
+                            break
+                    except TimeoutError:
+                        continue
+
+    asyncio.run(scenario())
+    assert refused("drops") == {"slow_request": 1}
+
+
+def test_a_reader_that_never_reads_loses_its_answer_and_its_place() -> None:
+    async def scenario() -> None:
+        async with port("mute", FEW) as dial:
+            mute = [await dial("127.0.0.2") for _ in range(2)]
+            for _, writer in mute:
+                writer.transport.pause_reading()  # type: ignore[attr-defined]  # a socket's
+                writer.write(HELLO.replace(b"hello", b"big"))
+            assert b"hello" in await said(await dial("127.0.0.3"))
+            await until(lambda: refused("mute").get("slow_reader") == 2)
+            assert b"hello" in await said(await dial("127.0.0.2"))
+
+    asyncio.run(scenario())
+
+
+def test_a_silent_connection_between_two_requests_ends_without_blame() -> None:
+    async def scenario() -> None:
+        async with port("idle", FEW) as dial:
+            streams = await dial("127.0.0.2")
+            assert b"hello" in await said(streams)
+            assert b"hello" in await said(streams), "one connection, two requests"
+            assert await end(streams) == b""
+
+    asyncio.run(scenario())
+    assert refused("idle") == {}
+
+
+@pytest.mark.parametrize(
+    ("data", "why"),
+    [
+        (b"rubbish\r\n\r\n", "malformed"),
+        (b"GET //[ HTTP/1.1\r\nhost: x\r\n\r\n", "malformed"),
+        (b"GET /hello HTTP/1.1\r\nhost: x\r\na: " + b"x" * 70_000, "head_too_large"),
+        (
+            b"POST /echo HTTP/1.1\r\nhost: x\r\ncontent-length: 9999999\r\n\r\n"
+            + b"x" * (BODY_BYTES_MAX + 1),
+            "body_too_large",
+        ),
+    ],
+)
+def test_every_refusal_is_counted_once(data: bytes, why: str) -> None:
+    async def scenario() -> None:
+        async with port(f"count{len(data)}", replace(FEW, request_s=5)) as dial:
+            streams = await dial("127.0.0.2")
+            streams[1].write(data)
+            await end(streams)
+
+    asyncio.run(scenario())
+    assert refused(f"count{len(data)}") == {why: 1}
+
+
+def test_requests_under_way_on_the_unix_socket_stay(tmp_path: Path) -> None:
+    """A pod's registration takes its time; the next one over the bound is told so at once."""
+    path, release = str(tmp_path / "s.sock"), asyncio.Event()
+
+    async def wait(_: HttpRequest) -> HttpResponse:
+        await release.wait()
+        return text("hello\n")
+
+    async def scenario() -> None:
+        server = HttpServer({("GET", "/hello"): wait}, door="busy")
+        async with server.listen(tmp_path / "s.sock", FEW), AsyncExitStack() as opened:
             streams = []
-            for _ in range(CONNECTIONS_MAX + 1):
-                reader, writer = await asyncio.open_unix_connection(path)
-                opened.callback(writer.close)
-                streams.append((reader, writer))
-            async with asyncio.timeout(DEADLINE_S):
-                last = await streams[-1][0].read()
-                first_reader, first_writer = streams[0]
-                first_writer.write(HELLO)
-                first_writer.write_eof()
-                return last, await first_reader.read()
+            for _ in range(3):
+                streams.append(await asyncio.open_unix_connection(path))
+                opened.callback(streams[-1][1].close)
+                streams[-1][1].write(HELLO)
+                await asyncio.sleep(0)
+            await until(lambda: bool(refused("busy")))
+            release.set()
+            answers = [await end(each) if each is streams[2] else b"" for each in streams]
+            assert answers[2] == b""
+            for each in streams[:2]:
+                assert b"hello" in await said(each, b"")
 
-    last, first = asyncio.run(scenario())
-    assert last == b""
-    assert b"hello" in first
+    asyncio.run(scenario())
+    assert refused("busy") == {"connections_max": 1}
 
 
 def test_a_socket_of_the_caller_is_served(tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from control.kit.http import HttpRequest, HttpResponse
@@ -88,6 +89,25 @@ def test_wishes_are_passed_on_and_bad_ones_explained() -> None:
     call(subject, "POST", "/quitquitquit")
     assert subject.quits == 1
     assert ("GET", "/quitquitquit") not in Pages(subject).admin()
+
+
+def test_the_loopback_port_has_no_admin_page(tmp_path: Path) -> None:
+    subject = Subject()
+    pages = Pages(subject)
+    local = pages.local(tmp_path / "ztunnel.sock")
+    assert local.keys() == pages.admin().keys(), "each says where it is"
+
+    async def ask(method: str, path: str) -> HttpResponse:
+        return await local[method, path](HttpRequest(method, path, {}, {}))
+
+    for method, path in local:
+        answer = asyncio.run(ask(method, path))
+        if path in ("/", "/metrics", "/stats/prometheus", "/healthz/ready"):
+            assert answer.status in (200, 500)
+        else:
+            assert answer.status == 403
+            assert b"ztunnel.sock, or here with --admin-on-tcp" in answer.body
+    assert (subject.quits, subject.rotated) == (0, [])
 
 
 def test_the_metrics_page() -> None:
