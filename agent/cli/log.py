@@ -54,7 +54,9 @@ def level(ask: Reading, where: str | None, level: str | None, component: str | N
 @_component
 @read_options(namespaced=False)
 def reset(ask: Reading, where: str | None, component: str | None) -> None:
-    """Give every process, or those of NODE, the levels that it started with.
+    """Set log levels back to those at the start.
+
+    Of every process, or of those of NODE.
 
     Example: tulle log reset n1
     """

@@ -137,6 +137,10 @@ def run(command: click.Command, words: list[str] | None) -> int:
     except PermissionError as exc:
         click.echo(f"error: {exc.filename or 'the kernel'}: {exc.strerror} (try as root)", err=True)
         return EXIT_USAGE
+    except OSError as exc:  # this host's: a full disk, no descriptors, a file that went away
+        said = exc.strerror or str(exc)
+        click.echo(f"error: {f'{exc.filename}: ' if exc.filename else ''}{said}", err=True)
+        return EXIT_USAGE
     except MeshError as exc:
         click.echo(f"error: {exc}", err=True)
         return EXIT_USAGE if exc.reason in _COULD_NOT_TELL else EXIT_FAILED

@@ -189,7 +189,7 @@ def load_dump(path: Path) -> MeshDump:
         value = json.loads(sys.stdin.read() if str(path) == "-" else path.read_text())
     except OSError as exc:
         raise ConfigError(f"{path}: {exc.strerror}") from exc
-    except ValueError as exc:
+    except (ValueError, RecursionError) as exc:
         raise ConfigError(f"{path}: not JSON: {exc}") from exc
     if isinstance(value, dict) and "workloadState" in value:
         shape.check_ztunnel(value, str(path))

@@ -77,7 +77,7 @@ def add(ctx: click.Context, name: str, yes: bool) -> None:
 def remove(ctx: click.Context, name: str, yes: bool) -> None:
     """Take a namespace out of the mesh.
 
-    Says first how many open connections of its pods that may end.
+    Says first how many open connections may end.
 
     Example: tulle namespace remove shop
     """

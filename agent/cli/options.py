@@ -115,8 +115,8 @@ def _common() -> list[Callable[[Any], Any]]:
             "--timeout",
             type=Duration(0.1, 3600),
             default=TIMEOUT_S,
-            show_default=True,
-            help="Time to wait for an answer (5, 500ms, 1m).",
+            show_default="30s",
+            help="Time to wait for a page (5, 500ms, 1m); 2s for a sign of life.",
         ),
     ]
 

@@ -27,6 +27,7 @@ from typing import Any
 
 import yaml
 
+from agent.cli.manifests import read_text
 from control.kit.errors import ConfigError
 
 NAME_CHARS_MAX = 12  # the lab's and a node's name: both are parts of longer kernel names
@@ -93,11 +94,7 @@ class LabSpec:
 
 def load(path: Path) -> LabSpec:
     """Read a file; every ConfigError names the file, the line and the object."""
-    try:
-        text = path.read_text()
-    except OSError as exc:
-        raise ConfigError(f"{path}: {exc.strerror}") from exc
-    return parse(text, str(path))
+    return parse(read_text(path), str(path))
 
 
 def parse(text: str, where: str) -> LabSpec:
@@ -108,7 +105,7 @@ def parse(text: str, where: str) -> LabSpec:
         mark = exc.problem_mark
         line = mark.line + 1 if mark else 1
         raise ConfigError(f"{where}:{line}: {exc.problem}") from exc
-    except yaml.YAMLError as exc:
+    except (yaml.YAMLError, ValueError, RecursionError) as exc:
         raise ConfigError(f"{where}: {exc}") from exc
     return _Reader(where, root, str(Path(where).parent)).lab(value)
 

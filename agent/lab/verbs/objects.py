@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from agent.cli.manifests import split
+from agent.cli.manifests import read_text, split
 from agent.cli.render import cell
 from agent.fetch import FetchError
 from agent.lab import changes, reception
@@ -23,7 +23,7 @@ EXIT_UNKNOWN = 2  # the control plane could not be asked
 @click.argument("kind", type=click.Choice(["namespace", "pod"]))
 @click.argument("name")
 @click.argument("labels", nargs=-1, required=True)
-@click.option("-n", "--namespace", default="default", show_default=True)
+@click.option("-n", "--namespace", metavar="NAME", default="default", show_default=True)
 @click.pass_context
 def label(
     ctx: click.Context, kind: str, name: str, labels: tuple[str, ...], namespace: str
@@ -112,7 +112,7 @@ def _show_verdict(
     type=click.Path(path_type=Path),
     help="Manifests to delete; `-` for standard input.",
 )
-@click.option("-n", "--namespace", default="default", show_default=True)
+@click.option("-n", "--namespace", metavar="NAME", default="default", show_default=True)
 @click.argument("target", nargs=-1, metavar="[KIND NAME]")
 @click.pass_context
 def delete(ctx: click.Context, path: Path | None, namespace: str, target: tuple[str, ...]) -> None:
@@ -140,9 +140,9 @@ def delete(ctx: click.Context, path: Path | None, namespace: str, target: tuple[
 
 
 def _text(path: Path) -> str:
-    if str(path) == "-":
-        return sys.stdin.read()
+    if str(path) != "-":
+        return read_text(path)
     try:
-        return path.read_text()
-    except OSError as exc:
-        raise ConfigError(f"{path}: {exc.strerror}") from exc
+        return sys.stdin.read()
+    except UnicodeDecodeError as exc:
+        raise ConfigError("standard input: not UTF-8 text") from exc

@@ -37,7 +37,7 @@ PROCESS_COLUMNS = (
 
 
 @click.command("exec", context_settings={"allow_interspersed_args": False})
-@click.option("-n", "--namespace", default="default", show_default=True)
+@click.option("-n", "--namespace", metavar="NAME", default="default", show_default=True)
 @click.argument("pod")
 @click.argument("command", nargs=-1, required=True, type=click.UNPROCESSED)
 @click.pass_context
@@ -78,7 +78,7 @@ def status(ctx: click.Context, out: Output) -> None:
 
 @click.command()
 @click.argument("name")
-@click.option("-n", "--namespace", default="default", show_default=True)
+@click.option("-n", "--namespace", metavar="NAME", default="default", show_default=True)
 @click.option("-f", "--follow", is_flag=True, help="Keep printing what is appended.")
 @click.pass_context
 def logs(ctx: click.Context, name: str, namespace: str, follow: bool) -> None:

@@ -67,6 +67,8 @@ def failing(error: BaseException) -> click.Command:
         (KernelError("no hook"), 1, "error: no hook"),
         (ConfigError("no node x"), 2, "error: no node x"),
         (PermissionError(13, "Permission denied", "/run/x"), 2, "/run/x: Permission denied"),
+        (OSError(24, "Too many open files"), 2, "error: Too many open files"),
+        (OSError(28, "No space left on device", "/x"), 2, "error: /x: No space left on device"),
         (click.UsageError("unknown"), 2, "unknown"),
         (KeyboardInterrupt(), 130, "interrupted"),
         (click.exceptions.Exit(7), 7, ""),
