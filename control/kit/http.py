@@ -23,7 +23,7 @@ import h11
 from control.kit import unix_socket
 from control.kit.door import PORT, UNIX_SOCKET, DoorBounds
 from control.kit.page_refusals import PageRefusal, refusals
-from control.kit.seats import Seat, Seats, source_of
+from control.kit.seats import DoorSeats, Seat, source_of
 
 HEAD_BYTES_MAX = 16 * 1024
 BODY_BYTES_MAX = 1024 * 1024
@@ -82,7 +82,7 @@ class HttpServer:
         self._names = names
         self._door = door
         self._bounds = UNIX_SOCKET
-        self._seats = Seats(0, 0)
+        self._seats = DoorSeats(0, 0)
         self._tasks: dict[Seat, asyncio.Task[None]] = {}
 
     @asynccontextmanager
@@ -98,7 +98,7 @@ class HttpServer:
         is_unix = sock.family == socket.AF_UNIX
         self._bounds = bounds or (UNIX_SOCKET if is_unix else PORT)
         total, each = self._bounds.connections, self._bounds.connections_each
-        self._seats = Seats(each, total, patient=is_unix)
+        self._seats = DoorSeats(each, total, patient=is_unix)
         start = asyncio.start_unix_server if is_unix else asyncio.start_server
         server: asyncio.Server = await start(self._serve, sock=sock, backlog=ACCEPTS_AT_ONCE)
         sock.listen(BACKLOG)

@@ -36,7 +36,7 @@ class Seat:
 
 
 @dataclass(slots=True)
-class Seats:
+class DoorSeats:
     each: int
     total: int
     patient: bool = False  # those who are being answered stay, and a newcomer may find no place

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from control.kit.seats import Seat, Seats, source_of
+from control.kit.seats import DoorSeats, Seat, source_of
 
 EACH, TOTAL = 3, 8
 
@@ -15,7 +15,7 @@ EACH, TOTAL = 3, 8
 def test_never_over_a_bound_and_the_newest_has_a_place(
     arrivals: list[tuple[int, bool, int]],
 ) -> None:
-    seats, held = Seats(EACH, TOTAL), list[Seat]()
+    seats, held = DoorSeats(EACH, TOTAL), list[Seat]()
     for number, busy, leaver in arrivals:
         before = {source: seats.held(str(source)) for source in range(10)}
         newcomer = Seat(str(number), busy)
@@ -38,7 +38,7 @@ def test_never_over_a_bound_and_the_newest_has_a_place(
 
 def test_those_being_answered_go_last_and_in_a_patient_room_never() -> None:
     for patient in (False, True):
-        seats = Seats(2, 2, patient)
+        seats = DoorSeats(2, 2, patient)
         busy, idle, third, fourth = (Seat("a", busy=at != 1) for at in range(4))
         assert seats.take(busy) is None
         assert seats.take(idle) is None
