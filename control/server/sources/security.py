@@ -57,8 +57,8 @@ _TEXT_KEYS = ("source.namespace", "source.principal")
 _ACCOUNT_KEYS = ("source.serviceAccount",)
 _BLOCK_KEYS = ("source.ip", "destination.ip")
 _PORT_KEYS = ("destination.port",)
+_L7_BLOCK_KEYS = ("remote.ip",)
 _L7_KEYS = (
-    "remote.ip",
     "request.auth.principal",
     "request.auth.audiences",
     "request.auth.presenter",
@@ -67,7 +67,7 @@ _L7_KEYS = (
 )
 _L7_KEY_SHAPE = re.compile(
     r"request\.(?:experimental\.inline\.)?headers\[.{1,256}\]|request\.auth\.claims(\[.{1,256}\])+"
-    r"|experimental\.envoy\.filters\..{1,256}"
+    r"|experimental\.envoy\.filters\..{0,256}\[.{1,256}\]"
 )
 # One spelling a port: of `8080` and `08080`, two keys of one mapping, neither could win.
 _PORT = re.compile(r"[1-9][0-9]{0,4}")
@@ -199,6 +199,9 @@ def _condition(condition: Reader, namespace: str) -> Condition:
         return Condition(key, _blocks(condition, "values"), _blocks(condition, "notValues"))
     if key in _PORT_KEYS:
         return Condition(key, _ports(condition, "values"), _ports(condition, "notValues"))
+    if key in _L7_BLOCK_KEYS:
+        blocks, not_blocks = _blocks(condition, "values"), _blocks(condition, "notValues")
+        return Condition(key, blocks, not_blocks, beyond_l4=True)
     if key in _L7_KEYS or _L7_KEY_SHAPE.fullmatch(key):
         values, not_values = _strings(condition, "values"), _strings(condition, "notValues")
         return Condition(key, values, not_values, beyond_l4=True)
