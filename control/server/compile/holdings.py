@@ -80,6 +80,8 @@ class Holdings:
         if (key in self._reported) != reported or known.addresses != pod.addresses:
             self._put(key, pod, reported)
             rivals |= self._rivals(addresses)
+            if key in rivals:
+                rivals[key] = pod  # not as it was before, at another address
         return tuple(rivals.values()) if rivals.keys() - {key} else ()
 
     def _rivals(self, addresses: tuple[Address, ...]) -> dict[Key, PodObject]:
