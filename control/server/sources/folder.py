@@ -159,11 +159,7 @@ def read_content(file: str, data: bytes, before: Content | None = None) -> Conte
             entries.append(entry)
     if broken:
         shown = {entry.key for entry in entries}
-        kept = [
-            each
-            for each in (before.entries if before else ())
-            if (each.object or each.stand_in) is not None and each.key not in shown
-        ]
+        kept = [each for each in (before.entries if before else ()) if each.key not in shown]
         entries += kept
         for each in broken:
             _read_broken(file, each, kept, entries, problems)
@@ -187,7 +183,8 @@ def _read_broken(
         why = replace(problem, object=str(key))
         entries.append(FileEntry(key, broken.line, None, why, stand_in))
     if not new:
-        effect = "its last good content stays in force" if kept else "ignored"
+        holds = any((each.object or each.stand_in) is not None for each in kept)
+        effect = "its last good content stays in force" if holds else "ignored"
         problems.append(_and(problem, effect))
 
 

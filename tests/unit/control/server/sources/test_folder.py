@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from itertools import product
 
 import pytest
 
@@ -192,6 +193,41 @@ def test_a_stand_in_outlives_a_file_that_becomes_unreadable() -> None:
     assert stand_in.broken
     folder.load("a.yaml", b"")
     assert folder.snapshot().objects.authorization_policies == ()
+
+
+# A good object of each kind, and one that is refused under the same name.
+VERSIONS = {
+    "Pod": (pod(), pod().replace("podIP: 10.1.0.1", "podIPs: [true]")),
+    "Service": tuple(
+        f"{{apiVersion: v1, kind: Service, metadata: {{name: a, namespace: b}}, spec: {spec}}}"
+        for spec in ("{ports: [{port: 80}]}", "{ports: 5}")
+    ),
+    "AuthorizationPolicy": (GOOD, BROKEN),
+    "PeerAuthentication": tuple(
+        policy(f"{{mtls: {{mode: {mode}}}}}", kind="PeerAuthentication")
+        for mode in ("STRICT", "STRIKT")
+    ),
+}
+
+
+@pytest.mark.parametrize("steps", list(product(("refused", "not yaml", "unreadable"), repeat=3)))
+@pytest.mark.parametrize("kind", VERSIONS)
+def test_the_last_good_version_outlives_whatever_the_file_becomes(
+    kind: str, steps: tuple[str, ...]
+) -> None:
+    good, refused = VERSIONS[kind]
+    folder = Folder()
+    folder.load("a.yaml", good.encode())
+    found = folder.snapshot().objects
+    assert sum(found.counts().values()) == 1
+    for step in steps:
+        if step == "unreadable":
+            folder.unreadable("a.yaml", "gone for a moment")
+        else:
+            folder.load("a.yaml", refused.encode() if step == "refused" else b"[[[ {")
+        now = folder.snapshot()
+        assert now.objects == found, (step, steps)
+        assert now.problems, step
 
 
 def test_unreadable_policies_of_two_files_both_deny() -> None:
