@@ -209,6 +209,7 @@ class Relay(asyncio.BufferedProtocol):
         if share is not None:
             self._cancel(CallRefusal.SLOW_MESSAGE)
             self._shared.arrivals.receiving.give(share)
+            self._free("share")  # it may never have been granted
 
     # --- gRPC's side
 
@@ -227,6 +228,8 @@ class Relay(asyncio.BufferedProtocol):
         if self.closed or self._tls is None:
             return
         self._meter.sent(view)
+        if self._share is not None:
+            self._balance()  # gRPC may have ended the call that a large message is for
         while len(view):
             view = view[self._tls.write(view) :]
         self._flush()

@@ -20,7 +20,7 @@ from control.server.callers.arrivals import Arrival, Arrivals
 from control.server.callers.budget import node_tenant
 from control.server.front import relay
 from control.server.front.listener import Front, bind
-from control.server.front.meter import HEADERS, PREFACE
+from control.server.front.meter import HEADERS, PREFACE, RST_STREAM
 from control.server.front.relay import Answers, Relay
 from control.server.metrics import Metrics
 from control.server.ports import ServingCertificates, TlsContexts
@@ -222,6 +222,38 @@ def test_one_large_message_of_a_node_at_a_time(tmp_path: Path) -> None:
         await bench.until(lambda: len(bench.received) - before > 100_000)
         writers[1].close()
         await bench.until(lambda: bench.arrivals.receiving.shares.total == 0)
+
+    run(tmp_path, test)
+
+
+def test_a_share_is_given_back_when_grpc_ends_the_call(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One that is held, and one that is waited for; neither connection is closed for it."""
+    monkeypatch.setattr(relay, "LARGE_S", 0.2)
+
+    async def test(bench: Bench) -> None:
+        writers = []
+        for _ in range(2):
+            _, writer = await connect(bench)
+            writer.write(PREFACE + CALL)
+            writers.append(writer)
+            await bench.until(lambda: len(bench.answers) == len(writers))
+        writers[0].write(LARGE)
+        await bench.until(lambda: bench.arrivals.receiving.shares.total == 1)
+        writers[1].write(LARGE)
+        await asyncio.sleep(0.05)
+        for inner in (bench.answers[1], bench.answers[0]):  # the one that waits goes first
+            inner.write(frame(RST_STREAM, 1, bytes(4)))
+        await bench.until(lambda: bench.arrivals.receiving.shares.total == 0)
+        before = len(bench.received)
+        for writer in writers:
+            writer.write(frame(6, 0, bytes(8)))
+        await bench.until(lambda: len(bench.received) - before >= 2 * 17)
+        await asyncio.sleep(0.3)
+        assert bench.refused() == set()
+        for writer in writers:
+            writer.close()
 
     run(tmp_path, test)
 
