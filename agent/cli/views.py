@@ -106,7 +106,10 @@ def services(mesh: MeshDump, wanted: Filter) -> list[Row]:
                 {
                     "namespace": item["namespace"],
                     "name": item["name"],
-                    "addresses": [str(vip).rpartition("/")[2] for vip in item.get("vips") or []],
+                    "addresses": [
+                        str(vip).rpartition("/")[2]
+                        for vip in (*(item.get("vips") or ()), *(item.get("outerAddresses") or ()))
+                    ],
                     "ports": sorted(int(port) for port in item.get("ports") or {}),
                     "endpoints": f"{healthy}/{len(each)}",
                     "hostname": item["hostname"],
@@ -115,6 +118,8 @@ def services(mesh: MeshDump, wanted: Filter) -> list[Row]:
     if not found:
         for item in mesh.control.get("services") or []:
             row = {key: item.get(key) for key in ("namespace", "name", "addresses", "hostname")}
+            outer = [each["address"] for each in item.get("outer_addresses") or []]
+            row["addresses"] = [*(item.get("addresses") or []), *outer]
             row["ports"] = [port["port"] for port in item.get("ports") or []]
             found[(item["namespace"], item["hostname"])] = row
     return in_order(row for row in found.values() if wanted.admits(mesh, row))

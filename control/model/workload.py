@@ -112,6 +112,11 @@ class NetworkAddress:
     length: int | None = None
 
 
+# Pairs of address and port that lead to one service from outside its VIPs: a node has an entry for
+# each. Real services have a handful.
+OUTER_PORTS_MAX = 4096
+
+
 @dataclass(frozen=True, slots=True)
 class OuterAddress:
     """An address that leads to a service at these ports only: a load balancer's, or an external

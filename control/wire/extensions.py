@@ -11,14 +11,13 @@ from google.protobuf.message import DecodeError
 
 from control.kit.errors import WireError
 from control.model.address import canonical
-from control.model.workload import OuterAddress
+from control.model.workload import OUTER_PORTS_MAX, OuterAddress
 from control.wire import extension_pb2
 from control.wire import workload_pb2 as pb
 
 WORKLOAD = "tulle.io/workload"
 SERVICE = "tulle.io/service"
 AFFINITY_S_MAX = 86400  # as in Kubernetes
-OUTER_ADDRESSES_MAX = 1024  # for one service
 
 _Extensions = Iterable[pb.Extension]
 
@@ -42,7 +41,8 @@ def read_service(extensions: _Extensions) -> tuple[tuple[OuterAddress, ...], int
     if config is None:
         return (), 0
     message = _read(extension_pb2.ServiceExtension(), config)
-    if message.affinity_s > AFFINITY_S_MAX or len(message.outer_addresses) > OUTER_ADDRESSES_MAX:
+    pairs = sum(max(1, len(each.ports)) for each in message.outer_addresses)
+    if message.affinity_s > AFFINITY_S_MAX or pairs > OUTER_PORTS_MAX:
         raise WireError(f"the extension {SERVICE} is out of bounds")
     return tuple(_outer(each) for each in message.outer_addresses), message.affinity_s
 

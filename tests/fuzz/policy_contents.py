@@ -16,6 +16,12 @@ from typing import Any
 
 from tests.fuzz import policy_form as form
 from tests.fuzz.policy_form import Check, Tree, anything, listing, mapping, open_mapping, text
+from tests.fuzz.policy_service_form import (
+    no_address,
+    service_spec,
+    service_status,
+    slice_parts,
+)
 
 Key = tuple[str, str, str]  # kind, namespace, name
 IpAddress = ipaddress.IPv4Address | ipaddress.IPv6Address
@@ -27,6 +33,7 @@ _SECURITY = ("security.istio.io/v1", "security.istio.io/v1beta1")
 API_VERSIONS = {
     **dict.fromkeys(POLICIES, _SECURITY),
     **dict.fromkeys(("Namespace", "Pod", "Service"), ("v1",)),
+    "EndpointSlice": ("discovery.k8s.io/v1",),
 }
 WITHOUT_NAMESPACE = ("Namespace",)
 DEFAULT_NAMESPACE = "default"
@@ -89,6 +96,7 @@ class Objects:
     peers: list[Peers] = field(default_factory=list)
     pods: dict[tuple[str, str], PodOf] = field(default_factory=dict)
     services: list[Tree] = field(default_factory=list)
+    slices: list[Tree] = field(default_factory=list)
 
 
 class Contents:
@@ -173,6 +181,8 @@ class Contents:
                 self.now.peers.append(self._peers(namespace, name, meta, spec))
             case "Service":
                 self.now.services.append(tree)
+            case "EndpointSlice":
+                self.now.slices.append(tree)
             case "Pod":
                 pod = _pod(namespace, name, tree)
                 if pod is not None:
@@ -251,7 +261,9 @@ def _pod(namespace: str, name: str, tree: Tree) -> PodOf | None:
     if not texts or status.get("phase") in ("Succeeded", "Failed"):
         return None
     labels = tree["metadata"].get("labels") or {}
-    containers = [*(spec.get("initContainers") or []), *(spec.get("containers") or [])]
+    first = spec.get("initContainers") or []
+    sidecars = [each for each in first if each.get("restartPolicy") == "Always"]
+    containers = [*(spec.get("containers") or []), *sidecars]
     ports = [port for each in containers for port in each.get("ports") or []]
     return PodOf(
         namespace=namespace,
@@ -281,7 +293,8 @@ _container = open_mapping(
     {
         "ports": listing(
             open_mapping({"name": text, "containerPort": form.number}, ("containerPort",)), least=0
-        )
+        ),
+        "restartPolicy": text,
     }
 )
 _containers = listing(_container, least=0)
@@ -297,47 +310,21 @@ pod_spec = open_mapping(
 )
 
 
-def _no_address(value: Any) -> str:
-    return "" if value == "" else f"{value!r} is something"
-
-
-def _headless(value: Any) -> str:
-    return "" if value == "None" else f"{value!r} is something else"
-
-
 def pod_status(value: Any) -> str:
     ips = listing(open_mapping({"ip": form.address}, ("ip",)), least=0)
     complaint = open_mapping({"phase": text, "podIPs": ips})(value)
     if complaint or value.get("podIPs"):
         return complaint
-    return open_mapping({"podIP": form.any_of(_no_address, form.address)})(value)
+    return open_mapping({"podIP": form.any_of(no_address, form.address)})(value)
 
-
-service_spec = open_mapping(
-    {
-        "type": text,
-        "clusterIP": form.any_of(_no_address, _headless, form.address),
-        "selector": form.texts_by_name,
-        "ports": listing(
-            open_mapping(
-                {
-                    "name": text,
-                    "port": form.number,
-                    "targetPort": form.any_of(form.number, form.word),
-                },
-                ("port",),
-            ),
-            least=0,
-        ),
-    }
-)
 
 PARTS: dict[str, dict[str, Check]] = {
     "AuthorizationPolicy": {"spec": form.authorization},
     "PeerAuthentication": {"spec": form.peer_authentication},
     "Namespace": {},
     "Pod": {"spec": pod_spec, "status": pod_status},
-    "Service": {"spec": service_spec},
+    "Service": {"spec": service_spec, "status": service_status},
+    "EndpointSlice": slice_parts,
 }
 
 

@@ -304,6 +304,11 @@ class ServicePortIsThePodsPort(Model):
         return found if isinstance(found, Expected) else number
 
 
+class SlicesLeadNowhere(Model):
+    def sliced_port(self, service: Tree, number: int, pod: PodOf) -> int | Expected:
+        return Expected(400)
+
+
 class AnyAuthorityWillDo(Model):
     def port_of(self, call: Call, pod: PodOf) -> int | Expected:
         found = super().port_of(call, pod)

@@ -21,6 +21,7 @@ from tests.fuzz.policy_contents import (
     PodOf,
     canonical,
 )
+from tests.fuzz.policy_endpoints import ports_by_slices, slices_of
 from tests.fuzz.policy_form import Tree
 
 # Ports of the tunnel itself; a connection to them would only come round again.
@@ -190,6 +191,8 @@ class Model(Contents):
             name = f"{meta['name']}.{namespace}.svc.cluster.local"
             if name != host.lower() or spec.get("type") == "ExternalName":
                 continue
+            if slices_of(self.now, service):
+                return self.sliced_port(service, number, pod)
             chosen = {key: value or "" for key, value in (spec.get("selector") or {}).items()}
             if not chosen or pod.namespace != namespace or not self.selects(chosen, pod):
                 return Expected(400)
@@ -200,6 +203,12 @@ class Model(Contents):
                     return found or Expected(503)
             return Expected(503)
         return Expected(503)
+
+    def sliced_port(self, service: Tree, number: int, pod: PodOf) -> int | Expected:
+        ports = ports_by_slices(self.now, service, pod)
+        if ports is None:
+            return Expected(400)
+        return ports.get(number) or Expected(503)
 
     def decide(self, pod: PodOf, connection: Connection) -> Expected:
         """Deny first, then allow, and open where no policy allows anything."""

@@ -23,6 +23,7 @@ VALUES = ("a", "b", "")
 POD_ADDRESSES = ("10.0.0.1", "10.0.0.2", "10.1.0.1", "fd00::1", "fd00::2", "::ffff:10.0.0.3")
 PORTS = (80, 80, 80, 8080, 1, 65535)
 STAMPS = ("2026-01-01T00:00:00Z", "2026-01-01T00:00:00.5Z", "2026-02-01T00:00:00Z")
+PROTOCOLS = ("TCP", "TCP", "TCP", "UDP")
 MODES = ("UNSET", "DISABLE", "PERMISSIVE", "STRICT")
 
 BLOCKS = (
@@ -121,7 +122,47 @@ class Objects:
             if chance.random() < 0.7:
                 each["targetPort"] = chance.choice((*PORTS, "web", "other"))
         spec = {"selector": self._labels(), "ports": ports, "clusterIP": "10.9.0.1"}
-        return self._object("Service", chance.choice("st"), NAMESPACES, spec)
+        tree = self._object("Service", chance.choice("st"), NAMESPACES, spec)
+        # Other kinds of addresses, some of them a pod's.
+        match chance.randrange(8):
+            case 0:
+                spec["clusterIP"] = chance.choice(POD_ADDRESSES)
+            case 1:
+                spec["externalIPs"] = [chance.choice(POD_ADDRESSES)]
+            case 2:
+                ingress = [{"ip": chance.choice(POD_ADDRESSES)}]
+                tree["status"] = {"loadBalancer": {"ingress": ingress}}
+            case 3:
+                spec["sessionAffinity"] = "ClientIP"
+        return tree
+
+    def endpoint_slice(self) -> Tree:
+        """One for a service that may be there, with pods by name or by address, in any namespace; its
+        own name may be a pod's."""
+        chance = self._random
+        tree = self._object("EndpointSlice", chance.choice("sxyz"), NAMESPACES, {})
+        tree["apiVersion"] = "discovery.k8s.io/v1"
+        del tree["spec"]
+        tree["metadata"]["labels"] = {"kubernetes.io/service-name": chance.choice("st")}
+        tree["addressType"] = "IPv4"
+        tree["ports"] = [
+            {"name": name, "port": chance.choice(PORTS), "protocol": chance.choice(PROTOCOLS)}
+            for name in ("p", "q")
+            if chance.random() < 0.8
+        ]
+        tree["endpoints"] = [self._endpoint() for _ in range(chance.choice((1, 1, 2)))]
+        return tree
+
+    def _endpoint(self) -> Tree:
+        chance = self._random
+        found: Tree = {"addresses": [chance.choice(POD_ADDRESSES)], "nodeName": "n1"}
+        if chance.random() < 0.4:
+            found["targetRef"] = {"kind": "Pod", "name": chance.choice("xyz")}
+            if chance.random() < 0.3:
+                found["targetRef"]["namespace"] = chance.choice(NAMESPACES)
+        if chance.random() < 0.2:
+            found["conditions"] = {"ready": chance.random() < 0.5}
+        return found
 
     def _labels(self) -> Tree:
         chance = self._random

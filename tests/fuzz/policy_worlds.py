@@ -93,6 +93,7 @@ class Worlds:
         make = self._objects
         trees: list[Any] = [make.pod(name) for name in "xyz"[: chance.choice((1, 2, 2, 3))]]
         trees += [make.service() for _ in range(chance.choice((0, 0, 1)))]
+        trees += [make.endpoint_slice() for _ in range(chance.choice((0, 0, 0, 1, 1, 2)))]
         trees += [make.authorization() for _ in range(chance.choice((0, 1, 2, 2, 3, 4, 5)))]
         trees += [make.peers() for _ in range(chance.choice((0, 1, 1, 2, 3, 4)))]
         chance.shuffle(trees)
@@ -156,6 +157,7 @@ class Worlds:
         make: dict[str, Callable[[], Tree]] = {
             "Pod": lambda: self._objects.pod("x"),
             "Service": self._objects.service,
+            "EndpointSlice": self._objects.endpoint_slice,
             "AuthorizationPolicy": self._objects.authorization,
             "PeerAuthentication": self._objects.peers,
         }

@@ -105,6 +105,7 @@ def service(value: Service, endpoints: Iterable[Workload]) -> dict[str, Any]:
                 "port": _ports(each.services.get(value.key, ())),
                 "status": _words(each.status.name),
                 "healthy": each.status is WorkloadStatus.HEALTHY,
+                "lastResort": each.last_resort,
             }
             for each in endpoints
         },
@@ -113,6 +114,13 @@ def service(value: Service, endpoints: Iterable[Workload]) -> dict[str, Any]:
         "canonical": value.canonical,
         "visibility": _words(value.visibility.name),
     }
+    if value.outer_addresses:
+        shown["outerAddresses"] = {
+            f"{each.network}/{format_address(each.address)}": list(each.ports)
+            for each in value.outer_addresses
+        }
+    if value.affinity_s:
+        shown["affinitySeconds"] = value.affinity_s
     if value.waypoint is not None:
         shown["waypoint"] = _gateway(value.waypoint)
     if value.weighted_waypoints:

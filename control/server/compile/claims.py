@@ -73,6 +73,8 @@ _NOUNS = {
     Rank.ENDPOINT: "endpoint",
     Rank.REPORTED_POD: "reported address",
 }
+# Slices of other namespaces that may name a pod by address: each makes the pod's message longer.
+STRANGERS_MAX = 64
 POD_RANKS = (Rank.CAPTURED_POD, Rank.POD, Rank.REPORTED_POD)
 _BY_PORT = (Rank.LOAD_BALANCER, Rank.EXTERNAL_IP)
 
@@ -108,11 +110,13 @@ class Decision:
     first: AddressClaim | None = None  # holds every port
     by_port: dict[int, AddressClaim] = field(default_factory=dict)
     lost: list[Lost] = field(default_factory=list)
+    left_out: set[Key] = field(default_factory=set)  # slices beyond STRANGERS_MAX
 
 
 def decide(claims: Iterable[AddressClaim]) -> Decision:
     """The rule, for the claims to one address."""
     decision = Decision()
+    strangers = 0
     ordered = sorted(claims, key=lambda one: one.order)
     for each in ordered:
         first = decision.first
@@ -125,6 +129,10 @@ def decide(claims: Iterable[AddressClaim]) -> Decision:
                 _share_ports(decision, each)
         elif first.owner != each.owner and not _go_together(first, each):
             decision.lost.append(Lost(each, first))
+            if each.rank is Rank.ENDPOINT and each.owner.namespace != first.owner.namespace:
+                strangers += 1
+                if strangers > STRANGERS_MAX:
+                    decision.left_out.add(each.owner)
     return decision
 
 

@@ -54,7 +54,11 @@ class Endpoints:
         if self.by_address:
             for address in pod.addresses:
                 if holdings.pod_at(address) == meta.key:
-                    found += self.by_address.get(address, ())
+                    found += (
+                        each
+                        for each in self.by_address.get(address, ())
+                        if not holdings.is_left_out(each.meta.key, address)
+                    )
         services: PodServices = {}
         for each in found:
             if each.includes(pod):

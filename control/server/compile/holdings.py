@@ -31,6 +31,7 @@ class Holdings:
     def __init__(self) -> None:
         self._objects: dict[Key, Claimant] = {}
         self._reported: set[Key] = set()
+        self._uids: dict[Key, str] = {}  # only pods have one
         self._made: dict[Key, tuple[AddressClaim, ...]] = {}
         self._at: dict[Address, AddressClaim | dict[tuple[Key, Rank], AddressClaim]] = {}
         # Only of addresses with several claims; the rest need no decision.
@@ -46,6 +47,7 @@ class Holdings:
             self._replace(key, ())
             del self._objects[key]
             self._reported.discard(key)
+            self._uids.pop(key, None)
 
     def _put_all(self, found: Objects, captured: Collection[str]) -> set[Key]:
         seen: set[Key] = set()
@@ -58,8 +60,11 @@ class Holdings:
         for each in (one for kind in kinds for one in kind):
             key = each.meta.key
             seen.add(key)
-            reported = isinstance(each, PodObject) and pod_uid(each.meta) in captured
-            if self._objects.get(key) is not each or (key in self._reported) != reported:
+            is_new = self._objects.get(key) is not each
+            if is_new and isinstance(each, PodObject):
+                self._uids[key] = pod_uid(each.meta)
+            reported = self._uids.get(key) in captured
+            if is_new or (key in self._reported) != reported:
                 self._put(key, each, reported)
         return seen
 
@@ -162,6 +167,11 @@ class Holdings:
             return False
         first = self._decide(address).first
         return first is None or first.rank is Rank.NODE
+
+    def is_left_out(self, slice_key: Key, address: Address) -> bool:
+        """True if too many slices of other namespaces name a pod's address before this one."""
+        known = self._at.get(address)
+        return isinstance(known, dict) and slice_key in self._decide(address).left_out
 
     def ports_of(self, owner: Key, address: Address) -> tuple[int, ...]:
         """Ports at which an address of a load balancer or an external one leads to a service."""

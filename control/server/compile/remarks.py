@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from control.model.address import format_address
-from control.server.compile.claims import POD_RANKS, Lost, Rank
+from control.server.compile.claims import POD_RANKS, STRANGERS_MAX, Lost, Rank
 from control.server.compile.holdings import Holdings
 from control.server.sources.objects import EndpointSlice, Key, ServiceObject
 from control.server.sources.problem import Problem
@@ -31,7 +31,7 @@ def _conflicts(holdings: Holdings) -> Iterator[Problem]:
         meta = holdings.meta(owner)
         more = f" (and {len(lost) - 1} more like it)" if len(lost) > 1 else ""
         reason = ADDRESS_UNUSABLE if lost[0].to is None else ADDRESS_CLAIMED
-        yield Problem(meta.file, meta.line, str(owner), reason, _text(lost[0]) + more)
+        yield Problem(meta.file, meta.line, str(owner), reason, _text(lost[0], holdings) + more)
 
 
 def _fields(holdings: Holdings) -> Iterator[Problem]:
@@ -65,7 +65,7 @@ def _is_worth_saying(lost: Lost) -> bool:
     )
 
 
-def _text(lost: Lost) -> str:
+def _text(lost: Lost, holdings: Holdings) -> str:
     claim, to = lost.claim, lost.to
     address = format_address(claim.address)
     if to is None:
@@ -73,5 +73,7 @@ def _text(lost: Lost) -> str:
     ports = f" port {', '.join(map(str, lost.ports))}" if lost.ports else ""
     taken = f"{claim.rank.noun} {address}{ports} is the {to.rank.noun} of {to.owner}"
     if claim.rank is Rank.ENDPOINT and to.rank in POD_RANKS:
+        if holdings.is_left_out(claim.owner, claim.address):
+            return f"{taken}, which {STRANGERS_MAX} slices of other namespaces name: it is left out"
         return f"{taken}: connections go to that pod, with its identity and its policies"
     return f"{taken}: it has no effect here"

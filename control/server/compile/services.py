@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 
 from control.model.address import Address
 from control.model.workload import (
@@ -98,9 +98,11 @@ def _outer_addresses(
     )
 
 
-def _ports(service: objects.ServiceObject) -> list[objects.ServicePort]:
+def _ports(service: objects.ServiceObject) -> Sequence[objects.ServicePort]:
     """The service's ports; of one number that TCP and UDP share, only TCP's: that is what a
     connection means."""
+    if all(each.protocol == "TCP" for each in service.ports):
+        return service.ports
     tcp = {each.port for each in service.ports if each.protocol == "TCP"}
     return [each for each in service.ports if each.protocol == "TCP" or each.port not in tcp]
 

@@ -5,9 +5,10 @@ A value that would lead connections elsewhere and is not followed here is told i
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from control.model.address import Address, parse_address
+from control.model.workload import OUTER_PORTS_MAX
 from control.server.sources.core import read_address, read_protocol
 from control.server.sources.objects import (
     EndpointSlice,
@@ -40,6 +41,9 @@ _KNOWN = {
 
 def read_service(document: Reader, meta: Meta) -> ServiceObject:
     spec = document.part("spec")
+    ports = tuple(_service_port(each) for each in spec.children("ports"))
+    external = [read_address(spec, "externalIPs", text) for text, _ in spec.texts("externalIPs")]
+    outer_max = OUTER_PORTS_MAX // max(1, len(ports)) // 2  # half for those of a load balancer
     ranges = spec.texts("loadBalancerSourceRanges")
     ranged = bool(ranges or meta.annotations.get(SOURCE_RANGES_ANNOTATION))
     balancer = _balancer_addresses(document.part("status"))
@@ -49,21 +53,26 @@ def read_service(document: Reader, meta: Meta) -> ServiceObject:
         selector=spec.labels("selector"),
         addresses=_cluster_ips(spec),
         # The ranges are known to the proxy of plain connections; a tunnel would go around them.
-        balancer_addresses=() if ranged else balancer,
-        external_addresses=tuple(
-            dict.fromkeys(
-                read_address(spec, "externalIPs", text) for text, _ in spec.texts("externalIPs")
-            )
-        ),
-        ports=tuple(_service_port(each) for each in spec.children("ports")),
+        balancer_addresses=() if ranged else balancer[:outer_max],
+        external_addresses=tuple(dict.fromkeys(external))[:outer_max],
+        ports=ports,
         ip_families=tuple(text for text, _ in spec.texts("ipFamilies")),
         internal_traffic_policy=spec.text("internalTrafficPolicy") or "Cluster",
         traffic_distribution=spec.text("trafficDistribution")
         or meta.annotations.get(TRAFFIC_DISTRIBUTION_ANNOTATION, ""),
         publish_not_ready=spec.flag("publishNotReadyAddresses"),
         affinity_s=_affinity_s(spec),
-        not_followed=tuple(_not_followed(spec, meta, ranged and bool(balancer))),
+        not_followed=(
+            *_not_followed(spec, meta, ranged and bool(balancer)),
+            *_too_many("status.loadBalancer.ingress", balancer, outer_max),
+            *_too_many("externalIPs", external, outer_max),
+        ),
     )
+
+
+def _too_many(field: str, found: Sequence[Address], most: int) -> Iterator[str]:
+    if len(found) > most:
+        yield f"{field}: only the first {most} addresses are served with so many ports"
 
 
 def _not_followed(spec: Reader, meta: Meta, ranged: bool) -> Iterator[str]:
@@ -134,9 +143,9 @@ def _target(port: Reader, default: int) -> int | str:
 def read_slice(document: Reader, meta: Meta) -> EndpointSlice:
     ports: dict[str, int] = {}
     for each in document.children("ports"):
-        number = each.port("port")
-        if number is not None and read_protocol(each) == "TCP":
-            ports[each.text("name")] = number
+        name, number, protocol = each.text("name"), each.port("port"), read_protocol(each)
+        if number is not None and protocol == "TCP":
+            ports[name] = number
     endpoints = document.children("endpoints")
     hinted = any(each.part("hints").fields for each in endpoints)
     return EndpointSlice(
@@ -158,16 +167,16 @@ def _endpoint(endpoint: Reader, meta: Meta) -> SliceEndpoint:
     target = endpoint.part("targetRef")
     pod: tuple[str, str] | None = None
     # A pod of another namespace is not its to name; the address says which pod that is.
-    own = target.text("namespace") in ("", meta.namespace)
-    if own and target.text("kind") == "Pod":
-        pod = (meta.namespace, target.text("name"))
+    kind, namespace, name = (target.text(each) for each in ("kind", "namespace", "name"))
+    if kind == "Pod" and namespace in ("", meta.namespace):
+        pod = (meta.namespace, name)
     conditions = endpoint.part("conditions")
     ready = conditions.flag("ready", True)
-    serves = conditions.flag("serving", ready) and conditions.flag("terminating")
+    serving, terminating = conditions.flag("serving", ready), conditions.flag("terminating")
     return SliceEndpoint(
         addresses=tuple(addresses),
         ready=ready,
-        last_resort=serves and not ready,
+        last_resort=serving and terminating and not ready,
         node=endpoint.text("nodeName"),
         zone=endpoint.text("zone"),
         pod=pod,

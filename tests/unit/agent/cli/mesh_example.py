@@ -79,6 +79,7 @@ def ztunnel(node: str, pod: str, side: str) -> dict[str, Any]:
                 "namespace": "shop",
                 "hostname": "b.shop.svc.cluster.local",
                 "vips": ["/172.20.0.10", "/fd72::a"],
+                "outerAddresses": {"/192.0.2.1": [80]},
                 "ports": {"80": 8080},
                 "endpoints": {"1": {"status": "Healthy"}, "2": {"status": "Unhealthy"}},
             }

@@ -51,7 +51,7 @@ def test_services_policies_and_certificates() -> None:
     assert views.services(example(), Filter())[0] == {
         "namespace": "shop",
         "name": "b",
-        "addresses": ["172.20.0.10", "fd72::a"],
+        "addresses": ["172.20.0.10", "fd72::a", "192.0.2.1"],
         "ports": [80],
         "endpoints": "1/2",
         "hostname": "b.shop.svc.cluster.local",

@@ -61,7 +61,8 @@ def broken(**fields: object) -> pb.Extension:
         broken(outer_addresses=[{"address": {"address": b"123"}}]),
         broken(outer_addresses=[{"address": {"address": b"1234"}, "ports": [0]}]),
         broken(outer_addresses=[{"address": {"address": b"1234"}, "ports": [65536]}]),
-        broken(outer_addresses=[{}] * 1025),
+        broken(outer_addresses=[{"address": {"address": b"1234"}}] * 4097),
+        broken(outer_addresses=[{"address": {"address": b"1234"}, "ports": [80] * 1025}] * 4),
     ],
 )
 def test_nonsense_is_refused(extension: pb.Extension) -> None:

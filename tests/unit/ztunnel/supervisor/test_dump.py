@@ -7,6 +7,7 @@ from datetime import timedelta
 
 import pytest
 
+from control.model.address import parse_address
 from control.model.policy import (
     Action,
     Clause,
@@ -24,6 +25,7 @@ from control.model.workload import (
     GatewayAddress,
     LoadBalancing,
     NamespacedHostname,
+    OuterAddress,
     Scope,
     WorkloadStatus,
 )
@@ -71,6 +73,10 @@ def test_a_service_has_its_endpoints() -> None:
     healthy = {uid: each["healthy"] for uid, each in shown["endpoints"].items()}
     assert healthy == {WEB.uid: True, ill.uid: False}
     assert "loadBalancer" not in shown
+    assert "outerAddresses" not in shown
+    outer = OuterAddress("", parse_address("192.0.2.1"), (80, 443))
+    more = dump.service(replace(SERVICE, outer_addresses=(outer,), affinity_s=60), ())
+    assert (more["outerAddresses"], more["affinitySeconds"]) == ({"/192.0.2.1": [80, 443]}, 60)
     near = LoadBalancing((Scope.NETWORK, Scope.ZONE), BalancingMode.FAILOVER)
     shown = dump.service(replace(SERVICE, load_balancing=near), ())
     assert shown["loadBalancer"]["routingPreferences"] == ["NETWORK", "ZONE"]

@@ -215,3 +215,17 @@ def test_a_udp_port_of_a_slice_is_not_the_tcp_port_of_that_name() -> None:
     text = endpoint_slice("addresses: [10.1.0.1]").replace("port: 80", "port: 80, protocol: UDP")
     mesh = compiled(pod("db"), service(), text)
     assert way(state_of(mesh), "demo/client", "10.9.0.1:80") == "refused no_healthy_upstream"
+
+
+def test_strangers_do_not_make_a_pods_message_long() -> None:
+    """A message beyond what a node takes would cut the pod off."""
+    texts = [pod("db"), service(), endpoint_slice("addresses: [10.1.0.1]")]
+    for at in range(100):
+        texts.append(service(namespace=f"x{at}").replace("10.9.0.1", f"10.9.1.{at}"))
+        texts.append(endpoint_slice("addresses: [10.1.0.1]", namespace=f"x{at}"))
+    mesh = compiled(*texts)
+    found = named(mesh, "db").services
+    assert KEY in found
+    assert len(found) == 1 + 64
+    left_out = [each for each in mesh.notes if each.message.endswith("it is left out")]
+    assert (len(mesh.notes), len(left_out)) == (100, 36)

@@ -109,3 +109,19 @@ def test_values_that_are_not_followed_are_told() -> None:
         "type Fancy is unknown here and has no effect",
         "trafficDistribution PreferFar is unknown here and has no effect",
     )
+
+
+@pytest.mark.parametrize(("ports", "most"), [(1, 2048), (100, 20), (3000, 0)])
+def test_outer_addresses_are_bounded(ports: int, most: int) -> None:
+    """Each address takes an entry for each port in each node's memory."""
+    ips = [f"198.51.{at // 256}.{at % 256}" for at in range(2100)]
+    spec = f"externalIPs: [{', '.join(ips)}], "
+    spec += f"ports: [{', '.join(f'{{port: {at}}}' for at in range(1, 1 + ports))}]"
+    text = SERVICE % spec + "status: {loadBalancer: {ingress: [%s]}}\n"
+    (found,) = objects(text % ", ".join(f"{{ip: {each}}}" for each in ips)).services
+    assert [format_address(each) for each in found.external_addresses] == ips[:most]
+    assert [format_address(each) for each in found.balancer_addresses] == ips[:most]
+    assert [each.partition(":")[0] for each in found.not_followed] == [
+        "status.loadBalancer.ingress",
+        "externalIPs",
+    ]
