@@ -137,8 +137,8 @@ class Objects:
         return tree
 
     def endpoint_slice(self) -> Tree:
-        """One for a service that may be there, with pods by name or by address, in any namespace; its
-        own name may be a pod's."""
+        """One for a service that may be there, with pods by name or by address; its own name may
+        be a pod's."""
         chance = self._random
         tree = self._object("EndpointSlice", chance.choice("sxyz"), NAMESPACES, {})
         tree["apiVersion"] = "discovery.k8s.io/v1"

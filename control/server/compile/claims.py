@@ -121,7 +121,8 @@ def decide(claims: Iterable[AddressClaim]) -> Decision:
     for each in ordered:
         first = decision.first
         if first is None:
-            if each.rank <= Rank.CLUSTER_IP or (is_reported(each) and each is ordered[0]):
+            # A slice that names the address does not keep a new pod from having it.
+            if each.rank <= Rank.CLUSTER_IP or (is_reported(each) and _only_named(ordered[0])):
                 decision.first = each
             elif is_reported(each):
                 decision.lost.append(Lost(each, ordered[0]))
@@ -138,6 +139,10 @@ def decide(claims: Iterable[AddressClaim]) -> Decision:
 
 def is_reported(claim: AddressClaim) -> bool:
     return claim.rank is Rank.REPORTED_POD
+
+
+def _only_named(strongest: AddressClaim) -> bool:
+    return strongest.rank in (Rank.ENDPOINT, Rank.REPORTED_POD)
 
 
 def _go_together(first: AddressClaim, other: AddressClaim) -> bool:

@@ -145,9 +145,12 @@ class Holdings:
         return self._objects[owner].meta
 
     def pod_at(self, address: Address) -> Key | None:
-        """The pod that has the address."""
+        """The pod that has the address by its object. While only its node says so, a slice that
+        names the address means a place as before."""
         first = self._first(address)
-        return first.owner if first is not None and first.rank in POD_RANKS else None
+        if first is None or first.rank not in POD_RANKS or is_reported(first):
+            return None
+        return first.owner
 
     def has(self, owner: Key, address: Address) -> bool:
         """True for all of an address: a pod's own, a host's, or a cluster IP."""
@@ -166,7 +169,7 @@ class Holdings:
         if known is None or (slice_key, Rank.ENDPOINT) not in known:
             return False
         first = self._decide(address).first
-        return first is None or first.rank is Rank.NODE
+        return first is None or first.rank is Rank.NODE or is_reported(first)
 
     def is_left_out(self, slice_key: Key, address: Address) -> bool:
         """True if too many slices of other namespaces name a pod's address before this one."""
