@@ -13,6 +13,9 @@ from urllib.parse import urlencode
 from control.kit.errors import MeshError
 
 TIMEOUT_S = 30.0
+# A page without work behind it comes in milliseconds; a process that takes longer is stopped or
+# stuck, and its other pages need not be waited for.
+SIGN_OF_LIFE_S = 2.0
 ANSWER_BYTES_MAX = 256 * 1024 * 1024  # a dump of a large mesh; more is not an admin page
 
 
@@ -21,9 +24,10 @@ class FetchError(MeshError):
 
     reason = "admin"
 
-    def __init__(self, message: str, status: int = 0) -> None:
+    def __init__(self, message: str, status: int = 0, why: str = "") -> None:
         super().__init__(message)
         self.status = status  # HTTP status; 0 without an answer
+        self.why = why or message  # without the names of socket and page
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +74,8 @@ def request(
     except PermissionError as exc:
         raise PermissionError(exc.errno, exc.strerror, str(path)) from exc  # the server may be well
     except (OSError, http.client.HTTPException) as exc:
-        raise FetchError(f"{method} {target} on {path}: {_why(exc)}") from exc
+        why = _why(exc)
+        raise FetchError(f"{method} {target} on {path}: {why}", why=why) from exc
     finally:
         connection.close()
 

@@ -11,7 +11,7 @@ from agent.checks.check import Check, Result, judged
 from agent.checks.host import host_checks
 from agent.direct.reasons import MEANINGS
 from agent.enrol.plan import PodState
-from agent.fetch import get_json
+from agent.fetch import SIGN_OF_LIFE_S, get_json
 from agent.status import Agent
 from control.kit.errors import KernelError, MeshError
 
@@ -104,6 +104,7 @@ async def _certificates(agent: Agent) -> Check:
             level=Result.WARNING,
         )
     try:
+        await asyncio.to_thread(get_json, path, "/logging", SIGN_OF_LIFE_S)
         dump = await asyncio.to_thread(get_json, path, "/config_dump", _FETCH_TIMEOUT_S)
         bad = list(certificates_in_trouble(dump, agent.clock.now()))
     except (OSError, ValueError, TypeError, KeyError, AttributeError, MeshError) as exc:

@@ -33,8 +33,8 @@ def components(mesh: MeshDump) -> list[Row]:
 
 def _silent(mesh: MeshDump, name: str, effect: str) -> str:
     """Detail of a process that gave no page: the reason, as far as it is known."""
-    why = mesh.away.get(name, "").rpartition(": ")[2]
-    detail = f"no answer on its admin socket{f' ({why})' if why else ''}"
+    why = mesh.away.get(name, "").partition(": ")[2]
+    detail = why.partition(":")[0] or "no answer on its admin socket"
     return f"{detail}; {effect}" if effect else detail
 
 

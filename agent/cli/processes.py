@@ -14,11 +14,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
-from agent.fetch import FetchError, get_json
+from agent.fetch import SIGN_OF_LIFE_S, FetchError, get_json
 
-# A page without work behind it comes in milliseconds; a process that takes longer is stopped or
-# stuck, and its other pages need not be waited for.
-SIGN_OF_LIFE_S = 2.0
 PROCESSES_AT_ONCE = 64  # threads that mostly wait; a host has one node, a large lab some dozens
 NOT_FOUND = 404
 CONTROL = "control"
@@ -107,7 +104,7 @@ def _ask_one(process: MeshProcess, pages: Mapping[str, str], timeout_s: float) -
         get_json(process.socket, LOG_PAGES[process.kind], sign_of_life_s(timeout_s))
     except FetchError as exc:
         if not exc.status:
-            heard.error = str(exc)
+            heard.error = f"{process.socket}: {exc.why}"
             return heard
     for name, page in pages.items():
         try:

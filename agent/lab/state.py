@@ -87,6 +87,10 @@ class Store:
             raise ConfigError(
                 f"no lab is up ({self._path} does not exist); start one: tulle lab up DIR"
             ) from None
+        except (ValueError, KeyError, TypeError, AttributeError) as exc:
+            raise ConfigError(
+                f"{self._path}: damaged, or of another version of the lab ({exc!r})"
+            ) from exc
 
     def save(self, state: LabState) -> None:
         with self._lock:
@@ -135,7 +139,7 @@ def decode(value: dict[str, Any]) -> LabState:
                 **item,
                 "address": plan.AddressPair(**item["address"]),
                 "router": plan.AddressPair(**item["router"]),
-                "ztunnel": tuple(item["ztunnel"]),
+                "ztunnel": tuple(item.get("ztunnel", ())),
             }
         )
         for item in value["nodes"]

@@ -18,6 +18,7 @@ _OTHER_LEVELS = {"TRACE": logging.DEBUG, "OFF": logging.CRITICAL + 1}
 
 DEFAULT, RESET = "default", "reset"  # instead of a level: the one at the start; all of them
 _SCOPE = re.compile(r"[A-Za-z0-9_.:-]{1,64}")
+_set: set[str] = set()  # scopes whose level came from `set_level`
 _at_start: dict[str, int | None] = {"": logging.INFO}
 _PLAIN = re.compile(r"[A-Za-z0-9_./:@+%\[\]*,~-]+")
 
@@ -132,11 +133,14 @@ def set_level(spec: str, *, whole: bool = False) -> None:
     """
     levels = list(_at_start.items()) if spec.strip().lower() == RESET else parse_levels(spec)
     if whole or spec.strip().lower() == RESET:
-        for scope in current_levels():
-            logging.getLogger(scope or None).setLevel(logging.INFO if not scope else logging.NOTSET)
+        for scope in _set:  # levels that a library gives its own loggers stay
+            logging.getLogger(scope).setLevel(logging.NOTSET)
+        _set.clear()
     for scope, number in levels:
         if number is None:
             number = _at_start.get(scope) or (logging.NOTSET if scope else logging.INFO)
+        if scope:
+            _set.add(scope)
         logging.getLogger(scope or None).setLevel(number)
 
 

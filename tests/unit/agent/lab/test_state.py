@@ -47,6 +47,15 @@ def test_a_lab_that_is_not_up_is_an_error_that_helps(tmp_path: Path) -> None:
         store.load()
 
 
+@pytest.mark.parametrize("text", ["{", "[]", "{}", '{"nodes": 7, "pods": {}}', '{"pods": []}'])
+def test_a_lab_of_another_version_is_an_error_that_names_the_file(
+    tmp_path: Path, text: str
+) -> None:
+    (tmp_path / "lab.json").write_text(text)
+    with pytest.raises(ConfigError, match=r"lab\.json: damaged, or of another version"):
+        Store(tmp_path).load()
+
+
 def test_forgetting_takes_a_half_written_file_along(tmp_path: Path) -> None:
     store = Store(tmp_path)
     store.save(example())
