@@ -73,6 +73,7 @@ def refusals(mesh: Bed) -> dict[str, int]:
 def test_a_client_that_cannot_be_verified_reaches_no_app(
     mesh: Bed, app: App, uris: list[str], options: dict[str, object], reason: str
 ) -> None:
+    mesh.client.has_signer = False  # for another leaf instead of one that has run out
     mesh.client.certify(CLIENT, mesh.authority.issue(*uris, **options))  # type: ignore[arg-type]
     assert not speaks(mesh, app)
     eventually(lambda: refusals(mesh).get(reason) == 1, f"the server counts {reason}")
@@ -141,6 +142,7 @@ def test_bytes_that_are_no_tls_are_refused(mesh: Bed) -> None:
 def test_a_server_that_is_not_the_expected_one_gets_nothing(
     mesh: Bed, app: App, uri: str, options: dict[str, object]
 ) -> None:
+    mesh.server.has_signer = False
     mesh.server.certify(SERVER, mesh.authority.issue(uri, **options))  # type: ignore[arg-type]
     assert not speaks(mesh, app)
     assert app.accepted == 0

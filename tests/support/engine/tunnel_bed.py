@@ -117,6 +117,7 @@ class Node:
         self.reactor = loop.reactor
         self.destinations: dict[int, Endpoint] = {}
         self.asked: list[SpiffeId] = []
+        self.has_signer = True  # one that takes its time; else one that says no
         self.lines: list[str] = []  # the access log, as JSON
         self.engine: Engine = loop.call(lambda: self._make(values))
         self.pod = Pod(name, name, identity.namespace, identity.service_account, -1)
@@ -132,9 +133,14 @@ class Node:
             EngineConfig(),
             dialer=Dialer(self.reactor),
             access_log=AccessLog(SystemClock(), self.lines.append, JSON),
-            ask_certificate=lambda who, _waiting: self.asked.append(who),
+            ask_certificate=self._ask,
             original_destination=self._original,
         )
+
+    def _ask(self, who: SpiffeId, _waiting: bool) -> None:
+        self.asked.append(who)
+        if not self.has_signer:
+            self.engine.credentials.fail(who)
 
     def _original(self, sock: socket.socket) -> Original | None:
         destination = self.destinations.get(endpoint_of(sock.getsockname()).port)
