@@ -72,12 +72,16 @@ class VipIndex:
         self, network: str, address: Address, client_namespace: str, port: int = 0
     ) -> str | None:
         """The service with this VIP."""
-        best = self._best(self._exact.get((network, address), ()), client_namespace, port)
-        return best if best is not None else self._in_block(network, address, client_namespace)
+        keys = self._exact.get((network, address))
+        best = None if keys is None else self._best(keys, client_namespace, port)
+        if best is None and self._with_blocks:
+            return self._in_block(network, address, client_namespace)
+        return best
 
     def outer(self, network: str, address: Address, client_namespace: str, port: int) -> str | None:
         """The service with this outer address and port."""
-        return self._best(self._outer.get((network, address, port), ()), client_namespace)
+        keys = self._outer.get((network, address, port)) if self._outer else None
+        return None if keys is None else self._best(keys, client_namespace)
 
     def named(self, hostname: str, client_namespace: str) -> str | None:
         return self._best(self._names.get(hostname, ()), client_namespace)

@@ -7,11 +7,14 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Mapping
+from functools import lru_cache
 
 from control.model.intent import Intent
 from control.server.compile.settings import Settings
 from control.server.sources import objects
 from control.server.sources.objects import Labels, Objects
+
+UIDS_KEPT_MAX = 16384  # some 3 MiB; a cluster gives every pod a uid, and keeps none here
 
 MODE_LABELS = ("tulle.io/dataplane-mode", "istio.io/dataplane-mode")
 # `tunnel` on a pod or on its namespace. Any other value but `direct` counts as `tunnel`: people set
@@ -26,7 +29,12 @@ _UID_SPACE = uuid.UUID("6f7a3c0e-5d0b-5f0c-9b53-7d1f4a3f2c11")
 
 
 def pod_uid(meta: objects.Meta) -> str:
-    return meta.uid or str(uuid.uuid5(_UID_SPACE, f"{meta.namespace}/{meta.name}"))
+    return meta.uid or _made_uid(meta.namespace, meta.name)
+
+
+@lru_cache(maxsize=UIDS_KEPT_MAX)
+def _made_uid(namespace: str, name: str) -> str:
+    return str(uuid.uuid5(_UID_SPACE, f"{namespace}/{name}"))
 
 
 def is_captured(pod: objects.PodObject, reported: bool) -> bool:
