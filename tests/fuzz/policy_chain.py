@@ -7,6 +7,7 @@ worker's state → `authorize`. `step()` may damage policies on their way to the
 from __future__ import annotations
 
 import json
+import random
 import zlib
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
@@ -70,9 +71,10 @@ class Chain:
     def worker(self) -> State:
         return self._node.worker
 
-    def watch(self, look: Callable[[], None] | None) -> None:
-        """Call `look` after each entry that the worker takes, which then come one by one."""
-        self._node.look = look
+    def watch(self, look: Callable[[], None] | None, order: random.Random | None = None) -> None:
+        """Call `look` after each entry that the worker takes, which then come one by one. With
+        `order` they come in any, as from a control plane that is not ours."""
+        self._node.look, self._node.order = look, order
 
     def reconnect(self) -> None:
         """The node's stream breaks, and a new one opens."""
@@ -148,6 +150,7 @@ class Node:
         self.supervisor = State(node=NODE, strict=True)
         self.worker = State(node=NODE)
         self.look: Callable[[], None] | None = None
+        self.order: random.Random | None = None
         self._damage: Mapping[str, Damage] = {}
         self._damaged: set[str] = set()
         self._client = DeltaClient(NodeInfo(NODE), TYPES)
@@ -166,19 +169,38 @@ class Node:
         """Follow the stream until it is quiet. Returns the policies that were damaged."""
         self._damage, self._damaged = damage, set()
         self._session.changed(change)
+        held: list[Entry] = []
         while (response := self._session.take()) is not None:
             data = response.data
             if response.type_url == AUTHORIZATION_TYPE:
                 data = self._arrived(data)
             update = self._client.receive(data)
-            entries, rejected = accept(self.supervisor, list(entries_of(update)))
-            self.to_worker(entries)
+            entries, rejected = list(entries_of(update)), {}
+            if self.order is None:
+                entries, rejected = accept(self.supervisor, entries)
+                self.to_worker(entries)
+            else:
+                held += entries
             answer = self._client.acknowledge(update.type_url, update.nonce, rejected)
             self._settle(update)
             self._session.receive(pb.DeltaDiscoveryRequest.FromString(answer.SerializeToString()))
+        if self.order is not None:
+            self._take_in_any_order(held, self.order)
         if not self.supervisor.synced:
             self.to_worker(accept(self.supervisor, [Entry(Op.SNAPSHOT)])[0])
         return self._damaged
+
+    def _take_in_any_order(self, entries: list[Entry], order: random.Random) -> None:
+        """One by one, each resource's own in order; then all is settled."""
+        lanes: dict[str, list[Entry]] = {}
+        for entry in entries:
+            lanes.setdefault(entry.name, []).append(entry)
+        while lanes:
+            name = order.choice(list(lanes))
+            self.to_worker(accept(self.supervisor, [lanes[name].pop(0)])[0])
+            if not lanes[name]:
+                del lanes[name]
+        self.to_worker(accept(self.supervisor, [Entry(Op.SNAPSHOT)])[0])
 
     def _settle(self, update: Update) -> None:
         op = self._settling.applied(

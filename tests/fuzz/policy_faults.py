@@ -344,6 +344,20 @@ class KeepsRefusalsFromWorkers(Node):
         super().to_worker([each for each in entries if each.op is not Op.REJECTED_POLICY])
 
 
+class TakesHalvesForWholes(Node):
+    """Forgets the past after each entry."""
+
+    def to_worker(self, entries: Iterable[Entry]) -> None:
+        look, self.look = self.look, None
+        for entry in entries:
+            super().to_worker([entry])
+            if self.worker.synced:
+                self.worker.apply([Entry(Op.SNAPSHOT)])
+            if look is not None:
+                look()
+        self.look = look
+
+
 class OnTheWire(Node):
     """Changes every policy that arrives."""
 
@@ -388,7 +402,9 @@ class MovesToTheNamespace(OnTheWire):
 NODE_FAULTS: tuple[type[Node], ...] = tuple(
     each
     for each in globals().values()
-    if isinstance(each, type) and issubclass(each, Node) and each not in (Node, OnTheWire)
+    if isinstance(each, type)
+    and issubclass(each, Node)
+    and each not in (Node, OnTheWire, TakesHalvesForWholes)
 )
 
 

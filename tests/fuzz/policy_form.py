@@ -33,7 +33,7 @@ OPERATION_LAYER_7 = ("hosts", "notHosts", "methods", "notMethods", "paths", "not
 _LAYER_7_KEY = re.compile(
     r"remote\.ip|connection\.sni|source\.trustDomain|request\.auth\.(principal|audiences|presenter)"
     r"|request\.(experimental\.inline\.)?headers\[.+\]|request\.auth\.claims(\[.+\])+"
-    r"|experimental\.envoy\.filters\..+"
+    r"|experimental\.envoy\.filters\..*\[.+\]"
 )
 
 
@@ -197,6 +197,7 @@ _OPERATION = {"ports": ports, "notPorts": ports, **dict.fromkeys(OPERATION_LAYER
 _VALUES_OF = {
     "source.ip": blocks,
     "destination.ip": blocks,
+    "remote.ip": blocks,  # of layer 7, but no other text
     "destination.port": ports,
     "source.namespace": words,
     "source.principal": words,

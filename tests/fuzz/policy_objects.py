@@ -104,7 +104,7 @@ class Objects:
     def pod(self, name: str) -> Tree:
         chance = self._random
         tree = self._object("Pod", name, NAMESPACES, {"nodeName": "n1"})
-        tree["metadata"]["labels"] = self._labels()
+        tree["metadata"]["labels"] = self.labels()
         if chance.random() < 0.8:
             tree["spec"]["serviceAccountName"] = chance.choice(ACCOUNTS)
         ports = [{"name": "web", "containerPort": chance.choice(PORTS)}]
@@ -121,7 +121,7 @@ class Objects:
         for each in ports:
             if chance.random() < 0.7:
                 each["targetPort"] = chance.choice((*PORTS, "web", "other"))
-        spec = {"selector": self._labels(), "ports": ports, "clusterIP": "10.9.0.1"}
+        spec = {"selector": self.labels(), "ports": ports, "clusterIP": "10.9.0.1"}
         tree = self._object("Service", chance.choice("st"), NAMESPACES, spec)
         # Other kinds of addresses, some of them a pod's.
         match chance.randrange(8):
@@ -164,7 +164,7 @@ class Objects:
             found["conditions"] = {"ready": chance.random() < 0.5}
         return found
 
-    def _labels(self) -> Tree:
+    def labels(self) -> Tree:
         chance = self._random
         return {name: chance.choice(VALUES[:2]) for name in LABELS if chance.random() < 0.6}
 
@@ -174,7 +174,7 @@ class Objects:
     def _selector(self, spec: Tree, share: float) -> None:
         chance = self._random
         if chance.random() < share:
-            labels = self._labels() or {"app": chance.choice(VALUES)}
+            labels = self.labels() or {"app": chance.choice(VALUES)}
             spec["selector"] = {"matchLabels": labels}
         elif chance.random() < 0.1:
             spec["selector"] = chance.choice(({}, {"matchLabels": {}}, None, {"matchLabels": None}))

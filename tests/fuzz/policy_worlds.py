@@ -77,7 +77,8 @@ class Worlds:
         steps = [Step(self._folder())]
         for _ in range(chance.choice((0, 0, 1, 1, 2))):
             events = (*[Before.NOTHING] * 8, Before.RECONNECT, Before.RESTART)
-            steps.append(Step(self._changed(steps[-1].files), chance.choice(events)))
+            change = self._turned_policies if chance.random() < 0.3 else self._changed
+            steps.append(Step(change(steps[-1].files), chance.choice(events)))
         if chance.random() < 0.25:
             if chance.random() < 0.7:
                 steps.append(Step(self._edited_policies(steps[-1].files)))
@@ -151,6 +152,40 @@ class Worlds:
             ]
             for name, trees in before.items()
         }
+
+    def _turned_policies(self, before: Folder) -> Folder:
+        """Policies that get or lose their selector, allow what they denied, or change places: they
+        and the workloads that name them go to a node apart."""
+        chance = self._random
+        files = {name: None if trees is None else list(trees) for name, trees in before.items()}
+        places = [
+            (trees, at)
+            for trees in files.values()
+            if trees
+            for at, tree in enumerate(trees)
+            if _is_policy(tree)
+        ]
+        for trees, at in places:
+            if chance.random() < 0.5:
+                trees[at] = self._turned(trees[at])
+        if len(places) > 1 and chance.random() < 0.3:
+            (one, at), (other, there) = chance.sample(places, 2)
+            specs = one[at]["spec"], other[there]["spec"]
+            if one[at]["kind"] == other[there]["kind"]:
+                one[at], other[there] = (
+                    {**one[at], "spec": specs[1]},
+                    {**other[there], "spec": specs[0]},
+                )
+        return files
+
+    def _turned(self, tree: Tree) -> Tree:
+        spec = dict(tree["spec"])
+        turns_action = tree["kind"] == "AuthorizationPolicy" and self._random.random() < 0.3
+        if turns_action:
+            spec["action"] = "ALLOW" if spec.get("action") == "DENY" else "DENY"
+        elif spec.pop("selector", None) is None:
+            spec["selector"] = {"matchLabels": self._objects.labels()}
+        return {**tree, "spec": spec}
 
     def _edited(self, tree: Tree) -> Tree:
         """Another object of the same key."""
@@ -245,6 +280,14 @@ class Worlds:
                 host = f"{chance.choice('st')}.{chance.choice(NAMESPACES)}.svc.cluster.local"
                 return f"{chance.choice((host, host, host.upper()))}:{chance.choice((80, 81, 82))}"
         return f"[{to}]:{port}" if ":" in to else f"{to}:{port}"
+
+
+def _is_policy(tree: Any) -> bool:
+    return (
+        isinstance(tree, dict)
+        and tree.get("kind") in ("AuthorizationPolicy", "PeerAuthentication")
+        and isinstance(tree.get("spec"), dict)
+    )
 
 
 def _is_authorization(tree: Any) -> bool:

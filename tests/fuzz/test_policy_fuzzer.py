@@ -9,7 +9,13 @@ from click.testing import CliRunner
 
 from tests.fuzz.__main__ import main
 from tests.fuzz.policy_chain import Node
-from tests.fuzz.policy_faults import MODEL_FAULTS, NODE_FAULTS, AllowBeatsDeny, chain_with
+from tests.fuzz.policy_faults import (
+    MODEL_FAULTS,
+    NODE_FAULTS,
+    AllowBeatsDeny,
+    TakesHalvesForWholes,
+    chain_with,
+)
 from tests.fuzz.policy_model import Model
 from tests.fuzz.policy_search import search
 
@@ -52,6 +58,13 @@ def test_a_scenario_can_be_run_alone() -> None:
 def test_a_fault_in_what_policy_means_is_seen(fault: type[Model]) -> None:
     _, failure = search(SEED, count(), CASES, make_model=fault, smaller=False)
     assert failure is not None
+
+
+def test_half_an_update_that_is_taken_for_all_of_it_is_seen() -> None:
+    chain = chain_with(TakesHalvesForWholes)
+    _, failure = search(SEED, count(), CASES, make_chain=chain, between=True, smaller=False)
+    assert failure is not None
+    assert failure.kind == "between"
 
 
 @pytest.mark.parametrize("fault", NODE_FAULTS, ids=lambda each: each.__name__)
