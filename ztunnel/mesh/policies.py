@@ -82,13 +82,14 @@ class PolicyBook:
 
     def deny_instead(self, name: str, raw: bytes) -> bool:
         """Put a substitute in place of a refused policy. True if the policies in force change."""
-        policy = deny_all(name, raw)
+        policy = substitute_for(name, raw)
         held = self._held.get(name)
-        if held is not None and not held.is_substitute:
-            if policy is None or _stands_for(held.policy, policy):
-                return False
-        elif policy is None:
-            return self.drop(name)
+        if (
+            held is not None
+            and not held.is_substitute
+            and (policy.dry_run or _stands_for(held.policy, policy))
+        ):
+            return False
         self._hold(name, Held(raw, policy, is_substitute=True))
         return True
 
@@ -236,20 +237,19 @@ def _stands_for(good: Policy, refused: Policy) -> bool:
     return good.scope.value <= refused.scope.value and not good.dry_run
 
 
-def deny_all(name: str, raw: bytes) -> Policy | None:
+def substitute_for(name: str, raw: bytes) -> Policy:
     """Substitute for a policy that was refused: deny, as widely as it could have reached.
 
-    None for a dry run, which never refuses anything. When not even the scope can be read, the
-    namespace in the name is what it could have reached.
+    A dry run refuses nothing, and its substitute does nothing: it is there for those who name it.
+    When not even the scope can be read, the namespace in the name is what it could have reached.
     """
     namespace, _, short = name.partition("/")
-    scope = PolicyScope.NAMESPACE
+    scope, dry_run = PolicyScope.NAMESPACE, False
     try:
         message = security_pb2.Authorization.FromString(raw)
-        if message.dry_run:
-            return None
+        dry_run = message.dry_run
         if message.name:
             scope = PolicyScope(message.scope)
     except (DecodeError, ValueError):
         pass  # a scope from the future, or no message at all: the namespace it is
-    return Policy(short, namespace, scope, Action.DENY, (Rule(),))
+    return Policy(short, namespace, scope, Action.DENY, () if dry_run else (Rule(),), dry_run)

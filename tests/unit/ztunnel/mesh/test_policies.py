@@ -13,7 +13,7 @@ from control.model.policy import Action, Policy, PolicyScope, Rule
 from control.wire import security_pb2 as pb
 from control.wire.convert_policy import policy_to_wire
 from ztunnel.mesh.entries import Entry, Op
-from ztunnel.mesh.policies import PolicyBook, deny_all
+from ztunnel.mesh.policies import PolicyBook, substitute_for
 
 
 def policy(
@@ -106,13 +106,16 @@ def test_without_a_good_version_a_substitute_denies_until_one_comes() -> None:
     assert not found.deny_instead("shop/p", b"\xff")
 
 
-def test_a_dry_run_has_no_substitute_and_takes_an_older_one_away() -> None:
+def test_the_substitute_of_a_dry_run_does_nothing_and_takes_an_older_ones_place() -> None:
     dry = pb.Authorization(name="p", namespace="shop", dry_run=True).SerializeToString()
     found = PolicyBook()
-    assert not found.deny_instead("shop/p", dry)
-    assert found.deny_instead("shop/p", b"\xff")
-    assert found.deny_instead("shop/p", dry)
-    assert len(found) == 0
+    for before in (b"", b"\xff"):
+        if before:
+            assert found.deny_instead("shop/p", before)
+        assert found.deny_instead("shop/p", dry)
+        there = found.in_force("shop", ("shop/p",))
+        assert there.missing == (), "who names it need not wait for it"
+        assert [(each.dry_run, each.rules) for each in there.policies] == [(True, ())]
 
 
 @pytest.mark.parametrize(
@@ -128,7 +131,7 @@ def test_a_dry_run_has_no_substitute_and_takes_an_older_one_away() -> None:
 def test_a_substitute_reaches_as_far_as_the_policy_could_have(
     message: bytes, scope: PolicyScope
 ) -> None:
-    found = deny_all("shop/p", message)
+    found = substitute_for("shop/p", message)
     assert found == Policy("p", "shop", scope, Action.DENY, (Rule(),))
 
 
