@@ -197,7 +197,7 @@ _OPERATION = {"ports": ports, "notPorts": ports, **dict.fromkeys(OPERATION_LAYER
 _VALUES_OF = {
     "source.ip": blocks,
     "destination.ip": blocks,
-    "remote.ip": blocks,  # of layer 7, but no other text
+    "remote.ip": blocks,  # only layer 7 knows it, but it is an address
     "destination.port": ports,
     "source.namespace": words,
     "source.principal": words,
