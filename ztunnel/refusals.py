@@ -137,6 +137,11 @@ class Reason(Enum):
     PEER_ALPN = "peer_alpn", Flag.NONE, "the peer does not speak HTTP/2"
     PEER_RESUMED = "peer_resumed", Flag.NONE, "the peer was not verified in this handshake"
     TLS_BROKEN = "tls_broken", Flag.NONE, "the peer broke TLS after the handshake"
+    SILENT_RECORDS = (
+        "silent_records",
+        Flag.NONE,
+        "the peer sends TLS records without data, such as key updates, without end",
+    )
     HTTP2 = "http2", Flag.NONE, "the client broke HTTP/2"
     NOT_CONNECT = "not_connect", Flag.CONNECT, "the request is not a CONNECT"
     BAD_AUTHORITY = "bad_authority", Flag.CONNECT, "the request's authority cannot be understood"

@@ -19,6 +19,7 @@ from ztunnel.mesh.authorize import Admit, Refusal, admit_plaintext, recheck
 from ztunnel.mesh.roles import Accepted
 from ztunnel.refusals import Flag, Reason
 from ztunnel.telemetry.parties import Parties, Reporter
+from ztunnel.tenants.account import UNCOUNTED
 from ztunnel.transport.dial import DialError, Dialling
 from ztunnel.transport.ends import RelayEnd
 from ztunnel.transport.passthrough import SocketRelay
@@ -82,7 +83,10 @@ class InboundPlaintext:
         if isinstance(result, DialError):
             self._fail(Reason.CONNECT_FAILED, f"the app: {result.value}")
             return
-        relay = SocketRelay(self._engine.reactor, self._sock, result, self._relay_done)
+        engine = self._engine
+        payer = self.outcome.parties.tenant
+        account = UNCOUNTED if payer is None else engine.tenants.account(payer)
+        relay = SocketRelay(engine.reactor, self._sock, result, self._relay_done, account)
         self._relay = relay
         self.outcome.opened(self._engine.counters, relay.moved_bytes)
         relay.start()

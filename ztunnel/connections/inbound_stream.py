@@ -64,7 +64,7 @@ class InboundStream:
         self._dial: Dialling | None = None
         self._relay: StreamRelay | None = None
         # Bytes that a peer sends before our 200; at most the stream's window.
-        self._held: list[bytes] = []
+        self._held: bytearray | None = None
         self._peer_ended = False
         self._permitted: Connection | None = None
         self._admission: Admission | None = None
@@ -122,7 +122,7 @@ class InboundStream:
         if admission.first_word.may_wait:
             self._sock = result
             engine.first_words.start(self)
-        held, self._held = self._held, []
+        held = self._let_go()
         relay.start(held, ready=None, peer_ended=self._peer_ended)
 
     def on_first_word_due(self) -> None:
@@ -136,10 +136,20 @@ class InboundStream:
         raise AssertionError("a server's session passes no responses")
 
     def on_data(self, data: memoryview) -> None:
-        self._held.append(bytes(data))
+        if self._held is None:
+            self._held = bytearray()
+        self._held += data
+        self._tunnel.account.add(len(data))
 
     def on_data_run(self, pieces: list[memoryview]) -> None:
-        self._held.extend(bytes(piece) for piece in pieces)
+        for piece in pieces:
+            self.on_data(piece)
+
+    def _let_go(self) -> bytearray | None:
+        held, self._held = self._held, None
+        if held is not None:
+            self._tunnel.account.give(len(held))
+        return held
 
     def on_end(self) -> None:
         self._peer_ended = True
@@ -175,7 +185,7 @@ class InboundStream:
         relay, admission = self._relay, self._admission
         if relay is not None and admission is not None:
             admission.first_word.seen(relay.app_first, relay.to_app_bytes > 0)
-        self._held.clear()
+        self._let_go()
         self._relay = None
         self.outcome.closed(self._engine.counters, flag, error)
         self._engine.leave(self._pod.inbound, self)

@@ -25,7 +25,7 @@ from ztunnel.mesh.roles import Accepted
 from ztunnel.refusals import Reason
 from ztunnel.telemetry.parties import Parties, Reporter
 from ztunnel.tenants.tenancy import Tenancy
-from ztunnel.tenants.work import FIELD_WORK_S, HANDSHAKE_WORK_S
+from ztunnel.tenants.work import FIELD_WORK_S, HANDSHAKE_WORK_S, VIOLATION_WORK_S
 from ztunnel.transport.ends import TunnelEnd
 from ztunnel.transport.sockets import reset
 from ztunnel.transport.tls import TlsConnection, TlsContext, expect_trust_domain
@@ -36,6 +36,8 @@ log = logging.getLogger("ztunnel.inbound")
 # Requests of one tunnel that were refused, and none let in between. An honest client whose policy
 # has changed sends some hundred a second; ten seconds of that, and it may dial again.
 REFUSED_RUNNING_MAX: Final = 4000
+# Ends that took some work to come to.
+_VIOLATIONS: Final = (Reason.HTTP2, Reason.SILENT_RECORDS, Reason.ONLY_REFUSALS)
 # Answers remembered for each tunnel: more ports than a pod serves.
 ADMITTED_MAX: Final = 64
 # The authority, and the service that the client says it dialled.
@@ -187,6 +189,7 @@ class InboundTunnel:
         self._handshake_over()
         tenant = engine.tenants.peer(peer)
         tunnel.tenant = tenant
+        tunnel.pay_with(engine.tenants.account(tenant))
         if not engine.tenants.tunnels.take(tenant):
             tunnel.dismiss(Reason.TUNNELS_MAX, "")
             return
@@ -218,6 +221,8 @@ class InboundTunnel:
             reason = Reason.HTTP2
         if reason is not None:
             payer = tunnel.tenant or self._stranger
+            if reason in _VIOLATIONS:
+                engine.tenants.work.spend(payer, VIOLATION_WORK_S, engine.reactor.now_s)
             _refuse(engine, reason, payer, peer=self._peer, detail=detail or end.value)
 
     def tunnel_requested(self, tunnel: Tunnel, request: RequestReceived) -> None:

@@ -196,7 +196,9 @@ class Outbound:
         if isinstance(result, DialError):
             self._fail(Reason.CONNECT_FAILED, result.value)
             return
-        relay = SocketRelay(self._engine.reactor, self._sock, result, self._relay_done)
+        engine, pod = self._engine, self._pod
+        account = engine.tenants.account(pod.tenant)
+        relay = SocketRelay(engine.reactor, self._sock, result, self._relay_done, account)
         self._relay = relay
         self.outcome.opened(self._engine.counters, relay.moved_bytes)
         relay.start()
@@ -256,7 +258,7 @@ class Outbound:
         relay = StreamRelay(engine.reactor, self._sock, tunnel, stream, self._relay_done)
         self._relay = relay
         outcome.opened(engine.counters, relay.moved_from_here)
-        relay.start([], ready=self._ready, peer_ended=ended)
+        relay.start(None, ready=self._ready, peer_ended=ended)
 
     def on_data(self, data: memoryview) -> None:
         raise AssertionError("the session passes no data before the response")

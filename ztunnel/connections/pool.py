@@ -309,6 +309,7 @@ class Slot:
             Session(Role.CLIENT, CLIENT_SETTINGS),
             self,
         )
+        tunnel.pay_with(self._pool.tenants.account(self._tenant))
         self.all_tunnels[tunnel] = None
         self._handshaking = tunnel
         tunnel.start()

@@ -8,10 +8,12 @@ from typing import Any, Final
 
 from control.model.address import Address
 from control.model.identity import SpiffeId
+from ztunnel.tenants.account import Account
 from ztunnel.tenants.bounds import (
     CONNECTIONS,
     HANDSHAKES,
     IDLE_TUNNELS,
+    QUEUED_BYTES,
     TUNNELS,
     connections_allowed,
     handshakes_allowed,
@@ -38,11 +40,15 @@ class Tenants:
         # The items are those who own the tunnel or the handshake.
         self.handshakes: Final[Seats[Any]] = Seats(HANDSHAKES, handshakes_allowed(descriptors))
         self.idle: Final[Seats[Any]] = Seats(IDLE_TUNNELS, idle_tunnels_allowed(descriptors))
+        self.queued: Final = Portions(QUEUED_BYTES)
         self.work: Final = Work()
         self._peers: OrderedDict[SpiffeId, Tenancy] = OrderedDict()
         self._sources: OrderedDict[str, Tenancy] = OrderedDict()
         # When there are too many to remember, and all are busy, new ones count as one.
         self._crowds: Final = (Tenancy(Kind.PEER, _CROWD), Tenancy(Kind.SOURCE, _CROWD))
+
+    def account(self, tenant: Tenancy) -> Account:
+        return Account(self.queued, tenant)
 
     def peer(self, identity: SpiffeId) -> Tenancy:
         found = self._peers.get(identity)

@@ -6,6 +6,8 @@ from typing import Final
 
 from ztunnel.tenants.portions import Quota
 
+MIB: Final = 1024 * 1024
+
 # Connections of apps. The pod that opened one pays, or the peer or address that it came from.
 # Descriptors lower it. Plaintext from addresses has half at most, since addresses come cheap.
 CONNECTIONS: Final = Quota(0, total=1 << 20, floor=64, strangers=2)
@@ -17,6 +19,8 @@ TUNNELS: Final = Quota(2, total=16_384, floor=16)
 # Tunnels among them without a stream. Over it the oldest one ends in order; its peer opens another
 # when it needs it.
 IDLE_TUNNELS: Final = Quota(3, total=2048, floor=4)
+# Bytes that came, and wait because an app or a peer does not read. Each tunnel's window is 16 MiB.
+QUEUED_BYTES: Final = Quota(4, total=512 * MIB, floor=MIB)
 # Descriptors left for listeners, namespaces, the supervisor and dials under way.
 DESCRIPTORS_RESERVED: Final = 128
 # A connection needs its own socket and one towards the app or (shared) the tunnel.

@@ -8,7 +8,7 @@ from typing import Final
 from control.model.address import Address, format_address
 
 # Entries of `Tenancy.held`, by the numbers of the bounds.
-QUOTAS: Final = 4
+QUOTAS: Final = 5
 _PREFIX_BYTES: Final = 8  # a host commonly has a whole IPv6 /64 to itself
 _MAPPED: Final = bytes(10) + b"\xff\xff"
 
@@ -34,6 +34,7 @@ class Tenancy:
         "not_before_s",
         "paid_at_s",
         "refused",
+        "tight",
     )
 
     def __init__(self, kind: Kind, name: str) -> None:
@@ -48,6 +49,7 @@ class Tenancy:
         self.lines_at_s = 0.0
         self.left_out = 0  # log lines since the last one that was written
         self.refused = 0
+        self.tight = False  # it has as many bytes waiting here as it may
         self.cpu_s = 0.0
 
     @property

@@ -14,7 +14,8 @@ from collections import deque
 from typing import Final
 
 from ztunnel.loop.reactor import ENDED, WATCH_BOTH, WRITABLE, Countdown, Reactor
-from ztunnel.transport.sockets import reset, send_pieces
+from ztunnel.tenants.account import UNCOUNTED, Account
+from ztunnel.transport.sockets import Pieces, reset, send_pieces
 
 # Longest wait for an app that reads slowly, or not at all.
 FAREWELL_S: Final = 10.0
@@ -26,14 +27,20 @@ _NOTHING: Final = bytes(4)
 
 
 def part(
-    reactor: Reactor, sock: socket.socket, pending: deque[bytes | memoryview] | None = None
+    reactor: Reactor,
+    sock: socket.socket,
+    pending: Pieces | None = None,
+    account: Account = UNCOUNTED,
 ) -> None:
-    """Deliver `pending` and what the socket still holds, then reset it. Takes the socket over."""
+    """Deliver `pending` and what the socket still holds, then reset it. Takes the socket over.
+
+    Nothing is delivered on an account that is tight."""
     looks = reactor.shared_countdown(LOOK_S, Farewell.on_due)
-    if (not pending and not unacknowledged_bytes(sock)) or len(looks) >= FAREWELLS_MAX:
+    nothing = not pending and not unacknowledged_bytes(sock)
+    if nothing or account.tight or len(looks) >= FAREWELLS_MAX:
         reset(reactor, sock)
         return
-    farewell = Farewell(reactor, looks, sock, pending or deque())
+    farewell = Farewell(reactor, looks, sock, pending or deque(), account)
     reactor.watch(sock.fileno(), farewell, WATCH_BOTH)
     looks.start(farewell)
 
@@ -50,19 +57,23 @@ def unacknowledged_bytes(sock: socket.socket) -> int:
 class Farewell:
     """One socket, until its other end has everything."""
 
-    __slots__ = ("_due_s", "_looks", "_pending", "_reactor", "_sock")
+    __slots__ = ("_account", "_due_s", "_held", "_looks", "_pending", "_reactor", "_sock")
 
     def __init__(
         self,
         reactor: Reactor,
         looks: Countdown,
         sock: socket.socket,
-        pending: deque[bytes | memoryview],
+        pending: Pieces,
+        account: Account,
     ) -> None:
         self._reactor = reactor
         self._looks = looks
         self._sock = sock
         self._pending = pending
+        self._account = account
+        self._held = sum([len(piece) for piece in pending])
+        account.add(self._held)
         self._due_s = reactor.now_s + FAREWELL_S
 
     def on_ready(self, events: int) -> None:
@@ -90,4 +101,6 @@ class Farewell:
     def _end(self) -> None:
         self._looks.stop(self)
         self._pending.clear()
+        held, self._held = self._held, 0
+        self._account.give(held)
         reset(self._reactor, self._sock)

@@ -13,6 +13,7 @@ from typing import Final, Protocol
 from ztunnel.hbone.errors import ErrorCode
 from ztunnel.hbone.session import Session
 from ztunnel.loop.reactor import Reactor, Resumable, Served
+from ztunnel.tenants.account import UNCOUNTED, Account
 from ztunnel.transport.congestion import unpace
 from ztunnel.transport.ends import Queue
 from ztunnel.transport.scratch import FRAME_HEAD_BYTES
@@ -38,12 +39,14 @@ class Outgoing:
         "_blocked_by_buffer",
         "_blocked_by_window",
         "_bulk_seen",
+        "_held",
         "_open",
         "_owner",
         "_reactor",
         "_session",
         "_sock",
         "_tls",
+        "account",
         "contended",
         "dirty",
         "unsent",
@@ -62,12 +65,14 @@ class Outgoing:
         self._sock = sock
         self._tls = tls
         self._session = session
+        self.account = UNCOUNTED
         self._owner: Breakable | None = owner  # None from the tunnel's end on
         self._open = False
         self._bulk_seen = False
         self._blocked_by_buffer = Queue()
         self._blocked_by_window = Queue()
         self.unsent: memoryview | bytes = b""
+        self._held = 0  # bytes of it, on the account of the owner
         self.written_bytes = 0  # by `write_large` since the last flush: part of the turn's share
         self.dirty = False
         self.contended = False  # relays wait: one with new data goes behind them
@@ -81,6 +86,7 @@ class Outgoing:
         self._owner = None
         self._blocked_by_buffer.clear()
         self._blocked_by_window.clear()
+        self._account_for(0)
 
     def touch(self) -> None:
         """The session may have new output."""
@@ -170,7 +176,21 @@ class Outgoing:
             self._break(exc)
             return False
         self.unsent = memoryview(data)[sent:] if sent < len(data) else b""
+        if self.unsent or self._held:
+            self._account_for(len(self.unsent))
         return not self.unsent
+
+    def pay_with(self, account: Account) -> None:
+        held = self._held
+        self._account_for(0)
+        self.account = account
+        self._account_for(held)
+
+    def _account_for(self, count: int) -> None:
+        if self._held != count:
+            self.account.give(self._held)
+            self.account.add(count)
+            self._held = count
 
     def say_goodbye(self) -> None:
         """Best effort: the kernel takes it now or nobody hears it."""

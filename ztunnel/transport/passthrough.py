@@ -13,6 +13,7 @@ from collections.abc import Callable
 from typing import Final
 
 from ztunnel.loop.reactor import ENDED, READABLE, WATCH_BOTH, WRITABLE, Reactor
+from ztunnel.tenants.account import UNCOUNTED, Account
 from ztunnel.transport.ends import RelayEnd
 from ztunnel.transport.farewell import part
 from ztunnel.transport.scratch import (
@@ -25,12 +26,14 @@ from ztunnel.transport.scratch import (
 from ztunnel.transport.sockets import reset
 
 _ERROR: Final = select.EPOLLERR
+# A read while the account is tight.
+TIGHT_BYTES: Final = 4096
 
 
 class SocketRelay:
     """An app's socket ↔ another socket."""
 
-    __slots__ = ("_done", "_over", "_reactor", "_sides")
+    __slots__ = ("_done", "_over", "_reactor", "_sides", "account")
 
     def __init__(
         self,
@@ -38,7 +41,9 @@ class SocketRelay:
         first: socket.socket,
         second: socket.socket,
         done: Callable[[RelayEnd], None],
+        account: Account = UNCOUNTED,
     ) -> None:
+        self.account = account
         self._reactor = reactor
         self._done = done
         self._over = False
@@ -73,8 +78,8 @@ class SocketRelay:
     def side_failed(self, side: _Side) -> None:
         """A side was reset and has been read to its end: the other gets the rest, then a reset."""
         reset(self._reactor, side.sock)
-        pending = side.other.pending
-        part(self._reactor, side.other.sock, deque([pending]) if pending else None)
+        pending = side.other.drop_pending()
+        part(self._reactor, side.other.sock, deque([pending]) if pending else None, self.account)
         self._end(RelayEnd.APP_RESET if side is self._sides[0] else RelayEnd.PEER_RESET)
 
     def _end(self, reason: RelayEnd) -> None:
@@ -83,7 +88,7 @@ class SocketRelay:
         self._over = True
         for side in self._sides:
             side.read_done = side.write_done = True
-            side.pending = b""
+            side.drop_pending()
         self._done(reason)
 
 
@@ -140,6 +145,8 @@ class _Side:
     def read(self) -> None:
         """Read until the socket is empty, the other one is full, or the turn's share is used up."""
         budget = TURN_BYTES_MAX
+        if self._relay.account.tight:
+            self._chunk_bytes = TIGHT_BYTES
         while budget > 0:
             if self.other.pending or self.other.failed:
                 return  # it calls when it has room, or takes nothing any more
@@ -173,7 +180,7 @@ class _Side:
         """Reset. Nothing can be written here any more; what it said before goes to the other side
         first, then the reset."""
         self.failed = True
-        self.pending = b""
+        self.drop_pending()
         if self.read_done or self.other.failed:
             self._relay.side_failed(self)
             return
@@ -191,6 +198,13 @@ class _Side:
         self.written_bytes += sent
         if sent < len(data):
             self.pending = bytes(data[sent:])
+            self._relay.account.add(len(self.pending))
+
+    def drop_pending(self) -> bytes | memoryview:
+        pending, self.pending = self.pending, b""
+        if pending:
+            self._relay.account.give(len(pending))
+        return pending
 
     def _write_pending(self) -> None:
         try:
@@ -202,6 +216,7 @@ class _Side:
             return
         self.written_bytes += sent
         self.pending = memoryview(self.pending)[sent:]
+        self._relay.account.give(sent)
         if not self.pending:
             if self.other.read_done:
                 self.end()

@@ -42,7 +42,7 @@ from ztunnel.transport.scratch import (
     PAYLOAD_VIEW,
     TURN_BYTES_MAX,
 )
-from ztunnel.transport.sockets import end_handshake, reset, send_pieces
+from ztunnel.transport.sockets import Pieces, end_handshake, gather, reset, send_pieces
 from ztunnel.transport.tunnel import Tunnel
 
 _ERROR: Final = select.EPOLLERR
@@ -63,6 +63,7 @@ class StreamRelay:
         "_done",
         "_ended_hint",
         "_failed",
+        "_held",
         "_out",
         "_peer_ended",
         "_pending",
@@ -98,7 +99,8 @@ class StreamRelay:
         self._done = done
         self._chunk_bytes = CHUNK_BYTES_FIRST
         # None while the app takes everything: an empty deque alone is 600 bytes.
-        self._pending: deque[bytes | memoryview] | None = None
+        self._pending: Pieces | None = None
+        self._held = 0  # bytes of it, on the tunnel's account
         self._readable = False
         self._queued = False
         self._ended_hint = False
@@ -112,10 +114,10 @@ class StreamRelay:
         self.from_app_bytes = 0
         self.to_app_bytes = 0
 
-    def start(self, held: list[bytes], ready: int | None, peer_ended: bool) -> None:
+    def start(self, held: bytearray | None, ready: int | None, peer_ended: bool) -> None:
         """Take over the stream and begin to move bytes.
 
-        `held` are payloads that came before the app was there. `ready` are the reactor's events
+        `held` is the payload that came before the app was there. `ready` are the reactor's events
         since somebody began to watch the socket for reading, or None if nobody does.
         """
         self.tunnel.adopt(self.stream, self)
@@ -125,7 +127,7 @@ class StreamRelay:
             self._reactor.hand_over(self._sock.fileno(), self)
         self._peer_ended = peer_ended
         if held:
-            self._write_pending(deque(held))
+            self._write_first(deque((memoryview(held),)))
         elif peer_ended:
             self._shut_write()
         if ready:
@@ -174,13 +176,16 @@ class StreamRelay:
         """Pass on what the app says, until one of the reasons on top of this module to stop."""
         session, stream, out = self._session, self.stream, self._out
         budget = TURN_BYTES_MAX
+        tight = self.tunnel.account.tight
+        if tight:
+            self._chunk_bytes = CHUNK_BYTES_FIRST
         last_bytes = 0  # size of the frame that ends the session's output, if it is ours
         while budget > 0:
             size = self._chunk_bytes
             gathered = len(session.outbound)
             # Bytes that the kernel has not taken are no reason to read more of a bulk transfer.
             full = out.unsent or gathered + out.written_bytes >= OUTGOING_BYTES_MAX
-            if full and (size > CHUNK_BYTES_FIRST or gathered >= SMALL_BYTES_RESERVED):
+            if full and (size > CHUNK_BYTES_FIRST or gathered >= SMALL_BYTES_RESERVED or tight):
                 break
             if (
                 size > stream.send_window
@@ -255,6 +260,7 @@ class StreamRelay:
         the kernel: they go to the peer first, then the reset."""
         self._failed = True
         self._pending = None
+        self._unhold(self._held)
         if self._read_done:
             self.abort(RelayEnd.APP_RESET)
             return
@@ -290,10 +296,7 @@ class StreamRelay:
             for piece in pieces:
                 self.on_data(piece)
         elif not self._pending:
-            self._write_pending(deque(pieces))
-            # The views die with this call, so copy what is left.
-            if self._pending:
-                self._pending = deque(bytes(piece) for piece in self._pending)
+            self._write_first(deque(pieces))
         else:
             for piece in pieces:
                 self._hold(piece)
@@ -301,8 +304,27 @@ class StreamRelay:
     def _hold(self, data: memoryview) -> None:
         if self._pending is None:
             self._pending = deque()
-        self._pending.append(bytes(data))
+        gather(self._pending, data)
+        self._held += len(data)
+        self.tunnel.account.add(len(data))
         self._watch_write()
+
+    def _unhold(self, count: int) -> None:
+        if count:
+            self._held -= count
+            self.tunnel.account.give(count)
+
+    def _write_first(self, pieces: Pieces) -> None:
+        """Write what has just come. The views die with this call, so what is left is copied."""
+        self._write_pending(pieces)
+        left = self._pending
+        if left:
+            rest = bytearray()
+            for piece in left:
+                rest += piece
+            self._pending = deque((rest,))
+            self._held = len(rest)
+            self.tunnel.account.add(self._held)
 
     def _watch_write(self) -> None:
         if not self._watches_write:
@@ -310,7 +332,7 @@ class StreamRelay:
             unpace(self._sock)
             self._reactor.watch(self._sock.fileno(), self, WATCH_BOTH)
 
-    def _write_pending(self, pending: deque[bytes | memoryview]) -> None:
+    def _write_pending(self, pending: Pieces) -> None:
         self._pending = pending
         try:
             taken = send_pieces(self._sock, pending)
@@ -319,6 +341,8 @@ class StreamRelay:
             return
         if pending:
             self._watch_write()
+        if self._held:
+            self._unhold(taken)
         self.to_app_bytes += taken
         self._session.consumed(self.stream, taken)
         self._out.touch()
@@ -377,7 +401,8 @@ class StreamRelay:
             # the accepting side removes.
             end_handshake(self._sock)
         if reason in _AFTER_THE_REST and not self._failed:
-            part(self._reactor, self._sock, self._pending)
+            pending, self._pending = self._pending, None
+            part(self._reactor, self._sock, pending, self.tunnel.account)
         else:
             reset(self._reactor, self._sock)
         self._over(reason)
@@ -391,5 +416,6 @@ class StreamRelay:
             return
         self._read_done = self._write_done = True
         self._pending = None
+        self._unhold(self._held)
         self.tunnel.stream_over(self.stream)
         self._done(reason)

@@ -19,6 +19,12 @@ PIECES_MAX: Final = 64
 _new_socket: Final = socket.SocketType
 
 
+# Bytes that wait for a socket; a bytearray at the end grows with what comes.
+Pieces = deque[bytes | bytearray | memoryview]
+# Small messages gather up to this size: a piece for each would cost 50 times its bytes.
+GATHERED_BYTES_MAX: Final = 64 * 1024
+
+
 def bare_socket(family: int, descriptor: int | None = None) -> socket.socket:
     """Make a non-blocking TCP socket, or take over `descriptor`, which must be non-blocking.
 
@@ -45,7 +51,17 @@ def reset(reactor: Reactor, sock: socket.socket) -> None:
     reactor.discard(sock)
 
 
-def send_pieces(sock: socket.socket, pieces: deque[bytes | memoryview]) -> int:
+def gather(pieces: Pieces, data: bytes | memoryview) -> None:
+    """Copy `data` behind the pieces."""
+    if pieces:
+        last = pieces[-1]
+        if isinstance(last, bytearray) and len(last) < GATHERED_BYTES_MAX:
+            last += data
+            return
+    pieces.append(bytearray(data))
+
+
+def send_pieces(sock: socket.socket, pieces: Pieces) -> int:
     """Send pieces as far as the kernel takes them, and take those off. Returns the bytes sent.
 
     Raises OSError when the connection has failed.

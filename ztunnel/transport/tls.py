@@ -202,7 +202,7 @@ def _load(context: SSL.Context, material: Material) -> x509.Certificate:
 class TlsConnection:
     """One end of one connection: `feed` it received bytes, then `handshake` or `read_into`."""
 
-    __slots__ = ("_check", "_connection", "_head", "_record_left", "_records")
+    __slots__ = ("_check", "_connection", "_head", "_record_left", "_records", "silent")
 
     def __init__(self, context: TlsContext, server: bool, judge: Judge) -> None:
         self._check = PeerCheck(judge)
@@ -215,6 +215,7 @@ class TlsConnection:
         self._head = b""
         self._record_left = 0
         self._records = 0
+        self.silent = 0  # records without data since `take_silent`
 
     @property
     def peer(self) -> SpiffeId | None:
@@ -263,6 +264,8 @@ class TlsConnection:
                 self._records -= 1
                 have += receive(into[have:], RECORD_PLAIN_BYTES_MAX)
         except SSL.WantReadError:
+            # This call, and those that are missing, went into records that had none.
+            self.silent += self._records + 1
             self._records = 0
         except SSL.ZeroReturnError:
             if not have:
@@ -271,6 +274,10 @@ class TlsConnection:
         except SSL.Error as exc:
             raise TlsError(Reason.TLS_BROKEN, f"TLS failed: {_explain(exc)}") from None
         return have
+
+    def take_silent(self) -> int:
+        silent, self.silent = self.silent, 0
+        return silent
 
     @property
     def waiting(self) -> bool:

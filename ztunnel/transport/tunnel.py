@@ -35,6 +35,7 @@ from ztunnel.loop.reactor import (
     Reactor,
 )
 from ztunnel.refusals import Reason
+from ztunnel.tenants.account import UNCOUNTED, Account
 from ztunnel.tenants.tenancy import Tenancy
 from ztunnel.transport.congestion import near
 from ztunnel.transport.ends import RelayEnd, StreamOwner, TunnelEnd
@@ -44,6 +45,10 @@ from ztunnel.transport.outgoing import Outgoing
 from ztunnel.transport.scratch import DECRYPTED_VIEW, FROM_SOCKET_VIEW, READ_BYTES_MAX
 from ztunnel.transport.tls import TlsClosed, TlsConnection, TlsError
 
+# TLS records without data (key updates, tickets): in a second, and at once. Peers change their keys
+# after hours; a foreign server sends two tickets.
+SILENT_PER_S: Final = 1.0
+SILENT_BURST: Final = 64.0
 _PING: Final = b"tulle-ka"
 _PING_OF_DRAIN: Final = b"tulle-dr"
 _LOST: Final = {
@@ -79,10 +84,13 @@ class Tunnel:
         "_owned",
         "_reactor",
         "_readable",
+        "_silent_at_s",
+        "_silent_owed",
         "_sock",
         "_timers",
         "_tls",
         "_user",
+        "account",
         "closed",
         "detail",
         "end",
@@ -110,7 +118,10 @@ class Tunnel:
         self._tls = tls
         self.session = session
         self._user = user
+        self.account = UNCOUNTED  # for bytes that wait here
         self.out = Outgoing(reactor, sock, tls, session, self)
+        self._silent_owed = 0.0
+        self._silent_at_s = 0.0
         self._readable = False
         self._ended_hint = False
         self._drain_requested = False
@@ -162,6 +173,9 @@ class Tunnel:
             self._later = True
             self._timers.later(self, tenant.not_before_s)
             return
+        if self.account.tight:
+            self._read_when_taken()
+            return
         if self.peer is not None:
             self._timers.moved_s = self._reactor.now_s
         elif not self._timers.may_handshake(self):
@@ -187,6 +201,8 @@ class Tunnel:
             if self.peer is None and not self._handshake():
                 return
             self._deliver()
+            if self._tls.silent:
+                self._silent_records(self._tls.take_silent())
             if self._mixture.read(count, self._reactor.now_s):
                 self._use_windows()
         except TlsClosed:
@@ -204,6 +220,23 @@ class Tunnel:
                     self._dispatch(events)
         if self.session.outbound:
             self.out.touch()
+
+    def _read_when_taken(self) -> None:
+        """Leave the peer's bytes in its own hands until more of those that wait have been taken."""
+        if self._ended_hint:
+            self.close(TunnelEnd.CUT)  # nobody would tell us, and its bytes would wait for ever
+            return
+        self._later = True
+        self._timers.later(self, self._reactor.now_s)
+
+    def _silent_records(self, count: int) -> None:
+        """Records without data cost a decryption, and a key update a new key and an answer too."""
+        now_s = self._reactor.now_s
+        paid = max(0.0, now_s - self._silent_at_s) * SILENT_PER_S
+        self._silent_owed = max(0.0, self._silent_owed - paid) + count
+        self._silent_at_s = now_s
+        if self._silent_owed > SILENT_BURST:
+            self.dismiss(Reason.SILENT_RECORDS, f"{round(self._silent_owed)} at once")
 
     def _use_windows(self) -> None:
         window_bytes = self.session.stream_window_bytes
@@ -324,10 +357,11 @@ class Tunnel:
 
     def on_later(self) -> None:
         self._later = False
+        self.account.look()
         self.on_again()
 
     def on_ping_due(self) -> None:
-        if self.pings.silent_s >= PING_TIMEOUT_S:
+        if self.pings.silent_s >= PING_TIMEOUT_S and not self._later:
             self.close(TunnelEnd.PING_TIMEOUT)
             return
         self.probe()
@@ -394,6 +428,11 @@ class Tunnel:
             if owner is not None:
                 self._reactor.serve(owner, owner.on_tunnel_lost, lost)
         self._user.tunnel_closed(self, end, detail)
+
+    def pay_with(self, account: Account) -> None:
+        """Count bytes that wait here on this account; no stream is open yet."""
+        self.account = account
+        self.out.pay_with(account)
 
     def make_room(self) -> None:
         """End an idle one: its place is needed, and the next connection opens another."""

@@ -34,6 +34,7 @@ from ztunnel.mesh.entries import Entry, Op
 from ztunnel.mesh.roles import Accepted
 from ztunnel.transport.dial import DialDone, DialError
 from ztunnel.transport.ends import RelayEnd
+from ztunnel.transport.farewell import FAREWELL_S
 from ztunnel.transport.keepalive import STEP_S
 from ztunnel.transport.tls import TlsConnection, TlsContext, expect_one_of
 from ztunnel.transport.tunnel import Tunnel
@@ -265,8 +266,13 @@ class InboundRig:
         self.settle()
         for sock in (*self._sockets, *self.apps):
             sock.close()
+        self.time.now_s += FAREWELL_S
+        self.settle()
         self.reactor.close()
         assert not self.bugs
+        tenants = self.engine.tenants
+        assert tenants.connections.used == tenants.tunnels.used == tenants.queued.used == 0
+        assert len(tenants.idle) == len(tenants.handshakes) == 0
 
 
 def is_closed(sock: socket.socket) -> bool:

@@ -11,7 +11,12 @@ from ztunnel.hbone.session import Session
 from ztunnel.hbone.settings import CLIENT_SETTINGS, SERVER_SETTINGS, Role, SessionSettings
 from ztunnel.hbone.stream import Stream
 from ztunnel.loop.reactor import Reactor, Served
+from ztunnel.tenants.account import Account
+from ztunnel.tenants.bounds import QUEUED_BYTES
+from ztunnel.tenants.portions import Portions, Quota
+from ztunnel.tenants.tenancy import Kind, Tenancy
 from ztunnel.transport.ends import RelayEnd, TunnelEnd
+from ztunnel.transport.farewell import FAREWELL_S
 from ztunnel.transport.keepalive import STEP_S, Keepalive
 from ztunnel.transport.relay import StreamRelay
 from ztunnel.transport.tls import TlsConnection, TlsContext, expect_one_of, expect_trust_domain
@@ -100,6 +105,7 @@ class Pair:
         server_settings: SessionSettings = SERVER_SETTINGS,
         expected: SpiffeId = SERVER,
         trust_domain: str = "cluster.local",
+        queued: Quota = QUEUED_BYTES,
     ) -> None:
         self.time = FakeTime()
         self.bugs: list[Served] = []
@@ -129,6 +135,9 @@ class Pair:
             Session(Role.SERVER, server_settings),
             self.server_user,
         )
+        self.portions = Portions(queued)
+        for tunnel in (self.server, self.client):
+            tunnel.pay_with(Account(self.portions, Tenancy(Kind.PEER, "one")))
         self.server.start()
         self.client.start()
 
@@ -160,15 +169,18 @@ class Pair:
         there = App(self.reactor, self.server, request.stream)
         self.server.session.respond(request.stream, 200, (), end_stream=False)
         self.server.touch()
-        there.relay.start([], ready=None, peer_ended=request.ended)
+        there.relay.start(None, ready=None, peer_ended=request.ended)
         self.settle()
         return here, there
 
     def close(self) -> None:
         self.client.close(TunnelEnd.CUT)
         self.server.close(TunnelEnd.CUT)
+        self.time.now_s += FAREWELL_S
+        self.settle()
         self.reactor.close()
         assert not self.bugs
+        assert self.portions.used == 0
 
 
 class Waiting:
@@ -180,7 +192,7 @@ class Waiting:
 
     def on_response(self, status: int, ended: bool) -> None:
         assert status == 200
-        self._app.relay.start([], ready=None, peer_ended=ended)
+        self._app.relay.start(None, ready=None, peer_ended=ended)
 
     def on_reset(self, code: int) -> None:
         self.reset = code

@@ -13,10 +13,11 @@ from tests.support.engine.inbound_rig import CLIENT, PEER, InboundRig, is_closed
 from tests.support.engine.meshes import key, pod, service, spiffe
 from ztunnel.connections.engine import FAREWELL_S, SWEEP_S, TUNNEL_IDLE_S
 from ztunnel.connections.inbound_tunnel import ADMITTED_MAX, REFUSED_RUNNING_MAX
+from ztunnel.hbone.frames import PING, pack_frame
 from ztunnel.tenants.bounds import CONNECTIONS, IDLE_TUNNELS
 from ztunnel.tenants.portions import Portions
 from ztunnel.tenants.seats import Seats
-from ztunnel.tenants.work import WORK_WAIT_S_MAX
+from ztunnel.tenants.work import VIOLATION_WORK_S, WORK_BURST_S, WORK_WAIT_S_MAX
 from ztunnel.transport.keepalive import HANDSHAKE_S
 
 
@@ -289,3 +290,19 @@ def test_a_peer_that_says_nothing_gives_its_place_back(rig: InboundRig) -> None:
     assert rig.engine.tenants.handshakes.portions.used == 0
     assert rig.refusals == {"handshake_timeout": 1}
     assert not rig.pod.tunnels
+
+
+def test_a_peer_that_breaks_http2_owes_for_it_and_its_next_tunnel_is_read_later(
+    rig: InboundRig,
+) -> None:
+    """Else it would dial again and spend another allowance of odd frames."""
+    for _ in range(1 + int(WORK_BURST_S / VIOLATION_WORK_S)):
+        tunnel = rig.tunnel()
+        tunnel.session.outbound += pack_frame(PING, 0, 0, b"short")
+        tunnel.touch()
+        rig.settle()
+        assert tunnel.closed
+    assert set(rig.refusals) == {"http2"}
+    assert rig.engine.tenants.peer(PEER).not_before_s > rig.time.now_s
+    assert rig.request(rig.tunnel()).status is None
+    assert rig.engine.tenants.peer(spiffe("other")).not_before_s == 0.0

@@ -15,15 +15,18 @@ from ztunnel.hbone.errors import ErrorCode
 from ztunnel.hbone.settings import SessionSettings
 from ztunnel.hbone.stream import Stream
 from ztunnel.loop.reactor import READABLE, WATCH_READ
+from ztunnel.tenants.portions import Quota
 from ztunnel.transport.ends import RelayEnd, TunnelEnd
+from ztunnel.transport.keepalive import LATER_S
 from ztunnel.transport.scratch import (
     CHUNK_BYTES_FIRST,
     CHUNK_BYTES_MAX,
     CHUNK_GROWTH,
     FRAME_HEAD_BYTES,
+    READ_BYTES_MAX,
     TURN_BYTES_MAX,
 )
-from ztunnel.transport.sockets import PIECES_MAX
+from ztunnel.transport.sockets import GATHERED_BYTES_MAX, PIECES_MAX
 
 
 @pytest.fixture(scope="module")
@@ -43,15 +46,15 @@ class Dialling:
     """Owns an answered stream whose app is not there yet, and keeps what comes for it."""
 
     def __init__(self) -> None:
-        self.held: list[bytes] = []
+        self.held = bytearray()
         self.ended = False
         self.code: int | None = None  # the reset's
 
     def on_data(self, data: memoryview) -> None:
-        self.held.append(bytes(data))
+        self.held += data
 
     def on_data_run(self, pieces: list[memoryview]) -> None:
-        self.held += map(bytes, pieces)
+        self.held += b"".join(pieces)
 
     def on_end(self) -> None:
         self.ended = True
@@ -132,7 +135,7 @@ def test_an_app_that_spoke_while_somebody_else_watched_is_heard(pair: Pair) -> N
     ours = there.relay._sock
     pair.reactor.watch(ours.fileno(), there.relay, WATCH_READ)  # as the dial that made it does
     there.sock.send(b"banner")
-    there.relay.start([], ready=READABLE, peer_ended=False)
+    there.relay.start(None, ready=READABLE, peer_ended=False)
     pair.settle()
     assert here.received() == b"banner"
 
@@ -195,7 +198,7 @@ def test_an_app_waits_for_the_streams_window(authority: Authority) -> None:
     here, owner, stream = dialling(pair)
     here.sock.send(bytes(5_000))
     pair.settle()
-    assert here.relay.from_app_bytes == len(b"".join(owner.held)) == 1_000
+    assert here.relay.from_app_bytes == len(owner.held) == 1_000
     assert pair.settle() == 0, "a closed window costs no turns"
     pair.server.session.consumed(stream, 1_000)
     pair.server.touch()
@@ -234,6 +237,67 @@ def test_pieces_that_an_app_does_not_take_stay_whole_and_in_order(pair: Pair) ->
     pump(pair, *pair.stream(), b"others overwrite the shared buffers" * 1_000)
     assert drain(pair, there) == b"".join(pieces)
     assert held_bytes(there.relay) == 0
+
+
+def test_tiny_frames_that_wait_cost_what_they_carry(pair: Pair) -> None:
+    """A piece of memory for each would cost 50 times as much."""
+    here, there = pair.stream()
+    there.relay._sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1)
+    sent = 200_000
+    for start in range(0, sent, 1000):
+        for number in range(start, start + 1000):
+            pair.client.session.send_data(here.relay.stream, b"%d" % (number % 10))
+        pair.client.touch()
+        pair.settle()
+    held = held_bytes(there.relay)
+    assert held > sent // 2
+    assert pair.portions.used == held
+    assert len(there.relay._pending) <= 2 + held // GATHERED_BYTES_MAX
+    assert drain(pair, there) == b"".join(b"%d" % (number % 10) for number in range(sent))
+    assert pair.portions.used == 0
+
+
+def test_a_tight_account_leaves_bytes_in_the_peers_hands(authority: Authority) -> None:
+    pair = Pair(authority, queued=Quota(4, total=300_000, floor=1))
+    pair.settle()
+    here, there = pair.stream()
+    sent = 0
+    for _ in range(100):
+        try:
+            sent += here.sock.send(bytes(100_000))
+        except BlockingIOError:
+            pass
+        pair.settle()
+    tunnel = pair.server
+    assert tunnel.account.tight
+    assert held_bytes(there.relay) < 300_000 + READ_BYTES_MAX
+    got = 0
+    for _ in range(500):
+        got += len(there.received())
+        pair.pass_s(LATER_S)
+    assert got == sent
+    assert not tunnel.account.tight
+    pair.close()
+
+
+def test_a_peer_that_left_while_its_account_is_tight_is_noticed(authority: Authority) -> None:
+    pair = Pair(authority, queued=Quota(4, total=1000, floor=1))
+    pair.settle()
+    here, there = pair.stream()
+    for _ in range(100):
+        try:
+            here.sock.send(bytes(100_000))
+        except BlockingIOError:
+            pass
+        pair.settle()
+    assert pair.server.account.tight
+    pair.client.close(TunnelEnd.CUT)
+    pair.pass_s(LATER_S)
+    pair.pass_s(LATER_S)
+    assert pair.server.closed
+    assert there.ends == [RelayEnd.TUNNEL_LOST]
+    assert pair.portions.used == 0
+    pair.close()
 
 
 def test_an_end_waits_for_the_bytes_before_it(pair: Pair) -> None:
@@ -353,7 +417,7 @@ def test_the_peer_is_told_why_a_stream_was_reset(pair: Pair) -> None:
     here.sock.close()
     pair.settle()
     assert here.ends == [RelayEnd.APP_RESET]
-    assert (owner.held, owner.code) == ([b"last words"], ErrorCode.CONNECT_ERROR)
+    assert (owner.held, owner.code) == (b"last words", ErrorCode.CONNECT_ERROR)
     here, owner, _ = dialling(pair)
     here.relay.abort(RelayEnd.POLICY)
     pair.settle()

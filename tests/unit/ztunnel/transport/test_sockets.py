@@ -10,7 +10,16 @@ from collections.abc import Iterator
 import pytest
 
 from ztunnel.loop.reactor import Reactor
-from ztunnel.transport.sockets import PIECES_MAX, bare_socket, end_handshake, reset, send_pieces
+from ztunnel.transport.sockets import (
+    GATHERED_BYTES_MAX,
+    PIECES_MAX,
+    Pieces,
+    bare_socket,
+    end_handshake,
+    gather,
+    reset,
+    send_pieces,
+)
 
 
 @pytest.fixture
@@ -102,3 +111,15 @@ def test_a_connection_that_is_gone_is_an_error() -> None:
     far.close()
     with near, pytest.raises(BrokenPipeError):
         send_pieces(near, deque([b"words"]))
+
+
+def test_small_pieces_gather_and_what_is_partly_sent_is_left_alone() -> None:
+    pieces: Pieces = deque([b"first"])
+    for number in range(3 * GATHERED_BYTES_MAX):
+        gather(pieces, b"%d" % (number % 10))
+    assert len(pieces) == 4
+    last = pieces[-1]
+    pieces[-1] = memoryview(last)[1:]  # as `send_pieces` leaves it
+    gather(pieces, b"more")
+    assert b"".join(pieces).endswith(b"9" + b"more") or len(pieces) == 5
+    assert pieces[-1] == b"more"

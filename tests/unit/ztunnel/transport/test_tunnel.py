@@ -11,9 +11,11 @@ from typing import Any
 import pytest
 
 from tests.support.certificates import Authority, make_authority
-from tests.support.engine.tunnel_memory import CLIENT, SERVER, Pair, flood, pump
-from ztunnel.hbone.frames import ACK, PING, pack_frame
-from ztunnel.hbone.settings import SessionSettings
+from tests.support.engine.tunnel_memory import CLIENT, SERVER, Pair, User, flood, pump
+from tests.support.peers.openssl import LIBRARY, OpensslClient
+from ztunnel.hbone.frames import ACK, PING, PREFACE, SETTINGS, pack_frame
+from ztunnel.hbone.session import Session
+from ztunnel.hbone.settings import SERVER_SETTINGS, Role, SessionSettings
 from ztunnel.refusals import Reason
 from ztunnel.transport.ends import RelayEnd, TunnelEnd
 from ztunnel.transport.keepalive import (
@@ -22,6 +24,8 @@ from ztunnel.transport.keepalive import (
     PING_TIMEOUT_S,
 )
 from ztunnel.transport.outgoing import OUTGOING_BYTES_MAX
+from ztunnel.transport.tls import TlsConnection, TlsContext, expect_trust_domain
+from ztunnel.transport.tunnel import SILENT_BURST, SILENT_PER_S, Tunnel
 
 SMALL = SessionSettings(initial_window_bytes=1000, connection_window_bytes=65_535)
 
@@ -293,3 +297,43 @@ def test_a_closed_tunnel_gives_its_key_back_at_once(authority: Authority) -> Non
     del here, there, pair
     assert all(key() is None for key in keys), "without the garbage collector"
     reactor.close()
+
+
+@pytest.mark.skipif(not LIBRARY, reason="there is no libssl on this host")
+def test_key_updates_have_a_pace(authority: Authority) -> None:
+    """Each costs us new keys and an answer, and moves nothing."""
+    for updates, burst in ((10, True), (2 * int(SILENT_BURST), True), (200, False)):
+        pair = Pair(authority)
+        pair.client.close(TunnelEnd.CUT)
+        pair.settle()
+        ours, theirs = socket.socketpair()
+        ours.setblocking(False)
+        theirs.setblocking(False)
+        user = User()
+        tls = TlsConnection(
+            TlsContext(authority.issue(str(SERVER))), True, expect_trust_domain("cluster.local")
+        )
+        session = Session(Role.SERVER, SERVER_SETTINGS)
+        tunnel = Tunnel(pair.reactor, pair.timers, ours, tls, session, user)
+        tunnel.start()
+        peer = OpensslClient(theirs.fileno(), authority.issue(str(CLIENT)))
+        while not peer.shake_hands():
+            pair.settle()
+        peer.write(PREFACE + pack_frame(SETTINGS, 0, 0))
+        pair.settle()
+        pair.timers.ping.stop(tunnel)  # this peer answers none
+        for _ in range(updates):
+            assert peer.update_key() or tunnel.closed
+            if not burst:
+                pair.time.now_s += 1 / SILENT_PER_S
+            pair.settle()
+        assert tunnel.closed == (updates > SILENT_BURST and burst)
+        if tunnel.closed:
+            assert tunnel.refusal is Reason.SILENT_RECORDS
+            assert user.closed is not None
+            assert user.closed[0] is TunnelEnd.DISMISSED
+        tunnel.close(TunnelEnd.CUT)
+        pair.settle()
+        peer.close()
+        theirs.close()
+        pair.close()
