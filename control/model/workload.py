@@ -207,6 +207,9 @@ class Workload:
     network_mode: NetworkMode = NetworkMode.STANDARD
     capacity: int = 1
     last_resort: bool = False  # not healthy, but it answers: taken where no other endpoint is
+    endpoint_node: str = (
+        ""  # where `node` is empty: the node that a slice says, for balancing alone
+    )
 
     @property
     def identity(self) -> SpiffeId:

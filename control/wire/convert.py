@@ -47,6 +47,7 @@ def workload_from_wire(message: pb.Workload) -> Workload:
         raise WireError("a workload without uid")
     if message.tunnel_protocol not in (pb.NONE, pb.HBONE):
         raise UnknownTunnelProtocol(f"tunnel protocol {message.tunnel_protocol} of {message.uid}")
+    last_resort, endpoint_node = extensions.read_workload(message.extensions)
     return Workload(
         uid=message.uid,
         name=message.name,
@@ -77,7 +78,8 @@ def workload_from_wire(message: pb.Workload) -> Workload:
         ),
         network_mode=_known(model.NetworkMode, message.network_mode),
         capacity=message.capacity.value if message.HasField("capacity") else 1,
-        last_resort=bool(message.extensions) and extensions.is_last_resort(message.extensions),
+        last_resort=last_resort,
+        endpoint_node=endpoint_node,
     )
 
 
@@ -105,7 +107,7 @@ def workload_to_wire(value: Workload) -> pb.Workload:
         cluster_id=value.cluster_id,
         services={key: _ports_to_wire(ports) for key, ports in value.services.items()},
         network_mode=value.network_mode.name,
-        extensions=extensions.workload_extensions(value.last_resort),
+        extensions=extensions.workload_extensions(value.last_resort, value.endpoint_node),
     )
     if value.application_tunnel is not None:
         message.application_tunnel.protocol = (

@@ -25,7 +25,7 @@ _sym_db = _symbol_database.Default()
 from control.wire import workload_pb2 as control_dot_wire_dot_workload__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1c\x63ontrol/wire/extension.proto\x12\x11tulle.workload.v1\x1a\x1b\x63ontrol/wire/workload.proto\"(\n\x11WorkloadExtension\x12\x13\n\x0blast_resort\x18\x01 \x01(\x08\"`\n\x10ServiceExtension\x12\x12\n\naffinity_s\x18\x01 \x01(\r\x12\x38\n\x0fouter_addresses\x18\x02 \x03(\x0b\x32\x1f.tulle.workload.v1.OuterAddress\"N\n\x0cOuterAddress\x12/\n\x07\x61\x64\x64ress\x18\x01 \x01(\x0b\x32\x1e.istio.workload.NetworkAddress\x12\r\n\x05ports\x18\x02 \x03(\rb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1c\x63ontrol/wire/extension.proto\x12\x11tulle.workload.v1\x1a\x1b\x63ontrol/wire/workload.proto\"?\n\x11WorkloadExtension\x12\x13\n\x0blast_resort\x18\x01 \x01(\x08\x12\x15\n\rendpoint_node\x18\x02 \x01(\t\"`\n\x10ServiceExtension\x12\x12\n\naffinity_s\x18\x01 \x01(\r\x12\x38\n\x0fouter_addresses\x18\x02 \x03(\x0b\x32\x1f.tulle.workload.v1.OuterAddress\"N\n\x0cOuterAddress\x12/\n\x07\x61\x64\x64ress\x18\x01 \x01(\x0b\x32\x1e.istio.workload.NetworkAddress\x12\r\n\x05ports\x18\x02 \x03(\rb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -33,9 +33,9 @@ _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'control.wire.extension_pb2'
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_WORKLOADEXTENSION']._serialized_start=80
-  _globals['_WORKLOADEXTENSION']._serialized_end=120
-  _globals['_SERVICEEXTENSION']._serialized_start=122
-  _globals['_SERVICEEXTENSION']._serialized_end=218
-  _globals['_OUTERADDRESS']._serialized_start=220
-  _globals['_OUTERADDRESS']._serialized_end=298
+  _globals['_WORKLOADEXTENSION']._serialized_end=143
+  _globals['_SERVICEEXTENSION']._serialized_start=145
+  _globals['_SERVICEEXTENSION']._serialized_end=241
+  _globals['_OUTERADDRESS']._serialized_start=243
+  _globals['_OUTERADDRESS']._serialized_end=321
 # @@protoc_insertion_point(module_scope)

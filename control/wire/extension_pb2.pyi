@@ -8,10 +8,12 @@ from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
 DESCRIPTOR: _descriptor.FileDescriptor
 
 class WorkloadExtension(_message.Message):
-    __slots__ = ("last_resort",)
+    __slots__ = ("last_resort", "endpoint_node")
     LAST_RESORT_FIELD_NUMBER: _ClassVar[int]
+    ENDPOINT_NODE_FIELD_NUMBER: _ClassVar[int]
     last_resort: bool
-    def __init__(self, last_resort: _Optional[bool] = ...) -> None: ...
+    endpoint_node: str
+    def __init__(self, last_resort: _Optional[bool] = ..., endpoint_node: _Optional[str] = ...) -> None: ...
 
 class ServiceExtension(_message.Message):
     __slots__ = ("affinity_s", "outer_addresses")

@@ -22,17 +22,20 @@ AFFINITY_S_MAX = 86400  # as in Kubernetes
 _Extensions = Iterable[pb.Extension]
 
 
-def is_last_resort(extensions: _Extensions) -> bool:
+def read_workload(extensions: _Extensions) -> tuple[bool, str]:
+    """True for a last resort, and the node of an endpoint that is no pod."""
     config = _config(extensions, WORKLOAD)
     if config is None:
-        return False
-    return _read(extension_pb2.WorkloadExtension(), config).last_resort
+        return False, ""
+    message = _read(extension_pb2.WorkloadExtension(), config)
+    return message.last_resort, message.endpoint_node
 
 
-def workload_extensions(last_resort: bool) -> list[pb.Extension]:
-    if not last_resort:
+def workload_extensions(last_resort: bool, endpoint_node: str) -> list[pb.Extension]:
+    if not last_resort and not endpoint_node:
         return []
-    return [_made(WORKLOAD, extension_pb2.WorkloadExtension(last_resort=True))]
+    message = extension_pb2.WorkloadExtension(last_resort=last_resort, endpoint_node=endpoint_node)
+    return [_made(WORKLOAD, message)]
 
 
 def read_service(extensions: _Extensions) -> tuple[tuple[OuterAddress, ...], int]:

@@ -13,7 +13,7 @@ from typing import NamedTuple
 from control.model.address import Address
 from control.model.workload import DEFAULT_CLUSTER
 from control.wire import workload_pb2 as pb
-from control.wire.extensions import is_last_resort
+from control.wire.extensions import read_workload
 
 _NOWHERE = ("", "", "")
 _UNHEALTHY, _HBONE, _HOST_NETWORK = pb.UNHEALTHY, pb.HBONE, pb.HOST_NETWORK
@@ -43,19 +43,19 @@ def groups_of(message: pb.Workload, addresses: Sequence[Address]) -> dict[str, G
     services = message.services
     if not services:
         return {}
+    last, elsewhere = read_workload(message.extensions) if message.extensions else (False, "")
     locality = message.locality if message.HasField("locality") else None
     common = (
         message.status != _UNHEALTHY,
         message.network,
         message.HasField("network_gateway"),
         tuple(map(len, addresses)),
-        message.node,
+        message.node or elsewhere,
         message.cluster_id or DEFAULT_CLUSTER,
         *((locality.region, locality.zone, locality.subzone) if locality else _NOWHERE),
         message.capacity.value if message.HasField("capacity") else 1,
         message.tunnel_protocol == _HBONE and message.network_mode != _HOST_NETWORK,
     )
-    last = bool(message.extensions) and is_last_resort(message.extensions)
     return {
         service: Group._make((*common, _ports(value.ports), last))
         for service, value in services.items()

@@ -7,7 +7,7 @@ policies, and any other address is a place without a node and without an identit
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
 
@@ -99,22 +99,27 @@ def places(
 ) -> list[Workload]:
     """Workloads for addresses that only slices name."""
     zones = {localities[name].zone: localities[name] for name in sorted(localities, reverse=True)}
+    found: list[Workload] = []
+    for address, members in endpoints.by_address.items():
+        by_service: dict[str, list[Member]] = defaultdict(list)
+        for each in members:
+            if holdings.is_place(each.meta.key, address):
+                by_service[each.service].append(each)
+        for several in by_service.values():
+            said = several[0].said
+            near = localities.get(said.node) or zones.get(said.zone) or Locality(zone=said.zone)
+            found.append(_place(several, address, near, settings))
+    return found
 
-    def locality(said: objects.SliceEndpoint) -> Locality:
-        return localities.get(said.node) or zones.get(said.zone) or Locality(zone=said.zone)
 
-    found = [
-        _place(each, address, locality(each.said), settings)
-        for address, said in endpoints.by_address.items()
-        for each in said
-        if holdings.is_place(each.meta.key, address)
-    ]
-    return list({each.uid: each for each in found}.values())
-
-
-def _place(endpoint: Member, address: Address, locality: Locality, settings: Settings) -> Workload:
-    """HOST_NETWORK, because a look-up by address passes over such workloads."""
-    meta, said = endpoint.meta, endpoint.said
+def _place(
+    members: Sequence[Member], address: Address, locality: Locality, settings: Settings
+) -> Workload:
+    """One address of one service, which several slices may name. HOST_NETWORK, because a look-up
+    by address passes over such workloads."""
+    ready = [each for each in members if each.said.ready]
+    meta, said = members[0].meta, members[0].said
+    ports = dict.fromkeys(port for each in ready or members for port in each.ports)
     name = f"{meta.namespace}/{meta.name}/{format_address(address)}"
     return Workload(
         uid=f"{settings.cluster_id}/discovery.k8s.io/EndpointSlice/{name}",
@@ -124,10 +129,11 @@ def _place(endpoint: Member, address: Address, locality: Locality, settings: Set
         network=settings.network,
         trust_domain=settings.trust_domain,
         service_account="",
-        status=WorkloadStatus.HEALTHY if said.ready else WorkloadStatus.UNHEALTHY,
+        status=WorkloadStatus.HEALTHY if ready else WorkloadStatus.UNHEALTHY,
         cluster_id=settings.cluster_id,
-        services=MappingProxyType({endpoint.service: endpoint.ports}),
+        services=MappingProxyType({members[0].service: tuple(ports)}),
         locality=locality,
         network_mode=NetworkMode.HOST_NETWORK,
-        last_resort=said.last_resort,
+        last_resort=not ready and any(each.said.last_resort for each in members),
+        endpoint_node=said.node,
     )

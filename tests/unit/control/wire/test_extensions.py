@@ -33,19 +33,21 @@ def test_a_service_there_and_back(outer: tuple[OuterAddress, ...], affinity_s: i
     assert not message.service.addresses, "a foreign ztunnel must not take them for VIPs"
 
 
+@pytest.mark.parametrize("node", ["", "n1"])
 @pytest.mark.parametrize("last_resort", [True, False])
-def test_a_workload_there_and_back(last_resort: bool) -> None:
-    value = Workload("u", last_resort=last_resort)
+def test_a_workload_there_and_back(last_resort: bool, node: str) -> None:
+    value = Workload("u", last_resort=last_resort, endpoint_node=node)
     message = resource_to_wire(value)
     assert resource_from_wire(message) == value
-    assert bool(message.workload.extensions) is last_resort
+    assert bool(message.workload.extensions) is (last_resort or bool(node))
+    assert message.workload.node == ""
 
 
 def test_extensions_of_others_mean_nothing() -> None:
     foreign = pb.Extension(name="example.com/x")
     foreign.config.value = b"\xff"
     assert extensions.read_service([foreign]) == ((), 0)
-    assert not extensions.is_last_resort([foreign])
+    assert extensions.read_workload([foreign]) == (False, "")
 
 
 def broken(**fields: object) -> pb.Extension:
@@ -77,4 +79,4 @@ def test_bytes_that_are_no_message_are_refused() -> None:
         extensions.read_service([made])
     made.name = extensions.WORKLOAD
     with pytest.raises(WireError):
-        extensions.is_last_resort([made])
+        extensions.read_workload([made])

@@ -229,3 +229,33 @@ def test_strangers_do_not_make_a_pods_message_long() -> None:
     assert len(found) == 1 + 64
     left_out = [each for each in mesh.notes if each.message.endswith("it is left out")]
     assert (len(mesh.notes), len(left_out)) == (100, 36)
+
+
+def test_an_address_in_several_slices_of_a_service_is_one_endpoint() -> None:
+    """The controller moves endpoints between slices, and names them in both meanwhile."""
+    ports = "ports: [{name: p, port: 80}, {name: q, port: 90}]"
+    texts = [
+        service(ports),
+        endpoint_slice("addresses: [192.0.2.7]", "s-a"),
+        endpoint_slice("addresses: [192.0.2.7], conditions: {ready: false}", "s-b"),
+        endpoint_slice("addresses: [192.0.2.7]", "s-c", 9090, "q"),
+        endpoint_slice("addresses: [192.0.2.8]", "s-d"),
+    ]
+    for order in permutations(texts):
+        mesh = compiled(*order)
+        found = [each for each in mesh.workloads.values() if not each.node]
+        assert [each.uid for each in found] == [
+            f"{PLACE}/shop/s-a/192.0.2.7",
+            f"{PLACE}/shop/s-d/192.0.2.8",
+        ]
+        assert found[0].status is WorkloadStatus.HEALTHY
+        assert found[0].services == {KEY: (Port(80, 80), Port(90, 9090))}
+
+
+def test_an_address_on_a_node_is_near_its_clients_and_still_nobody() -> None:
+    near = "internalTrafficPolicy: Local, ports: [{name: p, port: 80}]"
+    for node, expected in (("n1", "plain 192.0.2.7:80"), ("n2", "refused no_healthy_upstream")):
+        mesh = compiled(service(near), endpoint_slice(f"addresses: [192.0.2.7], nodeName: {node}"))
+        (place,) = (each for each in mesh.workloads.values() if not each.node)
+        assert place.endpoint_node == node
+        assert way(state_of(mesh), "demo/client", "10.9.0.1:80") == expected
