@@ -43,6 +43,8 @@ log = logging.getLogger("agent")
 
 # Unused memory goes back to the kernel some time after a report, and in any case now and then.
 RELEASE_AFTER_S, RELEASE_EVERY_S = 2.0, 15.0
+REFUSED_EVERY_S = 10.0
+_REFUSED = {"inbound_strict": "plaintext.refused", "inbound_unvouched": "syn.unvouched"}
 _LOCK, _OTHER = "agent.lock", "another tulle-agent"
 
 
@@ -69,7 +71,7 @@ async def _serve(chosen: AgentConfig) -> None:
     known = Registry(chosen.folder / "state")
     known.load()
     direct = _direct_path(chosen, datapath, known, clock)
-    is_direct = isinstance(direct, DirectPath)
+    is_direct = chosen.direct and isinstance(direct, DirectPath)
     host = Host(chosen.node, chosen.cgroup_root, chosen.drain_s, direct=is_direct)
     enroller = Enroller(host, datapath, known, clock, direct)
     access = Access(chosen.control, chosen.control_root, chosen.control_name, chosen.token)
@@ -95,12 +97,9 @@ def _direct_path(
 
     if datapath.direct is None:
         return Off(datapath.direct_obstacle or "kernel")
-    tables = datapath.direct
-    if not chosen.direct:
-        generation, _ = tables.state()
-        tables.set_state(generation + 1, 0)  # an earlier run may have left a lease
-        return Off("no_direct")
-    return DirectPath(tables, clock, netns_of)
+    return DirectPath(
+        datapath.direct, clock, netns_of, datapath.set_plaintext, grants=chosen.direct
+    )
 
 
 async def _run(agent: Agent, reporter: CaptureReporter) -> None:
@@ -132,6 +131,7 @@ async def _run(agent: Agent, reporter: CaptureReporter) -> None:
                 tasks.create_task(intents.run(enroller.intents_changed), name="intents")
                 tasks.create_task(_report(enroller, intents, reporter), name="report")
                 tasks.create_task(_release(), name="release")
+                tasks.create_task(_tell_refused(agent.datapath.counters), name="refused")
         except* Stopped:
             captured = len(enroller.facts.book.report())
             event(log, logging.INFO, "agent.stopped", captured_pods_stay=captured)
@@ -141,6 +141,18 @@ async def _release() -> None:
     while True:
         await asyncio.sleep(RELEASE_EVERY_S)
         release()
+
+
+async def _tell_refused(counters: Callable[[], dict[str, int]]) -> None:
+    """Write a line about the SYNs that the kernel has refused; nobody else can."""
+    known = counters()
+    while True:
+        await asyncio.sleep(REFUSED_EVERY_S)
+        now = counters()
+        for name, said in _REFUSED.items():
+            if now[name] > known[name]:
+                event(log, logging.INFO, said, counter=name, more=now[name] - known[name])
+        known = now
 
 
 async def _report(enroller: Enroller, intents: Intents, reporter: CaptureReporter) -> None:

@@ -22,6 +22,7 @@ FLOWS_BYTES = 1 << 20
 FLOWS_UNREAD_MAX = FLOWS_BYTES // 2
 VOUCH_GRACE_NS = 250_000_000
 LISTENERS_MAX = 2
+PLAINTEXT_MAX = 64
 ABOUT_MAX = 1
 ABOUT_BYTES = 1024
 HBONE_PORT = 15008
@@ -47,6 +48,13 @@ class FlowKind(enum.IntEnum):
     OPENED = 1
     CLOSED = 2
     FAILED = 3
+
+
+class PlaintextRule(enum.IntEnum):
+    """The fate of a SYN without a voucher, by the pod's port."""
+
+    ASK = 0
+    REFUSE = 1
 
 
 class ListenerSlot(enum.IntEnum):
@@ -92,6 +100,7 @@ class Counter(enum.IntEnum):
     PASSTHROUGH_TOLD = 32
     INBOUND_PASSTHROUGH = 33
     INBOUND_UNVOUCHED = 34
+    INBOUND_STRICT = 35
 
 
 class Address(ctypes.Structure):
@@ -302,6 +311,7 @@ MAPS: dict[str, MapSpec] = {
     "flows": MapSpec(15, MapType.RINGBUF, 0, 0, FLOWS_BYTES),
     "workload_last": MapSpec(16, MapType.ARRAY, 4, 4, 1),
     "passthrough": _keyed(18, MapType.LRU_HASH, Peer, 8, PASSTHROUGH_MAX),
+    "plaintext": MapSpec(19, MapType.HASH, 4, 4, PLAINTEXT_MAX, per_pod=True),
     "shortcuts": _keyed(17, MapType.HASH, Tuple, ctypes.sizeof(Shortcut), SHORTCUTS_MAX),
 }
 NODE_MAPS = tuple(name for name, spec in MAPS.items() if not spec.per_pod)
@@ -318,6 +328,7 @@ def layout_hash() -> str:
         ]
         lines.append(f"{name}={fields}")
     lines += [
-        f"{kind.__name__}={[*kind]}" for kind in (PodMode, ListenerSlot, Hint, FlowKind, Counter)
+        f"{kind.__name__}={[*kind]}"
+        for kind in (PodMode, PlaintextRule, ListenerSlot, Hint, FlowKind, Counter)
     ]
     return hashlib.sha256("\n".join(lines).encode()).hexdigest()[:12]

@@ -4,7 +4,8 @@
  * that was vouched for goes to the app itself. The ztunnel's plaintext listener
  * gets the rest, but never a captured pod's own SYN: one that nobody vouches
  * for, or not any more, is refused, because as plaintext it would be nobody's,
- * and a DENY would miss it.
+ * and a DENY would miss it. Where the ztunnel would refuse any plaintext, the
+ * SYN is refused: a handshake first would look like a port that is open.
  *
  * One instance per pod, with a listener map of its own: its key is the pod's
  * uid and not the address, so a reused address can never meet an old listener.
@@ -99,6 +100,15 @@ INLINE enum vouching vouching_of(struct bpf_sk_lookup *ctx,
 	return VOUCHING_REFUSED;
 }
 
+INLINE int plaintext_is_refused(__u32 port)
+{
+	__u32 others = 0, *rule = map_lookup(MAP(PLAINTEXT), &port);
+
+	if (!rule)
+		rule = map_lookup(MAP(PLAINTEXT), &others);
+	return rule && *rule == PLAINTEXT_REFUSE;
+}
+
 int sklookup(struct bpf_sk_lookup *ctx)
 {
 	struct address remote, local;
@@ -125,6 +135,10 @@ int sklookup(struct bpf_sk_lookup *ctx)
 			return SK_PASS;
 		if (vouching == VOUCHING_REFUSED)
 			return SK_DROP;
+		if (plaintext_is_refused(READ32(ctx, local_port))) {
+			count(COUNTER_INBOUND_STRICT);
+			return SK_DROP;
+		}
 	}
 	listener = map_lookup(MAP(LISTENERS), &slot);
 	if (!listener) {

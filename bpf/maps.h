@@ -93,6 +93,9 @@
 #define ABOUT_MAX 1
 #define ABOUT_BYTES 1024
 
+/* Ports of a pod with a rule of their own about plaintext, and the others. */
+#define PLAINTEXT_MAX 64
+
 #define HBONE_PORT 15008
 
 /*
@@ -125,6 +128,7 @@ enum map_id {
 	MAP_WORKLOAD_LAST = 16,	/* the highest id given; no program reads it */
 	MAP_SHORTCUTS = 17,
 	MAP_PASSTHROUGH = 18,
+	MAP_PLAINTEXT = 19,	/* one per pod */
 };
 
 enum pod_mode {
@@ -144,6 +148,12 @@ enum flow_kind {
 	FLOW_OPENED = 1,
 	FLOW_CLOSED = 2,
 	FLOW_FAILED = 3,	/* never established */
+};
+
+/* plaintext[port of the pod, or 0 for all others]; host order, a u32 each */
+enum plaintext_rule {
+	PLAINTEXT_ASK = 0,	/* the ztunnel decides; so without an entry */
+	PLAINTEXT_REFUSE = 1,	/* no one without an identity is let in here */
 };
 
 enum listener_slot {
@@ -188,7 +198,8 @@ enum counter {
 	COUNTER_PASSTHROUGH_TOLD = 32,
 	COUNTER_INBOUND_PASSTHROUGH = 33,
 	COUNTER_INBOUND_UNVOUCHED = 34,
-	COUNTERS_MAX = 35,
+	COUNTER_INBOUND_STRICT = 35,
+	COUNTERS_MAX = 36,
 };
 
 struct address {

@@ -4,6 +4,7 @@ Ports and addresses are in network order there, addresses in their 16-byte form.
 """
 
 import socket
+import struct
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
@@ -21,6 +22,25 @@ class LocalEndpoint:
     weight: int
     workload: int  # id
     target: Endpoint
+
+
+@dataclass(frozen=True, slots=True)
+class PlaintextRules:
+    """`refused`: no one without an identity reaches any port of the pod, except `but` these; or
+    else those alone are refused."""
+
+    refused: bool
+    but: frozenset[int] = frozenset()
+
+
+def plaintext_entries(rules: PlaintextRules) -> dict[bytes, bytes]:
+    """Entries of a pod's table; none if it would need more than there is room for, for then the
+    ztunnel refuses."""
+    if len(rules.but) >= layout.PLAINTEXT_MAX:
+        return {}
+    refusal = {True: layout.PlaintextRule.REFUSE, False: layout.PlaintextRule.ASK}
+    by_port = {0: refusal[rules.refused]} | dict.fromkeys(rules.but, refusal[not rules.refused])
+    return {struct.pack("=I", port): struct.pack("=I", rule) for port, rule in by_port.items()}
 
 
 def address_value(address: Address) -> layout.Address:

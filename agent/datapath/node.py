@@ -17,15 +17,19 @@ from typing import Self
 from agent.datapath import conflicts, folder, maps, pods, programs, shortcuts, takeover
 from agent.datapath.attach import Link, Program
 from agent.datapath.conflicts import Conflict
+from agent.datapath.entries import PlaintextRules
 from agent.datapath.errors import DatapathError, PodRefused
 from agent.datapath.exempt import Exemptions
 from agent.datapath.folder import PinFolder
 from agent.datapath.locals import Locals
 from agent.datapath.maps import Map
+from agent.datapath.plaintext import PlaintextTables
 from agent.datapath.pods import CapturedPod, PodCapture
 from agent.datapath.shortcuts import Shortcuts
 from agent.datapath.tables import DirectTables
 from bpf import layout
+
+_POD_MAPS = ("listeners", "plaintext")  # those that sk_lookup reads
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +60,7 @@ class NodeDatapath:
         self._pods: dict[str, CapturedPod] = {}
         self._direct: DirectTables | None = None
         self._shortcuts: Shortcuts | None = None
+        self._plaintext = PlaintextTables(ours)
         self._exemptions = Exemptions(ours, image, self._maps)
         self._locals = Locals(self._maps)
 
@@ -137,8 +142,9 @@ class NodeDatapath:
         self._locals.keep(self._pods.values())
 
     def _load_all(self, opened: contextlib.ExitStack) -> dict[str, Program]:
-        listeners = opened.enter_context(folder.create_map("listeners"))  # stands in for a pod's
-        with_one = {**self._maps, "listeners": listeners}
+        # They stand in for a pod's.
+        of_pod = {each: opened.enter_context(folder.create_map(each)) for each in _POD_MAPS}
+        with_one = {**self._maps, **of_pod}
         return {
             hook: opened.enter_context(self._image.load(hook, with_one)) for hook in programs.HOOKS
         }
@@ -164,8 +170,13 @@ class NodeDatapath:
             self._maps["pods"].update(key, bytes(pods.pod_value(pod)))
 
     def _lookup_program(self, pins: Path) -> Program:
-        with Map.open(pins / "listeners") as listeners:
-            return self._image.load("sklookup", {**self._maps, "listeners": listeners})
+        with contextlib.ExitStack() as opened:
+            # A pod that another version captured may lack one.
+            of_pod = {
+                each: opened.enter_context(folder.adopt_map(pins / each, each))
+                for each in _POD_MAPS
+            }
+            return self._image.load("sklookup", {**self._maps, **of_pod})
 
     # Ztunnels: exempt from capture, and the only ones that get answers
 
@@ -219,6 +230,11 @@ class NodeDatapath:
         self._pods[uid] = pod
         return pod
 
+    def set_plaintext(self, uid: str, rules: PlaintextRules) -> None:
+        """The ports at which this pod's SYNs without an identity are refused; kept for a pod that
+        is not captured yet."""
+        self._plaintext.tell(uid, rules, is_captured=uid in self._pods)
+
     def _attach_shortcut(self, pins: Path, pod: PodCapture) -> int:
         """The device with the shortcut; 0: none. A program that is there stays for what is open."""
         if self._shortcuts is None or not self._wants_shortcuts:
@@ -232,6 +248,7 @@ class NodeDatapath:
             about.update(struct.pack("=I", 0), pods.about_bytes(captured))
         with folder.adopt_map(pins / "listeners", "listeners") as listeners:
             pods.set_listeners(listeners, pod)
+        self._plaintext.write(pod.uid)
         if (pins / "link").exists():
             return
         attach_type = programs.HOOKS["sklookup"].attach_type
@@ -261,7 +278,7 @@ class NodeDatapath:
             with Link.open(pins / "link") as link:
                 link.detach()
         shortcuts.detach(pins, self._maps)
-        for name in ("link", "listeners", "about"):
+        for name in ("link", *_POD_MAPS, "about"):
             folder.unpin(pins / name)
         folder.unpin(pins)
 

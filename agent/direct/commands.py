@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from agent.datapath.entries import LocalEndpoint
+from agent.datapath.entries import LocalEndpoint, PlaintextRules
 from agent.direct.flows import DirectFlow
 from control.model.address import Address
 
@@ -40,6 +40,14 @@ class DropService:
 
 
 @dataclass(frozen=True, slots=True)
+class SetPlaintext:
+    """Refuse, or no longer refuse, plaintext at ports of a pod."""
+
+    uid: str
+    rules: PlaintextRules
+
+
+@dataclass(frozen=True, slots=True)
 class Send:
     """Send a line to a peer."""
 
@@ -62,4 +70,4 @@ class Dismiss:
     reason: str
 
 
-Command = SetState | PutVerdict | PutService | DropService | Send | Destroy | Dismiss
+Command = SetState | PutVerdict | PutService | DropService | SetPlaintext | Send | Destroy | Dismiss

@@ -26,7 +26,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import assert_never
 
-from agent.datapath.entries import LocalEndpoint
+from agent.datapath.entries import LocalEndpoint, PlaintextRules
 from agent.datapath.flows import FlowReport
 from agent.direct.commands import (
     Command,
@@ -37,6 +37,7 @@ from agent.direct.commands import (
     PutVerdict,
     Send,
     ServiceKey,
+    SetPlaintext,
     SetState,
 )
 from agent.direct.flows import FlowTable
@@ -44,6 +45,7 @@ from control.model.address import Address
 from control.wire import direct as wire
 from control.wire.direct import SERVICES_MAX, SLOTS_MAX
 
+PLAINTEXT_PODS_MAX = 2048  # for one ztunnel, those that have gone included
 LEASE_S = 2.0  # C9: the kernel stops this long after an agent that hangs or is gone
 
 
@@ -62,6 +64,7 @@ class _Peer:
     pid: int
     generation: int | None = None  # None: no hello yet
     wants_flows: bool = False  # has asked for a replay
+    plaintext: dict[str, PlaintextRules] = field(default_factory=dict)  # by uid
 
 
 @dataclass(slots=True)
@@ -119,6 +122,8 @@ class Ledger:
         commands = self._bumped(0)
         commands += [DropService(key) for key in self._services]
         self._services.clear()
+        if chosen is not None:
+            commands += [SetPlaintext(uid, rules) for uid, rules in chosen.plaintext.items()]
         if chosen is not None and chosen.wants_flows:
             commands += self._replay(chosen, now_s)
         return commands
@@ -160,6 +165,8 @@ class Ledger:
                 return self._verdict(peer, message)
             case wire.ServiceShare():
                 return self._service(peer, message)
+            case wire.Plaintext():
+                return self._plaintext(peer, message)
             case wire.Cut(flow):
                 return self._cut(peer, flow)
             case wire.Replay():
@@ -221,6 +228,14 @@ class Ledger:
         if pod is None or slot.target.address not in pod.addresses:
             return None
         return LocalEndpoint(slot.weight, pod.workload, slot.target)
+
+    def _plaintext(self, peer: _Peer, message: wire.Plaintext) -> list[Command]:
+        """Rules outlive the ztunnel: they only refuse what its successor would refuse as well."""
+        rules = PlaintextRules(message.refused, frozenset(message.but))
+        if message.pod not in peer.plaintext and len(peer.plaintext) >= PLAINTEXT_PODS_MAX:
+            return self._ignore("plaintext_full")
+        peer.plaintext[message.pod] = rules
+        return [SetPlaintext(message.pod, rules)] if peer is self._current else []
 
     def _cut(self, peer: _Peer, number: int) -> list[Command]:
         flow = self._flows.get(number)

@@ -1,4 +1,4 @@
-"""Stand-in for the direct path where it is switched off or the kernel lacks it; does nothing."""
+"""Stand-in for the direct path where the kernel lacks it; does nothing."""
 
 from __future__ import annotations
 

@@ -10,9 +10,10 @@ from __future__ import annotations
 import asyncio
 import logging
 import socket
-from collections.abc import Collection, Iterable
+from collections.abc import Callable, Collection, Iterable
 from typing import assert_never
 
+from agent.datapath.entries import PlaintextRules
 from agent.datapath.flows import FlowReport
 from agent.direct import commands as do
 from agent.direct.commands import Command
@@ -37,11 +38,24 @@ RING_TURNS_MAX = 16  # twice what the ring holds, so that it counts as emptied
 PEERS_MAX = 8  # as in ZDS; an upgrade needs two
 KINDS_LOGGED_MAX = 32
 
+WritePlaintext = Callable[[str, PlaintextRules], None]  # KernelError when the kernel refuses
+
 
 class DirectPath:
-    def __init__(self, tables: Tables, clock: Clock, netns_of: NetnsOf) -> None:
+    def __init__(
+        self,
+        tables: Tables,
+        clock: Clock,
+        netns_of: NetnsOf,
+        set_plaintext: WritePlaintext,
+        *,
+        grants: bool = True,
+    ) -> None:
+        """Without `grants` nothing goes direct, and the ztunnel's rules on plaintext count."""
         self.flows = FlowTable()
         self._tables = tables
+        self._set_plaintext = set_plaintext
+        self._grants = grants
         self._clock = clock
         self._peers: dict[int, DirectPeer] = {}
         self._numbers = 0
@@ -100,7 +114,7 @@ class DirectPath:
         if current is not None and self._is_running:
             self._read(current)
             if current.number == self.ledger.current and current.is_drained():
-                self._do(self.ledger.renew(now_ns))
+                self._do(self.ledger.renew(now_ns) if self._grants else [])
 
     # Ztunnels
 
@@ -235,6 +249,8 @@ class DirectPath:
                 self._tables.put_service(source, vip, port, total, endpoints)
             case do.DropService((source, vip, port)):
                 self._tables.drop_service(source, vip, port)
+            case do.SetPlaintext(uid, rules):
+                self._set_plaintext(uid, rules)
             case do.Send(number, line):
                 self._send(number, line)
             case do.Destroy(flow):
@@ -260,6 +276,7 @@ class DirectPath:
     def status(self) -> dict[str, object]:
         now_ns = int(self._clock.monotonic_s() * 1e9)
         reason = self.ledger.reason(now_ns) if self._is_running else "switched_off"
+        reason = reason if self._grants else "no_direct"
         left_ns = self.ledger.lease_until_ns - now_ns
         return {
             "on": not reason,

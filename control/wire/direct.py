@@ -88,6 +88,17 @@ class ServiceShare:
 
 
 @dataclass(frozen=True, slots=True)
+class Plaintext:
+    """`refused`: nobody without an identity is let into any port of this pod, except `but` these;
+    or else those alone are refused."""
+
+    kind: ClassVar[str] = "plaintext"
+    pod: str
+    refused: bool
+    but: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class Cut:
     """End this flow now."""
 
@@ -121,7 +132,7 @@ class Unknown:
     kind: str
 
 
-ZtunnelLine = ZtunnelHello | Generation | Verdict | ServiceShare | Cut | Replay
+ZtunnelLine = ZtunnelHello | Generation | Verdict | ServiceShare | Plaintext | Cut | Replay
 AgentLine = AgentHello | Generation | FlowLine
 
 
@@ -145,6 +156,8 @@ def read_ztunnel_line(data: bytes) -> ZtunnelLine | Unknown:
             return Verdict(generation, *ends, _number(record, "port", 1, PORT_MAX))
         case "service":
             return _service(record)
+        case "plaintext":
+            return _plaintext(record)
         case "cut":
             return Cut(_number(record, "id", 0, U64_MAX))
         case "replay":
@@ -191,6 +204,16 @@ def _service(record: dict[str, Any]) -> ServiceShare:
     if sum(each.weight for each in slots) > total:
         raise WireError("slots: more than the total")
     return ServiceShare(_text(record, "source"), vip, port, total, slots)
+
+
+def _plaintext(record: dict[str, Any]) -> Plaintext:
+    refused, raw = record.get("refused"), record.get("but", [])
+    if not isinstance(refused, bool):
+        raise WireError("refused: neither true nor false")
+    if not isinstance(raw, list) or len(raw) > PORT_MAX:
+        raise WireError("but: not a list of ports")
+    ports = tuple(_number({"but": each}, "but", 1, PORT_MAX) for each in raw)
+    return Plaintext(_text(record, "pod"), refused, ports)
 
 
 def _slot(record: object) -> ShareSlot:
@@ -265,6 +288,8 @@ def _fields(message: ZtunnelLine | AgentLine) -> dict[str, Any]:
             return {"generation": generation, **ends, "port": port}
         case ServiceShare():
             return _service_fields(message)
+        case Plaintext(pod, refused, but):
+            return {"pod": pod, "refused": refused, "but": list(but)}
         case Cut(number):
             return {"id": number}
         case Replay():

@@ -19,6 +19,7 @@ from control.wire.direct import (
     AgentHello,
     Cut,
     FlowLine,
+    Plaintext,
     Replay,
     ServiceShare,
     Unknown,
@@ -57,17 +58,26 @@ class DirectHub:
         self._holding = False
         self.lines: dict[str, int] = {}
 
-    async def publish(self, entries: list[Entry], served: Container[tuple[str, str]]) -> None:
-        """Publish to every worker; where verdicts may change, not before the kernel knows."""
+    async def publish(self, entries: list[Entry], served: Container[tuple[str, str]]) -> bool:
+        """Publish to every worker; where verdicts may change (True), not before the kernel
+        knows."""
         link = self.link
         if link is None or not makes_stale(entries, served):
             self._workers.publish(entries)
-            return
+            return False
         self._holding = True
         await link.stale()
         self._holding = False
         self._workers.publish(entries)
         self._workers.publish_generation(link.generation)
+        return True
+
+    def tell(self, line: Plaintext) -> bool:
+        """Tell the agent what the supervisor has found out itself; False: there is none."""
+        told = self.link is not None and self.link.send(line)
+        if told:
+            self._count(line.kind)
+        return told
 
     # From the agent
 

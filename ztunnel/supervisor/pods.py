@@ -108,6 +108,9 @@ class HeldPods:
     def all(self) -> Iterable[HeldPod]:
         return tuple(self._pods.values())
 
+    def get(self, uid: str) -> HeldPod | None:
+        return self._pods.get(uid)
+
     def __len__(self) -> int:
         return len(self._pods)
 

@@ -20,7 +20,7 @@ from control.kit.memory import SETTLE_AT_S, release, settle
 from control.kit.page_refusals import refusals
 from control.kit.version import version
 from control.model.identity import SpiffeId
-from control.wire.direct import Unknown, ZtunnelLine
+from control.wire.direct import AgentHello, FlowLine, Unknown, ZtunnelLine
 from ztunnel.compiled import COMPILED
 from ztunnel.config import ZtunnelConfig
 from ztunnel.identity.certs import Certificates
@@ -33,6 +33,7 @@ from ztunnel.supervisor.agent_link import DirectLink
 from ztunnel.supervisor.direct import DirectHub
 from ztunnel.supervisor.metrics import Sample, Tally
 from ztunnel.supervisor.missing import MissingWatch, missing_policies
+from ztunnel.supervisor.plaintext import PlaintextRefusals
 from ztunnel.supervisor.pods import HeldPod, HeldPods
 from ztunnel.supervisor.workers import Workers
 from ztunnel.supervisor.xds import XdsClient
@@ -68,7 +69,8 @@ class Supervisor:
         )
         self.direct = DirectHub(self.workers)
         if config.direct is not None:
-            self.direct.link = DirectLink(config.direct, clock, self.direct.heard)
+            self.direct.link = DirectLink(config.direct, clock, self._heard_agent)
+        self.plaintext = PlaintextRefusals(self.state, self.direct.tell)
         self._missing = MissingWatch()
         self._synced = asyncio.Event()
         self.xds = XdsClient(config, self.state, self._publish, self.certificates_kept.reachable)
@@ -124,9 +126,16 @@ class Supervisor:
             self.workers.publish(entries)
         else:
             served = {(pod.namespace, pod.name) for pod in self.served.all()}
-            await self.direct.publish(entries, served)
+            if await self.direct.publish(entries, served):
+                self.plaintext.update(self.served.all())
         if self.state.synced:
             self._synced.set()
+
+    def _heard_agent(self, line: AgentHello | FlowLine) -> None:
+        self.direct.heard(line)
+        if isinstance(line, AgentHello):
+            self.plaintext.again()
+            self.plaintext.update(self.served.all())
 
     async def _drain(self, tasks: asyncio.TaskGroup) -> None:
         event(log, logging.INFO, "drain.started", deadline_s=self._config.drain_s)
@@ -142,6 +151,7 @@ class Supervisor:
         while True:
             await asyncio.sleep(POLL_S)
             self._missing.look(self.state, self.served.all())
+            self.plaintext.update(self.served.all())  # an update may be whole by now
             await self._ask_metrics()
 
     async def _release(self) -> None:
@@ -170,6 +180,9 @@ class Supervisor:
 
     def pod_ready(self, worker: int, uid: str) -> None:
         self.served.worker_ready(worker, uid)
+        pod = self.served.get(uid)
+        if pod is not None:
+            self.plaintext.look(pod)
 
     def worker_ready(self, worker: int) -> None:
         self.direct.replay()

@@ -6,6 +6,7 @@ import socket
 
 import pytest
 
+from agent.datapath.entries import PlaintextRules
 from agent.datapath.folder import versions
 from agent.datapath.maps import Map
 from bpf.layout import SocketKey
@@ -188,3 +189,57 @@ def test_traffic_inside_the_pod_passes(bed: Bed, pod: Pod) -> None:
             with pod.dial((host, 8080)):
                 app.accept()[0].close()
     assert bed.node.counters()["inbound_plaintext"] == 0
+
+
+CLOSED = PlaintextRules(True, frozenset({9090}))
+
+
+@pytest.mark.parametrize("host", [POD4, POD6])
+def test_a_port_closed_to_plaintext_refuses_the_syn(
+    bed: Bed, pod: Pod, far: Pod, host: str
+) -> None:
+    listeners = bed.capture(pod, "uid-app")
+    bed.node.set_plaintext("uid-app", CLOSED)
+    with pod.listen("::", 8080, dual=True) as app:
+        with pytest.raises(ConnectionRefusedError):
+            far.dial((host, 8080))
+        for port, listener in ((9090, listeners.plaintext), (15008, listeners.hbone)):
+            with far.dial((host, port)):
+                listener.accept()[0].close()
+        with pod.dial((host, 8080)):  # its own connections are not plaintext of others
+            app.accept()[0].close()
+    assert bed.node.counters()["inbound_strict"] > 0
+    bed.node.set_plaintext("uid-app", PlaintextRules(False, frozenset({9090})))
+    with far.dial((host, 8080)):
+        listeners.plaintext.accept()[0].close()
+    with pytest.raises(ConnectionRefusedError):
+        far.dial((host, 9090))
+
+
+def test_closed_ports_outlive_the_agent_and_go_with_the_pod(bed: Bed, pod: Pod, far: Pod) -> None:
+    bed.node.set_plaintext("uid-app", CLOSED)  # before its capture
+    listeners = bed.capture(pod, "uid-app")
+    bed.node.close()
+    bed.node = bed.reopened()
+    with pytest.raises(ConnectionRefusedError):
+        far.dial((POD4, 8080))
+    bed.capture(pod, "uid-app", listeners)  # again, as after a restart: nobody has said otherwise
+    with pytest.raises(ConnectionRefusedError):
+        far.dial((POD4, 8080))
+    bed.node.release("uid-app")
+    bed.capture(pod, "uid-app", listeners)
+    with far.dial((POD4, 8080)):
+        listeners.plaintext.accept()[0].close()
+
+
+def test_a_version_without_closed_ports_is_taken_over(bed: Bed, pod: Pod, far: Pod) -> None:
+    listeners = bed.capture(pod, "uid-app")
+    (version,) = versions(bed.pin_root)
+    bed.node.close()
+    (version.pods / "uid-app" / "plaintext").unlink()
+    bed.node = bed.reopened(version="other")
+    with far.dial((POD4, 8080)):
+        listeners.plaintext.accept()[0].close()
+    bed.node.set_plaintext("uid-app", CLOSED)
+    with pytest.raises(ConnectionRefusedError):
+        far.dial((POD4, 8080))

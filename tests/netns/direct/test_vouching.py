@@ -7,7 +7,7 @@ import socket
 
 import pytest
 
-from agent.datapath.entries import address_value
+from agent.datapath.entries import PlaintextRules, address_value
 from bpf.layout import (
     VOUCH_GRACE_NS,
     Tuple,
@@ -169,3 +169,11 @@ def test_after_a_takeover_the_new_version_knows_all_captured_pods(pair: DirectBe
     assert pair.used("locals") == 4
     send_segment(pair.client, (CLIENT4, 40000), (SERVER4, PORT), SYN)
     eventually(lambda: pair.counter("inbound_unvouched") > 0)
+
+
+def test_strict_closes_no_direct_connection(pair: DirectBed) -> None:
+    pair.open()
+    pair.bed.node.set_plaintext("uid-server", PlaintextRules(True))
+    pair.assert_direct()
+    with pytest.raises(ConnectionRefusedError):
+        pair.bed.ztunnel.dial(pair.client, (SERVER4, PORT))

@@ -9,6 +9,7 @@ import socket
 import subprocess
 import sys
 import time
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -376,3 +377,45 @@ def held(bed: Bed) -> list[int]:
         len(list(Path(f"/proc/{pid}/fd").iterdir())) for n in nodes(bed) for pid in bed.workers(n)
     ]
     return found + [each["used"] for node in nodes(bed) for each in bed.agent(node)["maps"]]
+
+
+def refusal(bed: Bed, target: str, port: int, family: int) -> str:
+    """The end of a stranger's connect(): a port that is closed looks closed from the SYN on."""
+    try:
+        with bed.dial(X, bed.address(target, family), port):
+            return "connected"
+    except ConnectionRefusedError:
+        return "refused"
+    except ConnectionResetError:
+        return "accepted and reset"
+
+
+@pytest.mark.parametrize("family", [4, 6])
+def test_strict_refuses_a_strangers_syn(bed: Bed, family: int) -> None:
+    """portLevelMtls counts, clients with an identity do not notice, and it ends with the policy."""
+    strict = peer("mesh", app=S, ports={"9090": "PERMISSIVE"})
+
+    def look() -> tuple[str, str, str]:
+        return tuple(refusal(bed, *each, family) for each in ((S, 8080), (S, 9090), (N, 8080)))
+
+    with bed.policy(strict):
+        soon(lambda: look() == ("refused", "connected", "connected"), "the SYN is refused")
+        assert bed.reach(C, S, family) is Reply.ANSWERED
+        assert counters(bed)["inbound_strict"] > 0
+        assert bed.reach(X, N, family) is Reply.ANSWERED
+    soon(lambda: look() == ("connected",) * 3, "it ends")
+    permissive = peer("mesh", app=S, ports={"9090": "STRICT"}).replace(
+        '"STRICT"', '"PERMISSIVE"', 1
+    )
+    with bed.policy(permissive):
+        soon(lambda: look() == ("connected", "refused", "connected"), "one port")
+    with bed.policy(peer("mesh")):
+        soon(lambda: look() == ("refused",) * 3, "the whole namespace")
+
+
+def counters(bed: Bed) -> Counter[str]:
+    """Those of all nodes, added up."""
+    found: Counter[str] = Counter()
+    for node in (bed.here, bed.there):
+        found.update(bed.agent(node)["counters"])
+    return found

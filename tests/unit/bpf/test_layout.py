@@ -27,6 +27,7 @@ LIMITS = (
     "FLOWS_UNREAD_MAX",
     "VOUCH_GRACE_NS",
     "LISTENERS_MAX",
+    "PLAINTEXT_MAX",
     "ABOUT_MAX",
     "ABOUT_BYTES",
     "HBONE_PORT",
@@ -46,6 +47,7 @@ def _expressions() -> dict[str, str]:
     wanted |= {f"map.{name}": f"MAP_{name.upper()}" for name in layout.MAPS}
     wanted |= {f"mode.{mode.name}": f"POD_{mode.name}" for mode in layout.PodMode}
     wanted |= {f"slot.{slot.name}": f"SLOT_{slot.name}" for slot in layout.ListenerSlot}
+    wanted |= {f"rule.{rule.name}": f"PLAINTEXT_{rule.name}" for rule in layout.PlaintextRule}
     wanted |= {f"hint.{hint.name}": f"HINT_{hint.name}" for hint in layout.Hint}
     wanted |= {f"flow.{kind.name}": f"FLOW_{kind.name}" for kind in layout.FlowKind}
     return wanted | {"COUNTERS_MAX": "COUNTERS_MAX"}
@@ -91,6 +93,7 @@ def test_enums_match(c_layout: dict[str, int]) -> None:
     assert len(layout.Counter) == c_layout["COUNTERS_MAX"]
     assert all(mode.value == c_layout[f"mode.{mode.name}"] for mode in layout.PodMode)
     assert all(slot.value == c_layout[f"slot.{slot.name}"] for slot in layout.ListenerSlot)
+    assert all(rule.value == c_layout[f"rule.{rule.name}"] for rule in layout.PlaintextRule)
     assert all(hint.value == c_layout[f"hint.{hint.name}"] for hint in layout.Hint)
     assert all(kind.value == c_layout[f"flow.{kind.name}"] for kind in layout.FlowKind)
     assert {name: spec.id for name, spec in layout.MAPS.items()} == {

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from agent.datapath.entries import LocalEndpoint
+from agent.datapath.entries import LocalEndpoint, PlaintextRules
 from agent.direct import commands as do
+from agent.direct import ledger
 from control.model.address import parse_endpoint
 from control.wire import direct as wire
 from tests.unit.agent.direct.desk import (
@@ -13,6 +14,7 @@ from tests.unit.agent.direct.desk import (
     B6,
     C4,
     NEW_PID,
+    OLD_PID,
     VIP,
     Desk,
     S,
@@ -272,3 +274,37 @@ def test_a_capture_that_changes_nothing_changes_nothing(desk: Desk) -> None:
 
 def test_an_unknown_pod_may_be_released(desk: Desk) -> None:
     assert desk.ledger.released("x") == []
+
+
+# Plaintext
+
+
+REFUSED = wire.Plaintext("b", True, (9090,))
+RULES = do.SetPlaintext("b", PlaintextRules(True, frozenset({9090})))
+
+
+def test_the_ports_closed_to_plaintext_are_written(desk: Desk) -> None:
+    assert desk.say(1, REFUSED) == [RULES]
+
+
+def test_a_ztunnel_that_becomes_the_newest_brings_its_rules(desk: Desk) -> None:
+    desk.join(2, OLD_PID)
+    assert desk.say(2, REFUSED) == []
+    desk.take()
+    desk.do(desk.ledger.newest(OLD_PID, 2.0))
+    assert RULES in desk.take()
+
+
+def test_the_rules_of_a_ztunnel_that_left_stay(desk: Desk) -> None:
+    desk.say(1, REFUSED)
+    desk.take()
+    desk.do(desk.ledger.left(1, 2.0))
+    assert not any(isinstance(each, do.SetPlaintext) for each in desk.take())
+
+
+def test_a_ztunnel_has_rules_for_so_many_pods(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ledger, "PLAINTEXT_PODS_MAX", 1)
+    desk.say(1, REFUSED)
+    assert desk.say(1, wire.Plaintext("c", True)) == []
+    assert desk.say(1, REFUSED) == [RULES]
+    assert desk.ledger.counts.ignored["plaintext_full"] == 1

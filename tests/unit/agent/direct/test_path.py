@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from agent.datapath.entries import PlaintextRules
 from agent.datapath.flows import FlowReport
 from agent.direct import path as path_module
 from agent.direct.path import DirectPath
@@ -40,12 +41,18 @@ def nowhere(uid: str) -> Iterator[int]:
 
 
 class Bed:
-    def __init__(self) -> None:
+    def __init__(self, *, grants: bool = True) -> None:
         self.tables = FakeTables(generation=40)
         self.clock = FakeClock()
-        self.path = DirectPath(self.tables, self.clock, nowhere)
+        self.plaintext: dict[str, PlaintextRules] = {}
+        self.path = DirectPath(
+            self.tables, self.clock, nowhere, self.refuse_plaintext, grants=grants
+        )
         self.path.captured("a", 11, (A,))
         self.path.captured("b", 12, (B,))
+
+    def refuse_plaintext(self, uid: str, rules: PlaintextRules) -> None:
+        self.plaintext[uid] = rules
 
     def connect(self) -> Ztunnel:
         ours, theirs = socket.socketpair()
@@ -80,8 +87,8 @@ class Ztunnel:
 
 
 @asynccontextmanager
-async def running() -> AsyncIterator[Bed]:
-    bed = Bed()
+async def running(*, grants: bool = True) -> AsyncIterator[Bed]:
+    bed = Bed(grants=grants)
     listener, other = socket.socketpair()
     try:
         async with asyncio.TaskGroup() as tasks:
@@ -96,14 +103,14 @@ async def running() -> AsyncIterator[Bed]:
 
 
 @asynccontextmanager
-async def connected() -> AsyncIterator[tuple[Bed, Ztunnel]]:
+async def connected(*, grants: bool = True) -> AsyncIterator[tuple[Bed, Ztunnel]]:
     """One ztunnel that counts."""
-    async with running() as bed:
+    async with running(grants=grants) as bed:
         bed.path.newest(PID)
         ztunnel = bed.connect()
         ztunnel.hello()
         assert (await ztunnel.hear())["kind"] == "hello"
-        await until(lambda: bed.path.status()["on"] is True)
+        await until(lambda: bed.path.status()["on"] is grants)
         bed.tables.taken()
         yield bed, ztunnel
 
@@ -130,6 +137,23 @@ def test_hello_grants_a_lease_and_verdicts_are_written() -> None:
             ztunnel.say(**VERDICT)
             await until(lambda: bed.tables.calls)
             assert bed.tables.taken() == [("put_verdict", 11, 12, 80, 42)]
+            ztunnel.say(kind="plaintext", pod="c", refused=True, but=[90])
+            await until(lambda: bed.plaintext)
+            assert bed.plaintext == {"c": PlaintextRules(True, frozenset({90}))}
+
+    asyncio.run(scenario())
+
+
+def test_switched_off_there_is_no_lease_and_plaintext_is_refused_all_the_same() -> None:
+    async def scenario() -> None:
+        async with connected(grants=False) as (bed, ztunnel):
+            assert bed.tables.in_force[1] == 0
+            assert (bed.path.status()["on"], bed.path.status()["reason"]) == (False, "no_direct")
+            ztunnel.say(kind="plaintext", pod="c", refused=True)
+            await until(lambda: bed.plaintext)
+            bed.clock.pass_s(1)
+            bed.path.newest(PID)
+            assert bed.tables.in_force[1] == 0
 
     asyncio.run(scenario())
 

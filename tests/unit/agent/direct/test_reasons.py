@@ -19,4 +19,4 @@ def test_every_reason_has_a_meaning() -> None:
         if isinstance(node, ast.Constant) and isinstance(node.value, str)
     }
     assert texts - {""} <= MEANINGS.keys()
-    assert "no_direct" in MEANINGS  # `Off` gives it
+    assert "no_direct" in MEANINGS  # the path without grants gives it

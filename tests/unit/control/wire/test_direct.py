@@ -35,6 +35,7 @@ ZTUNNEL_LINES: st.SearchStrategy[wire.ZtunnelLine] = st.one_of(
     st.builds(wire.Generation, NUMBERS),
     st.builds(wire.Verdict, NUMBERS, UIDS, UIDS, PORTS),
     shares(),
+    st.builds(wire.Plaintext, UIDS, st.booleans(), st.lists(PORTS, max_size=4).map(tuple)),
     st.builds(wire.Cut, st.integers(0, wire.U64_MAX)),
     st.just(wire.Replay()),
 )
@@ -135,6 +136,12 @@ def test_a_ztunnels_line_may_say_less_or_more(text: bytes, expected: object) -> 
         line(kind="verdict", generation=1, source="", destination="u2", port=80),
         line(kind="verdict", generation=1, source="u1", destination="u2", port=0),
         line(kind="verdict", generation=1, source="u1", destination="u2", port=65536),
+        line(kind="plaintext", pod="u1"),
+        line(kind="plaintext", pod="u1", refused=1),
+        line(kind="plaintext", pod="", refused=True),
+        line(kind="plaintext", pod="u1", refused=True, but=80),
+        line(kind="plaintext", pod="u1", refused=True, but=[0]),
+        line(kind="plaintext", pod="u1", refused=True, but=["80"]),
         line(kind="cut", id="7"),
         line(kind="cut", id=2**64),
         line(**SERVICE, total=1, slots=[SLOT]),  # more chances than there are

@@ -1,0 +1,83 @@
+"""Pods' tables of ports closed to plaintext, with tables in memory for pins."""
+
+from __future__ import annotations
+
+import struct
+from pathlib import Path
+
+import pytest
+
+from agent.datapath import folder, plaintext
+from agent.datapath.entries import PlaintextRules, plaintext_entries
+from agent.datapath.folder import PinFolder
+from agent.datapath.plaintext import PlaintextTables
+from bpf import layout
+from bpf.layout import PlaintextRule
+from tests.support.kernel.memory_map import MemoryMap
+
+
+@pytest.fixture
+def tables(monkeypatch: pytest.MonkeyPatch) -> dict[str, MemoryMap]:
+    """By pod."""
+    found: dict[str, MemoryMap] = {}
+
+    def adopt(path: Path, name: str) -> MemoryMap:
+        assert (path.name, name) == ("plaintext", "plaintext")
+        return found.setdefault(path.parent.name, MemoryMap(4, 4, layout.PLAINTEXT_MAX))
+
+    monkeypatch.setattr(folder, "adopt_map", adopt)
+    return found
+
+
+@pytest.fixture
+def subject(tables: dict[str, MemoryMap]) -> PlaintextTables:
+    return PlaintextTables(PinFolder(Path("/pins")))
+
+
+def content(table: MemoryMap) -> dict[int, int]:
+    def number(raw: bytes | None) -> int:
+        (value,) = struct.unpack("=I", raw or b"")
+        return int(value)
+
+    return {number(key): number(table.lookup(key)) for key in table}
+
+
+ALL_BUT = PlaintextRules(True, frozenset({9090}))
+
+
+def test_rules_are_written_for_a_pod_that_is_captured_and_kept_for_one_that_is_not(
+    subject: PlaintextTables, tables: dict[str, MemoryMap]
+) -> None:
+    subject.tell("a", ALL_BUT, is_captured=True)
+    assert content(tables["a"]) == {0: PlaintextRule.REFUSE, 9090: PlaintextRule.ASK}
+    subject.tell("a", PlaintextRules(False, frozenset({80})), is_captured=True)
+    assert content(tables["a"]) == {0: PlaintextRule.ASK, 80: PlaintextRule.REFUSE}
+    subject.tell("b", ALL_BUT, is_captured=False)
+    assert "b" not in tables
+    subject.write("b")
+    assert content(tables["b"]) == {0: PlaintextRule.REFUSE, 9090: PlaintextRule.ASK}
+
+
+def test_what_an_earlier_run_wrote_holds_until_the_ztunnel_speaks(
+    subject: PlaintextTables, tables: dict[str, MemoryMap]
+) -> None:
+    subject.tell("a", ALL_BUT, is_captured=True)
+    PlaintextTables(PinFolder(Path("/pins"))).write("a")
+    assert content(tables["a"]) == {0: PlaintextRule.REFUSE, 9090: PlaintextRule.ASK}
+
+
+def test_what_is_kept_is_bounded(
+    subject: PlaintextTables, tables: dict[str, MemoryMap], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(plaintext, "TOLD_MAX", 2)
+    for uid in ("a", "b", "c"):
+        subject.tell(uid, ALL_BUT, is_captured=False)
+    for uid in ("a", "b", "c"):
+        subject.write(uid)
+    assert [uid for uid in "abc" if content(tables[uid])] == ["b", "c"]
+
+
+def test_more_ports_than_there_is_room_for_are_left_to_the_ztunnel() -> None:
+    most = PlaintextRules(True, frozenset(range(1, layout.PLAINTEXT_MAX)))
+    assert len(plaintext_entries(most)) == layout.PLAINTEXT_MAX
+    assert plaintext_entries(PlaintextRules(True, frozenset(range(1, 65)))) == {}

@@ -1,0 +1,66 @@
+"""Tells the agent at which ports of our pods the kernel may refuse plaintext by itself."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Protocol
+
+from control.wire.direct import Plaintext
+from ztunnel.mesh.plaintext import ASK, refused_ports
+from ztunnel.mesh.state import State
+
+
+class PlaintextPod(Protocol):
+    """A pod of this node, as ZDS names it."""
+
+    @property
+    def uid(self) -> str: ...
+
+    @property
+    def namespace(self) -> str: ...
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def service_account(self) -> str: ...
+
+
+class PlaintextRefusals:
+    """`tell` gives up silently while there is no agent; `again` tells the next one."""
+
+    def __init__(self, state: State, tell: Callable[[Plaintext], bool]) -> None:
+        self._state = state
+        self._tell = tell
+        self._told: dict[str, Plaintext] = {}
+
+    def again(self) -> None:
+        """This agent may know nothing of what was said before."""
+        self._told.clear()
+
+    def update(self, pods: Iterable[PlaintextPod]) -> None:
+        """Tell what has changed; these are all pods."""
+        left = set(self._told)
+        for pod in pods:
+            left.discard(pod.uid)
+            self.look(pod)
+        for uid in left:
+            del self._told[uid]
+
+    def look(self, pod: PlaintextPod) -> None:
+        """Tell of one pod, if that is news."""
+        line = self._of(pod)
+        if line is not None and self._told.get(pod.uid) != line and self._tell(line):
+            self._told[pod.uid] = line
+
+    def _of(self, pod: PlaintextPod) -> Plaintext | None:
+        """None: the control plane has not told of it, and what was said before holds."""
+        # Perhaps half an update: it closes no port, and opens none that was closed before it.
+        if not self._state.synced or not self._state.settled:
+            return None
+        workload = self._state.local_workload(pod.namespace, pod.name, pod.service_account)
+        if workload is None:
+            return None
+        policies = self._state.policies_for(workload)
+        found = ASK if self._state.missing_policies(workload) else refused_ports(policies)
+        return Plaintext(pod.uid, found.everywhere, found.but)
