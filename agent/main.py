@@ -21,6 +21,7 @@ from agent.checks.node import node_checks
 from agent.config import AgentConfig
 from agent.datapath import bpffs, cgroups
 from agent.datapath.node import NodeDatapath
+from agent.datapath.refusals import increased
 from agent.direct.off import Off
 from agent.direct.path import DirectPath
 from agent.enrol import ztunnel_cgroup
@@ -44,7 +45,6 @@ log = logging.getLogger("agent")
 # Unused memory goes back to the kernel some time after a report, and in any case now and then.
 RELEASE_AFTER_S, RELEASE_EVERY_S = 2.0, 15.0
 REFUSED_EVERY_S = 10.0
-_REFUSED = {"inbound_strict": "plaintext.refused", "inbound_unvouched": "syn.unvouched"}
 _LOCK, _OTHER = "agent.lock", "another tulle-agent"
 
 
@@ -144,14 +144,13 @@ async def _release() -> None:
 
 
 async def _tell_refused(counters: Callable[[], dict[str, int]]) -> None:
-    """Write a line about the SYNs that the kernel has refused; nobody else can."""
+    """Write a line for each reason of the kernel half's refusals; nobody else can."""
     known = counters()
     while True:
         await asyncio.sleep(REFUSED_EVERY_S)
         now = counters()
-        for name, said in _REFUSED.items():
-            if now[name] > known[name]:
-                event(log, logging.INFO, said, counter=name, more=now[name] - known[name])
+        for reason, count in increased(known, now).items():
+            event(log, logging.INFO, "kernel.refused_connections", reason=reason, count=count)
         known = now
 
 

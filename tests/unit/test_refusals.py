@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from agent.datapath.refusals import REFUSALS
 from agent.direct.reasons import MEANINGS
 from control.kit.page_refusals import PageRefusal
 from control.server.callers.refusals import CallRefusal
@@ -38,6 +39,10 @@ def page() -> str:
         "Two reasons have another flag at times: `connect_failed` after a time-out towards another",
         "node NETWORK_POLICY, and `status_4xx` for a 401 DENY.\n",
         *table(("reason", "flag", "meaning"), connections),
+        "\n## Connections, by the kernel\n",
+        "`tulle_agent_kernel_events_total{event}`, and a line of the agent's, each ten seconds at",
+        "most.\n",
+        *table(("reason", "meaning"), [(e.name.lower(), text) for e, text in REFUSALS.items()]),
         "\n## Calls to the control plane\n",
         "`tulle_control_refused_total{method, reason}`, and for certificates",
         "`tulle_control_csr_total{result, reason}`.\n",
