@@ -17,7 +17,7 @@ from control.kit.door import LOOPBACK_NAMES
 from control.kit.http import Handler, HttpRequest, HttpResponse, as_json, text
 from control.kit.log import RESET, current_levels, event
 from control.kit.metrics import SharedPage
-from control.kit.unix_socket import Unseen
+from control.kit.unix_socket import Unseen, is_served
 from control.model.identity import SpiffeId, parse_spiffe_id
 from ztunnel.supervisor.metrics import Sample, registry_of
 
@@ -160,9 +160,8 @@ async def serve(subject: Subject, doors: Doors) -> AsyncIterator[None]:
     """
     pages = Pages(subject)
     async with AsyncExitStack() as stack:
-        await _open_socket(
-            stack, http.HttpServer(pages.admin(), door="admin_socket"), doors.socket_path
-        )
+        on_socket = http.HttpServer(pages.admin(), door="admin_socket")
+        await _open_socket(stack, on_socket, doors.socket_path)
         on_tcp = pages.admin() if doors.admin_on_tcp else pages.local(doors.socket_path)
         names = LOOPBACK_NAMES if doors.admin_on_tcp else None
         ports = (
@@ -173,8 +172,11 @@ async def serve(subject: Subject, doors: Doors) -> AsyncIterator[None]:
         missing = [each for each in ports if each[1] not in OFF and not await _open(stack, *each)]
         async with asyncio.TaskGroup() as tasks:
             waiting = tasks.create_task(_open_when_free(stack, missing), name="pages")
+            keeping = _keep_socket(stack, on_socket, doors.socket_path)
+            kept = tasks.create_task(keeping, name="pages.socket")
             yield
             waiting.cancel()
+            kept.cancel()
 
 
 async def _open_socket(stack: AsyncExitStack, server: http.HttpServer, path: Path) -> None:
@@ -186,6 +188,14 @@ async def _open_socket(stack: AsyncExitStack, server: http.HttpServer, path: Pat
         return
     await stack.enter_async_context(server.listen(door.sock))
     door.show()
+
+
+async def _keep_socket(stack: AsyncExitStack, server: http.HttpServer, path: Path) -> None:
+    """Have the path again when nobody serves it: a newer ztunnel may take it over and then die."""
+    while True:
+        await asyncio.sleep(PAGES_EVERY_S)
+        if not is_served(path):
+            await _open_socket(stack, server, path)
 
 
 def _tell_missing(page: str, address: str | Path, error: Exception) -> None:

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import json
+import socket
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+
+import pytest
 
 from control.kit.http import HttpRequest, HttpResponse
 from control.model.identity import SpiffeId
@@ -22,9 +25,12 @@ from control.model.policy import (
 )
 from control.model.workload import GatewayAddress, NamespacedHostname, Port, WorkloadStatus
 from tests.support.engine.meshes import key, mesh, pod, service, spiffe
-from ztunnel.supervisor import dump
-from ztunnel.supervisor.admin import Pages
+from tests.support.processes.daemon import ask
+from ztunnel.supervisor import admin, dump
+from ztunnel.supervisor.admin import Doors, Pages, serve
 from ztunnel.supervisor.metrics import Sample
+
+OFF_PAGE = "off"
 
 
 @dataclass
@@ -165,3 +171,61 @@ def test_a_dump_in_istios_words() -> None:
 def test_a_certificate_that_is_not_there_yet() -> None:
     assert dump.certificate(spiffe("web"), None, "")["state"] == "Initializing"
     assert "signing_failed" in dump.certificate(spiffe("web"), None, "signing_failed")["state"]
+
+
+async def answers(path: Path, wanted: str) -> None:
+    """Wait until the ztunnel behind this path is the one that waits for `wanted`."""
+    async with asyncio.timeout(5):
+        while True:
+            try:
+                _, body = await ask(str(path), "/healthz/ready", "GET")
+            except OSError:
+                body = b""
+            if wanted.encode() in body:
+                return
+            await asyncio.sleep(0.005)
+
+
+def test_the_newer_of_two_has_the_socket_and_the_older_one_has_it_back(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(admin, "PAGES_EVERY_S", 0.01)
+    path = tmp_path / "ztunnel.sock"
+    doors = Doors(path, OFF_PAGE, OFF_PAGE, OFF_PAGE)
+
+    async def scenario() -> None:
+        async with serve(Subject(["older"]), doors):
+            await answers(path, "older")
+            async with serve(Subject(["newer"]), doors):
+                await answers(path, "newer")
+            await answers(path, "older")
+            path.unlink()
+            await answers(path, "older")
+
+    asyncio.run(scenario())
+
+
+def test_a_port_that_is_taken_is_had_once_it_is_free(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(admin, "PAGES_EVERY_S", 0.01)
+
+    async def scenario() -> None:
+        with socket.create_server(("127.0.0.1", 0)) as taken:
+            where = f"127.0.0.1:{taken.getsockname()[1]}"
+            opening = serve(Subject(), Doors(tmp_path / "z", OFF_PAGE, OFF_PAGE, where))
+            await opening.__aenter__()
+        try:
+            async with asyncio.timeout(5):
+                while True:
+                    try:
+                        _, writer = await asyncio.open_connection(*where.split(":"))
+                    except OSError:
+                        await asyncio.sleep(0.005)
+                    else:
+                        writer.close()
+                        return
+        finally:
+            await opening.__aexit__(None, None, None)
+
+    asyncio.run(scenario())
