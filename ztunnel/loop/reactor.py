@@ -114,7 +114,7 @@ class Reactor:
     ) -> None:
         """`spin` decides about polling before a sleep; None never polls."""
         self.report_bug = report_bug
-        self._monotonic_s = monotonic_s
+        self.clock: Final = monotonic_s
         self._epoll = select.epoll()
         self._handlers: dict[int, Handler] = {}
         self._again: dict[Resumable, None] = {}
@@ -197,7 +197,7 @@ class Reactor:
         self.turns += 1
         self._events_before = len(events)
         self.served += len(events) + len(self._again)
-        self.now_s = self._monotonic_s()
+        self.now_s = self.clock()
         handlers = self._handlers
         for fd, bits in events:
             handler = handlers.get(fd)
@@ -231,7 +231,7 @@ class Reactor:
         if self._again or self._dirty or self._last:
             wait_s = 0.0
         else:
-            now_s = self._monotonic_s()
+            now_s = self.clock()
             wait_s = max(0.0, min(wait_s_max, self.next_due_s - now_s))
             if wait_s and self.spin.worth(now_s, self._events_before):
                 events = self._poll_a_moment()
@@ -244,7 +244,7 @@ class Reactor:
         while True:
             _yield()  # other work on this core goes first, perhaps the other end's
             events = self._epoll.poll(0, EVENTS_PER_TURN_MAX)
-            if spin.polled(self._monotonic_s(), bool(events)):
+            if spin.polled(self.clock(), bool(events)):
                 return events
 
     def _expire(self) -> None:

@@ -33,6 +33,7 @@ from control.model.workload import (
 from ztunnel.identity.csr import Issued
 from ztunnel.mesh.state import State
 from ztunnel.supervisor.direct import DirectHub
+from ztunnel.tenants.figures import Figures, add
 
 
 def workloads(state: State) -> list[dict[str, Any]]:
@@ -168,6 +169,16 @@ def direct(hub: DirectHub, answers: Mapping[int, Mapping[str, Any]]) -> dict[str
         "flows": sum(each.get("flows", 0) for each in told),
         "services": sum(each.get("services", 0) for each in told),
     }
+
+
+def tenants(answers: Mapping[int, Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Holdings of each pod, peer and address, of all workers: a row for those that use most."""
+    found: dict[tuple[str, str], Figures] = {}
+    for answer in answers.values():
+        for row in answer.get("tenants", ()):
+            names = {"kind": str(row.get("kind")), "name": str(row.get("name"))}
+            add(found.setdefault((names["kind"], names["name"]), dict(names)), row)
+    return list(found.values())
 
 
 def certificate(identity: SpiffeId, issued: Issued | None, failure: str) -> dict[str, Any]:

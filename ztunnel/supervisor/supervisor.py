@@ -250,6 +250,7 @@ class Supervisor:
                 "error": self.zds.status.error,
             },
             "direct": dump.direct(self.direct, connections),
+            "tenants": dump.tenants(connections),
         }
 
     def _workload_state(self, pod: HeldPod, answers: dict[int, dict[str, Any]]) -> dict[str, Any]:

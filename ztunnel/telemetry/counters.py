@@ -10,14 +10,16 @@ from control.model.workload import Workload
 from ztunnel.refusals import Flag, Reason
 from ztunnel.telemetry.departed import Departed, Key
 from ztunnel.telemetry.parties import Parties, Series
+from ztunnel.tenants.bounds import LABEL_SETS
+from ztunnel.tenants.portions import Portions
+from ztunnel.tenants.tenancy import Kind, Tenancy
 
-# Label sets per worker. A mesh of 100 workloads that all talk to each other has 10,000 pairs;
-# beyond this new pairs are counted together as "other", so no caller can fill the memory.
-LABEL_SETS_MAX: Final = 10_000
 # Name, labels, value.
 Row = tuple[str, dict[str, str], int]
 _UNKNOWN: Final = "unknown"
 _OTHER: Final = "other"
+# Pays for connections that the kernel carries: their pods are not asked for anything here.
+_NOBODY: Final = Tenancy(Kind.POD, "")
 
 
 class Counters:
@@ -25,16 +27,16 @@ class Counters:
 
     def __init__(
         self,
-        label_sets_max: int = LABEL_SETS_MAX,
+        label_sets_max: int = LABEL_SETS.total,
         known: Callable[[str], bool] = lambda _name: True,
     ) -> None:
         """`known(name)`: the workload with that uid, or the service with that key, is in the mesh
         now."""
-        self._label_sets_max = label_sets_max
+        self._portions: Final = Portions(LABEL_SETS, label_sets_max)
         self.refusals: dict[str, int] = {}
         self.engine: dict[str, int] = {}
         self._series: dict[Key, Series] = {}
-        self.departed: Final = Departed(self._series, known)
+        self.departed: Final = Departed(self._series, known, self._dropped)
         self.label_sets_refused = 0
 
     def refuse(self, reason: Reason) -> None:
@@ -66,17 +68,32 @@ class Counters:
         )
         found = self._series.get(key)
         if found is None:
-            if len(self._series) >= self._label_sets_max and not self.departed.make_room():
+            payer = parties.tenant or _NOBODY
+            if self._has_room(payer):
+                found = self._series[key] = Series(tcp_labels(parties), payer=payer)
+                self._portions.add(payer, 1)
+            else:
                 self.label_sets_refused += 1
                 key = (parties.reporter, _OTHER, parties.direct)
                 found = self._series.get(key)
-            if found is None:
-                overflow = len(key) == 3
-                found = Series(_other_labels(parties) if overflow else tcp_labels(parties))
-                self._series[key] = found
+                if found is None:
+                    found = self._series[key] = Series(_other_labels(parties))
         found.names = _names(parties)
         self.departed.used(key, found.names)
         return found
+
+    def _has_room(self, payer: Tenancy) -> bool:
+        """True if the tenant may have another label set, perhaps in place of a departed one."""
+        portions = self._portions
+        if payer is _NOBODY:
+            return not portions.full or self.departed.make_room()
+        if not portions.may(payer):
+            self.departed.make_room()
+        return portions.may(payer)
+
+    def _dropped(self, series: Series) -> None:
+        if series.payer is not None:
+            self._portions.give(series.payer)
 
     def changed(self, sets_max: int) -> Iterator[list[Row]]:
         """Rows of the label sets that have changed since they were last taken, whole counts, of at

@@ -21,8 +21,15 @@ Key = tuple[object, ...]
 
 
 class Departed:
-    def __init__(self, series: dict[Key, Series], known: Callable[[str], bool]) -> None:
+    def __init__(
+        self,
+        series: dict[Key, Series],
+        known: Callable[[str], bool],
+        dropped: Callable[[Series], None],
+    ) -> None:
+        """`dropped` hears of each set that is no longer there."""
         self._series = series
+        self._on_dropped = dropped
         self._known = known
         self._names: set[str] = set()  # gone since the last look
         self._since: dict[Key, float] = {}  # in order
@@ -67,6 +74,7 @@ class Departed:
             return False
         del self._series[key]
         series.gone = True
+        self._on_dropped(series)
         if series.told:
             self._dropped.append(series)
         return True

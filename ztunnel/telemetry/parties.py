@@ -39,6 +39,7 @@ class Series:
     # Those last counted here: uids of source and destination, key of the service.
     names: tuple[str, ...] = ()
     gone: bool = False  # dropped: count elsewhere
+    payer: Tenancy | None = None  # whose label set it is
 
     @property
     def open(self) -> int:

@@ -12,29 +12,29 @@ from ztunnel.tenants.tenancy import Kind, Tenancy
 class Account:
     """While it is `tight` nothing more is read that may have to wait."""
 
-    __slots__ = ("_portions", "_tenant")
+    __slots__ = ("_portions", "tenant")
 
     def __init__(self, portions: Portions, tenant: Tenancy) -> None:
         self._portions: Final = portions
-        self._tenant: Final = tenant
+        self.tenant: Final = tenant
 
     @property
     def tight(self) -> bool:
-        return self._tenant.tight
+        return self.tenant.tight
 
     def add(self, count: int) -> None:
-        self._portions.add(self._tenant, count)
-        self._tenant.tight = not self._portions.may(self._tenant)
+        self._portions.add(self.tenant, count)
+        self.tenant.tight = not self._portions.may(self.tenant)
 
     def give(self, count: int) -> None:
         if count:
-            self._portions.give(self._tenant, count)
+            self._portions.give(self.tenant, count)
         self.look()
 
     def look(self) -> None:
         """Others may have made room."""
-        if self._tenant.tight:
-            self._tenant.tight = not self._portions.may(self._tenant)
+        if self.tenant.tight:
+            self.tenant.tight = not self._portions.may(self.tenant)
 
 
 # For connections that nobody pays for.

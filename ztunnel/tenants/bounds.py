@@ -21,6 +21,9 @@ TUNNELS: Final = Quota(2, total=16_384, floor=16)
 IDLE_TUNNELS: Final = Quota(3, total=2048, floor=4)
 # Bytes that came, and wait because an app or a peer does not read. Each tunnel's window is 16 MiB.
 QUEUED_BYTES: Final = Quota(4, total=512 * MIB, floor=MIB)
+# Label sets of metrics. A mesh of 100 workloads that all talk to each other has 10,000 pairs; over
+# it a new one is counted as "other".
+LABEL_SETS: Final = Quota(5, total=10_000, floor=8)
 # Descriptors left for listeners, namespaces, the supervisor and dials under way.
 DESCRIPTORS_RESERVED: Final = 128
 # A connection needs its own socket and one towards the app or (shared) the tunnel.

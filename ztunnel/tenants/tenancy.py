@@ -8,7 +8,7 @@ from typing import Final
 from control.model.address import Address, format_address
 
 # Entries of `Tenancy.held`, by the numbers of the bounds.
-QUOTAS: Final = 5
+QUOTAS: Final = 6
 _PREFIX_BYTES: Final = 8  # a host commonly has a whole IPv6 /64 to itself
 _MAPPED: Final = bytes(10) + b"\xff\xff"
 

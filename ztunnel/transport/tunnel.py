@@ -181,6 +181,12 @@ class Tunnel:
         elif not self._timers.may_handshake(self):
             self._later = True
             return
+        began_s = self._reactor.clock()
+        self._read_now()
+        payer = tenant or self.account.tenant
+        payer.cpu_s += self._reactor.clock() - began_s
+
+    def _read_now(self) -> None:
         try:
             count = self._sock.recv_into(FROM_SOCKET_VIEW, READ_BYTES_MAX)
         except BlockingIOError:

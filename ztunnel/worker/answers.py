@@ -12,6 +12,9 @@ from typing import Any, Final, TypeVar
 
 from ztunnel.connections.engine import Engine
 from ztunnel.direct.path import WorkerDirect
+from ztunnel.tenants.figures import figures
+from ztunnel.tenants.figures import gauges as tenant_gauges
+from ztunnel.tenants.tenancy import Tenancy
 
 # Entries in one answer about connections; the admin page says when there were more.
 CONNECTIONS_SHOWN_MAX: Final = 5000
@@ -42,7 +45,7 @@ def connections(
                 shown = [each.outcome.view(engine.config.worker) for each in part]
                 yield {"connections": {uid: {name: shown}}}
     direct = {} if path is None else path.counts()
-    yield {"truncated": truncated, "direct": direct}
+    yield {"truncated": truncated, "direct": direct, "tenants": figures(_tenants(engine))}
 
 
 def metrics(
@@ -59,7 +62,7 @@ def metrics(
         ("tulle_ztunnel_polls_total", {"outcome": "miss"}, engine.reactor.spin.misses),
         ("tulle_ztunnel_log_lines_dropped_total", {}, lines_dropped),
     ]
-    gauges = _gauges(engine)
+    gauges = [*_gauges(engine), *tenant_gauges(_tenants(engine))]
     if path is not None:
         gauges += path.gauges()
     yield {"counters": counters, "gauges": gauges}
@@ -75,6 +78,11 @@ def metrics(
         yield {}
     for rows in engine.counters.forgotten(PIECE_ENTRIES):
         yield {"forgotten": rows}
+
+
+def _tenants(engine: Engine) -> Iterator[Tenancy]:
+    yield from [pod.tenant for pod in engine.pods.values()]
+    yield from engine.tenants.strangers()
 
 
 def _parts(entries: list[_T]) -> Iterable[list[_T]]:

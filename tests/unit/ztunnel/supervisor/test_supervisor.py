@@ -67,6 +67,7 @@ def test_the_dump_is_whole_before_anything_runs(tmp_path: Path) -> None:
         "control",
         "agent",
         "direct",
+        "tenants",
     }
     assert [each["name"] for each in dump["workloads"]] == ["web"]
     assert dump["control"] == {"connected": False, "synced": False, "settled": True, "error": ""}

@@ -13,7 +13,10 @@ from tests.support.engine.meshes import pod, service, spiffe
 from tests.support.engine.rows import every_row
 from ztunnel.refusals import Flag, Reason
 from ztunnel.telemetry.counters import Counters, tcp_labels
+from ztunnel.telemetry.departed import EXPIRE_S
 from ztunnel.telemetry.parties import Memo, Parties, Reporter
+from ztunnel.tenants.bounds import LABEL_SETS
+from ztunnel.tenants.tenancy import Kind, Tenancy
 
 OF_DEPLOYMENT: dict[str, Any] = {
     "workload_name": "client",
@@ -125,6 +128,28 @@ def test_new_pairs_beyond_the_bound_are_counted_together() -> None:
     assert other_side is not first, "what the sides report is not added up"
     assert counters.series(parties(source=pod("p0"))).labels["source_workload"] == "p0"
     assert exported(counters)["tulle_ztunnel_label_sets_refused_total"] == 3
+
+
+def test_one_tenant_cannot_use_up_the_label_sets_of_the_others() -> None:
+    counters = Counters(label_sets_max=100)
+    greedy, other = (Tenancy(Kind.POD, name) for name in ("greedy", "other"))
+    for number in range(200):
+        counters.series(parties(source=pod(f"g{number}"), tenant=greedy))
+    assert 0 < greedy.held[LABEL_SETS.number] <= 64
+    assert counters.label_sets_refused == 200 - greedy.held[LABEL_SETS.number]
+    found = counters.series(parties(source=pod("mine"), tenant=other))
+    assert found.labels["source_workload"] == "mine"
+
+
+def test_a_label_set_that_is_dropped_is_given_back() -> None:
+    counters = Counters(label_sets_max=100, known=lambda name: "gone" not in name)
+    tenant = Tenancy(Kind.POD, "one")
+    counters.series(parties(source=pod("gone"), tenant=tenant)).opened += 1
+    counters.series(parties(source=pod("gone"), tenant=tenant)).finished += 1
+    counters.departed.gone(pod("gone").uid)
+    for now_s in (0.0, EXPIRE_S):
+        list(counters.departed.look(now_s, 10))
+    assert tenant.idle
 
 
 def test_everything_counted_is_exported_once() -> None:

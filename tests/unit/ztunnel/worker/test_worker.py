@@ -19,8 +19,8 @@ from tests.support.engine.worker_rig import WorkerRig, worker_rig
 from ztunnel.ipc import FRAME_BYTES_MAX, Frame, FrameKind, encode_json
 from ztunnel.mesh.entries import Entry, Op, encode_entries
 from ztunnel.refusals import Flag
-from ztunnel.telemetry.counters import LABEL_SETS_MAX
 from ztunnel.telemetry.parties import Parties, Reporter
+from ztunnel.tenants.bounds import LABEL_SETS
 from ztunnel.transport.dial import Dialer
 
 WEB = SpiffeId("cluster.local", "demo", "web")
@@ -144,7 +144,7 @@ def test_ten_thousand_label_sets_with_long_names_end_no_worker(rig: WorkerRig) -
     """In one frame they were more than a frame may carry, which was taken for a lost supervisor."""
     counters = rig.worker.engine.counters
     at = parse_endpoint("10.0.0.1:80")
-    for number in range(LABEL_SETS_MAX):
+    for number in range(LABEL_SETS.total):
         long = f"{number}-{'x' * 200}"
         who = Workload(uid=long, name=long, namespace="n" * 60, service_account=long)
         counters.series(Parties(Reporter.SOURCE, at, at, who)).opened = 1
@@ -154,7 +154,7 @@ def test_ten_thousand_label_sets_with_long_names_end_no_worker(rig: WorkerRig) -
         rig.settle()
         pieces += rig.heard(FrameKind.ANSWER)
     opened = [row for each in pieces for row in each.get("counters", ()) if "opened" in row[0]]
-    assert len(opened) == LABEL_SETS_MAX
+    assert len(opened) == LABEL_SETS.total
     assert max(len(json.dumps(each)) for each in pieces) < FRAME_BYTES_MAX // 4
     assert rig.worker.reactor.running
 
