@@ -19,6 +19,7 @@ from agent.fetch import TIMEOUT_S
 from control.kit.errors import ConfigError
 from control.kit.flags import Duration
 
+ELSEWHERE = "the control plane is on another host: what only it knows is not shown"
 EXIT_UNKNOWN = 2  # usage, or could not tell
 
 
@@ -42,6 +43,8 @@ class Reading:
         found = mesh.read(self.source, asked)
         for error in found.errors:
             click.echo(f"warning: {error}", err=True)
+        if "control" in parts and not found.control and "control" not in found.away:
+            click.echo(f"warning: {ELSEWHERE}", err=True)
         self.missing[:] = found.missing(parts)
         self._expect_namespace(found)
         if self.wanted.labels and not found.labels:

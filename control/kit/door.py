@@ -14,7 +14,8 @@ LOOPBACK_NAMES = frozenset({"localhost", "127.0.0.1", "::1"})
 @dataclass(frozen=True, slots=True)
 class DoorBounds:
     connections: int  # from all sources
-    connections_each: int  # from one source
+    connections_network: int  # from one IPv6 /64
+    connections_each: int  # from one address
     request_s: float  # from its first byte, or the connection's start, to its end
     idle_s: float  # between two requests
     answer_s: float  # for taking an answer, and a second more for each `answer_bytes_per_s`
@@ -24,6 +25,7 @@ class DoorBounds:
 # A scraper, a prober, a few people for each source; 128 places cost 20 MiB at the very most.
 PORT = DoorBounds(
     connections=128,
+    connections_network=64,
     connections_each=16,
     request_s=5.0,
     idle_s=30.0,
@@ -34,6 +36,7 @@ PORT = DoorBounds(
 # somebody reads at leisure.
 UNIX_SOCKET = DoorBounds(
     connections=512,
+    connections_network=512,
     connections_each=512,
     request_s=30.0,
     idle_s=30.0,

@@ -23,7 +23,7 @@ import h11
 from control.kit import unix_socket
 from control.kit.door import PORT, UNIX_SOCKET, DoorBounds
 from control.kit.page_refusals import PageRefusal, refusals
-from control.kit.seats import DoorSeats, Seat, source_of
+from control.kit.seats import DoorSeats, Seat, Source, source_of
 
 HEAD_BYTES_MAX = 16 * 1024
 BODY_BYTES_MAX = 1024 * 1024
@@ -82,7 +82,7 @@ class HttpServer:
         self._names = names
         self._door = door
         self._bounds = UNIX_SOCKET
-        self._seats = DoorSeats(0, 0)
+        self._seats = DoorSeats(0, 0, 0)
         self._tasks: dict[Seat, asyncio.Task[None]] = {}
 
     @asynccontextmanager
@@ -97,8 +97,12 @@ class HttpServer:
         sock = where if isinstance(where, socket.socket) else bind(where)
         is_unix = sock.family == socket.AF_UNIX
         self._bounds = bounds or (UNIX_SOCKET if is_unix else PORT)
-        total, each = self._bounds.connections, self._bounds.connections_each
-        self._seats = DoorSeats(each, total, patient=is_unix)
+        self._seats = DoorSeats(
+            self._bounds.connections_each,
+            self._bounds.connections_network,
+            self._bounds.connections,
+            patient=is_unix,
+        )
         start = asyncio.start_unix_server if is_unix else asyncio.start_server
         server: asyncio.Server = await start(self._serve, sock=sock, backlog=ACCEPTS_AT_ONCE)
         sock.listen(BACKLOG)
@@ -113,20 +117,20 @@ class HttpServer:
         seat = Seat(_source(writer))
         victim = self._seats.take(seat)
         if victim is seat:
-            self._refuse(PageRefusal.CONNECTIONS_MAX, seat.source)
+            self._refuse(PageRefusal.CONNECTIONS_MAX, seat.source.address)
             writer.transport.abort()
             return
         task = asyncio.current_task()
         assert task is not None
         self._tasks[seat] = task
         if victim is not None:
-            self._refuse(PageRefusal.DISPLACED, victim.source)
+            self._refuse(PageRefusal.DISPLACED, victim.source.address)
             self._tasks[victim].cancel()
         try:
             await self._talk(seat, reader, writer)
             writer.close()
         except PageRefused as exc:
-            self._refuse(exc.why, seat.source)
+            self._refuse(exc.why, seat.source.address)
         except (OSError, h11.ProtocolError):
             pass  # the client left
         finally:
@@ -182,7 +186,7 @@ class HttpServer:
         except TimeoutError as exc:
             raise PageRefused(PageRefusal.SLOW_REQUEST) from exc
         if refused is not None:
-            self._refuse(refused, seat.source)
+            self._refuse(refused, seat.source.address)
         if connection.our_state not in (h11.SEND_RESPONSE, h11.IDLE):
             return False
         await self._answer(connection, response, writer)
@@ -256,9 +260,9 @@ async def _flushed(writer: asyncio.StreamWriter) -> None:
     transport.set_write_buffer_limits()
 
 
-def _source(writer: asyncio.StreamWriter) -> str:
+def _source(writer: asyncio.StreamWriter) -> Source:
     peer = writer.get_extra_info("peername")
-    return source_of(str(peer[0])) if isinstance(peer, tuple) else "unix"
+    return source_of(str(peer[0])) if isinstance(peer, tuple) else Source("unix", "unix")
 
 
 async def _read_request(

@@ -1,8 +1,9 @@
 """Places for connections to a page's door. Pure.
 
-A newcomer always finds a place: over the bound of its own source, or of all, the oldest connection
-of the source that has most goes, those first that wait for nothing of ours. So one source displaces
-itself only, and a probe from another address is served beside it.
+A newcomer always finds a place: over the bound of its own address, of its network, or of all, the
+oldest connection of whoever has most of its share there goes, those first that wait for nothing of
+ours. So an address displaces itself only, and a probe from another one is served beside it. A
+network is an IPv6 /64: pods of a node commonly share one, but a stranger may have all of one.
 """
 
 from __future__ import annotations
@@ -13,74 +14,105 @@ from dataclasses import dataclass, field
 UNKNOWN = "unknown"
 
 
-def source_of(host: str) -> str:
-    """The source of a connection: an IPv4 address, or an IPv6 /64, since a host commonly has a
-    whole one to itself. A v4-mapped address is its IPv4 address."""
+@dataclass(frozen=True, slots=True)
+class Source:
+    address: str
+    network: str  # the same for IPv4
+
+
+def source_of(host: str) -> Source:
+    """The source of a connection; a v4-mapped address is its IPv4 address."""
     try:
         address = ipaddress.ip_address(host.partition("%")[0])
     except ValueError:
-        return UNKNOWN
+        return Source(UNKNOWN, UNKNOWN)
     if isinstance(address, ipaddress.IPv6Address):
         if address.ipv4_mapped is None:
-            return str(ipaddress.IPv6Network((address, 64), strict=False))
+            network = ipaddress.IPv6Network((address, 64), strict=False)
+            return Source(str(address), str(network))
         address = address.ipv4_mapped
-    return str(address)
+    return Source(str(address), str(address))
 
 
 @dataclass(slots=True, eq=False)
 class Seat:
     """One connection; `busy` while its answer is made or sent."""
 
-    source: str
+    source: Source
     busy: bool = False
+
+
+Taken = dict[Seat, None]  # in order of arrival
 
 
 @dataclass(slots=True)
 class DoorSeats:
-    each: int
+    each: int  # from one address
+    network: int  # from one network
     total: int
     patient: bool = False  # those who are being answered stay, and a newcomer may find no place
-    _by_source: dict[str, dict[Seat, None]] = field(default_factory=dict)  # in order of arrival
+    _by_network: dict[str, dict[str, Taken]] = field(default_factory=dict)
+    _held: dict[str, int] = field(default_factory=dict)  # by network
     _taken: int = 0
 
     def __len__(self) -> int:
         return self._taken
 
-    def held(self, source: str) -> int:
-        return len(self._by_source.get(source, ()))
+    def held(self, source: Source) -> int:
+        return len(self._by_network.get(source.network, {}).get(source.address, ()))
 
     def take(self, seat: Seat) -> Seat | None:
         """The seat that has to go: None, another one, or the newcomer itself."""
-        own = self._by_source.get(seat.source, {})
-        victim: Seat | None = None
-        if len(own) >= self.each:
-            victim = self._oldest(own)
-        elif self._taken >= self.total:
-            victim = self._oldest(max(self._by_source.values(), key=len))
-        else:
+        crowd = self._crowd(seat.source)
+        if crowd is not None:
+            victim = self._oldest(crowd)
+            if victim is None:
+                return seat
+            self.leave(victim)
             self._add(seat)
-            return None
-        if victim is None:
-            return seat
-        self.leave(victim)
+            return victim
         self._add(seat)
-        return victim
+        return None
+
+    def _crowd(self, source: Source) -> Taken | None:
+        """Seats of the address that has to give one up for a newcomer; None: there is room."""
+        own = self._by_network.get(source.network, {})
+        if self.held(source) >= self.each:
+            return own[source.address]
+        if self._held.get(source.network, 0) >= self.network:
+            return max(own.values(), key=len)
+        if self._taken >= self.total:
+            heaviest = max(self._by_network, key=self._weight)
+            return max(self._by_network[heaviest].values(), key=len)
+        return None
+
+    def _weight(self, network: str) -> float:
+        """Its share of what one address, or one network, may have; the larger of both."""
+        most = max(map(len, self._by_network[network].values()))
+        return max(most / self.each, self._held[network] / self.network)
 
     def _add(self, seat: Seat) -> None:
-        self._by_source.setdefault(seat.source, {})[seat] = None
+        at = seat.source
+        self._by_network.setdefault(at.network, {}).setdefault(at.address, {})[seat] = None
+        self._held[at.network] = self._held.get(at.network, 0) + 1
         self._taken += 1
 
     def leave(self, seat: Seat) -> None:
         """Give the place back; nothing happens if it was taken away."""
-        own = self._by_source.get(seat.source)
-        if own is None or seat not in own:
+        at = seat.source
+        network = self._by_network.get(at.network, {})
+        own = network.get(at.address, {})
+        if seat not in own:
             return
         del own[seat]
         self._taken -= 1
+        self._held[at.network] -= 1
         if not own:
-            del self._by_source[seat.source]
+            del network[at.address]
+        if not network:
+            del self._by_network[at.network], self._held[at.network]
 
-    def _oldest(self, seats: dict[Seat, None]) -> Seat | None:
+    def _oldest(self, seats: Taken) -> Seat | None:
         idle = next((each for each in seats if not each.busy), None)
         if idle is not None or self.patient:
             return idle

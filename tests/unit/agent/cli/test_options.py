@@ -89,6 +89,16 @@ def test_a_selector_that_cannot_be_read_names_its_option() -> None:
         parse_selector(["=x"])
 
 
+def test_a_control_plane_on_another_host_is_said_where_it_is_needed(tmp_path: Path) -> None:
+    mesh = example()
+    mesh.control = {}
+    path = save(tmp_path, mesh)
+    for verb in ("policies", "status"):
+        result = run(verb, "-f", path)
+        assert (result.exit_code, "on another host" in result.stderr) == (0, True)
+    assert "another host" not in run("workloads", "-f", path).stderr
+
+
 def test_only_labels_need_the_control_plane(tmp_path: Path) -> None:
     """Without -l a mesh whose control plane is away can be read."""
     (tmp_path / "n1").mkdir()

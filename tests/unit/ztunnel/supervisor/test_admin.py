@@ -116,6 +116,40 @@ def test_the_loopback_port_has_no_admin_page(tmp_path: Path) -> None:
     assert (subject.quits, subject.rotated) == (0, [])
 
 
+async def over_tcp(subject: Subject, folder: Path, head: str, *, admin_on_tcp: bool) -> bytes:
+    """The status of an answer on the loopback port."""
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    doors = Doors(folder / "z.sock", f"127.0.0.1:{port}", "off", "off", admin_on_tcp)
+    async with serve(subject, doors), asyncio.timeout(5):
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        writer.write(f"{head}\r\ncontent-length: 0\r\n\r\n".encode())
+        status = (await reader.readline()).split()[1]
+        writer.close()
+        return status
+
+
+@pytest.mark.parametrize(
+    ("head", "without", "with_flag"),
+    [
+        ("GET /config_dump HTTP/1.1\r\nhost: localhost:15000", b"403", b"200"),
+        ("GET /config_dump HTTP/1.1\r\nhost: evil.example", b"403", b"403"),
+        ("POST /quitquitquit HTTP/1.1\r\nhost: 127.0.0.1", b"403", b"200"),
+        ("POST /quitquitquit HTTP/1.1\r\nhost: 127.0.0.1\r\norigin: null", b"403", b"403"),
+        ("GET /metrics HTTP/1.1\r\nhost: node-7.example", b"200", b"403"),
+        ("GET /healthz/ready HTTP/1.1\r\nhost: localhost", b"200", b"200"),
+    ],
+)
+def test_istios_port_has_the_pages_with_a_flag_for_this_host(
+    tmp_path: Path, head: str, without: bytes, with_flag: bytes
+) -> None:
+    subject = Subject()
+    for admin_on_tcp, status in ((False, without), (True, with_flag)):
+        found = asyncio.run(over_tcp(subject, tmp_path, head, admin_on_tcp=admin_on_tcp))
+        assert found == status
+    assert subject.quits == ("quit" in head and with_flag == b"200")
+
+
 def test_the_metrics_page() -> None:
     opened = Sample("istio_tcp_connections_opened_total", 5, {"reporter": "source"})
     live = Sample("istio_tcp_sockets_open", 2, {"reporter": "source"})
