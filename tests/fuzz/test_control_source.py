@@ -45,7 +45,11 @@ SOURCE = {
 OBJECTS: dict[str, dict[str, Any]] = {
     "Namespace": {"apiVersion": "v1", "metadata": meta()},
     "ServiceAccount": {"apiVersion": "v1", "metadata": meta()},
-    "Node": {"apiVersion": "v1", "metadata": meta()},
+    "Node": {
+        "apiVersion": "v1",
+        "metadata": meta(),
+        "status": {"addresses": [{"type": "InternalIP", "address": "192.0.2.9"}]},
+    },
     "Pod": {
         "apiVersion": "v1",
         "metadata": meta(ownerReferences=[{"controller": True, "kind": "Job", "name": "j-1"}]),
@@ -53,7 +57,7 @@ OBJECTS: dict[str, dict[str, Any]] = {
             "nodeName": "n1",
             "serviceAccountName": "web",
             "hostNetwork": False,
-            "initContainers": [{"ports": [{"containerPort": 1}]}],
+            "initContainers": [{"ports": [{"containerPort": 1}], "restartPolicy": "Always"}],
             "containers": [{"ports": [{"name": "http", "containerPort": 80, "protocol": "TCP"}]}],
         },
         "status": {
@@ -76,8 +80,12 @@ OBJECTS: dict[str, dict[str, Any]] = {
             "internalTrafficPolicy": "Local",
             "trafficDistribution": "PreferClose",
             "publishNotReadyAddresses": True,
+            "externalIPs": ["192.0.2.2", "10.0.0.1"],
+            "loadBalancerSourceRanges": ["10.0.0.0/8"],
+            "sessionAffinity": "ClientIP",
+            "sessionAffinityConfig": {"clientIP": {"timeoutSeconds": 60}},
         },
-        "status": {"loadBalancer": {"ingress": [{"ip": "192.0.2.1"}]}},
+        "status": {"loadBalancer": {"ingress": [{"ip": "192.0.2.1", "ipMode": "VIP"}]}},
     },
     "EndpointSlice": {
         "apiVersion": "discovery.k8s.io/v1",
@@ -90,7 +98,10 @@ OBJECTS: dict[str, dict[str, Any]] = {
                 "nodeName": "n1",
                 "conditions": {"ready": True, "serving": True, "terminating": False},
                 "targetRef": {"kind": "Pod", "namespace": "shop", "name": "it"},
-            }
+                "hints": {"forZones": [{"name": "z"}]},
+                "zone": "z",
+            },
+            {"addresses": ["10.0.0.1", "10.9.0.1"], "targetRef": {"kind": "Node", "name": "n"}},
         ],
     },
     "AuthorizationPolicy": {
