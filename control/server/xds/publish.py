@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
 from dataclasses import replace
 
 from control.kit.clock import Clock
@@ -28,6 +29,9 @@ DEBOUNCE_MAX_S = 0.2  # but a steady trickle must not hold news up
 # Reports of many nodes are published together: at once after a quiet time, then this often.
 CAPTURES_EVERY_S = 0.05
 CAPTURES_SLICE = 100  # pods, some 5 ms
+# Notes on disputed addresses follow reports after a quiet time: ten thousand take 0.1 s, and
+# whoever disputes an address must not make the reports of its pod dear.
+NOTES_QUIET_S = 1.0
 
 Listener = Callable[[Change], None]
 
@@ -54,6 +58,7 @@ class Publisher:
         self._homes: dict[str, str] = {}  # uid → node
         self._reported: set[str] = set()  # uids of reports that are not told yet
         self._reports = asyncio.Event()
+        self._noted_revision = 0  # that the mesh's notes were made from
         self._told: asyncio.Future[None] | None = None
 
     def listen(self, listener: Listener) -> Callable[[], None]:
@@ -105,6 +110,7 @@ class Publisher:
         said = self.mesh.notes
         found = replace(self.objects, pods=tuple(pods))
         self.mesh = compile_mesh(found, self.settings, captured, self._holdings, self._policies)
+        self._noted_revision = self._holdings.revision
         self._tell_notes(said)
         change = self.cache.update(self.mesh)
         took_s = self._clock.monotonic_s() - started_s
@@ -126,7 +132,7 @@ class Publisher:
     async def run_captures(self) -> None:
         """Tell what was reported, in slices: others are served in between."""
         while True:
-            await self._reports.wait()
+            await self._next_reports()
             self._reports.clear()
             uids, self._reported = list(self._reported), set()
             told, self._told = self._told, None
@@ -137,6 +143,21 @@ class Publisher:
                 told.set_result(None)
             await asyncio.sleep(CAPTURES_EVERY_S)
 
+    async def _next_reports(self) -> None:
+        if self._holdings.revision != self._noted_revision:
+            with suppress(TimeoutError):
+                async with asyncio.timeout(NOTES_QUIET_S):
+                    await self._reports.wait()
+                    return
+            self._note()
+        await self._reports.wait()
+
+    def _note(self) -> None:
+        said = self.mesh.notes
+        self.mesh = noted(self.mesh)
+        self._noted_revision = self._holdings.revision
+        self._tell_notes(said)
+
     def _recapture(self, uids: list[str]) -> None:
         started_s = self._clock.monotonic_s()
         captured = self._captured.in_force(
@@ -144,12 +165,7 @@ class Publisher:
         )
         placed = self._captured.placed
         pods = (placed(uid, pod) for uid in uids for pod in self._pods.get(uid, ()))
-        revision = self._holdings.revision
         changed = recapture(self.mesh, pods, self.settings, captured)
-        if self._holdings.revision != revision:
-            said = self.mesh.notes
-            self.mesh = noted(self.mesh)
-            self._tell_notes(said)
         if changed:
             workloads = {**self.mesh.workloads, **changed}
             kept = {name: each for name, each in workloads.items() if each is not None}

@@ -140,3 +140,38 @@ def test_identities_are_those_of_pods_that_run(tmp_path: Path) -> None:
 def test_labels_of_foreign_types_are_bounded() -> None:
     assert short_type(ADDRESS_TYPE) == "Address"
     assert short_type("anything/else.Thing") == "other"
+
+
+def test_notes_on_a_disputed_address_follow_the_reports_once_it_is_quiet(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    subject = publisher(tmp_path)
+    subject.offer(load(pod("a") + pod("b")))  # both at one address
+    subject.publish()
+    assert [each.object for each in subject.mesh.notes] == ["Pod shop/b"]
+    monkeypatch.setattr(publish, "compile_mesh", None)
+    monkeypatch.setattr(publish, "NOTES_QUIET_S", 0.02)
+    made: list[list[str]] = []
+    (uid,) = (uid for uid, each in subject.mesh.pods.items() if each.name == "b")
+
+    async def whole() -> None:
+        agreed = asyncio.Event()
+
+        def tell(_: object) -> None:
+            made.append([each.object for each in subject.mesh.notes])
+            if made[-1] == ["Pod shop/a"]:
+                agreed.set()
+
+        monkeypatch.setattr(subject, "_tell_notes", tell)
+        async with asyncio.TaskGroup() as tasks:
+            running = tasks.create_task(subject.run_captures())
+            for captured in ({uid: ()}, {}, {uid: ()}):
+                subject._captured.take("n1", captured)
+                await subject.tell_captures([uid])
+            assert subject.mesh.workloads["Kubernetes//Pod/shop/a"].addresses == ()
+            async with asyncio.timeout(5):
+                await agreed.wait()
+            running.cancel()
+
+    asyncio.run(whole())
+    assert len(made) < 3, "not with each report"
