@@ -37,6 +37,7 @@ VERBS = {
         "List certificates and expiry.",
     ),
     "connections": ("agent.cli.connections", "connections", "List open connections."),
+    "top": ("agent.cli.top", "top", "List who uses the ztunnels most."),
     "maps": ("agent.cli.maps", "maps", "Show the fill level of kernel tables and rings."),
     "namespace": ("agent.cli.namespace", "namespace", "List, add and remove namespaces."),
     "log": ("agent.cli.log", "log", "Read and set log levels."),

@@ -215,6 +215,32 @@ def connections(mesh: MeshDump, wanted: Filter, direction: str = "") -> list[Row
     return sorted(rows, key=lambda row: (row["namespace"], row["name"], row["opened_at"] or ""))
 
 
+def tenants(mesh: MeshDump) -> list[Row]:
+    """A row for each tenant that a node's ztunnel tells of, in its order."""
+    return [
+        {
+            "node": node,
+            "kind": str(item.get("kind") or ""),
+            "name": str(item.get("name") or ""),
+            "cpu": f"{_count(item, 'cpuMs') / 1000:.3f}s",
+            "connections": _count(item, "connections"),
+            "tunnels": _count(item, "tunnels"),
+            "queued": _count(item, "queuedBytes"),
+            "refused": _count(item, "refused"),
+            "idle_tunnels": _count(item, "idleTunnels"),
+            "handshakes": _count(item, "handshakes"),
+            "label_sets": _count(item, "labelSets"),
+            "owes": f"{_count(item, 'owesMs')}ms",
+        }
+        for node, dump in ztunnels(mesh)
+        for item in dump.get("tenants") or []
+    ]
+
+
+def _count(item: Row, name: str) -> int:
+    return int(item.get(name) or 0)
+
+
 def has_ztunnel(mesh: MeshDump, wanted: Filter) -> bool:
     """True when a ztunnel serves such a pod."""
     return any(

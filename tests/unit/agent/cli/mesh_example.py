@@ -101,6 +101,10 @@ def ztunnel(node: str, pod: str, side: str) -> dict[str, Any]:
             }
         },
         "version": {"version": "1.0", "compiled": "yes"},
+        "tenants": [
+            {"kind": "peer", "name": B, "cpuMs": 1500, "connections": 3, "refused": 7},
+            {"kind": "pod", "name": f"shop/{pod}", "cpuMs": 20, "queuedBytes": 4096},
+        ],
         "workers": [{"pid": 1}],
         "config": {"token": "/run/token", "note": f"Bearer {TOKEN}"},
     }

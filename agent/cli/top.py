@@ -1,0 +1,41 @@
+"""`tulle top`: who uses the workers of each node's ztunnel, and how much."""
+
+from __future__ import annotations
+
+import click
+
+from agent.cli import views
+from agent.cli.options import Reading, read_options
+from agent.cli.render import Column, show
+
+COLUMNS = (
+    Column("NODE", "node"),
+    Column("KIND", "kind"),
+    Column("TENANT", "name"),
+    Column("CPU", "cpu"),
+    Column("CONNECTIONS", "connections"),
+    Column("TUNNELS", "tunnels"),
+    Column("QUEUED", "queued"),
+    Column("REFUSED", "refused"),
+    Column("IDLE-TUNNELS", "idle_tunnels", wide=True),
+    Column("HANDSHAKES", "handshakes", wide=True),
+    Column("LABEL-SETS", "label_sets", wide=True),
+    Column("OWES", "owes", wide=True),
+)
+
+
+@click.command()
+@read_options(namespaced=False)
+def top(ask: Reading) -> None:
+    """List the tenants that use the ztunnels most: pods, peers and addresses.
+
+    CPU is the time spent on reading tunnels since the worker's start. QUEUED: bytes that wait
+    because nobody takes them. OWES: work that led to nothing; the tenant is read later.
+
+    Example: tulle top --watch
+    """
+
+    def rows() -> list[views.Row]:
+        return views.tenants(ask.read("ztunnel"))
+
+    show(ask.out, rows, COLUMNS, "nobody uses a ztunnel")
