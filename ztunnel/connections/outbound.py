@@ -14,10 +14,11 @@ from typing import Final
 from control.model.address import Endpoint
 from control.model.workload import Workload
 from ztunnel.connections.correlate import single_request_fields
-from ztunnel.connections.engine import RESPONSE_S, SILENT_S, Engine, tell
+from ztunnel.connections.engine import RESPONSE_S, Engine, tell
 from ztunnel.connections.lanes import Lane
 from ztunnel.connections.pod import Pod
-from ztunnel.connections.pool import LOST, PoolFailure, failure_of
+from ztunnel.connections.pool import PoolFailure, failure_of
+from ztunnel.connections.second_try import after_loss, after_no_tunnel, instead_of
 from ztunnel.hbone.errors import CannotOpen, ErrorCode
 from ztunnel.hbone.stream import Stream
 from ztunnel.loop.reactor import WATCH_READ
@@ -226,11 +227,10 @@ class Outbound:
     def on_no_tunnel(self, why: PoolFailure) -> None:
         lane = self._lane
         assert lane is not None
-        lost = why.reason in (Reason.TUNNEL_LOST, Reason.CONNECT_FAILED)
-        other = self._elsewhere() if lost else None
-        # A peer that could not be reached just now cannot be reached a moment later either.
-        again = why.reason is Reason.CONNECT_FAILED
-        if other is None or (again and other.workload == lane.workload):
+        other = None
+        if not self._moved:
+            other = after_no_tunnel(self._engine, self._pod, lane, self._asked, why.reason)
+        if other is None:
             self._fail(why.reason, why.detail, why.flag)
         else:
             self._move(other)
@@ -281,49 +281,43 @@ class Outbound:
             self._fail(Reason.STREAM_RESET, f"the peer reset the stream ({code})")
 
     def on_tunnel_lost(self, reason: RelayEnd) -> None:
-        tunnel = self._tunnel
+        lane, tunnel = self._lane, self._tunnel
+        assert lane is not None
         assert tunnel is not None
         self._engine.responses.stop(self)
         why = failure_of(tunnel.end, tunnel.detail)
         self._release()
-        other = self._elsewhere() if tunnel.end in LOST else None
-        if other is not None:
-            self._move(other)
-        else:
+        other = None
+        if not self._moved:
+            other = after_loss(self._engine, self._pod, lane, self._asked, tunnel.end)
+        if other is None:
             self._fail(why.reason, why.detail, why.flag)
+        else:
+            self._move(other)
 
     def on_response_due(self) -> None:
-        engine, tunnel = self._engine, self._tunnel
+        engine, lane, tunnel = self._engine, self._lane, self._tunnel
+        assert lane is not None
         assert tunnel is not None
         if engine.reactor.now_s - self._asked_s >= RESPONSE_S:
             self._let_go()
             self._fail(Reason.RESPONSE_TIMEOUT, "the peer did not answer in time")
             return
-        doubtful = tunnel.retired or tunnel.pings.silent_s >= SILENT_S
-        other = self._elsewhere() if doubtful else None
-        if other is not None:
-            self._let_go()
-            tunnel.retire()
-            self._move(other)
-        else:
+        other = None
+        if not self._moved:
+            other = instead_of(engine, self._pod, lane, self._asked, tunnel)
+        if other is None:
             tunnel.probe()
             engine.responses.start(self)
-
-    def _elsewhere(self) -> Lane | None:
-        """The lane of a second try, at another endpoint if there is one. None if there was a
-        second try, or if the destination is no longer in the mesh."""
-        engine, lane = self._engine, self._lane
-        source = self._pod.workload(engine.state)
-        if self._moved or lane is None or source is None:
-            return None
-        self._source = source
-        lost = lane.workload
-        other = self._pod.lanes.elsewhere(engine.state, source, self._asked, engine.dice, lost)
-        return other if isinstance(other.decision, ToTunnel) else None
+            return
+        self._let_go()
+        tunnel.retire()
+        self._move(other)
 
     def _move(self, lane: Lane) -> None:
         """Try once more: the peer is lost, and all of the app's bytes are still in its socket."""
         self._moved = True
+        self._source = self._pod.workload(self._engine.state) or self._source
         self._engine.counters.count("connections_moved")
         self._go(lane)
 

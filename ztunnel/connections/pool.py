@@ -71,11 +71,6 @@ _FAILURES: Final = {
     TunnelEnd.PROTOCOL: Reason.HTTP2_FAILED,
     TunnelEnd.HANDSHAKE_TIMEOUT: Reason.HANDSHAKE_TIMEOUT,
 }
-# Ends after which the peer may live on, or another in its place: a request without an answer may be
-# made again.
-LOST: Final = frozenset(
-    {TunnelEnd.CUT, TunnelEnd.CLOSED, TunnelEnd.PING_TIMEOUT, TunnelEnd.RETIRED, TunnelEnd.DRAINED}
-)
 
 
 def _failure(reason: Reason, detail: str) -> PoolFailure:

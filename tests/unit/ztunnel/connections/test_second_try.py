@@ -26,7 +26,7 @@ from ztunnel.mesh.entries import Entry, Op
 from ztunnel.telemetry.access_log import TEXT, AccessLog
 from ztunnel.transport.dial import DialDone, DialError
 from ztunnel.transport.ends import TunnelEnd
-from ztunnel.transport.keepalive import STEP_S
+from ztunnel.transport.keepalive import HANDSHAKE_S, STEP_S
 from ztunnel.transport.tls import TlsConnection, TlsContext, expect_trust_domain
 from ztunnel.transport.tunnel import Tunnel
 
@@ -307,6 +307,37 @@ def test_a_lost_endpoint_is_not_drawn_again(rig: Rig) -> None:
         rig.settle()
         assert is_closed(app)
         assert rig.dialer.dials == []
+
+
+def test_an_endpoint_of_another_identity_is_left_for_one_that_is_who_it_should_be(
+    rig: Rig, authority: Authority
+) -> None:
+    """Its address may be another pod's by now, and the news of it under way."""
+    rig.destination = VIP
+    right, rig.server_context = rig.server_context, TlsContext(authority.issue(str(CLIENT)))
+    app = rig.accept(b"question")
+    first = rig.connect()
+    rig.server_context = right
+    second = rig.connect()
+    assert {first.target.address, second.target.address} == {ONE.addresses[0], TWO.addresses[0]}
+    second.answer()
+    assert not is_closed(app)
+
+
+def test_an_endpoint_whose_ztunnel_is_stopped_is_left_after_the_handshakes_time(rig: Rig) -> None:
+    rig.destination = VIP
+    app = rig.accept(b"question")
+    target, done = rig.dialer.dials.pop(0)
+    ours, theirs = socket.socketpair()
+    ours.setblocking(False)
+    rig.apps.append(theirs)
+    rig.reactor.watch(ours.fileno(), _Taken(), WATCH_BOTH)
+    done(ours)
+    rig.pass_s(HANDSHAKE_S + 1)
+    second = rig.connect()
+    assert second.target != target
+    second.answer()
+    assert not is_closed(app)
 
 
 def test_a_peer_that_cannot_be_reached_at_its_own_address_fails_at_once(rig: Rig) -> None:
