@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ import pytest
 
 from control.model.address import parse_address
 from control.model.identity import SpiffeId
+from control.model.policy import Action, Policy, PolicyScope, Rule
 from control.model.workload import HBONE_PORT, TunnelProtocol, Workload
 from tests.support.certificates import make_authority
 from tests.support.engine.tunnel_bed import (
@@ -32,9 +34,9 @@ from tests.support.engine.tunnel_bed import (
     read_all,
     read_exactly,
 )
-from tests.support.engine.tunnel_mesh import mesh_entries
+from tests.support.engine.tunnel_mesh import address_entry, mesh_entries, policy_entry
 from ztunnel.ipc import Frame, FrameKind, IpcSocket, merge_answer
-from ztunnel.mesh.entries import encode_entries
+from ztunnel.mesh.entries import Entry, Op, encode_entries
 from ztunnel.transport.tls import Material
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -97,16 +99,20 @@ def certificate(material: Material) -> dict[str, Any]:
     }
 
 
-def give_pod(worker: Supervised, address: str) -> tuple[str, int]:
-    """One pod; where its plaintext listener is."""
-    pod = Workload(
-        uid="uid-1",
+def workload(address: str, uid: str = "uid-1") -> Workload:
+    return Workload(
+        uid=uid,
         name="web-1",
         namespace="demo",
         service_account="web",
         addresses=(parse_address(address),),
         tunnel_protocol=TunnelProtocol.HBONE,
     )
+
+
+def give_pod(worker: Supervised, address: str) -> tuple[str, int]:
+    """One pod; where its plaintext listener is."""
+    pod = workload(address)
     worker.channel.send_json(FrameKind.CONFIG, {"trust_domain": "cluster.local", "worker": 3})
     worker.channel.send(FrameKind.RESOURCES, encode_entries(mesh_entries(pod)))
     listeners = [listener_at(address, port) for port in (0, 0, HBONE_PORT)]
@@ -149,15 +155,7 @@ def test_a_tunnel_client_reaches_an_app_through_the_process(worker: Supervised) 
     made = Bed(address)
     try:
         web = made.authority.issue(str(IDENTITY))
-        server = Workload(
-            uid="web",
-            name="web-1",
-            namespace="demo",
-            service_account="web",
-            addresses=(parse_address(address),),
-            tunnel_protocol=TunnelProtocol.HBONE,
-        )
-        made.client.apply(mesh_entries(made.client_workload, server))
+        made.client.apply(mesh_entries(made.client_workload, workload(address, "web")))
         made.client.certify(CLIENT, made.authority.issue(str(CLIENT)))
         app = App(address, echo)
         with dial(made.client.entry(made.endpoint(app.port))) as sock:
@@ -192,6 +190,45 @@ def test_a_tunnel_client_reaches_an_app_through_the_process(worker: Supervised) 
     log = worker.close()
     assert "dst.workload=web-1" in log
     assert "direction=inbound bytes_sent=5 bytes_recv=5" in log
+
+
+DENY = Policy("no", "demo", PolicyScope.WORKLOAD_SELECTOR, Action.DENY, (Rule(),))
+GONE = Entry(Op.REMOVE_ADDRESS, "uid-1")
+
+
+@pytest.mark.parametrize("frames", [1, 4], ids=["in one frame", "frame by frame"])
+@pytest.mark.parametrize("goes", [False, True], ids=["stays", "goes and comes back"])
+def test_a_pod_that_a_policy_selects_now_loses_its_open_connections(
+    worker: Supervised, goes: bool, frames: int
+) -> None:
+    address = loopback()
+    give_pod(worker, address)
+    made = Bed(address)
+    app = App(address, echo)
+    try:
+        worker.channel.send_json(
+            FrameKind.CERTIFICATE, certificate(made.authority.issue(str(IDENTITY)))
+        )
+        made.client.apply(mesh_entries(made.client_workload, workload(address, "web")))
+        made.client.certify(CLIENT, made.authority.issue(str(CLIENT)))
+        with dial(made.client.entry(made.endpoint(app.port))) as sock:
+            sock.sendall(b"hello")
+            assert read_exactly(sock, 5) == b"hello"
+            selected = replace(workload(address), authorization_policies=(DENY.key,))
+            parts = [*([GONE] if goes else []), policy_entry(DENY), address_entry(selected)]
+            size = len(parts) if frames == 1 else 1
+            for start in range(0, len(parts), size):
+                part = encode_entries(parts[start : start + size])
+                worker.channel.send(FrameKind.RESOURCES, part)
+                ask(worker, "pools")  # it has taken them
+            with pytest.raises(ConnectionResetError):
+                sock.recv(1)
+        rows = ask(worker, "metrics")["counters"]
+        name = ["tulle_ztunnel_refusals_total", {"reason": "policy_changed"}]
+        assert [value for *row, value in rows if row == name] == [1]
+    finally:
+        app.close()
+        made.close()
 
 
 def test_nobody_reading_its_lines_stops_nothing(worker: Supervised) -> None:
