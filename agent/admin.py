@@ -15,6 +15,7 @@ from prometheus_client import CollectorRegistry
 from agent import metrics, registry
 from agent.checks.check import Check
 from agent.enrol.enroller import ContainerDeleted, NamespaceTaken, PodMismatch
+from agent.enrol.plan import PodState
 from agent.registry import NamespaceGone, Registration, StateUnwritable
 from agent.status import Agent
 from control.kit import http, log
@@ -187,6 +188,8 @@ class AgentAdmin:
             return self._unsettled(uid)
         except (KernelError, OSError) as exc:
             return refusal(500, "kernel", str(exc))
+        if state is PodState.CAPTURED:
+            await self._agent.direct.known(uid)
         return http.as_json({"uid": uid, "state": state.value})
 
     def _unsettled(self, uid: str | None) -> http.HttpResponse:

@@ -63,6 +63,7 @@ class _Peer:
     number: int
     pid: int
     generation: int | None = None  # None: no hello yet
+    tells_pods: bool = False
     wants_flows: bool = False  # has asked for a replay
     plaintext: dict[str, PlaintextRules] = field(default_factory=dict)  # by uid
 
@@ -183,7 +184,7 @@ class Ledger:
             return [Dismiss(peer.number, "version")]
         if peer.generation is not None:
             return [Dismiss(peer.number, "second_hello")]
-        peer.generation = message.generation
+        peer.generation, peer.tells_pods = message.generation, message.tells_pods
         return self._elect(now_s)
 
     def _generation(self, peer: _Peer, generation: int) -> list[Command]:
@@ -236,6 +237,11 @@ class Ledger:
             return self._ignore("plaintext_full")
         peer.plaintext[message.pod] = rules
         return [SetPlaintext(message.pod, rules)] if peer is self._current else []
+
+    def lacks(self, uid: str) -> bool:
+        """True while the current ztunnel, which would say so, has not said that it knows a pod."""
+        peer = self._current
+        return peer is not None and peer.tells_pods and uid not in peer.plaintext
 
     def _cut(self, peer: _Peer, number: int) -> list[Command]:
         flow = self._flows.get(number)

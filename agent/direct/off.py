@@ -24,5 +24,8 @@ class Off:
     def released(self, uid: str, workload: int = 0) -> None:
         """As above."""
 
+    async def known(self, uid: str) -> None:
+        """No ztunnel tells."""
+
     def status(self) -> dict[str, object]:
         return {"on": False, "reason": self._reason}

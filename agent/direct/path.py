@@ -35,6 +35,7 @@ RENEW_S = 0.5  # a quarter of the lease: two renewals may be late
 COALESCE_S = 0.05  # reports of this time go out in one line, with one wake-up
 EVENTS_PER_TURN = 1024  # some 5 ms; the rest waits for the next turn of the loop
 RING_TURNS_MAX = 16  # twice what the ring holds, so that it counts as emptied
+KNOWN_S = 2.0  # for a registration; the control plane may be away, or slow
 PEERS_MAX = 8  # as in ZDS; an upgrade needs two
 KINDS_LOGGED_MAX = 32
 
@@ -56,6 +57,7 @@ class DirectPath:
         self._tables = tables
         self._set_plaintext = set_plaintext
         self._grants = grants
+        self._news = asyncio.Event()  # a ztunnel has told of a pod
         self._clock = clock
         self._peers: dict[int, DirectPeer] = {}
         self._numbers = 0
@@ -83,6 +85,16 @@ class DirectPath:
         self._do(self.ledger.released(uid))
         if workload:
             self.flows.retired(workload, uid)
+
+    async def known(self, uid: str) -> None:
+        """Wait until the ztunnel knows the pod's workload, or a while: then the pod's first
+        connection waits for that. Returns at once where no ztunnel says such things."""
+        try:
+            async with asyncio.timeout(KNOWN_S):
+                while self.ledger.lacks(uid):
+                    await self._news.wait()
+        except TimeoutError:
+            event(log, logging.WARNING, "pod.not_known", uid=uid)
 
     # Running
 
@@ -250,6 +262,8 @@ class DirectPath:
             case do.DropService((source, vip, port)):
                 self._tables.drop_service(source, vip, port)
             case do.SetPlaintext(uid, rules):
+                self._news.set()
+                self._news = asyncio.Event()
                 self._set_plaintext(uid, rules)
             case do.Send(number, line):
                 self._send(number, line)

@@ -35,6 +35,7 @@ class ZtunnelHello:
     generation: int
     pid: int = 0  # for people; the agent goes by SO_PEERCRED
     version: int = VERSION
+    tells_pods: bool = False  # it says `plaintext` of each pod once it knows the pod's workload
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,7 +148,7 @@ def read_ztunnel_line(data: bytes) -> ZtunnelLine | Unknown:
         case "hello":
             version, generation = _number(record, "version"), _number(record, "generation")
             pid = _number(record, "pid") if "pid" in record else 0
-            return ZtunnelHello(generation, pid, version)
+            return ZtunnelHello(generation, pid, version, record.get("tells_pods") is True)
         case "generation":
             return Generation(_number(record, "generation"))
         case "verdict":
@@ -277,8 +278,9 @@ json_text = json.JSONEncoder(separators=(",", ":")).encode
 def _fields(message: ZtunnelLine | AgentLine) -> dict[str, Any]:
     """Fields after `kind`, in the order in which they go out."""
     match message:
-        case ZtunnelHello(generation, pid, version):
-            return {"version": version, "pid": pid, "generation": generation}
+        case ZtunnelHello(generation, pid, version, tells_pods):
+            more = {"tells_pods": True} if tells_pods else {}
+            return {"version": version, "pid": pid, "generation": generation, **more}
         case AgentHello(lease_s, version):
             return {"version": version, "lease_s": lease_s}
         case Generation(generation):

@@ -116,7 +116,7 @@ class DirectLink:
         # earlier connection may come back to life with it.
         self._raise()
         try:
-            writer.write(encode_line(ZtunnelHello(self.generation, os.getpid())))
+            writer.write(encode_line(ZtunnelHello(self.generation, os.getpid(), tells_pods=True)))
             async with asyncio.timeout(self._timing.hello_s):
                 hello = await _read(reader)
             self._greeted(hello, writer)

@@ -308,3 +308,14 @@ def test_a_ztunnel_has_rules_for_so_many_pods(desk: Desk, monkeypatch: pytest.Mo
     assert desk.say(1, wire.Plaintext("c", True)) == []
     assert desk.say(1, REFUSED) == [RULES]
     assert desk.ledger.counts.ignored["plaintext_full"] == 1
+
+
+def test_a_ztunnel_that_tells_of_pods_is_asked_whether_it_knows_one(desk: Desk) -> None:
+    assert not desk.ledger.lacks("b"), "this one never says so"
+    desk.do(desk.ledger.joined(3, NEW_PID))
+    desk.say(3, wire.ZtunnelHello(9, tells_pods=True))
+    assert desk.ledger.lacks("b")
+    desk.say(3, REFUSED)
+    assert not desk.ledger.lacks("b")
+    desk.do(desk.ledger.newest(None, 3.0))
+    assert not desk.ledger.lacks("c"), "there is none"

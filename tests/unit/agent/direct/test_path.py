@@ -158,6 +158,27 @@ def test_switched_off_there_is_no_lease_and_plaintext_is_refused_all_the_same() 
     asyncio.run(scenario())
 
 
+def test_a_registration_waits_for_a_ztunnel_that_tells_of_pods(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async def scenario() -> None:
+        async with connected() as (bed, _), asyncio.timeout(DEADLINE_S):
+            await bed.path.known("c")  # this one never tells
+            other = bed.connect()
+            other.say(kind="hello", version=1, pid=PID, generation=1, tells_pods=True)
+            await until(lambda: bed.path.ledger.lacks("c"))
+            async with asyncio.TaskGroup() as tasks:
+                waiting = tasks.create_task(bed.path.known("c"))
+                other.say(kind="plaintext", pod="other", refused=False)
+                await until(lambda: "other" in bed.plaintext)
+                assert not waiting.done()
+                other.say(kind="plaintext", pod="c", refused=False)
+            monkeypatch.setattr(path_module, "KNOWN_S", 0.01)
+            await bed.path.known("never")
+
+    asyncio.run(scenario())
+
+
 def test_what_was_said_is_handled_before_the_lease_is_renewed() -> None:
     async def scenario() -> None:
         async with connected() as (bed, ztunnel):

@@ -31,7 +31,7 @@ def shares(draw: st.DrawFn) -> wire.ServiceShare:
 
 
 ZTUNNEL_LINES: st.SearchStrategy[wire.ZtunnelLine] = st.one_of(
-    st.builds(wire.ZtunnelHello, NUMBERS, NUMBERS, NUMBERS),
+    st.builds(wire.ZtunnelHello, NUMBERS, NUMBERS, NUMBERS, st.booleans()),
     st.builds(wire.Generation, NUMBERS),
     st.builds(wire.Verdict, NUMBERS, UIDS, UIDS, PORTS),
     shares(),
