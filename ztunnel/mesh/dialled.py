@@ -31,7 +31,9 @@ def service_dialled(
         for key in local.services
         if (service := state.service(key)) is not None and _leads_to(service, local, port)
     ]
-    return found[0] if len(found) == 1 else None
+    # A slice of any namespace can make this pod an endpoint; that must not hide its own service.
+    own = [each for each in found if each.namespace == local.namespace] or found
+    return own[0] if len(own) == 1 else None
 
 
 def _leads_to(service: Service, local: Workload, port: int) -> bool:

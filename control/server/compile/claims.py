@@ -1,9 +1,10 @@
 """Decides who has an address when several objects claim it. Pure; one rule for every kind.
 
-The stronger rank has the address, then the older object, then the first by uid and name. A pod or a
-cluster IP has all ports of its address, addresses of load balancers and external ones go by port,
-and a slice that names an address has nothing. An address that a node reports for a pod without one
-is that pod's only if no object claims it.
+The stronger rank has the address, then the older object, then a service with a selector before one
+without, then the first by uid and name. A pod or a cluster IP has all ports of its address,
+addresses of load balancers and external ones go by port, and a slice that names an address has
+nothing. An address that a node reports for a pod without one is that pod's only if no object but
+a slice claims it.
 """
 
 from __future__ import annotations
@@ -43,7 +44,7 @@ _SPECIAL = tuple(
 )
 
 Claimant: TypeAlias = PodObject | NodeObject | ServiceObject | EndpointSlice
-_Age: TypeAlias = tuple[bool, bool, str, str]
+_Age: TypeAlias = tuple[bool, bool, str, bool, str]
 
 
 class Rank(IntEnum):
@@ -86,7 +87,7 @@ class AddressClaim:
     address: Address
     rank: Rank
     owner: Key
-    age: _Age = (False, True, "", "")
+    age: _Age = (False, True, "", False, "")
     ports: tuple[int, ...] = ()
 
     @property
@@ -198,7 +199,9 @@ def _of_service(value: ServiceObject, owner: Key, age: _Age) -> Iterator[Address
 def _age(value: Claimant) -> _Age:
     meta: Meta = value.meta
     is_leaving = isinstance(value, PodObject) and value.is_leaving
-    return (is_leaving, not meta.created, meta.created, meta.uid)
+    # A service with no pods of its own to lead to is more likely to want those of others.
+    selects_nobody = isinstance(value, ServiceObject) and not value.selector
+    return (is_leaving, not meta.created, meta.created, selects_nobody, meta.uid)
 
 
 def is_special(claim: AddressClaim) -> bool:

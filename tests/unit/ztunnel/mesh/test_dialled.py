@@ -66,3 +66,13 @@ def test_the_service_in_the_log(
 def test_a_liar_invents_no_value(said: str, port: int) -> None:
     found = service_dialled(STATE, WEB, port, said, "shop")
     assert found is None or found.key in WEB.services
+
+
+def test_a_service_of_another_namespace_does_not_hide_the_pods_own() -> None:
+    own, stranger = service("own"), service("stranger", namespace="other")
+    both = pod("both", "10.0.0.8", services={own.key: (), stranger.key: ()})
+    state = mesh(both, own, stranger)
+    found = service_dialled(state, both, 8080, None, "shop")
+    assert found == own
+    said = service_dialled(state, both, 8080, stranger.hostname, "shop")
+    assert said == stranger, "whoever dialled it says so"

@@ -176,7 +176,7 @@ def test_equal_claims_go_by_age_then_uid_then_name(kind: str) -> None:
     rank = {"captured": 1, "pod": 2, "cluster": 4, "balancer": 5, "external": 6}[kind]
 
     def claim(name: str, created: str = "", uid: str = "") -> AddressClaim:
-        age = (False, not created, created, uid)
+        age = (False, not created, created, False, uid)
         key = Key("Service", "shop", name)
         return AddressClaim(parse_address("10.5.0.1"), Rank(rank), key, age, (80,))
 
@@ -190,6 +190,18 @@ def test_equal_claims_go_by_age_then_uid_then_name(kind: str) -> None:
             decision = decide(order)
             assert (decision.first or decision.by_port[80]) == first
             assert [(each.claim, each.to) for each in decision.lost] == [(second, first)]
+
+
+@pytest.mark.parametrize("kind", ["cluster", "balancer", "external"])
+def test_a_service_without_a_selector_loses_to_one_with_that_is_not_younger(kind: str) -> None:
+    other = Claimant(kind, "b", "shop").manifest("10.5.0.1")
+    selects = other.replace(
+        "ports: [{name: p, port: 80}]}", "selector: {a: b}, ports: [{port: 80}]}", 1
+    )
+    for created, holder in (("", "b"), (OLD, "a")):
+        text = Claimant(kind, "a", "aaa", created).manifest("10.5.0.1") + selects
+        found = manifests.mesh(text).services.values()
+        assert [each.name for each in found if each.addresses or each.outer_addresses] == [holder]
 
 
 def test_a_pod_that_goes_loses_to_the_one_that_stays() -> None:
