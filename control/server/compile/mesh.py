@@ -140,6 +140,8 @@ def recapture(
         if mesh.compiler is not None:
             for each in mesh.compiler.holdings.capture(pod, is_captured):
                 rivals[workload_uid(each.meta, settings)] = each
+        if name in rivals:
+            rivals[name] = pod  # another's report found it where it was before
         before = mesh.workloads.get(name)
         after = _recaptured(mesh, name, pod, tunnel_protocol(pod, is_captured))
         if after != before:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from control.model.address import Address, parse_address
@@ -111,7 +111,11 @@ def placed_mesh(reported: Mapping[str, tuple[Address, ...]]) -> CompiledMesh:
     return compile_mesh(found, Settings(), frozenset(reported))
 
 
+ONE, TWO = sorted(UNPLACED_PODS)[:2]
+
+
 @given(REPORTS, REPORTS)
+@example({ONE: (ADDRESSES[1],), TWO: (ADDRESSES[1],)}, {TWO: (ADDRESSES[4],)})
 def test_a_report_places_pods_as_a_whole_compilation_does(
     before: dict[str, tuple[Address, ...]], after: dict[str, tuple[Address, ...]]
 ) -> None:
