@@ -25,7 +25,7 @@ PARTS = ("agent", "check", "ztunnel", "control", "logging")
     "--output",
     "path",
     type=click.Path(dir_okay=False, path_type=Path),
-    help="File to write; default: standard output.",
+    help="File to write; `-`, the default, is standard output.",
 )
 @click.option("--node", metavar="NAME", help="Ask this node only.")
 @click.option(
@@ -48,7 +48,7 @@ def dump(ctx: click.Context, path: Path | None, node: str | None, timeout: float
     for error in found.errors:
         click.echo(f"warning: {error}", err=True)
     text = json.dumps(redact(found.as_json()), indent=1) + "\n"
-    if path is None:
+    if path is None or str(path) == "-":
         click.echo(text, nl=False)
     else:
         try:

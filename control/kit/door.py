@@ -16,6 +16,10 @@ class DoorBounds:
     connections: int  # from all sources
     connections_network: int  # from one IPv6 /64
     connections_each: int  # from one address
+    opened_per_s: float  # connections of one address, and at once after a quiet time
+    opened_burst: float
+    asked_per_s: float  # requests of one address; more wait
+    asked_burst: float
     request_s: float  # from its first byte, or the connection's start, to its end
     idle_s: float  # between two requests
     answer_s: float  # for taking an answer, and a second more for each `answer_bytes_per_s`
@@ -27,6 +31,10 @@ PORT = DoorBounds(
     connections=128,
     connections_network=64,
     connections_each=16,
+    opened_per_s=50.0,
+    opened_burst=100.0,
+    asked_per_s=100.0,
+    asked_burst=200.0,
     request_s=5.0,
     idle_s=30.0,
     answer_s=10.0,
@@ -38,6 +46,10 @@ UNIX_SOCKET = DoorBounds(
     connections=512,
     connections_network=512,
     connections_each=512,
+    opened_per_s=10_000.0,
+    opened_burst=10_000.0,
+    asked_per_s=10_000.0,
+    asked_burst=10_000.0,
     request_s=30.0,
     idle_s=30.0,
     answer_s=300.0,

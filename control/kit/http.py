@@ -21,16 +21,15 @@ from urllib.parse import parse_qs, urlsplit
 import h11
 
 from control.kit import unix_socket
+from control.kit.acceptor import Acceptor, let_go, streams_over
 from control.kit.door import PORT, UNIX_SOCKET, DoorBounds
+from control.kit.door_pace import DoorPace
 from control.kit.page_refusals import PageRefusal, refusals
-from control.kit.seats import DoorSeats, Seat, Source, source_of
+from control.kit.seats import DoorSeats, Seat, Source
 
 HEAD_BYTES_MAX = 16 * 1024
 BODY_BYTES_MAX = 1024 * 1024
 PIECE_BYTES = 64 * 1024  # an answer is written in such pieces: a slow reader holds one
-# Connections that wait to be accepted: a burst from one source must not cost another one's SYN.
-BACKLOG = 4096
-ACCEPTS_AT_ONCE = 32  # then the other connections have their turn
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,12 +82,14 @@ class HttpServer:
         self._door = door
         self._bounds = UNIX_SOCKET
         self._seats = DoorSeats(0, 0, 0)
+        self._opened = self._asked = DoorPace(0, 0)
         self._tasks: dict[Seat, asyncio.Task[None]] = {}
+        self._transports: dict[Seat, asyncio.WriteTransport] = {}
 
     @asynccontextmanager
     async def listen(
         self, where: str | Path | socket.socket, bounds: DoorBounds | None = None
-    ) -> AsyncIterator[asyncio.Server]:
+    ) -> AsyncIterator[socket.socket]:
         """Serve while the context lasts, on `address:port`, a unix socket path or a socket.
 
         A stale unix socket file is replaced; a path that is not a socket is an error. The socket
@@ -96,51 +97,64 @@ class HttpServer:
         """
         sock = where if isinstance(where, socket.socket) else bind(where)
         is_unix = sock.family == socket.AF_UNIX
-        self._bounds = bounds or (UNIX_SOCKET if is_unix else PORT)
+        chosen = self._bounds = bounds or (UNIX_SOCKET if is_unix else PORT)
         self._seats = DoorSeats(
-            self._bounds.connections_each,
-            self._bounds.connections_network,
-            self._bounds.connections,
+            chosen.connections_each,
+            chosen.connections_network,
+            chosen.connections,
             patient=is_unix,
         )
-        start = asyncio.start_unix_server if is_unix else asyncio.start_server
-        server: asyncio.Server = await start(self._serve, sock=sock, backlog=ACCEPTS_AT_ONCE)
-        sock.listen(BACKLOG)
+        self._opened = DoorPace(chosen.opened_per_s, chosen.opened_burst)
+        self._asked = DoorPace(chosen.asked_per_s, chosen.asked_burst)
+        acceptor = Acceptor(sock, self._arrived)
         try:
-            yield server
+            yield sock
         finally:
-            server.close()
-            for task in self._tasks.values():
+            acceptor.close()
+            for task in list(self._tasks.values()):
                 task.cancel()
 
-    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        seat = Seat(_source(writer))
+    def _arrived(self, sock: socket.socket, source: Source) -> None:
+        if not self._opened.admit(source.address, time.monotonic()):
+            self._refuse(PageRefusal.CONNECTIONS_RATE, source)
+            let_go(sock)
+            return
+        seat = Seat(source)
         victim = self._seats.take(seat)
         if victim is seat:
-            self._refuse(PageRefusal.CONNECTIONS_MAX, seat.source.address)
-            writer.transport.abort()
+            self._refuse(PageRefusal.CONNECTIONS_MAX, source)
+            let_go(sock)
             return
-        task = asyncio.current_task()
-        assert task is not None
-        self._tasks[seat] = task
         if victim is not None:
-            self._refuse(PageRefusal.DISPLACED, victim.source.address)
+            self._refuse(PageRefusal.DISPLACED, victim.source)
             self._tasks[victim].cancel()
+        loop = asyncio.get_running_loop()
+        task = self._tasks[seat] = loop.create_task(self._serve(seat, sock), name="http")
+        task.add_done_callback(lambda _: self._left(seat, sock))
+
+    def _left(self, seat: Seat, sock: socket.socket) -> None:
+        """Also of a task that was cancelled before it began."""
+        self._seats.leave(seat)
+        del self._tasks[seat]
+        transport = self._transports.pop(seat, None)
+        if transport is None:
+            let_go(sock)
+        elif not transport.is_closing():
+            transport.abort()  # close() would wait for the reader of what is unsent
+
+    async def _serve(self, seat: Seat, sock: socket.socket) -> None:
         try:
+            reader, writer = await streams_over(sock)
+            self._transports[seat] = writer.transport
             await self._talk(seat, reader, writer)
             writer.close()
         except PageRefused as exc:
-            self._refuse(exc.why, seat.source.address)
+            self._refuse(exc.why, seat.source)
         except (OSError, h11.ProtocolError):
             pass  # the client left
-        finally:
-            self._seats.leave(seat)
-            del self._tasks[seat]
-            if not writer.is_closing():
-                writer.transport.abort()  # close() would wait for the reader of what is unsent
 
-    def _refuse(self, why: PageRefusal, source: str) -> None:
-        refusals.count(self._door, why, time.monotonic(), source=source)
+    def _refuse(self, why: PageRefusal, source: Source) -> None:
+        refusals.count(self._door, why, time.monotonic(), source=source.address)
 
     async def _talk(
         self, seat: Seat, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
@@ -179,6 +193,7 @@ class HttpServer:
                 request = await _read_request(connection, reader)
             if request is None:
                 return False
+            await asyncio.sleep(self._asked.wait_s(seat.source.address, time.monotonic()))
             seat.busy = True
             response = await self._dispatch(request)
         except h11.RemoteProtocolError as exc:
@@ -186,7 +201,7 @@ class HttpServer:
         except TimeoutError as exc:
             raise PageRefused(PageRefusal.SLOW_REQUEST) from exc
         if refused is not None:
-            self._refuse(refused, seat.source.address)
+            self._refuse(refused, seat.source)
         if connection.our_state not in (h11.SEND_RESPONSE, h11.IDLE):
             return False
         await self._answer(connection, response, writer)
@@ -215,7 +230,8 @@ class HttpServer:
 
     async def _dispatch(self, request: HttpRequest) -> HttpResponse:
         if self._names is not None and _is_forged(request, self._names):
-            self._refuse(PageRefusal.FOREIGN_HOST, request.headers.get("host", ""))
+            host = request.headers.get("host", "")
+            refusals.count(self._door, PageRefusal.FOREIGN_HOST, time.monotonic(), host=host)
             return text("this page is for clients on this host\n", 403)
         handler = self._routes.get((request.method, request.path))
         if handler is None:
@@ -258,11 +274,6 @@ async def _flushed(writer: asyncio.StreamWriter) -> None:
     transport.set_write_buffer_limits(high=0)
     await writer.drain()
     transport.set_write_buffer_limits()
-
-
-def _source(writer: asyncio.StreamWriter) -> Source:
-    peer = writer.get_extra_info("peername")
-    return source_of(str(peer[0])) if isinstance(peer, tuple) else Source("unix", "unix")
 
 
 async def _read_request(

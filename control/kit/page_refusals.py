@@ -23,6 +23,7 @@ class PageRefusal(Enum):
         "its source, or all together, had too many connections: the oldest went",
     )
     CONNECTIONS_MAX = "connections_max", "the unix socket has too many requests under way"
+    CONNECTIONS_RATE = "connections_rate", "its address opens too many connections a second"
     SLOW_REQUEST = "slow_request", "the request was not whole in time"
     SLOW_READER = "slow_reader", "the client took too long to take the answer"
     HEAD_TOO_LARGE = "head_too_large", "the request's head is larger than any that we need"
