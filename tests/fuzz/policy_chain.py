@@ -161,7 +161,7 @@ class Node:
         """A new stream; the client says what it holds."""
         self.cache = cache
         self._session = DeltaSession(cache, NODE)
-        self._settling.opened()
+        self._settling.opened(0.0)
         for request in self._client.opening():
             self._session.receive(pb.DeltaDiscoveryRequest.FromString(request.SerializeToString()))
 

@@ -17,6 +17,8 @@ from ztunnel.mesh.entries import Op
 # together. Until then, and at most twice as long while there is always something new, a connection
 # has to be allowed by the state before as well.
 APART_S: Final = 5.0
+# On a new stream both types have to be heard first. One that says nothing for as long has no news.
+SILENT_S: Final = 30.0
 
 
 class Settling:
@@ -26,15 +28,19 @@ class Settling:
         self._apart_s = apart_s
         self._types = frozenset(types)
         self._waiting = set(self._types)  # types without a response on this stream
+        self._opened_s = 0.0
+        self._unsettled = False
+        self._has_words = False  # the control plane is one that says when
         self._numbered = 0  # responses of this stream, in order
         self._applied = 0
         self._last = 0, Word.NONE  # number and word of the last one applied
         self._older_s: float | None = None  # last change of the part that goes first
         self._newer_s: tuple[float, float] | None = None  # first and last change of the other part
 
-    def opened(self) -> None:
+    def opened(self, now_s: float) -> None:
         """A new stream: the server says everything again that the client may not have."""
         self._waiting = set(self._types)
+        self._opened_s = now_s
         self._numbered = self._applied = 0
         self._last = 0, Word.NONE
 
@@ -49,6 +55,8 @@ class Settling:
         """Say that a response was applied as a whole. `settled`: the state is, nothing is to do."""
         self._applied += 1
         self._waiting.discard(type_url)
+        self._unsettled = not settled
+        self._has_words = self._has_words or word is not Word.NONE
         self._last = max(self._last, (number, word), key=lambda each: each[0])
         if settled:
             self._forget()
@@ -65,7 +73,8 @@ class Settling:
     def due_s(self) -> float | None:
         """Time for `elapsed()`; None: there is nothing to wait for."""
         if self._waiting:
-            return None
+            waits = self._unsettled and not self._has_words
+            return self._opened_s + SILENT_S if waits else None
         if self._older_s is not None:
             return self._older_s + self._apart_s
         return None if self._newer_s is None else self._newer_s[0] + self._apart_s
@@ -74,6 +83,10 @@ class Settling:
         due_s = self.due_s()
         if due_s is None or now_s < due_s:
             return None
+        if self._waiting:
+            self._waiting.clear()
+            self._newer_s = (self._newer_s or (now_s, now_s))[0], now_s
+            return None
         if self._newer_s is None or now_s >= self._newer_s[1] + self._apart_s:
             self._forget()
             return Op.SNAPSHOT
@@ -81,4 +94,5 @@ class Settling:
         return Op.LATER
 
     def _forget(self) -> None:
+        self._unsettled = False
         self._older_s = self._newer_s = None

@@ -171,7 +171,7 @@ class XdsClient:
             call = stream(None, metadata=metadata)
             async with asyncio.timeout(CONNECT_TIMEOUT_S):
                 await call.wait_for_connection()
-            self._settling.opened()
+            self._settling.opened(asyncio.get_running_loop().time())
             self._numbers.clear()
             for request in self._delta.opening():
                 await self._send(call, request.SerializeToString())

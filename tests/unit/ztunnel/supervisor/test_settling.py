@@ -8,7 +8,7 @@ import pytest
 
 from control.wire.delta import Word
 from ztunnel.mesh.entries import Op
-from ztunnel.supervisor.settling import APART_S, Settling
+from ztunnel.supervisor.settling import APART_S, SILENT_S, Settling
 
 A, B = "addresses", "policies"
 
@@ -22,8 +22,8 @@ class Stream:
         for each in (A, B):
             assert self.take(each, Word.NONE, settled=True) is None
 
-    def open(self) -> None:
-        self.settling.opened()
+    def open(self, now_s: float = 0.0) -> None:
+        self.settling.opened(now_s)
 
     def take(
         self, type_url: str, word: Word, now_s: float = 0.0, *, settled: bool = False
@@ -65,13 +65,34 @@ def test_nothing_changed_nothing_is_to_do() -> None:
 def test_while_the_stream_is_away_and_until_both_types_have_answered_nothing_settles() -> None:
     stream = Stream()
     stream.take(B, Word.NONE, 10.0)
-    stream.open()
-    assert stream.settling.due_s() is None
-    assert stream.settling.elapsed(1000.0) is None
+    stream.open(1000.0)
+    assert stream.settling.elapsed(1000.0 + SILENT_S - 1) is None
     stream.take(B, Word.NONE, 1000.0)
-    assert stream.settling.elapsed(1100.0) is None
+    assert stream.settling.elapsed(1000.0 + SILENT_S - 1) is None
     stream.take(A, Word.NONE, 1100.0)
     assert stream.settling.elapsed(1100.0 + APART_S) is not None
+
+
+def test_a_type_that_stays_silent_on_a_new_stream_has_no_news() -> None:
+    stream = Stream()
+    stream.take(B, Word.NONE, 10.0)
+    stream.open(100.0)
+    assert stream.settling.due_s() == 100.0 + SILENT_S
+    now_s = 100.0 + SILENT_S
+    assert stream.settling.elapsed(now_s) is None
+    while (op := stream.settling.elapsed(now_s)) is not Op.SNAPSHOT:
+        assert op in (None, Op.LATER)
+        due_s = stream.settling.due_s()
+        assert due_s is not None
+        now_s = max(now_s, due_s)
+    assert now_s >= 100.0 + SILENT_S + APART_S
+
+
+def test_a_control_plane_that_says_when_is_waited_for() -> None:
+    stream = Stream()
+    stream.take(B, Word.MORE)
+    stream.open(100.0)
+    assert stream.settling.due_s() is None
 
 
 def test_a_whole_state_on_a_new_stream_waits_for_both_types() -> None:
