@@ -243,6 +243,10 @@ class Ledger:
         peer = self._current
         return peer is not None and peer.tells_pods and uid not in peer.plaintext
 
+    def forgotten(self, uid: str) -> None:
+        for peer in self._peers.values():
+            peer.plaintext.pop(uid, None)
+
     def _cut(self, peer: _Peer, number: int) -> list[Command]:
         flow = self._flows.get(number)
         if peer is not self._current:

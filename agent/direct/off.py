@@ -24,6 +24,9 @@ class Off:
     def released(self, uid: str, workload: int = 0) -> None:
         """As above."""
 
+    def forgotten(self, uid: str) -> None:
+        """As above."""
+
     async def known(self, uid: str) -> None:
         """No ztunnel tells."""
 

@@ -86,6 +86,10 @@ class DirectPath:
         if workload:
             self.flows.retired(workload, uid)
 
+    def forgotten(self, uid: str) -> None:
+        """The pod was deleted; under the same uid it may come again."""
+        self.ledger.forgotten(uid)
+
     async def known(self, uid: str) -> None:
         """Wait until the ztunnel knows the pod's workload, or a while: then the pod's first
         connection waits for that. Returns at once where no ztunnel says such things."""

@@ -45,6 +45,7 @@ class Direct(Protocol):
     def newest(self, pid: int | None) -> None: ...
     def captured(self, uid: str, workload: int, addresses: tuple[Address, ...]) -> None: ...
     def released(self, uid: str, workload: int = 0) -> None: ...
+    def forgotten(self, uid: str) -> None: ...
 
 
 class KernelTrack:
@@ -84,6 +85,7 @@ class KernelTrack:
                     self._facts.waiting_since_s.pop(uid, None)
                     self._escaped.pop(uid, None)
                     self._facts.book.forgotten(uid)
+                    self._direct.forgotten(uid)
                     self._facts.watches.changed(uid)
                     event(log, logging.INFO, "pod.forgotten", uid=uid)
         if taken:

@@ -47,6 +47,11 @@ class PlaintextRefusals:
         for uid in left:
             del self._told[uid]
 
+    def ready(self, pod: PlaintextPod) -> None:
+        """The pod was added, perhaps again: its registration waits for the line."""
+        self._told.pop(pod.uid, None)
+        self.look(pod)
+
     def look(self, pod: PlaintextPod) -> None:
         """Tell of one pod, if that is news."""
         line = self._of(pod)

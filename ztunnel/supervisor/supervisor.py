@@ -182,7 +182,7 @@ class Supervisor:
         self.served.worker_ready(worker, uid)
         pod = self.served.get(uid)
         if pod is not None:
-            self.plaintext.look(pod)
+            self.plaintext.ready(pod)
 
     def worker_ready(self, worker: int) -> None:
         self.direct.replay()

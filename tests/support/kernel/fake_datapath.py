@@ -61,6 +61,9 @@ class FakeDirect:
     def released(self, uid: str, workload: int = 0) -> None:
         self.calls.append(("released", uid, workload))
 
+    def forgotten(self, uid: str) -> None:
+        self.calls.append(("forgotten", uid))
+
 
 class FakeZtunnel:
     """A connected ztunnel with prepared answers; `asked` keeps the requests."""

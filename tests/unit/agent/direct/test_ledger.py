@@ -317,5 +317,7 @@ def test_a_ztunnel_that_tells_of_pods_is_asked_whether_it_knows_one(desk: Desk) 
     assert desk.ledger.lacks("b")
     desk.say(3, REFUSED)
     assert not desk.ledger.lacks("b")
+    desk.ledger.forgotten("b")
+    assert desk.ledger.lacks("b"), "deleted: it is told again when it comes again"
     desk.do(desk.ledger.newest(None, 3.0))
     assert not desk.ledger.lacks("c"), "there is none"

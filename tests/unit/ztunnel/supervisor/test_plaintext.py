@@ -106,3 +106,10 @@ def test_a_workload_that_is_gone_or_lacks_a_policy_closes_nothing_anew(bench: Be
     bench.tell(workload("a", "shop/absent"), workload("b"))
     assert OPEN_A in bench.taken()
     assert PlaintextRefusals(State(), bench._tell)._of(bench.pods[0]) is None
+
+
+def test_a_pod_that_is_added_again_is_told_of_again(bench: Bench) -> None:
+    bench.tell(workload("a"), workload("b"))
+    bench.taken()
+    bench.subject.ready(bench.pods[0])
+    assert bench.taken() == [OPEN_A]
