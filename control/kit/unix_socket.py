@@ -8,11 +8,13 @@ then may be a successor's.
 from __future__ import annotations
 
 import errno
+import itertools
 import os
 import socket
 import stat
 from pathlib import Path
 
+_numbers = itertools.count(1)
 _PATH_BYTES_MAX = 107  # in a socket's address
 
 
@@ -26,7 +28,7 @@ class Unseen:
         long, or a process serves it; `takes_over` is for one that may replace that process.
         """
         self._path = path
-        self._scratch = path.with_name(f".{path.name}.{os.getpid()}")
+        self._scratch = path.with_name(f".{path.name}.{os.getpid()}-{next(_numbers)}")
         if len(os.fsencode(path)) > _PATH_BYTES_MAX:
             raise OSError(errno.ENAMETOOLONG, f"path too long for a socket: {path}")
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -23,6 +23,7 @@ from control.kit.http import (
     text,
 )
 from control.kit.page_refusals import refusals
+from control.kit.unix_socket import Unseen
 
 HELLO = b"GET /hello HTTP/1.1\r\nhost: x\r\n\r\n"
 DEADLINE_S = 5.0
@@ -370,3 +371,25 @@ def test_the_socket_file_is_for_its_owner_alone(tmp_path: Path) -> None:
             return (tmp_path / "s.sock").stat().st_mode & 0o777
 
     assert asyncio.run(scenario()) == 0o600
+
+
+def test_a_server_that_ends_leaves_the_path_to_its_successor(tmp_path: Path) -> None:
+    """Python 3.13 would look for the name that it was bound to, and remove what it finds."""
+    path = tmp_path / "s.sock"
+
+    async def scenario() -> None:
+        first, second = Unseen(path), Unseen(path)
+        async with HttpServer(ROUTES).listen(second.sock):
+            async with HttpServer(ROUTES).listen(first.sock):
+                first.show()
+                second.show()
+                taken = path.stat().st_ino
+            assert path.stat().st_ino == taken
+            reader, writer = await asyncio.open_unix_connection(str(path))
+            writer.write(HELLO)
+            writer.write_eof()
+            assert b"hello" in await reader.read()
+            writer.close()
+        assert path.stat().st_ino == taken
+
+    asyncio.run(scenario())
