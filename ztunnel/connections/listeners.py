@@ -74,6 +74,10 @@ class Listener:
         self._turn = -1  # that had the last accept
         engine.reactor.watch(sock.fileno(), self, WATCH_LEVEL)
 
+    @property
+    def payer(self) -> Tenancy:
+        return self._told
+
     def on_ready(self, events: int) -> None:
         # Accept one, or many if the turn before had one as well: then it is a burst. Connections
         # that come one by one are thus spared an accept() that fails; epoll reports any that wait.

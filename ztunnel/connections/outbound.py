@@ -27,6 +27,7 @@ from ztunnel.mesh.roles import Asked
 from ztunnel.mesh.route import Refuse, ToTunnel
 from ztunnel.refusals import Flag, Reason
 from ztunnel.telemetry.parties import Parties, Reporter
+from ztunnel.tenants.tenancy import Tenancy
 from ztunnel.transport.dial import DialError, Dialling
 from ztunnel.transport.ends import RelayEnd
 from ztunnel.transport.passthrough import SocketRelay
@@ -141,6 +142,10 @@ class Outbound:
         self.outcome = engine.outcome(
             Parties(Reporter.SOURCE, client, asked, source, original=asked, tenant=pod.tenant)
         )
+
+    @property
+    def payer(self) -> Tenancy:
+        return self._pod.tenant
 
     def begin(self, hint: Hint) -> None:
         engine = self._engine

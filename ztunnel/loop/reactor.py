@@ -7,6 +7,7 @@ asks with `again` to be called in the next turn. A turn is: wait, serve each rea
 serve those of `again`, flush every tunnel that got output (so that all of a turn's bytes leave in
 one TLS write), expire deadlines, close what was discarded. Sockets are closed last, so a
 descriptor's number cannot be taken by another connection while an event for it still waits.
+While several payers have work, `turns` gives each a slice of a turn; the rest waits for the next.
 
 A handler that raises is a bug; the one boundary for that is `serve`. It never knows protocols.
 """
@@ -16,11 +17,12 @@ from __future__ import annotations
 import select
 import time
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from os import sched_yield as _yield
 from typing import Any, Final, Protocol
 
 from ztunnel.loop.spin import Spin
+from ztunnel.loop.turns import CROWDED_S, SLICE_S, Backlog
 
 READABLE: Final = select.EPOLLIN
 WRITABLE: Final = select.EPOLLOUT
@@ -33,6 +35,7 @@ WATCH_LEVEL: Final = select.EPOLLIN
 
 # Descriptors served between two flushes: bounds a turn, so that no answer waits behind thousands.
 EVENTS_PER_TURN_MAX: Final = 512
+_AGAIN: Final = 1  # stands for events where a handler is resumed
 # An idle worker looks at its deadlines this often even if one was lost.
 WAIT_S_MAX: Final = 60.0
 
@@ -126,6 +129,9 @@ class Reactor:
         self.running = True
         self.spin: Final = spin or Spin(0)
         self._events_before = 0
+        self._backlog: Final = Backlog(monotonic_s)
+        self.payer: object = None  # whose tunnel was read last
+        self._crowded_until_s = 0.0
         self.now_s = monotonic_s()
         self.next_due_s = float("inf")
         self.turns = 0
@@ -149,11 +155,15 @@ class Reactor:
         self._handlers[fd] = handler
 
     def unwatch(self, fd: int) -> None:
+        if self._backlog:
+            self._backlog.drop(fd)
         if self._handlers.pop(fd, None) is not None:
             self._epoll.unregister(fd)
 
     def discard(self, sock: Closable) -> None:
         """Forget the descriptor now, close it at the end of the turn (closing also unwatches)."""
+        if self._backlog:
+            self._backlog.drop(sock.fileno())
         self._handlers.pop(sock.fileno(), None)
         self._closing.append(sock)
 
@@ -182,6 +192,17 @@ class Reactor:
             found = self._shared[delay_s, on_due] = self.countdown(delay_s, on_due)
         return found
 
+    def meet(self, payer: object) -> None:
+        """Note that another payer than before has work: turns are fair for a while."""
+        if self.payer is not None:
+            self._crowded_until_s = self.now_s + CROWDED_S
+        self.payer = payer
+
+    @property
+    def crowded(self) -> bool:
+        """True while several payers share the turns."""
+        return self.now_s < self._crowded_until_s
+
     # -- turning ---------------------------------------------------------------------------------
 
     def run(self) -> None:
@@ -198,18 +219,10 @@ class Reactor:
         self._events_before = len(events)
         self.served += len(events) + len(self._again)
         self.now_s = self.clock()
-        handlers = self._handlers
-        for fd, bits in events:
-            handler = handlers.get(fd)
-            if handler is not None:
-                try:
-                    handler.on_ready(bits)
-                except Exception:  # the boundary, see `serve`; inlined because every event passes
-                    self.caught(handler)
-        if self._again:
-            again, self._again = self._again, {}
-            for item in again:
-                self.serve(item, item.on_again)
+        if self.now_s < self._crowded_until_s or self._backlog:
+            self._serve_fairly(events)
+        else:
+            self._serve_all(events)
         while self._dirty:
             dirty, self._dirty = self._dirty, []
             self.served += len(dirty)
@@ -226,9 +239,65 @@ class Reactor:
             self._expire()
         self._close_discarded()
 
+    def _serve_all(self, events: list[tuple[int, int]]) -> None:
+        handlers = self._handlers
+        for fd, bits in events:
+            handler = handlers.get(fd)
+            if handler is not None:
+                try:
+                    handler.on_ready(bits)
+                except Exception:  # the boundary, see `serve`; inlined because every event passes
+                    self.caught(handler)
+        if self._again:
+            again, self._again = self._again, {}
+            for item in again:
+                self.serve(item, item.on_again)
+
+    def _serve_fairly(self, events: list[tuple[int, int]]) -> None:
+        """The same, with a slice of time for each payer; the rest waits in the backlog. A short
+        turn needs no order."""
+        backlog, handlers = self._backlog, self._handlers
+        again, self._again = self._again, {}
+        ready, resumed = iter(events), iter(again)
+        if not backlog and self._serve_a_slice(ready, resumed):
+            return
+        for fd, bits in ready:
+            handler = handlers.get(fd)
+            if handler is not None:
+                backlog.put(getattr(handler, "payer", None), fd, bits)
+        for item in resumed:
+            backlog.put(getattr(item, "payer", None), item, _AGAIN)
+        backlog.take_turns(self._serve_waiting)
+
+    def _serve_a_slice(
+        self, ready: Iterator[tuple[int, int]], resumed: Iterator[Resumable]
+    ) -> bool:
+        """Serve in the order in which they come; False if a slice is not enough for all."""
+        end_s = self.clock() + SLICE_S
+        for fd, bits in ready:
+            handler = self._handlers.get(fd)
+            if handler is not None:
+                self.serve(handler, handler.on_ready, bits)
+                if self.clock() >= end_s:
+                    return False
+        for item in resumed:
+            self.serve(item, item.on_again)
+            if self.clock() >= end_s:
+                return False
+        return True
+
+    def _serve_waiting(self, key: object, events: int) -> None:
+        if isinstance(key, int):
+            handler = self._handlers.get(key)
+            if handler is not None:
+                self.serve(handler, handler.on_ready, events)
+        else:
+            item: Any = key
+            self.serve(item, item.on_again)
+
     def _wait(self, wait_s_max: float) -> list[tuple[int, int]]:
         """Wait for events: the only place that sleeps."""
-        if self._again or self._dirty or self._last:
+        if self._again or self._dirty or self._last or self._backlog:
             wait_s = 0.0
         else:
             now_s = self.clock()

@@ -14,6 +14,7 @@ from typing import Final
 
 from ztunnel.loop.reactor import ENDED, READABLE, WATCH_BOTH, WRITABLE, Reactor
 from ztunnel.tenants.account import UNCOUNTED, Account
+from ztunnel.tenants.tenancy import Tenancy
 from ztunnel.transport.ends import RelayEnd
 from ztunnel.transport.farewell import part
 from ztunnel.transport.scratch import (
@@ -134,6 +135,10 @@ class _Side:
         if events & (READABLE | ENDED) and not self.read_done:
             self.readable = True
             self.read()
+
+    @property
+    def payer(self) -> Tenancy:
+        return self._relay.account.tenant
 
     def on_again(self) -> None:
         if self.readable and not self.read_done:

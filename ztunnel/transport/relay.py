@@ -28,6 +28,7 @@ from typing import Final
 from ztunnel.hbone.errors import ErrorCode
 from ztunnel.hbone.stream import Stream
 from ztunnel.loop.reactor import ENDED, READABLE, WATCH_BOTH, WATCH_READ, WRITABLE, Reactor
+from ztunnel.tenants.tenancy import Tenancy
 from ztunnel.transport.congestion import unpace
 from ztunnel.transport.ends import RelayEnd
 from ztunnel.transport.farewell import part
@@ -132,6 +133,10 @@ class StreamRelay:
             self._shut_write()
         if ready:
             self.on_ready(ready)
+
+    @property
+    def payer(self) -> Tenancy:
+        return self.tunnel.payer
 
     def moved_from_here(self) -> tuple[int, int]:
         """Bytes (client to server, server to client) when the app here is the client."""

@@ -34,6 +34,7 @@ from ztunnel.loop.reactor import (
     WRITABLE,
     Reactor,
 )
+from ztunnel.loop.turns import SLICE_S
 from ztunnel.refusals import Reason
 from ztunnel.tenants.account import UNCOUNTED, Account
 from ztunnel.tenants.tenancy import Tenancy
@@ -42,13 +43,10 @@ from ztunnel.transport.ends import RelayEnd, StreamOwner, TunnelEnd
 from ztunnel.transport.keepalive import PING_TIMEOUT_S, Keepalive, Pings, configure
 from ztunnel.transport.mixture import MIXED_WINDOW_BYTES, SMALL_BYTES_MAX, Mixture
 from ztunnel.transport.outgoing import Outgoing
+from ztunnel.transport.pace import ReadPace
 from ztunnel.transport.scratch import DECRYPTED_VIEW, FROM_SOCKET_VIEW, READ_BYTES_MAX
 from ztunnel.transport.tls import TlsClosed, TlsConnection, TlsError
 
-# TLS records without data (key updates, tickets): in a second, and at once. Peers change their keys
-# after hours; a foreign server sends two tickets.
-SILENT_PER_S: Final = 1.0
-SILENT_BURST: Final = 64.0
 _PING: Final = b"tulle-ka"
 _PING_OF_DRAIN: Final = b"tulle-dr"
 _LOST: Final = {
@@ -82,10 +80,9 @@ class Tunnel:
         "_later",
         "_mixture",
         "_owned",
+        "_pace",
         "_reactor",
         "_readable",
-        "_silent_at_s",
-        "_silent_owed",
         "_sock",
         "_timers",
         "_tls",
@@ -120,8 +117,7 @@ class Tunnel:
         self._user = user
         self.account = UNCOUNTED  # for bytes that wait here
         self.out = Outgoing(reactor, sock, tls, session, self)
-        self._silent_owed = 0.0
-        self._silent_at_s = 0.0
+        self._pace = ReadPace()
         self._readable = False
         self._ended_hint = False
         self._drain_requested = False
@@ -176,19 +172,30 @@ class Tunnel:
         if self.account.tight:
             self._read_when_taken()
             return
+        payer = tenant or self.account.tenant
         if self.peer is not None:
             self._timers.moved_s = self._reactor.now_s
+            if payer is not self._reactor.payer:
+                self._reactor.meet(payer)
         elif not self._timers.may_handshake(self):
             self._later = True
             return
         began_s = self._reactor.clock()
         self._read_now()
-        payer = tenant or self.account.tenant
-        payer.cpu_s += self._reactor.clock() - began_s
+        took_s = self._reactor.clock() - began_s
+        payer.cpu_s += took_s
+        if took_s > SLICE_S or self._pace.read_bytes < READ_BYTES_MAX:
+            self._pace.took(took_s, self._reactor.crowded)
+
+    @property
+    def payer(self) -> Tenancy:
+        """The one for whom its events are served."""
+        return self.tenant or self.account.tenant
 
     def _read_now(self) -> None:
+        read_bytes, now_s = self._pace.read_bytes, self._reactor.now_s
         try:
-            count = self._sock.recv_into(FROM_SOCKET_VIEW, READ_BYTES_MAX)
+            count = self._sock.recv_into(FROM_SOCKET_VIEW, read_bytes)
         except BlockingIOError:
             self._readable = False
             return
@@ -198,7 +205,7 @@ class Tunnel:
         if not count:
             self.close(TunnelEnd.CUT if self._owned else TunnelEnd.CLOSED)
             return
-        if count < READ_BYTES_MAX and not self._ended_hint:
+        if count < read_bytes and not self._ended_hint:
             self._readable = False
         else:
             self._reactor.again(self)
@@ -207,9 +214,9 @@ class Tunnel:
             if self.peer is None and not self._handshake():
                 return
             self._deliver()
-            if self._tls.silent:
-                self._silent_records(self._tls.take_silent())
-            if self._mixture.read(count, self._reactor.now_s):
+            if self._tls.silent and not self._pace.silent(self._tls.take_silent(), now_s):
+                self.dismiss(Reason.SILENT_RECORDS, "")
+            if self._mixture.read(count, now_s):
                 self._use_windows()
         except TlsClosed:
             self.close(TunnelEnd.CLOSED)
@@ -234,15 +241,6 @@ class Tunnel:
             return
         self._later = True
         self._timers.later(self, self._reactor.now_s)
-
-    def _silent_records(self, count: int) -> None:
-        """Records without data cost a decryption, and a key update a new key and an answer too."""
-        now_s = self._reactor.now_s
-        paid = max(0.0, now_s - self._silent_at_s) * SILENT_PER_S
-        self._silent_owed = max(0.0, self._silent_owed - paid) + count
-        self._silent_at_s = now_s
-        if self._silent_owed > SILENT_BURST:
-            self.dismiss(Reason.SILENT_RECORDS, f"{round(self._silent_owed)} at once")
 
     def _use_windows(self) -> None:
         window_bytes = self.session.stream_window_bytes

@@ -136,8 +136,9 @@ class Pair:
             self.server_user,
         )
         self.portions = Portions(queued)
+        account = Account(self.portions, Tenancy(Kind.PEER, "one"))
         for tunnel in (self.server, self.client):
-            tunnel.pay_with(Account(self.portions, Tenancy(Kind.PEER, "one")))
+            tunnel.pay_with(account)
         self.server.start()
         self.client.start()
 

@@ -9,6 +9,7 @@ import pytest
 
 from tests.support.engine.tunnel_memory import FakeTime
 from ztunnel.loop.reactor import READABLE, WATCH_READ, Reactor, Served
+from ztunnel.loop.turns import SLICE_S
 
 
 class Recorder:
@@ -171,3 +172,58 @@ def test_events_carry_what_happened(rig: Rig) -> None:
     theirs.send(b"x")
     rig.reactor.turn(0)
     assert seen[0] & READABLE
+
+
+class Paying:
+    """A handler of some payer that takes a while."""
+
+    def __init__(self, time: FakeTime, payer: str, served: list[str]) -> None:
+        self._time = time
+        self.payer = payer
+        self._served = served
+
+    def on_ready(self, events: int) -> None:
+        self._served.append(self.payer)
+        self._time.now_s += 0.6 * SLICE_S
+
+    def on_bug(self) -> None:
+        raise AssertionError
+
+
+def test_while_two_payers_have_work_each_has_a_slice_of_a_turn() -> None:
+    time, served = FakeTime(), list[str]()
+    reactor = Reactor(lambda item: pytest.fail(f"a bug in {item}"), time)
+    pairs = [socket.socketpair() for _ in range(40)]
+    for number, (ours, theirs) in enumerate(pairs):
+        payer = "quiet" if number == len(pairs) - 1 else "busy"
+        reactor.watch(ours.fileno(), Paying(time, payer, served), WATCH_READ)
+        theirs.send(b"x")
+    for payer in ("busy", "quiet"):
+        reactor.meet(payer)
+    assert reactor.crowded
+    reactor.turn(0)
+    assert served == ["busy"] * 4 + ["quiet"]  # a slice in order, then one of each
+    reactor.discard(pairs[10][0])  # while its event waits
+    for _ in range(40):
+        reactor.turn(0)
+    assert (served.count("busy"), served.count("quiet")) == (38, 1)
+    for ours, theirs in pairs:
+        ours.close()
+        theirs.close()
+    reactor.close()
+
+
+def test_one_payer_alone_has_the_whole_turn() -> None:
+    time, served = FakeTime(), list[str]()
+    reactor = Reactor(lambda item: pytest.fail(f"a bug in {item}"), time)
+    pairs = [socket.socketpair() for _ in range(40)]
+    for ours, theirs in pairs:
+        reactor.watch(ours.fileno(), Paying(time, "alone", served), WATCH_READ)
+        theirs.send(b"x")
+    reactor.meet("alone")
+    reactor.turn(0)
+    assert len(served) == 40
+    for ours, theirs in pairs:
+        ours.close()
+        theirs.close()
+    reactor.close()

@@ -24,8 +24,9 @@ from ztunnel.transport.keepalive import (
     PING_TIMEOUT_S,
 )
 from ztunnel.transport.outgoing import OUTGOING_BYTES_MAX
+from ztunnel.transport.pace import SILENT_BURST, SILENT_PER_S
 from ztunnel.transport.tls import TlsConnection, TlsContext, expect_trust_domain
-from ztunnel.transport.tunnel import SILENT_BURST, SILENT_PER_S, Tunnel
+from ztunnel.transport.tunnel import Tunnel
 
 SMALL = SessionSettings(initial_window_bytes=1000, connection_window_bytes=65_535)
 
