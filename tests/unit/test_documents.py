@@ -37,3 +37,17 @@ def test_a_decision_has_its_four_lines_and_is_short() -> None:
 
 def test_the_architecture_can_be_read_whole() -> None:
     assert len((ROOT / "ARCHITECTURE.md").read_bytes()) <= ARCHITECTURE_BYTES_MAX
+
+
+NAMED_TEST = re.compile(r"`(tests/[\w/]+\.py)::(\w+)`")
+
+
+def test_the_tests_that_security_names_exist() -> None:
+    """The table of attacks says no more than is tried."""
+    text = (ROOT / "SECURITY.md").read_text()
+    named = NAMED_TEST.findall(text)
+    assert len(named) > 30
+    for file, test in named:
+        assert f"def {test}(" in (ROOT / file).read_text(), f"{file}::{test}"
+    rows = [line for line in text.splitlines() if "`tests/" in line]
+    assert all(NAMED_TEST.search(row) for row in rows)
