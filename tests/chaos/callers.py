@@ -25,7 +25,7 @@ class Route:
     caller: str
     target: str
     allowed: bool
-    lines: int = 1  # of one connection, at most
+    lines: int = 1  # at most, in one connection
 
     def __str__(self) -> str:
         return f"{self.caller} to {self.target}"
@@ -37,7 +37,7 @@ class Tally:
 
     answered: int = 0
     failed: int = 0
-    longest_s: float = 0.0  # of a line, or of a connection that was refused
+    longest_s: float = 0.0  # a line, or a refused connection
     wrong: list[str] = field(default_factory=list)
 
 
