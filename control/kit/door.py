@@ -20,6 +20,7 @@ class DoorBounds:
     opened_burst: float
     asked_per_s: float  # requests of one address; more wait
     asked_burst: float
+    body_bytes: int  # in a request
     request_s: float  # from its first byte, or the connection's start, to its end
     idle_s: float  # between two requests
     answer_s: float  # for taking an answer, and a second more for each `answer_bytes_per_s`
@@ -35,6 +36,7 @@ PORT = DoorBounds(
     opened_burst=100.0,
     asked_per_s=100.0,
     asked_burst=200.0,
+    body_bytes=16 * 1024,
     request_s=5.0,
     idle_s=30.0,
     answer_s=10.0,
@@ -50,6 +52,7 @@ UNIX_SOCKET = DoorBounds(
     opened_burst=10_000.0,
     asked_per_s=10_000.0,
     asked_burst=10_000.0,
+    body_bytes=1024 * 1024,
     request_s=30.0,
     idle_s=30.0,
     answer_s=300.0,

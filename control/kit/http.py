@@ -28,7 +28,6 @@ from control.kit.page_refusals import PageRefusal, refusals
 from control.kit.seats import DoorSeats, Seat, Source
 
 HEAD_BYTES_MAX = 16 * 1024
-BODY_BYTES_MAX = 1024 * 1024
 PIECE_BYTES = 64 * 1024  # an answer is written in such pieces: a slow reader holds one
 
 
@@ -190,7 +189,7 @@ class HttpServer:
         refused: PageRefusal | None = None
         try:
             async with asyncio.timeout(self._bounds.request_s):
-                request = await _read_request(connection, reader)
+                request = await _read_request(connection, reader, self._bounds.body_bytes)
             if request is None:
                 return False
             await asyncio.sleep(self._asked.wait_s(seat.source.address, time.monotonic()))
@@ -277,7 +276,7 @@ async def _flushed(writer: asyncio.StreamWriter) -> None:
 
 
 async def _read_request(
-    connection: h11.Connection, reader: asyncio.StreamReader
+    connection: h11.Connection, reader: asyncio.StreamReader, body_bytes_max: int
 ) -> HttpRequest | None:
     head: h11.Request | None = None
     body = bytearray()
@@ -289,7 +288,7 @@ async def _read_request(
             head = item
         elif isinstance(item, h11.Data):
             body += item.data
-            if len(body) > BODY_BYTES_MAX:
+            if len(body) > body_bytes_max:
                 raise h11.RemoteProtocolError("body too large", error_status_hint=413)
         elif isinstance(item, h11.EndOfMessage) and head is not None:
             return _request(head, bytes(body))

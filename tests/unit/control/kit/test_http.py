@@ -13,9 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from control.kit.door import LOOPBACK_NAMES, PORT, DoorBounds
+from control.kit.door import LOOPBACK_NAMES, PORT, UNIX_SOCKET, DoorBounds
 from control.kit.http import (
-    BODY_BYTES_MAX,
     HttpRequest,
     HttpResponse,
     HttpServer,
@@ -77,8 +76,9 @@ def test_http_answers(tmp_path: Path, data: bytes, status: bytes, body: bytes) -
     [
         b"rubbish\r\n\r\n",
         b"GET /hello HTTP/1.1\r\nhost: x\r\na: " + b"x" * 70_000,
-        b"POST /echo HTTP/1.1\r\nhost: x\r\ncontent-length: %d\r\n\r\n" % (BODY_BYTES_MAX + 1)
-        + b"x" * (BODY_BYTES_MAX + 1),
+        b"POST /echo HTTP/1.1\r\nhost: x\r\ncontent-length: %d\r\n\r\n"
+        % (UNIX_SOCKET.body_bytes + 1)
+        + b"x" * (UNIX_SOCKET.body_bytes + 1),
     ],
     ids=["not http", "long head", "long body"],
 )
@@ -134,6 +134,7 @@ FEW = DoorBounds(
     opened_burst=1e6,
     asked_per_s=1e6,
     asked_burst=1e6,
+    body_bytes=10_000,
     request_s=0.2,
     idle_s=0.2,
     answer_s=0.2,
@@ -302,7 +303,7 @@ def test_a_silent_connection_between_two_requests_ends_without_blame() -> None:
         (b"GET /hello HTTP/1.1\r\nhost: x\r\na: " + b"x" * 70_000, "head_too_large"),
         (
             b"POST /echo HTTP/1.1\r\nhost: x\r\ncontent-length: 9999999\r\n\r\n"
-            + b"x" * (BODY_BYTES_MAX + 1),
+            + b"x" * (UNIX_SOCKET.body_bytes + 1),
             "body_too_large",
         ),
     ],
