@@ -85,6 +85,7 @@ class Engine:
         access_log: AccessLog | None,
         ask_certificate: Callable[[SpiffeId, bool], None],
         original_destination: Callable[[socket.socket], Original | None] = original_destination,
+        tenants: Tenants | None = None,
     ) -> None:
         """`access_log` is None where connections leave no lines. `ask_certificate(identity,
         waiting)` asks the supervisor for a certificate."""
@@ -97,7 +98,7 @@ class Engine:
         self.original_destination: Final = original_destination
         self.counters: Final = Counters(known=state.has)
         soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-        self.tenants: Final = Tenants(soft)
+        self.tenants: Final = tenants or Tenants(soft)
         self.keepalive: Final = Keepalive(reactor)
         self.credentials: Final = Credentials(reactor, clock, ask_certificate)
         self.pool: Final = Pool(reactor, self.keepalive, self.credentials, dialer, self.tenants)

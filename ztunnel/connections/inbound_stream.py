@@ -136,14 +136,16 @@ class InboundStream:
         raise AssertionError("a server's session passes no responses")
 
     def on_data(self, data: memoryview) -> None:
+        self._hold(data)
+
+    def _hold(self, data: bytes | memoryview) -> None:
         if self._held is None:
             self._held = bytearray()
         self._held += data
         self._tunnel.account.add(len(data))
 
     def on_data_run(self, pieces: list[memoryview]) -> None:
-        for piece in pieces:
-            self.on_data(piece)
+        self._hold(b"".join(pieces))
 
     def _let_go(self) -> bytearray | None:
         held, self._held = self._held, None

@@ -22,7 +22,7 @@ from os import sched_yield as _yield
 from typing import Any, Final, Protocol
 
 from ztunnel.loop.spin import Spin
-from ztunnel.loop.turns import CROWDED_S, SLICE_S, Backlog
+from ztunnel.loop.turns import CROWDED_S, CROWDED_TURNS, SLICE_S, Backlog
 
 READABLE: Final = select.EPOLLIN
 WRITABLE: Final = select.EPOLLOUT
@@ -132,6 +132,7 @@ class Reactor:
         self._backlog: Final = Backlog(monotonic_s)
         self.payer: object = None  # whose tunnel was read last
         self._crowded_until_s = 0.0
+        self._crowded_until_turn = 0
         self.now_s = monotonic_s()
         self.next_due_s = float("inf")
         self.turns = 0
@@ -196,12 +197,13 @@ class Reactor:
         """Note that another payer than before has work: turns are fair for a while."""
         if self.payer is not None:
             self._crowded_until_s = self.now_s + CROWDED_S
+            self._crowded_until_turn = self.turns + CROWDED_TURNS
         self.payer = payer
 
     @property
     def crowded(self) -> bool:
         """True while several payers share the turns."""
-        return self.now_s < self._crowded_until_s
+        return self.now_s < self._crowded_until_s or self.turns < self._crowded_until_turn
 
     # -- turning ---------------------------------------------------------------------------------
 
@@ -219,7 +221,7 @@ class Reactor:
         self._events_before = len(events)
         self.served += len(events) + len(self._again)
         self.now_s = self.clock()
-        if self.now_s < self._crowded_until_s or self._backlog:
+        if self.crowded or self._backlog:
             self._serve_fairly(events)
         else:
             self._serve_all(events)

@@ -12,8 +12,10 @@ from typing import Final
 
 # A payer's time in a turn. The last thing that it does in it may take longer.
 SLICE_S: Final = 0.0002
-# Two payers within this time make turns fair; one alone has nobody to wait for.
+# Two payers within this time, or so many turns (which may be long), make turns fair; one alone has
+# nobody to wait for.
 CROWDED_S: Final = 0.01
+CROWDED_TURNS: Final = 16
 
 
 class Backlog:

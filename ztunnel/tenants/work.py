@@ -28,7 +28,7 @@ REFUSAL_WORK_S: Final = 50e-6
 FIELD_WORK_S: Final = 3e-6
 HANDSHAKE_WORK_S: Final = 1e-3
 # A tunnel that broke the rules: as much as its allowance of odd frames may have cost.
-VIOLATION_WORK_S: Final = 0.02
+VIOLATION_WORK_S: Final = 0.05
 
 # Log lines about a tenant's refusals: in a second, and at once.
 LINES_PER_S: Final = 10.0

@@ -303,10 +303,9 @@ class StreamRelay:
         elif not self._pending:
             self._write_first(deque(pieces))
         else:
-            for piece in pieces:
-                self._hold(piece)
+            self._hold(b"".join(pieces))
 
-    def _hold(self, data: memoryview) -> None:
+    def _hold(self, data: bytes | memoryview) -> None:
         if self._pending is None:
             self._pending = deque()
         gather(self._pending, data)

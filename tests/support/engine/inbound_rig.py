@@ -32,6 +32,7 @@ from ztunnel.hbone.stream import Stream
 from ztunnel.loop.reactor import WATCH_BOTH, Reactor, Served
 from ztunnel.mesh.entries import Entry, Op
 from ztunnel.mesh.roles import Accepted
+from ztunnel.tenants.book import Tenants
 from ztunnel.transport.dial import DialDone, DialError
 from ztunnel.transport.ends import RelayEnd
 from ztunnel.transport.farewell import FAREWELL_S
@@ -151,7 +152,12 @@ class Caller:
 class InboundRig:
     """A pod `server` of namespace `shop`, and a peer `client` with a certificate."""
 
-    def __init__(self, authority: Authority, *values: Workload | Service | Policy) -> None:
+    def __init__(
+        self,
+        authority: Authority,
+        *values: Workload | Service | Policy,
+        tenants: Tenants | None = None,
+    ) -> None:
         self.time = FakeTime()
         self.bugs: list[Served] = []
         self.reactor = Reactor(self.bugs.append, self.time)
@@ -166,6 +172,7 @@ class InboundRig:
             dialer=self.dialer,
             access_log=None,
             ask_certificate=lambda identity, _waiting: self.asked.append(identity),
+            tenants=tenants,
         )
         self.pod = self.engine.pods["p"] = Pod("p", "server", "shop", "server", -1)
         self.stranger = Pod("s", "stranger", "shop", "stranger", -1)

@@ -14,9 +14,7 @@ from tests.support.engine.meshes import key, pod, service, spiffe
 from ztunnel.connections.engine import FAREWELL_S, SWEEP_S, TUNNEL_IDLE_S
 from ztunnel.connections.inbound_tunnel import ADMITTED_MAX, REFUSED_RUNNING_MAX
 from ztunnel.hbone.frames import PING, pack_frame
-from ztunnel.tenants.bounds import CONNECTIONS, IDLE_TUNNELS
-from ztunnel.tenants.portions import Portions
-from ztunnel.tenants.seats import Seats
+from ztunnel.tenants.book import Tenants
 from ztunnel.tenants.work import VIOLATION_WORK_S, WORK_BURST_S, WORK_WAIT_S_MAX
 from ztunnel.transport.keepalive import HANDSHAKE_S
 
@@ -240,10 +238,19 @@ def test_a_request_that_is_let_in_pays_for_what_was_refused_before(rig: InboundR
     assert serving._user._stranger.debt_s == 0.0
 
 
+@pytest.fixture
+def small(authority: Authority) -> Iterator[InboundRig]:
+    """A worker that may open few files: 17 idle tunnels, 110 connections."""
+    made = InboundRig(authority, tenants=Tenants(400))
+    made.certify()
+    yield made
+    made.close()
+
+
 def test_idle_tunnels_of_a_peer_are_bounded_and_the_oldest_ends_in_order(
-    rig: InboundRig,
+    small: InboundRig,
 ) -> None:
-    rig.engine.tenants.idle = Seats(IDLE_TUNNELS, 16)
+    rig = small
     tunnels = []
     for _ in range(30):
         tunnels.append(rig.tunnel())
@@ -272,11 +279,11 @@ def test_an_idle_tunnel_ends_after_its_time_even_if_the_peer_ignores_it(rig: Inb
     assert not busy.closed
 
 
-def test_a_peer_over_its_connections_is_told_so_and_others_are_served(rig: InboundRig) -> None:
-    rig.engine.tenants.connections = Portions(CONNECTIONS, 40)
+def test_a_peer_over_its_connections_is_told_so_and_others_are_served(small: InboundRig) -> None:
+    rig = small
     tunnel = rig.tunnel()
-    callers = [rig.request(tunnel) for _ in range(60)]
-    assert [each.status for each in callers].count(503) == 60 - 26  # two thirds of 38, and one
+    callers = [rig.request(tunnel) for _ in range(100)]
+    assert [each.status for each in callers].count(503) == 100 - 70  # two thirds of 104, and one
     assert set(rig.refusals) == {"connections_max"}
     assert rig.request(rig.tunnel(spiffe("other"))).status is None
 
