@@ -7,6 +7,7 @@ them in alerts and dashboards.
 from __future__ import annotations
 
 from enum import Enum, unique
+from typing import Final
 
 
 class Flag(Enum):
@@ -174,3 +175,33 @@ class Reason(Enum):
     def of_status(status: int) -> Reason:
         """Reason for a peer's answer other than 200; `status` is from 100 to 599."""
         return Reason[f"STATUS_{status // 100}XX"]
+
+
+# Reasons that are the asker's own doing, whose work it owes. A destination that is down, or a mesh
+# that is late, is not.
+BLAMED: Final = frozenset(
+    Reason[name]
+    for name in (
+        "BAD_AUTHORITY",
+        "CONNECTIONS_MAX",
+        "DESTINATION_MISMATCH",
+        "HANDSHAKE_DISPLACED",
+        "HTTP2",
+        "NOT_CONNECT",
+        "NO_ORIGINAL_DESTINATION",
+        "NO_SERVICE_PORT",
+        "ONLY_REFUSALS",
+        "PEER_ALPN",
+        "PEER_CERTIFICATE",
+        "PEER_TRUST_DOMAIN",
+        "PEER_WITHOUT_SPIFFE_ID",
+        "POLICY",
+        "RECURSION",
+        "SILENT_RECORDS",
+        "TLS_BROKEN",
+        "TLS_HANDSHAKE",
+        "TUNNELS_MAX",
+        "UNKNOWN_HOSTNAME",
+        "UNKNOWN_PORT",
+    )
+)

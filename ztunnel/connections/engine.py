@@ -22,7 +22,7 @@ from ztunnel.connections.sockaddr import Original, original_destination
 from ztunnel.loop.reactor import Reactor, Served
 from ztunnel.mesh.dice import Dice
 from ztunnel.mesh.state import State
-from ztunnel.refusals import Reason
+from ztunnel.refusals import BLAMED, Reason
 from ztunnel.telemetry.access_log import AccessLog
 from ztunnel.telemetry.counters import Counters
 from ztunnel.telemetry.outcome import Outcome
@@ -117,12 +117,14 @@ class Engine:
         return Outcome(self.clock, parties, self.access_log, age_s)
 
     def refuse(self, reason: Reason, tenant: Tenancy | None) -> None:
-        """Count a refusal, and the work that it was; `tenant` is None if nobody caused it."""
+        """Count a refusal, and the work of one that its tenant is to blame for. `tenant` is None
+        if nobody asked."""
         self.counters.refuse(reason)
         if tenant is None:
             return
         tenant.refused += 1
-        self.tenants.work.spend(tenant, REFUSAL_WORK_S, self.reactor.now_s)
+        if reason in BLAMED:
+            self.tenants.work.spend(tenant, REFUSAL_WORK_S, self.reactor.now_s)
 
     def enter(self, book: Book, connection: OpenConnection, tenant: Tenancy | None = None) -> None:
         """The begin of a connection; `tenant` pays for it."""

@@ -313,3 +313,16 @@ def test_a_peer_that_breaks_http2_owes_for_it_and_its_next_tunnel_is_read_later(
     assert rig.engine.tenants.peer(PEER).not_before_s > rig.time.now_s
     assert rig.request(rig.tunnel()).status is None
     assert rig.engine.tenants.peer(spiffe("other")).not_before_s == 0.0
+
+
+def test_an_app_that_is_down_costs_its_clients_nothing(rig: InboundRig) -> None:
+    """They are not to blame, and their other connections must not wait."""
+    tunnel = rig.tunnel()
+    for _ in range(10):
+        caller = rig.request(tunnel)
+        rig.dialer.fail()
+        rig.settle()
+        assert caller.status == 503
+    assert rig.refusals == {"connect_failed": 10}
+    peer = rig.engine.tenants.peer(PEER)
+    assert (peer.refused, peer.debt_s) == (10, 0.0)
