@@ -22,6 +22,7 @@ from typing import ClassVar
 
 from google.protobuf.message import DecodeError
 
+from bpf import layout
 from control.kit.clock import Clock
 from control.kit.descriptors import close_all, receive_message
 from control.kit.errors import MeshError, PeerError, WireError
@@ -32,7 +33,8 @@ log = logging.getLogger("zds")
 
 DATAGRAM_BYTES_MAX = 1024  # as much as a ztunnel reads; answers (an error text) may be longer
 ANSWER_BYTES_MAX = 4096
-DESCRIPTORS_MAX = 8  # we expect three; the kernel cuts off what is beyond, and we refuse it
+# Three for each worker; the kernel cuts off what is beyond, and we refuse it.
+DESCRIPTORS_MAX = layout.LISTENERS_MAX
 DEADLINE_S = 5.0  # for the hello, and for each answer
 ACCEPTS_PER_S = 5  # a ztunnel that crashes at once must not keep us busy
 ZTUNNELS_MAX = 8  # an upgrade needs two

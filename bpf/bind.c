@@ -4,8 +4,8 @@
  * with IP_TRANSPARENT) means "show this client to the app".
  *
  * A real bind would send the app's answers out of the pod, to that client. So
- * the address is kept as a claim, like SHOW_CLIENT_OPTION's, and the socket
- * stays unbound. If that fails, the bind fails.
+ * the address is kept as a claim, like SHOW_CLIENT_OPTION's, and the socket gets
+ * a source of the mesh's block instead. If that fails, the bind fails.
  */
 #include "kernel.h"
 
@@ -29,7 +29,7 @@ int bind4(struct bpf_sock_addr *ctx)
 {
 	__u64 netns = netns_cookie(ctx);
 	struct pod_value *pod = map_lookup(MAP(PODS), &netns);
-	struct address address;
+	struct address address, source;
 
 	if (!pod || READ32(ctx, type) != STREAM)
 		return 1;
@@ -40,7 +40,8 @@ int bind4(struct bpf_sock_addr *ctx)
 		count(COUNTER_STORAGE_FAILED);
 		return deny(ERRNO_NOBUFS);
 	}
-	WRITE32(ctx, user_ip4, 0);
+	source_for(&address, random_u32(), 0, &source);
+	WRITE32(ctx, user_ip4, source.word[3]);
 	count(COUNTER_CLIENT_CLAIMED);
 	return 1;
 }
@@ -49,7 +50,7 @@ int bind6(struct bpf_sock_addr *ctx)
 {
 	__u64 netns = netns_cookie(ctx);
 	struct pod_value *pod = map_lookup(MAP(PODS), &netns);
-	struct address address, unbound = {};
+	struct address address, source;
 
 	if (!pod || READ32(ctx, type) != STREAM)
 		return 1;
@@ -60,7 +61,8 @@ int bind6(struct bpf_sock_addr *ctx)
 		count(COUNTER_STORAGE_FAILED);
 		return deny(ERRNO_NOBUFS);
 	}
-	WRITE_ADDRESS(ctx, user_ip6, &unbound);
+	source_for(&address, random_u32(), random_u32(), &source);
+	WRITE_ADDRESS(ctx, user_ip6, &source);
 	count(COUNTER_CLIENT_CLAIMED);
 	return 1;
 }

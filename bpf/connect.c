@@ -51,16 +51,46 @@ INLINE int steer(struct bpf_sock_addr *ctx, struct bpf_sock *sk,
 	}
 	if (direct)
 		return 1;
-	/* The pod's own address, not 127.0.0.1: getsockname stays right. */
-	to->port = pod->outbound_port;
-	if (is_v4(&dialled->ip)) {
-		to->ip = pod->ip4;
-		count(COUNTER_CAPTURED_V4);
-	} else {
-		to->ip = pod->ip6;
-		count(COUNTER_CAPTURED_V6);
-	}
+	/* The agent's route to it keeps the pod's own address as the source. */
+	target_of(&dialled->ip, dialled->port, &to->ip);
+	to->port = TO_BE16(HBONE_PORT);
+	count(is_v4(&dialled->ip) ? COUNTER_CAPTURED_V4 : COUNTER_CAPTURED_V6);
 	return 1;
+}
+
+/*
+ * The ztunnel dials the app: from a source of the block. Without one (its port
+ * is an app's, or a v6 socket may not bind to what is no interface's) it dials
+ * from the pod's own address, which has fewer ports and works as well.
+ */
+INLINE void choose_source(struct bpf_sock_addr *ctx,
+			  const struct pod_value *pod, const struct peer *app,
+			  int family)
+{
+	struct name_v4 v4 = { .family = FAMILY_V4 };
+	struct name_v6 v6 = { .family = FAMILY_V6 };
+	struct address source;
+	long failed;
+
+	if (!is_own(pod, &app->ip) || app->port == TO_BE16(HBONE_PORT))
+		return;
+	source_for(&app->ip, random_u32(), random_u32(), &source);
+	if (family == FAMILY_V4) {
+		v4.ip = source.word[3];
+		v4.port = TO_BE16(SOURCE_PORT);
+		failed = bind_source(ctx, &v4, sizeof(v4));
+		v4.port = 0;		/* then any port of that address */
+		if (failed)
+			failed = bind_source(ctx, &v4, sizeof(v4));
+	} else {
+		v6.ip = source;
+		v6.port = TO_BE16(SOURCE_PORT);
+		failed = bind_source(ctx, &v6, sizeof(v6));
+		v6.port = 0;
+		if (failed)
+			failed = bind_source(ctx, &v6, sizeof(v6));
+	}
+	count(failed ? COUNTER_SOURCE_MISSING : COUNTER_SOURCE_CHOSEN);
 }
 
 #define LEAVE 0			/* the destination as it is */
@@ -114,12 +144,13 @@ int connect4(struct bpf_sock_addr *ctx)
 		return 1;
 	if (READ32(ctx, type) != STREAM)
 		return 1;
+	map_v4(&dialled.ip, READ32(ctx, user_ip4));
+	dialled.port = (__be16)READ32(ctx, user_port);
 	if (is_exempt()) {		/* the ztunnel itself */
+		choose_source(ctx, pod, &dialled, FAMILY_V4);
 		count(COUNTER_EXEMPT);
 		return 1;
 	}
-	map_v4(&dialled.ip, READ32(ctx, user_ip4));
-	dialled.port = (__be16)READ32(ctx, user_port);
 	verdict = decide(ctx, pod, &dialled, &to);
 	if (verdict == REFUSE)
 		return deny(ERRNO_NETUNREACH);
@@ -144,12 +175,13 @@ int connect6(struct bpf_sock_addr *ctx)
 		return 1;
 	if (READ32(ctx, type) != STREAM)
 		return 1;
+	READ_ADDRESS(&dialled.ip, ctx, user_ip6);
+	dialled.port = (__be16)READ32(ctx, user_port);
 	if (is_exempt()) {
+		choose_source(ctx, pod, &dialled, FAMILY_V6);
 		count(COUNTER_EXEMPT);
 		return 1;
 	}
-	READ_ADDRESS(&dialled.ip, ctx, user_ip6);
-	dialled.port = (__be16)READ32(ctx, user_port);
 	verdict = decide(ctx, pod, &dialled, &to);
 	if (verdict == REFUSE)
 		return deny(ERRNO_NETUNREACH);

@@ -22,6 +22,8 @@ static __u32 (*random_u32)(void) = (void *)7;
 static long (*skb_change_type)(void *ctx, __u32 type) = (void *)32;
 static __u64 (*socket_cookie)(void *ctx) = (void *)46;
 static long (*set_callbacks)(void *ctx, int flags) = (void *)59;
+static long (*bind_source)(void *ctx, const void *name, int length) =
+	(void *)64;
 static __u64 (*current_cgroup_id)(void) = (void *)80;
 static long (*sk_release)(void *sk) = (void *)86;
 static void *(*sk_storage_get)(void *map, void *sk, void *value,
@@ -101,6 +103,21 @@ INLINE void count(__u32 reason)
 		WRITE32_AT(to, OFFSET(to, field) + 8, (from)->word[2]);	\
 		WRITE32_AT(to, OFFSET(to, field) + 12, (from)->word[3]);\
 	} while (0)
+
+struct name_v4 {		/* sockaddr_in */
+	__u16 family;
+	__be16 port;
+	__be32 ip;
+	__u64 rest;		/* sin_zero */
+};
+
+struct name_v6 {		/* sockaddr_in6 */
+	__u16 family;
+	__be16 port;
+	__be32 flow;
+	struct address ip;
+	__u32 scope;
+};
 
 INLINE void map_v4(struct address *to, __be32 ip4)
 {

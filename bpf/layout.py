@@ -21,11 +21,21 @@ PASSTHROUGH_NS = 10_000_000_000
 FLOWS_BYTES = 1 << 20
 FLOWS_UNREAD_MAX = FLOWS_BYTES // 2
 VOUCH_GRACE_NS = 250_000_000
-LISTENERS_MAX = 2
+ROLE_SLOTS_BITS = 5
+ROLE_SLOTS = 1 << ROLE_SLOTS_BITS
 PLAINTEXT_MAX = 64
 ABOUT_MAX = 1
 ABOUT_BYTES = 1024
 HBONE_PORT = 15008
+BLOCK_V4 = 0x7F400000
+BLOCK_V4_BITS = 10
+SOURCES_V4 = 0x7F600000
+SIDE_V4_BITS = 11
+BLOCK_V6_HIGH = 0xFD74756C
+BLOCK_V6_LOW = 0x6C65
+TARGETS_V6 = 0x6C650001
+SOURCES_V6 = 0x6C650002
+SOURCE_PORT = 1024
 SHOW_CLIENT_OPTION = 0x7475
 ORIGINAL_DESTINATION_OPTION = 80
 
@@ -57,9 +67,15 @@ class PlaintextRule(enum.IntEnum):
     REFUSE = 1
 
 
-class ListenerSlot(enum.IntEnum):
+class ListenerRole(enum.IntEnum):
+    """Roles of the ztunnel's listeners in a pod; a worker has one of each."""
+
     HBONE = 0
     PLAINTEXT = 1
+    OUTBOUND = 2
+
+
+LISTENERS_MAX = len(ListenerRole) * ROLE_SLOTS
 
 
 class Counter(enum.IntEnum):
@@ -101,6 +117,10 @@ class Counter(enum.IntEnum):
     INBOUND_PASSTHROUGH = 33
     INBOUND_UNVOUCHED = 34
     INBOUND_STRICT = 35
+    INBOUND_OUTBOUND = 36
+    INBOUND_REFUSED = 37
+    SOURCE_CHOSEN = 38
+    SOURCE_MISSING = 39
 
 
 class Address(ctypes.Structure):
@@ -115,17 +135,24 @@ class PodValue(ctypes.Structure):
         ("ip6", Address),
         ("workload", c_uint32),
         ("device", c_uint32),
-        ("outbound_port", c_uint16),
         ("has4", c_uint8),
         ("has6", c_uint8),
         ("mode", c_uint8),
         ("direct", c_uint8),
-        ("pad", c_uint8 * 2),
     )
 
 
-class SocketKey(ctypes.Structure):
-    _fields_ = (("netns", c_uint64), ("ip", Address), ("port", c_uint16), ("pad", c_uint8 * 6))
+class ConnectionKey(ctypes.Structure):
+    """A connection inside a pod, as the sender of its SYN names it."""
+
+    _fields_ = (
+        ("netns", c_uint64),
+        ("ip", Address),
+        ("to", Address),
+        ("port", c_uint16),
+        ("to_port", c_uint16),
+        ("pad", c_uint8 * 4),
+    )
 
 
 class Peer(ctypes.Structure):
@@ -241,7 +268,7 @@ class FlowEvent(ctypes.Structure):
 STRUCTS: dict[str, type[ctypes.Structure]] = {
     "address": Address,
     "pod_value": PodValue,
-    "socket_key": SocketKey,
+    "connection_key": ConnectionKey,
     "peer": Peer,
     "local": Local,
     "direct_state": DirectState,
@@ -289,14 +316,13 @@ def _keyed(
     return MapSpec(number, map_type, ctypes.sizeof(key), value_bytes, entries_max)
 
 
-_SOCKET_KEY_BYTES = ctypes.sizeof(SocketKey)
 _PEER_BYTES = ctypes.sizeof(Peer)
 
 MAPS: dict[str, MapSpec] = {
     "pods": MapSpec(0, MapType.HASH, 8, ctypes.sizeof(PodValue), PODS_MAX),
     "exempt_cgroups": MapSpec(1, MapType.HASH, 8, 1, EXEMPT_CGROUPS_MAX),
-    "destinations": MapSpec(2, MapType.LRU_HASH, _SOCKET_KEY_BYTES, _PEER_BYTES, DESTINATIONS_MAX),
-    "clients": MapSpec(3, MapType.LRU_HASH, _SOCKET_KEY_BYTES, _PEER_BYTES, CLIENTS_MAX),
+    "destinations": _keyed(2, MapType.LRU_HASH, ConnectionKey, _PEER_BYTES, DESTINATIONS_MAX),
+    "clients": _keyed(3, MapType.LRU_HASH, ConnectionKey, _PEER_BYTES, CLIENTS_MAX),
     "shown_peer": MapSpec(4, MapType.SK_STORAGE, 4, _PEER_BYTES, 0),
     "claimed_client": MapSpec(5, MapType.SK_STORAGE, 4, _PEER_BYTES, 0),
     "counters": MapSpec(6, MapType.PERCPU_ARRAY, 4, 8, len(Counter)),
@@ -329,6 +355,6 @@ def layout_hash() -> str:
         lines.append(f"{name}={fields}")
     lines += [
         f"{kind.__name__}={[*kind]}"
-        for kind in (PodMode, PlaintextRule, ListenerSlot, Hint, FlowKind, Counter)
+        for kind in (PodMode, PlaintextRule, ListenerRole, Hint, FlowKind, Counter)
     ]
     return hashlib.sha256("\n".join(lines).encode()).hexdigest()[:12]

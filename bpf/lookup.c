@@ -1,11 +1,12 @@
 /*
  * sk_lookup: chooses the socket for a SYN that arrives in an enrolled pod. The
- * ztunnel's HBONE listener gets port 15008. A direct connection of this node
- * that was vouched for goes to the app itself. The ztunnel's plaintext listener
- * gets the rest, but never a captured pod's own SYN: one that nobody vouches
- * for, or not any more, is refused, because as plaintext it would be nobody's,
- * and a DENY would miss it. Where the ztunnel would refuse any plaintext, the
- * SYN is refused: a handshake first would look like a port that is open.
+ * ztunnel's outbound listener gets what connect() steered to it, its HBONE
+ * listener port 15008. A direct connection of this node that was vouched for
+ * goes to the app itself. The ztunnel's plaintext listener gets the rest from
+ * outside, but never a captured pod's own SYN: one that nobody vouches for, or
+ * not any more, is refused, because as plaintext it would be nobody's, and a
+ * DENY would miss it. Where the ztunnel would refuse any plaintext, the SYN is
+ * refused: a handshake first would look like a port that is open.
  *
  * One instance per pod, with a listener map of its own: its key is the pod's
  * uid and not the address, so a reused address can never meet an old listener.
@@ -15,6 +16,7 @@
 
 #define SK_DROP 0
 #define SK_PASS 1
+#define NO_REUSEPORT 2		/* BPF_SK_LOOKUP_F_NO_REUSEPORT */
 #define LOOPBACK_IFINDEX 1	/* lo is the first device of every netns */
 
 INLINE int arrived_on_loopback(struct bpf_sk_lookup *ctx)
@@ -109,27 +111,49 @@ INLINE int plaintext_is_refused(__u32 port)
 	return rule && *rule == PLAINTEXT_REFUSE;
 }
 
+/* Give the SYN to the listener in that role; drop it if there is none. */
+INLINE int give(struct bpf_sk_lookup *ctx, const struct address *remote,
+		enum listener_role role, __u32 counter)
+{
+	__u32 slot = listener_slot(role, remote,
+				   (__be16)READ32(ctx, remote_port));
+	struct bpf_sock *listener = map_lookup(MAP(LISTENERS), &slot);
+	long failed;
+
+	if (!listener) {
+		count(COUNTER_INBOUND_DROPPED);
+		return SK_DROP;
+	}
+	/* To this very socket: a process of the pod may join its group. */
+	failed = sk_assign(ctx, listener, NO_REUSEPORT);
+	sk_release(listener);
+	if (failed) {
+		count(COUNTER_INBOUND_DROPPED);
+		return SK_DROP;
+	}
+	count(counter);
+	return SK_PASS;
+}
+
 int sklookup(struct bpf_sk_lookup *ctx)
 {
 	struct address remote, local;
-	struct bpf_sock *listener;
-	__u32 slot = SLOT_PLAINTEXT;
 	enum vouching vouching;
-	long failed;
-	int verdict;
 
 	if (READ32(ctx, protocol) != PROTOCOL_TCP)
 		return SK_PASS;
 	read_addresses(ctx, &remote, &local);
-	verdict = inbound_verdict(arrived_on_loopback(ctx), &remote, &local,
-				  READ32(ctx, local_port));
-	if (verdict == INBOUND_PASS) {
+	switch (inbound_verdict(arrived_on_loopback(ctx), &remote, &local,
+				READ32(ctx, local_port))) {
+	case INBOUND_PASS:
 		count(COUNTER_INBOUND_LOCAL);
 		return SK_PASS;
-	}
-	if (verdict == INBOUND_HBONE) {
-		slot = SLOT_HBONE;
-	} else {
+	case INBOUND_OUTBOUND:
+		return give(ctx, &remote, ROLE_OUTBOUND,
+			    COUNTER_INBOUND_OUTBOUND);
+	case INBOUND_HBONE:
+		return give(ctx, &remote, ROLE_HBONE, COUNTER_INBOUND_HBONE);
+	case INBOUND_PLAINTEXT:
 		vouching = vouching_of(ctx, &remote, &local);
 		if (vouching == VOUCHING_HOLDS)
 			return SK_PASS;
@@ -139,20 +163,10 @@ int sklookup(struct bpf_sk_lookup *ctx)
 			count(COUNTER_INBOUND_STRICT);
 			return SK_DROP;
 		}
-	}
-	listener = map_lookup(MAP(LISTENERS), &slot);
-	if (!listener) {
-		count(COUNTER_INBOUND_DROPPED);
+		return give(ctx, &remote, ROLE_PLAINTEXT,
+			    COUNTER_INBOUND_PLAINTEXT);
+	default:
+		count(COUNTER_INBOUND_REFUSED);
 		return SK_DROP;
 	}
-	/* No flag: a SO_REUSEPORT group still spreads its connections. */
-	failed = sk_assign(ctx, listener, 0);
-	sk_release(listener);
-	if (failed) {
-		count(COUNTER_INBOUND_DROPPED);
-		return SK_DROP;
-	}
-	count(slot == SLOT_HBONE ? COUNTER_INBOUND_HBONE
-				 : COUNTER_INBOUND_PLAINTEXT);
-	return SK_PASS;
 }

@@ -86,8 +86,13 @@
  */
 #define VOUCH_GRACE_NS 250000000ULL
 
-/* Slots of a pod's listener map, see enum listener_slot. */
-#define LISTENERS_MAX 2
+/*
+ * Slots of a pod's listener map: so many for each role, see listener_slot(). A
+ * power of two, so that a hash's upper bits choose one.
+ */
+#define ROLE_SLOTS_BITS 5
+#define ROLE_SLOTS (1 << ROLE_SLOTS_BITS)
+#define LISTENERS_MAX (ROLES_MAX * ROLE_SLOTS)
 
 /* One JSON record about a pod; agents alone write and read it. */
 #define ABOUT_MAX 1
@@ -96,7 +101,36 @@
 /* Ports of a pod with a rule of their own about plaintext, and the others. */
 #define PLAINTEXT_MAX 64
 
+/*
+ * The ztunnel's only port in a pod: its listeners and, in the block below, the
+ * connections that are steered to it. No app can have it.
+ */
 #define HBONE_PORT 15008
+
+/*
+ * The mesh's own addresses inside every captured pod, which the agent makes
+ * local there: 127.64.0.0/10 and fd74:756c:6c65::/48. A connection to the
+ * ztunnel goes to an address that stands for its destination, one to the app
+ * comes from an address of its own. So neither leg shares the 4-tuples of
+ * another destination or client, or the app's own ports.
+ *
+ *	targets		127.64.0.0/11	fd74:756c:6c65:1::/64
+ *	sources		127.96.0.0/11	fd74:756c:6c65:2::/64
+ */
+#define BLOCK_V4 0x7f400000
+#define BLOCK_V4_BITS 10
+#define SOURCES_V4 0x7f600000
+#define SIDE_V4_BITS 11
+#define BLOCK_V6_HIGH 0xfd74756c
+#define BLOCK_V6_LOW 0x6c65		/* the upper half of the second word */
+#define TARGETS_V6 0x6c650001
+#define SOURCES_V6 0x6c650002
+
+/*
+ * The port of all sources: with an address each they need only one, and an app
+ * can bind all the others. IANA has reserved it.
+ */
+#define SOURCE_PORT 1024
 
 /*
  * setsockopt(SOL_IP, SHOW_CLIENT_OPTION, struct peer) by the ztunnel, before it
@@ -156,9 +190,12 @@ enum plaintext_rule {
 	PLAINTEXT_REFUSE = 1,	/* no one without an identity is let in here */
 };
 
-enum listener_slot {
-	SLOT_HBONE = 0,
-	SLOT_PLAINTEXT = 1,
+/* Roles of the ztunnel's listeners in a pod; a worker has one of each. */
+enum listener_role {
+	ROLE_HBONE = 0,
+	ROLE_PLAINTEXT = 1,
+	ROLE_OUTBOUND = 2,
+	ROLES_MAX = 3,
 };
 
 /* The same nouns in the map, the metrics and the docs (layout.Counter). */
@@ -199,7 +236,11 @@ enum counter {
 	COUNTER_INBOUND_PASSTHROUGH = 33,
 	COUNTER_INBOUND_UNVOUCHED = 34,
 	COUNTER_INBOUND_STRICT = 35,
-	COUNTERS_MAX = 36,
+	COUNTER_INBOUND_OUTBOUND = 36,	/* steered here by connect() */
+	COUNTER_INBOUND_REFUSED = 37,	/* to an address of the mesh's block */
+	COUNTER_SOURCE_CHOSEN = 38,
+	COUNTER_SOURCE_MISSING = 39,	/* dialled from the pod's own address */
+	COUNTERS_MAX = 40,
 };
 
 struct address {
@@ -212,20 +253,20 @@ struct pod_value {
 	struct address ip6;
 	__u32 workload;		/* id; 0: none, never direct */
 	__u32 device;		/* ifindex of its veth's host end, or 0 */
-	__be16 outbound_port;	/* the ztunnel's listener inside the pod */
 	__u8 has4;
 	__u8 has6;
 	__u8 mode;		/* enum pod_mode */
 	__u8 direct;		/* 1: its connections may go direct */
-	__u8 pad[2];
 };
 
-/* A socket as seen from its other end: the sender of a SYN. */
-struct socket_key {
+/* A connection inside a pod, as the sender of its SYN names it. */
+struct connection_key {
 	__u64 netns;		/* cookie: unique until the next boot */
 	struct address ip;
-	__u16 port;		/* host order */
-	__u8 pad[6];
+	struct address to;
+	__u16 port;		/* both in host order */
+	__u16 to_port;
+	__u8 pad[4];
 };
 
 /* Also the bytes of SHOW_CLIENT_OPTION. */

@@ -15,16 +15,22 @@
 #define OP_ACCEPTED 5		/* BPF_SOCK_OPS_PASSIVE_ESTABLISHED_CB */
 #define OP_STATE 10		/* BPF_SOCK_OPS_STATE_CB */
 
-INLINE void key_of_connecting(struct bpf_sock_ops *ctx, struct socket_key *key)
+INLINE void key_of_connecting(struct bpf_sock_ops *ctx,
+			      struct connection_key *key)
 {
 	read_local(ctx, &key->ip);
 	key->port = READ32(ctx, local_port);
+	read_remote(ctx, &key->to);
+	key->to_port = remote_port(ctx);
 }
 
-INLINE void key_of_accepted(struct bpf_sock_ops *ctx, struct socket_key *key)
+INLINE void key_of_accepted(struct bpf_sock_ops *ctx,
+			    struct connection_key *key)
 {
 	read_remote(ctx, &key->ip);
 	key->port = remote_port(ctx);
+	read_local(ctx, &key->to);
+	key->to_port = READ32(ctx, local_port);
 }
 
 /*
@@ -34,7 +40,7 @@ INLINE void key_of_accepted(struct bpf_sock_ops *ctx, struct socket_key *key)
  */
 INLINE void tell_passthrough(struct bpf_sock_ops *ctx,
 			     const struct pod_value *pod,
-			     const struct socket_key *key)
+			     const struct connection_key *key)
 {
 	struct peer sender = { .port = TO_BE16(key->port) };
 	struct address remote;
@@ -51,7 +57,7 @@ INLINE void tell_passthrough(struct bpf_sock_ops *ctx,
 }
 
 INLINE void publish(struct bpf_sock_ops *ctx, struct bpf_sock *sk,
-		    const struct pod_value *pod, struct socket_key *key)
+		    const struct pod_value *pod, struct connection_key *key)
 {
 	struct peer *stored;
 
@@ -65,8 +71,8 @@ INLINE void publish(struct bpf_sock_ops *ctx, struct bpf_sock *sk,
 		return;
 	}
 	/*
-	 * The port may have had a connection that was refused, whose entry
-	 * was never read: that entry must not speak for this connection.
+	 * The same two ends may have had a connection that was refused, whose
+	 * entry was never read: it must not speak for this connection.
 	 */
 	map_delete(MAP(CLIENTS), key);
 	stored = sk_storage_get(MAP(SHOWN_PEER), sk, 0, 0);
@@ -82,7 +88,7 @@ INLINE void publish(struct bpf_sock_ops *ctx, struct bpf_sock *sk,
 }
 
 INLINE void show_client(struct bpf_sock_ops *ctx, struct bpf_sock *sk,
-			struct socket_key *key)
+			struct connection_key *key)
 {
 	struct peer *client, *shown;
 
@@ -115,7 +121,7 @@ INLINE void follow_direct(struct bpf_sock_ops *ctx, __u32 op)
 
 int sockops(struct bpf_sock_ops *ctx)
 {
-	struct socket_key key = {};
+	struct connection_key key = {};
 	struct pod_value *pod;
 	struct bpf_sock *sk;
 	__u32 op = READ32(ctx, op);

@@ -23,51 +23,39 @@ INLINE __u16 peer_port(struct bpf_sock *sk)
 	return __builtin_bswap16((__u16)port);
 }
 
-INLINE void key_of_peer(struct bpf_sockopt *ctx, struct socket_key *key)
+INLINE void key_of_steered(struct bpf_sockopt *ctx, struct connection_key *key)
 {
 	struct bpf_sock *sk = READ_POINTER(ctx, sk);
 
 	key->netns = netns_cookie(ctx);
 	if (READ32(sk, family) == FAMILY_V4) {
 		map_v4(&key->ip, READ32(sk, dst_ip4));
+		map_v4(&key->to, READ32(sk, src_ip4));
 	} else {
 		READ_ADDRESS(&key->ip, sk, dst_ip6);
+		READ_ADDRESS(&key->to, sk, src_ip6);
 	}
 	key->port = peer_port(sk);
+	key->to_port = HBONE_PORT;	/* connect()'s; a reset socket has none */
 }
-
-struct answer_v4 {		/* sockaddr_in */
-	__u16 family;
-	__be16 port;
-	__be32 ip;
-	__u64 hint;		/* sin_zero[0] */
-};
-
-struct answer_v6 {		/* sockaddr_in6 */
-	__u16 family;
-	__be16 port;
-	__be32 flow;
-	struct address ip;
-	__u32 scope;
-};
 
 INLINE int write_v4(struct bpf_sockopt *ctx, const struct peer *to)
 {
-	struct answer_v4 *out = READ_POINTER(ctx, optval);
+	struct name_v4 *out = READ_POINTER(ctx, optval);
 
 	if ((void *)(out + 1) > READ_POINTER(ctx, optval_end))
 		return 0;
 	out->family = FAMILY_V4;
 	out->port = to->port;
 	out->ip = to->ip.word[3];
-	out->hint = to->hint;
+	out->rest = to->hint;
 	WRITE32(ctx, optlen, sizeof(*out));
 	return 1;
 }
 
 INLINE int write_v6(struct bpf_sockopt *ctx, const struct peer *to)
 {
-	struct answer_v6 *out = READ_POINTER(ctx, optval);
+	struct name_v6 *out = READ_POINTER(ctx, optval);
 
 	if ((void *)(out + 1) > READ_POINTER(ctx, optval_end))
 		return 0;
@@ -82,7 +70,7 @@ INLINE int write_v6(struct bpf_sockopt *ctx, const struct peer *to)
 
 int getsockopt(struct bpf_sockopt *ctx)
 {
-	struct socket_key key = {};
+	struct connection_key key = {};
 	struct peer *to;
 	int level = READ32(ctx, level), family, written;
 
@@ -90,7 +78,7 @@ int getsockopt(struct bpf_sockopt *ctx)
 		return 1;
 	if (level != LEVEL_IP && level != LEVEL_IPV6)
 		return 1;
-	key_of_peer(ctx, &key);
+	key_of_steered(ctx, &key);
 	to = map_lookup(MAP(DESTINATIONS), &key);
 	if (!to) {
 		if (level == LEVEL_IP)	/* asked first, by every ztunnel */

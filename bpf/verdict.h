@@ -42,9 +42,11 @@ enum outbound_verdict {
 };
 
 enum inbound_verdict {
-	INBOUND_PASS = 0,	/* from inside the pod */
-	INBOUND_HBONE = 1,
-	INBOUND_PLAINTEXT = 2,
+	INBOUND_REFUSE = 0,
+	INBOUND_PASS = 1,	/* from inside the pod */
+	INBOUND_HBONE = 2,
+	INBOUND_PLAINTEXT = 3,
+	INBOUND_OUTBOUND = 4,	/* the pod's own, steered here by connect() */
 };
 
 INLINE int is_v4(const struct address *ip)
@@ -83,6 +85,91 @@ INLINE int is_link_local_v6(const struct address *ip)
 	return TO_BE32(ip->word[0]) >> 22 == 0xfe80 >> 6;
 }
 
+INLINE int is_in_block(const struct address *ip)
+{
+	__u32 last = TO_BE32(ip->word[3]);
+
+	if (is_v4(ip))
+		return last >> (32 - BLOCK_V4_BITS) ==
+		       BLOCK_V4 >> (32 - BLOCK_V4_BITS);
+	return ip->word[0] == TO_BE32(BLOCK_V6_HIGH) &&
+	       TO_BE32(ip->word[1]) >> 16 == BLOCK_V6_LOW;
+}
+
+INLINE int is_source(const struct address *ip)
+{
+	if (is_v4(ip))
+		return TO_BE32(ip->word[3]) >> (32 - SIDE_V4_BITS) ==
+		       SOURCES_V4 >> (32 - SIDE_V4_BITS);
+	return ip->word[0] == TO_BE32(BLOCK_V6_HIGH) &&
+	       ip->word[1] == TO_BE32(SOURCES_V6);
+}
+
+/* Odd, with its bits well mixed: 2^64 over the golden ratio. */
+#define SPREAD 0x9e3779b97f4a7c15ULL
+
+INLINE __u64 spread(const struct address *ip, __u32 port)
+{
+	__u64 high = (__u64)ip->word[0] << 32 | ip->word[1];
+	__u64 low = (__u64)ip->word[2] << 32 | ip->word[3];
+
+	high = (high ^ (__u64)port << 13) * SPREAD;
+	low = (low ^ high >> 29 ^ high) * SPREAD;
+	return (low ^ low >> 32) * SPREAD;
+}
+
+/*
+ * The target that stands for a destination: always the same one, so that two
+ * connections from one port to one destination meet, as they would without the
+ * mesh. Two destinations share a target with a chance of 1 to 2^21, or 2^64.
+ */
+INLINE void target_of(const struct address *dst, __be16 port,
+		      struct address *to)
+{
+	__u64 hash = spread(dst, port);
+
+	if (is_v4(dst)) {
+		to->word[0] = 0;
+		to->word[1] = 0;
+		to->word[2] = MAPPED_WORD;
+		to->word[3] = TO_BE32(BLOCK_V4 |
+				      (__u32)(hash >> (32 + SIDE_V4_BITS)));
+		return;
+	}
+	to->word[0] = TO_BE32(BLOCK_V6_HIGH);
+	to->word[1] = TO_BE32(TARGETS_V6);
+	to->word[2] = (__u32)(hash >> 32);
+	to->word[3] = (__u32)hash;
+}
+
+/* A source for a connection to `dst`, by two random numbers. */
+INLINE void source_for(const struct address *dst, __u32 first, __u32 second,
+		       struct address *from)
+{
+	if (is_v4(dst)) {
+		from->word[0] = 0;
+		from->word[1] = 0;
+		from->word[2] = MAPPED_WORD;
+		from->word[3] = TO_BE32(SOURCES_V4 | first >> SIDE_V4_BITS);
+		return;
+	}
+	from->word[0] = TO_BE32(BLOCK_V6_HIGH);
+	from->word[1] = TO_BE32(SOURCES_V6);
+	from->word[2] = first;
+	from->word[3] = second;
+}
+
+/*
+ * The slot of one role's listener. The same for all packets of a connection: an
+ * ACK with a SYN cookie must meet the listener that gave the cookie.
+ */
+INLINE __u32 listener_slot(enum listener_role role, const struct address *from,
+			   __be16 port)
+{
+	return role * ROLE_SLOTS +
+	       (__u32)(spread(from, port) >> (64 - ROLE_SLOTS_BITS));
+}
+
 INLINE int is_own(const struct pod_value *pod, const struct address *ip)
 {
 	return (pod->has4 && same_address(ip, &pod->ip4)) ||
@@ -92,11 +179,12 @@ INLINE int is_own(const struct pod_value *pod, const struct address *ip)
 /* True when a socket in the pod that binds to it takes a foreign address. */
 INLINE int is_foreign(const struct pod_value *pod, const struct address *ip)
 {
-	return !is_this_host(ip) && !is_multicast(ip) && !is_own(pod, ip);
+	return !is_this_host(ip) && !is_multicast(ip) && !is_own(pod, ip) &&
+	       !is_in_block(ip);
 }
 
 /*
- * Destination of an enrolled pod's connect().
+ * Destination of an enrolled pod's connect(). The block's addresses are local.
  *
  * Multicast passes, because TCP cannot use it: the kernel answers ENETUNREACH.
  * fe80::/10 is refused: it would reach a neighbour on the link in the clear,
@@ -105,7 +193,8 @@ INLINE int is_foreign(const struct pod_value *pod, const struct address *ip)
 INLINE int outbound_verdict(const struct pod_value *pod,
 			    const struct address *dst)
 {
-	if (is_this_host(dst) || is_multicast(dst) || is_own(pod, dst))
+	if (is_this_host(dst) || is_in_block(dst) || is_multicast(dst) ||
+	    is_own(pod, dst))
 		return OUTBOUND_PASS;
 	if (pod->mode != POD_CAPTURE)
 		return OUTBOUND_DENY_CLOSED;
@@ -242,21 +331,29 @@ INLINE int was_aborted(const struct direct_socket *flow, __u32 from)
 }
 
 /*
- * Verdict on a SYN that arrives in an enrolled netns. One from inside the pod
- * travels over lo, but one to the pod's own address reports the other
- * interface: then its two ends are equal, or its source is a loopback address.
- * Neither can come from outside: the kernel drops such v4 sources as martians,
- * and a v6 one never finishes its handshake, since the answer stays in the pod.
+ * Verdict on a SYN that arrives in an enrolled netns. The block's addresses are
+ * the mesh's and the HBONE port is the ztunnel's, whoever dials them: a ztunnel
+ * may dial its own pod by HBONE.
+ *
+ * Any other SYN from inside the pod travels over lo, but one to the pod's own
+ * address reports the other interface: then its two ends are equal, or its
+ * source is a loopback address or one of the block. None of these can come from
+ * outside: the kernel drops such v4 sources as martians, and a v6 one never
+ * finishes its handshake, since the answer stays in the pod.
  */
 INLINE int inbound_verdict(int from_loopback_device,
 			   const struct address *remote,
 			   const struct address *local, __u32 local_port)
 {
-	if (from_loopback_device || same_address(remote, local) ||
-	    is_this_host(remote))
-		return INBOUND_PASS;
+	if (is_in_block(local))
+		return local_port == HBONE_PORT && !is_source(local)
+			       ? INBOUND_OUTBOUND
+			       : INBOUND_REFUSE;
 	if (local_port == HBONE_PORT)
 		return INBOUND_HBONE;
+	if (from_loopback_device || same_address(remote, local) ||
+	    is_this_host(remote) || is_source(remote))
+		return INBOUND_PASS;
 	return INBOUND_PLAINTEXT;
 }
 

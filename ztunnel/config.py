@@ -14,7 +14,8 @@ _JWT = re.compile(r"eyJ[\w-]+\.[\w-]+\.[\w-]+", re.ASCII)  # `{"` in base64 begi
 _PEM_HEAD = "-----BEGIN "
 ZDS_NAME = "zds.sock"
 DIRECT_NAME = "direct.sock"
-WORKERS_MAX = 256  # each has its own listeners in every pod
+# Each has its own listeners in every pod; the kernel half has as many places for each role.
+WORKERS_MAX = 32
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,13 +93,16 @@ def host_port(text: str) -> str:
 
 
 def workers_of(text: str, cpus: int) -> int:
-    """Number of workers: as given, `0` for one per CPU, `25%` for a share of them, at least one."""
+    """Number of workers: as given, `0` for one per CPU, `25%` for a share of them: one or more,
+    WORKERS_MAX at most."""
     number = text.removesuffix("%")
-    if not (number.isascii() and number.isdigit() and int(number) <= WORKERS_MAX):
+    is_share = number != text
+    number_max = 100 if is_share else WORKERS_MAX
+    if not (number.isascii() and number.isdigit() and int(number) <= number_max):
         raise ConfigError(f"not a number of workers: {text!r}")
-    if number != text:
-        return max(1, cpus * int(number) // 100)
-    return int(number) or cpus
+    if is_share:
+        return min(max(1, cpus * int(number) // 100), WORKERS_MAX)
+    return int(number) or min(cpus, WORKERS_MAX)
 
 
 def token_source(text: str) -> Path | LiteralToken:

@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Self
 
-from agent.datapath import conflicts, folder, maps, pods, programs, shortcuts, takeover
+from agent.datapath import block, conflicts, folder, maps, pods, programs, shortcuts, takeover
 from agent.datapath.attach import Link, Program
 from agent.datapath.conflicts import Conflict
 from agent.datapath.entries import PlaintextRules
@@ -207,6 +207,7 @@ class NodeDatapath:
         try:
             if known is not None:
                 self._locals.remove(known, but=captured)
+            block.make_local(pod.netns_fd, pod.addresses)
             self._pin_pod(pins, pod, captured)
             captured = replace(captured, device=self._attach_shortcut(pins, pod))
             value = pods.pod_value(captured)

@@ -4,7 +4,7 @@ Pins of a pod, in `pods/<uid>/`, written in this order and removed in the revers
 
     about      an array map with one JSON record: uid, netns cookie, addresses, port. First, so
                that all that follows can be undone by uid alone, even after the pod's death.
-    listeners  the sockmap with the ztunnel's two listeners. Before the link: sk_lookup refuses
+    listeners  the sockmap with the ztunnel's listeners. Before the link: sk_lookup refuses
                connections without a listener, and a pod being enrolled must not lose any.
     plaintext  the ports at which plaintext is refused. Before the link, which reads it.
     link       sk_lookup on the pod's netns. From here on the ztunnel gets inbound connections.
@@ -14,8 +14,8 @@ Pins of a pod, in `pods/<uid>/`, written in this order and removed in the revers
                plaintext for nobody, and other pods of this node may reach it without the tunnel, if
                it allows that and the ztunnel says so.
 
-The record is JSON and `listeners` has two slots in every version, so that a newer agent with
-another layout can take over pods it did not capture. The decision to capture is made elsewhere.
+The record is JSON in every version, so that a newer agent with another layout can take over pods it
+did not capture. The decision to capture is made elsewhere.
 """
 
 import json
@@ -23,8 +23,9 @@ import os
 import re
 import socket
 import struct
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from agent.datapath import netns
 from agent.datapath.errors import PodRefused
@@ -36,6 +37,14 @@ from control.model.address import Address, format_address, mapped, parse_address
 _PIN_NAME_BYTES_MAX = 255
 
 
+class ListenerFds(NamedTuple):
+    """One worker's listeners in a pod, in the order of C3."""
+
+    outbound: int
+    plaintext: int
+    hbone: int
+
+
 @dataclass(frozen=True, slots=True)
 class PodCapture:
     """A request to capture a pod; the caller keeps and closes the descriptors."""
@@ -43,9 +52,7 @@ class PodCapture:
     uid: str
     netns_fd: int
     addresses: tuple[Address, ...]
-    outbound_port: int
-    hbone_listener_fd: int
-    plaintext_listener_fd: int
+    listeners: tuple[ListenerFds, ...]  # each worker's
     direct: bool = False  # its connections inside the node, out and in, may leave out the tunnel
 
 
@@ -54,7 +61,6 @@ class CapturedPod:
     uid: str
     cookie: int
     addresses: tuple[Address, ...]
-    outbound_port: int
     workload_id: int = 0  # its name in the direct path's tables; 0: it has no part in it
     direct: bool = False
     device: int = 0  # the host's end of its veth, if our shortcut is on it; 0: none
@@ -78,7 +84,6 @@ def pod_value(pod: CapturedPod) -> layout.PodValue:
     addresses = pod.addresses
     value = layout.PodValue(
         mode=layout.PodMode.CAPTURE,
-        outbound_port=socket.htons(pod.outbound_port),
         workload=pod.workload_id,
         device=pod.device,
         direct=pod.direct,
@@ -99,17 +104,25 @@ def pod_value(pod: CapturedPod) -> layout.PodValue:
 
 
 def check(pod: PodCapture) -> CapturedPod:
-    """Check that the three descriptors are a namespace and two TCP listeners in it."""
-    if not 0 < pod.outbound_port < 65536:
-        raise PodRefused(f"outbound port {pod.outbound_port}")
-    for fd in (pod.hbone_listener_fd, pod.plaintext_listener_fd):
-        listening_port(fd, pod.netns_fd)
-    cookie = netns.cookie_of_socket(pod.hbone_listener_fd)
-    return CapturedPod(pod.uid, cookie, pod.addresses, pod.outbound_port, direct=pod.direct)
+    """Check that the descriptors are a namespace and TCP listeners in it."""
+    if not 0 < len(pod.listeners) <= layout.ROLE_SLOTS:
+        raise PodRefused(f"listeners of {len(pod.listeners)} workers")
+    for fds in pod.listeners:
+        for fd in fds:
+            check_listener(fd, pod.netns_fd)
+    cookie = netns.cookie_of_socket(pod.listeners[0].hbone)
+    return CapturedPod(pod.uid, cookie, pod.addresses, direct=pod.direct)
 
 
-def listening_port(fd: int, netns_fd: int) -> int:
-    """Port of a TCP listener in that namespace; PodRefused for any other descriptor."""
+def by_worker(fds: Sequence[int]) -> tuple[ListenerFds, ...]:
+    """Descriptors in the order of C3, three for each worker."""
+    roles = len(layout.ListenerRole)
+    starts = range(0, len(fds), roles)
+    return tuple(ListenerFds(*fds[start : start + roles]) for start in starts)
+
+
+def check_listener(fd: int, netns_fd: int) -> None:
+    """PodRefused unless it is a TCP listener in that namespace."""
     try:
         if netns.inode_of_socket(fd) != os.fstat(netns_fd).st_ino:
             raise PodRefused("a listener lives in another network namespace")
@@ -119,7 +132,6 @@ def listening_port(fd: int, netns_fd: int) -> int:
             )
             if not is_tcp or not sock.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN):
                 raise PodRefused("not a TCP listener")
-            return int(sock.getsockname()[1])
     except OSError as exc:
         raise PodRefused("a listener that is not a socket") from exc
 
@@ -130,7 +142,6 @@ def about_bytes(pod: CapturedPod) -> bytes:
         "uid": pod.uid,
         "cookie": pod.cookie,
         "addresses": _texts(pod.addresses),
-        "outbound_port": pod.outbound_port,
         "workload_id": pod.workload_id,
         "direct": pod.direct,
     }
@@ -150,7 +161,6 @@ def parse_about(data: bytes) -> CapturedPod | None:
         record["uid"],
         record["cookie"],
         tuple(map(parse_address, record["addresses"])),
-        record["outbound_port"],
         record.get("workload_id", 0),  # absent in records of versions without the direct path
         record.get("direct", False),
     )
@@ -169,9 +179,16 @@ def slot_key(slot: int) -> bytes:
 
 
 def set_listeners(listeners: Map, pod: PodCapture) -> None:
-    """Set both slots, each in one step: a SYN meets the old listener or the new one."""
-    for slot, fd in (
-        (layout.ListenerSlot.HBONE, pod.hbone_listener_fd),
-        (layout.ListenerSlot.PLAINTEXT, pod.plaintext_listener_fd),
-    ):
-        listeners.update(slot_key(slot), struct.pack("=Q", fd))
+    """Set all slots, each in one step: a SYN meets the old listener or the new one.
+
+    The workers take turns until a role's slots are full, so each has its share of connections.
+    """
+    for number in range(layout.ROLE_SLOTS):
+        fds = pod.listeners[number % len(pod.listeners)]
+        for role, fd in (
+            (layout.ListenerRole.HBONE, fds.hbone),
+            (layout.ListenerRole.PLAINTEXT, fds.plaintext),
+            (layout.ListenerRole.OUTBOUND, fds.outbound),
+        ):
+            slot = role * layout.ROLE_SLOTS + number
+            listeners.update(slot_key(slot), struct.pack("=Q", fd))

@@ -15,6 +15,7 @@ REFUSALS: Final[Mapping[Counter, str]] = {
     Counter.INBOUND_STALE: "SYN of a direct connection that was allowed, and is not any more",
     Counter.INBOUND_UNVOUCHED: "SYN in the name of a captured pod, and nobody vouches for it",
     Counter.INBOUND_STRICT: "SYN without an identity, to a port that asks everybody for one",
+    Counter.INBOUND_REFUSED: "SYN to an address that is the mesh's own in a captured pod",
 }
 
 

@@ -1,22 +1,23 @@
 """Takes pods and ztunnels over from the pins of other versions, without a gap in capture.
 
-While both versions are attached, every connect() passes both. The first one redirects it to the
-pod's own address, the second one lets own addresses pass: the first one's records are valid, and
-both versions' sockopt programs are there to answer the ztunnel. So all of ours is attached first,
-then the old connect hooks go and, after a moment for connects under way, the rest. Established
-connections live on; only their getpeername() gives the ztunnel's address from then on.
+While both versions are attached, every connect() passes both. The first one redirects it to an
+address that is local to the pod, the second one lets those pass: the first one's records are valid,
+and both versions' sockopt programs are there to answer the ztunnel. So all of ours is attached
+first, then the old connect hooks go and, after a moment for connects under way, the rest.
+Established connections live on; only their getpeername() gives the ztunnel's address from then on.
 """
 
 import struct
 import time
 from pathlib import Path
 
-from agent.datapath import cgroups, pods
+from agent.datapath import cgroups, folder, pods
 from agent.datapath.attach import Link
 from agent.datapath.folder import PinFolder, unpin
 from agent.datapath.maps import Map
 from agent.datapath.pods import CapturedPod
 from agent.datapath.programs import CONNECT_HOOKS
+from bpf import layout
 
 # From connect() until the ztunnel reads its destination: below 10 ms under load.
 UNDER_WAY_S = 0.1
@@ -24,7 +25,7 @@ UNDER_WAY_S = 0.1
 
 def ztunnel_cgroups(old: list[PinFolder], cgroup_root: Path) -> list[Path]:
     """Cgroups that other versions exempt and that still exist."""
-    ids = {int(folder.name) for version in old for folder in version.ztunnel_folders()}
+    ids = {int(ztunnel.name) for version in old for ztunnel in version.ztunnel_folders()}
     found = (cgroups.find_by_id(cgroup_root, cgroup) for cgroup in sorted(ids))
     return [directory for directory in found if directory is not None]
 
@@ -56,11 +57,24 @@ def take_pods(old: list[PinFolder], ours: PinFolder) -> None:
             with Map.open(source / "about") as about:
                 about.pin(target / "about")
             with Map.open(source / "listeners") as listeners:
-                listeners.pin(target / "listeners")
+                _pin_listeners(listeners, target / "listeners")
             for name in ("link", "shortcut"):
                 if (source / name).exists():
                     with Link.open(source / name) as link:
                         link.pin(target / name)
+
+
+def _pin_listeners(old: Map, path: Path) -> None:
+    """Pin the old map, or an empty one if ours has other slots.
+
+    A map's sockets cannot be read. Until the ztunnel has handed its listeners over again, at once
+    after our start, the pod's new connections are refused.
+    """
+    if old.max_entries == layout.LISTENERS_MAX:
+        old.pin(path)
+        return
+    with folder.create_map("listeners") as empty:
+        empty.pin(path)
 
 
 def take_shortcuts(old: list[PinFolder], ours: Map) -> None:
@@ -91,10 +105,10 @@ def retire(old: list[PinFolder]) -> None:
         version.remove()
 
 
-def read_about(folder: Path) -> CapturedPod | None:
+def read_about(pins: Path) -> CapturedPod | None:
     """The record in a pod's pins; None: there is none yet."""
-    if not (folder / "about").exists():
+    if not (pins / "about").exists():
         return None
-    with Map.open(folder / "about") as about:
+    with Map.open(pins / "about") as about:
         data = about.lookup(struct.pack("=I", 0))
     return pods.parse_about(data) if data else None

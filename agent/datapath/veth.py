@@ -29,7 +29,7 @@ def host_end(netns_fd: int, address: Address) -> int | None:
     with netns.inside(netns_fd):
         there = Netlink(ROUTE)
     with there, Netlink(ROUTE) as here:
-        inner = _device_of(there, address)
+        inner = device_of(there, address)
         outer = _number(_link(there, inner), _LINK_PEER) if inner is not None else None
         if outer is None or os.fstat(netns_fd).st_ino == _own_inode():
             return None
@@ -64,7 +64,8 @@ def _link(route: Netlink, index: int) -> dict[int, bytes]:
     return {}
 
 
-def _device_of(route: Netlink, address: Address) -> int | None:
+def device_of(route: Netlink, address: Address) -> int | None:
+    """Index of the device that has the address; None: there is none."""
     for payload in _ask(route, _GET_ADDRESS, REQUEST | DUMP, _ADDRESS.pack(0, 0, 0, 0, 0)):
         found = dict(attributes(payload[_ADDRESS.size :]))
         if address in (found.get(_ADDRESS_LOCAL), found.get(_ADDRESS_ADDRESS)):

@@ -157,14 +157,11 @@ class KernelTrack:
         return zds.Descriptors([copies[port] for port in listeners.ZTUNNEL_PORTS])
 
     def _capture(self, step: plan.CapturePod, netns_fd: int, fds: tuple[int, ...]) -> None:
-        outbound, plaintext, hbone = fds
         request = PodCapture(
             uid=step.uid,
             netns_fd=netns_fd,
             addresses=step.addresses,
-            outbound_port=pods.listening_port(outbound, netns_fd),
-            hbone_listener_fd=hbone,
-            plaintext_listener_fd=plaintext,
+            listeners=pods.by_worker(fds),
             direct=step.direct,
         )
         was_captured = self._facts.book.pods()[step.uid].capture is not None

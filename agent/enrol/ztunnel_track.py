@@ -15,7 +15,7 @@ from control.kit.log import event
 
 log = logging.getLogger("enrol")
 
-_LISTENERS = 3  # outbound, plaintext, HBONE: the order of C3
+_ROLES = 3  # outbound, plaintext, HBONE of each worker: the order of C3
 
 
 class ZtunnelTrack:
@@ -73,8 +73,8 @@ class ZtunnelTrack:
             if self._facts.book.pods()[step.uid].netns == step.netns:  # else it is not asked again
                 self._facts.failed(step.uid, exc)
             return
-        if self._ztunnel.is_ours and len(listeners) != _LISTENERS:
-            count = len(listeners)
+        count = len(listeners)
+        if self._ztunnel.is_ours and (not count or count % _ROLES):
             listeners.close()
             missing = ListenersMissing(f"{count} descriptors with the acknowledgement")
             self._facts.failed(step.uid, missing)

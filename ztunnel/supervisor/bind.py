@@ -1,5 +1,9 @@
 """Opens listening sockets inside a pod's network namespace.
 
+They share one port, which no app can have: with our own agent the kernel half gives each connection
+to one socket and does not look at ports. The packet filter rules of a foreign agent know the fixed
+ports.
+
 A thread enters a namespace for itself alone, so a thread of its own enters this one and ends there:
 the process can never stay behind in a pod's network.
 """
@@ -19,6 +23,7 @@ CLONE_NEWNET = 0x40000000
 BACKLOG = 4096  # the kernel cuts it to the namespace's net.core.somaxconn
 # Istio's ports: outbound, plaintext inbound, HBONE.
 FIXED_PORTS = (15001, 15006, 15008)
+PORT = 15008  # HBONE's: connections to it are the ztunnel's in any case
 _NO_IPV6 = frozenset({errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL})
 
 _libc = ctypes.CDLL(None, use_errno=True)
@@ -45,7 +50,7 @@ class Listeners:
 
 
 def open_listeners(netns: int, workers: int, *, fixed_ports: bool) -> tuple[Listeners, ...]:
-    """Three sockets for each worker, on three shared ports.
+    """Three sockets for each worker.
 
     NamespaceUnusable: one of them could not be opened; then none is.
     """
@@ -55,9 +60,11 @@ def open_listeners(netns: int, workers: int, *, fixed_ports: bool) -> tuple[List
     def inside() -> None:
         try:
             _enter(netns)
-            ports = FIXED_PORTS if fixed_ports else (0, 0, 0)
-            for port in ports:
-                opened.extend(_group(port, workers))
+            if fixed_ports:
+                for port in FIXED_PORTS:
+                    opened.extend(_group(port, workers))
+            else:
+                opened.extend(_on_one_port(3 * workers))
         except OSError as exc:
             failure.append(exc)
 
@@ -76,6 +83,16 @@ def _enter(netns: int) -> None:
     if _libc.setns(netns, CLONE_NEWNET):
         number = ctypes.get_errno()
         raise OSError(number, os.strerror(number))
+
+
+def _on_one_port(size: int) -> list[socket.socket]:
+    try:
+        return _group(PORT, size)
+    except OSError as exc:
+        if exc.errno != errno.EADDRINUSE:
+            raise
+        # An app listens there since before it was enrolled; its clients meet the ztunnel anyway.
+        return _group(0, size)
 
 
 def _group(port: int, size: int) -> list[socket.socket]:

@@ -7,6 +7,7 @@ import logging
 import os
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from itertools import chain
 from typing import Protocol
 
 from control.kit.errors import ControlError, MeshError
@@ -120,7 +121,7 @@ class HeldPods:
     async def add(self, claim: Claim, netns: int) -> tuple[int, ...]:
         """Serve the pod; `netns` belongs to us from here on.
 
-        Return the first worker's sockets once every worker listens on its own. MeshError: the pod
+        Return all workers' sockets once every worker listens on its own. MeshError: the pod
         is not served, or not yet; asking again is fine. An agent that expects fixed ports gets no
         sockets: Istio's has no room for them, and takes a truncated answer for an error.
         """
@@ -138,7 +139,9 @@ class HeldPods:
                 self.delete(claim.uid)
             pod = self._open(claim, netns, inode, identity)
         await self._all_ready(pod)
-        return () if self._fixed_ports else pod.listeners[0].descriptors()
+        if self._fixed_ports:
+            return ()
+        return tuple(chain.from_iterable(each.descriptors() for each in pod.listeners))
 
     def _open(self, claim: Claim, netns: int, inode: int, identity: SpiffeId) -> HeldPod:
         try:

@@ -219,6 +219,7 @@ def test_pods_that_vanish_together_are_let_go_together(tmp_path: Path) -> None:
             try:
                 for number, name in enumerate(names):
                     ip("netns", "add", name)
+                    ip("-n", name, "addr", "add", f"10.87.1.{number}/32", "dev", "lo")
                     where = [bytes([10, 87, 1, number])]
                     await bed.control.put(pod(name, bed.node, enrolled=True, addresses=where))
                 async with asyncio.timeout(4), asyncio.TaskGroup() as tasks:

@@ -9,7 +9,7 @@ import pytest
 from agent.datapath.entries import PlaintextRules
 from agent.datapath.folder import versions
 from agent.datapath.maps import Map
-from bpf.layout import SocketKey
+from bpf.layout import ConnectionKey
 from tests.support.kernel.datapath import Bed, client_option
 from tests.support.kernel.netns import Pod
 
@@ -36,12 +36,6 @@ def test_the_port_chooses_the_listener_and_both_ends_keep_their_addresses(
     assert bed.node.counters()[f"inbound_{listener}"] == 1
 
 
-def test_the_outbound_listener_cannot_be_reached_from_outside(bed: Bed, pod: Pod, far: Pod) -> None:
-    listeners = bed.capture(pod, "uid-app")
-    with far.dial((POD4, listeners.outbound_port)):
-        listeners.plaintext.accept()[0].close()
-
-
 @pytest.mark.parametrize("host", [POD4, POD6])
 def test_a_dead_ztunnel_means_refusal_not_plaintext_to_the_app(
     bed: Bed, pod: Pod, far: Pod, host: str
@@ -53,27 +47,6 @@ def test_a_dead_ztunnel_means_refusal_not_plaintext_to_the_app(
             with pytest.raises(ConnectionRefusedError):
                 far.dial((host, port))
     assert bed.node.counters()["inbound_dropped"] >= 2
-
-
-def test_a_reuseport_group_of_workers_shares_the_connections(bed: Bed, pod: Pod, far: Pod) -> None:
-    listeners = bed.capture(pod, "uid-app")
-    with bed.ztunnel.listen(pod, "::", 15008) as second:
-        groups = (listeners.hbone, second)
-        calls = [far.dial((POD4, 15008)) for _ in range(40)]
-        for listener in groups:
-            listener.setblocking(False)
-        taken = [0, 0]
-        for number, listener in enumerate(groups):
-            try:
-                while True:
-                    listener.accept()[0].close()
-                    taken[number] += 1
-            except BlockingIOError:
-                pass
-        for opened in calls:
-            opened.close()
-    assert sum(taken) == 40
-    assert min(taken) > 0
 
 
 @pytest.mark.parametrize(
@@ -128,7 +101,8 @@ def test_binding_to_the_client_as_istios_ztunnel_does_shows_it_too(
             accepted, shown = app.accept()
             with accepted:
                 assert shown[:2] == (seen, inner.getsockname()[1])
-                assert inner.getsockname()[0] == dial  # answers stay inside the pod
+                # Answers stay inside the pod, and none of its ports is used up.
+                assert inner.getsockname()[0].startswith(("127.", "fd74:756c:6c65:2:"))
                 accepted.sendall(b"answer")
                 assert inner.recv(16) == b"answer"
 
@@ -179,7 +153,7 @@ def test_a_claim_that_met_no_listener_does_not_stick_to_the_port(bed: Bed, pod: 
 def _port_of_only_client(bed: Bed) -> int:
     with Map.open(versions(bed.pin_root)[0].maps / "clients") as clients:
         (key,) = clients
-    return int(SocketKey.from_buffer_copy(key).port)
+    return int(ConnectionKey.from_buffer_copy(key).port)
 
 
 def test_traffic_inside_the_pod_passes(bed: Bed, pod: Pod) -> None:

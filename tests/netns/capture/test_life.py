@@ -23,6 +23,7 @@ from agent.datapath.errors import CompileFailed, DatapathError, ProgramRejected
 from agent.datapath.folder import versions
 from agent.datapath.maps import Map
 from agent.datapath.programs import HOOKS, ROOT_HOOKS, SOURCE, compile_image, kernel_features
+from bpf.layout import MapType
 from tests.support.kernel.datapath import CACHE, Bed, node_bed, open_listeners, original_destination
 from tests.support.kernel.netns import Network, Pod, Process, eventually, need_root
 
@@ -119,8 +120,7 @@ def test_a_new_ztunnel_takes_the_listeners_over(bed: Bed, pod: Pod, far: Pod) ->
     with Process() as ztunnel:
         ztunnel.join_cgroup(bed.ztunnel_cgroup)
         new = bed.capture(pod, "uid-app", open_listeners(ztunnel, pod))
-        assert new.outbound_port != old.outbound_port
-        old.close()  # also leaves the reuseport groups to the new ztunnel
+        old.close()
         assert_captured(pod, new.outbound)
         for port, listener in ((15008, new.hbone), (8080, new.plaintext)):
             with far.dial(("10.77.0.2", port)):
@@ -254,6 +254,31 @@ def test_programs_are_replaced_while_connects_run(
     with far.dial(("10.77.0.2", 15008)):
         listeners.hbone.accept()[0].close()
     assert bed.node.counters()["inbound_hbone"] == 1
+
+
+def test_pods_of_a_version_with_other_slots_are_refused_until_the_ztunnel_is_back(
+    bed: Bed, pod: Pod, far: Pod
+) -> None:
+    bed.node.close()
+    bed.node = bed.reopened(version="older")
+    listeners = bed.capture(pod, "uid-app")
+    bed.node.close()
+    (pins,) = versions(bed.pin_root)[0].pod_folders()
+    (pins / "listeners").unlink()
+    with Map.create(MapType.SOCKMAP, 4, 8, 2, name="listeners") as two:
+        two.pin(pins / "listeners")
+    bed.node = bed.reopened()
+    assert [found.uid for found in bed.node.captured()] == ["uid-app"]
+    with pod.listen("::", 8080, dual=True):
+        for port in (8080, 15008):
+            with pytest.raises(ConnectionRefusedError):
+                far.dial(("10.77.0.2", port))
+        with pytest.raises(ConnectionRefusedError):
+            pod.dial(FAR4)
+        bed.capture(pod, "uid-app", listeners)
+        assert_captured(pod, listeners.outbound)
+        with far.dial(("10.77.0.2", 8080)):
+            listeners.plaintext.accept()[0].close()
 
 
 def test_an_agent_that_restarts_all_the_time_costs_no_connection(

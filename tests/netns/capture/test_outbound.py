@@ -14,7 +14,7 @@ from tests.support.kernel.datapath import (
     open_listeners,
     original_destination,
 )
-from tests.support.kernel.netns import Network, Pod, Process
+from tests.support.kernel.netns import Network, Pod, Process, eventually
 
 FAR4, FAR6 = ("10.77.0.9", 8080), ("fd77::9", 8080)
 
@@ -87,6 +87,21 @@ def test_data_that_rides_with_the_syn_is_captured(bed: Bed, pod: Pod) -> None:
         with listeners.outbound.accept()[0] as accepted:
             assert original_destination(accepted) == FAR4
             assert accepted.recv(16) == b"early"
+
+
+def test_a_connection_that_was_reset_before_the_accept_leaves_no_entry(bed: Bed, pod: Pod) -> None:
+    listeners = bed.capture(pod, "uid-app")
+    for target in (FAR4, FAR6):
+        with pod.dial(target) as app:
+            app.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
+        with listeners.outbound.accept()[0] as accepted:
+            eventually(lambda a=accepted: _is_over(a), "the reset to arrive")  # type: ignore[misc]
+            assert original_destination(accepted) == target
+    assert all(use.used == 0 for use in bed.node.usage() if use.name == "destinations")
+
+
+def _is_over(accepted: socket.socket) -> bool:
+    return accepted.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 1) == bytes([7])  # TCP_CLOSE
 
 
 def test_a_released_pods_live_connection_keeps_its_peer(bed: Bed, pod: Pod) -> None:

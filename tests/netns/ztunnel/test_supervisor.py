@@ -106,7 +106,7 @@ def test_a_pod_is_served_in_its_own_namespace_and_gone_when_deleted(tmp_path: Pa
         home = os.stat("/proc/self/ns/net").st_ino
         assert os.stat(f"/proc/{bed.ztunnel.process.pid}/ns/net").st_ino == home
         ports = [each.getsockname()[1] for each in answer.sockets]
-        assert len(set(ports)) == 3
+        assert set(ports) == {15008}  # an app can have all others
         answer.close()
         for port in ports:
             assert connects(pod, "10.88.0.1", port)

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from agent.datapath import bpffs, cgroups, folder
 from agent.datapath.node import NodeDatapath
-from agent.datapath.pods import PodCapture
+from agent.datapath.pods import ListenerFds, PodCapture
 from agent.datapath.programs import SOURCE
 from bpf import layout
 from control.model.address import mapped, parse_address
@@ -28,16 +28,11 @@ _STORAGE_BYTES = 128  # Rust proxies ask with a whole sockaddr_storage
 
 @dataclass
 class Listeners:
-    """The listeners of a ztunnel in a pod; the kernel chooses `outbound_port`."""
+    """The listeners of a ztunnel in a pod, all on one port as ours."""
 
     outbound: socket.socket
     hbone: socket.socket
     plaintext: socket.socket
-
-    @property
-    def outbound_port(self) -> int:
-        port: int = self.outbound.getsockname()[1]
-        return port
 
     def all(self) -> tuple[socket.socket, ...]:
         return (self.outbound, self.hbone, self.plaintext)
@@ -49,9 +44,9 @@ class Listeners:
 
 def open_listeners(ztunnel: Process, pod: Pod) -> Listeners:
     return Listeners(
-        ztunnel.listen(pod, "::"),
         ztunnel.listen(pod, "::", 15008),
-        ztunnel.listen(pod, "::", 15006),
+        ztunnel.listen(pod, "::", 15008),
+        ztunnel.listen(pod, "::", 15008),
     )
 
 
@@ -94,15 +89,25 @@ class Bed:
         )
 
     def capture(
-        self, pod: Pod, uid: str, listeners: Listeners | None = None, *, direct: bool = False
+        self,
+        pod: Pod,
+        uid: str,
+        listeners: Listeners | None = None,
+        *others: Listeners,
+        direct: bool = False,
     ) -> Listeners:
+        """`others`: listeners of more workers."""
         opened = listeners or open_listeners(self.ztunnel, pod)
-        self._undo.callback(opened.close)
+        workers = (opened, *others)
+        for each in workers:
+            self._undo.callback(each.close)
         addresses = tuple(parse_address(ip) for ip in (pod.ip4, pod.ip6) if ip)
         with pod.fd() as netns_fd:
-            fds = (opened.hbone.fileno(), opened.plaintext.fileno())
-            request = PodCapture(uid, netns_fd, addresses, opened.outbound_port, *fds, direct)
-            self.node.capture(request)
+            fds = tuple(
+                ListenerFds(each.outbound.fileno(), each.plaintext.fileno(), each.hbone.fileno())
+                for each in workers
+            )
+            self.node.capture(PodCapture(uid, netns_fd, addresses, fds, direct))
         return opened
 
 

@@ -24,7 +24,7 @@ class FakeDatapath:
 
     def capture(self, pod: PodCapture) -> CapturedPod:
         self._call()
-        made = CapturedPod(pod.uid, 1, pod.addresses, pod.outbound_port, 1, pod.direct)
+        made = CapturedPod(pod.uid, 1, pod.addresses, 1, pod.direct)
         self.pods[pod.uid] = made
         return made
 

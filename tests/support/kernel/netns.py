@@ -14,6 +14,7 @@ also after a failure; names are unique, so tests may run side by side.
 from __future__ import annotations
 
 import contextlib
+import errno
 import itertools
 import json
 import os
@@ -33,6 +34,7 @@ _held: list[socket.socket] = []  # a child's listeners that it does not hand ove
 _REPLY_BYTES_MAX = 65536
 DEADLINE_S = 10.0
 _IP_TRANSPARENT = 19
+_IPV6_FREEBIND = 78
 
 Address = tuple[str, int]
 
@@ -260,10 +262,15 @@ class Process:
         option: tuple[int, int, bytes] | None = None,
         mark: int = 0,
         source: str = "",
+        ours: bool = False,
     ) -> socket.socket:
-        """Connect from inside the pod; before that set one option, or bind to any `source`."""
+        """Connect from inside the pod; before that set one option, or bind to any `source`.
+
+        `ours`: as our ztunnel dials apps.
+        """
         made = self._ask(
             op="dial",
+            ours=ours,
             netns=str(pod.path),
             target=list(target),
             option=[option[0], option[1], option[2].hex()] if option else None,
@@ -272,6 +279,10 @@ class Process:
         )
         assert made is not None
         return made
+
+    def churn(self, pod: Pod, target: Address, times: int) -> None:
+        """Connect as often, one after the other, and be the first to close; OSError: one failed."""
+        self._ask(op="churn", netns=str(pod.path), target=list(target), times=times)
 
     def __enter__(self) -> Self:
         return self
@@ -309,7 +320,33 @@ def _obey(command: dict[str, Any]) -> socket.socket | None:
         return None
     # Only for the moment: a process that stayed would keep the namespace alive.
     with Pod.at(Path(command["netns"])).inside():
+        if command["op"] == "churn":
+            for _ in range(command["times"]):
+                _dial_as_ours(tuple(command["target"])).close()
+            return None
         return _open_socket(command)
+
+
+def _dial_as_ours(target: Address) -> socket.socket:
+    for left in reversed(range(4)):
+        sock = socket.socket(socket.AF_INET6 if ":" in target[0] else socket.AF_INET)
+        sock.settimeout(DEADLINE_S)
+        _be_ours(sock)
+        try:
+            sock.connect(target)
+        except OSError as exc:
+            sock.close()
+            if exc.errno != errno.EADDRNOTAVAIL or not left:
+                raise
+        else:
+            break
+    return sock
+
+
+def _be_ours(sock: socket.socket) -> None:
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    if sock.family == socket.AF_INET6:
+        sock.setsockopt(socket.IPPROTO_IPV6, _IPV6_FREEBIND, 1)
 
 
 def _open_socket(command: dict[str, Any]) -> socket.socket | None:
@@ -325,6 +362,8 @@ def _open_socket(command: dict[str, Any]) -> socket.socket | None:
         sock.settimeout(DEADLINE_S)
         if command["mark"]:
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_MARK, command["mark"])
+        if command["ours"]:
+            _be_ours(sock)
         if command["option"]:
             level, name, value = command["option"]
             sock.setsockopt(level, name, bytes.fromhex(value))

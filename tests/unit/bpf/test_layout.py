@@ -31,6 +31,17 @@ LIMITS = (
     "ABOUT_MAX",
     "ABOUT_BYTES",
     "HBONE_PORT",
+    "ROLE_SLOTS_BITS",
+    "ROLE_SLOTS",
+    "BLOCK_V4",
+    "BLOCK_V4_BITS",
+    "SOURCES_V4",
+    "SIDE_V4_BITS",
+    "BLOCK_V6_HIGH",
+    "BLOCK_V6_LOW",
+    "TARGETS_V6",
+    "SOURCES_V6",
+    "SOURCE_PORT",
     "SHOW_CLIENT_OPTION",
     "ORIGINAL_DESTINATION_OPTION",
 )
@@ -46,8 +57,8 @@ def _expressions() -> dict[str, str]:
     wanted |= {f"counter.{counter.name}": f"COUNTER_{counter.name}" for counter in layout.Counter}
     wanted |= {f"map.{name}": f"MAP_{name.upper()}" for name in layout.MAPS}
     wanted |= {f"mode.{mode.name}": f"POD_{mode.name}" for mode in layout.PodMode}
-    wanted |= {f"slot.{slot.name}": f"SLOT_{slot.name}" for slot in layout.ListenerSlot}
     wanted |= {f"rule.{rule.name}": f"PLAINTEXT_{rule.name}" for rule in layout.PlaintextRule}
+    wanted |= {f"role.{role.name}": f"ROLE_{role.name}" for role in layout.ListenerRole}
     wanted |= {f"hint.{hint.name}": f"HINT_{hint.name}" for hint in layout.Hint}
     wanted |= {f"flow.{kind.name}": f"FLOW_{kind.name}" for kind in layout.FlowKind}
     return wanted | {"COUNTERS_MAX": "COUNTERS_MAX"}
@@ -92,8 +103,8 @@ def test_enums_match(c_layout: dict[str, int]) -> None:
     }
     assert len(layout.Counter) == c_layout["COUNTERS_MAX"]
     assert all(mode.value == c_layout[f"mode.{mode.name}"] for mode in layout.PodMode)
-    assert all(slot.value == c_layout[f"slot.{slot.name}"] for slot in layout.ListenerSlot)
     assert all(rule.value == c_layout[f"rule.{rule.name}"] for rule in layout.PlaintextRule)
+    assert all(role.value == c_layout[f"role.{role.name}"] for role in layout.ListenerRole)
     assert all(hint.value == c_layout[f"hint.{hint.name}"] for hint in layout.Hint)
     assert all(kind.value == c_layout[f"flow.{kind.name}"] for kind in layout.FlowKind)
     assert {name: spec.id for name, spec in layout.MAPS.items()} == {

@@ -11,7 +11,9 @@ import enum
 import ipaddress
 import random
 import socket
-from ipaddress import IPv4Address, IPv6Address
+from collections import Counter
+from collections.abc import Iterable
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_network
 from itertools import accumulate, pairwise, product
 
 import pytest
@@ -29,6 +31,12 @@ int outbound(const struct pod_value *pod, const struct address *dst)
 { return outbound_verdict(pod, dst); }
 int inbound(int lo, const struct address *remote, const struct address *local, unsigned port)
 { return inbound_verdict(lo, remote, local, port); }
+void target(const struct address *dst, unsigned short port, struct address *to)
+{ target_of(dst, port, to); }
+void source(const struct address *dst, unsigned first, unsigned second, struct address *from)
+{ source_for(dst, first, second, from); }
+unsigned slot(unsigned role, const struct address *from, unsigned short port)
+{ return listener_slot(role, from, port); }
 int foreign(const struct pod_value *pod, const struct address *ip)
 { return is_foreign(pod, ip); }
 int family(int level, const struct address *destination)
@@ -73,9 +81,11 @@ class Outbound(enum.IntEnum):
 
 
 class Inbound(enum.IntEnum):
-    PASS = 0
-    HBONE = 1
-    PLAINTEXT = 2
+    REFUSE = 0
+    PASS = 1
+    HBONE = 2
+    PLAINTEXT = 3
+    OUTBOUND = 4
 
 
 @pytest.fixture(scope="module")
@@ -85,9 +95,7 @@ def c(tmp_path_factory: pytest.TempPathFactory) -> ctypes.CDLL:
 
 
 def pod_of(addresses: tuple[IPAddress, ...]) -> layout.PodValue:
-    return pod_value(
-        CapturedPod("uid", 1, tuple(canonical(each.packed) for each in addresses), 15001)
-    )
+    return pod_value(CapturedPod("uid", 1, tuple(canonical(each.packed) for each in addresses)))
 
 
 def raw(address: IPAddress) -> ctypes.Array[ctypes.c_char]:
@@ -105,6 +113,10 @@ _EDGES = [
     "10.0.0.1", "10.0.0.2", "::", "::1", "::2", "::7f00:1", "::ffff:10.0.0.1", "::ffff:127.0.0.1",
     "::fffe:a00:1", "fd00::1", "fd00::2", "fe7f::1", "fe80::1", "febf::1", "fec0::1",
     "feff::", "ff00::", "ff02::1", "2001:db8::1", "64:ff9b::a00:1",
+    # The mesh's own block, its two halves and their neighbours.
+    "127.63.255.255", "127.64.0.0", "127.95.255.255", "127.96.0.0", "127.127.255.255",
+    "127.128.0.0", "fd74:756c:6c64:ffff::1", "fd74:756c:6c65::", "fd74:756c:6c65:1::7",
+    "fd74:756c:6c65:2::7", "fd74:756c:6c65:3::7", "fd74:756c:6c66::1", "fd74:756d:6c65:1::7",
     # One word away from unspecified, loopback and mapped.
     "1::", "0:0:1::", "::1:0:0", "1::1", "0:0:1::1", "::1:0:1",
     "1::ffff:a00:1", "0:0:1::ffff:a00:1", "::1:ffff:a00:1",
@@ -130,6 +142,15 @@ OWN4 = [None, IPv4Address("10.0.0.1"), IPv4Address("127.0.0.9")]
 OWN6 = [None, IPv6Address("fd00::1"), IPv6Address("fe80::1")]
 
 
+BLOCK = (ip_network("127.64.0.0/10"), ip_network("fd74:756c:6c65::/48"))
+TARGETS = (ip_network("127.64.0.0/11"), ip_network("fd74:756c:6c65:1::/64"))
+SOURCES = (ip_network("127.96.0.0/11"), ip_network("fd74:756c:6c65:2::/64"))
+
+
+def among(address: IPAddress, networks: Iterable[IPv4Network | IPv6Network]) -> bool:
+    return any(address in network for network in networks)
+
+
 def is_this_host(address: IPAddress) -> bool:
     return address.is_loopback or address.is_unspecified
 
@@ -138,7 +159,7 @@ def outbound_rule(
     own: tuple[IPAddress, ...], mode: layout.PodMode, destination: IPAddress
 ) -> Outbound:
     to = plain(destination)
-    if is_this_host(to) or to.is_multicast or to in own:
+    if is_this_host(to) or among(to, BLOCK) or to.is_multicast or to in own:
         return Outbound.PASS
     if mode is not layout.PodMode.CAPTURE:
         return Outbound.DENY_CLOSED
@@ -170,9 +191,14 @@ def test_an_unknown_mode_is_as_good_as_closed(c: ctypes.CDLL) -> None:
 
 def inbound_rule(lo: bool, remote: IPAddress, local: IPAddress, port: int) -> Inbound:
     remote, local = plain(remote), plain(local)
-    if lo or remote == local or is_this_host(remote):
+    is_hbone = port == layout.HBONE_PORT
+    if among(local, BLOCK):
+        return Inbound.OUTBOUND if is_hbone and not among(local, SOURCES) else Inbound.REFUSE
+    if is_hbone:
+        return Inbound.HBONE
+    if lo or remote == local or is_this_host(remote) or among(remote, SOURCES):
         return Inbound.PASS
-    return Inbound.HBONE if port == layout.HBONE_PORT else Inbound.PLAINTEXT
+    return Inbound.PLAINTEXT
 
 
 @pytest.mark.parametrize("port", [0, 80, 15007, 15008, 15009, 65535])
@@ -180,6 +206,53 @@ def test_inbound(c: ctypes.CDLL, port: int) -> None:
     for lo, (remote, local) in product((False, True), PAIRS):
         verdict = c.inbound(int(lo), raw(remote), raw(local), port)
         assert Inbound(verdict) is inbound_rule(lo, remote, local, port), (lo, remote, local)
+
+
+def test_a_destination_has_one_target_of_its_family_and_others_have_others(
+    c: ctypes.CDLL,
+) -> None:
+    def target(to: IPAddress, port: int) -> IPAddress:
+        out = ctypes.create_string_buffer(16)
+        c.target(raw(to), socket.htons(port), out)
+        return plain(IPv6Address(out.raw))
+
+    for to in ADDRESSES:
+        assert among(target(to, 80), TARGETS), to
+        assert target(to, 80).version == plain(to).version
+        assert target(to, 80) == target(to, 80)
+    # Neighbouring addresses and ports, the usual case: 3,000 draws out of 2^21 share 2 by chance.
+    near = {(IPv4Address(0x0A000000 + n), port) for n in range(500) for port in range(8080, 8086)}
+    assert len({target(*each) for each in near}) > len(near) - 30
+    far = {(IPv6Address(f"fd00::{n:x}"), port) for n in range(500) for port in range(8080, 8086)}
+    assert len({target(*each) for each in far}) == len(far)
+
+
+def test_a_source_is_one_of_the_block_in_the_apps_family(c: ctypes.CDLL) -> None:
+    for to in ADDRESSES:
+        seen = set()
+        for numbers in ((0, 0), (2**32 - 1, 2**32 - 1), (1 << 31, 1), (1 << 30, 2)):
+            out = ctypes.create_string_buffer(16)
+            c.source(raw(to), *numbers, out)
+            source = plain(IPv6Address(out.raw))
+            assert among(source, SOURCES), (to, numbers)
+            assert source.version == plain(to).version
+            seen.add(source)
+        assert len(seen) == 4
+
+
+@pytest.mark.parametrize("role", layout.ListenerRole)
+def test_a_connection_has_one_slot_of_its_role_and_all_slots_have_their_share(
+    c: ctypes.CDLL, role: layout.ListenerRole
+) -> None:
+    for clients in (
+        [(IPv4Address("10.0.0.2"), port) for port in range(32768, 61000)],
+        [(IPv6Address("fd00::2"), port) for port in range(32768, 61000)],
+        [(IPv4Address(0x0A000000 + n), 5000) for n in range(28232)],
+    ):
+        found = Counter(c.slot(role, raw(ip), socket.htons(port)) for ip, port in clients)
+        first = role * layout.ROLE_SLOTS
+        assert set(found) == set(range(first, first + layout.ROLE_SLOTS))
+        assert max(found.values()) < 2 * len(clients) / layout.ROLE_SLOTS
 
 
 OWN = (IPv4Address("10.0.0.1"), IPv6Address("fd00::1"))
@@ -193,6 +266,7 @@ def test_a_foreign_address_is_neither_this_hosts_nor_the_pods(
     value = pod_of(own)
     for bound in ADDRESSES:
         ours = is_this_host(plain(bound)) or plain(bound).is_multicast or plain(bound) in own
+        ours = ours or among(plain(bound), BLOCK)
         assert bool(c.foreign(ctypes.byref(value), raw(bound))) is not ours, bound
 
 

@@ -6,10 +6,11 @@ from typing import Any
 import pytest
 from click.testing import CliRunner
 
+from bpf import layout
 from control.kit.errors import ConfigError
 from ztunnel import main
 from ztunnel.access import call_metadata
-from ztunnel.config import ZtunnelConfig, host_port, read_roots, workers_of
+from ztunnel.config import WORKERS_MAX, ZtunnelConfig, host_port, read_roots, workers_of
 
 
 def load(*flags: str) -> ZtunnelConfig:
@@ -106,12 +107,19 @@ def test_a_bad_flag_is_explained(flags: list[str]) -> None:
     assert "Error" in result.output
 
 
-@pytest.mark.parametrize(("text", "expected"), [("1", 1), ("0", 8), ("25%", 2), ("1%", 1)])
+@pytest.mark.parametrize(
+    ("text", "expected"), [("1", 1), ("0", 8), ("25%", 2), ("1%", 1), ("100%", 8)]
+)
 def test_workers(text: str, expected: int) -> None:
     assert workers_of(text, 8) == expected
 
 
-@pytest.mark.parametrize("text", ["", "-1", "x", "%", "1000", "1.5"])
+def test_there_are_as_many_workers_as_the_kernel_half_has_places_for() -> None:
+    assert WORKERS_MAX == layout.ROLE_SLOTS
+    assert workers_of("0", 1000) == workers_of("100%", 1000) == workers_of("32", 1) == WORKERS_MAX
+
+
+@pytest.mark.parametrize("text", ["", "-1", "x", "%", "1000", "33", "101%", "1.5"])
 def test_what_is_no_number_of_workers(text: str) -> None:
     with pytest.raises(ConfigError):
         workers_of(text, 8)

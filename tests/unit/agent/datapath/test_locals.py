@@ -16,7 +16,7 @@ from control.model.address import mapped, parse_address
 from tests.support.kernel.memory_map import MemoryMap
 
 FOUR, SIX = parse_address("10.0.0.2"), parse_address("fd00::2")
-POD = CapturedPod("uid", 1, (FOUR, SIX), 15001, workload_id=3, direct=True)
+POD = CapturedPod("uid", 1, (FOUR, SIX), workload_id=3, direct=True)
 
 
 @pytest.fixture
@@ -44,7 +44,7 @@ def test_an_id_is_never_given_twice(reachable: Locals) -> None:
 
 
 def test_an_id_stays_for_as_long_as_the_addresses_do(reachable: Locals) -> None:
-    same = replace(POD, workload_id=0, outbound_port=2)
+    same = replace(POD, workload_id=0, direct=False)
     assert reachable.workload_id(POD, same, [POD]) == 3
     moved = replace(same, addresses=(FOUR,))
     assert reachable.workload_id(POD, moved, [POD]) == 4

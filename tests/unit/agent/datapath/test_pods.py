@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import socket
-from typing import Any
+import struct
+from typing import Any, cast
 
 import pytest
 from hypothesis import given
@@ -12,7 +13,8 @@ from hypothesis import strategies as st
 
 from agent.datapath import pods
 from agent.datapath.errors import PodRefused
-from agent.datapath.pods import CapturedPod
+from agent.datapath.maps import Map
+from agent.datapath.pods import CapturedPod, ListenerFds, PodCapture
 from bpf import layout
 from control.model.address import canonical, parse_address
 
@@ -39,13 +41,11 @@ def test_a_uid_that_is_none_is_refused(uid: str) -> None:
 
 def test_the_value_of_a_dual_stack_pod() -> None:
     addresses = (parse_address("fd00::2"), parse_address("10.0.0.2"))
-    value = pods.pod_value(CapturedPod("uid", 1, addresses, 40001, workload_id=7, direct=True))
+    value = pods.pod_value(CapturedPod("uid", 1, addresses, workload_id=7, direct=True))
     assert bytes(value.ip4) == bytes(10) + b"\xff\xff" + bytes([10, 0, 0, 2])
     assert bytes(value.ip6) == parse_address("fd00::2")
     assert (value.has4, value.has6, value.mode) == (1, 1, layout.PodMode.CAPTURE)
-    assert socket.ntohs(value.outbound_port) == 40001
     assert (value.workload, value.direct) == (7, 1)
-    assert bytes(value.pad) == bytes(2)
 
 
 @pytest.mark.parametrize(
@@ -54,14 +54,12 @@ def test_the_value_of_a_dual_stack_pod() -> None:
 )
 def test_addresses_that_leave_a_doubt_are_refused(addresses: tuple[str, ...]) -> None:
     with pytest.raises(PodRefused):
-        pods.pod_value(CapturedPod("uid", 1, tuple(map(parse_address, addresses)), 1))
+        pods.pod_value(CapturedPod("uid", 1, tuple(map(parse_address, addresses))))
 
 
-@given(
-    UIDS, st.integers(1, 2**64 - 1), st.lists(st.ip_addresses(), max_size=2), st.integers(1, 65535)
-)
-def test_the_record_comes_back(uid: str, cookie: int, addresses: list[Any], port: int) -> None:
-    pod = CapturedPod(uid, cookie, tuple(canonical(each.packed) for each in addresses), port)
+@given(UIDS, st.integers(1, 2**64 - 1), st.lists(st.ip_addresses(), max_size=2))
+def test_the_record_comes_back(uid: str, cookie: int, addresses: list[Any]) -> None:
+    pod = CapturedPod(uid, cookie, tuple(canonical(each.packed) for each in addresses))
     data = pods.about_bytes(pod)
     assert len(data) == layout.ABOUT_BYTES
     assert pods.parse_about(data) == pod
@@ -75,7 +73,7 @@ def test_the_longest_uid_of_the_widest_signs_fits_the_record_and_a_file_name() -
     uid = "\u4e2d" * 28
     assert len(pods.pin_name(uid)) == 252
     widest = (canonical(b"\xff" * 4), canonical(b"\xff" * 16))
-    pod = CapturedPod(uid, 2**64 - 1, widest, 1)
+    pod = CapturedPod(uid, 2**64 - 1, widest)
     assert pods.parse_about(pods.about_bytes(pod)) == pod
 
 
@@ -84,6 +82,37 @@ def test_only_a_tcp_listener_can_be_a_listener() -> None:
     with open("/proc/self/ns/net", "rb") as own, left, right, open(os.devnull, "rb") as file:
         for fd in (left.fileno(), file.fileno()):
             with pytest.raises(PodRefused, match="listener"):
-                pods.listening_port(fd, own.fileno())
+                pods.check_listener(fd, own.fileno())
         with pytest.raises(PodRefused, match="listener"):
-            pods.listening_port(left.fileno(), file.fileno())
+            pods.check_listener(left.fileno(), file.fileno())
+
+
+class FakeMap:
+    def __init__(self) -> None:
+        self.slots: dict[int, int] = {}
+
+    def update(self, key: bytes, value: bytes) -> None:
+        self.slots[struct.unpack("=I", key)[0]] = struct.unpack("=Q", value)[0]
+
+
+@pytest.mark.parametrize("workers", [1, 2, 3, 32])
+def test_every_slot_has_a_listener_of_its_role_and_every_worker_its_share(workers: int) -> None:
+    fds = pods.by_worker(range(3 * workers))
+    assert fds[0] == ListenerFds(outbound=0, plaintext=1, hbone=2)
+    listeners = FakeMap()
+    pods.set_listeners(cast(Map, listeners), PodCapture("uid", -1, (), fds))
+    assert set(listeners.slots) == set(range(layout.LISTENERS_MAX))
+    for role in layout.ListenerRole:
+        wanted = [getattr(each, role.name.lower()) for each in fds]
+        first = role * layout.ROLE_SLOTS
+        found = [listeners.slots[first + number] for number in range(layout.ROLE_SLOTS)]
+        shares = [found.count(fd) for fd in wanted]
+        assert sum(shares) == layout.ROLE_SLOTS
+        assert max(shares) - min(shares) <= 1
+
+
+@pytest.mark.parametrize("workers", [0, layout.ROLE_SLOTS + 1])
+def test_workers_without_a_listener_or_without_a_slot_are_refused(workers: int) -> None:
+    fds = pods.by_worker(range(3 * workers))
+    with pytest.raises(PodRefused, match=f"listeners of {workers} workers"):
+        pods.check(PodCapture("uid", -1, (), fds))

@@ -9,10 +9,10 @@ from control.model.address import parse_address
 
 def test_a_device_is_found_by_its_address() -> None:
     with Netlink(ROUTE) as route:
-        found = veth._device_of(route, parse_address("127.0.0.1"))
+        found = veth.device_of(route, parse_address("127.0.0.1"))
         assert found is not None
         assert veth._link(route, found)[3] == b"lo\0"  # IFLA_IFNAME
-        assert veth._device_of(route, parse_address("203.0.113.77")) is None
+        assert veth.device_of(route, parse_address("203.0.113.77")) is None
         assert veth._link(route, 2**31 - 1) == {}
 
 

@@ -20,7 +20,7 @@ from tests.support.clock import FakeClock
 from tests.support.kernel.fake_datapath import FakeDatapath, FakeDirect
 from tests.unit.agent.enrol.conftest import ADDRESS, POD
 
-CAPTURED = CapturedPod("uid", 8, (ADDRESS,), 15001, workload_id=3, direct=True)
+CAPTURED = CapturedPod("uid", 8, (ADDRESS,), workload_id=3, direct=True)
 
 
 def intent(**changes: object) -> Intent:

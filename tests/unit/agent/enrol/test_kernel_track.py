@@ -17,7 +17,7 @@ from tests.support.kernel.fake_datapath import FakeDatapath, FakeDirect, FakeZtu
 from tests.support.turns import turns_until
 from tests.unit.agent.enrol.conftest import ADDRESS, POD
 
-CAPTURED = CapturedPod("uid", 8, (ADDRESS,), 15001, workload_id=3, direct=True)
+CAPTURED = CapturedPod("uid", 8, (ADDRESS,), workload_id=3, direct=True)
 
 
 @pytest.fixture

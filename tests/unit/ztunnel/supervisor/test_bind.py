@@ -37,6 +37,21 @@ def test_a_group_shares_one_port() -> None:
         each.close()
 
 
+def test_all_listeners_share_the_hbone_port_unless_an_app_has_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    assert bind.PORT == 15008
+    with socket.create_server(("0.0.0.0", 0)) as app:
+        port = app.getsockname()[1]
+        monkeypatch.setattr(bind, "PORT", port)
+        others = bind._on_one_port(6)
+        assert len({each.getsockname()[1] for each in others} - {port}) == 1
+    mine = bind._on_one_port(6)
+    assert {each.getsockname()[1] for each in mine} == {port}
+    for each in (*others, *mine):
+        each.close()
+
+
 def test_a_group_is_whole_or_absent() -> None:
     with socket.create_server(("0.0.0.0", 0)) as taken:  # no SO_REUSEPORT: nobody may join
         before = open_descriptors()
