@@ -125,7 +125,10 @@ def certificates_in_trouble(dump: Any, now: datetime) -> Iterator[str]:
                 yield f"{entry['identity']}: {entry['state']}"
             continue
         expires_at = datetime.fromisoformat(chain[0]["expirationTime"].replace("Z", "+00:00"))
-        starts_at = datetime.fromisoformat(chain[0]["validFrom"].replace("Z", "+00:00"))
+        # Not the leaf's own start, which may lie before the request: by that, leaves of a minute
+        # would always be late.
+        started = entry.get("receivedAt") or chain[0]["validFrom"]
+        starts_at = datetime.fromisoformat(started.replace("Z", "+00:00"))
         left = expires_at - now
         if left <= timedelta(0):
             yield f"{entry['identity']}: expired {expires_at.isoformat()}"

@@ -36,6 +36,7 @@ class Issued:
     serial: int
     not_before: datetime
     not_after: datetime
+    received: datetime  # by our clock; a signer may date back, as far as it likes
 
 
 def make_key() -> ec.EllipticCurvePrivateKey:
@@ -94,6 +95,7 @@ def check_chain(
         serial=leaf.serial_number,
         not_before=leaf.not_valid_before_utc,
         not_after=leaf.not_valid_after_utc,
+        received=now,
     )
 
 

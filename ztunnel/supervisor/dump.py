@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Iterable, Mapping
+from datetime import datetime
 from typing import Any
 
 from cryptography import x509
@@ -192,6 +193,7 @@ def certificate(identity: SpiffeId, issued: Issued | None, failure: str) -> dict
         "state": "Available",
         "certChain": [_certificate(each) for each in chain],
         "rootCerts": [_certificate(each) for each in roots],
+        "receivedAt": _moment(issued.received),
     }
     if failure:
         shown["lastError"] = failure
@@ -202,9 +204,13 @@ def _certificate(value: x509.Certificate) -> dict[str, str]:
     return {
         "pem": base64.b64encode(value.public_bytes(Encoding.PEM)).decode(),
         "serialNumber": str(value.serial_number),
-        "validFrom": value.not_valid_before_utc.strftime("%Y-%m-%dT%H:%M:%SZ"),
-        "expirationTime": value.not_valid_after_utc.strftime("%Y-%m-%dT%H:%M:%SZ"),
+        "validFrom": _moment(value.not_valid_before_utc),
+        "expirationTime": _moment(value.not_valid_after_utc),
     }
+
+
+def _moment(value: datetime) -> str:
+    return value.strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 def _match(value: Match) -> dict[str, Any]:

@@ -37,7 +37,7 @@ DAY_S = 24 * HOUR_S
 
 def issued(life_s: float, backdated_s: float = BACKDATED_S) -> Issued:
     start = NOW - timedelta(seconds=backdated_s)
-    return Issued(WEB, "", (), "", 1, start, NOW + timedelta(seconds=life_s))
+    return Issued(WEB, "", (), "", 1, start, NOW + timedelta(seconds=life_s), NOW)
 
 
 @dataclass

@@ -122,6 +122,7 @@ def test_a_certificate_shows_its_life_and_never_its_key() -> None:
     (leaf,) = shown["certChain"]
     assert leaf["serialNumber"] == str(issued.serial)
     assert leaf["expirationTime"] == (NOW + timedelta(days=1)).strftime("%Y-%m-%dT%H:%M:%SZ")
+    assert shown["receivedAt"] == NOW.strftime("%Y-%m-%dT%H:%M:%SZ")
     assert len(shown["rootCerts"]) == 1
     assert issued.key_pem.splitlines()[1] not in str(shown)
     assert "lastError" not in shown
