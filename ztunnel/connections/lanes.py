@@ -21,8 +21,6 @@ from ztunnel.telemetry.parties import Memo
 
 # Destinations remembered for one pod, at some 500 bytes each. Beyond this, all are found anew.
 LANES_MAX: Final = 1024
-# Draws for an endpoint other than the one that was lost: of two equal ones, all but 1 in 256.
-DRAWS_MAX: Final = 8
 
 
 class Lane:
@@ -79,10 +77,7 @@ class Lanes:
         self, state: State, source: Workload, destination: Asked, hint: Hint, dice: Dice
     ) -> Lane:
         """The lane of a connection to `destination`; arguments as in `route`."""
-        if self._generation != state.generation:
-            self._generation = state.generation
-            self._by_destination.clear()
-            self._by_decision.clear()
+        self._learn(state)
         if hint is not Hint.NONE:
             return self._lane(source, route(state, source, destination, dice, hint))
         known = self._by_destination.get(destination)
@@ -99,13 +94,16 @@ class Lanes:
     def elsewhere(
         self, state: State, source: Workload, destination: Asked, dice: Dice, lost: str
     ) -> Lane:
-        """A lane to another workload than `lost`, if some draws find one; else the one there."""
-        lane = self.find(state, source, destination, Hint.NONE, dice)
-        for _ in range(DRAWS_MAX):
-            if lane.workload != lost:
-                break
-            lane = self.find(state, source, destination, Hint.NONE, dice)
-        return lane
+        """A lane to another workload than `lost`, if there is one; else the one there."""
+        self._learn(state)
+        return self._lane(source, route(state, source, destination, dice, lost=lost))
+
+    def _learn(self, state: State) -> None:
+        """Forget the decisions of an older state."""
+        if self._generation != state.generation:
+            self._generation = state.generation
+            self._by_destination.clear()
+            self._by_decision.clear()
 
     def _lane(self, source: Workload, decision: Decision) -> Lane:
         if not isinstance(decision, ToTunnel):

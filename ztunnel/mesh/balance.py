@@ -7,7 +7,7 @@ import itertools
 import math
 import random
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum
 from hashlib import blake2b
 
@@ -184,6 +184,19 @@ class Draw:
     @property
     def total(self) -> int:
         return self.cumulative[-1] if self.cumulative else 0
+
+    def without(self, uid: str) -> Draw:
+        """The draw among the others; the same one if none of them has a chance."""
+        left = [
+            (replace(lot, uids=rest), weight)
+            for lot, weight in zip(self.lots, self.weights, strict=True)
+            if (rest := tuple(each for each in lot.uids if each != uid))
+        ]
+        widths = [len(lot.uids) * weight for lot, weight in left]
+        if not any(widths):
+            return self
+        lots, weights = zip(*left, strict=True)
+        return Draw(lots, weights, tuple(itertools.accumulate(widths)))
 
     def choose(self, rng: random.Random) -> Chosen | None:
         """By chance; no number is drawn where there is no choice."""

@@ -83,9 +83,11 @@ def route(
     destination: Asked,
     rng: random.Random,
     hint: Hint = Hint.NONE,
+    lost: str = "",
 ) -> Decision:
     """Decide for a connection that `source` opened to `destination`. `hint` is the kernel's draw
-    among a service's endpoints; it changes shares, never permissions."""
+    among a service's endpoints; it changes shares, never permissions. `lost` is the uid of an
+    endpoint that is left out if there are others."""
     if not state.synced:
         return Refuse(Reason.NOT_SYNCED)
     if _comes_back(source, destination):
@@ -94,7 +96,7 @@ def route(
         source.network, destination.address, source.namespace, destination.port
     )
     if service is not None:
-        decision = _through_service(state, source, destination, service, rng, hint)
+        decision = _through_service(state, source, destination, service, rng, hint, lost)
         if decision is not None:
             return decision
     return _by_address(state, source, destination, service, rng)
@@ -113,6 +115,7 @@ def _through_service(
     service: Service,
     rng: random.Random,
     hint: Hint,
+    lost: str,
 ) -> Decision | None:
     """None: the service passes its traffic on as addressed."""
     waypoint = _pick_waypoint(service, rng)
@@ -121,7 +124,10 @@ def _through_service(
     if _passes_through(service):
         return None
     drawn = endpoints(state, source, service, destination, hint)
-    if service.affinity_s:
+    if lost:
+        others = drawn.without(lost)
+        found = others.pinned(source.uid) if service.affinity_s else others.choose(rng)
+    elif service.affinity_s:
         found = _pinned(state, source, service, destination, drawn)
     else:
         found = drawn.choose(rng)

@@ -267,6 +267,26 @@ def test_chances_follow_the_capacity_of_each_endpoint(
     assert all_drawn(lot("a", capacity=first), lot("b", "c", capacity=second)) == expected
 
 
+@pytest.mark.parametrize("lost", ["a", "b", "c", "nobody"])
+@pytest.mark.parametrize("capacities", [(1, 1), (3, 2), (3, 0), (0, 3), (0, 0)])
+def test_without_one_endpoint_the_others_keep_their_proportions(
+    capacities: tuple[int, int], lost: str
+) -> None:
+    first, second = capacities
+    lots = lot("a", capacity=first), lot("b", "c", capacity=second)
+    others, points = draw(lots).without(lost), Points()
+    chosen = [others.choose(points) for _ in range(others.total)]
+    left = {uid: number for uid, number in all_drawn(*lots).items() if uid != lost}
+    counted = Counter(one[0] for one in chosen if one is not None)
+    assert counted == (left or all_drawn(*lots)), "one alone that has a chance stays"
+
+
+def test_an_only_endpoint_cannot_be_left_out() -> None:
+    only = draw([lot("only")])
+    assert only.without("only") is only
+    assert draw([]).without("x").total == 0
+
+
 def test_no_choice_takes_no_number() -> None:
     points = Points()
     assert draw([lot("only", port=9)]).choose(points) == ("only", 9)

@@ -67,3 +67,25 @@ def test_with_affinity_a_client_stays_until_its_endpoint_goes() -> None:
     for each in clients:
         now = endpoint(each)
         assert (now == before[each.uid]) is (before[each.uid] != gone)
+
+
+@pytest.mark.parametrize("affinity_s", [0, 60])
+def test_a_lost_endpoint_is_left_out_and_a_pinned_client_keeps_its_own(affinity_s: int) -> None:
+    web = service("web", "10.1.0.1", affinity_s=affinity_s)
+    pods = [pod(f"w{at}", f"10.0.0.{at}", services={key("web"): ()}) for at in range(1, 4)]
+    client = pod("c", "10.0.1.1")
+    state = mesh(web, *pods, client)
+    asked, rng = Asked(parse_endpoint("10.1.0.1:80")), random.Random(1)
+
+    def endpoint(lost: str = "") -> str:
+        decision = route(state, client, asked, rng, lost=lost)
+        assert isinstance(decision, ToTunnel)
+        assert decision.workload is not None
+        return decision.workload.uid
+
+    for each in pods:
+        elsewhere = {endpoint(each.uid) for _ in range(100)}
+        assert each.uid not in elsewhere
+        assert len(elsewhere) == (1 if affinity_s else 2)
+    if affinity_s:
+        assert endpoint() == endpoint("nobody")
