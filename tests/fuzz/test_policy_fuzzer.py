@@ -9,14 +9,9 @@ from click.testing import CliRunner
 
 from tests.fuzz.__main__ import main
 from tests.fuzz.policy_chain import Node
-from tests.fuzz.policy_faults import (
-    MODEL_FAULTS,
-    NODE_FAULTS,
-    AllowBeatsDeny,
-    TakesHalvesForWholes,
-    chain_with,
-)
+from tests.fuzz.policy_faults import MODEL_FAULTS, AllowBeatsDeny
 from tests.fuzz.policy_model import Model
+from tests.fuzz.policy_node_faults import NODE_FAULTS, TakesHalvesForWholes, chain_with
 from tests.fuzz.policy_search import search
 
 CASES = 100_000  # `make fuzz` asks for a hundred times as many, of a random seed

@@ -6,100 +6,26 @@ import random
 from collections import Counter
 from dataclasses import replace
 
-import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from control.model.address import parse_address
 from control.model.intent import Intent
-from control.model.policy import Action, Policy, PolicyScope
-from control.model.workload import NetworkAddress, Service, Workload
 from control.server.compile.mesh import EMPTY, CompiledMesh
-from control.server.xds import session as session_module
 from control.server.xds.cache import Cache, frame, varint
-from control.server.xds.session import BadRequest, DeltaSession
+from control.server.xds.session import DeltaSession
 from control.wire import discovery_pb2 as pb
-from control.wire.delta import DeltaClient, NodeInfo, Update, Word
+from control.wire.delta import DeltaClient, Update, Word
 from control.wire.types import ADDRESS_TYPE, AUTHORIZATION_TYPE, POD_TYPE
-
-NODE = NodeInfo("ztunnel~x")
-KEY = "ns/web.ns.svc"
-
-
-def workload(name: str, revision: str = "", services: tuple[str, ...] = ()) -> Workload:
-    address = parse_address(f"10.0.0.{ord(name[-1])}")
-    return Workload(
-        uid=f"c//Pod/ns/{name}",
-        name=name,
-        namespace="ns",
-        addresses=(address,),
-        canonical_revision=revision,
-        services=dict.fromkeys(services, ()),
-    )
-
-
-def service() -> Service:
-    return Service("web", "ns", "web.ns.svc", (NetworkAddress("", parse_address("10.9.0.1")),))
-
-
-def policy(name: str) -> Policy:
-    return Policy(name, "ns", PolicyScope.NAMESPACE, Action.DENY)
-
-
-def make_mesh(
-    *workloads: Workload, policies: tuple[Policy, ...] = (), services: tuple[Service, ...] = ()
-) -> CompiledMesh:
-    return replace(
-        EMPTY,
-        workloads={each.uid: each for each in workloads},
-        services={each.key: each for each in services},
-        policies={each.key: each for each in policies},
-    )
-
-
-class Bench:
-    """A cache, a session and a client back to back, without a network."""
-
-    def __init__(self, mesh: CompiledMesh, client: DeltaClient | None = None) -> None:
-        self.cache = Cache()
-        self.cache.update(mesh)
-        self.client = client or DeltaClient(NODE, [ADDRESS_TYPE, AUTHORIZATION_TYPE])
-        self.open()
-
-    def open(self) -> None:
-        self.session = DeltaSession(self.cache, "n1")
-        for request in self.client.opening():
-            self.tell(request)
-
-    def tell(self, request: pb.DeltaDiscoveryRequest | None) -> None:
-        assert request is not None
-        self.session.receive(request)
-
-    def change(self, mesh: CompiledMesh) -> None:
-        self.session.changed(self.cache.update(mesh))
-
-    def take(self) -> Update | None:
-        response = self.session.take()
-        return None if response is None else self.client.receive(response.data)
-
-    def answer(self, update: Update, rejected: dict[str, str] | None = None) -> None:
-        self.tell(self.client.acknowledge(update.type_url, update.nonce, rejected))
-
-    def settle(self) -> list[Update]:
-        """Everything there is to say, each acknowledged at once."""
-        found = []
-        while (update := self.take()) is not None:
-            self.answer(update)
-            found.append(update)
-        return found
-
-
-def names(update: Update | None) -> list[str]:
-    assert update is not None
-    return [each.name for each in update.added]
-
-
-A, B = workload("a"), workload("b")
+from tests.unit.control.server.xds.session_bench import (
+    NODE,
+    A,
+    B,
+    Bench,
+    make_mesh,
+    names,
+    policy,
+    workload,
+)
 
 
 def test_the_first_response_of_each_type_is_sent_even_when_empty() -> None:
@@ -227,119 +153,6 @@ def test_pods_are_shown_to_their_node_only() -> None:
     bench.change(moved)
     (update,) = bench.settle()
     assert update.removed == ("u1",)
-
-
-def on_demand(mesh: CompiledMesh) -> Bench:
-    client = DeltaClient(NODE, [ADDRESS_TYPE], on_demand=[ADDRESS_TYPE])
-    bench = Bench(mesh, client)
-    assert [each.added for each in bench.settle()] == [()]
-    return bench
-
-
-MEMBER = workload("m", services=(KEY,))
-
-
-def test_on_demand_answers_uid_service_and_address() -> None:
-    bench = on_demand(make_mesh(A, MEMBER, services=(service(),)))
-    bench.tell(bench.client.subscribe(ADDRESS_TYPE, [A.uid]))
-    (update,) = bench.settle()
-    assert (names(update), update.removed) == ([A.uid], ())
-    bench.tell(bench.client.subscribe(ADDRESS_TYPE, ["/10.9.0.1"]))
-    (update,) = bench.settle()
-    assert set(names(update)) == {KEY, MEMBER.uid}
-    assert update.removed == ("/10.9.0.1",), "who waits for this very name must be woken"
-    assert {alias for each in update.added for alias in each.aliases} == {
-        "/10.9.0.1",
-        "/10.0.0.109",
-    }
-    bench.tell(bench.client.subscribe(ADDRESS_TYPE, ["/10.7.7.7", "x/y", "ns/none"]))
-    (update,) = bench.settle()
-    assert set(update.removed) == {"/10.7.7.7", "x/y", "ns/none"}
-
-
-def test_on_demand_answers_an_address_whose_owner_is_known_already() -> None:
-    bench = on_demand(make_mesh(A))
-    bench.tell(bench.client.subscribe(ADDRESS_TYPE, [A.uid]))
-    bench.settle()
-    bench.tell(bench.client.subscribe(ADDRESS_TYPE, ["/10.0.0.97"]))
-    (update,) = bench.settle()
-    assert (names(update), update.removed) == ([A.uid], ("/10.0.0.97",))
-    bench.change(make_mesh(workload("a", "v2")))
-    assert names(bench.settle()[0]) == [A.uid], "it is still followed"
-
-
-def test_on_demand_brings_a_nodes_own_workloads_unasked() -> None:
-    """Istio's ztunnel waits for those of its pods before it serves them, and asks for no name."""
-    here, elsewhere = replace(A, node="n1"), replace(B, node="n2")
-    client = DeltaClient(NODE, [ADDRESS_TYPE], on_demand=[ADDRESS_TYPE])
-    bench = Bench(make_mesh(here, elsewhere), client)
-    assert [names(each) for each in bench.settle()] == [[A.uid]]
-    late = replace(workload("late"), node="n1")
-    bench.change(make_mesh(here, elsewhere, late))
-    assert [names(each) for each in bench.settle()] == [[late.uid]]
-    changed = replace(late, canonical_revision="v2")
-    bench.change(make_mesh(here, elsewhere, changed))
-    assert [names(each) for each in bench.settle()] == [[late.uid]]
-    bench.tell(bench.client.subscribe(ADDRESS_TYPE, [B.uid]))
-    assert names(bench.settle()[0]) == [B.uid]
-    bench.tell(bench.client.unsubscribe(ADDRESS_TYPE, [B.uid]))
-    bench.settle()
-    bench.change(make_mesh(replace(here, node="n2"), elsewhere, changed))
-    (update,) = bench.settle()
-    assert (names(update), update.removed) == ([], (A.uid,))
-
-
-def test_on_demand_reconnects_with_its_nodes_workloads_as_they_are_now() -> None:
-    here = replace(A, node="n1")
-    client = DeltaClient(NODE, [ADDRESS_TYPE], on_demand=[ADDRESS_TYPE])
-    bench = Bench(make_mesh(here), client)
-    bench.settle()
-    bench.open()
-    assert [names(each) for each in bench.settle()] == [[]]
-    bench.cache.update(make_mesh(replace(workload("new"), node="n1")))
-    bench.open()
-    (update,) = bench.settle()
-    assert (names(update), update.removed) == (["c//Pod/ns/new"], (A.uid,))
-
-
-def test_on_demand_answers_a_name_again_when_asked_again() -> None:
-    bench = on_demand(make_mesh(A))
-    bench.tell(bench.client.subscribe(ADDRESS_TYPE, [A.uid]))
-    bench.settle()
-    again = pb.DeltaDiscoveryRequest(type_url=ADDRESS_TYPE, resource_names_subscribe=[A.uid])
-    bench.tell(again)
-    assert names(bench.settle()[0]) == [A.uid]
-
-
-def test_on_demand_follows_what_was_asked_and_nothing_else() -> None:
-    bench = on_demand(make_mesh(A, services=(service(),)))
-    bench.tell(bench.client.subscribe(ADDRESS_TYPE, [KEY, "/10.0.0.98"]))
-    bench.settle()
-    bench.change(make_mesh(workload("a", "v2"), MEMBER, services=(service(),)))
-    assert names(bench.settle()[0]) == [MEMBER.uid]
-    bench.change(make_mesh(B, services=(service(),)))
-    (update,) = bench.settle()
-    assert (names(update), update.removed) == ([B.uid], (MEMBER.uid,))
-    bench.tell(bench.client.unsubscribe(ADDRESS_TYPE, ["/10.0.0.98"]))
-    bench.change(make_mesh(workload("b", "v2"), services=(service(),)))
-    assert bench.settle() == []
-
-
-def test_on_demand_reconnects_without_resending() -> None:
-    bench = on_demand(make_mesh(A, B))
-    bench.tell(bench.client.subscribe(ADDRESS_TYPE, [A.uid, B.uid]))
-    bench.settle()
-    bench.cache.update(make_mesh(A, workload("b", "v2")))
-    bench.open()
-    assert [names(each) for each in bench.settle()] == [[B.uid]]
-
-
-def test_names_are_bounded() -> None:
-    bench = on_demand(EMPTY)
-    many = [str(number) for number in range(session_module.ASKED_MAX + 1)]
-    request = pb.DeltaDiscoveryRequest(type_url=ADDRESS_TYPE, resource_names_subscribe=many)
-    with pytest.raises(BadRequest):
-        bench.tell(request)
 
 
 def test_a_response_is_cut_at_its_bound_and_continued_after_the_ack() -> None:
