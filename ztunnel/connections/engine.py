@@ -35,6 +35,8 @@ from ztunnel.transport.dial import Dials
 from ztunnel.transport.ends import RelayEnd, TunnelEnd
 from ztunnel.transport.keepalive import Keepalive
 
+log = logging.getLogger("ztunnel.engine")
+
 # The peer has 10 s to reach its app; more than that and a slow network is lost.
 RESPONSE_S: Final = 20.0
 # Meanwhile each waiting connection looks this often at its tunnel, and has the peer asked for a
@@ -102,6 +104,7 @@ class Engine:
         self.keepalive: Final = Keepalive(reactor)
         self.credentials: Final = Credentials(reactor, clock, ask_certificate)
         self.pool: Final = Pool(reactor, self.keepalive, self.credentials, dialer, self.tenants)
+        self.pool.on_dismissed = self._peer_dismissed
         self.random: Final = random.Random()
         self.dice: Final = Dice()  # for decisions alone
         self.pods: Final[dict[str, Pod]] = {}
@@ -125,6 +128,11 @@ class Engine:
         tenant.refused += 1
         if reason in BLAMED:
             self.tenants.work.spend(tenant, REFUSAL_WORK_S, self.reactor.now_s)
+
+    def _peer_dismissed(self, reason: Reason, tenant: Tenancy, peer: str) -> None:
+        """A server's tunnel was ended for what it did; the pod that uses it is not to blame."""
+        self.counters.refuse(reason)
+        tell(self, log, "outbound.dismissed", tenant, reason=reason, peer=peer)
 
     def enter(self, book: Book, connection: OpenConnection, tenant: Tenancy | None = None) -> None:
         """The begin of a connection; `tenant` pays for it."""

@@ -9,17 +9,17 @@ from __future__ import annotations
 import logging
 import socket
 
-from control.kit.log import event
 from control.model.address import Endpoint, format_address
 from control.model.policy import Connection, Deny
 from control.model.workload import Workload
-from ztunnel.connections.engine import Engine
+from ztunnel.connections.engine import Engine, tell
 from ztunnel.connections.pod import Pod
 from ztunnel.mesh.authorize import Admit, Refusal, admit_plaintext, recheck
 from ztunnel.mesh.roles import Accepted
 from ztunnel.refusals import Flag, Reason
 from ztunnel.telemetry.parties import Parties, Reporter
 from ztunnel.tenants.account import UNCOUNTED
+from ztunnel.tenants.tenancy import Tenancy
 from ztunnel.transport.dial import DialError, Dialling
 from ztunnel.transport.ends import RelayEnd
 from ztunnel.transport.passthrough import SocketRelay
@@ -73,7 +73,7 @@ class InboundPlaintext:
         parties.service = admitted.service
         parties.policy = admitted.permit.policy
         self._permitted = admitted.permit.connection
-        tell_would_deny(self._engine, admitted)
+        tell_would_deny(self._engine, admitted, parties.tenant)
         self._dial = self._engine.dialer.dial_app(
             self._pod.netns_fd, admitted.permit, self._dialled, parties.source_address
         )
@@ -125,16 +125,17 @@ class InboundPlaintext:
         self.abort(RelayEnd.POLICY)
 
 
-def tell_would_deny(engine: Engine, admitted: Admit) -> None:
+def tell_would_deny(engine: Engine, admitted: Admit, tenant: Tenancy | None) -> None:
     """Count and log a connection that a dry-run policy would have refused; it is let in."""
     if admitted.would_deny is None:
         return
     engine.counters.count("would_deny")
     connection = admitted.permit.connection
-    event(
+    tell(
+        engine,
         log,
-        logging.WARNING,
         "policy.would_deny",
+        tenant or UNCOUNTED.tenant,
         policy=admitted.would_deny.policy or "no allow policies match",
         source=connection.source or format_address(connection.source_ip),
         destination=admitted.target,

@@ -95,7 +95,7 @@ class InboundStream:
         self._permitted = admitted.permit.connection
         self._peer_ended = ended
         if admitted.would_deny is not None:
-            tell_would_deny(self._engine, admitted)
+            tell_would_deny(self._engine, admitted, parties.tenant)
         self._dial = self._engine.dialer.dial_app(
             self._pod.netns_fd,
             admitted.permit,

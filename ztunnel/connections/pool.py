@@ -8,6 +8,7 @@ here.
 from __future__ import annotations
 
 import socket
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final, Protocol
 
@@ -98,6 +99,8 @@ class Pool:
         self.credentials = credentials
         self.dialer = dialer
         self.tenants = tenants
+        # Hears of tunnels that were ended because of what their peer did.
+        self.on_dismissed: Callable[[Reason, Tenancy, str], None] = _nobody_hears
         self._slots: dict[PoolKey, Slot] = {}
         self._by_workload: dict[str, dict[Slot, None]] = {}
         self._retired: dict[Slot, None] = {}  # only finish what is open
@@ -203,6 +206,10 @@ class Pool:
 def _close_silent(tunnel: Tunnel) -> None:
     if tunnel.pings.silent_s >= PROBATION_S:
         tunnel.close(TunnelEnd.PING_TIMEOUT)
+
+
+def _nobody_hears(_reason: Reason, _tenant: Tenancy, _peer: str) -> None:
+    pass
 
 
 class Slot:
@@ -353,6 +360,8 @@ class Slot:
             self._fail(failure_of(end, detail))
             return
         self._pool.tenants.tunnels.give(self._tenant)
+        if end is TunnelEnd.DISMISSED and tunnel.refusal is not None:
+            self._pool.on_dismissed(tunnel.refusal, self._tenant, str(self.key.dial))
         if self.waiters:
             self._serve_waiters()
         self._pool.drop(self)

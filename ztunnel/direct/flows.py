@@ -81,7 +81,7 @@ class FlowRecord:
         self.permitted = answer.permit.connection
         for side in self.sides:
             side.outcome.parties.policy = answer.permit.policy
-        tell_would_deny(self._flows.engine, answer)
+        tell_would_deny(self._flows.engine, answer, self.sides[0].outcome.parties.tenant)
 
     def condemn(self, why: RelayEnd) -> None:
         """Have the agent end it. The kernel's report of the end then brings its bytes."""

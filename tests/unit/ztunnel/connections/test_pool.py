@@ -23,7 +23,7 @@ from ztunnel.connections.pool import (
 from ztunnel.hbone.session import Session
 from ztunnel.hbone.settings import Role, SessionSettings
 from ztunnel.loop.reactor import WATCH_BOTH, Reactor, Served
-from ztunnel.refusals import Flag
+from ztunnel.refusals import Flag, Reason
 from ztunnel.tenants.book import Tenants
 from ztunnel.tenants.tenancy import Kind, Tenancy
 from ztunnel.transport.credentials import Credentials
@@ -291,3 +291,27 @@ def test_a_deleted_pods_dial_is_not_answered(rig: Rig) -> None:
     rig.pool.forget_pod("pod")
     assert want.tunnel is None
     assert rig.pool.tunnels == 0
+
+
+def test_a_server_that_is_dismissed_is_told_of_and_the_place_of_its_tunnel_comes_back(
+    rig: Rig,
+) -> None:
+    heard: list[tuple[Reason, Tenancy]] = []
+    rig.pool.on_dismissed = lambda reason, tenant, _peer: heard.append((reason, tenant))
+    want = rig.acquire()
+    rig.dialer.answer()
+    assert want.tunnel is not None
+    assert rig.tenants.tunnels.used == 1
+    want.tunnel.dismiss(Reason.SILENT_RECORDS, "")
+    rig.settle()
+    assert heard == [(Reason.SILENT_RECORDS, TENANT)]
+    assert rig.tenants.tunnels.used == 0
+
+
+def test_over_its_tunnels_a_pod_is_refused(rig: Rig) -> None:
+    while rig.tenants.tunnels.take(TENANT):
+        pass
+    late = rig.acquire()
+    assert late.why is not None
+    assert late.why.reason is Reason.TUNNELS_MAX
+    rig.tenants.tunnels.give(TENANT, rig.tenants.tunnels.used)
