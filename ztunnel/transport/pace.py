@@ -11,6 +11,9 @@ from ztunnel.transport.scratch import READ_BYTES_MAX
 # A read while a full one takes more than its slice, and others wait.
 READ_BYTES_LEAST: Final = 2048
 READ_GROWTH: Final = 4
+# A record brings 16 KiB at once, however little is read; tiny frames in it are handled this many
+# bytes at a time.
+PIECE_BYTES: Final = 1024
 # TLS records without data (key updates, tickets): in a second, and at once. Peers change their keys
 # after hours; a foreign server sends two tickets.
 SILENT_PER_S: Final = 1.0
@@ -31,6 +34,11 @@ class ReadPace:
             self.read_bytes = max(READ_BYTES_LEAST, self.read_bytes // READ_GROWTH)
         elif took_s * READ_GROWTH < SLICE_S or not crowded:
             self.read_bytes = min(READ_BYTES_MAX, self.read_bytes * READ_GROWTH)
+
+    @property
+    def in_pieces(self) -> bool:
+        """True if even the smallest reads take long: a record of TLS is handled in pieces then."""
+        return self.read_bytes <= READ_BYTES_LEAST
 
     def silent(self, count: int, now_s: float) -> bool:
         """Count records without data: each costs a decryption, and a key update a new key and an

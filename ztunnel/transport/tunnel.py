@@ -43,7 +43,7 @@ from ztunnel.transport.ends import RelayEnd, StreamOwner, TunnelEnd
 from ztunnel.transport.keepalive import PING_TIMEOUT_S, Keepalive, Pings, configure
 from ztunnel.transport.mixture import MIXED_WINDOW_BYTES, SMALL_BYTES_MAX, Mixture
 from ztunnel.transport.outgoing import Outgoing
-from ztunnel.transport.pace import ReadPace
+from ztunnel.transport.pace import PIECE_BYTES, ReadPace
 from ztunnel.transport.scratch import DECRYPTED_VIEW, FROM_SOCKET_VIEW, READ_BYTES_MAX
 from ztunnel.transport.tls import TlsClosed, TlsConnection, TlsError
 
@@ -83,6 +83,7 @@ class Tunnel:
         "_pace",
         "_reactor",
         "_readable",
+        "_rest",
         "_sock",
         "_timers",
         "_tls",
@@ -118,6 +119,7 @@ class Tunnel:
         self.account = UNCOUNTED  # for bytes that wait here
         self.out = Outgoing(reactor, sock, tls, session, self)
         self._pace = ReadPace()
+        self._rest: bytes = b""  # decrypted, and not handled in its turn
         self._readable = False
         self._ended_hint = False
         self._drain_requested = False
@@ -193,6 +195,9 @@ class Tunnel:
         return self.tenant or self.account.tenant
 
     def _read_now(self) -> None:
+        if self._rest or self._tls.waiting:
+            self._again_first()
+            return
         read_bytes, now_s = self._pace.read_bytes, self._reactor.now_s
         try:
             count = self._sock.recv_into(FROM_SOCKET_VIEW, read_bytes)
@@ -225,14 +230,47 @@ class Tunnel:
 
     def _deliver(self) -> None:
         tls = self._tls
-        while tls.waiting and not self.closed:
+        if self._rest:
+            rest, self._rest = self._rest, b""
+            self._in_pieces(memoryview(rest))
+        while tls.waiting and not self.closed and not self._rest:
             count = tls.read_into(DECRYPTED_VIEW)
-            if count:
-                events = self.session.receive(DECRYPTED_VIEW[:count], self._hand_data)
-                if events:
-                    self._dispatch(events)
+            if not count:
+                continue
+            if self._pace.in_pieces:
+                self._in_pieces(DECRYPTED_VIEW[:count])
+            else:
+                self._receive(DECRYPTED_VIEW[:count])
         if self.session.outbound:
             self.out.touch()
+
+    def _receive(self, data: memoryview) -> None:
+        events = self.session.receive(data, self._hand_data)
+        if events:
+            self._dispatch(events)
+
+    def _in_pieces(self, data: memoryview) -> None:
+        """Handle as much as fits into a slice of the turn; the rest comes first in the next."""
+        end_s = self._reactor.clock() + SLICE_S
+        for start in range(0, len(data), PIECE_BYTES):
+            self._receive(data[start : start + PIECE_BYTES])
+            if self.closed:
+                return
+            if self._reactor.clock() >= end_s and start + PIECE_BYTES < len(data):
+                self._rest = bytes(data[start + PIECE_BYTES :])
+                self._readable = True
+                self._reactor.again(self)
+                return
+
+    def _again_first(self) -> None:
+        """Handle what came with an earlier read, before more is read."""
+        self._reactor.again(self)
+        try:
+            self._deliver()
+        except TlsClosed:
+            self.close(TunnelEnd.CLOSED)
+        except TlsError as exc:
+            self.broken(exc)
 
     def _read_when_taken(self) -> None:
         """Leave the peer's bytes in its own hands until more of those that wait have been taken."""
