@@ -305,7 +305,7 @@ def main(log_level: str, log_format: str, is_uninstall: bool, **flags: Any) -> N
       tulle-agent --node a --control 10.0.0.1:15012 --control-root root.pem --token a.token
     """
     try:
-        setup(log_level, log_format)
+        setup(log_level, log_format, is_strict=True)
         root = flags["cgroup_root"] or cgroups.find_root()
         if is_uninstall:
             uninstall(flags["node"], flags["run_dir"], flags["bpffs"], root, flags["cache"])

@@ -13,13 +13,15 @@ from pathlib import Path
 from typing import Any
 
 import click
+from click.core import ParameterSource
 
 from control.kit.clock import SystemClock
 from control.kit.door import is_loopback_port
 from control.kit.errors import ConfigError
 from control.kit.flags import Duration
-from control.kit.log import event, setup
+from control.kit.log import event, setup, unknown_scopes
 from control.kit.memory import spare_collector
+from control.kit.scopes import SCOPES
 from control.kit.version import version
 from ztunnel.config import (
     SYSTEM_ROOTS,
@@ -168,7 +170,12 @@ def main(**flags: Any) -> None:
     """The mesh's proxy on one node: mTLS for every enrolled pod, with its identity and policy."""
     try:
         config = make_config(flags)
-        setup(config.log_level, config.log_format)
+        source = click.get_current_context().get_parameter_source("log_level")
+        unknown = unknown_scopes(config.log_level)
+        is_strict = source is ParameterSource.COMMANDLINE
+        setup(config.log_level, config.log_format, is_strict=is_strict)
+        for scope in unknown:  # RUST_LOG may name modules of Istio's
+            event(log, logging.WARNING, "log.scope_unknown", scope=scope, known=",".join(SCOPES))
         run(config)
     except (ConfigError, ValueError) as exc:
         raise click.UsageError(str(exc)) from exc

@@ -11,7 +11,7 @@ from agent.cli.options import Reading, read_options
 from agent.cli.render import Column, show
 from agent.fetch import FetchError, checked, request
 from control.kit.errors import ConfigError
-from control.kit.log import DEFAULT, RESET, parse_levels
+from control.kit.log import DEFAULT, RESET, expect_scopes, parse_levels
 
 COMPONENTS = ("agent", "ztunnel", "control")
 COLUMNS = (
@@ -74,12 +74,22 @@ def _show(ask: Reading, where: str | None, level: str | None, component: str | N
             parse_levels(level if level.lower() != RESET else DEFAULT)
         except ValueError as exc:
             raise click.UsageError(f"{exc}; levels: debug, info, warning, error, off") from exc
+        _expect_scopes(level)
         if ask.source.file is not None:
             raise click.UsageError("a dump has no levels to set")
         _set(ask.source, node, level, component)
     parts = ["control"] if component == "control" else ["logging"]
     parts += ["control"] if not (node or component) else []
     show(ask.out, lambda: rows(ask.read(*parts), node, component), COLUMNS)
+
+
+def _expect_scopes(level: str) -> None:
+    """A misspelt scope is refused here: a process of an older version takes any."""
+    try:
+        if level.lower() != RESET:
+            expect_scopes(level)
+    except ValueError as exc:
+        raise click.UsageError(str(exc)) from exc
 
 
 def _agreed(argument: str, option: str) -> str:

@@ -27,7 +27,7 @@ def held(path: Path, what: str) -> Iterator[None]:
     The file stays: removing it would let two processes hold locks of one name. Without the lock
     nothing of the folder may be touched.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
     try:
         try:

@@ -10,6 +10,8 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Protocol
 
+from control.kit import scopes
+
 # Longer fields are cut: a peer must not fill the disk with one name.
 FIELD_CHARS_MAX = 512
 
@@ -92,9 +94,13 @@ class LineStream(Protocol):
     def flush(self) -> None: ...
 
 
-def setup(level: str, fmt: str, stream: LineStream | None = None) -> None:
+def setup(
+    level: str, fmt: str, stream: LineStream | None = None, *, is_strict: bool = False
+) -> None:
     """Send everything to standard error, or `stream`. `level` as in `set_level`; `fmt` is text or
-    json."""
+    json. `is_strict`: ValueError for a scope that is not there."""
+    if is_strict:
+        expect_scopes(level)
     handler = logging.StreamHandler(stream or sys.stderr)
     handler.setFormatter(JsonFormatter() if fmt == "json" else TextFormatter())
     root = logging.getLogger()
@@ -124,15 +130,30 @@ def parse_levels(spec: str) -> list[tuple[str, int | None]]:
     return levels
 
 
+def unknown_scopes(spec: str) -> list[str]:
+    """Scopes of a level text that are not there. Raises as `parse_levels` does."""
+    return [scope for scope, _ in parse_levels(spec) if scope and not scopes.is_known(scope)]
+
+
+def expect_scopes(spec: str) -> None:
+    """ValueError, with the scopes there are, when `spec` has one that is not there."""
+    for scope in unknown_scopes(spec):
+        raise ValueError(scopes.complaint(scope))
+
+
 def set_level(spec: str, *, whole: bool = False) -> None:
     """`info`, or `info,access:debug`: a level for all, then exceptions by logger name.
 
     `access=debug` is the same, as RUST_LOG has it; `access:default` goes back to the level at the
     start, and `reset` does so with everything. With `whole`, scopes that `spec` does not name have
-    no level of their own. Raises ValueError and changes nothing when a level does not exist.
+    no level of their own, and one that is not there does no harm: it may be another process's.
+    Raises ValueError and changes nothing when a level or a scope does not exist.
     """
-    levels = list(_at_start.items()) if spec.strip().lower() == RESET else parse_levels(spec)
-    if whole or spec.strip().lower() == RESET:
+    is_reset = spec.strip().lower() == RESET
+    if not (whole or is_reset):
+        expect_scopes(spec)
+    levels = list(_at_start.items()) if is_reset else parse_levels(spec)
+    if whole or is_reset:
         for scope in _set:  # levels that a library gives its own loggers stay
             logging.getLogger(scope).setLevel(logging.NOTSET)
         _set.clear()

@@ -22,7 +22,7 @@ class Unseen:
     """A bound socket that nobody can find before `show`."""
 
     def __init__(self, path: Path, kind: int = socket.SOCK_STREAM, *, takes_over: bool = False):
-        """Bind beside `path`, its folder made, mode 0600 from the first moment on.
+        """Bind beside `path`, mode 0600 from the first moment on; makes its folder, 0700.
 
         FileExistsError: there is something at `path` that is not a socket. OSError: the path is too
         long, or a process serves it; `takes_over` is for one that may replace that process.
@@ -31,7 +31,7 @@ class Unseen:
         self._scratch = path.with_name(f".{path.name}.{os.getpid()}-{next(_numbers)}")
         if len(os.fsencode(path)) > _PATH_BYTES_MAX:
             raise OSError(errno.ENAMETOOLONG, f"path too long for a socket: {path}")
-        path.parent.mkdir(parents=True, exist_ok=True)
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         if path.is_symlink() or (path.exists() and not stat.S_ISSOCK(path.lstat().st_mode)):
             raise FileExistsError(f"{path} exists and is not a socket")
         if not takes_over and is_served(path):

@@ -171,7 +171,7 @@ def serve_command(
 ) -> None:
     """Run the control plane (the default command)."""
     try:
-        kit_log.setup(log_level, log_format)
+        kit_log.setup(log_level, log_format, is_strict=True)
         for noisy in ("grpc", "asyncio"):
             logging.getLogger(noisy).setLevel(logging.INFO)
     except ValueError as exc:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import logging
+
 import pytest
 from click.testing import CliRunner
 
+from control.kit.log import set_level
 from ztunnel import main
 
 
@@ -41,9 +44,25 @@ def test_the_version_is_said() -> None:
         (("--control", "c:1", "--node", ""), "--node is empty"),
         (("--control", "c:1", "--log-format", "xml"), "--log-format"),
         (("--control", "c:1", "--log-level", "loud"), "not a log level"),
+        (("--control", "c:1", "--log-level", "acess:debug"), "no log scope 'acess', perhaps"),
     ],
 )
 def test_a_setting_that_cannot_be_is_a_usage_error(flags: tuple[str, ...], why: str) -> None:
     code, output = run(*flags)
     assert code == 2
     assert why in output
+
+
+def test_a_module_of_istios_in_rust_log_is_a_warning(monkeypatch: pytest.MonkeyPatch) -> None:
+    ran: list[object] = []
+    monkeypatch.setattr(main, "run", ran.append)
+    monkeypatch.setenv("RUST_LOG", "info,hickory_server::server=off")
+    before, level = logging.root.handlers[:], logging.root.level
+    try:
+        code, output = run("--control", "c:1")
+    finally:
+        logging.root.handlers[:] = before
+        logging.root.setLevel(level)
+        set_level("reset")
+    assert (code, len(ran)) == (0, 1)
+    assert "log.scope_unknown scope=hickory_server::server known=access," in output

@@ -20,6 +20,8 @@ def unchanged() -> Iterator[None]:
     """The process's loggers are as before afterwards."""
     root, scope = logging.getLogger(), logging.getLogger("test.scope")
     level, handlers = root.level, root.handlers[:]
+    for name in ("test.other", "test.third"):
+        logging.getLogger(name)
     yield
     root.setLevel(level)
     root.handlers[:] = handlers
@@ -88,6 +90,24 @@ def test_a_whole_spec_takes_the_place_of_all_levels() -> None:
     kit_log.set_level(spec, whole=True)
     assert kit_log.current_spec() == spec
     assert "test.third" not in kit_log.current_levels()
+
+
+def test_a_scope_that_is_not_there_is_refused_with_those_that_are() -> None:
+    before = kit_log.current_levels()
+    for spec in ("acess:debug", "debug,acess=info", "acess:default"):
+        with pytest.raises(
+            ValueError, match=r"'acess', perhaps 'access'; there are: access, admin"
+        ):
+            kit_log.set_level(spec)
+        with pytest.raises(ValueError, match="'acess'"):
+            kit_log.setup(spec, "text", is_strict=True)
+    assert kit_log.current_levels() == before
+
+
+def test_a_scope_of_another_process_does_no_harm_in_a_whole_text() -> None:
+    kit_log.set_level("info,hickory_server::server:off", whole=True)
+    assert kit_log.unknown_scopes("info,hyper:off") == ["hyper"]
+    kit_log.set_level("reset")
 
 
 def test_a_long_field_is_cut_in_json_too() -> None:

@@ -16,6 +16,7 @@ def test_the_folder_is_made_and_the_mode_is_ours_alone(tmp_path: Path) -> None:
     with unix_socket.bind(path) as sock:
         assert sock.type == socket.SOCK_STREAM
         assert stat.S_IMODE(path.stat().st_mode) == 0o600
+        assert stat.S_IMODE(path.parent.stat().st_mode) == 0o700
 
 
 def test_a_stale_socket_is_replaced(tmp_path: Path) -> None:

@@ -1,0 +1,60 @@
+"""Names of the loggers that take a level of their own, over all processes.
+
+One table for all: `tulle log level - xds:debug` goes to every process, and the ztunnel's supervisor
+passes on levels of loggers that only its workers have.
+"""
+
+from __future__ import annotations
+
+import difflib
+import logging
+from typing import Final
+
+SCOPES: Final = (
+    "access",
+    "admin",
+    "agent",
+    "asyncio",
+    "ca",
+    "certificates",
+    "cgroup",
+    "control",
+    "direct",
+    "enrol",
+    "enrolment",
+    "grpc",
+    "http",
+    "intents",
+    "memory",
+    "metrics",
+    "pods",
+    "policy",
+    "registry",
+    "server",
+    "source",
+    "supervisor",
+    "workers",
+    "xds",
+    "zds",
+    "ztunnel",
+    "ztunnel.dial",
+    "ztunnel.direct",
+    "ztunnel.engine",
+    "ztunnel.inbound",
+    "ztunnel.listeners",
+    "ztunnel.outbound",
+    "ztunnel.redirected",
+    "ztunnel.worker",
+)
+
+
+def is_known(scope: str) -> bool:
+    """True for a scope of the table, and for a library's logger that this process has."""
+    return scope in SCOPES or scope in logging.root.manager.loggerDict
+
+
+def complaint(unknown: str) -> str:
+    """Words for a scope that is not there: the one that was probably meant, and all."""
+    near = difflib.get_close_matches(unknown, SCOPES, 1)
+    meant = f", perhaps {near[0]!r}" if near else ""
+    return f"no log scope {unknown!r}{meant}; there are: {', '.join(SCOPES)}"
