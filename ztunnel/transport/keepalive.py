@@ -14,9 +14,10 @@ HANDSHAKE_S: Final = 10.0
 HANDSHAKES_PER_TURN_MAX: Final = 8
 HANDSHAKES_PER_BUSY_TURN_MAX: Final = 2
 STEP_S: Final = 0.0005
-# While bytes move in tunnels, handshakes have half of the time: after their steps they rest as long
-# as those took. Bytes moved this long ago count.
+# While bytes move in tunnels, handshakes have a third of the time: after their steps they rest
+# twice as long as those took. Bytes moved this long ago count.
 BUSY_S: Final = 0.01
+REST_TIMES: Final = 2
 # Tunnels that are read later are looked at again after one of these.
 LATER_S: Final = 0.05
 MUCH_LATER_S: Final = 1.0
@@ -68,7 +69,7 @@ class Keepalive:
                 self._resting.start(self)
             return False
         self._steps += 1
-        self._rest_until_s = now_s + 2 * self._steps * STEP_S
+        self._rest_until_s = now_s + (1 + REST_TIMES) * self._steps * STEP_S
         return True
 
     @property

@@ -14,16 +14,11 @@ from control.model.identity import SpiffeId
 from ztunnel.hbone.errors import ErrorCode
 from ztunnel.hbone.events import (
     ConnectionFailed,
-    DataReceived,
     Event,
     GoAwayReceived,
     PeerSettingsChanged,
     PingAcknowledged,
     RequestReceived,
-    ResponseReceived,
-    StreamEnded,
-    StreamReset,
-    WindowOpened,
 )
 from ztunnel.hbone.session import Session
 from ztunnel.hbone.stream import Stream
@@ -40,11 +35,11 @@ from ztunnel.tenants.account import UNCOUNTED, Account
 from ztunnel.tenants.tenancy import Tenancy
 from ztunnel.transport.congestion import near
 from ztunnel.transport.ends import RelayEnd, StreamOwner, TunnelEnd
+from ztunnel.transport.incoming import Incoming
 from ztunnel.transport.keepalive import PING_TIMEOUT_S, Keepalive, Pings, configure
-from ztunnel.transport.mixture import MIXED_WINDOW_BYTES, SMALL_BYTES_MAX, Mixture
+from ztunnel.transport.mixture import MIXED_WINDOW_BYTES
 from ztunnel.transport.outgoing import Outgoing
-from ztunnel.transport.pace import PIECE_BYTES, ReadPace
-from ztunnel.transport.scratch import DECRYPTED_VIEW, FROM_SOCKET_VIEW, READ_BYTES_MAX
+from ztunnel.transport.scratch import FROM_SOCKET_VIEW, READ_BYTES_MAX
 from ztunnel.transport.tls import TlsClosed, TlsConnection, TlsError
 
 _PING: Final = b"tulle-ka"
@@ -73,31 +68,22 @@ class TunnelUser(Protocol):
         """Called once, after every stream's owner has been told."""
 
 
-class Tunnel:
+class Tunnel(Incoming):
     __slots__ = (
         "_drain_requested",
         "_ended_hint",
         "_later",
-        "_mixture",
         "_owned",
-        "_pace",
-        "_reactor",
-        "_readable",
-        "_rest",
         "_sock",
         "_timers",
-        "_tls",
         "_user",
         "account",
-        "closed",
         "detail",
         "end",
-        "out",
         "peer",
         "pings",
         "refusal",
         "retired",
-        "session",
         "tenant",
     )
 
@@ -110,27 +96,20 @@ class Tunnel:
         session: Session,
         user: TunnelUser,
     ) -> None:
-        self._reactor = reactor
+        super().__init__(reactor, tls, session)
         self._timers = timers
         self._sock = sock
-        self._tls = tls
-        self.session = session
         self._user = user
         self.account = UNCOUNTED  # for bytes that wait here
         self.out = Outgoing(reactor, sock, tls, session, self)
-        self._pace = ReadPace()
-        self._rest: bytes = b""  # decrypted, and not handled in its turn
-        self._readable = False
         self._ended_hint = False
         self._drain_requested = False
-        self._mixture = Mixture()
         self.pings = Pings(reactor)
         self.retired = False
         # Streams with an owner. The session forgets a stream when both sides have ended it, or when
         # the connection breaks; its owner may still hold bytes for the app, or must hear of it.
         self._owned: dict[int, Stream] = {}
         self.peer: SpiffeId | None = None
-        self.closed = False
         self.end: TunnelEnd | None = None
         self.detail = ""
         self.refusal: Reason | None = None  # by TLS, or by whoever dismissed it
@@ -195,9 +174,18 @@ class Tunnel:
         return self.tenant or self.account.tenant
 
     def _read_now(self) -> None:
-        if self._rest or self._tls.waiting:
-            self._again_first()
-            return
+        try:
+            if self._rest or self._tls.waiting:
+                self._reactor.again(self)
+                self._deliver()  # what came with an earlier read, before more is read
+            else:
+                self._read_socket()
+        except TlsClosed:
+            self.close(TunnelEnd.CLOSED)
+        except TlsError as exc:
+            self.broken(exc)
+
+    def _read_socket(self) -> None:
         read_bytes, now_s = self._pace.read_bytes, self._reactor.now_s
         try:
             count = self._sock.recv_into(FROM_SOCKET_VIEW, read_bytes)
@@ -214,63 +202,14 @@ class Tunnel:
             self._readable = False
         else:
             self._reactor.again(self)
-        try:
-            self._tls.feed(FROM_SOCKET_VIEW[:count])
-            if self.peer is None and not self._handshake():
-                return
-            self._deliver()
-            if self._tls.silent and not self._pace.silent(self._tls.take_silent(), now_s):
-                self.dismiss(Reason.SILENT_RECORDS, "")
-            if self._mixture.read(count, now_s):
-                self._use_windows()
-        except TlsClosed:
-            self.close(TunnelEnd.CLOSED)
-        except TlsError as exc:
-            self.broken(exc)
-
-    def _deliver(self) -> None:
-        tls = self._tls
-        if self._rest:
-            rest, self._rest = self._rest, b""
-            self._in_pieces(memoryview(rest))
-        while tls.waiting and not self.closed and not self._rest:
-            count = tls.read_into(DECRYPTED_VIEW)
-            if not count:
-                continue
-            if self._pace.in_pieces:
-                self._in_pieces(DECRYPTED_VIEW[:count])
-            else:
-                self._receive(DECRYPTED_VIEW[:count])
-        if self.session.outbound:
-            self.out.touch()
-
-    def _receive(self, data: memoryview) -> None:
-        events = self.session.receive(data, self._hand_data)
-        if events:
-            self._dispatch(events)
-
-    def _in_pieces(self, data: memoryview) -> None:
-        """Handle as much as fits into a slice of the turn; the rest comes first in the next."""
-        end_s = self._reactor.clock() + SLICE_S
-        for start in range(0, len(data), PIECE_BYTES):
-            self._receive(data[start : start + PIECE_BYTES])
-            if self.closed:
-                return
-            if self._reactor.clock() >= end_s and start + PIECE_BYTES < len(data):
-                self._rest = bytes(data[start + PIECE_BYTES :])
-                self._readable = True
-                self._reactor.again(self)
-                return
-
-    def _again_first(self) -> None:
-        """Handle what came with an earlier read, before more is read."""
-        self._reactor.again(self)
-        try:
-            self._deliver()
-        except TlsClosed:
-            self.close(TunnelEnd.CLOSED)
-        except TlsError as exc:
-            self.broken(exc)
+        self._tls.feed(FROM_SOCKET_VIEW[:count])
+        if self.peer is None and not self._handshake():
+            return
+        self._deliver()
+        if self._tls.silent and not self._pace.silent(self._tls.take_silent(), now_s):
+            self.dismiss(Reason.SILENT_RECORDS, "")
+        if self._mixture.read(count, now_s):
+            self._use_windows()
 
     def _read_when_taken(self) -> None:
         """Leave the peer's bytes in its own hands until more of those that wait have been taken."""
@@ -302,44 +241,8 @@ class Tunnel:
         self._user.tunnel_opened(self, peer)
         return not self.closed
 
-    def _dispatch(self, events: list[Event]) -> None:
-        """Hand out the events of one read: everything but DATA, and DATA that came behind it."""
-        for event in events:
-            if self.closed:
-                return
-            if isinstance(event, DataReceived):
-                self._hand_data(event.stream, event.data, None)
-            else:
-                self._act(event)
-
-    def _hand_data(self, stream: Stream, data: memoryview, run: list[memoryview] | None) -> None:
-        """Give DATA to the stream's owner; the session calls this in the middle of a read. `run`
-        has all pieces if there are several, `data` is the first."""
-        owner: StreamOwner | None = stream.owner
-        if owner is None:
-            return
-        try:
-            if run is None:
-                if len(data) <= SMALL_BYTES_MAX:
-                    self._mixture.small += 1
-                owner.on_data(data)
-            else:
-                owner.on_data_run(run)
-        except Exception:  # the reactor's boundary, drawn around one stream instead of the tunnel
-            self._reactor.caught(owner)
-
-    def _act(self, event: Event) -> None:
-        # The life of streams comes first: every connection passes here twice.
-        if isinstance(event, (StreamEnded, ResponseReceived, StreamReset)):
-            self._tell_owner(event)
-        elif isinstance(event, RequestReceived):
-            self._hand_request(event)
-        elif isinstance(event, WindowOpened):
-            if event.stream is None:
-                self.out.window_opened()
-            elif event.stream.owner is not None:
-                event.stream.owner.on_window()
-        elif isinstance(event, PeerSettingsChanged):
+    def _about_tunnel(self, event: Event) -> None:
+        if isinstance(event, PeerSettingsChanged):
             self._user.tunnel_freed(self)
         elif isinstance(event, PingAcknowledged):
             if event.payload == _PING:  # an answer to something else proves nothing
@@ -352,20 +255,6 @@ class Tunnel:
             self._close_when_drained()
         elif isinstance(event, ConnectionFailed):
             self.close(TunnelEnd.PROTOCOL, event.reason)
-
-    def _tell_owner(self, event: StreamEnded | StreamReset | ResponseReceived) -> None:
-        owner: StreamOwner | None = event.stream.owner
-        if owner is None:
-            return
-        try:
-            if isinstance(event, StreamEnded):
-                owner.on_end()
-            elif isinstance(event, StreamReset):
-                owner.on_reset(event.code)
-            else:
-                owner.on_response(event.status, event.ended)
-        except Exception:  # the reactor's boundary, drawn around one stream instead of the tunnel
-            self._reactor.caught(owner)
 
     def _hand_request(self, event: RequestReceived) -> None:
         stream = event.stream

@@ -28,12 +28,14 @@ TURNS_MAX = 2000  # no exchange in these tests takes more
 
 
 class FakeTime:
-    """Monotonic seconds that move only when a test moves them."""
+    """Monotonic seconds that move only when a test moves them, or by `step_s` at each look."""
 
     def __init__(self) -> None:
         self.now_s = 100.0
+        self.step_s = 0.0
 
     def __call__(self) -> float:
+        self.now_s += self.step_s
         return self.now_s
 
 

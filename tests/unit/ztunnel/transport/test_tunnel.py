@@ -16,7 +16,6 @@ from tests.support.peers.openssl import LIBRARY, OpensslClient
 from ztunnel.hbone.frames import ACK, PING, PREFACE, SETTINGS, pack_frame
 from ztunnel.hbone.session import Session
 from ztunnel.hbone.settings import SERVER_SETTINGS, Role, SessionSettings
-from ztunnel.loop.turns import SLICE_S
 from ztunnel.refusals import Reason
 from ztunnel.transport.ends import RelayEnd, TunnelEnd
 from ztunnel.transport.keepalive import (
@@ -25,7 +24,7 @@ from ztunnel.transport.keepalive import (
     PING_TIMEOUT_S,
 )
 from ztunnel.transport.outgoing import OUTGOING_BYTES_MAX
-from ztunnel.transport.pace import READ_BYTES_LEAST, SILENT_BURST, SILENT_PER_S
+from ztunnel.transport.pace import SILENT_BURST, SILENT_PER_S
 from ztunnel.transport.tls import TlsConnection, TlsContext, expect_trust_domain
 from ztunnel.transport.tunnel import Tunnel
 
@@ -299,29 +298,6 @@ def test_a_closed_tunnel_gives_its_key_back_at_once(authority: Authority) -> Non
     del here, there, pair
     assert all(key() is None for key in keys), "without the garbage collector"
     reactor.close()
-
-
-def test_a_record_of_tiny_frames_is_handled_in_pieces_while_others_wait(pair: Pair) -> None:
-    here, there = pair.stream()
-    pair.server._pace.read_bytes = READ_BYTES_LEAST
-    ticking = iter(range(10**9))
-    pair.reactor.clock = lambda: pair.time.now_s + next(ticking) * SLICE_S
-    pair.reactor.meet("one")
-    pair.reactor.meet("other")
-    sent = b"".join(b"%d" % (number % 10) for number in range(3000))
-    for each in sent:
-        pair.client.session.send_data(here.relay.stream, bytes([each]))
-    pair.client.touch()
-    got, rests = b"", 0
-    for _ in range(2000):
-        pair.reactor.turn(0)
-        rests += bool(pair.server._rest)
-        got += there.received()
-    assert rests > 5
-    assert got == sent
-    here.sock.shutdown(socket.SHUT_WR)
-    pair.settle()
-    assert there.ended()
 
 
 @pytest.mark.skipif(not LIBRARY, reason="there is no libssl on this host")
