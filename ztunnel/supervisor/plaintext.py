@@ -33,10 +33,19 @@ class PlaintextRefusals:
         self._state = state
         self._tell = tell
         self._told: dict[str, Plaintext] = {}
+        self._due = False  # something changed since the mesh was last settled
 
     def again(self) -> None:
         """This agent may know nothing of what was said before."""
         self._told.clear()
+
+    def follow(self, pods: Iterable[PlaintextPod], *, is_stale: bool) -> None:
+        """A batch was applied. `is_stale`: it may change a rule. The word that makes a change whole
+        comes behind it, in a batch of its own that changes nothing."""
+        self._due = self._due or is_stale
+        if self._due and self._state.synced and self._state.settled:
+            self._due = False
+            self.update(pods)
 
     def update(self, pods: Iterable[PlaintextPod]) -> None:
         """Tell what has changed; these are all pods."""

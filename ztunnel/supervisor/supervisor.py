@@ -126,8 +126,8 @@ class Supervisor:
             self.workers.publish(entries)
         else:
             served = {(pod.namespace, pod.name) for pod in self.served.all()}
-            if await self.direct.publish(entries, served):
-                self.plaintext.update(self.served.all())
+            is_stale = await self.direct.publish(entries, served)
+            self.plaintext.follow(self.served.all(), is_stale=is_stale)
         if self.state.synced:
             self._synced.set()
 

@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from control.kit.errors import ConfigError
+from control.wire.direct import Plaintext
 from tests.support.clock import FakeClock
 from tests.support.engine.meshes import entry, pod
+from tests.support.engine.tunnel_mesh import address_entry, policy_entry
+from tests.unit.ztunnel.mesh.test_plaintext import STRICT, deny
+from tests.unit.ztunnel.supervisor.test_plaintext import NamedPod
 from ztunnel.config import ZtunnelConfig
 from ztunnel.mesh.entries import Entry, Op
 from ztunnel.supervisor.supervisor import Supervisor, join_cgroup, worker_settings
@@ -89,6 +94,34 @@ def test_its_own_numbers(tmp_path: Path) -> None:
 def test_only_a_direct_path_has_generations(tmp_path: Path) -> None:
     assert made(tmp_path).generation() is None
     assert made(tmp_path, direct=tmp_path / "direct.sock").generation() is not None
+
+
+def test_the_kernel_hears_of_strict_with_the_word_that_makes_it_whole(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    subject = made(tmp_path, direct=tmp_path / "direct.sock")
+    lines: list[Plaintext] = []
+    monkeypatch.setattr(subject.plaintext, "_tell", lambda line: lines.append(line) or True)
+    monkeypatch.setattr(subject.served, "all", lambda: [NamedPod("web", "shop", "web")])
+    strict = deny(STRICT)
+    open_, closed = (
+        address_entry(replace(pod("web", "10.0.0.2"), authorization_policies=names))
+        for names in ((), (strict.key,))
+    )
+
+    async def push(*batches: list[Entry]) -> list[bool]:
+        for batch in batches:
+            subject.state.apply(batch)
+            await subject._publish(batch)
+        taken = [line.refused for line in lines]
+        lines.clear()
+        return taken
+
+    whole = [Entry(Op.SNAPSHOT)]
+    assert asyncio.run(push([open_], whole)) == [False]
+    assert asyncio.run(push([policy_entry(strict)], [closed])) == [], "perhaps half of an update"
+    assert asyncio.run(push(whole)) == [True], "not at the next poll"
+    assert asyncio.run(push([open_], whole, whole)) == [False]
 
 
 def test_a_cgroup_that_cannot_be_joined_is_the_operators_problem(tmp_path: Path) -> None:
