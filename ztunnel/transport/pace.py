@@ -7,10 +7,12 @@ from typing import Final
 
 from ztunnel.loop.turns import SLICE_S
 from ztunnel.transport.scratch import READ_BYTES_MAX
+from ztunnel.transport.tls import RECORD_PLAIN_BYTES_MAX
 
 # A read while a full one takes more than its slice, and others wait.
 READ_BYTES_LEAST: Final = 2048
-READ_GROWTH: Final = 4
+# Bytes whose cost is looked at together: two records.
+SPAN_BYTES: Final = 32 * 1024
 # A record brings 16 KiB at once, however little is read; tiny frames in it are handled this many
 # bytes at a time.
 PIECE_BYTES: Final = 1024
@@ -21,24 +23,30 @@ SILENT_BURST: Final = 64.0
 
 
 class ReadPace:
-    __slots__ = ("_silent_at_s", "_silent_owed", "read_bytes")
+    __slots__ = ("_bytes", "_silent_at_s", "_silent_owed", "_took_s", "in_pieces", "read_bytes")
 
     def __init__(self) -> None:
         self.read_bytes = READ_BYTES_MAX
+        self.in_pieces = False  # a record alone takes longer than a slice
+        self._bytes = 0
+        self._took_s = 0.0
         self._silent_owed = 0.0
         self._silent_at_s = 0.0
 
-    def took(self, took_s: float, crowded: bool) -> None:
-        """Size the next read by the time that the last one took, handling included."""
-        if took_s > SLICE_S and crowded:
-            self.read_bytes = max(READ_BYTES_LEAST, self.read_bytes // READ_GROWTH)
-        elif took_s * READ_GROWTH < SLICE_S or not crowded:
-            self.read_bytes = min(READ_BYTES_MAX, self.read_bytes * READ_GROWTH)
-
-    @property
-    def in_pieces(self) -> bool:
-        """True if even the smallest reads take long: a record of TLS is handled in pieces then."""
-        return self.read_bytes <= READ_BYTES_LEAST
+    def took(self, took_s: float, count: int, crowded: bool) -> None:
+        """Size the next reads by what the last `count` bytes cost, handling included. A record is
+        handled when its last bytes come, so the cost of one read says nothing."""
+        self._bytes += count
+        self._took_s += took_s
+        if not crowded:
+            self.read_bytes, self.in_pieces = READ_BYTES_MAX, False
+        elif self._bytes < SPAN_BYTES:
+            return
+        else:
+            fitting = int(self._bytes * SLICE_S / self._took_s) if self._took_s else READ_BYTES_MAX
+            self.read_bytes = max(READ_BYTES_LEAST, min(READ_BYTES_MAX, fitting))
+            self.in_pieces = fitting < RECORD_PLAIN_BYTES_MAX
+        self._bytes, self._took_s = 0, 0.0
 
     def silent(self, count: int, now_s: float) -> bool:
         """Count records without data: each costs a decryption, and a key update a new key and an

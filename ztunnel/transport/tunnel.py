@@ -162,54 +162,57 @@ class Tunnel(Incoming):
             self._later = True
             return
         began_s = self._reactor.clock()
-        self._read_now()
+        count = self._read_now()
         took_s = self._reactor.clock() - began_s
         payer.cpu_s += took_s
         if took_s > SLICE_S or self._pace.read_bytes < READ_BYTES_MAX:
-            self._pace.took(took_s, self._reactor.crowded)
+            self._pace.took(took_s, count, self._reactor.crowded)
 
     @property
     def payer(self) -> Tenancy:
         """The one for whom its events are served."""
         return self.tenant or self.account.tenant
 
-    def _read_now(self) -> None:
+    def _read_now(self) -> int:
+        """Returns the bytes that came from the socket."""
         try:
             if self._rest or self._tls.waiting:
                 self._reactor.again(self)
                 self._deliver()  # what came with an earlier read, before more is read
             else:
-                self._read_socket()
+                return self._read_socket()
         except TlsClosed:
             self.close(TunnelEnd.CLOSED)
         except TlsError as exc:
             self.broken(exc)
+        return 0
 
-    def _read_socket(self) -> None:
+    def _read_socket(self) -> int:
         read_bytes, now_s = self._pace.read_bytes, self._reactor.now_s
         try:
             count = self._sock.recv_into(FROM_SOCKET_VIEW, read_bytes)
         except BlockingIOError:
             self._readable = False
-            return
+            return 0
         except OSError as exc:
             self.broken(exc)
-            return
+            return 0
         if not count:
             self.close(TunnelEnd.CUT if self._owned else TunnelEnd.CLOSED)
-            return
+            return 0
         if count < read_bytes and not self._ended_hint:
             self._readable = False
         else:
             self._reactor.again(self)
         self._tls.feed(FROM_SOCKET_VIEW[:count])
         if self.peer is None and not self._handshake():
-            return
+            return count
         self._deliver()
         if self._tls.silent and not self._pace.silent(self._tls.take_silent(), now_s):
             self.dismiss(Reason.SILENT_RECORDS, "")
         if self._mixture.read(count, now_s):
             self._use_windows()
+        return count
 
     def _read_when_taken(self) -> None:
         """Leave the peer's bytes in its own hands until more of those that wait have been taken."""

@@ -29,6 +29,7 @@ def pair(authority: Authority) -> Iterator[Pair]:
 def test_a_record_of_tiny_frames_is_handled_in_pieces_while_others_wait(pair: Pair) -> None:
     here, there = pair.stream()
     pair.server._pace.read_bytes = READ_BYTES_LEAST
+    pair.server._pace.in_pieces = True
     pair.time.step_s = SLICE_S
     pair.reactor.meet("one")
     pair.reactor.meet("other")

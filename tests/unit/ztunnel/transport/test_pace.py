@@ -5,29 +5,43 @@ from __future__ import annotations
 from ztunnel.loop.turns import SLICE_S
 from ztunnel.transport.pace import (
     READ_BYTES_LEAST,
-    READ_GROWTH,
     SILENT_BURST,
     SILENT_PER_S,
     ReadPace,
 )
 from ztunnel.transport.scratch import READ_BYTES_MAX
+from ztunnel.transport.tls import RECORD_PLAIN_BYTES_MAX
 
 
-def test_reads_shrink_to_what_a_slice_takes_and_grow_when_others_are_gone() -> None:
-    pace, byte_s = ReadPace(), 1e-7  # tiny frames
-    for _ in range(20):
-        pace.took(pace.read_bytes * byte_s, crowded=True)
-    assert pace.read_bytes >= READ_BYTES_LEAST
-    assert pace.read_bytes * byte_s <= READ_GROWTH * SLICE_S
-    for _ in range(20):
-        pace.took(pace.read_bytes * byte_s, crowded=False)
-    assert pace.read_bytes == READ_BYTES_MAX
+def read(pace: ReadPace, record_s: float, times: int, *, crowded: bool = True) -> list[bool]:
+    """Reads of a peer whose records take so long; only the read that ends one is slow."""
+    waiting, pieces = 0, []
+    for _ in range(times):
+        waiting += pace.read_bytes
+        records, waiting = divmod(waiting, RECORD_PLAIN_BYTES_MAX)
+        pace.took(1e-5 + records * record_s, pace.read_bytes, crowded)
+        pieces.append(pace.in_pieces)
+    return pieces
+
+
+def test_records_that_take_longer_than_a_slice_are_handled_in_pieces_and_stay_so() -> None:
+    pace = ReadPace()
+    pieces = read(pace, 20 * SLICE_S, 200)
+    assert all(pieces)
+    assert pace.read_bytes == READ_BYTES_LEAST
+    read(pace, 20 * SLICE_S, 1, crowded=False)
+    assert (pace.read_bytes, pace.in_pieces) == (READ_BYTES_MAX, False)
+
+
+def test_reads_shrink_to_what_a_slice_takes() -> None:
+    pace = ReadPace()
+    assert not any(read(pace, SLICE_S / 4, 50))
+    assert 2 * RECORD_PLAIN_BYTES_MAX < pace.read_bytes < 5 * RECORD_PLAIN_BYTES_MAX
 
 
 def test_cheap_bytes_are_read_whole_whoever_waits() -> None:
     pace = ReadPace()
-    for _ in range(20):
-        pace.took(SLICE_S / 2, crowded=True)
+    assert not any(read(pace, SLICE_S / 100, 20))
     assert pace.read_bytes == READ_BYTES_MAX
 
 
