@@ -8,6 +8,7 @@ false are booleans, nothing is a date.
 
 from __future__ import annotations
 
+import codecs
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -68,7 +69,15 @@ class Broken:
 
 
 # The start of a document; `---` cannot stand at the start of a line inside one (YAML 1.2, 9.1.2).
-_BEGIN = re.compile(r"^(?=---(?:\s|$))", re.MULTILINE)
+# UTF-16 that was appended to UTF-8 has a NUL beside each letter.
+_BEGIN = re.compile(r"^(?=\0?-\0?-\0?-\0?(?:\s|$))", re.MULTILINE)
+# Byte order marks, as YAML and kubectl know them; the first that fits.
+_MARKS = (
+    (codecs.BOM_UTF32_LE, "utf-32"),
+    (codecs.BOM_UTF32_BE, "utf-32"),
+    (codecs.BOM_UTF16_LE, "utf-16"),
+    (codecs.BOM_UTF16_BE, "utf-16"),
+)
 
 _PLAIN_TAGS = {f"tag:yaml.org,2002:{name}" for name in ("str", "int", "float", "bool", "null")}
 _CONTAINER_TAGS = {f"tag:yaml.org,2002:{name}" for name in ("map", "seq")}
@@ -96,7 +105,8 @@ def read_apart(data: bytes) -> list[YamlDocument | Broken]:
     try:
         text = _text_of(data)
     except Invalid as exc:
-        return [Broken(data[:FILE_BYTES_MAX].decode("utf-8", "replace"), 1, exc)]
+        part = data[:FILE_BYTES_MAX]
+        return [Broken(_legible(part.decode(_codec_of(part), "replace")), 1, exc)]
     try:
         return list(_parse(text, _Builder()))
     except Invalid:
@@ -111,7 +121,7 @@ def _parse_apart(text: str) -> list[YamlDocument | Broken]:
         try:
             found += _parse(part, builder)
         except Invalid as exc:
-            found.append(Broken(part, exc.line, exc))
+            found.append(Broken(_legible(part), exc.line, exc))
         nodes = builder.nodes
         lines += part.count("\n")
     return found
@@ -121,14 +131,25 @@ def _text_of(data: bytes) -> str:
     if len(data) > FILE_BYTES_MAX:
         raise TooLarge(f"the file has {len(data)} bytes, more than {FILE_BYTES_MAX}", 1)
     try:
-        text = data.decode("utf-8-sig")
+        text = data.decode(_codec_of(data))
     except UnicodeDecodeError as exc:
-        raise NotYaml("the file is not UTF-8 text", data[: exc.start].count(b"\n") + 1) from exc
+        line = data[: exc.start].count(b"\n") + 1
+        raise NotYaml(f"the file is not {exc.encoding[:6].upper()} text", line) from exc
     if text.lstrip().startswith("{"):
         # JSON may be indented with tabs, YAML may not; inside a JSON string there are none.
         text = text.replace("\t", " ")
     # Files that were joined leave the mark of the later ones in the middle.
     return text.replace("\n\ufeff", "\n")
+
+
+def _codec_of(data: bytes) -> str:
+    return next((codec for mark, codec in _MARKS if data.startswith(mark)), "utf-8-sig")
+
+
+def _legible(text: str) -> str:
+    """Text of a broken document for those who look for its kind: UTF-16 without a mark has a NUL
+    beside each letter."""
+    return text.replace("\0", "")
 
 
 def _parse(text: str, builder: _Builder) -> list[YamlDocument]:

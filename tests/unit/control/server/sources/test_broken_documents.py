@@ -115,3 +115,40 @@ def test_byte_order_marks_of_joined_files_are_no_fault() -> None:
     found = read(STRICT, "\ufeff" + POD)
     assert found.problems == ()
     assert len(found.objects.pods) == 1
+
+
+@pytest.mark.parametrize("codec", ["utf-8-sig", "utf-16", "utf-32"])
+def test_text_with_a_byte_order_mark_is_read(codec: str) -> None:
+    folder = Folder()
+    folder.load("a.yaml", "---\n".join([STRICT, DENY, POD]).encode(codec))
+    found = folder.snapshot()
+    assert found.problems == ()
+    assert [each.mode for each in found.objects.peer_authentications] == [MtlsMode.STRICT]
+    assert [each.broken for each in found.objects.authorization_policies] == [""]
+    assert [each.meta.name for each in found.objects.pods] == ["web"]
+
+
+BOTH = "---\n".join([STRICT, DENY])
+# Shells that write UTF-16 append it to files of another encoding.
+ENCODED = {
+    "without a mark": BOTH.encode("utf-16-le"),
+    "without a mark, big endian": BOTH.encode("utf-16-be"),
+    "cut short": BOTH.encode("utf-16")[:-1],
+    "the second one": (STRICT + "---\n").encode() + DENY.encode("utf-16-le"),
+    "all but the first letters": STRICT.encode() + f"---\n{DENY}".encode("utf-16-le"),
+    "the same, big endian": STRICT.encode() + f"---\n{DENY}".encode("utf-16-be"),
+    "with a mark in the middle": STRICT.encode() + f"---\n{DENY}".encode("utf-16"),
+    "before UTF-8": BOTH.encode("utf-16") + b"---\n" + BOTH.encode(),
+}
+
+
+@pytest.mark.parametrize("case", ENCODED)
+def test_no_encoding_opens_what_a_policy_closes(case: str) -> None:
+    folder = Folder()
+    folder.load("a.yaml", ENCODED[case])
+    found = folder.snapshot()
+    assert found.problems != ()
+    strict = [each.meta.namespace for each in found.objects.peer_authentications]
+    assert "shop" in strict
+    assert {each.mode for each in found.objects.peer_authentications} == {MtlsMode.STRICT}
+    assert "shop" in {each.meta.namespace for each in found.objects.authorization_policies}
