@@ -130,6 +130,7 @@ class Reactor:
         self.spin: Final = spin or Spin(0)
         self._events_before = 0
         self._backlog: Final = Backlog(monotonic_s)
+        self._queued = False  # something waits there
         self.payer: object = None  # whose tunnel was read last
         self._crowded_until_s = 0.0
         self._crowded_until_turn = 0
@@ -156,14 +157,14 @@ class Reactor:
         self._handlers[fd] = handler
 
     def unwatch(self, fd: int) -> None:
-        if self._backlog:
+        if self._queued:
             self._backlog.drop(fd)
         if self._handlers.pop(fd, None) is not None:
             self._epoll.unregister(fd)
 
     def discard(self, sock: Closable) -> None:
         """Forget the descriptor now, close it at the end of the turn (closing also unwatches)."""
-        if self._backlog:
+        if self._queued:
             self._backlog.drop(sock.fileno())
         self._handlers.pop(sock.fileno(), None)
         self._closing.append(sock)
@@ -221,8 +222,14 @@ class Reactor:
         self._events_before = len(events)
         self.served += len(events) + len(self._again)
         self.now_s = self.clock()
-        if self.crowded or self._backlog:
+        # As `crowded`, written out because every turn passes here.
+        if (
+            self._queued
+            or self.turns < self._crowded_until_turn
+            or self.now_s < self._crowded_until_s
+        ):
             self._serve_fairly(events)
+            self._queued = bool(self._backlog)
         else:
             self._serve_all(events)
         while self._dirty:
@@ -269,6 +276,7 @@ class Reactor:
                 backlog.put(getattr(handler, "payer", None), fd, bits)
         for item in resumed:
             backlog.put(getattr(item, "payer", None), item, _AGAIN)
+        self._queued = True  # what is served may end others that wait
         backlog.take_turns(self._serve_waiting)
 
     def _serve_a_slice(
@@ -299,7 +307,7 @@ class Reactor:
 
     def _wait(self, wait_s_max: float) -> list[tuple[int, int]]:
         """Wait for events: the only place that sleeps."""
-        if self._again or self._dirty or self._last or self._backlog:
+        if self._again or self._dirty or self._last or self._queued:
             wait_s = 0.0
         else:
             now_s = self.clock()

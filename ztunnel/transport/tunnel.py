@@ -150,7 +150,7 @@ class Tunnel(Incoming):
             self._later = True
             self._timers.later(self, tenant.not_before_s)
             return
-        if self.account.tight:
+        if self.account.tenant.tight:
             self._read_when_taken()
             return
         payer = tenant or self.account.tenant
