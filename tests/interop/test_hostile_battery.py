@@ -1,0 +1,101 @@
+"""Hostile peers and pods, one after the other, beside an honest neighbour of a real worker."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import pytest
+
+from tests.support.engine.battery import Outcome, battery
+from tests.support.peers import hostile_clients as client
+from tests.support.peers import hostile_servers as server
+from tests.support.peers.hostile import Target
+
+# Part of its rate that the neighbour keeps, and the worker's memory as a multiple of what it was.
+RATE_PART_LEAST = 0.5
+# An attacker that keeps all rules, and fills the worker with work, is a neighbour too: half for
+# each, and some noise.
+EVEN = 0.4
+MEMORY_TIMES_MAX = 1.5
+# CPU time that an attack may cost before anything is delayed: `WORK_BURST_ALL_S`, and noise.
+BURST_S = 0.4
+PAUSED = "accept_paused_too_many_connections_total"
+
+
+@dataclass(frozen=True)
+class Row:
+    name: str
+    attack: Callable[[Target], None]
+    counted: str  # a reason, or another counter of the worker; "" if nothing has to be refused
+    each_us: float  # CPU time of the worker, at most, for each thing that the attacker does
+    rate_part: float = RATE_PART_LEAST
+
+
+ROWS = [
+    Row("idle tunnels", client.idle_tunnels, "", 3000),
+    Row("silent handshakes", client.silent_handshakes, "handshake_displaced", 300),
+    Row("handshakes that fail", client.failed_handshakes, "tls_handshake", 3000),
+    Row("denied CONNECTs", client.denied_connects, "destination_mismatch", 5),
+    Row("CONNECT and reset", client.connect_and_reset, "http2", 10),
+    Row("PING", client.pings, "http2", 1),
+    Row("SETTINGS", client.settings, "http2", 1),
+    Row("WINDOW_UPDATE", client.windows, "http2", 1),
+    Row("PRIORITY", client.priorities, "http2", 1),
+    Row("empty DATA", client.empty_data, "http2", 1),
+    Row("DATA of one byte", client.one_byte_data, "", 2, rate_part=EVEN),
+    Row("CONTINUATION", client.continuations, "http2", 1),
+    Row("huge header blocks", client.huge_headers, "http2", 100),
+    Row("key updates", client.key_updates, "silent_records", 5),
+    Row("streams that nobody reads", client.never_reads, "", 2000),
+    Row("refused plaintext", client.plaintext_refused, "recursion", 300),
+    Row("a server that never answers", server.never_answers, PAUSED, 200),
+    Row("a server's PINGs", server.floods_pings, "http2_failed", 300),
+    Row("a server's SETTINGS", server.floods_settings, "http2_failed", 300),
+    Row("a server that goes away", server.goes_away, "tunnel_lost", 300),
+    Row("a server that closes", server.closes, "tls_failed", 300),
+    Row("a server that does not read", server.stops_reading, PAUSED, 300),
+    Row("dials to nobody", server.nobody_there, "connect_failed", 200),
+    Row("connections that are held", server.hoard, PAUSED, 300),
+]
+
+
+def problems(row: Row, outcome: Outcome) -> list[str]:
+    """Words for each way in which the attack did more than it may."""
+    found = {
+        "rate": outcome.part < row.rate_part,
+        "memory": outcome.most_mib > MEMORY_TIMES_MAX * outcome.idle_mib,
+        "cpu": outcome.cpu_s > BURST_S + outcome.done * row.each_us / 1e6,
+        "not counted": bool(row.counted) and row.counted not in outcome.counted,
+        "no attack": not outcome.done,
+    }
+    return [word for word, is_so in found.items() if is_so]
+
+
+def run(row: Row, *weaknesses: str) -> tuple[list[str], str]:
+    with battery(*weaknesses) as made:
+        outcome = made.measure(row.attack)
+    return problems(row, outcome), str(outcome)
+
+
+@pytest.mark.parametrize("row", ROWS, ids=lambda row: row.name)
+def test_a_hostile_peer_harms_itself(row: Row) -> None:
+    found, seen = run(row)
+    if found:  # the machine may have been busy with something else
+        again, seen_again = run(row)
+        found, seen = [each for each in found if each in again], f"{seen}; {seen_again}"
+    assert not found, seen
+
+
+@pytest.mark.parametrize(
+    ("weakness", "name", "word"),
+    [
+        ("frames", "SETTINGS", "not counted"),
+        ("turns", "DATA of one byte", "rate"),
+        ("portions", "silent handshakes", "memory"),
+    ],
+)
+def test_the_battery_notices_a_bound_that_is_gone(weakness: str, name: str, word: str) -> None:
+    (row,) = [each for each in ROWS if each.name == name]
+    found, seen = run(row, weakness)
+    assert word in found, seen

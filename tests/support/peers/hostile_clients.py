@@ -1,0 +1,155 @@
+"""Attacks on the server side of a tunnel. Each runs in a process of its own until it is killed."""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import socket
+import time
+from collections.abc import Callable, Iterator
+
+from tests.support.peers.hostile import (
+    CONTINUATION,
+    DATA,
+    HEADERS,
+    PING,
+    PREFACE,
+    PRIORITY,
+    RST,
+    SETTINGS,
+    Target,
+    ask,
+    connect_fields,
+    context,
+    dial,
+    dial_raw,
+    frame,
+    pour,
+    setting,
+    window,
+)
+from tests.support.peers.openssl import OpensslClient
+
+BATCH = 200
+STREAMS = 50
+LARGEST_WINDOW = 2**31 - 1
+OTHER_POD = "192.0.2.1:80"
+
+
+def idle_tunnels(target: Target) -> None:
+    shown, held = context(target.material()), []
+    while True:
+        with contextlib.suppress(OSError):
+            held.append(dial(target, shown))
+            target.did()
+
+
+def silent_handshakes(target: Target) -> None:
+    held = []
+    while True:
+        with contextlib.suppress(OSError):
+            held.append(dial_raw(target))
+            target.did()
+        del held[:-300]
+
+
+def failed_handshakes(target: Target) -> None:
+    shown = context(None)
+    while True:
+        with contextlib.suppress(OSError), shown.wrap_socket(dial_raw(target)) as tls:
+            tls.recv(1)
+        target.did()
+
+
+def _streams(one: Callable[[int], bytes]) -> Callable[[], Iterator[bytes]]:
+    def pieces() -> Iterator[bytes]:
+        for first in itertools.count(1, 2 * STREAMS):
+            yield b"".join(one(first + 2 * n) for n in range(STREAMS))
+
+    return pieces
+
+
+def denied_connects(target: Target) -> None:
+    pour(target, context(target.material()), _streams(lambda n: ask(n, OTHER_POD)), STREAMS)
+
+
+def connect_and_reset(target: Target) -> None:
+    def one(stream: int) -> bytes:
+        return ask(stream, target.echo) + frame(RST, 0, stream, (8).to_bytes(4, "big"))
+
+    pour(target, context(target.material()), _streams(one), STREAMS)
+
+
+def _same(piece: bytes, first: bytes = b"") -> Callable[[Target], None]:
+    def attack(target: Target) -> None:
+        def pieces() -> Iterator[bytes]:
+            yield first
+            yield from itertools.repeat(piece * BATCH)
+
+        pour(target, context(target.material()), pieces, BATCH)
+
+    return attack
+
+
+pings = _same(frame(PING, 0, 0, bytes(8)))
+settings = _same(frame(SETTINGS))
+windows = _same(window(0, 1))
+priorities = _same(frame(PRIORITY, 0, 3, bytes(5)))
+
+
+def _on_stream(piece: bytes) -> Callable[[Target], None]:
+    def attack(target: Target) -> None:
+        _same(piece, ask(1, target.echo))(target)
+
+    return attack
+
+
+empty_data = _on_stream(frame(DATA, 0, 1))
+one_byte_data = _on_stream(frame(DATA, 0, 1, b"x"))
+
+
+def continuations(target: Target) -> None:
+    start = frame(HEADERS, 0, 1, connect_fields(target.echo))
+    _same(frame(CONTINUATION, 0, 1, b"\x00\x01a\x01b"), start)(target)
+
+
+def huge_headers(target: Target) -> None:
+    """Blocks of 12,000 fields, each of them one byte on the wire."""
+
+    def one(stream: int) -> bytes:
+        return frame(HEADERS, 4, stream, connect_fields(target.echo) + b"\x84" * 12_000)
+
+    pour(target, context(target.material()), _streams(one), STREAMS)
+
+
+def key_updates(target: Target) -> None:
+    material = target.material()
+    while True:
+        with contextlib.suppress(OSError, AssertionError), dial_raw(target) as raw:
+            raw.settimeout(None)
+            peer = OpensslClient(raw.fileno(), material)
+            if not peer.shake_hands():
+                continue
+            peer.write(PREFACE + frame(SETTINGS))
+            while peer.update_key():
+                target.did()
+
+
+def never_reads(target: Target) -> None:
+    """Streams from an app that sends without end, all windows open, and nothing is read."""
+    shown = context(target.material())
+    held = []
+    for _ in range(10):
+        tls = dial(target, shown, setting(4, LARGEST_WINDOW))
+        tls.sendall(window(0, LARGEST_WINDOW - 65535))
+        tls.sendall(b"".join(ask(n, target.endless) for n in range(1, 40, 2)))
+        held.append(tls)
+        target.did(20)
+    time.sleep(60)
+
+
+def plaintext_refused(target: Target) -> None:
+    while True:
+        with contextlib.suppress(OSError):
+            socket.create_connection(target.plaintext, timeout=1).close()
+        target.did()
