@@ -139,11 +139,21 @@ class Dials(Protocol):
     ) -> Dialling | None: ...
 
 
+def allow_source(sock: socket.socket) -> None:
+    """Let the kernel half bind the socket to an address of its own block (bpf/README.md, C4), which
+    no interface has."""
+    if sock.family == _AF_INET6:
+        sock.setsockopt(_IPPROTO_IPV6, _IPV6_FREEBIND, 1)
+
+
 class Dialer:
     """Dials that return None have called `done` already."""
 
-    def __init__(self, reactor: Reactor) -> None:
-        self._reactor = reactor
+    def __init__(
+        self, reactor: Reactor, allow_source: Callable[[socket.socket], None] = allow_source
+    ) -> None:
+        """`allow_source` readies a socket for the source that the kernel half gives it."""
+        self._reactor, self._allow_source = reactor, allow_source
         self._namespaces = Namespaces()
         self._deadline = reactor.countdown(CONNECT_S, Dial.on_due)
         self.source_not_shown = 0
@@ -198,7 +208,7 @@ class Dialer:
         if patient:
             # On a socket that connects, the kernel takes this as: there will be data soon.
             sock.setsockopt(_IPPROTO_TCP, _TCP_DEFER_ACCEPT, 1)
-        self._ready_for_source(sock)
+        self._allow_source(sock)
         self._show(sock, client, address)
         number = sock.connect_ex((format_address(address), port))
         if number in (0, _EINPROGRESS):
@@ -208,12 +218,6 @@ class Dialer:
             return self._connect_app(netns_fd, permitted, done, client, patient, tries - 1)
         done(_BY_ERRNO.get(number, DialError.OTHER))
         return None
-
-    def _ready_for_source(self, sock: socket.socket) -> None:
-        """Let the kernel half bind the socket to an address of its own block (bpf/README.md, C4),
-        which no interface has."""
-        if sock.family == _AF_INET6:
-            sock.setsockopt(_IPPROTO_IPV6, _IPV6_FREEBIND, 1)
 
     def _open(self, netns_fd: int, address: Address, done: DialDone) -> socket.socket | None:
         """A socket for `address` in that namespace; None if `done` has heard why there is none."""

@@ -177,27 +177,20 @@ def test_a_patient_dial_is_heard_of_with_its_first_bytes(rig: Rig, address: str,
             assert accepted.recv(10) == (b"" if by == "end of data" else b"hello")
 
 
-class Unlucky(Dialer):
-    """Draws a source that is in use, so many times."""
-
-    draws = 0
-    taken = ("127.0.0.1", 0)
-
-    def _ready_for_source(self, sock: socket.socket) -> None:
-        super()._ready_for_source(sock)
-        if self.draws:
-            self.draws -= 1
-            sock.bind(self.taken)
-
-
 @pytest.mark.parametrize("draws", [1, SOURCES_TRIED_MAX - 1, SOURCES_TRIED_MAX])
 def test_a_source_that_is_in_use_is_drawn_again_a_few_times(rig: Rig, draws: int) -> None:
-    dialer = Unlucky(rig.reactor)
+    taken = []  # sources that are in use, drawn one after the other
+
+    def draw(sock: socket.socket) -> None:
+        if taken:
+            sock.bind(taken.pop())
+
+    dialer = Dialer(rig.reactor, draw)
     with socket.create_server(("127.0.0.1", 0)) as listener, socket.socket() as first:
         where = listener.getsockname()
         first.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         first.connect(where)
-        dialer.draws, dialer.taken = draws, first.getsockname()
+        taken += [first.getsockname()] * draws
         target = parse_endpoint(f"127.0.0.1:{where[1]}")
         assert dialer.dial_app(-1, permit(target), rig.results.append, SHOWN) is None
     if draws < SOURCES_TRIED_MAX:
