@@ -35,16 +35,16 @@ from ztunnel.transport.farewell import part
 from ztunnel.transport.outgoing import DIRECT_BYTES_MIN, OUTGOING_BYTES_MAX, SMALL_BYTES_RESERVED
 from ztunnel.transport.scratch import (
     CHUNK_BYTES_FIRST,
-    CHUNK_BYTES_MAX,
-    CHUNK_GROWTH,
     FRAME_HEAD_BYTES,
     FROM_SOCKET,
     FROM_SOCKET_VIEW,
     PAYLOAD_VIEW,
     TURN_BYTES_MAX,
+    grown,
 )
-from ztunnel.transport.sockets import Pieces, end_handshake, gather, reset, send_pieces
+from ztunnel.transport.sockets import Pieces, end_handshake, reset, send_pieces
 from ztunnel.transport.tunnel import Tunnel
+from ztunnel.transport.waiting import Waiting
 
 _ERROR: Final = select.EPOLLERR
 _INPUT: Final = READABLE | ENDED
@@ -64,7 +64,6 @@ class StreamRelay:
         "_done",
         "_ended_hint",
         "_failed",
-        "_held",
         "_out",
         "_peer_ended",
         "_pending",
@@ -99,21 +98,16 @@ class StreamRelay:
         self.stream = stream
         self._done = done
         self._chunk_bytes = CHUNK_BYTES_FIRST
-        # None while the app takes everything: an empty deque alone is 600 bytes.
-        self._pending: Pieces | None = None
-        self._held = 0  # bytes of it, on the tunnel's account
+        self._pending: Waiting | None = None  # None while the app takes everything
         self._readable = False
         self._queued = False
         self._ended_hint = False
         self._failed = False  # the app's end was reset; bytes from before may still be unread
-        self._read_done = False
-        self._write_done = False
-        # Not the stream's state, which ends before its last pieces have been handed over.
-        self._peer_ended = False
+        self._read_done = self._write_done = False
+        self._peer_ended = False  # all is handed over, which is later than the stream's state
         self._watches_write = False
         self.app_first = False  # the app has spoken before anything was said to it
-        self.from_app_bytes = 0
-        self.to_app_bytes = 0
+        self.from_app_bytes = self.to_app_bytes = 0
 
     def start(self, held: bytearray | None, ready: int | None, peer_ended: bool) -> None:
         """Take over the stream and begin to move bytes.
@@ -155,8 +149,8 @@ class StreamRelay:
                 return
             if events & ENDED:
                 self._ended_hint = True
-            if events & WRITABLE and self._pending:
-                self._write_pending(self._pending)
+            if events & WRITABLE and self._pending is not None:
+                self._write(self._pending.pieces, self._pending)
         if events & _INPUT and not self._read_done:
             self._readable = True
             if self._queued:
@@ -219,7 +213,7 @@ class StreamRelay:
             if self._read_done:  # the tunnel broke
                 return
             if count == self._chunk_bytes:
-                self._grow()
+                self._chunk_bytes = grown(self._chunk_bytes)
             budget -= count
         self._queued = True
         out.wait_for_room(self, had_share=budget < TURN_BYTES_MAX)
@@ -242,11 +236,6 @@ class StreamRelay:
             out.touch()
         return frame_bytes
 
-    def _grow(self) -> None:
-        """Read more at once from an app that fills its reads."""
-        size = (self._chunk_bytes + FRAME_HEAD_BYTES) * CHUNK_GROWTH - FRAME_HEAD_BYTES
-        self._chunk_bytes = min(size, CHUNK_BYTES_MAX)
-
     def _app_ended(self, last_bytes: int) -> None:
         if self._failed:  # the kernel reports a reset once, here to a write
             self.abort(RelayEnd.APP_RESET)
@@ -264,8 +253,7 @@ class StreamRelay:
         """The app's end was reset. Nothing can be written any more, but bytes from before wait in
         the kernel: they go to the peer first, then the reset."""
         self._failed = True
-        self._pending = None
-        self._unhold(self._held)
+        self._drop_pending()
         if self._read_done:
             self.abort(RelayEnd.APP_RESET)
             return
@@ -276,8 +264,8 @@ class StreamRelay:
     # -- stream → app ----------------------------------------------------------------------------
 
     def on_data(self, data: memoryview) -> None:
-        if self._pending:
-            self._hold(data)
+        if self._pending is not None:
+            self._pending.hold(data)
             return
         if self._failed:
             self._session.consumed(self.stream, len(data))  # nobody is there to take it
@@ -293,42 +281,49 @@ class StreamRelay:
         self.to_app_bytes += sent
         self._session.consumed(self.stream, sent)
         if sent < len(data):
-            self._hold(data[sent:])
+            self._pending = Waiting(self.tunnel.account)
+            self._pending.hold(data[sent:])
+            self._watch_write()
 
     def on_data_run(self, pieces: list[memoryview]) -> None:
         """Write several frames of one read with one system call."""
         if self._failed:
             for piece in pieces:
                 self.on_data(piece)
-        elif not self._pending:
+        elif self._pending is None:
             self._write_first(deque(pieces))
         else:
-            self._hold(b"".join(pieces))
-
-    def _hold(self, data: bytes | memoryview) -> None:
-        if self._pending is None:
-            self._pending = deque()
-        gather(self._pending, data)
-        self._held += len(data)
-        self.tunnel.account.add(len(data))
-        self._watch_write()
-
-    def _unhold(self, count: int) -> None:
-        if count:
-            self._held -= count
-            self.tunnel.account.give(count)
+            self._pending.hold(b"".join(pieces))
 
     def _write_first(self, pieces: Pieces) -> None:
         """Write what has just come. The views die with this call, so what is left is copied."""
-        self._write_pending(pieces)
-        left = self._pending
-        if left:
-            rest = bytearray()
-            for piece in left:
-                rest += piece
-            self._pending = deque((rest,))
-            self._held = len(rest)
-            self.tunnel.account.add(self._held)
+        self._write(pieces)
+        if pieces and not self._failed:
+            self._pending = Waiting(self.tunnel.account)
+            self._pending.hold_all(pieces)
+            self._watch_write()
+
+    def _write(self, pieces: Pieces, waiting: Waiting | None = None) -> None:
+        """Write `pieces`, of `waiting` if they have waited."""
+        try:
+            taken = send_pieces(self._sock, pieces)
+        except OSError:
+            self._app_failed()
+            return
+        if waiting is not None:
+            waiting.taken(taken)
+            if not pieces:
+                self._pending = None
+        self.to_app_bytes += taken
+        self._session.consumed(self.stream, taken)
+        self._out.touch()
+        if self._peer_ended and not pieces:
+            self._shut_write()
+
+    def _drop_pending(self) -> None:
+        if self._pending is not None:
+            self._pending.drop()
+            self._pending = None
 
     def _watch_write(self) -> None:
         if not self._watches_write:
@@ -336,28 +331,9 @@ class StreamRelay:
             unpace(self._sock)
             self._reactor.watch(self._sock.fileno(), self, WATCH_BOTH)
 
-    def _write_pending(self, pending: Pieces) -> None:
-        self._pending = pending
-        try:
-            taken = send_pieces(self._sock, pending)
-        except OSError:
-            self._app_failed()
-            return
-        if pending:
-            self._watch_write()
-        if self._held:
-            self._unhold(taken)
-        self.to_app_bytes += taken
-        self._session.consumed(self.stream, taken)
-        self._out.touch()
-        if not pending:
-            self._pending = None
-            if self._peer_ended:
-                self._shut_write()
-
     def on_end(self) -> None:
         self._peer_ended = True
-        if not self._pending:
+        if self._pending is None:
             self._shut_write()
 
     def _shut_write(self) -> None:
@@ -405,8 +381,8 @@ class StreamRelay:
             # the accepting side removes.
             end_handshake(self._sock)
         if reason in _AFTER_THE_REST and not self._failed:
-            pending, self._pending = self._pending, None
-            part(self._reactor, self._sock, pending, self.tunnel.account)
+            left = None if self._pending is None else self._pending.pieces
+            part(self._reactor, self._sock, left, self.tunnel.account)
         else:
             reset(self._reactor, self._sock)
         self._over(reason)
@@ -419,7 +395,6 @@ class StreamRelay:
         if self.stream.owner is not self:
             return
         self._read_done = self._write_done = True
-        self._pending = None
-        self._unhold(self._held)
+        self._drop_pending()
         self.tunnel.stream_over(self.stream)
         self._done(reason)

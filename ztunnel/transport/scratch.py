@@ -26,3 +26,9 @@ PAYLOAD_VIEW: Final = FROM_SOCKET_VIEW[FRAME_HEAD_BYTES:]
 # Decrypted bytes: all of one read, and the part of a record that an earlier read left.
 DECRYPTED: Final = bytearray(READ_BYTES_MAX + 2 * 16_384)
 DECRYPTED_VIEW: Final = memoryview(DECRYPTED)
+
+
+def grown(chunk_bytes: int) -> int:
+    """The size of the next read from an app that fills its reads of `chunk_bytes`."""
+    size = (chunk_bytes + FRAME_HEAD_BYTES) * CHUNK_GROWTH - FRAME_HEAD_BYTES
+    return min(size, CHUNK_BYTES_MAX)

@@ -41,7 +41,8 @@ class FakeTime:
 
 def held_bytes(relay: StreamRelay) -> int:
     """Bytes from the peer that the app has not taken yet."""
-    return sum(len(piece) for piece in relay._pending or ())
+    waiting = relay._pending
+    return 0 if waiting is None else sum(len(piece) for piece in waiting.pieces)
 
 
 class User:

@@ -252,7 +252,7 @@ def test_tiny_frames_that_wait_cost_what_they_carry(pair: Pair) -> None:
     held = held_bytes(there.relay)
     assert held > sent // 2
     assert pair.portions.used == held
-    assert len(there.relay._pending) <= 2 + held // GATHERED_BYTES_MAX
+    assert len(there.relay._pending.pieces) <= 2 + held // GATHERED_BYTES_MAX
     assert drain(pair, there) == b"".join(b"%d" % (number % 10) for number in range(sent))
     assert pair.portions.used == 0
 
