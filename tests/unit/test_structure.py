@@ -158,3 +158,19 @@ def test_a_circle_of_rooms_need_not_be_one_of_modules() -> None:
     )
     assert circle_in(graph) == []
     assert circle_in(rooms_of(graph, "p"))
+
+
+LINES_MAX = 400  # a file that is longer is two
+
+
+def test_no_file_is_too_long_to_be_read_in_one_go() -> None:
+    folders = (*PROCESSES, "bpf", "tests")
+    files = [
+        path
+        for folder in folders
+        for path in (ROOT / folder).rglob("*")
+        if path.suffix in (".py", ".c", ".h")
+    ]
+    assert len(files) > 600
+    long = {path: path.read_text().count("\n") for path in files}
+    assert {path: lines for path, lines in long.items() if lines > LINES_MAX} == {}

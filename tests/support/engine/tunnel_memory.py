@@ -244,3 +244,12 @@ def flood(apps: list[App]) -> None:
                 app.sock.send(bytes(200_000))
         except BlockingIOError:
             pass
+
+
+def drain(pair: Pair, app: App) -> bytes:
+    """Read all that comes for an app until nothing more does."""
+    got = b""
+    while piece := app.received():
+        got += piece
+        pair.settle()
+    return got

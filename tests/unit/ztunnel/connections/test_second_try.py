@@ -12,6 +12,7 @@ from control.kit.clock import SystemClock
 from control.model.address import Endpoint, parse_address, parse_endpoint
 from control.model.workload import NetworkAddress, Port, Service, TunnelProtocol, Workload
 from tests.support.certificates import Authority, make_authority
+from tests.support.engine.fake_dialer import FakeDialer
 from tests.support.engine.tunnel_memory import CLIENT, SERVER, FakeTime, User
 from tests.support.engine.tunnel_mesh import address_entry, mesh_state
 from ztunnel.connections.engine import LOOK_S, RESPONSE_S, SILENT_S, Engine, EngineConfig
@@ -24,7 +25,7 @@ from ztunnel.loop.reactor import WATCH_BOTH, Reactor, Served
 from ztunnel.mesh.balance import Hint
 from ztunnel.mesh.entries import Entry, Op
 from ztunnel.telemetry.access_log import TEXT, AccessLog
-from ztunnel.transport.dial import DialDone, DialError
+from ztunnel.transport.dial import DialError
 from ztunnel.transport.ends import TunnelEnd
 from ztunnel.transport.keepalive import HANDSHAKE_S, STEP_S
 from ztunnel.transport.tls import TlsConnection, TlsContext, expect_trust_domain
@@ -56,26 +57,6 @@ def pod(name: str, address: str, account: str = "server", *, web: bool = False) 
 ME = pod("client", "10.0.0.1", "client")
 OLD = pod("old", "10.0.0.2")
 ONE, TWO = pod("one", "10.0.0.3", web=True), pod("two", "10.0.0.4", web=True)
-
-
-class FakeDialer:
-    source_not_shown = 0
-
-    def __init__(self) -> None:
-        self.dials: list[tuple[Endpoint, DialDone]] = []
-
-    def dial(self, netns_fd: int, target: Endpoint, done: DialDone) -> FakeDialer:
-        self.dials.append((target, done))
-        return self
-
-    def dial_app(self, *_: object, **_more: object) -> None:
-        raise AssertionError("outbound dials no app of its own node")
-
-    def abandon(self) -> None:
-        self.dials.pop(0)
-
-    def leave(self, netns_fd: int) -> None:
-        pass
 
 
 class Peer:

@@ -3,27 +3,10 @@
 from __future__ import annotations
 
 import socket
-from collections.abc import Iterator
 
-import pytest
-
-from tests.support.certificates import Authority, make_authority
 from tests.support.engine.tunnel_memory import Pair
 from ztunnel.loop.turns import SLICE_S
 from ztunnel.transport.pace import READ_BYTES_LEAST
-
-
-@pytest.fixture(scope="module")
-def authority() -> Authority:
-    return make_authority()
-
-
-@pytest.fixture
-def pair(authority: Authority) -> Iterator[Pair]:
-    made = Pair(authority)
-    made.settle()
-    yield made
-    made.close()
 
 
 def test_a_record_of_tiny_frames_is_handled_in_pieces_while_others_wait(pair: Pair) -> None:

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.support.certificates import Authority, make_authority
+from tests.support.certificates import Authority
 from tests.support.engine.tunnel_memory import CLIENT, SERVER
 from ztunnel.hbone.session import Session
 from ztunnel.hbone.settings import CLIENT_SETTINGS, Role
@@ -92,11 +92,6 @@ class Rig:
         while self.peer.waiting:
             data += bytes(into[: self.peer.read_into(into)])
         return data
-
-
-@pytest.fixture(scope="module")
-def authority() -> Authority:
-    return make_authority()
 
 
 @pytest.fixture

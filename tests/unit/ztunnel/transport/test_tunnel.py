@@ -5,12 +5,11 @@ from __future__ import annotations
 import os
 import socket
 import weakref
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
-from tests.support.certificates import Authority, make_authority
+from tests.support.certificates import Authority
 from tests.support.engine.tunnel_memory import CLIENT, SERVER, Pair, User, flood, pump
 from tests.support.peers.openssl import LIBRARY, OpensslClient
 from ztunnel.hbone.frames import ACK, PING, PREFACE, SETTINGS, pack_frame
@@ -29,19 +28,6 @@ from ztunnel.transport.tls import TlsConnection, TlsContext, expect_trust_domain
 from ztunnel.transport.tunnel import Tunnel
 
 SMALL = SessionSettings(initial_window_bytes=1000, connection_window_bytes=65_535)
-
-
-@pytest.fixture(scope="module")
-def authority() -> Authority:
-    return make_authority()
-
-
-@pytest.fixture
-def pair(authority: Authority) -> Iterator[Pair]:
-    made = Pair(authority)
-    made.settle()
-    yield made
-    made.close()
 
 
 def test_both_ends_learn_who_the_other_is(pair: Pair) -> None:
