@@ -158,6 +158,8 @@ def set_level(spec: str, *, whole: bool = False) -> None:
             logging.getLogger(scope).setLevel(logging.NOTSET)
         _set.clear()
     for scope, number in levels:
+        if scope and not scopes.is_known(scope):
+            continue  # a logger made for it here would be one that is there from now on
         if number is None:
             number = _at_start.get(scope) or (logging.NOTSET if scope else logging.INFO)
         if scope:

@@ -48,7 +48,6 @@ ROWS = [
     Row("huge header blocks", client.huge_headers, "http2", 100),
     Row("key updates", client.key_updates, "silent_records", 5),
     Row("streams that nobody reads", client.never_reads, "", 2000),
-    Row("refused plaintext", client.plaintext_refused, "recursion", 300),
     Row("a server that never answers", server.never_answers, PAUSED, 200),
     Row("a server's PINGs", server.floods_pings, "http2_failed", 300),
     Row("a server's SETTINGS", server.floods_settings, "http2_failed", 300),
@@ -58,6 +57,8 @@ ROWS = [
     Row("dials to nobody", server.nobody_there, "connect_failed", 200),
     Row("connections that are held", server.hoard, PAUSED, 300),
 ]
+
+TRIES = 3
 
 
 def problems(row: Row, outcome: Outcome) -> list[str]:
@@ -81,9 +82,10 @@ def run(row: Row, *weaknesses: str) -> tuple[list[str], str]:
 @pytest.mark.parametrize("row", ROWS, ids=lambda row: row.name)
 def test_a_hostile_peer_harms_itself(row: Row) -> None:
     found, seen = run(row)
-    if found:  # the machine may have been busy with something else
-        again, seen_again = run(row)
-        found, seen = [each for each in found if each in again], f"{seen}; {seen_again}"
+    for _ in range(TRIES - 1):  # the machine may have been busy with something else
+        if found:
+            again, seen_again = run(row)
+            found, seen = [each for each in found if each in again], f"{seen}; {seen_again}"
     assert not found, seen
 
 

@@ -7,6 +7,7 @@ import json
 import os
 import re
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -56,15 +57,21 @@ def log(lab: Lab, letter: str) -> str:
     return (lab.run_dir / "logs" / f"ztunnel-{node(letter)}.log").read_text()
 
 
+def completed(lab: Lab, letter: str, direction: str) -> list[str]:
+    """Lines of connections; each comes when its connection is over, after the answer."""
+    return [each for each in log(lab, letter).splitlines() if f"direction={direction}" in each]
+
+
 def test_both_makes_serve_one_mesh_and_status_knows_them_apart(lab: Lab) -> None:
     tulle(lab, "namespace", "add", "shop")
     eventually(lambda: captured(lab) == 2, "both pods captured")
     changes.apply(lab, STRICT, "strict.yaml")
     eventually(lambda: get(lab) == "b'hello'", "traffic between the two")
     for letter, direction in (("a", "outbound"), ("b", "inbound")):
-        lines = [each for each in log(lab, letter).splitlines() if f"direction={direction}" in each]
-        assert re.search(r"dst\.identity=spiffe://cluster\.local/ns/shop/sa/default", lines[-1])
-        assert "dst.service=web.shop.svc.cluster.local" in lines[-1]
+        lines = partial(completed, lab, letter, direction)
+        eventually(lambda seen=lines: bool(seen()), f"{letter}'s line")
+        assert re.search(r"dst\.identity=spiffe://cluster\.local/ns/shop/sa/default", lines()[-1])
+        assert "dst.service=web.shop.svc.cluster.local" in lines()[-1]
     rows = {each["name"]: each for each in tulle(lab, "status", "-o", "json")["components"]}
     row = rows[f"ztunnel-{node('b')}"]
     assert (row["state"], "another make" in row["detail"]) == ("ok", True)

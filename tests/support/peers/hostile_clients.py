@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import itertools
-import socket
 import time
 from collections.abc import Callable, Iterator
 
@@ -146,10 +145,3 @@ def never_reads(target: Target) -> None:
         held.append(tls)
         target.did(20)
     time.sleep(60)
-
-
-def plaintext_refused(target: Target) -> None:
-    while True:
-        with contextlib.suppress(OSError):
-            socket.create_connection(target.plaintext, timeout=1).close()
-        target.did()
