@@ -3,7 +3,7 @@ PYTHON := .venv/bin/python
 BIN := .venv/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help run fresh lab lab-down compile test lint unit netns interop fuzz chaos compiled bench bench-check \
+.PHONY: help run fresh lab lab-down compile test lint unit netns interop fuzz battery chaos compiled bench bench-check \
 	format stubs check clean root ready ready-unit ready-dev ready-bench
 
 help: ## show this list
@@ -67,6 +67,9 @@ interop: ready-dev ## the tests with foreign peers (Envoy, h2)
 fuzz: ready-dev ## the policy fuzzer: 10^7 cases of a random seed; options: make fuzz SEED=1 CASES=1000000
 	@$(PYTHON) -m tests.fuzz $(if $(SEED),--seed $(SEED)) $(if $(CASES),--cases $(CASES)) \
 		$(if $(NUMBER),--number $(NUMBER)) $(if $(BETWEEN),--between)
+
+battery: root ready-dev ## hostile peers beside an honest one, with the bounds that are meant (the gate's are wider)
+	@TULLE_BATTERY=strict $(PYTHON) -m pytest tests/interop/test_hostile_battery.py
 
 chaos: root ready-dev ## faults of processes, links and disks beside judged traffic; options: make chaos SEED=7 SECONDS=30
 	@$(PYTHON) -m tests.chaos $(if $(SEED),--seed $(SEED)) $(if $(SECONDS),--seconds $(SECONDS))
