@@ -42,7 +42,8 @@ test: root ready-dev lint ## everything: lint, unit, kernel, interop and fuzz te
 	@$(MAKE) --no-print-directory compiled
 
 compiled: compile ## the ztunnel's unit and interop tests on compiled modules
-	@TULLE_COMPILED=yes $(PYTHON) -m pytest tests/unit/ztunnel tests/interop
+	@TULLE_COMPILED=yes $(PYTHON) -m pytest tests/unit/ztunnel tests/interop \
+		--ignore tests/interop/test_hostile_battery.py # once is enough: it takes a minute
 
 fresh: root ## `make run` and the kernel tests on fresh Debian 12 and 13 (FRESH="--quick trixie": a part)
 	@.ci/fresh $(FRESH)
