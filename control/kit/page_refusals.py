@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
-from enum import Enum, unique
+from enum import unique
 
 from control.kit.log import event
+from control.kit.reasons import WordedReason
 
 log = logging.getLogger("http")
 
@@ -17,7 +18,7 @@ LINES_EVERY_S = 1.0  # a line of each reason at most; the others are counted
 
 
 @unique
-class PageRefusal(Enum):
+class PageRefusal(WordedReason):
     DISPLACED = (
         "displaced",
         "its source, or all together, had too many connections: the oldest went",
@@ -31,16 +32,6 @@ class PageRefusal(Enum):
     MALFORMED = "malformed", "the client does not speak HTTP/1.1"
     FOREIGN_HOST = "foreign_host", "the request is for another host, or comes from a web page"
     ADMIN_ONLY = "admin_only", "the page is on the unix socket, for root and our own user"
-
-    word: str
-    meaning: str
-
-    def __init__(self, word: str, meaning: str) -> None:
-        self.word = word
-        self.meaning = meaning
-
-    def __str__(self) -> str:
-        return self.word
 
 
 class PageRefusals:

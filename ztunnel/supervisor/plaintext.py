@@ -3,27 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from typing import Protocol
 
 from control.wire.direct import Plaintext
 from ztunnel.mesh.plaintext import ASK, refused_ports
 from ztunnel.mesh.state import State
-
-
-class PlaintextPod(Protocol):
-    """A pod of this node, as ZDS names it."""
-
-    @property
-    def uid(self) -> str: ...
-
-    @property
-    def namespace(self) -> str: ...
-
-    @property
-    def name(self) -> str: ...
-
-    @property
-    def service_account(self) -> str: ...
+from ztunnel.supervisor.missing import ServedName
 
 
 class PlaintextRefusals:
@@ -39,7 +23,7 @@ class PlaintextRefusals:
         """This agent may know nothing of what was said before."""
         self._told.clear()
 
-    def follow(self, pods: Iterable[PlaintextPod], *, is_stale: bool) -> None:
+    def follow(self, pods: Iterable[ServedName], *, is_stale: bool) -> None:
         """A batch was applied. `is_stale`: it may change a rule. The word that makes a change whole
         comes behind it, in a batch of its own that changes nothing."""
         self._due = self._due or is_stale
@@ -47,7 +31,7 @@ class PlaintextRefusals:
             self._due = False
             self.update(pods)
 
-    def update(self, pods: Iterable[PlaintextPod]) -> None:
+    def update(self, pods: Iterable[ServedName]) -> None:
         """Tell what has changed; these are all pods."""
         left = set(self._told)
         for pod in pods:
@@ -56,18 +40,18 @@ class PlaintextRefusals:
         for uid in left:
             del self._told[uid]
 
-    def ready(self, pod: PlaintextPod) -> None:
+    def ready(self, pod: ServedName) -> None:
         """The pod was added, perhaps again: its registration waits for the line."""
         self._told.pop(pod.uid, None)
         self.look(pod)
 
-    def look(self, pod: PlaintextPod) -> None:
+    def look(self, pod: ServedName) -> None:
         """Tell of one pod, if that is news."""
         line = self._of(pod)
         if line is not None and self._told.get(pod.uid) != line and self._tell(line):
             self._told[pod.uid] = line
 
-    def _of(self, pod: PlaintextPod) -> Plaintext | None:
+    def _of(self, pod: ServedName) -> Plaintext | None:
         """None: the control plane has not told of it, and what was said before holds."""
         # Perhaps half an update: it closes no port, and opens none that was closed before it.
         if not self._state.synced or not self._state.settled:

@@ -6,11 +6,13 @@ for whatever is about their token or their rights.
 
 from __future__ import annotations
 
-from enum import Enum, unique
+from enum import unique
+
+from control.kit.reasons import WordedReason
 
 
 @unique
-class CallRefusal(Enum):
+class CallRefusal(WordedReason):
     # The caller's token
     TOKEN_MISSING = "token_missing", "the call has no bearer token"
     TOKEN_TOO_LONG = "token_too_long", "the token is longer than any that we issue"
@@ -74,13 +76,3 @@ class CallRefusal(Enum):
     # Capture reports
     BAD_REPORT = "bad_report", "the report has too many pods, or one with too long a uid"
     CAPTURES_RATE = "captures_rate", "the node reports too many changes a second"
-
-    word: str
-    meaning: str
-
-    def __init__(self, word: str, meaning: str) -> None:
-        self.word = word
-        self.meaning = meaning
-
-    def __str__(self) -> str:
-        return self.word
