@@ -175,6 +175,7 @@ async def _serve(plane: Plane) -> None:
                 tasks.create_task(_follow(snapshots, plane.publisher), name="source"),
                 tasks.create_task(plane.publisher.run(), name="publish"),
                 tasks.create_task(plane.publisher.run_captures(), name="publish.captures"),
+                tasks.create_task(plane.enrolment.run(), name="captures.save"),
                 tasks.create_task(_give_back_memory(), name="memory"),
             ]
             for after_s in SETTLE_AT_S:

@@ -42,10 +42,15 @@ class MissingWatch:
         self._told: dict[str, tuple[str, ...]] = {}  # by pod
 
     def look(self, state: State, pods: Iterable[ServedName]) -> None:
+        """A pod that is left out now has its line at a later look."""
         found = [(pod, missing_policies(state, pod)) for pod in pods]
         news = [each for each in found if each[1] != self._told.get(each[0].uid, ())]
-        self._told = {pod.uid: names for pod, names in found if names}
+        self._told = {pod.uid: self._told[pod.uid] for pod, _ in found if pod.uid in self._told}
         for pod, names in news[:LINES_MAX]:
+            if names:
+                self._told[pod.uid] = names
+            else:
+                del self._told[pod.uid]
             level = logging.WARNING if names else logging.INFO
             what = "policy.missing" if names else "policy.arrived"
             event(log, level, what, pod=f"{pod.namespace}/{pod.name}", policies=",".join(names))

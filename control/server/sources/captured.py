@@ -6,8 +6,11 @@ node the pod runs on, captured, and a node reports only changes.
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import hashlib
 import json
+import os
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -21,6 +24,8 @@ UIDS_PER_NODE_MAX = 4096  # Kubernetes supports some hundred pods a node
 UID_CHARS_MAX = 253
 ADDRESSES_MAX = 2  # one of each family
 NODES_MAX = 16384
+# Disk space that is held for reports, given up when there is no other: files of a hundred nodes.
+RESERVE_BYTES = 1 << 20
 
 Reported = Mapping[str, tuple[Address, ...]]  # uid → addresses at which it is captured
 
@@ -37,6 +42,8 @@ class CapturedSet:
         self._folder = folder
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         self._by_node = _load(folder)
+        self._reserve = folder / ".reserve"
+        self._set_aside()
 
     def has(self, node: str, uid: str) -> bool:
         """True while this node reports this pod."""
@@ -85,7 +92,31 @@ class CapturedSet:
         texts = {uid: [format_address(each) for each in found] for uid, found in pods.items()}
         placed = {uid: found for uid, found in sorted(texts.items()) if found}
         value = {"node": node, "uids": sorted(pods), "addresses": placed}
-        write_atomic(path, json.dumps(value, indent=1).encode() + b"\n", 0o600)
+        data = json.dumps(value, indent=1).encode() + b"\n"
+        try:
+            write_atomic(path, data, 0o600)
+        except OSError as exc:
+            if exc.errno not in (errno.ENOSPC, errno.EDQUOT):
+                raise
+            self._reserve.unlink(missing_ok=True)
+            write_atomic(path, data, 0o600)
+        self._set_aside()
+
+    def _set_aside(self) -> None:
+        """Hold disk space for the next reports, unless it is held already or there is none."""
+        if self._reserve.exists():
+            return
+        try:
+            handle = os.open(self._reserve, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        except OSError:
+            return
+        try:
+            os.posix_fallocate(handle, 0, RESERVE_BYTES)
+        except OSError:
+            with contextlib.suppress(OSError):
+                self._reserve.unlink()
+        finally:
+            os.close(handle)
 
 
 def _check(pods: Reported) -> None:

@@ -11,7 +11,7 @@ from google.protobuf.message import DecodeError
 from control.kit.clock import Clock
 from control.kit.errors import WireError
 from control.kit.log import event
-from control.server.callers.budget import CAPTURES, REPORTING, Paces
+from control.server.callers.budget import CAPTURES, REPORTING, Paces, node_tenant
 from control.server.callers.door import AdmittedCall, Context, Door
 from control.server.callers.refusals import CallRefusal
 from control.server.callers.turns import Turns
@@ -31,6 +31,7 @@ log = logging.getLogger("enrolment")
 # A uid twice, two addresses, and the frames around them.
 REPORT_BYTES_MAX = UIDS_PER_NODE_MAX * (2 * UID_CHARS_MAX + 48)
 PACE_WAIT_S = 4.0  # an agent waits for 5 s and then reports again
+SAVE_AGAIN_S = 5.0  # while the disk is full
 
 
 class EnrolmentService:
@@ -44,6 +45,20 @@ class EnrolmentService:
         self._pace = Paces(CAPTURES)
         self._turns = Turns(REPORTING)
         self._unsaved: set[str] = set()  # nodes whose last report is not on disk
+
+    async def run(self) -> None:
+        """Write down what the disk had no room for, as soon as it has: nodes may not be there to
+        report again after a restart."""
+        while True:
+            await asyncio.sleep(SAVE_AGAIN_S)
+            await self.save_again()
+
+    async def save_again(self) -> None:
+        for node in sorted(self._unsaved):
+            async with self._turns.turn(node_tenant(node)):
+                await self._save(node)
+            if node in self._unsaved:
+                return  # no room yet
 
     async def report(self, data: bytes, call: AdmittedCall, context: Context) -> bytes:
         """Take a report; answer once the new state is on its way to every stream."""
@@ -95,16 +110,19 @@ class EnrolmentService:
             await asyncio.sleep(wait_s)
 
     async def _save(self, node: str) -> None:
-        """Only a restart reads it, and nodes report again when they connect again: a disk that is
-        full keeps no pod out of the mesh."""
+        """A disk that is full keeps no pod out of the mesh: only a restart reads the file, and
+        nodes report again when they connect again."""
         try:
             await asyncio.to_thread(self._captured.save, node)
         except OSError as exc:
             if not self._unsaved:
                 event(log, logging.ERROR, "capture.not_saved", node=node, error=exc)
             self._unsaved.add(node)
-        else:
-            self._unsaved.discard(node)
+            return
+        was_unsaved = node in self._unsaved
+        self._unsaved.discard(node)
+        if was_unsaved and not self._unsaved:
+            event(log, logging.INFO, "capture.saved")
 
 
 def _pods_of(request: pb.ReportRequest) -> Reported:

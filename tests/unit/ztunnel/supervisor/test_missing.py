@@ -54,11 +54,24 @@ def test_a_name_is_told_when_it_is_missing_and_when_it_has_come(
     assert lines(caplog) == []
 
 
-def test_many_pods_are_a_few_lines(caplog: pytest.LogCaptureFixture) -> None:
-    names = [f"web{number}" for number in range(100)]
+def test_many_pods_are_a_few_lines_a_look_and_each_has_its_own_in_the_end(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    caplog.set_level(logging.INFO)
+    names = [f"web{number}" for number in range(2 * LINES_MAX + 3)]
     state = mesh(*(replace(WEB, name=each, uid=each, service_account=each) for each in names))
-    MissingWatch().look(state, [Served(each, uid=each) for each in names])
+    watch, pods = MissingWatch(), [Served(each, uid=each) for each in names]
+    watch.look(state, pods)
     assert len(lines(caplog)) == LINES_MAX + 1
+    watch.look(state, pods)
+    assert len(lines(caplog)) == LINES_MAX + 1
+    state.apply([entry(P)])  # the last three were not told of, and have nothing to take back
+    arrived = []
+    for _ in range(3):
+        watch.look(state, pods)
+        arrived += lines(caplog)
+    assert sum("policy.arrived" in each for each in arrived) == 2 * LINES_MAX
+    assert not watch._told
 
 
 def test_nothing_is_missing_before_the_first_snapshot_and_few_names_are_shown() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
@@ -9,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from control.kit.errors import ConfigError
+from control.kit.files import write_atomic
 from control.model.address import parse_address
 from control.server.sources import captured
 from control.server.sources.captured import BadReport, CapturedSet, Reported
@@ -44,6 +46,7 @@ def test_a_report_costs_what_its_own_node_has(tmp_path: Path) -> None:
         subject.take(node, bare(["a" + node]))
         subject.save(node)
     before = {path: path.stat().st_mtime_ns for path in tmp_path.iterdir()}
+    assert len(before) == 3, "one of each node, and the reserve"
     subject.take("n1", bare(["b"]))
     subject.save("n1")
     after = {path: path.stat().st_mtime_ns for path in tmp_path.iterdir()}
@@ -110,3 +113,43 @@ def test_addresses_are_news_and_are_kept(tmp_path: Path) -> None:
 def test_a_pod_has_one_address_of_a_family(tmp_path: Path) -> None:
     with pytest.raises(BadReport, match="one family"):
         CapturedSet(tmp_path).take("n1", {"a": (V4, OTHER4)})
+
+
+def test_a_full_disk_has_room_for_reports_that_was_held(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reserve = tmp_path / ".reserve"
+    subject = CapturedSet(tmp_path)
+    assert reserve.stat().st_blocks * 512 >= captured.RESERVE_BYTES
+
+    def full(path: Path, data: bytes, mode: int) -> None:
+        if reserve.exists():
+            raise OSError(errno.ENOSPC, "No space left on device")
+        write_atomic(path, data, mode)
+
+    def none(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(captured, "write_atomic", full)
+    monkeypatch.setattr(captured.os, "posix_fallocate", none)
+    subject.take("n1", bare(["a"]))
+    subject.save("n1")
+    assert CapturedSet(tmp_path).has("n1", "a")
+    assert not reserve.exists(), "nothing is left of a reserve without room"
+    monkeypatch.undo()
+    subject.save("n1")
+    assert reserve.exists(), "room again"
+
+
+def test_a_disk_that_fails_otherwise_costs_no_reserve(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*_: object) -> None:
+        raise OSError(errno.EIO, "Input/output error")
+
+    subject = CapturedSet(tmp_path)
+    subject.take("n1", bare(["a"]))
+    monkeypatch.setattr(captured, "write_atomic", broken)
+    with pytest.raises(OSError, match="Input/output"):
+        subject.save("n1")
+    assert (tmp_path / ".reserve").exists()
