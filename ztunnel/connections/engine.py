@@ -108,7 +108,8 @@ class Engine:
         self.random: Final = random.Random()
         self.dice: Final = Dice()  # for decisions alone
         self.pods: Final[dict[str, Pod]] = {}
-        self.newcomers: Final = Newcomers(reactor)
+        self.newcomers: Final = Newcomers(reactor)  # dialled by pods
+        self.callers: Final = Newcomers(reactor)  # to pods: strangers take none of their places
         self.farewells: Final = reactor.countdown(FAREWELL_S, _farewell_due)
         self.responses: Final = reactor.countdown(LOOK_S, _response_due)
         self.first_words: Final = reactor.countdown(PATIENCE_S, _first_word_due)
@@ -149,6 +150,11 @@ class Engine:
             if tenant is not None:
                 self.tenants.connections.give(tenant)
 
+    def workloads_came(self) -> None:
+        """Begin what waited for them."""
+        self.newcomers.told(self.state)
+        self.callers.told(self.state)
+
     def _end_long_idle(self) -> None:
         now_s = self.reactor.now_s
         self.tenants.work.settle(now_s)
@@ -167,6 +173,7 @@ class Engine:
             return
         pod.stop_listening()
         self.newcomers.leave(pod)
+        self.callers.leave(pod)
         for book in (pod.outbound, pod.inbound):
             for connection in list(book):
                 self.reactor.serve(connection, connection.abort, RelayEnd.POD_DELETED)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import socket
+from functools import partial
 
 from control.model.address import Endpoint, format_address
 from control.model.policy import Connection, Deny
@@ -31,8 +32,22 @@ log = logging.getLogger("ztunnel.inbound")
 def accept_plaintext(
     engine: Engine, pod: Pod, sock: socket.socket, client: Endpoint, accepted: Accepted
 ) -> None:
-    """Take a connection from outside the mesh; its client dialled `accepted`."""
+    """Take a connection from outside the mesh; its client dialled `accepted`. It waits for the
+    control plane's word about a pod that has just started."""
+    begin = partial(_begin, engine, pod, sock, client, accepted)
     local = pod.workload(engine.state)
+    if local is not None or not engine.callers.wait(pod, begin, partial(begin, None)):
+        begin(local)
+
+
+def _begin(
+    engine: Engine,
+    pod: Pod,
+    sock: socket.socket,
+    client: Endpoint,
+    accepted: Accepted,
+    local: Workload | None,
+) -> None:
     tenant = engine.tenants.source(client.address)
     parties = Parties(Reporter.DESTINATION, client, accepted, destination=local, tenant=tenant)
     verdict: Admit | Refusal

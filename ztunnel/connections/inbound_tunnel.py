@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import socket
+from functools import partial
 from typing import Final
 
 from control.model.address import Endpoint, host_text
@@ -52,13 +53,33 @@ def _refuse(engine: Engine, reason: Reason, tenant: Tenancy, **fields: object) -
 def accept_tunnel(
     engine: Engine, pod: Pod, sock: socket.socket, peer: Endpoint, accepted: Accepted
 ) -> None:
-    """Take a connection on the HBONE port; nothing is known about its other end yet."""
+    """Take a connection on the HBONE port; nothing is known about its other end yet. It waits for
+    the control plane's word about a pod that has just started."""
+    begin = partial(_begin, engine, pod, sock, peer, accepted)
     local = pod.workload(engine.state)
-    source = engine.tenants.source(peer.address)
-    if local is None:
-        _refuse(engine, Reason.UNKNOWN_LOCAL_WORKLOAD, source, pod=pod.uid, peer=peer)
-        reset(engine.reactor, sock)
+    if local is not None:
+        begin(local)
         return
+    refuse = partial(_refuse_unknown, engine, pod, sock, peer)
+    if not engine.callers.wait(pod, begin, refuse):
+        refuse()
+
+
+def _refuse_unknown(engine: Engine, pod: Pod, sock: socket.socket, peer: Endpoint) -> None:
+    source = engine.tenants.source(peer.address)
+    _refuse(engine, Reason.UNKNOWN_LOCAL_WORKLOAD, source, pod=pod.uid, peer=peer)
+    reset(engine.reactor, sock)
+
+
+def _begin(
+    engine: Engine,
+    pod: Pod,
+    sock: socket.socket,
+    peer: Endpoint,
+    accepted: Accepted,
+    local: Workload,
+) -> None:
+    source = engine.tenants.source(peer.address)
     engine.tenants.work.spend(source, HANDSHAKE_WORK_S, engine.reactor.now_s)
     inbound = InboundTunnel(engine, pod, sock, peer, accepted, source)
     displaced = engine.tenants.handshakes.enter(source, inbound, engine.reactor.now_s)

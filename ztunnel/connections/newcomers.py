@@ -1,7 +1,7 @@
 """Connections of a pod that the control plane has not told of yet: they wait for it.
 
 A pod starts as soon as it is captured. Its workload may come a moment later, from a control plane
-that has just heard of the capture; what the pod dials meanwhile must not fail.
+that has just heard of the capture; what the pod dials meanwhile, and what dials it, must not fail.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from ztunnel.loop.reactor import Reactor
 from ztunnel.mesh.state import State
 
 WORKLOAD_S: Final = 5.0  # as long as Istio's ztunnel waits
-WAITING_MAX: Final = 64  # connections of one pod; more are refused at once
+WAITING_MAX: Final = 64  # connections of one pod, and as many to it; more are refused at once
 
 Begin = Callable[[Workload], None]
 

@@ -191,7 +191,7 @@ class Worker:
                 self.engine.counters.departed.gone(uid)
         self._recheck.after(changed)
         if changed.addresses:
-            self.engine.newcomers.told(self.engine.state)
+            self.engine.workloads_came()
         if changed.addresses and self._path is not None:
             self._path.offers.on_addresses()
 

@@ -10,7 +10,10 @@ import pytest
 from control.model.address import Endpoint
 from tests.support.certificates import Authority, make_authority
 from tests.support.engine.inbound_rig import APP, CLIENT, InboundRig, is_closed, only
+from tests.support.engine.meshes import pod
 from tests.support.engine.rows import every_row
+from ztunnel.connections.newcomers import WAITING_MAX, WORKLOAD_S
+from ztunnel.connections.pod import Pod
 from ztunnel.mesh.entries import Entry, Op
 from ztunnel.refusals import Flag
 from ztunnel.transport.dial import DialError
@@ -58,8 +61,40 @@ def test_a_caller_without_identity_is_refused_where_a_policy_wants_one(rig: Inbo
 
 
 def test_a_pod_that_the_control_plane_does_not_know_gets_no_connection(rig: InboundRig) -> None:
-    assert is_closed(rig.plaintext(at=rig.stranger))
+    client = rig.plaintext(at=rig.stranger)
+    assert not is_closed(client)
+    rig.time.now_s += WORKLOAD_S
+    rig.settle()
+    assert is_closed(client)
     assert rig.refusals == {"unknown_local_workload": 1}
+    assert rig.dialer.permits == []
+    assert rig.engine.connections == 0
+
+
+def test_a_pod_that_has_just_started_is_dialled_once_the_control_plane_told_of_it(
+    rig: InboundRig,
+) -> None:
+    clients = [rig.plaintext(at=rig.stranger) for _ in range(WAITING_MAX)]
+    assert is_closed(rig.plaintext(at=rig.stranger)), "so many wait for a pod, and no more"
+    assert rig.refusals == {"unknown_local_workload": 1}
+    assert len(rig.engine.newcomers) == 0, "they take no place of the pod's own connections"
+    rig.change(pod("stranger", "10.0.0.2"))
+    rig.engine.workloads_came()
+    rig.settle()
+    assert len(rig.dialer.permits) == len(clients)
+    assert not any(is_closed(each) for each in clients)
+    for _ in clients:
+        rig.dialer.fail(DialError.REFUSED)
+    rig.settle()
+
+
+def test_what_waits_for_a_pod_ends_with_it(rig: InboundRig) -> None:
+    late = rig.engine.pods["late"] = Pod("late", "late", "shop", "late", -1)
+    client = rig.plaintext(at=late)
+    rig.engine.remove_pod("late")
+    rig.settle()
+    assert is_closed(client)
+    assert rig.engine.connections == 0
 
 
 def test_a_connection_to_our_own_port_would_come_back_for_ever(rig: InboundRig) -> None:

@@ -13,7 +13,9 @@ from tests.support.engine.inbound_rig import CLIENT, PEER, InboundRig, is_closed
 from tests.support.engine.meshes import key, pod, service, spiffe
 from ztunnel.connections.engine import FAREWELL_S, SWEEP_S, TUNNEL_IDLE_S
 from ztunnel.connections.inbound_tunnel import ADMITTED_MAX, REFUSED_RUNNING_MAX
+from ztunnel.connections.newcomers import WAITING_MAX, WORKLOAD_S
 from ztunnel.hbone.frames import PING, pack_frame
+from ztunnel.mesh.entries import Entry, Op
 from ztunnel.tenants.book import Tenants
 from ztunnel.tenants.work import VIOLATION_WORK_S, WORK_BURST_S, WORK_WAIT_S_MAX
 from ztunnel.transport.keepalive import HANDSHAKE_S
@@ -188,8 +190,33 @@ def test_a_certificate_that_comes_after_the_pod_has_left_opens_nothing(
 
 
 def test_a_pod_that_the_control_plane_does_not_know_has_no_tunnel(rig: InboundRig) -> None:
-    assert rig.tunnel(at=rig.stranger).closed
+    tunnel = rig.tunnel(at=rig.stranger)
+    assert not tunnel.closed
+    rig.time.now_s += WORKLOAD_S
+    rig.settle()
+    assert tunnel.closed
     assert rig.refusals == {"unknown_local_workload": 1}
+
+
+def test_a_peer_of_a_pod_that_has_just_started_waits_for_the_control_planes_word(
+    rig: InboundRig,
+) -> None:
+    server = rig.pod.workload(rig.engine.state)
+    assert server is not None
+    rig.change(Entry(Op.REMOVE_ADDRESS, server.uid))
+    tunnel = rig.tunnel()
+    others = [rig.silence() for _ in range(WAITING_MAX)]
+    assert is_closed(others[-1]), "so many wait for a pod, and no more"
+    assert tunnel.peer is None
+    assert len(rig.engine.tenants.handshakes) == 0
+    rig.change(server)
+    rig.engine.workloads_came()
+    rig.settle()
+    assert tunnel.peer == spiffe("server")
+    caller = rig.request(tunnel)
+    rig.dialer.answer()
+    rig.settle()
+    assert caller.status == 200
 
 
 def test_the_oldest_silent_peer_makes_room_and_the_newcomer_is_served(rig: InboundRig) -> None:

@@ -163,7 +163,7 @@ def test_a_pod_that_has_just_started_waits_for_the_control_planes_word(rig: Rig)
     assert is_closed(rig.accept(late)), "so many of a pod wait, and no more"
     assert rig.dialer.dials == []
     rig.engine.state.apply([address_entry(workload("late", address))])
-    rig.engine.newcomers.told(rig.engine.state)
+    rig.engine.workloads_came()
     rig.turns()
     assert not any(is_closed(app) for app in apps)
     assert rig.engine.connections == rig.waiting == WAITING_MAX
