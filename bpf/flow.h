@@ -9,6 +9,11 @@
 
 #include "kernel.h"
 
+#define OP_TCP_CONNECT 3	/* BPF_SOCK_OPS_TCP_CONNECT_CB */
+#define OP_CONNECTED 4		/* BPF_SOCK_OPS_ACTIVE_ESTABLISHED_CB */
+#define OP_ACCEPTED 5		/* BPF_SOCK_OPS_PASSIVE_ESTABLISHED_CB */
+#define OP_STATE 10		/* BPF_SOCK_OPS_STATE_CB */
+
 #define STATE_CALLBACK 4	/* BPF_SOCK_OPS_STATE_CB_FLAG */
 
 INLINE void read_local(struct bpf_sock_ops *ctx, struct address *ip)

@@ -21,9 +21,11 @@ PASSTHROUGH_NS = 10_000_000_000
 FLOWS_BYTES = 1 << 20
 FLOWS_UNREAD_MAX = FLOWS_BYTES // 2
 VOUCH_GRACE_NS = 250_000_000
+PROBE_GRACE_NS = 10_000_000_000
 ROLE_SLOTS_BITS = 5
 ROLE_SLOTS = 1 << ROLE_SLOTS_BITS
 PLAINTEXT_MAX = 64
+PROBES_MAX = 64
 ABOUT_MAX = 1
 ABOUT_BYTES = 1024
 HBONE_PORT = 15008
@@ -121,6 +123,8 @@ class Counter(enum.IntEnum):
     INBOUND_REFUSED = 37
     SOURCE_CHOSEN = 38
     SOURCE_MISSING = 39
+    PROBE_VOUCHED = 40
+    INBOUND_PROBE = 41
 
 
 class Address(ctypes.Structure):
@@ -234,7 +238,8 @@ class Vouched(ctypes.Structure):
         ("generation", c_uint64),
         ("at_ns", c_uint64),
         ("destination", c_uint32),
-        ("pad", c_uint8 * 4),
+        ("probe", c_uint8),
+        ("pad", c_uint8 * 3),
     )
 
 
@@ -338,6 +343,7 @@ MAPS: dict[str, MapSpec] = {
     "workload_last": MapSpec(16, MapType.ARRAY, 4, 4, 1),
     "passthrough": _keyed(18, MapType.LRU_HASH, Peer, 8, PASSTHROUGH_MAX),
     "plaintext": MapSpec(19, MapType.HASH, 4, 4, PLAINTEXT_MAX, per_pod=True),
+    "probes": MapSpec(20, MapType.HASH, 4, 4, PROBES_MAX, per_pod=True),
     "shortcuts": _keyed(17, MapType.HASH, Tuple, ctypes.sizeof(Shortcut), SHORTCUTS_MAX),
 }
 NODE_MAPS = tuple(name for name, spec in MAPS.items() if not spec.per_pod)

@@ -2,8 +2,8 @@
  * sk_lookup: chooses the socket for a SYN that arrives in an enrolled pod. The
  * ztunnel's outbound listener gets what connect() steered to it, its HBONE
  * listener port 15008. A direct connection of this node that was vouched for
- * goes to the app itself. The ztunnel's plaintext listener gets the rest from
- * outside, but never a captured pod's own SYN: one that nobody vouches for, or
+ * goes to the app itself, and so does the kubelet's probe of a port that the pod
+ * names for that. The ztunnel's plaintext listener gets the rest from outside, but never a captured pod's own SYN: one that nobody vouches for, or
  * not any more, is refused, because as plaintext it would be nobody's, and a
  * DENY would miss it. Where the ztunnel would refuse any plaintext, the SYN is
  * refused: a handshake first would look like a port that is open.
@@ -58,6 +58,23 @@ INLINE int is_passthrough(const struct tuple *tuple, __u64 now)
 	return 1;
 }
 
+/*
+ * True for a probe of the kubelet that this pod asks for. Any other connection
+ * of the kubelet (in k3s, of the API server too) is plaintext, as if nobody had
+ * vouched for it.
+ */
+INLINE int is_probe(const struct vouched *vouched, const struct address *local,
+		    __u32 port, __u64 now)
+{
+	struct local *pod = map_lookup(MAP(LOCALS), local);
+
+	if (!pod || !probe_holds(vouched, pod, now) ||
+	    !map_lookup(MAP(PROBES), &port))
+		return 0;
+	count(COUNTER_INBOUND_PROBE);
+	return 1;
+}
+
 enum vouching {
 	VOUCHING_REFUSED = 0,
 	VOUCHING_HOLDS = 1,	/* to the app */
@@ -85,6 +102,11 @@ INLINE enum vouching vouching_of(struct bpf_sk_lookup *ctx,
 	tuple.source_port = (__be16)READ32(ctx, remote_port);
 	tuple.destination_port = TO_BE16((__u16)READ32(ctx, local_port));
 	vouched = map_lookup(MAP(VOUCHED), &tuple);
+	if (vouched && vouched->probe) {
+		if (is_probe(vouched, local, READ32(ctx, local_port), now))
+			return VOUCHING_HOLDS;
+		vouched = 0;
+	}
 	if (!vouched) {
 		if (!map_lookup(MAP(LOCALS), remote) ||
 		    is_passthrough(&tuple, now))

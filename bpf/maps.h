@@ -28,7 +28,6 @@
 
 /* The same for inbound: from the ztunnel's SYN to the app's accept(). */
 #define CLIENTS_MAX 16384
-
 /* One address per family for every pod. */
 #define LOCALS_MAX (2 * PODS_MAX)
 
@@ -86,6 +85,9 @@
  */
 #define VOUCH_GRACE_NS 250000000ULL
 
+/* A probe's SYN may be sent again, after 1, 3 and 7 s, if the app is busy. */
+#define PROBE_GRACE_NS 10000000000ULL
+
 /*
  * Slots of a pod's listener map: so many for each role, see listener_slot(). A
  * power of two, so that a hash's upper bits choose one.
@@ -100,6 +102,8 @@
 
 /* Ports of a pod with a rule of their own about plaintext, and the others. */
 #define PLAINTEXT_MAX 64
+/* probes[port], host order: the pod itself asks the kubelet to come there */
+#define PROBES_MAX 64
 
 /*
  * The ztunnel's only port in a pod: its listeners and, in the block below, the
@@ -163,6 +167,7 @@ enum map_id {
 	MAP_SHORTCUTS = 17,
 	MAP_PASSTHROUGH = 18,
 	MAP_PLAINTEXT = 19,	/* one per pod */
+	MAP_PROBES = 20,	/* one per pod */
 };
 
 enum pod_mode {
@@ -240,7 +245,9 @@ enum counter {
 	COUNTER_INBOUND_REFUSED = 37,	/* to an address of the mesh's block */
 	COUNTER_SOURCE_CHOSEN = 38,
 	COUNTER_SOURCE_MISSING = 39,	/* dialled from the pod's own address */
-	COUNTERS_MAX = 40,
+	COUNTER_PROBE_VOUCHED = 40,
+	COUNTER_INBOUND_PROBE = 41,	/* of the kubelet, to the app */
+	COUNTERS_MAX = 42,
 };
 
 struct address {
@@ -357,7 +364,8 @@ struct vouched {
 	__u64 generation;
 	__u64 at_ns;
 	__u32 destination;	/* its address may be another pod's by then */
-	__u8 pad[4];
+	__u8 probe;		/* 1: the kubelet's, of no generation */
+	__u8 pad[3];
 };
 
 /* shortcuts[tuple]: segments from the source device go to the target's peer. */

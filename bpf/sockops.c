@@ -10,11 +10,6 @@
 #include "kernel.h"
 #include "flow.h"
 
-#define OP_TCP_CONNECT 3	/* BPF_SOCK_OPS_TCP_CONNECT_CB */
-#define OP_CONNECTED 4		/* BPF_SOCK_OPS_ACTIVE_ESTABLISHED_CB */
-#define OP_ACCEPTED 5		/* BPF_SOCK_OPS_PASSIVE_ESTABLISHED_CB */
-#define OP_STATE 10		/* BPF_SOCK_OPS_STATE_CB */
-
 INLINE void key_of_connecting(struct bpf_sock_ops *ctx,
 			      struct connection_key *key)
 {

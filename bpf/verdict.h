@@ -279,6 +279,15 @@ INLINE int vouch_holds(const struct direct_state *state,
 	       now - vouched->at_ns < VOUCH_GRACE_NS;
 }
 
+/* The same for a SYN of the kubelet, which no generation and no lease allows. */
+INLINE int probe_holds(const struct vouched *vouched, const struct local *pod,
+		       __u64 now)
+{
+	return vouched->probe && pod->workload &&
+	       vouched->destination == pod->workload &&
+	       now - vouched->at_ns < PROBE_GRACE_NS;
+}
+
 /* True while a SYN of a ztunnel, in the clear, may still be on its way. */
 INLINE int passthrough_holds(__u64 at_ns, __u64 now)
 {

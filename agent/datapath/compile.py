@@ -36,6 +36,7 @@ HOOK_FILES = (
     "bind.c",
     "lookup.c",
     "shortcut.c",
+    "probe.c",
 )
 PROGRAMS = (
     "connect4",
@@ -49,6 +50,7 @@ PROGRAMS = (
     "bind6",
     "sklookup",
     "shortcut",
+    "probe",
 )
 
 # Stand-ins for what bcc's own headers include from a kernel tree. Our programs use UAPI contexts

@@ -43,6 +43,14 @@ def plaintext_entries(rules: PlaintextRules) -> dict[bytes, bytes]:
     return {struct.pack("=I", port): struct.pack("=I", rule) for port, rule in by_port.items()}
 
 
+def probe_entries(ports: frozenset[int]) -> dict[bytes, bytes]:
+    """Entries of a pod's table of ports that the kubelet probes; the lowest, if there are too many
+    for it: the others are closed to the kubelet as to anybody."""
+    return {
+        struct.pack("=I", port): struct.pack("=I", 1) for port in sorted(ports)[: layout.PROBES_MAX]
+    }
+
+
 def address_value(address: Address) -> layout.Address:
     return layout.Address.from_buffer_copy(mapped(address))
 

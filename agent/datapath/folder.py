@@ -1,7 +1,7 @@
 """One node's pins on bpffs: the place of each map and link; opens or creates them. No policy.
 
     <pin root>/v<layout hash>/maps/<name>             shared by all programs of the node
-                              links/<hook>            on the cgroup2 root
+                              links/<hook>            on the cgroup2 root; probe: the kubelet's
                               tunnels/<cgroup id>/    getsockopt, setsockopt, bind4, bind6
                               pods/<uid>/             see pods.py
 

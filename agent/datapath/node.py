@@ -14,22 +14,33 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Self
 
-from agent.datapath import block, conflicts, folder, maps, pods, programs, shortcuts, takeover
+from agent.datapath import (
+    block,
+    conflicts,
+    folder,
+    kubelet,
+    maps,
+    pods,
+    programs,
+    shortcuts,
+    takeover,
+)
 from agent.datapath.attach import Link, Program
 from agent.datapath.conflicts import Conflict
-from agent.datapath.entries import PlaintextRules
+from agent.datapath.entries import PlaintextRules, plaintext_entries, probe_entries
 from agent.datapath.errors import DatapathError, PodRefused
 from agent.datapath.exempt import Exemptions
 from agent.datapath.folder import PinFolder
+from agent.datapath.kubelet import KubeletHook
 from agent.datapath.locals import Locals
 from agent.datapath.maps import Map
-from agent.datapath.plaintext import PlaintextTables
+from agent.datapath.pod_tables import PodTables
 from agent.datapath.pods import CapturedPod, PodCapture
 from agent.datapath.shortcuts import Shortcuts
 from agent.datapath.tables import DirectTables
 from bpf import layout
 
-_POD_MAPS = ("listeners", "plaintext")  # those that sk_lookup reads
+_POD_MAPS = ("listeners", "plaintext", "probes")  # those that sk_lookup reads
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +71,9 @@ class NodeDatapath:
         self._pods: dict[str, CapturedPod] = {}
         self._direct: DirectTables | None = None
         self._shortcuts: Shortcuts | None = None
-        self._plaintext = PlaintextTables(ours)
+        self._plaintext = PodTables(ours, "plaintext", plaintext_entries)
+        self._probes = PodTables(ours, "probes", probe_entries)
+        self.kubelet = KubeletHook(ours, image, self._maps)
         self._exemptions = Exemptions(ours, image, self._maps)
         self._locals = Locals(self._maps)
 
@@ -125,7 +138,11 @@ class NodeDatapath:
         with contextlib.ExitStack() as opened:
             loaded = self._load_all(opened)
             self._exemptions.adopt(loaded)
+            self.kubelet.adopt(loaded[kubelet.HOOK])
             if others:
+                directory = kubelet.directory(others, self._cgroup_root)
+                if directory is not None:
+                    self.kubelet.attach(directory)
                 for directory in takeover.ztunnel_cgroups(others, self._cgroup_root):
                     self._exemptions.add(directory)
                 takeover.end_leases(others)
@@ -236,6 +253,10 @@ class NodeDatapath:
         is not captured yet."""
         self._plaintext.tell(uid, rules, is_captured=uid in self._pods)
 
+    def set_probes(self, uid: str, ports: frozenset[int]) -> None:
+        """The ports of this pod to which the kubelet may go; kept in the same way."""
+        self._probes.tell(uid, ports, is_captured=uid in self._pods)
+
     def _attach_shortcut(self, pins: Path, pod: PodCapture) -> int:
         """The device with the shortcut; 0: none. A program that is there stays for what is open."""
         if self._shortcuts is None or not self._wants_shortcuts:
@@ -250,6 +271,7 @@ class NodeDatapath:
         with folder.adopt_map(pins / "listeners", "listeners") as listeners:
             pods.set_listeners(listeners, pod)
         self._plaintext.write(pod.uid)
+        self._probes.write(pod.uid)
         if (pins / "link").exists():
             return
         attach_type = programs.HOOKS["sklookup"].attach_type

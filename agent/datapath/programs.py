@@ -50,6 +50,7 @@ HOOKS: dict[str, Hook] = {
     "bind6": Hook(_TYPE_SOCK_ADDR, 9),
     "sklookup": Hook(_TYPE_SK_LOOKUP, 36),
     "shortcut": Hook(_TYPE_SCHED_CLS, 46),
+    "probe": Hook(_TYPE_SOCK_OPS, 3),
 }
 # In the order of attaching: those that publish and answer are there before any that captures.
 ROOT_HOOKS = ("sockops", "getpeername4", "getpeername6", "connect4", "connect6")

@@ -58,6 +58,7 @@ def take_pods(old: list[PinFolder], ours: PinFolder) -> None:
                 about.pin(target / "about")
             with Map.open(source / "listeners") as listeners:
                 _pin_listeners(listeners, target / "listeners")
+            _pin_probes(source / "probes", target / "probes")
             for name in ("link", "shortcut"):
                 if (source / name).exists():
                     with Link.open(source / name) as link:
@@ -75,6 +76,15 @@ def _pin_listeners(old: Map, path: Path) -> None:
         return
     with folder.create_map("listeners") as empty:
         empty.pin(path)
+
+
+def _pin_probes(source: Path, target: Path) -> None:
+    """Pin the old table, if there is one of our form: a probe must not fail for an upgrade."""
+    spec = layout.MAPS["probes"]
+    if source.exists():
+        with Map.open(source) as old:
+            if (old.key_bytes, old.value_bytes) == (spec.key_bytes, spec.value_bytes):
+                old.pin(target)
 
 
 def take_shortcuts(old: list[PinFolder], ours: Map) -> None:

@@ -40,8 +40,8 @@ def test_every_c_file_is_compiled_and_every_program_has_a_hook() -> None:
     names = {path.name for path in programs.SOURCE.glob("*.[ch]")}
     assert names == set(compiler.HEADERS + compiler.HOOK_FILES)
     assert set(compiler.PROGRAMS) == set(programs.HOOKS)
-    in_pods = ("sklookup", "shortcut")
-    assert set(programs.HOOKS) == {*programs.ROOT_HOOKS, *programs.ZTUNNEL_HOOKS, *in_pods}
+    elsewhere = ("sklookup", "shortcut", "probe")
+    assert set(programs.HOOKS) == {*programs.ROOT_HOOKS, *programs.ZTUNNEL_HOOKS, *elsewhere}
 
 
 def test_relocations_are_map_loads_only() -> None:

@@ -1,4 +1,4 @@
-"""Pods' tables of ports closed to plaintext, with tables in memory for pins."""
+"""Pods' tables of rules by port, with tables in memory for pins."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from agent.datapath import folder, plaintext
-from agent.datapath.entries import PlaintextRules, plaintext_entries
+from agent.datapath import folder, pod_tables
+from agent.datapath.entries import PlaintextRules, plaintext_entries, probe_entries
 from agent.datapath.folder import PinFolder
-from agent.datapath.plaintext import PlaintextTables
+from agent.datapath.pod_tables import PodTables
 from bpf import layout
 from bpf.layout import PlaintextRule
 from tests.support.kernel.memory_map import MemoryMap
@@ -29,9 +29,13 @@ def tables(monkeypatch: pytest.MonkeyPatch) -> dict[str, MemoryMap]:
     return found
 
 
+def made() -> PodTables[PlaintextRules]:
+    return PodTables(PinFolder(Path("/pins")), "plaintext", plaintext_entries)
+
+
 @pytest.fixture
-def subject(tables: dict[str, MemoryMap]) -> PlaintextTables:
-    return PlaintextTables(PinFolder(Path("/pins")))
+def subject(tables: dict[str, MemoryMap]) -> PodTables[PlaintextRules]:
+    return made()
 
 
 def content(table: MemoryMap) -> dict[int, int]:
@@ -46,7 +50,7 @@ ALL_BUT = PlaintextRules(True, frozenset({9090}))
 
 
 def test_rules_are_written_for_a_pod_that_is_captured_and_kept_for_one_that_is_not(
-    subject: PlaintextTables, tables: dict[str, MemoryMap]
+    subject: PodTables[PlaintextRules], tables: dict[str, MemoryMap]
 ) -> None:
     subject.tell("a", ALL_BUT, is_captured=True)
     assert content(tables["a"]) == {0: PlaintextRule.REFUSE, 9090: PlaintextRule.ASK}
@@ -58,18 +62,20 @@ def test_rules_are_written_for_a_pod_that_is_captured_and_kept_for_one_that_is_n
     assert content(tables["b"]) == {0: PlaintextRule.REFUSE, 9090: PlaintextRule.ASK}
 
 
-def test_what_an_earlier_run_wrote_holds_until_the_ztunnel_speaks(
-    subject: PlaintextTables, tables: dict[str, MemoryMap]
+def test_what_an_earlier_run_wrote_holds_until_somebody_speaks(
+    subject: PodTables[PlaintextRules], tables: dict[str, MemoryMap]
 ) -> None:
     subject.tell("a", ALL_BUT, is_captured=True)
-    PlaintextTables(PinFolder(Path("/pins"))).write("a")
+    made().write("a")
     assert content(tables["a"]) == {0: PlaintextRule.REFUSE, 9090: PlaintextRule.ASK}
 
 
 def test_what_is_kept_is_bounded(
-    subject: PlaintextTables, tables: dict[str, MemoryMap], monkeypatch: pytest.MonkeyPatch
+    subject: PodTables[PlaintextRules],
+    tables: dict[str, MemoryMap],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(plaintext, "TOLD_MAX", 2)
+    monkeypatch.setattr(pod_tables, "TOLD_MAX", 2)
     for uid in ("a", "b", "c"):
         subject.tell(uid, ALL_BUT, is_captured=False)
     for uid in ("a", "b", "c"):
@@ -81,3 +87,10 @@ def test_more_ports_than_there_is_room_for_are_left_to_the_ztunnel() -> None:
     most = PlaintextRules(True, frozenset(range(1, layout.PLAINTEXT_MAX)))
     assert len(plaintext_entries(most)) == layout.PLAINTEXT_MAX
     assert plaintext_entries(PlaintextRules(True, frozenset(range(1, 65)))) == {}
+
+
+def test_the_lowest_ports_count_where_there_are_too_many() -> None:
+    ports = frozenset(range(1, layout.PROBES_MAX + 9))
+    written = {struct.unpack("=I", key)[0] for key in probe_entries(ports)}
+    assert written == set(range(1, layout.PROBES_MAX + 1))
+    assert probe_entries(frozenset()) == {}
