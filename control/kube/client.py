@@ -1,0 +1,250 @@
+"""A small client of the API server: typed answers, typed errors, bounded waits and sizes.
+
+It knows paths and bytes, no kind. Answers are decoded into the type that the caller names: a
+msgspec struct with the fields it reads, or plain values. Nothing is tried again here but a call
+that was refused for credentials which are renewed by then.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from types import TracebackType
+from typing import Any, Final, TypeVar
+
+import aiohttp
+import msgspec
+from yarl import URL
+
+from control.kit.version import version
+from control.kube.access import ClusterAccess
+from control.kube.errors import TooLargeAnswer, Unreachable, UnreadableAnswer, error_of
+from control.kube.trust import Contexts
+
+CONNECT_S = 10.0
+CALL_S = 60.0  # the API server itself ends a call after 60 s
+BODY_BYTES_MAX = 128 * 1024 * 1024  # a page of 500 objects with 256 KiB each
+ERROR_BYTES_MAX = 64 * 1024
+CONNECTIONS_MAX = 64  # each watch has one
+
+JSON: Final = "application/json"
+MERGE_PATCH: Final = "application/merge-patch+json"
+APPLY_PATCH: Final = "application/apply-patch+yaml"  # JSON is YAML
+
+Parameters = Mapping[str, str]
+T = TypeVar("T")
+
+
+class KubeClient:
+    """Use as an async context manager; calls may run side by side."""
+
+    def __init__(self, access: ClusterAccess, body_bytes_max: int = BODY_BYTES_MAX) -> None:
+        self.access = access
+        self._body_bytes_max = body_bytes_max
+        self._contexts = Contexts(access.trust)
+        self._session: aiohttp.ClientSession | None = None
+
+    async def __aenter__(self) -> KubeClient:
+        self._session = aiohttp.ClientSession(
+            connector=aiohttp.TCPConnector(limit=CONNECTIONS_MAX),
+            # Bodies as they are: unpacking costs more than a local network.
+            headers={"User-Agent": f"tulle/{version()}", "Accept-Encoding": "identity"},
+            cookie_jar=aiohttp.DummyCookieJar(),
+        )
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        exc: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        session, self._session = self._session, None
+        if session is not None:
+            await session.close()
+
+    async def get(self, path: str, into: type[T], parameters: Parameters | None = None) -> T:
+        """One object, or one page of a list. Raises ApiError, Unreachable, AccessError."""
+        return await self._call("GET", path, into, parameters=parameters)
+
+    async def create(
+        self, path: str, body: Any, into: type[T], parameters: Parameters | None = None
+    ) -> T:
+        return await self._call("POST", path, into, body=body, parameters=parameters)
+
+    async def put(
+        self, path: str, body: Any, into: type[T], parameters: Parameters | None = None
+    ) -> T:
+        return await self._call("PUT", path, into, body=body, parameters=parameters)
+
+    async def apply(
+        self,
+        path: str,
+        body: Any,
+        into: type[T],
+        *,
+        manager: str,
+        force: bool = False,
+        dry_run: bool = False,
+    ) -> T:
+        """Server-side apply by this field manager; a conflict with another one is an ApiError."""
+        parameters = {"fieldManager": manager, "force": "true" if force else "false"}
+        if dry_run:
+            parameters["dryRun"] = "All"
+        return await self._call(
+            "PATCH", path, into, body=body, content=APPLY_PATCH, parameters=parameters
+        )
+
+    async def merge(
+        self, path: str, body: Any, into: type[T], parameters: Parameters | None = None
+    ) -> T:
+        """Merge patch. `metadata.uid` or `metadata.resourceVersion` in it is a precondition."""
+        return await self._call(
+            "PATCH", path, into, body=body, content=MERGE_PATCH, parameters=parameters
+        )
+
+    async def delete(
+        self, path: str, *, uid: str = "", version: str = "", propagation: str = ""
+    ) -> None:
+        """Delete an object; only the one with this uid and version where they are given."""
+        options: dict[str, Any] = {"kind": "DeleteOptions", "apiVersion": "v1"}
+        known = {"uid": uid, "resourceVersion": version}
+        if preconditions := {name: text for name, text in known.items() if text}:
+            options["preconditions"] = preconditions
+        if propagation:
+            options["propagationPolicy"] = propagation
+        await self._call("DELETE", path, msgspec.Raw, body=options)
+
+    async def text(self, path: str, parameters: Parameters | None = None) -> str:
+        """A page that is not an object: /readyz, a pod's pages by the proxy."""
+        async with self._request("GET", path, parameters, accept="*/*") as response:
+            return (await self._body(response, path)).decode(errors="replace")
+
+    @asynccontextmanager
+    async def watch(
+        self, path: str, parameters: Parameters, silence_s: float
+    ) -> AsyncIterator[AsyncIterator[bytes]]:
+        """The chunks of an answer without end. Raises Unreachable after `silence_s` of silence."""
+        async with self._request("GET", path, parameters, silence_s=silence_s) as response:
+            yield _chunks(response, path)
+
+    async def _call(
+        self,
+        method: str,
+        path: str,
+        into: type[T],
+        *,
+        body: Any = None,
+        content: str = JSON,
+        parameters: Parameters | None = None,
+    ) -> T:
+        data = None if body is None else msgspec.json.encode(body)
+        async with self._request(method, path, parameters, data=data, content=content) as response:
+            answer = await self._body(response, path)
+        try:
+            return msgspec.json.decode(answer, type=into)
+        except (msgspec.DecodeError, UnicodeDecodeError) as exc:
+            raise UnreadableAnswer(f"{method} {path}: {exc}") from exc
+
+    @asynccontextmanager
+    async def _request(
+        self,
+        method: str,
+        path: str,
+        parameters: Parameters | None,
+        *,
+        data: bytes | None = None,
+        content: str = JSON,
+        accept: str = JSON,
+        silence_s: float | None = None,
+    ) -> AsyncIterator[aiohttp.ClientResponse]:
+        """An answer that is a success, until the block is left."""
+        where = f"{method} {path}"
+        headers = {"Accept": accept}
+        if data is not None:
+            headers["Content-Type"] = content
+        try:
+            response = await self._send(method, path, parameters, data, headers, silence_s)
+        except (aiohttp.ClientError, ssl.SSLError, TimeoutError, OSError) as exc:
+            raise Unreachable(f"{where}: {self.access.server}: {_words(exc)}") from exc
+        try:
+            if response.status >= 300:
+                said = await _body(response, path, ERROR_BYTES_MAX)
+                raise error_of(response.status, response.headers, said, where)
+            yield response
+        finally:
+            response.close()
+
+    async def _body(self, response: aiohttp.ClientResponse, path: str) -> bytes:
+        return await _body(response, path, self._body_bytes_max)
+
+    async def _send(
+        self,
+        method: str,
+        path: str,
+        parameters: Parameters | None,
+        data: bytes | None,
+        headers: dict[str, str],
+        silence_s: float | None,
+    ) -> aiohttp.ClientResponse:
+        """The head of an answer. Once more with new credentials if these were not accepted."""
+        session, trust = self._session, self.access.trust
+        assert session is not None, "the client is used outside of its `async with`"
+        is_https = self.access.server.startswith("https://")
+        # Quoted already: a token of a list must arrive as it is.
+        url = URL(self.access.server + path, encoded=True).extend_query(dict(parameters or {}))
+        for attempt in (1, 2):
+            proof = await self.access.credentials.proof()
+            if proof.authorization:
+                headers["Authorization"] = proof.authorization
+            response = await session.request(
+                method,
+                url,
+                data=data,
+                headers=headers,
+                ssl=self._contexts.get(proof.own) if is_https else True,
+                server_hostname=trust.server_name if is_https else None,
+                proxy=self.access.proxy,
+                allow_redirects=False,
+                timeout=_timeout(silence_s),
+            )
+            if response.status != 401 or attempt == 2:
+                return response
+            self.access.credentials.refused()
+            if await self.access.credentials.proof() == proof:
+                return response
+            response.close()
+        raise AssertionError
+
+
+def _timeout(silence_s: float | None) -> aiohttp.ClientTimeout:
+    if silence_s is None:
+        return aiohttp.ClientTimeout(total=CALL_S, sock_connect=CONNECT_S)
+    return aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_S, sock_read=silence_s)
+
+
+async def _body(response: aiohttp.ClientResponse, path: str, bytes_max: int) -> bytes:
+    parts: list[bytes] = []
+    size = 0
+    async for chunk in _chunks(response, path):
+        size += len(chunk)
+        if size > bytes_max:
+            raise TooLargeAnswer(f"{path}: an answer over {bytes_max} bytes")
+        parts.append(chunk)
+    return b"".join(parts)
+
+
+async def _chunks(response: aiohttp.ClientResponse, path: str) -> AsyncIterator[bytes]:
+    try:
+        async for chunk in response.content.iter_any():
+            yield chunk
+    except (aiohttp.ClientError, TimeoutError, OSError) as exc:
+        raise Unreachable(f"GET {path}: {_words(exc)}") from exc
+
+
+def _words(exc: BaseException) -> str:
+    if isinstance(exc, asyncio.TimeoutError | TimeoutError) and not str(exc):
+        return "no answer in time"
+    return " ".join(str(exc).split()) or type(exc).__name__
