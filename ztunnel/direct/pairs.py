@@ -85,6 +85,7 @@ class PodPair:
             destination_identity=None if server is None else server.identity,
             original=Asked(flow.original),
             direct=True,
+            tenant=self.source.tenant,
             memo=self._memos[reporter.value],
         )
 

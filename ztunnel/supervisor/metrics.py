@@ -56,6 +56,7 @@ _TULLE = {
     "source_not_shown_total": "Dials to apps that could not show the client's address",
     "label_sets_refused_total": "Label sets counted as `other`, beyond the limit",
     "internal_errors_total": "Connections ended by a bug; the log has each traceback",
+    "access_lines_left_out_total": "Lines of the access log left out, as their tenant had so many",
     "log_lines_dropped_total": "Log lines dropped because their reader was too slow",
     "tenant_connections": "Connections open now, of the tenants that use most, and of others",
     "tenant_tunnels": "Tunnels open now, of the same",

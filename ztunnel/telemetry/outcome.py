@@ -16,6 +16,7 @@ from ztunnel.refusals import Flag
 from ztunnel.telemetry.access_log import AccessLog
 from ztunnel.telemetry.counters import Counters
 from ztunnel.telemetry.parties import Parties, Reporter, Series
+from ztunnel.tenants.lines import may_log_end
 from ztunnel.tenants.work import may_log
 
 
@@ -79,16 +80,21 @@ class Outcome:
         else:
             _add(series.closed, flag)
         self.bytes_now = _no_bytes
-        if self._log is not None and self._may_log():
+        if self._log is None:
+            return
+        if self._may_log():
             received, sent = self._counted
             self._log.closed(self.parties, received, sent, self._opened_s, flag, error)
+        else:
+            counters.count("access_lines_left_out")
 
     def _may_log(self) -> bool:
-        """False for a connection that was never open, if its tenant had many of these."""
+        """False if the tenant had many: soon for connections that were never open."""
         tenant = self.parties.tenant
-        if self._series is not None or tenant is None:
+        if tenant is None:
             return True
-        return may_log(tenant, self._clock.monotonic_s())
+        now_s = self._clock.monotonic_s()
+        return may_log(tenant, now_s) if self._series is None else may_log_end(tenant, now_s)
 
     def _age(self) -> timedelta:
         return timedelta(seconds=self._clock.monotonic_s() - self._opened_s)

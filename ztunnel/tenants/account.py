@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from ztunnel.tenants.bounds import QUEUED_BYTES
+from ztunnel.tenants.bounds import FAREWELLS, QUEUED_BYTES
 from ztunnel.tenants.portions import Portions
 from ztunnel.tenants.tenancy import Kind, Tenancy
 
@@ -12,10 +12,11 @@ from ztunnel.tenants.tenancy import Kind, Tenancy
 class Account:
     """While it is `tight` nothing more is read that may have to wait."""
 
-    __slots__ = ("_portions", "tenant")
+    __slots__ = ("_portions", "farewells", "tenant")
 
-    def __init__(self, portions: Portions, tenant: Tenancy) -> None:
+    def __init__(self, portions: Portions, tenant: Tenancy, farewells: Portions) -> None:
         self._portions: Final = portions
+        self.farewells: Final = farewells
         self.tenant: Final = tenant
 
     @property
@@ -38,4 +39,4 @@ class Account:
 
 
 # For connections that nobody pays for.
-UNCOUNTED: Final = Account(Portions(QUEUED_BYTES), Tenancy(Kind.POD, ""))
+UNCOUNTED: Final = Account(Portions(QUEUED_BYTES), Tenancy(Kind.POD, ""), Portions(FAREWELLS))

@@ -11,11 +11,13 @@ from control.model.identity import SpiffeId
 from ztunnel.tenants.account import Account
 from ztunnel.tenants.bounds import (
     CONNECTIONS,
+    FAREWELLS,
     HANDSHAKES,
     IDLE_TUNNELS,
     QUEUED_BYTES,
     TUNNELS,
     connections_allowed,
+    farewells_allowed,
     handshakes_allowed,
     idle_tunnels_allowed,
     tunnels_allowed,
@@ -41,6 +43,7 @@ class Tenants:
         self.handshakes: Final[Seats[Any]] = Seats(HANDSHAKES, handshakes_allowed(descriptors))
         self.idle: Final[Seats[Any]] = Seats(IDLE_TUNNELS, idle_tunnels_allowed(descriptors))
         self.queued: Final = Portions(QUEUED_BYTES)
+        self.farewells: Final = Portions(FAREWELLS, farewells_allowed(descriptors))
         self.work: Final = Work()
         self._peers: OrderedDict[SpiffeId, Tenancy] = OrderedDict()
         self._sources: OrderedDict[str, Tenancy] = OrderedDict()
@@ -48,7 +51,7 @@ class Tenants:
         self._crowds: Final = (Tenancy(Kind.PEER, _CROWD), Tenancy(Kind.SOURCE, _CROWD))
 
     def account(self, tenant: Tenancy) -> Account:
-        return Account(self.queued, tenant)
+        return Account(self.queued, tenant, self.farewells)
 
     def peer(self, identity: SpiffeId) -> Tenancy:
         found = self._peers.get(identity)

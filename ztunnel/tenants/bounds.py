@@ -24,6 +24,9 @@ QUEUED_BYTES: Final = Quota(4, total=512 * MIB, floor=MIB)
 # Label sets of metrics. A mesh of 100 workloads that all talk to each other has 10,000 pairs; over
 # it a new one is counted as "other".
 LABEL_SETS: Final = Quota(5, total=10_000, floor=8)
+# Sockets without a connection, whose last bytes are on their way. Each holds a descriptor and one
+# window of bytes at most.
+FAREWELLS: Final = Quota(6, total=1024, floor=8)
 # Descriptors left for listeners, namespaces, the supervisor and dials under way.
 DESCRIPTORS_RESERVED: Final = 128
 # A connection needs its own socket and one towards the app or (shared) the tunnel.
@@ -47,9 +50,14 @@ def handshakes_allowed(descriptors: int) -> int:
     return max(_LEAST, tunnels_allowed(descriptors) // 2)
 
 
+def farewells_allowed(descriptors: int) -> int:
+    return max(_LEAST, tunnels_allowed(descriptors) // 4)
+
+
 def connections_allowed(descriptors: int) -> int:
-    """Connections: tunnels and handshakes leave so many."""
+    """Connections: tunnels, handshakes and farewells leave so many."""
     tunnels = min(TUNNELS.total, tunnels_allowed(descriptors))
     handshakes = min(HANDSHAKES.total, handshakes_allowed(descriptors))
-    left = descriptors - DESCRIPTORS_RESERVED - tunnels - handshakes
+    farewells = min(FAREWELLS.total, farewells_allowed(descriptors))
+    left = descriptors - DESCRIPTORS_RESERVED - tunnels - handshakes - farewells
     return max(_LEAST, left // DESCRIPTORS_PER_CONNECTION)

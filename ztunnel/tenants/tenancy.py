@@ -8,7 +8,7 @@ from typing import Final
 from control.model.address import Address, format_address
 
 # Entries of `Tenancy.held`, by the numbers of the bounds.
-QUOTAS: Final = 6
+QUOTAS: Final = 7
 _PREFIX_BYTES: Final = 8  # a host commonly has a whole IPv6 /64 to itself
 _MAPPED: Final = bytes(10) + b"\xff\xff"
 
@@ -25,6 +25,8 @@ class Tenancy:
     __slots__ = (
         "cpu_s",
         "debt_s",
+        "ends_at_s",
+        "ends_owed",
         "held",
         "kind",
         "left_out",
@@ -47,6 +49,8 @@ class Tenancy:
         self.not_before_s = 0.0  # nothing more of it is read before
         self.lines_owed = 0.0
         self.lines_at_s = 0.0
+        self.ends_owed = 0.0  # lines about connections that were open
+        self.ends_at_s = 0.0
         self.left_out = 0  # log lines since the last one that was written
         self.refused = 0
         self.tight = False  # it has as many bytes waiting here as it may

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from enum import Enum
-from typing import Protocol
+from typing import Final, Protocol
 
 from ztunnel.loop.reactor import Reactor, Resumable
 
@@ -39,6 +39,13 @@ class RelayEnd(Enum):
     POD_DELETED = "closed because the pod was deleted"
     DRAINED = "closed by drain"
     INTERNAL_ERROR = "internal error"
+
+
+# Ends that come from the other side: the app still gets the bytes that came before. Ends that are
+# meant for this connection (policy, deletion, our own bugs) take effect at once.
+AFTER_THE_REST: Final = frozenset(
+    {RelayEnd.PEER_RESET, RelayEnd.PEER_REFUSED, RelayEnd.TUNNEL_LOST, RelayEnd.DRAINED}
+)
 
 
 class StreamOwner(Protocol):

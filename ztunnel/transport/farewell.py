@@ -11,18 +11,20 @@ import socket
 import struct
 import termios
 from collections import deque
+from collections.abc import Callable
 from typing import Final
 
 from ztunnel.loop.reactor import ENDED, WATCH_BOTH, WRITABLE, Countdown, Reactor
 from ztunnel.tenants.account import UNCOUNTED, Account
+from ztunnel.transport.ends import RelayEnd
 from ztunnel.transport.sockets import Pieces, reset, send_pieces
 
 # Longest wait for an app that reads slowly, or not at all.
 FAREWELL_S: Final = 10.0
 # Between two looks at what the other kernel has acknowledged; nothing reports that.
 LOOK_S: Final = 0.01
-# In one worker. Each holds a descriptor and at most one window of bytes.
-FAREWELLS_MAX: Final = 1024
+# The last bytes of an app that was reset: when fewer go on in FAREWELL_S, the rest is dropped.
+REST_BYTES_LEAST: Final = 65536
 _NOTHING: Final = bytes(4)
 
 
@@ -34,10 +36,10 @@ def part(
 ) -> None:
     """Deliver `pending` and what the socket still holds, then reset it. Takes the socket over.
 
-    Nothing is delivered on an account that is tight."""
+    Nothing is delivered on an account that is tight, or has as many farewells as it may."""
     looks = reactor.shared_countdown(LOOK_S, Farewell.on_due)
     nothing = not pending and not unacknowledged_bytes(sock)
-    if nothing or account.tight or len(looks) >= FAREWELLS_MAX:
+    if nothing or account.tight or not account.farewells.take(account.tenant):
         reset(reactor, sock)
         return
     farewell = Farewell(reactor, looks, sock, pending or deque(), account)
@@ -103,4 +105,42 @@ class Farewell:
         self._pending.clear()
         held, self._held = self._held, 0
         self._account.give(held)
+        self._account.farewells.give(self._account.tenant)
         reset(self._reactor, self._sock)
+
+
+class Rest:
+    """The last bytes of an app that was reset, as long as the peer takes them. A peer that takes
+    nothing must not keep what nobody is behind any more."""
+
+    __slots__ = ("_abort", "_end", "_looks", "_moved", "_seen_bytes")
+
+    def __init__(
+        self,
+        reactor: Reactor,
+        moved: Callable[[], tuple[int, int]],
+        abort: Callable[[RelayEnd], None],
+        end: RelayEnd,
+    ) -> None:
+        """`moved` are the bytes that went on, in both directions. `end` is the reason to abort."""
+        self._moved = moved
+        self._abort = abort
+        self._end = end
+        self._looks = reactor.shared_countdown(FAREWELL_S, Rest.on_due)
+        self._look()
+
+    def _look(self) -> None:
+        self._seen_bytes = sum(self._moved())
+        self._looks.start(self)
+
+    def on_due(self) -> None:
+        if sum(self._moved()) - self._seen_bytes < REST_BYTES_LEAST:
+            self._abort(self._end)
+        else:
+            self._look()
+
+    def on_bug(self) -> None:
+        self._abort(RelayEnd.INTERNAL_ERROR)
+
+    def over(self) -> None:
+        self._looks.stop(self)

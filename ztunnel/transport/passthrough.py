@@ -16,7 +16,7 @@ from ztunnel.loop.reactor import ENDED, READABLE, WATCH_BOTH, WRITABLE, Reactor
 from ztunnel.tenants.account import UNCOUNTED, Account
 from ztunnel.tenants.tenancy import Tenancy
 from ztunnel.transport.ends import RelayEnd
-from ztunnel.transport.farewell import part
+from ztunnel.transport.farewell import Rest, part
 from ztunnel.transport.scratch import (
     CHUNK_BYTES_FIRST,
     CHUNK_GROWTH,
@@ -34,7 +34,7 @@ TIGHT_BYTES: Final = 4096
 class SocketRelay:
     """An app's socket ↔ another socket."""
 
-    __slots__ = ("_done", "_over", "_reactor", "_sides", "account")
+    __slots__ = ("_done", "_over", "_reactor", "_rest", "_sides", "account")
 
     def __init__(
         self,
@@ -48,6 +48,7 @@ class SocketRelay:
         self._reactor = reactor
         self._done = done
         self._over = False
+        self._rest: Rest | None = None  # the last bytes of a side that was reset
         self._sides = (_Side(reactor, first, self), _Side(reactor, second, self))
         self._sides[0].other, self._sides[1].other = self._sides[1], self._sides[0]
 
@@ -83,10 +84,17 @@ class SocketRelay:
         part(self._reactor, side.other.sock, deque([pending]) if pending else None, self.account)
         self._end(RelayEnd.APP_RESET if side is self._sides[0] else RelayEnd.PEER_RESET)
 
+    def await_rest(self) -> None:
+        if self._rest is None:
+            end = RelayEnd.APP_RESET if self._sides[0].failed else RelayEnd.PEER_RESET
+            self._rest = Rest(self._reactor, self.moved_bytes, self.abort, end)
+
     def _end(self, reason: RelayEnd) -> None:
         if self._over:
             return
         self._over = True
+        if self._rest is not None:
+            self._rest.over()
         for side in self._sides:
             side.read_done = side.write_done = True
             side.drop_pending()
@@ -190,6 +198,7 @@ class _Side:
             self._relay.side_failed(self)
             return
         self.readable = self._ended_hint = True
+        self._relay.await_rest()
         self._reactor.again(self)
 
     def write(self, data: memoryview) -> None:

@@ -1,7 +1,6 @@
 """Moves bytes between an app's socket and its stream. Decides nothing.
 
-The two directions end independently, FIN for END_STREAM. A reset of either side resets the other,
-behind the bytes that came before it.
+The two directions end independently, FIN for END_STREAM. A reset goes behind the bytes before it.
 
 From the app, nothing is read that cannot be passed on. Its bytes stay in its socket, and `_read`
 stops, until one of these goes on:
@@ -30,8 +29,8 @@ from ztunnel.hbone.stream import Stream
 from ztunnel.loop.reactor import ENDED, READABLE, WATCH_BOTH, WATCH_READ, WRITABLE, Reactor
 from ztunnel.tenants.tenancy import Tenancy
 from ztunnel.transport.congestion import unpace
-from ztunnel.transport.ends import RelayEnd
-from ztunnel.transport.farewell import part
+from ztunnel.transport.ends import AFTER_THE_REST, RelayEnd
+from ztunnel.transport.farewell import Rest, part
 from ztunnel.transport.outgoing import DIRECT_BYTES_MIN, OUTGOING_BYTES_MAX, SMALL_BYTES_RESERVED
 from ztunnel.transport.scratch import (
     CHUNK_BYTES_FIRST,
@@ -48,11 +47,6 @@ from ztunnel.transport.waiting import Waiting
 
 _ERROR: Final = select.EPOLLERR
 _INPUT: Final = READABLE | ENDED
-# Ends that come from the other side: the app still gets the bytes that came before. Ends that are
-# meant for this connection (policy, deletion, our own bugs) take effect at once.
-_AFTER_THE_REST: Final = frozenset(
-    {RelayEnd.PEER_RESET, RelayEnd.PEER_REFUSED, RelayEnd.TUNNEL_LOST, RelayEnd.DRAINED}
-)
 _MSG_MORE: Final = int(socket.MSG_MORE)
 
 
@@ -71,6 +65,7 @@ class StreamRelay:
         "_reactor",
         "_read_done",
         "_readable",
+        "_rest",
         "_session",
         "_sock",
         "_watches_write",
@@ -103,6 +98,7 @@ class StreamRelay:
         self._queued = False
         self._ended_hint = False
         self._failed = False  # the app's end was reset; bytes from before may still be unread
+        self._rest: Rest | None = None  # those
         self._read_done = self._write_done = False
         self._peer_ended = False  # all is handed over, which is later than the stream's state
         self._watches_write = False
@@ -258,6 +254,8 @@ class StreamRelay:
             self.abort(RelayEnd.APP_RESET)
             return
         self._readable = self._ended_hint = True
+        moved = self.moved_from_here
+        self._rest = self._rest or Rest(self._reactor, moved, self.abort, RelayEnd.APP_RESET)
         if not self._queued:
             self._reactor.again(self)
 
@@ -380,7 +378,7 @@ class StreamRelay:
             # A reset before the handshake's last ACK would leave an entry in the kernel that only
             # the accepting side removes.
             end_handshake(self._sock)
-        if reason in _AFTER_THE_REST and not self._failed:
+        if reason in AFTER_THE_REST and not self._failed:
             left = None if self._pending is None else self._pending.pieces
             part(self._reactor, self._sock, left, self.tunnel.account)
         else:
@@ -395,6 +393,8 @@ class StreamRelay:
         if self.stream.owner is not self:
             return
         self._read_done = self._write_done = True
+        if self._rest is not None:
+            self._rest.over()
         self._drop_pending()
         self.tunnel.stream_over(self.stream)
         self._done(reason)

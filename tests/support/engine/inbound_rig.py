@@ -279,6 +279,7 @@ class InboundRig:
         assert not self.bugs
         tenants = self.engine.tenants
         assert tenants.connections.used == tenants.tunnels.used == tenants.queued.used == 0
+        assert tenants.farewells.used == 0
         assert len(tenants.idle) == len(tenants.handshakes) == 0
 
 

@@ -12,7 +12,7 @@ from ztunnel.hbone.settings import CLIENT_SETTINGS, SERVER_SETTINGS, Role, Sessi
 from ztunnel.hbone.stream import Stream
 from ztunnel.loop.reactor import Reactor, Served
 from ztunnel.tenants.account import Account
-from ztunnel.tenants.bounds import QUEUED_BYTES
+from ztunnel.tenants.bounds import FAREWELLS, QUEUED_BYTES
 from ztunnel.tenants.portions import Portions, Quota
 from ztunnel.tenants.tenancy import Kind, Tenancy
 from ztunnel.transport.ends import RelayEnd, TunnelEnd
@@ -139,7 +139,8 @@ class Pair:
             self.server_user,
         )
         self.portions = Portions(queued)
-        account = Account(self.portions, Tenancy(Kind.PEER, "one"))
+        self.farewells = Portions(FAREWELLS)
+        account = Account(self.portions, Tenancy(Kind.PEER, "one"), self.farewells)
         for tunnel in (self.server, self.client):
             tunnel.pay_with(account)
         self.server.start()
@@ -184,7 +185,7 @@ class Pair:
         self.settle()
         self.reactor.close()
         assert not self.bugs
-        assert self.portions.used == 0
+        assert self.portions.used == self.farewells.used == 0
 
 
 class Waiting:

@@ -53,6 +53,7 @@ def test_connections_that_differ_in_the_clients_port_share_a_pair(rig: Rig) -> N
     assert one.memo is two.memo
     assert (one.source_address.port, two.source_address.port) == (1, 2)
     assert first.parties(flow(), Reporter.DESTINATION).memo is not one.memo
+    assert one.tenant is first.source.tenant, "its lines and label sets have a payer"
 
 
 def test_a_changed_policy_or_workload_is_another_answer(rig: Rig) -> None:

@@ -18,6 +18,7 @@ from ztunnel.telemetry.access_log import JSON, AccessLog
 from ztunnel.telemetry.counters import Counters, tcp_labels
 from ztunnel.telemetry.outcome import Outcome
 from ztunnel.telemetry.parties import Parties, Reporter
+from ztunnel.tenants.lines import ENDS_BURST, ENDS_PER_S
 from ztunnel.tenants.tenancy import Kind, Tenancy
 from ztunnel.tenants.work import LINES_BURST
 
@@ -233,5 +234,32 @@ def test_refused_connections_of_one_tenant_have_a_pace_and_the_rest_is_counted()
     clock.s += 1.0
     refused(replace(parties(), tenant=tenant))
     assert json.loads(lines[-1])["left_out"] == 1000 - LINES_BURST
-    finish(replace(parties(), tenant=tenant), counters)  # one that was open is always told
+    finish(replace(parties(), tenant=tenant), counters)  # one that was open has another pace
     assert tenant.left_out == 0
+    assert counters.engine["access_lines_left_out"] == 1000 - LINES_BURST
+
+
+def test_connections_at_an_ordinary_rate_have_each_a_line_and_a_flood_is_sampled() -> None:
+    clock, tenant = FakeClock(), Tenancy(Kind.POD, "flood")
+    lines: list[str] = []
+    counters, access = Counters(), AccessLog(clock, lines.append, JSON)
+
+    def close(count: int) -> None:
+        for _ in range(count):
+            record = Outcome(clock, replace(parties(), tenant=tenant), access)
+            record.opened(counters, lambda: (0, 0))
+            record.closed(counters, Flag.NONE, "")
+
+    close(int(ENDS_BURST))
+    assert len(lines) == ENDS_BURST
+    close(500)
+    assert len(lines) == ENDS_BURST
+    assert counters.engine["access_lines_left_out"] == 500
+    clock.s += 1.0
+    close(1)
+    assert json.loads(lines[-1])["left_out"] == 500
+    close(2000)
+    assert len(lines) == ENDS_BURST + ENDS_PER_S
+    clock.s += ENDS_BURST / ENDS_PER_S
+    close(int(ENDS_BURST))
+    assert len(lines) == 2 * ENDS_BURST + ENDS_PER_S

@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ztunnel.tenants.account import Account
+from ztunnel.tenants.bounds import FAREWELLS
 from ztunnel.tenants.portions import Portions, Quota
 from ztunnel.tenants.tenancy import Kind, Tenancy
 
@@ -16,8 +17,11 @@ QUOTA = Quota(4, total=1600, floor=10)
 
 def test_all_tunnels_of_a_tenant_are_tight_together_and_no_other_is() -> None:
     portions, greedy = Portions(QUOTA), Tenancy(Kind.PEER, "greedy")
-    one, another = Account(portions, greedy), Account(portions, greedy)
-    other = Account(portions, Tenancy(Kind.PEER, "other"))
+    one, another = (
+        Account(portions, greedy, Portions(FAREWELLS)),
+        Account(portions, greedy, Portions(FAREWELLS)),
+    )
+    other = Account(portions, Tenancy(Kind.PEER, "other"), Portions(FAREWELLS))
     one.add(1100)
     assert one.tight
     assert another.tight
@@ -29,7 +33,7 @@ def test_all_tunnels_of_a_tenant_are_tight_together_and_no_other_is() -> None:
 
 def test_room_that_others_make_is_seen_at_the_next_look() -> None:
     portions = Portions(QUOTA)
-    one, other = (Account(portions, Tenancy(Kind.PEER, name)) for name in "ab")
+    one, other = (Account(portions, Tenancy(Kind.PEER, name), Portions(FAREWELLS)) for name in "ab")
     other.add(900)
     one.add(600)
     assert one.tight
@@ -42,7 +46,10 @@ def test_room_that_others_make_is_seen_at_the_next_look() -> None:
 @given(st.integers(0, 1 << 32))
 def test_readers_that_stop_when_it_is_tight_pass_the_total_by_one_read_each(seed: int) -> None:
     chance, portions = random.Random(seed), Portions(QUOTA)
-    accounts = [Account(portions, Tenancy(Kind.PEER, str(number))) for number in range(5)]
+    accounts = [
+        Account(portions, Tenancy(Kind.PEER, str(number)), Portions(FAREWELLS))
+        for number in range(5)
+    ]
     held = [0] * len(accounts)
     read_max = 20
     for _ in range(500):

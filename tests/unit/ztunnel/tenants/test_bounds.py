@@ -9,9 +9,11 @@ from ztunnel.tenants import bounds
 from ztunnel.tenants.bounds import (
     DESCRIPTORS_PER_CONNECTION,
     DESCRIPTORS_RESERVED,
+    FAREWELLS,
     HANDSHAKES,
     TUNNELS,
     connections_allowed,
+    farewells_allowed,
     handshakes_allowed,
     idle_tunnels_allowed,
     tunnels_allowed,
@@ -29,8 +31,9 @@ def test_every_bound_has_its_own_place_in_a_tenant() -> None:
 def test_descriptors_are_enough_for_all_bounds_at_once(descriptors: int) -> None:
     tunnels = Portions(TUNNELS, tunnels_allowed(descriptors)).total
     handshakes = Portions(HANDSHAKES, handshakes_allowed(descriptors)).total
+    farewells = Portions(FAREWELLS, farewells_allowed(descriptors)).total
     connections = connections_allowed(descriptors)
-    needed = tunnels + handshakes + connections * DESCRIPTORS_PER_CONNECTION
+    needed = tunnels + handshakes + farewells + connections * DESCRIPTORS_PER_CONNECTION
     assert needed + DESCRIPTORS_RESERVED <= descriptors
     assert idle_tunnels_allowed(descriptors) < tunnels_allowed(descriptors)
     assert connections * DESCRIPTORS_PER_CONNECTION > descriptors * 0.7 - DESCRIPTORS_RESERVED

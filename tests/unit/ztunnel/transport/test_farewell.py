@@ -9,7 +9,12 @@ import pytest
 
 from tests.support.clock import FakeClock
 from ztunnel.loop.reactor import Reactor
+from ztunnel.tenants.account import Account
+from ztunnel.tenants.bounds import FAREWELLS, QUEUED_BYTES
+from ztunnel.tenants.portions import Portions
+from ztunnel.tenants.tenancy import Kind, Tenancy
 from ztunnel.transport import farewell
+from ztunnel.transport.ends import RelayEnd
 
 BIG = b"x" * 4_000_000
 
@@ -79,14 +84,40 @@ def test_who_goes_away_is_not_waited_for(pair: tuple[socket.socket, socket.socke
     assert pair[0].fileno() < 0
 
 
-def test_more_than_the_bound_are_not_waited_for() -> None:
-    reactor = Reactor(fail)
-    pairs = [socket.socketpair() for _ in range(farewell.FAREWELLS_MAX + 1)]
-    for ours, _ in pairs:
+def test_a_tenant_has_so_many_and_leaves_some_for_others() -> None:
+    reactor, farewells = Reactor(fail), Portions(FAREWELLS)
+    greedy, other = (
+        Account(Portions(QUEUED_BYTES), Tenancy(Kind.POD, name), farewells) for name in "ab"
+    )
+    pairs = [socket.socketpair() for _ in range(FAREWELLS.total + FAREWELLS.floor)]
+    payers = [greedy] * FAREWELLS.total + [other] * FAREWELLS.floor
+    for (ours, _), payer in zip(pairs, payers, strict=True):
         ours.setblocking(False)
-        farewell.part(reactor, ours, deque([b"x"]))
+        farewell.part(reactor, ours, deque([b"x"]), payer)
     reactor._close_discarded()
-    assert [ours.fileno() < 0 for ours, _ in pairs].count(True) == 1
-    for ours, theirs in pairs:
-        ours.close()
+    alive = [payer for (ours, _), payer in zip(pairs, payers, strict=True) if ours.fileno() >= 0]
+    assert 0.5 * FAREWELLS.total < alive.count(greedy) < 0.7 * FAREWELLS.total
+    assert alive.count(other) == FAREWELLS.floor
+    for _, theirs in pairs:
         theirs.close()
+    while farewells.used:
+        reactor.turn(0.05)
+    reactor.close()
+
+
+def test_the_rest_is_waited_for_as_long_as_it_goes_on() -> None:
+    clock, moved = FakeClock(), [0, 0]
+    given_up: list[RelayEnd] = []
+    reactor = Reactor(fail, clock.monotonic_s)
+    made = farewell.Rest(reactor, lambda: (moved[0], moved[1]), given_up.append, RelayEnd.APP_RESET)
+    for _ in range(5):
+        moved[0] += farewell.REST_BYTES_LEAST
+        clock.pass_s(farewell.FAREWELL_S)
+        reactor.turn(0)
+    assert not given_up
+    moved[0] += farewell.REST_BYTES_LEAST - 1
+    clock.pass_s(farewell.FAREWELL_S)
+    reactor.turn(0)
+    assert given_up == [RelayEnd.APP_RESET]
+    made.over()
+    reactor.close()

@@ -11,6 +11,7 @@ import pytest
 from tests.support.engine.tunnel_memory import FakeTime
 from ztunnel.loop.reactor import WATCH_BOTH, Reactor, Served
 from ztunnel.transport.ends import RelayEnd
+from ztunnel.transport.farewell import FAREWELL_S
 from ztunnel.transport.passthrough import SocketRelay
 from ztunnel.transport.scratch import TURN_BYTES_MAX
 
@@ -18,7 +19,8 @@ from ztunnel.transport.scratch import TURN_BYTES_MAX
 class Rig:
     def __init__(self) -> None:
         self.bugs: list[Served] = []
-        self.reactor = Reactor(self.bugs.append, FakeTime())
+        self.time = FakeTime()
+        self.reactor = Reactor(self.bugs.append, self.time)
         self.client, near = socket.socketpair()
         self.server, far = socket.socketpair()
         for sock in (self.client, near, self.server, far):
@@ -148,3 +150,26 @@ def test_a_side_that_vanishes_takes_the_other_along(rig: Rig) -> None:
     rig.settle()
     assert rig.ends == [RelayEnd.PEER_RESET]
     assert read(rig.client) == b""
+
+
+@pytest.mark.parametrize("end", [RelayEnd.APP_RESET, RelayEnd.PEER_RESET])
+def test_a_side_that_was_reset_is_not_kept_by_one_that_reads_nothing(
+    rig: Rig, end: RelayEnd
+) -> None:
+    left, right = rig.client, rig.server
+    near = rig.relay._sides[0]
+    if end is RelayEnd.PEER_RESET:
+        left, right, near = right, left, rig.relay._sides[1]
+    for _ in range(50):
+        try:
+            left.send(bytes(1 << 18))
+        except BlockingIOError:
+            pass
+        rig.settle()
+    near.sock.send(b"never read, so that closing is a reset")
+    left.close()
+    rig.settle()
+    assert rig.ends == [], "its last bytes may still go on"
+    rig.time.now_s += FAREWELL_S
+    rig.settle()
+    assert rig.ends == [end]

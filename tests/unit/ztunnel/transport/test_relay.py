@@ -15,6 +15,7 @@ from ztunnel.hbone.settings import SessionSettings
 from ztunnel.hbone.stream import Stream
 from ztunnel.loop.reactor import READABLE, WATCH_READ
 from ztunnel.transport.ends import RelayEnd, TunnelEnd
+from ztunnel.transport.farewell import FAREWELL_S
 from ztunnel.transport.scratch import (
     CHUNK_BYTES_FIRST,
     CHUNK_BYTES_MAX,
@@ -177,6 +178,24 @@ def test_an_app_waits_for_the_streams_window(authority: Authority) -> None:
     pair.server.touch()
     pair.settle()
     assert here.relay.from_app_bytes == 2_000
+    pair.close()
+
+
+def test_an_app_that_was_reset_keeps_no_stream_whose_peer_gives_no_window(
+    authority: Authority,
+) -> None:
+    pair = Pair(authority, server_settings=SessionSettings(initial_window_bytes=1_000))
+    pair.settle()
+    here, owner, _ = dialling(pair)
+    here.relay._sock.send(b"never read, so that closing is a reset")
+    here.sock.send(bytes(5_000))
+    here.sock.close()
+    pair.settle()
+    assert here.ends == [], "its last bytes may still go on"
+    pair.pass_s(FAREWELL_S)
+    assert here.ends == [RelayEnd.APP_RESET]
+    assert (len(owner.held), owner.code) == (1_000, ErrorCode.CONNECT_ERROR)
+    assert pair.client.streams == 0
     pair.close()
 
 

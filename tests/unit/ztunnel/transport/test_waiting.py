@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ztunnel.tenants.account import Account
+from ztunnel.tenants.bounds import FAREWELLS
 from ztunnel.tenants.portions import Portions, Quota
 from ztunnel.tenants.tenancy import Kind, Tenancy
 from ztunnel.transport.waiting import Waiting
@@ -28,7 +29,7 @@ def test_all_bytes_come_in_order_and_the_account_has_what_waits(
     steps: list[bytes | list[bytes] | int], dropped: bool
 ) -> None:
     portions = Portions(QUOTA)
-    waiting = Waiting(Account(portions, Tenancy(Kind.PEER, "a")))
+    waiting = Waiting(Account(portions, Tenancy(Kind.PEER, "a"), Portions(FAREWELLS)))
     expected = b""
     for step in steps:
         if isinstance(step, bytes):
