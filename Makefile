@@ -4,7 +4,7 @@ BIN := .venv/bin
 
 .DEFAULT_GOAL := help
 .PHONY: help run fresh lab lab-down compile test lint unit netns interop fuzz battery chaos compiled bench bench-check \
-	format stubs check clean root ready ready-unit ready-dev ready-bench
+	format stubs manifests check clean root ready ready-unit ready-dev ready-bench
 
 help: ## show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):[^#]*## /\1|/' | \
@@ -90,6 +90,9 @@ format: ready-unit ## rewrite the sources in the house's format
 
 stubs: ready-unit ## regenerate the protobuf stubs
 	@$(PYTHON) -m control.wire.generate
+
+manifests: ready-dev ## write what is made from the chart: CRDs, boards, its README, the kustomize tree
+	@$(PYTHON) -m daemonset.tools
 
 check: ready ## can this host run the mesh?
 	@$(BIN)/tulle check --pre

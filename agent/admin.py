@@ -120,7 +120,11 @@ class AgentAdmin:
 
     def public_routes(self) -> http.Routes:
         """Pages of the loopback port; none of them changes anything."""
-        return {("GET", "/metrics"): self._metrics_page, ("GET", "/healthz/ready"): self._ready}
+        return {
+            ("GET", "/metrics"): self._metrics_page,
+            ("GET", "/healthz/ready"): self._ready,
+            ("GET", "/healthz/live"): http.alive,
+        }
 
     async def _status(self, request: http.HttpRequest) -> http.HttpResponse:
         return http.as_json(self._agent.status())

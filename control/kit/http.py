@@ -51,6 +51,11 @@ def text(body: str, status: int = 200) -> HttpResponse:
     return HttpResponse(status, body.encode(), {"content-type": "text/plain; charset=utf-8"})
 
 
+async def alive(_: HttpRequest) -> HttpResponse:
+    """The page /healthz/live: its event loop turns, whatever else is missing."""
+    return text("alive\n")
+
+
 def as_json(value: Any, status: int = 200) -> HttpResponse:
     body = json.dumps(value, indent=1).encode() + b"\n"
     return HttpResponse(status, body, {"content-type": "application/json"})

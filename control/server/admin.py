@@ -13,7 +13,7 @@ from prometheus_client import CollectorRegistry
 
 from control.kit import log as kit_log
 from control.kit.clock import Clock
-from control.kit.http import HttpRequest, HttpResponse, Routes, as_json, text
+from control.kit.http import HttpRequest, HttpResponse, Routes, alive, as_json, text
 from control.kit.log import event
 from control.kit.metrics import SharedPage
 from control.kit.version import version
@@ -174,7 +174,11 @@ def metrics_routes(metrics: Metrics) -> Routes:
     async def readiness(_: HttpRequest) -> HttpResponse:
         return text("ready\n")
 
-    return {("GET", "/metrics"): page, ("GET", "/healthz/ready"): readiness}
+    return {
+        ("GET", "/metrics"): page,
+        ("GET", "/healthz/ready"): readiness,
+        ("GET", "/healthz/live"): alive,
+    }
 
 
 async def log_levels(_: HttpRequest) -> HttpResponse:

@@ -35,7 +35,17 @@ def open_channel(address: str, pem: bytes | None, name: str) -> grpc.aio.Channel
     ]
     if name:
         options.append(("grpc.ssl_target_name_override", name))
-    return grpc.aio.secure_channel(address, grpc.ssl_channel_credentials(pem), options=options)
+    target = target_of(address)
+    return grpc.aio.secure_channel(target, grpc.ssl_channel_credentials(pem), options=options)
+
+
+def target_of(address: str) -> str:
+    """The address as gRPC takes it: `[10.0.0.1]:15012` without the brackets, which are for IPv6.
+
+    A manifest cannot know the family of the address that it is given in a variable.
+    """
+    host, _, port = address.rpartition(":")
+    return f"{host[1:-1]}:{port}" if host[:1] == "[" and ":" not in host else address
 
 
 def read_token(path: Path) -> str:

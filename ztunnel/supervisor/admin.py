@@ -14,7 +14,7 @@ from prometheus_client import CollectorRegistry
 
 from control.kit import http
 from control.kit.door import LOOPBACK_NAMES
-from control.kit.http import Handler, HttpRequest, HttpResponse, as_json, text
+from control.kit.http import Handler, HttpRequest, HttpResponse, alive, as_json, text
 from control.kit.log import RESET, current_levels, event
 from control.kit.metrics import SharedPage
 from control.kit.unix_socket import Unseen, is_served
@@ -34,6 +34,7 @@ _INDEX = """tulle-ztunnel
 /pools                  tunnels by key
 /metrics                as on the metrics port
 /healthz/ready          as on the readiness port
+/healthz/live           its event loop turns
 /quitquitquit           POST: drain and end
 """
 
@@ -84,7 +85,7 @@ class Pages:
         return {("GET", "/metrics"): self._metrics, ("GET", "/stats/prometheus"): self._metrics}
 
     def readiness(self) -> http.Routes:
-        return {("GET", "/healthz/ready"): self._ready}
+        return {("GET", "/healthz/ready"): self._ready, ("GET", "/healthz/live"): alive}
 
     async def _index(self, _: HttpRequest) -> HttpResponse:
         return text(_INDEX)

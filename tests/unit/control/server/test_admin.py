@@ -146,6 +146,8 @@ def test_metrics_and_readiness(bench: Bench) -> None:
     assert b'tulle_control_objects{kind="Pod"} 1.0' in page.body
     ready = asyncio.run(answer(routes["GET", "/healthz/ready"], HttpRequest("GET", "/", {}, {})))
     assert (ready.status, ready.body) == (200, b"ready\n")
+    live = asyncio.run(answer(routes["GET", "/healthz/live"], HttpRequest("GET", "/", {}, {})))
+    assert live.status == 200
 
 
 def test_a_client_that_said_nothing_yet_has_a_row(bench: Bench) -> None:

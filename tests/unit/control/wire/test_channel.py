@@ -7,7 +7,14 @@ from pathlib import Path
 
 import pytest
 
-from control.wire.channel import TOKEN_BYTES_MAX, TokenUnreadable, bearer, open_channel, read_token
+from control.wire.channel import (
+    TOKEN_BYTES_MAX,
+    TokenUnreadable,
+    bearer,
+    open_channel,
+    read_token,
+    target_of,
+)
 
 
 def test_a_token_is_read_anew(tmp_path: Path) -> None:
@@ -42,3 +49,16 @@ def test_a_channel_is_opened_without_anybody_at_the_other_end(name: str) -> None
             pass
 
     asyncio.run(scenario())
+
+
+@pytest.mark.parametrize(
+    ("given", "target"),
+    [
+        ("10.0.0.1:15012", "10.0.0.1:15012"),
+        ("[10.0.0.1]:15012", "10.0.0.1:15012"),
+        ("[fd00::1]:15012", "[fd00::1]:15012"),
+        ("control.example:15012", "control.example:15012"),
+    ],
+)
+def test_brackets_around_an_address_of_either_family(given: str, target: str) -> None:
+    assert target_of(given) == target

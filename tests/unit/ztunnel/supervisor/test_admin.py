@@ -77,6 +77,7 @@ def test_readiness_names_what_is_missing() -> None:
     answer = call(subject, "GET", "/healthz/ready")
     assert answer.status == 500
     assert b"state manager, proxy" in answer.body
+    assert call(subject, "GET", "/healthz/live").status == 200
     subject.waiting = []
     assert call(subject, "GET", "/healthz/ready").body == b"ready\n"
 
@@ -108,7 +109,7 @@ def test_the_loopback_port_has_no_admin_page(tmp_path: Path) -> None:
 
     for method, path in local:
         answer = asyncio.run(ask(method, path))
-        if path in ("/", "/metrics", "/stats/prometheus", "/healthz/ready"):
+        if path in ("/", "/metrics", "/stats/prometheus", "/healthz/ready", "/healthz/live"):
             assert answer.status in (200, 500)
         else:
             assert answer.status == 403

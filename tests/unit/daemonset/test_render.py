@@ -1,0 +1,224 @@
+"""The chart and its kustomize tree: valid, equal, and with no more rights than are explained."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import jsonschema
+import kubernetes_validate
+import pytest
+import yaml
+
+from daemonset.tools import __main__ as manifests
+from daemonset.tools import boards, crds, readme, render
+from daemonset.tools.render import Object
+
+FOREIGN = "monitoring.coreos.com"  # kinds of an operator, not in Kubernetes' own schemas
+VERSION = "1.36"
+
+
+def workload(objects: list[Object], kind: str, name: str) -> Object:
+    return next(e for e in objects if e["kind"] == kind and e["metadata"]["name"] == name)
+
+
+def pod_spec(objects: list[Object], kind: str, name: str) -> dict[str, Any]:
+    spec: dict[str, Any] = workload(objects, kind, name)["spec"]["template"]["spec"]
+    return spec
+
+
+def test_all_objects_are_strictly_valid(full: list[Object]) -> None:
+    ours = [each for each in full if not each["apiVersion"].startswith(FOREIGN)]
+    assert len(ours) > 18
+    for each in ours:
+        kubernetes_validate.validate(each, VERSION, strict=True)
+
+
+def test_what_is_made_is_up_to_date(helm_program: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert manifests.main(["--check"]) == 0, f"make manifests: {capsys.readouterr().out}"
+
+
+@pytest.mark.parametrize("platform", render.PLATFORMS)
+def test_kustomize_builds_what_helm_renders(platform: str, helm_program: str) -> None:
+    own = manifests.OWN.with_name("kubectl")
+    program = str(own) if own.exists() else shutil.which("kubectl")
+    assert program, "no kubectl: make ready-dev"
+    built = render.built(render.MANIFESTS / "overlays" / platform, program)
+    wanted = render.rendered(platform, helm_program) + list(crds.definitions().values())
+    assert render.as_set(built) == render.as_set(wanted)
+
+
+def test_helm_finds_nothing_wrong(helm_program: str) -> None:
+    done = subprocess.run(
+        [helm_program, "lint", "--strict", str(render.CHART)], capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stdout
+
+
+@pytest.mark.parametrize(
+    "flags",
+    ["platform=minix", "image.digest=latest", "ztunnel.workers=99", "no=1", "agent.drain=soon"],
+)
+def test_a_wrong_setting_is_refused(flags: str, helm_program: str) -> None:
+    with pytest.raises(subprocess.CalledProcessError) as refused:
+        render.helm("--set", flags, program=helm_program)
+    assert "schema" in refused.value.stderr
+
+
+def test_every_setting_has_a_description_and_a_place_in_the_schema() -> None:
+    schema = json.loads((render.CHART / "values.schema.json").read_text())
+    values = yaml.safe_load((render.CHART / "values.yaml").read_text())
+    jsonschema.validate(values, schema)
+
+    def compare(part: dict[str, Any], value: dict[str, Any], path: str) -> None:
+        assert part["properties"].keys() - {"global"} == value.keys(), path
+        for name, each in part["properties"].items():
+            assert each["description"], f"{path}{name}"
+            if "properties" in each:
+                compare(each, value[name], f"{path}{name}.")
+
+    compare(schema, values, "")
+    assert readme.table().count("\n") > 40
+
+
+def test_the_platforms_settings_exist() -> None:
+    schema = json.loads((render.CHART / "values.schema.json").read_text())
+    names = schema["properties"]["platform"]["enum"]
+    assert sorted(names) == render.PLATFORMS
+    profiles = schema["properties"]["profile"]["enum"]
+    assert sorted(profiles) == sorted(p.stem for p in (render.CHART / "profiles").glob("*.yaml"))
+    for path in (*render.CHART.glob("platforms/*.yaml"), *render.CHART.glob("profiles/*.yaml")):
+        jsonschema.validate(yaml.safe_load(path.read_text()), schema)
+
+
+def test_a_users_setting_wins_over_the_platforms(helm_program: str) -> None:
+    flags = ("--set", "cni.binDir=/mine", "--set", "controlPlane.replicas=5")
+    objects = render.rendered("k3s", helm_program, *flags)
+    volumes = {
+        each["name"]: each for each in pod_spec(objects, "DaemonSet", "tulle-agent")["volumes"]
+    }
+    assert volumes["cni-bin"]["hostPath"]["path"] == "/mine"
+    assert volumes["cni-conf"]["hostPath"]["path"].startswith("/var/lib/rancher")
+    assert workload(objects, "Deployment", "tulle-control")["spec"]["replicas"] == 5
+
+
+# -- rights -------------------------------------------------------------------------------------
+
+
+def test_containers_have_the_least_that_they_can(full: list[Object]) -> None:
+    pods = [
+        each["spec"]["template"]["spec"]
+        for each in full
+        if each["kind"] in ("Deployment", "DaemonSet")
+    ]
+    assert len(pods) == 3
+    for pod in pods:
+        assert pod["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}
+        for container in pod["containers"]:
+            context = container["securityContext"]
+            assert context["readOnlyRootFilesystem"] is True
+            assert context["allowPrivilegeEscalation"] is False
+            assert context["capabilities"]["drop"] == ["ALL"]
+            assert {"requests", "limits"} <= container["resources"].keys()
+            assert container["readinessProbe"]
+            assert container["livenessProbe"]
+    control = pod_spec(full, "Deployment", "tulle-control")
+    assert control["securityContext"]["runAsNonRoot"] is True
+    assert "add" not in control["containers"][0]["securityContext"]["capabilities"]
+    assert not any("hostPath" in volume for volume in control["volumes"])
+
+
+def test_only_the_control_plane_has_rights_at_the_api_server(full: list[Object]) -> None:
+    bindings = [each for each in full if each["kind"] in ("ClusterRoleBinding", "RoleBinding")]
+    subjects = {subject["name"] for each in bindings for subject in each["subjects"]}
+    assert subjects == {"tulle-control"}
+    for part in ("agent", "ztunnel"):
+        assert pod_spec(full, "DaemonSet", f"tulle-{part}")["automountServiceAccountToken"] is False
+
+
+def test_rights_are_few_and_each_rule_says_why(full: list[Object]) -> None:
+    rules = [
+        rule for each in full if each["kind"] in ("ClusterRole", "Role") for rule in each["rules"]
+    ]
+    for rule in rules:
+        assert "*" not in (*rule["apiGroups"], *rule["resources"], *rule["verbs"])
+        if "secrets" in rule["resources"] and rule["verbs"] != ["create"]:
+            assert rule["resourceNames"]
+    cluster = next(each for each in full if each["kind"] == "ClusterRole")
+    assert not any("secrets" in rule["resources"] for rule in cluster["rules"])
+    lines = (render.CHART / "templates/rbac.yaml").read_text().splitlines()
+    starts = [at for at, line in enumerate(lines) if re.match(r"  - apiGroups:", line)]
+    reasons = 0
+    for at in starts:
+        before = lines[at - 1].strip()
+        # A second rule of one purpose follows the first, whose reason covers both.
+        assert before.startswith("#") or before.startswith("verbs:"), f"rbac.yaml:{at + 1}"
+        reasons += before.startswith("#")
+    assert reasons >= len(starts) - 3
+
+
+def test_no_port_of_the_node_belongs_to_the_ztunnel(full: list[Object]) -> None:
+    """With one, the scheduler would leave the second pod of a rolling update pending."""
+    ztunnel = pod_spec(full, "DaemonSet", "tulle-ztunnel")
+    assert not ztunnel.get("hostNetwork")
+    assert not any("hostPort" in port for port in ztunnel["containers"][0]["ports"])
+    strategy = workload(full, "DaemonSet", "tulle-ztunnel")["spec"]["updateStrategy"][
+        "rollingUpdate"
+    ]
+    assert strategy == {"maxSurge": 1, "maxUnavailable": 0}
+
+
+def test_the_ztunnel_has_time_to_drain() -> None:
+    values = yaml.safe_load((render.CHART / "values.yaml").read_text())["ztunnel"]
+    assert float(values["drain"].removesuffix("s")) + 10 <= values["terminationGraceSeconds"]
+
+
+def test_istios_definitions_can_be_left_out(helm_program: str, plain: list[Object]) -> None:
+    kinds = [each["kind"] for each in plain]
+    assert kinds.count("CustomResourceDefinition") == 2
+    none = render.objects_of(render.helm("--set", "crds.install=never", program=helm_program))
+    assert "CustomResourceDefinition" not in [each["kind"] for each in none]
+
+
+# -- what watches it ------------------------------------------------------------------------------
+
+_METRIC = re.compile(r"\b(?:tulle|istio|workload_manager)_[a-z_]+")
+_MADE = re.compile(r'"((?:tulle|istio|workload_manager)_[a-z_]+)"')
+
+
+def known_metrics() -> set[str]:
+    """Names in the sources, with what Prometheus' client adds to them."""
+    names: set[str] = set()
+    for folder in ("agent", "control", "ztunnel"):
+        for path in (render.ROOT / folder).rglob("*.py"):
+            names.update(_MADE.findall(path.read_text()))
+    from ztunnel.supervisor.metrics import HELP
+
+    names.update(HELP)
+    return names | {f"{name}{end}" for name in names for end in ("_total", "_bucket", "_count")}
+
+
+@pytest.mark.parametrize(
+    "path", [render.CHART / "alerts.yaml", *boards.files()], ids=lambda p: p.name
+)
+def test_what_is_watched_is_measured(path: Path) -> None:
+    used = set(_METRIC.findall(path.read_text()))
+    assert used
+    assert used - known_metrics() == set()
+
+
+def test_the_alerts_can_be_loaded() -> None:
+    path = render.CHART / "alerts.yaml"
+    rules = yaml.safe_load(path.read_text())["groups"][0]["rules"]
+    for each in rules:
+        assert each["alert"].startswith("Tulle")
+        assert each["labels"]["severity"] in ("warning", "critical")
+        assert each["annotations"].keys() == {"summary", "description"}
+    promtool = shutil.which("promtool")
+    if promtool:  # it is on few hosts; our own look at the rules knows no PromQL
+        done = subprocess.run([promtool, "check", "rules", str(path)], capture_output=True)
+        assert done.returncode == 0, done.stderr
