@@ -216,17 +216,9 @@ class AgentAdmin:
 
 
 def registration(wanted: PodRequest, uid: str) -> Registration:
-    with registry.opened(wanted.netns) as handle:
-        return Registration(
-            uid=uid,
-            namespace=wanted.namespace,
-            name=wanted.name,
-            netns=wanted.netns,
-            inode=registry.inode_of(handle),
-            cookie=registry.cookie_of(handle),
-            addresses=registry.addresses_inside(handle),
-            container_id=wanted.container_id,
-        )
+    return registry.inspected(
+        uid, wanted.namespace, wanted.name, wanted.netns, container_id=wanted.container_id
+    )
 
 
 def refusal(status: int, reason: str, error: str) -> http.HttpResponse:

@@ -28,6 +28,8 @@ class AgentConfig:
     drain_s: float = DEFAULT_DRAIN_S
     direct: bool = True
     shortcut: bool = True
+    kubernetes: bool = False  # find running pods through the container runtime
+    cri_socket: Path | None = None  # None: one of the usual ones
 
     @property
     def direct_socket(self) -> Path:

@@ -7,7 +7,7 @@ import logging
 import signal
 import socket
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import AsyncExitStack, closing, contextmanager
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,8 @@ from agent.access import Access, name_of
 from agent.admin import AgentAdmin
 from agent.checks.node import node_checks
 from agent.config import AgentConfig
+from agent.cri.client import SOCKETS
+from agent.cri.follow import RuntimeFollower
 from agent.datapath import bpffs, cgroups
 from agent.datapath.node import NodeDatapath
 from agent.datapath.refusals import increased
@@ -26,7 +28,7 @@ from agent.direct.off import Off
 from agent.direct.path import DirectPath
 from agent.enrol import ztunnel_cgroup
 from agent.enrol.enroller import Enroller, Host
-from agent.intents import RECONNECT_FIRST_S, RECONNECT_MAX_S, CaptureReporter, Intents
+from agent.intents import RECONNECT_FIRST_S, RECONNECT_MAX_S, CaptureReporter, Changed, Intents
 from agent.registry import NamespaceGone, Registry, opened_again
 from agent.status import Agent
 from agent.zds import ZdsServer, listening
@@ -39,6 +41,7 @@ from control.kit.log import event, setup
 from control.kit.memory import SETTLE_AT_S, release, settle
 from control.kit.unix_socket import Unseen
 from control.kit.version import version
+from control.model.intent import Intent
 
 log = logging.getLogger("agent")
 
@@ -76,12 +79,22 @@ async def _serve(chosen: AgentConfig) -> None:
     enroller = Enroller(host, datapath, known, clock, direct)
     access = Access(chosen.control, chosen.control_root, chosen.control_name, chosen.token)
     intents = Intents(chosen.node, chosen.control, access.stream, clock)
-    agent = Agent(chosen, clock, clock.now(), datapath, known, enroller, intents, direct)
+    runtime = _runtime(chosen, enroller, intents, clock)
+    agent = Agent(chosen, clock, clock.now(), datapath, known, enroller, intents, direct, runtime)
     enroller.adopt()
     try:
         await _run(agent, CaptureReporter(chosen.node, access.report))
     finally:
         datapath.close()
+
+
+def _runtime(
+    chosen: AgentConfig, enroller: Enroller, intents: Intents, clock: Clock
+) -> RuntimeFollower | None:
+    if not chosen.kubernetes:
+        return None
+    sockets = SOCKETS if chosen.cri_socket is None else (chosen.cri_socket,)
+    return RuntimeFollower(enroller, lambda: intents.synced, clock, sockets)
 
 
 def _direct_path(
@@ -128,13 +141,24 @@ async def _run(agent: Agent, reporter: CaptureReporter) -> None:
                 tasks.create_task(ztunnels.run(listener), name="zds")
                 tasks.create_task(enroller.run(), name="enrol")
                 tasks.create_task(agent.direct.run(direct_listener), name="direct")
-                tasks.create_task(intents.run(enroller.intents_changed), name="intents")
+                tasks.create_task(intents.run(_intents_changed(agent)), name="intents")
                 tasks.create_task(_report(enroller, intents, reporter), name="report")
+                if agent.runtime is not None:
+                    tasks.create_task(agent.runtime.run(), name="cri")
                 tasks.create_task(_release(), name="release")
                 tasks.create_task(_tell_refused(agent.datapath.counters), name="refused")
         except* Stopped:
             captured = len(enroller.facts.book.report())
             event(log, logging.INFO, "agent.stopped", captured_pods_stay=captured)
+
+
+def _intents_changed(agent: Agent) -> Changed:
+    def changed(fresh: dict[str, Intent], removed: Collection[str]) -> None:
+        agent.enroller.intents_changed(fresh, removed)
+        if removed and agent.runtime is not None:
+            agent.runtime.look_soon()  # a Job may be done
+
+    return changed
 
 
 async def _release() -> None:
@@ -217,12 +241,14 @@ def _uninstall(node: str, folder: Path, pins: Path, cgroup_root: Path, cache: Pa
 
 
 def _option(
-    name: str, *more: str, shared: bool = False, **rest: Any
+    name: str, *more: str, shared: bool = False, also: tuple[str, ...] = (), **rest: Any
 ) -> Callable[[Callable[..., None]], Callable[..., None]]:
     """A flag, also set by TULLE_AGENT_<NAME>; by TULLE_<NAME> too if all processes share it."""
     upper = name.removeprefix("--").replace("-", "_").upper()
     names = [f"TULLE_AGENT_{upper}", f"TULLE_{upper}"] if shared else [f"TULLE_AGENT_{upper}"]
-    return click.option(name, *more, envvar=names, show_envvar=True, show_default=True, **rest)
+    return click.option(
+        name, *more, envvar=[*names, *also], show_envvar=True, show_default=True, **rest
+    )
 
 
 _FOLDER = click.Path(path_type=Path, file_okay=False)
@@ -231,7 +257,13 @@ _FILE = click.Path(path_type=Path, dir_okay=False)
 
 @click.command(context_settings={"max_content_width": 100, "help_option_names": ["-h", "--help"]})
 @click.version_option(version(), prog_name="tulle-agent")
-@_option("--node", shared=True, required=True, help="This node's name in the control plane.")
+@_option(
+    "--node",
+    shared=True,
+    also=("NODE_NAME",),
+    required=True,
+    help="This node's name in the control plane.",
+)
 @_option("--control", shared=True, help="Control plane, HOST:PORT (gRPC over TLS).")
 @_option("--control-root", shared=True, type=_FILE, help="Root certificate of the control plane.")
 @_option("--control-name", shared=True, help="Name in its certificate.  [default: the HOST]")
@@ -277,6 +309,14 @@ _FILE = click.Path(path_type=Path, dir_okay=False)
     show_envvar=True,
     help="Let such connections, once open, bypass the host's network stack (Linux 6.6).",
 )
+@click.option(
+    "--kubernetes",
+    is_flag=True,
+    envvar="TULLE_AGENT_KUBERNETES",
+    show_envvar=True,
+    help="Run on a Kubernetes node: pods that run already are found through the container runtime.",
+)
+@_option("--cri-socket", type=_FILE, help="The runtime's socket.  [default: one of the usual]")
 @_option("--log-level", shared=True, default="info", help="LEVEL, or LEVEL,SCOPE:LEVEL,…")
 @_option(
     "--log-format",

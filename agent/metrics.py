@@ -10,6 +10,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 
+from agent.cri.follow import RuntimeFollower
 from agent.direct.off import Off
 from agent.direct.path import DirectPath
 from agent.enrol.plan import PodState
@@ -80,6 +81,8 @@ def families(agent: Agent) -> Iterator[Metric]:
     yield from _kernel(agent)
     yield from _direct(agent)
     yield from _enrolments(agent)
+    if agent.runtime is not None:
+        yield from _runtime(agent.runtime)
     yield refused_requests("tulle_agent_http_refused")
 
 
@@ -176,6 +179,22 @@ def _flows(direct: DirectPath) -> Iterator[Metric]:
         "Direct connections to be ended, by outcome",
         "outcome",
         outcomes,
+    )
+
+
+def _runtime(runtime: RuntimeFollower) -> Iterator[Metric]:
+    link = runtime.link
+    yield _gauge(
+        "tulle_agent_runtime_connected",
+        "1 while the container runtime answers",
+        int(link.connected),
+    )
+    yield _gauge("tulle_agent_runtime_sandboxes", "Ready pod sandboxes", link.sandboxes)
+    yield counters(
+        "tulle_agent_runtime_pods_total",
+        "Pods that no CNI plugin told about, by what was done",
+        "action",
+        {"registered": link.registered, "released": link.released},
     )
 
 

@@ -134,6 +134,32 @@ def addresses_inside(netns_fd: int) -> tuple[Address, ...]:
     return one_of_each_family(tuple(found.values()))
 
 
+def inspected(
+    uid: str,
+    namespace: str,
+    name: str,
+    path: str,
+    *,
+    container_id: str = "",
+    addresses: tuple[Address, ...] = (),
+) -> Registration:
+    """The registration of the pod whose namespace is at `path`, looked at now.
+
+    `addresses`: those that the runtime names; without any, those that are found inside.
+    """
+    with opened(path) as handle:
+        return Registration(
+            uid=uid,
+            namespace=namespace,
+            name=name,
+            netns=path,
+            inode=inode_of(handle),
+            cookie=cookie_of(handle),
+            addresses=addresses or addresses_inside(handle),
+            container_id=container_id,
+        )
+
+
 def one_of_each_family(addresses: tuple[Address, ...]) -> tuple[Address, ...]:
     """The first IPv4 address, then the first IPv6 one: as many as the kernel half can capture."""
     first: dict[int, Address] = {}

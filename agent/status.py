@@ -7,6 +7,7 @@ from datetime import datetime
 from typing import Any
 
 from agent.config import AgentConfig
+from agent.cri.follow import RuntimeFollower
 from agent.datapath import programs
 from agent.datapath.node import NodeDatapath
 from agent.direct.off import Off
@@ -33,6 +34,7 @@ class Agent:
     enroller: Enroller
     intents: Intents
     direct: DirectPath | Off
+    runtime: RuntimeFollower | None = None  # None: pods are registered by others alone
 
     def pod_states(self) -> list[tuple[str, PodState, str]]:
         """(uid, state, reason) of every pod that is registered here or expected here."""
@@ -62,6 +64,7 @@ class Agent:
             "version": version(),
             "started_at": self.started_at.isoformat(),
             "control": self._control(),
+            "runtime": None if self.runtime is None else self.runtime.status(),
             "ztunnels": self._ztunnels(),
             "pods": [self._pod(*each) for each in self.pod_states()],
             "maps": [

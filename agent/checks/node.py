@@ -34,6 +34,7 @@ async def node_checks(agent: Agent) -> list[Check]:
         *_control(agent),
         *map_pressure((usage.name, usage.used, usage.max) for usage in agent.datapath.usage()),
         _pods(agent),
+        *_runtime(agent),
     ]
 
 
@@ -179,4 +180,27 @@ def _pods(agent: Agent) -> Check:
         "every enrolled pod could be captured",
         error="; ".join(failed[:5]),
         hint="the agent tries again every 5 s; its log has pod.failed with the reason",
+    )
+
+
+def _runtime(agent: Agent) -> Iterator[Check]:
+    if agent.runtime is None:
+        return
+    shown = agent.runtime.status()
+    yield judged(
+        "TUL1002",
+        "pods",
+        "the container runtime answers" + (f" ({shown['name']})" if shown["connected"] else ""),
+        error=shown["error"],
+        hint="mount its socket into the agent's container, or set --cri-socket; meanwhile only the "
+        "CNI plugin tells of pods",
+        level=Result.WARNING,
+    )
+    left_out = [f"{key}: {why}" for key, why in shown["not_registered"].items()]
+    yield judged(
+        "TUL1003",
+        "pods",
+        "the network namespace of every running pod could be opened",
+        error="; ".join(left_out[:5]),
+        hint="the agent needs the host's process ids, or /run/netns with HostToContainer",
     )

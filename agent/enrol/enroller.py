@@ -157,6 +157,10 @@ class Enroller:
         self.facts.news()
         return True
 
+    def was_deleted(self, container_id: str) -> bool:
+        """True for a container that was deleted lately: whoever still sees it looks at the past."""
+        return container_id in self._deleted_ids
+
     @staticmethod
     def _is_other(known: Registration | None, container_id: str) -> bool:
         """True when that pod's namespace is there and was made for another container."""

@@ -19,6 +19,7 @@ SCOPES: Final = (
     "certificates",
     "cgroup",
     "control",
+    "cri",
     "direct",
     "enrol",
     "enrolment",

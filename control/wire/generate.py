@@ -1,4 +1,4 @@
-"""Regenerate the protobuf stubs next to their sources: `python -m control.wire.generate`.
+"""Regenerate all protobuf stubs next to their sources: `python -m control.wire.generate`.
 
 `--check` writes nothing and fails when a committed stub differs from the generated one. Needs
 grpcio-tools (a development dependency); the product never imports this.
@@ -10,8 +10,8 @@ import sys
 import tempfile
 from pathlib import Path
 
-PACKAGE = Path(__file__).parent
-ROOT = PACKAGE.parent.parent
+ROOT = Path(__file__).parents[2]
+PACKAGES = ("control/wire", "agent/cri")  # folders with sources
 
 
 def generate(target: Path) -> None:
@@ -19,7 +19,11 @@ def generate(target: Path) -> None:
 
     from grpc_tools import protoc
 
-    sources = [str(path.relative_to(ROOT)) for path in sorted(PACKAGE.glob("*.proto"))]
+    sources = [
+        str(path.relative_to(ROOT))
+        for package in PACKAGES
+        for path in sorted((ROOT / package).glob("*.proto"))
+    ]
     well_known = str(files("grpc_tools") / "_proto")
     arguments = ["protoc", f"-I{ROOT}", f"-I{well_known}"]
     arguments += [f"--python_out={target}", f"--pyi_out={target}", *sources]
@@ -36,7 +40,7 @@ def main() -> None:
         stale = [
             path.name
             for path in sorted(Path(scratch).rglob("*_pb2.py*"))
-            if (PACKAGE / path.name).read_bytes() != path.read_bytes()
+            if (ROOT / path.relative_to(scratch)).read_bytes() != path.read_bytes()
         ]
     if stale:
         raise SystemExit(f"stale stubs, run python -m control.wire.generate: {', '.join(stale)}")

@@ -218,9 +218,9 @@ class Bed:
     async def serve_control(self) -> None:
         await self._stack.enter_async_context(self.control.serving(self.folder))
 
-    async def agent(self) -> Process:
+    async def agent(self, *options: str) -> Process:
         (self.run_folder / "agent.sock").unlink(missing_ok=True)
-        process = await self.start(*self.agent_command())
+        process = await self.start(*self.agent_command(*options))
         await eventually(self.answers)
         return process
 

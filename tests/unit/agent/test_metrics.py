@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 from hypothesis import given
@@ -12,7 +13,9 @@ from prometheus_client.metrics_core import Metric
 from prometheus_client.parser import text_string_to_metric_families
 from prometheus_client.registry import Collector
 
+from agent.cri.follow import RuntimeFollower
 from agent.metrics import counters, families, gauges
+from agent.status import Agent
 from tests.unit.agent.agent_example import example
 
 
@@ -51,8 +54,12 @@ def test_any_label_survives(text: str) -> None:
     assert page(gauges("a", "Help", "label", {text: 1}))["a"].samples[0].labels == {"label": text}
 
 
+def shown(agent: Agent) -> dict[str, Metric]:
+    return {family.name: family for family in families(agent)}
+
+
 def test_an_agent_shows_its_pods_maps_and_counters(tmp_path: Path) -> None:
-    found = {family.name: family for family in families(example(tmp_path))}
+    found = shown(example(tmp_path))
     pods = {sample.labels["state"]: sample.value for sample in found["tulle_agent_pods"].samples}
     assert (pods["captured"], pods["pending"], pods["failed"]) == (1, 1, 0)
     drops = found["tulle_agent_map_drops"].samples
@@ -60,3 +67,17 @@ def test_an_agent_shows_its_pods_maps_and_counters(tmp_path: Path) -> None:
     assert found["tulle_agent_direct_on"].samples[0].value == 0
     assert "tulle_agent_intents_age_seconds" not in found  # nothing has been heard yet
     assert all(family.documentation for family in found.values())
+
+
+def test_a_container_runtime_is_counted_where_there_is_one(tmp_path: Path) -> None:
+    agent = example(tmp_path)
+    runtime = RuntimeFollower(agent.enroller, lambda: True, agent.clock, [tmp_path / "absent"])
+    runtime.link.error, runtime.link.sandboxes, runtime.link.released = "", 3, 2
+    found = shown(replace(agent, runtime=runtime))
+    assert found["tulle_agent_runtime_connected"].samples[0].value == 1
+    assert found["tulle_agent_runtime_sandboxes"].samples[0].value == 3
+    actions = {
+        each.labels["action"]: each.value for each in found["tulle_agent_runtime_pods"].samples
+    }
+    assert actions == {"registered": 0, "released": 2}
+    assert "tulle_agent_runtime_connected" not in shown(agent)

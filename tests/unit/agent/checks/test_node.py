@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 from agent.checks import node
 from agent.checks.check import Check, Result
+from agent.cri.follow import RuntimeFollower
 from agent.datapath.conflicts import Conflict
 from tests.unit.agent.agent_example import example
 
@@ -59,6 +61,7 @@ def checks_of(agent: Any) -> dict[str, Check]:
         asyncio.run(node._certificates(agent)),
         *node._control(agent),
         node._pods(agent),
+        *node._runtime(agent),
     ]
     return {each.code: each for each in found}
 
@@ -99,3 +102,17 @@ def test_certificates_that_cannot_be_read_are_no_silent_pass(tmp_path: Path) -> 
     found = checks_of(agent)["TUL0702"]
     assert found.result is Result.ERROR
     assert "no certificates could be read" in found.error
+
+
+def test_a_runtime_that_is_away_and_pods_that_it_names_in_vain_are_shown(tmp_path: Path) -> None:
+    agent = example(tmp_path)
+    assert "TUL1002" not in checks_of(agent)
+    runtime = RuntimeFollower(agent.enroller, lambda: True, agent.clock, [tmp_path / "absent"])
+    found = checks_of(replace(agent, runtime=runtime))
+    assert (found["TUL1002"].result, found["TUL1002"].error) == (Result.WARNING, "not asked yet")
+    assert found["TUL1003"].result is Result.OK
+    runtime.link.error, runtime.link.name = "", "containerd 2.1.9"
+    runtime._failures["id"] = "open /run/netns/x: No such file or directory"
+    found = checks_of(replace(agent, runtime=runtime))
+    assert found["TUL1002"].description == "the container runtime answers (containerd 2.1.9)"
+    assert found["TUL1003"].error == "id: open /run/netns/x: No such file or directory"
