@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, BinaryIO, TypeVar
 
 import click
 
@@ -21,8 +21,9 @@ from control.kit.flags import Duration
 from control.kit.log import event
 from control.kit.terminal import Terminal, is_interactive
 from control.kit.version import version
-from control.server.ca.keys import ROOT_LIFETIME, KeyFileError, load_token_key
-from control.server.callers.tokens import NodeTokens
+from control.server.ca.keys import ROOT_LIFETIME, TOKEN_KEY_NAME, load_token_key
+from control.server.callers.revocations import NAME, add, load, whole_node
+from control.server.callers.tokens import TOKEN_CHARS_MAX, NodeTokens, Unauthenticated
 from control.server.compile.mesh import compile_mesh
 from control.server.compile.settings import Settings
 from control.server.plane import PlaneConfig, serve, subject_of
@@ -203,25 +204,55 @@ def serve_command(
 
 
 @main.command()
-@option("--node", required=True, help="Name of the node the token is for.")
+@option("--node", help="Name of the node the token is for.")
 @_state
 @_root_namespace
 @option("--ttl", type=DURATION, default="365d", help="Life of the token.")
-def token(node: str, state: Path, root_namespace: str, ttl: float) -> None:
-    """Print a token for one node's agent and ztunnel. Its holder speaks for the node.
+@click.option("--revoke", is_flag=True, help="Revoke all tokens that the node has until now.")
+@click.option(
+    "--revoke-token",
+    type=click.File("rb"),
+    metavar="FILE",
+    help="Revoke the token in this file; - is standard input.",
+)
+def token(
+    node: str | None,
+    state: Path,
+    root_namespace: str,
+    ttl: float,
+    revoke: bool,
+    revoke_token: BinaryIO | None,
+) -> None:
+    """Print a token for one node's agent and ztunnel, or revoke some. Its holder speaks for the
+    node.
 
     Without a newline when it goes to a file: Istio's ztunnel sends the file as it is, and a header
     cannot hold a newline.
+
+    A control plane that runs refuses a revoked token from its next call on, and ends calls that
+    are under way within a second.
     """
+    if (node is None) is (revoke_token is None) or (revoke and node is None):
+        raise click.UsageError("--node NAME, --node NAME --revoke, or --revoke-token FILE")
+    clock, revoked = SystemClock(), state / NAME
+    if (revoke or revoke_token) and not (state / TOKEN_KEY_NAME).exists():
+        raise click.ClickException(f"{state}: no control plane has its state there")
     try:
-        key = load_token_key(state)
-    except (KeyFileError, OSError) as exc:
+        key, known = load_token_key(state), load(revoked)
+        tokens = NodeTokens(key, subject_of(root_namespace), clock, lambda: known)
+        if revoke_token is not None:
+            text = revoke_token.read(TOKEN_CHARS_MAX + 1).decode("ascii", "replace").strip()
+            add(revoked, tokens.revocation(text), clock)
+        elif node is not None and revoke:
+            add(revoked, whole_node(node, clock), clock)
+        elif node is not None:
+            made = tokens.issue(node, timedelta(seconds=ttl))
+            with _output():
+                click.echo(made, nl=is_interactive(sys.stdout))
+    except Unauthenticated as exc:
+        raise click.ClickException(f"not a token that could be used: {exc.why.meaning}") from exc
+    except (ConfigError, OSError) as exc:
         raise click.ClickException(str(exc)) from exc
-    made = NodeTokens(key, subject_of(root_namespace), SystemClock()).issue(
-        node, timedelta(seconds=ttl)
-    )
-    with _output():
-        click.echo(made, nl=is_interactive(sys.stdout))
 
 
 @contextmanager

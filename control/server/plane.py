@@ -27,6 +27,7 @@ from control.server.ca.keys import Authority, load_authority, load_token_key
 from control.server.ca.requests import CertificateService
 from control.server.callers.arrivals import Arrivals
 from control.server.callers.door import Door
+from control.server.callers.revocations import NAME, RevocationFile
 from control.server.callers.tokens import NodeTokens
 from control.server.compile.settings import Settings
 from control.server.front.listener import Front, GrpcSocket, bind, capacity
@@ -44,6 +45,7 @@ log = logging.getLogger("control")
 
 # Looking is cheap, giving back a few milliseconds, and only after the process has grown.
 GIVE_BACK_EVERY_S, GIVE_BACK_GROWTH = 10.0, 1.1
+REVOKED_EVERY_S = 1.0
 STOP_GRACE_S = 1.0  # streams were ended before; this is for calls that are being answered
 
 
@@ -77,6 +79,7 @@ class Plane:
     """The parts, wired but idle."""
 
     config: PlaneConfig
+    tokens: NodeTokens
     clock: SystemClock
     metrics: Metrics
     authority: Authority
@@ -97,7 +100,9 @@ def assemble(config: PlaneConfig) -> Plane:
     config.state.mkdir(mode=0o755, parents=True, exist_ok=True)
     authority = load_authority(config.state / "ca", settings.trust_domain, clock)
     metrics.root_expiry.set(authority.root.not_valid_after_utc.timestamp())
-    tokens = NodeTokens(load_token_key(config.state), subject_of(settings.root_namespace), clock)
+    revocations = RevocationFile(config.state / NAME)
+    key, subject = load_token_key(config.state), subject_of(settings.root_namespace)
+    tokens = NodeTokens(key, subject, clock, revocations.now)
     captured = CapturedSet(config.state / "captured")
     publisher = Publisher(settings, captured, metrics, clock)
     arrivals = Arrivals(metrics, clock, capacity())
@@ -118,6 +123,7 @@ def assemble(config: PlaneConfig) -> Plane:
     )
     return Plane(
         config=config,
+        tokens=tokens,
         clock=clock,
         metrics=metrics,
         authority=authority,
@@ -176,6 +182,7 @@ async def _serve(plane: Plane) -> None:
                 tasks.create_task(plane.publisher.run(), name="publish"),
                 tasks.create_task(plane.publisher.run_captures(), name="publish.captures"),
                 tasks.create_task(plane.enrolment.run(), name="captures.save"),
+                tasks.create_task(_end_revoked(plane), name="revocations"),
                 tasks.create_task(_give_back_memory(), name="memory"),
             ]
             for after_s in SETTLE_AT_S:
@@ -202,6 +209,13 @@ async def _open_ports(plane: Plane, contexts: TlsContexts, stack: AsyncExitStack
     stack.push_async_callback(server.stop, STOP_GRACE_S)
     stack.callback(front.close)
     return [each.getsockname()[1] for each in sockets]
+
+
+async def _end_revoked(plane: Plane) -> None:
+    """New calls are checked as they come; this is for those under way."""
+    while True:
+        await asyncio.sleep(REVOKED_EVERY_S)
+        plane.door.end(plane.tokens.is_revoked)
 
 
 async def _give_back_memory() -> None:

@@ -24,6 +24,7 @@ from control.server.callers.tokens import KEY_BYTES
 ROOT_LIFETIME = timedelta(days=3650)
 CLOCK_SKEW = timedelta(minutes=2)  # a node's clock may be this far behind ours
 SECRET_BYTES_MAX = 64 * 1024
+TOKEN_KEY_NAME = "token-key"  # in the state folder
 
 
 class KeyFileError(ConfigError):
@@ -80,7 +81,7 @@ def _publish_root(path: Path, pem: bytes) -> None:
 def load_token_key(folder: Path) -> bytes:
     """The key of this folder's node tokens, created on first use."""
     folder.mkdir(mode=0o755, parents=True, exist_ok=True)
-    path = folder / "token-key"
+    path = folder / TOKEN_KEY_NAME
     text = _load_secret(path, lambda: secrets.token_hex(KEY_BYTES).encode() + b"\n")
     try:
         key = bytes.fromhex(text.decode("ascii").strip())

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any, NoReturn, TypeAlias
@@ -41,6 +42,13 @@ class Door:
         self._authenticator = authenticator
         self._arrivals = arrivals
         self.calls = Shares(CALLS)
+        self._under_way: dict[asyncio.Timeout, Caller] = {}
+
+    def end(self, is_void: Callable[[Caller], bool]) -> None:
+        """End the calls of callers that may not call any more."""
+        for timeout, caller in self._under_way.items():
+            if is_void(caller):
+                timeout.reschedule(0.0)
 
     @asynccontextmanager
     async def admitted(self, context: Context, method: str) -> AsyncIterator[AdmittedCall]:
@@ -56,9 +64,19 @@ class Door:
             await self.exhausted(context, call, method, CallRefusal.CONNECTIONS_MAX)
         if not self.calls.take(call.tenant):
             await self.exhausted(context, call, method, CallRefusal.CALLS_MAX)
+        timeout = asyncio.timeout(None)
         try:
-            yield call
+            async with timeout:
+                self._under_way[timeout] = caller
+                yield call
+        except TimeoutError:
+            if not timeout.expired():
+                raise
+            code = grpc.StatusCode.UNAUTHENTICATED
+            why = CallRefusal.TOKEN_REVOKED
+            await self.refuse(context, call, method, code, "unauthenticated", why)
         finally:
+            self._under_way.pop(timeout, None)
             self.calls.give(call.tenant)
 
     def _arrival(self, context: Context) -> Arrival | None:

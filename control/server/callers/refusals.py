@@ -23,6 +23,7 @@ class CallRefusal(WordedReason):
     TOKEN_AUDIENCE = "token_audience", "the token is for another service"
     TOKEN_SUBJECT = "token_subject", "the token is not for the ztunnel's account"
     TOKEN_NODE = "token_node", "the token names no node"
+    TOKEN_REVOKED = "token_revoked", "the token, or all that its node had by then, was revoked"
 
     # Connections
     TLS = "tls", "the client failed the TLS handshake, or broke TLS"

@@ -11,13 +11,15 @@ import binascii
 import hashlib
 import hmac
 import json
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any, Protocol
 
 from control.kit.clock import Clock
 from control.kit.errors import PeerError
 from control.server.callers.refusals import CallRefusal
+from control.server.callers.revocations import Revocations, fingerprint, one_token
 
 AUDIENCE = "istio-ca"
 TOKEN_CHARS_MAX = 8192
@@ -41,6 +43,9 @@ class Caller:
 
     node: str
     subject: str
+    # Both are of its token, for a revocation.
+    issued_s: int = field(default=0, compare=False)
+    mark: str = field(default="", compare=False)
 
 
 class Authenticator(Protocol):
@@ -51,12 +56,20 @@ class Authenticator(Protocol):
 class NodeTokens:
     """Issues and verifies tokens with one key. Its repr does not show the key."""
 
-    def __init__(self, key: bytes, subject: str, clock: Clock) -> None:
+    def __init__(
+        self,
+        key: bytes,
+        subject: str,
+        clock: Clock,
+        revocations: Callable[[], Revocations] = Revocations,
+    ) -> None:
+        """`revocations` are those of the moment."""
         if len(key) < KEY_BYTES:
             raise ValueError("a token key has at least 32 bytes")
         self._key = key
         self._subject = subject
         self._clock = clock
+        self._revocations = revocations
 
     def __repr__(self) -> str:
         return f"NodeTokens(subject={self._subject!r})"
@@ -67,13 +80,20 @@ class NodeTokens:
             "aud": AUDIENCE,
             "sub": self._subject,
             "node": node,
-            "iat": now_s,
+            "iat": max(now_s, self._revocations().nodes.get(node, 0) + 1),
             "exp": now_s + int(ttl.total_seconds()),
         }
         signed = f"{_encode_json(_HEADER)}.{_encode_json(claims)}"
         return f"{signed}.{_encode(self._sign(signed))}"
 
     async def authenticate(self, token: str) -> Caller:
+        caller = self._checked(self._read(token), fingerprint(token))
+        if self.is_revoked(caller):
+            raise Unauthenticated(CallRefusal.TOKEN_REVOKED)
+        return caller
+
+    def _read(self, token: str) -> dict[str, Any]:
+        """The claims of a token that we signed."""
         if len(token) > TOKEN_CHARS_MAX:
             raise Unauthenticated(CallRefusal.TOKEN_TOO_LONG)
         signed, dot, signature = token.rpartition(".")
@@ -83,9 +103,18 @@ class NodeTokens:
         header_text, dot, claims_text = signed.partition(".")
         if not dot or _decode_json(header_text) != _HEADER:
             raise Unauthenticated(CallRefusal.TOKEN_HEADER)
-        return self._checked(_decode_json(claims_text))
+        return _decode_json(claims_text)
 
-    def _checked(self, claims: dict[str, Any]) -> Caller:
+    def revocation(self, token: str) -> Revocations:
+        """The word that takes back this token. Unauthenticated: nobody could use it."""
+        claims = self._read(token)
+        self._checked(claims, "")
+        return one_token(token, int(claims["exp"]))
+
+    def is_revoked(self, caller: Caller) -> bool:
+        return self._revocations().covers(caller.node, caller.issued_s, caller.mark)
+
+    def _checked(self, claims: dict[str, Any], mark: str) -> Caller:
         expires, node = claims.get("exp"), claims.get("node")
         if not isinstance(expires, int) or expires <= self._clock.now().timestamp():
             raise Unauthenticated(CallRefusal.TOKEN_EXPIRED)
@@ -95,7 +124,8 @@ class NodeTokens:
             raise Unauthenticated(CallRefusal.TOKEN_SUBJECT)
         if not isinstance(node, str) or not node:
             raise Unauthenticated(CallRefusal.TOKEN_NODE)
-        return Caller(node, self._subject)
+        issued_s = claims.get("iat")
+        return Caller(node, self._subject, issued_s if isinstance(issued_s, int) else 0, mark)
 
     def _sign(self, text: str) -> bytes:
         return hmac.digest(self._key, text.encode("utf-8", "surrogatepass"), hashlib.sha256)

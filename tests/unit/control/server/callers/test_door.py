@@ -130,3 +130,42 @@ def test_each_refusal_is_counted_where_its_method_counts(
         asyncio.run(bench.door.exhausted(Call(), admitted, method, CallRefusal.CALLS_MAX))
     assert ended.value.code is code
     assert bench.count(name, **labels, reason="calls_max") == 1
+
+
+def test_a_call_under_way_ends_when_its_token_is_revoked_and_no_other_does(bench: Bench) -> None:
+    async def call(node: str, ready: asyncio.Event) -> str:
+        try:
+            async with bench.door.admitted(Call(bearer(node)), "xds"):
+                ready.set()
+                await asyncio.sleep(60)
+        except Aborted as exc:
+            return str(exc)
+        return "ended"
+
+    async def whole() -> None:
+        async with asyncio.timeout(5), asyncio.TaskGroup() as tasks:
+            ready = [asyncio.Event() for _ in range(3)]
+            calls = [
+                tasks.create_task(call(node, each))
+                for node, each in zip(("n1", "n1", "n2"), ready, strict=True)
+            ]
+            for each in ready:
+                await each.wait()
+            bench.door.end(lambda caller: caller.node == "n1")
+            assert await calls[0] == await calls[1] == "UNAUTHENTICATED: unauthenticated"
+            assert not calls[2].done()
+            calls[2].cancel()
+        assert bench.door.calls.total == 0
+        assert not bench.door._under_way
+
+    asyncio.run(whole())
+    assert bench.count("tulle_control_refused_total", method="xds", reason="token_revoked") == 2
+
+
+def test_a_time_limit_of_a_calls_own_is_not_taken_for_a_revocation(bench: Bench) -> None:
+    async def whole() -> None:
+        async with bench.door.admitted(Call(bearer()), "xds"), asyncio.timeout(0.0):
+            await asyncio.sleep(60)
+
+    with pytest.raises(TimeoutError):
+        asyncio.run(whole())

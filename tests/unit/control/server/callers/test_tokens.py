@@ -14,6 +14,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from control.server.callers.revocations import Revocations, whole_node
 from control.server.callers.tokens import Caller, NodeTokens, Unauthenticated, bearer_token
 from tests.support.clock import FakeClock
 
@@ -108,3 +109,37 @@ def test_not_a_bearer(header: str) -> None:
 def test_a_bearer() -> None:
     assert bearer_token("Bearer a.b.c") == "a.b.c"
     assert bearer_token("bearer  a ") == "a"
+
+
+def test_a_revoked_token_is_refused_and_a_new_one_is_good() -> None:
+    clock, revoked = FakeClock(), Revocations()
+    subject = NodeTokens(KEY, SUBJECT, clock, lambda: revoked)
+    stolen, other = (subject.issue("n1", timedelta(hours=each)) for each in (1, 2))
+    caller = asyncio.run(subject.authenticate(stolen))
+    assert not subject.is_revoked(caller)
+    revoked = subject.revocation(stolen)
+    with pytest.raises(Unauthenticated) as caught:
+        asyncio.run(subject.authenticate(stolen))
+    assert caught.value.why.word == "token_revoked"
+    assert subject.is_revoked(caller)
+    assert asyncio.run(subject.authenticate(other)).node == "n1"
+    revoked = whole_node("n1", clock)
+    with pytest.raises(Unauthenticated):
+        asyncio.run(subject.authenticate(other))
+    fresh = subject.issue("n1", timedelta(hours=1))  # in the same second
+    assert asyncio.run(subject.authenticate(fresh)).node == "n1"
+    assert asyncio.run(subject.authenticate(subject.issue("n2", timedelta(hours=1)))).node == "n2"
+
+
+def test_a_token_without_a_time_of_issue_is_revoked_with_its_node() -> None:
+    revoked = Revocations(nodes={"n1": 1})
+    subject = NodeTokens(KEY, SUBJECT, FakeClock(), lambda: revoked)
+    for claims in (GOOD, {**GOOD, "iat": "then"}):
+        with pytest.raises(Unauthenticated):
+            asyncio.run(subject.authenticate(forge(claims)))
+
+
+@pytest.mark.parametrize("token", ["", "x", forge(GOOD, key=b"x" * 32), forge({**GOOD, "exp": 5})])
+def test_only_a_token_that_could_be_used_is_revoked(token: str) -> None:
+    with pytest.raises(Unauthenticated):
+        tokens().revocation(token)
