@@ -346,7 +346,7 @@ def main(log_level: str, log_format: str, is_uninstall: bool, **flags: Any) -> N
     """
     try:
         setup(log_level, log_format, is_strict=True)
-        root = flags["cgroup_root"] or cgroups.find_root()
+        root = flags["cgroup_root"] or _cgroup_root(flags["kubernetes"])
         if is_uninstall:
             uninstall(flags["node"], flags["run_dir"], flags["bpffs"], root, flags["cache"])
             return
@@ -355,6 +355,16 @@ def main(log_level: str, log_format: str, is_uninstall: bool, **flags: Any) -> N
         hint = {"hint": "tulle check --pre"} if isinstance(exc, KernelError) else {}
         event(log, logging.ERROR, "agent.failed", error=exc, **hint)
         sys.exit(2 if isinstance(exc, ConfigError) else 1)
+
+
+def _cgroup_root(is_container: bool) -> Path:
+    """The mount of the whole cgroup2 tree; a part of it would capture that part alone."""
+    if is_container and not cgroups.enter_host_namespace():
+        event(log, logging.WARNING, "cgroup.namespace_not_entered", hint="it needs hostPID")
+    root = cgroups.find_root()
+    if is_container and not cgroups.is_whole(root):
+        raise ConfigError(f"{root} is a part of the cgroup2 tree: mount the host's /sys/fs/cgroup")
+    return root
 
 
 def _config(flags: dict[str, Any], cgroup_root: Path) -> AgentConfig:

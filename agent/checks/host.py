@@ -57,11 +57,11 @@ def _rights() -> Check:
     )
 
 
-def cgroup2(root: Path | None, mounts: str | None = None) -> Check:
-    """`root` as given by the operator; None: found in `mounts` (/proc/self/mounts by default)."""
+def cgroup2(root: Path | None, mountinfo: str | None = None) -> Check:
+    """`root` as given by the operator; None: found in `mountinfo` (our own by default)."""
     code, category, description = "TUL0201", "cgroup", "a cgroup2 file system is mounted"
     try:
-        found = root or cgroups.find_root(mounts)
+        found = root or cgroups.find_root(mountinfo)
     except (KernelError, OSError) as exc:
         hint = "mount -t cgroup2 none /sys/fs/cgroup/unified, or boot with the unified hierarchy"
         return judged(code, category, description, error=str(exc), hint=hint)

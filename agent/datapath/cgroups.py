@@ -1,5 +1,6 @@
 """The cgroup2 tree: finds it, identifies directories, moves processes; attaches no program."""
 
+import ctypes
 import os
 from pathlib import Path
 
@@ -8,17 +9,59 @@ from agent.datapath.errors import NoCgroup2
 # Children that fork while they are moved are found in the next round; ten rounds outlast any
 # start-up, and a fork bomb must not hold the agent.
 _MOVE_ROUNDS_MAX = 10
+_CLONE_NEWCGROUP = 0x02000000
+_libc = ctypes.CDLL(None, use_errno=True)
 
 
-def find_root(mounts: str | None = None) -> Path:
-    """The cgroup2 mount: /sys/fs/cgroup when pure, /sys/fs/cgroup/unified when hybrid."""
-    if mounts is None:
-        mounts = Path("/proc/self/mounts").read_text(encoding="utf-8")
-    for line in mounts.splitlines():
-        fields = line.split()
-        if len(fields) >= 3 and fields[2] == "cgroup2":
-            return Path(fields[1].encode().decode("unicode_escape"))  # \040 is a blank
-    raise NoCgroup2("no cgroup2 file system is mounted")
+def find_root(mountinfo: str | None = None) -> Path:
+    """The cgroup2 mount that shows most of the tree: /sys/fs/cgroup when pure, …/unified when
+    hybrid. In a container the host's mount may stand beside one of the container's own part.
+    """
+    if mountinfo is None:
+        mountinfo = Path("/proc/self/mountinfo").read_text(encoding="utf-8")
+    found = _mounts(mountinfo)
+    if not found:
+        raise NoCgroup2("no cgroup2 file system is mounted")
+    return Path(min(found, key=lambda mount_point: _depth(found[mount_point])))
+
+
+def is_whole(root: Path, mountinfo: str | None = None) -> bool:
+    """False if that mount shows a part of the tree, as a container's own does."""
+    if mountinfo is None:
+        mountinfo = Path("/proc/self/mountinfo").read_text(encoding="utf-8")
+    return _depth(_mounts(mountinfo).get(str(root), "/")) <= 0
+
+
+def _mounts(mountinfo: str) -> dict[str, str]:
+    """Mount point → the part of the tree that is mounted there last, which hides the others."""
+    found = {}
+    for line in mountinfo.splitlines():
+        fields, _, kind = line.partition(" - ")
+        part, mount_point = (fields.split() + [""] * 5)[3:5]
+        if kind.split(" ")[0] == "cgroup2":
+            found[_unescaped(mount_point)] = _unescaped(part)
+    return found
+
+
+def _unescaped(text: str) -> str:
+    return text.encode().decode("unicode_escape")  # \040 is a blank
+
+
+def _depth(part: str) -> int:
+    """Directories below the top of our cgroup namespace; `/..` lies above it."""
+    return sum(-1 if each == ".." else 1 for each in part.split("/") if each)
+
+
+def enter_host_namespace(processes: Path = Path("/proc")) -> bool:
+    """Read all paths of /proc/PID/cgroup from the host's top, as its first process does.
+
+    False: we may not, or it is not visible; then other containers' paths begin with `/..`.
+    """
+    try:
+        with open(processes / "1" / "ns" / "cgroup", "rb") as handle:
+            return int(_libc.setns(handle.fileno(), _CLONE_NEWCGROUP)) == 0
+    except OSError:
+        return False
 
 
 def cgroup_id(directory: Path) -> int:

@@ -27,9 +27,12 @@ def test_kernel_version(release: str, result: Result) -> None:
 
 def test_cgroup2_pure_hybrid_and_missing(tmp_path: Path) -> None:
     (tmp_path / "cgroup.procs").touch()
-    pure = f"cgroup2 {tmp_path} cgroup2 rw 0 0\n"
-    assert host.cgroup2(None, f"tmpfs /sys/fs/cgroup tmpfs ro 0 0\n{pure}").result is Result.OK
-    assert host.cgroup2(None, "cgroup /sys/fs/cgroup/cpu cgroup rw 0 0\n").error
+    pure = f"3 1 0:9 / {tmp_path} rw - cgroup2 cgroup2 rw\n"
+    assert (
+        host.cgroup2(None, f"2 1 0:8 / /sys/fs/cgroup ro - tmpfs tmpfs ro\n{pure}").result
+        is Result.OK
+    )
+    assert host.cgroup2(None, "2 1 0:8 / /sys/fs/cgroup/cpu rw - cgroup cgroup rw\n").error
     assert host.cgroup2(tmp_path / "elsewhere").error
 
 

@@ -9,29 +9,53 @@ import pytest
 from agent.datapath import cgroups
 from agent.datapath.errors import NoCgroup2
 
-PURE = "cgroup2 /sys/fs/cgroup cgroup2 rw,nosuid 0 0\nproc /proc proc rw 0 0\n"
-HYBRID = (
-    "cgroup /sys/fs/cgroup/cpu cgroup rw,cpu 0 0\n"
-    "cgroup2 /sys/fs/cgroup/unified cgroup2 rw,relatime 0 0\n"
+PURE = (
+    "32 23 0:28 / /sys/fs/cgroup rw,nosuid shared:9 - cgroup2 cgroup2 rw\n"
+    "22 1 0:5 / /proc rw - proc proc rw\n"
 )
+HYBRID = (
+    "32 31 0:29 / /sys/fs/cgroup/cpu rw - cgroup cgroup rw,cpu\n"
+    "41 31 0:38 / /sys/fs/cgroup/unified rw,relatime - cgroup2 cgroup2 rw\n"
+)
+OWN = "50 40 0:28 /kubepods/pod1/agent /sys/fs/cgroup ro - cgroup2 cgroup ro\n"
+HOST = "60 40 0:28 / /host/sys/fs/cgroup rw - cgroup2 cgroup2 rw\n"
+# The same two, seen from the container's cgroup namespace.
+OWN_INSIDE = OWN.replace("/kubepods/pod1/agent", "/")
+HOST_INSIDE = HOST.replace(" / /host", " /../../.. /host")
 
 
 @pytest.mark.parametrize(
-    ("mounts", "root"),
+    ("mountinfo", "root"),
     [
         (PURE, "/sys/fs/cgroup"),
         (HYBRID, "/sys/fs/cgroup/unified"),
-        ("none /mnt/c\\040group cgroup2 rw 0 0\n", "/mnt/c group"),
+        ("9 1 0:28 / /mnt/c\\040group rw - cgroup2 none rw\n", "/mnt/c group"),
+        (OWN + HOST, "/host/sys/fs/cgroup"),
+        (HOST + OWN, "/host/sys/fs/cgroup"),
+        (OWN_INSIDE + HOST_INSIDE, "/host/sys/fs/cgroup"),
     ],
 )
-def test_the_cgroup2_mount_is_found(mounts: str, root: str) -> None:
-    assert cgroups.find_root(mounts) == Path(root)
+def test_the_cgroup2_mount_of_the_whole_tree_is_found(mountinfo: str, root: str) -> None:
+    assert cgroups.find_root(mountinfo) == Path(root)
+    assert cgroups.is_whole(Path(root), mountinfo)
+
+
+def test_a_container_with_its_own_part_alone_does_not_see_the_whole() -> None:
+    assert cgroups.find_root(OWN) == Path("/sys/fs/cgroup")
+    assert not cgroups.is_whole(Path("/sys/fs/cgroup"), OWN)
+    over_it = HOST.replace("/host/sys", "/sys")  # the host's, mounted on the same place
+    assert cgroups.is_whole(cgroups.find_root(OWN + over_it), OWN + over_it)
+
+
+def test_a_namespace_that_cannot_be_seen_is_not_entered(tmp_path: Path) -> None:
+    assert not cgroups.enter_host_namespace(tmp_path)
 
 
 def test_a_machine_without_cgroup2_is_named() -> None:
-    with pytest.raises(NoCgroup2) as refused:
-        cgroups.find_root("cgroup /sys/fs/cgroup/cpu cgroup rw,cpu 0 0\n")
-    assert refused.value.reason == "cgroup2_missing"
+    for mountinfo in ("", "garbled\n", "1 2 - \n", HYBRID.splitlines()[0]):
+        with pytest.raises(NoCgroup2) as refused:
+            cgroups.find_root(mountinfo)
+        assert refused.value.reason == "cgroup2_missing"
 
 
 def test_descendants_are_all_below_and_nobody_else(tmp_path: Path) -> None:
