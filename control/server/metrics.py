@@ -52,6 +52,12 @@ class Metrics:
         self.csr = Counter(
             "tulle_control_csr", "Certificate requests", ["result", "reason"], registry=r
         )
+        self.token_reviews = Counter(
+            "tulle_control_token_reviews",
+            "Questions to the API server about tokens",
+            ["result"],
+            registry=r,
+        )
         self.objects = Gauge("tulle_control_objects", "Objects in force", ["kind"], registry=r)
         self.resources = Gauge("tulle_control_resources", "Resources served", ["type"], registry=r)
         self.problems = Gauge(

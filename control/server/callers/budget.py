@@ -90,6 +90,9 @@ SENDING = Bound(None, each=64 * MIB, total=256 * MIB)
 # Certificates being signed: each is some hundred microseconds in a thread of its own. One thread is
 # always for somebody else.
 SIGNING = Bound(None, each=1, total=2)
+# Tokens that the API server is being asked about: some milliseconds each. Two for a node, so that
+# ztunnel and agent need not wait for each other; few for all, since its patience with us is one.
+REVIEWING = Bound(None, each=2, total=4)
 # Responses being built, and reports being written to disk: one after the other, in turns.
 BUILDING = Bound(None, each=1, total=1)
 REPORTING = Bound(None, each=1, total=16)
@@ -98,6 +101,9 @@ REPORTING = Bound(None, each=1, total=16)
 RECEIVED = Pace(None, per_s=16 * MIB, burst=32 * MIB)
 # Calls that a node opens: each is some 0.6 ms. A node that starts again asks for a few hundred.
 OPENED = Pace(None, per_s=200, burst=200)
+# Tokens that a caller shows for the first time, or again after a minute: a node has two, and an
+# address that others stand behind may have many nodes.
+REVIEWS = Pace(CallRefusal.REVIEWS_RATE, per_s=8, burst=64)
 # A node with 250 pods starts again, twice.
 CERTIFICATES = Pace(CallRefusal.CERTIFICATES_RATE, per_s=32, burst=512)
 # Pods whose capture a node reports as begun or ended. Every node hears of each.

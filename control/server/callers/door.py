@@ -14,7 +14,13 @@ import grpc
 from control.server.callers.arrivals import Arrival, Arrivals
 from control.server.callers.budget import CALLS, Shares, Tenant, node_tenant
 from control.server.callers.refusals import CallRefusal
-from control.server.callers.tokens import Authenticator, Caller, Unauthenticated, bearer_token
+from control.server.callers.tokens import (
+    Authenticator,
+    Caller,
+    Unauthenticated,
+    Undecided,
+    bearer_token,
+)
 
 Context: TypeAlias = "grpc.aio.ServicerContext[Any, Any]"
 
@@ -91,7 +97,11 @@ class Door:
         }
         try:
             token = bearer_token(headers.get("authorization", ""))
-            return await self._authenticator.authenticate(token)
+            return await self._authenticator.authenticate(token, arrival.tenant)
+        except Undecided as exc:  # no bad token: it does not count against the connection
+            self._arrivals.refused(arrival.tenant, method, exc.why, peer=arrival.address)
+            await context.abort(grpc.StatusCode.UNAVAILABLE, "try again")
+            raise AssertionError("abort() does not return") from exc
         except Unauthenticated as exc:
             arrival.refused_calls += 1
             self._arrivals.refused(arrival.tenant, method, exc.why, peer=arrival.address)

@@ -21,9 +21,13 @@ class CallRefusal(WordedReason):
     TOKEN_HEADER = "token_header", "the token's header is not the one that we issue"
     TOKEN_EXPIRED = "token_expired", "the token has expired, or has no end"
     TOKEN_AUDIENCE = "token_audience", "the token is for another service"
-    TOKEN_SUBJECT = "token_subject", "the token is not for the ztunnel's account"
+    TOKEN_SUBJECT = "token_subject", "the token is not for an account of our nodes"
     TOKEN_NODE = "token_node", "the token names no node"
     TOKEN_REVOKED = "token_revoked", "the token, or all that its node had by then, was revoked"
+    TOKEN_REVIEW = "token_review", "the API server does not vouch for the token"
+    TOKEN_POD = "token_pod", "the token is bound to no pod, or to one that is gone"
+    REVIEWS_RATE = "reviews_rate", "too many tokens that the API server has to be asked about"
+    REVIEWS_AWAY = "reviews_away", "the API server could not be asked about the token"
 
     # Connections
     TLS = "tls", "the client failed the TLS handshake, or broke TLS"

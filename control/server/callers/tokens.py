@@ -1,7 +1,8 @@
 """Makes and checks node tokens (JWT, HS256). Other verifiers of callers fit the Protocol.
 
 A node token says that its holder speaks for this node's ztunnel and agent. It is for machines
-outside a cluster; inside one, a TokenReview of the projected service-account token takes its place.
+outside a cluster; inside one, the API server is asked about projected service account tokens
+(`reviews`).
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from typing import Any, Protocol
 
 from control.kit.clock import Clock
 from control.kit.errors import PeerError
+from control.server.callers.budget import Tenant
 from control.server.callers.refusals import CallRefusal
 from control.server.callers.revocations import Revocations, fingerprint, one_token
 
@@ -48,9 +50,20 @@ class Caller:
     mark: str = field(default="", compare=False)
 
 
+class Undecided(PeerError):
+    """A token of which nobody can say now if it is good: the caller may try again."""
+
+    reason = "undecided"
+
+    def __init__(self, why: CallRefusal) -> None:
+        super().__init__(why.word)
+        self.why = why
+
+
 class Authenticator(Protocol):
-    async def authenticate(self, token: str) -> Caller:
-        """Caller that the token speaks for; Unauthenticated: it is not good."""
+    async def authenticate(self, token: str, payer: Tenant) -> Caller:
+        """Caller that the token speaks for; Unauthenticated: it is not good; Undecided: ask again.
+        `payer` pays for whatever has to be asked."""
 
 
 class NodeTokens:
@@ -86,7 +99,11 @@ class NodeTokens:
         signed = f"{_encode_json(_HEADER)}.{_encode_json(claims)}"
         return f"{signed}.{_encode(self._sign(signed))}"
 
-    async def authenticate(self, token: str) -> Caller:
+    def made(self, token: str) -> bool:
+        """True for a token with our header, whatever its signature."""
+        return token.partition(".")[0] == _encode_json(_HEADER)
+
+    async def authenticate(self, token: str, payer: Tenant) -> Caller:
         caller = self._checked(self._read(token), fingerprint(token))
         if self.is_revoked(caller):
             raise Unauthenticated(CallRefusal.TOKEN_REVOKED)
@@ -129,6 +146,31 @@ class NodeTokens:
 
     def _sign(self, text: str) -> bytes:
         return hmac.digest(self._key, text.encode("utf-8", "surrogatepass"), hashlib.sha256)
+
+
+@dataclass(frozen=True, slots=True)
+class EitherTokens:
+    """Node tokens of our own for machines outside the cluster, and everything else for `others`. A
+    node whose tokens are revoked has none of either kind."""
+
+    own: NodeTokens
+    others: Authenticator
+
+    async def authenticate(self, token: str, payer: Tenant) -> Caller:
+        if self.own.made(token):
+            return await self.own.authenticate(token, payer)
+        caller = await self.others.authenticate(token, payer)
+        if self.own.is_revoked(caller):
+            raise Unauthenticated(CallRefusal.TOKEN_REVOKED)
+        return caller
+
+
+def unverified_claims(token: str) -> bytes:
+    """JSON of the claims of a JWT as it has them itself. Unauthenticated: not a JWT."""
+    parts = token.split(".")
+    if len(parts) != 3:
+        raise Unauthenticated(CallRefusal.TOKEN_MALFORMED)
+    return _decode(parts[1])
 
 
 def bearer_token(header: str) -> str:

@@ -11,6 +11,7 @@ from click.testing import CliRunner
 
 from control.kit.clock import SystemClock
 from control.server.ca.keys import load_token_key
+from control.server.callers.budget import source_tenant
 from control.server.callers.revocations import NAME, RevocationFile, fingerprint, load
 from control.server.callers.tokens import NodeTokens, Unauthenticated
 from control.server.compile.settings import Settings
@@ -58,7 +59,7 @@ def test_a_token_is_good_for_its_node(tmp_path: Path) -> None:
     assert code == 0
     subject = "system:serviceaccount:istio-system:ztunnel"
     tokens = NodeTokens(load_token_key(tmp_path), subject, SystemClock())
-    assert asyncio.run(tokens.authenticate(out.strip())).node == "n1"
+    assert asyncio.run(tokens.authenticate(out.strip(), source_tenant("::1"))).node == "n1"
     assert out == out.strip(), "a file of it is sent as it is by Istio's ztunnel"
 
 
@@ -76,9 +77,9 @@ def test_tokens_are_revoked_one_by_one_or_by_node(tmp_path: Path) -> None:
     tokens = NodeTokens(load_token_key(tmp_path), subject, SystemClock(), revoked.now)
     for each in (one, other):
         with pytest.raises(Unauthenticated):
-            asyncio.run(tokens.authenticate(each.strip()))
+            asyncio.run(tokens.authenticate(each.strip(), source_tenant("::1")))
     _, fresh, _ = run(*state, "--node", "n1")
-    assert asyncio.run(tokens.authenticate(fresh.strip())).node == "n1"
+    assert asyncio.run(tokens.authenticate(fresh.strip(), source_tenant("::1"))).node == "n1"
 
 
 def test_a_revocation_that_would_revoke_nothing_is_an_error(tmp_path: Path) -> None:

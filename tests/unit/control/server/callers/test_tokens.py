@@ -14,11 +14,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from control.server.callers.budget import source_tenant
 from control.server.callers.revocations import Revocations, whole_node
 from control.server.callers.tokens import Caller, NodeTokens, Unauthenticated, bearer_token
 from tests.support.clock import FakeClock
 
 KEY = b"k" * 32
+STRANGER = source_tenant("10.0.0.1")
 SUBJECT = "system:serviceaccount:istio-system:ztunnel"
 
 
@@ -27,7 +29,7 @@ def tokens(clock: FakeClock | None = None, key: bytes = KEY) -> NodeTokens:
 
 
 def check(token: str, clock: FakeClock | None = None) -> Caller:
-    return asyncio.run(tokens(clock).authenticate(token))
+    return asyncio.run(tokens(clock).authenticate(token, STRANGER))
 
 
 def why(token: str, clock: FakeClock | None = None) -> str:
@@ -115,20 +117,23 @@ def test_a_revoked_token_is_refused_and_a_new_one_is_good() -> None:
     clock, revoked = FakeClock(), Revocations()
     subject = NodeTokens(KEY, SUBJECT, clock, lambda: revoked)
     stolen, other = (subject.issue("n1", timedelta(hours=each)) for each in (1, 2))
-    caller = asyncio.run(subject.authenticate(stolen))
+    caller = asyncio.run(subject.authenticate(stolen, STRANGER))
     assert not subject.is_revoked(caller)
     revoked = subject.revocation(stolen)
     with pytest.raises(Unauthenticated) as caught:
-        asyncio.run(subject.authenticate(stolen))
+        asyncio.run(subject.authenticate(stolen, STRANGER))
     assert caught.value.why.word == "token_revoked"
     assert subject.is_revoked(caller)
-    assert asyncio.run(subject.authenticate(other)).node == "n1"
+    assert asyncio.run(subject.authenticate(other, STRANGER)).node == "n1"
     revoked = whole_node("n1", clock)
     with pytest.raises(Unauthenticated):
-        asyncio.run(subject.authenticate(other))
+        asyncio.run(subject.authenticate(other, STRANGER))
     fresh = subject.issue("n1", timedelta(hours=1))  # in the same second
-    assert asyncio.run(subject.authenticate(fresh)).node == "n1"
-    assert asyncio.run(subject.authenticate(subject.issue("n2", timedelta(hours=1)))).node == "n2"
+    assert asyncio.run(subject.authenticate(fresh, STRANGER)).node == "n1"
+    assert (
+        asyncio.run(subject.authenticate(subject.issue("n2", timedelta(hours=1)), STRANGER)).node
+        == "n2"
+    )
 
 
 def test_a_token_without_a_time_of_issue_is_revoked_with_its_node() -> None:
@@ -136,7 +141,7 @@ def test_a_token_without_a_time_of_issue_is_revoked_with_its_node() -> None:
     subject = NodeTokens(KEY, SUBJECT, FakeClock(), lambda: revoked)
     for claims in (GOOD, {**GOOD, "iat": "then"}):
         with pytest.raises(Unauthenticated):
-            asyncio.run(subject.authenticate(forge(claims)))
+            asyncio.run(subject.authenticate(forge(claims), STRANGER))
 
 
 @pytest.mark.parametrize("token", ["", "x", forge(GOOD, key=b"x" * 32), forge({**GOOD, "exp": 5})])
