@@ -90,7 +90,11 @@ class InboundPlaintext:
         self._permitted = admitted.permit.connection
         tell_would_deny(self._engine, admitted, parties.tenant)
         self._dial = self._engine.dialer.dial_app(
-            self._pod.netns_fd, admitted.permit, self._dialled, parties.source_address
+            self._pod.netns_fd,
+            admitted.permit,
+            self._dialled,
+            parties.source_address,
+            payer=parties.tenant,
         )
 
     def _dialled(self, result: socket.socket | DialError) -> None:

@@ -102,6 +102,7 @@ class InboundStream:
             self._dialled,
             client,
             admission.first_word.may_wait,
+            parties.tenant,
         )
 
     def _dialled(self, result: socket.socket | DialError) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import errno
 import logging
+import math
 import socket
 from collections.abc import Callable
 from typing import Final
@@ -21,6 +22,7 @@ from ztunnel.connections.outbound import accept_outbound
 from ztunnel.connections.pod import Pod
 from ztunnel.connections.sockaddr import endpoint_of
 from ztunnel.loop.reactor import WATCH_LEVEL, Countdown
+from ztunnel.loop.turns import SLICE_S
 from ztunnel.mesh.roles import Accepted
 from ztunnel.tenants.tenancy import Kind, Tenancy
 from ztunnel.transport.sockets import bare_socket
@@ -81,8 +83,9 @@ class Listener:
     def on_ready(self, events: int) -> None:
         # Accept one, or many if the turn before had one as well: then it is a burst. Connections
         # that come one by one are thus spared an accept() that fails; epoll reports any that wait.
-        turn = self._engine.reactor.turns
-        burst, self._turn = turn == self._turn + 1, turn
+        reactor = self._engine.reactor
+        burst, self._turn = reactor.turns == self._turn + 1, reactor.turns
+        end_s = reactor.clock() + SLICE_S if burst and reactor.crowded else math.inf
         for _ in range(ACCEPTS_PER_TURN_MAX if burst else 1):
             if not self._has_room():
                 self._pause("too_many_connections")
@@ -100,6 +103,8 @@ class Listener:
                 self._pause("no_descriptors" if exc.errno in _EXHAUSTED else "accept_failed")
                 return
             self._take(bare_socket(self._family, descriptor), name)
+            if end_s < math.inf and reactor.clock() >= end_s:
+                return
 
     def _has_room(self) -> bool:
         engine, tenant = self._engine, self._tenant

@@ -170,7 +170,7 @@ class Outbound:
             parties.destination = decision.workload
             parties.destination_address = decision.target
             self._dial = self._engine.dialer.dial(
-                self._pod.netns_fd, decision.target, self._passthrough_dialled
+                self._pod.netns_fd, decision.target, self._passthrough_dialled, self._pod.tenant
             )
 
     def on_ready(self, events: int) -> None:

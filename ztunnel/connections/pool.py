@@ -294,7 +294,7 @@ class Slot:
             self._dial = None
             self._dialled(context, result)
 
-        self._dial = self._pool.dialer.dial(self._netns_fd, self.key.dial, dialled)
+        self._dial = self._pool.dialer.dial(self._netns_fd, self.key.dial, dialled, self._tenant)
 
     def _dialled(self, context: TlsContext, result: socket.socket | DialError) -> None:
         if isinstance(result, DialError):

@@ -2,8 +2,9 @@
 
 Odd frames are compared with useful work, to tell a flood from a long life. Each connection has an
 allowance. Frames that cost us more than they move spend it; bytes moved in either direction,
-answered requests and reads refill it. Reads refill it because frames that come slower than we read
-(a PING every 10 s, for days) cannot be a flood: a flood brings many frames in each read.
+answered requests and reads that bring a whole frame refill it. Reads do because frames that come
+slower than we read (a PING every 10 s, for days) cannot be a flood: a flood brings many frames in
+each read.
 
 Frames that make the engine work (streams that end unanswered, SETTINGS, huge header lists) spend a
 second allowance that bytes do not refill. Otherwise some megabytes would buy seconds of our time.
@@ -28,6 +29,9 @@ REFILL_PER_ANSWER: Final = 8
 
 # PING, PRIORITY, WINDOW_UPDATE, empty DATA, frames of unknown type: parsed and forgotten.
 FRAME_COST: Final = 1
+# A read that completes no frame and brings no payload: honest peers cut frames where a record of
+# 16 KiB is full, and not one after the other.
+FRAGMENT_COST: Final = 2
 # A stream that ends before its answer costs a header decode and the engine's attention (rapid
 # reset), and so does a stream that the peer makes us refuse or reset.
 RESET_COST: Final = 4

@@ -34,7 +34,12 @@ from ztunnel.hbone.frames import (
     unpack_head,
 )
 from ztunnel.hbone.header_frames import HeaderFrames
-from ztunnel.hbone.limits import CONTROL_FRAME_BYTES_MAX, FRAME_COST, REFILL_PER_READ
+from ztunnel.hbone.limits import (
+    CONTROL_FRAME_BYTES_MAX,
+    FRAGMENT_COST,
+    FRAME_COST,
+    REFILL_PER_READ,
+)
 from ztunnel.hbone.settings import Role
 
 # Padding of 255 bytes, its length and a priority: what a HEADERS frame may carry beside its block.
@@ -73,7 +78,7 @@ class Receiver:
         core, payload = self._core, self._data
         if core.closed:
             return events
-        core.allowance.refill(REFILL_PER_READ)
+        waited = len(self._partial)
         view = data if isinstance(data, memoryview) else memoryview(data)
         payload.deliver = deliver
         try:
@@ -85,6 +90,10 @@ class Receiver:
             if payload.left or payload.skip:
                 position = payload.take_payload(view, position, events)
             self._frames(view, position, events)
+            if self._partial and len(self._partial) == waited + len(view):
+                core.spend(FRAGMENT_COST, "fragments of frames")
+            else:
+                core.allowance.refill(REFILL_PER_READ)
         except ConnectionBroken as broken:
             core.write_goaway(broken.code, broken.reason.encode())
             core.close()

@@ -17,12 +17,18 @@ from __future__ import annotations
 import select
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from os import sched_yield as _yield
 from typing import Any, Final, Protocol
 
 from ztunnel.loop.spin import Spin
-from ztunnel.loop.turns import CROWDED_S, CROWDED_TURNS, SLICE_S, Backlog
+from ztunnel.loop.turns import (
+    ALONE_TURNS,
+    CROWDED_S,
+    CROWDED_TURNS,
+    LONG_TURN_S,
+    Backlog,
+)
 
 READABLE: Final = select.EPOLLIN
 WRITABLE: Final = select.EPOLLOUT
@@ -131,7 +137,9 @@ class Reactor:
         self._events_before = 0
         self._backlog: Final = Backlog(monotonic_s)
         self._queued = False  # something waits there
-        self.payer: object = None  # whose tunnel was read last
+        self.payer: object = None  # the last one that had work
+        self._look = False  # the last turn was long: has it several payers?
+        self._alone_until_turn = 0  # it had not
         self._crowded_until_s = 0.0
         self._crowded_until_turn = 0
         self.now_s = monotonic_s()
@@ -225,21 +233,17 @@ class Reactor:
         # As `crowded`, written out because every turn passes here.
         if (
             self._queued
+            or self._look
             or self.turns < self._crowded_until_turn
             or self.now_s < self._crowded_until_s
         ):
             self._serve_fairly(events)
-            self._queued = bool(self._backlog)
         else:
             self._serve_all(events)
-        while self._dirty:
-            dirty, self._dirty = self._dirty, []
-            self.served += len(dirty)
-            for tunnel in dirty:
-                try:
-                    tunnel.flush()
-                except Exception:  # the boundary, see `serve`
-                    self.caught(tunnel)
+            if self.turns >= self._alone_until_turn:
+                self._look = self.clock() - self.now_s > LONG_TURN_S
+        if self._dirty:
+            self._flush()
         if self._last:
             last, self._last = self._last, []
             for each in last:
@@ -263,38 +267,39 @@ class Reactor:
                 self.serve(item, item.on_again)
 
     def _serve_fairly(self, events: list[tuple[int, int]]) -> None:
-        """The same, with a slice of time for each payer; the rest waits in the backlog. A short
-        turn needs no order."""
+        """The same, with a slice of time for each payer; the rest waits in the backlog."""
         backlog, handlers = self._backlog, self._handlers
         again, self._again = self._again, {}
-        ready, resumed = iter(events), iter(again)
-        if not backlog and self._serve_a_slice(ready, resumed):
-            return
-        for fd, bits in ready:
+        if self._look:
+            self._look = False
+            self._alone_until_turn = self.turns + ALONE_TURNS
+        for fd, bits in events:
             handler = handlers.get(fd)
             if handler is not None:
-                backlog.put(getattr(handler, "payer", None), fd, bits)
-        for item in resumed:
-            backlog.put(getattr(item, "payer", None), item, _AGAIN)
+                backlog.put(self._payer_of(handler), fd, bits)
+        for item in again:
+            backlog.put(self._payer_of(item), item, _AGAIN)
         self._queued = True  # what is served may end others that wait
-        backlog.take_turns(self._serve_waiting)
+        backlog.take_turns(self._serve_waiting, self._flush)
+        self._queued = bool(backlog)
 
-    def _serve_a_slice(
-        self, ready: Iterator[tuple[int, int]], resumed: Iterator[Resumable]
-    ) -> bool:
-        """Serve in the order in which they come; False if a slice is not enough for all."""
-        end_s = self.clock() + SLICE_S
-        for fd, bits in ready:
-            handler = self._handlers.get(fd)
-            if handler is not None:
-                self.serve(handler, handler.on_ready, bits)
-                if self.clock() >= end_s:
-                    return False
-        for item in resumed:
-            self.serve(item, item.on_again)
-            if self.clock() >= end_s:
-                return False
-        return True
+    def _flush(self) -> None:
+        """Let output leave: of a turn, or of one payer's slice, at whose cost it is."""
+        while self._dirty:
+            dirty, self._dirty = self._dirty, []
+            self.served += len(dirty)
+            for tunnel in dirty:
+                try:
+                    tunnel.flush()
+                except Exception:  # the boundary, see `serve`
+                    self.caught(tunnel)
+
+    def _payer_of(self, item: object) -> object:
+        """The one for whom it is served; None is the worker itself."""
+        payer = getattr(item, "payer", None)
+        if payer is not None and payer is not self.payer:
+            self.meet(payer)
+        return payer
 
     def _serve_waiting(self, key: object, events: int) -> None:
         if isinstance(key, int):
@@ -307,8 +312,10 @@ class Reactor:
 
     def _wait(self, wait_s_max: float) -> list[tuple[int, int]]:
         """Wait for events: the only place that sleeps."""
-        if self._again or self._dirty or self._last or self._queued:
+        if self._again or self._dirty or self._last:
             wait_s = 0.0
+        elif self._queued:
+            wait_s = min(wait_s_max, self._backlog.rest_s())
         else:
             now_s = self.clock()
             wait_s = max(0.0, min(wait_s_max, self.next_due_s - now_s))

@@ -1,32 +1,72 @@
-"""Fair turns: whatever is ready waits by payer, and each has a slice of time in a turn.
+"""Fair turns: whatever is ready waits by payer, and the time of a turn goes to those who had least.
 
 Without this a payer with a thousand busy connections makes every turn a thousand connections long,
 and another with one connection is served once in each. It knows no handlers and does no I/O.
+
+Each payer has a clock of its own, which runs while it is served. Whoever is behind comes first, for
+a slice; whoever is more than a slice ahead of all that wait is left out of the turn. Somebody who
+was away comes back where the others are, with a small credit for the moments in which it had
+nothing to do.
+
+A single handler that takes long is a stall for everybody, and others may have nothing that waits
+just when it is over. So who stalls the rest waits for as long as it made them wait.
 """
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from collections.abc import Callable
+from heapq import heappop, heappush
 from typing import Final
 
 # A payer's time in a turn. The last thing that it does in it may take longer.
-SLICE_S: Final = 0.0002
+SLICE_S: Final = 0.00005
+# A turn that took longer is looked at: do several payers share it?
+LONG_TURN_S: Final = 2 * SLICE_S
+# Turns after a long one of a single payer in which nobody looks again.
+ALONE_TURNS: Final = 16
+# All payers' time in a turn, so that one who comes meanwhile waits no longer than this.
+TURN_S: Final = 5 * SLICE_S
 # Two payers within this time, or so many turns (which may be long), make turns fair; one alone has
 # nobody to wait for.
 CROWDED_S: Final = 0.01
 CROWDED_TURNS: Final = 16
+# A handler that took longer was a stall; as much of it as is paid back by waiting.
+STALL_S: Final = 5 * SLICE_S
+STALL_S_MAX: Final = 0.05
+# The credit of somebody who comes back, and the debt that is remembered at most.
+CREDIT_S: Final = 0.002
+DEBT_S_MAX: Final = 0.02
+# Payers whose clocks are kept; those that are behind by the credit need none.
+CLOCKS_MAX: Final = 1024
 
 
 class Backlog:
-    """Keys (descriptors, and handlers to resume) with the events that they wait with."""
+    """Keys (descriptors, and handlers to resume) with the events that they wait with. The payer
+    None is the worker itself: it comes first, for a slice, and owes nobody."""
 
-    __slots__ = ("_clock", "_payers", "_queues")
+    __slots__ = (
+        "_clock",
+        "_clocks",
+        "_floor_s",
+        "_heap",
+        "_number",
+        "_payers",
+        "_queues",
+        "_stalled",
+        "_stalled_until_s",
+    )
 
     def __init__(self, clock: Callable[[], float]) -> None:
         self._clock = clock
-        self._queues: OrderedDict[object, dict[object, int]] = OrderedDict()
+        self._queues: dict[object, dict[object, int]] = {}
         self._payers: dict[object, object] = {}  # by key
+        self._clocks: dict[object, float] = {}  # by payer
+        self._floor_s = 0.0  # the clock of the one that was last the furthest behind
+        # Each payer with a queue but None, once: its clock, a number against ties, itself.
+        self._heap: list[tuple[float, int, object]] = []
+        self._number = 0
+        self._stalled: dict[object, float] = {}  # payers, and when they are served again
+        self._stalled_until_s = 0.0  # all of them
 
     def __bool__(self) -> bool:
         return bool(self._payers)
@@ -40,27 +80,112 @@ class Backlog:
         queue = self._queues.get(payer)
         if queue is None:
             queue = self._queues[payer] = {}
+            self._line_up(payer)
         queue[key] = queue.get(key, 0) | events
+
+    @property
+    def anyone_stalled(self) -> bool:
+        """True while somebody is not to be served."""
+        if not self._stalled:
+            return False
+        if self._clock() < self._stalled_until_s:
+            return True
+        self._stalled.clear()
+        return False
+
+    def rest_s(self) -> float:
+        """Time in which nobody that waits is to be served."""
+        if not self.anyone_stalled:
+            return 0.0
+        until_s = self._stalled_until_s
+        for payer in self._queues:
+            at_s = self._stalled.get(payer)
+            if at_s is None:
+                return 0.0
+            until_s = min(until_s, at_s)
+        return max(0.0, until_s - self._clock())
 
     def drop(self, key: object) -> None:
         """The key is gone; its number may come again for something else."""
         queue = self._queues.get(self._payers.pop(key, None))
         if queue is not None:
-            queue.pop(key, None)  # an empty queue goes in the next turn
+            queue.pop(key, None)  # an empty queue goes when its turn comes
 
-    def take_turns(self, serve: Callable[[object, int], None]) -> None:
-        """Serve each payer for a slice, those first that waited longest. Who has more to do keeps
-        it for the next turn."""
-        for payer, queue in list(self._queues.items()):
-            end_s = self._clock() + SLICE_S
-            while queue:
-                key = next(iter(queue))
-                events = queue.pop(key)
-                del self._payers[key]
-                serve(key, events)
-                if self._clock() >= end_s:
-                    break
-            if queue:
-                self._queues.move_to_end(payer)
-            else:
-                del self._queues[payer]
+    def charge(self, payer: object, took_s: float) -> None:
+        """Let the payer's clock run: time was spent on it, by one handler or in one slice."""
+        if payer is None:
+            return
+        if took_s > STALL_S:
+            until_s = self._clock() + min(took_s, STALL_S_MAX)
+            self._stalled[payer] = until_s
+            self._stalled_until_s = max(self._stalled_until_s, until_s)
+        clocks = self._clocks
+        clocks[payer] = min(self._at(payer) + took_s, self._floor_s + DEBT_S_MAX)
+        if len(clocks) > CLOCKS_MAX:
+            self._forget()
+
+    def take_turns(
+        self, serve: Callable[[object, int], None], flush: Callable[[], None] = lambda: None
+    ) -> None:
+        """Serve those who had least, each for a slice, and `flush` what came of it. Who has more to
+        do keeps it for the next turn."""
+        if None in self._queues:
+            self._serve_one(None, serve, flush)
+        heap, again, end_s = self._heap, list[object](), self._clock() + TURN_S
+        stalled, first_s = self.anyone_stalled, -1.0
+        while heap:
+            at_s, _, payer = heap[0]
+            if self._clocks.get(payer, at_s) > at_s:  # it was charged since
+                heappop(heap)
+                self._line_up(payer)
+                continue
+            if stalled and self._stalled.get(payer, 0.0) > self._clock():
+                heappop(heap)
+                again.append(payer)
+                continue
+            if first_s < 0.0:
+                first_s = at_s
+                self._floor_s = max(self._floor_s, at_s)
+            elif at_s > first_s + SLICE_S or self._clock() >= end_s:
+                break
+            heappop(heap)
+            if self._serve_one(payer, serve, flush):
+                again.append(payer)
+        for payer in again:
+            self._line_up(payer)
+
+    def _at(self, payer: object) -> float:
+        floor_s = self._floor_s
+        return max(self._clocks.get(payer, floor_s), floor_s - CREDIT_S)
+
+    def _line_up(self, payer: object) -> None:
+        if payer is not None:
+            self._number += 1
+            heappush(self._heap, (self._at(payer), self._number, payer))
+
+    def _serve_one(
+        self, payer: object, serve: Callable[[object, int], None], flush: Callable[[], None]
+    ) -> bool:
+        """False if nothing of the payer waits any more."""
+        queue = self._queues[payer]
+        began_s = now_s = self._clock()
+        end_s = began_s + SLICE_S
+        while queue and now_s < end_s:
+            key = next(iter(queue))
+            events = queue.pop(key)
+            del self._payers[key]
+            serve(key, events)
+            now_s = self._clock()
+        flush()
+        self.charge(payer, self._clock() - began_s)
+        if queue:
+            return True
+        del self._queues[payer]
+        return False
+
+    def _forget(self) -> None:
+        """Forget clocks that say no more than none would."""
+        kept = {payer: at_s for payer, at_s in self._clocks.items() if at_s > self._floor_s}
+        if len(kept) > CLOCKS_MAX // 2:
+            kept.clear()  # so many at once: all begin anew
+        self._clocks = kept

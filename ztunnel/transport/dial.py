@@ -26,6 +26,7 @@ from control.model.address import Address, Endpoint, format_address, mapped
 from control.model.policy import Connection, Permit
 from ztunnel.loop.reactor import WATCH_BOTH, WRITABLE, Reactor
 from ztunnel.mesh.roles import NextHop, Target
+from ztunnel.tenants.tenancy import Tenancy
 from ztunnel.transport.sockets import bare_socket
 
 log = logging.getLogger("ztunnel.dial")
@@ -127,7 +128,13 @@ class Dials(Protocol):
     def leave(self, netns_fd: int) -> None:
         """The namespace's descriptor is about to be closed."""
 
-    def dial(self, netns_fd: int, target: NextHop | Target, done: DialDone) -> Dialling | None: ...
+    def dial(
+        self,
+        netns_fd: int,
+        target: NextHop | Target,
+        done: DialDone,
+        payer: Tenancy | None = None,
+    ) -> Dialling | None: ...
 
     def dial_app(
         self,
@@ -136,6 +143,7 @@ class Dials(Protocol):
         done: DialDone,
         client: Endpoint,
         patient: bool = False,
+        payer: Tenancy | None = None,
     ) -> Dialling | None: ...
 
 
@@ -161,12 +169,18 @@ class Dialer:
     def leave(self, netns_fd: int) -> None:
         self._namespaces.leave(netns_fd)
 
-    def dial(self, netns_fd: int, target: NextHop | Target, done: DialDone) -> Dial | None:
-        """Connect to a tunnel, or to a destination outside the mesh."""
+    def dial(
+        self,
+        netns_fd: int,
+        target: NextHop | Target,
+        done: DialDone,
+        payer: Tenancy | None = None,
+    ) -> Dial | None:
+        """Connect to a tunnel, or to a destination outside the mesh, on behalf of `payer`."""
         sock = self._open(netns_fd, target.address, done)
         if sock is None or not _connect(sock, target.address, target.port, done):
             return None
-        return self._wait(sock, done)
+        return self._wait(sock, done, payer)
 
     def dial_app(
         self,
@@ -175,6 +189,7 @@ class Dialer:
         done: DialDone,
         client: Endpoint,
         patient: bool = False,
+        payer: Tenancy | None = None,
     ) -> Dial | None:
         """Connect to the app that `permit` is for, which sees `client` as its peer.
 
@@ -189,7 +204,7 @@ class Dialer:
         if sock.getsockopt(_IPPROTO_TCP, _TCP_INFO, 1) == _OPEN:
             done(sock)
             return None
-        return self._wait(sock, done)
+        return self._wait(sock, done, payer)
 
     def _connect_app(
         self,
@@ -249,8 +264,8 @@ class Dialer:
         except OSError:
             self.source_not_shown += 1
 
-    def _wait(self, sock: socket.socket, done: DialDone) -> Dial:
-        dial = Dial(self._reactor, sock, done, self._deadline.stop)
+    def _wait(self, sock: socket.socket, done: DialDone, payer: Tenancy | None) -> Dial:
+        dial = Dial(self._reactor, sock, done, self._deadline.stop, payer)
         self._reactor.watch(sock.fileno(), dial, WATCH_BOTH)
         self._deadline.start(dial)
         return dial
@@ -269,7 +284,7 @@ def _connect(sock: socket.socket, address: Address, port: int, done: DialDone) -
 class Dial:
     """One connection attempt under way."""
 
-    __slots__ = ("_done", "_over", "_reactor", "_sock", "_stop_deadline")
+    __slots__ = ("_done", "_over", "_reactor", "_sock", "_stop_deadline", "payer")
 
     def __init__(
         self,
@@ -277,7 +292,9 @@ class Dial:
         sock: socket.socket,
         done: DialDone,
         stop_deadline: Callable[[Dial], None],
+        payer: Tenancy | None,
     ) -> None:
+        self.payer: Final = payer
         self._reactor = reactor
         self._sock = sock
         self._done = done

@@ -19,9 +19,9 @@ from ztunnel.loop.turns import SLICE_S
 from ztunnel.transport.ends import StreamOwner
 from ztunnel.transport.mixture import SMALL_BYTES_MAX, Mixture
 from ztunnel.transport.outgoing import Outgoing
-from ztunnel.transport.pace import PIECE_BYTES, ReadPace
+from ztunnel.transport.pace import PIECE_BYTES, PIECE_RECORDS, ReadPace
 from ztunnel.transport.scratch import DECRYPTED_VIEW
-from ztunnel.transport.tls import TlsConnection
+from ztunnel.transport.tls import ALL_RECORDS, TlsConnection
 
 
 class Incoming:
@@ -69,14 +69,19 @@ class Incoming:
         if self._rest:
             rest, self._rest = self._rest, b""
             self._in_pieces(memoryview(rest))
+        in_pieces = self._pace.in_pieces
+        records_max = PIECE_RECORDS if in_pieces else ALL_RECORDS
+        end_s = self._reactor.clock() + SLICE_S if in_pieces else 0.0
         while tls.waiting and not self.closed and not self._rest:
-            count = tls.read_into(DECRYPTED_VIEW)
-            if not count:
-                continue
-            if self._pace.in_pieces:
+            count = tls.read_into(DECRYPTED_VIEW, records_max)
+            if count and in_pieces:
                 self._in_pieces(DECRYPTED_VIEW[:count])
-            else:
+            elif count:
                 self._receive(DECRYPTED_VIEW[:count])
+            if in_pieces and self._reactor.clock() >= end_s:
+                self._readable = True
+                self._reactor.again(self)  # for the records that are left
+                break
         if self.session.outbound:
             self.out.touch()
 

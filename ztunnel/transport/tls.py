@@ -29,6 +29,8 @@ CIPHER_SUITES: Final = b"TLS_AES_256_GCM_SHA384:TLS_AES_128_GCM_SHA256"
 ALPN_H2: Final = b"h2"
 
 # A record's plaintext has at most 2**14 bytes; its frame adds a header, a type and a tag.
+# More than any read brings.
+ALL_RECORDS: Final = 1 << 30
 RECORD_PLAIN_BYTES_MAX: Final = 16_384
 RECORD_EXTRA_BYTES: Final = 5 + 1 + 16
 _RECORD_HEAD_BYTES: Final = 5
@@ -249,8 +251,8 @@ class TlsConnection:
             return TlsError(refusal, f"the peer's certificate is refused: {refusal.word}")
         return TlsError(Reason.TLS_HANDSHAKE, f"TLS handshake failed: {_explain(exc)}")
 
-    def read_into(self, into: memoryview) -> int:
-        """Decrypt every whole record fed so far, and return the number of bytes.
+    def read_into(self, into: memoryview, records_max: int = ALL_RECORDS) -> int:
+        """Decrypt whole records fed so far, the first of them, and return the number of bytes.
 
         `into` must have room for all of them. TlsClosed at the peer's close_notify, once all that
         came before it has been returned; TlsError if the peer broke TLS.
@@ -260,7 +262,8 @@ class TlsConnection:
         try:
             # One call per record. Counting them saves the call that would fail, an exception of
             # some 2 µs; a record without data (a ticket) only makes the last call fail.
-            while self._records > 0:
+            while self._records > 0 and records_max > 0:
+                records_max -= 1
                 self._records -= 1
                 have += receive(into[have:], RECORD_PLAIN_BYTES_MAX)
         except SSL.WantReadError:

@@ -35,7 +35,7 @@ def _no_turns() -> None:
     """Serve each payer until it has nothing to do."""
     from ztunnel.loop import turns
 
-    turns.SLICE_S = 1e9  # type: ignore[misc]
+    turns.SLICE_S = turns.STALL_S = 1e9  # type: ignore[misc]
 
 
 def _no_portions() -> None:

@@ -12,7 +12,7 @@ class FakeDialer:
     def __init__(self) -> None:
         self.dials: list[tuple[Endpoint, DialDone]] = []
 
-    def dial(self, netns_fd: int, target: Endpoint, done: DialDone) -> FakeDialer:
+    def dial(self, netns_fd: int, target: Endpoint, done: DialDone, _: object = None) -> FakeDialer:
         self.dials.append((target, done))
         return self
 

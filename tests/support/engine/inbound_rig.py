@@ -33,6 +33,7 @@ from ztunnel.loop.reactor import WATCH_BOTH, Reactor, Served
 from ztunnel.mesh.entries import Entry, Op
 from ztunnel.mesh.roles import Accepted
 from ztunnel.tenants.book import Tenants
+from ztunnel.tenants.tenancy import Tenancy
 from ztunnel.transport.dial import DialDone, DialError
 from ztunnel.transport.ends import RelayEnd
 from ztunnel.transport.farewell import FAREWELL_S
@@ -80,6 +81,7 @@ class FakeDialer:
         done: DialDone,
         client: Endpoint,
         patient: bool = False,
+        payer: Tenancy | None = None,
     ) -> FakeDialer:
         self.permits.append(permit)
         self.clients.append(client)

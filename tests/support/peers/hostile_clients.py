@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import itertools
+import socket
+import struct
 import time
 from collections.abc import Callable, Iterator
 
@@ -22,6 +24,7 @@ from tests.support.peers.hostile import (
     context,
     dial,
     dial_raw,
+    drain,
     frame,
     pour,
     setting,
@@ -105,6 +108,30 @@ def _on_stream(piece: bytes) -> Callable[[Target], None]:
 
 empty_data = _on_stream(frame(DATA, 0, 1))
 one_byte_data = _on_stream(frame(DATA, 0, 1, b"x"))
+
+
+def tiny_records(target: Target) -> None:
+    """DATA as a stream of TLS records of one byte each."""
+    shown = context(target.material())
+    message = frame(DATA, 0, 1, b"x")
+    while True:
+        with contextlib.suppress(OSError), dial(target, shown) as tls:
+            tls.sendall(ask(1, target.echo))
+            while drain(tls):
+                for _ in range(BATCH):
+                    for at in range(len(message)):
+                        tls.send(message[at : at + 1])
+                target.did(BATCH * len(message))
+
+
+def plaintext_connections(target: Target) -> None:
+    """Connections to a pod's plaintext listener, reset as soon as they are open."""
+    linger = struct.pack("ii", 1, 0)
+    while True:
+        with contextlib.suppress(OSError), socket.socket() as sock:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
+            sock.connect(target.plaintext)
+        target.did()
 
 
 def continuations(target: Target) -> None:

@@ -12,6 +12,7 @@ from collections.abc import Callable
 
 from control.model.workload import HBONE_PORT
 from tests.support.peers.hostile import (
+    DATA,
     END_HEADERS,
     GOAWAY,
     HEADERS,
@@ -90,6 +91,15 @@ def _flood(piece: bytes) -> Behaviour:
     return behave
 
 
+def _drip_pings(tls: ssl.SSLSocket) -> None:
+    """PINGs as TLS records of one byte each."""
+    tls.sendall(frame(SETTINGS))
+    ping = frame(PING, 0, 0, bytes(8))
+    while True:
+        for at in range(len(ping)):
+            tls.send(ping[at : at + 1])
+
+
 def _go_away(tls: ssl.SSLSocket) -> None:
     """Let a request come, and say that none was looked at."""
     tls.sendall(frame(SETTINGS))
@@ -114,6 +124,8 @@ def _accept_and_stop_reading(tls: ssl.SSLSocket) -> None:
 
 never_answers = _server(_say_nothing)
 floods_pings = _server(_flood(frame(PING, 0, 0, bytes(8))))
+drips_pings = _server(_drip_pings)
+floods_data = _server(_flood(frame(DATA, 0, 1, bytes(1 << 10))))
 floods_settings = _server(_flood(frame(SETTINGS)))
 goes_away = _server(_go_away)
 closes = _server(_close, held_max=10)

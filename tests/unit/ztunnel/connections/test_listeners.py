@@ -14,6 +14,7 @@ from tests.support.engine.tunnel_memory import FakeTime
 from ztunnel.connections.engine import Engine, EngineConfig
 from ztunnel.connections.listeners import PAUSE_S, Listener, Pauses
 from ztunnel.loop.reactor import Reactor, Served
+from ztunnel.loop.turns import SLICE_S
 from ztunnel.mesh.state import State
 from ztunnel.tenants.tenancy import Kind, Tenancy
 from ztunnel.tenants.work import WORK_BURST_S
@@ -136,3 +137,22 @@ def test_a_pod_that_is_only_refused_is_accepted_later(rig: Rig) -> None:
     rig.time.now_s = OTHER.not_before_s
     rig.pause()
     assert len(rig.taken) == 1
+
+
+def test_while_others_have_work_a_burst_ends_with_its_slice(rig: Rig) -> None:
+    clients = [socket.create_connection(rig.socket.getsockname()) for _ in range(20)]
+    rig.reactor.turn(0)
+    taken = len(rig.taken)
+    for payer in ("one", "other"):
+        rig.reactor.meet(payer)
+    rig.time.step_s = SLICE_S / 4
+    for _ in range(3):
+        rig.reactor.turn(0)
+        assert 0 < len(rig.taken) - taken <= 5
+        taken = len(rig.taken)
+    rig.time.step_s = 0.0
+    for _ in range(20):
+        rig.reactor.turn(0)
+    assert len(rig.taken) == 21
+    for each in clients:
+        each.close()

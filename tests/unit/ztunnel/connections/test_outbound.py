@@ -47,7 +47,7 @@ class FakeDialer:
         self.dials: list[tuple[Endpoint, DialDone]] = []
         self.abandoned = 0
 
-    def dial(self, netns_fd: int, target: Endpoint, done: DialDone) -> FakeDialer:
+    def dial(self, netns_fd: int, target: Endpoint, done: DialDone, _: object = None) -> FakeDialer:
         self.dials.append((target, done))
         return self
 

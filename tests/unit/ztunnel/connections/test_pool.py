@@ -46,7 +46,7 @@ class FakeDialer:
         self._rig = rig
         self.waiting: list[DialDone] = []
 
-    def dial(self, netns_fd: int, target: object, done: DialDone) -> None:
+    def dial(self, netns_fd: int, target: object, done: DialDone, _: object = None) -> None:
         self.waiting.append(done)
 
     def dial_app(self, *_: object, **_more: object) -> None:

@@ -18,6 +18,7 @@ from ztunnel.hbone.frames import (
     DATA,
     END_HEADERS,
     HEADERS,
+    PING,
     RST_STREAM,
     Setting,
     pack_frame,
@@ -227,3 +228,25 @@ def test_a_gateways_dozens_of_fields_are_no_flood() -> None:
         server.reset(request.stream, ErrorCode.NO_ERROR)
         server.take()
     assert server.allowance.left_for_work >= ALLOWANCE_START, "an answer earns what it cost"
+
+
+@pytest.mark.parametrize("piece", [1, 2, 3, 5, 8])
+def test_frames_in_drips_are_a_flood_however_slow_they_are(piece: int) -> None:
+    """Each read is paid for by the frame that it completes, and none is complete."""
+    server = server_ready()
+    ping = pack_frame(PING, 0, 0, bytes(8))
+    for _ in range(ALLOWANCE_START):
+        for at in range(0, len(ping), piece):
+            events = server.receive(ping[at : at + piece])
+            if events:
+                assert is_end(events)
+                return
+    raise AssertionError("nobody minded")
+
+
+def test_a_peer_whose_reads_cut_every_frame_once_is_honest() -> None:
+    server = server_ready()
+    stream = b"".join(pack_frame(PING, 0, 0, bytes(8)) for _ in range(3 * ALLOWANCE_START))
+    for at in range(0, len(stream), 17 * 3 - 1):
+        assert not is_end(server.receive(stream[at : at + 17 * 3 - 1]))
+        server.take()

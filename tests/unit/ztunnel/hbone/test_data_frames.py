@@ -34,7 +34,7 @@ from ztunnel.hbone.frames import (
     WINDOW_UPDATE,
     pack_frame,
 )
-from ztunnel.hbone.limits import WORK_BYTES_PER_CREDIT
+from ztunnel.hbone.limits import REFILL_PER_READ, WORK_BYTES_PER_CREDIT
 from ztunnel.hbone.session import Session
 from ztunnel.hbone.settings import SessionSettings
 from ztunnel.hbone.stream import Stream
@@ -264,8 +264,8 @@ def test_empty_data_costs_the_peer_its_allowance_but_an_end_does_not() -> None:
     before = server.allowance.left
     empty = pack_frame(DATA, 0, 1, b"") * 10
     assert server.receive(empty + pack_frame(DATA, END_STREAM, 1, b"")) != []
-    assert server.allowance.left == before - 10
+    assert server.allowance.left == before - 10 + REFILL_PER_READ
     server, _ = serving()
     only_padding = pack_frame(DATA, PADDED, 1, b"\x02" + bytes(2)) * 10
     assert server.receive(only_padding) == []
-    assert server.allowance.left == before - 10 + 30 // WORK_BYTES_PER_CREDIT
+    assert server.allowance.left == before - 10 + REFILL_PER_READ + 30 // WORK_BYTES_PER_CREDIT

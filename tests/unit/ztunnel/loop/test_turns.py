@@ -4,35 +4,130 @@ from __future__ import annotations
 
 import random
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.support.engine.tunnel_memory import FakeTime
-from ztunnel.loop.turns import SLICE_S, Backlog
+from ztunnel.loop.turns import CLOCKS_MAX, CREDIT_S, SLICE_S, TURN_S, Backlog
 
 COST_S = SLICE_S / 5
 
 
+class Bed:
+    """Payers that always have work, each with a cost for one item of it."""
+
+    def __init__(self, **costs_s: float) -> None:
+        self.time = FakeTime()
+        self.backlog = Backlog(self.time)
+        self.costs_s: dict[object, float] = dict(costs_s)
+        self.had_s: dict[object, float] = dict.fromkeys(costs_s, 0.0)
+        self._number = 0
+
+    def serve(self, key: object, _events: int) -> None:
+        payer = str(key).split(":")[0]
+        self.time.now_s += self.costs_s[payer]
+        self.had_s[payer] += self.costs_s[payer]
+
+    def turn(self, *payers: str, items: int = 50) -> float:
+        """One turn in which these have more to do; its length."""
+        for payer in payers:
+            for _ in range(items):
+                self._number += 1
+                self.backlog.put(payer, f"{payer}:{self._number}", 1)
+        began_s = self.time.now_s
+        self.backlog.take_turns(self.serve)
+        self.time.now_s += max(1e-6, self.backlog.rest_s())
+        return self.time.now_s - began_s
+
+
 def test_one_item_of_a_quiet_payer_waits_for_a_slice_of_the_busy_one() -> None:
-    time = FakeTime()
-    backlog = Backlog(time)
-    served: list[object] = []
-
-    def serve(key: object, events: int) -> None:
-        served.append(key)
-        time.now_s += COST_S
-
-    for number in range(1000):
-        backlog.put("busy", number, 1)
+    bed = Bed(busy=COST_S, quiet=COST_S)
+    bed.turn("busy", items=1000)
     for turn in range(20):
-        backlog.put("quiet", f"q{turn}", 1)
-        began_s = time.now_s
-        backlog.take_turns(serve)
-        assert f"q{turn}" in served
-        assert time.now_s - began_s <= SLICE_S + 3 * COST_S
-    busy = [each for each in served if isinstance(each, int)]
-    assert busy == list(range(len(busy)))
-    assert len(busy) >= 20 * 5
+        bed.backlog.put("quiet", f"quiet:q{turn}", 1)
+        before_s = bed.had_s["quiet"]
+        assert bed.turn() <= 2 * SLICE_S + 2 * COST_S
+        assert bed.had_s["quiet"] > before_s
+    assert bed.had_s["busy"] >= bed.had_s["quiet"]
+
+
+@pytest.mark.parametrize("times", [0.1, 0.5, 2, 4])
+def test_payers_that_always_have_work_have_the_same_time_however_long_an_item_takes(
+    times: float,
+) -> None:
+    bed = Bed(small=0.1 * SLICE_S, large=times * SLICE_S)
+    for _ in range(400):
+        bed.turn("small", "large", items=20)
+    assert bed.had_s["small"] == pytest.approx(bed.had_s["large"], rel=0.1)
+
+
+def test_who_stalls_the_others_waits_for_as_long() -> None:
+    bed = Bed(light=0.1 * SLICE_S, staller=20 * SLICE_S)
+    began_s, asks_s = bed.time.now_s, 0.0
+    for _ in range(4000):
+        if bed.time.now_s >= asks_s and not bed.backlog._queues.get("light"):
+            bed.backlog.put("light", "light:1", 1)
+            asks_s = bed.time.now_s + 0.5 * SLICE_S  # once it has its answer
+        bed.turn("staller", items=1)
+    passed_s = bed.time.now_s - began_s
+    assert 0.4 * passed_s <= bed.had_s["staller"] <= 0.55 * passed_s
+
+
+def test_a_staller_alone_is_told_to_rest_no_longer_than_it_took() -> None:
+    bed = Bed(staller=20 * SLICE_S)
+    bed.turn("staller", items=2)
+    assert bed.backlog
+    assert bed.time.now_s - 100.0 == pytest.approx(40 * SLICE_S, rel=0.01)
+    bed.turn()
+    assert not bed.backlog
+
+
+def test_who_was_away_comes_first_and_has_a_small_credit_only() -> None:
+    bed = Bed(busy=COST_S, away=COST_S)
+    bed.turn("away", items=1)
+    while bed.had_s["busy"] < 100 * CREDIT_S:
+        bed.turn("busy", items=10)
+    before_s = bed.had_s["busy"]
+    for _ in range(1000):
+        bed.turn("busy", "away", items=10)
+        if bed.had_s["busy"] > before_s + SLICE_S:
+            break
+    assert bed.had_s["away"] <= CREDIT_S + 4 * SLICE_S
+
+
+def test_a_turn_of_many_payers_ends_and_each_has_its_turn_later() -> None:
+    bed = Bed(**{f"p{number}": COST_S for number in range(200)})
+    names = list(bed.costs_s)
+    assert bed.turn(*map(str, names), items=10) <= TURN_S + 2 * SLICE_S
+    for _ in range(200):
+        bed.turn()
+    assert min(bed.had_s.values()) == pytest.approx(10 * COST_S)
+
+
+def test_the_workers_own_business_owes_nobody() -> None:
+    bed = Bed(busy=COST_S, own=20 * SLICE_S)
+    for number in range(20):
+        bed.backlog.put(None, f"own:{number}", 1)
+        before_s = bed.had_s["own"]
+        bed.turn("busy", items=1)
+        assert bed.had_s["own"] > before_s
+
+
+def test_time_spent_elsewhere_counts() -> None:
+    bed = Bed(a=COST_S, b=COST_S)
+    for _ in range(500):
+        bed.turn("a", "b", items=10)
+        bed.backlog.charge("a", COST_S)  # a flush, say
+        bed.had_s["a"] += COST_S
+    assert bed.had_s["a"] == pytest.approx(bed.had_s["b"], rel=0.1)
+
+
+def test_clocks_are_bounded() -> None:
+    backlog = Backlog(FakeTime())
+    for number in range(10 * CLOCKS_MAX):
+        backlog.charge(number, COST_S)
+    assert len(backlog._clocks) <= CLOCKS_MAX
 
 
 def test_events_of_a_key_that_waits_are_joined() -> None:

@@ -31,3 +31,24 @@ def test_a_record_of_tiny_frames_is_handled_in_pieces_while_others_wait(pair: Pa
     here.sock.shutdown(socket.SHUT_WR)
     pair.settle()
     assert there.ended()
+
+
+def test_small_records_beyond_a_slice_wait_for_the_next_turn_while_others_have_work(
+    pair: Pair,
+) -> None:
+    here, there = pair.stream()
+    pair.server._pace.in_pieces = True
+    for payer in ("one", "other"):
+        pair.reactor.meet(payer)
+    sent = bytes(range(200))
+    for each in sent:
+        pair.client.session.send_data(here.relay.stream, bytes([each]))
+        pair.client.out.flush()
+    pair.time.step_s = SLICE_S / 10
+    got, waited = b"", 0
+    for _ in range(400):
+        pair.reactor.turn(0)
+        waited += pair.server._tls.waiting
+        got += there.received()
+    assert waited > 3
+    assert got == sent
