@@ -6,6 +6,9 @@ from dataclasses import dataclass
 
 from control.model.address import Address
 
+# Ports of one pod for the kubelet. A container has three probes and two hooks: twelve containers.
+PROBE_PORTS_MAX = 64
+
 
 @dataclass(frozen=True, slots=True)
 class Intent:
@@ -21,3 +24,4 @@ class Intent:
     reason: str
     direct: bool = False  # the kernel may carry its connections inside the node
     direct_reason: str = ""
+    probe_ports: tuple[int, ...] = ()  # where the kubelet may come without an identity

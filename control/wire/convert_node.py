@@ -5,7 +5,7 @@ from __future__ import annotations
 from google.protobuf.message import DecodeError
 
 from control.kit.errors import WireError
-from control.model.intent import Intent
+from control.model.intent import PROBE_PORTS_MAX, Intent
 from control.model.workload import DEFAULT_SERVICE_ACCOUNT
 from control.wire import node_pb2 as pb
 from control.wire.convert import address_from_wire
@@ -24,17 +24,21 @@ def encode_intent(value: Intent) -> bytes:
         reason=value.reason,
         direct=value.direct,
         direct_reason=value.direct_reason,
+        probe_ports=value.probe_ports,
     ).SerializeToString(deterministic=True)
 
 
 def decode_intent(data: bytes) -> Intent:
-    """Parse a pod's intent. WireError: it is not one, or a name or an address is unusable."""
+    """Parse a pod's intent. WireError: it is not one, or a name, address or port is unusable."""
     try:
         message = pb.Pod.FromString(data)
     except DecodeError as exc:
         raise WireError("not a tulle.node.v1.Pod") from exc
     if not message.uid or not message.name or not message.namespace:
         raise WireError("a pod without uid, name or namespace")
+    probe_ports = tuple(message.probe_ports[:PROBE_PORTS_MAX])
+    if not all(0 < port < 65536 for port in probe_ports):
+        raise WireError("a probe's port out of range")
     return Intent(
         uid=message.uid,
         name=message.name,
@@ -46,4 +50,5 @@ def decode_intent(data: bytes) -> Intent:
         reason=message.reason,
         direct=message.direct,
         direct_reason=message.direct_reason,
+        probe_ports=probe_ports,
     )

@@ -7,7 +7,7 @@ from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
 DESCRIPTOR: _descriptor.FileDescriptor
 
 class Pod(_message.Message):
-    __slots__ = ("uid", "name", "namespace", "service_account", "node", "addresses", "enrolled", "reason", "direct", "direct_reason")
+    __slots__ = ("uid", "name", "namespace", "service_account", "node", "addresses", "enrolled", "reason", "direct", "direct_reason", "probe_ports")
     UID_FIELD_NUMBER: _ClassVar[int]
     NAME_FIELD_NUMBER: _ClassVar[int]
     NAMESPACE_FIELD_NUMBER: _ClassVar[int]
@@ -18,6 +18,7 @@ class Pod(_message.Message):
     REASON_FIELD_NUMBER: _ClassVar[int]
     DIRECT_FIELD_NUMBER: _ClassVar[int]
     DIRECT_REASON_FIELD_NUMBER: _ClassVar[int]
+    PROBE_PORTS_FIELD_NUMBER: _ClassVar[int]
     uid: str
     name: str
     namespace: str
@@ -28,7 +29,8 @@ class Pod(_message.Message):
     reason: str
     direct: bool
     direct_reason: str
-    def __init__(self, uid: _Optional[str] = ..., name: _Optional[str] = ..., namespace: _Optional[str] = ..., service_account: _Optional[str] = ..., node: _Optional[str] = ..., addresses: _Optional[_Iterable[bytes]] = ..., enrolled: _Optional[bool] = ..., reason: _Optional[str] = ..., direct: _Optional[bool] = ..., direct_reason: _Optional[str] = ...) -> None: ...
+    probe_ports: _containers.RepeatedScalarFieldContainer[int]
+    def __init__(self, uid: _Optional[str] = ..., name: _Optional[str] = ..., namespace: _Optional[str] = ..., service_account: _Optional[str] = ..., node: _Optional[str] = ..., addresses: _Optional[_Iterable[bytes]] = ..., enrolled: _Optional[bool] = ..., reason: _Optional[str] = ..., direct: _Optional[bool] = ..., direct_reason: _Optional[str] = ..., probe_ports: _Optional[_Iterable[int]] = ...) -> None: ...
 
 class ReportRequest(_message.Message):
     __slots__ = ("node", "captured_uids", "captured_pods")

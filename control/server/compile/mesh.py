@@ -13,7 +13,7 @@ from control.server.compile.endpoints import places
 from control.server.compile.holdings import Holdings
 from control.server.compile.mutual_tls import MutualTls, compile_mutual_tls
 from control.server.compile.notes import notes_on
-from control.server.compile.pods import compile_pods, pod_uid
+from control.server.compile.pods import compile_pods, pod_uid, probe_notes
 from control.server.compile.policies import PolicyMemo, PolicyStatus
 from control.server.compile.remarks import remarks
 from control.server.compile.selection import with_selection
@@ -45,6 +45,7 @@ class CompiledMesh:
     # node may ask for.
     identities: frozenset[tuple[str, str, str]]
     notes: tuple[Problem, ...] = ()
+    pod_notes: tuple[Problem, ...] = ()  # among `notes`: those that no claim changes
     # Compiles reports of captured pods.
     compiler: Compiler | None = field(default=None, compare=False)
     # Policies of the pods whose objects have no address, by workload; reports place these pods.
@@ -96,6 +97,7 @@ def compile_mesh(
     ]
     pods = compile_pods(found, settings)
     said = (*statuses, *mutual_tls.statuses)
+    pod_notes = tuple(probe_notes(found, pods))
     all_statuses = tuple(with_selection(said, found, settings.root_namespace))
     return CompiledMesh(
         workloads={each.uid: each for each in workloads},
@@ -108,7 +110,8 @@ def compile_mesh(
             for pod in found.pods
             if pod.node and not pod.is_terminal
         ),
-        notes=(*notes_on(all_statuses), *remarks(holdings)),
+        notes=(*notes_on(all_statuses), *pod_notes, *remarks(holdings)),
+        pod_notes=pod_notes,
         compiler=compiler,
         unplaced={
             workload_uid(pod.meta, settings): _names(pod, selecting, mutual_tls)
@@ -121,7 +124,7 @@ def compile_mesh(
 def noted(mesh: CompiledMesh) -> CompiledMesh:
     """The mesh with the notes that fit the claims as they are now."""
     said = () if mesh.compiler is None else remarks(mesh.compiler.holdings)
-    return replace(mesh, notes=(*notes_on(mesh.statuses), *said))
+    return replace(mesh, notes=(*notes_on(mesh.statuses), *mesh.pod_notes, *said))
 
 
 def recapture(

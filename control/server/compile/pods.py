@@ -6,13 +6,14 @@ Every answer has a reason that people can read.
 from __future__ import annotations
 
 import uuid
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from functools import lru_cache
 
 from control.model.intent import Intent
 from control.server.compile.settings import Settings
 from control.server.sources import objects
 from control.server.sources.objects import Labels, Objects
+from control.server.sources.problem import Problem
 
 UIDS_KEPT_MAX = 16384  # some 3 MiB; a cluster gives every pod a uid, and keeps none here
 
@@ -22,6 +23,7 @@ MODE_LABELS = ("tulle.io/dataplane-mode", "istio.io/dataplane-mode")
 PATH_LABEL = "tulle.io/path"
 REDIRECTION_ANNOTATION = "ambient.istio.io/redirection"
 SIDECAR_ANNOTATION = "sidecar.istio.io/status"
+PROBE_UNRECOGNISED = "probe_unrecognised"
 # The cluster lives here: a label on the whole namespace does not count.
 SYSTEM_NAMESPACES = frozenset({"kube-system"})
 # UUID namespace for pods whose manifest has no uid: the same pod gets the same uid every time.
@@ -48,6 +50,16 @@ def compile_pods(found: Objects, settings: Settings) -> list[Intent]:
     return [_intent(pod, namespaces, settings) for pod in found.pods if not pod.is_terminal]
 
 
+def probe_notes(found: Objects, intents: Iterable[Intent]) -> Iterator[Problem]:
+    """Probes of enrolled pods that the kernel cannot recognise."""
+    enrolled = {(each.namespace, each.name) for each in intents if each.enrolled}
+    for pod in found.pods:
+        meta = pod.meta
+        if pod.probes.notes and (meta.namespace, meta.name) in enrolled:
+            for said in pod.probes.notes:
+                yield Problem(meta.file, meta.line, str(meta.key), PROBE_UNRECOGNISED, said)
+
+
 def _intent(
     pod: objects.PodObject, namespaces: Mapping[str, objects.Meta], settings: Settings
 ) -> Intent:
@@ -67,6 +79,7 @@ def _intent(
         reason=reason,
         direct=not kept,
         direct_reason=kept,
+        probe_ports=pod.probes.ports if enrolled else (),
     )
 
 

@@ -18,6 +18,7 @@ from control.server.sources.objects import (
     PodObject,
     ServiceAccount,
 )
+from control.server.sources.probes import read_probes
 from control.server.sources.problem import Invalid
 from control.server.sources.reader import Reader
 
@@ -110,6 +111,7 @@ def read_pod(document: Reader, meta: Meta) -> PodObject:
         ready=serves and not is_leaving,
         last_resort=serves and is_leaving,
         is_leaving=is_leaving,
+        probes=read_probes(spec),
     )
 
 

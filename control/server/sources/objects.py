@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from enum import Enum
 
 from control.model.address import Address, CidrBlock
+from control.server.sources.probes import NO_PROBES, Probes
 
 Labels = Mapping[str, str]
 
@@ -93,6 +94,7 @@ class PodObject:
     # Being deleted, and answers still: an endpoint where nobody else is one.
     last_resort: bool = False
     is_leaving: bool = False
+    probes: Probes = NO_PROBES
     is_placed_by_node: bool = False  # the object has no address; these are its node's word
 
     @property

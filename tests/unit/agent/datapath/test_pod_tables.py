@@ -13,6 +13,7 @@ from agent.datapath.folder import PinFolder
 from agent.datapath.pod_tables import PodTables
 from bpf import layout
 from bpf.layout import PlaintextRule
+from control.model.intent import PROBE_PORTS_MAX
 from tests.support.kernel.memory_map import MemoryMap
 
 
@@ -94,3 +95,4 @@ def test_the_lowest_ports_count_where_there_are_too_many() -> None:
     written = {struct.unpack("=I", key)[0] for key in probe_entries(ports)}
     assert written == set(range(1, layout.PROBES_MAX + 1))
     assert probe_entries(frozenset()) == {}
+    assert layout.PROBES_MAX == PROBE_PORTS_MAX  # of an intent

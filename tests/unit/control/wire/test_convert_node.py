@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from control.kit.errors import WireError
 from control.model.address import canonical, parse_address
-from control.model.intent import Intent
+from control.model.intent import PROBE_PORTS_MAX, Intent
 from control.wire import node_pb2 as pb
 from control.wire.convert_node import decode_intent, encode_intent
 
@@ -28,6 +28,7 @@ INTENTS = st.builds(
     reason=st.text(max_size=20),
     direct=st.booleans(),
     direct_reason=st.text(max_size=20),
+    probe_ports=st.lists(st.integers(1, 65535), max_size=3).map(tuple),
 )
 
 
@@ -56,9 +57,15 @@ def test_defaults_are_filled_in_and_mapped_addresses_are_ipv4() -> None:
     assert not found.direct
 
 
+def test_no_more_ports_of_probes_are_read_than_there_is_room_for() -> None:
+    found = decode_intent(pod(probe_ports=range(1, 100)))
+    assert found.probe_ports == tuple(range(1, PROBE_PORTS_MAX + 1))
+
+
 @pytest.mark.parametrize(
     "data",
-    [b"\xff", pod(uid=""), pod(name=""), pod(namespace=""), pod(addresses=[b"123"])],
+    [b"\xff", pod(uid=""), pod(name=""), pod(namespace=""), pod(addresses=[b"123"])]
+    + [pod(probe_ports=[port]) for port in (0, 65536)],
 )
 def test_what_is_not_an_intent_is_refused(data: bytes) -> None:
     with pytest.raises(WireError):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from control.server.compile.mesh import noted
 from tests.support.manifests import mesh, pod
 
 
@@ -103,3 +104,27 @@ def test_an_annotation_keeps_a_pod_in_the_tunnel_as_well() -> None:
     text = pod().replace("namespace: shop", "annotations: {tulle.io/path: tunnel}, namespace: shop")
     (found,) = mesh(namespace(AMBIENT) + text).pods.values()
     assert not found.direct
+
+
+PROBED = (
+    "containers: [{livenessProbe: {httpGet: {port: 80}}, "
+    "readinessProbe: {tcpSocket: {port: 9, host: h}}}]"
+)
+
+
+def test_a_nodes_agent_hears_of_the_ports_that_the_kubelet_probes() -> None:
+    (found,) = mesh(namespace(AMBIENT) + pod(spec=PROBED)).pods.values()
+    assert found.probe_ports == (80,)
+
+
+def test_a_pod_outside_the_mesh_has_no_such_ports_and_no_note() -> None:
+    found = mesh(pod(spec=PROBED))
+    assert [each.probe_ports for each in found.pods.values()] == [()]
+    assert found.notes == ()
+
+
+def test_a_probe_that_the_kernel_cannot_recognise_is_noted() -> None:
+    found = mesh(namespace(AMBIENT) + pod(spec=PROBED))
+    (said,) = found.notes
+    assert (said.object, said.reason) == ("Pod shop/web", "probe_unrecognised")
+    assert noted(found).notes == found.notes
