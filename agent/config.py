@@ -10,6 +10,8 @@ DEFAULT_BPFFS = Path("/sys/fs/bpf")
 DEFAULT_CACHE = Path("/var/cache/tulle/bpf")
 # Peers learn from the control plane, with one push, that a pod leaves; then they stop using HBONE.
 DEFAULT_DRAIN_S = 2.0
+# Every distribution's; a node's object has it in status.daemonEndpoints.kubeletEndpoint.Port.
+DEFAULT_KUBELET_PORT = 10250
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +32,7 @@ class AgentConfig:
     shortcut: bool = True
     kubernetes: bool = False  # find running pods through the container runtime
     cri_socket: Path | None = None  # None: one of the usual ones
+    kubelet_port: int = DEFAULT_KUBELET_PORT  # 0: no kubelet is recognised
 
     @property
     def direct_socket(self) -> Path:

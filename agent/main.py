@@ -29,6 +29,7 @@ from agent.direct.path import DirectPath
 from agent.enrol import ztunnel_cgroup
 from agent.enrol.enroller import Enroller, Host
 from agent.intents import RECONNECT_FIRST_S, RECONNECT_MAX_S, CaptureReporter, Changed, Intents
+from agent.kubelet.watch import KubeletWatch
 from agent.registry import NamespaceGone, Registry, opened_again
 from agent.status import Agent
 from agent.zds import ZdsServer, listening
@@ -80,7 +81,9 @@ async def _serve(chosen: AgentConfig) -> None:
     access = Access(chosen.control, chosen.control_root, chosen.control_name, chosen.token)
     intents = Intents(chosen.node, chosen.control, access.stream, clock)
     runtime = _runtime(chosen, enroller, intents, clock)
-    agent = Agent(chosen, clock, clock.now(), datapath, known, enroller, intents, direct, runtime)
+    kubelet = KubeletWatch(datapath.kubelet, chosen.cgroup_root, chosen.kubelet_port, clock)
+    parts = (datapath, known, enroller, intents, direct, kubelet, runtime)
+    agent = Agent(chosen, clock, clock.now(), *parts)
     enroller.adopt()
     try:
         await _run(agent, CaptureReporter(chosen.node, access.report))
@@ -145,6 +148,7 @@ async def _run(agent: Agent, reporter: CaptureReporter) -> None:
                 tasks.create_task(_report(enroller, intents, reporter), name="report")
                 if agent.runtime is not None:
                     tasks.create_task(agent.runtime.run(), name="cri")
+                tasks.create_task(agent.kubelet.run(), name="kubelet")
                 tasks.create_task(_release(), name="release")
                 tasks.create_task(_tell_refused(agent.datapath.counters), name="refused")
         except* Stopped:
@@ -292,6 +296,12 @@ _FILE = click.Path(path_type=Path, dir_okay=False)
     type=Duration(max_s=300),
     default=config.DEFAULT_DRAIN_S,
     help="Time between the news that a pod leaves the mesh and its release (2, 500ms).",
+)
+@_option(
+    "--kubelet-port",
+    type=click.IntRange(0, 65535),
+    default=config.DEFAULT_KUBELET_PORT,
+    help="Port of this node's kubelet, whose probes pass under STRICT; 0: they do not.",
 )
 @click.option(
     "--direct/--no-direct",

@@ -79,6 +79,7 @@ def families(agent: Agent) -> Iterator[Metric]:
             age_s,
         )
     yield from _kernel(agent)
+    yield from _kubelet(agent)
     yield from _direct(agent)
     yield from _enrolments(agent)
     if agent.runtime is not None:
@@ -109,6 +110,19 @@ def _kernel(agent: Agent) -> Iterator[Metric]:
         "Connections of this node's pods, by path",
         "path",
         {"tunnel": tunnel, "direct": events["direct_chosen"]},
+    )
+
+
+def _kubelet(agent: Agent) -> Iterator[Metric]:
+    yield _gauge(
+        "tulle_agent_kubelet_recognised",
+        "1 while the kubelet's probes are recognised by its sockets",
+        int(agent.kubelet.sight.kubelet is not None),
+    )
+    yield _counter(
+        "tulle_agent_kubelet_attachments_total",
+        "Kubelets found since the agent's start: restarts, and moves to another cgroup",
+        agent.kubelet.attachments,
     )
 
 

@@ -15,6 +15,7 @@ from agent.direct.path import DirectPath
 from agent.enrol.enroller import Enroller
 from agent.enrol.plan import PodState
 from agent.intents import Intents
+from agent.kubelet.watch import KubeletWatch
 from agent.registry import Registry
 from bpf import layout
 from control.kit.clock import Clock
@@ -34,6 +35,7 @@ class Agent:
     enroller: Enroller
     intents: Intents
     direct: DirectPath | Off
+    kubelet: KubeletWatch
     runtime: RuntimeFollower | None = None  # None: pods are registered by others alone
 
     def pod_states(self) -> list[tuple[str, PodState, str]]:
@@ -80,6 +82,7 @@ class Agent:
                 **self.direct.status(),
                 "shortcut": self.datapath.shortcut_obstacle or "on",
             },
+            "kubelet": self.kubelet.status(),
             "counters": self.datapath.counters(),
             "datapath": {
                 "pins": str(self.config.pin_root),
@@ -130,6 +133,8 @@ class Agent:
             entry["direct"] = pod.capture.direct
             if intent is not None and not pod.capture.direct:
                 entry["direct_reason"] = intent.direct_reason
+        if intent is not None and intent.probe_ports:
+            entry["probe_ports"] = list(intent.probe_ports)
         escaped = self.enroller.uncaptured_connections(uid)
         if escaped is not None:
             entry["uncaptured_connections"] = escaped

@@ -12,6 +12,7 @@ from agent.checks.host import host_checks
 from agent.direct.reasons import MEANINGS
 from agent.enrol.plan import PodState
 from agent.fetch import SIGN_OF_LIFE_S, get_json
+from agent.kubelet.reasons import Unrecognised
 from agent.status import Agent
 from control.kit.errors import KernelError, MeshError
 
@@ -30,6 +31,7 @@ async def node_checks(agent: Agent) -> list[Check]:
         _conflicts(agent),
         _ztunnel(agent),
         _direct(agent),
+        _kubelet(agent),
         await _certificates(agent),
         *_control(agent),
         *map_pressure((usage.name, usage.used, usage.max) for usage in agent.datapath.usage()),
@@ -89,6 +91,31 @@ def _direct(agent: Agent) -> Check:
         hint=_DIRECT_HINTS.get(reason, "meanwhile they go through the tunnel"),
         level=Result.WARNING,
     )
+
+
+# Processes that start a kubelet's containers; in k3s and its kin they are part of one service.
+_RUNTIMES = ("containerd", "crio", "conmon", "cri-dockerd", "dockerd", "runc")
+
+
+def _kubelet(agent: Agent) -> Check:
+    """A host without Kubernetes has no kubelet: it is missed only where pods have probes."""
+    sight = agent.kubelet.sight
+    probed = sum(1 for each in agent.enroller.facts.intents.values() if each.probe_ports)
+    code, category = "TUL0704", "kubelet"
+    if sight.kubelet is not None:
+        description = f"the kubelet's probes are recognised ({sight.kubelet.cgroup})"
+        others = [each for each in sight.kubelet.shared_with if not each.startswith(_RUNTIMES)]
+        shared = f"its cgroup has processes that are not its own: {', '.join(others)}"
+        hint = "to probed ports they pass STRICT too: give the kubelet a cgroup of its own"
+        error = shared if others else ""
+    else:
+        absent = sight.reason in (Unrecognised.NOT_LISTENING, Unrecognised.OFF) and not probed
+        reason = sight.reason or Unrecognised.SEARCHING
+        description = "the kubelet's probes are recognised" + (" (no kubelet)" if absent else "")
+        told = reason.meaning + (f": {sight.error}" if sight.error else "")
+        error = "" if absent else f"{told}; under STRICT the probes of {probed} pods fail"
+        hint = reason.remedy
+    return judged(code, category, description, error=error, hint=hint, level=Result.WARNING)
 
 
 async def _certificates(agent: Agent) -> Check:

@@ -9,6 +9,7 @@ from typing import Any
 from agent.cli.mesh import MeshDump, is_foreign
 from agent.cli.views import Row, agent_pods, in_order, mode, ztunnels
 from agent.direct.reasons import MEANINGS
+from agent.kubelet.reasons import MEANINGS as KUBELET_MEANINGS
 
 _ERRNO = re.compile(r"^\[Errno \d+\] ")
 # Explanations of the agent's stable reasons, for tables.
@@ -80,6 +81,7 @@ def _agent_row(mesh: MeshDump, node: str, page: Row | None) -> Row:
     parts = [f"{captured}/{wanted} enrolled pods captured" if wanted else "no pods enrolled"]
     parts += [f"{leaving} leaving the mesh"] if leaving else []
     parts += _direct(page.get("direct") or {})
+    parts += _kubelet(page)
     state = "warning" if wrong or captured < wanted else "ok"
     return _component("agent", node, state, "; ".join([*parts, *wrong]), page)
 
@@ -92,6 +94,17 @@ def _direct(page: Row) -> list[str]:
     if not page.get("on"):
         return [f"direct path off ({MEANINGS.get(reason, reason)})"]
     return ["direct path on, with shortcut" if page.get("shortcut") == "on" else "direct path on"]
+
+
+def _kubelet(page: Row) -> list[str]:
+    """The kubelet in words, where there is one or pods that wait for its probes."""
+    kubelet = page.get("kubelet") or {}
+    if kubelet.get("recognised"):
+        return ["kubelet's probes recognised"]
+    if not kubelet or not any(pod.get("probe_ports") for pod in page.get("pods") or []):
+        return []
+    reason = str(kubelet.get("reason") or "")
+    return [f"kubelet's probes not recognised ({KUBELET_MEANINGS.get(reason, reason)})"]
 
 
 def _ztunnel_row(mesh: MeshDump, node: str, page: Row | None, agent: Row | None) -> Row:

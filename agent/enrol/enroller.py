@@ -26,7 +26,7 @@ from agent.enrol.sweep import Sweep
 from agent.enrol.ztunnel_track import ZtunnelTrack
 from agent.registry import NamespaceGone, Registration, Registry
 from control.kit.clock import Clock
-from control.kit.errors import ConfigError
+from control.kit.errors import ConfigError, KernelError
 from control.kit.log import event
 from control.model.intent import Intent
 
@@ -107,11 +107,19 @@ class Enroller:
             registration.uid, registration.cookie, registration.addresses, enrolled
         )
         if intent is not None:
-            self._allow_direct(intent)
+            self._allow(intent)
         self.facts.waiting_since_s.setdefault(registration.uid, self.facts.clock.monotonic_s())
 
-    def _allow_direct(self, intent: Intent) -> None:
+    def _allow(self, intent: Intent) -> None:
+        """Let in what needs no ztunnel: neighbours on this node, and the kubelet's probes."""
         self.facts.book.allowed_direct(intent.uid, intent.direct and self._host.direct)
+        if not intent.enrolled:
+            return  # while the pod drains, its probes still have to pass
+        try:
+            self._datapath.set_probes(intent.uid, frozenset(intent.probe_ports))
+        except (KernelError, OSError) as exc:
+            # As before, or none: under STRICT its probes fail, and nobody else comes in.
+            event(log, logging.WARNING, "pod.probes_failed", uid=intent.uid, error=exc)
 
     # Events
 
@@ -192,7 +200,7 @@ class Enroller:
             was = self.facts.book.pods()[uid].enrolled
             addresses = registry.one_of_each_family(intent.addresses)
             self.facts.book.wanted(uid, intent.enrolled, addresses or None)
-            self._allow_direct(intent)
+            self._allow(intent)
             if intent.enrolled and not was:
                 self.facts.waiting_since_s[uid] = self.facts.clock.monotonic_s()
         self.facts.news()

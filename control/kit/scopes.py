@@ -26,6 +26,7 @@ SCOPES: Final = (
     "grpc",
     "http",
     "intents",
+    "kubelet",
     "memory",
     "metrics",
     "pods",

@@ -13,6 +13,7 @@ import pytest
 
 from agent.datapath.refusals import REFUSALS
 from agent.direct.reasons import MEANINGS
+from agent.kubelet.reasons import Unrecognised
 from control.kit.page_refusals import PageRefusal
 from control.server.callers.refusals import CallRefusal
 from ztunnel.refusals import Reason
@@ -54,6 +55,12 @@ def page() -> str:
         "\n## Nothing goes direct\n",
         "`direct.reason` of the agent's status: why the kernel carries no connection by itself.\n",
         *table(("reason", "meaning"), sorted(MEANINGS.items())),
+        "\n## No kubelet is recognised\n",
+        "`kubelet.reason` of the agent's status: why probes do not pass under STRICT.\n",
+        *table(
+            ("reason", "meaning", "remedy"),
+            [(each.word, each.meaning, each.remedy) for each in Unrecognised],
+        ),
     ]
     return "\n".join(parts) + "\n"
 

@@ -40,3 +40,32 @@ def test_a_process_moves_with_its_children() -> None:
         eventually(lambda: not cgroups.members(target), "the family is gone")
         cgroups.remove(target)
     cgroups.remove(target)  # already gone: nothing to complain about
+
+
+def test_a_process_is_found_out_of_a_cgroup_namespace() -> None:
+    """As an agent in a container sees the kubelet: `/proc` says a path that leads nowhere."""
+    need_root()
+    root = cgroups.find_root()
+    name = f"tk-{os.getpid()}"
+    inner, outer = cgroups.create(root / f"{name}-in"), cgroups.create(root / f"{name}-out")
+    code = (
+        "import sys; from pathlib import Path; from agent.kubelet.place import directory_of\n"
+        "print(open('/proc/' + sys.argv[1] + '/cgroup').read().splitlines()[-1])\n"
+        "print(directory_of(int(sys.argv[1]), Path(sys.argv[2])))"
+    )
+    command = f'echo $$ > {inner}/cgroup.procs && exec unshare --cgroup "$@"'
+    kubelet = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
+    try:
+        (outer / "cgroup.procs").write_text(str(kubelet.pid))
+        asked = [sys.executable, "-c", code, str(kubelet.pid), str(root)]
+        done = subprocess.run(
+            ["sh", "-c", command, "sh", *asked],
+            capture_output=True, text=True, timeout=30, check=True,
+        )  # fmt: skip
+        assert done.stdout.splitlines() == [f"0::/../{outer.name}", str(outer)]
+    finally:
+        kubelet.kill()
+        kubelet.wait(10)
+        for directory in (inner, outer):
+            eventually(lambda directory=directory: not cgroups.members(directory), "it is empty")
+            cgroups.remove(directory)

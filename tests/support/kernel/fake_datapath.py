@@ -16,6 +16,7 @@ class FakeDatapath:
     def __init__(self, *pods: CapturedPod) -> None:
         self.pods = {pod.uid: pod for pod in pods}
         self.exempted: set[Path] = set()
+        self.probes: dict[str, frozenset[int]] = {}
         self.refuses = False
 
     def _call(self) -> None:
@@ -33,6 +34,10 @@ class FakeDatapath:
         self.pods[uid] = replace(self.pods[uid], direct=direct)
         return self.pods[uid]
 
+    def set_probes(self, uid: str, ports: frozenset[int]) -> None:
+        self._call()
+        self.probes[uid] = ports
+
     def release(self, uid: str) -> bool:
         self._call()
         return self.pods.pop(uid, None) is not None
@@ -46,6 +51,27 @@ class FakeDatapath:
     def unexempt(self, cgroup: Path) -> None:
         self._call()
         self.exempted.discard(cgroup)
+
+
+class FakeKubeletHook:
+    """The program for probes; `refuses`: the kernel says no."""
+
+    def __init__(self) -> None:
+        self.cgroup: Path | None = None
+        self.attached: list[Path] = []
+        self.refuses = False
+
+    def attach(self, cgroup: Path) -> None:
+        if self.refuses:
+            raise DatapathError("no")
+        self.cgroup = cgroup
+        self.attached.append(cgroup)
+
+    def detach(self) -> None:
+        self.cgroup = None
+
+    def target(self) -> int:
+        return 0 if self.cgroup is None else self.cgroup.stat().st_ino
 
 
 class FakeDirect:

@@ -245,6 +245,10 @@ class Process:
     def join_cgroup(self, directory: Path) -> None:
         self._ask(op="cgroup", path=str(directory))
 
+    def enter(self, pod: Pod) -> None:
+        """Live in that namespace, and keep it alive."""
+        self._ask(op="enter", path=str(pod.path))
+
     def listen(self, pod: Pod, host: str, port: int = 0, *, dual: bool = True) -> socket.socket:
         made = self._ask(op="listen", netns=str(pod.path), host=host, port=port, dual=dual)
         assert made is not None
@@ -317,6 +321,10 @@ def _serve(control: socket.socket) -> None:
 def _obey(command: dict[str, Any]) -> socket.socket | None:
     if command["op"] == "cgroup":
         (Path(command["path"]) / "cgroup.procs").write_text("0")
+        return None
+    if command["op"] == "enter":
+        with Pod.at(Path(command["path"])).fd() as handle:
+            _setns(handle)
         return None
     # Only for the moment: a process that stayed would keep the namespace alive.
     with Pod.at(Path(command["netns"])).inside():

@@ -14,13 +14,14 @@ from agent.direct.off import Off
 from agent.enrol.enroller import Enroller, Host
 from agent.enrol.plan import Capture
 from agent.intents import Intents, NoControl
+from agent.kubelet.watch import KubeletWatch
 from agent.registry import Registration, Registry
 from agent.status import Agent
 from bpf import layout
 from control.model.address import parse_address
 from control.model.intent import Intent
 from tests.support.clock import FakeClock
-from tests.support.kernel.fake_datapath import FakeDatapath, FakeDirect
+from tests.support.kernel.fake_datapath import FakeDatapath, FakeDirect, FakeKubeletHook
 
 ADDRESS = parse_address("10.0.0.1")
 POD = Registration("u1", "shop", "web", "/run/netns/tulle-absent", 7, 8, "default", (ADDRESS,))
@@ -80,4 +81,6 @@ def example(folder: Path) -> Agent:
     enroller.facts.news()
     intents = Intents("n1", config.control, nowhere, clock)
     shown: Any = datapath
-    return Agent(config, clock, clock.now(), shown, known, enroller, intents, Off("no_direct"))
+    kubelet = KubeletWatch(FakeKubeletHook(), folder, config.kubelet_port, clock)
+    off = Off("no_direct")
+    return Agent(config, clock, clock.now(), shown, known, enroller, intents, off, kubelet)

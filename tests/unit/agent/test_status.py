@@ -39,6 +39,7 @@ def test_the_page_is_json_of_the_contracts_fields(tmp_path: Path) -> None:
         "pods",
         "maps",
         "direct",
+        "kubelet",
         "counters",
         "datapath",
     }

@@ -12,7 +12,10 @@ from agent.checks import node
 from agent.checks.check import Check, Result
 from agent.cri.follow import RuntimeFollower
 from agent.datapath.conflicts import Conflict
-from tests.unit.agent.agent_example import example
+from agent.kubelet.finder import Kubelet
+from agent.kubelet.reasons import Unrecognised
+from agent.kubelet.watch import Sight
+from tests.unit.agent.agent_example import example, intent
 
 NOW = datetime(2026, 1, 2, 12, tzinfo=UTC)
 
@@ -58,6 +61,7 @@ def checks_of(agent: Any) -> dict[str, Check]:
         node._conflicts(agent),
         node._ztunnel(agent),
         node._direct(agent),
+        node._kubelet(agent),
         asyncio.run(node._certificates(agent)),
         *node._control(agent),
         node._pods(agent),
@@ -116,3 +120,37 @@ def test_a_runtime_that_is_away_and_pods_that_it_names_in_vain_are_shown(tmp_pat
     found = checks_of(replace(agent, runtime=runtime))
     assert found["TUL1002"].description == "the container runtime answers (containerd 2.1.9)"
     assert found["TUL1003"].error == "id: open /run/netns/x: No such file or directory"
+
+
+def test_a_kubelet_is_missed_only_where_pods_have_probes(tmp_path: Path) -> None:
+    agent: Any = example(tmp_path)
+    sight(agent, Unrecognised.NOT_LISTENING)
+    found = checks_of(agent)["TUL0704"]
+    assert (found.result, found.description[-12:]) == (Result.OK, "(no kubelet)")
+    agent.enroller.intents_changed({"u2": intent("u2", "db", probe_ports=(80,))}, [])
+    found = checks_of(agent)["TUL0704"]
+    assert found.result is Result.WARNING
+    assert found.error.endswith("under STRICT the probes of 1 pods fail")
+    assert "--kubelet-port" in found.hint
+
+
+def test_a_kubelet_that_may_not_be_recognised_is_a_warning(tmp_path: Path) -> None:
+    agent: Any = example(tmp_path)
+    for reason in set(Unrecognised) - {Unrecognised.NOT_LISTENING, Unrecognised.OFF}:
+        sight(agent, reason)
+        found = checks_of(agent)["TUL0704"]
+        assert (found.result, found.hint) == (Result.WARNING, reason.remedy)
+
+
+def test_strangers_in_the_kubelets_cgroup_are_named_and_a_runtime_is_none(tmp_path: Path) -> None:
+    agent: Any = example(tmp_path)
+    sight(agent, Kubelet(7, tmp_path, ("containerd-shim",)))
+    assert checks_of(agent)["TUL0704"].result is Result.OK
+    sight(agent, Kubelet(7, tmp_path, ("bash", "containerd-shim")))
+    found = checks_of(agent)["TUL0704"]
+    assert (found.result, found.error[-6:]) == (Result.WARNING, ": bash")
+
+
+def sight(agent: Any, seen: Kubelet | Unrecognised) -> None:
+    is_kubelet = isinstance(seen, Kubelet)
+    agent.kubelet.sight = Sight(seen if is_kubelet else None, None if is_kubelet else seen, NOW)

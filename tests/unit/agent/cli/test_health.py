@@ -96,6 +96,23 @@ def test_the_direct_path_says_why_it_is_off(direct: dict[str, Any], told: str) -
     assert told in row(mesh, "agent-n1")["detail"]
 
 
+@pytest.mark.parametrize(
+    ("kubelet", "told"),
+    [
+        ({"recognised": True, "reason": ""}, "; kubelet's probes recognised"),
+        ({"recognised": False, "reason": "of_tomorrow"}, "not recognised (of_tomorrow)"),
+        ({"recognised": False, "reason": "in_pod"}, "(a pod listens on the kubelet's port)"),
+    ],
+)
+def test_the_kubelet_is_told_where_pods_have_probes(kubelet: dict[str, Any], told: str) -> None:
+    mesh = example()
+    mesh.nodes["n1"]["agent"]["kubelet"] = kubelet
+    mesh.nodes["n1"]["agent"]["pods"][0]["probe_ports"] = [80]
+    assert told in row(mesh, "agent-n1")["detail"]
+    del mesh.nodes["n1"]["agent"]["pods"][0]["probe_ports"]
+    assert ("kubelet" in row(mesh, "agent-n1")["detail"]) is kubelet["recognised"]
+
+
 def test_a_ztunnel_without_the_others_is_a_warning() -> None:
     mesh = example()
     mesh.nodes["n1"]["ztunnel"]["control"] = {"connected": False, "error": "x: no route"}

@@ -95,4 +95,4 @@ def test_the_lowest_ports_count_where_there_are_too_many() -> None:
     written = {struct.unpack("=I", key)[0] for key in probe_entries(ports)}
     assert written == set(range(1, layout.PROBES_MAX + 1))
     assert probe_entries(frozenset()) == {}
-    assert layout.PROBES_MAX == PROBE_PORTS_MAX  # of an intent
+    assert layout.PROBES_MAX == PROBE_PORTS_MAX  # as in an intent

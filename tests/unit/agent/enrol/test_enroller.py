@@ -6,6 +6,7 @@ import asyncio
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -88,6 +89,42 @@ def test_new_addresses_reach_the_plan(enroller: Enroller) -> None:
     both = (parse_address("10.0.0.5"), parse_address("10.0.0.6"), parse_address("fd00::5"))
     enroller.intents_changed({"uid": intent(addresses=both)}, [])
     assert enroller.facts.book.pods()["uid"].addresses == (both[0], both[2])  # one of a family
+
+
+def probes(enroller: Enroller) -> dict[str, frozenset[int]]:
+    datapath: Any = enroller._datapath
+    return dict(datapath.probes)
+
+
+@pytest.mark.parametrize("registered_first", [True, False])
+def test_the_ports_of_probes_reach_the_kernel(enroller: Enroller, registered_first: bool) -> None:
+    told = {"uid": intent(probe_ports=(80, 81))}
+    if registered_first:
+        enroller.register(POD)
+        enroller.intents_changed(told, [])
+    else:
+        enroller.intents_changed(told, [])
+        assert probes(enroller) == {}
+        enroller.register(POD)
+    assert probes(enroller) == {"uid": frozenset({80, 81})}
+    enroller.intents_changed({"uid": intent()}, [])
+    assert probes(enroller) == {"uid": frozenset()}
+
+
+def test_a_pod_that_leaves_the_mesh_keeps_its_probes_to_the_end(enroller: Enroller) -> None:
+    enroller.register(POD)
+    enroller.intents_changed({"uid": intent(probe_ports=(80,))}, [])
+    enroller.intents_changed({"uid": intent(enrolled=False)}, [])
+    enroller.intents_changed({}, ["uid"])
+    assert probes(enroller) == {"uid": frozenset({80})}
+
+
+def test_a_kernel_that_refuses_ports_does_not_keep_the_pod_out(enroller: Enroller) -> None:
+    datapath: Any = enroller._datapath
+    datapath.refuses = True
+    enroller.register(POD)
+    enroller.intents_changed({"uid": intent(probe_ports=(80,))}, [])
+    assert enroller.facts.book.state("uid") == (PodState.PENDING, "no_ztunnel")
 
 
 def test_a_node_without_the_direct_path_allows_it_to_nobody(
