@@ -141,7 +141,7 @@ class Reason(Enum):
     SILENT_RECORDS = (
         "silent_records",
         Flag.NONE,
-        "the peer sends TLS records without data, such as key updates, without end",
+        "the peer sends TLS records with next to no data, such as key updates, without end",
     )
     HTTP2 = "http2", Flag.NONE, "the client broke HTTP/2"
     NOT_CONNECT = "not_connect", Flag.CONNECT, "the request is not a CONNECT"

@@ -18,8 +18,8 @@ SPAN_BYTES: Final = 32 * 1024
 PIECE_BYTES: Final = 1024
 # Tiny records, at some 3 µs each, are decrypted so many at a time.
 PIECE_RECORDS: Final = 8
-# TLS records without data (key updates, tickets): in a second, and at once. Peers change their keys
-# after hours; a foreign server sends two tickets.
+# TLS records with next to no data (key updates, tickets): in a second, and at once. Peers change
+# their keys after hours; a foreign server sends two tickets.
 SILENT_PER_S: Final = 1.0
 SILENT_BURST: Final = 64.0
 

@@ -23,12 +23,15 @@ from OpenSSL import SSL, crypto
 from control.kit.errors import ConfigError, PeerError
 from control.model.identity import SpiffeId
 from control.wire.x509 import spiffe_ids
+from ztunnel.hbone.frames import FRAME_HEADER_BYTES
 from ztunnel.refusals import Reason
 
 CIPHER_SUITES: Final = b"TLS_AES_256_GCM_SHA384:TLS_AES_128_GCM_SHA256"
 ALPN_H2: Final = b"h2"
 
 # A record's plaintext has at most 2**14 bytes; its frame adds a header, a type and a tag.
+# So many in one read may be smaller than a frame's header.
+TINY_RECORDS: Final = 4
 # More than any read brings.
 ALL_RECORDS: Final = 1 << 30
 RECORD_PLAIN_BYTES_MAX: Final = 16_384
@@ -217,7 +220,7 @@ class TlsConnection:
         self._head = b""
         self._record_left = 0
         self._records = 0
-        self.silent = 0  # records without data since `take_silent`
+        self.silent = 0  # records with next to no data since `take_silent`
 
     @property
     def peer(self) -> SpiffeId | None:
@@ -258,7 +261,7 @@ class TlsConnection:
         came before it has been returned; TlsError if the peer broke TLS.
         """
         receive = self._connection.recv_into
-        have = 0
+        have, before = 0, self._records
         try:
             # One call per record. Counting them saves the call that would fail, an exception of
             # some 2 µs; a record without data (a ticket) only makes the last call fail.
@@ -269,14 +272,22 @@ class TlsConnection:
         except SSL.WantReadError:
             # This call, and those that are missing, went into records that had none.
             self.silent += self._records + 1
-            self._records = 0
+            self._records = before = 0
         except SSL.ZeroReturnError:
             if not have:
                 raise TlsClosed("the peer closed the connection") from None
             self._records = 1  # raise at the next call
         except SSL.Error as exc:
             raise TlsError(Reason.TLS_BROKEN, f"TLS failed: {_explain(exc)}") from None
+        if before - self._records > TINY_RECORDS:
+            self._count_tiny(before - self._records, have)
         return have
+
+    def _count_tiny(self, records: int, have: int) -> None:
+        """Records that bring less than a frame's header each are as good as silent."""
+        missing = records - have // FRAME_HEADER_BYTES
+        if missing > TINY_RECORDS:
+            self.silent += missing
 
     def take_silent(self) -> int:
         silent, self.silent = self.silent, 0

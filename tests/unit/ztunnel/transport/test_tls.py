@@ -11,6 +11,7 @@ from control.model.identity import SpiffeId
 from tests.support.certificates import Authority, make_authority
 from ztunnel.refusals import Reason
 from ztunnel.transport.tls import (
+    TINY_RECORDS,
     Material,
     TlsClosed,
     TlsConnection,
@@ -190,3 +191,31 @@ def test_a_key_of_another_certificate_is_refused() -> None:
 
 def test_material_hides_its_key() -> None:
     assert "KEY" not in repr(AUTHORITY.issue(str(CLIENT)))
+
+
+def talking() -> tuple[TlsConnection, TlsConnection]:
+    """Two ends that have nothing left of the handshake."""
+    client, server = ends()
+    shake(client, server)
+    server.feed(memoryview(client.write(b"hello")))
+    assert read(server) == b"hello"
+    server.take_silent()
+    return client, server
+
+
+@pytest.mark.parametrize(("size", "counted"), [(1, True), (4, True), (9, False), (200, False)])
+def test_records_with_next_to_no_data_are_as_good_as_silent(size: int, counted: bool) -> None:
+    client, server = talking()
+    for _ in range(4 * TINY_RECORDS):
+        server.feed(memoryview(client.write(bytes(size))))
+    assert read(server) == bytes(4 * TINY_RECORDS * size)
+    assert (server.take_silent() > 0) is counted
+
+
+def test_a_few_tiny_records_are_no_trouble() -> None:
+    client, server = talking()
+    for _ in range(100):
+        for _ in range(TINY_RECORDS):
+            server.feed(memoryview(client.write(b"x")))
+        assert read(server) == bytes(b"x" * TINY_RECORDS)
+    assert not server.take_silent()
