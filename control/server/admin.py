@@ -20,7 +20,7 @@ from control.kit.version import version
 from control.model.address import format_address
 from control.model.intent import Intent
 from control.model.workload import Service, Workload
-from control.server.ca.keys import Authority
+from control.server.ca.authorities import Authorities
 from control.server.callers.arrivals import Arrivals
 from control.server.callers.budget import Tenant
 from control.server.callers.door import Door
@@ -75,7 +75,7 @@ class AdminPages:
         self,
         publisher: Publisher,
         delta: DeltaService,
-        authority: Authority,
+        authorities: Authorities,
         sources: list[str],
         clock: Clock,
         callers: Callers,
@@ -83,7 +83,7 @@ class AdminPages:
         self._callers = callers
         self._publisher = publisher
         self._delta = delta
-        self._authority = authority
+        self._authorities = authorities
         self._sources = sources
         self._clock = clock
         self._started_at = clock.now()
@@ -119,7 +119,7 @@ class AdminPages:
     def status(self) -> dict[str, Any]:
         publisher = self._publisher
         settings: Settings = publisher.settings
-        root = self._authority.root
+        root = self._authorities.current.root
         return {
             "version": version(),
             "started_at": _time(self._started_at),

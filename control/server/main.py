@@ -21,7 +21,8 @@ from control.kit.flags import Duration
 from control.kit.log import event
 from control.kit.terminal import Terminal, is_interactive
 from control.kit.version import version
-from control.server.ca.keys import ROOT_LIFETIME, TOKEN_KEY_NAME, load_token_key
+from control.server.ca.authority import ROOT_LIFETIME
+from control.server.ca.keys import TOKEN_KEY_NAME, load_token_key
 from control.server.callers.revocations import NAME, add, load, whole_node
 from control.server.callers.tokens import TOKEN_CHARS_MAX, NodeTokens, Unauthenticated
 from control.server.compile.mesh import compile_mesh

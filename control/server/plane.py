@@ -23,7 +23,8 @@ from control.kit.unix_socket import Unseen
 from control.kit.version import version
 from control.model.identity import SpiffeId
 from control.server.admin import AdminPages, Callers, metrics_routes
-from control.server.ca.keys import Authority, load_authority, load_token_key
+from control.server.ca.authorities import Authorities
+from control.server.ca.keys import load_authority, load_token_key
 from control.server.ca.requests import CertificateService
 from control.server.callers.arrivals import Arrivals
 from control.server.callers.door import Door
@@ -82,7 +83,7 @@ class Plane:
     tokens: NodeTokens
     clock: SystemClock
     metrics: Metrics
-    authority: Authority
+    authorities: Authorities
     arrivals: Arrivals
     door: Door
     publisher: Publisher
@@ -99,7 +100,7 @@ def assemble(config: PlaneConfig) -> Plane:
     clock, metrics, settings = SystemClock(), Metrics(), config.settings
     config.state.mkdir(mode=0o755, parents=True, exist_ok=True)
     authority = load_authority(config.state / "ca", settings.trust_domain, clock)
-    metrics.root_expiry.set(authority.root.not_valid_after_utc.timestamp())
+    authorities = Authorities(authority, metrics=metrics, clock=clock, carried=config.cert_ttl_max)
     revocations = RevocationFile(config.state / NAME)
     key, subject = load_token_key(config.state), subject_of(settings.root_namespace)
     tokens = NodeTokens(key, subject, clock, revocations.now)
@@ -113,7 +114,7 @@ def assemble(config: PlaneConfig) -> Plane:
         return wanted in publisher.mesh.identities
 
     csr = CertificateService(
-        authority,
+        authorities,
         settings.trust_domain,
         config.cert_ttl_max,
         may_have,
@@ -126,7 +127,7 @@ def assemble(config: PlaneConfig) -> Plane:
         tokens=tokens,
         clock=clock,
         metrics=metrics,
-        authority=authority,
+        authorities=authorities,
         arrivals=arrivals,
         door=door,
         publisher=publisher,
@@ -150,7 +151,7 @@ async def _serve(plane: Plane) -> None:
     snapshots = plane.source.watch()
     plane.publisher.offer(await anext(snapshots))
     plane.publisher.publish()
-    certificates = ServingCertificates(plane.authority, config.serving_names(), plane.clock)
+    certificates = ServingCertificates(plane.authorities, config.serving_names(), plane.clock)
     async with AsyncExitStack() as stack:
         # Ports and paths that may be taken come first. The admin socket is found last: a start that
         # fails must not have displaced another control plane's.
@@ -162,7 +163,7 @@ async def _serve(plane: Plane) -> None:
         admin = AdminPages(
             plane.publisher,
             plane.delta,
-            plane.authority,
+            plane.authorities,
             sources,
             plane.clock,
             Callers(plane.arrivals, plane.door, plane.delta),

@@ -15,8 +15,8 @@ import grpc
 from control.kit.clock import Clock
 from control.kit.errors import ConfigError
 from control.kit.log import event
+from control.server.ca.authorities import Authorities
 from control.server.ca.issuer import ServingCertificate, issue_serving
-from control.server.ca.keys import Authority
 from control.server.ca.requests import CSR_MESSAGE_BYTES_MAX, CertificateService
 from control.server.callers.door import AdmittedCall, Context, Door
 from control.server.callers.refusals import CallRefusal
@@ -51,10 +51,11 @@ _OPTIONS = [
 
 
 class ServingCertificates:
-    """The certificate of every port, renewed at half of its life."""
+    """The certificate of every port, renewed at half of its life: by then nodes know the roots of a
+    CA that is new."""
 
-    def __init__(self, authority: Authority, names: Sequence[str], clock: Clock) -> None:
-        self._authority = authority
+    def __init__(self, authorities: Authorities, names: Sequence[str], clock: Clock) -> None:
+        self._authorities = authorities
         self._names = names
         self._clock = clock
         self._current = self._issue()
@@ -65,7 +66,7 @@ class ServingCertificates:
         return self._current
 
     def _issue(self) -> ServingCertificate:
-        made = issue_serving(self._authority, self._names, SERVING_TTL, self._clock.now())
+        made = issue_serving(self._authorities.current, self._names, SERVING_TTL, self._clock.now())
         event(log, logging.INFO, "serving.issued", not_after=made.not_after.isoformat())
         return made
 

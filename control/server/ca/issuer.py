@@ -9,14 +9,14 @@ from datetime import datetime, timedelta
 
 from cryptography import x509
 from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
-from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 from cryptography.hazmat.primitives.asymmetric.types import CertificatePublicKeyTypes
 from cryptography.x509.oid import ExtendedKeyUsageOID
 
 from control.kit.errors import PeerError
 from control.model.identity import SpiffeId, parse_spiffe_id
-from control.server.ca.keys import CLOCK_SKEW, Authority
+from control.server.ca.authority import CLOCK_SKEW, Authority, pem_of, signing_hash
 from control.server.callers.refusals import CallRefusal
 
 CSR_BYTES_MAX = 16 * 1024
@@ -148,7 +148,7 @@ def issue_serving(
             serialization.PrivateFormat.PKCS8,
             serialization.NoEncryption(),
         ),
-        chain_pem=certificate.public_bytes(serialization.Encoding.PEM),
+        chain_pem="".join(map(pem_of, (certificate, *authority.intermediates))).encode(),
         not_before=certificate.not_valid_before_utc,
         not_after=certificate.not_valid_after_utc,
     )
@@ -180,23 +180,29 @@ def _build(
         decipher_only=False,
     )
     usages = [ExtendedKeyUsageOID.SERVER_AUTH, ExtendedKeyUsageOID.CLIENT_AUTH]
-    root_id = authority.root.extensions.get_extension_for_class(x509.SubjectKeyIdentifier).value
     return (
         x509.CertificateBuilder()
         .subject_name(x509.Name([]))
-        .issuer_name(authority.root.subject)
+        .issuer_name(authority.issuer.subject)
         .public_key(public_key)
         .serial_number(x509.random_serial_number())
         .not_valid_before(now - CLOCK_SKEW)
-        # A leaf that outlives its root would fail on the day the root ends, without warning.
-        .not_valid_after(min(now + ttl, authority.root.not_valid_after_utc))
+        # A leaf that outlives its CA would fail on the day the CA ends, without warning.
+        .not_valid_after(min(now + ttl, authority.ends_at))
         .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
         .add_extension(key_usage, critical=True)
         .add_extension(x509.ExtendedKeyUsage(usages), critical=False)
         # The subject is empty, so RFC 5280 (4.1.2.6) wants the names to be critical.
         .add_extension(x509.SubjectAlternativeName(names), critical=True)
-        .add_extension(
-            x509.AuthorityKeyIdentifier.from_issuer_subject_key_identifier(root_id), critical=False
-        )
-        .sign(authority.key, hashes.SHA256())
+        .add_extension(_key_identifier(authority.issuer), critical=False)
+        .sign(authority.key, signing_hash(authority.key))
     )
+
+
+def _key_identifier(issuer: x509.Certificate) -> x509.AuthorityKeyIdentifier:
+    """Identifier of the issuer's key, as its certificate names it."""
+    try:
+        named = issuer.extensions.get_extension_for_class(x509.SubjectKeyIdentifier).value
+    except x509.ExtensionNotFound:
+        return x509.AuthorityKeyIdentifier.from_issuer_public_key(issuer.public_key())  # type: ignore[arg-type]  # a CA's key is of a kind that signs
+    return x509.AuthorityKeyIdentifier.from_issuer_subject_key_identifier(named)

@@ -7,22 +7,18 @@ import secrets
 import stat
 import tempfile
 from collections.abc import Callable
-from dataclasses import dataclass
-from datetime import timedelta
 from pathlib import Path
 
 from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.x509.oid import NameOID
 
 from control.kit.clock import Clock
 from control.kit.errors import ConfigError
 from control.kit.files import write_atomic
+from control.server.ca.authority import Authority, key_pem_of, new_authority
 from control.server.callers.tokens import KEY_BYTES
 
-ROOT_LIFETIME = timedelta(days=3650)
-CLOCK_SKEW = timedelta(minutes=2)  # a node's clock may be this far behind ours
 SECRET_BYTES_MAX = 64 * 1024
 TOKEN_KEY_NAME = "token-key"  # in the state folder
 
@@ -31,27 +27,12 @@ class KeyFileError(ConfigError):
     reason = "key_file"
 
 
-@dataclass(frozen=True, slots=True)
-class Authority:
-    """The CA's key and self-signed root."""
-
-    key: ec.EllipticCurvePrivateKey
-    root: x509.Certificate
-
-    @property
-    def root_pem(self) -> str:
-        return self.root.public_bytes(serialization.Encoding.PEM).decode()
-
-    def __repr__(self) -> str:
-        return f"Authority(serial={self.root.serial_number:x})"
-
-
 def load_authority(folder: Path, trust_domain: str, clock: Clock) -> Authority:
     """The CA of this folder, created on first use. `root-cert.pem` beside it is for everybody."""
     folder.mkdir(mode=0o755, parents=True, exist_ok=True)  # the root is for everybody
     path = folder / "ca.pem"
     # Key and root are one file, so that they cannot come from two different moments.
-    pem = _load_secret(path, lambda: _new_authority(trust_domain, clock))
+    pem = _load_secret(path, lambda: _made(trust_domain, clock))
     try:
         key = serialization.load_pem_private_key(pem, None)
         root = x509.load_pem_x509_certificate(pem)
@@ -125,43 +106,6 @@ def _create(path: Path, data: bytes) -> None:
         Path(scratch).unlink(missing_ok=True)
 
 
-def _new_authority(trust_domain: str, clock: Clock) -> bytes:
-    key = ec.generate_private_key(ec.SECP256R1())
-    root = _self_signed(key, trust_domain, clock)
-    return key.private_bytes(
-        serialization.Encoding.PEM,
-        serialization.PrivateFormat.PKCS8,
-        serialization.NoEncryption(),
-    ) + root.public_bytes(serialization.Encoding.PEM)
-
-
-def _self_signed(
-    key: ec.EllipticCurvePrivateKey, trust_domain: str, clock: Clock
-) -> x509.Certificate:
-    # A common name is for people only and has at most 64 letters.
-    name = x509.Name([x509.NameAttribute(NameOID.ORGANIZATION_NAME, trust_domain[:64])])
-    now = clock.now()
-    key_usage = x509.KeyUsage(
-        digital_signature=False,
-        content_commitment=False,
-        key_encipherment=False,
-        data_encipherment=False,
-        key_agreement=False,
-        key_cert_sign=True,
-        crl_sign=True,
-        encipher_only=False,
-        decipher_only=False,
-    )
-    return (
-        x509.CertificateBuilder()
-        .subject_name(name)
-        .issuer_name(name)
-        .public_key(key.public_key())
-        .serial_number(x509.random_serial_number())
-        .not_valid_before(now - CLOCK_SKEW)
-        .not_valid_after(now + ROOT_LIFETIME)
-        .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
-        .add_extension(key_usage, critical=True)
-        .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
-        .sign(key, hashes.SHA256())
-    )
+def _made(trust_domain: str, clock: Clock) -> bytes:
+    made = new_authority(trust_domain, clock.now())
+    return key_pem_of(made.key) + made.root_pem.encode()

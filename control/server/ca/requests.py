@@ -13,6 +13,7 @@ from google.protobuf.message import DecodeError
 from control.kit.clock import Clock
 from control.kit.log import event
 from control.model.identity import SpiffeId
+from control.server.ca.authorities import Authorities
 from control.server.ca.issuer import (
     CSR_BYTES_MAX,
     Refused,
@@ -20,7 +21,6 @@ from control.server.ca.issuer import (
     issue_leaf,
     leaf_ttl,
 )
-from control.server.ca.keys import Authority
 from control.server.callers.budget import CERTIFICATES, SIGNING, Paces
 from control.server.callers.door import AdmittedCall, Context, Door
 from control.server.callers.refusals import CallRefusal
@@ -42,7 +42,7 @@ class CertificateService:
 
     def __init__(
         self,
-        authority: Authority,
+        authorities: Authorities,
         trust_domain: str,
         ttl_max: timedelta,
         may_have: MayHave,
@@ -51,7 +51,7 @@ class CertificateService:
         metrics: Metrics,
         clock: Clock,
     ) -> None:
-        self._authority = authority
+        self._authorities = authorities
         self._trust_domain = trust_domain
         self._ttl_max = ttl_max
         self._may_have = may_have
@@ -88,7 +88,8 @@ class CertificateService:
         if not self._may_have(caller.node, request.identity):
             raise Refused(CallRefusal.NO_SUCH_POD_ON_NODE)
         ttl = leaf_ttl(message.validity_duration, self._ttl_max)
-        leaf = issue_leaf(self._authority, request, ttl, self._clock.now())
+        authority = self._authorities.current
+        leaf = issue_leaf(authority, request, ttl, self._clock.now())
         self._metrics.csr.labels("signed", "").inc()
         event(
             log,
@@ -99,5 +100,5 @@ class CertificateService:
             ttl_s=int(ttl.total_seconds()),
         )
         return pb.IstioCertificateResponse(
-            cert_chain=[leaf, self._authority.root_pem]
+            cert_chain=[leaf, *authority.chain_pem]
         ).SerializeToString()

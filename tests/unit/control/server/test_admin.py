@@ -22,6 +22,7 @@ from control.server.xds.session import DeltaSession
 from control.server.xds.streams import Client, DeltaService
 from control.wire.delta import DeltaClient, NodeInfo
 from control.wire.types import ADDRESS_TYPE
+from tests.support.authorities import held
 from tests.support.control_door import DoorBench
 from tests.support.manifests import load, pod, policy
 
@@ -51,7 +52,7 @@ class Bench(DoorBench):
         self.pages = AdminPages(
             self.publisher,
             self.delta,
-            authority,
+            held(authority, self.clock),
             ["/m"],
             self.clock,
             Callers(self.arrivals, self.door, self.delta),

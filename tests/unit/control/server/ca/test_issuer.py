@@ -16,8 +16,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from control.server.ca import issuer
+from control.server.ca.authority import Authority
 from control.server.ca.issuer import Refused, check_request, issue_leaf, issue_serving, leaf_ttl
-from control.server.ca.keys import Authority, load_authority
+from control.server.ca.keys import load_authority
 from tests.support.clock import START, FakeClock
 
 URI = "spiffe://cluster.local/ns/shop/sa/web"

@@ -13,7 +13,8 @@ from cryptography.hazmat.primitives.asymmetric import ec
 
 from control.model.identity import SpiffeId
 from control.server.ca import requests
-from control.server.ca.keys import Authority, load_authority
+from control.server.ca.authority import Authority
+from control.server.ca.keys import load_authority
 from control.server.ca.requests import CertificateService
 from control.server.callers.arrivals import Arrivals
 from control.server.callers.budget import node_tenant
@@ -21,6 +22,7 @@ from control.server.callers.door import AdmittedCall, Door
 from control.server.callers.tokens import Caller, NodeTokens
 from control.server.metrics import Metrics
 from control.wire import certificates_pb2 as pb
+from tests.support.authorities import held
 from tests.support.calls import Aborted, Call
 from tests.support.clock import FakeClock
 
@@ -51,7 +53,7 @@ def metrics() -> Metrics:
 def service(authority: Authority, metrics: Metrics) -> CertificateService:
     """`web` runs on n1, and nothing else runs anywhere."""
     return CertificateService(
-        authority,
+        held(authority, CLOCK),
         "cluster.local",
         timedelta(hours=12),
         lambda node, identity: (node, identity) == ("n1", WEB),

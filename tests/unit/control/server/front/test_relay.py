@@ -24,6 +24,7 @@ from control.server.front.meter import HEADERS, PREFACE, RST_STREAM
 from control.server.front.relay import Answers, Relay
 from control.server.metrics import Metrics
 from control.server.ports import ServingCertificates, TlsContexts
+from tests.support.authorities import held
 
 
 def frame(kind: int, stream: int, payload: bytes = b"") -> bytes:
@@ -45,7 +46,11 @@ class Bench:
         self.admit_with = "n1"
         self.path = str(folder / "grpc")
         self.contexts = TlsContexts(
-            ServingCertificates(load_authority(folder, "td", self.clock), ["localhost"], self.clock)
+            ServingCertificates(
+                held(load_authority(folder, "td", self.clock), self.clock),
+                ["localhost"],
+                self.clock,
+            )
         )
         self.port = 0
 

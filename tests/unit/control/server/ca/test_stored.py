@@ -1,0 +1,156 @@
+"""The CA's Secret: made once whoever is first, and followed when somebody changes it."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
+
+import pytest
+
+from control.kube.access import ClusterAccess
+from control.kube.client import KubeClient
+from control.kube.trust import Trust
+from control.server.ca import stored
+from control.server.ca.authority import Authority, new_authority
+from control.server.ca.secret import BadCaSecret, data_of
+from control.server.ca.stored import ISTIO_NAME, OWN, StoredAuthority
+from tests.support.authorities import CompanyCa, held
+from tests.support.clock import FakeClock
+from tests.support.kube.server import KubeServer, serving
+from tests.support.kube.status import refusal, too_many
+
+NAMESPACE, CLOCK = "tulle-system", FakeClock()
+FORBIDDEN = refusal(403, "Forbidden", 'secrets "cacerts" is forbidden')
+DEADLINE_S = 10.0
+
+
+@pytest.fixture
+def kube(monkeypatch: pytest.MonkeyPatch) -> Iterator[KubeServer]:
+    for name in ("LOOK_S", "RETRY_S"):
+        monkeypatch.setattr(stored, name, 0.01)
+    with serving() as server:
+        server.namespace(NAMESPACE)
+        yield server
+
+
+@asynccontextmanager
+async def opened(kube: KubeServer, name: str = "") -> AsyncIterator[StoredAuthority]:
+    async with KubeClient(ClusterAccess(kube.url, Trust())) as client, asyncio.timeout(DEADLINE_S):
+        yield StoredAuthority(client, NAMESPACE, name, "cluster.local", CLOCK)
+
+
+def first(kube: KubeServer, name: str = "") -> Authority:
+    async def whole() -> Authority:
+        async with opened(kube, name) as subject:
+            return await subject.first()
+
+    return asyncio.run(whole())
+
+
+def put(kube: KubeServer, authority: Authority, name: str = OWN) -> None:
+    head = {"apiVersion": "v1", "kind": "Secret", "type": "kubernetes.io/tls"}
+    metadata = {"name": name, "namespace": NAMESPACE}
+    kube.put({**head, "metadata": metadata, "data": data_of(authority)})
+
+
+def test_it_is_made_once_and_read_by_those_who_come_later(kube: KubeServer) -> None:
+    made = first(kube)
+    secret = kube.get("v1", "Secret", OWN, NAMESPACE)
+    assert secret is not None
+    assert secret["type"] == "kubernetes.io/tls"
+    assert set(secret["data"]) == {"tls.crt", "tls.key", "ca.crt"}
+    assert first(kube) == made
+
+
+def test_replicas_that_start_together_have_one_ca(kube: KubeServer) -> None:
+    async def together() -> list[Authority]:
+        kube.fail("GET .*/secrets/tulle-ca", refusal(404, "NotFound", "no"), times=5)
+        async with opened(kube) as one, opened(kube) as two, asyncio.TaskGroup() as tasks:
+            both = [tasks.create_task(each.first()) for each in (one, two, one, two, one)]
+        return [each.result() for each in both]
+
+    made = asyncio.run(together())
+    assert all(each == made[0] for each in made)
+    assert kube.faults.count("POST .*/secrets") >= 2
+
+
+def test_istios_cacerts_comes_before_our_own_and_may_be_forbidden(kube: KubeServer) -> None:
+    ours, theirs = (new_authority("td", CLOCK.now()) for _ in range(2))
+    put(kube, ours)
+    put(kube, theirs, ISTIO_NAME)
+    assert first(kube) == theirs
+    kube.fail("GET .*/secrets/cacerts", FORBIDDEN)
+    assert first(kube) == ours
+
+
+def test_a_secret_that_was_named_is_waited_for_and_never_made(kube: KubeServer) -> None:
+    given = new_authority("td", CLOCK.now())
+
+    async def whole() -> Authority:
+        async with opened(kube, "company") as subject, asyncio.TaskGroup() as tasks:
+            waiting = tasks.create_task(subject.first())
+            while kube.faults.count("GET .*/secrets/company") < 3:  # noqa: ASYNC110 another thread
+                await asyncio.sleep(0.005)
+            put(kube, given, "company")
+        return waiting.result()
+
+    assert asyncio.run(whole()) == given
+    assert kube.faults.count("POST .*") == 0
+
+
+def test_a_busy_or_absent_api_server_is_waited_for(kube: KubeServer) -> None:
+    kube.fail("GET .*", too_many(1), times=2)
+    kube.fail("POST .*", cut=True, is_done=True, times=1)
+    made = first(kube)
+    assert first(kube) == made
+
+
+def test_a_ca_that_could_not_serve_is_told_at_once(kube: KubeServer) -> None:
+    leaf = CompanyCa("leaf", CLOCK.now(), is_ca=False)
+    put(kube, Authority(leaf.key, leaf.certificate))
+    with pytest.raises(BadCaSecret, match=r'tulle-ca: tls.crt: "CN=leaf"'):
+        first(kube)
+
+
+def test_a_change_is_taken_and_a_bad_one_is_told_once(
+    kube: KubeServer, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO, "ca")
+    before, after = (new_authority("td", CLOCK.now()) for _ in range(2))
+    bad = CompanyCa("leaf", CLOCK.now(), is_ca=False)
+    put(kube, before)
+
+    async def whole() -> None:
+        async with opened(kube) as subject, asyncio.TaskGroup() as tasks:
+            authorities = held(await subject.first(), CLOCK)
+            following = tasks.create_task(subject.follow(authorities))
+            put(kube, Authority(bad.key, bad.certificate))
+            looks = kube.faults.count("GET .*")
+            while kube.faults.count("GET .*") < looks + 4:  # noqa: ASYNC110 another thread
+                await asyncio.sleep(0.005)
+            assert authorities.given == before
+            put(kube, after)
+            while authorities.given != after:  # noqa: ASYNC110 no event of it
+                await asyncio.sleep(0.005)
+            following.cancel()
+
+    asyncio.run(whole())
+    told = [each.getMessage() for each in caplog.records]
+    assert sum("ca.not_followed" in each for each in told) == 1
+    assert any("ca.replaced" in each for each in told)
+
+
+def test_our_own_secret_is_put_back_when_it_is_deleted(kube: KubeServer) -> None:
+    async def whole() -> Authority:
+        async with opened(kube) as subject, asyncio.TaskGroup() as tasks:
+            authorities = held(await subject.first(), CLOCK)
+            following = tasks.create_task(subject.follow(authorities))
+            kube.remove("v1", "Secret", OWN, NAMESPACE)
+            while kube.get("v1", "Secret", OWN, NAMESPACE) is None:  # noqa: ASYNC110 another thread
+                await asyncio.sleep(0.005)
+            following.cancel()
+        return authorities.given
+
+    assert first(kube) == asyncio.run(whole())
