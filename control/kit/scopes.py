@@ -26,6 +26,7 @@ SCOPES: Final = (
     "grpc",
     "http",
     "intents",
+    "kube",
     "kubelet",
     "memory",
     "metrics",

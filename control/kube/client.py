@@ -7,7 +7,6 @@ that was refused for credentials which are renewed by then.
 
 from __future__ import annotations
 
-import asyncio
 import ssl
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
@@ -245,6 +244,8 @@ async def _chunks(response: aiohttp.ClientResponse, path: str) -> AsyncIterator[
 
 
 def _words(exc: BaseException) -> str:
-    if isinstance(exc, asyncio.TimeoutError | TimeoutError) and not str(exc):
+    if isinstance(exc, TimeoutError) and not str(exc):
         return "no answer in time"
+    if isinstance(exc, aiohttp.ClientConnectorError):
+        exc = exc.os_error  # a certificate that was not accepted, too
     return " ".join(str(exc).split()) or type(exc).__name__

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from typing import ClassVar
+from typing import ClassVar, TypeVar
 
 import msgspec
 
@@ -73,7 +73,14 @@ class ApiError(ControlError):
         return self.code == 410
 
 
-class _Meta(msgspec.Struct):
+class EventError(ApiError):
+    """An ERROR event: the server has ended a watch that had begun well."""
+
+
+_AnyError = TypeVar("_AnyError", bound=ApiError)
+
+
+class _StatusMeta(msgspec.Struct):
     token: str = msgspec.field(default="", name="continue")
 
 
@@ -89,7 +96,7 @@ class _Details(msgspec.Struct):
 
 
 class _Status(msgspec.Struct):
-    metadata: _Meta = msgspec.field(default_factory=_Meta)
+    metadata: _StatusMeta = msgspec.field(default_factory=_StatusMeta)
     message: str = ""
     reason: str = ""
     code: int = 0
@@ -122,25 +129,32 @@ def error_of(code: int, headers: Mapping[str, str], body: bytes, where: str = ""
         text = " ".join(body[: 4 * MESSAGE_CHARS_MAX].decode(errors="replace").split())
         kind = _KINDS.get(code, "Unknown")
         return ApiError(code, kind, text or "no body", retry_after_s=retry_s, where=where)
-    return _from_status(status, code, retry_s, where)
+    return _from_status(status, code, retry_s, where, ApiError)
 
 
-def error_of_event(status: bytes, where: str = "") -> ApiError:
+def error_of_event(status: bytes, where: str = "") -> EventError:
     """The error in an ERROR event of a watch, which stands in a 200."""
     try:
-        return _from_status(msgspec.json.decode(status, type=_Status), 500, None, where)
+        read = msgspec.json.decode(status, type=_Status)
     except (msgspec.DecodeError, UnicodeDecodeError):
-        return ApiError(500, "Unknown", "an ERROR event without a Status", where=where)
+        return EventError(500, "Unknown", "an ERROR event without a Status", where=where)
+    return _from_status(read, 500, None, where, EventError)
 
 
-def _from_status(status: _Status, code: int, retry_s: float | None, where: str) -> ApiError:
+def _from_status(
+    status: _Status,
+    code: int,
+    retry_s: float | None,
+    where: str,
+    error: type[_AnyError],
+) -> _AnyError:
     details = status.details or _Details()
     said = details.retry_s
     if retry_s is None and said is not None and said >= 0:
         retry_s = min(float(said), RETRY_AFTER_S_MAX)
     causes = tuple(f"{each.field}: {each.message}".lstrip(": ") for each in details.causes)
     code = status.code or code
-    return ApiError(
+    return error(
         code,
         status.reason or _KINDS.get(code, "Unknown"),
         status.message or "no message",

@@ -8,6 +8,7 @@ import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 from typing import Any, BinaryIO, TypeVar
@@ -21,6 +22,7 @@ from control.kit.flags import Duration
 from control.kit.log import event
 from control.kit.terminal import Terminal, is_interactive
 from control.kit.version import version
+from control.kube.kubeconfig import find_access
 from control.server.ca.authority import ROOT_LIFETIME
 from control.server.ca.keys import TOKEN_KEY_NAME, load_token_key
 from control.server.callers.revocations import NAME, add, load, whole_node
@@ -79,6 +81,22 @@ _manifests = option(
     required=True,
     help="Folder of Kubernetes manifests (*.yaml, *.yml, *.json), watched with its sub-folders.",
 )
+_serving_manifests = option(
+    "--manifests",
+    type=click.Path(path_type=Path, file_okay=False),
+    help="Folder of Kubernetes manifests (*.yaml, *.yml, *.json), watched with its sub-folders.",
+)
+_kubernetes = option(
+    "--kubernetes",
+    is_flag=True,
+    help="Read objects from a Kubernetes API server: a pod's own, or that of a kubeconfig.",
+)
+_kubeconfig = option(
+    "--kubeconfig",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="Kubeconfig for --kubernetes. Without it KUBECONFIG, a pod's own access, ~/.kube/config.",
+)
+_context = option("--context", default="", help="Context of the kubeconfig, if not its current.")
 _state = option(
     "--state",
     type=click.Path(path_type=Path, file_okay=False),
@@ -103,11 +121,13 @@ _always_tunnel = option(
 @click.group(cls=DefaultServe, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(version(), prog_name="tulle-control")
 def main() -> None:
-    """The control plane: reads manifests, serves delta xDS and signs certificates.
+    """The control plane: reads manifests or an API server, serves delta xDS and signs certificates.
 
     \b
     Examples:
       tulle-control --manifests ./mesh --state ./state
+      tulle-control --kubernetes
+      tulle-control --kubernetes --kubeconfig ~/.kube/config --context kind-kind
       tulle-control --manifests ./mesh --listen 10.0.0.1:15012 --dns-name control.example
       tulle-control token --node n1 --state ./state > n1.token
       tulle-control check --manifests ./mesh
@@ -117,7 +137,10 @@ def main() -> None:
 
 
 @main.command("serve")
-@_manifests
+@_serving_manifests
+@_kubernetes
+@_kubeconfig
+@_context
 @_state
 @option(
     "--listen",
@@ -154,7 +177,10 @@ def main() -> None:
 @_always_tunnel
 def serve_command(
     *,
-    manifests: Path,
+    manifests: Path | None,
+    kubernetes: bool,
+    kubeconfig: Path | None,
+    context: str,
     state: Path,
     listen: Sequence[str],
     dns_name: Sequence[str],
@@ -172,6 +198,10 @@ def serve_command(
     always_tunnel: bool,
 ) -> None:
     """Run the control plane (the default command)."""
+    if (manifests is None) != kubernetes:
+        raise click.UsageError("exactly one of --manifests DIR and --kubernetes is needed")
+    if not kubernetes and (kubeconfig is not None or context):
+        raise click.UsageError("--kubeconfig and --context are for --kubernetes")
     try:
         kit_log.setup(log_level, log_format, is_strict=True)
         for noisy in ("grpc", "asyncio"):
@@ -198,6 +228,9 @@ def serve_command(
         settings=settings,
     )
     try:
+        if kubernetes:
+            access = find_access(dict(os.environ), kubeconfig, context)
+            config = replace(config, kubernetes=access)
         asyncio.run(serve(config))
     except (ConfigError, OSError) as exc:
         event(log, logging.ERROR, "control.failed", error=exc)

@@ -7,10 +7,11 @@ import ipaddress
 import logging
 import signal
 from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, closing
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, closing
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
+from typing import Protocol
 
 from control.kit import http, lock
 from control.kit.clock import SystemClock
@@ -21,6 +22,8 @@ from control.kit.log import event
 from control.kit.memory import SETTLE_AT_S, release, resident_bytes, settle
 from control.kit.unix_socket import Unseen
 from control.kit.version import version
+from control.kube.access import ClusterAccess
+from control.kube.client import KubeClient
 from control.model.identity import SpiffeId
 from control.server.admin import AdminPages, Callers, metrics_routes
 from control.server.ca.authorities import Authorities
@@ -38,6 +41,7 @@ from control.server.sources.captured import CapturedSet
 from control.server.sources.directory import DirectorySource
 from control.server.sources.folder import Snapshot
 from control.server.sources.kept import Kept
+from control.server.sources.kubernetes import KubernetesSource
 from control.server.xds.publish import Publisher
 from control.server.xds.reports import EnrolmentService
 from control.server.xds.streams import DeltaService
@@ -52,7 +56,9 @@ STOP_GRACE_S = 1.0  # streams were ended before; this is for calls that are bein
 
 @dataclass(frozen=True, slots=True)
 class PlaneConfig:
-    manifests: Path
+    """Objects come from a folder of manifests or from an API server: one of the two is set."""
+
+    manifests: Path | None
     state: Path
     listen: tuple[str, ...]
     dns_names: tuple[str, ...]
@@ -60,6 +66,7 @@ class PlaneConfig:
     metrics: str
     cert_ttl_max: timedelta
     settings: Settings
+    kubernetes: ClusterAccess | None = None
 
     def serving_names(self) -> list[str]:
         """Names for the port's certificate: the given ones, and every concrete address we listen
@@ -75,6 +82,17 @@ class PlaneConfig:
         return list(dict.fromkeys([*names, "127.0.0.1", "::1"]))
 
 
+class ObjectSource(Protocol):
+    """The place that objects come from."""
+
+    @property
+    def name(self) -> str:
+        """For people, and for tools on the same host: a folder's path, or a server's address."""
+
+    def opened(self) -> AbstractAsyncContextManager[AsyncIterator[Snapshot]]:
+        """Snapshots of everything, the first as soon as it is complete, then one a change."""
+
+
 @dataclass(frozen=True, slots=True)
 class Plane:
     """The parts, wired but idle."""
@@ -87,7 +105,8 @@ class Plane:
     arrivals: Arrivals
     door: Door
     publisher: Publisher
-    source: DirectorySource
+    client: KubeClient | None
+    source: ObjectSource
     delta: DeltaService
     csr: CertificateService
     enrolment: EnrolmentService
@@ -95,7 +114,7 @@ class Plane:
 
 def assemble(config: PlaneConfig) -> Plane:
     """Read or create the files on disk, and wire the parts. Raises ConfigError."""
-    if not config.manifests.is_dir():
+    if config.manifests is not None and not config.manifests.is_dir():
         raise ConfigError(f"--manifests {config.manifests}: not a folder")
     clock, metrics, settings = SystemClock(), Metrics(), config.settings
     config.state.mkdir(mode=0o755, parents=True, exist_ok=True)
@@ -122,6 +141,7 @@ def assemble(config: PlaneConfig) -> Plane:
         metrics=metrics,
         clock=clock,
     )
+    client = None if config.kubernetes is None else KubeClient(config.kubernetes)
     return Plane(
         config=config,
         tokens=tokens,
@@ -131,11 +151,20 @@ def assemble(config: PlaneConfig) -> Plane:
         arrivals=arrivals,
         door=door,
         publisher=publisher,
-        source=DirectorySource(config.manifests, clock, Kept(config.state / "last-good")),
+        client=client,
+        source=_source(config, client, clock),
         delta=DeltaService(publisher, door, arrivals.received, metrics, clock),
         csr=csr,
         enrolment=EnrolmentService(captured, publisher, door, clock),
     )
+
+
+def _source(config: PlaneConfig, client: KubeClient | None, clock: SystemClock) -> ObjectSource:
+    if client is not None:
+        return KubernetesSource(client, clock)
+    if config.manifests is None:
+        raise ConfigError("neither manifests nor an API server to read objects from")
+    return DirectorySource(config.manifests, clock, Kept(config.state / "last-good"))
 
 
 async def serve(config: PlaneConfig) -> None:
@@ -145,12 +174,37 @@ async def serve(config: PlaneConfig) -> None:
 
 
 async def _serve(plane: Plane) -> None:
-    config = plane.config
     stop = _stop_on_signals()
-    # The first content is published before anybody can ask for it.
-    snapshots = plane.source.watch()
-    plane.publisher.offer(await anext(snapshots))
-    plane.publisher.publish()
+    async with AsyncExitStack() as stack:
+        if plane.client is not None:
+            await stack.enter_async_context(plane.client)
+        snapshots = await stack.enter_async_context(plane.source.opened())
+        first = await _first(snapshots, stop)
+        if first is not None:
+            # Published before anybody can ask for it.
+            plane.publisher.offer(first)
+            plane.publisher.publish()
+            await _run(plane, snapshots, stop)
+    event(log, logging.INFO, "control.stopped")
+
+
+async def _first(snapshots: AsyncIterator[Snapshot], stop: asyncio.Event) -> Snapshot | None:
+    """The first content, however long that takes; None: we were told to stop before."""
+    async with asyncio.TaskGroup() as tasks:
+        reading = tasks.create_task(_next(snapshots), name="source.first")
+        stopping = tasks.create_task(stop.wait(), name="stop")
+        await asyncio.wait((reading, stopping), return_when=asyncio.FIRST_COMPLETED)
+        reading.cancel()
+        stopping.cancel()
+    return None if reading.cancelled() else reading.result()
+
+
+async def _next(snapshots: AsyncIterator[Snapshot]) -> Snapshot:
+    return await anext(snapshots)
+
+
+async def _run(plane: Plane, snapshots: AsyncIterator[Snapshot], stop: asyncio.Event) -> None:
+    config = plane.config
     certificates = ServingCertificates(plane.authorities, config.serving_names(), plane.clock)
     async with AsyncExitStack() as stack:
         # Ports and paths that may be taken come first. The admin socket is found last: a start that
@@ -159,7 +213,7 @@ async def _serve(plane: Plane) -> None:
         door = stack.enter_context(closing(Unseen(where))) if isinstance(where, Path) else None
         metrics = stack.enter_context(http.bind(config.metrics))
         ports = await _open_ports(plane, TlsContexts(certificates), stack)
-        sources = [str(config.manifests)]
+        sources = [plane.source.name]
         admin = AdminPages(
             plane.publisher,
             plane.delta,
@@ -176,7 +230,7 @@ async def _serve(plane: Plane) -> None:
         await stack.enter_async_context(server.listen(door.sock if door else where))
         if door is not None:
             door.show()
-        _tell_started(config, ports)
+        _tell_started(plane, ports)
         async with asyncio.TaskGroup() as tasks:
             running = [
                 tasks.create_task(_follow(snapshots, plane.publisher), name="source"),
@@ -192,7 +246,6 @@ async def _serve(plane: Plane) -> None:
             plane.delta.close()
             for task in running:
                 task.cancel()
-    event(log, logging.INFO, "control.stopped")
 
 
 async def _open_ports(plane: Plane, contexts: TlsContexts, stack: AsyncExitStack) -> list[int]:
@@ -234,16 +287,16 @@ async def _follow(snapshots: AsyncIterator[Snapshot], publisher: Publisher) -> N
         publisher.offer(snapshot)
 
 
-def _tell_started(config: PlaneConfig, ports: list[int]) -> None:
+def _tell_started(plane: Plane, ports: list[int]) -> None:
     event(
         log,
         logging.INFO,
         "control.started",
         version=version(),
-        listen=",".join(config.listen),
+        listen=",".join(plane.config.listen),
         ports=ports,
-        manifests=config.manifests,
-        trust_domain=config.settings.trust_domain,
+        source=plane.source.name,
+        trust_domain=plane.config.settings.trust_domain,
     )
 
 

@@ -6,6 +6,7 @@ Fields that the mesh does not read are not looked at; those it reads must have t
 from __future__ import annotations
 
 import re
+from types import MappingProxyType
 
 from control.model.address import Address, parse_address
 from control.server.sources.objects import (
@@ -27,6 +28,8 @@ CLUSTER_KINDS = frozenset({"Namespace", "Node"})
 _UID = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9._-]{0,127}")
 _NAME = re.compile(r"[a-z0-9](?:[-a-z0-9.]{0,251}[a-z0-9])?")
 _CREATED = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}(?:\.[0-9]+)?Z")
+# The whole object once more, and nothing for us.
+_LAST_APPLIED = "kubectl.kubernetes.io/last-applied-configuration"
 _PROTOCOLS = ("TCP", "UDP", "SCTP")
 _NODE_ADDRESS_TYPES = ("InternalIP", "ExternalIP")
 
@@ -64,12 +67,15 @@ def read_meta(document: Reader, key: Key, file: str) -> Meta:
     created = meta.text("creationTimestamp")
     if created and not _CREATED.fullmatch(created):
         raise meta.invalid("creationTimestamp", f"{created!r} is not a time like RFC 3339 in UTC")
+    annotations = {
+        name: text for name, text in meta.labels("annotations").items() if name != _LAST_APPLIED
+    }
     return Meta(
         key=key,
         file=file,
         line=document.line(),
         labels=meta.labels("labels"),
-        annotations=meta.labels("annotations"),
+        annotations=MappingProxyType(annotations),
         uid=uid,
         created=created,
     )

@@ -13,6 +13,7 @@ import errno
 import logging
 import os
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -55,6 +56,15 @@ class DirectorySource:
         self._last: dict[str, _Signature] = {}
         self._error = ""
         self._link_problems: tuple[Problem, ...] = ()
+
+    @property
+    def name(self) -> str:
+        return str(self._path)
+
+    @asynccontextmanager
+    async def opened(self) -> AsyncIterator[AsyncIterator[Snapshot]]:
+        """As of every source: snapshots while the context is open."""
+        yield self.watch()
 
     async def watch(self) -> AsyncIterator[Snapshot]:
         """Yield the content at once, then again after every change. Never ends by itself."""

@@ -6,33 +6,26 @@ a policy that never was understood is replaced by a stand-in that denies.
 
 from __future__ import annotations
 
-import hashlib
 import re
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 
 from control.server.sources import core, security
-from control.server.sources.kinds import POLICY_KINDS, SECURITY_GROUP, find_kind
+from control.server.sources.entries import (
+    FileEntry,
+    choose,
+    place_word,
+    read_entry,
+    with_effect,
+)
+from control.server.sources.kinds import POLICY_KINDS, SECURITY_GROUP
 from control.server.sources.objects import AnyObject, Key, Objects, collect
 from control.server.sources.problem import Invalid, Problem
 from control.server.sources.reader import Reader
 from control.server.sources.yaml_text import Broken, Fields, Items, Value, read_apart
 
-# Errors of a reader that meets a value nobody thought of, besides Invalid.
-_BUGS = (ArithmeticError, AttributeError, LookupError, RecursionError, TypeError, ValueError)
 NAMES_READ_MAX = 256  # in one broken document; real objects name a handful
-
-
-@dataclass(frozen=True, slots=True)
-class FileEntry:
-    """One object of a file. `object` is None when it was refused, for the reason in `why`."""
-
-    key: Key
-    line: int
-    object: AnyObject | None
-    why: Problem | None = None
-    stand_in: AnyObject | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,23 +80,13 @@ class Folder:
                     problems.append(_duplicate(file, entry, first))
         in_force: dict[Key, AnyObject] = {}
         for key, entry in chosen.items():
-            value, problem = self._in_force(entry)
+            value, problem = choose(entry, self._last_good.get(entry.key))
             if value is not None:
                 in_force[key] = value
             if problem is not None:
                 problems.append(problem)
         self._remember(chosen)
         return Snapshot(collect(in_force), tuple(sorted(problems)), dict(ignored))
-
-    def _in_force(self, entry: FileEntry) -> tuple[AnyObject | None, Problem | None]:
-        if entry.object is not None or entry.why is None:
-            return entry.object, None
-        good = self._last_good.get(entry.key)
-        if good is not None:
-            return good, _and(entry.why, "its last good version stays in force")
-        if entry.stand_in is not None:
-            return entry.stand_in, _and(entry.why, _effect(entry.key))
-        return None, _and(entry.why, "ignored")
 
     def _remember(self, chosen: Mapping[Key, FileEntry]) -> None:
         """Keep the last good version of exactly what is still mentioned somewhere."""
@@ -112,16 +95,6 @@ class Folder:
             for key, entry in chosen.items()
             if (good := entry.object or self._last_good.get(key)) is not None
         }
-
-
-def _and(problem: Problem, effect: str) -> Problem:
-    return replace(problem, message=f"{problem.message}; {effect}")
-
-
-def _effect(key: Key) -> str:
-    if key.kind == "PeerAuthentication":
-        return "its scope is STRICT until this is repaired"
-    return "everything in its scope is denied until this is repaired"
 
 
 def _duplicate(file: str, entry: FileEntry, first: FileEntry) -> Problem:
@@ -147,7 +120,7 @@ def read_content(file: str, data: bytes, before: Content | None = None) -> Conte
             continue
         document = Reader(value)
         try:
-            entry = _read_entry(file, document, position)
+            entry = read_entry(file, document, position)
         except Invalid as exc:
             problems.append(
                 Problem(file, exc.line, _label(document), exc.reason, f"{exc}; ignored")
@@ -185,7 +158,7 @@ def _read_broken(
     if not new:
         holds = any((each.object or each.stand_in) is not None for each in kept)
         effect = "its last good content stays in force" if holds else "ignored"
-        problems.append(_and(problem, effect))
+        problems.append(with_effect(problem, effect))
 
 
 def _flatten(data: bytes) -> Iterator[tuple[Value | Broken, int]]:
@@ -206,41 +179,6 @@ def _flatten(data: bytes) -> Iterator[tuple[Value | Broken, int]]:
         yield value, value.line if isinstance(value, Fields | Items) else document.line
 
 
-def _read_entry(file: str, document: Reader, position: int) -> FileEntry | None:
-    """None: a kind to ignore. Raises Invalid when nothing at all is known about the object."""
-    try:
-        kind = find_kind(document)
-        if kind is None:
-            return None
-        key = core.read_key(document)
-    except Invalid as exc:
-        if not _is_policy(document):
-            raise
-        return _refused(file, document, _guess_key(file, document, position), exc)
-    try:
-        value = kind.read(document, core.read_meta(document, key, file))
-    except Invalid as exc:
-        return _refused(file, document, key, exc)
-    except _BUGS as exc:
-        # A bug of ours costs the one object that shows it, and a policy denies as if unreadable.
-        fault = Invalid(f"cannot be read ({type(exc).__name__}: {exc})", document.line())
-        return _refused(file, document, key, fault)
-    return FileEntry(key, document.line(), value)
-
-
-def _refused(file: str, document: Reader, key: Key, exc: Invalid) -> FileEntry:
-    problem = Problem(file, exc.line, str(key), exc.reason, str(exc))
-    stand_in: AnyObject | None = None
-    if key.kind in POLICY_KINDS:
-        stand_in = security.stand_in(document, key, file, str(exc))
-    return FileEntry(key, document.line(), None, problem, stand_in)
-
-
-def _is_policy(document: Reader) -> bool:
-    kind = document.fields.get("kind")
-    return isinstance(kind, str) and kind in POLICY_KINDS
-
-
 @dataclass(frozen=True, slots=True)
 class Guess:
     """A policy that a broken document may hold; None is what cannot be told."""
@@ -259,7 +197,7 @@ class Guess:
 
     def key(self, file: str, line: int) -> Key:
         namespace = self.namespace or core.DEFAULT_NAMESPACE
-        name = self.name or f"unreadable-line-{line}-{_place(file, line)}"
+        name = self.name or f"unreadable-line-{line}-{place_word(file, line)}"
         return Key(self.kind, namespace, name)
 
 
@@ -279,25 +217,6 @@ def _named(field: str, text: str) -> set[str]:
     """Values that stand behind `field:` and are Kubernetes names."""
     found = re.findall(rf"""\b{field}["']?\s*:\s*["']?([^\s"',}}\]]+)""", text)
     return {each for each in found[:NAMES_READ_MAX] if core.is_name(each)}
-
-
-def _guess_key(file: str, document: Reader, position: int) -> Key:
-    """Key of a policy whose own key cannot be read: what can be read, else where it stands."""
-    meta = document.fields.get("metadata")
-    fields = meta if isinstance(meta, Fields) else Fields(document.line())
-    name, namespace = fields.get("name"), fields.get("namespace")
-    if not isinstance(name, str) or not core.is_name(name):
-        name = f"unnamed-line-{document.line()}-{_place(file, position)}"
-    if not isinstance(namespace, str) or not core.is_name(namespace):
-        namespace = core.DEFAULT_NAMESPACE
-    return Key(str(document.fields["kind"]), namespace, name)
-
-
-def _place(file: str, number: int) -> str:
-    """A short word for one place in one file. No two policies without a name may get the same key:
-    one of them would be passed over as a duplicate."""
-    text = f"{number} {file}".encode(errors="surrogateescape")
-    return hashlib.blake2b(text, digest_size=6).hexdigest()
 
 
 def _label(document: Reader) -> str:

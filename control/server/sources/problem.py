@@ -20,7 +20,8 @@ class Problem:
 
     def __str__(self) -> str:
         name = f" {self.object}:" if self.object else ""
-        return f"{self.file}:{self.line}:{name} {self.message} ({self.reason})"
+        place = f"{self.file}:{self.line}" if self.line else self.file  # an API has no lines
+        return f"{place}:{name} {self.message} ({self.reason})"
 
 
 class Invalid(ConfigError):

@@ -42,6 +42,12 @@ class Control(Daemon):
         tokens = NodeTokens(key, subject_of("istio-system"), SystemClock())
         return tokens.issue(node, timedelta(hours=1))
 
+    async def started(self) -> None:
+        """Wait until it serves."""
+        found = _PORTS.search(await self.logged(r"control\.started|control\.failed"))
+        assert found is not None, self.lines
+        self.port = int(found[1])
+
     async def admin(self, path: str, method: str = "GET") -> Any:
         _, body = await ask(str(self.folder / "admin.sock"), path, method)
         return json.loads(body)
@@ -50,12 +56,19 @@ class Control(Daemon):
 @asynccontextmanager
 async def running_control(folder: Path, *flags: str) -> AsyncIterator[Control]:
     (folder / "manifests").mkdir(exist_ok=True)
+    source = ("--manifests", str(folder / "manifests"))
+    async with starting_control(folder, *source, *flags) as control:
+        await control.started()
+        yield control
+
+
+@asynccontextmanager
+async def starting_control(folder: Path, *flags: str) -> AsyncIterator[Control]:
+    """Ports, state and admin socket are set; the flags say where its objects come from."""
     process = await asyncio.create_subprocess_exec(
         sys.executable,
         "-m",
         "control.server.main",
-        "--manifests",
-        str(folder / "manifests"),
         "--state",
         str(folder / "state"),
         "--listen",
@@ -71,7 +84,4 @@ async def running_control(folder: Path, *flags: str) -> AsyncIterator[Control]:
     )
     control = Control(process, folder)
     async with control.running():
-        found = _PORTS.search(await control.logged(r"control\.started|control\.failed"))
-        assert found is not None, control.lines
-        control.port = int(found[1])
         yield control

@@ -23,6 +23,7 @@ from control.kube.resources import CONFIG_MAPS
 from control.kube.trust import Pem, Trust
 from control.server.ca.keys import load_authority
 from control.server.ports import ServingCertificates, TlsContexts
+from tests.support.authorities import held
 from tests.unit.control.kube.replay import EMPTY, Answer, Replay, plain, recorded, replay
 
 PATH = CONFIG_MAPS.path("vec")
@@ -197,7 +198,7 @@ def test_renewed_credentials_are_tried_once_and_old_ones_never_twice(tmp_path: P
 
 def test_tls_is_verified_by_the_name_in_the_kubeconfig(tmp_path: Path) -> None:
     authority = load_authority(tmp_path, "td", SystemClock())
-    serving = ServingCertificates(authority, ["kubernetes"], SystemClock())
+    serving = ServingCertificates(held(authority, SystemClock()), ["kubernetes"], SystemClock())
     root = Pem(path=tmp_path / "root-cert.pem")
 
     async def main() -> None:

@@ -12,13 +12,14 @@ from control.kube.errors import AccessError
 from control.kube.trust import Contexts, KeyPair, Pem, Trust
 from control.server.ca.keys import load_authority
 from control.server.ports import ServingCertificates
+from tests.support.authorities import held
 
 
 @pytest.fixture
 def pair(tmp_path: Path) -> tuple[Path, KeyPair]:
     """A root's file, and a certificate that it signed."""
     authority = load_authority(tmp_path / "ca", "td", SystemClock())
-    serving = ServingCertificates(authority, ["localhost"], SystemClock())
+    serving = ServingCertificates(held(authority, SystemClock()), ["localhost"], SystemClock())
     made = serving.current()
     (tmp_path / "tls.crt").write_bytes(made.chain_pem)
     (tmp_path / "tls.key").write_bytes(made.key_pem)

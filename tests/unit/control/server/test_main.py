@@ -119,6 +119,29 @@ def test_serving_without_a_folder_fails_with_a_word(tmp_path: Path) -> None:
     assert code == 2
 
 
+@pytest.mark.parametrize(
+    ("flags", "why"),
+    [
+        ((), "exactly one of"),
+        (("--kubernetes", "--manifests", "."), "exactly one of"),
+        (("--manifests", ".", "--kubeconfig", "x"), "are for --kubernetes"),
+        (("--manifests", ".", "--context", "x"), "are for --kubernetes"),
+    ],
+)
+def test_objects_have_one_source(flags: tuple[str, ...], why: str) -> None:
+    code, _, err = run("serve", *flags)
+    assert code == 2
+    assert why in err
+
+
+def test_a_kubeconfig_that_cannot_be_used_fails_with_a_word(tmp_path: Path) -> None:
+    missing = ("--kubernetes", "--kubeconfig", str(tmp_path / "nowhere"))
+    code, _, err = run("serve", *missing, "--state", str(tmp_path / "s"))
+    assert code == 2
+    assert "nowhere" in err
+    assert not (tmp_path / "s").exists()
+
+
 def test_the_ports_names_are_those_given_and_the_addresses_it_listens_on(tmp_path: Path) -> None:
     config = PlaneConfig(
         manifests=tmp_path,

@@ -53,6 +53,11 @@ def test_without_manifests_it_does_not_start(tmp_path: Path) -> None:
         assemble(config(tmp_path, manifests=tmp_path / "nowhere"))
 
 
+def test_without_any_source_it_does_not_start(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="neither manifests nor an API server"):
+        assemble(config(tmp_path, manifests=None))
+
+
 def test_a_broken_key_on_disk_is_no_reason_for_a_new_one(tmp_path: Path) -> None:
     assemble(config(tmp_path))
     for each in (tmp_path / "state" / "ca").iterdir():

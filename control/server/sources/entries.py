@@ -1,0 +1,108 @@
+"""One document → one object, or the reason why not and the stand-in that takes its place. Pure; the
+same for every source."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass, replace
+
+from control.server.sources import core, security
+from control.server.sources.kinds import POLICY_KINDS, ObjectKind, find_kind
+from control.server.sources.objects import AnyObject, Key
+from control.server.sources.problem import Invalid, Problem
+from control.server.sources.reader import Reader
+from control.server.sources.yaml_text import Fields
+
+# Errors of a reader that meets a value nobody thought of, besides Invalid.
+_BUGS = (ArithmeticError, AttributeError, LookupError, RecursionError, TypeError, ValueError)
+
+
+@dataclass(frozen=True, slots=True)
+class FileEntry:
+    """One object of a file. `object` is None when it was refused, for the reason in `why`."""
+
+    key: Key
+    line: int
+    object: AnyObject | None
+    why: Problem | None = None
+    stand_in: AnyObject | None = None
+
+
+def choose(entry: FileEntry, good: AnyObject | None) -> tuple[AnyObject | None, Problem | None]:
+    """Object in force for an entry, and the problem to show. `good` is its last good version."""
+    if entry.object is not None or entry.why is None:
+        return entry.object, None
+    if good is not None:
+        return good, with_effect(entry.why, "its last good version stays in force")
+    if entry.stand_in is not None:
+        return entry.stand_in, with_effect(entry.why, _effect(entry.key))
+    return None, with_effect(entry.why, "ignored")
+
+
+def with_effect(problem: Problem, effect: str) -> Problem:
+    return replace(problem, message=f"{problem.message}; {effect}")
+
+
+def _effect(key: Key) -> str:
+    if key.kind == "PeerAuthentication":
+        return "its scope is STRICT until this is repaired"
+    return "everything in its scope is denied until this is repaired"
+
+
+def read_entry(file: str, document: Reader, position: int) -> FileEntry | None:
+    """None: a kind to ignore. Raises Invalid when nothing at all is known about the object."""
+    try:
+        kind = find_kind(document)
+        if kind is None:
+            return None
+        key = core.read_key(document)
+    except Invalid as exc:
+        if not _is_policy(document):
+            raise
+        return _refused(file, document, _guess_key(file, document, position), exc)
+    return read_as(kind, file, document, key)
+
+
+def read_as(kind: ObjectKind, file: str, document: Reader, key: Key) -> FileEntry:
+    """The document as an object of a kind that is known, under a key that is."""
+    try:
+        value = kind.read(document, core.read_meta(document, key, file))
+    except Invalid as exc:
+        return _refused(file, document, key, exc)
+    except _BUGS as exc:
+        # A bug of ours costs the one object that shows it, and a policy denies as if unreadable.
+        fault = Invalid(f"cannot be read ({type(exc).__name__}: {exc})", document.line())
+        return _refused(file, document, key, fault)
+    return FileEntry(key, document.line(), value)
+
+
+def _refused(file: str, document: Reader, key: Key, exc: Invalid) -> FileEntry:
+    problem = Problem(file, exc.line, str(key), exc.reason, str(exc))
+    stand_in: AnyObject | None = None
+    if key.kind in POLICY_KINDS:
+        stand_in = security.stand_in(document, key, file, str(exc))
+    return FileEntry(key, document.line(), None, problem, stand_in)
+
+
+def _is_policy(document: Reader) -> bool:
+    kind = document.fields.get("kind")
+    return isinstance(kind, str) and kind in POLICY_KINDS
+
+
+def _guess_key(file: str, document: Reader, position: int) -> Key:
+    """Key of a policy whose own key cannot be read: what can be read, else where it stands."""
+    meta = document.fields.get("metadata")
+    fields = meta if isinstance(meta, Fields) else Fields(document.line())
+    name, namespace = fields.get("name"), fields.get("namespace")
+    if not isinstance(name, str) or not core.is_name(name):
+        name = f"unnamed-line-{document.line()}-{place_word(file, position)}"
+    if not isinstance(namespace, str) or not core.is_name(namespace):
+        namespace = core.DEFAULT_NAMESPACE
+    return Key(str(document.fields["kind"]), namespace, name)
+
+
+def place_word(file: str, number: int) -> str:
+    """A short word for one place in one file. No two policies without a name may get the same key:
+    one of them would be passed over as a duplicate."""
+    text = f"{number} {file}".encode(errors="surrogateescape")
+    return hashlib.blake2b(text, digest_size=6).hexdigest()

@@ -1,0 +1,191 @@
+"""A Kubernetes API server as the source: one reflector a kind, and snapshots of what changed.
+
+Nothing is given out before every kind was listed whole: policies that are not known yet must not
+read as none. Later a kind that cannot be followed keeps what was known of it, and says so.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, replace
+
+from control.kit.backoff import Backoff
+from control.kit.clock import Clock
+from control.kit.errors import MeshError
+from control.kit.log import event
+from control.kube import resources
+from control.kube.client import KubeClient
+from control.kube.errors import ApiError, Unreachable
+from control.kube.reflection import RETRY_MAX_S, RETRY_S, Reflection
+from control.kube.reflector import Reflector
+from control.kube.resources import Resource
+from control.server.sources.cluster import PLACE, Cluster
+from control.server.sources.folder import Snapshot
+from control.server.sources.problem import Problem
+
+log = logging.getLogger("source")
+
+# After a quiet time news goes out at once, then this often: a rollout changes pods all the time.
+EVERY_S = 0.05
+# A watch may break at any time; it is a problem when it stays so.
+FAILURES_MIN = 3
+WAITING_LINE_S = 10.0
+
+
+@dataclass(frozen=True, slots=True)
+class Watched:
+    """`resources`: the same kind in several versions, the best first. `is_needed`: a mesh without
+    it would be another one, so nothing is served until it was read."""
+
+    resources: tuple[Resource, ...]
+    may_be_absent: bool = False
+    is_needed: bool = True
+
+    @property
+    def kind(self) -> str:
+        return self.resources[0].kind
+
+
+def _policy(resource: Resource) -> Watched:
+    older = replace(resource, version="v1beta1")
+    return Watched((resource, older), may_be_absent=True)
+
+
+WATCHED = (
+    Watched((resources.NAMESPACES,)),
+    Watched((resources.PODS,)),
+    Watched((resources.SERVICES,)),
+    Watched((resources.ENDPOINT_SLICES,)),
+    _policy(resources.AUTHORIZATION_POLICIES),
+    _policy(resources.PEER_AUTHENTICATIONS),
+    Watched((resources.NODES,), is_needed=False),
+    Watched((resources.SERVICE_ACCOUNTS,), is_needed=False),
+)
+
+
+class KubernetesSource:
+    """`client` has to be open while this is. `retry_s`: the first pause after a failure, and the
+    longest."""
+
+    def __init__(
+        self,
+        client: KubeClient,
+        clock: Clock,
+        retry_s: tuple[float, float] = (RETRY_S, RETRY_MAX_S),
+    ) -> None:
+        self._client = client
+        self._clock = clock
+        self._retry_s = retry_s
+        self._news = asyncio.Event()
+        self._cluster = Cluster(self._news.set)
+        self._reflectors = {each.kind: self._reflector(each) for each in WATCHED}
+
+    @property
+    def name(self) -> str:
+        access = self._client.access
+        return f"{access.server} ({access.name})"
+
+    @asynccontextmanager
+    async def opened(self) -> AsyncIterator[AsyncIterator[Snapshot]]:
+        """Follow the API server while the context is open; snapshots, the first once complete."""
+        failure: MeshError | OSError | None = None
+        async with asyncio.TaskGroup() as tasks:
+            running = [
+                tasks.create_task(each.run(), name=f"kube.{kind}")
+                for kind, each in self._reflectors.items()
+            ]
+            try:
+                yield self._snapshots()
+            except (MeshError, OSError) as exc:
+                failure = exc  # the caller's own: not to be one of a group
+            finally:
+                for task in running:
+                    task.cancel()
+        if failure is not None:
+            raise failure
+
+    def _reflector(self, watched: Watched) -> Reflector:
+        backoff = Backoff(*self._retry_s, jitter=0.5)
+        state = Reflection(len(watched.resources), watched.may_be_absent, backoff=backoff)
+        return Reflector(
+            self._client,
+            [each.path() for each in watched.resources],
+            self._cluster.kinds[watched.kind],
+            self._clock,
+            reflection=state,
+            changed=self._looked,
+        )
+
+    def _looked(self) -> None:
+        """A reflector has made a step: a trouble or its end, an object, a whole list."""
+        self._news.set()
+
+    async def _snapshots(self) -> AsyncIterator[Snapshot]:
+        last: Snapshot | None = None
+        told_s = self._clock.monotonic_s()
+        while True:
+            self._news.clear()
+            waiting = self._waiting()
+            if waiting:
+                if self._clock.monotonic_s() - told_s >= WAITING_LINE_S:
+                    told_s = self._clock.monotonic_s()
+                    event(log, logging.WARNING, "source.waiting", kinds=waiting)
+            else:
+                found = self._cluster.snapshot(self._problems())
+                if last is None or _differs(found, last):
+                    last = found
+                    yield found
+                    await asyncio.sleep(EVERY_S)
+            if not self._news.is_set():
+                await self._next()
+
+    async def _next(self) -> None:
+        try:
+            async with asyncio.timeout(WAITING_LINE_S):
+                await self._news.wait()
+        except TimeoutError:
+            pass
+
+    def _waiting(self) -> str:
+        """The kinds without which nothing can be served, with what keeps them."""
+        found = []
+        for each in WATCHED:
+            state = self._reflectors[each.kind].state
+            if state.is_synced or (not each.is_needed and _is_refused(state)):
+                continue
+            found.append(each.kind if state.trouble is None else f"{each.kind} ({state.trouble})")
+        return ", ".join(found)
+
+    def _problems(self) -> Iterator[Problem]:
+        for kind, reflector in self._reflectors.items():
+            state = reflector.state
+            if state.trouble is None or state.failures < FAILURES_MIN:
+                continue
+            effect = "what was known stays in force" if state.is_synced else "it counts as empty"
+            message = f"cannot be followed: {_reason(state)}; {effect}"
+            yield Problem(PLACE, 0, kind, "unreadable", message)
+
+
+def _is_refused(state: Reflection) -> bool:
+    return isinstance(state.trouble, ApiError) and state.trouble.code in (401, 403)
+
+
+def _reason(state: Reflection) -> str:
+    """Words that stay the same while it does, so that the problem is told once."""
+    trouble = state.trouble
+    if isinstance(trouble, ApiError):
+        return f"{trouble.code} {trouble.kind}: {trouble.message}"
+    if trouble is None or isinstance(trouble, Unreachable):
+        return "the API server cannot be reached"  # the log says why, each time anew
+    return str(trouble)
+
+
+def _differs(found: Snapshot, before: Snapshot) -> bool:
+    """Cheap: kinds without change are the same tuple."""
+    ours, theirs = found.objects, before.objects
+    return found.problems != before.problems or any(
+        getattr(ours, each) is not getattr(theirs, each) for each in ours.__slots__
+    )

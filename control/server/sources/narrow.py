@@ -1,0 +1,182 @@
+"""JSON of an API server → the documents that the readers read, with only the fields they look at.
+
+Most of a pod's JSON is never read: decoding it into structs with the rest left out costs a tenth. A
+test compares with the whole documents; a reader that looks at a new field needs it here.
+"""
+
+from __future__ import annotations
+
+from functools import cache
+from typing import Any
+
+import msgspec
+
+from control.server.sources.yaml_text import Fields, Items, Value
+
+
+class _Narrow(msgspec.Struct, rename="camel"):
+    """Leaves are Any: the readers say best what is wrong with a value."""
+
+
+class _Owner(_Narrow):
+    kind: Any = None
+    name: Any = None
+    controller: Any = None
+
+
+class _NarrowMeta(_Narrow):
+    name: Any = None
+    namespace: Any = None
+    uid: Any = None
+    creation_timestamp: Any = None
+    deletion_timestamp: Any = None
+    labels: Any = None
+    annotations: Any = None
+    owner_references: list[_Owner] | None = None
+
+
+class _Plain(_Narrow):
+    """A kind of which only the metadata counts."""
+
+    metadata: _NarrowMeta | None = None
+
+
+class _Port(_Narrow):
+    name: Any = None
+    protocol: Any = None
+    container_port: Any = None
+
+
+class _Action(_Narrow):
+    host: Any = None
+    port: Any = None
+
+
+class _Probe(_Narrow):
+    http_get: _Action | None = None
+    tcp_socket: _Action | None = None
+    grpc: _Action | None = None
+
+
+class _Lifecycle(_Narrow):
+    post_start: _Probe | None = None
+    pre_stop: _Probe | None = None
+
+
+class _Container(_Narrow):
+    restart_policy: Any = None
+    ports: list[_Port] | None = None
+    liveness_probe: _Probe | None = None
+    readiness_probe: _Probe | None = None
+    startup_probe: _Probe | None = None
+    lifecycle: _Lifecycle | None = None
+
+
+class _PodSpec(_Narrow):
+    service_account_name: Any = None
+    service_account: Any = None
+    node_name: Any = None
+    host_network: Any = None
+    containers: list[_Container] | None = None
+    init_containers: list[_Container] | None = None
+
+
+class _Condition(_Narrow):
+    type: Any = None
+    status: Any = None
+
+
+class _PodIp(_Narrow):
+    ip: Any = None
+
+
+class _PodStatus(_Narrow):
+    phase: Any = None
+    pod_ip: Any = msgspec.field(default=None, name="podIP")
+    pod_ips: list[_PodIp] | None = msgspec.field(default=None, name="podIPs")
+    conditions: list[_Condition] | None = None
+
+
+class _NarrowPod(_Narrow):
+    metadata: _NarrowMeta | None = None
+    spec: _PodSpec | None = None
+    status: _PodStatus | None = None
+
+
+class _NodeAddress(_Narrow):
+    type: Any = None
+    address: Any = None
+
+
+class _NodeStatus(_Narrow):
+    addresses: list[_NodeAddress] | None = None
+
+
+class _NarrowNode(_Narrow):
+    metadata: _NarrowMeta | None = None
+    status: _NodeStatus | None = None
+
+
+_NARROW: dict[str, msgspec.json.Decoder[Any]] = {
+    "Pod": msgspec.json.Decoder(_NarrowPod),
+    "Node": msgspec.json.Decoder(_NarrowNode),
+    "Namespace": msgspec.json.Decoder(_Plain),
+    "ServiceAccount": msgspec.json.Decoder(_Plain),
+}
+_WHOLE = msgspec.json.Decoder()
+# Every other kind is read whole, without who wrote which field: often more than the object.
+_UNREAD_META = "managedFields"
+
+
+def document_of(kind: str, data: bytes) -> Fields | None:
+    """The document, without line numbers. None when it is no JSON object."""
+    try:
+        narrow = _NARROW.get(kind)
+        if narrow is not None:
+            try:
+                found = _fields(narrow.decode(data))
+            except msgspec.ValidationError:
+                found = None  # another shape: read whole, so that the reader says what is wrong
+            if found is not None:
+                found["kind"] = kind
+                return found
+        whole = _value(_WHOLE.decode(data))
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return None
+    if not isinstance(whole, Fields):
+        return None
+    whole["kind"] = kind
+    if isinstance(meta := whole.get("metadata"), Fields):
+        meta.pop(_UNREAD_META, None)
+    return whole
+
+
+@cache
+def _names(kind: type[_Narrow]) -> tuple[tuple[str, str], ...]:
+    """Attribute and JSON name of each field."""
+    return tuple(zip(kind.__struct_fields__, kind.__struct_encode_fields__, strict=True))
+
+
+def _fields(struct: _Narrow) -> Fields:
+    found = Fields(0)
+    for attribute, name in _names(type(struct)):
+        value = getattr(struct, attribute)
+        if value is not None:
+            found[name] = value if isinstance(value, str) else _value(value)
+    return found
+
+
+def _value(value: Any) -> Value:
+    if isinstance(value, str | bool | int | float) or value is None:
+        return value
+    if isinstance(value, list):
+        items = Items(0)
+        items.extend(map(_value, value))
+        items.lines = [0] * len(items)
+        return items
+    if isinstance(value, _Narrow):
+        return _fields(value)
+    found = Fields(0)
+    for name, each in value.items():
+        found[name] = _value(each)
+    return found
