@@ -23,13 +23,13 @@ from agent.cri.client import SOCKETS
 from agent.cri.follow import RuntimeFollower
 from agent.datapath import bpffs, cgroups
 from agent.datapath.node import NodeDatapath
-from agent.datapath.refusals import increased
 from agent.direct.off import Off
 from agent.direct.path import DirectPath
 from agent.enrol import ztunnel_cgroup
 from agent.enrol.enroller import Enroller, Host
 from agent.intents import RECONNECT_FIRST_S, RECONNECT_MAX_S, CaptureReporter, Changed, Intents
 from agent.kubelet.watch import KubeletWatch
+from agent.refused import RefusedLog
 from agent.registry import NamespaceGone, Registry, opened_again
 from agent.status import Agent
 from agent.zds import ZdsServer, listening
@@ -48,7 +48,6 @@ log = logging.getLogger("agent")
 
 # Unused memory goes back to the kernel some time after a report, and in any case now and then.
 RELEASE_AFTER_S, RELEASE_EVERY_S = 2.0, 15.0
-REFUSED_EVERY_S = 10.0
 _LOCK, _OTHER = "agent.lock", "another tulle-agent"
 
 
@@ -150,7 +149,8 @@ async def _run(agent: Agent, reporter: CaptureReporter) -> None:
                     tasks.create_task(agent.runtime.run(), name="cri")
                 tasks.create_task(agent.kubelet.run(), name="kubelet")
                 tasks.create_task(_release(), name="release")
-                tasks.create_task(_tell_refused(agent.datapath.counters), name="refused")
+                refused = RefusedLog(agent.datapath, agent.registry)
+                tasks.create_task(refused.run(), name="refused")
         except* Stopped:
             captured = len(enroller.facts.book.report())
             event(log, logging.INFO, "agent.stopped", captured_pods_stay=captured)
@@ -169,17 +169,6 @@ async def _release() -> None:
     while True:
         await asyncio.sleep(RELEASE_EVERY_S)
         release()
-
-
-async def _tell_refused(counters: Callable[[], dict[str, int]]) -> None:
-    """Write a line for each reason of the kernel half's refusals; nobody else can."""
-    known = counters()
-    while True:
-        await asyncio.sleep(REFUSED_EVERY_S)
-        now = counters()
-        for reason, count in increased(known, now).items():
-            event(log, logging.INFO, "kernel.refused_connections", reason=reason, count=count)
-        known = now
 
 
 async def _report(enroller: Enroller, intents: Intents, reporter: CaptureReporter) -> None:

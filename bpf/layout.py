@@ -26,6 +26,8 @@ ROLE_SLOTS_BITS = 5
 ROLE_SLOTS = 1 << ROLE_SLOTS_BITS
 PLAINTEXT_MAX = 64
 PROBES_MAX = 64
+REFUSED_SLOTS_BITS = 3
+REFUSED_SLOTS = 1 << REFUSED_SLOTS_BITS
 ABOUT_MAX = 1
 ABOUT_BYTES = 1024
 HBONE_PORT = 15008
@@ -243,6 +245,19 @@ class Vouched(ctypes.Structure):
     )
 
 
+class RefusedSlot(ctypes.Structure):
+    """The last refused SYN of a slot, and how many there were."""
+
+    _fields_ = (
+        ("count", c_uint64),
+        ("source", Address),
+        ("destination", Address),
+        ("source_port", c_uint16),
+        ("destination_port", c_uint16),
+        ("reason", c_uint32),
+    )
+
+
 class Shortcut(ctypes.Structure):
     _fields_ = (("source", c_uint32), ("target", c_uint32), ("ending", c_uint32))
 
@@ -284,6 +299,7 @@ STRUCTS: dict[str, type[ctypes.Structure]] = {
     "direct_socket": DirectSocket,
     "tuple": Tuple,
     "vouched": Vouched,
+    "refused_slot": RefusedSlot,
     "shortcut": Shortcut,
     "flow_event": FlowEvent,
 }
@@ -344,6 +360,9 @@ MAPS: dict[str, MapSpec] = {
     "passthrough": _keyed(18, MapType.LRU_HASH, Peer, 8, PASSTHROUGH_MAX),
     "plaintext": MapSpec(19, MapType.HASH, 4, 4, PLAINTEXT_MAX, per_pod=True),
     "probes": MapSpec(20, MapType.HASH, 4, 4, PROBES_MAX, per_pod=True),
+    "refused": MapSpec(
+        21, MapType.PERCPU_ARRAY, 4, ctypes.sizeof(RefusedSlot), REFUSED_SLOTS, per_pod=True
+    ),
     "shortcuts": _keyed(17, MapType.HASH, Tuple, ctypes.sizeof(Shortcut), SHORTCUTS_MAX),
 }
 NODE_MAPS = tuple(name for name, spec in MAPS.items() if not spec.per_pod)

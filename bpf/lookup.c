@@ -3,10 +3,11 @@
  * ztunnel's outbound listener gets what connect() steered to it, its HBONE
  * listener port 15008. A direct connection of this node that was vouched for
  * goes to the app itself, and so does the kubelet's probe of a port that the pod
- * names for that. The ztunnel's plaintext listener gets the rest from outside, but never a captured pod's own SYN: one that nobody vouches for, or
- * not any more, is refused, because as plaintext it would be nobody's, and a
- * DENY would miss it. Where the ztunnel would refuse any plaintext, the SYN is
- * refused: a handshake first would look like a port that is open.
+ * names for that. The ztunnel's plaintext listener gets the rest from outside,
+ * but never a captured pod's own SYN: one that nobody vouches for, or not any
+ * more, is refused, because as plaintext it would be nobody's, and a DENY would
+ * miss it. Where the ztunnel would refuse any plaintext, the SYN is refused: a
+ * handshake first would look like a port that is open.
  *
  * One instance per pod, with a listener map of its own: its key is the pod's
  * uid and not the address, so a reused address can never meet an old listener.
@@ -76,9 +77,10 @@ INLINE int is_probe(const struct vouched *vouched, const struct address *local,
 }
 
 enum vouching {
-	VOUCHING_REFUSED = 0,
-	VOUCHING_HOLDS = 1,	/* to the app */
-	VOUCHING_NONE = 2,	/* plaintext */
+	VOUCHING_UNVOUCHED = 0,
+	VOUCHING_STALE = 1,
+	VOUCHING_HOLDS = 2,	/* to the app */
+	VOUCHING_NONE = 3,	/* plaintext */
 };
 
 /*
@@ -111,8 +113,7 @@ INLINE enum vouching vouching_of(struct bpf_sk_lookup *ctx,
 		if (!map_lookup(MAP(LOCALS), remote) ||
 		    is_passthrough(&tuple, now))
 			return VOUCHING_NONE;
-		count(COUNTER_INBOUND_UNVOUCHED);
-		return VOUCHING_REFUSED;
+		return VOUCHING_UNVOUCHED;
 	}
 	state = map_lookup(MAP(DIRECT_STATE), &only);
 	pod = map_lookup(MAP(LOCALS), local);
@@ -120,8 +121,7 @@ INLINE enum vouching vouching_of(struct bpf_sk_lookup *ctx,
 		count(COUNTER_INBOUND_VOUCHED);
 		return VOUCHING_HOLDS;
 	}
-	count(COUNTER_INBOUND_STALE);
-	return VOUCHING_REFUSED;
+	return VOUCHING_STALE;
 }
 
 INLINE int plaintext_is_refused(__u32 port)
@@ -133,34 +133,68 @@ INLINE int plaintext_is_refused(__u32 port)
 	return rule && *rule == PLAINTEXT_REFUSE;
 }
 
-/* Give the SYN to the listener in that role; drop it if there is none. */
+/* Refuse the SYN, and keep what the agent's log line says about it. */
+INLINE int refuse_syn(struct bpf_sk_lookup *ctx, const struct address *remote,
+		      const struct address *local, __u32 reason)
+{
+	__u32 slot = slot_of_refused(remote);
+	struct refused_slot *last = map_lookup(MAP(REFUSED), &slot);
+
+	count(reason);
+	if (!last)
+		return SK_DROP;
+	last->source = *remote;
+	last->source_port = (__be16)READ32(ctx, remote_port);
+	last->destination = *local;
+	last->destination_port = TO_BE16((__u16)READ32(ctx, local_port));
+	last->reason = reason;
+	last->count += 1;	/* per CPU, as the counters */
+	return SK_DROP;
+}
+
+/* Give the SYN to the listener in that role; refuse it if there is none. */
 INLINE int give(struct bpf_sk_lookup *ctx, const struct address *remote,
-		enum listener_role role, __u32 counter)
+		const struct address *local, enum listener_role role,
+		__u32 counter)
 {
 	__u32 slot = listener_slot(role, remote,
 				   (__be16)READ32(ctx, remote_port));
 	struct bpf_sock *listener = map_lookup(MAP(LISTENERS), &slot);
 	long failed;
 
-	if (!listener) {
-		count(COUNTER_INBOUND_DROPPED);
-		return SK_DROP;
-	}
+	if (!listener)
+		return refuse_syn(ctx, remote, local, COUNTER_INBOUND_DROPPED);
 	/* To this very socket: a process of the pod may join its group. */
 	failed = sk_assign(ctx, listener, NO_REUSEPORT);
 	sk_release(listener);
-	if (failed) {
-		count(COUNTER_INBOUND_DROPPED);
-		return SK_DROP;
-	}
+	if (failed)
+		return refuse_syn(ctx, remote, local, COUNTER_INBOUND_DROPPED);
 	count(counter);
 	return SK_PASS;
+}
+
+INLINE int plaintext(struct bpf_sk_lookup *ctx, const struct address *remote,
+		     const struct address *local)
+{
+	switch (vouching_of(ctx, remote, local)) {
+	case VOUCHING_HOLDS:
+		return SK_PASS;
+	case VOUCHING_UNVOUCHED:
+		return refuse_syn(ctx, remote, local, COUNTER_INBOUND_UNVOUCHED);
+	case VOUCHING_STALE:
+		return refuse_syn(ctx, remote, local, COUNTER_INBOUND_STALE);
+	default:
+		break;
+	}
+	if (plaintext_is_refused(READ32(ctx, local_port)))
+		return refuse_syn(ctx, remote, local, COUNTER_INBOUND_STRICT);
+	return give(ctx, remote, local, ROLE_PLAINTEXT,
+		    COUNTER_INBOUND_PLAINTEXT);
 }
 
 int sklookup(struct bpf_sk_lookup *ctx)
 {
 	struct address remote, local;
-	enum vouching vouching;
 
 	if (READ32(ctx, protocol) != PROTOCOL_TCP)
 		return SK_PASS;
@@ -171,24 +205,14 @@ int sklookup(struct bpf_sk_lookup *ctx)
 		count(COUNTER_INBOUND_LOCAL);
 		return SK_PASS;
 	case INBOUND_OUTBOUND:
-		return give(ctx, &remote, ROLE_OUTBOUND,
+		return give(ctx, &remote, &local, ROLE_OUTBOUND,
 			    COUNTER_INBOUND_OUTBOUND);
 	case INBOUND_HBONE:
-		return give(ctx, &remote, ROLE_HBONE, COUNTER_INBOUND_HBONE);
+		return give(ctx, &remote, &local, ROLE_HBONE,
+			    COUNTER_INBOUND_HBONE);
 	case INBOUND_PLAINTEXT:
-		vouching = vouching_of(ctx, &remote, &local);
-		if (vouching == VOUCHING_HOLDS)
-			return SK_PASS;
-		if (vouching == VOUCHING_REFUSED)
-			return SK_DROP;
-		if (plaintext_is_refused(READ32(ctx, local_port))) {
-			count(COUNTER_INBOUND_STRICT);
-			return SK_DROP;
-		}
-		return give(ctx, &remote, ROLE_PLAINTEXT,
-			    COUNTER_INBOUND_PLAINTEXT);
+		return plaintext(ctx, &remote, &local);
 	default:
-		count(COUNTER_INBOUND_REFUSED);
-		return SK_DROP;
+		return refuse_syn(ctx, &remote, &local, COUNTER_INBOUND_REFUSED);
 	}
 }

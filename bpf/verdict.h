@@ -170,6 +170,12 @@ INLINE __u32 listener_slot(enum listener_role role, const struct address *from,
 	       (__u32)(spread(from, port) >> (64 - ROLE_SLOTS_BITS));
 }
 
+/* The slot for a refused SYN from there. */
+INLINE __u32 slot_of_refused(const struct address *from)
+{
+	return (__u32)(spread(from, 0) >> (64 - REFUSED_SLOTS_BITS));
+}
+
 INLINE int is_own(const struct pod_value *pod, const struct address *ip)
 {
 	return (pod->has4 && same_address(ip, &pod->ip4)) ||

@@ -27,7 +27,7 @@ FORMAT = 1
 DEFAULT_CACHE = "/var/cache/tulle/bpf"
 
 # Headers first, then one hook per file: bcc makes programs of the main text's functions only.
-HEADERS = ("maps.h", "verdict.h", "kernel.h", "direct.h", "flow.h")
+HEADERS = ("sizes.h", "maps.h", "verdict.h", "kernel.h", "direct.h", "flow.h")
 HOOK_FILES = (
     "connect.c",
     "sockops.c",

@@ -22,6 +22,7 @@ from agent.datapath import (
     maps,
     pods,
     programs,
+    refused,
     shortcuts,
     takeover,
 )
@@ -40,7 +41,7 @@ from agent.datapath.shortcuts import Shortcuts
 from agent.datapath.tables import DirectTables
 from bpf import layout
 
-_POD_MAPS = ("listeners", "plaintext", "probes")  # those that sk_lookup reads
+_POD_MAPS = ("listeners", "plaintext", "probes", "refused")  # those that sk_lookup uses
 
 
 @dataclass(frozen=True, slots=True)
@@ -312,6 +313,11 @@ class NodeDatapath:
         return [self._pods[uid] for uid in sorted(self._pods)]
 
     # Looking in
+
+    def refused(self, uid: str) -> refused.Slots:
+        """The SYNs to this pod that were refused. DatapathError: it is not captured."""
+        with Map.open(self._folder.pods / pods.pin_name(uid) / "refused") as table:
+            return refused.read(table)
 
     @property
     def direct(self) -> DirectTables | None:

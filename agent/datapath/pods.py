@@ -8,6 +8,7 @@ Pins of a pod, in `pods/<uid>/`, written in this order and removed in the revers
                connections without a listener, and a pod being enrolled must not lose any.
     plaintext  the ports at which plaintext is refused. Before the link, which reads it.
     probes     the ports to which the kubelet may go, past the ztunnel. Before the link, too.
+    refused    the last SYNs that were refused here, for the agent's log. Before the link, too.
     link       sk_lookup on the pod's netns. From here on the ztunnel gets inbound connections.
     shortcut   tcx on the host's end of its veth, if it has one and the kernel has tcx.
     pods[cookie] in the node's map, not a pin: from here on it gets outbound connections too.

@@ -18,6 +18,11 @@ REFUSALS: Final[Mapping[Counter, str]] = {
     Counter.INBOUND_REFUSED: "SYN to an address that is the mesh's own in a captured pod",
 }
 
+# Those of a SYN, for which its pod's table says more.
+SYN_REFUSALS: Final = frozenset(
+    each.name.lower() for each in REFUSALS if each.name.startswith("INBOUND_")
+)
+
 
 def increased(before: Mapping[str, int], now: Mapping[str, int]) -> dict[str, int]:
     """Reason → refusals since then, if any."""

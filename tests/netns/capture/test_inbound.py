@@ -10,6 +10,7 @@ from agent.datapath.entries import PlaintextRules
 from agent.datapath.folder import versions
 from agent.datapath.maps import Map
 from bpf.layout import ConnectionKey
+from control.model.address import Endpoint, format_address, parse_address
 from tests.support.kernel.datapath import Bed, client_option
 from tests.support.kernel.netns import Pod
 
@@ -183,6 +184,10 @@ def test_a_port_closed_to_plaintext_refuses_the_syn(
         with pod.dial((host, 8080)):  # its own connections are not plaintext of others
             app.accept()[0].close()
     assert bed.node.counters()["inbound_strict"] > 0
+    ((count, syn),) = bed.node.refused("uid-app").values()
+    assert (syn.reason, count) == ("inbound_strict", bed.node.counters()["inbound_strict"])
+    assert syn.destination == Endpoint(parse_address(host), 8080)
+    assert format_address(syn.source.address) in (far.ip4, far.ip6)
     bed.node.set_plaintext("uid-app", PlaintextRules(False, frozenset({9090})))
     with far.dial((host, 8080)):
         listeners.plaintext.accept()[0].close()

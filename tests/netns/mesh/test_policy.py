@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import re
 import socket
 import subprocess
 import sys
@@ -299,6 +300,8 @@ def test_strict_refuses_a_strangers_syn(bed: Bed, family: int) -> None:
         soon(lambda: look() == ("refused", "connected", "connected"), "the SYN is refused")
         assert bed.reach(C, S, family) is Reply.ANSWERED
         assert counters(bed)["inbound_strict"] > 0
+        said = f"dst.workload={S.partition('/')[2] or S} .*reason=inbound_strict count="
+        soon(lambda: bool(re.search(said, agent_logs(bed))), "an agent says who and why")
         assert bed.reach(X, N, family) is Reply.ANSWERED
     soon(lambda: look() == ("connected",) * 3, "it ends")
     permissive = peer("mesh", app=S, ports={"9090": "STRICT"}).replace(
@@ -308,6 +311,10 @@ def test_strict_refuses_a_strangers_syn(bed: Bed, family: int) -> None:
         soon(lambda: look() == ("connected", "refused", "connected"), "one port")
     with bed.policy(peer("mesh")):
         soon(lambda: look() == ("refused",) * 3, "the whole namespace")
+
+
+def agent_logs(bed: Bed) -> str:
+    return "".join(bed.log(f"agent-{node}") for node in (bed.here, bed.there))
 
 
 def counters(bed: Bed) -> Counter[str]:
