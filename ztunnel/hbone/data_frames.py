@@ -15,7 +15,7 @@ from ztunnel.hbone.core import Core
 from ztunnel.hbone.errors import ConnectionBroken, ErrorCode
 from ztunnel.hbone.events import DataReceived, Event
 from ztunnel.hbone.frames import END_STREAM, FRAME_HEADER_BYTES, FrameHead, unpack_head
-from ztunnel.hbone.limits import FRAME_COST
+from ztunnel.hbone.limits import FRAME_COST, WORK_BYTES_PER_CREDIT
 from ztunnel.hbone.stream import Stream
 
 # Takes the payload of a stream: the first piece, and all of them if there are several. It must not
@@ -138,7 +138,9 @@ class DataFrames:
         stream = core.streams.get(stream_id)
         if stream is None or not self._takes(stream, length, events):
             core.forgive(length)
-            core.spend(FRAME_COST, "DATA frames on closed streams")
+            # Its bytes are no work: they pay for nothing.
+            cost = FRAME_COST + length // WORK_BYTES_PER_CREDIT
+            core.spend(cost, "DATA frames on closed streams")
             if stream is None and not core.was_reset(stream_id):
                 core.refuse(stream_id, ErrorCode.STREAM_CLOSED)
             return

@@ -250,3 +250,30 @@ def test_a_peer_whose_reads_cut_every_frame_once_is_honest() -> None:
     for at in range(0, len(stream), 17 * 3 - 1):
         assert not is_end(server.receive(stream[at : at + 17 * 3 - 1]))
         server.take()
+
+
+@pytest.mark.parametrize("size", [64, 1024, 16_384])
+def test_bytes_that_nobody_wants_pay_for_no_frames(size: int) -> None:
+    server = server_ready()
+    (request,) = server.receive(request_frame(1))
+    assert isinstance(request, RequestReceived)
+    server.reset(request.stream, ErrorCode.CANCEL)
+    piece = pack_frame(DATA, 0, 1, bytes(size)) * 16
+    for _ in range(ALLOWANCE_START):
+        server.take()
+        events = server.receive(piece)
+        if events:
+            assert is_end(events)
+            return
+    raise AssertionError("nobody minded")
+
+
+def test_a_window_of_a_stream_that_was_reset_is_no_attack() -> None:
+    server = server_ready()
+    (request,) = server.receive(request_frame(1))
+    assert isinstance(request, RequestReceived)
+    window = server.stream_window_bytes
+    server.reset(request.stream, ErrorCode.CANCEL)
+    for _ in range(window // 16_384):
+        server.take()
+        assert server.receive(pack_frame(DATA, 0, 1, bytes(16_384))) == []
