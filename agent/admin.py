@@ -111,6 +111,7 @@ class AgentAdmin:
         return {
             ("GET", "/status"): self._status,
             ("GET", "/check"): self._check,
+            ("POST", "/compare"): self._compare,
             ("POST", "/pods"): self._register,
             ("DELETE", "/pods/*"): self._delete,
             ("GET", "/logging"): self._logging,
@@ -131,6 +132,11 @@ class AgentAdmin:
 
     async def _check(self, request: http.HttpRequest) -> http.HttpResponse:
         return http.as_json([check.as_json() for check in await self._checks()])
+
+    async def _compare(self, request: http.HttpRequest) -> http.HttpResponse:
+        """Compare belief and kernel now; what differs is repaired as in the agent's own turn."""
+        await self._agent.enroller.compare()
+        return http.as_json(self._agent.enroller.compared.status())
 
     async def _metrics_page(self, request: http.HttpRequest) -> http.HttpResponse:
         headers, page = await self._metrics.get(request.headers)

@@ -11,6 +11,7 @@ from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 
 from agent.cri.follow import RuntimeFollower
+from agent.datapath.audit import LostPart
 from agent.direct.off import Off
 from agent.direct.path import DirectPath
 from agent.enrol.plan import PodState
@@ -82,6 +83,7 @@ def families(agent: Agent) -> Iterator[Metric]:
     yield from _kubelet(agent)
     yield from _direct(agent)
     yield from _enrolments(agent)
+    yield from _compared(agent)
     if agent.runtime is not None:
         yield from _runtime(agent.runtime)
     yield refused_requests("tulle_agent_http_refused")
@@ -194,6 +196,27 @@ def _flows(direct: DirectPath) -> Iterator[Metric]:
         "outcome",
         outcomes,
     )
+
+
+def _compared(agent: Agent) -> Iterator[Metric]:
+    compared = agent.enroller.compared
+    yield counters(
+        "tulle_agent_kernel_differences_total",
+        "Parts of a capture that the kernel had lost, by kind; they are put back",
+        "kind",
+        {kind.value: compared.counts[kind] for kind in LostPart},
+    )
+    yield _gauge(
+        "tulle_agent_kernel_differences_standing",
+        "Differences that the last comparison found again",
+        len(compared.standing),
+    )
+    if compared.at is not None:
+        yield _gauge(
+            "tulle_agent_kernel_compared_age_seconds",
+            "Age of the last comparison of belief and kernel",
+            (agent.clock.now() - compared.at).total_seconds(),
+        )
 
 
 def _runtime(runtime: RuntimeFollower) -> Iterator[Metric]:

@@ -84,6 +84,7 @@ class Agent:
             },
             "kubelet": self.kubelet.status(),
             "counters": self.datapath.counters(),
+            "kernel": self.enroller.compared.status(),
             "datapath": {
                 "pins": str(self.config.pin_root),
                 "layout": layout.layout_hash(),

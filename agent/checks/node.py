@@ -20,6 +20,7 @@ MAP_PRESSURE_WARNING = 0.8
 INTENTS_AGE_WARNING_S = 60.0  # a restart of the control plane takes seconds
 CERTIFICATE_LEFT_WARNING = timedelta(hours=6)  # renewed at half of 24 h: far behind by now
 _FETCH_TIMEOUT_S = 5.0
+DIFFERENCES_SHOWN = timedelta(days=1)
 
 
 async def node_checks(agent: Agent) -> list[Check]:
@@ -36,6 +37,7 @@ async def node_checks(agent: Agent) -> list[Check]:
         *_control(agent),
         *map_pressure((usage.name, usage.used, usage.max) for usage in agent.datapath.usage()),
         _pods(agent),
+        _kernel(agent),
         *_runtime(agent),
     ]
 
@@ -207,6 +209,24 @@ def _pods(agent: Agent) -> Check:
         "every enrolled pod could be captured",
         error="; ".join(failed[:5]),
         hint="the agent tries again every 5 s; its log has pod.failed with the reason",
+    )
+
+
+def _kernel(agent: Agent) -> Check:
+    """Standing differences are an error, those that were repaired within a day a warning."""
+    compared = agent.enroller.compared
+    shown = compared.status()
+    standing = compared.error or "; ".join(shown["standing"][:5])
+    since = agent.clock.now() - DIFFERENCES_SHOWN
+    was_found = compared.last_at is not None and compared.last_at > since
+    repaired = f"repaired at {shown['found_at']}: {'; '.join(shown['found'][:5])}"
+    return judged(
+        "TUL1004",
+        "pods",
+        "the kernel has what captured pods need",
+        error=standing or (repaired if was_found else ""),
+        hint="somebody removes pins or programs of ours; the agent's log has kernel.difference",
+        level=Result.ERROR if standing else Result.WARNING,
     )
 
 

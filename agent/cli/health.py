@@ -196,6 +196,15 @@ def uncaptured(mesh: MeshDump) -> list[Row]:
     return in_order([*rows, *_opted_out(mesh, {(row["namespace"], row["name"]) for row in rows})])
 
 
+def lost_in_kernel(mesh: MeshDump) -> list[str]:
+    """A line for each part of a capture that a node's kernel lacks, although it was put back."""
+    return [
+        f"{node}: {line}"
+        for node, parts in sorted(mesh.nodes.items())
+        for line in ((parts.get("agent") or {}).get("kernel") or {}).get("standing") or []
+    ]
+
+
 def _opted_out(mesh: MeshDump, shown: Collection[tuple[Any, Any]]) -> list[Row]:
     """Pods of enrolled namespaces that the control plane leaves out (label, host network, …)."""
     labels = mesh.labels.get("namespace") or {}

@@ -67,6 +67,7 @@ def summary(found: MeshDump) -> dict[str, Any]:
         "components": health.components(found),
         "namespaces": views.namespaces(found),
         "not_captured": health.uncaptured(found),
+        "lost_in_kernel": health.lost_in_kernel(found),
         "problems": health.problems(found),
         "notes": health.notes(found),
     }
@@ -89,6 +90,9 @@ def _text(value: dict[str, Any], ask: Reading) -> str:
         chosen = [row for row in rows if (row["state"] == "releasing") is leaving]
         if chosen:
             parts.append(f"{title}\n" + render(chosen, UNCAPTURED, ask.out))
+    if value["lost_in_kernel"]:
+        lines = "".join(f"  {cell(line)}\n" for line in value["lost_in_kernel"])
+        parts.append(f"Lost in the kernel, again and again:\n{lines}")
     for title, key in (("Problems in manifests:", "problems"), ("Not as written:", "notes")):
         if value[key]:
             lines = "".join(f"  {cell(health.problem_text(one))}\n" for one in value[key])

@@ -38,6 +38,12 @@ class Exemptions:
                 folder.adopt_link(pins / hook, program, cgroup, programs.HOOKS[hook].attach_type)
         self._maps["exempt_cgroups"].update(struct.pack("=Q", cgroup_id), b"\x01")
 
+    def holds(self, cgroup: Path) -> bool:
+        """True while that cgroup is exempt, and gets answers."""
+        cgroup_id = cgroups.cgroup_id(cgroup)
+        is_listed = self._maps["exempt_cgroups"].lookup(struct.pack("=Q", cgroup_id)) is not None
+        return is_listed and _is_alive(self._folder.ztunnels / str(cgroup_id))
+
     def remove(self, cgroup: Path) -> None:
         """The directory may be gone already."""
         if cgroup.exists():
@@ -66,5 +72,8 @@ class Exemptions:
 def _is_alive(pins: Path) -> bool:
     if not all((pins / hook).exists() for hook in programs.ZTUNNEL_HOOKS):
         return False
-    with Link.open(pins / programs.ZTUNNEL_HOOKS[0]) as link:
-        return link.info().target == int(pins.name)
+    for hook in programs.ZTUNNEL_HOOKS:
+        with Link.open(pins / hook) as link:
+            if link.info().target != int(pins.name):
+                return False
+    return True

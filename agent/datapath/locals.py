@@ -12,7 +12,7 @@ from agent.datapath.entries import WORKLOAD_ID_MAX
 from agent.datapath.maps import Map
 from agent.datapath.pods import CapturedPod
 from bpf import layout
-from control.model.address import Address, mapped
+from control.model.address import Address, canonical, format_address, mapped
 
 _ONLY = struct.pack("=I", 0)  # the key of a map with one entry
 
@@ -42,10 +42,8 @@ class Locals:
 
     def add(self, pod: CapturedPod) -> None:
         """Add the pod's addresses, or bring them up to date."""
-        is_direct = pod.direct and pod.workload_id
-        value = layout.Local(workload=pod.workload_id, device=pod.device, direct=bool(is_direct))
         for address in pod.addresses:
-            self._maps["locals"].update(mapped(address), bytes(value))
+            self._maps["locals"].update(mapped(address), _value(pod))
 
     def remove(self, pod: CapturedPod, but: CapturedPod | None = None) -> None:
         """Remove the pod's addresses, except those that `but`, its next state, has as well."""
@@ -59,6 +57,16 @@ class Locals:
         if found is not None and layout.Local.from_buffer_copy(found).workload == workload:
             self._maps["locals"].delete(mapped(address))
 
+    def wrong(self, pods: Collection[CapturedPod]) -> list[str]:
+        """Addresses whose entry is missing, another one than that of these pods, or too many."""
+        wanted = {mapped(address): _value(pod) for pod in pods for address in pod.addresses}
+        keys = set(self._maps["locals"]) | wanted.keys()
+        return sorted(
+            format_address(canonical(key))
+            for key in keys
+            if self._maps["locals"].lookup(key) != wanted.get(key)
+        )
+
     def keep(self, pods: Collection[CapturedPod]) -> None:
         """Hold exactly the addresses of these pods: an earlier agent may have died half way."""
         wanted = {mapped(address) for pod in pods for address in pod.addresses}
@@ -67,3 +75,8 @@ class Locals:
                 self._maps["locals"].delete(key)
         for pod in pods:
             self.add(pod)
+
+
+def _value(pod: CapturedPod) -> bytes:
+    is_direct = pod.direct and pod.workload_id
+    return bytes(layout.Local(workload=pod.workload_id, device=pod.device, direct=bool(is_direct)))

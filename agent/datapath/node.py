@@ -27,6 +27,7 @@ from agent.datapath import (
     takeover,
 )
 from agent.datapath.attach import Link, Program
+from agent.datapath.audit import KernelAudit
 from agent.datapath.conflicts import Conflict
 from agent.datapath.entries import PlaintextRules, plaintext_entries, probe_entries
 from agent.datapath.errors import DatapathError, PodRefused
@@ -77,6 +78,7 @@ class NodeDatapath:
         self.kubelet = KubeletHook(ours, image, self._maps)
         self._exemptions = Exemptions(ours, image, self._maps)
         self._locals = Locals(self._maps)
+        self.audit = KernelAudit(ours, cgroup_root, image, self._maps, self._pods)
 
     @classmethod
     def open(
@@ -206,6 +208,9 @@ class NodeDatapath:
         """Treat them like all others; the cgroup may be gone already."""
         self._exemptions.remove(cgroup)
 
+    def is_exempt(self, cgroup: Path) -> bool:
+        return self._exemptions.holds(cgroup)
+
     # Pods
 
     def capture(self, pod: PodCapture) -> CapturedPod:
@@ -267,13 +272,14 @@ class NodeDatapath:
     def _pin_pod(self, pins: Path, pod: PodCapture, captured: CapturedPod) -> None:
         """The pod's pins, in the order that pods.py explains."""
         pins.mkdir(exist_ok=True)
+        had_maps = all((pins / each).exists() for each in _POD_MAPS)
         with folder.adopt_map(pins / "about", "about") as about:
             about.update(struct.pack("=I", 0), pods.about_bytes(captured))
         with folder.adopt_map(pins / "listeners", "listeners") as listeners:
             pods.set_listeners(listeners, pod)
         self._plaintext.write(pod.uid)
         self._probes.write(pod.uid)
-        if (pins / "link").exists():
+        if self._has_link(pins, with_new_maps=not had_maps):
             return
         attach_type = programs.HOOKS["sklookup"].attach_type
         with (
@@ -281,6 +287,19 @@ class NodeDatapath:
             Link.create(program, pod.netns_fd, attach_type, what=f"sk_lookup of {pod.uid}") as link,
         ):
             link.pin(pins / "link")
+
+    def _has_link(self, pins: Path, *, with_new_maps: bool) -> bool:
+        """True if the link is there and in force, with a program that reads the pinned maps."""
+        if not (pins / "link").exists():
+            return False
+        with Link.open(pins / "link") as link:
+            if link.info().target:
+                if with_new_maps:
+                    with self._lookup_program(pins) as program:
+                        link.replace(program)
+                return True
+        folder.unpin(pins / "link")  # detached by somebody
+        return False
 
     def release(self, uid: str) -> bool:
         """Undo a capture, by uid alone: the pod may be long dead. False: it was not captured."""
@@ -308,6 +327,10 @@ class NodeDatapath:
 
     def _others(self, uid: str) -> Iterator[CapturedPod]:
         return (pod for pod in self._pods.values() if pod.uid != uid)
+
+    def forget_entry(self, cookie: int) -> None:
+        """Remove what is left of a namespace that is gone."""
+        self._maps["pods"].delete(pods.cookie_key(cookie))
 
     def captured(self) -> list[CapturedPod]:
         return [self._pods[uid] for uid in sorted(self._pods)]

@@ -26,7 +26,7 @@ class Shortcuts:
     def attach(self, pins: Path, pod: PodCapture) -> int:
         """The index of the device with our program; 0: there is none."""
         device = veth.host_end(pod.netns_fd, pod.addresses[0]) or 0
-        if device and _device_at(pins) == device:
+        if device and device_at(pins) == device:
             return device
         detach(pins, self._maps)
         if not device:
@@ -45,22 +45,23 @@ class Shortcuts:
 
     def adopt(self, pins: Path) -> int:
         """Keep what another agent attached, with our program; the index of its device, or 0."""
-        if not _device_at(pins):
+        if not device_at(pins):
             return 0
         with self._image.load("shortcut", self._maps) as program, Link.open(pins / _PIN) as link:
             link.replace(program)
             return link.info().target
 
 
-def _device_at(pins: Path) -> int:
+def device_at(pins: Path) -> int:
+    """The device that the pod's shortcut is on; 0: there is none, or the device is gone."""
     if not (pins / _PIN).exists():
         return 0
     with Link.open(pins / _PIN) as link:
-        return link.info().target  # 0: the device is gone
+        return link.info().target
 
 
 def detach(pins: Path, maps: Mapping[str, Map]) -> None:
-    device = _device_at(pins)
+    device = device_at(pins)
     if device:
         with Link.open(pins / _PIN) as link:
             link.detach()

@@ -158,6 +158,14 @@ class Book:
         withdrawn_s = None if pod.capture is None else pod.withdrawn_s
         self._change(replace(_unfailed(pod), capture=capture, withdrawn_s=withdrawn_s))
 
+    def damaged(self, uid: str) -> None:
+        """The kernel has lost a part of its capture: hand it over and capture it again."""
+        pod = self._pods[uid]
+        if pod.capture is not None:
+            capture = replace(pod.capture, ztunnel=None)
+            handovers = tuple(replace(each, ready=False) for each in pod.handovers)
+            self._change(replace(_unfailed(pod), capture=capture, handovers=handovers))
+
     def direct_set(self, step: plan.SetDirect) -> None:
         pod = self._pods[step.uid]
         assert pod.capture is not None

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import ClassVar
 
 from agent import registry, zds
+from agent.datapath.audit import Difference
 from agent.datapath.pods import CapturedPod
 from agent.enrol import plan, ztunnel_cgroup
 from agent.enrol.book import Book
@@ -22,6 +23,7 @@ from agent.enrol.containers import DeletedContainers
 from agent.enrol.facts import Facts
 from agent.enrol.kernel_track import Datapath, Direct, KernelTrack
 from agent.enrol.plan import PodState
+from agent.enrol.repair import Compared, Repair
 from agent.enrol.sweep import Sweep
 from agent.enrol.ztunnel_track import ZtunnelTrack
 from agent.registry import NamespaceGone, Registration, Registry
@@ -70,6 +72,8 @@ class Enroller:
         self._kernel = KernelTrack(self.facts, datapath, direct)
         self._deleted_ids = DeletedContainers()
         self._sweep = Sweep(self.facts, datapath, host.cgroup_root, host.node)
+        self._cgroups: dict[int, Path] = {}  # ztunnel → its cgroup
+        self._repair = Repair(self.facts, datapath, lambda: set(self._cgroups.values()))
 
     # Start
 
@@ -233,6 +237,7 @@ class Enroller:
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(self._kernel.run(), name="enrol.kernel")
             tasks.create_task(self._sweep.run(), name="enrol.sweep")
+            tasks.create_task(self._repair.run(), name="enrol.repair")
 
     # Ztunnels
 
@@ -241,6 +246,7 @@ class Enroller:
         folder = ztunnel_cgroup.settle(self._host.cgroup_root, self._host.node, ztunnel.pid)
         self._datapath.exempt(folder)
         self._sweep.exempted(folder)
+        self._cgroups[ztunnel.number] = folder
         self.facts.ztunnels[ztunnel.number] = ztunnel
         self.facts.book.ztunnel_joined(ztunnel.number)
         self._tell_newest()
@@ -252,6 +258,7 @@ class Enroller:
 
     def _ztunnel_left(self, number: int) -> None:
         del self.facts.ztunnels[number]
+        del self._cgroups[number]
         self.facts.book.ztunnel_left(number)
         self._tell_newest()
         for key in [key for key in self.facts.listeners if key[1] == number]:
@@ -264,6 +271,14 @@ class Enroller:
     def _tell_newest(self) -> None:
         newest = self.facts.ztunnels.get(self.facts.book.node.newest or 0)
         self._direct.newest(None if newest is None else newest.pid)
+
+    async def compare(self) -> list[Difference]:
+        """Compare belief and kernel now, and repair what differs."""
+        return await self._repair.compare()
+
+    @property
+    def compared(self) -> Compared:
+        return self._repair.compared
 
     def uncaptured_connections(self, uid: str) -> int | None:
         """Number of the pod's live connections from before its capture; None: unknown."""

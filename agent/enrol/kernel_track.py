@@ -13,6 +13,7 @@ from typing import ClassVar, Protocol
 
 from agent import registry, zds
 from agent.datapath import listeners, pods, sockets
+from agent.datapath.audit import Difference
 from agent.datapath.pods import CapturedPod, PodCapture
 from agent.enrol import plan
 from agent.enrol.facts import Facts
@@ -28,8 +29,18 @@ class ListenersMissing(MeshError):
     reason: ClassVar[str] = "listeners_missing"
 
 
+class Audit(Protocol):
+    """The kernel, compared with what should be in force."""
+
+    def node(self) -> list[Difference]: ...
+    def pod(self, uid: str) -> list[Difference]: ...
+
+
 class Datapath(Protocol):
     """The kernel half, as far as it is used here."""
+
+    @property
+    def audit(self) -> Audit: ...
 
     def capture(self, pod: PodCapture) -> CapturedPod: ...
     def set_direct(self, uid: str, direct: bool) -> CapturedPod: ...
@@ -38,6 +49,8 @@ class Datapath(Protocol):
     def captured(self) -> list[CapturedPod]: ...
     def exempt(self, cgroup: Path) -> None: ...
     def unexempt(self, cgroup: Path) -> None: ...
+    def is_exempt(self, cgroup: Path) -> bool: ...
+    def forget_entry(self, cookie: int) -> None: ...
 
 
 class Direct(Protocol):

@@ -7,13 +7,34 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from agent.datapath.audit import Difference
 from agent.datapath.errors import DatapathError
 from agent.datapath.pods import CapturedPod, PodCapture
 from control.model.address import Address
 
 
+class FakeAudit:
+    """Differences that a test prepares; those of the node are told once, as they are mended."""
+
+    def __init__(self) -> None:
+        self.of_node: list[Difference] = []
+        self.of_pods: dict[str, list[Difference]] = {}
+        self.refuses = False
+
+    def node(self) -> list[Difference]:
+        if self.refuses:
+            raise DatapathError("no")
+        found, self.of_node = self.of_node, []
+        return found
+
+    def pod(self, uid: str) -> list[Difference]:
+        return self.of_pods.get(uid, [])
+
+
 class FakeDatapath:
     def __init__(self, *pods: CapturedPod) -> None:
+        self.audit = FakeAudit()
+        self.forgotten: list[int] = []
         self.pods = {pod.uid: pod for pod in pods}
         self.exempted: set[Path] = set()
         self.probes: dict[str, frozenset[int]] = {}
@@ -47,6 +68,12 @@ class FakeDatapath:
 
     def exempt(self, cgroup: Path) -> None:
         self.exempted.add(cgroup)
+
+    def is_exempt(self, cgroup: Path) -> bool:
+        return cgroup in self.exempted
+
+    def forget_entry(self, cookie: int) -> None:
+        self.forgotten.append(cookie)
 
     def unexempt(self, cgroup: Path) -> None:
         self._call()

@@ -14,6 +14,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from prometheus_client.registry import Collector
 
 from agent.cri.follow import RuntimeFollower
+from agent.datapath.audit import LostPart
 from agent.metrics import counters, families, gauges
 from agent.status import Agent
 from tests.unit.agent.agent_example import example
@@ -65,6 +66,8 @@ def test_an_agent_shows_its_pods_maps_and_counters(tmp_path: Path) -> None:
     drops = found["tulle_agent_map_drops"].samples
     assert {sample.labels["map"]: sample.value for sample in drops} == {"pods": 0, "flows": 2}
     assert found["tulle_agent_direct_on"].samples[0].value == 0
+    lost = found["tulle_agent_kernel_differences"].samples
+    assert {sample.labels["kind"]: sample.value for sample in lost} == dict.fromkeys(LostPart, 0)
     assert "tulle_agent_intents_age_seconds" not in found  # nothing has been heard yet
     assert all(family.documentation for family in found.values())
 

@@ -41,6 +41,7 @@ def test_the_page_is_json_of_the_contracts_fields(tmp_path: Path) -> None:
         "direct",
         "kubelet",
         "counters",
+        "kernel",
         "datapath",
     }
     assert status["control"]["connected"] is False

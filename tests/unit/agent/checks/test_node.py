@@ -11,6 +11,7 @@ from typing import Any
 from agent.checks import node
 from agent.checks.check import Check, Result
 from agent.cri.follow import RuntimeFollower
+from agent.datapath.audit import Difference, LostPart
 from agent.datapath.conflicts import Conflict
 from agent.kubelet.finder import Kubelet
 from agent.kubelet.reasons import Unrecognised
@@ -65,6 +66,7 @@ def checks_of(agent: Any) -> dict[str, Check]:
         asyncio.run(node._certificates(agent)),
         *node._control(agent),
         node._pods(agent),
+        node._kernel(agent),
         *node._runtime(agent),
     ]
     return {each.code: each for each in found}
@@ -154,3 +156,19 @@ def test_strangers_in_the_kubelets_cgroup_are_named_and_a_runtime_is_none(tmp_pa
 def sight(agent: Any, seen: Kubelet | Unrecognised) -> None:
     is_kubelet = isinstance(seen, Kubelet)
     agent.kubelet.sight = Sight(seen if is_kubelet else None, None if is_kubelet else seen, NOW)
+
+
+def test_a_lost_capture_is_a_warning_for_a_day_and_an_error_while_it_stands(tmp_path: Path) -> None:
+    agent: Any = example(tmp_path)
+    assert checks_of(agent)["TUL1004"].result is Result.OK
+    compared, lost = agent.enroller.compared, Difference(LostPart.LINK, "link", "u1")
+    compared.last, compared.last_at = (lost,), agent.clock.now()
+    found = checks_of(agent)["TUL1004"]
+    assert found.result is Result.WARNING
+    assert found.error.endswith("u1: pod_link_lost (link)")
+    agent.clock.pass_s(25 * 3600.0)
+    assert checks_of(agent)["TUL1004"].result is Result.OK
+    compared.standing = (lost,)
+    assert checks_of(agent)["TUL1004"].result is Result.ERROR
+    compared.standing, compared.error = (), "not permitted"
+    assert checks_of(agent)["TUL1004"].error == "not permitted"

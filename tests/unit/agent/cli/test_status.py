@@ -68,6 +68,15 @@ def test_a_part_that_is_away_makes_it_fail_and_its_pods_are_missed(tmp_path: Pat
     assert "without the answer of agent-n2" in result.stderr
 
 
-def test_json_has_the_five_parts(dump: str) -> None:
+def test_a_capture_that_does_not_hold_is_told(tmp_path: Path) -> None:
+    mesh = example()
+    assert "Lost in the kernel" not in run("status", "-f", save(tmp_path, mesh)).stdout
+    mesh.nodes["n2"]["agent"]["kernel"] = {"standing": ["u1: pod_link_lost (link)"]}
+    text = run("status", "-f", save(tmp_path, mesh)).stdout
+    assert "Lost in the kernel, again and again:\n  n2: u1: pod_link_lost (link)\n" in text
+
+
+def test_json_has_the_six_parts(dump: str) -> None:
     value = json.loads(run("status", "-f", dump, "-o", "json").stdout)
-    assert value.keys() == {"components", "namespaces", "not_captured", "problems", "notes"}
+    parts = {"components", "namespaces", "not_captured", "lost_in_kernel", "problems", "notes"}
+    assert value.keys() == parts
