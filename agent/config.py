@@ -52,4 +52,5 @@ def node_folder(run_dir: Path, node: str) -> Path:
 
 
 def pin_root(bpffs: Path, node: str) -> Path:
-    return bpffs / "tulle" / node
+    """bpffs refuses names with dots, which nodes of a cloud have (ip-10-0-1-2.ec2.internal)."""
+    return bpffs / "tulle" / node.replace(".", "=2e")

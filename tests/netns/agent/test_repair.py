@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from agent import config
 from agent.datapath import folder
 from tests.support.kernel.agent_bed import bed_with_pod, eventually
 
@@ -22,7 +23,7 @@ OUT4, IN4 = "tunnel outbound 10.87.0.2:8080", "tunnel plaintext 10.87.0.1:8080"
 def test_a_capture_that_lost_its_programs_is_whole_again(tmp_path: Path) -> None:
     async def scenario() -> None:
         async with bed_with_pod(tmp_path, "p1") as (bed, _, _):
-            (pins,) = folder.versions(Path("/sys/fs/bpf/tulle") / bed.node)
+            (pins,) = folder.versions(config.pin_root(config.DEFAULT_BPFFS, bed.node))
             pins.remove()  # everything: hooks, links, listeners, the exemption
             assert (bed.out(), bed.into()) == ("app", "app")  # and nobody noticed
 

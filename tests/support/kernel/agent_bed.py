@@ -121,7 +121,7 @@ class Bed:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.tag = secrets.token_hex(3)
-        self.node = f"ta-{self.tag}"
+        self.node = f"ta-{self.tag}.internal"  # as a cloud names it
         self.pod_netns = f"ta-{self.tag}-pod"
         self.peer_netns = f"ta-{self.tag}-peer"
         self.control = PodIntents()

@@ -42,3 +42,11 @@ def test_the_defaults_are_the_ones_of_the_documents() -> None:
     assert one.metrics.startswith("127.0.0.1:"), "not for the network unless somebody says so"
     assert one.direct
     assert one.shortcut
+
+
+def test_a_name_with_dots_is_a_folder_of_a_bpffs() -> None:
+    """There a dot in a name is refused; a node of EKS is called so."""
+    name = "ip-10-0-1-2.ec2.internal"
+    root = config.pin_root(Path("/sys/fs/bpf"), name)
+    assert root == Path("/sys/fs/bpf/tulle/ip-10-0-1-2=2eec2=2einternal")
+    assert config.node_folder(Path("/r"), name).name == name
