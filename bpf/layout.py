@@ -363,6 +363,7 @@ MAPS: dict[str, MapSpec] = {
     "refused": MapSpec(
         21, MapType.PERCPU_ARRAY, 4, ctypes.sizeof(RefusedSlot), REFUSED_SLOTS, per_pod=True
     ),
+    "kubelet_netns": MapSpec(22, MapType.ARRAY, 4, 8, 1),
     "shortcuts": _keyed(17, MapType.HASH, Tuple, ctypes.sizeof(Shortcut), SHORTCUTS_MAX),
 }
 NODE_MAPS = tuple(name for name, spec in MAPS.items() if not spec.per_pod)

@@ -38,6 +38,7 @@ enum map_id {
 	MAP_PLAINTEXT = 19,	/* one per pod */
 	MAP_PROBES = 20,	/* one per pod */
 	MAP_REFUSED = 21,	/* one per pod */
+	MAP_KUBELET_NETNS = 22,	/* cookie of the kubelet's own namespace */
 };
 
 enum pod_mode {

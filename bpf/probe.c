@@ -2,7 +2,9 @@
  * sock_ops on the kubelet's own cgroup: vouches for the SYN of a probe, so that
  * the destination's sk_lookup lets it pass to the app. The kernel recognises the
  * kubelet by the cgroup in which the socket was made; a port or an address would
- * say nothing. Whether the pod asks for probes of that port, its sk_lookup knows.
+ * say nothing. Where containers stay in the cgroup of what started them (k3s with
+ * cgroups of both versions), their network namespace keeps them out. Whether the
+ * pod asks for probes of that port, its sk_lookup knows.
  *
  * Fails closed: without an entry the SYN is plaintext of nobody. The entry goes
  * when the app accepts (flow.h) or the socket closes, whichever is first, so it
@@ -21,17 +23,18 @@ INLINE void tuple_of_probe(struct bpf_sock_ops *ctx, struct tuple *tuple)
 
 INLINE void vouch_for_probe(struct bpf_sock_ops *ctx)
 {
-	__u64 netns = netns_cookie(ctx);
 	struct vouched entry = { .probe = 1 };
 	struct tuple tuple = {};
 	struct local *pod;
+	__u32 only = 0;
+	__u64 *netns = map_lookup(MAP(KUBELET_NETNS), &only);
 
+	if (!netns || *netns != netns_cookie(ctx))
+		return;
 	tuple_of_probe(ctx, &tuple);
 	pod = map_lookup(MAP(LOCALS), &tuple.destination);
 	if (!pod || !pod->workload)
 		return;
-	if (map_lookup(MAP(PODS), &netns))
-		return;		/* a child of the kubelet's inside a pod */
 	entry.at_ns = now_ns();
 	entry.destination = pod->workload;
 	if (follow_states(ctx) || map_update(MAP(VOUCHED), &tuple, &entry, 0))

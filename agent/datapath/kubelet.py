@@ -4,6 +4,7 @@ Its pin, like all others, outlives the agent: probes pass while no agent runs. I
 cgroup, which systemd makes anew at each start of the kubelet.
 """
 
+import struct
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -13,6 +14,8 @@ from agent.datapath.folder import PinFolder
 from agent.datapath.maps import Map
 
 HOOK = "probe"
+_NETNS = "kubelet_netns"
+_ONLY = struct.pack("=I", 0)  # the key of a map with one entry
 
 
 class KubeletHook:
@@ -29,8 +32,9 @@ class KubeletHook:
         with Link.open(self._pin) as link:
             link.replace(program)
 
-    def attach(self, cgroup: Path) -> None:
-        """Vouch for this cgroup's connections, and for those of no other any more."""
+    def attach(self, cgroup: Path, netns_cookie: int) -> None:
+        """Vouch for connections of this cgroup out of that network namespace, and no others."""
+        self._maps[_NETNS].update(_ONLY, struct.pack("=Q", netns_cookie))
         with self._image.load(HOOK, self._maps) as program:
             folder.adopt_link(self._pin, program, cgroup, programs.HOOKS[HOOK].attach_type)
 
@@ -52,8 +56,13 @@ def target_of(pin: Path) -> int:
         return link.info().target
 
 
-def directory(old: list[PinFolder], cgroup_root: Path) -> Path | None:
-    """The cgroup on which one of these versions has its program, if it is there still."""
-    targets = [target_of(version.links / HOOK) for version in old]
-    found = (cgroups.find_by_id(cgroup_root, target) for target in targets if target)
-    return next((each for each in found if each is not None), None)
+def found_on(old: list[PinFolder], cgroup_root: Path) -> tuple[Path, int] | None:
+    """The cgroup and namespace for which one of these versions vouches, if they are there still."""
+    for version in old:
+        target, table = target_of(version.links / HOOK), version.maps / _NETNS
+        directory = cgroups.find_by_id(cgroup_root, target) if target else None
+        if directory is None or not table.exists():
+            continue
+        with Map.open(table) as opened:
+            return directory, int(struct.unpack("=Q", opened.lookup(_ONLY) or bytes(8))[0])
+    return None

@@ -42,6 +42,12 @@ def cookie_of_socket(fd: int) -> int:
     return int(cookie)
 
 
+def own_cookie() -> int:
+    """Cookie of the caller's namespace."""
+    with socket.socket() as sock:
+        return cookie_of_socket(sock.fileno())
+
+
 def inode_of_socket(fd: int) -> int:
     """Inode of a socket's namespace, comparable with fstat() of a namespace's descriptor."""
     netns_fd = fcntl.ioctl(fd, _SIOCGSKNS)

@@ -143,9 +143,9 @@ class NodeDatapath:
             self._exemptions.adopt(loaded)
             self.kubelet.adopt(loaded[kubelet.HOOK])
             if others:
-                directory = kubelet.directory(others, self._cgroup_root)
-                if directory is not None:
-                    self.kubelet.attach(directory)
+                place = kubelet.found_on(others, self._cgroup_root)
+                if place is not None:
+                    self.kubelet.attach(*place)
                 for directory in takeover.ztunnel_cgroups(others, self._cgroup_root):
                     self._exemptions.add(directory)
                 takeover.end_leases(others)

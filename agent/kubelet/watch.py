@@ -16,7 +16,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any, Protocol
 
-from agent.datapath import cgroups
+from agent.datapath import cgroups, netns
 from agent.kubelet.finder import Kubelet, find
 from agent.kubelet.reasons import Unrecognised
 from control.kit.backoff import Backoff
@@ -38,7 +38,7 @@ Find = Callable[[int, Path], Kubelet | Unrecognised]
 class ProbeProgram(Protocol):
     """The program for probes, in the kernel."""
 
-    def attach(self, cgroup: Path) -> None: ...
+    def attach(self, cgroup: Path, netns_cookie: int) -> None: ...
     def detach(self) -> None: ...
     def target(self) -> int: ...
 
@@ -138,7 +138,7 @@ class KubeletWatch:
         now = self._clock.now()
         try:
             if self._hook.target() != cgroups.cgroup_id(kubelet.cgroup):
-                self._hook.attach(kubelet.cgroup)
+                self._hook.attach(kubelet.cgroup, netns.own_cookie())
         except (KernelError, OSError) as exc:
             self._saw(Sight(None, Unrecognised.KERNEL, now, str(exc)))
             return False

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import pytest
 
-from agent.datapath import cgroups
+from agent.datapath import cgroups, netns
 from agent.datapath.entries import PlaintextRules
 from agent.datapath.folder import versions
 from tests.support.kernel.datapath import Bed, Listeners
@@ -44,6 +44,11 @@ class Host:
         return {use.name: use.used for use in self.bed.node.usage()}["vouched"]
 
 
+def cookie_of(place: Pod) -> int:
+    with place.inside():
+        return netns.own_cookie()
+
+
 @pytest.fixture
 def app(pod: Pod) -> Iterator[socket.socket]:
     with pod.listen("::", PROBED, dual=True) as made:
@@ -56,7 +61,7 @@ def host(bed: Bed, pod: Pod, far: Pod) -> Iterator[Host]:
     try:
         with Process() as kubelet, Process() as other:
             kubelet.join_cgroup(folder)
-            bed.node.kubelet.attach(folder)
+            bed.node.kubelet.attach(folder, cookie_of(far))
             listeners = bed.capture(pod, "uid-app")
             bed.node.set_plaintext("uid-app", PlaintextRules(True))
             bed.node.set_probes("uid-app", frozenset({PROBED}))
@@ -123,15 +128,19 @@ def test_a_probe_that_failed_leaves_nothing_for_the_next_socket_of_its_port(host
     assert host.vouched() == 0
 
 
-def test_a_child_of_the_kubelet_inside_a_pod_is_that_pod(
-    host: Host, app: socket.socket, network: Network
+@pytest.mark.parametrize("captured", [True, False])
+def test_a_process_of_its_cgroup_in_a_pod_is_no_kubelet(
+    host: Host, app: socket.socket, network: Network, captured: bool
 ) -> None:
+    """A child that enters the pod; or a container, where those have no cgroup of their own."""
     inside = network.pod("inside", "10.77.0.4")
-    host.bed.capture(inside, "uid-inside")
-    before = host.counter("probe_vouched")
-    host.kubelet.dial(inside, (POD4, PROBED)).close()  # to that pod's ztunnel
-    assert host.counter("probe_vouched") == before
-    assert host.counter("captured_v4") == 1
+    if captured:
+        host.bed.capture(inside, "uid-inside")
+        host.kubelet.dial(inside, (POD4, PROBED)).close()  # to that pod's ztunnel
+        assert host.counter("captured_v4") == 1
+    else:
+        assert host.refused(lambda: host.kubelet.dial(inside, (POD4, PROBED)))
+    assert host.counter("probe_vouched") == 0
 
 
 def test_it_outlives_the_agent_and_the_next_version_takes_it_over(
@@ -164,7 +173,7 @@ def test_the_kubelets_next_cgroup_takes_the_place_of_the_one_before(
     try:
         with Process() as kubelet:
             kubelet.join_cgroup(folder)
-            host.bed.node.kubelet.attach(folder)
+            host.bed.node.kubelet.attach(folder, cookie_of(host.place))
             with kubelet.dial(host.place, (POD4, PROBED)):
                 app.accept()[0].close()
             assert host.refused(lambda: host.probe(POD4))
@@ -180,7 +189,7 @@ def test_the_kubelets_next_cgroup_takes_the_place_of_the_one_before(
 
 def test_a_cgroup_that_is_gone_holds_nothing(host: Host) -> None:
     folder = cgroups.create(host.bed.cgroup_root / f"{host.bed.ztunnel_cgroup.name}-gone")
-    host.bed.node.kubelet.attach(folder)
+    host.bed.node.kubelet.attach(folder, cookie_of(host.place))
     cgroups.remove(folder)
     eventually(lambda: host.bed.node.kubelet.target() == 0, "the link has no target")
     host.bed.node.close()

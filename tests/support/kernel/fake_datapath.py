@@ -88,7 +88,8 @@ class FakeKubeletHook:
         self.attached: list[Path] = []
         self.refuses = False
 
-    def attach(self, cgroup: Path) -> None:
+    def attach(self, cgroup: Path, netns_cookie: int) -> None:
+        assert netns_cookie
         if self.refuses:
             raise DatapathError("no")
         self.cgroup = cgroup

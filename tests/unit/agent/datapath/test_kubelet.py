@@ -13,7 +13,7 @@ from agent.datapath.programs import Image
 def test_a_version_that_never_had_it_leaves_nothing_to_take_over(tmp_path: Path) -> None:
     old = PinFolder(tmp_path / "v1")
     old.make()
-    assert kubelet.directory([old], tmp_path) is None
+    assert kubelet.found_on([old], tmp_path) is None
 
 
 def test_it_is_on_no_cgroup_before_it_is_attached(tmp_path: Path) -> None:

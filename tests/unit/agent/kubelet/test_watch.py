@@ -76,7 +76,7 @@ async def running(world: World) -> AsyncIterator[None]:
 
 def test_port_zero_recognises_nobody(tmp_path: Path) -> None:
     off = World(tmp_path, 0)
-    off.hook.attach(off.cgroup("old"))
+    off.hook.attach(off.cgroup("old"), 1)
     asyncio.run(off.watch.run())
     assert off.hook.target() == 0
     assert off.watch.status()["reason"] == "off"
@@ -117,7 +117,7 @@ def test_a_restart_of_the_kubelet_in_a_new_cgroup_is_followed(world: World) -> N
 def test_the_cgroup_where_an_earlier_agent_found_it_is_not_attached_again(world: World) -> None:
     async def main() -> None:
         with process() as kubelet:
-            world.hook.attach(world.cgroup("old"))
+            world.hook.attach(world.cgroup("old"), 1)
             world.found = Kubelet(kubelet.pid, world.cgroup("old"))
             async with running(world):
                 await world.until(None)
@@ -128,7 +128,7 @@ def test_the_cgroup_where_an_earlier_agent_found_it_is_not_attached_again(world:
 
 def test_a_kubelet_that_stays_away_is_vouched_for_no_longer(world: World) -> None:
     async def main() -> None:
-        world.hook.attach(world.cgroup("old"))
+        world.hook.attach(world.cgroup("old"), 1)
         async with running(world):
             await world.until("not_listening")
             assert world.hook.target()
@@ -140,7 +140,7 @@ def test_a_kubelet_that_stays_away_is_vouched_for_no_longer(world: World) -> Non
 
 def test_one_that_may_not_be_vouched_for_is_dropped_at_once(world: World) -> None:
     async def main() -> None:
-        world.hook.attach(world.cgroup("old"))
+        world.hook.attach(world.cgroup("old"), 1)
         world.found = Unrecognised.ROOT_CGROUP
         async with running(world):
             await world.until("root_cgroup")
