@@ -12,6 +12,22 @@ DEFAULT_CACHE = Path("/var/cache/tulle/bpf")
 DEFAULT_DRAIN_S = 2.0
 # Every distribution's; a node's object has it in status.daemonEndpoints.kubeletEndpoint.Port.
 DEFAULT_KUBELET_PORT = 10250
+DEFAULT_CNI_PROGRAM = Path("/usr/lib/tulle/tulle-cni")
+DEFAULT_STATE_DIR = Path("/var/lib/tulle")
+# Cluster services that others wait for. They count only while they are outside the mesh.
+DEFAULT_EXEMPT = "kube-system,tulle-system"
+
+
+@dataclass(frozen=True, slots=True)
+class CniConfig:
+    """Paths of the host, but for `program`, which is ours to copy."""
+
+    program: Path = DEFAULT_CNI_PROGRAM
+    conf_dir: Path | None = None  # None: found
+    bin_dir: Path | None = None
+    host_prefix: Path = Path("/")
+    state_dir: Path = DEFAULT_STATE_DIR
+    exempt: tuple[str, ...] = tuple(DEFAULT_EXEMPT.split(","))
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +49,7 @@ class AgentConfig:
     kubernetes: bool = False  # find running pods through the container runtime
     cri_socket: Path | None = None  # None: one of the usual ones
     kubelet_port: int = DEFAULT_KUBELET_PORT  # 0: no kubelet is recognised
+    cni: CniConfig | None = None  # None: no plugin of ours
 
     @property
     def direct_socket(self) -> Path:

@@ -11,18 +11,18 @@ from collections.abc import Awaitable, Callable, Collection, Mapping
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 from control.kit.backoff import Backoff
 from control.kit.clock import Clock
 from control.kit.errors import ControlError, MeshError, WireError
 from control.kit.log import event
 from control.model.address import Address
-from control.model.intent import Intent
+from control.model.intent import Intent, NamespaceIntent
 from control.wire import node_pb2 as pb
-from control.wire.convert_node import decode_intent
+from control.wire.convert_node import decode_intent, decode_namespace
 from control.wire.delta import DeltaClient, NodeInfo, Update
-from control.wire.types import POD_TYPE
+from control.wire.types import NAMESPACE_TYPE, POD_TYPE
 
 log = logging.getLogger("intents")
 
@@ -41,6 +41,14 @@ def parse_intent(resource: bytes, name: str, node: str) -> Intent:
     return intent
 
 
+def parse_namespace(resource: bytes, name: str) -> NamespaceIntent:
+    """Parse the resource called `name`; WireError: it is refused, by name."""
+    found = decode_namespace(resource)
+    if found.name != name:
+        raise WireError(f"namespace {found.name!r} under the name {name!r}")
+    return found
+
+
 class DeltaStream(Protocol):
     """One delta xDS stream; both methods raise ControlError when it breaks."""
 
@@ -53,6 +61,8 @@ class DeltaStream(Protocol):
 Connect = Callable[[], AbstractAsyncContextManager[DeltaStream]]
 # Called with the new or changed intents by uid, and with the removed uids.
 Changed = Callable[[dict[str, Intent], Collection[str]], None]
+# Called likewise with namespaces by name.
+NamespacesChanged = Callable[[dict[str, NamespaceIntent], Collection[str]], None]
 
 
 @dataclass(slots=True)
@@ -67,7 +77,8 @@ class ControlLink:
 
 
 class Intents:
-    """Subscription to the intents. `changed` gets whole resources, in order, before each ACK."""
+    """Subscription to the intents. `changed` gets whole resources, in order, before each ACK; so
+    does `namespaces`, if somebody wants these."""
 
     def __init__(
         self,
@@ -76,13 +87,17 @@ class Intents:
         connect: Connect,
         clock: Clock,
         backoff: Backoff | None = None,
+        namespaces: NamespacesChanged | None = None,
     ) -> None:
+        self._namespaces = namespaces
         self._backoff = backoff or Backoff(RECONNECT_FIRST_S, RECONNECT_MAX_S)
         self._node = node
         self._connect = connect
         self._clock = clock
         info = NodeInfo(id=f"agent~{node}", metadata={"NODE_NAME": node, "NAME": f"agent-{node}"})
-        self._delta = DeltaClient(info, [POD_TYPE])
+        self._delta = DeltaClient(
+            info, [POD_TYPE] if namespaces is None else [POD_TYPE, NAMESPACE_TYPE]
+        )
         self.connection = ControlLink(address, since=clock.now())
         self.connects = 0  # streams that were answered; each one makes a report due
 
@@ -115,15 +130,13 @@ class Intents:
             await stream.write(answer.SerializeToString())
 
     def _apply(self, update: Update, changed: Changed) -> dict[str, str]:
-        fresh: dict[str, Intent] = {}
-        rejected: dict[str, str] = {}
-        for each in update.added:
-            try:
-                fresh[each.name] = parse_intent(each.resource, each.name, self._node)
-            except WireError as exc:
-                rejected[each.name] = str(exc)
-                event(log, logging.WARNING, "intent.rejected", uid=each.name, error=exc)
-        changed(fresh, update.removed)
+        """Hand on what is good; name → error of the rest."""
+        if update.type_url == NAMESPACE_TYPE and self._namespaces is not None:
+            named, rejected = _parsed(update, parse_namespace)
+            self._namespaces(named, update.removed)
+        else:
+            fresh, rejected = _parsed(update, lambda data, uid: parse_intent(data, uid, self._node))
+            changed(fresh, update.removed)
         return rejected
 
     def _heard(self) -> None:
@@ -140,6 +153,23 @@ class Intents:
             address = self.connection.address
             event(log, logging.WARNING, "control.lost", address=address, error=error)
         self.connection.connected, self.connection.error = False, error
+
+
+Parsed = TypeVar("Parsed")
+
+
+def _parsed(
+    update: Update, parse: Callable[[bytes, str], Parsed]
+) -> tuple[dict[str, Parsed], dict[str, str]]:
+    fresh: dict[str, Parsed] = {}
+    rejected: dict[str, str] = {}
+    for each in update.added:
+        try:
+            fresh[each.name] = parse(each.resource, each.name)
+        except WireError as exc:
+            rejected[each.name] = str(exc)
+            event(log, logging.WARNING, "intent.rejected", name=each.name, error=exc)
+    return fresh, rejected
 
 
 Send = Callable[[bytes], Awaitable[None]]  # ControlError: the report was not accepted

@@ -18,6 +18,9 @@ from agent import config
 from agent.access import Access, name_of
 from agent.admin import AgentAdmin
 from agent.checks.node import node_checks
+from agent.cni import options as cni_flags
+from agent.cni.door import DOOR
+from agent.cni.part import CniPart
 from agent.config import AgentConfig
 from agent.cri.client import SOCKETS
 from agent.cri.follow import RuntimeFollower
@@ -25,13 +28,13 @@ from agent.datapath import bpffs, cgroups
 from agent.datapath.node import NodeDatapath
 from agent.direct.off import Off
 from agent.direct.path import DirectPath
-from agent.enrol import ztunnel_cgroup
 from agent.enrol.enroller import Enroller, Host
 from agent.intents import RECONNECT_FIRST_S, RECONNECT_MAX_S, CaptureReporter, Changed, Intents
 from agent.kubelet.watch import KubeletWatch
 from agent.refused import RefusedLog
 from agent.registry import NamespaceGone, Registry, opened_again
 from agent.status import Agent
+from agent.uninstall import LOCK, OTHER, uninstall
 from agent.zds import ZdsServer, listening
 from control.kit import http, lock
 from control.kit.backoff import Backoff
@@ -48,7 +51,6 @@ log = logging.getLogger("agent")
 
 # Unused memory goes back to the kernel some time after a report, and in any case now and then.
 RELEASE_AFTER_S, RELEASE_EVERY_S = 2.0, 15.0
-_LOCK, _OTHER = "agent.lock", "another tulle-agent"
 
 
 class Stopped(Exception):
@@ -58,7 +60,7 @@ class Stopped(Exception):
 async def serve(chosen: AgentConfig) -> None:
     """Run until a signal; captured pods stay captured."""
     chosen.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-    with lock.held(chosen.folder / _LOCK, _OTHER):
+    with lock.held(chosen.folder / LOCK, OTHER):
         await _serve(chosen)
 
 
@@ -78,10 +80,12 @@ async def _serve(chosen: AgentConfig) -> None:
     host = Host(chosen.node, chosen.cgroup_root, chosen.drain_s, direct=is_direct)
     enroller = Enroller(host, datapath, known, clock, direct)
     access = Access(chosen.control, chosen.control_root, chosen.control_name, chosen.token)
-    intents = Intents(chosen.node, chosen.control, access.stream, clock)
+    cni = None if chosen.cni is None else CniPart(chosen.cni, chosen.node, chosen.folder, clock)
+    namespaces = None if cni is None else cni.namespaces_changed
+    intents = Intents(chosen.node, chosen.control, access.stream, clock, namespaces=namespaces)
     runtime = _runtime(chosen, enroller, intents, clock)
     kubelet = KubeletWatch(datapath.kubelet, chosen.cgroup_root, chosen.kubelet_port, clock)
-    parts = (datapath, known, enroller, intents, direct, kubelet, runtime)
+    parts = (datapath, known, enroller, intents, direct, kubelet, runtime, cni)
     agent = Agent(chosen, clock, clock.now(), *parts)
     enroller.adopt()
     try:
@@ -125,15 +129,24 @@ async def _run(agent: Agent, reporter: CaptureReporter) -> None:
         # None of them is found before all of them are there.
         socket_path = agent.config.folder / "agent.sock"
         pages = stack.enter_context(closing(Unseen(socket_path)))
-        await stack.enter_async_context(http.HttpServer(admin.routes()).listen(pages.sock))
+        routes = admin.routes() if agent.cni is None else {**admin.routes(), **agent.cni.routes()}
+        await stack.enter_async_context(http.HttpServer(routes).listen(pages.sock))
         if agent.config.metrics:
             public = http.HttpServer(admin.public_routes(), door="metrics")
             await stack.enter_async_context(public.listen(agent.config.metrics))
         zds = stack.enter_context(closing(Unseen(agent.config.zds, socket.SOCK_SEQPACKET)))
         direct = stack.enter_context(closing(Unseen(agent.config.direct_socket)))
         listener, direct_listener = listening(zds.sock), listening(direct.sock)
-        for door in (direct, zds, pages):
+        doors = [direct, zds, pages]
+        if agent.cni is not None:
+            doors.append(stack.enter_context(closing(Unseen(agent.cni.socket))))
+            calls = agent.cni.door(enroller, intents, agent.direct).routes()
+            server = http.HttpServer(calls, door="cni_socket")
+            await stack.enter_async_context(server.listen(doors[-1].sock, DOOR))
+        for door in doors:
             door.show()
+        if agent.cni is not None:
+            agent.cni.opened()
         event(log, logging.INFO, "agent.started", node=agent.config.node, admin=socket_path)
         try:
             async with asyncio.TaskGroup() as tasks:
@@ -148,6 +161,8 @@ async def _run(agent: Agent, reporter: CaptureReporter) -> None:
                 if agent.runtime is not None:
                     tasks.create_task(agent.runtime.run(), name="cri")
                 tasks.create_task(agent.kubelet.run(), name="kubelet")
+                if agent.cni is not None:
+                    tasks.create_task(agent.cni.keeper.run(), name="cni")
                 tasks.create_task(_release(), name="release")
                 refused = RefusedLog(agent.datapath, agent.registry)
                 tasks.create_task(refused.run(), name="refused")
@@ -203,36 +218,6 @@ async def _stop_on_signal() -> None:
     raise Stopped
 
 
-def uninstall(node: str, run_dir: Path, pins: Path, cgroup_root: Path, cache: Path) -> None:
-    """Remove this node's programs, pins, cgroups and files; its pods go on unencrypted.
-
-    AlreadyServed: an agent runs, which would put some of it back.
-    """
-    folder = config.node_folder(run_dir, node)
-    if folder.exists():
-        with lock.held(folder / _LOCK, _OTHER):
-            _uninstall(node, folder, pins, cgroup_root, cache)
-    else:
-        _uninstall(node, folder, pins, cgroup_root, cache)
-    event(log, logging.INFO, "agent.uninstalled", node=node)
-
-
-def _uninstall(node: str, folder: Path, pins: Path, cgroup_root: Path, cache: Path) -> None:
-    if config.pin_root(pins, node).exists():
-        NodeDatapath.open(config.pin_root(pins, node), cgroup_root, cache).destroy()
-    ztunnel_cgroup.remove_all(cgroup_root, node)
-    sockets = [folder / f"{name}.sock" for name in ("agent", "zds", "direct")]
-    for path in [*folder.glob("state/*.json"), *sockets, folder / _LOCK]:
-        path.unlink(missing_ok=True)
-    for directory in (folder / "state", folder):
-        try:
-            directory.rmdir()
-        except FileNotFoundError:
-            continue
-        except OSError:
-            break  # it has files of others, such as the ztunnel's socket
-
-
 def _option(
     name: str, *more: str, shared: bool = False, also: tuple[str, ...] = (), **rest: Any
 ) -> Callable[[Callable[..., None]], Callable[..., None]]:
@@ -248,7 +233,10 @@ _FOLDER = click.Path(path_type=Path, file_okay=False)
 _FILE = click.Path(path_type=Path, dir_okay=False)
 
 
-@click.command(context_settings={"max_content_width": 100, "help_option_names": ["-h", "--help"]})
+@click.group(
+    invoke_without_command=True,
+    context_settings={"max_content_width": 100, "help_option_names": ["-h", "--help"]},
+)
 @click.version_option(version(), prog_name="tulle-agent")
 @_option(
     "--node",
@@ -316,6 +304,7 @@ _FILE = click.Path(path_type=Path, dir_okay=False)
     help="Run on a Kubernetes node: pods that run already are found through the container runtime.",
 )
 @_option("--cri-socket", type=_FILE, help="The runtime's socket.  [default: one of the usual]")
+@cni_flags.cni_options
 @_option("--log-level", shared=True, default="info", help="LEVEL, or LEVEL,SCOPE:LEVEL,…")
 @_option(
     "--log-format",
@@ -330,7 +319,10 @@ _FILE = click.Path(path_type=Path, dir_okay=False)
     is_flag=True,
     help="Remove this node's programs, pins and cgroups, then exit. Its pods leave the mesh.",
 )
-def main(log_level: str, log_format: str, is_uninstall: bool, **flags: Any) -> None:
+@click.pass_context
+def main(
+    context: click.Context, /, log_level: str, log_format: str, is_uninstall: bool, **flags: Any
+) -> None:
     """The node agent: captures the traffic of this node's pods for the ztunnel.
 
     \b
@@ -345,11 +337,17 @@ def main(log_level: str, log_format: str, is_uninstall: bool, **flags: Any) -> N
     """
     try:
         setup(log_level, log_format, is_strict=True)
+        context.obj = dict(flags)
+        if context.invoked_subcommand is not None:
+            return
+        cni = cni_flags.take(flags)
         root = flags["cgroup_root"] or _cgroup_root(flags["kubernetes"])
         if is_uninstall:
+            if cni is not None:
+                cni_flags.remove_from_host(cni, flags["node"])
             uninstall(flags["node"], flags["run_dir"], flags["bpffs"], root, flags["cache"])
             return
-        asyncio.run(serve(_config(flags, root)))
+        asyncio.run(serve(_config({**flags, "cni": cni}, root)))
     except (MeshError, OSError, ValueError) as exc:
         hint = {"hint": "tulle check --pre"} if isinstance(exc, KernelError) else {}
         event(log, logging.ERROR, "agent.failed", error=exc, **hint)
@@ -376,6 +374,9 @@ def _config(flags: dict[str, Any], cgroup_root: Path) -> AgentConfig:
     zds = flags["zds"] or config.node_folder(flags["run_dir"], node) / "zds.sock"
     name = flags["control_name"] or name_of(flags["control"])
     return AgentConfig(**{**flags, "zds": zds, "control_name": name, "cgroup_root": cgroup_root})
+
+
+main.add_command(cni_flags.verbs)
 
 
 if __name__ == "__main__":

@@ -10,6 +10,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 
+from agent.cni.part import CniPart
 from agent.cri.follow import RuntimeFollower
 from agent.datapath.audit import LostPart
 from agent.direct.off import Off
@@ -86,6 +87,8 @@ def families(agent: Agent) -> Iterator[Metric]:
     yield from _compared(agent)
     if agent.runtime is not None:
         yield from _runtime(agent.runtime)
+    if agent.cni is not None:
+        yield from _cni(agent.cni)
     yield refused_requests("tulle_agent_http_refused")
 
 
@@ -233,6 +236,20 @@ def _runtime(runtime: RuntimeFollower) -> Iterator[Metric]:
         "action",
         {"registered": link.registered, "released": link.released},
     )
+
+
+def _cni(cni: CniPart) -> Iterator[Metric]:
+    yield _gauge(
+        "tulle_agent_cni_kept",
+        "1 while our configuration is the one that the runtime takes",
+        int(cni.keeper.is_kept),
+    )
+    calls = CounterMetricFamily(
+        "tulle_agent_cni_calls_total", "Calls of the plugin", labels=["command", "outcome"]
+    )
+    for (command, outcome), count in cni.calls().items():
+        calls.add_metric([command, outcome], count)
+    yield calls
 
 
 def _enrolments(agent: Agent) -> Iterator[Metric]:

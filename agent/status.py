@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
+from agent.cni.part import CniPart
 from agent.config import AgentConfig
 from agent.cri.follow import RuntimeFollower
 from agent.datapath import programs
@@ -37,6 +38,7 @@ class Agent:
     direct: DirectPath | Off
     kubelet: KubeletWatch
     runtime: RuntimeFollower | None = None  # None: pods are registered by others alone
+    cni: CniPart | None = None  # None: no plugin of ours is on this node
 
     def pod_states(self) -> list[tuple[str, PodState, str]]:
         """(uid, state, reason) of every pod that is registered here or expected here."""
@@ -66,6 +68,7 @@ class Agent:
             "version": version(),
             "started_at": self.started_at.isoformat(),
             "control": self._control(),
+            "cni": None if self.cni is None else self.cni.status(),
             "runtime": None if self.runtime is None else self.runtime.status(),
             "ztunnels": self._ztunnels(),
             "pods": [self._pod(*each) for each in self.pod_states()],

@@ -39,6 +39,7 @@ async def node_checks(agent: Agent) -> list[Check]:
         _pods(agent),
         _kernel(agent),
         *_runtime(agent),
+        *_cni(agent),
     ]
 
 
@@ -250,4 +251,17 @@ def _runtime(agent: Agent) -> Iterator[Check]:
         "the network namespace of every running pod could be opened",
         error="; ".join(left_out[:5]),
         hint="the agent needs the host's process ids, or /run/netns with HostToContainer",
+    )
+
+
+def _cni(agent: Agent) -> Iterator[Check]:
+    if agent.cni is None:
+        return
+    keeper = agent.cni.keeper
+    yield judged(
+        "TUL1005",
+        "cni",
+        f"pods of this node start when they are captured ({keeper.places.conf})",
+        error="" if keeper.is_kept else keeper.problem or "our plugin was taken away by request",
+        hint="for Cilium set cni.exclusive=false; for other folders --cni-conf-dir, --cni-bin-dir",
     )

@@ -18,6 +18,7 @@ SCOPES: Final = (
     "ca",
     "certificates",
     "cgroup",
+    "cni",
     "control",
     "cri",
     "direct",

@@ -1,4 +1,4 @@
-"""Intent of the control plane for one pod: whether its traffic is captured, and why."""
+"""Intents of the control plane: which pods are captured, and why; namespaces that may have such."""
 
 from __future__ import annotations
 
@@ -25,3 +25,11 @@ class Intent:
     direct: bool = False  # the kernel may carry its connections inside the node
     direct_reason: str = ""
     probe_ports: tuple[int, ...] = ()  # where the kubelet may come without an identity
+
+
+@dataclass(frozen=True, slots=True)
+class NamespaceIntent:
+    """Answer for a namespace, where there is none for a pod yet."""
+
+    name: str
+    enrols: bool  # a pod of it may be captured

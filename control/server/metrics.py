@@ -81,4 +81,4 @@ class Metrics:
 def short_type(type_url: str) -> str:
     """`type.googleapis.com/istio.workload.Address` → `Address`; foreign ones share one label."""
     name = type_url.rpartition(".")[2]
-    return name if name in ("Address", "Authorization", "Pod") else "other"
+    return name if name in ("Address", "Authorization", "Pod", "Namespace") else "other"

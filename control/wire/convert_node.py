@@ -1,14 +1,18 @@
-"""Intents ↔ bytes of `tulle.node.v1.Pod`: the one codec that control plane and agent share."""
+"""Intents ↔ bytes of `tulle.node.v1`: the one codec that control plane and agent share."""
 
 from __future__ import annotations
+
+import re
 
 from google.protobuf.message import DecodeError
 
 from control.kit.errors import WireError
-from control.model.intent import PROBE_PORTS_MAX, Intent
+from control.model.intent import PROBE_PORTS_MAX, Intent, NamespaceIntent
 from control.model.workload import DEFAULT_SERVICE_ACCOUNT
 from control.wire import node_pb2 as pb
 from control.wire.convert import address_from_wire
+
+_NAMESPACE = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?")  # RFC 1123, as Kubernetes has it
 
 
 def encode_intent(value: Intent) -> bytes:
@@ -52,3 +56,18 @@ def decode_intent(data: bytes) -> Intent:
         direct_reason=message.direct_reason,
         probe_ports=probe_ports,
     )
+
+
+def encode_namespace(value: NamespaceIntent) -> bytes:
+    return pb.Namespace(name=value.name, enrols=value.enrols).SerializeToString(deterministic=True)
+
+
+def decode_namespace(data: bytes) -> NamespaceIntent:
+    """Parse the word on a namespace. WireError: it is none, or the name is no namespace's."""
+    try:
+        message = pb.Namespace.FromString(data)
+    except DecodeError as exc:
+        raise WireError("not a tulle.node.v1.Namespace") from exc
+    if _NAMESPACE.fullmatch(message.name) is None:
+        raise WireError(f"not the name of a namespace: {message.name!r}")
+    return NamespaceIntent(message.name, message.enrols)

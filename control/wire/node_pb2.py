@@ -24,7 +24,7 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x17\x63ontrol/wire/node.proto\x12\rtulle.node.v1\"\xcb\x01\n\x03Pod\x12\x0b\n\x03uid\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\x12\x11\n\tnamespace\x18\x03 \x01(\t\x12\x17\n\x0fservice_account\x18\x04 \x01(\t\x12\x0c\n\x04node\x18\x05 \x01(\t\x12\x11\n\taddresses\x18\x06 \x03(\x0c\x12\x10\n\x08\x65nrolled\x18\x07 \x01(\x08\x12\x0e\n\x06reason\x18\x08 \x01(\t\x12\x0e\n\x06\x64irect\x18\t \x01(\x08\x12\x15\n\rdirect_reason\x18\n \x01(\t\x12\x13\n\x0bprobe_ports\x18\x0b \x03(\r\"g\n\rReportRequest\x12\x0c\n\x04node\x18\x01 \x01(\t\x12\x15\n\rcaptured_uids\x18\x02 \x03(\t\x12\x31\n\rcaptured_pods\x18\x03 \x03(\x0b\x32\x1a.tulle.node.v1.CapturedPod\"-\n\x0b\x43\x61pturedPod\x12\x0b\n\x03uid\x18\x01 \x01(\t\x12\x11\n\taddresses\x18\x02 \x03(\x0c\"\x10\n\x0eReportResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x17\x63ontrol/wire/node.proto\x12\rtulle.node.v1\"\xcb\x01\n\x03Pod\x12\x0b\n\x03uid\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\x12\x11\n\tnamespace\x18\x03 \x01(\t\x12\x17\n\x0fservice_account\x18\x04 \x01(\t\x12\x0c\n\x04node\x18\x05 \x01(\t\x12\x11\n\taddresses\x18\x06 \x03(\x0c\x12\x10\n\x08\x65nrolled\x18\x07 \x01(\x08\x12\x0e\n\x06reason\x18\x08 \x01(\t\x12\x0e\n\x06\x64irect\x18\t \x01(\x08\x12\x15\n\rdirect_reason\x18\n \x01(\t\x12\x13\n\x0bprobe_ports\x18\x0b \x03(\r\")\n\tNamespace\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0e\n\x06\x65nrols\x18\x02 \x01(\x08\"g\n\rReportRequest\x12\x0c\n\x04node\x18\x01 \x01(\t\x12\x15\n\rcaptured_uids\x18\x02 \x03(\t\x12\x31\n\rcaptured_pods\x18\x03 \x03(\x0b\x32\x1a.tulle.node.v1.CapturedPod\"-\n\x0b\x43\x61pturedPod\x12\x0b\n\x03uid\x18\x01 \x01(\t\x12\x11\n\taddresses\x18\x02 \x03(\x0c\"\x10\n\x0eReportResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -33,10 +33,12 @@ if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_POD']._serialized_start=43
   _globals['_POD']._serialized_end=246
-  _globals['_REPORTREQUEST']._serialized_start=248
-  _globals['_REPORTREQUEST']._serialized_end=351
-  _globals['_CAPTUREDPOD']._serialized_start=353
-  _globals['_CAPTUREDPOD']._serialized_end=398
-  _globals['_REPORTRESPONSE']._serialized_start=400
-  _globals['_REPORTRESPONSE']._serialized_end=416
+  _globals['_NAMESPACE']._serialized_start=248
+  _globals['_NAMESPACE']._serialized_end=289
+  _globals['_REPORTREQUEST']._serialized_start=291
+  _globals['_REPORTREQUEST']._serialized_end=394
+  _globals['_CAPTUREDPOD']._serialized_start=396
+  _globals['_CAPTUREDPOD']._serialized_end=441
+  _globals['_REPORTRESPONSE']._serialized_start=443
+  _globals['_REPORTRESPONSE']._serialized_end=459
 # @@protoc_insertion_point(module_scope)

@@ -32,6 +32,14 @@ class Pod(_message.Message):
     probe_ports: _containers.RepeatedScalarFieldContainer[int]
     def __init__(self, uid: _Optional[str] = ..., name: _Optional[str] = ..., namespace: _Optional[str] = ..., service_account: _Optional[str] = ..., node: _Optional[str] = ..., addresses: _Optional[_Iterable[bytes]] = ..., enrolled: _Optional[bool] = ..., reason: _Optional[str] = ..., direct: _Optional[bool] = ..., direct_reason: _Optional[str] = ..., probe_ports: _Optional[_Iterable[int]] = ...) -> None: ...
 
+class Namespace(_message.Message):
+    __slots__ = ("name", "enrols")
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    ENROLS_FIELD_NUMBER: _ClassVar[int]
+    name: str
+    enrols: bool
+    def __init__(self, name: _Optional[str] = ..., enrols: _Optional[bool] = ...) -> None: ...
+
 class ReportRequest(_message.Message):
     __slots__ = ("node", "captured_uids", "captured_pods")
     NODE_FIELD_NUMBER: _ClassVar[int]

@@ -5,6 +5,7 @@ from __future__ import annotations
 ADDRESS_TYPE = "type.googleapis.com/istio.workload.Address"
 AUTHORIZATION_TYPE = "type.googleapis.com/istio.security.Authorization"
 POD_TYPE = "type.googleapis.com/tulle.node.v1.Pod"
+NAMESPACE_TYPE = "type.googleapis.com/tulle.node.v1.Namespace"
 
 DELTA_METHOD = "/envoy.service.discovery.v3.AggregatedDiscoveryService/DeltaAggregatedResources"
 CREATE_CERTIFICATE_METHOD = "/istio.v1.auth.IstioCertificateService/CreateCertificate"

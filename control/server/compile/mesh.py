@@ -6,14 +6,14 @@ from collections import defaultdict
 from collections.abc import Container, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 
-from control.model.intent import Intent
+from control.model.intent import Intent, NamespaceIntent
 from control.model.policy import Policy, PolicyScope
 from control.model.workload import Service, TunnelProtocol, Workload
 from control.server.compile.endpoints import places
 from control.server.compile.holdings import Holdings
 from control.server.compile.mutual_tls import MutualTls, compile_mutual_tls
 from control.server.compile.notes import notes_on
-from control.server.compile.pods import compile_pods, pod_uid, probe_notes
+from control.server.compile.pods import compile_namespaces, compile_pods, pod_uid, probe_notes
 from control.server.compile.policies import PolicyMemo, PolicyStatus
 from control.server.compile.remarks import remarks
 from control.server.compile.selection import with_selection
@@ -44,6 +44,7 @@ class CompiledMesh:
     # (node, namespace, service account) of every pod that has not ended: the certificates that a
     # node may ask for.
     identities: frozenset[tuple[str, str, str]]
+    namespaces: Mapping[str, NamespaceIntent] = field(default_factory=dict)
     notes: tuple[Problem, ...] = ()
     pod_notes: tuple[Problem, ...] = ()  # among `notes`: those that no claim changes
     # Compiles reports of captured pods.
@@ -112,6 +113,7 @@ def compile_mesh(
         ),
         notes=(*notes_on(all_statuses), *pod_notes, *remarks(holdings)),
         pod_notes=pod_notes,
+        namespaces={each.name: each for each in compile_namespaces(found, pods, settings)},
         compiler=compiler,
         unplaced={
             workload_uid(pod.meta, settings): _names(pod, selecting, mutual_tls)

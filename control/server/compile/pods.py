@@ -6,10 +6,10 @@ Every answer has a reason that people can read.
 from __future__ import annotations
 
 import uuid
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from functools import lru_cache
 
-from control.model.intent import Intent
+from control.model.intent import Intent, NamespaceIntent
 from control.server.compile.settings import Settings
 from control.server.sources import objects
 from control.server.sources.objects import Labels, Objects
@@ -58,6 +58,22 @@ def probe_notes(found: Objects, intents: Iterable[Intent]) -> Iterator[Problem]:
         if pod.probes.notes and (meta.namespace, meta.name) in enrolled:
             for said in pod.probes.notes:
                 yield Problem(meta.file, meta.line, str(meta.key), PROBE_UNRECOGNISED, said)
+
+
+def compile_namespaces(
+    found: Objects, pods: Collection[Intent], settings: Settings
+) -> list[NamespaceIntent]:
+    """A label on a pod counts for the whole namespace: the next one like it may start elsewhere."""
+    enrols = {each.namespace: False for each in pods}
+    for each in found.namespaces:
+        enrols[each.meta.name] = _namespace_enrols(each.meta, settings)
+    enrols.update((each.namespace, True) for each in pods if each.enrolled)
+    return [NamespaceIntent(name, said) for name, said in enrols.items()]
+
+
+def _namespace_enrols(meta: objects.Meta, settings: Settings) -> bool:
+    is_system = meta.name in SYSTEM_NAMESPACES or meta.name == settings.root_namespace
+    return not is_system and _mode(meta.labels) == "ambient"
 
 
 def _intent(

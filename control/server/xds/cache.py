@@ -15,15 +15,15 @@ from typing import Any, TypeAlias
 from google.protobuf.any_pb2 import Any as AnyMessage
 
 from control.model.address import format_address
-from control.model.intent import Intent
+from control.model.intent import Intent, NamespaceIntent
 from control.model.policy import Policy
 from control.model.workload import NetworkAddress, Service, Workload
 from control.server.compile.mesh import CompiledMesh
 from control.wire import discovery_pb2
 from control.wire.convert import resource_to_wire
-from control.wire.convert_node import encode_intent
+from control.wire.convert_node import encode_intent, encode_namespace
 from control.wire.convert_policy import policy_to_wire
-from control.wire.types import ADDRESS_TYPE, AUTHORIZATION_TYPE, POD_TYPE
+from control.wire.types import ADDRESS_TYPE, AUTHORIZATION_TYPE, NAMESPACE_TYPE, POD_TYPE
 
 RESOURCES_FIELD = 2  # DeltaDiscoveryResponse.resources
 ALIASES_FIELD = 4  # Resource.aliases
@@ -90,6 +90,7 @@ class Cache:
             ADDRESS_TYPE: {},
             AUTHORIZATION_TYPE: {},
             POD_TYPE: {},
+            NAMESPACE_TYPE: {},
         }
         self._values: dict[str, dict[str, Any]] = {url: {} for url in self._entries}
         self._bytes = dict.fromkeys(self._entries, 0)
@@ -114,6 +115,7 @@ class Cache:
             AUTHORIZATION_TYPE: self._replace(AUTHORIZATION_TYPE, mesh.policies, _policy_entry),
             ADDRESS_TYPE: self._replace(ADDRESS_TYPE, addresses, _address_entry),
             POD_TYPE: self._replace(POD_TYPE, mesh.pods, _pod_entry),
+            NAMESPACE_TYPE: self._replace(NAMESPACE_TYPE, mesh.namespaces, _namespace_entry),
         }
         if change[ADDRESS_TYPE]:
             self._index = None
@@ -225,3 +227,7 @@ def _vip_alias(vip: NetworkAddress) -> str:
 
 def _pod_entry(name: str, value: Intent) -> CachedResource:
     return make_entry(POD_TYPE, name, encode_intent(value), node=value.node)
+
+
+def _namespace_entry(name: str, value: NamespaceIntent) -> CachedResource:
+    return make_entry(NAMESPACE_TYPE, name, encode_namespace(value))

@@ -16,7 +16,7 @@ from control.server.callers.refusals import CallRefusal
 from control.server.xds.cache import Cache, CachedResource, Change
 from control.wire import discovery_pb2 as pb
 from control.wire.delta import Word
-from control.wire.types import ADDRESS_TYPE, AUTHORIZATION_TYPE, POD_TYPE
+from control.wire.types import ADDRESS_TYPE, AUTHORIZATION_TYPE, NAMESPACE_TYPE, POD_TYPE
 
 # Far below the 200 MiB that clients take, far above any real mesh. It is not smaller because a
 # client calls itself synced after its first response: that one should be whole.
@@ -30,7 +30,7 @@ TYPE_CHARS_MAX = 256
 NAME_COST_BYTES = 200  # a name that is kept takes, beside its letters
 WILDCARD = "*"
 # Policies first. Their removals are held back until addresses are out; see `_withhold`.
-ORDER = (AUTHORIZATION_TYPE, ADDRESS_TYPE, POD_TYPE)
+ORDER = (AUTHORIZATION_TYPE, ADDRESS_TYPE, POD_TYPE, NAMESPACE_TYPE)
 
 
 # In `TypeState.known`, in place of versions that are not the current ones.

@@ -1,11 +1,11 @@
-"""A small real control plane for agents: serves tulle.node.v1.Pod over TLS and takes reports."""
+"""A small real control plane for agents: serves tulle.node.v1 over TLS and takes reports."""
 
 from __future__ import annotations
 
 import asyncio
 import datetime
 import hashlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -16,9 +16,10 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
+from google.protobuf.message import Message
 
 from control.wire import discovery_pb2, node_pb2
-from control.wire.types import DELTA_METHOD, POD_TYPE, REPORT_METHOD
+from control.wire.types import DELTA_METHOD, NAMESPACE_TYPE, POD_TYPE, REPORT_METHOD
 
 TOKEN = "a-node-token"
 NAME = "control.test"
@@ -59,6 +60,7 @@ def pod(uid: str, node: str, *, enrolled: bool, **fields: Any) -> node_pb2.Pod:
 class PodIntents:
     def __init__(self) -> None:
         self.pods: dict[str, node_pb2.Pod] = {}
+        self.namespaces: dict[str, node_pb2.Namespace] = {}  # told if there are any
         self.reports: list[frozenset[str]] = []
         self.port = 0
         self._changed = asyncio.Condition()
@@ -102,16 +104,22 @@ class PodIntents:
         first = discovery_pb2.DeltaDiscoveryRequest.FromString(await anext(aiter(requests), b""))
         assert first.type_url == POD_TYPE, first.type_url
         held = dict(first.initial_resource_versions)
+        named: dict[str, str] = {}
         nonce = 0
         while True:
             async with self._changed:
-                response = _difference(held, self.pods)
-                if nonce and not response.resources and not response.removed_resources:
+                responses = [
+                    _difference(POD_TYPE, held, self.pods),
+                    _difference(NAMESPACE_TYPE, named, self.namespaces),
+                ]
+                news = [each for each in responses if each.resources or each.removed_resources]
+                if nonce and not news:
                     await self._changed.wait()
                     continue
-            nonce += 1
-            response.nonce = str(nonce)
-            yield response.SerializeToString()
+            for response in news or responses[:1]:
+                nonce += 1
+                response.nonce = str(nonce)
+                yield response.SerializeToString()
 
     async def report(
         self, request: bytes, context: grpc.aio.ServicerContext[bytes, bytes]
@@ -125,18 +133,18 @@ class PodIntents:
 
 
 def _difference(
-    held: dict[str, str], pods: dict[str, node_pb2.Pod]
+    type_url: str, held: dict[str, str], values: Mapping[str, Message]
 ) -> discovery_pb2.DeltaDiscoveryResponse:
-    response = discovery_pb2.DeltaDiscoveryResponse(type_url=POD_TYPE)
-    for uid, each in pods.items():
+    response = discovery_pb2.DeltaDiscoveryResponse(type_url=type_url)
+    for uid, each in values.items():
         data = each.SerializeToString(deterministic=True)
         version = hashlib.sha256(data).hexdigest()[:8]
         if held.get(uid) != version:
             held[uid] = version
             resource = response.resources.add(name=uid, version=version)
-            resource.resource.type_url = POD_TYPE
+            resource.resource.type_url = type_url
             resource.resource.value = data
-    for uid in set(held) - set(pods):
+    for uid in set(held) - set(values):
         del held[uid]
         response.removed_resources.append(uid)
     return response

@@ -18,7 +18,7 @@ from control.model.address import parse_address
 from control.model.intent import Intent
 from control.wire import discovery_pb2 as discovery
 from control.wire import node_pb2 as pb
-from control.wire.types import POD_TYPE
+from control.wire.types import NAMESPACE_TYPE, POD_TYPE
 
 
 def pod(uid: str = "u1", **fields: Any) -> bytes:
@@ -165,3 +165,43 @@ def test_a_report_is_due_until_accepted_and_after_each_reconnect() -> None:
     assert list(sent[-1].captured_uids) == ["a", "b"]
     placed = {each.uid: list(each.addresses) for each in sent[-1].captured_pods}
     assert placed == {"a": list(truth["a"]), "b": []}
+
+
+def test_namespaces_come_along_when_somebody_wants_them() -> None:
+    told: list[tuple[dict[str, bool], list[str]]] = []
+
+    def named(nonce: str, *names: str, removed: Collection[str] = ()) -> bytes:
+        message = discovery.DeltaDiscoveryResponse(type_url=NAMESPACE_TYPE, nonce=nonce)
+        for name in names:
+            resource = message.resources.add(name=name, version="1")
+            resource.resource.type_url = NAMESPACE_TYPE
+            value = pb.Namespace(name=name.removesuffix("-renamed"), enrols=True)
+            resource.resource.value = value.SerializeToString()
+        message.removed_resources.extend(removed)
+        return message.SerializeToString()
+
+    async def run() -> tuple[Node, Memory]:
+        stream = Memory([named("a", "shop", "web-renamed"), response("b", pod("u1"))])
+        node = Node([stream])
+        intents = Intents(
+            "n1",
+            "control:1",
+            node.connect,
+            SystemClock(),
+            Backoff(1e-6, 1e-6),
+            namespaces=lambda fresh, removed: told.append(
+                ({name: each.enrols for name, each in fresh.items()}, list(removed))
+            ),
+        )
+        async with asyncio.timeout(5), asyncio.TaskGroup() as tasks:
+            running = tasks.create_task(intents.run(node.changed))
+            await node.done.wait()
+            running.cancel()
+        return node, stream
+
+    node, stream = asyncio.run(run())
+    assert set(node.known) == {"u1"}
+    assert told == [({"shop": True}, [])]
+    assert [each.type_url for each in stream.written[:2]] == [POD_TYPE, NAMESPACE_TYPE]
+    refused = next(each for each in stream.written if each.response_nonce == "a")
+    assert "web-renamed" in refused.error_detail.message

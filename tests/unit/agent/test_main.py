@@ -1,4 +1,4 @@
-"""`tulle-agent`: its flags, and the uninstaller on folders without a kernel half."""
+"""`tulle-agent`: its flags."""
 
 from __future__ import annotations
 
@@ -62,18 +62,6 @@ def test_help_names_the_environment_and_an_example() -> None:
     assert "TULLE_AGENT_NODE" in text
     assert "TULLE_NODE" in text
     assert "tulle-agent --node a" in text
-
-
-def test_the_uninstaller_leaves_files_of_others(tmp_path: Path) -> None:
-    folder = tmp_path / "run" / "n1"
-    (folder / "state").mkdir(parents=True)
-    for name in ("agent.sock", "zds.sock", "state/u1.json", "ztunnel.sock"):
-        (folder / name).touch()
-    main.uninstall("n1", tmp_path / "run", tmp_path / "bpf", tmp_path / "cgroup", tmp_path)
-    assert [path.name for path in folder.iterdir()] == ["ztunnel.sock"]
-    (folder / "ztunnel.sock").unlink()
-    main.uninstall("n1", tmp_path / "run", tmp_path / "bpf", tmp_path / "cgroup", tmp_path)
-    assert not folder.exists()
 
 
 def test_a_kernel_without_the_direct_path_has_it_off(tmp_path: Path) -> None:

@@ -34,6 +34,7 @@ def test_the_page_is_json_of_the_contracts_fields(tmp_path: Path) -> None:
         "version",
         "started_at",
         "control",
+        "cni",
         "runtime",
         "ztunnels",
         "pods",

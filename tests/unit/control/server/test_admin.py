@@ -93,7 +93,7 @@ def test_status_says_what_is_served_to_whom_and_what_is_wrong(bench: Bench) -> N
         1,
     )
     assert status["objects"]["Pod"] == 1
-    assert status["resources"] == {"Address": 2, "Authorization": 2, "Pod": 1}
+    assert status["resources"] == {"Address": 2, "Authorization": 2, "Pod": 1, "Namespace": 1}
     assert status["root"]["not_after"].endswith("Z")
     (node,) = status["nodes"]
     assert (node["id"], node["node"], node["since"]) == ("ztunnel~x", "n1", "2026-01-01T00:00:00Z")

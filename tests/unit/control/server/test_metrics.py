@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from control.server.metrics import Metrics, short_type
 from control.server.sources.problem import Problem
-from control.wire.types import ADDRESS_TYPE, AUTHORIZATION_TYPE, POD_TYPE
+from control.wire.types import ADDRESS_TYPE, AUTHORIZATION_TYPE, NAMESPACE_TYPE, POD_TYPE
 
 
 def test_types_are_few_labels() -> None:
-    known = [short_type(each) for each in (ADDRESS_TYPE, AUTHORIZATION_TYPE, POD_TYPE)]
-    assert known == ["Address", "Authorization", "Pod"]
+    types = (ADDRESS_TYPE, AUTHORIZATION_TYPE, POD_TYPE, NAMESPACE_TYPE)
+    known = [short_type(each) for each in types]
+    assert known == ["Address", "Authorization", "Pod", "Namespace"]
     assert {short_type(f"type.googleapis.com/x.Y{n}") for n in range(9)} == {"other"}
 
 

@@ -10,9 +10,14 @@ from hypothesis import strategies as st
 
 from control.kit.errors import WireError
 from control.model.address import canonical, parse_address
-from control.model.intent import PROBE_PORTS_MAX, Intent
+from control.model.intent import PROBE_PORTS_MAX, Intent, NamespaceIntent
 from control.wire import node_pb2 as pb
-from control.wire.convert_node import decode_intent, encode_intent
+from control.wire.convert_node import (
+    decode_intent,
+    decode_namespace,
+    encode_intent,
+    encode_namespace,
+)
 
 NAMES = st.text(min_size=1, max_size=12)
 PACKED = st.one_of(st.binary(min_size=4, max_size=4), st.binary(min_size=16, max_size=16))
@@ -78,3 +83,22 @@ def test_any_bytes_are_an_intent_or_a_wire_error(data: bytes) -> None:
         decode_intent(data)
     except WireError:
         return
+
+
+@pytest.mark.parametrize("enrols", [True, False])
+@pytest.mark.parametrize("name", ["a", "shop", "0-9", "x" * 63])
+def test_a_namespace_survives_the_wire(name: str, enrols: bool) -> None:
+    value = NamespaceIntent(name, enrols)
+    assert decode_namespace(encode_namespace(value)) == value
+
+
+@pytest.mark.parametrize("name", ["", "-a", "a-", "A", "a.b", "a\nend", "x" * 64, "é"])
+def test_what_is_no_name_of_a_namespace_is_refused(name: str) -> None:
+    """It becomes a line of a file."""
+    with pytest.raises(WireError):
+        decode_namespace(pb.Namespace(name=name).SerializeToString())
+
+
+def test_what_is_no_namespace_is_refused() -> None:
+    with pytest.raises(WireError):
+        decode_namespace(b"\xff")

@@ -21,6 +21,7 @@ from control.wire import (
         (types.ADDRESS_TYPE, workload_pb2.Address.DESCRIPTOR),
         (types.AUTHORIZATION_TYPE, security_pb2.Authorization.DESCRIPTOR),
         (types.POD_TYPE, node_pb2.Pod.DESCRIPTOR),
+        (types.NAMESPACE_TYPE, node_pb2.Namespace.DESCRIPTOR),
     ],
 )
 def test_a_type_url_names_its_message(url: str, message: Descriptor) -> None:

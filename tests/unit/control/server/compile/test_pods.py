@@ -128,3 +128,27 @@ def test_a_probe_that_the_kernel_cannot_recognise_is_noted() -> None:
     (said,) = found.notes
     assert (said.object, said.reason) == ("Pod shop/web", "probe_unrecognised")
     assert noted(found).notes == found.notes
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        (namespace(AMBIENT), {"shop": True}),
+        (namespace(""), {"shop": False}),
+        (namespace(NONE), {"shop": False}),
+        (namespace(AMBIENT, "kube-system"), {"kube-system": False}),
+        (namespace("") + pod(labels=AMBIENT), {"shop": True}),
+        (namespace(AMBIENT) + pod(labels=NONE), {"shop": True}),
+        (
+            namespace(AMBIENT, "kube-system") + pod("a", "kube-system", labels=AMBIENT),
+            {"kube-system": True},
+        ),
+        (pod(), {"shop": False}),
+        (pod("a", "one") + namespace(OUR_AMBIENT, "two"), {"one": False, "two": True}),
+    ],
+)
+def test_a_namespace_enrols_if_any_pod_of_it_may_be_captured(
+    text: str, expected: dict[str, bool]
+) -> None:
+    found = mesh(text).namespaces
+    assert {name: each.enrols for name, each in found.items()} == expected

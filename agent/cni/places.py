@@ -1,0 +1,207 @@
+"""The folders of the container runtime: network configurations, and the programs of plugins.
+
+They come from the operator; else from the runtime, by CRI or by its configuration file; else from
+what is known of the platform. Nothing is made: a folder that is not there is not one of ours.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import tomllib
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+CONFIG_BYTES_MAX = 1024 * 1024
+IMPORTS_MAX = 32  # files that a containerd configuration names
+
+DEFAULT_CONF = "/etc/cni/net.d"
+DEFAULT_BIN = "/opt/cni/bin"
+
+
+@dataclass(frozen=True, slots=True)
+class Platform:
+    """A kind of node, known by a path that only it has."""
+
+    name: str
+    mark: str
+    conf: str
+    bins: tuple[str, ...]
+    runtime: str = ""  # its containerd configuration, where that is at a place of its own
+
+
+_RANCHER = "/var/lib/rancher"
+_SNAP = "/var/snap/microk8s"
+# In this order: the first whose mark is there. `bins` likewise, of those that can be written to.
+PLATFORMS = (
+    Platform(
+        "k3s",
+        f"{_RANCHER}/k3s/agent",
+        f"{_RANCHER}/k3s/agent/etc/cni/net.d",
+        # The second is that of releases before October 2024.
+        (f"{_RANCHER}/k3s/data/cni", f"{_RANCHER}/k3s/data/current/bin"),
+        f"{_RANCHER}/k3s/agent/etc/containerd/config.toml",
+    ),
+    Platform(
+        "rke2",
+        f"{_RANCHER}/rke2/agent",
+        DEFAULT_CONF,
+        (DEFAULT_BIN,),
+        f"{_RANCHER}/rke2/agent/etc/containerd/config.toml",
+    ),
+    Platform(
+        "microk8s",
+        f"{_SNAP}/current/args",
+        f"{_SNAP}/current/args/cni-network",
+        (f"{_SNAP}/current/opt/cni/bin",),
+        f"{_SNAP}/current/args/containerd.toml",
+    ),
+    Platform("gke", "/home/kubernetes/bin", DEFAULT_CONF, ("/home/kubernetes/bin",)),
+    Platform("openshift", "/etc/cni/multus/net.d", "/etc/cni/multus/net.d", ("/var/lib/cni/bin",)),
+    Platform("minikube", "/var/lib/minikube", "/etc/cni/net.d", (DEFAULT_BIN,)),
+    Platform("talos", "/system/state", DEFAULT_CONF, (DEFAULT_BIN,)),
+    Platform("bottlerocket", "/.bottlerocket", DEFAULT_CONF, (DEFAULT_BIN,)),
+    Platform("generic", "/", DEFAULT_CONF, (DEFAULT_BIN, "/usr/libexec/cni", "/usr/lib/cni")),
+)
+CONTAINERD_CONFIG = "/etc/containerd/config.toml"
+CRIO_FOLDER = "/etc/crio"
+CRIO_CONFIGS = (f"{CRIO_FOLDER}/crio.conf", f"{CRIO_FOLDER}/crio.conf.d")
+
+
+@dataclass(frozen=True, slots=True)
+class Told:
+    """Folders that a runtime names, as paths of the host; empty: it does not."""
+
+    conf: str = ""
+    bins: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Places:
+    conf: Path  # as we see them
+    bin: Path
+    source: str  # for people
+    # CRI-O deletes a pod by the configuration that it was made with, also after that has gone.
+    keeps_calls: bool = False
+
+
+def platform_of(prefix: Path) -> Platform:
+    return next(each for each in PLATFORMS if seen(prefix, each.mark).exists())
+
+
+def seen(prefix: Path, path: str) -> Path:
+    """A path of the host, as it is below our view of its root."""
+    return prefix / path.lstrip("/")
+
+
+def find(
+    prefix: Path, conf: Path | None = None, bin_folder: Path | None = None, cri: Told | None = None
+) -> Places:
+    """The folders on the host whose root we see at `prefix`. `conf` and `bin_folder` are the
+    operator's, as paths of the host."""
+    platform = platform_of(prefix)
+    told, source = cri or Told(), "the runtime, by CRI"
+    if not told.conf and not told.bins:
+        told, source = _configured(prefix, platform), "the runtime's configuration"
+    if not told.conf and not told.bins:
+        source = f"the platform, {platform.name}"
+    found_conf = seen(prefix, str(conf or told.conf or platform.conf))
+    bins = [seen(prefix, each) for each in told.bins or platform.bins]
+    usable = (each for each in bins if os.access(each, os.W_OK))
+    found_bin = seen(prefix, str(bin_folder)) if bin_folder else next(usable, bins[0])
+    named = "flags" if conf and bin_folder else source
+    return Places(found_conf, found_bin, named, keeps_calls=seen(prefix, CRIO_FOLDER).exists())
+
+
+def _configured(prefix: Path, platform: Platform) -> Told:
+    for each in (platform.runtime, CONTAINERD_CONFIG):
+        told = of_containerd(_containerd(prefix, each)) if each else Told()
+        if told.conf or told.bins:
+            return told
+    return of_crio(_crio(prefix))
+
+
+def of_cri_status(text: str) -> Told:
+    """From `info["config"]` of a verbose Status of containerd."""
+    try:
+        found = json.loads(text)
+    except (ValueError, RecursionError):
+        return Told()
+    cni = _table(found, "cni")
+    return Told(_path(cni.get("confDir")), _paths(cni.get("binDirs"), cni.get("binDir")))
+
+
+def of_containerd(config: Mapping[str, Any]) -> Told:
+    """From config.toml of version 1, 2 or 3."""
+    plugins = _table(config, "plugins")
+    for name in ("io.containerd.cri.v1.runtime", "io.containerd.grpc.v1.cri", "cri"):
+        cni = _table(_table(plugins, name), "cni")
+        told = Told(_path(cni.get("conf_dir")), _paths(cni.get("bin_dirs"), cni.get("bin_dir")))
+        if told.conf or told.bins:
+            return told
+    return Told()
+
+
+def of_crio(config: Mapping[str, Any]) -> Told:
+    network = _table(_table(config, "crio"), "network")
+    bins = _paths(network.get("plugin_dirs"), network.get("plugin_dir"))
+    return Told(_path(network.get("network_dir")), bins)
+
+
+def _containerd(prefix: Path, path: str) -> dict[str, Any]:
+    """The file, with those that it imports over it."""
+    config = _toml(seen(prefix, path))
+    imports = config.get("imports")
+    for pattern in (imports if isinstance(imports, list) else [])[:IMPORTS_MAX]:
+        absolute = os.path.normpath(Path(path).parent / str(pattern))
+        for each in sorted(prefix.glob(absolute.lstrip("/")))[:IMPORTS_MAX]:
+            config = merged(config, _toml(each))
+    return config
+
+
+def _crio(prefix: Path) -> dict[str, Any]:
+    config = _toml(seen(prefix, CRIO_CONFIGS[0]))
+    for each in sorted(seen(prefix, CRIO_CONFIGS[1]).glob("*.conf"))[:IMPORTS_MAX]:
+        config = merged(config, _toml(each))
+    return config
+
+
+def merged(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
+    found = dict(below)
+    for name, value in above.items():
+        known = found.get(name)
+        is_table = isinstance(known, dict) and isinstance(value, dict)
+        found[name] = merged(known, value) if is_table else value  # type: ignore[arg-type]
+    return found
+
+
+def _toml(path: Path) -> dict[str, Any]:
+    """A file that is not there, or not TOML, says nothing."""
+    try:
+        if path.stat().st_size > CONFIG_BYTES_MAX:
+            return {}
+        return tomllib.loads(path.read_text())
+    except (OSError, ValueError, RecursionError):
+        return {}
+
+
+def _table(value: Any, name: str) -> Mapping[str, Any]:
+    found = value.get(name) if isinstance(value, Mapping) else None
+    return found if isinstance(found, Mapping) else {}
+
+
+def _path(value: Any) -> str:
+    return value if isinstance(value, str) and value.startswith("/") else ""
+
+
+def _paths(values: Any, value: Any) -> tuple[str, ...]:
+    many = values if isinstance(values, list) else []
+    return tuple(dict.fromkeys(filter(None, map(_path, [*many, value]))))
+
+
+def tables() -> Iterator[tuple[str, str, str]]:
+    """The rows of docs/cni.md: platform, configurations, programs."""
+    for each in PLATFORMS:
+        yield each.name, each.conf, ", ".join(each.bins)

@@ -1,0 +1,47 @@
+"""Takes everything that an agent leaves on its node away, once no agent runs there."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+
+from agent import config
+from agent.datapath.node import NodeDatapath
+from agent.enrol import ztunnel_cgroup
+from control.kit import lock
+from control.kit.log import event
+
+log = logging.getLogger("agent")
+
+LOCK, OTHER = "agent.lock", "another tulle-agent"
+
+
+def uninstall(node: str, run_dir: Path, pins: Path, cgroup_root: Path, cache: Path) -> None:
+    """Remove this node's programs, pins, cgroups and files; its pods go on unencrypted.
+
+    AlreadyServed: an agent runs, which would put some of it back.
+    """
+    folder = config.node_folder(run_dir, node)
+    if folder.exists():
+        with lock.held(folder / LOCK, OTHER):
+            _uninstall(node, folder, pins, cgroup_root, cache)
+    else:
+        _uninstall(node, folder, pins, cgroup_root, cache)
+    event(log, logging.INFO, "agent.uninstalled", node=node)
+
+
+def _uninstall(node: str, folder: Path, pins: Path, cgroup_root: Path, cache: Path) -> None:
+    if config.pin_root(pins, node).exists():
+        NodeDatapath.open(config.pin_root(pins, node), cgroup_root, cache).destroy()
+    ztunnel_cgroup.remove_all(cgroup_root, node)
+    sockets = [folder / f"{name}.sock" for name in ("agent", "zds", "direct")]
+    sockets += [folder / "cni.sock", folder / "cni.boot"]
+    for path in [*folder.glob("state/*.json"), *sockets, folder / LOCK]:
+        path.unlink(missing_ok=True)
+    for directory in (folder / "state", folder):
+        try:
+            directory.rmdir()
+        except FileNotFoundError:
+            continue
+        except OSError:
+            break  # it has files of others, such as the ztunnel's socket
