@@ -17,7 +17,7 @@ from control.server.compile.holdings import Holdings
 from control.server.compile.services import service_key, slice_ports
 from control.server.compile.settings import Settings
 from control.server.sources import objects
-from control.server.sources.objects import Meta, PodObject
+from control.server.sources.objects import Key, Meta, PodObject
 
 PodServices = dict[str, tuple[Port, ...]]
 
@@ -67,31 +67,66 @@ class Endpoints:
         return services
 
 
+# Key of a slice → the slice, its service, and what they say. For those that are as they were.
+SliceMemo = dict[Key, tuple[objects.EndpointSlice, objects.ServiceObject, "_Said"]]
+
+
+@dataclass(frozen=True, slots=True)
+class _Said:
+    """All that one slice says."""
+
+    ports: frozenset[int]  # those of the service that it has
+    members: tuple[Member, ...]
+
+
 def read_slices(
     found: Iterable[objects.EndpointSlice],
     owners: Mapping[tuple[str, str], objects.ServiceObject],
     settings: Settings,
+    memo: SliceMemo | None = None,
 ) -> Endpoints:
-    """`owners` are the services by namespace and name."""
+    """`owners` are the services by namespace and name. `memo` is that of the time before, with the
+    same settings."""
     partial: dict[str, frozenset[int]] = {}
     by_pod: dict[tuple[str, str], list[Member]] = defaultdict(list)
     by_address: dict[Address, list[Member]] = defaultdict(list)
+    before = dict(memo or {})
+    if memo is not None:
+        memo.clear()
     for each in found:
         owner = owners.get((each.meta.namespace, each.service))
         if owner is None:
             continue
-        key, ports = service_key(owner, settings), slice_ports(owner, each)
+        known = before.get(each.meta.key)
+        if known is None or known[0] is not each or known[1] is not owner:
+            known = each, owner, _read_slice(each, owner, settings)
+        if memo is not None:
+            memo[each.meta.key] = known
+        said, key = known[2], service_key(owner, settings)
         lacking = partial.setdefault(key, frozenset())
         if each.endpoints:
             wanted = {port.port for port in owner.ports if port.protocol == "TCP"}
-            partial[key] = lacking | (wanted - {port.service_port for port in ports})
-        for said in each.endpoints:
-            endpoint = Member(key, ports, each.meta, said, owner.publish_not_ready)
-            if said.pod is not None:
-                by_pod[said.pod].append(endpoint)
-            for address in () if said.pod is not None else said.addresses:
-                by_address[address].append(endpoint)
+            partial[key] = lacking | (wanted - said.ports)
+        for member in said.members:
+            if member.said.pod is not None:
+                by_pod[member.said.pod].append(member)
+            else:
+                for address in member.said.addresses:
+                    by_address[address].append(member)
     return Endpoints(partial, by_pod, by_address)
+
+
+def _read_slice(
+    found: objects.EndpointSlice, owner: objects.ServiceObject, settings: Settings
+) -> _Said:
+    key, ports = service_key(owner, settings), slice_ports(owner, found)
+    return _Said(
+        ports=frozenset(port.service_port for port in ports),
+        members=tuple(
+            Member(key, ports, found.meta, said, owner.publish_not_ready)
+            for said in found.endpoints
+        ),
+    )
 
 
 def places(

@@ -144,6 +144,10 @@ class Holdings:
     def meta(self, owner: Key) -> Meta:
         return self._objects[owner].meta
 
+    def is_contested(self, address: Address) -> bool:
+        """True if several claims are made to it."""
+        return address in self._contested
+
     def pod_at(self, address: Address) -> Key | None:
         """The pod that has the address by its object. While only its node says so, a slice that
         names the address means a place as before."""

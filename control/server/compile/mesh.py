@@ -11,10 +11,11 @@ from control.model.policy import Policy, PolicyScope
 from control.model.workload import Service, TunnelProtocol, Workload
 from control.server.compile.endpoints import places
 from control.server.compile.holdings import Holdings
+from control.server.compile.memo import MeshMemo
 from control.server.compile.mutual_tls import MutualTls, compile_mutual_tls
 from control.server.compile.notes import notes_on
-from control.server.compile.pods import compile_namespaces, compile_pods, pod_uid, probe_notes
-from control.server.compile.policies import PolicyMemo, PolicyStatus
+from control.server.compile.pods import compile_namespaces, pod_uid, probe_notes
+from control.server.compile.policies import PolicyStatus
 from control.server.compile.remarks import remarks
 from control.server.compile.selection import with_selection
 from control.server.compile.services import compile_service, is_in_mesh, service_key
@@ -61,15 +62,16 @@ def compile_mesh(
     settings: Settings,
     captured: frozenset[str],
     holdings: Holdings | None = None,
-    memo: PolicyMemo | None = None,
+    memo: MeshMemo | None = None,
 ) -> CompiledMesh:
     """`captured` are the uids of pods whose capture some node reported to be in force. `holdings`
     and `memo` are those of the compilation before, which makes this one cheaper and no different.
     """
+    memo = MeshMemo() if memo is None else memo
     policies: dict[str, Policy] = {}
     statuses: list[PolicyStatus] = []
     selecting: dict[str, list[AuthorizationPolicy]] = defaultdict(list)
-    for each, compiled in (memo or PolicyMemo()).compile(found.authorization_policies, settings):
+    for each, compiled in memo.policies.compile(found.authorization_policies, settings):
         statuses.append(compiled.status)
         if compiled.policy is None:
             continue
@@ -81,12 +83,8 @@ def compile_mesh(
     policies.update((each.key, each) for each in mutual_tls.policies)
     holdings = Holdings() if holdings is None else holdings
     holdings.follow(found, captured)
-    compiler = make_compiler(found, settings, captured, holdings)
-    workloads = [
-        compiler.workload(pod, _names(pod, selecting, mutual_tls))
-        for pod in found.pods
-        if is_workload(pod)
-    ]
+    compiler = make_compiler(found, settings, captured, holdings, memo.slices)
+    workloads = memo.workloads(found, compiler, lambda pod: _names(pod, selecting, mutual_tls))
     endpoints = compiler.endpoints
     workloads += places(endpoints, holdings, compiler.localities, settings)
     services = [
@@ -96,7 +94,7 @@ def compile_mesh(
         for each in found.services
         if is_in_mesh(each)
     ]
-    pods = compile_pods(found, settings)
+    pods = memo.intents(found, settings)
     said = (*statuses, *mutual_tls.statuses)
     pod_notes = tuple(probe_notes(found, pods))
     all_statuses = tuple(with_selection(said, found, settings.root_namespace))

@@ -6,7 +6,7 @@ Every answer has a reason that people can read.
 from __future__ import annotations
 
 import uuid
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator
 from functools import lru_cache
 
 from control.model.intent import Intent, NamespaceIntent
@@ -45,11 +45,6 @@ def is_captured(pod: objects.PodObject, reported: bool) -> bool:
     return not pod.host_network and (annotated or reported)
 
 
-def compile_pods(found: Objects, settings: Settings) -> list[Intent]:
-    namespaces = {each.meta.name: each.meta for each in found.namespaces}
-    return [_intent(pod, namespaces, settings) for pod in found.pods if not pod.is_terminal]
-
-
 def probe_notes(found: Objects, intents: Iterable[Intent]) -> Iterator[Problem]:
     """Probes of enrolled pods that the kernel cannot recognise."""
     enrolled = {(each.namespace, each.name) for each in intents if each.enrolled}
@@ -76,11 +71,9 @@ def _namespace_enrols(meta: objects.Meta, settings: Settings) -> bool:
     return not is_system and _mode(meta.labels) == "ambient"
 
 
-def _intent(
-    pod: objects.PodObject, namespaces: Mapping[str, objects.Meta], settings: Settings
-) -> Intent:
+def intent_of(pod: objects.PodObject, namespace: objects.Meta | None, settings: Settings) -> Intent:
+    """`namespace`: that of the pod, None if nobody has written it down."""
     meta = pod.meta
-    namespace = namespaces.get(meta.namespace)
     labels = {} if namespace is None else namespace.labels
     enrolled, reason = _decide(pod, labels, settings.root_namespace)
     kept = _kept_in_tunnel(meta, namespace, settings)

@@ -17,7 +17,7 @@ from control.model.workload import (
     WorkloadStatus,
     WorkloadType,
 )
-from control.server.compile.endpoints import Endpoints, PodServices, read_slices
+from control.server.compile.endpoints import Endpoints, PodServices, SliceMemo, read_slices
 from control.server.compile.holdings import Holdings
 from control.server.compile.pods import is_captured, pod_uid
 from control.server.compile.services import is_in_mesh, pod_ports, service_key
@@ -92,6 +92,11 @@ class Compiler:
         services = MappingProxyType(self._services(pod))
         return replace(workload, addresses=self._addresses(pod), services=services)
 
+    def is_alone(self, pod: objects.PodObject) -> bool:
+        """True if nobody else claims an address of this pod, no slice either: only then does its
+        workload depend on no other pod."""
+        return not any(map(self.holdings.is_contested, pod.addresses))
+
     def _addresses(self, pod: objects.PodObject) -> tuple[Address, ...]:
         key = pod.meta.key
         return tuple(each for each in pod.addresses if self.holdings.has(key, each))
@@ -122,14 +127,18 @@ def is_workload(pod: objects.PodObject) -> bool:
 
 
 def make_compiler(
-    found: Objects, settings: Settings, captured: Container[str], holdings: Holdings
+    found: Objects,
+    settings: Settings,
+    captured: Container[str],
+    holdings: Holdings,
+    slices: SliceMemo | None = None,
 ) -> Compiler:
     by_name = {
         (service.meta.namespace, service.meta.name): service
         for service in found.services
         if is_in_mesh(service)
     }
-    endpoints = read_slices(found.slices, by_name, settings)
+    endpoints = read_slices(found.slices, by_name, settings, slices)
     by_label: dict[tuple[str, str, str], list[tuple[str, objects.ServiceObject]]] = defaultdict(
         list
     )

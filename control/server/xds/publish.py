@@ -11,9 +11,9 @@ from dataclasses import replace
 from control.kit.clock import Clock
 from control.kit.log import event
 from control.server.compile.holdings import Holdings
+from control.server.compile.memo import MeshMemo
 from control.server.compile.mesh import EMPTY, CompiledMesh, compile_mesh, noted, recapture
 from control.server.compile.pods import pod_uid
-from control.server.compile.policies import PolicyMemo
 from control.server.compile.settings import Settings
 from control.server.metrics import Metrics, short_type
 from control.server.sources.captured import CapturedSet
@@ -49,7 +49,7 @@ class Publisher:
         self.generation = 0
         self._captured = captured
         self._holdings = Holdings()
-        self._policies = PolicyMemo()
+        self._memo = MeshMemo()
         self._metrics = metrics
         self._clock = clock
         self._listeners: set[Listener] = set()
@@ -109,7 +109,7 @@ class Publisher:
         captured = self._captured.in_force(self._homes)
         said = self.mesh.notes
         found = replace(self.objects, pods=tuple(pods))
-        self.mesh = compile_mesh(found, self.settings, captured, self._holdings, self._policies)
+        self.mesh = compile_mesh(found, self.settings, captured, self._holdings, self._memo)
         self._noted_revision = self._holdings.revision
         self._tell_notes(said)
         change = self.cache.update(self.mesh)

@@ -290,6 +290,8 @@ class DeltaSession:
                 added.append(entry)
             else:
                 state.dirty.discard(name)
+        if not state.dirty:
+            state.dirty = set()  # an emptied one keeps the room of all it has ever held
         return added, removed
 
     def _is_visible(self, type_url: str, state: TypeState, entry: CachedResource) -> bool:
