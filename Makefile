@@ -3,7 +3,7 @@ PYTHON := .venv/bin/python
 BIN := .venv/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help run fresh lab lab-down compile test lint unit netns interop fuzz battery chaos compiled bench bench-check \
+.PHONY: help run fresh lab lab-down compile test lint unit netns interop fuzz battery chaos e2e compiled bench bench-check \
 	format stubs manifests check clean root ready ready-unit ready-dev ready-bench
 
 help: ## show this list
@@ -68,6 +68,9 @@ interop: ready-dev ## the tests with foreign peers (Envoy, h2)
 fuzz: ready-dev ## the policy fuzzer: 10^7 cases of a random seed; options: make fuzz SEED=1 CASES=1000000
 	@$(PYTHON) -m tests.fuzz $(if $(SEED),--seed $(SEED)) $(if $(CASES),--cases $(CASES)) \
 		$(if $(NUMBER),--number $(NUMBER)) $(if $(BETWEEN),--between)
+
+e2e: ready-dev ## a real cluster that has the image: make e2e KUBECONFIG=~/.kube/config E2E="--image NAME:TAG"
+	@$(PYTHON) -m tests.e2e --kubeconfig "$(KUBECONFIG)" $(E2E)
 
 battery: root ready-dev ## hostile peers beside an honest one, with the bounds that are meant (the gate's are wider)
 	@TULLE_BATTERY=strict $(PYTHON) -m pytest tests/interop/test_hostile_battery.py

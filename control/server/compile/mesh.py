@@ -83,9 +83,7 @@ def compile_mesh(
     policies.update((each.key, each) for each in mutual_tls.policies)
     holdings = Holdings() if holdings is None else holdings
     holdings.follow(found, captured)
-    pods = memo.intents(found, settings)
-    enrolled = frozenset(each.uid for each in pods if each.enrolled)
-    compiler = make_compiler(found, settings, captured, holdings, memo.slices, enrolled)
+    compiler = make_compiler(found, settings, captured, holdings, memo.slices)
     workloads = memo.workloads(found, compiler, lambda pod: _names(pod, selecting, mutual_tls))
     endpoints = compiler.endpoints
     workloads += places(endpoints, holdings, compiler.localities, settings)
@@ -96,11 +94,7 @@ def compile_mesh(
         for each in found.services
         if is_in_mesh(each)
     ]
-    services += (
-        made.service
-        for pod in found.pods
-        if is_workload(pod) and (made := compiler.host_ports(pod)) is not None
-    )
+    pods = memo.intents(found, settings)
     said = (*statuses, *mutual_tls.statuses)
     pod_notes = tuple(probe_notes(found, pods))
     all_statuses = tuple(with_selection(said, found, settings.root_namespace))
