@@ -21,7 +21,7 @@ from agent.checks.node import node_checks
 from agent.cni import options as cni_flags
 from agent.cni.door import DOOR
 from agent.cni.part import CniPart
-from agent.config import AgentConfig
+from agent.config import AgentConfig, CniConfig
 from agent.cri.client import SOCKETS
 from agent.cri.follow import RuntimeFollower
 from agent.datapath import bpffs, cgroups
@@ -80,7 +80,7 @@ async def _serve(chosen: AgentConfig) -> None:
     host = Host(chosen.node, chosen.cgroup_root, chosen.drain_s, direct=is_direct)
     enroller = Enroller(host, datapath, known, clock, direct)
     access = Access(chosen.control, chosen.control_root, chosen.control_name, chosen.token)
-    cni = None if chosen.cni is None else CniPart(chosen.cni, chosen.node, chosen.folder, clock)
+    cni = None if chosen.cni is None else _cni(chosen, chosen.cni, clock)
     namespaces = None if cni is None else cni.namespaces_changed
     intents = Intents(chosen.node, chosen.control, access.stream, clock, namespaces=namespaces)
     runtime = _runtime(chosen, enroller, intents, clock)
@@ -92,6 +92,11 @@ async def _serve(chosen: AgentConfig) -> None:
         await _run(agent, CaptureReporter(chosen.node, access.report))
     finally:
         datapath.close()
+
+
+def _cni(chosen: AgentConfig, cni: CniConfig, clock: Clock) -> CniPart:
+    sockets = SOCKETS if chosen.cri_socket is None else (chosen.cri_socket,)
+    return CniPart(cni, chosen.node, chosen.folder, clock, sockets)
 
 
 def _runtime(
@@ -162,7 +167,7 @@ async def _run(agent: Agent, reporter: CaptureReporter) -> None:
                     tasks.create_task(agent.runtime.run(), name="cri")
                 tasks.create_task(agent.kubelet.run(), name="kubelet")
                 if agent.cni is not None:
-                    tasks.create_task(agent.cni.keeper.run(), name="cni")
+                    tasks.create_task(agent.cni.run(), name="cni")
                 tasks.create_task(_release(), name="release")
                 refused = RefusedLog(agent.datapath, agent.registry)
                 tasks.create_task(refused.run(), name="refused")

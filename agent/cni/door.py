@@ -57,7 +57,7 @@ WHY = {
 
 
 class Known(Protocol):
-    async def known(self, uid: str) -> None: ...
+    async def known(self, uid: str) -> bool: ...
 
 
 class CniDoor:
@@ -145,7 +145,8 @@ class CniDoor:
                 raise registry.NamespaceGone(f"{call.pod} was deleted in the meantime")
             state, reason = found
             if state is PodState.CAPTURED:
-                await self._direct.known(uid)
+                while not await self._direct.known(uid):
+                    pass  # it waits for a while by itself
                 return
             if state is PodState.NOT_ENROLLED:
                 return

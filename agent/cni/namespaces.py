@@ -6,6 +6,7 @@ not in it may be anything, so its pods wait. Format: see daemonset/cni/word.h.
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import re
 from collections.abc import Collection, Mapping
@@ -43,6 +44,7 @@ class NamespaceBook:
         self._enrols: dict[str, bool] = {}
         self._written: bytes | None = None
         self._fresh = False  # the control plane has spoken in this run
+        self._is_wanted = True
 
     def load(self) -> None:
         """Start with the copy, if there is a whole one."""
@@ -69,7 +71,7 @@ class NamespaceBook:
     def save(self) -> None:
         """Write the copy unless it is up to date; on a full disk the next word tries again."""
         data = render(self._enrols)
-        if not self._fresh or data == self._written:
+        if not self._fresh or not self._is_wanted or data == self._written:
             return
         try:
             self._path.parent.mkdir(parents=True, exist_ok=True)
@@ -78,6 +80,17 @@ class NamespaceBook:
             event(log, logging.ERROR, "namespaces.unsaved", path=self._path, error=exc)
             return
         self._written = data
+
+    def remove(self) -> None:
+        """Take the copy away, and write none until `restore`."""
+        self._is_wanted, self._written = False, None
+        self._path.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            self._path.parent.rmdir()  # others may have files in it
+
+    def restore(self) -> None:
+        self._is_wanted = True
+        self.save()
 
     def is_outside(self, name: str) -> bool:
         """True if no pod of the namespace is in the mesh, by the last word that was heard."""

@@ -11,6 +11,7 @@ from typing import Any
 import click
 
 from agent.cni import keeper
+from agent.cni.namespaces import NamespaceBook
 from agent.cni.places import find
 from agent.config import (
     DEFAULT_CNI_PROGRAM,
@@ -93,7 +94,7 @@ def take(flags: dict[str, Any]) -> CniConfig | None:
 def remove_from_host(chosen: CniConfig, node: str) -> dict[str, Any]:
     """Take our files away without an agent."""
     done = keeper.uninstall(find(chosen.host_prefix, chosen.conf_dir, chosen.bin_dir))
-    (chosen.state_dir / node / "namespaces").unlink(missing_ok=True)
+    NamespaceBook(chosen.state_dir / node / "namespaces").remove()
     return done
 
 

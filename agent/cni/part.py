@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,8 +10,9 @@ from agent.cni.conflist import PLUGIN
 from agent.cni.door import CniDoor, Known
 from agent.cni.keeper import Keeper
 from agent.cni.namespaces import NamespaceBook
-from agent.cni.places import find
+from agent.cni.places import Told, find, of_cri_status
 from agent.config import CniConfig
+from agent.cri.client import SOCKETS, RuntimeAway, connected
 from agent.enrol.enroller import Enroller
 from agent.intents import Intents
 from control.kit import http
@@ -23,9 +24,17 @@ BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 
 
 class CniPart:
-    def __init__(self, chosen: CniConfig, node: str, folder: Path, clock: Clock) -> None:
+    def __init__(
+        self,
+        chosen: CniConfig,
+        node: str,
+        folder: Path,
+        clock: Clock,
+        runtimes: Sequence[Path] = SOCKETS,
+    ) -> None:
         """`folder` is the node's run-time folder, which has the same path on the host."""
         self._chosen = chosen
+        self._runtimes = runtimes
         self._folder = folder
         self._namespaces_file = chosen.state_dir / node / "namespaces"
         self.namespaces = NamespaceBook(self._namespaces_file)
@@ -33,6 +42,20 @@ class CniPart:
         places = find(chosen.host_prefix, chosen.conf_dir, chosen.bin_dir)
         self.keeper = Keeper(places, chosen.program, self._entry, clock)
         self._door: CniDoor | None = None
+
+    async def run(self) -> None:
+        if self._chosen.conf_dir is None or self._chosen.bin_dir is None:
+            chosen, told = self._chosen, await self._told()
+            self.keeper.places = find(chosen.host_prefix, chosen.conf_dir, chosen.bin_dir, told)
+        await self.keeper.run()
+
+    async def _told(self) -> Told | None:
+        """The runtime's word on its folders; None: its files have to do."""
+        try:
+            async with connected(self._runtimes) as runtime:
+                return of_cri_status(await runtime.settings())
+        except RuntimeAway:
+            return None
 
     @property
     def socket(self) -> Path:
@@ -73,9 +96,12 @@ class CniPart:
         return {("POST", "/cni/uninstall"): self._uninstall, ("POST", "/cni/install"): self._resume}
 
     async def _uninstall(self, request: http.HttpRequest) -> http.HttpResponse:
-        return http.as_json(self.keeper.uninstall())
+        done = self.keeper.uninstall()
+        self.namespaces.remove()
+        return http.as_json(done)
 
     async def _resume(self, request: http.HttpRequest) -> http.HttpResponse:
+        self.namespaces.restore()
         self.keeper.resume()
         return http.as_json(self.keeper.status())
 

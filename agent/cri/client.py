@@ -62,6 +62,12 @@ class Runtime:
         answer = await self._ask("Version", pb.VersionRequest(), pb.VersionResponse, PROBE_S)
         self.name = f"{answer.runtime_name} {answer.runtime_version}".strip()
 
+    async def settings(self) -> str:
+        """Its own configuration, as JSON text; empty where it does not tell."""
+        request = pb.StatusRequest(verbose=True)
+        answer = await self._ask("Status", request, pb.StatusResponse, PROBE_S)
+        return str(answer.info.get("config", ""))
+
     async def sandboxes(self) -> list[Sandbox]:
         request = pb.ListPodSandboxRequest()
         return parse_list(await self._ask("ListPodSandbox", request, pb.ListPodSandboxResponse))

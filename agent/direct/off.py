@@ -27,8 +27,9 @@ class Off:
     def forgotten(self, uid: str) -> None:
         """As above."""
 
-    async def known(self, uid: str) -> None:
+    async def known(self, uid: str) -> bool:
         """No ztunnel tells."""
+        return True
 
     def status(self) -> dict[str, object]:
         return {"on": False, "reason": self._reason}

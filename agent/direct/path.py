@@ -90,15 +90,17 @@ class DirectPath:
         """The pod was deleted; under the same uid it may come again."""
         self.ledger.forgotten(uid)
 
-    async def known(self, uid: str) -> None:
-        """Wait until the ztunnel knows the pod's workload, or a while: then the pod's first
-        connection waits for that. Returns at once where no ztunnel says such things."""
+    async def known(self, uid: str) -> bool:
+        """Wait until the ztunnel knows the pod's workload; False after a while: then the pod's
+        first connection waits for that. True at once where no ztunnel says such things."""
         try:
             async with asyncio.timeout(KNOWN_S):
                 while self.ledger.lacks(uid):
                     await self._news.wait()
         except TimeoutError:
             event(log, logging.WARNING, "pod.not_known", uid=uid)
+            return False
+        return True
 
     # Running
 

@@ -74,6 +74,7 @@ class FakeRuntime:
     has_events: bool = True
     fails: bool = False  # every call is UNAVAILABLE, as while containerd restarts
     info: str | None = None  # in place of a sandbox's own
+    config: str | None = None  # containerd tells it, if asked for more
     calls: list[str] = field(default_factory=list)
     events: list[pb.ContainerEventResponse] = field(default_factory=list)
     _readers: list[asyncio.Queue[pb.ContainerEventResponse | None]] = field(default_factory=list)
@@ -120,6 +121,15 @@ class FakeRuntime:
             reader.put_nowait(None)
 
     # The service
+
+    async def status(
+        self, request: pb.StatusRequest, context: grpc.aio.ServicerContext[Any, Any]
+    ) -> pb.StatusResponse:
+        await self._called("Status", context)
+        answer = pb.StatusResponse()
+        if request.verbose and self.config is not None:
+            answer.info["config"] = self.config
+        return answer
 
     async def version(self, request: Any, context: Any) -> Any:
         await self._called("Version", context)
@@ -184,6 +194,7 @@ class FakeRuntime:
     def _handlers(self) -> Any:
         methods = {
             "Version": (self.version, pb.VersionRequest),
+            "Status": (self.status, pb.StatusRequest),
             "ListPodSandbox": (self.list_sandboxes, pb.ListPodSandboxRequest),
             "PodSandboxStatus": (self.sandbox_status, pb.PodSandboxStatusRequest),
             "ListContainers": (self.list_containers, pb.ListContainersRequest),

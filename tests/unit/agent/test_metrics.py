@@ -13,6 +13,8 @@ from prometheus_client.metrics_core import Metric
 from prometheus_client.parser import text_string_to_metric_families
 from prometheus_client.registry import Collector
 
+from agent.cni.part import CniPart
+from agent.config import CniConfig
 from agent.cri.follow import RuntimeFollower
 from agent.datapath.audit import LostPart
 from agent.metrics import counters, families, gauges
@@ -84,3 +86,16 @@ def test_a_container_runtime_is_counted_where_there_is_one(tmp_path: Path) -> No
     }
     assert actions == {"registered": 0, "released": 2}
     assert "tulle_agent_runtime_connected" not in shown(agent)
+
+
+def test_calls_of_the_plugin_are_counted_where_there_is_one(tmp_path: Path) -> None:
+    agent = example(tmp_path)
+    cni = CniPart(CniConfig(host_prefix=tmp_path, state_dir=tmp_path), "n1", tmp_path, agent.clock)
+    door = cni.door(agent.enroller, agent.intents, agent.direct)
+    door.calls["ADD", "refused"] += 3
+    cni.keeper.is_kept = True
+    found = shown(replace(agent, cni=cni))
+    assert found["tulle_agent_cni_kept"].samples[0].value == 1
+    (sample,) = found["tulle_agent_cni_calls"].samples
+    assert (sample.labels, sample.value) == ({"command": "ADD", "outcome": "refused"}, 3)
+    assert "tulle_agent_cni_kept" not in shown(agent)

@@ -10,6 +10,8 @@ from typing import Any
 
 from agent.checks import node
 from agent.checks.check import Check, Result
+from agent.cni.part import CniPart
+from agent.config import CniConfig
 from agent.cri.follow import RuntimeFollower
 from agent.datapath.audit import Difference, LostPart
 from agent.datapath.conflicts import Conflict
@@ -68,6 +70,7 @@ def checks_of(agent: Any) -> dict[str, Check]:
         node._pods(agent),
         node._kernel(agent),
         *node._runtime(agent),
+        *node._cni(agent),
     ]
     return {each.code: each for each in found}
 
@@ -172,3 +175,18 @@ def test_a_lost_capture_is_a_warning_for_a_day_and_an_error_while_it_stands(tmp_
     assert checks_of(agent)["TUL1004"].result is Result.ERROR
     compared.standing, compared.error = (), "not permitted"
     assert checks_of(agent)["TUL1004"].error == "not permitted"
+
+
+def test_a_configuration_of_ours_that_is_not_the_first_is_an_error(tmp_path: Path) -> None:
+    agent = example(tmp_path)
+    assert "TUL1005" not in checks_of(agent)
+    chosen = CniConfig(host_prefix=tmp_path, state_dir=tmp_path)
+    cni = CniPart(chosen, "n1", tmp_path, agent.clock)
+    cni.keeper.look()
+    found = checks_of(replace(agent, cni=cni))["TUL1005"]
+    assert found.result is Result.ERROR
+    assert found.error == f"no configuration of a primary CNI is in {tmp_path}/etc/cni/net.d"
+    cni.keeper.is_kept = True
+    assert checks_of(replace(agent, cni=cni))["TUL1005"].result is Result.OK
+    cni.keeper.uninstall()
+    assert "by request" in checks_of(replace(agent, cni=cni))["TUL1005"].error

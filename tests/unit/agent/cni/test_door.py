@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import json
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -30,9 +31,12 @@ OUTSIDE = NamespaceIntent("plain", enrols=False)
 class Direct:
     def __init__(self) -> None:
         self.asked: list[str] = []
+        self.answers = [True]
 
-    async def known(self, uid: str) -> None:
+    async def known(self, uid: str) -> bool:
         self.asked.append(uid)
+        await asyncio.sleep(0)
+        return self.answers.pop() if len(self.answers) > 1 else self.answers[0]
 
 
 class Node:
@@ -43,7 +47,7 @@ class Node:
         self.namespaces = NamespaceBook(folder / "namespaces")
         self.namespaces.changed({"plain": OUTSIDE, "shop": NamespaceIntent("shop", True)}, [])
         self.failure: Exception | None = None
-        self.cookies = iter(range(100, 200))
+        self.cookies: Iterator[int] = iter(range(100, 200))
         self.door = CniDoor(
             self.agent.enroller,
             self.agent.intents,
@@ -128,6 +132,16 @@ def test_a_pod_of_the_mesh_waits_for_its_capture_and_its_ztunnel(node: Node) -> 
     assert known is not None
     assert (known.container_id, known.netns) == ("c2", "/run/netns/x")
     assert node.door.calls == {("ADD", "ok"): 1}
+
+
+def test_a_ztunnel_that_does_not_know_the_pod_is_waited_for(node: Node) -> None:
+    node.direct.answers = [True, False, False]
+    assert while_asked(node, lambda: node.capture("u2")) == (200, {})
+    assert node.direct.asked == ["u2"] * 3
+    node.direct.answers, node.cookies = [False], itertools.repeat(100)
+    status, error = ask(node)
+    assert (status, error["code"]) == (503, 11)
+    assert error["msg"].endswith("and no ztunnel runs on this node"), "it left meanwhile"
 
 
 def test_what_is_not_captured_in_time_does_not_start(node: Node) -> None:
