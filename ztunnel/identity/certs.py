@@ -12,6 +12,7 @@ import asyncio
 import logging
 import math
 import random
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Protocol
@@ -91,11 +92,14 @@ class Certificates:
         *,
         ttl_s: float,
         rng: random.Random | None = None,
+        on_recovered: Callable[[], None] = lambda: None,
     ) -> None:
+        """`on_recovered`: the control plane signs again, after a failure."""
         self._signer = signer
         self._clock = clock
         self._workers = workers
         self._ttl_s = ttl_s
+        self._on_recovered = on_recovered
         self._rng = rng or random.Random()
         self._slots = PrioritySlots(IN_FLIGHT_MAX)
         self._kept: dict[SpiffeId, _Kept] = {}
@@ -246,6 +250,7 @@ class Certificates:
         self._workers.publish_certificate(issued)
         if recovered:
             self._hurry_due()  # the others may fare as well now
+            self._on_recovered()
         return issued
 
     def _failed(self, kept: _Kept, exc: ControlError) -> None:

@@ -44,7 +44,8 @@ class _Link:
 
 
 class CaClient:
-    """Client with one channel, which reconnects by itself. New trusted roots make a new one."""
+    """Client with one channel. New trusted roots make a new one, and so does a broken link: the
+    pauses between two tries are the caller's."""
 
     def __init__(self, config: ZtunnelConfig) -> None:
         self._config = config
@@ -65,6 +66,8 @@ class CaClient:
             )
             response = pb.IstioCertificateResponse.FromString(answer)
         except grpc.aio.AioRpcError as exc:
+            if exc.code() is grpc.StatusCode.UNAVAILABLE and link is self._link:
+                self._stale = True  # the next try must not find gRPC in a pause of its own
             raise SigningFailed(f"{exc.code().name}: {exc.details()}") from exc
         except DecodeError as exc:
             raise SigningFailed("the answer is not a certificate response") from exc

@@ -59,6 +59,7 @@ class Supervisor:
             clock,
             self.workers,
             ttl_s=config.secret_ttl_s,
+            on_recovered=lambda: self.xds.hurry(),
         )
         self.served = HeldPods(
             self.workers,

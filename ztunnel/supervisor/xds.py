@@ -138,6 +138,7 @@ class XdsClient:
         self._delta = DeltaClient(node_info(config), TYPES)
         self._settling = Settling(TYPES)
         self._numbers: dict[str, int] = {}  # nonces of responses that are read and not applied
+        self._hurried = asyncio.Event()
         self.inbox = Inbox()
         self.status = XdsStatus()
 
@@ -152,7 +153,17 @@ class XdsClient:
                 self._ended(group.exceptions[0])
             if self.status.messages.total() > before:
                 backoff.reset()
-            await asyncio.sleep(backoff.next_s())
+            try:
+                async with asyncio.timeout(backoff.next_s()):
+                    await self._hurried.wait()
+            except TimeoutError:
+                pass
+            self._hurried.clear()
+
+    def hurry(self) -> None:
+        """The control plane is there again: do not sit out a pause."""
+        if not self.status.connected:
+            self._hurried.set()
 
     def _ended(self, exc: Exception) -> None:
         status = self.status

@@ -89,9 +89,18 @@ class Bench:
         self.clock = TwoClocks()
         self.authority = Authority(self.clock, ttl_s)
         self.workers = Published()
+        self.recovered = 0
         self.kept = Certificates(
-            self.authority, self.clock, self.workers, ttl_s=ttl_s, rng=random.Random(1)
+            self.authority,
+            self.clock,
+            self.workers,
+            ttl_s=ttl_s,
+            rng=random.Random(1),
+            on_recovered=self._note_recovered,
         )
+
+    def _note_recovered(self) -> None:
+        self.recovered += 1
 
     def valid(self, identity: SpiffeId = WEB) -> bool:
         held = self.workers.held.get(identity)
@@ -176,9 +185,12 @@ def test_after_an_outage_certificates_are_back_in_seconds(
         bench.authority.up = False
         await asyncio.sleep(outage_s)
         bench.authority.up = True
-        if not bench.valid():
+        assert bench.recovered == 0
+        waited = not bench.valid()
+        if waited:
             await WAKERS[waker](bench)
         assert await bench.until_valid_s() < RECOVERY_S + 1
+        assert bool(bench.recovered) is waited, "others hear that the control plane is back"
 
     with_bench(ttl_s, test)
 

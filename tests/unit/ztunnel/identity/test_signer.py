@@ -64,6 +64,20 @@ def test_a_service_that_is_away(tmp_path: Path) -> None:
         run(client(tmp_path), lambda it: it.sign(WEB, CSR, 3600))
 
 
+def test_after_a_broken_link_the_next_try_dials_at_once(tmp_path: Path) -> None:
+    async def use(made: CaClient) -> None:
+        first = await made._current()
+        for _ in range(2):
+            with pytest.raises(SigningFailed, match="UNAVAILABLE"):
+                await made.sign(WEB, CSR, 3600)
+            second = await made._current()
+            assert second.channel is not first.channel, "gRPC would pause before it dials again"
+            assert await made._current() is second
+            first = second
+
+    run(client(tmp_path), use)
+
+
 def test_new_roots_make_a_new_channel_once_the_old_one_is_idle(tmp_path: Path) -> None:
     async def use(made: CaClient) -> None:
         first = await made._current()

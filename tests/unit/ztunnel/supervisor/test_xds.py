@@ -15,11 +15,19 @@ from control.wire import discovery_pb2 as pb
 from control.wire.delta import Word
 from control.wire.types import ADDRESS_TYPE, AUTHORIZATION_TYPE
 from tests.support.engine.meshes import at, entry, pod, service
+from tests.support.virtual_time import run_virtual
 from ztunnel.config import ZtunnelConfig
 from ztunnel.mesh.entries import Entry, Op
 from ztunnel.mesh.state import State
 from ztunnel.supervisor.settling import Settling
-from ztunnel.supervisor.xds import STEP_ENTRIES, TYPES, XdsClient, XdsEnded, node_info
+from ztunnel.supervisor.xds import (
+    BACKOFF_MAX_S,
+    STEP_ENTRIES,
+    TYPES,
+    XdsClient,
+    XdsEnded,
+    node_info,
+)
 
 CONFIG = ZtunnelConfig("control:1", "control:1", Path("zds"), Path("run"), node="n1")
 
@@ -249,6 +257,38 @@ def test_what_was_read_before_the_stream_ended_is_worked_off_whole() -> None:
                 await inbox.next()
 
     asyncio.run(scenario())
+
+
+class Away(XdsClient):
+    """Never reaches a control plane, and notes when it has tried."""
+
+    tries_s: tuple[float, ...] = ()
+
+    async def _stream(self) -> None:
+        self.tries_s += (asyncio.get_running_loop().time(),)
+        raise XdsEnded("away")
+
+
+def test_a_control_plane_that_is_back_is_not_kept_waiting_by_a_pause() -> None:
+    bench = Bench()
+    client = Away(CONFIG, bench.state, bench._publish)
+
+    async def scenario() -> None:
+        async with asyncio.TaskGroup() as tasks:
+            running = tasks.create_task(client.run())
+            await asyncio.sleep(1000)  # pauses are long by now
+            before = len(client.tries_s)
+            client.hurry()
+            await asyncio.sleep(0.01)
+            assert len(client.tries_s) == before + 1
+            await asyncio.sleep(0.7 * BACKOFF_MAX_S)
+            assert len(client.tries_s) == before + 1, "once, and the pauses stay as they were"
+            client.status.connected = True
+            client.hurry()
+            assert not client._hurried.is_set(), "there is nothing to hurry for"
+            running.cancel()
+
+    run_virtual(scenario())
 
 
 def test_messages_are_counted() -> None:
