@@ -21,6 +21,7 @@ from agent.lab.netns import NETNS_FOLDER, inode
 from agent.lab.pods import LabPods
 from agent.lab.spec import LabSpec, PodSpec, load
 from agent.lab.state import LabState, PodRecord, Store, remove_if_empty
+from control.kit import socket_folder
 from control.kit.errors import ConfigError, KernelError, MeshError
 
 RUN_DIR = Path("/run/tulle")
@@ -235,6 +236,7 @@ class Lab:
             remove_if_empty(folder)
         for name in (*_FOLDERS, "control", *(node.name for node in state.nodes)):
             shutil.rmtree(self.run_dir / name, ignore_errors=True)
+        socket_folder.remove_abandoned()
         self.store.forget()
 
 

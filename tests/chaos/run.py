@@ -49,19 +49,36 @@ def chaos(
     seed: str,
     seconds: float,
     say: Say = lambda _: None,
-    faults: Callable[[Bed, Path], list[Fault]] = table,
 ) -> Findings:
-    """Build a mesh in `folder`, disturb it for so long, and take it down again. It ends early when
-    a promise is broken."""
-    with small_disk(folder), mesh_bed(folder) as bed, ExitStack() as stack:
+    """Build a mesh in `folder`, disturb it, and take it down again."""
+    with disturbable(folder) as bed:
+        return disturb(bed, table(bed, folder), seed, seconds, say)
+
+
+@contextmanager
+def disturbable(folder: Path) -> Iterator[Bed]:
+    """A mesh whose policies say who may reach whom, on a small disk."""
+    with small_disk(folder), mesh_bed(folder) as bed:
         bed.write_policy(NARROW)
-        eventually(lambda: bed.no(("other", "server", PORT), ("stranger", "near", PORT)), "policy")
-        found = Findings()
+        wait_for_policy(bed)
+        yield bed
+
+
+def wait_for_policy(bed: Bed) -> None:
+    eventually(lambda: bed.no(("other", "server", PORT), ("stranger", "near", PORT)), "policy")
+
+
+def disturb(
+    bed: Bed, faults: list[Fault], seed: str, seconds: float, say: Say = lambda _: None
+) -> Findings:
+    """Let the faults strike for so long. It ends early when a promise is broken."""
+    found = Findings()
+    with ExitStack() as stack:
         wires = [stack.enter_context(bed.wire(node)) for node in (bed.here, bed.there)]
         stack.enter_context(watched(wires, found))
         callers = stack.enter_context(calling(bed, seed, found))
         recover(callers, found)
-        strike(faults(bed, folder), seed, seconds, callers, found, say)
+        strike(faults, seed, seconds, callers, found, say)
     return found
 
 

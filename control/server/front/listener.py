@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-import fcntl
 import logging
 import os
 import resource
 import socket
 import ssl
-import tempfile
 from collections.abc import Callable, Iterable
-from pathlib import Path
 
 from control.kit.clock import Clock
 from control.kit.errors import ConfigError
 from control.kit.log import event
+from control.kit.socket_folder import private_folder
 from control.server.callers.arrivals import Arrivals
 from control.server.callers.budget import Rounds
 from control.server.callers.door import peer_name
@@ -35,9 +33,6 @@ DESCRIPTORS_RESERVED = 256
 SLICE_S = 0.004
 # gRPC's row of connections that it has not accepted may be full for a moment.
 CONNECT_TRIES, CONNECT_PAUSE_S = 50, 0.02
-# Folders that are in memory: a full disk must not keep us from starting.
-_FOLDER_PREFIX = "tulle-control-"
-_SOCKET_FOLDERS = ("/run", "/dev/shm", tempfile.gettempdir())
 
 
 def capacity() -> int:
@@ -55,51 +50,13 @@ class GrpcSocket:
     """
 
     def __init__(self) -> None:
-        self._folder, self._descriptor = _private_folder()
+        self._folder, self._descriptor = private_folder()
         # By descriptor: a socket's path has 107 letters at most, a temporary folder's more.
         self.path = f"/proc/self/fd/{self._descriptor}/grpc"
 
     def close(self) -> None:
         self._folder.cleanup()
         os.close(self._descriptor)
-
-
-def _private_folder() -> tuple[tempfile.TemporaryDirectory[str], int]:
-    """A folder, and its descriptor that holds its lock."""
-    error: OSError | None = None
-    for each in _SOCKET_FOLDERS:
-        _remove_abandoned(Path(each))
-        try:
-            while True:
-                made = tempfile.TemporaryDirectory(prefix=_FOLDER_PREFIX, dir=each)
-                handle = os.open(made.name, os.O_RDONLY | os.O_DIRECTORY)
-                fcntl.flock(handle, fcntl.LOCK_EX)
-                if os.fstat(handle).st_nlink:
-                    return made, handle
-                os.close(handle)  # another start took it for abandoned, before the lock
-                made.cleanup()
-        except OSError as exc:
-            error = exc
-    raise ConfigError(f"no folder for a socket: {error}")
-
-
-def _remove_abandoned(parent: Path) -> None:
-    """Remove our folders that no process has locked."""
-    for path in parent.glob(f"{_FOLDER_PREFIX}*"):
-        try:
-            if path.lstat().st_uid != os.getuid():
-                continue
-            handle = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
-        except OSError:
-            continue
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            (path / "grpc").unlink(missing_ok=True)
-            path.rmdir()
-        except OSError:
-            continue  # somebody lives in it, or it holds what we never put there
-        finally:
-            os.close(handle)
 
 
 class Front:

@@ -134,6 +134,19 @@ def test_pods_are_enrolled_live_and_everything_goes_away_again(lab: Lab) -> None
     eventually(lambda: captured(lab) == 2, "the agents know their pods again")
     states = {item["name"]: item["state"] for item in report.status(lab)["processes"]}
     assert set(states.values()) == {"running"}
+    folder = socket_folder(lab)
+    changes.kill(lab, "control", None)
+    assert folder.exists(), "nobody was there to remove it"
+    lab.down()
+    assert not folder.exists()
+
+
+def socket_folder(lab: Lab) -> Path:
+    """The control plane's folder for its own sockets, outside the run folder."""
+    pid = lab.store.load().processes["control"].pid
+    paths = {each.readlink() for each in Path(f"/proc/{pid}/fd").iterdir()}
+    (found,) = (each for each in paths if each.name.startswith("tulle-control-"))
+    return found
 
 
 def test_a_pod_added_later_is_captured_before_it_starts(lab: Lab) -> None:

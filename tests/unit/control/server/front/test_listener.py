@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import resource
 import socket
-from pathlib import Path
 
 import pytest
 
@@ -68,32 +67,3 @@ def test_only_we_reach_the_socket_of_grpc() -> None:
     finally:
         subject.close()
     assert not os.path.exists(folder)
-
-
-def test_a_killed_process_leaves_no_folder_once_another_starts(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    monkeypatch.setattr(listener, "_SOCKET_FOLDERS", (str(tmp_path),))
-    abandoned, strange, file = (tmp_path / f"tulle-control-{each}" for each in ("a", "b", "c"))
-    abandoned.mkdir()
-    (abandoned / "grpc").touch()
-    strange.mkdir()
-    (strange / "precious").touch()
-    file.touch()
-    first = GrpcSocket()
-    second = GrpcSocket()
-    folders = {os.path.realpath(os.path.dirname(each.path)) for each in (first, second)}
-    assert {str(each) for each in tmp_path.iterdir()} == {str(strange), str(file), *folders}
-    first.close()
-    second.close()
-    assert set(tmp_path.iterdir()) == {strange, file}
-
-
-def test_a_full_disk_does_not_keep_the_socket_from_being_made(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setattr(listener, "_SOCKET_FOLDERS", ("/proc/nowhere", "/dev/shm"))
-    GrpcSocket().close()
-    monkeypatch.setattr(listener, "_SOCKET_FOLDERS", ("/proc/nowhere",))
-    with pytest.raises(ConfigError):
-        GrpcSocket()
