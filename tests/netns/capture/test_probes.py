@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import pytest
@@ -126,6 +127,19 @@ def test_a_probe_that_failed_leaves_nothing_for_the_next_socket_of_its_port(host
     assert host.refused(lambda: host.probe(POD4))
     assert host.counter("probe_vouched") == host.counter("inbound_probe") == 1
     assert host.vouched() == 0
+
+
+def test_a_syn_that_is_sent_again_passes_too(host: Host, pod: Pod) -> None:
+    """The app's accept queue is full; after a second there is room."""
+    with pod.listen("0.0.0.0", PROBED) as busy, pod.dial((POD4, PROBED)):
+        busy.listen(0)
+        with ThreadPoolExecutor(1) as background:
+            probe = background.submit(host.probe, POD4)
+            eventually(lambda: host.counter("inbound_probe") == 1, "its first SYN")
+            busy.accept()[0].close()
+            with probe.result(), busy.accept()[0]:
+                assert host.counter("inbound_probe") > 1
+    assert host.counter("probe_vouched") == 1
 
 
 @pytest.mark.parametrize("captured", [True, False])
