@@ -21,7 +21,7 @@ from control.kit.clock import Clock
 from control.kit.log import event
 from control.server.sources.folder import Folder, Snapshot
 from control.server.sources.kept import Kept
-from control.server.sources.problem import Problem
+from control.server.sources.problem import UNREADABLE, Problem
 from control.server.sources.yaml_text import FILE_BYTES_MAX
 
 log = logging.getLogger("source")
@@ -143,7 +143,7 @@ class DirectorySource:
         problems = self._link_problems
         if self._error:
             message = f"{self._error}; the last good state stays in force"
-            problems = (Problem(str(self._path), 1, "", "unreadable", message), *problems)
+            problems = (Problem(str(self._path), 1, "", UNREADABLE, message), *problems)
         return replace(snapshot, problems=(*problems, *snapshot.problems))
 
 
@@ -220,4 +220,4 @@ class _Walk:
 
     def _dangling(self, path: str) -> None:
         message = "a link that leads nowhere; nothing is read from it"
-        self.problems.append(Problem(path, 1, "", "unreadable", message))
+        self.problems.append(Problem(path, 1, "", UNREADABLE, message))

@@ -21,7 +21,7 @@ from control.server.sources.entries import (
 )
 from control.server.sources.kinds import POLICY_KINDS, SECURITY_GROUP
 from control.server.sources.objects import AnyObject, Key, Objects, collect
-from control.server.sources.problem import Invalid, Problem
+from control.server.sources.problem import UNREADABLE, Invalid, Problem
 from control.server.sources.reader import Reader
 from control.server.sources.yaml_text import Broken, Fields, Items, Value, read_apart
 
@@ -60,7 +60,7 @@ class Folder:
 
     def unreadable(self, file: str, why: str) -> None:
         """The file is there but cannot be read: as if it were not YAML."""
-        self._file_problems[file] = Problem(file, 1, "", "unreadable", why)
+        self._file_problems[file] = Problem(file, 1, "", UNREADABLE, why)
 
     def forget(self, file: str) -> None:
         self._contents.pop(file, None)

@@ -24,7 +24,7 @@ from control.kube.reflector import Reflector
 from control.kube.resources import Resource
 from control.server.sources.cluster import PLACE, Cluster
 from control.server.sources.folder import Snapshot
-from control.server.sources.problem import Problem
+from control.server.sources.problem import UNREADABLE, Problem
 
 log = logging.getLogger("source")
 
@@ -166,7 +166,7 @@ class KubernetesSource:
                 continue
             effect = "what was known stays in force" if state.is_synced else "it counts as empty"
             message = f"cannot be followed: {_reason(state)}; {effect}"
-            yield Problem(PLACE, 0, kind, "unreadable", message)
+            yield Problem(PLACE, 0, kind, UNREADABLE, message)
 
 
 def _is_refused(state: Reflection) -> bool:

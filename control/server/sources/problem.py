@@ -7,6 +7,8 @@ from typing import ClassVar
 
 from control.kit.errors import ConfigError
 
+UNREADABLE = "unreadable"  # the source cannot be read, in whole or in part
+
 
 @dataclass(frozen=True, slots=True, order=True)
 class Problem:

@@ -95,6 +95,7 @@ class Cache:
         self._values: dict[str, dict[str, Any]] = {url: {} for url in self._entries}
         self._bytes = dict.fromkeys(self._entries, 0)
         self._index: Index | None = None
+        self._versions: dict[str, dict[str, str]] = {}  # tables, until something changes
 
     @property
     def types(self) -> frozenset[str]:
@@ -102,6 +103,14 @@ class Cache:
 
     def entries(self, type_url: str) -> Mapping[str, CachedResource]:
         return self._entries[type_url]
+
+    def versions(self, type_url: str) -> Mapping[str, str]:
+        """Names and versions as they are now, in a table that never changes."""
+        table = self._versions.get(type_url)
+        if table is None:
+            entries = self._entries[type_url].values()
+            table = self._versions[type_url] = {each.name: each.version for each in entries}
+        return table
 
     def average_bytes(self, type_url: str) -> int:
         """Bytes of a response for one resource of this type, on average."""
@@ -155,6 +164,7 @@ class Cache:
         return frozenset(changed)
 
     def _remove(self, type_url: str, name: str) -> None:
+        self._versions.pop(type_url, None)
         self._bytes[type_url] -= len(self._entries[type_url].pop(name).framed)
         del self._values[type_url][name]
 
@@ -164,6 +174,7 @@ class Cache:
         """True if clients have to hear of it."""
         entries, entry = self._entries[type_url], encode(name, value)
         known = entries.get(name)
+        self._versions.pop(type_url, None)
         entries[name] = entry
         self._values[type_url][name] = value
         self._bytes[type_url] += len(entry.framed) - (0 if known is None else len(known.framed))

@@ -19,7 +19,7 @@ from control.server.metrics import Metrics, short_type
 from control.server.sources.captured import CapturedSet
 from control.server.sources.folder import Snapshot
 from control.server.sources.objects import Objects, PodObject
-from control.server.sources.problem import Problem
+from control.server.sources.problem import UNREADABLE, Problem
 from control.server.xds.cache import Cache, Change
 
 log = logging.getLogger("source")
@@ -46,6 +46,7 @@ class Publisher:
         self.objects = Objects()
         self.problems: tuple[Problem, ...] = ()
         self.ignored: Mapping[str, int] = {}
+        self._counts: Mapping[str, int] = {}
         self.generation = 0
         self._captured = captured
         self._holdings = Holdings()
@@ -73,9 +74,12 @@ class Publisher:
         self.ignored = snapshot.ignored
         counts = self.objects.counts()
         self._metrics.show_source(counts, self.problems)
+        # An API server has news all the time; each publication has its own line.
+        is_news = counts != self._counts
+        self._counts = counts
         event(
             log,
-            logging.INFO,
+            logging.INFO if is_news else logging.DEBUG,
             "source.loaded",
             problems=len(self.problems),
             **{kind: count for kind, count in counts.items() if count},
@@ -92,7 +96,10 @@ class Publisher:
                 self._news.clear()
                 await asyncio.sleep(DEBOUNCE_S)
             self._news.clear()
+            started_s = self._clock.monotonic_s()
             self.publish()
+            # Streams are served in between, however much there is to publish.
+            await asyncio.sleep(self._clock.monotonic_s() - started_s)
 
     def publish(self) -> None:
         """Compile, encode what changed, tell every stream."""
@@ -196,8 +203,14 @@ class Publisher:
         for each in problems:
             if each in known:
                 continue
-            policy = each.object.startswith(("AuthorizationPolicy", "PeerAuthentication"))
-            _tell(each, "policy.rejected" if policy else "manifest.rejected")
+            _tell(each, _event_of(each))
+
+
+def _event_of(problem: Problem) -> str:
+    if problem.reason == UNREADABLE:
+        return "source.unreadable"  # nothing is wrong with the object
+    policy = problem.object.startswith(("AuthorizationPolicy", "PeerAuthentication"))
+    return "policy.rejected" if policy else "manifest.rejected"
 
 
 def _tell(found: Problem, name: str) -> None:

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from control.kit.errors import WireError
 from control.server.callers.refusals import CallRefusal
 from control.server.xds.cache import Cache, CachedResource, Change
+from control.server.xds.holding import Holding
 from control.wire import discovery_pb2 as pb
 from control.wire.delta import Word
 from control.wire.types import ADDRESS_TYPE, AUTHORIZATION_TYPE, NAMESPACE_TYPE, POD_TYPE
@@ -29,6 +30,9 @@ FOREIGN_TYPES_MAX = 8
 TYPE_CHARS_MAX = 256
 NAME_COST_BYTES = 200  # a name that is kept takes, beside its letters
 WILDCARD = "*"
+# Versions that a client has for itself, before it shares a table with others.
+OWN_MAX = 64
+_SHOWN_TO_ALL = frozenset({AUTHORIZATION_TYPE, ADDRESS_TYPE})
 # Policies first. Their removals are held back until addresses are out; see `_withhold`.
 ORDER = (AUTHORIZATION_TYPE, ADDRESS_TYPE, POD_TYPE, NAMESPACE_TYPE)
 
@@ -70,7 +74,7 @@ class TypeState:
 
     wildcard: bool
     asked: set[str] = field(default_factory=set)
-    known: dict[str, str] = field(default_factory=dict)  # name → version the client was sent
+    known: Holding = field(default_factory=Holding)  # name → version the client was sent
     dirty: set[str] = field(default_factory=set)  # names to look at for the next response
     owed: set[str] = field(default_factory=set)  # asked names that must be answered
     wanted: set[str] = field(default_factory=set)  # what `asked` resolves to
@@ -142,7 +146,7 @@ class DeltaSession:
             )
         self._types[type_url] = TypeState(wildcard=True)
 
-    def _known(self, request: pb.DeltaDiscoveryRequest) -> dict[str, str]:
+    def _known(self, request: pb.DeltaDiscoveryRequest) -> Holding:
         """The names that a returning client holds. Names and versions are the cache's own, so they
         take no more memory than those of a client that was sent everything."""
         entries = self._entries(request.type_url)
@@ -154,7 +158,7 @@ class DeltaSession:
                 known[name] = _FOREIGN
             else:
                 known[entry.name] = entry.version if version == entry.version else _OLD
-        return known
+        return Holding(known)
 
     def _keep(self, name: str) -> None:
         if len(name) > NAME_CHARS_MAX:
@@ -292,7 +296,16 @@ class DeltaSession:
                 state.dirty.discard(name)
         if not state.dirty:
             state.dirty = set()  # an emptied one keeps the room of all it has ever held
+            self._share(type_url, state)
         return added, removed
+
+    def _share(self, type_url: str, state: TypeState) -> None:
+        """With nothing to send, a client of all resources holds them as they are."""
+        if not state.wildcard or type_url not in _SHOWN_TO_ALL:
+            return
+        entries = self._entries(type_url)
+        if state.known.own_count > OWN_MAX and len(state.known) == len(entries):
+            state.known.share(self._cache.versions(type_url))
 
     def _is_visible(self, type_url: str, state: TypeState, entry: CachedResource) -> bool:
         if type_url == POD_TYPE:
