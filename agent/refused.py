@@ -9,10 +9,13 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Iterator
+import socket
+from collections.abc import Callable, Container, Iterator
 from dataclasses import dataclass
 from itertools import zip_longest
 from typing import Final, Protocol
+
+import psutil
 
 from agent.datapath.pods import CapturedPod
 from agent.datapath.refusals import SYN_REFUSALS, increased
@@ -20,6 +23,7 @@ from agent.datapath.refused import RefusedSyn, Slots
 from agent.registry import Registration
 from control.kit.errors import KernelError
 from control.kit.log import event
+from control.model.address import Address, parse_address
 
 log = logging.getLogger("agent")
 access = logging.getLogger("access")
@@ -50,9 +54,15 @@ class _News:
 
 
 class RefusedLog:
-    def __init__(self, datapath: RefusingKernel, names: Names) -> None:
+    def __init__(
+        self,
+        datapath: RefusingKernel,
+        names: Names,
+        own_addresses: Callable[[], Container[Address]] | None = None,
+    ) -> None:
         self._datapath = datapath
         self._names = names
+        self._own_addresses = own_addresses or addresses_of_host
         self._counters = datapath.counters()
         # An earlier process has told of these.
         self._told = {pod.uid: self._read(pod.uid) for pod in datapath.captured()}
@@ -81,18 +91,23 @@ class RefusedLog:
         # The first of each pod, then the second of each that has one.
         in_turn = [each for row in zip_longest(*news) for each in row if each is not None]
         left_out = sum(each.count for each in in_turn[REFUSED_LINES_MAX:])
+        hosts = self._own_addresses() if in_turn else ()
         for each in in_turn[:REFUSED_LINES_MAX]:
-            self._tell(each)
+            self._tell(each, is_host=each.syn.source.address in hosts)
         if left_out:
             event(access, logging.WARNING, "connection refused", left_out=left_out)
 
-    def _tell(self, news: _News) -> None:
+    def _tell(self, news: _News, *, is_host: bool) -> None:
         known = self._names.get(news.uid)
         named = {}
         if known is not None:
             named = {"dst.workload": known.name, "dst.namespace": known.namespace}
+        # Most often a pod of the host's network, which shares its host's address and has no
+        # identity of its own.
+        sender = {"src.network": "host"} if is_host else {}
         fields: dict[str, object] = {
             "src.addr": news.syn.source,
+            **sender,
             "dst.addr": news.syn.destination,
             **named,
             "direction": "inbound",
@@ -107,6 +122,16 @@ class RefusedLog:
         except KernelError as exc:  # it is being released
             event(log, logging.DEBUG, "refused.unreadable", pod=uid, error=exc)
             return {}
+
+
+def addresses_of_host() -> frozenset[Address]:
+    """Addresses of our own network namespace: on a node, the host's."""
+    entries = [entry for found in psutil.net_if_addrs().values() for entry in found]
+    return frozenset(
+        parse_address(each.address)
+        for each in entries
+        if each.family in (socket.AF_INET, socket.AF_INET6) and "%" not in each.address
+    )
 
 
 def _news(uid: str, before: Slots, now: Slots) -> Iterator[_News]:

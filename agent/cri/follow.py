@@ -70,6 +70,7 @@ class RuntimeFollower:
         self._failures: dict[str, str] = {}  # sandbox or uid → why not registered
         self._kept: set[str] = set()  # ids that are over, but somebody lives there
         self._hint = asyncio.Event()
+        self._looks = 0
         self.link = RuntimeLink()
 
     def status(self) -> dict[str, Any]:
@@ -86,13 +87,15 @@ class RuntimeFollower:
     async def run(self) -> None:
         backoff = Backoff(AWAY_FIRST_S, AWAY_MAX_S)
         while True:
+            looks = self._looks
             try:
                 async with connected(self._candidates) as runtime:
                     self._found(runtime)
-                    backoff.reset()
                     await self._follow(runtime)
             except* RuntimeAway as group:
                 self._lost(group.exceptions[0])
+            if self._looks > looks:
+                backoff.reset()
             _raise_if_cancelled()
             await self.look_at_processes()
             await asyncio.sleep(backoff.next_s())
@@ -112,6 +115,7 @@ class RuntimeFollower:
             while True:
                 self._hint.clear()
                 await self.look(runtime)
+                self._looks += 1
                 await asyncio.sleep(LIST_SPACING_S)
                 try:
                     async with asyncio.timeout(LIST_EVERY_S - LIST_SPACING_S):
@@ -120,13 +124,23 @@ class RuntimeFollower:
                     continue
 
     async def _hear(self, runtime: Runtime) -> None:
-        try:
-            async for _ in runtime.events():
-                self.look_soon()
-        except NoEvents as exc:
-            event(log, logging.INFO, "cri.no_events", error=exc, list_every_s=LIST_EVERY_S)
-            return
-        raise RuntimeAway(f"{runtime.socket}: the stream of events ended")
+        """Events until cancelled. A stream that ends is opened again: the list tells if the runtime
+        is away."""
+        backoff = Backoff(AWAY_FIRST_S, LIST_EVERY_S)
+        while True:
+            opened_s = self._clock.monotonic_s()
+            try:
+                async for _ in runtime.events():
+                    self.look_soon()
+            except NoEvents as exc:
+                event(log, logging.INFO, "cri.no_events", error=exc, list_every_s=LIST_EVERY_S)
+                return
+            except RuntimeAway as exc:
+                event(log, logging.DEBUG, "cri.events_ended", error=exc)
+            self.look_soon()
+            if self._clock.monotonic_s() - opened_s > LIST_EVERY_S:
+                backoff.reset()
+            await asyncio.sleep(backoff.next_s())
 
     # One look
 

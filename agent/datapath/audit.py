@@ -37,6 +37,9 @@ class LostPart(StrEnum):
     STRANGER = "entry_unknown"  # an entry of a namespace that no captured pod has
 
 
+_POD_PINS = tuple(
+    name for name, spec in layout.MAPS.items() if spec.per_pod and name != "listeners"
+)
 TO_CAPTURE = frozenset(
     {LostPart.LINK, LostPart.LISTENERS, LostPart.PINS, LostPart.SHORTCUT, LostPart.CAPTURE}
 )
@@ -118,9 +121,7 @@ class KernelAudit:
             self._maps["pods"].update(key, value)
             found.append(Difference(LostPart.ENTRY, str(pod.cookie), uid))
         found += [
-            Difference(LostPart.PINS, name, uid)
-            for name in ("about", "plaintext", "probes")
-            if not (pins / name).exists()
+            Difference(LostPart.PINS, name, uid) for name in _POD_PINS if not (pins / name).exists()
         ]
         if not _target(pins / "link"):
             found.append(Difference(LostPart.LINK, "link", uid))

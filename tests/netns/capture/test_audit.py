@@ -78,6 +78,7 @@ def test_a_pod_that_lost_a_pin_is_whole_after_a_new_capture(bed: Bed, pod: Pod, 
         ("listeners", LostPart.LISTENERS, "96 slots"),
         ("plaintext", LostPart.PINS, "plaintext"),
         ("probes", LostPart.PINS, "probes"),
+        ("refused", LostPart.PINS, "refused"),
         ("about", LostPart.PINS, "about"),
     ):
         folder.unpin(ours(bed).pods / pods.pin_name(UID) / name)

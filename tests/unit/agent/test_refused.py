@@ -9,7 +9,7 @@ import pytest
 
 from agent.datapath.pods import CapturedPod
 from agent.datapath.refused import RefusedSyn, Slots
-from agent.refused import REFUSED_LINES_MAX, RefusedLog
+from agent.refused import REFUSED_LINES_MAX, RefusedLog, addresses_of_host
 from agent.registry import Registration
 from bpf.layout import REFUSED_SLOTS
 from control.kit.errors import KernelError
@@ -159,3 +159,17 @@ def test_refusals_without_a_syn_have_a_line_for_each_reason(
     kernel.others["denied_link_local"] = 4
     log.look()
     assert lines(caplog) == [{"reason": "denied_link_local", "count": 4}]
+
+
+def test_a_sender_of_this_host_is_named_as_one(caplog: pytest.LogCaptureFixture) -> None:
+    """A pod of the host's network comes with its host's address, and has no identity."""
+    kernel = Kernel("u")
+    log = RefusedLog(kernel, Names(), lambda: {parse_endpoint("192.168.0.5:1").address})
+    kernel.refuse("u", "192.168.0.5:4000", slot=0)
+    kernel.refuse("u", "10.0.0.9:4000", slot=1)
+    log.look()
+    assert [each.get("src.network") for each in lines(caplog)] == ["host", None]
+
+
+def test_the_addresses_of_this_host_are_those_of_its_interfaces() -> None:
+    assert parse_endpoint("127.0.0.1:1").address in addresses_of_host()

@@ -223,6 +223,34 @@ def test_an_event_brings_the_next_look_and_a_restart_of_the_runtime_is_survived(
     assert link.name == "containerd 2.1.9+unknown"
 
 
+def test_a_stream_of_events_that_ends_is_opened_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(follow, "LIST_SPACING_S", 0.01)
+    monkeypatch.setattr(follow, "AWAY_FIRST_S", 0.01)
+    bed = Bed(tmp_path)
+    server = bed.runtime.serving(tmp_path / "s")
+    opened = lambda: bed.runtime.calls.count("GetContainerEvents")  # noqa: E731  # read twice
+
+    def cut() -> Callable[[], Any]:
+        bed.runtime.cut()
+        return lambda: opened() == 2
+
+    def stop() -> Callable[[], Any]:
+        bed.runtime.stop(bed.web)
+        return lambda: not bed.is_registered()
+
+    follow_until(
+        bed,
+        lambda: server.__aenter__(),
+        lambda: lambda: opened() == 1,
+        cut,
+        stop,
+        lambda: server.__aexit__(None, None, None),
+    )
+    assert bed.runtime.calls.count("Version") == 1  # all on one connection
+
+
 def test_without_a_runtime_pods_are_found_by_their_processes(tmp_path: Path) -> None:
     bed = Bed(tmp_path)
     uid = "95c8fcf2-e103-42ca-8599-4f2e296b5be3"

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from agent.datapath import pods
-from agent.datapath.audit import TO_CAPTURE, Difference, KernelAudit, LostPart
+from agent.datapath.audit import _POD_PINS, TO_CAPTURE, Difference, KernelAudit, LostPart
 from agent.datapath.folder import PinFolder
 from agent.datapath.pods import CapturedPod
 from agent.datapath.programs import Image
@@ -42,7 +42,12 @@ def test_a_pod_without_anything_lacks_everything_and_its_entry_is_put_back(
     tmp_path: Path, maps: dict[str, Any]
 ) -> None:
     found = audit(tmp_path, maps, POD).pod("uid")
-    assert kinds(found) == [LostPart.ENTRY, *[LostPart.PINS] * 3, LostPart.LINK, LostPart.LISTENERS]
+    assert kinds(found) == [
+        LostPart.ENTRY,
+        *[LostPart.PINS] * len(_POD_PINS),
+        LostPart.LINK,
+        LostPart.LISTENERS,
+    ]
     assert {each.uid for each in found} == {"uid"}
     assert maps["pods"].lookup(pods.cookie_key(5)) == bytes(pods.pod_value(POD))
     assert LostPart.ENTRY not in kinds(audit(tmp_path, maps, POD).pod("uid"))
@@ -66,6 +71,10 @@ def test_a_pod_that_the_kernel_half_does_not_know_is_to_be_captured(
 def test_a_shortcut_that_is_not_there_is_missed(tmp_path: Path, maps: dict[str, Any]) -> None:
     found = audit(tmp_path, maps, replace(POD, device=9)).pod("uid")
     assert found[-1] == Difference(LostPart.SHORTCUT, "device 9", "uid")
+
+
+def test_every_map_of_a_pod_is_looked_for() -> None:
+    assert {*_POD_PINS, "listeners"} == {n for n, spec in layout.MAPS.items() if spec.per_pod}
 
 
 def test_every_kind_says_what_becomes_of_it() -> None:
