@@ -66,6 +66,9 @@ class Registration:
     service_account: str = ""
     addresses: tuple[Address, ...] = ()
     container_id: str = ""  # the sandbox that CNI made the namespace for; empty: not told
+    # The runtime named the addresses. They count more than the control plane's, which are those of
+    # the sandbox before while a new one is made.
+    is_placed: bool = False
 
 
 def path_of_pid(pid: int) -> str:
@@ -157,6 +160,7 @@ def inspected(
             cookie=cookie_of(handle),
             addresses=addresses or addresses_inside(handle),
             container_id=container_id,
+            is_placed=bool(addresses),
         )
 
 
@@ -240,6 +244,8 @@ def parse_record(data: bytes, boot_id: str) -> Registration | None:
         raise ValueError("a field that should be text is not")
     if not all(type(each) is int for each in (found.inode, found.cookie)) or not found.uid:
         raise ValueError("a field that should be a number is not, or the uid is empty")
+    if not isinstance(found.is_placed, bool):
+        raise ValueError("a field that should be true or false is not")
     return found if written == boot_id else None
 
 

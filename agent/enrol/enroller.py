@@ -30,6 +30,7 @@ from agent.registry import NamespaceGone, Registration, Registry
 from control.kit.clock import Clock
 from control.kit.errors import ConfigError, KernelError
 from control.kit.log import event
+from control.model.address import Address
 from control.model.intent import Intent
 
 log = logging.getLogger("enrol")
@@ -202,8 +203,8 @@ class Enroller:
                 continue
             self.facts.known.learn(_told(known, intent))
             was = self.facts.book.pods()[uid].enrolled
-            addresses = registry.one_of_each_family(intent.addresses)
-            self.facts.book.wanted(uid, intent.enrolled, addresses or None)
+            addresses = _placed_by(intent, known) or None
+            self.facts.book.wanted(uid, intent.enrolled, addresses)
             self._allow(intent)
             if intent.enrolled and not was:
                 self.facts.waiting_since_s[uid] = self.facts.clock.monotonic_s()
@@ -293,11 +294,15 @@ def _contradict(registration: Registration, intent: Intent) -> bool:
 
 def _told(registration: Registration, intent: Intent) -> Registration:
     """The registration, completed from the pod's intent."""
-    addresses = registry.one_of_each_family(intent.addresses)
     return replace(
         registration,
         namespace=intent.namespace,
         name=intent.name,
         service_account=intent.service_account,
-        addresses=addresses or registration.addresses,
+        addresses=_placed_by(intent, registration) or registration.addresses,
     )
+
+
+def _placed_by(intent: Intent, registration: Registration) -> tuple[Address, ...]:
+    """The addresses that the control plane gives the pod; none where the runtime's word counts."""
+    return () if registration.is_placed else registry.one_of_each_family(intent.addresses)

@@ -76,6 +76,7 @@ def test_an_unreadable_record_is_dropped(tmp_path: Path, text: str) -> None:
         {"inode": "7"},
         {"cookie": 1.5},
         {"container_id": 7},
+        {"is_placed": 1},
     ],
 )
 def test_a_record_with_a_wrong_field_is_dropped(tmp_path: Path, change: dict[str, object]) -> None:

@@ -96,6 +96,28 @@ def probes(enroller: Enroller) -> dict[str, frozenset[int]]:
     return dict(datapath.probes)
 
 
+OLD = parse_address("10.0.0.99")
+
+
+@pytest.mark.parametrize("registered_first", [True, False])
+def test_the_runtimes_word_on_addresses_counts_more_than_one_from_before(
+    enroller: Enroller, registered_first: bool
+) -> None:
+    """A sandbox is made anew: the pod's object has the address of the one before until it runs."""
+    placed = replace(POD, is_placed=True)
+    stale = {"uid": intent(addresses=(OLD,))}
+    if registered_first:
+        enroller.register(placed)
+        enroller.intents_changed(stale, [])
+    else:
+        enroller.intents_changed(stale, [])
+        enroller.register(placed)
+    assert enroller.facts.book.pods()["uid"].addresses == (ADDRESS,)
+    known = enroller.facts.known.get("uid")
+    assert known is not None
+    assert (known.addresses, known.service_account) == ((ADDRESS,), "account")
+
+
 @pytest.mark.parametrize("registered_first", [True, False])
 def test_the_ports_of_probes_reach_the_kernel(enroller: Enroller, registered_first: bool) -> None:
     told = {"uid": intent(probe_ports=(80, 81))}
