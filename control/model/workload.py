@@ -119,8 +119,8 @@ OUTER_PORTS_MAX = 4096
 
 @dataclass(frozen=True, slots=True)
 class OuterAddress:
-    """An address that leads to a service at these ports only: a load balancer's, or an external
-    one. It never shadows a VIP or a workload's address."""
+    """An address that leads to a service at these ports only: a load balancer's, an external one,
+    or a node's. It never shadows a VIP or an address of a workload's own."""
 
     network: str
     address: Address

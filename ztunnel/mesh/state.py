@@ -16,7 +16,7 @@ from google.protobuf.message import DecodeError
 from control.kit.errors import WireError
 from control.model.address import Address
 from control.model.policy import Policy
-from control.model.workload import Service, Workload
+from control.model.workload import NetworkMode, Service, Workload
 from control.wire import workload_pb2
 from control.wire.convert import resource_from_wire
 from ztunnel.mesh.entries import Entry, Op
@@ -250,7 +250,7 @@ class State:
     ) -> Service | None:
         """The service that this address and port lead to, as a client in that namespace sees it:
         one with this VIP, else one with this outer address. A local pod's address is no VIP, and
-        no workload's address is an outer one. Port 0 asks for the VIP alone."""
+        no address of a workload's own is an outer one. Port 0 asks for the VIP alone."""
         key = self._vips.at(network, address, client_namespace, port)
         if key is not None:
             if self._index.at(network, address):
@@ -259,9 +259,17 @@ class State:
                     return None
             return self.service(key)
         key = self._vips.outer(network, address, client_namespace, port)
-        if key is None or self._index.at(network, address):
+        if key is None or self._is_a_pods(network, address):
             return None
         return self.service(key)
+
+    def _is_a_pods(self, network: str, address: Address) -> bool:
+        """True for a workload's own address. A host's is shared by all on its network, and a port
+        of it may lead to a pod, as the host itself has it do."""
+        if not self._index.at(network, address):
+            return False
+        workload = self.workload_at(network, address)
+        return workload is not None and workload.network_mode is not NetworkMode.HOST_NETWORK
 
     def service_named(self, hostname: str, client_namespace: str) -> Service | None:
         key = self._vips.named(hostname, client_namespace)

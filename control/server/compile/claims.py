@@ -2,7 +2,8 @@
 
 The stronger rank has the address, then the older object, then a service with a selector before one
 without, then the first by uid and name. A pod or a cluster IP has all ports of its address,
-addresses of load balancers and external ones go by port, and a slice that names an address has
+addresses of load balancers and external ones go by port, a host's ports may lead to its pods, and a
+slice that names an address has
 nothing. An address that a node reports for a pod without one is that pod's only if no object but
 a slice claims it.
 """
@@ -54,10 +55,11 @@ class Rank(IntEnum):
     POD = 2
     NODE = 3  # a host's own address, which pods on the host's network share
     CLUSTER_IP = 4
-    LOAD_BALANCER = 5
-    EXTERNAL_IP = 6
-    ENDPOINT = 7  # a slice names the address, and no pod
-    REPORTED_POD = 8  # a node says so, and the pod's object has no address yet
+    HOST_PORT = 5  # a port of a host that leads to a pod
+    LOAD_BALANCER = 6
+    EXTERNAL_IP = 7
+    ENDPOINT = 8  # a slice names the address, and no pod
+    REPORTED_POD = 9  # a node says so, and the pod's object has no address yet
 
     @property
     def noun(self) -> str:
@@ -69,6 +71,7 @@ _NOUNS = {
     Rank.POD: "address",
     Rank.NODE: "node address",
     Rank.CLUSTER_IP: "cluster IP",
+    Rank.HOST_PORT: "host port",
     Rank.LOAD_BALANCER: "load balancer address",
     Rank.EXTERNAL_IP: "external IP",
     Rank.ENDPOINT: "endpoint",
@@ -77,7 +80,7 @@ _NOUNS = {
 # Slices of other namespaces that may name a pod by address: each makes the pod's message longer.
 STRANGERS_MAX = 64
 POD_RANKS = (Rank.CAPTURED_POD, Rank.POD, Rank.REPORTED_POD)
-_BY_PORT = (Rank.LOAD_BALANCER, Rank.EXTERNAL_IP)
+_BY_PORT = (Rank.HOST_PORT, Rank.LOAD_BALANCER, Rank.EXTERNAL_IP)
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,6 +132,8 @@ def decide(claims: Iterable[AddressClaim]) -> Decision:
                 decision.lost.append(Lost(each, ordered[0]))
             elif each.rank in _BY_PORT:
                 _share_ports(decision, each)
+        elif first.rank is Rank.NODE and each.rank is Rank.HOST_PORT:
+            _share_ports(decision, each)
         elif first.owner != each.owner and not _go_together(first, each):
             decision.lost.append(Lost(each, first))
             if each.rank is Rank.ENDPOINT and each.owner.namespace != first.owner.namespace:
@@ -172,6 +177,7 @@ def claims_of(value: Claimant, reported: bool = False) -> Iterator[AddressClaim]
             rank = Rank.NODE if value.host_network else rank
             rank = Rank.REPORTED_POD if value.is_placed_by_node else rank
             yield from (AddressClaim(each, rank, owner, age) for each in value.addresses)
+            yield from _of_host_ports(value, owner, age)
         case NodeObject():
             yield from (AddressClaim(each, Rank.NODE, owner, age) for each in value.addresses)
         case ServiceObject() if value.type != "ExternalName":
@@ -184,6 +190,12 @@ def claims_of(value: Claimant, reported: bool = False) -> Iterator[AddressClaim]
                 for address in endpoint.addresses
             )
             yield from (AddressClaim(each, Rank.ENDPOINT, owner, age) for each in named)
+
+
+def _of_host_ports(value: PodObject, owner: Key, age: _Age) -> Iterator[AddressClaim]:
+    for address in dict.fromkeys(each.address for each in value.host_ports):
+        ports = dict.fromkeys(each.port for each in value.host_ports if each.address == address)
+        yield AddressClaim(address, Rank.HOST_PORT, owner, age, tuple(ports))
 
 
 def _of_service(value: ServiceObject, owner: Key, age: _Age) -> Iterator[AddressClaim]:

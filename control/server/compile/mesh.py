@@ -83,7 +83,9 @@ def compile_mesh(
     policies.update((each.key, each) for each in mutual_tls.policies)
     holdings = Holdings() if holdings is None else holdings
     holdings.follow(found, captured)
-    compiler = make_compiler(found, settings, captured, holdings, memo.slices)
+    pods = memo.intents(found, settings)
+    enrolled = frozenset(each.uid for each in pods if each.enrolled)
+    compiler = make_compiler(found, settings, captured, holdings, memo.slices, enrolled)
     workloads = memo.workloads(found, compiler, lambda pod: _names(pod, selecting, mutual_tls))
     endpoints = compiler.endpoints
     workloads += places(endpoints, holdings, compiler.localities, settings)
@@ -94,7 +96,11 @@ def compile_mesh(
         for each in found.services
         if is_in_mesh(each)
     ]
-    pods = memo.intents(found, settings)
+    services += (
+        made.service
+        for pod in found.pods
+        if is_workload(pod) and (made := compiler.host_ports(pod)) is not None
+    )
     said = (*statuses, *mutual_tls.statuses)
     pod_notes = tuple(probe_notes(found, pods))
     all_statuses = tuple(with_selection(said, found, settings.root_namespace))

@@ -19,6 +19,7 @@ from control.model.workload import (
 )
 from control.server.compile.endpoints import Endpoints, PodServices, SliceMemo, read_slices
 from control.server.compile.holdings import Holdings
+from control.server.compile.host_ports import HostPortService, host_port_service
 from control.server.compile.pods import is_captured, pod_uid
 from control.server.compile.services import is_in_mesh, pod_ports, service_key
 from control.server.compile.settings import Settings
@@ -59,6 +60,7 @@ class Compiler:
     # of trying every service.
     services_by_label: Mapping[tuple[str, str, str], list[tuple[str, objects.ServiceObject]]]
     endpoints: Endpoints  # from slices, which win over selectors
+    enrolled: Container[str] = ()  # uids
 
     def workload(self, pod: objects.PodObject, policies: tuple[str, ...]) -> Workload:
         """One that has lost an address to another claim does not have it here either."""
@@ -94,8 +96,8 @@ class Compiler:
 
     def is_alone(self, pod: objects.PodObject) -> bool:
         """True if nobody else claims an address of this pod, no slice either: only then does its
-        workload depend on no other pod."""
-        return not any(map(self.holdings.is_contested, pod.addresses))
+        workload depend on no other pod. Host ports are at an address of others."""
+        return not pod.host_ports and not any(map(self.holdings.is_contested, pod.addresses))
 
     def _addresses(self, pod: objects.PodObject) -> tuple[Address, ...]:
         key = pod.meta.key
@@ -109,7 +111,16 @@ class Compiler:
             for key, service in self.services_by_label.get(pair, ()):
                 if selects(service.selector, meta.labels):
                     found[key] = pod_ports(service, pod)
+        of_host = self.host_ports(pod)
+        if of_host is not None:
+            found[of_host.service.key] = of_host.ports
         return found
+
+    def host_ports(self, pod: objects.PodObject) -> HostPortService | None:
+        """The service of an enrolled pod's host ports."""
+        if not pod.host_ports or pod_uid(pod.meta) not in self.enrolled:
+            return None
+        return host_port_service(pod, self.settings, self.holdings)
 
 
 def workload_uid(meta: objects.Meta, settings: Settings) -> str:
@@ -132,6 +143,7 @@ def make_compiler(
     captured: Container[str],
     holdings: Holdings,
     slices: SliceMemo | None = None,
+    enrolled: Container[str] = (),
 ) -> Compiler:
     by_name = {
         (service.meta.namespace, service.meta.name): service
@@ -154,6 +166,7 @@ def make_compiler(
         localities={node.meta.name: _locality(node.meta.labels) for node in found.nodes},
         services_by_label=by_label,
         endpoints=endpoints,
+        enrolled=enrolled,
     )
 
 

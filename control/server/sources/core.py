@@ -9,6 +9,7 @@ import re
 from types import MappingProxyType
 
 from control.model.address import Address, parse_address
+from control.server.sources.host_ports import read_host_ports
 from control.server.sources.objects import (
     ContainerPort,
     Key,
@@ -118,6 +119,7 @@ def read_pod(document: Reader, meta: Meta) -> PodObject:
         last_resort=serves and is_leaving,
         is_leaving=is_leaving,
         probes=read_probes(spec),
+        host_ports=read_host_ports(spec, status),
     )
 
 

@@ -45,6 +45,8 @@ class _Port(_Narrow):
     name: Any = None
     protocol: Any = None
     container_port: Any = None
+    host_port: Any = None
+    host_ip: Any = msgspec.field(default=None, name="hostIP")
 
 
 class _Action(_Narrow):
@@ -86,14 +88,16 @@ class _Condition(_Narrow):
     status: Any = None
 
 
-class _PodIp(_Narrow):
+class _Ip(_Narrow):
     ip: Any = None
 
 
 class _PodStatus(_Narrow):
     phase: Any = None
     pod_ip: Any = msgspec.field(default=None, name="podIP")
-    pod_ips: list[_PodIp] | None = msgspec.field(default=None, name="podIPs")
+    pod_ips: list[_Ip] | None = msgspec.field(default=None, name="podIPs")
+    host_ip: Any = msgspec.field(default=None, name="hostIP")
+    host_ips: list[_Ip] | None = msgspec.field(default=None, name="hostIPs")
     conditions: list[_Condition] | None = None
 
 

@@ -81,6 +81,15 @@ class ContainerPort:
 
 
 @dataclass(frozen=True, slots=True)
+class HostPort:
+    """A node's address and port that lead to a port of a pod on it."""
+
+    address: Address
+    port: int
+    target: int
+
+
+@dataclass(frozen=True, slots=True)
 class PodObject:
     meta: Meta
     service_account: str
@@ -95,6 +104,7 @@ class PodObject:
     last_resort: bool = False
     is_leaving: bool = False
     probes: Probes = NO_PROBES
+    host_ports: tuple[HostPort, ...] = ()
     is_placed_by_node: bool = False  # the object has no address; these are its node's word
 
     @property

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from tests.unit.docs.service_scenes import (
     BALANCER,
     BASE,
+    BEHIND,
     BOTH,
     BY_NAME,
     CLOSED,
@@ -28,6 +29,7 @@ from tests.unit.docs.service_scenes import (
     VIP,
     Field,
     endpoint_slice,
+    on_host,
     pod,
     service,
 )
@@ -265,10 +267,32 @@ HONOURED: dict[Field, Proof] = {
         {ONE},
     ),
     ("Pod", "spec.containers.ports.hostPort"): Proof(
-        BASE,
-        pod("web-1", "10.1.0.1", "n1", spec=NAMED % "{containerPort: 80, hostPort: 8000}"),
-        {"plain 192.0.2.9:8000"},
-        destination="192.0.2.9:8000",
+        on_host("", "hostIPs: [{ip: 192.0.2.9}]"),
+        on_host("hostPort: 8000", "hostIPs: [{ip: 192.0.2.9}]"),
+        {ONE},
+        {f"plain {BEHIND}"},
+        BEHIND,
+    ),
+    ("Pod", "spec.containers.ports.hostIP"): Proof(
+        on_host("hostPort: 8000, hostIP: 192.0.2.9", "hostIPs: [{ip: 192.0.2.8}]"),
+        on_host("hostPort: 8000, hostIP: 192.0.2.9", "hostIPs: [{ip: 192.0.2.9}]"),
+        {ONE},
+        {f"plain {BEHIND}"},
+        BEHIND,
+    ),
+    ("Pod", "status.hostIP"): Proof(
+        on_host("hostPort: 8000", ""),
+        on_host("hostPort: 8000", "hostIP: 192.0.2.9"),
+        {ONE},
+        {f"plain {BEHIND}"},
+        BEHIND,
+    ),
+    ("Pod", "status.hostIPs"): Proof(
+        on_host("hostPort: 8000", "hostIP: 192.0.2.8"),
+        on_host("hostPort: 8000", "hostIP: 192.0.2.8, hostIPs: [{ip: 192.0.2.9}]"),
+        {ONE},
+        {f"plain {BEHIND}"},
+        BEHIND,
     ),
     ("Pod", "spec.initContainers.restartPolicy"): Proof(
         pod("web-1", "10.1.0.1", "n1", spec=INIT % "") + BY_NAME,

@@ -38,6 +38,18 @@ def pod(
     )
 
 
+def on_host(port: str, status: str) -> str:
+    """An enrolled pod whose container port may be a host port as well."""
+    return pod(
+        "web-1",
+        "10.1.0.1",
+        "n1",
+        "labels: {app: web, istio.io/dataplane-mode: ambient}",
+        NAMED % f"{{containerPort: 80, {port}}}",
+        f"phase: Running, podIP: 10.1.0.1, {status}",
+    )
+
+
 def service(spec: str = "", port: str = "port: 80", status: str = "", meta: str = "") -> str:
     fields = {"clusterIPs": "[10.9.0.1, 'fd00:9::1']", "selector": "{app: web}"}
     more = ", ".join(f"{key}: {value}" for key, value in fields.items() if f"{key}:" not in spec)
@@ -76,7 +88,7 @@ def ways(text: str, destination: str = VIP) -> set[str]:
 
 BASE = PODS + service()
 BALANCER = "loadBalancer: {ingress: [{ip: 192.0.2.1%s}]}"
-OUTER = "192.0.2.1:80"
+OUTER, BEHIND = "192.0.2.1:80", "192.0.2.9:8000"
 CLOSED, NOBODY = {"refused no_service_port"}, {"refused no_healthy_upstream"}
 NAMED = "serviceAccountName: web, containers: [{ports: [%s]}]"
 BY_NAME = service(port="port: 80, targetPort: http")

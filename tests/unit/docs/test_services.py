@@ -16,7 +16,6 @@ from tests.unit.docs.service_scenes import (
     BASE,
     BOTH,
     CLIENT,
-    NAMED,
     NEAR,
     NODES,
     OUTER,
@@ -102,7 +101,7 @@ def test_every_line_has_its_proof() -> None:
 
 
 # Passed on as addressed: the field changes nothing, and nothing stands in its way.
-AS_ADDRESSED = {("Service", "spec.ports.nodePort"), ("Pod", "spec.containers.ports.hostPort")}
+AS_ADDRESSED = {("Service", "spec.ports.nodePort")}
 
 
 @pytest.mark.parametrize("field", HONOURED, ids=".".join)
@@ -216,17 +215,6 @@ IRRELEVANT: dict[Field, str] = {
     + endpoint_slice(TO_FIRST + ", deprecatedTopology: {a: b}"),
     ("EndpointSlice", "ports.appProtocol"): BASE
     + endpoint_slice(TO_FIRST, "port: 80, appProtocol: http"),
-    ("Pod", "spec.containers.ports.hostIP"): pod(
-        "web-1", "10.1.0.1", "n1",
-        spec=NAMED % "{containerPort: 80, hostPort: 8000, hostIP: 10.1.0.7}",
-    ) + SECOND + service(),
-    ("Pod", "status.hostIP"): pod(
-        "web-1", "10.1.0.1", "n1", status="phase: Running, podIP: 10.1.0.1, hostIP: 10.1.0.1"
-    ) + SECOND + service(),
-    ("Pod", "status.hostIPs"): pod(
-        "web-1", "10.1.0.1", "n1",
-        status="phase: Running, podIP: 10.1.0.1, hostIPs: [{ip: 10.1.0.1}]",
-    ) + SECOND + service(),
     **{
         ("Pod", f"spec.{each.partition(':')[0]}"): pod(
             "web-1", "10.1.0.1", "n1", spec=f"serviceAccountName: web, {each}"

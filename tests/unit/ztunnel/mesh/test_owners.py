@@ -107,11 +107,11 @@ OUTER = service("vip", outer_addresses=(OuterAddress("", parse_address(ADDRESS),
         (LOCAL_PLAIN, False, False),
         (CAPTURED, True, False),
         (ENTRY, True, False),
-        (ON_HOST, True, False),
+        (ON_HOST, True, True),  # the control plane says which ports of a host lead elsewhere
         (SLICE, True, True),
     ],
 )
-def test_a_local_pods_address_is_no_vip_and_nobodys_is_an_outer_one(
+def test_a_local_pods_address_is_no_vip_and_no_workloads_own_is_an_outer_one(
     value: Workload, has_vip: bool, has_outer: bool
 ) -> None:
     for found, is_service in ((VIP, has_vip), (OUTER, has_outer)):
@@ -120,6 +120,13 @@ def test_a_local_pods_address_is_no_vip_and_nobodys_is_an_outer_one(
             assert (led == "hbone 10.1.0.1:81 shop/backend") is is_service
             if not is_service:
                 assert f" {ADDRESS}:80" in led
+
+
+def test_a_port_of_a_host_with_several_pods_leads_to_the_pod_behind_it() -> None:
+    other = pod("other", ADDRESS, network_mode=HOST, tunnel_protocol=NONE, node="n2")
+    here = state(BACKEND, OUTER, ON_HOST, other)
+    assert way(here, "demo/client", f"{ADDRESS}:80") == "hbone 10.1.0.1:81 shop/backend"
+    assert way(here, "demo/client", f"{ADDRESS}:81") == f"plain {ADDRESS}:81"
 
 
 def test_an_outer_address_never_shadows_a_vip_and_leads_by_port() -> None:
