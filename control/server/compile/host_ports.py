@@ -7,6 +7,7 @@ the connection pass as one to a host. Only enrolled pods: others are left to the
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
 from control.model.address import Address
@@ -14,6 +15,9 @@ from control.model.workload import HealthPolicy, LoadBalancing, OuterAddress, Po
 from control.server.compile.holdings import Holdings
 from control.server.compile.settings import Settings
 from control.server.sources.objects import PodObject
+from control.server.sources.problem import Problem
+
+HOST_PORT_STRICT = "host_port_strict"
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,3 +58,15 @@ def host_port_service(
         ),
     )
     return HostPortService(service, ports)
+
+
+def host_port_notes(
+    pods: Iterable[PodObject], is_strict: Callable[[PodObject], bool]
+) -> Iterator[Problem]:
+    """Host ports whose callers from outside the mesh STRICT refuses. `pods` are enrolled ones."""
+    for pod in pods:
+        if pod.host_ports and is_strict(pod):
+            meta = pod.meta
+            ports = ", ".join(str(port) for port in sorted({each.port for each in pod.host_ports}))
+            said = f"STRICT: only clients in the mesh reach host port {ports} of {pod.node}"
+            yield Problem(meta.file, meta.line, str(meta.key), HOST_PORT_STRICT, said)

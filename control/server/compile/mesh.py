@@ -11,6 +11,7 @@ from control.model.policy import Policy, PolicyScope
 from control.model.workload import Service, TunnelProtocol, Workload
 from control.server.compile.endpoints import places
 from control.server.compile.holdings import Holdings
+from control.server.compile.host_ports import host_port_notes
 from control.server.compile.memo import MeshMemo
 from control.server.compile.mutual_tls import MutualTls, compile_mutual_tls
 from control.server.compile.notes import notes_on
@@ -102,7 +103,10 @@ def compile_mesh(
         if is_workload(pod) and (made := compiler.host_ports(pod)) is not None
     )
     said = (*statuses, *mutual_tls.statuses)
-    pod_notes = tuple(probe_notes(found, pods))
+    inside = (pod for pod in found.pods if pod.host_ports and pod_uid(pod.meta) in enrolled)
+    asks = mutual_tls.policies_of
+    strict = host_port_notes(inside, lambda pod: bool(asks(pod.meta.namespace, pod.meta.labels)))
+    pod_notes = (*probe_notes(found, pods), *strict)
     all_statuses = tuple(with_selection(said, found, settings.root_namespace))
     return CompiledMesh(
         workloads={each.uid: each for each in workloads},

@@ -9,7 +9,7 @@ from control.model.workload import HealthPolicy, Port
 from control.server.compile.memo import MeshMemo
 from control.server.compile.mesh import CompiledMesh, compile_mesh
 from control.server.compile.settings import Settings
-from tests.support.manifests import mesh, objects
+from tests.support.manifests import mesh, objects, policy
 
 NODE = """
 ---
@@ -123,3 +123,13 @@ def test_a_compilation_with_a_memory_follows_the_enrolment() -> None:
         found = compile_mesh(objects_now, settings, frozenset(), None, memo)
         assert set(found.services) == keys
         assert set(found.workloads["Kubernetes//Pod/shop/web"].services) == keys
+
+
+def test_a_host_port_under_strict_is_noted() -> None:
+    strict = policy("{mtls: {mode: STRICT}}", "PeerAuthentication")
+    (note,) = mesh(NODE + AMBIENT + pod() + strict).notes
+    assert (note.object, note.reason) == ("Pod shop/web", "host_port_strict")
+    assert note.message == "STRICT: only clients in the mesh reach host port 8080 of n1"
+    outside = mesh(NODE + pod() + strict).notes
+    assert "host_port_strict" not in {each.reason for each in outside}
+    assert mesh(NODE + AMBIENT + pod().replace(", hostPort: 8080", "") + strict).notes == ()
