@@ -7,8 +7,9 @@ that was refused for credentials which are renewed by then.
 
 from __future__ import annotations
 
+import asyncio
 import ssl
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from types import TracebackType
 from typing import Any, Final, TypeVar
@@ -27,6 +28,10 @@ CALL_S = 60.0  # the API server itself ends a call after 60 s
 BODY_BYTES_MAX = 128 * 1024 * 1024  # a page of 500 objects with 256 KiB each
 ERROR_BYTES_MAX = 64 * 1024
 CONNECTIONS_MAX = 64  # each watch has one
+HEAD_S = 30.0  # until the head of an answer without end
+
+CALL = aiohttp.ClientTimeout(total=CALL_S, sock_connect=CONNECT_S)
+ENDLESS = aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_S)
 
 JSON: Final = "application/json"
 MERGE_PATCH: Final = "application/merge-patch+json"
@@ -123,11 +128,12 @@ class KubeClient:
 
     @asynccontextmanager
     async def watch(
-        self, path: str, parameters: Parameters, silence_s: float
+        self, path: str, parameters: Parameters, silence_s: Callable[[], float]
     ) -> AsyncIterator[AsyncIterator[bytes]]:
-        """The chunks of an answer without end. Raises Unreachable after `silence_s` of silence."""
-        async with self._request("GET", path, parameters, silence_s=silence_s) as response:
-            yield _chunks(response, path)
+        """The chunks of an answer without end. `silence_s` is asked before each for the longest
+        silence; after that this raises Unreachable."""
+        async with self._request("GET", path, parameters, is_endless=True) as response:
+            yield _chunks(response, path, silence_s)
 
     async def _call(
         self,
@@ -157,7 +163,7 @@ class KubeClient:
         data: bytes | None = None,
         content: str = JSON,
         accept: str = JSON,
-        silence_s: float | None = None,
+        is_endless: bool = False,
     ) -> AsyncIterator[aiohttp.ClientResponse]:
         """An answer that is a success, until the block is left."""
         where = f"{method} {path}"
@@ -165,7 +171,8 @@ class KubeClient:
         if data is not None:
             headers["Content-Type"] = content
         try:
-            response = await self._send(method, path, parameters, data, headers, silence_s)
+            async with asyncio.timeout(HEAD_S if is_endless else None):
+                response = await self._send(method, path, parameters, data, headers, is_endless)
         except (aiohttp.ClientError, ssl.SSLError, TimeoutError, OSError) as exc:
             raise Unreachable(f"{where}: {self.access.server}: {_words(exc)}") from exc
         try:
@@ -186,7 +193,7 @@ class KubeClient:
         parameters: Parameters | None,
         data: bytes | None,
         headers: dict[str, str],
-        silence_s: float | None,
+        is_endless: bool,
     ) -> aiohttp.ClientResponse:
         """The head of an answer. Once more with new credentials if these were not accepted."""
         session, trust = self._session, self.access.trust
@@ -207,7 +214,7 @@ class KubeClient:
                 server_hostname=trust.server_name if is_https else None,
                 proxy=self.access.proxy,
                 allow_redirects=False,
-                timeout=_timeout(silence_s),
+                timeout=ENDLESS if is_endless else CALL,
             )
             if response.status != 401 or attempt == 2:
                 return response
@@ -216,12 +223,6 @@ class KubeClient:
                 return response
             response.close()
         raise AssertionError
-
-
-def _timeout(silence_s: float | None) -> aiohttp.ClientTimeout:
-    if silence_s is None:
-        return aiohttp.ClientTimeout(total=CALL_S, sock_connect=CONNECT_S)
-    return aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_S, sock_read=silence_s)
 
 
 async def _body(response: aiohttp.ClientResponse, path: str, bytes_max: int) -> bytes:
@@ -235,12 +236,21 @@ async def _body(response: aiohttp.ClientResponse, path: str, bytes_max: int) -> 
     return b"".join(parts)
 
 
-async def _chunks(response: aiohttp.ClientResponse, path: str) -> AsyncIterator[bytes]:
+async def _chunks(
+    response: aiohttp.ClientResponse, path: str, silence_s: Callable[[], float] | None = None
+) -> AsyncIterator[bytes]:
+    longest_s: float | None = None
     try:
-        async for chunk in response.content.iter_any():
-            yield chunk
+        while not response.content.at_eof():
+            longest_s = None if silence_s is None else silence_s()
+            async with asyncio.timeout(longest_s):
+                chunk = await response.content.readany()
+            if chunk:
+                yield chunk
     except (aiohttp.ClientError, TimeoutError, OSError) as exc:
-        raise Unreachable(f"GET {path}: {_words(exc)}") from exc
+        is_silent = isinstance(exc, TimeoutError) and longest_s is not None
+        why = f"silent for {longest_s:.0f} s" if is_silent else _words(exc)
+        raise Unreachable(f"GET {path}: {why}") from exc
 
 
 def _words(exc: BaseException) -> str:

@@ -48,11 +48,11 @@ class Phase(Enum):
 
 @dataclass(frozen=True, slots=True)
 class KubeRequest:
-    """`path` is a number: of the kind's paths, the one to ask. `silence_s` None: a page."""
+    """`path` is a number: of the kind's paths, the one to ask."""
 
     path: int
     parameters: Mapping[str, str]
-    silence_s: float | None = None
+    is_watch: bool = False
 
 
 @dataclass(slots=True)
@@ -104,10 +104,11 @@ class Reflection:
             parameters["resourceVersion"] = self.version
         parameters["watch"] = parameters["allowWatchBookmarks"] = "true"
         parameters["timeoutSeconds"] = str(self.random.randint(*WATCH_S))
-        return KubeRequest(self._path, parameters, self._silence_s)
+        return KubeRequest(self._path, parameters, is_watch=True)
 
     @property
-    def _silence_s(self) -> float:
+    def silence_s(self) -> float:
+        """Longest silence of a watch, as it is now: it changes with the mark."""
         return BEGIN_SILENCE_S if self.phase is Phase.STREAM else SILENCE_S
 
     def _begin(self, phase: Phase = Phase.STREAM) -> None:
@@ -196,7 +197,7 @@ class Reflection:
     def _broken_off(self, now_s: float) -> None:
         """No answer, no end of it, or silence. Silence says that the server may know nothing of
         our version, or nothing of WatchList."""
-        is_silent = now_s - self._last_s >= self._silence_s
+        is_silent = now_s - self._last_s >= self.silence_s
         if self.phase is Phase.STREAM and (is_silent or self.failures >= STREAM_FAILURES_MAX):
             self._begin(Phase.PAGES)
         elif self.phase is Phase.FOLLOW and is_silent:

@@ -97,10 +97,10 @@ class Reflector:
         """One request and its whole answer; the pause to make after it."""
         request = self.state.next(self._clock.monotonic_s())
         try:
-            if request.silence_s is None:
-                await self._page(request)
+            if request.is_watch:
+                await self._watch(request)
             else:
-                await self._watch(request, request.silence_s)
+                await self._page(request)
             return self.state.ended(self._clock.monotonic_s())
         except MeshError as exc:
             pause_s = self.state.failed(exc, self._clock.monotonic_s())
@@ -120,10 +120,10 @@ class Reflector:
         if self.state.page(meta.version, meta.token, self._clock.monotonic_s()):
             self._complete(request)
 
-    async def _watch(self, request: KubeRequest, silence_s: float) -> None:
-        path, lines = self._paths[request.path], Lines()
+    async def _watch(self, request: KubeRequest) -> None:
+        path, lines, state = self._paths[request.path], Lines(), self.state
         heard = 0
-        async with self._client.watch(path, request.parameters, silence_s) as chunks:
+        async with self._client.watch(path, request.parameters, lambda: state.silence_s) as chunks:
             if self.state.trouble is not None:
                 self.state.opened()
                 self._changed()

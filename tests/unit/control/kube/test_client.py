@@ -92,7 +92,7 @@ def test_a_refusal_is_an_error_with_its_place(name: str, code: int) -> None:
 def test_a_watch_gives_its_lines_as_they_come() -> None:
     async def body(client: KubeClient, bench: Replay) -> None:
         lines, found = Lines(), []
-        async with client.watch(PATH, {"watch": "true"}, 5.0) as chunks:
+        async with client.watch(PATH, {"watch": "true"}, lambda: 5.0) as chunks:
             async for chunk in chunks:
                 found += lines.feed(chunk)
         kinds = [msgspec.json.decode(each)["type"] for each in found]
@@ -108,11 +108,29 @@ def test_silence_in_a_watch_ends_it() -> None:
         await asyncio.Event().wait()
 
     async def body(client: KubeClient, bench: Replay) -> None:
-        async with client.watch(PATH, {}, 0.05) as chunks:
-            with pytest.raises(Unreachable):
+        async with client.watch(PATH, {}, lambda: 0.05) as chunks:
+            with pytest.raises(Unreachable, match="silent"):
                 await anext(chunks)
 
     with_client(body, silent)
+
+
+def test_the_longest_silence_may_change_while_it_lasts() -> None:
+    longest_s = [30.0]
+
+    async def stops(writer: asyncio.StreamWriter) -> None:
+        writer.write(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n1\r\na\r\n")
+        await writer.drain()
+        await asyncio.Event().wait()
+
+    async def body(client: KubeClient, bench: Replay) -> None:
+        async with client.watch(PATH, {}, lambda: longest_s[0]) as chunks:
+            assert await anext(chunks) == b"a"
+            longest_s[0] = 0.05
+            with pytest.raises(Unreachable, match="silent"):
+                await anext(chunks)
+
+    with_client(body, stops)
 
 
 @pytest.mark.parametrize(

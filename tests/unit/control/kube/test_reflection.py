@@ -49,7 +49,7 @@ def by_pages() -> Reflection:
 
 def test_it_begins_with_a_watch_that_brings_everything() -> None:
     request = Reflection(selector={"fieldSelector": "a=b"}).next(0.0)
-    assert request.silence_s == BEGIN_SILENCE_S
+    assert request.is_watch
     fields = dict(request.parameters)
     assert 240 <= int(fields.pop("timeoutSeconds")) <= 480
     assert fields == {
@@ -74,6 +74,15 @@ def test_the_mark_ends_the_pass_and_the_watch_goes_on_from_there() -> None:
     assert state.next(300.0).parameters["resourceVersion"] == "9"
 
 
+def test_silence_may_be_longer_behind_the_mark_than_before_it() -> None:
+    """There a bookmark comes each minute, in the very same answer."""
+    state = Reflection()
+    state.next(0.0)
+    assert state.silence_s == BEGIN_SILENCE_S
+    state.line("7", True, 0.0)
+    assert state.silence_s == SILENCE_S > 60.0
+
+
 def test_without_watchlist_it_goes_by_pages_and_never_asks_again() -> None:
     state = by_pages()
     assert state.next(0.0).parameters == {"limit": str(PAGE_MAX)}
@@ -83,7 +92,7 @@ def test_without_watchlist_it_goes_by_pages_and_never_asks_again() -> None:
     assert state.page("6", "", 0.0)
     assert state.next(0.0).parameters["resourceVersion"] == "6"
     state.failed(api(410), 1.0)
-    assert state.next(1.0).silence_s is None
+    assert not state.next(1.0).is_watch
 
 
 @pytest.mark.parametrize("gone", [api(410), EventError(410, "Expired", "old"), api(504)])
@@ -159,19 +168,19 @@ def test_a_server_that_passes_over_the_parameters_of_watchlist() -> None:
     state.next(0.0)
     state.line("3", False, 0.0)
     state.failed(Unreachable("silent"), BEGIN_SILENCE_S)
-    assert state.next(31.0).silence_s is None
+    assert not state.next(31.0).is_watch
     state = Reflection()
     state.next(0.0)
     assert state.ended(1.0) > 0.0
-    assert state.next(2.0).silence_s is None
+    assert not state.next(2.0).is_watch
 
 
 def test_a_first_watch_that_breaks_again_and_again_goes_by_pages() -> None:
     state = Reflection()
     for _ in range(3):
-        assert state.next(0.0).silence_s is not None
+        assert state.next(0.0).is_watch
         state.failed(Unreachable("reset"), 0.1)
-    assert state.next(0.0).silence_s is None
+    assert not state.next(0.0).is_watch
 
 
 def test_a_kind_that_is_not_installed_is_empty_and_looked_for_again() -> None:
@@ -254,7 +263,7 @@ def test_a_watch_that_cannot_be_read_is_followed_by_pages(broken: UnreadableAnsw
     state = following()
     state.next(1.0)
     state.failed(broken, 1.0)
-    assert state.next(2.0).silence_s is None
+    assert not state.next(2.0).is_watch
 
 
 def test_a_token_file_that_cannot_be_read_is_tried_again() -> None:
