@@ -137,6 +137,12 @@ def noted(mesh: CompiledMesh) -> CompiledMesh:
     return replace(mesh, notes=(*notes_on(mesh.statuses), *mesh.pod_notes, *said))
 
 
+def knows_place(mesh: CompiledMesh, pod: objects.PodObject, settings: Settings) -> bool:
+    """False if `recapture` cannot tell where the pod is: its node moved it to other addresses than
+    its object has."""
+    return not pod.is_placed_by_node or workload_uid(pod.meta, settings) in mesh.unplaced
+
+
 def recapture(
     mesh: CompiledMesh,
     pods: Iterable[objects.PodObject],

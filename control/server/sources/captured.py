@@ -54,11 +54,14 @@ class CapturedSet:
         return frozenset(uid for uid, node in homes.items() if self.has(node, uid))
 
     def placed(self, uid: str, pod: PodObject) -> PodObject:
-        """The pod; at the addresses that its own node reports, if its object has none."""
-        if pod.addresses or pod.host_network:
+        """The pod; at the addresses that its own node reports, if its object has not all of them:
+        it has none yet, or still those of a sandbox that was replaced."""
+        if pod.host_network:
             return pod
         addresses = self._by_node.get(pod.node, {}).get(uid, ())
-        return replace(pod, addresses=addresses, is_placed_by_node=True) if addresses else pod
+        if set(addresses) <= set(pod.addresses):
+            return pod
+        return replace(pod, addresses=addresses, is_placed_by_node=True)
 
     def changes(self, node: str, pods: Reported) -> frozenset[str]:
         """The uids that a report would change. Raises BadReport."""

@@ -105,7 +105,7 @@ class PodObject:
     is_leaving: bool = False
     probes: Probes = NO_PROBES
     host_ports: tuple[HostPort, ...] = ()
-    is_placed_by_node: bool = False  # the object has no address; these are its node's word
+    is_placed_by_node: bool = False  # the object lacks these; they are its node's word
 
     @property
     def is_terminal(self) -> bool:

@@ -12,7 +12,14 @@ from control.kit.clock import Clock
 from control.kit.log import event
 from control.server.compile.holdings import Holdings
 from control.server.compile.memo import MeshMemo
-from control.server.compile.mesh import EMPTY, CompiledMesh, compile_mesh, noted, recapture
+from control.server.compile.mesh import (
+    EMPTY,
+    CompiledMesh,
+    compile_mesh,
+    knows_place,
+    noted,
+    recapture,
+)
 from control.server.compile.pods import pod_uid
 from control.server.compile.settings import Settings
 from control.server.metrics import Metrics, short_type
@@ -171,7 +178,10 @@ class Publisher:
             {uid: self._homes[uid] for uid in uids if uid in self._homes}
         )
         placed = self._captured.placed
-        pods = (placed(uid, pod) for uid in uids for pod in self._pods.get(uid, ()))
+        pods = [placed(uid, pod) for uid in uids for pod in self._pods.get(uid, ())]
+        if not all(knows_place(self.mesh, pod, self.settings) for pod in pods):
+            self.publish()
+            return
         changed = recapture(self.mesh, pods, self.settings, captured)
         if changed:
             workloads = {**self.mesh.workloads, **changed}

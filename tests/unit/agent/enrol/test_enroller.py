@@ -91,6 +91,27 @@ def test_new_addresses_reach_the_plan(enroller: Enroller) -> None:
     assert enroller.facts.book.pods()["uid"].addresses == (both[0], both[2])  # one of a family
 
 
+@pytest.mark.parametrize("registered_first", [True, False])
+def test_a_sandbox_has_the_addresses_that_its_runtime_gave_it(
+    enroller: Enroller, registered_first: bool
+) -> None:
+    """The pod object has those of the sandbox before until the kubelet has written it."""
+    fresh = replace(
+        POD, container_id="second", is_placed=True, addresses=(parse_address("10.0.0.9"),)
+    )
+    old = {"uid": intent(addresses=(parse_address("10.0.0.5"), parse_address("fd00::5")))}
+    if registered_first:
+        enroller.register(fresh)
+        enroller.intents_changed(old, [])
+    else:
+        enroller.intents_changed(old, [])
+        enroller.register(fresh)
+    assert enroller.facts.book.pods()["uid"].addresses == fresh.addresses
+    known = enroller.facts.known.get("uid")
+    assert known is not None
+    assert known.addresses == fresh.addresses
+
+
 def probes(enroller: Enroller) -> dict[str, frozenset[int]]:
     datapath: Any = enroller._datapath
     return dict(datapath.probes)

@@ -104,8 +104,11 @@ def test_addresses_are_news_and_are_kept(tmp_path: Path) -> None:
         assert (placed.addresses, placed.is_placed_by_node) == ((V4, V6), True)
     assert subject.placed("a", replace(found, node="n2")).addresses == ()
     assert subject.placed("c", found) is found
-    stated = replace(found, addresses=(OTHER4,))
+    stated = replace(found, addresses=(V6, V4))
     assert subject.placed("a", stated) is stated
+    # The object still has the address of a sandbox that was replaced.
+    behind = subject.placed("a", replace(found, addresses=(OTHER4,)))
+    assert (behind.addresses, behind.is_placed_by_node) == ((V4, V6), True)
     host = replace(found, host_network=True)
     assert subject.placed("a", host) is host
 

@@ -156,10 +156,23 @@ def test_a_pod_without_an_address_is_a_workload_from_its_nodes_report_on(bench: 
     assert UID not in bench.publisher.mesh.workloads
 
 
-def test_the_objects_own_address_wins(bench: Bench) -> None:
+def test_a_sandbox_that_was_replaced_is_where_its_node_says(bench: Bench) -> None:
+    """The object has the address of the sandbox before until the kubelet has written it."""
     before = bench.publisher.mesh.workloads[UID].addresses
     bench.report(placing(bench.uid, b"\x0a\x01\x00\x09"))
+    found = bench.publisher.mesh.workloads[UID]
+    assert (found.addresses, found.tunnel_protocol) == (
+        (b"\x0a\x01\x00\x09",),
+        TunnelProtocol.HBONE,
+    )
+    bench.publisher.publish()  # a whole compilation finds the same
+    assert bench.publisher.mesh.workloads[UID] == found
+    bench.report(report(bench.uid))  # an agent that names no address
     assert bench.publisher.mesh.workloads[UID].addresses == before
+    bench.report(placing(bench.uid, b"\x0a\x01\x00\x09"))
+    bench.publisher.offer(load(pod(address="10.1.0.9")))
+    bench.publisher.publish()
+    assert bench.publisher.mesh.workloads[UID] == found
 
 
 @pytest.mark.parametrize("addresses", [[b"\x0a"], [b"\x0a\x01\x00\x09", b"\x0a\x01\x00\x0a"]])
