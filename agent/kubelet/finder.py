@@ -101,11 +101,15 @@ def chosen(pids: list[int], root: Path, processes: Path = PROCESSES) -> Kubelet 
 
 
 def sharers(pid: int, directory: Path, processes: Path = PROCESSES) -> tuple[str, ...]:
+    """Names of those in its cgroup and its network namespace that are no children of it."""
     own = cgroups.descendants(pid, processes)
+    here = os.stat(processes / str(pid) / "ns" / "net").st_ino
     names = set()
     for other in cgroups.members(directory) - own:
+        folder = processes / str(other)
         try:
-            names.add((processes / str(other) / "comm").read_text().strip())
+            if os.stat(folder / "ns" / "net").st_ino == here:
+                names.add((folder / "comm").read_text().strip())
         except OSError:
             continue
     return tuple(sorted(names)[:SHARERS_MAX])

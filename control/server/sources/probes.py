@@ -5,7 +5,7 @@ A probe that names a host of its own does not come to this pod, so it opens no p
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from control.model.intent import PROBE_PORTS_MAX
@@ -33,9 +33,8 @@ def read_probes(spec: Reader) -> Probes:
     notes: list[str] = []
     for kind in _CONTAINERS:
         for container in spec.children(kind):
-            named = _named_ports(container)
             for action in _actions(container):
-                found = _port_or_note(action, named)
+                found = _port_or_note(action, container)
                 if isinstance(found, int):
                     ports[found] = None
                 else:
@@ -68,7 +67,7 @@ def _children(reader: Reader, *names: str) -> Iterator[Reader]:
             yield child
 
 
-def _port_or_note(action: Reader, named: Mapping[str, int]) -> int | str:
+def _port_or_note(action: Reader, container: Reader) -> int | str:
     host = action.text("host")
     if host:
         return f"{action.path}: goes to host {host!r}, not to this pod: no probe to STRICT pods"
@@ -78,7 +77,7 @@ def _port_or_note(action: Reader, named: Mapping[str, int]) -> int | str:
         if number is None:
             raise action.invalid("port", "is missing")
         return number
-    number = named.get(value, _number(value))
+    number = _named_ports(container).get(value, _number(value))
     if number is None:
         return f"{action.path}: no port of the container is called {value!r}"
     return number

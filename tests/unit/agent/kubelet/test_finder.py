@@ -87,6 +87,7 @@ def test_the_kubelet_is_found_with_its_cgroup_and_those_who_share_it(machine: Ma
     machine.process(5, "k3s", 70, comm="k3s-server")
     machine.process(6, "k3s", comm="containerd", parent=5)  # its own child
     machine.process(7, "k3s", comm="containerd-shim")
+    machine.process(8, "k3s", comm="nginx", netns="pod")  # a container, of which no SYN counts
     assert machine.chosen(5) == Kubelet(5, machine.root / "k3s", ("containerd-shim",))
 
 
