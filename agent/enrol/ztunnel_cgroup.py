@@ -2,11 +2,13 @@
 
 Exemption must cover the ztunnel and nothing else. So a ztunnel that shares its cgroup with other
 processes (the root, a login session, a supervisor's service) moves to `tulle/<node>/ztunnel-<pid>`.
+A container of a pod keeps its own, with its limits: others in it are its probes, or a debugger's.
 """
 
 from __future__ import annotations
 
 import logging
+import re
 from pathlib import Path
 
 from agent.datapath import cgroups
@@ -15,6 +17,7 @@ from control.kit.log import event
 log = logging.getLogger("cgroup")
 
 _PREFIX = "ztunnel-"
+_POD = re.compile(r"(?:^|-)pod[0-9a-f]{8}[-_](?:[0-9a-f]{4}[-_]){3}[0-9a-f]{12}(?:\.slice)?$")
 
 
 def own_folder(root: Path, node: str) -> Path:
@@ -35,7 +38,7 @@ def settle(root: Path, node: str, pid: int) -> Path:
     """Directory of a cgroup with this ztunnel alone; the ztunnel is moved if need be."""
     folder = current(root, pid)
     is_visible = folder is not None and folder != root and folder.is_dir()
-    if folder and is_visible and cgroups.members(folder) <= cgroups.descendants(pid):
+    if folder and is_visible and _is_its_own(folder, pid):
         return folder
     target = own_folder(root, node)
     target.parent.mkdir(exist_ok=True)
@@ -44,6 +47,15 @@ def settle(root: Path, node: str, pid: int) -> Path:
     cgroups.move(pid, target)
     event(log, logging.INFO, "ztunnel.moved", pid=pid, cgroup=target)
     return target
+
+
+def _is_its_own(folder: Path, pid: int) -> bool:
+    return _is_container(folder) or cgroups.members(folder) <= cgroups.descendants(pid)
+
+
+def _is_container(folder: Path) -> bool:
+    """True below a pod's cgroup, as kubelets name it: …/pod<uid>/x or …-pod<uid>.slice/x."""
+    return _POD.search(folder.parent.name) is not None
 
 
 def is_over(folder: Path) -> bool:

@@ -44,3 +44,23 @@ def test_only_our_own_cgroups_are_removed(tmp_path: Path) -> None:
     ztunnel_cgroup.remove(tmp_path, "n1", ours)
     assert theirs.exists()
     assert not ours.exists()
+
+
+@pytest.mark.parametrize(
+    ("folder", "stays"),
+    [
+        ("kubepods/besteffort/pod95c8fcf2-e103-42ca-8599-4f2e296b5be3/7f2d05", True),
+        (
+            "kubepods.slice/kubepods-burstable-pod95c8fcf2_e103_42ca_8599_4f2e296b5be3.slice"
+            "/cri-containerd-7f2d05.scope",
+            True,
+        ),
+        ("kubepods/besteffort", False),
+        ("system.slice/pod-runner.service", False),
+        ("user.slice/podman/7f2d05", False),
+    ],
+)
+def test_a_pods_container_keeps_its_cgroup_beside_a_probe(
+    tmp_path: Path, folder: str, stays: bool
+) -> None:
+    assert ztunnel_cgroup._is_container(tmp_path / folder) is stays
