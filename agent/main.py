@@ -345,7 +345,7 @@ def main(
         context.obj = dict(flags)
         if context.invoked_subcommand is not None:
             return
-        cni = cni_flags.take(flags)
+        cni = cni_flags.take(flags, is_uninstall)
         root = flags["cgroup_root"] or _cgroup_root(flags["kubernetes"])
         if is_uninstall:
             if cni is not None:

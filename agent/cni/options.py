@@ -78,8 +78,9 @@ def cni_options(command: Callable[..., Any]) -> Callable[..., Any]:
     return command
 
 
-def take(flags: dict[str, Any]) -> CniConfig | None:
-    """Take the flags about CNI out of all flags; None: there is to be no plugin."""
+def take(flags: dict[str, Any], is_uninstall: bool = False) -> CniConfig | None:
+    """Take the flags about CNI out of all flags; None: there is to be no plugin. What is taken off
+    a Kubernetes node may have one, whatever the flags say."""
     chosen = CniConfig(
         program=flags.pop("cni_program", DEFAULT_CNI_PROGRAM),
         conf_dir=flags.pop("cni_conf_dir", None),
@@ -88,7 +89,8 @@ def take(flags: dict[str, Any]) -> CniConfig | None:
         state_dir=flags.pop("cni_state_dir", DEFAULT_STATE_DIR),
         exempt=tuple(filter(None, flags.pop("cni_exempt", DEFAULT_EXEMPT).split(","))),
     )
-    return chosen if flags.pop("is_cni", False) else None
+    is_wanted = flags.pop("is_cni", False) or (is_uninstall and flags.get("kubernetes", False))
+    return chosen if is_wanted else None
 
 
 def remove_from_host(chosen: CniConfig, node: str) -> dict[str, Any]:

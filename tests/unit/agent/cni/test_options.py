@@ -18,6 +18,9 @@ def test_without_the_flag_there_is_no_plugin_and_no_flag_is_left() -> None:
     assert take(flags) is None
     assert flags == {"node": "n1"}
     assert take({"is_cni": True, "cni_exempt": "a,,b"}) == CniConfig(exempt=("a", "b"))
+    assert take({"kubernetes": True}) is None
+    assert take({"kubernetes": True}, is_uninstall=True) == CniConfig()
+    assert take({}, is_uninstall=True) is None
 
 
 @pytest.fixture
