@@ -24,7 +24,7 @@ pytestmark = [
     pytest.mark.skipif(os.geteuid() != 0 and not os.environ.get("CI"), reason="needs root"),
 ]
 
-PATIENCE_MS = 4000
+PATIENCE_MS, HASTY_MS = 8000, 1200  # for what comes, and for what does not
 PRIMARY = '{"cniVersion": "1.1.0", "name": "bed", "plugins": [{"type": "bridge"}]}'
 CAUGHT = "tunnel"
 
@@ -33,6 +33,12 @@ CAUGHT = "tunnel"
 def program(tmp_path_factory: pytest.TempPathFactory) -> Path:
     to = tmp_path_factory.mktemp("plugin") / "tulle-cni"
     return compile_plugin(to, "-static", f"-DDEADLINE_MS={PATIENCE_MS}")
+
+
+@pytest.fixture(scope="module")
+def hasty(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    to = tmp_path_factory.mktemp("hasty") / "tulle-cni"
+    return compile_plugin(to, f"-DDEADLINE_MS={HASTY_MS}")
 
 
 class Node:
@@ -59,7 +65,9 @@ class Node:
         assert plugins[0] == {"type": "bridge"}
         return dict(plugins[-1])
 
-    async def call(self, command: str, uid: str, **changes: str) -> Printed:
+    async def call(
+        self, command: str, uid: str, program: Path | None = None, **changes: str
+    ) -> Printed:
         recorded = json.loads((RECORDED / "ADD.json").read_text())
         result = recorded["stdin"]["prevResult"]
         result["ips"] = [
@@ -77,7 +85,7 @@ class Node:
             "CNI_ARGS": f"K8S_POD_NAMESPACE={fields['namespace']};K8S_POD_NAME={uid};"
             f"K8S_POD_UID={uid}",
         }
-        plugin = Plugin(self.bin / "tulle-cni", self.bed.folder)
+        plugin = Plugin(program or self.bin / "tulle-cni", self.bed.folder)
         text = json.dumps(stdin).encode()
         return await asyncio.to_thread(plugin.call, text, environment)
 
@@ -112,14 +120,14 @@ def is_kept(node: Node) -> bool:
 
 
 def test_a_pod_starts_when_it_is_captured_and_stays_so_through_late_deletions(
-    tmp_path: Path, program: Path
+    tmp_path: Path, program: Path, hasty: Path
 ) -> None:
     async def run() -> None:
         async with node_of(tmp_path, program) as node:
             await node.start()
             await ready(node)
             assert (await node.call("STATUS", "u1")).code == 0
-            alone = await node.call("ADD", "u1")
+            alone = await node.call("ADD", "u1", hasty)
             assert (alone.code, alone.json()["code"]) == (1, 11)
             assert alone.sentence.endswith("no ztunnel runs on this node")
             assert (await node.call("DEL", "u1")).code == 0
@@ -148,7 +156,7 @@ def test_a_pod_starts_when_it_is_captured_and_stays_so_through_late_deletions(
 
 
 def test_without_the_agent_pods_outside_start_others_wait_and_all_can_stop(
-    tmp_path: Path, program: Path
+    tmp_path: Path, program: Path, hasty: Path
 ) -> None:
     async def run() -> None:
         async with node_of(tmp_path, program) as node:
@@ -165,8 +173,8 @@ def test_without_the_agent_pods_outside_start_others_wait_and_all_can_stop(
             assert (await node.call("DEL", "u2")).code == 0
             assert (await node.call("STATUS", "u2")).code == 0
             async with asyncio.TaskGroup() as tasks:
-                of_the_mesh = tasks.create_task(node.call("ADD", "u1"))
-                unknown = tasks.create_task(node.call("ADD", "u4", namespace="new"))
+                of_the_mesh = tasks.create_task(node.call("ADD", "u1", hasty))
+                unknown = tasks.create_task(node.call("ADD", "u4", hasty, namespace="new"))
             refused = unknown.result()
             assert (refused.code, "has not heard" in refused.sentence) == (1, True)
             refused = of_the_mesh.result()

@@ -21,7 +21,7 @@ SOURCES = ROOT / "daemonset" / "cni"
 RECORDED = ROOT / "tests" / "vectors" / "kubernetes" / "cni"
 BUILD_TIMEOUT_S = 30
 RUN_TIMEOUT_S = 20
-DEADLINE_MS = 400  # the plugin's patience in tests
+DEADLINE_MS = 250  # the plugin's patience in tests
 FLAGS = ("-std=gnu11", "-Os", "-Wall", "-Wextra", "-Werror")
 
 

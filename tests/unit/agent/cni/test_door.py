@@ -273,6 +273,34 @@ def test_only_the_container_that_is_registered_is_deleted(
     assert held == ["44f0", None, "f7c3", "f7c3", "f7c3"]
 
 
+@pytest.mark.parametrize(
+    "path", sorted(RECORDED.glob("sequence-*.jsonl")), ids=lambda path: path.stem
+)
+def test_after_any_recorded_order_the_pods_are_those_that_run(
+    node: Node, path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    running: dict[str, str] = {}  # uid → its container
+    living: set[str] = set()
+    monkeypatch.setattr(registry, "is_there", lambda known: known.container_id in living)
+    for each in map(json.loads, path.read_text().splitlines()):
+        uid, container = each["uid"], each["container_id"]
+        node.agent.enroller.intents_changed({uid: intent(uid, each["pod"], enrolled=False)}, [])
+        call = {"uid": uid, "name": each["pod"], "container": container}
+        if each["command"] == "ADD":
+            running[uid] = container
+            living.add(container)
+        elif running.get(uid) == container:
+            del running[uid]
+        assert ask(node, each["command"], netns=each["netns"] or "", **call) == (200, {})
+        if each["command"] == "DEL":
+            living.discard(container)
+        pods = node.agent.enroller.facts.book.pods()
+        held = {each.uid: each.container_id for each in node.agent.registry}
+        alive = {uid: held[uid] for uid in held if uid in pods and pods[uid].netns is not None}
+        alive.pop("u1")  # was there before
+        assert alive == running
+
+
 def test_a_deletion_without_a_uid_goes_by_the_container(node: Node) -> None:
     ask(node)
     assert ask(node, "DEL", uid="", name="", namespace="", container="other") == (200, {})
