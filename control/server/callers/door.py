@@ -53,7 +53,8 @@ class Door:
     def end(self, is_void: Callable[[Caller], bool]) -> None:
         """End the calls of callers that may not call any more."""
         for timeout, caller in self._under_way.items():
-            if is_void(caller):
+            # One that was told before may take a while to leave.
+            if not timeout.expired() and is_void(caller):
                 timeout.reschedule(0.0)
 
     @asynccontextmanager

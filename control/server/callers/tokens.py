@@ -129,7 +129,10 @@ class NodeTokens:
         return one_token(token, int(claims["exp"]))
 
     def is_revoked(self, caller: Caller) -> bool:
-        return self._revocations().covers(caller.node, caller.issued_s, caller.mark)
+        """False for callers with tokens that are not ours."""
+        return bool(caller.mark) and self._revocations().covers(
+            caller.node, caller.issued_s, caller.mark
+        )
 
     def _checked(self, claims: dict[str, Any], mark: str) -> Caller:
         expires, node = claims.get("exp"), claims.get("node")

@@ -162,6 +162,36 @@ def test_a_call_under_way_ends_when_its_token_is_revoked_and_no_other_does(bench
     assert bench.count("tulle_control_refused_total", method="xds", reason="token_revoked") == 2
 
 
+def test_a_call_that_is_slow_to_leave_is_told_once(bench: Bench) -> None:
+    async def call(ready: asyncio.Event, may_leave: asyncio.Event) -> str:
+        try:
+            async with bench.door.admitted(Call(bearer()), "xds"):
+                ready.set()
+                try:
+                    await asyncio.sleep(60)
+                finally:
+                    await may_leave.wait()
+        except Aborted as exc:
+            return str(exc)
+        return "ended"
+
+    async def whole() -> None:
+        ready, may_leave = asyncio.Event(), asyncio.Event()
+        async with asyncio.timeout(5), asyncio.TaskGroup() as tasks:
+            task = tasks.create_task(call(ready, may_leave))
+            await ready.wait()
+            for _ in range(3):  # as every second
+                bench.door.end(lambda _: True)
+                await asyncio.sleep(0.01)
+            assert not task.done()
+            may_leave.set()
+            assert await task == "UNAUTHENTICATED: unauthenticated"
+            bench.door.end(lambda _: True)
+
+    asyncio.run(whole())
+    assert bench.count("tulle_control_refused_total", method="xds", reason="token_revoked") == 1
+
+
 def test_a_time_limit_of_a_calls_own_is_not_taken_for_a_revocation(bench: Bench) -> None:
     async def whole() -> None:
         async with bench.door.admitted(Call(bearer()), "xds"), asyncio.timeout(0.0):

@@ -124,6 +124,7 @@ def test_a_revoked_token_is_refused_and_a_new_one_is_good() -> None:
         asyncio.run(subject.authenticate(stolen, STRANGER))
     assert caught.value.why.word == "token_revoked"
     assert subject.is_revoked(caller)
+    assert not subject.is_revoked(Caller("n1", SUBJECT)), "by another's word"
     assert asyncio.run(subject.authenticate(other, STRANGER)).node == "n1"
     revoked = whole_node("n1", clock)
     with pytest.raises(Unauthenticated):
