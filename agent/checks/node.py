@@ -244,7 +244,7 @@ def _runtime(agent: Agent) -> Iterator[Check]:
         "CNI plugin tells of pods",
         level=Result.WARNING,
     )
-    left_out = [f"{key}: {why}" for key, why in shown["not_registered"].items()]
+    left_out = sorted(shown["not_registered"].values())
     yield judged(
         "TUL1003",
         "pods",

@@ -67,7 +67,7 @@ class RuntimeFollower:
         self._proc = proc
         self._seen = Sightings()
         self._host_network: set[str] = set()  # ids
-        self._failures: dict[str, str] = {}  # sandbox or uid → why not registered
+        self._failures: dict[str, str] = {}  # sandbox or uid → pod, and why
         self._kept: set[str] = set()  # ids that are over, but somebody lives there
         self._hint = asyncio.Event()
         self._looks = 0
@@ -247,9 +247,9 @@ class RuntimeFollower:
 
     def _failed(self, key: str, namespace: str, name: str, error: MeshError | OSError) -> None:
         """Remember why it could not be registered, and log it once."""
-        if self._failures.get(key) != str(error):
-            self._failures[key] = str(error)
-            pod = f"{namespace}/{name}"
+        pod = f"{namespace}/{name}"
+        if self._failures.get(key) != f"{pod}: {error}":
+            self._failures[key] = f"{pod}: {error}"
             event(log, logging.WARNING, "cri.not_registered", pod=pod, error=error)
 
 

@@ -156,3 +156,41 @@ def test_a_service_whose_endpoints_all_terminate_is_still_served(bed: Bed) -> No
         finally:
             terminate(None)
         eventually(healthy, "the endpoint is back", 20)
+
+
+@contextmanager
+def host_port(bed: Bed, port: int) -> Iterator[None]:
+    """`server` has this port of its node as well, as its kubelet would write it."""
+    folder = bed.lab.manifests_folder
+    node = bed.lab.store.load().node(bed.there).address
+
+    def write(ports: list[dict[str, int]], addresses: list[str]) -> None:
+        manifests = Manifests.load(folder)
+        file, document = manifests.find(Ref("Pod", "mesh", "server"))
+        document.value["spec"]["containers"][0]["ports"] = ports
+        document.value["status"]["hostIPs"] = [{"ip": each} for each in addresses]
+        document.replace(document.value)
+        manifests.save(folder, {file})
+
+    write([{"containerPort": 8080, "hostPort": port}], [node.v4, node.v6])
+    try:
+        eventually(lambda: _knows(bed, "server"), "both nodes know the host port", 20)
+        yield
+    finally:
+        write([], [])
+        eventually(lambda: not _knows(bed, "server"), "it is gone", 20)
+
+
+def test_a_port_of_a_node_leads_captured_clients_to_the_pod_behind_it(bed: Bed) -> None:
+    node = bed.lab.store.load().node(bed.there).address
+    with bed.policy(STRICT), host_port(bed, 18080), bed.wire(bed.there) as wire:
+        eventually(lambda: bed.reach("stranger", "server") is not Reply.ANSWERED, "STRICT")
+        for family, address in ((4, node.v4), (6, node.v6)):
+            with bed.dial("client", address, 18080) as sock:
+                assert speak(sock).startswith(bed.address("client", family))
+            # Nothing translates it here: a stranger meets the node, and so does another port.
+            assert bed.ask("stranger", address, 18080) is Reply.UNREACHED
+            assert bed.ask("client", address, 18081) is not Reply.ANSWERED
+        assert wire.counts().marker_packets == 0
+        (note,) = (e for e in bed.control("/notes") if e["reason"] == "host_port_strict")
+        assert note["object"] == "Pod mesh/server"

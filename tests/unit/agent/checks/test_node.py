@@ -121,10 +121,10 @@ def test_a_runtime_that_is_away_and_pods_that_it_names_in_vain_are_shown(tmp_pat
     assert (found["TUL1002"].result, found["TUL1002"].error) == (Result.WARNING, "not asked yet")
     assert found["TUL1003"].result is Result.OK
     runtime.link.error, runtime.link.name = "", "containerd 2.1.9"
-    runtime._failures["id"] = "open /run/netns/x: No such file or directory"
+    runtime._failures["id"] = "shop/web: open /run/netns/x: No such file or directory"
     found = checks_of(replace(agent, runtime=runtime))
     assert found["TUL1002"].description == "the container runtime answers (containerd 2.1.9)"
-    assert found["TUL1003"].error == "id: open /run/netns/x: No such file or directory"
+    assert found["TUL1003"].error == "shop/web: open /run/netns/x: No such file or directory"
 
 
 def test_a_kubelet_is_missed_only_where_pods_have_probes(tmp_path: Path) -> None:
