@@ -6,6 +6,7 @@ import asyncio
 import logging
 from collections.abc import Callable, Sequence
 from collections.abc import Set as AbstractSet
+from contextlib import suppress
 from typing import Protocol
 
 import msgspec
@@ -14,7 +15,7 @@ from control.kit.clock import Clock
 from control.kit.errors import MeshError
 from control.kit.log import event
 from control.kube.client import KubeClient
-from control.kube.errors import UnreadableAnswer, error_of_event
+from control.kube.errors import Unreachable, UnreadableAnswer, error_of_event
 from control.kube.lines import Lines
 from control.kube.reflection import END_MARK, KubeRequest, Name, Phase, Reflection
 
@@ -66,7 +67,8 @@ _OBJECT = msgspec.json.Decoder(_Object)
 
 
 class Reflector:
-    """`changed` is called whenever something may be different: objects, or how it goes."""
+    """`changed` is called whenever something may be different: objects, or how it goes;
+    `recovered` when the server can be reached again after it could not."""
 
     def __init__(
         self,
@@ -77,6 +79,7 @@ class Reflector:
         *,
         reflection: Reflection | None = None,
         changed: Callable[[], None] = lambda: None,
+        recovered: Callable[[], None] = lambda: None,
     ) -> None:
         self.state = reflection or Reflection(len(paths))
         self._client = client
@@ -84,6 +87,8 @@ class Reflector:
         self._sink = sink
         self._clock = clock
         self._changed = changed
+        self._recovered = recovered
+        self._hurry = asyncio.Event()
         self._told: tuple[str, float] = ("", 0.0)
 
     async def run(self) -> None:
@@ -91,7 +96,15 @@ class Reflector:
         while True:
             pause_s = await self.step()
             if pause_s > 0:
-                await asyncio.sleep(pause_s)
+                self._hurry.clear()
+                with suppress(TimeoutError):
+                    async with asyncio.timeout(pause_s):
+                        await self._hurry.wait()
+
+    def hurry(self) -> None:
+        """End a pause that was made because nobody answered: somebody has been answered."""
+        if isinstance(self.state.trouble, Unreachable):
+            self._hurry.set()
 
     async def step(self) -> float:
         """One request and its whole answer; the pause to make after it."""
@@ -112,6 +125,7 @@ class Reflector:
 
     async def _page(self, request: KubeRequest) -> None:
         page = await self._client.get(self._paths[request.path], _Page, request.parameters)
+        self._reached()
         for at, item in enumerate(page.items or ()):
             self._put(item)
             if at % SLICE == SLICE - 1:
@@ -124,15 +138,22 @@ class Reflector:
         path, lines, state = self._paths[request.path], Lines(), self.state
         heard = 0
         async with self._client.watch(path, request.parameters, lambda: state.silence_s) as chunks:
-            if self.state.trouble is not None:
-                self.state.opened()
-                self._changed()
+            self._reached()
             async for chunk in chunks:
                 for line in lines.feed(chunk):
                     self._line(request, line)
                     heard += 1
                     if heard % SLICE == 0:
                         await asyncio.sleep(0)
+
+    def _reached(self) -> None:
+        trouble = self.state.trouble
+        if trouble is None:
+            return
+        self.state.opened()
+        self._changed()
+        if isinstance(trouble, Unreachable):
+            self._recovered()
 
     def _line(self, request: KubeRequest, line: bytes) -> None:
         path = self._paths[request.path]

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, replace
 
 from control.kit.backoff import Backoff
@@ -33,6 +33,9 @@ EVERY_S = 0.05
 # A watch may break at any time; it is a problem when it stays so.
 FAILURES_MIN = 3
 WAITING_LINE_S = 10.0
+# News waits for kinds that are behind at most this long; it is looked after this often.
+HOLD_S, LOOK_S = 15.0, 5.0
+SETTLE_S = 0.5  # from an answer to all that was missed
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +82,7 @@ class KubernetesSource:
         self._client = client
         self._clock = clock
         self._retry_s = retry_s
+        self._hold = Hold(clock)
         self._news = asyncio.Event()
         self._cluster = Cluster(self._news.set)
         self._reflectors = {each.kind: self._reflector(each) for each in WATCHED}
@@ -117,7 +121,14 @@ class KubernetesSource:
             self._clock,
             reflection=state,
             changed=self._looked,
+            recovered=self._hurry,
         )
+
+    def _hurry(self) -> None:
+        """The server answers one: the others need not wait any longer."""
+        self._hold.answered()
+        for each in self._reflectors.values():
+            each.hurry()
 
     def _looked(self) -> None:
         """A reflector has made a step: a trouble or its end, an object, a whole list."""
@@ -128,6 +139,7 @@ class KubernetesSource:
         told_s = self._clock.monotonic_s()
         while True:
             self._news.clear()
+            is_held = False
             waiting = self._waiting()
             if waiting:
                 if self._clock.monotonic_s() - told_s >= WAITING_LINE_S:
@@ -135,19 +147,26 @@ class KubernetesSource:
                     event(log, logging.WARNING, "source.waiting", kinds=waiting)
             else:
                 found = self._cluster.snapshot(self._problems())
-                if last is None or _differs(found, last):
+                is_held = self._hold.back(self._lags())
+                if is_held and last is not None:
+                    found = replace(last, problems=found.problems)
+                if last is None or found.problems != last.problems or _has_news(found, last):
                     last = found
                     yield found
                     await asyncio.sleep(EVERY_S)
             if not self._news.is_set():
-                await self._next()
+                await self._next(SETTLE_S if is_held else LOOK_S)
 
-    async def _next(self) -> None:
-        try:
-            async with asyncio.timeout(WAITING_LINE_S):
+    async def _next(self, within_s: float) -> None:
+        with suppress(TimeoutError):
+            async with asyncio.timeout(within_s):
                 await self._news.wait()
-        except TimeoutError:
-            pass
+
+    def _lags(self) -> bool:
+        """True while a kind is behind that may soon catch up. One that is refused is not waited
+        for."""
+        states = (each.state for each in self._reflectors.values())
+        return any(each.trouble is not None and not _is_refused(each) for each in states)
 
     def _waiting(self) -> str:
         """The kinds without which nothing can be served, with what keeps them."""
@@ -183,9 +202,35 @@ def _reason(state: Reflection) -> str:
     return str(trouble)
 
 
-def _differs(found: Snapshot, before: Snapshot) -> bool:
+def _has_news(found: Snapshot, before: Snapshot) -> bool:
     """Cheap: kinds without change are the same tuple."""
     ours, theirs = found.objects, before.objects
-    return found.problems != before.problems or any(
-        getattr(ours, each) is not getattr(theirs, each) for each in ours.__slots__
-    )
+    return any(getattr(ours, each) is not getattr(theirs, each) for each in ours.__slots__)
+
+
+class Hold:
+    """After an outage the kinds come back one by one: a pod must not come before the policy that
+    was made with it. So news waits until all are back, but no kind can make it wait for ever."""
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._since_s: float | None = None  # when a kind fell behind
+        self._answered_s: float | None = None  # when the first came back
+        self._last_s = -SETTLE_S  # when the last came back
+
+    def answered(self) -> None:
+        """A kind is followed again."""
+        self._last_s = self._clock.monotonic_s()
+        if self._answered_s is None:
+            self._answered_s = self._last_s
+
+    def back(self, lags: bool) -> bool:
+        """True if news is to wait now. `lags`: some kind is behind."""
+        now_s = self._clock.monotonic_s()
+        if not lags and now_s - self._last_s >= SETTLE_S:
+            self._since_s = self._answered_s = None
+            return False
+        if self._since_s is None:
+            self._since_s = now_s
+        began_s = self._since_s if self._answered_s is None else self._answered_s
+        return now_s - began_s < HOLD_S

@@ -22,8 +22,9 @@ from control.server.compile.mesh import compile_mesh
 from control.server.compile.settings import Settings
 from control.server.sources.directory import DirectorySource
 from control.server.sources.folder import Snapshot
-from control.server.sources.kubernetes import KubernetesSource
+from control.server.sources.kubernetes import HOLD_S, SETTLE_S, Hold, KubernetesSource
 from control.server.sources.objects import Objects
+from tests.support.clock import FakeClock
 from tests.support.kube.server import KubeServer, serving
 from tests.support.kube.status import refusal
 from tests.support.manifests import pod, policy
@@ -247,6 +248,50 @@ def test_an_api_server_that_is_away_changes_nothing_and_is_caught_up_with(api: K
             assert found.objects.namespaces is before.objects.namespaces
 
     asyncio.run(main())
+
+
+def test_after_an_outage_no_pod_comes_before_its_policy(api: KubeServer) -> None:
+    api.install_istio_kinds()
+
+    async def main() -> None:
+        async with reading(api) as bench:
+            await bench.first()
+            with api.away():
+                await bench.until(lambda snapshot: len(snapshot.problems) == 8)
+                put(api, pod() + policy("{}"))
+                late = api.fail("WATCH .*/authorizationpolicies", cut=True, times=3)
+            found = await bench.until(lambda snapshot: len(snapshot.objects.pods) == 1)
+            assert late.hits == 3
+            assert len(found.objects.authorization_policies) == 1
+
+    asyncio.run(main())
+
+
+def test_news_waits_for_a_kind_that_is_behind_but_not_for_ever() -> None:
+    clock = FakeClock()
+    hold = Hold(clock)
+    assert not hold.back(False)
+    assert hold.back(True)
+    clock.pass_s(HOLD_S + 1)
+    assert not hold.back(True), "one kind alone is in trouble for long"
+
+
+def test_after_a_long_outage_news_waits_from_the_first_answer_until_all_was_told() -> None:
+    clock = FakeClock()
+    hold = Hold(clock)
+    hold.back(True)
+    clock.pass_s(3600)
+    hold.answered()
+    assert hold.back(True)
+    clock.pass_s(HOLD_S - 1)
+    hold.answered()
+    assert hold.back(False), "all are back, and what they missed is on its way"
+    clock.pass_s(SETTLE_S)
+    assert not hold.back(False)
+    hold.answered()
+    clock.pass_s(HOLD_S + 1)
+    hold.answered()
+    assert not hold.back(True), "a server that comes and goes holds nothing up for ever"
 
 
 def test_a_change_that_means_nothing_to_the_mesh_gives_no_snapshot(api: KubeServer) -> None:
