@@ -8,6 +8,7 @@ from pathlib import Path
 import click
 
 from agent.cli import mesh
+from agent.cli.cluster.choice import chosen, cluster_options
 from agent.cli.mesh import MeshSource
 from agent.cli.options import tell_incomplete
 from agent.cli.redact import redact
@@ -17,6 +18,7 @@ from control.kit.files import write_atomic
 from control.kit.flags import Duration
 
 PARTS = ("agent", "check", "ztunnel", "control", "logging")
+EVERYTHING = (*PARTS, "labels")
 
 
 @click.command()
@@ -35,8 +37,12 @@ PARTS = ("agent", "check", "ztunnel", "control", "logging")
     show_default="30s",
     help="Time to wait for a page (5, 500ms, 1m); 2s for a sign of life.",
 )
+@click.option("--part", "parts", multiple=True, type=click.Choice(PARTS), help="Only these pages.")
+@cluster_options
 @click.pass_context
-def dump(ctx: click.Context, path: Path | None, node: str | None, timeout: float) -> None:
+def dump(
+    ctx: click.Context, path: Path | None, node: str | None, timeout: float, parts: tuple[str, ...]
+) -> None:
     """Save all that the mesh says about itself as JSON, without keys and tokens.
 
     Every read command can read the file with -f. Exits 2 when a process did not answer; the others
@@ -44,7 +50,9 @@ def dump(ctx: click.Context, path: Path | None, node: str | None, timeout: float
 
     Example: tulle dump -o mesh.json; tulle connections -f mesh.json
     """
-    found = mesh.read(MeshSource(Path(ctx.find_root().obj), None, node or "", timeout), PARTS)
+    run_dir = Path(ctx.find_root().obj)
+    source = MeshSource(run_dir, None, node or "", timeout, chosen(ctx))
+    found = mesh.read(source, parts or EVERYTHING)
     for error in found.errors:
         click.echo(f"warning: {error}", err=True)
     text = json.dumps(redact(found.as_json()), indent=1) + "\n"

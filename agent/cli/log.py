@@ -99,6 +99,8 @@ def _agreed(argument: str, option: str) -> str:
 
 
 def _expect_node(source: mesh.MeshSource, node: str, level: str | None) -> None:
+    if source.cluster:
+        return  # its nodes are known once it is asked
     if source.file:
         names = sorted(mesh.load_dump(source.file).nodes)
     else:
@@ -110,6 +112,14 @@ def _expect_node(source: mesh.MeshSource, node: str, level: str | None) -> None:
 
 def _set(source: mesh.MeshSource, node: str, level: str, component: str | None) -> None:
     """Set the level in every chosen process, also when one of them does not answer."""
+    if source.cluster is not None:
+        from agent.cli.cluster import levels, session
+
+        session.ask(
+            source.cluster,
+            lambda client: levels.set_level(client, node, level, component, source.timeout_s),
+        )
+        return
     nodes = [node] if node else processes.nodes(source.run_dir)
     chosen = [
         processes.of_node(source.run_dir, kind, name)

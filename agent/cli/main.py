@@ -22,6 +22,9 @@ RUN_DIR = "/run/tulle"
 
 # verb → (module, attribute, one line of help). The help stands here because modules load slowly.
 VERBS = {
+    "install": ("agent.cli.install", "install", "Install Tulle into a Kubernetes cluster."),
+    "upgrade": ("agent.cli.install", "upgrade", "Upgrade the Tulle of a cluster."),
+    "uninstall": ("agent.cli.uninstall", "uninstall", "Take Tulle out of a cluster."),
     "check": (
         "agent.cli.check",
         "check",
@@ -48,7 +51,7 @@ VERBS = {
 }
 
 EXIT_FAILED, EXIT_USAGE, EXIT_INTERRUPTED = 1, 2, 130
-_COULD_NOT_TELL = frozenset({"config", "admin"})  # wrong input, or no process to ask
+_COULD_NOT_TELL = frozenset({"config", "admin", "kube_access"})  # wrong input, or no process to ask
 
 
 def installed_verbs() -> list[str]:

@@ -13,7 +13,10 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+import msgspec
+
 from agent.cli import processes, shape
+from agent.cli.cluster.choice import ClusterChoice
 from agent.cli.processes import MeshProcess
 from agent.fetch import TIMEOUT_S, FetchError
 from control.kit.clock import SystemClock
@@ -62,18 +65,21 @@ class MeshDump:
 
 @dataclass(frozen=True, slots=True)
 class MeshSource:
-    """The source of a command's data: a run folder, or a dump when `file` is given."""
+    """The source of a command's data: a run folder, a dump when `file` is given, or a cluster."""
 
     run_dir: Path
     file: Path | None = None
     node: str = ""
     timeout_s: float = TIMEOUT_S
+    cluster: ClusterChoice | None = None
 
 
 def read(source: MeshSource, parts: Collection[str]) -> MeshDump:
     """Fetch `parts` (agent, check, ztunnel, control, logging); FetchError without any mesh."""
     if source.file is not None:
         return _only(load_dump(source.file), source.node)
+    if source.cluster is not None:
+        return _of_cluster(source, source.cluster, parts)
     names = processes.nodes(source.run_dir)
     control = processes.control(source.run_dir)
     if not names and control is None:
@@ -88,6 +94,15 @@ def read(source: MeshSource, parts: Collection[str]) -> MeshDump:
         )
     wanted = [source.node] if source.node else names
     return _fetch(source, wanted, control if "control" in parts else None, parts)
+
+
+def _of_cluster(source: MeshSource, cluster: ClusterChoice, parts: Collection[str]) -> MeshDump:
+    from agent.cli.cluster import pages, session  # half a second that a host does not need
+
+    found = session.ask(
+        cluster, lambda client: pages.read(client, parts, source.node, source.timeout_s)
+    )
+    return MeshDump(SystemClock().now(), **msgspec.structs.asdict(found))
 
 
 def _fetch(

@@ -11,6 +11,7 @@ from typing import Any
 import click
 
 from agent.cli import mesh, views
+from agent.cli.cluster.choice import chosen, cluster_options
 from agent.cli.mesh import MeshDump, MeshSource
 from agent.cli.render import Output, output_options
 from agent.cli.selector import Requirement, SelectorError, parse
@@ -38,7 +39,7 @@ class Reading:
         Without an answer to a `needed` part the command shows the rest and exits 2; a `fallback`
         is only asked.
         """
-        parts = {*needed, *(("control",) if self.wanted.labels else ())}
+        parts = {*needed, *(("control", "labels") if self.wanted.labels else ())}
         asked = {*parts, *fallback, *(("control",) if self.wanted.namespace else ())}
         found = mesh.read(self.source, asked)
         for error in found.errors:
@@ -93,7 +94,8 @@ def _reading(ctx: click.Context, kwargs: dict[str, Any]) -> Reading:
     labels = parse_selector(kwargs.pop("labels", ()))
     wanted = Filter("" if everywhere else namespace or "", labels)
     node, timeout_s = kwargs.pop("node") or "", kwargs.pop("timeout")
-    source = MeshSource(Path(ctx.find_root().obj), kwargs.pop("dump_file"), node, timeout_s)
+    file, run_dir = kwargs.pop("dump_file"), Path(ctx.find_root().obj)
+    source = MeshSource(run_dir, file, node, timeout_s, None if file else chosen(ctx))
     return Reading(source, wanted, kwargs.pop("out"))
 
 
@@ -106,6 +108,7 @@ def parse_selector(texts: Iterable[str]) -> tuple[Requirement, ...]:
 
 def _common() -> list[Callable[[Any], Any]]:
     return [
+        cluster_options,
         click.option("--node", metavar="NAME", help="Ask this node only."),
         click.option(
             "-f",

@@ -126,8 +126,6 @@ _PROBES = {
     ),
 }
 
-FEATURES = (DIRECT_FEATURE, *_PROBES)
-
 
 def _has_ring_buffer() -> bool:
     try:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import ssl
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from types import TracebackType
 from typing import Any, Final, TypeVar
@@ -27,6 +27,7 @@ CONNECT_S = 10.0
 CALL_S = 60.0  # the API server itself ends a call after 60 s
 BODY_BYTES_MAX = 128 * 1024 * 1024  # a page of 500 objects with 256 KiB each
 ERROR_BYTES_MAX = 64 * 1024
+HEARTBEAT_S = 15.0  # a websocket whose other end is gone is noticed by then
 CONNECTIONS_MAX = 64  # each watch has one
 HEAD_S = 30.0  # until the head of an answer without end
 
@@ -134,6 +135,38 @@ class KubeClient:
         silence; after that this raises Unreachable."""
         async with self._request("GET", path, parameters, is_endless=True) as response:
             yield _chunks(response, path, silence_s)
+
+    @asynccontextmanager
+    async def websocket(
+        self, path: str, parameters: Iterable[tuple[str, str]], protocols: Sequence[str]
+    ) -> AsyncIterator[aiohttp.ClientWebSocketResponse]:
+        """A conversation in frames, of one of these protocols; pings keep it alive."""
+        session, trust = self._session, self.access.trust
+        assert session is not None, "the client is used outside of its `async with`"
+        where = f"GET {path}"
+        is_https = self.access.server.startswith("https://")
+        proof = await self.access.credentials.proof()
+        headers = {"Authorization": proof.authorization} if proof.authorization else {}
+        try:
+            async with asyncio.timeout(CALL_S):
+                socket = await session.ws_connect(
+                    URL(self.access.server + path, encoded=True).extend_query(list(parameters)),
+                    protocols=protocols,
+                    headers=headers,
+                    heartbeat=HEARTBEAT_S,
+                    max_msg_size=self._body_bytes_max,
+                    ssl=self._contexts.get(proof.own) if is_https else True,
+                    server_hostname=trust.server_name if is_https else None,
+                    proxy=self.access.proxy,
+                )
+        except aiohttp.WSServerHandshakeError as exc:  # its body is not kept
+            raise error_of(exc.status, exc.headers or {}, exc.message.encode(), where) from exc
+        except (aiohttp.ClientError, ssl.SSLError, TimeoutError, OSError) as exc:
+            raise Unreachable(f"{where}: {self.access.server}: {_words(exc)}") from exc
+        try:
+            yield socket
+        finally:
+            await socket.close()
 
     async def _call(
         self,

@@ -116,6 +116,11 @@ _always_tunnel = option(
     is_flag=True,
     help="Keep connections inside a node in the ztunnel too (per namespace: tulle.io/path=tunnel).",
 )
+_release_all = option(
+    "--release-all",
+    is_flag=True,
+    help="Let every pod go, whatever its labels: before uninstalling.",
+)
 
 
 @click.group(cls=DefaultServe, context_settings={"help_option_names": ["-h", "--help"]})
@@ -175,6 +180,7 @@ def main() -> None:
 @option("--log-format", type=click.Choice(["text", "json"]), default="text")
 @_dry_run
 @_always_tunnel
+@_release_all
 def serve_command(
     *,
     manifests: Path | None,
@@ -196,6 +202,7 @@ def serve_command(
     log_format: str,
     dry_run_policies: bool,
     always_tunnel: bool,
+    release_all: bool,
 ) -> None:
     """Run the control plane (the default command)."""
     if (manifests is None) != kubernetes:
@@ -216,6 +223,7 @@ def serve_command(
         domain_suffix=domain_suffix,
         dry_run_policies=dry_run_policies,
         always_tunnel=always_tunnel,
+        release_all=release_all,
     )
     config = PlaneConfig(
         manifests=manifests,

@@ -75,7 +75,7 @@ def intent_of(pod: objects.PodObject, namespace: objects.Meta | None, settings: 
     """`namespace`: that of the pod, None if nobody has written it down."""
     meta = pod.meta
     labels = {} if namespace is None else namespace.labels
-    enrolled, reason = _decide(pod, labels, settings.root_namespace)
+    enrolled, reason = _decide(pod, labels, settings)
     kept = _kept_in_tunnel(meta, namespace, settings)
     return Intent(
         uid=pod_uid(meta),
@@ -109,7 +109,11 @@ def _says_tunnel(meta: objects.Meta) -> bool:
     return any(value not in (None, "", "direct") for value in said)
 
 
-def _decide(pod: objects.PodObject, namespace_labels: Labels, root: str) -> tuple[bool, str]:
+def _decide(
+    pod: objects.PodObject, namespace_labels: Labels, settings: Settings
+) -> tuple[bool, str]:
+    if settings.release_all:
+        return False, "mesh release-all"
     if pod.host_network:
         return False, "host network"
     if SIDECAR_ANNOTATION in pod.meta.annotations:
@@ -119,7 +123,7 @@ def _decide(pod: objects.PodObject, namespace_labels: Labels, root: str) -> tupl
             return False, "pod label none"
         case "ambient":
             return True, "pod label ambient"
-    if pod.meta.namespace in SYSTEM_NAMESPACES or pod.meta.namespace == root:
+    if pod.meta.namespace in SYSTEM_NAMESPACES or pod.meta.namespace == settings.root_namespace:
         return False, "system namespace"
     match _mode(namespace_labels):
         case "ambient":

@@ -172,6 +172,9 @@ class Api:
             code, made = 201, self.store.create(*where, value, author)
         elif verb == "update":
             made = self.store.replace(*where, value, author)
+        elif author.operation == "Apply" and request.params.get("dryRun") == "All":
+            made, is_new = self.store.tried(*where, target.name, value, author)
+            code = 201 if is_new else 200
         elif author.operation == "Apply":
             made, is_new = self.store.apply(*where, target.name, value, author)
             code = 201 if is_new else 200

@@ -19,6 +19,7 @@ class Request:
     params: Mapping[str, str] = field(default_factory=dict)
     headers: Mapping[str, str] = field(default_factory=dict)
     body: bytes = b""
+    words: tuple[str, ...] = ()  # the command for a container
 
     @property
     def is_watch(self) -> bool:

@@ -51,6 +51,7 @@ BUILT_IN = (
     _core("configmaps", "ConfigMap"),
     _core("secrets", "Secret"),
     _core("events", "Event"),
+    _core("resourcequotas", "ResourceQuota", has_status=True),
     Resource("events.k8s.io", "v1", "events", "Event"),
     Resource("discovery.k8s.io", "v1", "endpointslices", "EndpointSlice", counts_generations=True),
     Resource("coordination.k8s.io", "v1", "leases", "Lease"),

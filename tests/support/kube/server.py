@@ -17,6 +17,7 @@ from typing import Any
 from urllib.parse import parse_qsl, unquote, urlsplit
 
 from tests.support.kube.api import Answer, Api
+from tests.support.kube.commands import Commands, is_command, run_command
 from tests.support.kube.faults import Fault, Faults, Request
 from tests.support.kube.kinds import istio_definition
 from tests.support.kube.listing import Watch
@@ -40,6 +41,7 @@ class KubeServer:
         self.api = Api(self.store, self.tokens)
         self.faults = Faults()
         self.quiet_s, self.last_bookmark_s = QUIET_S, LAST_BOOKMARK_S
+        self.commands: Commands | None = None  # runs what is asked of pods/exec
         self.port = 0
         self._context = context
         self._loop = asyncio.new_event_loop()
@@ -201,6 +203,14 @@ class KubeServer:
                 return True
             if fault.cut and not fault.is_done and not fault.cut_at:
                 return False
+        if self.commands is not None and is_command(request):
+            said = await asyncio.to_thread(run_command, self.commands, request)
+            if isinstance(said, ApiRefusal):
+                await _send(writer, Answer(said.code, said.encoded(), said.content_type))
+                return True
+            writer.write(said)
+            await writer.drain()
+            return False
         with self.lock:
             answer = self.api.handle(request)
         if isinstance(answer, Watch):
@@ -334,7 +344,9 @@ async def _read(reader: asyncio.StreamReader) -> Request | None:
     length = int(headers.get("content-length", "0"))
     body = await reader.readexactly(min(length, BODY_BYTES_MAX))
     url = urlsplit(target)
-    return Request(method, unquote(url.path), dict(parse_qsl(url.query)), headers, body)
+    pairs_of_query = parse_qsl(url.query)
+    words = tuple(value for name, value in pairs_of_query if name == "command")
+    return Request(method, unquote(url.path), dict(pairs_of_query), headers, body, words)
 
 
 def _encoded(answer: Answer) -> bytes:

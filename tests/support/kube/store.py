@@ -6,7 +6,7 @@ import copy
 import secrets
 import uuid
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any
 
@@ -154,6 +154,20 @@ class Store:
         claims = copy.deepcopy(self._claims[key])
         new = fields.applied(old, claims, mine, config, author.force)
         return self._put(key, old, new, claims, resource), False
+
+    def tried(
+        self, resource: Resource, namespace: str, name: str, config: Json, author: Author
+    ) -> tuple[Json, bool]:
+        """An apply that happens in a copy."""
+        copied = replace(
+            self,
+            resources=list(self.resources),
+            objects=dict(self.objects),
+            history=[],
+            listeners=[],
+            _claims=copy.deepcopy(self._claims),
+        )
+        return copied.apply(resource, namespace, name, config, author)
 
     def _written(
         self, resource: Resource, old: Json, new: Json, asked: Json, author: Author

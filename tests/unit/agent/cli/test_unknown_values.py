@@ -25,11 +25,19 @@ UNKNOWN = {
     "pod": ("shop/typo", "no pod shop/typo"),
     "where": ("n9", "there are: n1, n2"),
     "level": ("loud", "loud"),
+    "profile": ("huge", "huge"),
+    "words": ("nothing", "write NAME=VALUE"),
+    "files": ("/absent/values.yaml", "/absent/values.yaml"),
+    "output": ("xml", "xml"),
+    "parts": ("kernel", "kernel"),
+    "kubeconfig": ("/absent/kubeconfig", "/absent/kubeconfig"),
+    "context": ("nowhere", "kubeconfig"),
 }
 # Not values: a word for the run folder, a file to write, a name that only a live mesh can judge.
 JUDGED_ELSEWHERE = {("dump", "path"), ("namespace add", "name"), ("namespace remove", "name")}
 # In a live mesh only: a dump has no other node to ask.
 FIRST = {"level": ("n1",)}
+CLUSTER = ("kubeconfig", "context")
 
 
 def commands() -> Iterator[tuple[str, click.Command]]:
@@ -48,7 +56,7 @@ def commands() -> Iterator[tuple[str, click.Command]]:
 def values() -> Iterator[tuple[str, tuple[str, ...], str]]:
     for name, command in commands():
         for each in command.params:
-            known = {option for option in ("-f", "--file") if option in _options(command)}
+            reads_dumps = any(other.name == "dump_file" for other in command.params)
             if getattr(each, "is_flag", False) or (name, each.name) in JUDGED_ELSEWHERE:
                 continue
             value, told = UNKNOWN[str(each.name)]
@@ -57,12 +65,8 @@ def values() -> Iterator[tuple[str, tuple[str, ...], str]]:
                 if isinstance(each, click.Option)
                 else (*FIRST.get(str(each.name), ()), value)
             )
-            needs_mesh = known and each.name != "dump_file"
+            needs_mesh = reads_dumps and each.name not in ("dump_file", *CLUSTER)
             yield name, (*words, *(("-f", "DUMP") if needs_mesh else ())), told
-
-
-def _options(command: click.Command) -> set[str]:
-    return {name for each in command.params for name in each.opts}
 
 
 @pytest.mark.parametrize(("verb", "words", "told"), list(values()))

@@ -42,6 +42,12 @@ def test_enrolment(
     assert (found.enrolled, found.reason) == expected
 
 
+def test_a_mesh_that_is_leaving_enrols_nobody() -> None:
+    text = namespace(AMBIENT) + pod("a") + pod("b", labels=AMBIENT)
+    found = mesh(text, release_all=True).pods.values()
+    assert {(each.enrolled, each.reason) for each in found} == {(False, "mesh release-all")}
+
+
 def test_a_sidecar_keeps_its_pod_out() -> None:
     text = pod().replace(
         "namespace: shop", "annotations: {sidecar.istio.io/status: x}, namespace: shop"

@@ -1,0 +1,217 @@
+"""Removal, in an order that leaves every pod running: first the mesh lets all pods go, then the
+nodes are cleaned by their agents, then the objects go."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from agent.cli.chart import release
+from agent.cli.chart.release import NAMESPACE
+from agent.cli.chart.settings import Settings, merged
+from agent.cli.cluster import facts as cluster_facts
+from agent.cli.cluster import install, pages, record, rollout
+from agent.cli.cluster.facts import DAEMON_SETS, DEPLOYMENTS, MANAGED_BY, PART_OF, ClusterFacts
+from agent.cli.cluster.objects import Applier, Kinds, Object, ObjectRef, get_or_none, ref_of, remove
+from agent.cli.cluster.session import MANAGER, ClusterError, NoCluster
+from control.kube.client import KubeClient
+from control.kube.errors import ApiError
+from control.kube.resources import CONFIG_MAPS, NAMESPACES, PODS, TRUST_BUNDLES
+
+ROOT = "tulle-ca-root-cert"
+MODE_LABELS = ("tulle.io/dataplane-mode", "istio.io/dataplane-mode")
+POLL_S = 1.0
+# Kinds that an uninstallation without --purge leaves: policies with their definitions, keys.
+KEPT = frozenset({"Namespace", "CustomResourceDefinition"})
+Told = Callable[[str], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Removal:
+    """`is_forced`: go on without nodes that do not answer."""
+
+    is_purge: bool = False
+    is_forced: bool = False
+    timeout_s: float = 300.0
+
+
+async def carry_out(client: KubeClient, removal: Removal, told: Told) -> None:
+    """Safe to repeat: every step begins with what is still there."""
+    facts = await cluster_facts.read(client)
+    control = facts.control
+    if control is not None and control.label(MANAGED_BY) == "Helm":
+        raise ClusterError(
+            "Tulle was installed by Helm: helm upgrade --reuse-values --set uninstall=true, "
+            "wait for the agents, then helm uninstall"
+        )
+    known = await record.read(client)
+    settings = known.settings if known else {}
+    here = [
+        each.metadata.name for each in facts.daemon_sets if each.metadata.namespace == NAMESPACE
+    ]
+    if "tulle-agent" in here:
+        await _let_go(client, facts, settings, removal, told)
+    await _remove(client, set(known.refs) if known else set(), told)
+    await _until(client, _pods_left, removal, told)
+    await _roots(client, told)
+    if removal.is_purge:
+        await _purge(client, facts, told)
+    elif await get_or_none(client, NAMESPACES.path(name=NAMESPACE)):
+        told(f"kept: namespace {NAMESPACE} with the CA's key, definitions and policies (--purge)")
+
+
+async def _let_go(
+    client: KubeClient, facts: ClusterFacts, settings: Settings, removal: Removal, told: Told
+) -> None:
+    objects = install.rendered(release.load(), merged(settings, {"uninstall": True}), facts)
+    applier = Applier(client, force=True)
+    wanted = {(each["kind"], each["metadata"]["name"]): each for each in objects}
+    steps = (
+        ("the control plane lets all pods go", "Deployment", "tulle-control", _all_released),
+        ("the agents clean their nodes", "DaemonSet", "tulle-agent", _agents_done),
+    )
+    for title, kind, name, is_done in steps:
+        resource = DEPLOYMENTS if kind == "Deployment" else DAEMON_SETS
+        there = await get_or_none(client, resource.path(NAMESPACE, name))
+        if there is None or (kind == "Deployment" and await _is_begun(client)):
+            continue
+        told(f"{title} …")
+        await applier.apply([wanted[kind, name]], lambda _outcome: None)
+        await _until(client, is_done, removal, told)
+
+
+async def _is_begun(client: KubeClient) -> bool:
+    """An earlier try has told the agents already: they report no more."""
+    value = await get_or_none(client, DAEMON_SETS.path(NAMESPACE, "tulle-agent")) or {}
+    return "tulle-agent --uninstall" in str(value.get("spec"))
+
+
+async def _until(client: KubeClient, is_done: Any, removal: Removal, told: Told) -> None:
+    """Wait for an answer that is empty. The last one is told when the time is up."""
+    loop = asyncio.get_running_loop()
+    deadline = loop.time() + removal.timeout_s
+    last = ""
+    while missing := await is_done(client):
+        if missing != last:
+            told(missing)
+        last = missing
+        if loop.time() >= deadline:
+            if removal.is_forced:
+                told(f"warning: going on without it: {missing}")
+                return
+            raise ClusterError(
+                f"after {removal.timeout_s:g} s: {missing} (repeat it, or --force goes on: "
+                "nodes that did not answer keep their part)"
+            )
+        await asyncio.sleep(POLL_S)
+
+
+async def _all_released(client: KubeClient) -> str:
+    """Pods that are still captured, in words."""
+    control, *_ = await rollout.state(client)
+    if not control.is_done:
+        return str(control)
+    try:
+        found = await pages.read(client, ("agent",))
+    except NoCluster:
+        return ""
+    left = [
+        pod
+        for parts in found.nodes.values()
+        for pod in (parts.get("agent") or {}).get("pods") or []
+        if pod.get("state") in ("captured", "releasing")
+    ]
+    away = {name: why for name, why in found.away.items() if why != pages.NO_POD}
+    silent = "; ".join(f"{name}: {why}" for name, why in sorted(away.items()))
+    held = f"{len(left)} pods are still captured" if left else ""
+    return "; ".join(each for each in (held, silent) if each)
+
+
+async def _agents_done(client: KubeClient) -> str:
+    parts = await rollout.state(client)
+    return "" if parts[1].is_done else str(parts[1])
+
+
+async def _remove(client: KubeClient, known: set[ObjectRef], told: Told) -> None:
+    """Agents and ztunnels first, and gone before the control plane; then everything else that is
+    ours: by the record, and by label for what an interrupted installation left."""
+    kinds = Kinds(client)
+    daemons = {each for each in known if each.kind == "DaemonSet"}
+    rest = {each for each in known if each.kind not in (*KEPT, "DaemonSet")}
+    for api_version, kind in _KINDS:
+        resource = await kinds.find(api_version, kind)
+        if resource is None:
+            continue
+        path = resource.path(NAMESPACE if resource.is_namespaced else "")
+        found = {
+            ref_of({"apiVersion": api_version, "kind": kind, **each})
+            for each in await _listed(client, path)
+        }
+        if kind == "DaemonSet":
+            daemons |= found
+        else:
+            rest |= found
+    await remove(client, daemons, lambda outcome: told(f"{outcome.done} {outcome.ref}"))
+    await remove(client, rest, lambda outcome: told(f"{outcome.done} {outcome.ref}"))
+
+
+# Kinds that the chart makes, by which leftovers are found.
+_KINDS = (
+    ("apps/v1", "DaemonSet"),
+    ("apps/v1", "Deployment"),
+    ("policy/v1", "PodDisruptionBudget"),
+    ("networking.k8s.io/v1", "NetworkPolicy"),
+    ("v1", "Service"),
+    ("rbac.authorization.k8s.io/v1", "RoleBinding"),
+    ("rbac.authorization.k8s.io/v1", "Role"),
+    ("rbac.authorization.k8s.io/v1", "ClusterRoleBinding"),
+    ("rbac.authorization.k8s.io/v1", "ClusterRole"),
+    ("v1", "ConfigMap"),
+    ("v1", "ServiceAccount"),
+    ("v1", "ResourceQuota"),
+)
+
+
+async def _listed(client: KubeClient, path: str) -> list[Object]:
+    asked = {"labelSelector": f"{PART_OF}=tulle"}
+    return await cluster_facts.list_all(client, path, dict[str, Any], asked)
+
+
+async def _roots(client: KubeClient, told: Told) -> None:
+    """The root certificate that the control plane published in each namespace."""
+    asked = {"fieldSelector": f"metadata.name={ROOT}"}
+    found = await cluster_facts.list_all(client, CONFIG_MAPS.path(), cluster_facts.Named, asked)
+    refs = [ObjectRef("v1", "ConfigMap", each.metadata.namespace, ROOT) for each in found]
+    if await Kinds(client).find(TRUST_BUNDLES.api_version, TRUST_BUNDLES.kind):
+        refs.append(ObjectRef(TRUST_BUNDLES.api_version, TRUST_BUNDLES.kind, "", ROOT))
+    await remove(client, refs, lambda outcome: told(f"{outcome.done} {outcome.ref}"))
+
+
+async def _purge(client: KubeClient, facts: ClusterFacts, told: Told) -> None:
+    """Labels of namespaces, our definitions with all policies, and the namespace with the keys."""
+    for each in await cluster_facts.list_all(client, NAMESPACES.path(), cluster_facts.Named):
+        found = [key for key in MODE_LABELS if each.metadata.label(key)]
+        if found and each.metadata.name != NAMESPACE:
+            body = {"metadata": {"labels": dict.fromkeys(found)}}
+            path = NAMESPACES.path(name=each.metadata.name)
+            await client.merge(path, body, Object, {"fieldManager": MANAGER})
+            told(f"unlabelled Namespace {each.metadata.name}")
+    api = "apiextensions.k8s.io/v1"
+    refs = [
+        ObjectRef(api, "CustomResourceDefinition", "", name) for name in facts.own_definitions()
+    ]
+    refs.append(ObjectRef("v1", "Namespace", "", NAMESPACE))
+    await remove(client, refs, lambda outcome: told(f"{outcome.done} {outcome.ref}"))
+
+
+async def _pods_left(client: KubeClient) -> str:
+    """Our pods that still run, in words."""
+    try:
+        left = await _listed(client, PODS.path(NAMESPACE))
+    except ApiError as exc:
+        if exc.code != 404:
+            raise
+        return ""
+    return f"{len(left)} pods of Tulle are still ending" if left else ""

@@ -1,0 +1,129 @@
+"""Removal: the order, what stays, and what is left when it is repeated or broken off."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from tests.support.kube.controllers import Controllers
+from tests.support.kube.server import KubeServer
+from tests.support.kube.status import refusal
+from tests.unit.agent.cli.cluster.conftest import Tulle
+from tests.unit.agent.cli.cluster.mesh_in_pods import MeshInPods
+
+PLACE = "tulle-system"
+
+
+@pytest.fixture
+def mesh(kube: KubeServer, controllers: Controllers, run: Tulle) -> MeshInPods:
+    found = MeshInPods()
+    kube.commands = found
+    assert run("install").exit_code == 0
+    kube.put(
+        {
+            "apiVersion": "v1",
+            "kind": "ConfigMap",
+            "metadata": {"name": "tulle-ca-root-cert", "namespace": "default"},
+        }
+    )
+    kube.put(
+        {
+            "apiVersion": "v1",
+            "kind": "Secret",
+            "metadata": {"name": "tulle-ca", "namespace": PLACE},
+        }
+    )
+    kube.namespace("shop", **{"istio.io__dataplane-mode": "ambient"}, team="a")
+    return found
+
+
+def ours(kube: KubeServer) -> set[str]:
+    return {f"{key[0][1]}/{key[2]}" for key in kube.store.objects if "tulle" in str(key)}
+
+
+def test_everything_goes_but_keys_and_definitions(
+    kube: KubeServer, mesh: MeshInPods, run: Tulle
+) -> None:
+    done = run("uninstall", "--yes")
+    assert done.exit_code == 0, done.stderr
+    assert ours(kube) == {"namespaces/tulle-system", "secrets/tulle-ca"}
+    assert kube.get("apiextensions.k8s.io/v1", "CustomResourceDefinition", POLICIES) is not None
+    assert "kept: namespace tulle-system" in done.stderr
+    assert run("uninstall", "--yes").exit_code == 0  # nothing is left to do
+
+
+POLICIES = "authorizationpolicies.security.istio.io"
+
+
+def test_a_purge_leaves_nothing(kube: KubeServer, mesh: MeshInPods, run: Tulle) -> None:
+    done = run("uninstall", "--purge", "--yes")
+    assert done.exit_code == 0, done.stderr
+    assert ours(kube) == set()
+    assert kube.get("apiextensions.k8s.io/v1", "CustomResourceDefinition", POLICIES) is None
+    shop = kube.get("v1", "Namespace", "shop")
+    assert shop is not None
+    assert shop["metadata"]["labels"] == {"kubernetes.io/metadata.name": "shop", "team": "a"}
+
+
+def test_definitions_of_somebody_else_stay_in_a_purge(
+    kube: KubeServer, mesh: MeshInPods, run: Tulle
+) -> None:
+    kube.install_istio_kinds()
+    assert run("uninstall", "--purge", "--yes").exit_code == 0
+    assert kube.get("apiextensions.k8s.io/v1", "CustomResourceDefinition", POLICIES) is not None
+
+
+def changes(kube: KubeServer) -> list[str]:
+    return [
+        f"{each.method} {each.path.rpartition('/')[2]}"
+        for each in kube.faults.requests
+        if each.method in ("PATCH", "DELETE")
+    ]
+
+
+def test_pods_are_let_go_before_nodes_are_cleaned_and_objects_go(
+    kube: KubeServer, mesh: MeshInPods, run: Tulle
+) -> None:
+    kube.faults.requests.clear()
+    assert run("uninstall", "--yes").exit_code == 0
+    found = changes(kube)
+    assert found[:2] == ["PATCH tulle-control", "PATCH tulle-agent"]
+    assert {"DELETE tulle-agent", "DELETE tulle-ztunnel"} == set(found[2:4])
+    assert "DELETE tulle-control" in found[4:]
+
+
+def test_nothing_goes_while_a_pod_is_captured(
+    kube: KubeServer, mesh: MeshInPods, run: Tulle
+) -> None:
+    pod = {"namespace": "shop", "name": "a", "state": "captured"}
+    mesh.nodes["kn1"] = {"agent": {"pods": [pod]}}
+    done = run("uninstall", "--yes", "--timeout", "1s")
+    assert done.exit_code == 1
+    assert "1 pods are still captured" in done.stderr
+    assert "daemonsets/tulle-agent" in ours(kube)
+    done = run("uninstall", "--yes", "--timeout", "1s", "--force")
+    assert done.exit_code == 0, done.stderr
+    assert "warning: going on without it: 1 pods are still captured" in done.stderr
+
+
+def test_an_agent_that_was_told_before_is_not_asked_again(
+    kube: KubeServer, mesh: MeshInPods, run: Tulle
+) -> None:
+    fault = kube.fail("DELETE .*", refusal(503, "ServiceUnavailable", "etcd is away"))
+    assert run("uninstall", "--yes").exit_code == 1
+    kube.faults.active.remove(fault)
+    mesh.silent |= {"tulle-agent-0", "tulle-agent-1"}  # `tulle-agent --uninstall` has no socket
+    assert run("uninstall", "--yes").exit_code == 0
+
+
+def test_what_helm_has_installed_is_helms(kube: KubeServer, run: Tulle) -> None:
+    labels = {
+        "app.kubernetes.io/name": "tulle-control",
+        "app.kubernetes.io/managed-by": "Helm",
+    }
+    meta: dict[str, Any] = {"name": "tulle-control", "namespace": "default", "labels": labels}
+    kube.put({"apiVersion": "apps/v1", "kind": "Deployment", "metadata": meta, "spec": {}})
+    done = run("uninstall", "--yes")
+    assert done.exit_code == 1
+    assert "helm upgrade" in done.stderr
