@@ -16,6 +16,7 @@ from typing import Any, ClassVar
 from control.kit.errors import ConfigError
 
 PLUGIN = "tulle-cni"
+VERSIONS = ("0.3.0", "0.3.1", "0.4.0", "1.0.0", "1.1.0")  # the plugin's; older have no chains
 CONFIG_BYTES_MAX = 256 * 1024  # the plugin takes twice that, with the result of those before it
 LIST_ENDING = ".conflist"
 ENDINGS = (".conf", LIST_ENDING, ".json")  # the runtime reads these
@@ -125,20 +126,25 @@ def _as_list(text: str, members: Mapping[str, tuple[Any, int, int]], plugin: str
     _check_plugin({name: value for name, (value, _, _) in members.items()})
     head = ", ".join(
         f'"{name}": {text[members[name][1] : members[name][2]]}'
-        for name in ("cniVersion", "name")
+        for name in ("cniVersion", "cniVersions", "name")
         if name in members
     )
     return f'{{ {head}, "plugins": [\n{text.strip()},\n{plugin}\n] }}\n'
 
 
 def _check_head(members: Mapping[str, tuple[Any, int, int]]) -> None:
-    """Without a version a runtime takes 0.1.0, in which plugins cannot be chained."""
-    for name in ("cniVersion", "name"):
-        value = members.get(name, (None, 0, 0))[0]
-        if not isinstance(value, str) or not value:
-            raise UnusablePrimary(f"it has no {name}")
-    if members["cniVersion"][0].split(".")[:2] in (["0", "1"], ["0", "2"]):
-        raise UnusablePrimary("its cniVersion is older than 0.3.0: plugins cannot be chained")
+    """A version that the plugin does not know would keep every pod of the node from starting."""
+    name, one, many = (
+        members.get(each, (None, 0, 0))[0] for each in ("name", "cniVersion", "cniVersions")
+    )
+    if not isinstance(name, str) or not name:
+        raise UnusablePrimary("it has no name")
+    # The runtime takes one of several; without any 0.1.0.
+    named = [*([] if one is None else [one]), *(many if isinstance(many, list) else [])]
+    unknown = [str(each) for each in named if each not in VERSIONS]
+    if unknown or not named:
+        said = ", ".join(unknown) or "none"
+        raise UnusablePrimary(f"its cniVersion is {said}, of {VERSIONS[0]} to {VERSIONS[-1]}")
 
 
 def _check_plugin(found: Any) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from typing import Any
 
 import pytest
@@ -11,12 +12,14 @@ from hypothesis import strategies as st
 
 from agent.cni.conflist import (
     OUR_NAMES,
+    VERSIONS,
     UnusablePrimary,
     extended,
     is_ours,
     our_name,
     primary_of,
 )
+from tests.support.processes.cni import SOURCES
 
 ENTRY = {"type": "tulle-cni", "socket": "/run/tulle/n1/cni.sock"}
 FLANNEL = b"""{
@@ -71,6 +74,10 @@ REFUSED = {
     "no name": FLANNEL.replace(b'"name": "cbr0",', b""),
     "no version": FLANNEL.replace(b'"cniVersion": "0.3.1",', b""),
     "no chaining": FLANNEL.replace(b"0.3.1", b"0.2.0"),
+    "a version to come": FLANNEL.replace(b"0.3.1", b"1.2.0"),
+    "a version among others": FLANNEL.replace(b'"name"', b'"cniVersions": ["9.0.0"], "name"'),
+    "an empty version": FLANNEL.replace(b"0.3.1", b""),
+    "a version that is none": FLANNEL.replace(b'"0.3.1"', b"3"),
     "a name twice": FLANNEL.replace(b'"name": "cbr0",', b'"name": "a", "name": "cbr0",'),
     "plugins twice": FLANNEL.replace(b'"name"', b'"plugins": [], "name"'),
     "not JSON": FLANNEL.replace(b"true", b"NaN"),
@@ -92,6 +99,19 @@ def test_what_is_not_whole_is_not_used(data: bytes) -> None:
 def test_nor_a_single_one(data: bytes) -> None:
     with pytest.raises(UnusablePrimary):
         extended("10-mynet.conf", data, ENTRY)
+
+
+def test_one_of_several_versions_is_the_runtimes_choice() -> None:
+    text = SINGLE.replace(b'"cniVersion": "0.4.0"', b'"cniVersions": ["0.4.0", "1.1.0"]')
+    made = json.loads(extended("a.conf", text, ENTRY))
+    assert made["cniVersions"] == ["0.4.0", "1.1.0"]
+    assert "cniVersion" not in made
+
+
+def test_the_plugin_knows_these_versions() -> None:
+    source = (SOURCES / "main.c").read_text()
+    (said,) = re.findall(r"#define VERSIONS (.*)", source)
+    assert tuple(re.findall(r"[0-9.]+", said)) == VERSIONS
 
 
 def test_no_beginning_of_a_file_is_used() -> None:
