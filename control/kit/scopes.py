@@ -29,6 +29,7 @@ SCOPES: Final = (
     "intents",
     "kube",
     "kubelet",
+    "leader",
     "memory",
     "metrics",
     "pods",

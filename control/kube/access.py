@@ -12,6 +12,7 @@ from control.kube.credentials import Anonymous, KubeCredentials, TokenFile
 from control.kube.errors import AccessError
 from control.kube.trust import Pem, Trust
 
+IN_CLUSTER = "in-cluster"
 POD_FILES = Path("/var/run/secrets/kubernetes.io/serviceaccount")
 
 
@@ -52,7 +53,7 @@ def in_cluster(env: Mapping[str, str], files: Path = POD_FILES) -> ClusterAccess
         credentials=TokenFile(token),
         namespace=namespace or "default",
         proxy=proxy_for(server, env),
-        name="in-cluster",
+        name=IN_CLUSTER,
     )
 
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+import secrets
+import socket
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -22,11 +24,13 @@ from control.kit.flags import Duration
 from control.kit.log import event
 from control.kit.terminal import Terminal, is_interactive
 from control.kit.version import version
+from control.kube.access import IN_CLUSTER, ClusterAccess
 from control.kube.kubeconfig import find_access
 from control.server.ca.authority import ROOT_LIFETIME
 from control.server.ca.keys import TOKEN_KEY_NAME, load_token_key
 from control.server.callers.revocations import NAME, add, load, whole_node
-from control.server.callers.tokens import TOKEN_CHARS_MAX, NodeTokens, Unauthenticated
+from control.server.callers.tokens import AUDIENCE, TOKEN_CHARS_MAX, NodeTokens, Unauthenticated
+from control.server.cluster import ClusterConfig
 from control.server.compile.mesh import compile_mesh
 from control.server.compile.settings import Settings
 from control.server.plane import PlaneConfig, serve, subject_of
@@ -35,6 +39,8 @@ from control.server.sources.problem import Problem
 
 log = logging.getLogger("control")
 
+INSTALL_NAMESPACE = "tulle-system"
+NODE_ACCOUNTS = ("tulle-ztunnel", "tulle-agent")
 DEFAULT_STATE = "/var/lib/tulle/control"
 DEFAULT_NAMES = ("istiod.istio-system.svc", "tulle-control", "localhost")
 DURATION = Duration(min_s=1, max_s=ROOT_LIFETIME.total_seconds())
@@ -97,6 +103,31 @@ _kubeconfig = option(
     help="Kubeconfig for --kubernetes. Without it KUBECONFIG, a pod's own access, ~/.kube/config.",
 )
 _context = option("--context", default="", help="Context of the kubeconfig, if not its current.")
+_namespace = option(
+    "--namespace",
+    default="",
+    help="Namespace of the install: POD_NAMESPACE, that of a pod's own access, or tulle-system.",
+    show_default=False,
+)
+_account = option(
+    "--node-account",
+    multiple=True,
+    default=NODE_ACCOUNTS,
+    metavar="[NAMESPACE/]NAME",
+    help="Service account of agents or ztunnels: its pods speak for their node. Repeatable.",
+)
+_audience = option("--audience", default=AUDIENCE, help="Audience of the tokens of such pods.")
+_ca_secret = option(
+    "--ca-secret",
+    default="",
+    metavar="NAME",
+    show_default=False,
+    help="Secret with your own CA (tls.crt, tls.key, ca.crt). Without it `cacerts` if it is there, "
+    "else tulle-ca, which is made.",
+)
+_ca_in_state = option(
+    "--ca-in-state", is_flag=True, help="Keep the CA in --state, though there is an API server."
+)
 _state = option(
     "--state",
     type=click.Path(path_type=Path, file_okay=False),
@@ -146,6 +177,11 @@ def main() -> None:
 @_kubernetes
 @_kubeconfig
 @_context
+@_namespace
+@_account
+@_audience
+@_ca_secret
+@_ca_in_state
 @_state
 @option(
     "--listen",
@@ -187,6 +223,11 @@ def serve_command(
     kubernetes: bool,
     kubeconfig: Path | None,
     context: str,
+    namespace: str,
+    node_account: Sequence[str],
+    audience: str,
+    ca_secret: str,
+    ca_in_state: bool,
     state: Path,
     listen: Sequence[str],
     dns_name: Sequence[str],
@@ -207,8 +248,11 @@ def serve_command(
     """Run the control plane (the default command)."""
     if (manifests is None) != kubernetes:
         raise click.UsageError("exactly one of --manifests DIR and --kubernetes is needed")
-    if not kubernetes and (kubeconfig is not None or context):
-        raise click.UsageError("--kubeconfig and --context are for --kubernetes")
+    if not kubernetes and (kubeconfig is not None or context or ca_secret or ca_in_state):
+        said = "--kubeconfig, --context, --ca-secret and --ca-in-state are for --kubernetes"
+        raise click.UsageError(said)
+    if ca_secret and ca_in_state:
+        raise click.UsageError("--ca-secret NAME or --ca-in-state: one of them")
     try:
         kit_log.setup(log_level, log_format, is_strict=True)
         for noisy in ("grpc", "asyncio"):
@@ -238,11 +282,30 @@ def serve_command(
     try:
         if kubernetes:
             access = find_access(dict(os.environ), kubeconfig, context)
-            config = replace(config, kubernetes=access)
+            cluster = ClusterConfig(
+                access=access,
+                namespace=_install_namespace(namespace, access),
+                identity=_identity(),
+                accounts=tuple(node_account),
+                audience=audience,
+                ca_secret=ca_secret,
+                ca_in_state=ca_in_state,
+            )
+            config = replace(config, cluster=cluster)
         asyncio.run(serve(config))
     except (ConfigError, OSError) as exc:
         event(log, logging.ERROR, "control.failed", error=exc)
         sys.exit(2)
+
+
+def _install_namespace(said: str, access: ClusterAccess) -> str:
+    own = access.namespace if access.name == IN_CLUSTER else ""
+    return said or os.environ.get("POD_NAMESPACE", "") or own or INSTALL_NAMESPACE
+
+
+def _identity() -> str:
+    """Name of this replica and no other, not even of the one before it in the same pod."""
+    return f"{os.environ.get('POD_NAME') or socket.gethostname()}_{secrets.token_hex(4)}"
 
 
 @main.command()

@@ -58,6 +58,12 @@ class Metrics:
             ["result"],
             registry=r,
         )
+        self.writes = Counter(
+            "tulle_control_writes",
+            "Objects that the leader wrote to the API server",
+            ["kind", "result"],
+            registry=r,
+        )
         self.objects = Gauge("tulle_control_objects", "Objects in force", ["kind"], registry=r)
         self.resources = Gauge("tulle_control_resources", "Resources served", ["type"], registry=r)
         self.problems = Gauge(

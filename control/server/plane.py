@@ -6,35 +6,37 @@ import asyncio
 import ipaddress
 import logging
 import signal
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Coroutine, Iterator
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, closing
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol, TypeVar
 
 from control.kit import http, lock
 from control.kit.clock import SystemClock
 from control.kit.door import LOOPBACK_NAMES, is_loopback_port
-from control.kit.errors import ConfigError
+from control.kit.errors import ConfigError, MeshError
 from control.kit.http import HttpServer
 from control.kit.log import event
 from control.kit.memory import SETTLE_AT_S, release, resident_bytes, settle
 from control.kit.unix_socket import Unseen
 from control.kit.version import version
-from control.kube.access import ClusterAccess
-from control.kube.client import KubeClient
 from control.model.identity import SpiffeId
 from control.server.admin import AdminPages, Callers, metrics_routes
 from control.server.ca.authorities import Authorities
-from control.server.ca.keys import load_authority, load_token_key
+from control.server.ca.authority import Authority
+from control.server.ca.keys import load_authority, load_token_key, publish_root
 from control.server.ca.requests import CertificateService
+from control.server.ca.stored import StoredAuthority
 from control.server.callers.arrivals import Arrivals
 from control.server.callers.door import Door
 from control.server.callers.revocations import NAME, RevocationFile
-from control.server.callers.tokens import NodeTokens
+from control.server.callers.tokens import Authenticator, NodeTokens
+from control.server.cluster import ClusterConfig, ClusterSide
 from control.server.compile.settings import Settings
 from control.server.front.listener import Front, GrpcSocket, bind, capacity
+from control.server.leader.marks import CaptureMarks
 from control.server.metrics import Metrics
 from control.server.ports import ServingCertificates, TlsContexts, make_server
 from control.server.sources.captured import CapturedSet
@@ -47,6 +49,8 @@ from control.server.xds.reports import EnrolmentService
 from control.server.xds.streams import DeltaService
 
 log = logging.getLogger("control")
+
+_Found = TypeVar("_Found")
 
 # Looking is cheap, giving back a few milliseconds, and only after the process has grown.
 GIVE_BACK_EVERY_S, GIVE_BACK_GROWTH = 10.0, 1.1
@@ -66,7 +70,7 @@ class PlaneConfig:
     metrics: str
     cert_ttl_max: timedelta
     settings: Settings
-    kubernetes: ClusterAccess | None = None
+    cluster: ClusterConfig | None = None
 
     def serving_names(self) -> list[str]:
         """Names for the port's certificate: the given ones, and every concrete address we listen
@@ -105,20 +109,29 @@ class Plane:
     arrivals: Arrivals
     door: Door
     publisher: Publisher
-    client: KubeClient | None
+    cluster: ClusterSide | None
+    marks: CaptureMarks | None
     source: ObjectSource
     delta: DeltaService
     csr: CertificateService
     enrolment: EnrolmentService
 
 
-def assemble(config: PlaneConfig) -> Plane:
-    """Read or create the files on disk, and wire the parts. Raises ConfigError."""
+def assemble(
+    config: PlaneConfig, cluster: ClusterSide | None = None, authority: Authority | None = None
+) -> Plane:
+    """Read or create the files on disk, and wire the parts. `authority` is the cluster's, when it
+    has one. Raises ConfigError."""
     if config.manifests is not None and not config.manifests.is_dir():
         raise ConfigError(f"--manifests {config.manifests}: not a folder")
-    clock, metrics, settings = SystemClock(), Metrics(), config.settings
+    clock, settings = SystemClock(), config.settings
+    metrics = Metrics() if cluster is None else cluster.metrics
     config.state.mkdir(mode=0o755, parents=True, exist_ok=True)
-    authority = load_authority(config.state / "ca", settings.trust_domain, clock)
+    folder = config.state / "ca"
+    if authority is None:
+        authority = load_authority(folder, settings.trust_domain, clock)
+    else:
+        publish_root(folder, authority)
     authorities = Authorities(authority, metrics=metrics, clock=clock, carried=config.cert_ttl_max)
     revocations = RevocationFile(config.state / NAME)
     key, subject = load_token_key(config.state), subject_of(settings.root_namespace)
@@ -126,7 +139,8 @@ def assemble(config: PlaneConfig) -> Plane:
     captured = CapturedSet(config.state / "captured")
     publisher = Publisher(settings, captured, metrics, clock)
     arrivals = Arrivals(metrics, clock, capacity())
-    door = Door(tokens, arrivals)
+    verifier: Authenticator = tokens if cluster is None else cluster.authenticator(tokens)
+    door = Door(verifier, arrivals)
 
     def may_have(node: str, identity: SpiffeId) -> bool:
         wanted = (node, identity.namespace, identity.service_account)
@@ -141,7 +155,10 @@ def assemble(config: PlaneConfig) -> Plane:
         metrics=metrics,
         clock=clock,
     )
-    client = None if config.kubernetes is None else KubeClient(config.kubernetes)
+    delta = DeltaService(publisher, door, arrivals.received, metrics, clock)
+    marks = None
+    if cluster is not None:
+        marks = cluster.mark_captures(captured, publisher, delta.has_agent)
     return Plane(
         config=config,
         tokens=tokens,
@@ -151,17 +168,18 @@ def assemble(config: PlaneConfig) -> Plane:
         arrivals=arrivals,
         door=door,
         publisher=publisher,
-        client=client,
-        source=_source(config, client, clock),
-        delta=DeltaService(publisher, door, arrivals.received, metrics, clock),
+        cluster=cluster,
+        marks=marks,
+        source=_source(config, cluster, clock),
+        delta=delta,
         csr=csr,
         enrolment=EnrolmentService(captured, publisher, door, clock),
     )
 
 
-def _source(config: PlaneConfig, client: KubeClient | None, clock: SystemClock) -> ObjectSource:
-    if client is not None:
-        return KubernetesSource(client, clock)
+def _source(config: PlaneConfig, cluster: ClusterSide | None, clock: SystemClock) -> ObjectSource:
+    if cluster is not None:
+        return KubernetesSource(cluster.client, clock)
     if config.manifests is None:
         raise ConfigError("neither manifests nor an API server to read objects from")
     return DirectorySource(config.manifests, clock, Kept(config.state / "last-good"))
@@ -170,40 +188,84 @@ def _source(config: PlaneConfig, client: KubeClient | None, clock: SystemClock) 
 async def serve(config: PlaneConfig) -> None:
     """Run until SIGTERM or SIGINT. Raises ConfigError when it cannot start."""
     with lock.held(config.state / "control.lock", "another tulle-control"):
-        await _serve(assemble(config))
+        await _serve(config)
 
 
-async def _serve(plane: Plane) -> None:
+async def _serve(config: PlaneConfig) -> None:
     stop = _stop_on_signals()
     async with AsyncExitStack() as stack:
-        if plane.client is not None:
-            await stack.enter_async_context(plane.client)
-        snapshots = await stack.enter_async_context(plane.source.opened())
-        first = await _first(snapshots, stop)
+        cluster, stored, authority = None, None, None
+        if config.cluster is not None:
+            cluster = ClusterSide(config.cluster, Metrics(), SystemClock())
+            await stack.enter_async_context(cluster.client)
+            stored = cluster.stored(config.settings.trust_domain)
+        if stored is not None:
+            authority = await _unless(stop, stored.first())
+        if not stop.is_set():
+            await _begin(assemble(config, cluster, authority), stored, stop)
+    event(log, logging.INFO, "control.stopped")
+
+
+async def _begin(plane: Plane, stored: StoredAuthority | None, stop: asyncio.Event) -> None:
+    async with plane.source.opened() as snapshots:
+        first = await _unless(stop, _next(snapshots))
         if first is not None:
             # Published before anybody can ask for it.
             plane.publisher.offer(first)
             plane.publisher.publish()
-            await _run(plane, snapshots, stop)
-    event(log, logging.INFO, "control.stopped")
+            await _run(plane, stored, snapshots, stop)
 
 
-async def _first(snapshots: AsyncIterator[Snapshot], stop: asyncio.Event) -> Snapshot | None:
+async def _unless(stop: asyncio.Event, reading: Coroutine[Any, Any, _Found]) -> _Found | None:
     """The first content, however long that takes; None: we were told to stop before."""
+    found: list[_Found] = []
+    failure: MeshError | OSError | None = None
+
+    async def read() -> None:
+        nonlocal failure
+        try:
+            found.append(await reading)
+        except (MeshError, OSError) as exc:
+            failure = exc  # not to be one of a group
+
     async with asyncio.TaskGroup() as tasks:
-        reading = tasks.create_task(_next(snapshots), name="source.first")
-        stopping = tasks.create_task(stop.wait(), name="stop")
-        await asyncio.wait((reading, stopping), return_when=asyncio.FIRST_COMPLETED)
-        reading.cancel()
-        stopping.cancel()
-    return None if reading.cancelled() else reading.result()
+        both = [
+            tasks.create_task(read(), name="first"),
+            tasks.create_task(stop.wait(), name="stop"),
+        ]
+        await asyncio.wait(both, return_when=asyncio.FIRST_COMPLETED)
+        for each in both:
+            each.cancel()
+    if failure is not None:
+        raise failure
+    return found[0] if found else None
 
 
 async def _next(snapshots: AsyncIterator[Snapshot]) -> Snapshot:
     return await anext(snapshots)
 
 
-async def _run(plane: Plane, snapshots: AsyncIterator[Snapshot], stop: asyncio.Event) -> None:
+def _beside(
+    plane: Plane, stored: StoredAuthority | None, stack: AsyncExitStack
+) -> Iterator[Coroutine[Any, Any, None]]:
+    """Endless work with the API server, besides reading."""
+    if plane.cluster is None or plane.marks is None:
+        return
+    election, writer = plane.cluster.leading(plane.publisher, plane.authorities)
+    stack.push_async_callback(election.release)
+    yield election.run()
+    yield writer.run()
+    yield plane.marks.run()
+    if stored is not None:
+        yield stored.follow(plane.authorities)
+
+
+async def _run(
+    plane: Plane,
+    stored: StoredAuthority | None,
+    snapshots: AsyncIterator[Snapshot],
+    stop: asyncio.Event,
+) -> None:
     config = plane.config
     certificates = ServingCertificates(plane.authorities, config.serving_names(), plane.clock)
     async with AsyncExitStack() as stack:
@@ -240,6 +302,7 @@ async def _run(plane: Plane, snapshots: AsyncIterator[Snapshot], stop: asyncio.E
                 tasks.create_task(_end_revoked(plane), name="revocations"),
                 tasks.create_task(_give_back_memory(), name="memory"),
             ]
+            running += [tasks.create_task(each) for each in _beside(plane, stored, stack)]
             for after_s in SETTLE_AT_S:
                 asyncio.get_running_loop().call_later(after_s, settle)
             await stop.wait()

@@ -24,7 +24,8 @@ DEADLINE_S = 20.0
 @pytest.fixture
 def api() -> Iterator[KubeServer]:
     with serving() as server:
-        server.namespace("shop", istio_io__dataplane_mode="ambient")
+        server.namespace("shop", {"istio.io/dataplane-mode": "ambient"})
+        server.namespace("tulle-system")
         server.put(yaml.safe_load(pod()))
         yield server
 

@@ -45,12 +45,15 @@ def load_authority(folder: Path, trust_domain: str, clock: Clock) -> Authority:
     if root.not_valid_after_utc <= clock.now():
         raise KeyFileError(f"{path}: the root ended at {root.not_valid_after_utc:%Y-%m-%d %H:%M}")
     authority = Authority(key, root)
-    _publish_root(folder / "root-cert.pem", authority.root_pem.encode())
+    publish_root(folder, authority)
     return authority
 
 
-def _publish_root(path: Path, pem: bytes) -> None:
-    """Written only when it is not there yet: a full disk must not keep us from starting."""
+def publish_root(folder: Path, authority: Authority) -> None:
+    """Put the roots beside it, for everybody. Written only when they are not there yet: a full disk
+    must not keep us from starting."""
+    folder.mkdir(mode=0o755, parents=True, exist_ok=True)
+    path, pem = folder / "root-cert.pem", authority.root_pem.encode()
     try:
         if path.read_bytes() == pem:
             return

@@ -134,6 +134,11 @@ def _decide(
             return False, "no label"
 
 
+def asks_for_mesh(namespace: objects.Namespace) -> bool:
+    """True for a namespace whose pods are in the mesh unless they say otherwise."""
+    return _mode(namespace.meta.labels) == "ambient"
+
+
 def _mode(labels: Labels) -> str:
     """Mode that the labels ask for: `none` under either name wins over `ambient`."""
     values = {labels.get(name, "") for name in MODE_LABELS}

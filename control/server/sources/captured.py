@@ -11,9 +11,10 @@ import errno
 import hashlib
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
+from typing import Protocol
 
 from control.kit.errors import ConfigError
 from control.kit.files import write_atomic
@@ -34,9 +35,22 @@ class BadReport(ConfigError):
     reason = "bad_report"
 
 
+class Marks(Protocol):
+    """Marks of captured pods on their objects, where others see them."""
+
+    def reported(self, node: str, uids: Iterable[str]) -> frozenset[str]:
+        """A node's whole report; the pods that it has released and that are still marked."""
+
+    def seen(self, uid: str, pod: PodObject) -> PodObject:
+        """The pod, without a mark that its node has taken back."""
+
+
 class CapturedSet:
     """Node → pods. Every report replaces the whole set of its node. A file a node, so that a
-    report costs what its own node has, whatever the others have."""
+    report costs what its own node has, whatever the others have. `marks` is set where objects can
+    be marked."""
+
+    marks: Marks | None = None
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
@@ -56,6 +70,8 @@ class CapturedSet:
     def placed(self, uid: str, pod: PodObject) -> PodObject:
         """The pod; at the addresses that its own node reports, if its object has not all of them:
         it has none yet, or still those of a sandbox that was replaced."""
+        if self.marks is not None:
+            pod = self.marks.seen(uid, pod)
         if pod.host_network:
             return pod
         addresses = self._by_node.get(pod.node, {}).get(uid, ())
@@ -83,7 +99,12 @@ class CapturedSet:
             self._by_node[node] = dict(pods)
         else:
             self._by_node.pop(node, None)
-        return changed
+        return changed if self.marks is None else changed | self.marks.reported(node, pods)
+
+    def drop(self, node: str, uids: frozenset[str]) -> None:
+        """Take pods out that the node reported as released, to another control plane than this."""
+        known = self._by_node.get(node, {})
+        self._by_node[node] = {uid: each for uid, each in known.items() if uid not in uids}
 
     def save(self, node: str) -> None:
         """Write down what this node has; for a thread of its own. Raises OSError."""

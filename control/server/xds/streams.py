@@ -31,6 +31,7 @@ from control.server.xds.cache import Change
 from control.server.xds.publish import Publisher
 from control.server.xds.session import BadRequest, DeltaResponse, DeltaSession
 from control.wire import discovery_pb2 as pb
+from control.wire.types import POD_TYPE
 
 log = logging.getLogger("xds")
 
@@ -89,6 +90,10 @@ class DeltaService:
         self.names = Shares(NAMES)
         self.clients: set[Client] = set()
         self._closing = False
+
+    def has_agent(self, node: str) -> bool:
+        """True while this node's agent has a stream here: whoever asks for pods reports them."""
+        return any(each.node == node and POD_TYPE in each.session.types for each in self.clients)
 
     def close(self) -> None:
         """End every stream: nodes keep what they have and look for another control plane."""

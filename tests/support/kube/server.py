@@ -76,9 +76,9 @@ class KubeServer:
                 self.store.replace(*where, body, Author("test", subresource="status"))
             return self.store.replace(*where, _unversioned(value), Author("test"))
 
-    def namespace(self, name: str, **labels: str) -> Json:
-        labels = {key.replace("__", "/").replace("_", "-"): each for key, each in labels.items()}
-        metadata = {"name": name, "labels": {"kubernetes.io/metadata.name": name, **labels}}
+    def namespace(self, name: str, labels: dict[str, str] | None = None) -> Json:
+        given = {"kubernetes.io/metadata.name": name, **(labels or {})}
+        metadata = {"name": name, "labels": given}
         return self.put({"apiVersion": "v1", "kind": "Namespace", "metadata": metadata})
 
     def install_istio_kinds(self) -> None:

@@ -1,0 +1,99 @@
+"""All that a control plane does with an API server besides reading objects: who its callers are,
+where its CA lives, and what it writes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from control.kit.clock import Clock
+from control.kube.access import ClusterAccess
+from control.kube.client import KubeClient
+from control.server.ca.authorities import Authorities
+from control.server.ca.stored import StoredAuthority
+from control.server.callers.accounts import node_accounts
+from control.server.callers.reviews import ClusterReviews, TokenReviews
+from control.server.callers.tokens import EitherTokens, NodeTokens
+from control.server.leader.election import Election
+from control.server.leader.marks import CaptureMarks
+from control.server.leader.notices import NoticeDuty
+from control.server.leader.roots import RootsDuty
+from control.server.leader.statuses import StatusDuty
+from control.server.leader.views import Views
+from control.server.leader.writer import Writer
+from control.server.metrics import Metrics
+from control.server.sources.captured import CapturedSet
+from control.server.xds.publish import Publisher
+
+
+@dataclass(frozen=True, slots=True)
+class ClusterConfig:
+    """`namespace` is that of the install; `identity` no other replica's. `accounts` are those of
+    agents and ztunnels. `ca_secret`: an operator's choice, or empty. `ca_in_state`: the CA is in
+    the state folder, as without a cluster."""
+
+    access: ClusterAccess
+    namespace: str
+    identity: str
+    accounts: tuple[str, ...]
+    audience: str
+    ca_secret: str = ""
+    ca_in_state: bool = False
+
+
+class ClusterSide:
+    """Needs its `client` open."""
+
+    def __init__(self, config: ClusterConfig, metrics: Metrics, clock: Clock) -> None:
+        self.config = config
+        self.client = KubeClient(config.access)
+        self.metrics = metrics
+        self._clock = clock
+
+    def stored(self, trust_domain: str) -> StoredAuthority | None:
+        """The CA's Secret, unless the CA is in the state folder."""
+        config = self.config
+        if config.ca_in_state:
+            return None
+        return StoredAuthority(
+            self.client, config.namespace, config.ca_secret, trust_domain, self._clock
+        )
+
+    def authenticator(self, own: NodeTokens) -> EitherTokens:
+        config = self.config
+        accounts = node_accounts(config.namespace, config.accounts, config.audience)
+        asks = ClusterReviews(self.client, accounts.audience)
+        reviews = TokenReviews(asks, accounts, metrics=self.metrics, clock=self._clock)
+        return EitherTokens(own, reviews)
+
+    def mark_captures(
+        self, captured: CapturedSet, publisher: Publisher, has_agent: Callable[[str], bool]
+    ) -> CaptureMarks:
+        """Marks of captured pods, told of every report from now on. `has_agent(node)`: its agent
+        reports to us."""
+
+        async def released(node: str, uids: frozenset[str]) -> None:
+            captured.drop(node, uids)
+            await publisher.tell_captures(uids)
+
+        marks = captured.marks = CaptureMarks(
+            self.client,
+            lambda: publisher.objects.pods,
+            has_agent,
+            released,
+            metrics=self.metrics,
+            clock=self._clock,
+        )
+        return marks
+
+    def leading(self, publisher: Publisher, authorities: Authorities) -> tuple[Election, Writer]:
+        """A part in the election, and what the one who is elected does."""
+        config, client, clock = self.config, self.client, self._clock
+        election = Election(client, config.namespace, config.identity, clock)
+        views = Views(publisher, config.namespace)
+        duties = (
+            RootsDuty(client, views.namespaces, lambda: authorities.current.root_pem),
+            StatusDuty(client, clock, views.conditions),
+            NoticeDuty(client, clock, config.identity, views.conditions),
+        )
+        return election, Writer(election, duties, self.metrics, clock)

@@ -1,0 +1,198 @@
+"""Marks captured pods with annotations, so that other replicas, Istio's tools and people see them.
+
+The replica that takes a node's report writes: it alone knows. What a report says differs from what
+the pod's object says until the mark is written and has come back; in between a pod that its node
+released counts as released here, whatever its annotation still says. Nothing is written again when
+somebody takes a mark away by hand: a node's next report does that. A mark that only Istio made is
+Istio's.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable, Iterable, Mapping
+from dataclasses import dataclass, replace
+from typing import Any, Final
+
+import msgspec
+
+from control.kit.clock import Clock
+from control.kit.errors import MeshError
+from control.kit.log import event
+from control.kube.client import KubeClient
+from control.kube.errors import ApiError
+from control.kube.resources import PODS
+from control.server.callers.budget import Pace, Paces, Tenant
+from control.server.compile.pods import REDIRECTION_ANNOTATION
+from control.server.metrics import Metrics
+from control.server.sources.objects import PodObject
+
+log = logging.getLogger("leader")
+
+OWN_ANNOTATION: Final = "tulle.io/redirection"
+ENABLED: Final = "enabled"
+TICK_S: Final = 0.2
+SEEN_S: Final = 30.0  # a mark that was written is in the source's next event, or it was lost
+UNKNOWN_S: Final = 60.0  # a report may be earlier than the source's news of the pod
+RETRY_S_MAX: Final = 120.0
+# Each is an event for whoever watches pods; a cluster of 10,000 is marked in two minutes.
+MARKS: Final = Pace(None, per_s=100, burst=200)
+PENDING_MAX: Final = 65_536  # pods of 16 nodes that say as much as they may
+_ALL: Final = Tenant("cluster", "marks")
+
+
+@dataclass(slots=True)
+class PendingMark:
+    """`wanted`: captured. `next_s`: no try before."""
+
+    node: str
+    wanted: bool
+    since_s: float
+    next_s: float = 0.0
+    wait_s: float = 1.0
+
+
+class CaptureMarks:
+    """`pods` gives the source's pods of now. `is_here(node)`: its agent reports to this replica.
+    `released(node, uids)`: its pods are captured no longer, as another replica was told."""
+
+    def __init__(
+        self,
+        client: KubeClient,
+        pods: Callable[[], tuple[PodObject, ...]],
+        is_here: Callable[[str], bool],
+        released: Callable[[str, frozenset[str]], Awaitable[None]],
+        *,
+        metrics: Metrics,
+        clock: Clock,
+    ) -> None:
+        self._client = client
+        self._pods = pods
+        self._metrics = metrics
+        self._clock = clock
+        self._pace = Paces(MARKS)
+        self._pending: dict[str, PendingMark] = {}
+        self._indexed: tuple[PodObject, ...] | None = None
+        self._by_uid: dict[str, PodObject] = {}
+        self._marked: dict[str, set[str]] = {}  # node → uids of marked pods
+        self._unmarked: dict[str, set[str]] = {}  # node → uids whose mark went
+        self._is_here = is_here
+        self._released = released
+        self._told = ""
+
+    def reported(self, node: str, uids: Iterable[str]) -> frozenset[str]:
+        """A node's whole report; the pods that it has released, and whose mark is still there."""
+        self._index()
+        now_s = self._clock.monotonic_s()
+        captured = set(uids)
+        released = self._marked.get(node, set()) - captured
+        for uid in captured | released:
+            pod = self._by_uid.get(uid)
+            if pod is not None and (pod.node != node or is_marked(pod) == (uid in captured)):
+                self._pending.pop(uid, None)
+            elif len(self._pending) < PENDING_MAX:
+                known = self._pending.get(uid)
+                if known is None or known.wanted != (uid in captured):
+                    self._pending[uid] = PendingMark(node, uid in captured, now_s)
+        for uid, each in list(self._pending.items()):
+            if each.node == node and each.wanted and uid not in captured:
+                del self._pending[uid]  # released before it was marked
+        return frozenset(released)
+
+    def seen(self, uid: str, pod: PodObject) -> PodObject:
+        """The pod, without a mark that its node has taken back."""
+        pending = self._pending.get(uid)
+        if pending is None or pending.wanted or REDIRECTION_ANNOTATION not in pod.meta.annotations:
+            return pod
+        left = {
+            name: each
+            for name, each in pod.meta.annotations.items()
+            if name not in (REDIRECTION_ANNOTATION, OWN_ANNOTATION)
+        }
+        return replace(pod, meta=replace(pod.meta, annotations=left))
+
+    async def run(self) -> None:
+        while True:
+            await self.step()
+            await asyncio.sleep(TICK_S)
+
+    async def step(self) -> None:
+        """Write the marks that are due."""
+        self._index()
+        await self._take_over()
+        for uid, pending in list(self._pending.items()):
+            pod = self._by_uid.get(uid)
+            now_s = self._clock.monotonic_s()
+            if pod is None:
+                if now_s >= pending.since_s + UNKNOWN_S or not pending.wanted:
+                    self._forget(uid, pending)
+            elif is_marked(pod) == pending.wanted or pod.node != pending.node:
+                self._forget(uid, pending)
+            elif now_s >= pending.next_s:
+                wait_s = self._pace.spend(_ALL, 1, now_s)
+                if wait_s > 0:
+                    await asyncio.sleep(wait_s)
+                await self._write(uid, pod, pending)
+
+    def _forget(self, uid: str, pending: PendingMark) -> None:
+        if self._pending.get(uid) is pending:
+            del self._pending[uid]
+
+    async def _write(self, uid: str, pod: PodObject, pending: PendingMark) -> None:
+        value = ENABLED if pending.wanted else None
+        annotations = {OWN_ANNOTATION: value, REDIRECTION_ANNOTATION: value}
+        # The uid is a precondition: another pod of this name is not touched.
+        body: dict[str, Any] = {"metadata": {"uid": uid, "annotations": annotations}}
+        try:
+            path = PODS.path(pod.meta.namespace, pod.meta.name)
+            await self._client.merge(path, body, msgspec.Raw)
+        except MeshError as exc:
+            now_s = self._clock.monotonic_s()
+            if isinstance(exc, ApiError) and exc.code in (404, 422):
+                self._forget(uid, pending)  # that pod is gone
+                return
+            after_s = exc.retry_after_s if isinstance(exc, ApiError) else None
+            pending.next_s = now_s + max(pending.wait_s, after_s or 0.0)
+            pending.wait_s = min(pending.wait_s * 2, RETRY_S_MAX)
+            self._metrics.writes.labels("Pod", "failed").inc()
+            self._tell(pod, exc)
+        else:
+            self._told = ""
+            pending.next_s = self._clock.monotonic_s() + SEEN_S
+            self._metrics.writes.labels("Pod", "written").inc()
+
+    def _tell(self, pod: PodObject, exc: MeshError) -> None:
+        """Once, until a write has succeeded: it is the same for every pod."""
+        kind = exc.kind if isinstance(exc, ApiError) else exc.reason
+        if kind != self._told:
+            self._told = kind
+            event(log, logging.WARNING, "capture.not_marked", object=pod.meta.key, error=exc)
+
+    def _index(self) -> None:
+        pods = self._pods()
+        if pods is self._indexed:
+            return
+        self._indexed = pods
+        self._by_uid = {each.meta.uid: each for each in pods}
+        before, self._marked = self._marked, {}
+        for uid, each in self._by_uid.items():
+            if is_marked(each):
+                self._marked.setdefault(each.node, set()).add(uid)
+        for node, uids in before.items():
+            if gone := (uids & self._by_uid.keys()) - self._marked.get(node, set()):
+                self._unmarked.setdefault(node, set()).update(gone)
+
+    async def _take_over(self) -> None:
+        """Nodes that report to another replica by now: their pods' marks went, so what they said
+        here is old."""
+        unmarked, self._unmarked = self._unmarked, {}
+        for node, uids in unmarked.items():
+            if not self._is_here(node):
+                await self._released(node, frozenset(uids - self._pending.keys()))
+
+
+def is_marked(pod: PodObject) -> bool:
+    """True for a pod with our own mark."""
+    annotations: Mapping[str, str] = pod.meta.annotations
+    return annotations.get(OWN_ANNOTATION) == ENABLED

@@ -1,0 +1,56 @@
+"""Conditions of policies, from manifests as people write them."""
+
+from __future__ import annotations
+
+from control.server.compile.mesh import compile_mesh
+from control.server.compile.settings import Settings
+from control.server.leader.conditions import Conditions, wanted_conditions
+from tests.support.manifests import load, pod, policy
+
+AMBIENT = "istio.io/dataplane-mode: ambient"
+SHOP = f"apiVersion: v1\nkind: Namespace\nmetadata: {{name: shop, labels: {{{AMBIENT}}}}}\n"
+WEB = 'app: "web"'
+
+
+def conditions(text: str) -> dict[str, Conditions]:
+    snapshot = load(text)
+    mesh = compile_mesh(snapshot.objects, Settings(), frozenset())
+    wanted = wanted_conditions(mesh, snapshot.objects, snapshot.problems, "istio-system")
+    return {str(target): each for target, each in wanted.items()}
+
+
+def said(text: str, name: str = "AuthorizationPolicy shop/p") -> list[tuple[bool, str, str]]:
+    return [(each.is_true, each.reason, each.message) for each in conditions(text)[name]]
+
+
+def test_a_good_policy_is_accepted_and_counts_pods_of_the_mesh() -> None:
+    pods = pod("a", labels=WEB) + pod("b", labels=WEB, address="10.1.0.2")
+    out = pod("c", labels=f"{WEB}, istio.io/dataplane-mode: none", address="10.1.0.3")
+    other = pod("d", address="10.1.0.4")
+    text = SHOP + pods + out + other + policy("{selector: {matchLabels: {app: web}}}")
+    assert said(text) == [
+        (True, "Accepted", ""),
+        (True, "Attached", "applies to 2 workloads in the mesh"),
+    ]
+    assert said(SHOP + pods + out + other + policy("{}"))[1][2].startswith("applies to 3 ")
+    everywhere = policy("{}", namespace="istio-system")
+    found = said(SHOP + other + everywhere, "AuthorizationPolicy istio-system/p")
+    assert found[1] == (True, "Attached", "applies to 1 workload in the mesh")
+
+
+def test_a_policy_for_nobody_says_so() -> None:
+    found = said(SHOP + pod() + policy("{selector: {matchLabels: {app: gone}}}"))
+    assert found[0][:2] == (True, "Unmatched")
+    assert found[1] == (False, "NoWorkloads", "applies to 0 workloads in the mesh")
+
+
+def test_a_policy_that_cannot_be_read_is_invalid_in_the_words_of_its_problem() -> None:
+    found = said(SHOP + pod() + policy("{rules: [{oops: 1}]}"))
+    assert found[0][:2] == (False, "Invalid")
+    assert "oops" in found[0][2]
+
+
+def test_peer_authentication_has_them_too() -> None:
+    text = SHOP + pod() + policy("{mtls: {mode: STRICT}}", "PeerAuthentication")
+    found = said(text, "PeerAuthentication shop/p")
+    assert [each[:2] for each in found] == [(True, "Accepted"), (True, "Attached")]

@@ -1,0 +1,246 @@
+"""Marks of captured pods: written by whoever took the report, and taken back with the capture."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Awaitable, Callable, Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import pytest
+
+from control.kube.client import KubeClient
+from control.server.leader.marks import OWN_ANNOTATION, SEEN_S, UNKNOWN_S, CaptureMarks
+from control.server.metrics import Metrics
+from control.server.sources.cluster import Cluster
+from control.server.sources.objects import PodObject
+from tests.support.clock import FakeClock
+from tests.support.kube.client import with_client
+from tests.support.kube.server import KubeServer, serving
+from tests.support.kube.status import refusal
+
+ISTIO = "ambient.istio.io/redirection"
+
+
+@pytest.fixture
+def kube() -> Iterator[KubeServer]:
+    with serving() as server:
+        server.namespace("shop")
+        yield server
+
+
+def put(kube: KubeServer, name: str, node: str = "n1", **annotations: str) -> str:
+    """The pod's uid."""
+    metadata = {"name": name, "namespace": "shop", "annotations": annotations}
+    head = {"apiVersion": "v1", "kind": "Pod", "status": {"phase": "Running"}}
+    kube.put({**head, "metadata": metadata, "spec": {"nodeName": node, "containers": []}})
+    found = kube.get("v1", "Pod", name, "shop")
+    assert found is not None
+    return str(found["metadata"]["uid"])
+
+
+def marked(kube: KubeServer, name: str) -> dict[str, str]:
+    found = kube.get("v1", "Pod", name, "shop")
+    assert found is not None
+    annotations: dict[str, str] = found["metadata"].get("annotations") or {}
+    return annotations
+
+
+BOTH = {OWN_ANNOTATION: "enabled", ISTIO: "enabled"}
+
+
+@dataclass
+class Bench:
+    kube: KubeServer
+    client: KubeClient
+    clock: FakeClock = field(default_factory=FakeClock)
+    pods: tuple[PodObject, ...] = ()
+    here: bool = True
+    released: list[tuple[str, frozenset[str]]] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        async def released(node: str, uids: frozenset[str]) -> None:
+            self.released.append((node, uids))
+
+        self.metrics = Metrics()
+        self.marks = CaptureMarks(
+            self.client,
+            lambda: self.pods,
+            lambda node: self.here,
+            released,
+            metrics=self.metrics,
+            clock=self.clock,
+        )
+        self.look()
+
+    def look(self) -> None:
+        """The source's news of now."""
+        cluster = Cluster()
+        for key, value in self.kube.store.objects.items():
+            if key[0] == ("", "pods"):
+                cluster.kinds["Pod"].put(json.dumps(value).encode())
+        self.pods = cluster.snapshot().objects.pods
+
+    async def settle(self) -> None:
+        await self.marks.step()
+        self.look()
+        await self.marks.step()
+
+    @property
+    def patches(self) -> int:
+        return self.kube.faults.count("PATCH .*")
+
+
+def bench(kube: KubeServer, act: Callable[[Bench], Awaitable[None]]) -> None:
+    with_client(kube, lambda client: act(Bench(kube, client)))
+
+
+def test_a_reported_pod_is_marked_once_and_unmarked_with_its_release(kube: KubeServer) -> None:
+    uid = put(kube, "a", note="kept")
+
+    async def act(subject: Bench) -> None:
+        assert subject.marks.reported("n1", {uid}) == set()
+        await subject.settle()
+        assert marked(kube, "a") == {**BOTH, "note": "kept"}
+        subject.marks.reported("n1", {uid})
+        await subject.settle()
+        assert subject.patches == 1
+        assert subject.marks.reported("n1", set()) == {uid}
+        await subject.settle()
+        assert marked(kube, "a") == {"note": "kept"}
+        assert subject.patches == 2
+
+    bench(kube, act)
+
+
+def test_a_released_pod_counts_as_released_before_its_mark_is_gone(kube: KubeServer) -> None:
+    uid = put(kube, "a", **BOTH)
+
+    async def act(subject: Bench) -> None:
+        (pod,) = subject.pods
+        assert subject.marks.seen(uid, pod) is pod
+        subject.marks.reported("n1", set())
+        assert ISTIO not in subject.marks.seen(uid, pod).meta.annotations
+        kube.fail("PATCH .*", refusal(403, "Forbidden", "no patch"))
+        await subject.settle()
+        assert ISTIO not in subject.marks.seen(uid, pod).meta.annotations
+        subject.marks.reported("n1", {uid})
+        assert subject.marks.seen(uid, pod) is pod
+
+    bench(kube, act)
+
+
+def test_another_pod_of_that_name_is_not_touched(kube: KubeServer) -> None:
+    uid = put(kube, "a")
+
+    async def act(subject: Bench) -> None:
+        subject.marks.reported("n1", {uid})
+        kube.remove("v1", "Pod", "a", "shop")
+        put(kube, "a")
+        await subject.marks.step()
+        assert subject.patches == 1
+        assert marked(kube, "a") == {}
+        await subject.settle()
+        assert subject.patches == 1
+
+    bench(kube, act)
+
+
+def test_a_node_speaks_for_its_own_pods_only(kube: KubeServer) -> None:
+    uid, other = put(kube, "a"), put(kube, "b", node="n2", **BOTH)
+
+    async def act(subject: Bench) -> None:
+        assert subject.marks.reported("n2", {uid, other}) == set()
+        assert subject.marks.reported("n1", set()) == set()
+        await subject.settle()
+        assert subject.patches == 0
+
+    bench(kube, act)
+
+
+def test_a_mark_that_only_istio_made_is_istios(kube: KubeServer) -> None:
+    put(kube, "a", **{ISTIO: "enabled"})
+
+    async def act(subject: Bench) -> None:
+        assert subject.marks.reported("n1", set()) == set()
+        await subject.settle()
+        assert marked(kube, "a") == {ISTIO: "enabled"}
+
+    bench(kube, act)
+
+
+def test_a_report_may_come_before_the_pod(kube: KubeServer) -> None:
+    async def act(subject: Bench) -> None:
+        subject.marks.reported("n1", {"early", "never"})
+        await subject.marks.step()
+        metadata = {"name": "e", "namespace": "shop", "uid": "early"}
+        kube.put(
+            {"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": {"nodeName": "n1"}}
+        )
+        subject.look()
+        await subject.settle()
+        assert marked(kube, "e") == BOTH
+        subject.clock.pass_s(UNKNOWN_S)
+        await subject.settle()
+        assert subject.marks._pending == {}
+
+    bench(kube, act)
+
+
+def test_failures_are_tried_again_and_a_lost_mark_is_written_again(kube: KubeServer) -> None:
+    uid = put(kube, "a")
+
+    async def act(subject: Bench) -> None:
+        kube.fail("PATCH .*", cut=True, times=1)
+        subject.marks.reported("n1", {uid})
+        await subject.marks.step()
+        await subject.marks.step()
+        assert subject.patches == 1, "not at once"
+        subject.clock.pass_s(1)
+        await subject.marks.step()
+        assert marked(kube, "a") == BOTH
+        await subject.marks.step()
+        assert subject.patches == 2, "its news is on the way"
+        subject.clock.pass_s(SEEN_S)
+        await subject.marks.step()
+        assert subject.patches == 3
+
+    bench(kube, act)
+
+
+def test_a_node_that_reports_elsewhere_by_now_is_believed_by_its_marks(kube: KubeServer) -> None:
+    uid = put(kube, "a")
+    gone: dict[str, Any] = {OWN_ANNOTATION: "disabled"}
+
+    async def act(subject: Bench) -> None:
+        subject.marks.reported("n1", {uid})
+        await subject.settle()
+        put(kube, "a", **gone)  # another replica took its release
+        subject.look()
+        await subject.marks.step()
+        assert subject.released == [], "it is here: its own report counts"
+        subject.here = False
+        put(kube, "a", **BOTH)
+        subject.look()
+        await subject.marks.step()
+        put(kube, "a", **gone)
+        subject.look()
+        await subject.marks.step()
+        assert subject.released == [("n1", frozenset({uid}))]
+
+    bench(kube, act)
+
+
+def test_marking_ends_with_its_task(kube: KubeServer) -> None:
+    uid = put(kube, "a")
+
+    async def act(subject: Bench) -> None:
+        async with asyncio.TaskGroup() as tasks:
+            running = tasks.create_task(subject.marks.run())
+            subject.marks.reported("n1", {uid})
+            while marked(kube, "a") != BOTH:  # noqa: ASYNC110 another thread
+                await asyncio.sleep(0.01)
+            running.cancel()
+
+    bench(kube, act)

@@ -1,0 +1,41 @@
+"""The published mesh, as the leader's duties look at it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from control.server.leader.views import Views
+from tests.support.manifests import pod, policy
+from tests.support.published import PublishedMesh
+
+AMBIENT = "istio.io/dataplane-mode: ambient"
+
+
+def namespace(name: str, labels: str = "") -> str:
+    return f"apiVersion: v1\nkind: Namespace\nmetadata: {{name: {name}, labels: {{{labels}}}}}\n"
+
+
+def test_namespaces_are_those_of_the_mesh_and_our_own(tmp_path: Path) -> None:
+    mesh = PublishedMesh(tmp_path)
+    views = Views(mesh.publisher, "tulle-system")
+    assert views.namespaces() == {"tulle-system"}
+    mesh.publish(
+        namespace("empty", AMBIENT),
+        namespace("plain"),
+        pod("a", "plain"),
+        pod("b", "single", labels=AMBIENT, address="10.1.0.2"),
+    )
+    assert views.namespaces() == {"tulle-system", "empty", "single"}
+    mesh.publish(namespace("plain"))
+    assert views.namespaces() == {"tulle-system"}
+
+
+def test_conditions_follow_the_mesh_and_are_made_once_a_change(tmp_path: Path) -> None:
+    mesh = PublishedMesh(tmp_path)
+    views = Views(mesh.publisher, "tulle-system")
+    mesh.publish(policy("{}"))
+    first = views.conditions()
+    assert [str(each) for each in first] == ["AuthorizationPolicy shop/p"]
+    assert views.conditions() is first
+    mesh.publish()
+    assert views.conditions() == {}
