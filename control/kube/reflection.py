@@ -73,6 +73,7 @@ class Reflection:
     passes: int = 0
     trouble: MeshError | None = None  # the last failure, until something works again
     failures: int = 0  # in a row
+    failures_total: int = 0
     _streams: bool = True
     _token: str = ""
     _is_torn: bool = False
@@ -179,6 +180,7 @@ class Reflection:
     def failed(self, error: MeshError, now_s: float) -> float:
         """The request failed, or its answer on the way."""
         self.failures += 1
+        self.failures_total += 1
         self.trouble = error
         match error:
             case ApiError(code=404):
@@ -232,6 +234,7 @@ class Reflection:
         if not self._path and not self.may_be_absent:
             return self.backoff.next_s()
         self.trouble, self.failures = None, 0
+        self.failures_total -= 1  # it is an answer like another
         if self._path:
             return 0.0
         self._absences += 1

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from collections import Counter as Tally
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
+from prometheus_client.metrics_core import Metric
+from prometheus_client.registry import Collector
 
 from control.kit.metrics import RefusalCollector
+from control.kube.reflection import Reflection
 from control.server.sources.problem import Problem
 
 _PUSH_BUCKETS_S = (0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0)
@@ -76,12 +80,42 @@ class Metrics:
             registry=r,
         )
 
+    def follow(self, states: Mapping[str, Reflection]) -> None:
+        """Show how the kinds of an API server are followed."""
+        self.registry.register(WatchCollector(states))
+
     def show_source(self, counts: Mapping[str, int], problems: Iterable[Problem]) -> None:
         for kind, count in counts.items():
             self.objects.labels(kind).set(count)
         self.problems.clear()  # a reason that is gone must not stay at its last value
         for reason, count in Tally(each.reason for each in problems).items():
             self.problems.labels(reason).set(count)
+
+
+class WatchCollector(Collector):
+    """One series for each kind, as it is when the page is asked for."""
+
+    def __init__(self, states: Mapping[str, Reflection]) -> None:
+        self._states = states
+
+    def collect(self) -> Iterator[Metric]:
+        followed = GaugeMetricFamily(
+            "tulle_control_kube_followed",
+            "1 while objects of a kind are up to date",
+            labels=["kind"],
+        )
+        failures = CounterMetricFamily(
+            "tulle_control_kube_failures", "Requests to the API server that failed", labels=["kind"]
+        )
+        lists = CounterMetricFamily(
+            "tulle_control_kube_lists", "Complete lists from the API server", labels=["kind"]
+        )
+        for kind, state in self._states.items():
+            is_up = state.is_synced and state.trouble is None
+            followed.add_metric([kind], float(is_up))
+            failures.add_metric([kind], state.failures_total)
+            lists.add_metric([kind], state.passes)
+        yield from (followed, failures, lists)
 
 
 def short_type(type_url: str) -> str:

@@ -170,16 +170,20 @@ def assemble(
         publisher=publisher,
         cluster=cluster,
         marks=marks,
-        source=_source(config, cluster, clock),
+        source=_source(config, cluster, clock, metrics),
         delta=delta,
         csr=csr,
         enrolment=EnrolmentService(captured, publisher, door, clock),
     )
 
 
-def _source(config: PlaneConfig, cluster: ClusterSide | None, clock: SystemClock) -> ObjectSource:
+def _source(
+    config: PlaneConfig, cluster: ClusterSide | None, clock: SystemClock, metrics: Metrics
+) -> ObjectSource:
     if cluster is not None:
-        return KubernetesSource(cluster.client, clock)
+        source = KubernetesSource(cluster.client, clock)
+        metrics.follow(source.states)
+        return source
     if config.manifests is None:
         raise ConfigError("neither manifests nor an API server to read objects from")
     return DirectorySource(config.manifests, clock, Kept(config.state / "last-good"))

@@ -92,6 +92,11 @@ class KubernetesSource:
         access = self._client.access
         return f"{access.server} ({access.name})"
 
+    @property
+    def states(self) -> dict[str, Reflection]:
+        """By kind, how it is followed."""
+        return {kind: each.state for kind, each in self._reflectors.items()}
+
     @asynccontextmanager
     async def opened(self) -> AsyncIterator[AsyncIterator[Snapshot]]:
         """Follow the API server while the context is open; snapshots, the first once complete."""

@@ -5,7 +5,11 @@ from __future__ import annotations
 import json
 from typing import Any
 
+from hypothesis import given
+from hypothesis import strategies as st
+
 from control.server.sources.cluster import PLACE, Cluster
+from control.server.sources.kinds import KINDS, POLICY_KINDS
 from control.server.sources.objects import AuthorizationPolicy
 
 Fields = dict[str, Any]
@@ -112,3 +116,33 @@ def test_bytes_that_are_no_object_have_no_effect() -> None:
         assert bench.cluster.kinds["Pod"].put(data) is None
         bench.cluster.kinds["Pod"].gone(data)
     assert bench.changes == 0
+
+
+FIELDS = ("metadata", "spec", "status", "name", "namespace", "uid", "labels", "containers", "ports")
+MORE = ("conditions", "podIPs", "ip", "rules", "selector", "endpoints", "addresses", "mtls", "type")
+VALUES = st.recursive(
+    st.one_of(st.none(), st.booleans(), st.integers(), st.text(max_size=3), st.just("10.0.0.1")),
+    lambda inner: (
+        st.lists(inner, max_size=3)
+        | st.dictionaries(st.sampled_from(FIELDS + MORE), inner, max_size=4)
+    ),
+    max_leaves=12,
+)
+
+
+@given(st.sampled_from(sorted(KINDS)), st.dictionaries(st.sampled_from(FIELDS), VALUES))
+def test_no_object_ends_the_process(kind: str, value: dict[str, Any]) -> None:
+    """It is in force, a problem, both, or nothing at all; and a policy is never nothing."""
+    meta = {**_fields(value.get("metadata")), "name": "a", "namespace": "shop"}
+    cluster = Cluster()
+    for each in ({**value, "metadata": meta}, value):
+        data = json.dumps(each).encode()
+        cluster.kinds[kind].put(data)
+        snapshot = cluster.snapshot()
+        if kind in POLICY_KINDS:
+            assert snapshot.objects.counts()[kind] >= 1
+        cluster.kinds[kind].gone(data if each is value else b"")
+
+
+def _fields(value: Any) -> Fields:
+    return value if isinstance(value, dict) else {}
