@@ -4,7 +4,7 @@ BIN := .venv/bin
 
 .DEFAULT_GOAL := help
 .PHONY: help run fresh lab lab-down compile test lint unit netns interop fuzz battery chaos e2e compiled bench bench-check \
-	format stubs manifests check clean root ready ready-unit ready-dev ready-bench
+	format stubs manifests image image-check demo-cluster check clean root ready ready-unit ready-dev ready-bench
 
 help: ## show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):[^#]*## /\1|/' | \
@@ -96,6 +96,15 @@ stubs: ready-unit ## regenerate the protobuf stubs
 
 manifests: ready-dev ## write what is made from the chart: CRDs, boards, its README, the kustomize tree
 	@$(PYTHON) -m daemonset.tools
+
+image: root ready-dev ## build the container image with buildah (BASE=mmdebstrap where no registry is reached)
+	@daemonset/image/build
+
+image-check: root ## run the image: size, user, read-only root, programs without a compiler, SBOM
+	@daemonset/image/check
+
+demo-cluster: ## print the commands for kind, k3d and minikube on a laptop
+	@sed -n '/^## On a laptop/,/^`make demo/p' docs/kubernetes.md | sed -n 's/^    //p'
 
 check: ready ## can this host run the mesh?
 	@$(BIN)/tulle check --pre

@@ -5,6 +5,9 @@ It runs in the system's interpreter, because python3-bpfcc belongs to the distri
 
     /usr/bin/python3 compile.py --source bpf --cache /var/cache/tulle/bpf --define TULLE_X
 
+An image of the container has no compiler: `--every-subset` made all that a kernel may want when it
+was built, and they are looked for first.
+
 It prints the path of the image. The name of an image is a hash of everything that shapes it
 (source, bcc's version, architecture, defines), so a hit needs no compiler; a checksum inside finds
 torn and altered files, which are compiled again. Python 3.9 and bcc 0.18 are enough.
@@ -14,17 +17,20 @@ from __future__ import annotations
 
 import argparse
 import hashlib
+import itertools
 import json
 import os
 import platform
 import struct
 import sys
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 FORMAT = 1
 DEFAULT_CACHE = "/var/cache/tulle/bpf"
+READY = "/usr/lib/tulle/bpf"  # made beforehand, by whatever compiler
 
 # Headers first, then one hook per file: bcc makes programs of the main text's functions only.
 HEADERS = ("sizes.h", "maps.h", "verdict.h", "kernel.h", "direct.h", "flow.h")
@@ -206,17 +212,46 @@ def compiler_version() -> str:
     return f"bcc {bcc.__version__}"
 
 
-def image_path(source: Path, cache: Path, defines: list[str]) -> Path:
-    """The image's file in the cache; compiled first if it is missing or damaged."""
+def build_image(text: str, defines: list[str]) -> dict[str, Any]:
+    with tempfile.TemporaryDirectory(prefix="tulle-bpf-") as scratch:
+        programs = compile_text(text, defines, scratch)
+    return {"format": FORMAT, "compiler": compiler_version(), "programs": programs}
+
+
+Build = Callable[[str, list[str]], dict[str, Any]]
+
+
+def ready_path(folder: Path, text: str, defines: list[str]) -> Path:
+    """The file of an image that was made beforehand: the compiler does not count."""
+    return folder / (cache_key(text, "", defines) + ".json")
+
+
+def make_ready(
+    source: Path, folder: Path, features: list[str], build: Build = build_image
+) -> list[Path]:
+    """Compile for every kernel there may be: each set of the features."""
     text = program_text(source)
+    folder.mkdir(parents=True, exist_ok=True)
+    made = []
+    for size in range(len(features) + 1):
+        for defines in map(list, itertools.combinations(features, size)):
+            made.append(ready_path(folder, text, defines))
+            write_atomically(made[-1], seal(build(text, defines)))
+    return made
+
+
+def image_path(source: Path, cache: Path, defines: list[str], ready: Path = Path(READY)) -> Path:
+    """The image's file, made beforehand or in the cache; compiled first if it is missing or
+    damaged."""
+    text = program_text(source)
+    beforehand = ready_path(ready, text, defines)
+    if read_cached(beforehand) is not None:
+        return beforehand
     compiler = compiler_version()
     path = cache / (cache_key(text, compiler, defines) + ".json")
     if read_cached(path) is None:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(prefix="tulle-bpf-") as scratch:
-            programs = compile_text(text, defines, scratch)
-        image = {"format": FORMAT, "compiler": compiler, "programs": programs}
-        write_atomically(path, seal(image))
+        write_atomically(path, seal(build_image(text, defines)))
         prune(path.parent)
     return path
 
@@ -226,10 +261,16 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--source", required=True, help="folder of the C files")
     parser.add_argument("--cache", default=DEFAULT_CACHE)
     parser.add_argument("--define", action="append", default=[], help="feature of this kernel")
-    options = parser.parse_args(arguments)
-    sys.stdout.write(
-        str(image_path(Path(options.source), Path(options.cache), options.define)) + "\n"
+    parser.add_argument(
+        "--every-subset", action="store_true", help="make an image for each set of the features"
     )
+    options = parser.parse_args(arguments)
+    source, cache = Path(options.source), Path(options.cache)
+    if options.every_subset:
+        found = make_ready(source, cache, options.define)
+    else:
+        found = [image_path(source, cache, options.define)]
+    sys.stdout.write("".join(f"{path}\n" for path in found))
     return 0
 
 

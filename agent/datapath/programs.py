@@ -126,6 +126,8 @@ _PROBES = {
     ),
 }
 
+FEATURES = (DIRECT_FEATURE, *_PROBES)
+
 
 def _has_ring_buffer() -> bool:
     try:

@@ -9,14 +9,18 @@ import subprocess
 from pathlib import Path
 from typing import Any
 
+import click
 import jsonschema
 import kubernetes_validate
 import pytest
 import yaml
 
+from agent.main import main as agent_main
+from control.server.main import main as control_main
 from daemonset.tools import __main__ as manifests
 from daemonset.tools import boards, crds, readme, render
 from daemonset.tools.render import Object
+from ztunnel.main import main as ztunnel_main
 
 FOREIGN = "monitoring.coreos.com"  # kinds of an operator, not in Kubernetes' own schemas
 VERSION = "1.36"
@@ -118,16 +122,21 @@ def test_containers_have_the_least_that_they_can(full: list[Object]) -> None:
     assert len(pods) == 3
     for pod in pods:
         assert pod["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}
-        for container in pod["containers"]:
+        for container in (*pod["containers"], *pod.get("initContainers", [])):
             context = container["securityContext"]
+            assert not context.get("privileged")
             assert context["readOnlyRootFilesystem"] is True
-            assert context["allowPrivilegeEscalation"] is False
             assert context["capabilities"]["drop"] == ["ALL"]
             assert {"requests", "limits"} <= container["resources"].keys()
+        for container in pod["containers"]:
             assert container["readinessProbe"]
             assert container["livenessProbe"]
+        # Nothing needs a shared mount: not every node has them.
+        mounts = [mount for each in pod["containers"] for mount in each["volumeMounts"]]
+        assert not any("mountPropagation" in mount for mount in mounts)
     control = pod_spec(full, "Deployment", "tulle-control")
     assert control["securityContext"]["runAsNonRoot"] is True
+    assert control["containers"][0]["securityContext"]["allowPrivilegeEscalation"] is False
     assert "add" not in control["containers"][0]["securityContext"]["capabilities"]
     assert not any("hostPath" in volume for volume in control["volumes"])
 
@@ -159,6 +168,25 @@ def test_rights_are_few_and_each_rule_says_why(full: list[Object]) -> None:
         assert before.startswith("#") or before.startswith("verbs:"), f"rbac.yaml:{at + 1}"
         reasons += before.startswith("#")
     assert reasons >= len(starts) - 3
+
+
+COMMANDS: dict[str, click.Command] = {
+    "agent": agent_main,
+    "control": control_main.commands["serve"],
+    "ztunnel": ztunnel_main,
+}
+
+
+@pytest.mark.parametrize("part", COMMANDS)
+def test_the_commands_have_the_flags_that_they_are_given(part: str, full: list[Object]) -> None:
+    kind = "Deployment" if part == "control" else "DaemonSet"
+    arguments = pod_spec(full, kind, f"tulle-{part}")["containers"][0]["args"]
+    options = {
+        option for each in COMMANDS[part].params for option in (*each.opts, *each.secondary_opts)
+    }
+    given = {each.partition("=")[0] for each in arguments if each.startswith("--")}
+    assert len(given) > 8
+    assert given - options == set()
 
 
 def test_no_port_of_the_node_belongs_to_the_ztunnel(full: list[Object]) -> None:

@@ -6,6 +6,7 @@ import ast
 import os
 import struct
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -15,7 +16,7 @@ from agent.datapath import compile as compiler
 from agent.datapath import programs
 from agent.datapath.errors import CompileFailed
 
-IMAGE = {
+IMAGE: dict[str, Any] = {
     "format": compiler.FORMAT,
     "compiler": "bcc 0",
     "programs": {"connect4": {"code": "b7" + "00" * 15, "maps": [[0, 3]]}},
@@ -115,3 +116,30 @@ def test_the_compiler_stands_alone_and_is_old_python() -> None:
     }
     assert not any(name and name.split(".")[0] in ("agent", "bpf", "control") for name in imported)
     assert not any(isinstance(node, ast.Match) for node in ast.walk(tree))
+
+
+def test_an_image_made_beforehand_needs_no_compiler(tmp_path: Path) -> None:
+    text = compiler.program_text(programs.SOURCE)
+    features = ["TULLE_HAS_MPTCP", "TULLE_HAS_DIRECT"]
+    ready = compiler.ready_path(tmp_path, text, features)
+    ready.write_bytes(compiler.seal(IMAGE))
+    absent = tmp_path / "cache"
+    for order in (features, features[::-1]):
+        assert compiler.image_path(programs.SOURCE, absent, order, tmp_path) == ready
+    assert compiler.ready_path(tmp_path, text, []) != ready
+    assert compiler.ready_path(tmp_path, text + " ", features) != ready
+    assert not absent.exists()
+
+
+def test_every_set_of_features_is_made(tmp_path: Path) -> None:
+    made: list[tuple[str, ...]] = []
+
+    def build(text: str, defines: list[str]) -> dict[str, Any]:
+        made.append(tuple(defines))
+        return IMAGE
+
+    features = list(programs.FEATURES)
+    paths = compiler.make_ready(programs.SOURCE, tmp_path, features, build)
+    assert len(set(paths)) == len(set(made)) == 2 ** len(features)
+    wanted = features[2:0:-1]
+    assert compiler.image_path(programs.SOURCE, tmp_path / "no", wanted, tmp_path) in paths
