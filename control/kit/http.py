@@ -319,10 +319,14 @@ def _request(head: h11.Request, body: bytes) -> HttpRequest:
 
 
 def bind(where: str | Path) -> socket.socket:
-    """A socket at `address:port` or at a path, for `listen`."""
+    """A socket at `address:port` or at a path, for `listen`. `[::]` is every address of both
+    families, on a host without IPv6 those of IPv4."""
     if isinstance(where, Path):
         return unix_socket.bind(where)
     host, _, port = where.rpartition(":")
     host = host.strip("[]")
+    dual = host == "::"
+    if dual and not socket.has_dualstack_ipv6():
+        dual, host = False, "0.0.0.0"
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    return socket.create_server((host, int(port)), family=family)
+    return socket.create_server((host, int(port)), family=family, dualstack_ipv6=dual)
