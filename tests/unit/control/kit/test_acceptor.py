@@ -11,6 +11,7 @@ import pytest
 
 from control.kit import acceptor
 from control.kit.acceptor import UNIX, Acceptor, let_go
+from control.kit.http import bind
 from control.kit.seats import Source
 
 
@@ -79,3 +80,12 @@ def test_no_descriptor_is_a_pause_and_no_end(monkeypatch: pytest.MonkeyPatch) ->
         assert len(await arrivals(listener, 2, listener.getsockname())) == 2
 
     asyncio.run(scenario())
+
+
+def test_all_addresses_are_those_of_both_families() -> None:
+    """The kubelet asks a pod's IPv4 address, whatever the process listens on."""
+    with bind("[::]:0") as door:
+        port = door.getsockname()[1]
+        for host in ("127.0.0.1", "::1"):
+            with socket.create_connection((host, port), timeout=5):
+                pass

@@ -19,7 +19,6 @@ from control.kit.http import (
     HttpResponse,
     HttpServer,
     as_json,
-    bind,
     text,
 )
 from control.kit.page_refusals import refusals
@@ -395,12 +394,3 @@ def test_a_server_that_ends_leaves_the_path_to_its_successor(tmp_path: Path) -> 
         assert path.stat().st_ino == taken
 
     asyncio.run(scenario())
-
-
-def test_all_addresses_are_those_of_both_families() -> None:
-    """The kubelet asks a pod's IPv4 address, whatever the process listens on."""
-    with bind("[::]:0") as door:
-        port = door.getsockname()[1]
-        for host in ("127.0.0.1", "::1"):
-            with socket.create_connection((host, port), timeout=DEADLINE_S):
-                pass
