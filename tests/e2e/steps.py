@@ -69,7 +69,7 @@ def probes(claims: Claims, cluster: Cluster) -> None:
     def probed() -> list[views.Object]:
         return cluster.pods("app=probed")
 
-    for kind in ("http", "tcp", "grpc", "exec"):
+    for kind in ("http", "tcp", "grpc", "exec", "hook"):
         claims.within(
             READY_S,
             f"a pod with {kind} probes becomes ready",
