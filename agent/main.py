@@ -60,7 +60,11 @@ class Stopped(Exception):
 async def serve(chosen: AgentConfig) -> None:
     """Run until a signal; captured pods stay captured."""
     chosen.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-    with lock.held(chosen.folder / LOCK, OTHER):
+    async with AsyncExitStack() as stack:
+        if chosen.kubernetes:  # a crash there would be punished with a pause of minutes
+            await stack.enter_async_context(lock.held_in_turn(chosen.folder / LOCK, OTHER))
+        else:
+            stack.enter_context(lock.held(chosen.folder / LOCK, OTHER))
         await _serve(chosen)
 
 

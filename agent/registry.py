@@ -22,6 +22,7 @@ from typing import Any, ClassVar
 import psutil
 
 from agent.datapath import netns
+from agent.datapath.host_root import HOST_ROOT, visible_namespace
 from control.kit.errors import ConfigError, KernelError, MeshError
 from control.kit.files import write_atomic
 from control.kit.log import event
@@ -150,6 +151,7 @@ def inspected(
 
     `addresses`: those that the runtime names; without any, those that are found inside.
     """
+    path = visible_namespace(path)
     with opened(path) as handle:
         return Registration(
             uid=uid,
@@ -204,7 +206,8 @@ def find(cookies: set[int]) -> dict[int, tuple[str, int]]:
     """
     found: dict[int, tuple[str, int]] = {}
     seen: set[int] = set()
-    named = [str(path) for path in sorted(Path("/run/netns").glob("*"))]
+    folders = ("/run/netns", f"{HOST_ROOT}/run/netns")
+    named = [f"{folder}/{name}" for folder in folders for name in _names_in(folder)]
     for path in [*named, *(f"/proc/{pid}/ns/net" for pid in psutil.pids())]:
         try:
             inode = os.stat(path).st_ino
@@ -218,6 +221,13 @@ def find(cookies: set[int]) -> dict[int, tuple[str, int]]:
         if cookie in cookies:
             found[cookie] = (path, inode)
     return found
+
+
+def _names_in(folder: str) -> list[str]:
+    try:
+        return sorted(os.listdir(folder))
+    except OSError:
+        return []  # there is none, or we may not look
 
 
 def record_bytes(registration: Registration, boot_id: str) -> bytes:

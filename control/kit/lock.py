@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import asyncio
 import fcntl
+import logging
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import ExitStack, asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import ClassVar
 
 from control.kit.errors import ConfigError
+from control.kit.log import event
+
+log = logging.getLogger("agent")
+TURN_S = 0.1
 
 _PID_BYTES = 32
 
@@ -39,6 +45,23 @@ def held(path: Path, what: str) -> Iterator[None]:
         yield
     finally:
         os.close(handle)
+
+
+@asynccontextmanager
+async def held_in_turn(path: Path, what: str) -> AsyncIterator[None]:
+    """As `held`, but wait for a holder to end: for a successor that is started before it does."""
+    with ExitStack() as stack:
+        told = False
+        while True:
+            try:
+                stack.enter_context(held(path, what))
+                break
+            except AlreadyServed as exc:
+                if not told:
+                    event(log, logging.WARNING, "lock.awaited", error=exc)
+                told = True
+                await asyncio.sleep(TURN_S)
+        yield
 
 
 def _holder(handle: int) -> str:

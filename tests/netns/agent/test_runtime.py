@@ -10,6 +10,8 @@ from typing import Any
 
 import pytest
 
+from agent import registry
+from agent.datapath.host_root import is_namespace, visible_namespace
 from tests.support.kernel.agent_bed import Bed, eventually
 from tests.support.kube.cri import FakeRuntime, FakeSandbox
 from tests.support.peers.pod_intents import pod
@@ -107,5 +109,32 @@ def test_a_job_that_is_done_leaves_the_mesh_before_its_namespace(tmp_path: Path)
 
             await eventually(is_over)
             assert bed.out() == "app"
+
+    asyncio.run(scenario())
+
+
+_HOST = """
+mount -t tmpfs host {folder} && mkdir -p {folder}/run && touch {folder}/run/ns &&
+mount --bind /proc/{pid}/ns/net {folder}/run/ns && ln -s {folder}/run {folder}/link &&
+echo ready && exec cat
+"""
+
+
+def test_a_namespace_is_opened_where_only_the_hosts_first_process_sees_it(tmp_path: Path) -> None:
+    """As in a container without the host's /run/netns; a link means the host's files."""
+    folder = tmp_path / "host"
+    folder.mkdir()
+
+    async def scenario() -> None:
+        async with Bed(tmp_path) as bed:
+            script = _HOST.format(folder=folder, pid=bed.pod_app.pid)
+            host = await bed.start("unshare", "-m", "sh", "-c", script)
+            assert await host.line() == b"ready\n"
+            path, root = f"{folder}/link/ns", f"/proc/{host.pid}/root"
+            assert not is_namespace(path)
+            found = visible_namespace(path, root)
+            assert found == f"{root}{folder}/run/ns"
+            with registry.opened(found) as handle:
+                assert os.stat(f"/proc/{bed.pod_app.pid}/ns/net").st_ino == os.fstat(handle).st_ino
 
     asyncio.run(scenario())

@@ -149,3 +149,8 @@ def test_a_namespace_that_vanished_is_gone() -> None:
 def test_the_first_address_of_each_family_counts() -> None:
     four, five, six = map(parse_address, ("10.0.0.4", "10.0.0.5", "fd00::6"))
     assert registry.one_of_each_family((six, four, five)) == (four, six)
+
+
+def test_a_search_survives_folders_that_may_not_be_read() -> None:
+    assert registry.find({2**64 - 1}) == {}
+    assert registry._names_in("/proc/1/root/absent") == []

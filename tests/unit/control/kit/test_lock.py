@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import signal
 import subprocess
@@ -10,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from control.kit.lock import AlreadyServed, held
+from control.kit.lock import AlreadyServed, held, held_in_turn
 
 HOLDER = """
 import sys
@@ -59,3 +60,25 @@ def test_a_holder_without_a_number_is_unknown(tmp_path: Path) -> None:
         path.write_text("nonsense")
         with pytest.raises(AlreadyServed, match="pid unknown"), held(path, "another one"):
             pass
+
+
+def test_a_successor_waits_for_its_turn(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    path = tmp_path / "node.lock"
+    order: list[str] = []
+
+    async def successor() -> None:
+        async with held_in_turn(path, "another one"):
+            order.append("second")
+
+    async def scenario() -> None:
+        async with asyncio.TaskGroup() as tasks:
+            with held(path, "another one"):
+                tasks.create_task(successor())
+                await asyncio.sleep(0)  # the successor has looked, and waits
+                assert [each.getMessage() for each in caplog.records] == ["lock.awaited"]
+                order.append("first")
+        with held(path, "another one"):
+            pass  # and it has given it back
+
+    asyncio.run(scenario())
+    assert order == ["first", "second"]
