@@ -7,6 +7,7 @@ What is on the host goes when `uninstall` is asked for, and only then.
 from __future__ import annotations
 
 import asyncio
+import json
 import logging
 from collections.abc import Callable, Mapping
 from contextlib import closing
@@ -106,14 +107,17 @@ class Keeper:
         entry = self._entry()
         if entry is None:
             return "the control plane has not told the namespaces yet"
-        self._keep_program()
         name = our_name(found.name)
         try:
             data = extended(found.name, found.data, entry)
         except UnusablePrimary as exc:
             self.is_kept = bool(files.ours_in(self.places.conf))
             raise UnusablePrimary(f"{found.name}: {exc}") from exc
-        if files.ours_in(self.places.conf) != {name: data}:
+        is_there = files.ours_in(self.places.conf) == {name: data}
+        if not is_there:
+            self._check_folder(data)
+        self._keep_program()
+        if not is_there:
             if self._is_fought((name, data)):
                 return f"another program changes {name} whenever it is there"
             files.put(self.places.conf, name, data, found.mode)
@@ -122,6 +126,14 @@ class Keeper:
             event(log, logging.INFO, "cni.written", file=name, primary=found.name)
         self.is_kept = True
         return ""
+
+    def _check_folder(self, data: bytes) -> None:
+        """UnusablePrimary: the runtime's programs are elsewhere, and it would not find ours. On k3s
+        the folder has moved, and every pod of a node was stuck by a plugin at the old place."""
+        kinds = [each["type"] for each in json.loads(data)["plugins"][:-1]]
+        if not self.places.is_told and not any((self.places.bin / each).exists() for each in kinds):
+            named = ", ".join(kinds)
+            raise UnusablePrimary(f"{self.places.bin} is not the runtime's: it has no {named}")
 
     def _without_primary(self) -> str:
         ours = files.ours_in(self.places.conf) if self.places.conf.is_dir() else {}

@@ -83,6 +83,7 @@ class Places:
     conf: Path  # as we see them
     bin: Path
     source: str  # for people
+    is_told: bool = False  # the runtime names the programs' folder
     # CRI-O deletes a pod by the configuration that it was made with, also after that has gone.
     keeps_calls: bool = False
 
@@ -112,7 +113,9 @@ def find(
     usable = (each for each in bins if os.access(each, os.W_OK))
     found_bin = seen(prefix, str(bin_folder)) if bin_folder else next(usable, bins[0])
     named = "flags" if conf and bin_folder else source
-    return Places(found_conf, found_bin, named, keeps_calls=seen(prefix, CRIO_FOLDER).exists())
+    is_told = bool(told.bins) and bin_folder is None
+    keeps_calls = seen(prefix, CRIO_FOLDER).exists()
+    return Places(found_conf, found_bin, named, is_told, keeps_calls)
 
 
 def _configured(prefix: Path, platform: Platform) -> Told:

@@ -96,6 +96,7 @@ async def node_of(folder: Path, program: Path) -> AsyncIterator[Node]:
         node = Node(bed, program)
         node.conf.mkdir()
         node.bin.mkdir()
+        (node.bin / "bridge").touch()
         (node.conf / "10-bed.conflist").write_text(PRIMARY)
         await bed.serve_control()
         for name, enrols in (("shop", True), ("plain", False)):
@@ -209,10 +210,10 @@ def test_the_files_follow_the_primary_and_go_when_told(tmp_path: Path, program: 
             done = await node.bed.start(*command)
             assert await done.ended() == 0
             assert sorted(os.listdir(node.conf)) == ["00-multus.conf", "10-bed.conflist"]
-            assert os.listdir(node.bin) == []
+            assert os.listdir(node.bin) == ["bridge"]
             (node.conf / "10-bed.conflist").write_text(PRIMARY)
             _, status = await node.bed.ask("GET", "/status")
             assert status["cni"]["uninstalled"] is True
-            assert os.listdir(node.bin) == []
+            assert os.listdir(node.bin) == ["bridge"]
 
     asyncio.run(run())

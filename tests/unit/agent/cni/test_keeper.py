@@ -6,6 +6,7 @@ import asyncio
 import json
 import os
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -29,9 +30,10 @@ class Node:
         self.conf.mkdir()
         self.bin.mkdir()
         self.program.write_bytes(ELF)
+        (self.bin / "bridge").write_bytes(ELF)
         self.entry: Mapping[str, Any] | None = {"type": "tulle-cni"}
         self.clock = FakeClock()
-        self.places = Places(self.conf, self.bin, "test", keeps_calls)
+        self.places = Places(self.conf, self.bin, "test", is_told=True, keeps_calls=keeps_calls)
         self.keeper = Keeper(self.places, self.program, lambda: self.entry, self.clock)
 
     def primary(self, kind: str = "bridge", name: str = "10-a.conflist") -> Path:
@@ -145,12 +147,25 @@ def test_without_the_program_nothing_names_it(node: Node) -> None:
     assert node.kinds() == []
     assert "program" in node.keeper.problem
     node.program.write_bytes(ELF)
+    (node.bin / "bridge").unlink()
     node.bin.rmdir()
     node.keeper.look()
     assert node.kinds() == []
     node.bin.mkdir()
     node.keeper.look()
     assert node.kinds() == ["bridge", "tulle-cni"]
+
+
+def test_a_folder_without_the_primarys_programs_is_not_the_runtimes(node: Node) -> None:
+    node.keeper.places = replace(node.places, is_told=False)
+    node.primary("flannel")
+    node.keeper.look()
+    assert node.kinds() == []
+    assert node.keeper.problem == f"{node.bin} is not the runtime's: it has no flannel"
+    assert os.listdir(node.bin) == ["bridge"]
+    (node.bin / "flannel").write_bytes(ELF)
+    node.keeper.look()
+    assert node.kinds() == ["flannel", "tulle-cni"]
 
 
 def test_the_program_is_put_back(node: Node) -> None:
@@ -188,9 +203,9 @@ def test_uninstalling_takes_the_configuration_then_the_program(node: Node) -> No
     done = node.keeper.uninstall()
     assert done == {"configurations": [OURS], "program_removed": True, "program_kept": ""}
     assert os.listdir(node.conf) == [path.name]
-    assert os.listdir(node.bin) == []
+    assert os.listdir(node.bin) == ["bridge"]
     node.keeper.look()
-    assert os.listdir(node.bin) == [], "it stays so"
+    assert os.listdir(node.bin) == ["bridge"], "it stays so"
     node.keeper.resume()
     assert node.kinds() == ["bridge", "tulle-cni"]
     assert node.keeper.uninstall()["program_removed"]

@@ -25,6 +25,7 @@ def part(tmp_path: Path) -> CniPart:
         (tmp_path / name).mkdir()
     (tmp_path / "conf/10-a.conflist").write_text(PRIMARY)
     (tmp_path / "program").write_bytes(b"\x7fELF")
+    (tmp_path / "bin/bridge").touch()
     chosen = CniConfig(
         program=tmp_path / "program",
         conf_dir=Path("/conf"),

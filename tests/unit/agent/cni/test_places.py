@@ -7,6 +7,7 @@ import os
 from pathlib import Path
 
 import pytest
+import yaml
 
 from agent.cni.places import PLATFORMS, Told, find, of_cri_status, platform_of, tables
 
@@ -65,6 +66,13 @@ def test_the_page_has_the_platforms() -> None:
         assert f"| {name} | `{conf}` | {written} |" in page
 
 
+@pytest.mark.parametrize("name", ["k3s", "gke", "openshift", "generic"])
+def test_the_chart_has_the_same_folders(name: str) -> None:
+    chart = yaml.safe_load((ROOT / f"daemonset/chart/platforms/{name}.yaml").read_text())["cni"]
+    found = next(each for each in PLATFORMS if each.name == name)
+    assert (chart["confDir"], chart["binDir"]) == (found.conf, found.bins[0])
+
+
 @pytest.mark.parametrize(
     ("text", "name"), [(V1, "one"), (V2, "two"), (V3, "three")], ids=["v1", "v2", "v3"]
 )
@@ -114,6 +122,8 @@ def test_flags_and_cri_come_first(tmp_path: Path) -> None:
     both = find(tmp_path, Path("/a"), Path("/b"), cri)
     assert (both.conf, both.bin, both.source) == (tmp_path / "a", tmp_path / "b", "flags")
     assert find(tmp_path, Path("/a")).bin == tmp_path / "opt/two/bin"
+    assert find(tmp_path, Path("/a")).is_told
+    assert not both.is_told
 
 
 @pytest.mark.parametrize("text", ["", "[]", "7", '{"cni": 7}', '{"cni": {"binDirs": [7]}}'])
