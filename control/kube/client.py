@@ -133,7 +133,8 @@ class KubeClient:
     ) -> AsyncIterator[AsyncIterator[bytes]]:
         """The chunks of an answer without end. `silence_s` is asked before each for the longest
         silence; after that this raises Unreachable."""
-        async with self._request("GET", path, parameters, is_endless=True) as response:
+        head_s = min(HEAD_S, silence_s())
+        async with self._request("GET", path, parameters, head_s=head_s) as response:
             yield _chunks(response, path, silence_s)
 
     @asynccontextmanager
@@ -196,16 +197,18 @@ class KubeClient:
         data: bytes | None = None,
         content: str = JSON,
         accept: str = JSON,
-        is_endless: bool = False,
+        head_s: float | None = None,
     ) -> AsyncIterator[aiohttp.ClientResponse]:
-        """An answer that is a success, until the block is left."""
+        """An answer that is a success, until the block is left. `head_s` is for one without end:
+        the time until it begins."""
         where = f"{method} {path}"
         headers = {"Accept": accept}
         if data is not None:
             headers["Content-Type"] = content
         try:
-            async with asyncio.timeout(HEAD_S if is_endless else None):
-                response = await self._send(method, path, parameters, data, headers, is_endless)
+            limits = CALL if head_s is None else ENDLESS
+            async with asyncio.timeout(head_s):
+                response = await self._send(method, path, parameters, data, headers, limits)
         except (aiohttp.ClientError, ssl.SSLError, TimeoutError, OSError) as exc:
             raise Unreachable(f"{where}: {self.access.server}: {_words(exc)}") from exc
         try:
@@ -226,7 +229,7 @@ class KubeClient:
         parameters: Parameters | None,
         data: bytes | None,
         headers: dict[str, str],
-        is_endless: bool,
+        limits: aiohttp.ClientTimeout,
     ) -> aiohttp.ClientResponse:
         """The head of an answer. Once more with new credentials if these were not accepted."""
         session, trust = self._session, self.access.trust
@@ -247,7 +250,7 @@ class KubeClient:
                 server_hostname=trust.server_name if is_https else None,
                 proxy=self.access.proxy,
                 allow_redirects=False,
-                timeout=ENDLESS if is_endless else CALL,
+                timeout=limits,
             )
             if response.status != 401 or attempt == 2:
                 return response

@@ -65,6 +65,8 @@ class Reflection:
     selector: Mapping[str, str] = field(default_factory=dict)
     backoff: Backoff = field(default_factory=lambda: Backoff(RETRY_S, RETRY_MAX_S, jitter=0.5))
     random: random.Random = field(default_factory=random.Random)
+    begin_silence_s: float = BEGIN_SILENCE_S
+    follow_silence_s: float = SILENCE_S
     phase: Phase = Phase.STREAM
     is_synced: bool = False
     page_max: int = PAGE_MAX
@@ -110,7 +112,7 @@ class Reflection:
     @property
     def silence_s(self) -> float:
         """Longest silence of a watch, as it is now: it changes with the mark."""
-        return BEGIN_SILENCE_S if self.phase is Phase.STREAM else SILENCE_S
+        return self.begin_silence_s if self.phase is Phase.STREAM else self.follow_silence_s
 
     def _begin(self, phase: Phase = Phase.STREAM) -> None:
         """A new pass."""

@@ -14,6 +14,7 @@ import argparse
 import asyncio
 import json
 import pathlib
+import re
 import statistics
 import sys
 import tempfile
@@ -150,8 +151,10 @@ class Server:
     async def _connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
             while True:
-                head = await reader.readuntil(b"\r\n\r\n")
-                url = urlsplit(head.split()[1].decode())
+                head = (await reader.readuntil(b"\r\n\r\n")).decode()
+                if found := re.search(r"(?i)^content-length: *([0-9]+)", head, re.MULTILINE):
+                    await reader.readexactly(int(found[1]))
+                url = urlsplit(head.split()[1])
                 fields = {name: each[0] for name, each in parse_qs(url.query).items()}
                 await self._answer(url.path.rpartition("/")[2], fields, writer)
         except (asyncio.IncompleteReadError, ConnectionError):
@@ -286,7 +289,7 @@ async def run(arguments: argparse.Namespace) -> None:
                 ],
             }
             (folder / "config").write_text(json.dumps(config))
-            flags = ("--kubernetes", "--kubeconfig", str(folder / "config"), "--log-level", "info")
+            flags = ("--kubernetes", "--kubeconfig", str(folder / "config"), "--ca-in-state")
             start_s = time.monotonic()
             async with starting_control(folder, *flags) as control:
                 await control.started()

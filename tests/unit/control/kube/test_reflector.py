@@ -178,6 +178,37 @@ def test_a_list_that_expires_between_its_pages_is_whole_in_the_end(api: KubeServ
     asyncio.run(main())
 
 
+def test_a_server_that_was_set_back_is_listed_anew(api: KubeServer) -> None:
+    """It knows nothing of our version: it answers 200, and is silent."""
+
+    async def main() -> None:
+        async with following(api) as bench:
+            await bench.same()
+            state = bench.reflector.state
+            with api.away():
+                state.version, state.follow_silence_s = "99999999", 0.1
+                put(api, "new")
+            await bench.until(lambda: state.passes > 1)
+            await bench.same()
+            assert int(state.version) < 99999999
+
+    asyncio.run(main())
+
+
+def test_a_server_that_passes_over_what_it_does_not_know_is_listed_by_pages(
+    api: KubeServer,
+) -> None:
+    """An old one, or a proxy: the watch begins, and no mark comes."""
+    api.fail(WATCHES, silent=True, times=1)
+
+    async def main() -> None:
+        async with following(api) as bench:
+            bench.reflector.state.begin_silence_s = 0.1
+            await bench.same()
+
+    asyncio.run(main())
+
+
 def test_it_waits_as_long_as_the_server_says(api: KubeServer) -> None:
     busy = refusal(429, "TooManyRequests", "later", retryAfterSeconds=1)
     api.fail(WATCHES, busy, times=1)
