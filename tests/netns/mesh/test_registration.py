@@ -12,7 +12,8 @@ from typing import Any
 import pytest
 import yaml
 
-from agent import fetch
+from agent import config, fetch
+from agent.datapath import folder
 from agent.lab.netns import NETNS_FOLDER
 from control.kit.files import write_atomic
 from tests.support.lab.mesh_bed import PORT, Bed, Reply, mesh_bed, soon
@@ -76,3 +77,24 @@ def test_its_first_dial_succeeds_each_time(bed: Bed) -> None:
     assert {reply for _, reply in replies} == {Reply.ANSWERED}, replies
     fetch.request(agent, "DELETE", f"/pods/{pod.uid}?container_id={TIMES - 1}")
     assert fetch.request(agent, "POST", "/pods", body).status == 200
+
+
+def test_a_node_whose_pins_were_all_removed_is_whole_again(bed: Bed) -> None:
+    """As by a second mount over the BPF file system: nothing is captured, and nobody is told."""
+    (pins,) = folder.versions(config.pin_root(config.DEFAULT_BPFFS, bed.here))
+    with bed.wire(bed.there) as wire:
+        pins.remove()
+
+        def leaves_in_the_clear() -> bool:
+            bed.reach("client", "server")
+            return wire.counts().marker_packets > 0
+
+        soon(leaves_in_the_clear, "the kernel has dropped the links")
+    compared = fetch.request(bed.lab.run_dir / bed.here / "agent.sock", "POST", "/compare")
+    assert compared.json()["differences"]["pod_link_lost"] == 3
+    pairs = (("client", "server", 8080), ("server", "near", 8080), ("client", "near", 8080))
+    soon(lambda: bed.yes(*pairs), "everybody is reached")
+    with bed.wire(bed.there) as wire:
+        assert bed.yes(*pairs)
+        assert wire.counts().marker_packets == 0
+    bed.wait_captured()
