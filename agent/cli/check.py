@@ -13,6 +13,7 @@ from typing import Any
 import click
 
 from agent.cli import health, mesh
+from agent.cli.cluster.choice import chosen, cluster_options
 from agent.cli.mesh import MeshDump, MeshSource
 from agent.cli.render import cell, colour_wanted
 from agent.fetch import TIMEOUT_S
@@ -25,6 +26,13 @@ COLOURS = {"ok": "green", "warning": "yellow", "error": "red"}
 RETRY_S = 1.0
 ERROR_LINES = 20
 DOCS = "README.md#check"  # each code has its line there
+
+_CLUSTER_HINTS = {
+    "TUL1101": "kubectl -n tulle-system get pods -o wide; see the logs of the agent on this node",
+    "TUL1201": "kubectl -n tulle-system logs deployment/tulle-control; nodes work meanwhile",
+    "TUL1202": "correct the object; it is read again at once",
+}
+_PARTS = ("check", "agent", "control")
 
 Check = dict[str, Any]
 
@@ -56,6 +64,7 @@ Check = dict[str, Any]
     help="short: only checks that are not ok.",
 )
 @click.option("-v", "--verbose", is_flag=True, help="Whole verifier logs, not their ends.")
+@cluster_options
 @click.pass_context
 def check(
     ctx: click.Context,
@@ -67,20 +76,22 @@ def check(
     shape: str,
     verbose: bool,
 ) -> None:
-    """Check this host and its mesh.
+    """Check this host and its mesh, or a cluster and the mesh in it.
 
+    --pre asks if Tulle may be installed: on this host, or in the cluster.
     Exits 0 when no check failed (there may be warnings), 1 when one failed, 2 when the checks could
     not be made.
 
     Example: tulle check --pre; tulle check --wait
     """
-    source = MeshSource(Path(ctx.find_root().obj), dump_file, node or "", timeout)
+    cluster = None if dump_file else chosen(ctx)
+    source = MeshSource(Path(ctx.find_root().obj), dump_file, node or "", timeout, cluster)
     deadline = time.monotonic() + timeout
     while True:
         problem: MeshError | None = None
         found: list[Check] = []
         try:
-            found = host() if pre else collect(mesh.read(source, ("check", "agent", "control")))
+            found = _made(source, pre)
         except MeshError as exc:
             problem = exc
         failed = problem is not None or verdict(found) == "error"
@@ -94,6 +105,24 @@ def check(
     lines_max = None if verbose else ERROR_LINES
     click.echo(render(found, shape, colour_wanted(), lines_max), nl=False)
     ctx.exit(1 if verdict(found) == "error" else 0)
+
+
+def _made(source: MeshSource, pre: bool) -> list[Check]:
+    """All checks of the mesh, or those before there is one."""
+    if source.cluster is None:
+        return host() if pre else collect(mesh.read(source, _PARTS))
+    from agent.cli.cluster import checks, session
+
+    if pre:
+        return session.ask(source.cluster, checks.before)
+    made = [_in_cluster(each) for each in collect(mesh.read(source, _PARTS))]
+    return made if source.node else made + session.ask(source.cluster, checks.installed)
+
+
+def _in_cluster(item: Check) -> Check:
+    """The check, with the hint of a cluster in place of a host's."""
+    hint = _CLUSTER_HINTS.get(item["code"], "") if item["result"] != "ok" else ""
+    return {**item, "hint": hint} if hint else item
 
 
 def host() -> list[Check]:

@@ -10,6 +10,7 @@ from pathlib import Path
 import click
 
 from agent.cli import health, mesh, views
+from agent.cli.cluster.choice import ClusterChoice, chosen, cluster_options
 from agent.cli.mesh import MeshDump, MeshSource
 from agent.cli.options import Reading, read_options
 from agent.cli.render import Column, show
@@ -21,6 +22,8 @@ from control.kit.terminal import is_interactive
 LABEL = "tulle.io/dataplane-mode"
 SETTLE_S = 5.0  # a healthy node needs far less; a sick one is reported, not waited for
 SETTLE_POLL_S = 0.1
+# In a cluster each look is a command on every node.
+CLUSTER_SETTLE_S, CLUSTER_POLL_S = 20.0, 1.0
 COLUMNS = (
     Column("NAMESPACE", "name"),
     Column("MODE", "mode"),
@@ -59,20 +62,23 @@ def list_command(ask: Reading) -> None:
 @namespace.command()
 @click.argument("name")
 @click.option("--yes", is_flag=True, help="Do not ask.")
+@cluster_options
 @click.pass_context
 def add(ctx: click.Context, name: str, yes: bool) -> None:
     """Enrol a namespace and its running pods.
 
-    Sets its label in the control plane's manifests and prints how many pods are captured.
+    Sets its label, in the cluster or in the control plane's manifests, and prints how many pods are
+    captured.
 
     Example: tulle namespace add shop
     """
-    change(Path(ctx.find_root().obj), name, f"{LABEL}=ambient", yes)
+    _change(ctx, name, f"{LABEL}=ambient", yes)
 
 
 @namespace.command()
 @click.argument("name")
 @click.option("--yes", is_flag=True, help="Do not ask.")
+@cluster_options
 @click.pass_context
 def remove(ctx: click.Context, name: str, yes: bool) -> None:
     """Take a namespace out of the mesh.
@@ -81,8 +87,35 @@ def remove(ctx: click.Context, name: str, yes: bool) -> None:
 
     Example: tulle namespace remove shop
     """
-    run_dir = Path(ctx.find_root().obj)
-    change(run_dir, name, f"{LABEL}-", yes)
+    _change(ctx, name, f"{LABEL}-", yes)
+
+
+def _change(ctx: click.Context, name: str, label: str, yes: bool) -> None:
+    run_dir, cluster = Path(ctx.find_root().obj), chosen(ctx)
+    if cluster is None:
+        change(run_dir, name, label, yes)
+    else:
+        change_in_cluster(MeshSource(run_dir, cluster=cluster), cluster, name, label, yes)
+
+
+def change_in_cluster(
+    source: MeshSource, cluster: ClusterChoice, name: str, label: str, yes: bool
+) -> None:
+    """Set the label by the API server; ask before connections may end."""
+    from agent.cli.cluster import namespaces, session
+
+    if label.endswith("-") and not yes:
+        click.echo(cut(mesh.read(source, ("ztunnel",)), name), err=True)
+        if is_interactive(sys.stdin) and not _confirmed():
+            raise MeshError("nothing was changed")
+    is_changed, remarks = session.ask(
+        cluster, lambda client: namespaces.change(client, name, label)
+    )
+    for each in remarks:
+        click.echo(each, err=True)
+    said = "labelled" if label.endswith("=ambient") else "unlabelled"
+    click.echo(f"{said} namespace {name}" if is_changed else f"nothing to change: {name}", err=True)
+    click.echo(settled(source, name, enrolling=label.endswith("=ambient")), err=True)
 
 
 def change(run_dir: Path, name: str, label: str, yes: bool) -> None:
@@ -108,7 +141,8 @@ def change(run_dir: Path, name: str, label: str, yes: bool) -> None:
         raise MeshError("nothing was written")
     write(path, old, new)
     click.echo(f"changed {path}", err=True)
-    click.echo(settled(run_dir, name, enrolling=label.endswith("=ambient")), err=True)
+    source = MeshSource(run_dir)
+    click.echo(settled(source, name, enrolling=label.endswith("=ambient")), err=True)
 
 
 def write(path: Path, old: str, new: str) -> None:
@@ -149,16 +183,16 @@ def _confirmed() -> bool:
         raise MeshError("nothing was written: no answer on standard input (see --yes)") from None
 
 
-def settled(run_dir: Path, name: str, *, enrolling: bool) -> str:
+def settled(source: MeshSource, name: str, *, enrolling: bool) -> str:
     """Wait for the agents, but not for long; the outcome in words."""
-    deadline = time.monotonic() + SETTLE_S
+    deadline = time.monotonic() + (CLUSTER_SETTLE_S if source.cluster else SETTLE_S)
     while True:
-        found = mesh.read(MeshSource(run_dir), ("agent", "control"))
+        found = mesh.read(source, ("agent", "control"))
         done, text = outcome(found, name, enrolling=enrolling)
         if done or time.monotonic() > deadline:
             silent = "; ".join(f"{name} does not answer" for name in sorted(found.away))
             return f"{text}\n{silent}" if silent else text
-        time.sleep(SETTLE_POLL_S)
+        time.sleep(CLUSTER_POLL_S if source.cluster else SETTLE_POLL_S)
 
 
 def outcome(found: MeshDump, name: str, *, enrolling: bool) -> tuple[bool, str]:

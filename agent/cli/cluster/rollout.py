@@ -39,9 +39,11 @@ class Part:
     ready: int = 0
     wanted: int = 0
     is_done: bool = False
+    is_there: bool = True
 
     def __str__(self) -> str:
-        return f"{self.title} {self.ready} of {self.wanted}"
+        counts = f"{self.ready} of {self.wanted}" if self.is_there else "not there"
+        return f"{self.title} {counts}"
 
 
 def deployment(title: str, value: Object) -> Part:
@@ -71,7 +73,7 @@ async def state(client: KubeClient, namespace: str = NAMESPACE) -> list[Part]:
     for title, resource, name in PARTS:
         value = await get_or_none(client, resource.path(namespace, name))
         judge = deployment if resource is DEPLOYMENTS else daemon_set
-        found.append(Part(title) if value is None else judge(title, value))
+        found.append(Part(title, is_there=False) if value is None else judge(title, value))
     return found
 
 

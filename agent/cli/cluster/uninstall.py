@@ -85,7 +85,7 @@ async def _let_go(
 async def _is_begun(client: KubeClient) -> bool:
     """An earlier try has told the agents already: they report no more."""
     value = await get_or_none(client, DAEMON_SETS.path(NAMESPACE, "tulle-agent")) or {}
-    return "tulle-agent --uninstall" in str(value.get("spec"))
+    return " --uninstall" in str(value.get("spec"))
 
 
 async def _until(client: KubeClient, is_done: Any, removal: Removal, told: Told) -> None:

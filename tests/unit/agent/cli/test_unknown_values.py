@@ -78,11 +78,12 @@ def test_an_unknown_value_is_an_error_that_names_it(
     tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
+    name = ["shop"] if verb in ("namespace add", "namespace remove") else []
     (tmp_path / "run" / "n1" / "state").mkdir(parents=True)
     (tmp_path / "run" / "n2" / "state").mkdir(parents=True)
     given = [dump if word == "DUMP" else word for word in words]
     with pytest.raises(SystemExit) as ended:
-        main(words=["--run-dir", str(tmp_path / "run"), *verb.split(), *given])
+        main(words=["--run-dir", str(tmp_path / "run"), *verb.split(), *name, *given])
     said = capsys.readouterr()
     assert ended.value.code == 2, said
     assert told in said.err

@@ -34,7 +34,7 @@ def mesh(kube: KubeServer, controllers: Controllers, run: Tulle) -> MeshInPods:
             "metadata": {"name": "tulle-ca", "namespace": PLACE},
         }
     )
-    kube.namespace("shop", **{"istio.io__dataplane-mode": "ambient"}, team="a")
+    kube.namespace("shop", {"istio.io/dataplane-mode": "ambient", "team": "a"})
     return found
 
 

@@ -1,0 +1,103 @@
+"""Checks of a cluster: before an installation, and those that only the API server can answer."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+from agent.checks.check import Result, judged
+from agent.cli.cluster import facts, hands, install, preflight, rollout
+from agent.cli.cluster.facts import DAEMON_SETS, DEPLOYMENTS, PART_OF
+from agent.cli.cluster.objects import Kinds
+from agent.cli.cluster.pages import own_pods
+from control.kube.client import KubeClient
+from control.kube.errors import ApiError
+from control.kube.resources import (
+    AUTHORIZATION_POLICIES,
+    NAMESPACES,
+    PEER_AUTHENTICATIONS,
+    Resource,
+)
+
+CATEGORY = "installation"
+OBJECTS_MAX = 20  # told one by one
+
+Check = dict[str, Any]
+Object = dict[str, Any]
+
+
+async def before(client: KubeClient) -> list[Check]:
+    """`tulle check --pre`: may Tulle be installed here?"""
+    return preflight.checks(await facts.read(client), await install.rights(client))
+
+
+async def installed(client: KubeClient) -> list[Check]:
+    """The parts' progress, and objects that were changed beside their owner."""
+    pods = await own_pods(client)
+    namespace = pods[0].metadata.namespace
+    parts = await rollout.state(client, namespace)
+    waiting = [str(each) for each in parts if not each.is_done]
+    stuck = rollout.troubles(
+        {"metadata": {"name": each.metadata.name}, "spec": each.spec, "status": each.status}
+        for each in pods
+    )
+    progress = judged(
+        "TUL1501",
+        CATEGORY,
+        "every part runs, in the form that was asked for",
+        error="\n".join([", ".join(waiting), *stuck]) if waiting else "",
+        hint=f"kubectl -n {namespace} describe pods; kubectl -n {namespace} logs POD",
+    )
+    return [progress.as_json(), *await _by_hand(client)]
+
+
+async def _by_hand(client: KubeClient) -> list[Check]:
+    """A warning for each object that somebody changed beside the tool that owns it."""
+    title = "objects are as their owner (GitOps, Helm, tulle) made them"
+    try:
+        found = [
+            f"{resource.kind} {_name(each)} of {hands.owner_of(each)}: {said}"
+            for resource, each in await _owned(client)
+            for said in hands.changes(each)
+        ]
+    except ApiError as exc:
+        if exc.code != 403:
+            raise
+        found = [f"not known: {exc.message}"]
+    more = [f"… and {len(found) - OBJECTS_MAX} more"] if len(found) > OBJECTS_MAX else []
+    return [
+        judged(
+            "TUL1502",
+            CATEGORY,
+            title,
+            error=said,
+            hint="make the change where the owner has it, or its next run undoes it",
+            level=Result.WARNING,
+        ).as_json()
+        for said in (*found[:OBJECTS_MAX], *more) or ("",)
+    ]
+
+
+async def _owned(client: KubeClient) -> list[tuple[Resource, Object]]:
+    """Objects of the mesh and of the installation, with their managed fields."""
+    kinds = Kinds(client)
+    found: list[tuple[Resource, Object]] = []
+    for resource in (AUTHORIZATION_POLICIES, PEER_AUTHENTICATIONS):
+        if await kinds.find(resource.api_version, resource.kind):
+            found += await _listed(client, resource, {})
+    found += await _listed(client, NAMESPACES, {})
+    for resource in (DEPLOYMENTS, DAEMON_SETS):
+        found += await _listed(client, resource, {"labelSelector": f"{PART_OF}=tulle"})
+    return found
+
+
+async def _listed(
+    client: KubeClient, resource: Resource, asked: dict[str, str]
+) -> Iterable[tuple[Resource, Object]]:
+    values = await facts.list_all(client, resource.path(), dict[str, Any], asked)
+    return [(resource, each) for each in values]
+
+
+def _name(value: Object) -> str:
+    meta = value["metadata"]
+    return f"{meta['namespace']}/{meta['name']}" if meta.get("namespace") else str(meta["name"])
