@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 from control.server.compile.mesh import CompiledMesh
@@ -33,6 +33,7 @@ class PolicyCondition:
     is_true: bool
     reason: str
     message: str
+    generation: int = 0  # the policy's, when it was read; 0: unknown
 
 
 Conditions = tuple[PolicyCondition, ...]
@@ -60,7 +61,9 @@ def wanted_conditions(
         everywhere = status.namespace == root
         number = count.of(policy.selector, "" if everywhere else status.namespace)
         target = Target(status.kind, status.namespace, status.name, policy.meta.uid)
-        wanted[target] = (_accepted(status, said), _attached(status, number))
+        found_now = (_accepted(status, said), _attached(status, number))
+        generation = policy.meta.generation
+        wanted[target] = tuple(replace(each, generation=generation) for each in found_now)
     return wanted
 
 

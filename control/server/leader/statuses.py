@@ -29,10 +29,14 @@ class SeenCondition(msgspec.Struct, rename="camel"):
     reason: str = ""
     message: str = ""
     last_transition_time: str = ""
+    observed_generation: int = 0
 
     @property
     def value(self) -> PolicyCondition:
-        return PolicyCondition(self.type, self.status == "True", self.reason, self.message)
+        is_true = self.status == "True"
+        return PolicyCondition(
+            self.type, is_true, self.reason, self.message, self.observed_generation
+        )
 
 
 class SeenMeta(msgspec.Struct, rename="camel"):
@@ -131,8 +135,10 @@ class StatusDuty:
         return now
 
 
-def _body(condition: PolicyCondition, since: str) -> dict[str, str]:
+def _body(condition: PolicyCondition, since: str) -> dict[str, Any]:
+    about = {"observedGeneration": condition.generation} if condition.generation else {}
     return {
+        **about,
         "type": condition.type,
         "status": "True" if condition.is_true else "False",
         "reason": condition.reason,

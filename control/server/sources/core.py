@@ -23,6 +23,7 @@ from control.server.sources.objects import (
 from control.server.sources.probes import read_probes
 from control.server.sources.problem import Invalid
 from control.server.sources.reader import Reader
+from control.server.sources.yaml_text import Fields
 
 DEFAULT_NAMESPACE = "default"
 CLUSTER_KINDS = frozenset({"Namespace", "Node"})
@@ -79,7 +80,24 @@ def read_meta(document: Reader, key: Key, file: str) -> Meta:
         annotations=MappingProxyType(annotations),
         uid=uid,
         created=created,
+        generation=generation_of(document, key),
     )
+
+
+def generation_of(document: Reader, key: Key) -> int:
+    """The generation of a policy; 0 for other kinds, and where it is not said."""
+    if key.kind not in ("AuthorizationPolicy", "PeerAuthentication"):
+        return 0
+    metadata = document.fields.get("metadata")
+    found = metadata.get("generation") if isinstance(metadata, Fields) else 0
+    return found if isinstance(found, int) and found > 0 else 0
+
+
+def uid_of(document: Reader) -> str:
+    """The uid, if it is one."""
+    metadata = document.fields.get("metadata")
+    found = metadata.get("uid") if isinstance(metadata, Fields) else None
+    return found if isinstance(found, str) and _UID.fullmatch(found) else ""
 
 
 def read_namespace(document: Reader, meta: Meta) -> Namespace:

@@ -33,6 +33,7 @@ class _NarrowMeta(_Narrow):
     labels: Any = None
     annotations: Any = None
     owner_references: list[_Owner] | None = None
+    generation: Any = None
 
 
 class _Plain(_Narrow):

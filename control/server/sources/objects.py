@@ -36,6 +36,7 @@ class Meta:
     annotations: Labels
     uid: str = ""
     created: str = ""  # RFC 3339 in UTC, so text order is time order; "" when never said
+    generation: int = 0  # for policies: whoever reports on one says which text it read
 
     @property
     def name(self) -> str:

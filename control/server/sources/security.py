@@ -10,6 +10,7 @@ import re
 from types import MappingProxyType
 
 from control.model.address import CidrBlock, parse_block
+from control.server.sources.core import generation_of, uid_of
 from control.server.sources.objects import (
     AuthorizationPolicy,
     Condition,
@@ -334,7 +335,15 @@ def _lenient_meta(document: Reader, key: Key, file: str) -> Meta:
         annotations = document.part("metadata").labels("annotations")
     except Invalid:
         pass
-    return Meta(key, file, document.line(), empty, annotations)
+    return Meta(
+        key,
+        file,
+        document.line(),
+        empty,
+        annotations,
+        uid=uid_of(document),
+        generation=generation_of(document, key),
+    )
 
 
 def _lenient_spec(document: Reader) -> Reader:

@@ -50,6 +50,19 @@ def test_a_policy_that_cannot_be_read_is_invalid_in_the_words_of_its_problem() -
     assert "oops" in found[0][2]
 
 
+def test_a_condition_says_which_text_of_its_policy_it_is_about() -> None:
+    for spec in ("{}", "{rules: [{oops: 1}]}"):
+        (found,) = conditions(policy(spec, generation="7")).values()
+        assert {each.generation for each in found} == {7}
+
+
+def test_a_policy_that_cannot_be_read_is_known_by_its_uid() -> None:
+    snapshot = load(policy("{rules: [{oops: 1}]}", uid="0f-1"))
+    mesh = compile_mesh(snapshot.objects, Settings(), frozenset())
+    (target,) = wanted_conditions(mesh, snapshot.objects, snapshot.problems, "istio-system")
+    assert target.uid == "0f-1"
+
+
 def test_peer_authentication_has_them_too() -> None:
     text = SHOP + pod() + policy("{mtls: {mode: STRICT}}", "PeerAuthentication")
     found = said(text, "PeerAuthentication shop/p")

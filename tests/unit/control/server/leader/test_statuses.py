@@ -18,7 +18,7 @@ from tests.support.kube.server import KubeServer, serving
 from tests.support.kube.status import Json
 
 VALUE: Conditions = (
-    PolicyCondition(ACCEPTED, True, "Accepted", ""),
+    PolicyCondition(ACCEPTED, True, "Accepted", "", 1),
     PolicyCondition(ATTACHED, True, "Attached", "applies to 2 workloads in the mesh"),
 )
 GROUP = "security.istio.io/v1"
