@@ -292,6 +292,8 @@ async def _chunks(
 def _words(exc: BaseException) -> str:
     if isinstance(exc, TimeoutError) and not str(exc):
         return "no answer in time"
+    if isinstance(exc, aiohttp.ClientPayloadError | aiohttp.ServerDisconnectedError):
+        return "the answer broke off"
     if isinstance(exc, aiohttp.ClientConnectorError):
         exc = exc.os_error  # a certificate that was not accepted, too
     return " ".join(str(exc).split()) or type(exc).__name__

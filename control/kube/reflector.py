@@ -15,7 +15,7 @@ from control.kit.clock import Clock
 from control.kit.errors import MeshError
 from control.kit.log import event
 from control.kube.client import KubeClient
-from control.kube.errors import Unreachable, UnreadableAnswer, error_of_event
+from control.kube.errors import ApiError, Unreachable, UnreadableAnswer, error_of_event
 from control.kube.lines import Lines
 from control.kube.reflection import END_MARK, KubeRequest, Name, Phase, Reflection
 
@@ -198,7 +198,10 @@ class Reflector:
         if exc.reason == words and now_s - told_s < TROUBLE_LINE_S:
             return
         self._told = (exc.reason, now_s)
-        level = logging.WARNING if self.state.failures > 1 else logging.INFO
+        # A connection may break, and a version expire, at any time; a refusal has to be looked at.
+        is_expired = isinstance(exc, ApiError) and exc.is_expired
+        is_usual = self.state.failures == 1 and (is_expired or isinstance(exc, Unreachable))
+        level = logging.INFO if is_usual else logging.WARNING
         event(
             log, level, "kube.trouble", path=self._paths[request.path], reason=exc.reason, error=exc
         )
