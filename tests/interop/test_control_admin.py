@@ -31,7 +31,7 @@ def test_every_page_tells_its_part(tmp_path: Path) -> None:
             await control.logged("xds.acked .*type=Authorization")
             status = await control.admin("/status")
         assert status["objects"]["Pod"] == 3
-        assert status["resources"] == {"Address": 6, "Authorization": 1, "Pod": 3}
+        assert status["resources"] == {"Address": 6, "Authorization": 1, "Namespace": 2, "Pod": 3}
         assert status["root"]["not_after"] > "2030"
         (node,) = status["nodes"]
         assert (node["node"], node["types"]["Address"]["known"]) == ("n1", 6)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import os
 import signal
 import subprocess
@@ -82,3 +83,15 @@ def test_a_successor_waits_for_its_turn(tmp_path: Path, caplog: pytest.LogCaptur
 
     asyncio.run(scenario())
     assert order == ["first", "second"]
+
+
+def test_a_full_disk_keeps_nobody_from_holding_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    path = tmp_path / "lock"
+    monkeypatch.setattr(os, "pwrite", full)
+    with held(path, "me"), pytest.raises(AlreadyServed, match="pid unknown"), held(path, "me"):
+        pass
