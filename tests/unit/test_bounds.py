@@ -21,7 +21,8 @@ from ztunnel.tenants.portions import Quota
 PAGE = (Path(__file__).parents[2] / "docs" / "bounds.md").read_text()
 CONTROL, _, REST = PAGE.partition("# Of the client of an API server")
 KUBE, _, REST = REST.partition("# Of the CNI plugin's door")
-CNI, _, REST = REST.partition("# Of a ztunnel's worker")
+CNI, _, REST = REST.partition("# Of the container runtime's follower")
+RUNTIME, _, REST = REST.partition("# Of a ztunnel's worker")
 ZTUNNEL, _, DOORS = REST.partition("# Of admin, metrics and readiness doors")
 DOOR_BOUNDS = {each.name for each in fields(DoorBounds)}
 # Package -> the part of the page about it, and its reasons.
@@ -29,6 +30,7 @@ PARTS = {
     "control.server": (CONTROL, {each.word for each in CallRefusal}),
     "control.kube": (KUBE, set()),
     "agent.cni": (CNI, set()),
+    "agent.cri": (RUNTIME, set()),
     "ztunnel": (ZTUNNEL, {each.word for each in Reason}),
     "control.kit": (DOORS, {each.word for each in PageRefusal} | DOOR_BOUNDS),
 }
