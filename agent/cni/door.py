@@ -145,8 +145,9 @@ class CniDoor:
                 raise registry.NamespaceGone(f"{call.pod} was deleted in the meantime")
             state, reason = found
             if state is PodState.CAPTURED:
-                while not await self._direct.known(uid):
-                    pass  # it waits for a while by itself
+                # Not for ever: the ztunnel may hear of the pod only when its kubelet tells the
+                # addresses, which it does not before we have answered.
+                await self._direct.known(uid)
                 return
             if state is PodState.NOT_ENROLLED:
                 return
