@@ -13,14 +13,15 @@ from agent.cli.chart.settings import Settings
 from agent.cli.cluster import facts as cluster_facts
 from agent.cli.cluster import platform, preflight, record
 from agent.cli.cluster.facts import MANAGED_BY, VERSION, ClusterFacts
-from agent.cli.cluster.objects import Applied, Applier, Object, ObjectRef, ref_of, remove
+from agent.cli.cluster.objects import Applied, Applier, Kinds, Object, ObjectRef, ref_of, remove
 from agent.cli.cluster.record import Record
 from agent.cli.cluster.session import ClusterError
 from control.kube.client import KubeClient
 from control.kube.errors import ApiError
 from control.kube.resources import ACCESS_REVIEWS
 
-KEPT = frozenset({"Namespace", "CustomResourceDefinition"})  # never removed by an upgrade
+DEFINITION = "CustomResourceDefinition"
+KEPT = frozenset({"Namespace", DEFINITION})  # never removed by an upgrade
 Told = Callable[[str], None]
 
 
@@ -50,6 +51,12 @@ class Plan:
     def refs(self) -> set[ObjectRef]:
         return {ref_of(each) for each in self.objects}
 
+    @property
+    def groups(self) -> set[str]:
+        """Groups of the API that the plan itself brings."""
+        definitions = [each for each in self.objects if each["kind"] == DEFINITION]
+        return {each["spec"]["group"] for each in definitions}
+
 
 def offline(chart: Chart, own: Settings) -> Plan:
     """The plan without a cluster to ask: a plain platform, and our own definitions."""
@@ -63,7 +70,7 @@ def rendered(chart: Chart, own: Settings, facts: ClusterFacts | None = None) -> 
     whole = settings.whole(chart, settings.merged(base, own))
 
     def lookup(_api: str, kind: str, _namespace: str, name: str) -> Object:
-        meta = facts.definition(name) if facts and kind == "CustomResourceDefinition" else None
+        meta = facts.definition(name) if facts and kind == DEFINITION else None
         return {"metadata": {"name": name, "labels": meta.labels or {}}} if meta else {}
 
     return chart.objects(whole, lookup)
@@ -81,7 +88,20 @@ async def plan(client: KubeClient, order: Order, told: Told) -> Plan:
     own = settings.merged(kept, order.own)
     if "platform" not in own:
         told(f"platform: {platform.detect(facts)['platform']} (--set platform=… chooses another)")
-    return Plan(chart, own, rendered(chart, own, facts), before)
+    made = Plan(chart, own, rendered(chart, own, facts), before)
+    await _expect_accepted(client, made, order)
+    return made
+
+
+async def _expect_accepted(client: KubeClient, made: Plan, order: Order) -> None:
+    """Kinds that are not served, and, over an installation, fields of others and refusals."""
+    kinds = Kinds(client)
+    for each in made.objects:
+        if each["apiVersion"].partition("/")[0] not in made.groups:
+            await kinds.get(each["apiVersion"], each["kind"])
+    if made.before is not None and not order.is_dry_run:
+        applier = Applier(client, force=order.takes_over, dry_run=True)
+        await applier.apply(made.objects, lambda _outcome: None)
 
 
 def expect(facts: ClusterFacts, before: Record | None, order: Order, version: str) -> None:

@@ -8,6 +8,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+import msgspec
+
 from agent.cli.chart import release
 from agent.cli.chart.release import NAMESPACE
 from agent.cli.chart.settings import Settings, merged
@@ -23,6 +25,7 @@ from control.kube.resources import CONFIG_MAPS, NAMESPACES, PODS, TRUST_BUNDLES
 ROOT = "tulle-ca-root-cert"
 MODE_LABELS = ("tulle.io/dataplane-mode", "istio.io/dataplane-mode")
 POLL_S = 1.0
+NODES_SHOWN = 5
 # Kinds that an uninstallation without --purge leaves: policies with their definitions, keys.
 KEPT = frozenset({"Namespace", "CustomResourceDefinition"})
 Told = Callable[[str], None]
@@ -130,8 +133,18 @@ async def _all_released(client: KubeClient) -> str:
 
 
 async def _agents_done(client: KubeClient) -> str:
-    parts = await rollout.state(client)
-    return "" if parts[1].is_done else str(parts[1])
+    """Nodes whose agent is not done, in words."""
+    agents = (await rollout.state(client))[1]
+    if agents.is_done:
+        return ""
+    pods = await _listed(client, PODS.path(NAMESPACE))
+    late = [
+        f"{each.node} ({each.why_not})"
+        for each in (msgspec.convert(pod, pages.PartPod) for pod in pods)
+        if each.part == "agent" and not each.is_ready
+    ]
+    more = [f"and {len(late) - NODES_SHOWN} more"] if len(late) > NODES_SHOWN else []
+    return ": ".join([str(agents), *filter(None, [", ".join(sorted(late)[:NODES_SHOWN] + more)])])
 
 
 async def _remove(client: KubeClient, known: set[ObjectRef], told: Told) -> None:

@@ -269,3 +269,26 @@ def test_a_damaged_record_is_named(kube: KubeServer, run: Tulle) -> None:
     done = run("install")
     assert done.exit_code == 1
     assert f"ConfigMap {PLACE}/tulle-installation is damaged" in done.stderr
+
+
+def test_a_kind_that_the_cluster_has_not_stops_it_before_the_first_write(
+    kube: KubeServer, run: Tulle
+) -> None:
+    done = run("install", "--set", "monitoring.podMonitor=true")
+    assert done.exit_code == 1
+    assert "no PodMonitor of monitoring.coreos.com/v1" in done.stderr
+    assert writes(kube) == []
+
+
+@pytest.mark.usefixtures("controllers")
+def test_a_conflict_over_an_installation_leaves_it_whole(kube: KubeServer, run: Tulle) -> None:
+    assert run("install").exit_code == 0
+    value = kube.get("apps/v1", "DaemonSet", "tulle-ztunnel", PLACE)
+    assert value is not None
+    spec = {**value["spec"], "updateStrategy": {"rollingUpdate": {"maxSurge": 3}}}
+    kube.put({**value, "spec": spec})
+    kube.faults.requests.clear()
+    done = run("install", "--set", "ztunnel.workers=4")
+    assert done.exit_code == 1
+    assert "DaemonSet tulle-system/tulle-ztunnel" in done.stderr
+    assert writes(kube) == []

@@ -127,3 +127,12 @@ def test_what_helm_has_installed_is_helms(kube: KubeServer, run: Tulle) -> None:
     done = run("uninstall", "--yes")
     assert done.exit_code == 1
     assert "helm upgrade" in done.stderr
+
+
+def test_a_node_that_does_not_answer_is_named(
+    controllers: Controllers, mesh: MeshInPods, run: Tulle
+) -> None:
+    controllers.hold("tulle-agent", "CreateContainerError", "no disk")
+    done = run("uninstall", "--yes", "--timeout", "1s")
+    assert done.exit_code == 1
+    assert "agents 0 of 2: kn1 (container agent: CreateContainerError: no disk), kn2" in done.stderr
