@@ -12,6 +12,7 @@ import re
 from pathlib import Path
 
 from agent.datapath import cgroups
+from agent.datapath.process_cgroup import directory_of
 from control.kit.log import event
 
 log = logging.getLogger("cgroup")
@@ -24,21 +25,10 @@ def own_folder(root: Path, node: str) -> Path:
     return root / "tulle" / node
 
 
-def current(root: Path, pid: int, processes: Path = Path("/proc")) -> Path | None:
-    """The directory of a process's cgroup; None: it lies outside of our view."""
-    for line in (processes / str(pid) / "cgroup").read_text().splitlines():
-        number, _, rest = line.partition(":")
-        path = rest.partition(":")[2]
-        if number == "0" and not path.startswith("/.."):
-            return root / path.lstrip("/")
-    return None
-
-
 def settle(root: Path, node: str, pid: int) -> Path:
     """Directory of a cgroup with this ztunnel alone; the ztunnel is moved if need be."""
-    folder = current(root, pid)
-    is_visible = folder is not None and folder != root and folder.is_dir()
-    if folder and is_visible and _is_its_own(folder, pid):
+    folder = directory_of(pid, root)
+    if folder is not None and folder != root and _is_its_own(folder, pid):
         return folder
     target = own_folder(root, node)
     target.parent.mkdir(exist_ok=True)

@@ -12,8 +12,8 @@ from pathlib import Path
 
 from agent.datapath import cgroups, sockets
 from agent.datapath.netlink import SOCK_DIAG, Netlink
+from agent.datapath.process_cgroup import PROCESSES, directory_of
 from agent.kubelet import place
-from agent.kubelet.place import PROCESSES
 from agent.kubelet.reasons import Unrecognised
 
 # Descriptors that one search reads, 2 µs each: those of some thousand busy processes.
@@ -79,7 +79,7 @@ def chosen(pids: list[int], root: Path, processes: Path = PROCESSES) -> Kubelet 
     lost = False
     for pid in pids:
         try:
-            directory = place.directory_of(pid, root, processes)
+            directory = directory_of(pid, root, processes)
         except OSError:
             continue  # it has ended
         if directory is None:

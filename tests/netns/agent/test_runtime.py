@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import os
+import shlex
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -11,8 +15,9 @@ from typing import Any
 import pytest
 
 from agent import registry
+from agent.datapath import cgroups
 from agent.datapath.host_root import is_namespace, visible_namespace
-from tests.support.kernel.agent_bed import Bed, eventually
+from tests.support.kernel.agent_bed import Bed, Process, eventually
 from tests.support.kube.cri import FakeRuntime, FakeSandbox
 from tests.support.peers.pod_intents import pod
 
@@ -138,3 +143,48 @@ def test_a_namespace_is_opened_where_only_the_hosts_first_process_sees_it(tmp_pa
                 assert os.stat(f"/proc/{bed.pod_app.pid}/ns/net").st_ino == os.fstat(handle).st_ino
 
     asyncio.run(scenario())
+
+
+@contextmanager
+def containers(*paths: str) -> Iterator[list[Path]]:
+    """Cgroups, below one of our own."""
+    top = cgroups.create(cgroups.find_root() / f"tk-{os.getpid()}-kubepods")
+    made = [top / path for path in paths]
+    try:
+        for each in made:
+            each.mkdir(parents=True)
+        yield made
+    finally:
+        for folder, _, _ in os.walk(top, topdown=False):
+            cgroups.remove(Path(folder))
+
+
+def test_in_containers_the_agent_finds_the_ztunnels_cgroup_and_leaves_it_there(
+    tmp_path: Path,
+) -> None:
+    """Both read `/..` of each other's, and a probe runs beside the ztunnel."""
+    runtime = FakeRuntime()
+
+    async def scenario(own: Path, theirs: Path) -> None:
+        async with Bed(tmp_path) as bed, runtime.serving(tmp_path / "cri"):
+            await bed.serve_control()
+            runtime.put(sandbox(bed))
+            await bed.control.put(pod(UID, bed.node, enrolled=True))
+            agent = bed.agent_command(*kubernetes(tmp_path / "cri"))
+            await contained(bed, own, "exec unshare -C", *agent)
+            await eventually(bed.answers)
+            probe = await contained(bed, theirs, "exec", "cat")
+            client = [sys.executable, "-m", "tests.support.peers.zds_client"]
+            ztunnel = await contained(bed, theirs, "exec", *client, "--socket", str(bed.zds))
+            await bed.until(UID, "captured")
+            assert (bed.out(), bed.into()) == (OUT4, IN4)
+            assert cgroups.members(theirs) == {ztunnel.pid, probe.pid}
+
+    uid = "11111111-2222-3333-4444-555555555555"
+    with containers("agent", f"pod{uid}/ztunnel") as (own, theirs):
+        asyncio.run(scenario(own, theirs))
+
+
+async def contained(bed: Bed, cgroup: Path, how: str, *command: str) -> Process:
+    script = f"echo $$ > {cgroup}/cgroup.procs; {how} {shlex.join(command)}"
+    return await bed.start("sh", "-c", script)

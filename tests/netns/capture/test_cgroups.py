@@ -49,7 +49,8 @@ def test_a_process_is_found_out_of_a_cgroup_namespace() -> None:
     name = f"tk-{os.getpid()}"
     inner, outer = cgroups.create(root / f"{name}-in"), cgroups.create(root / f"{name}-out")
     code = (
-        "import sys; from pathlib import Path; from agent.kubelet.place import directory_of\n"
+        "import sys; from pathlib import Path\n"
+        "from agent.datapath.process_cgroup import directory_of\n"
         "print(open('/proc/' + sys.argv[1] + '/cgroup').read().splitlines()[-1])\n"
         "print(directory_of(int(sys.argv[1]), Path(sys.argv[2])))"
     )

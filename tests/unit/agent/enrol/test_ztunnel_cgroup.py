@@ -9,23 +9,6 @@ import pytest
 from agent.enrol import ztunnel_cgroup
 
 
-@pytest.mark.parametrize(
-    ("text", "expected"),
-    [
-        ("0::/kubepods/x\n", "kubepods/x"),
-        ("12:cpu:/y\n1:name=systemd:/z\n0::/\n", ""),
-        ("0::/../outside\n", None),
-        ("12:cpu:/y\n", None),
-    ],
-)
-def test_the_cgroup2_line_counts(tmp_path: Path, text: str, expected: str | None) -> None:
-    (tmp_path / "42").mkdir()
-    (tmp_path / "42" / "cgroup").write_text(text)
-    root = Path("/cg")
-    found = ztunnel_cgroup.current(root, 42, tmp_path)
-    assert found == (None if expected is None else root / expected)
-
-
 def test_an_empty_or_removed_cgroup_is_over(tmp_path: Path) -> None:
     (tmp_path / "cgroup.procs").write_text("12\n")
     assert not ztunnel_cgroup.is_over(tmp_path)

@@ -1,4 +1,4 @@
-"""A process's cgroup directory, with plain folders for /proc and the cgroup2 tree."""
+"""Directories that a program may sit on, with plain folders for the cgroup2 tree."""
 
 from __future__ import annotations
 
@@ -17,12 +17,6 @@ def cgroup(root: Path, path: str, *pids: int) -> Path:
     return made
 
 
-def says(processes: Path, pid: int, text: str) -> None:
-    folder = processes / str(pid)
-    folder.mkdir(parents=True)
-    (folder / "cgroup").write_text(text)
-
-
 @pytest.fixture
 def root(tmp_path: Path) -> Path:
     tree = tmp_path / "cgroup"
@@ -31,44 +25,6 @@ def root(tmp_path: Path) -> Path:
     cgroup(tree, "podruntime/kubelet", 8)
     cgroup(tree, "kubepods.slice/kubepods-burstable.slice/kubelet", 9)
     return tree
-
-
-@pytest.mark.parametrize(
-    ("pid", "said", "found"),
-    [
-        (7, "0::/system.slice/kubelet.service\n", "system.slice/kubelet.service"),
-        (
-            7,
-            "1:name=systemd:/x\n0::/system.slice/kubelet.service\n",
-            "system.slice/kubelet.service",
-        ),
-        (8, "0::/../kubelet\n", "podruntime/kubelet"),  # read in a cgroup namespace
-        (9, "0::/../../kubelet\n", "kubepods.slice/kubepods-burstable.slice/kubelet"),
-        (7, "0::/../..\n", "system.slice/kubelet.service"),  # it is in an ancestor of ours
-        (8, "0::/kubelet\n", "podruntime/kubelet"),  # the mount shows more than the namespace
-        (1, "0::/\n", ""),
-        (7, "0::/../nowhere\n", None),
-        (6, "0::/system.slice/kubelet.service\n", None),  # it is another kubelet's
-    ],
-)
-def test_the_directory_is_the_one_that_holds_the_process(
-    tmp_path: Path, root: Path, pid: int, said: str, found: str | None
-) -> None:
-    processes = tmp_path / "proc"
-    says(processes, pid, said)
-    expected = None if found is None else root / found
-    assert place.directory_of(pid, root, processes) == expected
-
-
-def test_a_process_that_is_gone_is_an_error_of_the_system(tmp_path: Path, root: Path) -> None:
-    with pytest.raises(OSError, match="No such file"):
-        place.directory_of(7, root, tmp_path / "proc")
-
-
-def test_a_search_has_an_end(tmp_path: Path, root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    says(tmp_path / "proc", 8, "0::/../kubelet\n")
-    monkeypatch.setattr(place, "DIRECTORIES_MAX", 2)
-    assert place.directory_of(8, root, tmp_path / "proc") is None
 
 
 def test_a_program_sits_on_no_directory_that_holds_others(root: Path) -> None:
