@@ -144,4 +144,9 @@ def _news(uid: str, before: Slots, now: Slots) -> Iterator[_News]:
         if more:
             slots.setdefault(slot, []).append((more, syn))
     for found in slots.values():
-        yield _News(uid, max(found)[1], sum(more for more, _ in found))
+        _, last = max(found, key=_count_of)
+        yield _News(uid, last, sum(map(_count_of, found)))
+
+
+def _count_of(found: tuple[int, RefusedSyn]) -> int:
+    return found[0]

@@ -108,6 +108,18 @@ def test_processors_are_added_up_and_the_busiest_has_the_word(
     assert (str(line["src.addr"]), line["count"]) == ("10.9.9.2:1", 7)
 
 
+@pytest.mark.parametrize("source", ["10.9.9.2:1", "10.9.9.1:1", "[fd00::9]:1"])
+def test_processors_that_refused_as_much_have_one_line(
+    source: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    kernel = Kernel("a")
+    log = RefusedLog(kernel, Names())
+    kernel.refuse("a", "10.9.9.1:1", times=2, cpu=0)
+    kernel.refuse("a", source, times=2, cpu=1)
+    log.look()
+    assert [each["count"] for each in lines(caplog)] == [4]
+
+
 def test_a_table_that_was_made_anew_is_read_from_its_start(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
