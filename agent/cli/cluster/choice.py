@@ -56,7 +56,7 @@ def of_cluster(ctx: click.Context) -> ClusterChoice:
 
 def chosen(ctx: click.Context) -> ClusterChoice | None:
     """The cluster, or None for this host's mesh: said by an option, by --run-dir, by the mesh that
-    is here, or by a kubeconfig, in this order."""
+    is here, or by a kubeconfig or a pod's own access, in this order."""
     choice = of_cluster(ctx)
     root = ctx.find_root()
     if choice != ClusterChoice():
@@ -64,7 +64,7 @@ def chosen(ctx: click.Context) -> ClusterChoice | None:
     said = root.get_parameter_source("run_dir")
     if said not in (None, ParameterSource.DEFAULT) or is_mesh_here(Path(root.obj)):
         return None
-    return choice if has_kubeconfig() else None
+    return choice if knows_cluster() else None
 
 
 def is_mesh_here(run_dir: Path) -> bool:
@@ -77,7 +77,8 @@ def is_mesh_here(run_dir: Path) -> bool:
         return True
 
 
-def has_kubeconfig() -> bool:
-    named = os.environ.get("KUBECONFIG", "")
+def knows_cluster() -> bool:
+    """A kubeconfig is named or at home, or this is a pod."""
+    named = os.environ.get("KUBECONFIG") or os.environ.get("KUBERNETES_SERVICE_HOST")
     home = Path(os.environ.get("HOME") or "/root") / ".kube/config"
     return bool(named) or home.is_file()

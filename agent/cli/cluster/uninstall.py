@@ -20,7 +20,7 @@ from agent.cli.cluster.objects import Applier, Kinds, Object, ObjectRef, get_or_
 from agent.cli.cluster.session import MANAGER, ClusterError, NoCluster
 from control.kube.client import KubeClient
 from control.kube.errors import ApiError
-from control.kube.resources import CONFIG_MAPS, NAMESPACES, PODS, TRUST_BUNDLES
+from control.kube.resources import CONFIG_MAPS, LEASES, NAMESPACES, PODS, TRUST_BUNDLES
 
 ROOT = "tulle-ca-root-cert"
 MODE_LABELS = ("tulle.io/dataplane-mode", "istio.io/dataplane-mode")
@@ -61,6 +61,7 @@ async def carry_out(client: KubeClient, removal: Removal, told: Told) -> None:
     await _roots(client, told)
     if removal.is_purge:
         await _purge(client, facts, told)
+        await _until(client, _namespace_left, removal, told)
     elif await get_or_none(client, NAMESPACES.path(name=NAMESPACE)):
         told(f"kept: namespace {NAMESPACE} with the CA's key, definitions and policies (--purge)")
 
@@ -153,6 +154,7 @@ async def _remove(client: KubeClient, known: set[ObjectRef], told: Told) -> None
     kinds = Kinds(client)
     daemons = {each for each in known if each.kind == "DaemonSet"}
     rest = {each for each in known if each.kind not in (*KEPT, "DaemonSet")}
+    rest.add(ObjectRef(LEASES.api_version, LEASES.kind, NAMESPACE, pages.LEASE))
     for api_version, kind in _KINDS:
         resource = await kinds.find(api_version, kind)
         if resource is None:
@@ -217,6 +219,16 @@ async def _purge(client: KubeClient, facts: ClusterFacts, told: Told) -> None:
     ]
     refs.append(ObjectRef("v1", "Namespace", "", NAMESPACE))
     await remove(client, refs, lambda outcome: told(f"{outcome.done} {outcome.ref}"))
+
+
+async def _namespace_left(client: KubeClient) -> str:
+    """The namespace while it is being emptied, in words."""
+    found = await get_or_none(client, NAMESPACES.path(name=NAMESPACE))
+    if found is None:
+        return ""
+    conditions = (found.get("status") or {}).get("conditions") or []
+    held = [each.get("message", "") for each in conditions if each.get("status") == "True"]
+    return ": ".join([f"namespace {NAMESPACE} is ending", *filter(None, held)])
 
 
 async def _pods_left(client: KubeClient) -> str:

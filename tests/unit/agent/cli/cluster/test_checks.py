@@ -9,6 +9,7 @@ import pytest
 
 from tests.support.kube.controllers import Controllers, node
 from tests.support.kube.server import KubeServer
+from tests.support.kube.status import refusal
 from tests.unit.agent.cli.cluster.conftest import Done, Tulle
 from tests.unit.agent.cli.cluster.mesh_in_pods import MeshInPods
 
@@ -62,6 +63,15 @@ def test_hints_are_those_of_a_cluster(example_mesh: MeshInPods, run: Tulle) -> N
     (found,) = checks(run("check", "-o", "json"), "TUL1101")
     assert found["node"] == "n1"
     assert "kubectl" in found["hint"]
+
+
+@pytest.mark.usefixtures("example_mesh")
+def test_a_part_that_may_not_be_read_is_not_called_well(kube: KubeServer, run: Tulle) -> None:
+    kube.fail("GET /apis/apps/v1/.*", refusal(403, "Forbidden", "no apps for you"))
+    done = run("check", "-o", "json")
+    (found,) = checks(done, "TUL1501")
+    assert (found["result"], found["error"]) == ("warning", "not known: no apps for you")
+    assert [each["result"] for each in checks(done, "TUL1502")] == ["warning"]
 
 
 @pytest.mark.usefixtures("example_mesh")

@@ -28,7 +28,8 @@ def verb(ctx: click.Context) -> None:
 
 def choice(default: Path, env: dict[str, str], *words: str) -> ClusterChoice | None:
     root.params[0].default = str(default)
-    done = CliRunner(env={"KUBECONFIG": "", "HOME": "/nonexistent", **env}).invoke(root, words)
+    nothing = {"KUBECONFIG": "", "HOME": "/nonexistent", "KUBERNETES_SERVICE_HOST": ""}
+    done = CliRunner(env={**nothing, **env}).invoke(root, words)
     assert done.exit_code == 0, done.output
     return SEEN[-1]
 
@@ -57,6 +58,8 @@ def test_without_mesh_and_kubeconfig_it_is_this_host(tmp_path: Path) -> None:
     assert choice(tmp_path / "none", {}, "verb") is None
     (tmp_path / ".kube").mkdir()
     (tmp_path / ".kube/config").touch()
+    pod = {"KUBERNETES_SERVICE_HOST": "10.96.0.1"}
+    assert choice(tmp_path / "none", pod, "verb") == ClusterChoice()
     home = {"HOME": str(tmp_path)}
     assert choice(tmp_path / "none", home, "verb") == ClusterChoice()
 

@@ -34,6 +34,8 @@ def mesh(kube: KubeServer, controllers: Controllers, run: Tulle) -> MeshInPods:
             "metadata": {"name": "tulle-ca", "namespace": PLACE},
         }
     )
+    lease = {"metadata": {"name": "tulle-control", "namespace": PLACE}, "spec": {}}
+    kube.put({"apiVersion": "coordination.k8s.io/v1", "kind": "Lease", **lease})
     kube.namespace("shop", {"istio.io/dataplane-mode": "ambient", "team": "a"})
     return found
 
