@@ -83,7 +83,8 @@ def intent_of(pod: objects.PodObject, namespace: objects.Meta | None, settings: 
         namespace=meta.namespace,
         service_account=pod.service_account,
         node=pod.node,
-        addresses=() if pod.is_placed_by_node else pod.addresses,
+        # The node hears what the object says, or it could never follow it to a new address.
+        addresses=pod.stated_addresses if pod.is_placed_by_node else pod.addresses,
         enrolled=enrolled,
         reason=reason,
         direct=not kept,

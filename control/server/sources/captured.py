@@ -77,7 +77,9 @@ class CapturedSet:
         addresses = self._by_node.get(pod.node, {}).get(uid, ())
         if set(addresses) <= set(pod.addresses):
             return pod
-        return replace(pod, addresses=addresses, is_placed_by_node=True)
+        return replace(
+            pod, addresses=addresses, is_placed_by_node=True, stated_addresses=pod.addresses
+        )
 
     def changes(self, node: str, pods: Reported) -> frozenset[str]:
         """The uids that a report would change. Raises BadReport."""

@@ -107,6 +107,7 @@ class PodObject:
     probes: Probes = NO_PROBES
     host_ports: tuple[HostPort, ...] = ()
     is_placed_by_node: bool = False  # the object lacks these; they are its node's word
+    stated_addresses: tuple[Address, ...] = ()  # and these are the object's
 
     @property
     def is_terminal(self) -> bool:

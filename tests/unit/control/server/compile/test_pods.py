@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
+from control.model.address import parse_address
 from control.server.compile.mesh import noted
-from tests.support.manifests import mesh, pod
+from control.server.compile.pods import intent_of
+from control.server.compile.settings import Settings
+from tests.support.manifests import mesh, objects, pod
 
 
 def namespace(labels: str, name: str = "shop") -> str:
@@ -158,3 +163,13 @@ def test_a_namespace_enrols_if_any_pod_of_it_may_be_captured(
 ) -> None:
     found = mesh(text).namespaces
     assert {name: each.enrols for name, each in found.items()} == expected
+
+
+def test_a_node_hears_the_objects_addresses_though_it_reports_others() -> None:
+    """Those of a pod on a host may be edited: its node follows, and reports the new ones then."""
+    old, new = parse_address("10.0.0.1"), parse_address("10.0.0.2")
+    found = objects(namespace(AMBIENT) + pod())
+    (only,) = found.pods
+    placed = replace(only, addresses=(old,), is_placed_by_node=True, stated_addresses=(new,))
+    said = intent_of(placed, found.namespaces[0].meta, Settings())
+    assert said.addresses == (new,)

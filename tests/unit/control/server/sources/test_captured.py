@@ -109,6 +109,7 @@ def test_addresses_are_news_and_are_kept(tmp_path: Path) -> None:
     # The object still has the address of a sandbox that was replaced.
     behind = subject.placed("a", replace(found, addresses=(OTHER4,)))
     assert (behind.addresses, behind.is_placed_by_node) == ((V4, V6), True)
+    assert behind.stated_addresses == (OTHER4,)
     host = replace(found, host_network=True)
     assert subject.placed("a", host) is host
 
