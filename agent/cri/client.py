@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -33,6 +34,7 @@ PROBE_S = 2.0  # a runtime that starts is asked again
 ANSWER_S = 10.0  # a list of hundreds under load; the kubelet gives it two minutes
 # The kubelet's own limit: annotations come along, of which a pod may have 256 KiB.
 ANSWER_BYTES_MAX = 16 * 1024 * 1024
+_ONE_READER = re.compile(r"containerd v?1\.")  # later ones tell all, and the last minutes again
 _SERVICE = "/runtime.v1.RuntimeService/"
 
 _Answer = TypeVar("_Answer", bound=Message)
@@ -91,8 +93,10 @@ class Runtime:
     async def events(self) -> AsyncIterator[None]:
         """One item for each event of a container. They may be minutes old: ask, do not believe.
 
-        NoEvents: this runtime does not tell.
+        NoEvents: this runtime does not tell, or would not tell a kubelet then.
         """
+        if _ONE_READER.match(self.name):
+            raise NoEvents(f"{self.name} gives each event to one reader, which a kubelet may be")
         call = self._channel.unary_stream(
             _SERVICE + "GetContainerEvents",
             request_serializer=pb.GetEventsRequest.SerializeToString,

@@ -72,6 +72,7 @@ class FakeRuntime:
 
     sandboxes: dict[str, FakeSandbox] = field(default_factory=dict)
     has_events: bool = True
+    version_text: str = "2.1.9+unknown"
     fails: bool = False  # every call is UNAVAILABLE, as while containerd restarts
     info: str | None = None  # in place of a sandbox's own
     config: str | None = None  # containerd tells it, if asked for more
@@ -134,7 +135,7 @@ class FakeRuntime:
     async def version(self, request: Any, context: Any) -> Any:
         await self._called("Version", context)
         return pb.VersionResponse(
-            version="0.1.0", runtime_name="containerd", runtime_version="2.1.9+unknown"
+            version="0.1.0", runtime_name="containerd", runtime_version=self.version_text
         )
 
     async def list_sandboxes(self, request: Any, context: Any) -> Any:

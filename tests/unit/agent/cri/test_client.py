@@ -75,9 +75,16 @@ def test_events_are_heard_until_the_stream_ends(tmp_path: Path) -> None:
     assert asyncio.run(scenario()) == 2
 
 
-def test_a_runtime_without_events_says_so(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "runtime",
+    [
+        FakeRuntime(has_events=False),
+        FakeRuntime(version_text="v1.7.27"),  # it would take them from a kubelet
+        FakeRuntime(version_text="1.6.20~ds1"),
+    ],
+)
+def test_a_runtime_without_events_says_so(tmp_path: Path, runtime: FakeRuntime) -> None:
     async def scenario() -> None:
-        runtime = FakeRuntime(has_events=False)
         async with runtime.serving(tmp_path / "s"), connected([tmp_path / "s"]) as client:
             async for _ in client.events():
                 pass
