@@ -79,7 +79,9 @@ class AdminPages:
         sources: list[str],
         clock: Clock,
         callers: Callers,
+        leader: Callable[[], dict[str, object]] | None = None,
     ) -> None:
+        self._leader = leader
         self._callers = callers
         self._publisher = publisher
         self._delta = delta
@@ -120,7 +122,9 @@ class AdminPages:
         publisher = self._publisher
         settings: Settings = publisher.settings
         root = self._authorities.current.root
+        replica = {} if self._leader is None else {"replica": self._leader()}
         return {
+            **replica,
             "version": version(),
             "started_at": _time(self._started_at),
             "trust_domain": settings.trust_domain,

@@ -49,6 +49,7 @@ class ClusterSide:
         self.client = KubeClient(config.access)
         self.metrics = metrics
         self._clock = clock
+        self.election = Election(self.client, config.namespace, config.identity, clock)
 
     def stored(self, trust_domain: str) -> StoredAuthority | None:
         """The CA's Secret, unless the CA is in the state folder."""
@@ -86,14 +87,18 @@ class ClusterSide:
         )
         return marks
 
-    def leading(self, publisher: Publisher, authorities: Authorities) -> tuple[Election, Writer]:
-        """A part in the election, and what the one who is elected does."""
+    def leader(self) -> dict[str, object]:
+        """For the status page."""
+        leads = self.election.holds()
+        return {"identity": self.config.identity, "leads": leads, "leader": self.election.leader}
+
+    def writer(self, publisher: Publisher, authorities: Authorities) -> Writer:
+        """All that the one who is elected does."""
         config, client, clock = self.config, self.client, self._clock
-        election = Election(client, config.namespace, config.identity, clock)
         views = Views(publisher, config.namespace)
         duties = (
             RootsDuty(client, views.namespaces, lambda: authorities.current.root_pem),
             StatusDuty(client, clock, views.conditions),
             NoticeDuty(client, clock, config.identity, views.conditions),
         )
-        return election, Writer(election, duties, self.metrics, clock)
+        return Writer(self.election, duties, self.metrics, clock)

@@ -62,6 +62,9 @@ class Metrics:
             ["result"],
             registry=r,
         )
+        self.leads = Gauge(
+            "tulle_control_leads", "1 while this replica writes to the API server", registry=r
+        )
         self.writes = Counter(
             "tulle_control_writes",
             "Objects that the leader wrote to the API server",

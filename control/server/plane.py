@@ -255,10 +255,9 @@ def _beside(
     """Endless work with the API server, besides reading."""
     if plane.cluster is None or plane.marks is None:
         return
-    election, writer = plane.cluster.leading(plane.publisher, plane.authorities)
-    stack.push_async_callback(election.release)
-    yield election.run()
-    yield writer.run()
+    stack.push_async_callback(plane.cluster.election.release)
+    yield plane.cluster.election.run()
+    yield plane.cluster.writer(plane.publisher, plane.authorities).run()
     yield plane.marks.run()
     if stored is not None:
         yield stored.follow(plane.authorities)
@@ -287,6 +286,7 @@ async def _run(
             sources,
             plane.clock,
             Callers(plane.arrivals, plane.door, plane.delta),
+            plane.cluster.leader if plane.cluster is not None else None,
         )
         # A page that answers says "ready": by now the first content is served.
         pages = HttpServer(metrics_routes(plane.metrics), door="metrics")

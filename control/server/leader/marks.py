@@ -33,7 +33,7 @@ log = logging.getLogger("leader")
 OWN_ANNOTATION: Final = "tulle.io/redirection"
 ENABLED: Final = "enabled"
 TICK_S: Final = 0.2
-SEEN_S: Final = 30.0  # a mark that was written is in the source's next event, or it was lost
+SEEN_S: Final = 5.0  # a mark that was written is in the source's next event, or it is asked for
 UNKNOWN_S: Final = 60.0  # a report may be earlier than the source's news of the pod
 RETRY_S_MAX: Final = 120.0
 # Each is an event for whoever watches pods; a cluster of 10,000 is marked in two minutes.
@@ -44,13 +44,27 @@ _ALL: Final = Tenant("cluster", "marks")
 
 @dataclass(slots=True)
 class PendingMark:
-    """`wanted`: captured. `next_s`: no try before."""
+    """`wanted`: captured. `next_s`: no try before. `is_written`: the API server took it.
+    `is_blind`: the mark that is to go may not have been seen yet, so nothing counts as gone."""
 
     node: str
     wanted: bool
     since_s: float
     next_s: float = 0.0
     wait_s: float = 1.0
+    is_written: bool = False
+    is_blind: bool = False
+
+    def is_met(self, pod: PodObject) -> bool:
+        return is_marked(pod) == self.wanted and not self.is_blind
+
+
+class _MarkedMeta(msgspec.Struct):
+    annotations: dict[str, str] | None = None
+
+
+class _MarkedPod(msgspec.Struct):
+    metadata: _MarkedMeta
 
 
 class CaptureMarks:
@@ -76,6 +90,7 @@ class CaptureMarks:
         self._indexed: tuple[PodObject, ...] | None = None
         self._by_uid: dict[str, PodObject] = {}
         self._marked: dict[str, set[str]] = {}  # node → uids of marked pods
+        self._seen: set[str] = set()  # uids of pods that were marked when they were seen last
         self._unmarked: dict[str, set[str]] = {}  # node → uids whose mark went
         self._is_here = is_here
         self._released = released
@@ -97,12 +112,27 @@ class CaptureMarks:
                     self._pending[uid] = PendingMark(node, uid in captured, now_s)
         for uid, each in list(self._pending.items()):
             if each.node == node and each.wanted and uid not in captured:
-                del self._pending[uid]  # released before it was marked
+                self._turn_back(uid, each)
         return frozenset(released)
 
+    def _turn_back(self, uid: str, pending: PendingMark) -> None:
+        """Released before its mark was seen."""
+        self._forget(uid, pending)
+        if pending.is_written:
+            now_s = self._clock.monotonic_s()
+            self._pending[uid] = PendingMark(pending.node, False, now_s, is_blind=True)
+
     def seen(self, uid: str, pod: PodObject) -> PodObject:
-        """The pod, without a mark that its node has taken back."""
+        """The pod, without a mark that its node has taken back. Called with every new state of the
+        source: here marks are seen to come and to go."""
         pending = self._pending.get(uid)
+        if is_marked(pod):
+            self._seen.add(uid)
+        elif uid in self._seen:
+            self._seen.discard(uid)
+            self._unmarked.setdefault(pod.node, set()).add(uid)
+        if pending is not None and pending.is_met(pod):
+            self._forget(uid, pending)
         if pending is None or pending.wanted or REDIRECTION_ANNOTATION not in pod.meta.annotations:
             return pod
         left = {
@@ -127,7 +157,9 @@ class CaptureMarks:
             if pod is None:
                 if now_s >= pending.since_s + UNKNOWN_S or not pending.wanted:
                     self._forget(uid, pending)
-            elif is_marked(pod) == pending.wanted or pod.node != pending.node:
+            elif (
+                is_marked(pod) == pending.wanted and not pending.is_blind
+            ) or pod.node != pending.node:
                 self._forget(uid, pending)
             elif now_s >= pending.next_s:
                 wait_s = self._pace.spend(_ALL, 1, now_s)
@@ -140,6 +172,8 @@ class CaptureMarks:
             del self._pending[uid]
 
     async def _write(self, uid: str, pod: PodObject, pending: PendingMark) -> None:
+        if pending.is_written and not await self._lost(uid, pod, pending):
+            return
         value = ENABLED if pending.wanted else None
         annotations = {OWN_ANNOTATION: value, REDIRECTION_ANNOTATION: value}
         # The uid is a precondition: another pod of this name is not touched.
@@ -159,8 +193,31 @@ class CaptureMarks:
             self._tell(pod, exc)
         else:
             self._told = ""
+            pending.is_written, pending.is_blind = True, False
             pending.next_s = self._clock.monotonic_s() + SEEN_S
+            if pending.wanted and self._pending.get(uid) is not pending:
+                self._turn_back(uid, pending)  # released while it was written
             self._metrics.writes.labels("Pod", "written").inc()
+
+    async def _lost(self, uid: str, pod: PodObject, pending: PendingMark) -> bool:
+        """True for a mark that was written, is not there, and belongs there: a state between two
+        that the source gives may be missed, so the API server is asked."""
+        pending.next_s = self._clock.monotonic_s() + SEEN_S
+        try:
+            path = PODS.path(pod.meta.namespace, pod.meta.name)
+            found = await self._client.get(path, _MarkedPod)
+        except MeshError as exc:
+            if isinstance(exc, ApiError) and exc.code == 404:
+                self._forget(uid, pending)
+            return False
+        annotations = found.metadata.annotations or {}
+        if (annotations.get(OWN_ANNOTATION) == ENABLED) == pending.wanted:
+            return False  # its news is on the way
+        if not pending.wanted or self._is_here(pending.node):
+            return True
+        self._forget(uid, pending)
+        self._unmarked.setdefault(pod.node, set()).add(uid)
+        return False
 
     def _tell(self, pod: PodObject, exc: MeshError) -> None:
         """Once, until a write has succeeded: it is the same for every pod."""
@@ -175,13 +232,11 @@ class CaptureMarks:
             return
         self._indexed = pods
         self._by_uid = {each.meta.uid: each for each in pods}
-        before, self._marked = self._marked, {}
+        self._seen &= self._by_uid.keys()
+        self._marked = {}
         for uid, each in self._by_uid.items():
             if is_marked(each):
                 self._marked.setdefault(each.node, set()).add(uid)
-        for node, uids in before.items():
-            if gone := (uids & self._by_uid.keys()) - self._marked.get(node, set()):
-                self._unmarked.setdefault(node, set()).update(gone)
 
     async def _take_over(self) -> None:
         """Nodes that report to another replica by now: their pods' marks went, so what they said

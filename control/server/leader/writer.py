@@ -69,6 +69,7 @@ class Writer:
         if leads and not self._led:
             self._look_s = [float("-inf")] * len(self._duties)
         self._led = leads
+        self._metrics.leads.set(leads)
         if not leads:
             return
         for number, duty in enumerate(self._duties):

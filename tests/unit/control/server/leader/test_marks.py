@@ -81,6 +81,8 @@ class Bench:
             if key[0] == ("", "pods"):
                 cluster.kinds["Pod"].put(json.dumps(value).encode())
         self.pods = cluster.snapshot().objects.pods
+        for pod in self.pods:
+            self.marks.seen(pod.meta.uid, pod)
 
     async def settle(self) -> None:
         await self.marks.step()
@@ -204,6 +206,10 @@ def test_failures_are_tried_again_and_a_lost_mark_is_written_again(kube: KubeSer
         assert subject.patches == 2, "its news is on the way"
         subject.clock.pass_s(SEEN_S)
         await subject.marks.step()
+        assert subject.patches == 2, "it is there, the API server says"
+        put(kube, "a")
+        subject.clock.pass_s(SEEN_S)
+        await subject.marks.step()
         assert subject.patches == 3
 
     bench(kube, act)
@@ -228,6 +234,57 @@ def test_a_node_that_reports_elsewhere_by_now_is_believed_by_its_marks(kube: Kub
         subject.look()
         await subject.marks.step()
         assert subject.released == [("n1", frozenset({uid}))]
+
+    bench(kube, act)
+
+
+def test_a_mark_that_came_and_went_unseen_is_not_written_again(kube: KubeServer) -> None:
+    uid = put(kube, "a")
+
+    async def act(subject: Bench) -> None:
+        subject.here = False
+        subject.marks.reported("n1", {uid})
+        await subject.marks.step()
+        put(kube, "a", **{OWN_ANNOTATION: "disabled"})  # by another replica, before any news
+        subject.look()
+        subject.clock.pass_s(SEEN_S)
+        await subject.settle()
+        assert subject.patches == 1
+        assert subject.released == [("n1", frozenset({uid}))]
+
+    bench(kube, act)
+
+
+def test_a_release_before_the_marks_news_takes_it_back(kube: KubeServer) -> None:
+    uid = put(kube, "a")
+
+    async def act(subject: Bench) -> None:
+        subject.marks.reported("n1", {uid})
+        await subject.marks.step()
+        subject.marks.reported("n1", set())  # the source has not seen the mark
+        await subject.marks.step()
+        assert marked(kube, "a") == {}
+        await subject.settle()
+        assert subject.patches == 2
+        assert subject.marks._pending == {}
+
+    bench(kube, act)
+
+
+def test_a_release_while_the_mark_is_written_takes_it_back(kube: KubeServer) -> None:
+    uid = put(kube, "a")
+
+    async def act(subject: Bench) -> None:
+        kube.fail("PATCH .*", after_s=0.1, times=1)
+        subject.marks.reported("n1", {uid})
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(subject.marks.step())
+            while not subject.patches:  # noqa: ASYNC110 another thread
+                await asyncio.sleep(0.005)
+            subject.marks.reported("n1", set())
+        assert marked(kube, "a") == BOTH
+        await subject.marks.step()
+        assert marked(kube, "a") == {}
 
     bench(kube, act)
 

@@ -75,6 +75,7 @@ def test_only_the_leader_writes_and_a_new_one_looks_first() -> None:
     bench.election.leads = False
     bench.step()
     assert (duty.looks, duty.writes) == (0, [])
+    assert bench.metrics.registry.get_sample_value("tulle_control_leads") == 0
     bench.election.leads = True
     bench.step()
     bench.step()
