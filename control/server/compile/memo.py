@@ -18,7 +18,7 @@ from control.server.compile.endpoints import Member, SliceMemo
 from control.server.compile.pods import intent_of, pod_uid
 from control.server.compile.policies import PolicyMemo
 from control.server.compile.settings import Settings
-from control.server.compile.workloads import Compiler, is_workload
+from control.server.compile.workloads import Compiler
 from control.server.sources.objects import Key, Meta, Objects, PodObject
 
 
@@ -75,7 +75,7 @@ class MeshMemo:
         by_pod = compiler.endpoints.by_pod
         made = []
         for pod in found.pods:
-            if not is_workload(pod):
+            if not compiler.has_workload(pod):
                 continue
             meta = pod.meta
             key = meta.key

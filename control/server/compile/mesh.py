@@ -181,7 +181,7 @@ def _recaptured(
     known = mesh.workloads.get(name)
     if name not in mesh.unplaced or mesh.compiler is None:
         return None if known is None else replace(known, tunnel_protocol=protocol)
-    if not is_workload(pod):
+    if not mesh.compiler.has_workload(pod):
         return None
     made = mesh.compiler.workload(pod, mesh.unplaced[name])
     return replace(made, tunnel_protocol=protocol)

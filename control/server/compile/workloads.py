@@ -89,6 +89,14 @@ class Compiler:
             last_resort=pod.last_resort,
         )
 
+    def has_workload(self, pod: objects.PodObject) -> bool:
+        """True for a pod that can be reached, and for one that starts in the mesh: its ztunnel has
+        to know who it is before the kubelet says where, whichever replica hears its agent."""
+        if pod.addresses:
+            return not pod.is_terminal
+        is_starting = bool(pod.node) and not pod.host_network and not pod.is_terminal
+        return is_starting and pod_uid(pod.meta) in self.enrolled
+
     def placed(self, workload: Workload, pod: objects.PodObject) -> Workload:
         """The pod's workload as the claims are now."""
         services = MappingProxyType(self._services(pod))
@@ -104,6 +112,8 @@ class Compiler:
         return tuple(each for each in pod.addresses if self.holdings.has(key, each))
 
     def _services(self, pod: objects.PodObject) -> PodServices:
+        if not pod.addresses:
+            return {}  # nobody could connect to it
         meta = pod.meta
         found = self.endpoints.of(pod, self.holdings)
         for label, value in meta.labels.items():

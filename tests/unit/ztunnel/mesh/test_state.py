@@ -43,6 +43,15 @@ def test_a_workload_is_found_by_each_of_its_keys() -> None:
     assert endpoints_of(state, key("web")) == (web,)
 
 
+def test_a_pod_without_an_address_is_known_by_its_claim() -> None:
+    start = replace(pod("web", "10.0.0.2"), addresses=())
+    state = mesh(start)
+    assert state.local_workload("shop", "web", "web") == start
+    changed = state.apply([entry(pod("web", "10.0.0.2"))])
+    assert changed.addresses
+    assert state.workload_at("", at("10.0.0.2")) == pod("web", "10.0.0.2")
+
+
 def test_an_update_moves_every_key_and_a_removal_leaves_none() -> None:
     web = pod("web", "10.0.0.2", services=WEB)
     state = mesh(web)

@@ -80,7 +80,11 @@ def test_pods_that_claim_one_address_change_hands_as_a_whole_compilation_finds(
 
 # Pods without an address, and addresses that a node may report for them: free ones, and one of each
 # kind that some object claims.
-UNPLACED = "".join(pod(f"u{at}", labels="app: web", address="") for at in range(3))
+# One of them is enrolled: it is a workload before it has an address.
+ENROLLED = "app: web, istio.io/dataplane-mode: ambient"
+UNPLACED = "".join(
+    pod(f"u{at}", labels=ENROLLED if at == 0 else "app: web", address="") for at in range(3)
+)
 CLAIMS = (
     pod("stated", address="10.6.0.1")
     + SERVICE.replace("clusterIP: 10.9.0.1", "clusterIP: 10.6.0.2, externalIPs: [10.6.0.3]")
@@ -133,7 +137,8 @@ def test_no_report_takes_an_address_that_an_object_claims(
     reported: dict[str, tuple[Address, ...]],
 ) -> None:
     without, with_them = placed_mesh({}), placed_mesh(reported)
-    for name, each in without.workloads.items():
+    before = {name: each for name, each in without.workloads.items() if each.addresses}
+    for name, each in before.items():
         assert with_them.workloads[name] == each
     assert with_them.services == without.services
     claimed = {
@@ -145,7 +150,7 @@ def test_no_report_takes_an_address_that_an_object_claims(
         ),
         *map(parse_address, ("10.6.0.2", "10.6.0.3")),
     }
-    new = [w for name, w in with_them.workloads.items() if name not in without.workloads]
+    new = [w for name, w in with_them.workloads.items() if name not in before and w.addresses]
     found = [address for each in new for address in each.addresses]
     # Anybody may name an address in a slice; that keeps no new pod from starting there.
     assert not claimed & set(found)
@@ -156,7 +161,7 @@ def test_no_report_takes_an_address_that_an_object_claims(
 
 
 def test_a_placed_pod_is_a_workload_with_its_services_and_its_intent_has_no_address() -> None:
-    uid = next(iter(UNPLACED_PODS))
+    uid = list(UNPLACED_PODS)[1]
     found = placed_mesh({uid: (ADDRESSES[5],)})
     (name,) = found.workloads.keys() - placed_mesh({}).workloads.keys()
     assert found.workloads[name].addresses == (ADDRESSES[5],)

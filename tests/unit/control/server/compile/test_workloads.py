@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from control.model.workload import (
@@ -14,7 +16,7 @@ from control.model.workload import (
     WorkloadStatus,
     WorkloadType,
 )
-from tests.support.manifests import mesh, pod
+from tests.support.manifests import mesh, pod, policy
 
 WEB_KEY = "shop/web.shop.svc.cluster.local"
 
@@ -73,6 +75,48 @@ def test_finished_pods_and_those_without_address_are_no_workloads() -> None:
         pod().replace(", podIP: 10.1.0.1", ""),
     ):
         assert mesh(text).workloads == {}
+
+
+AMBIENT = """
+---
+apiVersion: v1
+kind: Namespace
+metadata: {name: shop, labels: {istio.io/dataplane-mode: ambient}}
+"""
+SERVED = """
+---
+apiVersion: v1
+kind: Service
+metadata: {name: web, namespace: shop}
+spec: {clusterIP: 10.9.0.1, selector: {app: web}, ports: [{port: 80}]}
+"""
+
+
+def test_a_pod_that_starts_in_the_mesh_is_known_before_its_address() -> None:
+    """The kubelet says where it is after its hooks; its ztunnel asks who it is before them."""
+    start = pod(labels="app: web", address="")
+    strict = policy("{mtls: {mode: STRICT}}", kind="PeerAuthentication")
+    found = mesh(AMBIENT + SERVED + start + strict)
+    (workload,) = found.workloads.values()
+    assert (workload.node, workload.service_account, workload.addresses) == ("n1", "default", ())
+    assert workload.authorization_policies, "its policies are there as well"
+    assert workload.services == {}, "nobody can connect to it"
+    placed = mesh(AMBIENT + SERVED + pod(labels="app: web") + strict)
+    (there,) = placed.workloads.values()
+    assert replace(workload, addresses=there.addresses, services=there.services) == there
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        pod(address=""),  # nobody enrolled it
+        AMBIENT + pod(address="").replace("nodeName: n1,", ""),
+        AMBIENT + pod(address="", spec="hostNetwork: true"),
+        AMBIENT + pod(address="").replace("Running", "Failed"),
+    ],
+)
+def test_other_pods_without_address_are_no_workloads(text: str) -> None:
+    assert mesh(text).workloads == {}
 
 
 def test_captured_means_hbone_by_annotation_or_by_report() -> None:
