@@ -13,7 +13,6 @@ import logging
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
-from pathlib import Path
 from typing import Protocol
 
 from agent import registry
@@ -67,14 +66,12 @@ class CniDoor:
         intents: Intents,
         direct: Known,
         namespaces: NamespaceBook,
-        host_prefix: Path,
         inspect: Callable[..., Registration] = registry.inspected,
     ) -> None:
         self._enroller = enroller
         self._intents = intents
         self._direct = direct
         self._namespaces = namespaces
-        self._host_prefix = host_prefix
         self._inspect = inspect
         self.calls: Counter[tuple[str, str]] = Counter()  # (command, ok or refused)
         self._commands = {
@@ -179,15 +176,10 @@ class CniDoor:
             uid,
             call.pod_namespace,
             call.pod_name,
-            self._netns(call.netns),
+            call.netns,
             container_id=call.container_id,
             addresses=registry.one_of_each_family(call.addresses),
         )
-
-    def _netns(self, path: str) -> str:
-        """The namespace's path as we see it: at the same place, or below the host's root."""
-        moved = f"{self._host_prefix}{path}"
-        return moved if not Path(path).exists() and Path(moved).exists() else path
 
     def _now_s(self) -> float:
         return self._enroller.facts.clock.monotonic_s()

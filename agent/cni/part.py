@@ -84,8 +84,7 @@ class CniPart:
         self.keeper.wake()
 
     def door(self, enroller: Enroller, intents: Intents, direct: Known) -> CniDoor:
-        prefix = self._chosen.host_prefix
-        self._door = CniDoor(enroller, intents, direct, self.namespaces, prefix)
+        self._door = CniDoor(enroller, intents, direct, self.namespaces)
         return self._door
 
     def opened(self) -> None:

@@ -51,7 +51,6 @@ class Node:
             self.agent.intents,
             self.direct,
             self.namespaces,
-            folder,
             self.inspect,
         )
 
@@ -330,12 +329,3 @@ def test_collection_forgets_what_is_gone_and_keeps_what_lives(
     assert (held("u5"), held("u6")) == (True, True), "it was not told which live"
     assert ask(node, "GC", config=config) == (200, {})
     assert (held("u5"), held("u6")) == (False, True)
-
-
-def test_a_namespace_is_looked_for_below_the_hosts_root_too(node: Node, tmp_path: Path) -> None:
-    (tmp_path / "run/netns").mkdir(parents=True)
-    (tmp_path / "run/netns/tulle-only-there").touch()
-    assert node.door._netns("/run/netns/tulle-only-there") == (
-        f"{tmp_path}/run/netns/tulle-only-there"
-    )
-    assert node.door._netns("/run/netns/nowhere") == "/run/netns/nowhere"
