@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from control.wire import workload_pb2
 from control.wire.delta import DeltaClient, NodeInfo
 from control.wire.types import ADDRESS_TYPE
 from tests.support.kube.server import KubeServer, serving
@@ -79,6 +80,32 @@ def test_a_node_gets_what_the_api_server_has_and_only_what_changes(
                 ]
                 assert sorted(added) == ["b", "web"], "each was sent once"
             assert await control.end() == 0
+
+    asyncio.run(main())
+
+
+def test_a_ztunnel_knows_its_pod_before_the_kubelet_says_where_it_is(
+    api: KubeServer, tmp_path: Path
+) -> None:
+    """Its agent may talk to another replica, which alone hears the report."""
+    flags = ("--kubernetes", "--kubeconfig", str(kubeconfig(tmp_path, api)), "--ca-in-state")
+
+    def addresses(stream: Stream) -> list[int]:
+        found = stream.resources.get(ADDRESS_TYPE, {}).items()
+        return [
+            len(workload_pb2.Address.FromString(each).workload.addresses)
+            for name, each in found
+            if name.endswith("/new")
+        ]
+
+    async def main() -> None:
+        async with starting_control(tmp_path, *flags) as control:
+            await control.started()
+            async with node_of(control) as stream:
+                api.put(yaml.safe_load(pod("new", address="")))
+                await stream.until(lambda each: addresses(each) == [0])
+                api.put(yaml.safe_load(pod("new", address="10.1.0.9")))
+                await stream.until(lambda each: addresses(each) == [1])
 
     asyncio.run(main())
 
