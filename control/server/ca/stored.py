@@ -84,17 +84,27 @@ class StoredAuthority:
                 self._told = ""
 
     async def _step(self, authorities: Authorities) -> None:
-        secret = await self._get(self._found)
+        name, secret = await self._chosen()
         if secret is None:
-            if self._found == OWN and not self.name:
+            if name == OWN and not self.name:
                 await self._create(authorities.given)
                 event(log, logging.WARNING, "ca.put_back", secret=self._where)
                 return
             raise BadCaSecret(f"{self._where} is gone; its CA stays in force until we restart")
-        if secret.metadata.version == self._seen:
+        if (name, secret.metadata.version) == (self._found, self._seen):
             return
-        authorities.replace(authority_of(secret.data or {}, self._where, self.clock.now()))
-        self._seen = secret.metadata.version
+        where = f"Secret {self.namespace}/{name}"
+        authorities.replace(authority_of(secret.data or {}, where, self.clock.now()))
+        self._found, self._seen = name, secret.metadata.version
+
+    async def _chosen(self) -> tuple[str, CaSecret | None]:
+        """The Secret that counts now. `cacerts` may come later, and a replica that starts then
+        takes it, so all of them have to."""
+        if self._found == OWN and not self.name:
+            theirs = await self._get(ISTIO_NAME)
+            if theirs is not None:
+                return ISTIO_NAME, theirs
+        return self._found, await self._get(self._found)
 
     @property
     def _where(self) -> str:

@@ -142,6 +142,21 @@ def test_a_change_is_taken_and_a_bad_one_is_told_once(
     assert any("ca.replaced" in each for each in told)
 
 
+def test_a_cacerts_that_comes_later_is_taken_by_replicas_that_run(kube: KubeServer) -> None:
+    theirs = new_authority("td", CLOCK.now())
+
+    async def whole() -> None:
+        async with opened(kube) as subject, asyncio.TaskGroup() as tasks:
+            authorities = held(await subject.first(), CLOCK)
+            following = tasks.create_task(subject.follow(authorities))
+            put(kube, theirs, ISTIO_NAME)
+            while authorities.given != theirs:  # noqa: ASYNC110 no event of it
+                await asyncio.sleep(0.005)
+            following.cancel()
+
+    asyncio.run(whole())
+
+
 def test_our_own_secret_is_put_back_when_it_is_deleted(kube: KubeServer) -> None:
     async def whole() -> Authority:
         async with opened(kube) as subject, asyncio.TaskGroup() as tasks:
