@@ -27,12 +27,12 @@ class Access:
         self._token = token
         self._live: grpc.aio.Channel | None = None  # the open stream's; reports use it too
 
-    def _channel(self) -> grpc.aio.Channel:
+    def _channel(self, address: str = "") -> grpc.aio.Channel:
         try:
             root = self._root.read_bytes()
         except OSError as exc:
             raise NoControl(f"read {self._root}: {exc.strerror}") from exc
-        return open_channel(self.address, root, self._name)
+        return open_channel(address or self.address, root, self._name)
 
     def _metadata(self) -> grpc.aio.Metadata:
         if self._token is None:
@@ -57,7 +57,15 @@ class Access:
     async def report(self, request: bytes) -> None:
         if self._live is None:
             raise NoControl("not connected")
-        call = self._live.unary_unary(REPORT_METHOD, bytes, bytes)
+        await self._report(self._live, request)
+
+    async def report_to(self, address: str, request: bytes) -> None:
+        """Report to one replica of the control plane."""
+        async with self._channel(address) as channel:
+            await self._report(channel, request)
+
+    async def _report(self, channel: grpc.aio.Channel, request: bytes) -> None:
+        call = channel.unary_unary(REPORT_METHOD, bytes, bytes)
         try:
             await call(request, metadata=self._metadata(), timeout=REPORT_TIMEOUT_S)
         except grpc.aio.AioRpcError as exc:

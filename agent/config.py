@@ -39,6 +39,7 @@ class AgentConfig:
     token: Path | None
     zds: Path
     cgroup_root: Path
+    replicas: str = ""  # HOST:PORT of all replicas of the control plane; empty: there is one
     run_dir: Path = DEFAULT_RUN_DIR
     bpffs: Path = DEFAULT_BPFFS
     cache: Path = DEFAULT_CACHE

@@ -29,15 +29,15 @@ from agent.datapath.node import NodeDatapath
 from agent.direct.off import Off
 from agent.direct.path import DirectPath
 from agent.enrol.enroller import Enroller, Host
-from agent.intents import RECONNECT_FIRST_S, RECONNECT_MAX_S, CaptureReporter, Changed, Intents
+from agent.intents import CaptureReporter, Changed, Intents
 from agent.kubelet.watch import KubeletWatch
 from agent.refused import RefusedLog
 from agent.registry import NamespaceGone, Registry, opened_again
+from agent.reports import Replicas, report_captures
 from agent.status import Agent
 from agent.uninstall import LOCK, OTHER, uninstall
 from agent.zds import ZdsServer, listening
 from control.kit import http, lock
-from control.kit.backoff import Backoff
 from control.kit.clock import Clock, SystemClock
 from control.kit.errors import ConfigError, KernelError, MeshError
 from control.kit.flags import Duration
@@ -50,7 +50,7 @@ from control.model.intent import Intent
 log = logging.getLogger("agent")
 
 # Unused memory goes back to the kernel some time after a report, and in any case now and then.
-RELEASE_AFTER_S, RELEASE_EVERY_S = 2.0, 15.0
+RELEASE_EVERY_S = 15.0
 
 
 class Stopped(Exception):
@@ -93,7 +93,7 @@ async def _serve(chosen: AgentConfig) -> None:
     agent = Agent(chosen, clock, clock.now(), *parts)
     enroller.adopt()
     try:
-        await _run(agent, CaptureReporter(chosen.node, access.report))
+        await _run(agent, CaptureReporter(chosen.node, access.report), access)
     finally:
         datapath.close()
 
@@ -130,7 +130,7 @@ def _direct_path(
     )
 
 
-async def _run(agent: Agent, reporter: CaptureReporter) -> None:
+async def _run(agent: Agent, reporter: CaptureReporter, access: Access) -> None:
     enroller, intents = agent.enroller, agent.intents
     admin = AgentAdmin(agent, lambda: node_checks(agent))
     ztunnels = ZdsServer(enroller.serve_ztunnel, agent.clock)
@@ -166,7 +166,9 @@ async def _run(agent: Agent, reporter: CaptureReporter) -> None:
                 tasks.create_task(enroller.run(), name="enrol")
                 tasks.create_task(agent.direct.run(direct_listener), name="direct")
                 tasks.create_task(intents.run(_intents_changed(agent)), name="intents")
-                tasks.create_task(_report(enroller, intents, reporter), name="report")
+                tasks.create_task(report_captures(enroller, intents, reporter), name="report")
+                if agent.config.replicas:
+                    tasks.create_task(_replicas(agent, access), name="replicas")
                 if agent.runtime is not None:
                     tasks.create_task(agent.runtime.run(), name="cri")
                 tasks.create_task(agent.kubelet.run(), name="kubelet")
@@ -178,6 +180,12 @@ async def _run(agent: Agent, reporter: CaptureReporter) -> None:
         except* Stopped:
             captured = len(enroller.facts.book.report())
             event(log, logging.INFO, "agent.stopped", captured_pods_stay=captured)
+
+
+async def _replicas(agent: Agent, access: Access) -> None:
+    config, facts = agent.config, agent.enroller.facts
+    others = Replicas(config.node, config.replicas, access.report_to, agent.clock)
+    await others.run(facts.book.report, facts.pulse.next)
 
 
 def _intents_changed(agent: Agent) -> Changed:
@@ -193,29 +201,6 @@ async def _release() -> None:
     while True:
         await asyncio.sleep(RELEASE_EVERY_S)
         release()
-
-
-async def _report(enroller: Enroller, intents: Intents, reporter: CaptureReporter) -> None:
-    backoff = Backoff(RECONNECT_FIRST_S, RECONNECT_MAX_S)
-    later: asyncio.TimerHandle | None = None
-    while True:
-        news = enroller.facts.pulse.next()
-        captured = enroller.facts.book.report()
-        if not reporter.is_due(intents.connects, captured):
-            await news.wait()
-            continue
-        enroller.reporting(frozenset(captured))
-        try:
-            await reporter.report(intents.connects, captured)
-        except (MeshError, OSError) as exc:
-            event(log, logging.WARNING, "report.failed", error=exc)
-            await asyncio.sleep(backoff.next_s())
-            continue
-        backoff.reset()
-        enroller.reported(frozenset(captured))
-        if later is not None:
-            later.cancel()
-        later = asyncio.get_running_loop().call_later(RELEASE_AFTER_S, release)
 
 
 async def _stop_on_signal() -> None:
@@ -257,6 +242,12 @@ _FILE = click.Path(path_type=Path, dir_okay=False)
 @_option("--control", shared=True, help="Control plane, HOST:PORT (gRPC over TLS).")
 @_option("--control-root", shared=True, type=_FILE, help="Root certificate of the control plane.")
 @_option("--control-name", shared=True, help="Name in its certificate.  [default: the HOST]")
+@_option(
+    "--replicas",
+    default="",
+    help="HOST:PORT of a name with the address of each replica of the control plane: all are told "
+    "what is captured.",
+)
 @_option("--token", shared=True, type=_FILE, help="File with this node's token; read at each use.")
 @_option(
     "--run-dir",

@@ -1,0 +1,117 @@
+"""All replicas of the control plane hear what is captured, each for itself."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from agent.intents import NoControl
+from agent.reports import LOOK_S, RENEW_S, REPLICAS_MAX, Replicas, resolve
+from control.model.address import Address, parse_address
+from control.wire import node_pb2 as pb
+from tests.support.clock import FakeClock
+
+CAPTURED: dict[str, tuple[Address, ...]] = {"u1": (parse_address("10.0.0.1"),)}
+
+
+class Bench:
+    """Replicas at some addresses, of which some refuse."""
+
+    def __init__(self) -> None:
+        self.clock = FakeClock()
+        self.there = ["10.1.0.1:15012", "10.1.0.2:15012"]
+        self.refusing: set[str] = set()
+        self.heard: list[tuple[str, list[str]]] = []
+        self.all_heard = asyncio.Event()
+        self.subject = Replicas("n1", "replicas:15012", self._send, self.clock, self._resolve)
+
+    async def _resolve(self, name: str) -> list[str]:
+        assert name == "replicas:15012"
+        if not self.there:
+            raise OSError("no such name")
+        return self.there
+
+    async def _send(self, address: str, data: bytes) -> None:
+        if address in self.refusing:
+            raise NoControl("away")
+        self.heard.append((address, list(pb.ReportRequest.FromString(data).captured_uids)))
+        if not len(self.heard) % max(1, len(self.there)):
+            self.all_heard.set()
+
+    def step(self, captured: dict[str, tuple[Address, ...]] = CAPTURED) -> list[str]:
+        """The addresses that heard something."""
+        self.heard.clear()
+        asyncio.run(self.subject.step(captured))
+        return sorted(address for address, _ in self.heard)
+
+
+@pytest.fixture
+def bench() -> Bench:
+    return Bench()
+
+
+def test_each_replica_hears_each_change_once(bench: Bench) -> None:
+    assert bench.step() == bench.there
+    assert bench.step() == []
+    assert bench.step({}) == bench.there
+    assert [uids for _, uids in bench.heard] == [[], []]
+
+
+def test_one_that_is_away_is_told_when_it_is_back_and_keeps_nobody_waiting(bench: Bench) -> None:
+    first, second = bench.there
+    bench.refusing.add(first)
+    assert bench.step() == [second]
+    assert bench.step() == []  # its back-off
+    bench.refusing.clear()
+    bench.clock.pass_s(LOOK_S)
+    assert bench.step() == [first]
+
+
+def test_a_new_one_is_told_and_one_that_went_is_forgotten(bench: Bench) -> None:
+    bench.step()
+    bench.there = [bench.there[0], "10.1.0.9:15012"]
+    assert bench.step() == []
+    bench.clock.pass_s(LOOK_S)
+    assert bench.step() == ["10.1.0.9:15012"]
+
+
+def test_a_name_that_is_not_resolved_leaves_those_that_are_known(bench: Bench) -> None:
+    bench.step()
+    known, bench.there = bench.there, []
+    bench.clock.pass_s(LOOK_S)
+    assert bench.step({}) == known
+
+
+def test_one_that_restarted_at_its_address_hears_it_again(bench: Bench) -> None:
+    bench.step()
+    bench.clock.pass_s(RENEW_S)
+    assert bench.step() == bench.there
+
+
+def test_a_name_with_too_many_addresses_is_bounded(bench: Bench) -> None:
+    bench.there = [f"10.1.0.{number}:15012" for number in range(100)]
+    assert len(bench.step()) == REPLICAS_MAX
+
+
+def test_a_change_wakes_it() -> None:
+    async def whole() -> None:
+        bench, news, captured = Bench(), asyncio.Event(), dict(CAPTURED)
+        async with asyncio.TaskGroup() as tasks:
+            running = tasks.create_task(bench.subject.run(lambda: captured, lambda: news))
+            async with asyncio.timeout(5):
+                await bench.all_heard.wait()
+                bench.all_heard.clear()
+                captured = {}
+                told, news = news, asyncio.Event()
+                told.set()
+                await bench.all_heard.wait()
+            running.cancel()
+        assert [uids for _, uids in bench.heard] == [["u1"], ["u1"], [], []]
+
+    asyncio.run(whole())
+
+
+def test_addresses_of_both_families_are_written_as_addresses() -> None:
+    assert asyncio.run(resolve("127.0.0.1:15012")) == ["127.0.0.1:15012"]
+    assert asyncio.run(resolve("[::1]:15012")) == ["[::1]:15012"]
