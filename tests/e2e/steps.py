@@ -69,9 +69,10 @@ def probes(claims: Claims, cluster: Cluster) -> None:
     def probed() -> list[views.Object]:
         return cluster.pods("app=probed")
 
+    end_s = claims.monotonic_s() + READY_S  # for all of them
     for kind in ("http", "tcp", "grpc", "exec", "hook"):
         claims.within(
-            READY_S,
+            max(end_s - claims.monotonic_s(), 1.0),
             f"a pod with {kind} probes becomes ready",
             partial(_named_ready, cluster, f"probe-{kind}"),
         )
@@ -159,7 +160,13 @@ def _first(cluster: Cluster, selector: str, where: str = MESH, node: str = "") -
 
 
 def _named_ready(cluster: Cluster, name: str) -> str:
-    return views.not_ready(each for each in cluster.pods() if each["metadata"]["name"] == name)
+    """With the last warning about the pod, if it is not ready."""
+    pods = cluster.pods()
+    wrong = views.not_ready(each for each in pods if each["metadata"]["name"] == name)
+    if not wrong:
+        return ""
+    said = views.last_warning(cluster.kubectl.items("events", MESH), name)
+    return f"{wrong}: {said}" if said else wrong
 
 
 def _targets(cluster: Cluster) -> list[str]:

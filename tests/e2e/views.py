@@ -26,6 +26,17 @@ def not_ready(pods: Iterable[Object]) -> str:
     return f"not ready: {', '.join(sorted(waiting))}" if waiting else ""
 
 
+def last_warning(events: Iterable[Object], name: str) -> str:
+    """The newest warning about the object of that name."""
+    about = [
+        each
+        for each in events
+        if each.get("type") == "Warning" and each["involvedObject"].get("name") == name
+    ]
+    about.sort(key=lambda each: str(each.get("lastTimestamp") or each.get("eventTime") or ""))
+    return str(about[-1].get("message", "")) if about else ""
+
+
 def is_ready(pod: Object) -> bool:
     condition = ready_condition(pod)
     return condition is not None and condition["status"] == "True"

@@ -27,6 +27,22 @@ def test_no_pods_are_not_ready_pods() -> None:
     assert views.not_ready(iter([pod("a")])) == ""
 
 
+def test_the_newest_warning_about_a_pod_is_found() -> None:
+    def event(name: str, kind: str, when: str | None, message: str) -> Object:
+        about = {"involvedObject": {"name": name}, "type": kind, "message": message}
+        return {**about, "lastTimestamp": when, "eventTime": None}
+
+    found = [
+        event("a", "Warning", "2026-01-01T00:00:09Z", "the newest"),
+        event("a", "Warning", "2026-01-01T00:00:01Z", "older"),
+        event("a", "Warning", None, "without a time"),
+        event("a", "Normal", "2026-01-01T00:00:10Z", "pulled"),
+        event("b", "Warning", "2026-01-01T00:00:10Z", "another's"),
+    ]
+    assert views.last_warning(found, "a") == "the newest"
+    assert views.last_warning(found, "c") == ""
+
+
 def test_readiness_that_went_and_came_back_is_a_change() -> None:
     before = views.steadiness([pod("a"), pod("b"), pod("c"), pod("d")])
     flapped = pod("b")
