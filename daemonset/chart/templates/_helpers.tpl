@@ -56,16 +56,16 @@ seLinuxOptions:
 {{- define "tulle.controlArgs" -}}
 - --control=[$(TULLE_CONTROL_SERVICE_HOST)]:15012
 - --control-name=tulle-control.{{ .Release.Namespace }}.svc
-- --control-root=/var/run/tulle/ca/root-cert.pem
-- --token=/var/run/tulle/token/token
+- --control-root=/etc/tulle/ca/root-cert.pem
+- --token=/etc/tulle/token/token
 {{- end -}}
 
 {{- define "tulle.controlMounts" -}}
 - name: ca
-  mountPath: /var/run/tulle/ca
+  mountPath: /etc/tulle/ca
   readOnly: true
 - name: token
-  mountPath: /var/run/tulle/token
+  mountPath: /etc/tulle/token
   readOnly: true
 {{- end -}}
 
