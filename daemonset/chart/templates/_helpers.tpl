@@ -69,15 +69,21 @@ seLinuxOptions:
   readOnly: true
 {{- end -}}
 
+{{/* Argument: (list . early). The agent starts before there is a root: where its CNI plugin was left
+     behind, a node takes no pod, the control plane's neither, until the agent is there. */}}
 {{- define "tulle.controlVolumes" -}}
-- name: ca # published by the control plane; the pod waits for it
+{{- $top := index . 0 -}}
+- name: ca # published by the control plane; read again for each connection
   configMap:
     name: tulle-ca-root-cert
+    {{- if index . 1 }}
+    optional: true
+    {{- end }}
 - name: token # proves to the control plane who asks, and from which node
   projected:
     sources:
       - serviceAccountToken:
           path: token
-          audience: {{ .Values.mesh.tokenAudience }}
+          audience: {{ $top.Values.mesh.tokenAudience }}
           expirationSeconds: 3600
 {{- end -}}
