@@ -63,6 +63,10 @@ class PartPod(msgspec.Struct):
         return any("running" in (each.get("state") or {}) for each in states)
 
     @property
+    def is_over(self) -> bool:
+        return self.status.get("phase") in ("Succeeded", "Failed")
+
+    @property
     def why_not(self) -> str:
         """Reason for which nothing can be asked there."""
         value = {"metadata": {}, "spec": self.spec, "status": self.status}
@@ -89,11 +93,23 @@ async def own_pods(client: KubeClient) -> list[PartPod]:
 
 
 def best(pods: Iterable[PartPod]) -> PartPod | None:
-    """The pod to ask of several on a node: a ready one, else one that runs at all, else any."""
-    ranked = sorted(
-        pods, key=lambda each: (each.is_ready, each.is_running, each.metadata.name), reverse=True
-    )
-    return ranked[0] if ranked else None
+    """The pod to ask of several: a ready one, else one that runs at all, else one that may yet."""
+
+    def rank(pod: PartPod) -> tuple[bool, bool, bool, str]:
+        return pod.is_ready, pod.is_running, not pod.is_over, pod.metadata.name
+
+    return max(pods, key=rank, default=None)
+
+
+def speaker_of(pods: Iterable[PartPod], node: str) -> PartPod | None:
+    """The pod to ask on a node: the agent's; while that is replaced the ztunnel's, which has the
+    same folder of sockets. None: no agent belongs there."""
+    here = [each for each in pods if each.node == node]
+    agent = best(each for each in here if each.part == "agent")
+    if agent is None or agent.is_running:
+        return agent
+    ztunnel = best(each for each in here if each.part == "ztunnel")
+    return ztunnel if ztunnel is not None and ztunnel.is_running else agent
 
 
 async def read(
@@ -104,7 +120,7 @@ async def read(
     agents = {
         name: chosen
         for name in sorted({each.node for each in pods if each.part == "agent" and each.node})
-        if (chosen := best(each for each in pods if each.part == "agent" and each.node == name))
+        if (chosen := speaker_of(pods, name))
     }
     if node and node not in agents:
         there = ", ".join(agents) or "none"
@@ -162,7 +178,7 @@ async def _ask(
     command = ["tulle", f"--run-dir={RUN_DIR}", "dump", f"--timeout={timeout_s:g}s"]
     command += [f"--part={each}" for each in asked]
     command += [f"--node={node}"] if node else []
-    where = (pod.metadata.namespace, pod.metadata.name, kind)
+    where = (pod.metadata.namespace, pod.metadata.name, pod.part)
     try:
         value = _dump(await run_in_pod(client, *where, command, 2 * timeout_s + 10))
     except MeshError as exc:

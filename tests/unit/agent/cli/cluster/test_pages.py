@@ -9,7 +9,7 @@ import pytest
 
 from agent.cli.cluster.facts import ObjectMeta
 from agent.cli.cluster.pages import PartPod, best
-from tests.support.kube.controllers import node
+from tests.support.kube.controllers import Controllers, node
 from tests.support.kube.server import KubeServer
 from tests.support.kube.status import refusal
 from tests.unit.agent.cli.cluster.conftest import Tulle
@@ -105,6 +105,15 @@ def test_a_dump_of_a_cluster_reads_like_one_of_a_host(
     assert run("connections", "-f", str(path)).stdout == run("connections").stdout
 
 
+def test_while_an_agent_is_replaced_its_ztunnels_pod_answers(
+    controllers: Controllers, example_mesh: MeshInPods, run: Tulle
+) -> None:
+    controllers.hold("tulle-agent", "ContainerCreating")
+    assert run("install", "--no-wait", "--set", "agent.drain=3s").exit_code == 0
+    assert run("connections").exit_code == 0
+    assert {each.container for each in example_mesh.asked} == {"ztunnel"}
+
+
 def pod(name: str, *, ready: bool, running: bool) -> PartPod:
     conditions = [{"type": "Ready", "status": "True" if ready else "False"}]
     states = [{"name": "agent", "state": {"running": {}} if running else {}}]
@@ -117,4 +126,7 @@ def test_of_several_pods_the_one_that_is_well_is_asked() -> None:
     dead = pod("c", ready=False, running=False)
     assert best([dead, new, old]) is old
     assert best([dead, new]) is new
+    ended = pod("z", ready=False, running=False)
+    ended.status["phase"] = "Succeeded"
+    assert best([ended, dead]) is dead
     assert best([]) is None
