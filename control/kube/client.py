@@ -21,6 +21,7 @@ from yarl import URL
 from control.kit.version import version
 from control.kube.access import ClusterAccess
 from control.kube.errors import TooLargeAnswer, Unreachable, UnreadableAnswer, error_of
+from control.kube.nesting import decoded
 from control.kube.trust import Contexts
 
 CONNECT_S = 10.0
@@ -183,7 +184,7 @@ class KubeClient:
         async with self._request(method, path, parameters, data=data, content=content) as response:
             answer = await self._body(response, path)
         try:
-            return msgspec.json.decode(answer, type=into)
+            return decoded(lambda data: msgspec.json.decode(data, type=into), answer)
         except (msgspec.DecodeError, UnicodeDecodeError) as exc:
             raise UnreadableAnswer(f"{method} {path}: {exc}") from exc
 

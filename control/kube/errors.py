@@ -9,6 +9,7 @@ from typing import ClassVar, TypeVar
 import msgspec
 
 from control.kit.errors import ConfigError, ControlError
+from control.kube.nesting import decoded
 
 MESSAGE_CHARS_MAX = 1024  # a proxy may answer with a page of HTML
 RETRY_AFTER_S_MAX = 300.0
@@ -103,6 +104,8 @@ class _Status(msgspec.Struct):
     details: _Details | None = None
 
 
+_STATUS = msgspec.json.Decoder(_Status)
+
 # Names for answers without a Status: from proxies, load balancers and the server's own filters.
 _KINDS = {
     400: "BadRequest",
@@ -124,7 +127,7 @@ def error_of(code: int, headers: Mapping[str, str], body: bytes, where: str = ""
     """The error that an answer means, whether its body is a Status, text or nothing."""
     retry_s = _seconds(headers.get("Retry-After", ""))
     try:
-        status = msgspec.json.decode(body, type=_Status)
+        status = decoded(_STATUS.decode, body)
     except (msgspec.DecodeError, UnicodeDecodeError):
         text = " ".join(body[: 4 * MESSAGE_CHARS_MAX].decode(errors="replace").split())
         kind = _KINDS.get(code, "Unknown")
@@ -135,7 +138,7 @@ def error_of(code: int, headers: Mapping[str, str], body: bytes, where: str = ""
 def error_of_event(status: bytes, where: str = "") -> EventError:
     """The error in an ERROR event of a watch, which stands in a 200."""
     try:
-        read = msgspec.json.decode(status, type=_Status)
+        read = decoded(_STATUS.decode, status)
     except (msgspec.DecodeError, UnicodeDecodeError):
         return EventError(500, "Unknown", "an ERROR event without a Status", where=where)
     return _from_status(read, 500, None, where, EventError)

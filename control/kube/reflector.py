@@ -17,6 +17,7 @@ from control.kit.log import event
 from control.kube.client import KubeClient
 from control.kube.errors import ApiError, Unreachable, UnreadableAnswer, error_of_event
 from control.kube.lines import Lines
+from control.kube.nesting import decoded
 from control.kube.reflection import END_MARK, KubeRequest, Name, Phase, Reflection
 
 log = logging.getLogger("kube")
@@ -158,10 +159,10 @@ class Reflector:
     def _line(self, request: KubeRequest, line: bytes) -> None:
         path = self._paths[request.path]
         try:
-            found = _LINE.decode(line)
+            found = decoded(_LINE.decode, line)
             if found.type == "ERROR":
                 raise error_of_event(bytes(found.object), f"watch {path}")
-            meta = _OBJECT.decode(found.object).metadata
+            meta = decoded(_OBJECT.decode, bytes(found.object)).metadata
         except (msgspec.DecodeError, UnicodeDecodeError) as exc:
             raise UnreadableAnswer(f"watch {path}: {exc}") from exc
         if found.type in ("ADDED", "MODIFIED"):

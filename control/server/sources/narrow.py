@@ -11,6 +11,7 @@ from typing import Any
 
 import msgspec
 
+from control.kube.nesting import decoded
 from control.server.sources.yaml_text import Fields, Items, Value
 
 
@@ -139,14 +140,14 @@ def document_of(kind: str, data: bytes) -> Fields | None:
         narrow = _NARROW.get(kind)
         if narrow is not None:
             try:
-                found = _fields(narrow.decode(data))
+                found = decoded(lambda text: _fields(narrow.decode(text)), data)
             except msgspec.ValidationError:
                 found = None  # another shape: read whole, so that the reader says what is wrong
             if found is not None:
                 found["kind"] = kind
                 return found
-        whole = _value(_WHOLE.decode(data))
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        whole = decoded(lambda text: _value(_WHOLE.decode(text)), data)
+    except (msgspec.DecodeError, UnicodeDecodeError):
         return None
     if not isinstance(whole, Fields):
         return None

@@ -15,12 +15,13 @@ from control.kit.backoff import Backoff
 from control.kit.clock import SystemClock
 from control.kube.access import ClusterAccess
 from control.kube.client import KubeClient
-from control.kube.reflection import Name, Reflection
+from control.kube.reflection import Name, Phase, Reflection
 from control.kube.reflector import Reflector
 from control.kube.resources import PODS
 from control.kube.trust import Trust
 from tests.support.kube.server import KubeServer, serving
 from tests.support.kube.status import refusal
+from tests.unit.control.kube.replay import plain, replay
 
 DEADLINE_S, LOOK_S = 20.0, 0.01
 LISTS, WATCHES = "GET /api/v1/pods", "WATCH /api/v1/pods"
@@ -234,5 +235,30 @@ def test_a_refusal_of_the_kind_is_trouble_and_its_end_is_noticed(api: KubeServer
             api.faults.active.remove(fault)
             await bench.same()
             assert bench.reflector.state.trouble is None
+
+    asyncio.run(main())
+
+
+def test_an_object_as_deep_as_an_api_server_takes_them_ends_nobody() -> None:
+    """Else one object in a namespace would end every replica, at each start anew."""
+
+    def item(name: str) -> bytes:
+        metadata = b'{"name":"%s","namespace":"default","resourceVersion":"7"}' % name.encode()
+        return b'{"metadata":%s,"status":%s1%s}' % (metadata, b'{"a":' * 9_990, b"}" * 9_990)
+
+    def answer(body: bytes) -> bytes:
+        return b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%s" % (len(body), body)
+
+    page = answer(b'{"metadata":{"resourceVersion":"8"},"items":[%s]}' % item("a"))
+    watch = answer(b'{"type":"ADDED","object":%s}\n' % item("b"))
+
+    async def main() -> None:
+        async with replay(page, watch) as server, KubeClient(plain(server)) as client:
+            sink, state = Kept(), Reflection(phase=Phase.PAGES)
+            reflector = Reflector(client, [PODS.path()], sink, SystemClock(), reflection=state)
+            await reflector.step()
+            assert (state.phase, sink.found.keys()) == (Phase.FOLLOW, {("default", "a")})
+            await reflector.step()
+            assert (state.trouble, len(sink.found)) == (None, 2)
 
     asyncio.run(main())

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -146,3 +147,16 @@ def test_no_object_ends_the_process(kind: str, value: dict[str, Any]) -> None:
 
 def _fields(value: Any) -> Fields:
     return value if isinstance(value, dict) else {}
+
+
+@pytest.mark.parametrize("levels", [300, 950, 9_990])
+def test_a_policy_with_something_too_deep_beside_its_spec_is_in_force(levels: int) -> None:
+    bench = Bench()
+    bench.put("AuthorizationPolicy", spec={"action": "DENY"}, status={"a": None})
+    whole = bench.cluster.snapshot().objects.authorization_policies
+    metadata = b'"metadata":{"name":"a","namespace":"shop","uid":"u-1"}'
+    text = b'{%s,"spec":{"action":"DENY"},"status":' % metadata
+    data = text + b'{"a":' * levels + b"1" + b"}" * levels + b"}"
+    new = Bench()
+    assert new.cluster.kinds["AuthorizationPolicy"].put(data) == ("shop", "a")
+    assert new.cluster.snapshot().objects.authorization_policies == whole
