@@ -8,6 +8,7 @@ time. No namespace is held open, because a descriptor would keep a deleted pod's
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import json
 import logging
@@ -22,6 +23,7 @@ from typing import Any, ClassVar
 import psutil
 
 from agent.datapath import netns
+from agent.datapath.errors import DatapathError
 from agent.datapath.host_root import HOST_ROOT, visible_namespace
 from control.kit.errors import ConfigError, KernelError, MeshError
 from control.kit.files import write_atomic
@@ -36,6 +38,8 @@ _BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 # A Kubernetes uid has 36. As a file name, of 255 bytes at most, a byte may take three.
 UID_BYTES_MAX = 80
 PID_MAX = 2**22  # the kernel's own limit
+# Errors that tell of us, and nothing about what we looked for.
+_SHORTAGES = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOBUFS})
 
 
 class NamespaceRefused(ConfigError):
@@ -80,13 +84,16 @@ def path_of_pid(pid: int) -> str:
 
 @contextlib.contextmanager
 def opened(path: str) -> Iterator[int]:
-    """Open a pod's namespace; NamespaceRefused unless it is a network namespace of its own."""
+    """Open a pod's namespace; NamespaceRefused unless it is a network namespace of its own.
+    DatapathError: it could not be looked at."""
     try:
         # Checked before it is opened: opening a device or a pipe can have effects.
         if os.stat(path).st_dev != os.stat("/proc/self/ns/net").st_dev:
             raise NamespaceRefused(f"{path} is not a namespace")
         handle = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
     except OSError as exc:
+        if exc.errno in _SHORTAGES:
+            raise DatapathError(f"open {path}", exc.errno) from exc
         raise NamespaceRefused(f"open {path}: {exc.strerror}") from exc
     try:
         try:
@@ -195,14 +202,17 @@ def is_there(registration: Registration) -> bool:
             return True
     except KernelError:
         return True  # we could not look; no pod is taken down on a guess
-    except (OSError, NamespaceGone):
+    except NamespaceGone:
         return False
+    except OSError as exc:
+        return exc.errno in _SHORTAGES
 
 
 def find(cookies: set[int]) -> dict[int, tuple[str, int]]:
     """Search named namespaces and those of all processes for cookies; cookie → (path, inode).
 
-    Takes some milliseconds. Namespaces that are nowhere are left out.
+    Takes some milliseconds. Namespaces that are nowhere are left out. DatapathError, OSError: we
+    have no means to look, and what is not found may be there.
     """
     found: dict[int, tuple[str, int]] = {}
     seen: set[int] = set()
@@ -216,17 +226,26 @@ def find(cookies: set[int]) -> dict[int, tuple[str, int]]:
             seen.add(inode)
             with opened(path) as handle:
                 cookie = cookie_of(handle)
-        except (OSError, MeshError):
+        except (OSError, MeshError) as exc:
+            if _is_shortage(exc):
+                raise
             continue
         if cookie in cookies:
             found[cookie] = (path, inode)
     return found
 
 
+def _is_shortage(error: OSError | MeshError) -> bool:
+    number = error.number if isinstance(error, DatapathError) else getattr(error, "errno", 0)
+    return number in _SHORTAGES
+
+
 def _names_in(folder: str) -> list[str]:
     try:
         return sorted(os.listdir(folder))
-    except OSError:
+    except OSError as exc:
+        if _is_shortage(exc):
+            raise
         return []  # there is none, or we may not look
 
 

@@ -90,7 +90,12 @@ class Facts:
         """
         if not registrations:
             return
-        found = registry.find({each.cookie for each in registrations})
+        try:
+            found = registry.find({each.cookie for each in registrations})
+        except (MeshError, OSError) as exc:
+            # No pod is released on a guess: the next sweep looks again.
+            event(log, logging.ERROR, "pod.namespaces_not_found", error=exc)
+            return
         for each in registrations:
             if each.cookie in found:
                 path, inode = found[each.cookie]

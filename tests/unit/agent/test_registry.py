@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from agent import registry
+from agent.datapath.errors import DatapathError
 from agent.registry import (
     NamespaceGone,
     NamespaceRefused,
@@ -18,6 +19,7 @@ from agent.registry import (
     StateUnwritable,
 )
 from control.model.address import parse_address
+from tests.support.descriptors import no_descriptors
 
 POD = Registration(
     "uid/1 ..", "shop", "web", "/run/netns/x", 7, 8, "default", (parse_address("10.0.0.1"),)
@@ -144,6 +146,17 @@ def test_a_namespace_that_vanished_is_gone() -> None:
     assert not registry.is_there(replace(POD, netns="/dev/null"))
     with pytest.raises(NamespaceGone), registry.opened_again(POD):
         pass
+
+
+def test_nothing_is_gone_because_we_have_no_descriptors_to_look() -> None:
+    """Else an agent that has run out of them would release every pod of its node."""
+    here = replace(POD, netns="/proc/self/ns/net", inode=os.stat("/proc/self/ns/net").st_ino)
+    with no_descriptors():
+        assert registry.is_there(here)
+        with pytest.raises(DatapathError), registry.opened_again(here):
+            pass
+        with pytest.raises(OSError, match="Too many open files"):
+            registry.find({POD.cookie})
 
 
 def test_the_first_address_of_each_family_counts() -> None:

@@ -7,6 +7,7 @@ import asyncio
 from agent.datapath.errors import MapFull
 from agent.enrol.facts import Facts, Pulse, Watches
 from agent.enrol.plan import PodState
+from tests.support.descriptors import no_descriptors
 from tests.unit.agent.enrol.conftest import POD
 
 
@@ -55,6 +56,8 @@ def test_a_namespace_that_is_nowhere_is_gone(facts: Facts) -> None:
     facts.known.put(POD)
     facts.book.registered(POD.uid, POD.cookie, POD.addresses, True)
     facts.vanished()
+    with no_descriptors():
+        facts.vanished(POD)  # nobody could look
     assert facts.book.pods()[POD.uid].netns == POD.cookie
     facts.vanished(POD)
     assert facts.book.pods()[POD.uid].netns is None
