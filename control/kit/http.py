@@ -24,6 +24,7 @@ from control.kit import unix_socket
 from control.kit.acceptor import Acceptor, let_go, streams_over
 from control.kit.door import PORT, UNIX_SOCKET, DoorBounds
 from control.kit.door_pace import DoorPace
+from control.kit.errors import ConfigError
 from control.kit.page_refusals import PageRefusal, refusals
 from control.kit.seats import DoorSeats, Seat, Source
 
@@ -320,11 +321,13 @@ def _request(head: h11.Request, body: bytes) -> HttpRequest:
 
 def bind(where: str | Path) -> socket.socket:
     """A socket at `address:port` or at a path, for `listen`. `[::]` is every address of both
-    families, on a host without IPv6 those of IPv4."""
+    families, on a host without IPv6 those of IPv4. ConfigError: it is neither."""
     if isinstance(where, Path):
         return unix_socket.bind(where)
-    host, _, port = where.rpartition(":")
+    host, colon, port = where.rpartition(":")
     host = host.strip("[]")
+    if not (colon and port.isdecimal() and int(port) < 1 << 16):
+        raise ConfigError(f"must be ADDRESS:PORT, not {where!r}")
     dual = host == "::"
     if dual and not socket.has_dualstack_ipv6():
         dual, host = False, "0.0.0.0"
