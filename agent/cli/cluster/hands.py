@@ -51,15 +51,19 @@ def owner_of(value: Object) -> str:
 
 
 def changes(value: Object) -> list[str]:
-    """Each change beside the owner: fields, who, and when."""
+    """Each change beside the owner: fields, who, and when. A field that the owner still has is as
+    the owner wants it, whoever else has it."""
     if not owner_of(value):
         return []
-    told = []
+    kept, told = set(_PASSED_OVER), []
+    for each in _entries(value):
+        if _OWNERS.fullmatch(str(each.get("manager"))):
+            kept.update(paths(each.get("fieldsV1") or {}))
     for each in _entries(value):
         manager = str(each.get("manager") or "somebody")
         if _OWNERS.fullmatch(manager) or _SYSTEM.fullmatch(manager) or each.get("subresource"):
             continue
-        fields = [path for path in paths(each.get("fieldsV1") or {}) if path not in _PASSED_OVER]
+        fields = [path for path in paths(each.get("fieldsV1") or {}) if path not in kept]
         if fields:
             more = f" and {len(fields) - FIELDS_SHOWN} more" if len(fields) > FIELDS_SHOWN else ""
             told.append(

@@ -12,7 +12,7 @@ import msgspec
 
 from agent.cli.chart import release
 from agent.cli.chart.release import NAMESPACE
-from agent.cli.chart.settings import Settings, merged
+from agent.cli.chart.settings import merged
 from agent.cli.cluster import facts as cluster_facts
 from agent.cli.cluster import install, pages, record, rollout
 from agent.cli.cluster.facts import DAEMON_SETS, DEPLOYMENTS, MANAGED_BY, PART_OF, ClusterFacts
@@ -55,7 +55,8 @@ async def carry_out(client: KubeClient, removal: Removal, told: Told) -> None:
         each.metadata.name for each in facts.daemon_sets if each.metadata.namespace == NAMESPACE
     ]
     if "tulle-agent" in here:
-        await _let_go(client, facts, settings, removal, told)
+        objects = install.rendered(release.load(), merged(settings, {"uninstall": True}), facts)
+        await _let_go(client, objects, removal, told, is_ours=known is not None)
     await _remove(client, set(known.refs) if known else set(), told)
     await _until(client, _pods_left, removal, told)
     await _roots(client, told)
@@ -67,10 +68,8 @@ async def carry_out(client: KubeClient, removal: Removal, told: Told) -> None:
 
 
 async def _let_go(
-    client: KubeClient, facts: ClusterFacts, settings: Settings, removal: Removal, told: Told
+    client: KubeClient, objects: list[Object], removal: Removal, told: Told, *, is_ours: bool
 ) -> None:
-    objects = install.rendered(release.load(), merged(settings, {"uninstall": True}), facts)
-    applier = Applier(client, force=True)
     wanted = {(each["kind"], each["metadata"]["name"]): each for each in objects}
     steps = (
         ("the control plane lets all pods go", "Deployment", "tulle-control", _all_released),
@@ -82,7 +81,14 @@ async def _let_go(
         if there is None or (kind == "Deployment" and await _is_begun(client)):
             continue
         told(f"{title} …")
-        await applier.apply([wanted[kind, name]], lambda _outcome: None)
+        if is_ours:
+            applier = Applier(client, force=True)
+            await applier.apply([wanted[kind, name]], lambda _outcome: None)
+        else:  # what another manager has put there, such as probes, would stay in an apply
+            meta = {key: there["metadata"][key] for key in ("name", "namespace", "labels", "uid")}
+            body = {**there, "metadata": meta, "spec": wanted[kind, name]["spec"]}
+            path = resource.path(NAMESPACE, name)
+            await client.put(path, body, Object, {"fieldManager": MANAGER})
         await _until(client, is_done, removal, told)
 
 
@@ -129,7 +135,7 @@ async def _all_released(client: KubeClient) -> str:
     ]
     away = {name: why for name, why in found.away.items() if why != pages.NO_POD}
     silent = "; ".join(f"{name}: {why}" for name, why in sorted(away.items()))
-    held = f"{len(left)} pods are still captured" if left else ""
+    held = f"{_pods(len(left))} still captured" if left else ""
     return "; ".join(each for each in (held, silent) if each)
 
 
@@ -239,4 +245,8 @@ async def _pods_left(client: KubeClient) -> str:
         if exc.code != 404:
             raise
         return ""
-    return f"{len(left)} pods of Tulle are still ending" if left else ""
+    return f"of Tulle {_pods(len(left))} still ending" if left else ""
+
+
+def _pods(count: int) -> str:
+    return f"{count} pods are" if count != 1 else "1 pod is"

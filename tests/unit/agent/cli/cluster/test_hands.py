@@ -34,6 +34,7 @@ def test_a_change_beside_the_owner_is_told_with_field_writer_and_time() -> None:
         {"metadata": {}},
         policy(EDIT),  # nobody's
         policy(ARGO),
+        policy(ARGO, entry("kubectl", {"f:spec": {"f:action": {}}})),  # the same value, twice
         policy(ARGO, entry("kube-controller-manager", RULES)),
         policy(ARGO, entry("anybody", {"f:status": {"f:conditions": {}}}, subresource="status")),
         policy(ARGO, entry("kube-autoscaler", {"f:spec": {"f:replicas": {}}}, subresource="scale")),

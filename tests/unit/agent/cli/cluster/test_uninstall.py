@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from typing import Any
 
 import pytest
@@ -9,6 +10,7 @@ import pytest
 from tests.support.kube.controllers import Controllers
 from tests.support.kube.server import KubeServer
 from tests.support.kube.status import refusal
+from tests.support.kube.store import Change
 from tests.unit.agent.cli.cluster.conftest import Tulle
 from tests.unit.agent.cli.cluster.mesh_in_pods import MeshInPods
 
@@ -102,11 +104,11 @@ def test_nothing_goes_while_a_pod_is_captured(
     mesh.nodes["kn1"] = {"agent": {"pods": [pod]}}
     done = run("uninstall", "--yes", "--timeout", "1s")
     assert done.exit_code == 1
-    assert "1 pods are still captured" in done.stderr
+    assert "1 pod is still captured" in done.stderr
     assert "daemonsets/tulle-agent" in ours(kube)
     done = run("uninstall", "--yes", "--timeout", "1s", "--force")
     assert done.exit_code == 0, done.stderr
-    assert "warning: going on without it: 1 pods are still captured" in done.stderr
+    assert "warning: going on without it: 1 pod is still captured" in done.stderr
 
 
 def test_an_agent_that_was_told_before_is_not_asked_again(
@@ -138,3 +140,26 @@ def test_a_node_that_does_not_answer_is_named(
     done = run("uninstall", "--yes", "--timeout", "1s")
     assert done.exit_code == 1
     assert "agents 0 of 2: kn1 (container agent: CreateContainerError: no disk), kn2" in done.stderr
+
+
+def test_what_another_manager_put_there_is_not_in_the_way(
+    kube: KubeServer, mesh: MeshInPods, run: Tulle
+) -> None:
+    """Manifests applied by kubectl: a startup probe for a socket that is gone by then would stay in
+    an apply of ours, and no agent would ever be done."""
+    kube.remove("v1", "ConfigMap", "tulle-installation", PLACE)
+    value = copy.deepcopy(kube.get("apps/v1", "DaemonSet", "tulle-agent", PLACE))
+    assert value is not None
+    value["spec"]["template"]["spec"]["containers"][0]["startupProbe"] = {"exec": {}}
+    kube.put(value)
+    seen: list[Any] = []
+
+    def put(change: Change) -> None:
+        if change.key[2] == "tulle-agent" and change.key[0][1] == "daemonsets" and change.after:
+            seen.append(change.after["spec"]["template"]["spec"]["containers"][0])
+
+    kube.store.listeners.append(put)
+    assert run("uninstall", "--yes").exit_code == 0
+    told = [each for each in seen if " --uninstall" in str(each["args"])]
+    assert told
+    assert "startupProbe" not in told[0]
