@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Final
@@ -36,6 +37,9 @@ TICK_S: Final = 0.2
 SEEN_S: Final = 5.0  # a mark that was written is in the source's next event, or it is asked for
 UNKNOWN_S: Final = 60.0  # a report may be earlier than the source's news of the pod
 RETRY_S_MAX: Final = 120.0
+# Agents tell each replica everything anew every 30 s. What a node said to this one in that time is
+# not old, wherever its stream is.
+HEARD_S: Final = 75.0
 # Each is an event for whoever watches pods; a cluster of 10,000 is marked in two minutes.
 MARKS: Final = Pace(None, per_s=100, burst=200)
 PENDING_MAX: Final = 65_536  # pods of 16 nodes that say as much as they may
@@ -92,6 +96,7 @@ class CaptureMarks:
         self._marked: dict[str, set[str]] = {}  # node → uids of marked pods
         self._seen: set[str] = set()  # uids of pods that were marked when they were seen last
         self._unmarked: dict[str, set[str]] = {}  # node → uids whose mark went
+        self._heard_s: OrderedDict[str, float] = OrderedDict()  # node → its last report
         self._is_here = is_here
         self._released = released
         self._told = ""
@@ -100,6 +105,7 @@ class CaptureMarks:
         """A node's whole report; the pods that it has released, and whose mark is still there."""
         self._index()
         now_s = self._clock.monotonic_s()
+        self._hear(node, now_s)
         captured = set(uids)
         released = self._marked.get(node, set()) - captured
         for uid in captured | released:
@@ -114,6 +120,14 @@ class CaptureMarks:
             if each.node == node and each.wanted and uid not in captured:
                 self._turn_back(uid, each)
         return frozenset(released)
+
+    def _hear(self, node: str, now_s: float) -> None:
+        """The node has spoken: marks that went before say nothing that it does not."""
+        self._unmarked.pop(node, None)
+        self._heard_s[node] = now_s
+        self._heard_s.move_to_end(node)
+        while now_s - next(iter(self._heard_s.values())) >= HEARD_S:
+            self._heard_s.popitem(last=False)
 
     def _turn_back(self, uid: str, pending: PendingMark) -> None:
         """Released before its mark was seen."""
@@ -240,10 +254,14 @@ class CaptureMarks:
 
     async def _take_over(self) -> None:
         """Nodes that report to another replica by now: their pods' marks went, so what they said
-        here is old."""
-        unmarked, self._unmarked = self._unmarked, {}
-        for node, uids in unmarked.items():
-            if not self._is_here(node):
+        here is old. One that has spoken here lately may do so again, and is waited for: anybody
+        who may change a pod can take its mark away."""
+        now_s = self._clock.monotonic_s()
+        for node in list(self._unmarked):
+            if now_s - self._heard_s.get(node, -HEARD_S) < HEARD_S and not self._is_here(node):
+                continue
+            uids = self._unmarked.pop(node, set())  # it may have spoken meanwhile
+            if uids and not self._is_here(node):
                 await self._released(node, frozenset(uids - self._pending.keys()))
 
 

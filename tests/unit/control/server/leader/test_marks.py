@@ -11,7 +11,13 @@ from typing import Any
 import pytest
 
 from control.kube.client import KubeClient
-from control.server.leader.marks import OWN_ANNOTATION, SEEN_S, UNKNOWN_S, CaptureMarks
+from control.server.leader.marks import (
+    HEARD_S,
+    OWN_ANNOTATION,
+    SEEN_S,
+    UNKNOWN_S,
+    CaptureMarks,
+)
 from control.server.metrics import Metrics
 from control.server.sources.cluster import Cluster
 from control.server.sources.objects import PodObject
@@ -233,7 +239,31 @@ def test_a_node_that_reports_elsewhere_by_now_is_believed_by_its_marks(kube: Kub
         put(kube, "a", **gone)
         subject.look()
         await subject.marks.step()
+        assert subject.released == [], "it may speak again"
+        subject.clock.pass_s(HEARD_S)
+        await subject.marks.step()
         assert subject.released == [("n1", frozenset({uid}))]
+
+    bench(kube, act)
+
+
+def test_a_mark_that_a_hand_took_away_releases_no_pod_of_a_node_that_tells_all_replicas(
+    kube: KubeServer,
+) -> None:
+    """Peers would speak plaintext to it, and anybody who may change a pod could have that."""
+    uid = put(kube, "a")
+
+    async def act(subject: Bench) -> None:
+        subject.here = False  # the agent's stream is at another replica
+        subject.marks.reported("n1", {uid})
+        await subject.settle()
+        put(kube, "a", **{OWN_ANNOTATION: "disabled"})
+        for _ in range(5):
+            subject.look()
+            await subject.marks.step()
+            subject.clock.pass_s(30)
+            subject.marks.reported("n1", {uid})
+        assert subject.released == []
 
     bench(kube, act)
 
@@ -250,6 +280,8 @@ def test_a_mark_that_came_and_went_unseen_is_not_written_again(kube: KubeServer)
         subject.clock.pass_s(SEEN_S)
         await subject.settle()
         assert subject.patches == 1
+        subject.clock.pass_s(HEARD_S)
+        await subject.marks.step()
         assert subject.released == [("n1", frozenset({uid}))]
 
     bench(kube, act)
