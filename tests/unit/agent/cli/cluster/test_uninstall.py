@@ -10,7 +10,6 @@ import pytest
 from tests.support.kube.controllers import Controllers
 from tests.support.kube.server import KubeServer
 from tests.support.kube.status import refusal
-from tests.support.kube.store import Change
 from tests.unit.agent.cli.cluster.conftest import Tulle
 from tests.unit.agent.cli.cluster.mesh_in_pods import MeshInPods
 
@@ -142,7 +141,7 @@ def test_a_node_that_does_not_answer_is_named(
     assert "agents 0 of 2: kn1 (container agent: CreateContainerError: no disk), kn2" in done.stderr
 
 
-def test_what_another_manager_put_there_is_not_in_the_way(
+def test_workloads_of_another_manager_are_replaced_whole(
     kube: KubeServer, mesh: MeshInPods, run: Tulle
 ) -> None:
     """Manifests applied by kubectl: a startup probe for a socket that is gone by then would stay in
@@ -150,16 +149,11 @@ def test_what_another_manager_put_there_is_not_in_the_way(
     kube.remove("v1", "ConfigMap", "tulle-installation", PLACE)
     value = copy.deepcopy(kube.get("apps/v1", "DaemonSet", "tulle-agent", PLACE))
     assert value is not None
-    value["spec"]["template"]["spec"]["containers"][0]["startupProbe"] = {"exec": {}}
+    value["spec"]["template"]["spec"]["hostname"] = "theirs"
     kube.put(value)
-    seen: list[Any] = []
-
-    def put(change: Change) -> None:
-        if change.key[2] == "tulle-agent" and change.key[0][1] == "daemonsets" and change.after:
-            seen.append(change.after["spec"]["template"]["spec"]["containers"][0])
-
-    kube.store.listeners.append(put)
+    kube.faults.requests.clear()
     assert run("uninstall", "--yes").exit_code == 0
-    told = [each for each in seen if " --uninstall" in str(each["args"])]
-    assert told
-    assert "startupProbe" not in told[0]
+    path = "/apis/apps/v1/namespaces/tulle-system/daemonsets/tulle-agent"
+    (told,) = [each for each in kube.faults.requests if str(each) == f"PUT {path}"]
+    assert b" --uninstall" in told.body
+    assert b"theirs" not in told.body
