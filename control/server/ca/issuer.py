@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from cryptography import x509
-from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 from cryptography.hazmat.primitives.asymmetric.types import CertificatePublicKeyTypes
@@ -16,7 +15,13 @@ from cryptography.x509.oid import ExtendedKeyUsageOID
 
 from control.kit.errors import PeerError
 from control.model.identity import SpiffeId, parse_spiffe_id
-from control.server.ca.authority import CLOCK_SKEW, Authority, pem_of, signing_hash
+from control.server.ca.authority import (
+    CLOCK_SKEW,
+    UNREADABLE,
+    Authority,
+    pem_of,
+    signing_hash,
+)
 from control.server.callers.refusals import CallRefusal
 
 CSR_BYTES_MAX = 16 * 1024
@@ -62,7 +67,7 @@ def check_request(csr_pem: str, impersonated: str, trust_domain: str) -> Checked
         if not csr.is_signature_valid:
             raise Refused(CallRefusal.CSR_SIGNATURE)
         named = _uri_names(csr)
-    except (ValueError, UnsupportedAlgorithm, InvalidSignature, TypeError) as exc:
+    except UNREADABLE as exc:
         raise Refused(CallRefusal.CSR_MALFORMED) from exc
     if len(named) > 1:
         raise Refused(CallRefusal.CSR_SEVERAL_IDENTITIES)

@@ -14,12 +14,19 @@ from datetime import datetime
 from typing import ClassVar
 
 from cryptography import x509
-from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
+from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 
 from control.kit.errors import ConfigError
-from control.server.ca.authority import CLOCK_SKEW, Authority, SigningKey, key_pem_of, pem_of
+from control.server.ca.authority import (
+    CLOCK_SKEW,
+    UNREADABLE,
+    Authority,
+    SigningKey,
+    key_pem_of,
+    pem_of,
+)
 
 CHAIN_MAX = 6  # certificates between leaf and root; a ztunnel takes 8 parts
 ROOTS_MAX = 16
@@ -61,13 +68,19 @@ def authority_of(data: Mapping[str, str], where: str, now: datetime) -> Authorit
     if shape is None:
         wanted = f"{CERT_MANAGER.certificate} or {ISTIO.certificate}"
         raise BadCaSecret(f"{where}: no {wanted} in it")
-    read = _Parts(data, where)
+    try:
+        return _read(_Parts(data, where), shape, f"{where}: {shape.certificate}", now)
+    except UNREADABLE as exc:
+        raise BadCaSecret(f"{where}: a certificate in it cannot be read: {exc}") from exc
+
+
+def _read(read: _Parts, shape: SecretShape, place: str, now: datetime) -> Authority:
+    data, where = read.data, read.where
     key = read.key(shape.key)
     chain = read.certificates(shape.certificate)
     if shape.more in data:
         chain += [each for each in read.certificates(shape.more) if each not in chain]
     roots = read.certificates(shape.roots) if data.get(shape.roots) else []
-    place = f"{where}: {shape.certificate}"
     if key.public_key() != chain[0].public_key():
         raise BadCaSecret(f"{place}: the first certificate is not that of {shape.key}")
     while len(chain) > 1 and _signed(chain[-1], chain[-1]):
@@ -181,7 +194,7 @@ def _check_ca(each: x509.Certificate, below: int, place: str, now: datetime) -> 
 def _signed(below: x509.Certificate, above: x509.Certificate) -> bool:
     try:
         below.verify_directly_issued_by(above)
-    except (ValueError, TypeError, InvalidSignature, UnsupportedAlgorithm):
+    except UNREADABLE:
         return False
     return True
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 from collections.abc import Sequence
 from datetime import timedelta
 from functools import cache
@@ -104,6 +105,13 @@ def test_a_request_somebody_changed_is_refused() -> None:
     der[der.index(b"/sa/web") + 4] ^= 1
     changed = x509.load_der_x509_csr(bytes(der)).public_bytes(serialization.Encoding.PEM).decode()
     assert why(changed, "") == "csr_signature"
+
+
+def test_a_request_of_a_version_that_there_is_not_is_refused() -> None:
+    der = x509.load_pem_x509_csr(csr([uri()]).encode()).public_bytes(serialization.Encoding.DER)
+    text = base64.encodebytes(der.replace(b"\2\1\0", b"\2\1\x41", 1)).decode()
+    request = "CERTIFICATE REQUEST-----"
+    assert why(f"-----BEGIN {request}\n{text}-----END {request}\n") == "csr_malformed"
 
 
 @pytest.mark.parametrize("text", ["", "x", "-----BEGIN CERTIFICATE REQUEST-----\nAAAA\n"])

@@ -165,3 +165,20 @@ def test_a_short_rsa_key_is_refused() -> None:
     ca = CompanyCa("weak", NOW, key=weak)
     with pytest.raises(BadCaSecret, match="2048 bits or more"):
         authority_of(data(tls_crt=pem(ca), tls_key=key_pem_of(weak)), "Secret a/b", NOW)
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ("a003020102", "a003020138"),  # a version that X.509 does not have
+        ("06082a8648ce3d030107", "06082a8648ce3d030106"),  # a curve that OpenSSL does not have
+    ],
+)
+def test_a_certificate_that_no_library_reads_ends_nobody(old: str, new: str) -> None:
+    """Else a change of the Secret would end every replica."""
+    der = ROOT.certificate.public_bytes(serialization.Encoding.DER).hex()
+    text = base64.encodebytes(bytes.fromhex(der.replace(old, new, 1))).decode()
+    crt = f"-----BEGIN CERTIFICATE-----\n{text}-----END CERTIFICATE-----\n"
+    assert old in der
+    with pytest.raises(BadCaSecret, match="Secret a/b: a certificate in it cannot be read"):
+        authority_of(data(tls_crt=crt, tls_key=key_pem_of(ROOT.key)), "Secret a/b", NOW)
