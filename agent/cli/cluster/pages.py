@@ -7,6 +7,7 @@ No port has to be open for it, and the API server's rights (pods/exec) say who m
 from __future__ import annotations
 
 import asyncio
+import functools
 import json
 from collections.abc import Collection, Iterable
 from typing import Any
@@ -127,6 +128,7 @@ async def read(
         raise ConfigError(f"no agent on a node {node!r}; there are: {there}")
     wanted = {node: agents[node]} if node else agents
     found = ClusterPages({name: {} for name in wanted}, {}, {}, [], {})
+    order: list[str] = []  # pods of the control plane, leader first
     gate = asyncio.Semaphore(PODS_AT_ONCE)
 
     async def one(kind: str, pod: PartPod, name: str) -> None:
@@ -138,27 +140,45 @@ async def read(
             for name, pod in wanted.items():
                 tasks.create_task(one("agent", pod, name), name=f"pages.{name}")
         if "control" in parts:
-            speaker = await _speaker(client, [each for each in pods if each.part == "control"])
-            if speaker is None:
+            speakers = await _speakers(client, [each for each in pods if each.part == "control"])
+            order += [each.metadata.name for each in speakers]
+            if not speakers:
                 _miss(found, ["control"], "its Deployment has no pod")
-            else:
-                tasks.create_task(one("control", speaker, ""), name="pages.control")
+            for pod in speakers:
+                tasks.create_task(one("control", pod, ""), name=f"pages.{pod.metadata.name}")
             tasks.create_task(_labels(client, found, parts), name="pages.labels")
         if not node:
             tasks.create_task(_nodes_without(client, found), name="pages.nodes")
+    if found.control:  # one of several is enough; the others' errors are told
+        found.away.pop("control", None)
+    pages = [found.control[name] for name in order if name in found.control]
+    found.control = functools.reduce(joined, pages, {})
     return found
 
 
-async def _speaker(client: KubeClient, pods: list[PartPod]) -> PartPod | None:
-    """The control plane's pod to ask: the leader if it is well, since it has heard every node."""
+async def _speakers(client: KubeClient, pods: list[PartPod]) -> list[PartPod]:
+    """The control plane's pods to ask: each knows only the nodes that are connected
+    to it. The leader comes first."""
     namespace = pods[0].metadata.namespace if pods else NAMESPACE
     try:
         lease = await get_or_none(client, LEASES.path(namespace, LEASE)) or {}
     except ApiError:
         lease = {}
     holder = str((lease.get("spec") or {}).get("holderIdentity") or "")
-    leader = [each for each in pods if each.is_ready and each.metadata.name == holder]
-    return leader[0] if leader else best(pods)
+    well = [each for each in pods if each.is_ready] or [each for each in [best(pods)] if each]
+    return sorted(well, key=lambda each: each.metadata.name != holder.partition("_")[0])
+
+
+def joined(first: Json, other: Json) -> Json:
+    """The control plane's pages by one replica, with the nodes of another."""
+    if not first.get("status"):
+        return first or other
+    rows = [row for each in (other, first) for row in (each.get("status") or {}).get("nodes") or []]
+    nodes = {str(row.get("node")): row for row in rows}
+    return {
+        **first,
+        "status": {**first["status"], "nodes": [nodes[each] for each in sorted(nodes)]},
+    }
 
 
 async def _ask(
@@ -187,7 +207,7 @@ async def _ask(
     if node:
         found.nodes[node] = (value.get("nodes") or {}).get(node) or {}
     else:
-        found.control = value.get("control") or {}
+        found.control[pod.metadata.name] = value.get("control") or {}
     found.errors += [str(each) for each in value.get("errors") or []]
     found.away.update({name: str(why) for name, why in (value.get("away") or {}).items()})
 

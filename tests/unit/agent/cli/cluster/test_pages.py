@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from agent.cli.cluster.facts import ObjectMeta
-from agent.cli.cluster.pages import PartPod, best
+from agent.cli.cluster.pages import PartPod, best, joined
 from tests.support.kube.controllers import Controllers, node
 from tests.support.kube.server import KubeServer
 from tests.support.kube.status import refusal
@@ -130,3 +130,22 @@ def test_of_several_pods_the_one_that_is_well_is_asked() -> None:
     ended.status["phase"] = "Succeeded"
     assert best([ended, dead]) is dead
     assert best([]) is None
+
+
+def test_nodes_of_every_replica_are_shown() -> None:
+    first = {"status": {"version": "1", "nodes": [{"node": "n2"}]}, "pods": [1]}
+    other = {"status": {"version": "2", "nodes": [{"node": "n1"}, {"node": "n2", "old": True}]}}
+    assert joined(first, other) == {
+        "status": {"version": "1", "nodes": [{"node": "n1"}, {"node": "n2"}]},
+        "pods": [1],
+    }
+    assert joined({}, other) == other
+
+
+def test_one_replica_that_answers_is_enough(example_mesh: MeshInPods, run: Tulle) -> None:
+    example_mesh.silent.add("tulle-control-0")
+    done = run("policies")
+    assert done.exit_code == 0, done.stderr
+    assert "tulle-control-0: no dump" in done.stderr
+    example_mesh.silent.add("tulle-control-1")
+    assert run("policies").exit_code == 2
