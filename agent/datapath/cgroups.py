@@ -18,7 +18,7 @@ def find_root(mountinfo: str | None = None) -> Path:
     hybrid. In a container the host's mount may stand beside one of the container's own part.
     """
     if mountinfo is None:
-        mountinfo = Path("/proc/self/mountinfo").read_text(encoding="utf-8")
+        mountinfo = _proc_text(Path("/proc/self/mountinfo"))
     found = _mounts(mountinfo)
     if not found:
         raise NoCgroup2("no cgroup2 file system is mounted")
@@ -28,8 +28,13 @@ def find_root(mountinfo: str | None = None) -> Path:
 def is_whole(root: Path, mountinfo: str | None = None) -> bool:
     """False if that mount shows a part of the tree, as a container's own does."""
     if mountinfo is None:
-        mountinfo = Path("/proc/self/mountinfo").read_text(encoding="utf-8")
+        mountinfo = _proc_text(Path("/proc/self/mountinfo"))
     return _depth(_mounts(mountinfo).get(str(root), "/")) <= 0
+
+
+def _proc_text(path: Path) -> str:
+    """Every process chooses its own name, and whoever mounts a path, of any bytes."""
+    return path.read_text(encoding="utf-8", errors="surrogateescape")
 
 
 def _mounts(mountinfo: str) -> dict[str, str]:
@@ -96,7 +101,7 @@ def descendants(pid: int, processes: Path = Path("/proc")) -> set[int]:
         if not entry.isdigit():
             continue
         try:
-            stat = (processes / entry / "stat").read_text()
+            stat = _proc_text(processes / entry / "stat")
         except (FileNotFoundError, ProcessLookupError):
             continue  # ended meanwhile
         parent = int(stat.rpartition(")")[2].split()[1])
@@ -141,7 +146,7 @@ def move(pid: int, directory: Path) -> None:
 
 def _is_alive(pid: int) -> bool:
     try:
-        stat = Path(f"/proc/{pid}/stat").read_text()
+        stat = _proc_text(Path(f"/proc/{pid}/stat"))
     except (FileNotFoundError, ProcessLookupError):
         return False
     return stat.rpartition(")")[2].split()[0] not in ("Z", "X")

@@ -27,7 +27,9 @@ def directory_of(pid: int, root: Path, processes: Path = PROCESSES) -> Path | No
 
 
 def _said(pid: int, processes: Path) -> str:
-    for line in (processes / str(pid) / "cgroup").read_text().splitlines():
+    # Names of directories have any bytes.
+    text = (processes / str(pid) / "cgroup").read_text(errors="surrogateescape")
+    for line in text.split("\n"):
         if line.startswith("0::"):
             return line.removeprefix("0::")
     return "/"

@@ -109,7 +109,7 @@ def sharers(pid: int, directory: Path, processes: Path = PROCESSES) -> tuple[str
         folder = processes / str(other)
         try:
             if os.stat(folder / "ns" / "net").st_ino == here:
-                names.add((folder / "comm").read_text().strip())
+                names.add((folder / "comm").read_text(errors="replace").strip())
         except OSError:
             continue
     return tuple(sorted(names)[:SHARERS_MAX])

@@ -70,6 +70,14 @@ def test_descendants_are_all_below_and_nobody_else(tmp_path: Path) -> None:
     assert cgroups.descendants(21, tmp_path) == {21}
 
 
+def test_a_process_may_call_itself_as_it_likes(tmp_path: Path) -> None:
+    """Else any process of a node, in any pod, could end the agent that looks at all of them."""
+    for pid, name in ((10, b"x"), (11, b"\xff) S 7 (\xfe\n")):
+        (tmp_path / str(pid)).mkdir()
+        (tmp_path / str(pid) / "stat").write_bytes(b"%d (%s) S 10 10 10" % (pid, name))
+    assert cgroups.descendants(10, tmp_path) == {10, 11}
+
+
 def test_a_directory_is_found_by_its_id(tmp_path: Path) -> None:
     wanted = tmp_path / "a" / "b"
     wanted.mkdir(parents=True)

@@ -43,7 +43,8 @@ class Machine:
             (folder / "fd" / str(number)).symlink_to(f"socket:[{inode}]")
         (folder / "comm").write_text(f"{comm}\n")
         (folder / "stat").write_text(f"{pid} ({comm}) S {parent} 0")
-        (folder / "cgroup").write_text(f"0::/{'../elsewhere' if cgroup is None else cgroup}\n")
+        said = f"0::/{'../elsewhere' if cgroup is None else cgroup}\n"
+        (folder / "cgroup").write_bytes(os.fsencode(said))
         if cgroup is not None:
             directory = self.root / cgroup
             directory.mkdir(parents=True, exist_ok=True)
@@ -89,6 +90,19 @@ def test_the_kubelet_is_found_with_its_cgroup_and_those_who_share_it(machine: Ma
     machine.process(7, "k3s", comm="containerd-shim")
     machine.process(8, "k3s", comm="nginx", netns="pod")  # a container, of which no SYN counts
     assert machine.chosen(5) == Kubelet(5, machine.root / "k3s", ("containerd-shim",))
+
+
+def test_a_neighbour_of_the_kubelet_may_call_itself_as_it_likes(machine: Machine) -> None:
+    machine.process(10, "k3s", 77)
+    machine.process(20, "k3s")
+    (machine.processes / "20" / "comm").write_bytes(b"\xff\n")
+    machine.process(30, "user/\udcff", 78)
+    found = machine.chosen(10)
+    assert isinstance(found, Kubelet)
+    assert found.shared_with == ("\ufffd",)
+    other = machine.chosen(30)
+    assert isinstance(other, Kubelet)
+    assert other.cgroup == machine.root / "user" / "\udcff"
 
 
 def test_a_pod_on_the_hosts_network_that_takes_the_port_does_not_count(machine: Machine) -> None:
