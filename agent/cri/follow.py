@@ -155,10 +155,10 @@ class RuntimeFollower:
         self._failures = {key: why for key, why in self._failures.items() if key in ids}
         for sandbox in decide.to_register(ready, registered, self._host_network):
             await self._take_in(runtime, sandbox)
-        done = decide.over(listed, self._registered(), self._seen, self._clock.monotonic_s())
-        done += await self._completed(runtime)
-        if done:
-            await self._end(done)
+        over = decide.over(listed, self._registered(), self._seen, self._clock.monotonic_s())
+        completed = await self._completed(runtime)
+        if over or completed:
+            await self._end(over, completed)
 
     def _registered(self) -> Iterator[Registered]:
         facts = self._enroller.facts
@@ -195,20 +195,22 @@ class RuntimeFollower:
         left = [each for each in self._registered() if each.is_left_behind]
         return decide.completed(left, *await runtime.living()) if left else []
 
-    async def _end(self, done: Iterable[Registered]) -> None:
+    async def _end(self, over: Iterable[Registered], completed: Iterable[Registered]) -> None:
         """Release registrations that are over, unless a process lives in the namespace: then its
-        traffic goes on, whatever the runtime says."""
-        over = {each.container_id: each for each in done}
-        self._kept &= over.keys()
+        traffic goes on, whatever the runtime says. In that of a completed one only the process of
+        its sandbox does, which is not over."""
+        ended = {each.container_id for each in over}
+        finished = {each.container_id for each in completed} - ended
+        ids = finished | ended
+        self._kept &= ids
         known = self._enroller.facts.known
-        inodes = {each.inode for each in known if each.container_id in over}
+        inodes = {each.inode for each in known if each.container_id in ids}
         lived_in = await asyncio.to_thread(processes.inhabited, inodes, self._proc)
         for registration in known:
-            if registration.container_id not in over:
-                continue
             container_id = registration.container_id
-            is_completed = over[container_id].is_left_behind
-            if registration.inode in lived_in and not is_completed:
+            if container_id not in ids:
+                continue
+            if registration.inode in lived_in and container_id not in finished:
                 if container_id not in self._kept:
                     self._kept.add(container_id)
                     event(log, logging.WARNING, "cri.still_lived_in", uid=registration.uid)

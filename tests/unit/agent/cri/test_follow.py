@@ -95,8 +95,13 @@ def test_a_sandbox_that_ends_releases_its_pod(tmp_path: Path, way: str) -> None:
     assert bed.follower.link.released == 1
 
 
-def test_a_pod_stays_while_a_process_lives_in_its_namespace(tmp_path: Path) -> None:
+@pytest.mark.parametrize("is_wanted", [True, False])
+def test_a_pod_stays_while_a_process_lives_in_its_namespace(
+    tmp_path: Path, is_wanted: bool
+) -> None:
     bed = Bed(tmp_path)
+    if not is_wanted:
+        bed.hear({}, ("u1",))  # deleted by force
     netns = tmp_path / "netns"
     netns.touch()
     bed.registration = replace(bed.registration, inode=os.stat(netns).st_ino)
