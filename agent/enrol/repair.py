@@ -63,6 +63,7 @@ class Repair:
         self._facts = facts
         self._datapath = datapath
         self._exempted = exempted
+        self._before: tuple[Difference, ...] = ()  # found by the last comparison
         self.compared = Compared()
 
     async def run(self) -> None:
@@ -81,12 +82,11 @@ class Repair:
             event(log, logging.ERROR, "kernel.not_compared", error=exc)
             return []
         compared.at, compared.error = self._facts.clock.now(), ""
-        compared.standing = tuple(each for each in found if each in compared.last)[:KEPT_MAX]
+        compared.standing = tuple(each for each in found if each in self._before)[:KEPT_MAX]
+        self._before = tuple(found[:KEPT_MAX])
         if found:
-            compared.last, compared.last_at = tuple(found[:KEPT_MAX]), compared.at
+            compared.last, compared.last_at = self._before, compared.at
             self._tell(found)
-        else:
-            compared.standing = ()
         return found
 
     def _tell(self, found: list[Difference]) -> None:

@@ -95,6 +95,9 @@ def test_a_difference_that_comes_back_is_standing(repair: Repair, datapath: Fake
     compare(repair)
     assert repair.compared.standing == ()
     assert repair.compared.status()["found"] == ["uid: pod_link_lost (link)"]  # still told
+    datapath.audit.of_pods[POD.uid] = [LINK]
+    compare(repair)
+    assert repair.compared.standing == (), "it was repaired, and is lost anew"
 
 
 def test_a_pod_that_leaves_is_left_alone(
