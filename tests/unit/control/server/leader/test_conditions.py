@@ -38,6 +38,17 @@ def test_a_good_policy_is_accepted_and_counts_pods_of_the_mesh() -> None:
     assert found[1] == (True, "Attached", "applies to 1 workload in the mesh")
 
 
+def test_every_label_of_a_selector_counts_in_every_namespace_that_it_is_for() -> None:
+    both = pod("a", labels='app: "web", tier: "x"') + pod("b", labels=WEB, address="10.1.0.2")
+    blog = "---\n" + SHOP.replace("shop", "blog")
+    blog += pod("a", namespace="blog", labels='app: "web", tier: "x"', address="10.1.0.3")
+    spec = "{selector: {matchLabels: {app: web, tier: x}}}"
+    assert said(SHOP + both + blog + policy(spec))[1][2].startswith("applies to 1 ")
+    text = SHOP + both + blog + policy(spec, namespace="istio-system")
+    found = said(text, "AuthorizationPolicy istio-system/p")
+    assert found[1][2].startswith("applies to 2 ")
+
+
 def test_a_policy_for_nobody_says_so() -> None:
     found = said(SHOP + pod() + policy("{selector: {matchLabels: {app: gone}}}"))
     assert found[0][:2] == (True, "Unmatched")
