@@ -150,7 +150,7 @@ _always_tunnel = option(
 _release_all = option(
     "--release-all",
     is_flag=True,
-    help="Let every pod go, whatever its labels: before uninstalling.",
+    help="Let every pod go, whatever its labels, and lift all policies: before uninstalling.",
 )
 
 

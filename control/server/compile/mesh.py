@@ -68,6 +68,10 @@ def compile_mesh(
     """`captured` are the uids of pods whose capture some node reported to be in force. `holdings`
     and `memo` are those of the compilation before, which makes this one cheaper and no different.
     """
+    if settings.release_all:
+        # Pods leave one after the other, and those that are out have no identity any more: to the
+        # others they would be strangers.
+        found = replace(found, authorization_policies=(), peer_authentications=())
     memo = MeshMemo() if memo is None else memo
     policies: dict[str, Policy] = {}
     statuses: list[PolicyStatus] = []

@@ -16,4 +16,4 @@ class Settings:
     domain_suffix: str = "cluster.local"
     dry_run_policies: bool = False
     always_tunnel: bool = False  # no connection of the mesh takes the direct path
-    release_all: bool = False  # no pod is enrolled, whatever the labels say: the mesh is leaving
+    release_all: bool = False  # the mesh is leaving: no pod is enrolled, no policy stands

@@ -53,6 +53,23 @@ def test_a_mesh_that_is_leaving_enrols_nobody() -> None:
     assert {(each.enrolled, each.reason) for each in found} == {(False, "mesh release-all")}
 
 
+def test_a_mesh_that_is_leaving_closes_no_door_to_those_that_left_first() -> None:
+    text = (
+        namespace(AMBIENT)
+        + pod("a")
+        + "".join(
+            f"---\napiVersion: security.istio.io/v1\nkind: {kind}\n"
+            f"metadata: {{name: p, namespace: shop}}\nspec: {spec}\n"
+            for kind, spec in (
+                ("PeerAuthentication", "{mtls: {mode: STRICT}}"),
+                ("AuthorizationPolicy", "{selector: {matchLabels: {app: x}}, action: ALLOW}"),
+            )
+        )
+    )
+    assert len(mesh(text).policies) == 2
+    assert not mesh(text, release_all=True).policies
+
+
 def test_a_sidecar_keeps_its_pod_out() -> None:
     text = pod().replace(
         "namespace: shop", "annotations: {sidecar.istio.io/status: x}, namespace: shop"
