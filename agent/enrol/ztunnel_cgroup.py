@@ -7,6 +7,7 @@ A container of a pod keeps its own, with its limits: others in it are its probes
 
 from __future__ import annotations
 
+import errno
 import logging
 import re
 from pathlib import Path
@@ -52,8 +53,8 @@ def is_over(folder: Path) -> bool:
     """True when no process is left in it, so that no socket of it can connect again."""
     try:
         return not cgroups.members(folder)
-    except OSError:
-        return True  # removed, or being removed
+    except OSError as exc:
+        return exc.errno in (errno.ENOENT, errno.ENODEV)  # removed, or being removed
 
 
 def leftovers(root: Path, node: str) -> list[Path]:

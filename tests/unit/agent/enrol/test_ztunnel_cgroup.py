@@ -7,11 +7,14 @@ from pathlib import Path
 import pytest
 
 from agent.enrol import ztunnel_cgroup
+from tests.support.descriptors import no_descriptors
 
 
 def test_an_empty_or_removed_cgroup_is_over(tmp_path: Path) -> None:
     (tmp_path / "cgroup.procs").write_text("12\n")
     assert not ztunnel_cgroup.is_over(tmp_path)
+    with no_descriptors():
+        assert not ztunnel_cgroup.is_over(tmp_path)  # nobody could look
     (tmp_path / "cgroup.procs").write_text("")
     assert ztunnel_cgroup.is_over(tmp_path)
     assert ztunnel_cgroup.is_over(tmp_path / "gone")
