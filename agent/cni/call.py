@@ -15,6 +15,7 @@ from typing import Any
 from control.model.address import Address, is_loopback, parse_address
 
 LEFT_S_MAX = 10.0  # the plugin's own patience
+_LEFT_DIGITS_MAX = 9  # the plugin sends milliseconds of five digits
 ADDRESSES_MAX = 16  # a pod has one or two of its network, a few more of networks of its own
 ATTACHMENTS_MAX = 65536  # far more than containers of one node
 VERSION = "1.1.0"
@@ -118,7 +119,8 @@ def _arguments(text: str) -> dict[str, str]:
 
 
 def _left_s(text: str) -> float:
-    return min(int(text) / 1000, LEFT_S_MAX) if text.isascii() and text.isdigit() else LEFT_S_MAX
+    is_number = text.isascii() and text.isdigit() and len(text) <= _LEFT_DIGITS_MAX
+    return min(int(text) / 1000, LEFT_S_MAX) if is_number else LEFT_S_MAX
 
 
 def _addresses(result: Any) -> tuple[Address, ...]:

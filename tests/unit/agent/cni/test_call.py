@@ -88,7 +88,8 @@ def test_attachments_count_only_when_all_are_understood(
 
 
 @pytest.mark.parametrize(
-    ("left", "expected"), [("", 10.0), ("-1", 10.0), ("99999", 10.0), ("x", 10.0), ("150", 0.15)]
+    ("left", "expected"),
+    [(each, 10.0) for each in ("", "-1", "99999", "x", "9" * 400, "9" * 5000)] + [("150", 0.15)],
 )
 def test_the_time_that_is_left_is_bounded(left: str, expected: float) -> None:
     assert parse_call(recorded("ADD.json", TULLE_LEFT_MS=left)).left_s == expected
