@@ -147,5 +147,6 @@ def test_a_flood_of_differences_is_counted_whole_and_told_in_part(
     compare(repair)
     assert repair.compared.counts == {LostPart.ENTRY: KEPT_MAX * 4}
     assert len(repair.compared.last) == len(repair.compared.standing) == KEPT_MAX
-    told = [each for each in caplog.records if each.name == "enrol"]
+    # A test before may have let lines about states through.
+    told = [each for each in caplog.records if each.getMessage().startswith("kernel.")]
     assert len(told) == 2 * (LOGGED_MAX + 1)
