@@ -24,7 +24,7 @@ from control.server.leader.statuses import RESOURCES
 
 NEW_EVENTS: Final = Resource("events.k8s.io", "v1", "events", "Event")
 CONTROLLER: Final = "tulle.io/control"
-NOTE_CHARS_MAX: Final = 1024  # the API's bound
+NOTE_BYTES_MAX: Final = 1024  # the API's bound; it calls them characters
 NOTICES_MAX: Final = 500  # at one time: an operator reads the first ones
 
 
@@ -55,7 +55,7 @@ class NoticeDuty:
         for target, conditions in self._conditions().items():
             for each in conditions:
                 if each.type == ACCEPTED and not each.is_true:
-                    found[target] = Notice(each.reason, each.message[:NOTE_CHARS_MAX])
+                    found[target] = Notice(each.reason, _cut(each.message))
             if len(found) == NOTICES_MAX:
                 break
         return found
@@ -72,7 +72,10 @@ class NoticeDuty:
         body: dict[str, Any] = {
             "apiVersion": NEW_EVENTS.api_version,
             "kind": NEW_EVENTS.kind,
-            "metadata": {"name": f"{target.name[:200]}.{mark}", "namespace": target.namespace},
+            "metadata": {
+                "name": f"{target.name[:200].rstrip('-.')}.{mark}",
+                "namespace": target.namespace,
+            },
             "eventTime": self._clock.now().strftime("%Y-%m-%dT%H:%M:%S.%fZ"),
             "reportingController": CONTROLLER,
             "reportingInstance": self._identity[:128],
@@ -93,3 +96,7 @@ class NoticeDuty:
         except ApiError as exc:
             if exc.kind != "AlreadyExists":
                 raise
+
+
+def _cut(text: str) -> str:
+    return text.encode()[:NOTE_BYTES_MAX].decode(errors="ignore")

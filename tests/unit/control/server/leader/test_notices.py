@@ -9,7 +9,7 @@ import pytest
 from control.kube.client import KubeClient
 from control.server.leader.conditions import ACCEPTED, Conditions, PolicyCondition
 from control.server.leader.ledger import Target
-from control.server.leader.notices import NOTE_CHARS_MAX, NOTICES_MAX, Notice, NoticeDuty
+from control.server.leader.notices import NOTE_BYTES_MAX, NOTICES_MAX, Notice, NoticeDuty
 from tests.support.clock import FakeClock
 from tests.support.kube.client import with_client
 from tests.support.kube.server import KubeServer, serving
@@ -51,7 +51,15 @@ def test_only_what_is_refused_has_a_notice_and_not_without_end() -> None:
     assert P not in wanted
     assert len(wanted) == NOTICES_MAX
     now = {P: refused("x" * 5000)}
-    assert duty.wanted() == {P: Notice("Invalid", "x" * NOTE_CHARS_MAX)}
+    assert duty.wanted() == {P: Notice("Invalid", "x" * NOTE_BYTES_MAX)}
+    now = {P: refused("x" + "ü" * 5000)}
+    assert duty.wanted() == {P: Notice("Invalid", "x" + "ü" * (NOTE_BYTES_MAX // 2 - 1))}
+
+
+def test_the_name_of_an_event_is_one_that_the_api_takes(kube: KubeServer) -> None:
+    long = Target(P.kind, P.namespace, "a" * 199 + "-b", "u1")
+    (made,) = write(kube, (long, Notice("Invalid", "no")))
+    assert made["metadata"]["name"].startswith("a" * 199 + ".")
 
 
 def test_an_event_is_about_its_policy(kube: KubeServer) -> None:
