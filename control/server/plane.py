@@ -336,7 +336,7 @@ async def _end_revoked(plane: Plane) -> None:
     """New calls are checked as they come; this is for those under way."""
     while True:
         await asyncio.sleep(REVOKED_EVERY_S)
-        plane.door.end(plane.tokens.is_revoked)
+        plane.door.end(plane.tokens.why_over)
 
 
 async def _give_back_memory() -> None:

@@ -49,12 +49,14 @@ class Door:
         self._arrivals = arrivals
         self.calls = Shares(CALLS)
         self._under_way: dict[asyncio.Timeout, Caller] = {}
+        self._ended: dict[asyncio.Timeout, CallRefusal] = {}
 
-    def end(self, is_void: Callable[[Caller], bool]) -> None:
+    def end(self, why_over: Callable[[Caller], CallRefusal | None]) -> None:
         """End the calls of callers that may not call any more."""
         for timeout, caller in self._under_way.items():
             # One that was told before may take a while to leave.
-            if not timeout.expired() and is_void(caller):
+            if not timeout.expired() and (why := why_over(caller)) is not None:
+                self._ended[timeout] = why
                 timeout.reschedule(0.0)
 
     @asynccontextmanager
@@ -80,10 +82,11 @@ class Door:
             if not timeout.expired():
                 raise
             code = grpc.StatusCode.UNAUTHENTICATED
-            why = CallRefusal.TOKEN_REVOKED
+            why = self._ended.get(timeout, CallRefusal.TOKEN_REVOKED)
             await self.refuse(context, call, method, code, "unauthenticated", why)
         finally:
             self._under_way.pop(timeout, None)
+            self._ended.pop(timeout, None)
             self.calls.give(call.tenant)
 
     def _arrival(self, context: Context) -> Arrival | None:

@@ -122,7 +122,7 @@ class TokenReviews:
         try:
             async with asyncio.timeout(ASK_S), self._turns.turn(payer):
                 status = await self._asks.status(token)
-                caller = await self._caller(status, life.issued_s, key)
+                caller = await self._caller(status, life, key)
         except Unauthenticated as exc:
             self._answered("refused")
             self._good.pop(key, None)
@@ -140,12 +140,12 @@ class TokenReviews:
             self._good.popitem(last=False)
         return caller
 
-    async def _caller(self, status: ReviewStatus, issued_s: int, key: str) -> Caller:
+    async def _caller(self, status: ReviewStatus, life: TokenLife, key: str) -> Caller:
         pod = vouched(status, self._accounts)
         node = pod.node or await self._asks.node_of(pod)
         if not node:
             raise Unauthenticated(CallRefusal.TOKEN_NODE)
-        return Caller(node, status.user.username, issued_s, key)
+        return Caller(node, status.user.username, life.issued_s, key, life.expires_s)
 
     def _answered(self, result: str) -> None:
         self._metrics.token_reviews.labels(result).inc()

@@ -12,6 +12,7 @@ import binascii
 import hashlib
 import hmac
 import json
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import timedelta
@@ -26,6 +27,8 @@ from control.server.callers.revocations import Revocations, fingerprint, one_tok
 AUDIENCE = "istio-ca"
 TOKEN_CHARS_MAX = 8192
 KEY_BYTES = 32
+# A call under way goes on so long after its token: its caller takes the next one meanwhile.
+OVERTIME_S = 60.0
 _HEADER = {"alg": "HS256", "typ": "JWT"}
 
 
@@ -45,9 +48,10 @@ class Caller:
 
     node: str
     subject: str
-    # Both are of its token, for a revocation.
+    # All are of its token, for a revocation and for its end, in seconds of Unix time.
     issued_s: int = field(default=0, compare=False)
     mark: str = field(default="", compare=False)
+    expires_s: float = field(default=math.inf, compare=False)
 
 
 class Undecided(PeerError):
@@ -128,6 +132,13 @@ class NodeTokens:
         self._checked(claims, "")
         return one_token(token, int(claims["exp"]))
 
+    def why_over(self, caller: Caller) -> CallRefusal | None:
+        """Reason to end a call of this caller that is under way."""
+        if self.is_revoked(caller):
+            return CallRefusal.TOKEN_REVOKED
+        is_over = self._clock.now().timestamp() >= caller.expires_s + OVERTIME_S
+        return CallRefusal.TOKEN_EXPIRED if is_over else None
+
     def is_revoked(self, caller: Caller) -> bool:
         """False for callers with tokens that are not ours."""
         return bool(caller.mark) and self._revocations().covers(
@@ -145,7 +156,8 @@ class NodeTokens:
         if not isinstance(node, str) or not node:
             raise Unauthenticated(CallRefusal.TOKEN_NODE)
         issued_s = claims.get("iat")
-        return Caller(node, self._subject, issued_s if isinstance(issued_s, int) else 0, mark)
+        issued_s = issued_s if isinstance(issued_s, int) else 0
+        return Caller(node, self._subject, issued_s, mark, expires)
 
     def _sign(self, text: str) -> bytes:
         return hmac.digest(self._key, text.encode("utf-8", "surrogatepass"), hashlib.sha256)

@@ -132,7 +132,10 @@ def test_each_refusal_is_counted_where_its_method_counts(
     assert bench.count(name, **labels, reason="calls_max") == 1
 
 
-def test_a_call_under_way_ends_when_its_token_is_revoked_and_no_other_does(bench: Bench) -> None:
+@pytest.mark.parametrize("why", [CallRefusal.TOKEN_REVOKED, CallRefusal.TOKEN_EXPIRED])
+def test_a_call_under_way_ends_with_its_token_and_no_other_does(
+    bench: Bench, why: CallRefusal
+) -> None:
     async def call(node: str, ready: asyncio.Event) -> str:
         try:
             async with bench.door.admitted(Call(bearer(node)), "xds"):
@@ -151,7 +154,7 @@ def test_a_call_under_way_ends_when_its_token_is_revoked_and_no_other_does(bench
             ]
             for each in ready:
                 await each.wait()
-            bench.door.end(lambda caller: caller.node == "n1")
+            bench.door.end(lambda caller: why if caller.node == "n1" else None)
             assert await calls[0] == await calls[1] == "UNAUTHENTICATED: unauthenticated"
             assert not calls[2].done()
             calls[2].cancel()
@@ -159,7 +162,7 @@ def test_a_call_under_way_ends_when_its_token_is_revoked_and_no_other_does(bench
         assert not bench.door._under_way
 
     asyncio.run(whole())
-    assert bench.count("tulle_control_refused_total", method="xds", reason="token_revoked") == 2
+    assert bench.count("tulle_control_refused_total", method="xds", reason=why.word) == 2
 
 
 def test_a_call_that_is_slow_to_leave_is_told_once(bench: Bench) -> None:
@@ -181,12 +184,12 @@ def test_a_call_that_is_slow_to_leave_is_told_once(bench: Bench) -> None:
             task = tasks.create_task(call(ready, may_leave))
             await ready.wait()
             for _ in range(3):  # as every second
-                bench.door.end(lambda _: True)
+                bench.door.end(lambda _: CallRefusal.TOKEN_REVOKED)
                 await asyncio.sleep(0.01)
             assert not task.done()
             may_leave.set()
             assert await task == "UNAUTHENTICATED: unauthenticated"
-            bench.door.end(lambda _: True)
+            bench.door.end(lambda _: CallRefusal.TOKEN_REVOKED)
 
     asyncio.run(whole())
     assert bench.count("tulle_control_refused_total", method="xds", reason="token_revoked") == 1

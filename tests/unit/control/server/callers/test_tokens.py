@@ -15,8 +15,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from control.server.callers.budget import source_tenant
+from control.server.callers.refusals import CallRefusal
 from control.server.callers.revocations import Revocations, whole_node
-from control.server.callers.tokens import Caller, NodeTokens, Unauthenticated, bearer_token
+from control.server.callers.tokens import (
+    OVERTIME_S,
+    Caller,
+    NodeTokens,
+    Unauthenticated,
+    bearer_token,
+)
 from tests.support.clock import FakeClock
 
 KEY = b"k" * 32
@@ -135,6 +142,19 @@ def test_a_revoked_token_is_refused_and_a_new_one_is_good() -> None:
         asyncio.run(subject.authenticate(subject.issue("n2", timedelta(hours=1)), STRANGER)).node
         == "n2"
     )
+
+
+def test_a_call_outlives_its_token_by_a_moment_only() -> None:
+    clock = FakeClock()
+    subject = tokens(clock)
+    caller = asyncio.run(
+        subject.authenticate(subject.issue("n1", timedelta(seconds=100)), STRANGER)
+    )
+    clock.pass_s(100 + OVERTIME_S - 2)
+    assert subject.why_over(caller) is None
+    clock.pass_s(3)
+    assert subject.why_over(caller) is CallRefusal.TOKEN_EXPIRED
+    assert subject.why_over(Caller("n1", SUBJECT)) is None, "a token without an end that we know"
 
 
 def test_a_token_without_a_time_of_issue_is_revoked_with_its_node() -> None:
