@@ -139,9 +139,10 @@ def test_two_replicas_are_one_control_plane(api: KubeServer, tmp_path: Path) -> 
                 await until(lambda: annotations(api).get(REDIRECTION) == "enabled")
                 await knows(b, token, 1)
                 await knows(a, token, 1)
-                await report(a, token)  # the node reports to the other one from now on
+                await report(a, token)  # an agent tells every replica
                 await until(lambda: REDIRECTION not in annotations(api))
                 await knows(a, token, 0)
+                await report(b, token)
                 await knows(b, token, 0)
 
                 assert await a.end() == 0
