@@ -267,7 +267,8 @@ class Reactor:
                 self.serve(item, item.on_again)
 
     def _serve_fairly(self, events: list[tuple[int, int]]) -> None:
-        """The same, with a slice of time for each payer; the rest waits in the backlog."""
+        """The same, with a slice of time for each payer if there are several; the rest waits in the
+        backlog."""
         backlog, handlers = self._backlog, self._handlers
         again, self._again = self._again, {}
         if self._look:
@@ -280,7 +281,10 @@ class Reactor:
         for item in again:
             backlog.put(self._payer_of(item), item, _AGAIN)
         self._queued = True  # what is served may end others that wait
-        backlog.take_turns(self._serve_waiting, self._flush)
+        if self.crowded or backlog.anyone_stalled:
+            backlog.take_turns(self._serve_waiting, self._flush)
+        else:
+            backlog.take_all(self._serve_waiting)
         self._queued = bool(backlog)
 
     def _flush(self) -> None:

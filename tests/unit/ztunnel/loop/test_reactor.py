@@ -9,7 +9,7 @@ import pytest
 
 from tests.support.engine.tunnel_memory import FakeTime
 from ztunnel.loop.reactor import READABLE, WATCH_READ, Reactor, Served
-from ztunnel.loop.turns import SLICE_S
+from ztunnel.loop.turns import SLICE_S, STALL_S
 
 
 class Recorder:
@@ -269,4 +269,52 @@ def test_flushing_is_at_the_cost_of_those_whose_output_it_is() -> None:
     assert served == ["reads"]
     ours.close()
     theirs.close()
+    reactor.close()
+
+
+def test_a_long_turn_of_one_payer_changes_nothing_for_it() -> None:
+    time, served = FakeTime(), list[str]()
+    reactor = Reactor(lambda item: pytest.fail(f"a bug in {item}"), time)
+    pairs = [socket.socketpair() for _ in range(40)]
+    for ours, _ in pairs:
+        reactor.watch(ours.fileno(), Paying(time, "alone", served), WATCH_READ)
+    for turn in range(1, 40):
+        for _, theirs in pairs:
+            theirs.send(b"x")
+        reactor.turn(0)
+        assert len(served) == turn * len(pairs), "all that was ready, in every turn"
+        assert not reactor.crowded
+    for ours, theirs in pairs:
+        ours.close()
+        theirs.close()
+    reactor.close()
+
+
+def test_who_has_to_wait_for_a_stall_waits_though_the_others_are_quiet_by_then() -> None:
+    time, served = FakeTime(), list[str]()
+    reactor = Reactor(lambda item: pytest.fail(f"a bug in {item}"), time)
+
+    class Stalling(Paying):
+        def on_ready(self, events: int) -> None:
+            super().on_ready(events)
+            time.now_s += 2 * STALL_S
+
+    pairs = [socket.socketpair() for _ in range(2)]
+    for ours, theirs in pairs:
+        reactor.watch(ours.fileno(), Stalling(time, "staller", served), WATCH_READ)
+        theirs.send(b"x")
+    for payer in ("staller", "other"):
+        reactor.meet(payer)
+    reactor.turn(0)
+    assert len(served) == 1
+    reactor._crowded_until_s = reactor._crowded_until_turn = 0
+    assert not reactor.crowded
+    reactor.turn(0)
+    assert len(served) == 1
+    time.now_s += 3 * STALL_S
+    reactor.turn(0)
+    assert len(served) == 2
+    for ours, theirs in pairs:
+        ours.close()
+        theirs.close()
     reactor.close()

@@ -63,7 +63,7 @@ def test_payers_that_always_have_work_have_the_same_time_however_long_an_item_ta
 
 
 def test_who_stalls_the_others_waits_for_as_long() -> None:
-    bed = Bed(light=0.1 * SLICE_S, staller=20 * SLICE_S)
+    bed = Bed(light=0.1 * SLICE_S, staller=40 * SLICE_S)
     began_s, asks_s = bed.time.now_s, 0.0
     for _ in range(4000):
         if bed.time.now_s >= asks_s and not bed.backlog._queues.get("light"):
@@ -75,10 +75,10 @@ def test_who_stalls_the_others_waits_for_as_long() -> None:
 
 
 def test_a_staller_alone_is_told_to_rest_no_longer_than_it_took() -> None:
-    bed = Bed(staller=20 * SLICE_S)
+    bed = Bed(staller=40 * SLICE_S)
     bed.turn("staller", items=2)
     assert bed.backlog
-    assert bed.time.now_s - 100.0 == pytest.approx(40 * SLICE_S, rel=0.01)
+    assert bed.time.now_s - 100.0 == pytest.approx(80 * SLICE_S, rel=0.01)
     bed.turn()
     assert not bed.backlog
 
@@ -121,6 +121,32 @@ def test_time_spent_elsewhere_counts() -> None:
         bed.backlog.charge("a", COST_S)  # a flush, say
         bed.had_s["a"] += COST_S
     assert bed.had_s["a"] == pytest.approx(bed.had_s["b"], rel=0.1)
+
+
+@given(st.integers(0, 1 << 32))
+def test_one_payer_alone_has_everything_served_in_one_go(seed: int) -> None:
+    chance, backlog = random.Random(seed), Backlog(FakeTime())
+    served: list[object] = []
+
+    def serve(key: object, _events: int) -> None:
+        served.append(key)
+        backlog.drop(chance.randrange(50))  # what is served may end others
+
+    for _ in range(5):
+        waiting = {chance.randrange(50) for _ in range(chance.randrange(40))}
+        served.clear()
+        for key in waiting:
+            backlog.put("alone", key, 1)
+        backlog.take_all(serve)
+        assert not backlog
+        assert len(served) == len(set(served))
+        assert set(served) <= waiting
+    assert not backlog._queues
+    assert not backlog._heap
+    for key in range(40):  # and turns go on as before
+        backlog.put(key % 2, key, 1)
+    while backlog:
+        backlog.take_turns(serve)
 
 
 def test_clocks_are_bounded() -> None:
