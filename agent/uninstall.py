@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 from pathlib import Path
 
@@ -31,8 +32,11 @@ def uninstall(node: str, run_dir: Path, pins: Path, cgroup_root: Path, cache: Pa
 
 
 def _uninstall(node: str, folder: Path, pins: Path, cgroup_root: Path, cache: Path) -> None:
-    if config.pin_root(pins, node).exists():
-        NodeDatapath.open(config.pin_root(pins, node), cgroup_root, cache).destroy()
+    pinned = config.pin_root(pins, node)
+    if pinned.exists():
+        NodeDatapath.open(pinned, cgroup_root, cache).destroy()
+    with contextlib.suppress(OSError):
+        pinned.parent.rmdir()  # unless another node of this host has pins there
     ztunnel_cgroup.remove_all(cgroup_root, node)
     sockets = [folder / f"{name}.sock" for name in ("agent", "zds", "direct")]
     sockets += [folder / "cni.sock", folder / "cni.boot"]

@@ -17,3 +17,14 @@ def test_the_uninstaller_leaves_files_of_others(tmp_path: Path) -> None:
     (folder / "ztunnel.sock").unlink()
     uninstall("n1", tmp_path / "run", tmp_path / "bpf", tmp_path / "cgroup", tmp_path)
     assert not folder.exists()
+
+
+def test_the_folder_of_all_pins_goes_with_the_last_node_of_the_host(tmp_path: Path) -> None:
+    pins = tmp_path / "bpf" / "tulle"
+    (pins / "n2").mkdir(parents=True)
+    uninstall("n1", tmp_path / "run", tmp_path / "bpf", tmp_path / "cgroup", tmp_path)
+    assert (pins / "n2").is_dir()
+    (pins / "n2").rmdir()
+    uninstall("n1", tmp_path / "run", tmp_path / "bpf", tmp_path / "cgroup", tmp_path)
+    assert not pins.exists()
+    assert pins.parent.is_dir()
