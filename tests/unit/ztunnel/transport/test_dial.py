@@ -189,6 +189,7 @@ def test_a_source_that_is_in_use_is_drawn_again_a_few_times(rig: Rig, draws: int
     with socket.create_server(("127.0.0.1", 0)) as listener, socket.socket() as first:
         where = listener.getsockname()
         first.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        first.bind(("127.0.0.1", 0))  # a port that connect() chooses is not always shared
         first.connect(where)
         taken += [first.getsockname()] * draws
         target = parse_endpoint(f"127.0.0.1:{where[1]}")
