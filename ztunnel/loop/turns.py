@@ -116,7 +116,10 @@ class Backlog:
         if payer is None:
             return
         if took_s > STALL_S:
-            until_s = self._clock() + min(took_s, STALL_S_MAX)
+            now_s = self._clock()
+            until_s = now_s + min(took_s, STALL_S_MAX)
+            if len(self._stalled) >= CLOCKS_MAX:  # stalls without a break: most are long over
+                self._stalled = {who: at_s for who, at_s in self._stalled.items() if at_s > now_s}
             self._stalled[payer] = until_s
             self._stalled_until_s = max(self._stalled_until_s, until_s)
         clocks = self._clocks

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.support.engine.tunnel_memory import FakeTime
-from ztunnel.loop.turns import CLOCKS_MAX, CREDIT_S, SLICE_S, TURN_S, Backlog
+from ztunnel.loop.turns import CLOCKS_MAX, CREDIT_S, SLICE_S, STALL_S, TURN_S, Backlog
 
 COST_S = SLICE_S / 5
 
@@ -208,3 +208,13 @@ def test_every_key_is_served_once_for_each_time_that_it_was_put(seed: int) -> No
             break
         backlog.take_turns(serve)
     assert not waiting
+
+
+def test_stalls_without_a_break_are_bounded() -> None:
+    time = FakeTime()
+    backlog = Backlog(time)
+    for number in range(3 * CLOCKS_MAX):
+        time.now_s += 2 * STALL_S
+        backlog.charge(number, 2 * STALL_S)
+    assert backlog.anyone_stalled
+    assert len(backlog._stalled) <= CLOCKS_MAX
