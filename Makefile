@@ -1,6 +1,7 @@
 # Two commands do everything: `make run` (the guided tour) and `make test` (the whole gate).
 PYTHON := .venv/bin/python
 BIN := .venv/bin
+AGAIN := --reruns 1 # a failed test may prove itself once more; tests/conftest.py bounds how many
 
 .DEFAULT_GOAL := help
 .PHONY: help run fresh lab lab-down compile test lint unit netns interop fuzz battery chaos e2e compiled bench bench-check \
@@ -38,11 +39,11 @@ compile: ready-dev ## optional: compile the ztunnel's hot modules (same sources,
 	@$(PYTHON) .ci/compile.py
 
 test: root ready-dev lint ## everything: lint, unit, kernel, interop and fuzz tests; the ztunnel compiled too
-	@TULLE_COMPILED=no $(PYTHON) -m pytest tests/unit tests/fuzz tests/interop tests/netns
+	@TULLE_COMPILED=no $(PYTHON) -m pytest $(AGAIN) tests/unit tests/fuzz tests/interop tests/netns
 	@$(MAKE) --no-print-directory compiled
 
 compiled: compile ## the ztunnel's unit and interop tests on compiled modules
-	@TULLE_COMPILED=yes $(PYTHON) -m pytest tests/unit/ztunnel tests/interop \
+	@TULLE_COMPILED=yes $(PYTHON) -m pytest $(AGAIN) tests/unit/ztunnel tests/interop \
 		--ignore tests/interop/test_hostile_battery.py `# once is enough: it takes a minute` \
 		--ignore-glob 'tests/interop/test_cni_*' --ignore-glob 'tests/interop/test_kube_*' \
 		--ignore-glob 'tests/interop/test_control_*' # nothing of the ztunnel

@@ -1,5 +1,5 @@
 """With CI=true nothing may be skipped: a kernel that refuses eBPF, or a missing peer, is a failure
-that says so."""
+that says so. With `--reruns` (the gate) few tests may need a second try, and each is named."""
 
 from __future__ import annotations
 
@@ -7,8 +7,13 @@ import os
 from collections.abc import Generator
 
 import pytest
+from _pytest.terminal import TerminalReporter
 
 IN_CI = os.environ.get("CI") == "true"
+
+AGAIN_MAX = 2
+"""Tests of one run that may fail once and pass at the second try. More is no noise of a small
+machine: the run fails."""
 
 
 @pytest.hookimpl(wrapper=True)
@@ -31,3 +36,24 @@ def pytest_make_collect_report(
         report.outcome = "failed"
         report.longrepr = f"{collector.nodeid} was skipped, which CI=true forbids"
     return report
+
+
+def again(terminal: TerminalReporter) -> list[str]:
+    """Tests that were run a second time."""
+    return sorted({report.nodeid for report in terminal.stats.get("rerun", [])})
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    terminal = session.config.pluginmanager.get_plugin("terminalreporter")
+    if terminal is not None and session.exitstatus == 0 and len(again(terminal)) > AGAIN_MAX:
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+
+def pytest_terminal_summary(terminalreporter: TerminalReporter) -> None:
+    tests = again(terminalreporter)
+    if tests:
+        terminalreporter.section(f"run a second time: {len(tests)} (at most {AGAIN_MAX})")
+        for report in terminalreporter.stats["rerun"]:
+            terminalreporter.write_line(f"FLAKY {report.nodeid}")
+            terminalreporter.write_line(report.longreprtext)

@@ -123,7 +123,9 @@ def test_two_replicas_are_one_control_plane(api: KubeServer, tmp_path: Path) -> 
                 assert a.root_pem == b.root_pem
                 leads = [(await each.admin("/status"))["replica"]["leads"] for each in (a, b)]
                 assert leads == [True, False]
-                await until(lambda: len(conditions(api, "broken")) == 2)
+                await until(
+                    lambda: all(len(conditions(api, each)) == 2 for each in ("p", "broken"))
+                )
                 assert conditions(api, "p") == {
                     "Accepted": "True Accepted",
                     "Attached": "True Attached",
