@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import ipaddress
 import urllib.parse
 from collections.abc import Mapping
@@ -26,6 +27,13 @@ class ClusterAccess:
     namespace: str = "default"
     proxy: str | None = None
     name: str = ""
+
+    @property
+    def origin(self) -> str:
+        """A word for this cluster: what was read from it is nothing for another one."""
+        authority = self.trust.authority
+        pem = authority.read() if authority is not None else b""
+        return f"{self.server} {hashlib.sha256(pem).hexdigest()[:16]}"
 
 
 def in_cluster(env: Mapping[str, str], files: Path = POD_FILES) -> ClusterAccess:

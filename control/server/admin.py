@@ -26,6 +26,7 @@ from control.server.callers.budget import Tenant
 from control.server.callers.door import Door
 from control.server.compile.settings import Settings
 from control.server.metrics import Metrics, short_type
+from control.server.sources.lasting import LastingSource
 from control.server.xds.publish import Publisher
 from control.server.xds.streams import Client, DeltaService
 from control.wire.convert import resource_to_wire
@@ -76,7 +77,7 @@ class AdminPages:
         publisher: Publisher,
         delta: DeltaService,
         authorities: Authorities,
-        sources: list[str],
+        source: LastingSource,
         clock: Clock,
         callers: Callers,
         leader: Callable[[], dict[str, object]] | None = None,
@@ -86,7 +87,7 @@ class AdminPages:
         self._publisher = publisher
         self._delta = delta
         self._authorities = authorities
-        self._sources = sources
+        self._source = source
         self._clock = clock
         self._started_at = clock.now()
 
@@ -131,7 +132,8 @@ class AdminPages:
             "cluster_id": settings.cluster_id,
             "network": settings.network,
             "root_namespace": settings.root_namespace,
-            "sources": self._sources,
+            "sources": [self._source.name],
+            "source": asdict(self._source.standing),
             "generation": publisher.generation,
             "objects": publisher.objects.counts(),
             "ignored": dict(publisher.ignored),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter as Tally
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
@@ -72,6 +72,11 @@ class Metrics:
             registry=r,
         )
         self.objects = Gauge("tulle_control_objects", "Objects in force", ["kind"], registry=r)
+        self._source_age = Gauge(
+            "tulle_control_source_age_seconds",
+            "Time since the objects in force were last known to be the source's; 0 while they are",
+            registry=r,
+        )
         self.resources = Gauge("tulle_control_resources", "Resources served", ["type"], registry=r)
         self.problems = Gauge(
             "tulle_control_problems", "Problems in the manifests", ["reason"], registry=r
@@ -86,6 +91,10 @@ class Metrics:
     def follow(self, states: Mapping[str, Reflection]) -> None:
         """Show how the kinds of an API server are followed."""
         self.registry.register(WatchCollector(states))
+
+    def show_age(self, age_s: Callable[[], float]) -> None:
+        """Show how old the objects in force are."""
+        self._source_age.set_function(age_s)
 
     def show_source(self, counts: Mapping[str, int], problems: Iterable[Problem]) -> None:
         for kind, count in counts.items():

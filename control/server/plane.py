@@ -7,11 +7,11 @@ import ipaddress
 import logging
 import signal
 from collections.abc import AsyncIterator, Coroutine, Iterator
-from contextlib import AbstractAsyncContextManager, AsyncExitStack, closing
+from contextlib import AsyncExitStack, closing
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
-from typing import Any, Protocol, TypeVar
+from typing import Any, TypeVar
 
 from control.kit import http, lock
 from control.kit.clock import SystemClock
@@ -44,6 +44,8 @@ from control.server.sources.directory import DirectorySource
 from control.server.sources.folder import Snapshot
 from control.server.sources.kept import Kept
 from control.server.sources.kubernetes import KubernetesSource
+from control.server.sources.lasting import LastingSource, ObjectSource
+from control.server.sources.state_file import StateFile
 from control.server.xds.publish import Publisher
 from control.server.xds.reports import EnrolmentService
 from control.server.xds.streams import DeltaService
@@ -55,6 +57,7 @@ _Found = TypeVar("_Found")
 # Looking is cheap, giving back a few milliseconds, and only after the process has grown.
 GIVE_BACK_EVERY_S, GIVE_BACK_GROWTH = 10.0, 1.1
 REVOKED_EVERY_S = 1.0
+STATE_NAME = "last-state"  # in the state folder
 STOP_GRACE_S = 1.0  # streams were ended before; this is for calls that are being answered
 
 
@@ -86,17 +89,6 @@ class PlaneConfig:
         return list(dict.fromkeys([*names, "127.0.0.1", "::1"]))
 
 
-class ObjectSource(Protocol):
-    """The place that objects come from."""
-
-    @property
-    def name(self) -> str:
-        """For people, and for tools on the same host: a folder's path, or a server's address."""
-
-    def opened(self) -> AbstractAsyncContextManager[AsyncIterator[Snapshot]]:
-        """Snapshots of everything, the first as soon as it is complete, then one a change."""
-
-
 @dataclass(frozen=True, slots=True)
 class Plane:
     """The parts, wired but idle."""
@@ -111,7 +103,7 @@ class Plane:
     publisher: Publisher
     cluster: ClusterSide | None
     marks: CaptureMarks | None
-    source: ObjectSource
+    source: LastingSource
     delta: DeltaService
     csr: CertificateService
     enrolment: EnrolmentService
@@ -122,7 +114,8 @@ def assemble(
 ) -> Plane:
     """Read or create the files on disk, and wire the parts. `authority` is the cluster's, when it
     has one. Raises ConfigError."""
-    if config.manifests is not None and not config.manifests.is_dir():
+    file = config.state / STATE_NAME
+    if config.manifests is not None and not config.manifests.is_dir() and not file.exists():
         raise ConfigError(f"--manifests {config.manifests}: not a folder")
     clock, settings = SystemClock(), config.settings
     metrics = Metrics() if cluster is None else cluster.metrics
@@ -179,14 +172,20 @@ def assemble(
 
 def _source(
     config: PlaneConfig, cluster: ClusterSide | None, clock: SystemClock, metrics: Metrics
-) -> ObjectSource:
+) -> LastingSource:
+    found: ObjectSource
     if cluster is not None:
-        source = KubernetesSource(cluster.client, clock)
+        found = source = KubernetesSource(cluster.client, clock)
         metrics.follow(source.states)
-        return source
-    if config.manifests is None:
+        origin = cluster.client.access.origin
+    elif config.manifests is not None:
+        found = DirectorySource(config.manifests, clock, Kept(config.state / "last-good"))
+        origin = str(config.manifests.absolute())
+    else:
         raise ConfigError("neither manifests nor an API server to read objects from")
-    return DirectorySource(config.manifests, clock, Kept(config.state / "last-good"))
+    lasting = LastingSource(found, StateFile(config.state / STATE_NAME, origin), clock)
+    metrics.show_age(lambda: lasting.standing.age_s)
+    return lasting
 
 
 async def serve(config: PlaneConfig) -> None:
@@ -278,12 +277,11 @@ async def _run(
         door = stack.enter_context(closing(Unseen(where))) if isinstance(where, Path) else None
         metrics = stack.enter_context(http.bind(config.metrics))
         ports = await _open_ports(plane, TlsContexts(certificates), stack)
-        sources = [plane.source.name]
         admin = AdminPages(
             plane.publisher,
             plane.delta,
             plane.authorities,
-            sources,
+            plane.source,
             plane.clock,
             Callers(plane.arrivals, plane.door, plane.delta),
             plane.cluster.leader if plane.cluster is not None else None,

@@ -31,7 +31,11 @@ FILES_MAX = 10_000  # one look at this many takes some 50 ms
 FOLDERS_MAX = 10_000
 POLL_S = 0.1
 POLL_SHARE = 20  # looking takes at most a twentieth of the time
+WAITING_LINE_S = 10.0
 QUIET_S = 0.15  # a file not written for this long is whole
+
+# To have an empty mesh on purpose, one empty file is enough.
+NO_MANIFEST = "there is no manifest in the folder, not even an empty one"
 
 _Signature = tuple[int, int, int]  # mtime in ns, size, inode
 
@@ -56,10 +60,16 @@ class DirectorySource:
         self._last: dict[str, _Signature] = {}
         self._error = ""
         self._link_problems: tuple[Problem, ...] = ()
+        self._told_s = -WAITING_LINE_S
 
     @property
     def name(self) -> str:
         return str(self._path)
+
+    @property
+    def trouble(self) -> str:
+        """The reason that the folder cannot be read for; empty while it can."""
+        return self._error
 
     @asynccontextmanager
     async def opened(self) -> AsyncIterator[AsyncIterator[Snapshot]]:
@@ -67,8 +77,15 @@ class DirectorySource:
         yield self.watch()
 
     async def watch(self) -> AsyncIterator[Snapshot]:
-        """Yield the content at once, then again after every change. Never ends by itself."""
-        yield await asyncio.to_thread(self.read)
+        """Yield the content once the folder can be read, then again after every change. Never ends
+        by itself."""
+        first = await asyncio.to_thread(self.read)
+        while self._error:
+            # An empty mesh in its place would end every connection.
+            self._tell_waiting()
+            await asyncio.sleep(POLL_S)
+            first = await asyncio.to_thread(self.read)
+        yield first
         while True:
             started_s = self._clock.monotonic_s()
             changed = await asyncio.to_thread(self.poll)
@@ -108,6 +125,12 @@ class DirectorySource:
             self._last = look.files
         return self._snapshot() if changed else None
 
+    def _tell_waiting(self) -> None:
+        now_s = self._clock.monotonic_s()
+        if now_s - self._told_s >= WAITING_LINE_S:
+            self._told_s = now_s
+            event(log, logging.ERROR, "source.waiting", source=self._path, error=self._error)
+
     def _is_settled(self, file: str, signature: _Signature) -> bool:
         if self._last.get(file) == signature:
             return True
@@ -144,7 +167,8 @@ class DirectorySource:
         if self._error:
             message = f"{self._error}; the last good state stays in force"
             problems = (Problem(str(self._path), 1, "", UNREADABLE, message), *problems)
-        return replace(snapshot, problems=(*problems, *snapshot.problems))
+        doubt = "" if self._loaded else NO_MANIFEST
+        return replace(snapshot, problems=(*problems, *snapshot.problems), doubt=doubt)
 
 
 def _look(root: Path) -> _Look:

@@ -39,9 +39,12 @@ class Content:
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
+    """`doubt`: why this may be an accident and not what somebody wants, in words."""
+
     objects: Objects
     problems: tuple[Problem, ...]
     ignored: Mapping[str, int]
+    doubt: str = ""
 
 
 class Folder:

@@ -24,6 +24,7 @@ from control.kube.reflector import Reflector
 from control.kube.resources import Resource
 from control.server.sources.cluster import PLACE, Cluster
 from control.server.sources.folder import Snapshot
+from control.server.sources.objects import Objects
 from control.server.sources.problem import UNREADABLE, Problem
 
 log = logging.getLogger("source")
@@ -93,6 +94,16 @@ class KubernetesSource:
         return f"{access.server} ({access.name})"
 
     @property
+    def trouble(self) -> str:
+        """The kinds that are not followed now, and why; empty while all are."""
+        found = []
+        for each in WATCHED:
+            state = self._reflectors[each.kind].state
+            if state.trouble is not None and (each.is_needed or not _is_refused(state)):
+                found.append(f"{each.kind}: {_reason(state)}")
+        return "; ".join(found)
+
+    @property
     def states(self) -> dict[str, Reflection]:
         """By kind, how it is followed."""
         return {kind: each.state for kind, each in self._reflectors.items()}
@@ -152,6 +163,7 @@ class KubernetesSource:
                     event(log, logging.WARNING, "source.waiting", kinds=waiting)
             else:
                 found = self._cluster.snapshot(self._problems())
+                found = replace(found, doubt=_doubt(found.objects))
                 is_held = self._hold.back(self._lags())
                 if is_held and last is not None:
                     found = replace(last, problems=found.problems)
@@ -191,6 +203,13 @@ class KubernetesSource:
             effect = "what was known stays in force" if state.is_synced else "it counts as empty"
             message = f"cannot be followed: {_reason(state)}; {effect}"
             yield Problem(PLACE, 0, kind, UNREADABLE, message)
+
+
+def _doubt(objects: Objects) -> str:
+    """No cluster is without namespaces, and only a wrong or wiped one without pods."""
+    if not objects.namespaces:
+        return "the API server names no namespace"
+    return "" if objects.pods else "the API server names no pod in any namespace"
 
 
 def _is_refused(state: Reflection) -> bool:

@@ -194,8 +194,8 @@ class Condition:
     """`values` are already parsed for the key: strings, `namespace/account`, blocks or ports."""
 
     key: str
-    values: tuple[str, ...] | tuple[CidrBlock, ...] | tuple[int, ...] = ()
-    not_values: tuple[str, ...] | tuple[CidrBlock, ...] | tuple[int, ...] = ()
+    values: tuple[str | CidrBlock | int, ...] = ()
+    not_values: tuple[str | CidrBlock | int, ...] = ()
     beyond_l4: bool = False
 
 

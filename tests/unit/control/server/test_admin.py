@@ -17,6 +17,9 @@ from control.server.callers.budget import node_tenant
 from control.server.callers.refusals import CallRefusal
 from control.server.compile.settings import Settings
 from control.server.sources.captured import CapturedSet
+from control.server.sources.directory import DirectorySource
+from control.server.sources.lasting import LastingSource
+from control.server.sources.state_file import StateFile
 from control.server.xds.publish import Publisher
 from control.server.xds.session import DeltaSession
 from control.server.xds.streams import Client, DeltaService
@@ -49,11 +52,12 @@ class Bench(DoorBench):
             self.publisher, self.door, self.arrivals.received, self.metrics, self.clock
         )
         authority = load_authority(folder / "ca", "cluster.local", self.clock)
+        source = DirectorySource(Path("/m"), self.clock)
         self.pages = AdminPages(
             self.publisher,
             self.delta,
             held(authority, self.clock),
-            ["/m"],
+            LastingSource(source, StateFile(folder / "state", "/m"), self.clock),
             self.clock,
             Callers(self.arrivals, self.door, self.delta),
         )
@@ -93,6 +97,7 @@ def test_status_says_what_is_served_to_whom_and_what_is_wrong(bench: Bench) -> N
         1,
     )
     assert status["objects"]["Pod"] == 1
+    assert status["source"] == {"is_kept": False, "age_s": 0.0, "trouble": ""}
     assert status["resources"] == {"Address": 2, "Authorization": 2, "Pod": 1, "Namespace": 1}
     assert status["root"]["not_after"].endswith("Z")
     (node,) = status["nodes"]

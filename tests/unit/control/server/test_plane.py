@@ -16,7 +16,7 @@ from control.server.callers.budget import node_tenant
 from control.server.callers.door import AdmittedCall
 from control.server.callers.tokens import Caller
 from control.server.compile.settings import Settings
-from control.server.plane import Plane, PlaneConfig, assemble, subject_of
+from control.server.plane import STATE_NAME, Plane, PlaneConfig, assemble, subject_of
 from control.wire import certificates_pb2 as pb
 from tests.support.calls import Aborted, Call
 from tests.support.manifests import pod
@@ -53,6 +53,12 @@ def test_without_manifests_it_does_not_start(tmp_path: Path) -> None:
         assemble(config(tmp_path, manifests=tmp_path / "nowhere"))
 
 
+def test_a_folder_that_is_away_is_waited_for_when_its_state_was_kept(tmp_path: Path) -> None:
+    (tmp_path / "state").mkdir()
+    (tmp_path / "state" / STATE_NAME).touch()
+    assert assemble(config(tmp_path, manifests=tmp_path / "nowhere")).source.name
+
+
 def test_without_any_source_it_does_not_start(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="neither manifests nor an API server"):
         assemble(config(tmp_path, manifests=None))
@@ -87,8 +93,13 @@ def test_certificates_follow_the_published_mesh(tmp_path: Path) -> None:
     uri = "spiffe://cluster.local/ns/shop/sa/web"
     with pytest.raises(Aborted):
         sign(plane, "n1", uri)
-    plane.publisher.offer(plane.source.read())
-    plane.publisher.publish()
+
+    async def publish() -> None:
+        async with plane.source.opened() as snapshots:
+            plane.publisher.offer(await anext(snapshots))
+        plane.publisher.publish()
+
+    asyncio.run(publish())
     assert len(sign(plane, "n1", uri)) == 2
     with pytest.raises(Aborted):
         sign(plane, "n2", uri)

@@ -1,0 +1,253 @@
+"""A source with its last good state on disk: what a start serves, and what is doubted."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import replace
+from datetime import datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+from control.kit.errors import ConfigError
+from control.server.sources.folder import Snapshot, read_content
+from control.server.sources.lasting import GUARDED_MIN, LastingSource
+from control.server.sources.objects import Objects, collect
+from control.server.sources.state_file import StateFile
+from tests.support.manifests import pod
+from tests.support.virtual_time import TwoClocks, run_virtual
+
+WIPED = "there is nothing"
+EMPTY = Snapshot(Objects(), (), {}, doubt=WIPED)
+
+
+def holding(count: int) -> Snapshot:
+    text = "".join(pod(name=f"web-{number}") for number in range(count))
+    entries = read_content("a.yaml", text.encode()).entries
+    return Snapshot(collect({each.key: each.object for each in entries if each.object}), (), {})
+
+
+FEW, MANY = holding(2), holding(GUARDED_MIN)
+
+
+class ScriptedSource:
+    """Says what a test tells it to say."""
+
+    def __init__(self) -> None:
+        self.name = "script"
+        self.trouble = ""
+        self.said: asyncio.Queue[Snapshot] = asyncio.Queue()
+
+    @asynccontextmanager
+    async def opened(self) -> AsyncIterator[AsyncIterator[Snapshot]]:
+        yield self._snapshots()
+
+    async def _snapshots(self) -> AsyncIterator[Snapshot]:
+        while True:
+            yield await self.said.get()
+
+
+class LastingBench:
+    def __init__(self, path: Path, clock: TwoClocks) -> None:
+        self.inner = ScriptedSource()
+        self.clock = clock
+        self.file = StateFile(path, "script")
+        self.source = LastingSource(self.inner, self.file, clock)
+
+    async def kept(self, holds: Callable[[Objects], bool]) -> None:
+        """Wait until such a state is on disk."""
+        async with asyncio.timeout(100_000):
+            found = self.file.load()
+            while found is None or not holds(found.objects):
+                await asyncio.sleep(0.5)
+                found = self.file.load()
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "state"
+
+
+def with_bench(path: Path, act: Callable[[LastingBench, AsyncIterator[Snapshot]], object]) -> None:
+    async def whole() -> None:
+        bench = LastingBench(path, TwoClocks())
+        async with bench.source.opened() as snapshots:
+            done = act(bench, snapshots)
+            if asyncio.iscoroutine(done):
+                await done
+
+    run_virtual(whole())
+
+
+def put(path: Path, snapshot: Snapshot, at: datetime | None = None) -> None:
+    moment = at or TwoClocks()._start - timedelta(hours=3)
+    assert StateFile(path, "script").save(snapshot.objects, moment)
+
+
+def test_what_the_source_says_is_served_and_kept(path: Path) -> None:
+    async def act(bench: LastingBench, snapshots: AsyncIterator[Snapshot]) -> None:
+        bench.inner.said.put_nowait(FEW)
+        assert await anext(snapshots) is FEW
+        await bench.kept(lambda found: found == FEW.objects)
+        bench.inner.said.put_nowait(MANY)
+        assert await anext(snapshots) is MANY
+        await bench.kept(lambda found: found == MANY.objects)
+        assert bench.source.standing.age_s == 0
+
+    with_bench(path, act)
+
+
+def test_a_state_at_the_end_is_kept_at_once(path: Path) -> None:
+    async def act(bench: LastingBench, snapshots: AsyncIterator[Snapshot]) -> None:
+        bench.inner.said.put_nowait(FEW)
+        await anext(snapshots)
+
+    with_bench(path, act)
+    kept = StateFile(path, "script").load()
+    assert kept is not None
+    assert kept.objects == FEW.objects
+
+
+def test_a_start_without_the_source_serves_the_last_good_state(path: Path) -> None:
+    put(path, FEW)
+
+    async def act(bench: LastingBench, snapshots: AsyncIterator[Snapshot]) -> None:
+        bench.inner.trouble = "it is away"
+        found = await anext(snapshots)
+        assert found.objects == FEW.objects
+        (problem,) = found.problems
+        assert "the last good state, of 2025-12-31 21:00:00 UTC, is in force" in problem.message
+        standing = bench.source.standing
+        assert (standing.is_kept, standing.trouble) == (True, "it is away")
+        assert standing.age_s >= 3 * 3600
+        bench.inner.trouble = ""
+        bench.inner.said.put_nowait(MANY)
+        assert await anext(snapshots) is MANY
+        assert not bench.source.standing.is_kept
+        assert bench.source.standing.age_s == 0
+
+    with_bench(path, act)
+
+
+def test_a_source_that_is_slow_is_not_waited_for_without_end(path: Path) -> None:
+    put(path, FEW)
+
+    async def act(bench: LastingBench, snapshots: AsyncIterator[Snapshot]) -> None:
+        found = await anext(snapshots)
+        assert found.objects == FEW.objects
+        assert bench.clock.monotonic_s() >= 30
+
+    with_bench(path, act)
+
+
+def test_a_kept_state_is_never_put_over_what_the_source_says(path: Path) -> None:
+    put(path, MANY)
+
+    async def act(bench: LastingBench, snapshots: AsyncIterator[Snapshot]) -> None:
+        bench.inner.said.put_nowait(FEW)
+        assert await anext(snapshots) is FEW
+        bench.inner.trouble = "it went away"
+        waiting = asyncio.ensure_future(anext(snapshots))  # noqa: TID251  # cancelled below
+        await asyncio.wait((waiting,), timeout=1000)
+        assert not waiting.done()
+        waiting.cancel()
+        await asyncio.wait((waiting,))
+        assert bench.source.standing.age_s >= 990
+
+    with_bench(path, act)
+
+
+def test_a_kept_state_is_not_written_back_as_if_it_were_new(path: Path) -> None:
+    put(path, FEW)
+    before = path.stat().st_mtime_ns
+
+    async def act(bench: LastingBench, snapshots: AsyncIterator[Snapshot]) -> None:
+        bench.inner.trouble = "it is away"
+        await anext(snapshots)
+        await asyncio.sleep(1000)
+
+    with_bench(path, act)
+    assert path.stat().st_mtime_ns == before
+
+
+def test_a_state_that_goes_on_is_kept_as_of_now(path: Path) -> None:
+    async def act(bench: LastingBench, snapshots: AsyncIterator[Snapshot]) -> None:
+        bench.inner.said.put_nowait(FEW)
+        await anext(snapshots)
+        await bench.kept(lambda found: found == FEW.objects)
+        inode = os.stat(path).st_ino
+        await asyncio.sleep(1000)
+        kept = bench.file.load()
+        assert kept is not None
+        assert (bench.clock.now() - kept.current_at).total_seconds() <= 60
+        assert os.stat(path).st_ino == inode
+
+    with_bench(path, act)
+
+
+def test_all_gone_at_once_is_doubted(path: Path) -> None:
+    async def act(bench: LastingBench, snapshots: AsyncIterator[Snapshot]) -> None:
+        bench.inner.said.put_nowait(MANY)
+        await anext(snapshots)
+        await bench.kept(lambda found: found == MANY.objects)
+        bench.inner.said.put_nowait(EMPTY)
+        found = await anext(snapshots)
+        assert found.objects is MANY.objects
+        (problem,) = found.problems
+        assert problem.message == f"{WIPED}; the last good state stays in force"
+        await asyncio.sleep(100)
+        await bench.kept(lambda found: found == MANY.objects)
+        assert bench.source.standing.age_s >= 90
+        bench.inner.said.put_nowait(FEW)
+        assert await anext(snapshots) is FEW
+
+    with_bench(path, act)
+
+
+def test_nothing_at_a_start_is_doubted_when_there_was_much(path: Path) -> None:
+    put(path, MANY)
+
+    async def act(bench: LastingBench, snapshots: AsyncIterator[Snapshot]) -> None:
+        bench.inner.said.put_nowait(EMPTY)
+        found = await anext(snapshots)
+        assert found.objects == MANY.objects
+        bench.inner.said.put_nowait(replace(EMPTY, doubt=""))  # said once more, on purpose
+        assert (await anext(snapshots)).objects == Objects()
+
+    with_bench(path, act)
+
+
+def test_a_few_objects_may_all_go(path: Path) -> None:
+    put(path, FEW)
+
+    async def act(bench: LastingBench, snapshots: AsyncIterator[Snapshot]) -> None:
+        bench.inner.said.put_nowait(EMPTY)
+        assert await anext(snapshots) is EMPTY
+        await bench.kept(lambda found: found == Objects())
+
+    with_bench(path, act)
+
+
+def test_a_file_that_cannot_be_used_is_as_none(path: Path) -> None:
+    path.write_bytes(b"broken")
+
+    async def act(bench: LastingBench, snapshots: AsyncIterator[Snapshot]) -> None:
+        bench.inner.trouble = "it is away"
+        waiting = asyncio.ensure_future(anext(snapshots))  # noqa: TID251  # ends below
+        await asyncio.wait((waiting,), timeout=100)
+        assert not waiting.done()
+        bench.inner.said.put_nowait(FEW)
+        assert await waiting is FEW
+
+    with_bench(path, act)
+
+
+def test_a_callers_own_failure_is_passed_on_as_it_is(path: Path) -> None:
+    async def act(bench: LastingBench, snapshots: AsyncIterator[Snapshot]) -> None:
+        raise ConfigError("mine")
+
+    with pytest.raises(ConfigError, match="mine"):
+        with_bench(path, act)
