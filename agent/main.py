@@ -39,6 +39,7 @@ from agent.uninstall import LOCK, OTHER, uninstall
 from agent.zds import ZdsServer, listening
 from control.kit import http, lock
 from control.kit.clock import Clock, SystemClock
+from control.kit.command import PlainGroup
 from control.kit.errors import ConfigError, KernelError, MeshError
 from control.kit.flags import Duration
 from control.kit.log import event, setup
@@ -228,10 +229,11 @@ _FILE = click.Path(path_type=Path, dir_okay=False)
 
 
 @click.group(
+    cls=PlainGroup,
     invoke_without_command=True,
     context_settings={"max_content_width": 100, "help_option_names": ["-h", "--help"]},
 )
-@click.version_option(version(), prog_name="tulle-agent")
+@click.version_option(version(), prog_name="tulle-agent", message="%(prog)s %(version)s")
 @_option(
     "--node",
     shared=True,

@@ -16,6 +16,7 @@ import click
 from click.core import ParameterSource
 
 from control.kit.clock import SystemClock
+from control.kit.command import PlainCommand
 from control.kit.door import is_loopback_port
 from control.kit.errors import ConfigError
 from control.kit.flags import Duration
@@ -89,6 +90,7 @@ def option(name: str, *istio: str, **fields: Any) -> Callable[[Any], Any]:
 
 
 @click.command(
+    cls=PlainCommand,
     epilog=EPILOG,
     context_settings={"max_content_width": 100, "help_option_names": ["-h", "--help"]},
 )
@@ -165,7 +167,7 @@ def option(name: str, *istio: str, **fields: Any) -> Callable[[Any], Any]:
 @option("--log-format", "LOG_FORMAT", type=click.Choice(["text", "json", "plain"]), default="text")
 @option("--access-log/--no-access-log", default=True, help="One line per connection and side.")
 @option("--cgroup", type=FILE, help="Join this cgroup2 folder first, making it if need be.")
-@click.version_option(version(), prog_name="tulle-ztunnel")
+@click.version_option(version(), prog_name="tulle-ztunnel", message="%(prog)s %(version)s")
 def main(**flags: Any) -> None:
     """The mesh's proxy on one node: mTLS for every enrolled pod, with its identity and policy."""
     try:

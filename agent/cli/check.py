@@ -15,10 +15,9 @@ import click
 from agent.cli import health, mesh
 from agent.cli.cluster.choice import chosen, cluster_options
 from agent.cli.mesh import MeshDump, MeshSource
+from agent.cli.options import timeout_option
 from agent.cli.render import cell, colour_wanted
-from agent.fetch import TIMEOUT_S
 from control.kit.errors import MeshError
-from control.kit.flags import Duration
 from control.kit.terminal import is_interactive
 
 SIGNS = {"ok": "√", "warning": "‼", "error": "×"}
@@ -41,13 +40,7 @@ Check = dict[str, Any]
 @click.option("--pre", is_flag=True, help="Check this host alone, before there is a mesh.")
 @click.option("--node", metavar="NAME", help="Ask this node only.")
 @click.option("--wait", is_flag=True, help="Retry until nothing fails or the time is up.")
-@click.option(
-    "--timeout",
-    type=Duration(0.1, 3600),
-    default=TIMEOUT_S,
-    show_default="30s",
-    help="Time to wait for a page (5, 500ms, 1m); 2s for a sign of life.",
-)
+@timeout_option
 @click.option(
     "-f",
     "--file",

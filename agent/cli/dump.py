@@ -10,12 +10,10 @@ import click
 from agent.cli import mesh
 from agent.cli.cluster.choice import chosen, cluster_options
 from agent.cli.mesh import MeshSource
-from agent.cli.options import tell_incomplete
+from agent.cli.options import tell_incomplete, timeout_option
 from agent.cli.redact import redact
-from agent.fetch import TIMEOUT_S
 from control.kit.errors import ConfigError
-from control.kit.files import write_atomic
-from control.kit.flags import Duration
+from control.kit.files import write_as_asked
 
 PARTS = ("agent", "check", "ztunnel", "control", "logging")
 EVERYTHING = (*PARTS, "labels")
@@ -30,13 +28,7 @@ EVERYTHING = (*PARTS, "labels")
     help="File to write; `-`, the default, is standard output.",
 )
 @click.option("--node", metavar="NAME", help="Ask this node only.")
-@click.option(
-    "--timeout",
-    type=Duration(0.1, 3600),
-    default=TIMEOUT_S,
-    show_default="30s",
-    help="Time to wait for a page (5, 500ms, 1m); 2s for a sign of life.",
-)
+@timeout_option
 @click.option("--part", "parts", multiple=True, type=click.Choice(PARTS), help="Only these pages.")
 @cluster_options
 @click.pass_context
@@ -60,7 +52,7 @@ def dump(
         click.echo(text, nl=False)
     else:
         try:
-            write_atomic(path.absolute(), text.encode(), 0o600)
+            write_as_asked(path, text.encode(), 0o600)
         except OSError as exc:
             raise ConfigError(f"{path}: {exc.strerror}") from exc
         click.echo(f"saved {len(found.nodes)} nodes to {path}", err=True)

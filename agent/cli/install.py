@@ -14,15 +14,12 @@ from agent.cli.chart.functions import to_yaml
 from agent.cli.chart.settings import Settings
 from agent.cli.cluster import install as steps
 from agent.cli.cluster import rollout
-from agent.cli.cluster.choice import ClusterChoice, cluster_options, of_cluster
+from agent.cli.cluster.choice import ClusterChoice, cluster_options, of_cluster, patience
 from agent.cli.cluster.install import Order, Plan
 from agent.cli.cluster.objects import Applied, in_order
 from agent.cli.cluster.session import NoCluster, ask
-from control.kit.flags import Duration
 from control.kube.client import KubeClient
 from control.kube.errors import AccessError
-
-WAIT_S = 300.0
 
 
 def _options(command: Callable[..., Any]) -> Callable[..., Any]:
@@ -39,13 +36,7 @@ def _options(command: Callable[..., Any]) -> Callable[..., Any]:
     @click.option("--force-conflicts", is_flag=True, help="Take over others' fields.")
     @click.option("--skip-checks", is_flag=True, help="Leave out `tulle check --pre`.")
     @click.option("--wait/--no-wait", default=True, help="Until all parts are ready (default).")
-    @click.option(
-        "--timeout",
-        type=Duration(1, 86400),
-        default=WAIT_S,
-        show_default="5m",
-        help="Longest wait for the parts.",
-    )
+    @patience("Longest wait for the parts.")
     @cluster_options
     @click.pass_context
     @functools.wraps(command)

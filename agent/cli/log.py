@@ -10,6 +10,8 @@ from agent.cli import mesh, processes
 from agent.cli.options import Reading, read_options
 from agent.cli.render import Column, show
 from agent.fetch import FetchError, checked, request
+from control.kit.choices import absent
+from control.kit.command import PlainGroup
 from control.kit.errors import ConfigError
 from control.kit.log import DEFAULT, RESET, expect_scopes, parse_levels
 
@@ -22,7 +24,7 @@ COLUMNS = (
 )
 
 
-@click.group()
+@click.group(cls=PlainGroup)
 def log() -> None:
     """Read and set log levels of running processes.
 
@@ -107,7 +109,7 @@ def _expect_node(source: mesh.MeshSource, node: str, level: str | None) -> None:
         names = processes.nodes(source.run_dir)
     if node and names and node not in names:
         hint = "" if level else f" (to set the level of all: tulle log level - {node})"
-        raise ConfigError(f"no node {node!r}; there are: {', '.join(names)}{hint}")
+        raise ConfigError(absent("node", node, names) + hint)
 
 
 def _set(source: mesh.MeshSource, node: str, level: str, component: str | None) -> None:

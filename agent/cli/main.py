@@ -7,13 +7,13 @@ The lab stands on the CLI and not the other way round: an image may leave `agent
 from __future__ import annotations
 
 import sys
-from difflib import get_close_matches
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
 
 import click
 
+from control.kit.command import EXIT_INTERRUPTED, EXIT_USAGE, PlainGroup, complain
 from control.kit.errors import MeshError
 from control.kit.terminal import Terminal
 from control.kit.version import version
@@ -50,7 +50,7 @@ VERBS = {
     "completion": ("agent.cli.completion", "completion", "Print a shell's completion script."),
 }
 
-EXIT_FAILED, EXIT_USAGE, EXIT_INTERRUPTED = 1, 2, 130
+EXIT_FAILED = 1
 _COULD_NOT_TELL = frozenset({"config", "admin", "kube_access"})  # wrong input, or no process to ask
 
 
@@ -60,7 +60,7 @@ def installed_verbs() -> list[str]:
     return [verb for verb in VERBS if verb != "lab" or has_lab]
 
 
-class LazyGroup(click.Group):
+class LazyGroup(PlainGroup):
     """The verbs as a click group that imports a verb's module on its first use."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
@@ -75,17 +75,6 @@ class LazyGroup(click.Group):
         found = getattr(import_module(module), attribute)
         assert isinstance(found, click.Command)
         return found
-
-    def resolve_command(
-        self, ctx: click.Context, args: list[str]
-    ) -> tuple[str | None, click.Command | None, list[str]]:
-        try:
-            return super().resolve_command(ctx, args)
-        except click.UsageError as exc:
-            near = get_close_matches(args[0], installed_verbs(), 1)
-            if near:
-                raise click.UsageError(f"{exc.message} Did you mean {near[0]!r}?", ctx) from exc
-            raise
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section("Commands"):
@@ -131,7 +120,7 @@ def run(command: click.Command, words: list[str] | None) -> int:
         code = command.main(words, standalone_mode=False, prog_name="tulle")
         return code if isinstance(code, int) else 0
     except click.ClickException as exc:
-        exc.show()
+        complain(exc)
         return EXIT_USAGE
     except click.exceptions.Exit as exc:
         return exc.exit_code

@@ -19,6 +19,7 @@ from agent.cli import processes, shape
 from agent.cli.cluster.choice import ClusterChoice
 from agent.cli.processes import MeshProcess
 from agent.fetch import TIMEOUT_S, FetchError
+from control.kit.choices import absent
 from control.kit.clock import SystemClock
 from control.kit.errors import ConfigError
 
@@ -88,10 +89,7 @@ def read(source: MeshSource, parts: Collection[str]) -> MeshDump:
             "is the mesh running? (another folder: --run-dir)"
         )
     if source.node and source.node not in names:
-        raise ConfigError(
-            f"no node {source.node!r} below {source.run_dir}; "
-            f"there are: {', '.join(names) or 'none'}"
-        )
+        raise ConfigError(absent("node", source.node, names) + f" (below {source.run_dir})")
     wanted = [source.node] if source.node else names
     return _fetch(source, wanted, control if "control" in parts else None, parts)
 
@@ -198,21 +196,27 @@ def read_labels(control: Json) -> dict[str, Json]:
     return found
 
 
+def name_of_file(path: Path) -> str:
+    """The path in a message; `-` says little in front of a line number."""
+    return "standard input" if str(path) == "-" else str(path)
+
+
 def load_dump(path: Path) -> MeshDump:
     """A file of `tulle dump`, or a ztunnel's config dump as one node; ConfigError otherwise."""
+    where = name_of_file(path)
     try:
         value = json.loads(sys.stdin.read() if str(path) == "-" else path.read_text())
     except OSError as exc:
-        raise ConfigError(f"{path}: {exc.strerror}") from exc
+        raise ConfigError(f"{where}: {exc.strerror}") from exc
     except (ValueError, RecursionError) as exc:
-        raise ConfigError(f"{path}: not JSON: {exc}") from exc
+        raise ConfigError(f"{where}: not JSON: {exc}") from exc
     if isinstance(value, dict) and "workloadState" in value:
-        shape.check_ztunnel(value, str(path))
+        shape.check_ztunnel(value, where)
         node = str(value.get("node") or "node")
         return MeshDump(SystemClock().now(), nodes={node: {"ztunnel": value}})
     if not isinstance(value, dict) or value.get("dumpVersion") != DUMP_VERSION:
-        raise ConfigError(f"{path}: not a dump of this version (dumpVersion {DUMP_VERSION})")
-    shape.check_dump(value, str(path))
+        raise ConfigError(f"{where}: not a dump of this version (dumpVersion {DUMP_VERSION})")
+    shape.check_dump(value, where)
     try:
         return MeshDump(
             taken_at=datetime.fromisoformat(value["takenAt"]),
@@ -223,16 +227,14 @@ def load_dump(path: Path) -> MeshDump:
             away=dict(value.get("away") or {}),
         )
     except (KeyError, TypeError, ValueError) as exc:
-        raise ConfigError(f"{path}: a damaged dump: {exc!r}") from exc
+        raise ConfigError(f"{where}: a damaged dump: {exc!r}") from exc
 
 
 def _only(mesh: MeshDump, node: str) -> MeshDump:
     if not node:
         return mesh
     if node not in mesh.nodes:
-        raise ConfigError(
-            f"no node {node!r} in the dump; there are: {', '.join(sorted(mesh.nodes))}"
-        )
+        raise ConfigError(absent("node", node, mesh.nodes) + " (in the dump)")
     mesh.nodes = {node: mesh.nodes[node]}
     asked = {f"agent-{node}", f"ztunnel-{node}", "control"}
     mesh.away = {name: why for name, why in mesh.away.items() if name in asked}

@@ -15,6 +15,7 @@ from agent.cli.mesh import MeshDump, MeshSource
 from agent.cli.options import Reading, read_options
 from agent.cli.render import Column, show
 from agent.fetch import FetchError
+from control.kit.command import PlainGroup
 from control.kit.errors import ConfigError, MeshError
 from control.kit.files import replace_text
 from control.kit.terminal import is_interactive
@@ -34,7 +35,7 @@ COLUMNS = (
 )
 
 
-@click.group()
+@click.group(cls=PlainGroup)
 def namespace() -> None:
     """List namespaces, add them to the mesh, and remove them.
 

@@ -17,10 +17,18 @@ from agent.cli.render import Output, output_options
 from agent.cli.selector import Requirement, SelectorError, parse
 from agent.cli.views import Filter
 from agent.fetch import TIMEOUT_S
+from control.kit.choices import absent
 from control.kit.errors import ConfigError
 from control.kit.flags import Duration
 
 ELSEWHERE = "the control plane is on another host: what only it knows is not shown"
+timeout_option = click.option(
+    "--timeout",
+    type=Duration(0.1, 3600),
+    default=f"{TIMEOUT_S:.0f}s",
+    show_default=True,
+    help="Time to wait for a page (5, 500ms, 1m); 2s for a sign of life.",
+)
 EXIT_UNKNOWN = 2  # usage, or could not tell
 
 
@@ -55,9 +63,7 @@ class Reading:
     def _expect_namespace(self, found: MeshDump) -> None:
         wanted, known = self.wanted.namespace, views.namespace_names(found)
         if wanted and wanted not in known:
-            raise ConfigError(
-                f"no namespace {wanted!r}; there are: {', '.join(sorted(known)) or 'none'}"
-            )
+            raise ConfigError(absent("namespace", wanted, known))
 
 
 def read_options(
@@ -117,13 +123,7 @@ def _common() -> list[Callable[[Any], Any]]:
             type=click.Path(path_type=Path),
             help="Read a file of `tulle dump` instead.",
         ),
-        click.option(
-            "--timeout",
-            type=Duration(0.1, 3600),
-            default=TIMEOUT_S,
-            show_default="30s",
-            help="Time to wait for a page (5, 500ms, 1m); 2s for a sign of life.",
-        ),
+        timeout_option,
     ]
 
 

@@ -7,27 +7,18 @@ import sys
 import click
 
 from agent.cli.cluster import uninstall as steps
-from agent.cli.cluster.choice import cluster_options, of_cluster
+from agent.cli.cluster.choice import cluster_options, of_cluster, patience
 from agent.cli.cluster.session import ask
 from agent.cli.cluster.uninstall import Removal
 from control.kit.errors import MeshError
-from control.kit.flags import Duration
 from control.kit.terminal import is_interactive
-
-WAIT_S = 300.0
 
 
 @click.command()
 @click.option("--purge", is_flag=True, help="Definitions, policies, keys and labels, too.")
 @click.option("--force", is_flag=True, help="Go on without nodes that do not answer.")
 @click.option("--yes", is_flag=True, help="Do not ask.")
-@click.option(
-    "--timeout",
-    type=Duration(1, 86400),
-    default=WAIT_S,
-    show_default="5m",
-    help="Longest wait for the nodes, at each step.",
-)
+@patience("Longest wait for the nodes, at each step.")
 @cluster_options
 @click.pass_context
 def uninstall(ctx: click.Context, purge: bool, force: bool, yes: bool, timeout: float) -> None:

@@ -233,6 +233,8 @@ def restart(lab: Lab, what: str, node: str | None) -> list[str]:
 def process_names(state: LabState, what: str, node: str | None) -> list[str]:
     """Names of the processes that `what` and `node` mean; ConfigError if there are none."""
     if what == "control":
+        if node:
+            raise ConfigError(f"the control plane is of no node: leave {node} out")
         names = ["control"]
     else:
         nodes = [state.node(node)] if node else state.nodes

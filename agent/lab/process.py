@@ -96,11 +96,26 @@ def spawn(launch: Launch, log: Path) -> Process:
             (os.POSIX_SPAWN_OPEN, 0, "/dev/null", os.O_RDONLY, 0),
             (os.POSIX_SPAWN_OPEN, 1, str(log), flags, 0o600),
             (os.POSIX_SPAWN_DUP2, 1, 2),
+            *((os.POSIX_SPAWN_CLOSE, each) for each in inherited()),
         ],
         setsid=True,
         setsigdef=_LAUNCH_SIGNALS,
     )
     return Process(pid, start_of(pid) or 0)
+
+
+def inherited() -> list[int]:
+    """Descriptors that our caller left open, such as a lock: a process that lives on would keep
+    them for ever."""
+    found = [int(name) for name in os.listdir("/proc/self/fd")]
+    return [each for each in found if each > 2 and _is_inheritable(each)]
+
+
+def _is_inheritable(descriptor: int) -> bool:
+    try:
+        return os.get_inheritable(descriptor)
+    except OSError:  # that of the listing itself
+        return False
 
 
 def start_of(pid: int) -> int | None:

@@ -19,6 +19,7 @@ from typing import Any
 from agent.lab import plan
 from agent.lab.process import Process
 from agent.lab.spec import PodSpec, Ready
+from control.kit.choices import absent
 from control.kit.errors import ConfigError
 from control.kit.files import write_atomic
 
@@ -52,16 +53,14 @@ class LabState:
         for node in self.nodes:
             if node.name == name:
                 return node
-        there_are = ", ".join(item.name for item in self.nodes)
-        raise ConfigError(f"no node {name!r}; there are: {there_are}")
+        raise ConfigError(absent("node", name, (item.name for item in self.nodes)))
 
     def pod(self, namespace: str, name: str) -> PodRecord:
         found = self.pods.get(f"{namespace}/{name}")
         if found is not None:
             return found
         elsewhere = [key for key in self.pods if key.endswith(f"/{name}")]
-        there_are = ", ".join(sorted(elsewhere or self.pods))
-        raise ConfigError(f"no pod {namespace}/{name}; there are: {there_are}")
+        raise ConfigError(absent("pod", f"{namespace}/{name}", elsewhere or self.pods))
 
     def namespaces(self) -> list[str]:
         names = [pod.netns for pod in self.pods.values()]

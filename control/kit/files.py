@@ -19,6 +19,16 @@ def write_atomic(path: Path, data: bytes, mode: int = 0o644, *, sync: bool = Tru
     _write(path, data, sync, lambda handle: os.fchmod(handle, mode))
 
 
+def write_as_asked(path: Path, data: bytes, mode: int = 0o644) -> None:
+    """`write_atomic` to a path that a user named: a link is followed, and a device or a pipe is
+    written to. Replacing it would turn /dev/null into a file."""
+    path = path.resolve()
+    if path.exists() and not path.is_file():
+        path.write_bytes(data)
+    else:
+        write_atomic(path, data, mode)
+
+
 def replace_text(path: Path, data: bytes) -> None:
     """As `write_atomic`, for a file that is there: its owner, mode and attributes stay."""
     before = path.stat()

@@ -6,9 +6,10 @@ passes on levels of loggers that only its workers have.
 
 from __future__ import annotations
 
-import difflib
 import logging
 from typing import Final
+
+from control.kit.choices import absent
 
 SCOPES: Final = (
     "access",
@@ -60,6 +61,4 @@ def is_known(scope: str) -> bool:
 
 def complaint(unknown: str) -> str:
     """Words for a scope that is not there: the one that was probably meant, and all."""
-    near = difflib.get_close_matches(unknown, SCOPES, 1)
-    meant = f", perhaps {near[0]!r}" if near else ""
-    return f"no log scope {unknown!r}{meant}; there are: {', '.join(SCOPES)}"
+    return absent("log scope", unknown, SCOPES, shown_max=len(SCOPES))

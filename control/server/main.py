@@ -19,6 +19,7 @@ import click
 
 from control.kit import log as kit_log
 from control.kit.clock import SystemClock
+from control.kit.command import PlainGroup
 from control.kit.errors import ConfigError
 from control.kit.flags import Duration
 from control.kit.log import event
@@ -53,7 +54,7 @@ def check(path: Path, settings: Settings) -> tuple[tuple[Problem, ...], tuple[Pr
     return snapshot.problems, mesh.notes
 
 
-class DefaultServe(click.Group):
+class DefaultServe(PlainGroup):
     """`tulle-control --manifests DIR` means `tulle-control serve --manifests DIR`."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
@@ -155,7 +156,7 @@ _release_all = option(
 
 
 @click.group(cls=DefaultServe, context_settings={"help_option_names": ["-h", "--help"]})
-@click.version_option(version(), prog_name="tulle-control")
+@click.version_option(version(), prog_name="tulle-control", message="%(prog)s %(version)s")
 def main() -> None:
     """The control plane: reads manifests or an API server, serves delta xDS and signs certificates.
 
@@ -366,7 +367,7 @@ def _output() -> Iterator[None]:
     with Terminal() as terminal:
         yield
         if lost := terminal.failure():
-            click.echo(f"standard output: {lost}", err=True)
+            click.echo(f"error: standard output: {lost}", err=True)
             sys.exit(2)
 
 
@@ -375,12 +376,13 @@ def _output() -> Iterator[None]:
 @_root_namespace
 @_dry_run
 def check_command(manifests: Path, root_namespace: str, dry_run_policies: bool) -> None:
-    """Validate a folder: 0 nothing to say, 1 problems, 2 the folder cannot be read.
+    """Validate a folder of manifests.
 
+    Exits 0 without problems, 1 with some, 2 when the folder cannot be read.
     Each line is file:line: object: what is wrong (reason).
     """
     if not manifests.is_dir() or not os.access(manifests, os.R_OK | os.X_OK):
-        click.echo(f"{manifests}: not a folder that can be read", err=True)
+        click.echo(f"error: {manifests}: not a folder that can be read", err=True)
         sys.exit(2)
     settings = Settings(root_namespace=root_namespace, dry_run_policies=dry_run_policies)
     problems, notes = check(manifests, settings)
@@ -389,7 +391,7 @@ def check_command(manifests: Path, root_namespace: str, dry_run_policies: bool) 
             click.echo(f"note: {note}", err=True)
         for problem in problems:
             click.echo(str(problem))
-        click.echo(f"{len(problems)} problems", err=True)
+        click.echo(f"{len(problems)} problem{'s' if len(problems) != 1 else ''}", err=True)
     sys.exit(1 if problems else 0)
 
 

@@ -12,6 +12,8 @@ from typing import Any
 import click
 from click.core import ParameterSource
 
+from control.kit.flags import Duration
+
 _FILE, _CONTEXT = "tulle.kubeconfig", "tulle.context"
 
 
@@ -47,6 +49,17 @@ def cluster_options(command: Callable[..., Any]) -> Callable[..., Any]:
         callback=keep(_FILE),
         help="Ask the cluster of this file, as kubectl.",
     )(command)
+
+
+def patience(meaning: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """--timeout of a command that waits for what happens in a cluster."""
+    return click.option(
+        "--timeout",
+        type=Duration(1, 86400),
+        default="5m",
+        show_default=True,
+        help=meaning,
+    )
 
 
 def of_cluster(ctx: click.Context) -> ClusterChoice:

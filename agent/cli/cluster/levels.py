@@ -6,6 +6,7 @@ import asyncio
 
 from agent.cli.cluster.pages import PODS_AT_ONCE, RUN_DIR, PartPod, best, own_pods
 from agent.cli.cluster.session import ClusterError
+from control.kit.choices import absent
 from control.kit.errors import ConfigError, MeshError
 from control.kube.client import KubeClient
 from control.kube.commands import run_in_pod
@@ -19,7 +20,7 @@ async def set_level(
     pods = await own_pods(client)
     nodes = sorted({each.node for each in pods if each.part == "agent"})
     if node and node not in nodes:
-        raise ConfigError(f"no node {node!r}; there are: {', '.join(nodes) or 'none'}")
+        raise ConfigError(absent("node", node, nodes))
     chosen: list[tuple[PartPod, list[str]]] = []
     if component != "control":
         for name in [node] if node else nodes:

@@ -9,6 +9,7 @@ from agent.cli.cluster import facts, hands
 from agent.cli.cluster.objects import get_or_none
 from agent.cli.cluster.session import MANAGER, ClusterError
 from agent.cli.views import MODE_LABELS
+from control.kit.choices import absent
 from control.kit.errors import ConfigError
 from control.kube.client import KubeClient
 from control.kube.resources import NAMESPACES
@@ -31,8 +32,7 @@ async def change(client: KubeClient, name: str, label: str) -> tuple[bool, list[
     found = await get_or_none(client, path)
     if found is None:
         listed = await facts.list_all(client, NAMESPACES.path(), facts.Named)
-        there = ", ".join(sorted(each.metadata.name for each in listed))
-        raise ConfigError(f"no namespace {name!r}; there are: {there}")
+        raise ConfigError(absent("namespace", name, (each.metadata.name for each in listed)))
     labels = found["metadata"].get("labels") or {}
     wanted: dict[str, str | None] = {key: value} if is_joining else dict.fromkeys(MODE_LABELS)
     if is_joining:  # `none` under either name would win

@@ -21,6 +21,7 @@ from agent.cli.cluster.facts import NAME, PART_OF, ObjectMeta
 from agent.cli.cluster.objects import get_or_none
 from agent.cli.cluster.rollout import trouble
 from agent.cli.cluster.session import NoCluster
+from control.kit.choices import absent
 from control.kit.errors import ConfigError, MeshError
 from control.kube.client import KubeClient
 from control.kube.commands import Ended, run_in_pod
@@ -124,8 +125,7 @@ async def read(
         if (chosen := speaker_of(pods, name))
     }
     if node and node not in agents:
-        there = ", ".join(agents) or "none"
-        raise ConfigError(f"no agent on a node {node!r}; there are: {there}")
+        raise ConfigError(absent("node", node, agents) + " (those with an agent)")
     wanted = {node: agents[node]} if node else agents
     found = ClusterPages({name: {} for name in wanted}, {}, {}, [], {})
     order: list[str] = []  # pods of the control plane, leader first

@@ -5,9 +5,10 @@ from __future__ import annotations
 import click
 
 from agent.lab.verbs import life, objects, pods, processes
+from control.kit.command import PlainGroup
 
 
-@click.group()
+@click.group(cls=PlainGroup)
 def lab() -> None:
     """Run nodes and pods as network namespaces on this host (as root).
 

@@ -8,6 +8,7 @@ from pathlib import Path
 import click
 
 from agent.cli.manifests import read_text, split
+from agent.cli.mesh import name_of_file
 from agent.cli.render import cell
 from agent.fetch import FetchError
 from agent.lab import changes, reception
@@ -63,7 +64,7 @@ def apply(ctx: click.Context, path: Path) -> None:
     """
     lab, text = reporting_lab_of(ctx), _text(path)
     before = None if lab.store.load().unmeshed else _control_status(lab)
-    lines = changes.apply(lab, text, str(path))
+    lines = changes.apply(lab, text, name_of_file(path))
     for line in lines:
         click.echo(line)
     if before is not None:
@@ -84,7 +85,7 @@ def _show_verdict(
 ) -> int:
     """Print the control plane's verdict on standard error; the exit code."""
     text, path = source
-    where = "<stdin>" if str(path) == "-" else str(path)
+    where = name_of_file(path)
     documents = split(text, where)
     try:
         if not before:
@@ -129,7 +130,7 @@ def delete(ctx: click.Context, path: Path | None, namespace: str, target: tuple[
     lab = reporting_lab_of(ctx)
     missing: list[str] = []
     if path is not None:
-        lines, missing = changes.delete_file(lab, _text(path), str(path))
+        lines, missing = changes.delete_file(lab, _text(path), name_of_file(path))
     else:
         lines = changes.delete(lab, target[0], namespace, target[1])
     for line in lines:

@@ -31,13 +31,13 @@ def test_help_names_every_flag_with_our_variable_and_istios() -> None:
 def test_the_version_is_said() -> None:
     code, output = run("--version")
     assert code == 0
-    assert output.startswith("tulle-ztunnel, version ")
+    assert output.startswith("tulle-ztunnel ")
 
 
 @pytest.mark.parametrize(
     ("flags", "why"),
     [
-        ((), "Missing option '--control'"),
+        ((), "missing option '--control'"),
         (("--control", "nohost"), "not host:port"),
         (("--control", "c:1", "--drain", "soon"), "is not a duration"),
         (("--control", "c:1", "--workers", "many"), "not a number of workers"),

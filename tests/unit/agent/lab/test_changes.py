@@ -49,6 +49,8 @@ def test_processes_are_those_of_one_node_or_of_all() -> None:
     assert changes.process_names(state, "control", None) == ["control"]
     assert changes.process_names(state, "agent", None) == ["agent-n1", "agent-n2"]
     assert changes.process_names(state, "agent", "n2") == ["agent-n2"]
+    with pytest.raises(ConfigError, match="of no node: leave n1 out"):
+        changes.process_names(state, "control", "n1")
     with pytest.raises(ConfigError, match="has no ztunnel-n1, ztunnel-n2"):
         changes.process_names(state, "ztunnel", None)
 

@@ -61,3 +61,14 @@ def test_members_of_a_cgroup_tree_are_seen_at_any_depth(tmp_path: Path) -> None:
     assert not process.has_members(tmp_path)
     (inner / "cgroup.procs").write_text("7\n")
     assert process.has_members(tmp_path)
+
+
+def test_what_our_caller_left_open_is_not_passed_on() -> None:
+    ends = os.pipe()
+    try:
+        assert not set(ends) & set(process.inherited())
+        os.set_inheritable(ends[1], True)
+        assert ends[1] in process.inherited()
+    finally:
+        for each in ends:
+            os.close(each)

@@ -35,7 +35,7 @@ def test_what_is_not_there_is_answered_with_what_is() -> None:
     with pytest.raises(ConfigError, match="no node 'n2'; there are: n1"):
         state.node("n2")
     assert state.pod("a", "p").uid == "u"
-    with pytest.raises(ConfigError, match="no pod b/p; there are: a/p"):
+    with pytest.raises(ConfigError, match="no pod 'b/p', perhaps 'a/p'; there are: a/p"):
         state.pod("b", "p")
     assert state.namespaces() == ["ns", "tl-l-n1", "tl-l-control", "tl-l-router"]
 

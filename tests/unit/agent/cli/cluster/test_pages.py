@@ -69,7 +69,7 @@ def test_a_node_without_an_agent_is_missed(
 def test_a_node_that_is_not_there_is_refused(example_mesh: MeshInPods, run: Tulle) -> None:
     done = run("connections", "--node", "n9")
     assert done.exit_code == 2
-    assert "no agent on a node 'n9'; there are: n1, n2" in done.stderr
+    assert "no node 'n9'; there are: n1, n2 (those with an agent)" in done.stderr
 
 
 def test_a_missing_right_to_exec_is_told(

@@ -1,0 +1,63 @@
+"""Commands whose complaints about the command line have the style of all other errors.
+
+One line `error: …` and one that says where to read on, on standard error; exit code 2.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from difflib import get_close_matches
+from typing import Any
+
+import click
+
+EXIT_USAGE, EXIT_INTERRUPTED = 2, 130
+
+
+def complain(exc: click.ClickException) -> None:
+    """Print a complaint of click's in our style."""
+    text = " ".join(exc.format_message().split()).removesuffix(".")
+    click.echo(f"error: {text[:1].lower()}{text[1:]}", err=True)
+    context = getattr(exc, "ctx", None)
+    if isinstance(exc, click.UsageError) and context is not None:
+        click.echo(f"try: {context.command_path} {context.help_option_names[0]}", err=True)
+
+
+def meant(exc: click.UsageError, word: str, known: Sequence[str]) -> click.UsageError:
+    """The same complaint, with the command that was probably meant."""
+    near = get_close_matches(word, known, 1)
+    if not near or "Did you mean" in exc.message:  # later versions of click say it themselves
+        return exc
+    return click.UsageError(f"{exc.message} Did you mean {near[0]!r}?", exc.ctx)
+
+
+class PlainCommand(click.Command):
+    """A program, or one of its commands."""
+
+    def main(  # type: ignore[override]  # click has one signature for each mode
+        self, args: Sequence[str] | None = None, *, standalone_mode: bool = True, **extra: Any
+    ) -> Any:
+        if not standalone_mode:
+            return super().main(args, standalone_mode=False, **extra)
+        try:
+            code = super().main(args, standalone_mode=False, **extra)
+        except click.ClickException as exc:
+            complain(exc)
+            code = exc.exit_code
+        except (click.Abort, KeyboardInterrupt):
+            click.echo("interrupted", err=True)
+            code = EXIT_INTERRUPTED
+        sys.exit(code if isinstance(code, int) else 0)
+
+
+class PlainGroup(PlainCommand, click.Group):
+    """A program, or a command, that has commands."""
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        try:
+            return super().resolve_command(ctx, args)
+        except click.UsageError as exc:
+            raise meant(exc, args[0], self.list_commands(ctx)) from exc

@@ -1,0 +1,70 @@
+"""Complaints about a command line: one style in all programs."""
+
+from __future__ import annotations
+
+import click
+import pytest
+
+from agent.main import main as agent
+from control.kit.command import PlainGroup
+from control.server.main import main as control
+from ztunnel.main import main as ztunnel
+
+
+@click.group(cls=PlainGroup)
+def program() -> None:
+    """Stand in for one of ours."""
+
+
+@program.command()
+@click.option("--size", type=click.Choice(["small", "large"]), required=True)
+def build(size: str) -> None:
+    if size == "large":
+        raise click.Abort
+
+
+def ended(command: click.Command, *words: str) -> int:
+    with pytest.raises(SystemExit) as end:
+        command.main(list(words), prog_name="program")
+    assert isinstance(end.value.code, int)
+    return end.value.code
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["biuld"], "error: no such command 'biuld'. Did you mean 'build'?\ntry: program --help\n"),
+        (
+            ["build"],
+            "error: missing option '--size'. Choose from: small, large\n"
+            "try: program build --help\n",
+        ),
+        (
+            ["build", "--size=3"],
+            "error: invalid value for '--size': '3' is not one of 'small', 'large'\n"
+            "try: program build --help\n",
+        ),
+    ],
+)
+def test_a_complaint_is_one_line_and_where_to_read_on(
+    words: list[str], said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert ended(program, *words) == 2
+    assert capsys.readouterr().err == said
+
+
+def test_the_code_says_how_it_ended(capsys: pytest.CaptureFixture[str]) -> None:
+    assert ended(program, "build", "--size=small") == 0
+    assert ended(program, "--help") == 0
+    assert ended(program, "build", "--size=large") == 130
+    assert capsys.readouterr().err == "interrupted\n"
+
+
+@pytest.mark.parametrize("command", [agent, control, ztunnel])
+def test_every_program_complains_alike(
+    command: click.Command, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert ended(command, "--no-such-flag") == 2
+    error, again = capsys.readouterr().err.splitlines()
+    assert error.startswith("error: no such option '--no-such-flag'")
+    assert again.startswith("try: program")
