@@ -5,11 +5,15 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
 
 from control.kit.clock import Clock
 from control.kube.access import ClusterAccess
 from control.kube.client import KubeClient
 from control.server.ca.authorities import Authorities
+from control.server.ca.copy import COPY_NAME, AuthorityCopy
+from control.server.ca.records import RotationRecords
 from control.server.ca.stored import StoredAuthority
 from control.server.callers.accounts import node_accounts
 from control.server.callers.reviews import ClusterReviews, TokenReviews
@@ -51,13 +55,21 @@ class ClusterSide:
         self._clock = clock
         self.election = Election(self.client, config.namespace, config.identity, clock)
 
-    def stored(self, trust_domain: str) -> StoredAuthority | None:
-        """The CA's Secret, unless the CA is in the state folder."""
+    def stored(self, trust_domain: str, carried: timedelta, folder: Path) -> StoredAuthority | None:
+        """The CA's Secret, unless the CA is in the state folder. `carried`: the longest life of a
+        leaf; `folder` takes its copy."""
         config = self.config
         if config.ca_in_state:
             return None
         return StoredAuthority(
-            self.client, config.namespace, config.ca_secret, trust_domain, self._clock
+            self.client,
+            config.namespace,
+            config.ca_secret,
+            trust_domain,
+            self._clock,
+            carried,
+            AuthorityCopy(folder / COPY_NAME, self.client.access.origin),
+            RotationRecords(self.client, config.namespace),
         )
 
     def authenticator(self, own: NodeTokens) -> EitherTokens:

@@ -39,13 +39,14 @@ class Authorities:
         """Sign with this one from now on; False when it is the one in force."""
         if authority == self.given:
             return False
+        is_other = authority.issuer != self.given.issuer
         self._former.append((self.given, self._clock.now() + self._carried))
         self.given = authority
         self._show(authority)
         event(
             log,
             logging.WARNING,
-            "ca.replaced",
+            "ca.replaced" if is_other else "ca.roots_changed",
             issuer=f"{authority.issuer.serial_number:x}",
             root=f"{authority.root.serial_number:x}",
             not_after=authority.ends_at.isoformat(),

@@ -3,6 +3,8 @@
 Without a name given, Istio's `cacerts` is taken when it is there, else a Secret of our own. Several
 replicas may start together: each makes a CA, the API server takes one, and all read that one. A
 change that cannot be used is told and not taken; a Secret of our own that is deleted is put back.
+A new root signs only after all nodes can have learned of it (`rotation`); the record of that is in
+a Secret of ours. A copy on disk serves a start without the API server.
 """
 
 from __future__ import annotations
@@ -10,19 +12,23 @@ from __future__ import annotations
 import asyncio
 import logging
 from dataclasses import dataclass
-from typing import Final
+from datetime import datetime, timedelta
+from typing import ClassVar, Final
 
 import msgspec
 
 from control.kit.clock import Clock
-from control.kit.errors import MeshError
+from control.kit.errors import ControlError, MeshError
 from control.kit.log import event
 from control.kube.client import KubeClient
-from control.kube.errors import ApiError
+from control.kube.errors import ApiError, Unreachable
 from control.kube.resources import SECRETS
 from control.server.ca.authorities import Authorities
 from control.server.ca.authority import Authority, new_authority
-from control.server.ca.secret import BadCaSecret, authority_of, data_of
+from control.server.ca.copy import AuthorityCopy, CopiedAuthority
+from control.server.ca.records import RotationRecords
+from control.server.ca.rotation import Rotation, RotationStep, step
+from control.server.ca.secret import BadCaSecret, data_of
 
 log = logging.getLogger("ca")
 
@@ -30,7 +36,15 @@ OWN: Final = "tulle-ca"
 ISTIO_NAME: Final = "cacerts"
 LOOK_S = 10.0  # a change of the CA is trusted by nodes minutes later in any case
 RETRY_S = 2.0
+AWAY_S = 2.0  # an API server that is away so long at a start is not waited for
 WAITING_LINE_S = 10.0
+WRITES_MAX: Final = 3  # of a record that other replicas write too
+
+
+class HiddenSecret(ControlError):
+    """Nobody can tell how it is: another replica may see it and use it."""
+
+    reason: ClassVar[str] = "ca_hidden"
 
 
 class _SecretMeta(msgspec.Struct):
@@ -44,20 +58,25 @@ class CaSecret(msgspec.Struct):
 
 @dataclass(slots=True)
 class StoredAuthority:
-    """`name` is the operator's choice; empty: `cacerts` or our own."""
+    """`name` is the operator's choice; empty: `cacerts` or our own. `carried`: the longest life of
+    a leaf."""
 
     client: KubeClient
     namespace: str
     name: str
     trust_domain: str
     clock: Clock
+    carried: timedelta
+    copy: AuthorityCopy
+    records: RotationRecords
     _found: str = ""  # name of the Secret in use
-    _seen: str = ""  # its version when it was read last
+    _ready_at: datetime | None = None  # told: the CA that is wanted signs from then on
     _told: str = ""
     _told_s: float = float("-inf")
 
     async def first(self) -> Authority:
         """The CA to begin with, as soon as there is one. Raises BadCaSecret."""
+        started_s = self.clock.monotonic_s()
         while True:
             try:
                 found = await self._look()
@@ -65,6 +84,9 @@ class StoredAuthority:
                 raise
             except MeshError as exc:
                 self._wait(str(exc))
+                is_late = self.clock.monotonic_s() - started_s >= AWAY_S
+                if is_late and _is_away(exc) and (copied := self._copied(exc)) is not None:
+                    return copied
             else:
                 if found is not None:
                     event(log, logging.INFO, "ca.read", secret=self._where)
@@ -91,11 +113,7 @@ class StoredAuthority:
                 event(log, logging.WARNING, "ca.put_back", secret=self._where)
                 return
             raise BadCaSecret(f"{self._where} is gone; its CA stays in force until we restart")
-        if (name, secret.metadata.version) == (self._found, self._seen):
-            return
-        where = f"Secret {self.namespace}/{name}"
-        authorities.replace(authority_of(secret.data or {}, where, self.clock.now()))
-        self._found, self._seen = name, secret.metadata.version
+        authorities.replace(await self._taken(name, secret))
 
     async def _chosen(self) -> tuple[str, CaSecret | None]:
         """The Secret that counts now. `cacerts` may come later, and a replica that starts then
@@ -112,30 +130,68 @@ class StoredAuthority:
 
     async def _look(self) -> Authority | None:
         for name in (self.name,) if self.name else (ISTIO_NAME, OWN):
-            found = await self._read(name)
-            if found is not None:
-                return found
+            secret = await self._get(name)
+            if secret is not None:
+                return await self._taken(name, secret)
         if self.name:
             return None
         made = new_authority(self.trust_domain, self.clock.now())
         if await self._create(made):
             event(log, logging.INFO, "ca.made", secret=self._where)
-        return await self._read(OWN)  # another replica may have been first
+        secret = await self._get(OWN)  # another replica may have been first
+        return None if secret is None else await self._taken(OWN, secret)
 
-    async def _read(self, name: str) -> Authority | None:
-        secret = await self._get(name)
-        if secret is None:
+    async def _taken(self, name: str, secret: CaSecret) -> Authority:
+        """The CA to sign with while this is the Secret that is wanted."""
+        where, data = f"Secret {self.namespace}/{name}", secret.data or {}
+        found = await self._stepped(data, where)
+        self._found = name
+        self.copy.save(CopiedAuthority(name, data, found.record))
+        self._tell_ready(found.ready_at)
+        return found.authority
+
+    async def _stepped(self, data: dict[str, str], where: str) -> RotationStep:
+        for _ in range(WRITES_MAX):
+            known = await self.records.read()
+            found = step(known, data, where, now=self.clock.now(), carried=self.carried)
+            if found.record == known or await self.records.write(found.record):
+                return found
+        raise HiddenSecret(f"{where}: other replicas change the record of it all the time")
+
+    def _tell_ready(self, ready_at: datetime | None) -> None:
+        if ready_at is not None and ready_at != self._ready_at:
+            moment = ready_at.isoformat(timespec="seconds")
+            event(log, logging.WARNING, "ca.announced", secret=self._where, signs_at=moment)
+        self._ready_at = ready_at
+
+    def _copied(self, why: MeshError) -> Authority | None:
+        """The CA as it was when the API server could be asked last."""
+        copied = self.copy.load()
+        if copied is None or (self.name and copied.name != self.name):
             return None
-        self._found, self._seen = name, secret.metadata.version
-        return authority_of(secret.data or {}, self._where, self.clock.now())
+        record: Rotation | None = copied.record
+        where = f"{self.copy.path} (Secret {self.namespace}/{copied.name})"
+        now = self.clock.now()
+        try:
+            found = step(record, copied.data, where, now=now, carried=self.carried)
+        except BadCaSecret as exc:
+            self._tell("ca.copy_unusable", str(exc))
+            return None
+        self._found = copied.name
+        event(log, logging.WARNING, "ca.copied", secret=self._where, error=why)
+        return found.authority
 
     async def _get(self, name: str) -> CaSecret | None:
         try:
             return await self.client.get(SECRETS.path(self.namespace, name), CaSecret)
         except ApiError as exc:
-            # RBAC names the Secrets that may be read: `cacerts` may be none of them.
-            if exc.code == 404 or (exc.code == 403 and name == ISTIO_NAME and not self.name):
+            if exc.code == 404:
                 return None
+            if exc.code == 403 and not self.name:
+                raise HiddenSecret(
+                    f"Secret {self.namespace}/{name} may not be read, so nobody can tell if the "
+                    f"CA is there: allow `get` on it, or name the CA's with --ca-secret; {exc}"
+                ) from exc
             raise
 
     async def _create(self, authority: Authority) -> bool:
@@ -169,3 +225,10 @@ class StoredAuthority:
         if why != self._told:
             self._told = why
             event(log, logging.ERROR, name, secret=self._where, error=why)
+
+
+def _is_away(exc: MeshError) -> bool:
+    """True if nobody was there to say no."""
+    if isinstance(exc, ApiError):
+        return exc.code >= 500 or exc.code == 429
+    return isinstance(exc, Unreachable)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
@@ -20,6 +21,8 @@ from tests.support.published import PublishedMesh
 
 ACCESS = ClusterAccess("http://127.0.0.1:1", Trust())  # nobody listens
 
+DAY = timedelta(hours=24)
+
 
 def side(**changed: object) -> ClusterSide:
     values = {
@@ -33,10 +36,10 @@ def side(**changed: object) -> ClusterSide:
 
 
 def test_the_ca_is_in_a_secret_unless_it_is_in_the_state_folder() -> None:
-    stored = side(ca_secret="company").stored("td")
+    stored = side(ca_secret="company").stored("td", DAY, Path("/nowhere"))
     assert stored is not None
     assert (stored.namespace, stored.name, stored.trust_domain) == ("tulle-system", "company", "td")
-    assert side(ca_in_state=True).stored("td") is None
+    assert side(ca_in_state=True).stored("td", DAY, Path("/nowhere")) is None
 
 
 def test_a_token_of_an_account_is_asked_about(tmp_path: Path) -> None:
