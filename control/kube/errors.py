@@ -8,7 +8,7 @@ from typing import ClassVar, TypeVar
 
 import msgspec
 
-from control.kit.errors import ConfigError, ControlError
+from control.kit.errors import ConfigError, ControlError, MeshError
 from control.kube.nesting import decoded
 
 MESSAGE_CHARS_MAX = 1024  # a proxy may answer with a page of HTML
@@ -76,6 +76,13 @@ class ApiError(ControlError):
 
 class EventError(ApiError):
     """An ERROR event: the server has ended a watch that had begun well."""
+
+
+def nobody_answers(error: MeshError) -> bool:
+    """True if the server is away, or says no more than that it cannot serve now."""
+    if isinstance(error, ApiError):
+        return error.code >= 500 or error.code == 429
+    return isinstance(error, Unreachable)
 
 
 _AnyError = TypeVar("_AnyError", bound=ApiError)

@@ -15,7 +15,9 @@ from control.server.ca.authorities import Authorities
 from control.server.ca.copy import COPY_NAME, AuthorityCopy
 from control.server.ca.records import RotationRecords
 from control.server.ca.stored import StoredAuthority
-from control.server.callers.accounts import node_accounts
+from control.server.callers.accounts import BoundPod, node_accounts
+from control.server.callers.outage import NAME as KNOWN_NAME
+from control.server.callers.outage import KnownCallers
 from control.server.callers.reviews import ClusterReviews, TokenReviews
 from control.server.callers.tokens import EitherTokens, NodeTokens
 from control.server.leader.election import Election
@@ -53,6 +55,7 @@ class ClusterSide:
         self.client = KubeClient(config.access)
         self.metrics = metrics
         self._clock = clock
+        self._accounts = node_accounts(config.namespace, config.accounts, config.audience)
         self.election = Election(self.client, config.namespace, config.identity, clock)
 
     def stored(self, trust_domain: str, carried: timedelta, folder: Path) -> StoredAuthority | None:
@@ -72,11 +75,19 @@ class ClusterSide:
             RotationRecords(self.client, config.namespace),
         )
 
-    def authenticator(self, own: NodeTokens) -> EitherTokens:
-        config = self.config
-        accounts = node_accounts(config.namespace, config.accounts, config.audience)
-        asks = ClusterReviews(self.client, accounts.audience)
-        reviews = TokenReviews(asks, accounts, metrics=self.metrics, clock=self._clock)
+    def know_callers(self, state: Path, publisher: Publisher) -> KnownCallers:
+        """Callers of before, for as long as the API server is away."""
+
+        def node_of(pod: BoundPod) -> str:
+            found = (each for each in publisher.objects.pods if each.meta.uid == pod.uid)
+            return next((each.node for each in found), "")
+
+        origin = self.client.access.origin
+        return KnownCallers(state / KNOWN_NAME, origin, self._accounts, node_of, self._clock)
+
+    def authenticator(self, own: NodeTokens, known: KnownCallers) -> EitherTokens:
+        asks = ClusterReviews(self.client, self._accounts.audience)
+        reviews = TokenReviews(asks, self._accounts, known, metrics=self.metrics, clock=self._clock)
         return EitherTokens(own, reviews)
 
     def mark_captures(

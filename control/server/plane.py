@@ -31,6 +31,7 @@ from control.server.ca.requests import CertificateService
 from control.server.ca.stored import StoredAuthority
 from control.server.callers.arrivals import Arrivals
 from control.server.callers.door import Door
+from control.server.callers.outage import KnownCallers
 from control.server.callers.revocations import NAME, RevocationFile
 from control.server.callers.tokens import Authenticator, NodeTokens
 from control.server.cluster import ClusterConfig, ClusterSide
@@ -103,6 +104,7 @@ class Plane:
     publisher: Publisher
     cluster: ClusterSide | None
     marks: CaptureMarks | None
+    known: KnownCallers | None
     source: LastingSource
     delta: DeltaService
     csr: CertificateService
@@ -132,7 +134,11 @@ def assemble(
     captured = CapturedSet(config.state / "captured")
     publisher = Publisher(settings, captured, metrics, clock)
     arrivals = Arrivals(metrics, clock, capacity())
-    verifier: Authenticator = tokens if cluster is None else cluster.authenticator(tokens)
+    verifier: Authenticator = tokens
+    known = None
+    if cluster is not None:
+        known = cluster.know_callers(config.state, publisher)
+        verifier = cluster.authenticator(tokens, known)
     door = Door(verifier, arrivals)
 
     def may_have(node: str, identity: SpiffeId) -> bool:
@@ -163,6 +169,7 @@ def assemble(
         publisher=publisher,
         cluster=cluster,
         marks=marks,
+        known=known,
         source=_source(config, cluster, clock, metrics),
         delta=delta,
         csr=csr,
@@ -260,6 +267,8 @@ def _beside(
     yield plane.cluster.election.run()
     yield plane.cluster.writer(plane.publisher, plane.authorities).run()
     yield plane.marks.run()
+    if plane.known is not None:
+        yield plane.known.run(plane.cluster.client)
     if stored is not None:
         yield stored.follow(plane.authorities)
 

@@ -8,9 +8,13 @@ from pathlib import Path
 
 import pytest
 import yaml
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
 
+from control.wire import certificates_pb2 as pb
 from control.wire.delta import DeltaClient, NodeInfo
-from control.wire.types import ADDRESS_TYPE
+from control.wire.types import ADDRESS_TYPE, CREATE_CERTIFICATE_METHOD
 from tests.support.kube.server import KubeServer, serving
 from tests.support.manifests import pod
 from tests.support.peers.delta_client import Stream, open_stream, secure_channel
@@ -40,6 +44,28 @@ def flags(folder: Path, api: KubeServer) -> tuple[str, ...]:
     path = folder / "kubeconfig"
     path.write_text(yaml.safe_dump(value))
     return "--kubernetes", "--kubeconfig", str(path)
+
+
+def node_token(api: KubeServer) -> str:
+    return api.token("tulle-ztunnel", audience="istio-ca", namespace=NAMESPACE, pod="z1")
+
+
+async def signs(control: Control, token: str) -> x509.Certificate:
+    """A leaf for the pod, from this control plane."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    csr = x509.CertificateSigningRequestBuilder().subject_name(x509.Name([]))
+    pem = csr.sign(key, hashes.SHA256()).public_bytes(serialization.Encoding.PEM).decode()
+    request = pb.IstioCertificateRequest(csr=pem, validity_duration=3600)
+    request.metadata.update({"ImpersonatedIdentity": "spiffe://cluster.local/ns/shop/sa/default"})
+    async with secure_channel(control.port, control.root_pem) as channel:
+        call = channel.unary_unary(CREATE_CERTIFICATE_METHOD)
+        data = await call(
+            request.SerializeToString(),
+            metadata=(("authorization", f"Bearer {token}"),),
+            timeout=DEADLINE_S,
+        )
+    chain = pb.IstioCertificateResponse.FromString(data).cert_chain
+    return x509.load_pem_x509_certificate(chain[0].encode())
 
 
 async def sees(control: Control, *names: str) -> None:
@@ -79,6 +105,37 @@ def test_a_start_without_the_api_server_serves_the_last_good_state(
             assert not (await control.admin("/status"))["source"]["is_kept"]
             api.put(yaml.safe_load(pod(name="two", address="10.1.0.2")))
             await sees(control, "web", "two")
+
+    asyncio.run(main())
+
+
+def test_nodes_get_certificates_from_a_control_plane_that_started_without_the_api_server(
+    api: KubeServer, tmp_path: Path
+) -> None:
+    """By its CA of before, with a token that was vouched for, and with one that only the keys of
+    the cluster prove: its node was at another replica."""
+    given = flags(tmp_path, api)
+    account = {"name": "tulle-ztunnel", "namespace": NAMESPACE}
+    api.put({"apiVersion": "v1", "kind": "ServiceAccount", "metadata": account})
+    head = {"apiVersion": "v1", "kind": "Pod", "status": {"phase": "Running"}}
+    spec = {"nodeName": "n1", "containers": []}
+    api.put({**head, "metadata": {"name": "z1", "namespace": NAMESPACE}, "spec": spec})
+    known, other = node_token(api), node_token(api)
+
+    async def main() -> None:
+        async with starting_control(tmp_path, *given) as control:
+            await control.started()
+            before = await signs(control, known)
+            root = control.root_pem
+        with api.away():
+            async with starting_control(tmp_path, *given) as control:
+                await control.started()
+                await control.logged("token_keys.away")
+                assert control.root_pem == root
+                for token in (known, other):
+                    leaf = await signs(control, token)
+                    assert leaf.issuer == before.issuer
+                await control.logged("token.proved")
 
     asyncio.run(main())
 

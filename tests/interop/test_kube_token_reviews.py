@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Iterator
 from datetime import timedelta
+from pathlib import Path
 
 import pytest
 
@@ -14,6 +15,7 @@ from control.kube.client import KubeClient
 from control.kube.trust import Trust
 from control.server.callers.accounts import node_accounts
 from control.server.callers.budget import source_tenant
+from control.server.callers.outage import KnownCallers
 from control.server.callers.refusals import CallRefusal
 from control.server.callers.reviews import ClusterReviews, TokenReviews
 from control.server.callers.revocations import Revocations
@@ -30,6 +32,7 @@ from tests.support.kube.status import too_many
 
 NAMESPACE, PAYER = "tulle-system", source_tenant("127.0.0.1")
 SUBJECT = "system:serviceaccount:istio-system:ztunnel"
+NOWHERE = Path("/proc/nowhere/known")
 OWN, NONE = NodeTokens(b"k" * 32, SUBJECT, SystemClock()), Revocations()
 
 
@@ -58,7 +61,8 @@ def ask(kube: KubeServer, *tokens: str, revoked: Revocations = NONE) -> list[Cal
         accounts = node_accounts(NAMESPACE, ("tulle-ztunnel", "tulle-agent"), "istio-ca")
         async with KubeClient(ClusterAccess(kube.url, Trust())) as client:
             asks = ClusterReviews(client, accounts.audience)
-            reviews = TokenReviews(asks, accounts, metrics=Metrics(), clock=SystemClock())
+            known = KnownCallers(NOWHERE, "here", accounts, lambda pod: "", SystemClock())
+            reviews = TokenReviews(asks, accounts, known, metrics=Metrics(), clock=SystemClock())
             own = NodeTokens(b"k" * 32, SUBJECT, SystemClock(), lambda: revoked)
             door = EitherTokens(own, reviews)
             found: list[Caller | CallRefusal] = []

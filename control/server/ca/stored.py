@@ -21,7 +21,7 @@ from control.kit.clock import Clock
 from control.kit.errors import ControlError, MeshError
 from control.kit.log import event
 from control.kube.client import KubeClient
-from control.kube.errors import ApiError, Unreachable
+from control.kube.errors import ApiError, nobody_answers
 from control.kube.resources import SECRETS
 from control.server.ca.authorities import Authorities
 from control.server.ca.authority import Authority, new_authority
@@ -38,7 +38,7 @@ LOOK_S = 10.0  # a change of the CA is trusted by nodes minutes later in any cas
 RETRY_S = 2.0
 AWAY_S = 2.0  # an API server that is away so long at a start is not waited for
 WAITING_LINE_S = 10.0
-WRITES_MAX: Final = 3  # of a record that other replicas write too
+WRITES_MAX: Final = 3  # tries at a record that other replicas write too
 
 
 class HiddenSecret(ControlError):
@@ -85,7 +85,7 @@ class StoredAuthority:
             except MeshError as exc:
                 self._wait(str(exc))
                 is_late = self.clock.monotonic_s() - started_s >= AWAY_S
-                if is_late and _is_away(exc) and (copied := self._copied(exc)) is not None:
+                if is_late and nobody_answers(exc) and (copied := self._copied(exc)) is not None:
                     return copied
             else:
                 if found is not None:
@@ -225,10 +225,3 @@ class StoredAuthority:
         if why != self._told:
             self._told = why
             event(log, logging.ERROR, name, secret=self._where, error=why)
-
-
-def _is_away(exc: MeshError) -> bool:
-    """True if nobody was there to say no."""
-    if isinstance(exc, ApiError):
-        return exc.code >= 500 or exc.code == 429
-    return isinstance(exc, Unreachable)

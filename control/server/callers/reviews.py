@@ -1,10 +1,10 @@
 """Asks the API server about projected service account tokens (TokenReview), and remembers.
 
 A good token is asked about again after a minute, so that one of a pod that is gone is not good for
-long; a bad one after some seconds. While the API server cannot be asked, a token that it vouched
-for is taken until its own end: pods do not go away through an API that is away, and nodes need
-certificates meanwhile. A token that it has never vouched for is put off. Every question is paid for
-by whoever showed the token, and one at a time is asked about the same token.
+long; a bad one after some seconds. While the API server cannot be asked, a token is taken if it is
+good as far as can be told without it (`outage`): pods do not go away through an API that is away,
+and nodes need certificates meanwhile. Any other is put off. Every question is paid for by whoever
+showed the token, and one at a time is asked about the same token.
 """
 
 from __future__ import annotations
@@ -12,7 +12,6 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import OrderedDict
-from dataclasses import dataclass
 from typing import Protocol
 
 import msgspec
@@ -32,6 +31,7 @@ from control.server.callers.accounts import (
     vouched,
 )
 from control.server.callers.budget import REVIEWING, REVIEWS, Paces, Tenant
+from control.server.callers.outage import KnownCallers, KnownToken
 from control.server.callers.refusals import CallRefusal
 from control.server.callers.revocations import fingerprint
 from control.server.callers.tokens import TOKEN_CHARS_MAX, Caller, Unauthenticated, Undecided
@@ -44,7 +44,6 @@ GOOD_S = 60.0  # a pod that is gone speaks for its node for this long at most
 BAD_S = 5.0  # longer than a client that tries again at once, shorter than anybody waits
 ASK_S = 8.0  # the caller's own deadline is 10 s
 AWAY_S = 1.0  # no question after one that failed
-GOOD_TOKENS_MAX = 32_768  # two a node and as many new ones, for 8,192 nodes: 10 MiB
 BAD_TOKENS_MAX = 4096
 
 
@@ -56,24 +55,21 @@ class Asks(Protocol):
         """Node of a pod, empty when there is no such pod. Raises MeshError."""
 
 
-@dataclass(frozen=True, slots=True)
-class KnownToken:
-    """A good token: `fresh_until` on the monotonic clock, `expires_s` on the wall's."""
-
-    caller: Caller
-    fresh_until: float
-    expires_s: float
-
-
 class TokenReviews:
     def __init__(
-        self, asks: Asks, accounts: NodeAccounts, *, metrics: Metrics, clock: Clock
+        self,
+        asks: Asks,
+        accounts: NodeAccounts,
+        known: KnownCallers,
+        *,
+        metrics: Metrics,
+        clock: Clock,
     ) -> None:
         self._asks = asks
         self._accounts = accounts
+        self._known = known
         self._metrics = metrics
         self._clock = clock
-        self._good: OrderedDict[str, KnownToken] = OrderedDict()
         self._bad: OrderedDict[str, tuple[CallRefusal, float]] = OrderedDict()
         self._asking: dict[str, asyncio.Event] = {}
         self._pace = Paces(REVIEWS)
@@ -84,16 +80,16 @@ class TokenReviews:
     async def authenticate(self, token: str, payer: Tenant) -> Caller:
         if len(token) > TOKEN_CHARS_MAX:
             raise Unauthenticated(CallRefusal.TOKEN_TOO_LONG)
-        life = looked_at(token, self._accounts, self._clock.now().timestamp())
+        life = looked_at(token, self._accounts, self._known.expired_s)
         key = fingerprint(token)
         while True:
-            if (known := self._remembered(key)) is not None:
-                return known
+            if (caller := self._remembered(token, key)) is not None:
+                return caller
             if (asking := self._asking.get(key)) is None:
                 break
             await asking.wait()
         if not self._pace.allow(payer, self._clock.monotonic_s()):
-            return self._taken_or(key, CallRefusal.REVIEWS_RATE)
+            return self._lent_or(token, key, CallRefusal.REVIEWS_RATE)
         done = self._asking[key] = asyncio.Event()
         try:
             return await self._asked(token, key, life, payer)
@@ -101,22 +97,24 @@ class TokenReviews:
             del self._asking[key]
             done.set()
 
-    def _remembered(self, key: str) -> Caller | None:
+    def _remembered(self, token: str, key: str) -> Caller | None:
         now_s = self._clock.monotonic_s()
-        good = self._good.get(key)
+        good = self._known.get(key)
         if good is not None and now_s < good.fresh_until:
             return good.caller
         why, until_s = self._bad.get(key, (CallRefusal.TOKEN_REVIEW, 0.0))
         if now_s < until_s:
             raise Unauthenticated(why)
-        return self._taken_or(key, CallRefusal.REVIEWS_AWAY) if now_s < self._away_until else None
+        if now_s < self._away_until:
+            return self._lent_or(token, key, CallRefusal.REVIEWS_AWAY)
+        return None
 
-    def _taken_or(self, key: str, why: CallRefusal) -> Caller:
-        """The caller of a token that was good when the API server could be asked."""
-        good = self._good.get(key)
-        if good is None or self._clock.now().timestamp() >= good.expires_s:
+    def _lent_or(self, token: str, key: str, why: CallRefusal) -> Caller:
+        """The caller of a token that is good as far as can be told now."""
+        caller = self._known.lent(token, key)
+        if caller is None:
             raise Undecided(why)
-        return good.caller
+        return caller
 
     async def _asked(self, token: str, key: str, life: TokenLife, payer: Tenant) -> Caller:
         try:
@@ -125,19 +123,17 @@ class TokenReviews:
                 caller = await self._caller(status, life, key)
         except Unauthenticated as exc:
             self._answered("refused")
-            self._good.pop(key, None)
+            self._known.drop(key)
             self._bad[key] = (exc.why, self._clock.monotonic_s() + BAD_S)
             if len(self._bad) > BAD_TOKENS_MAX:
                 self._bad.popitem(last=False)
             raise
         except (MeshError, TimeoutError) as exc:
             self._failed(exc)
-            return self._taken_or(key, CallRefusal.REVIEWS_AWAY)
+            return self._lent_or(token, key, CallRefusal.REVIEWS_AWAY)
         self._answered("vouched")
-        self._good[key] = KnownToken(caller, self._clock.monotonic_s() + GOOD_S, life.expires_s)
-        self._good.move_to_end(key)
-        if len(self._good) > GOOD_TOKENS_MAX:
-            self._good.popitem(last=False)
+        fresh_until = self._clock.monotonic_s() + GOOD_S
+        self._known.put(key, KnownToken(caller, fresh_until, life.expires_s))
         return caller
 
     async def _caller(self, status: ReviewStatus, life: TokenLife, key: str) -> Caller:

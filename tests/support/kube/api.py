@@ -12,7 +12,7 @@ from tests.support.kube.kinds import Resource
 from tests.support.kube.listing import Scope, Watch, as_metadata, listed, shown
 from tests.support.kube.status import ApiRefusal, Json, not_there, refusal, unauthorized
 from tests.support.kube.store import Author, Store
-from tests.support.kube.tokens import Tokens
+from tests.support.kube.tokens import ISSUER, Tokens
 
 APPLY, MERGE = "application/apply-patch+yaml", "application/merge-patch+json"
 VERSION = {"major": "1", "minor": "36", "gitVersion": "v1.36.2", "platform": "linux/amd64"}
@@ -73,6 +73,12 @@ class Api:
             return Answer(200, json.dumps(VERSION, indent=2).encode())
         if path in ("/readyz", "/livez", "/healthz"):
             return Answer(200, b"ok", "text/plain; charset=utf-8")
+        if path == "/.well-known/openid-configuration":
+            return _ok(200, {"issuer": ISSUER, "jwks_uri": f"{ISSUER}/openid/v1/jwks"})
+        if path == "/openid/v1/jwks":
+            return Answer(
+                200, json.dumps(self.tokens.published()).encode(), "application/jwk-set+json"
+            )
         if path == "/apis":
             groups: dict[str, list[str]] = {}
             for each in self.store.resources:

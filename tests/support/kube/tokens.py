@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import base64
 import json
-import secrets
 import uuid
 from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any
+
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature
 
 from tests.support.kube.kinds import Resource
 from tests.support.kube.status import Json, invalid, refusal
@@ -26,10 +29,13 @@ def _part(value: Json | bytes) -> str:
 
 @dataclass(slots=True)
 class Tokens:
-    """Every token that was made, with its claims: nobody else can have signed one."""
+    """Every token that was made, with its claims."""
 
     store: Store
     made: dict[str, dict[str, Any]] = field(default_factory=dict)
+    key: ec.EllipticCurvePrivateKey = field(
+        default_factory=lambda: ec.generate_private_key(ec.SECP256R1())
+    )
     reviews: list[str] = field(default_factory=list)  # the tokens that were asked about
 
     def request(self, namespace: str, account: str, asked: Json) -> Json:
@@ -42,8 +48,9 @@ class Tokens:
             raise invalid(GROUP, "TokenRequest", "", where, said, why)
         owner = self.store.get(self._core("serviceaccounts"), namespace, account)
         claims = self._claims(namespace, owner, spec, life_s)
-        token = f"{_part({'alg': 'ES256', 'kid': 'bed'})}.{_part(claims)}."
-        token += _part(secrets.token_bytes(64))
+        signed = f"{_part({'alg': 'ES256', 'kid': 'bed'})}.{_part(claims)}"
+        pair = decode_dss_signature(self.key.sign(signed.encode(), ec.ECDSA(hashes.SHA256())))
+        token = f"{signed}.{_part(b''.join(each.to_bytes(32) for each in pair))}"
         self.made[token] = claims
         ends = self.store.now() + timedelta(seconds=life_s)
         return {
@@ -58,6 +65,13 @@ class Tokens:
             "spec": spec,
             "status": {"token": token, "expirationTimestamp": ends.strftime("%Y-%m-%dT%H:%M:%SZ")},
         }
+
+    def published(self) -> Json:
+        """The public key, as `/openid/v1/jwks` has it."""
+        numbers = self.key.public_key().public_numbers()
+        place = {name: _part(getattr(numbers, name).to_bytes(32)) for name in ("x", "y")}
+        row = {"use": "sig", "kty": "EC", "kid": "bed", "crv": "P-256", "alg": "ES256", **place}
+        return {"keys": [row]}
 
     def _core(self, plural: str) -> Resource:
         found = self.store.resource("", "v1", plural)

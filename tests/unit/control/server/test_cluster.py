@@ -48,7 +48,8 @@ def test_a_token_of_an_account_is_asked_about(tmp_path: Path) -> None:
         tokens = NodeTokens(b"k" * 32, "s", SystemClock())
         expires_s = SystemClock().now().timestamp() + 60
         async with cluster.client:
-            verifier = cluster.authenticator(tokens)
+            known = cluster.know_callers(tmp_path, PublishedMesh(tmp_path).publisher)
+            verifier = cluster.authenticator(tokens, known)
             await verifier.authenticate(account_token(expires_s), source_tenant("::1"))
 
     with pytest.raises(Undecided) as caught:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+from pathlib import Path
 
 import pytest
 
 from control.kube.errors import ApiError, Unreachable
 from control.server.callers.accounts import BoundPod, ReviewStatus
 from control.server.callers.budget import REVIEWING, REVIEWS, Tenant, node_tenant, source_tenant
+from control.server.callers.outage import KnownCallers
 from control.server.callers.refusals import CallRefusal
 from control.server.callers.reviews import AWAY_S, BAD_S, BAD_TOKENS_MAX, GOOD_S, TokenReviews
 from control.server.callers.tokens import Caller, Unauthenticated, Undecided
@@ -18,6 +20,7 @@ from tests.support.clock import FakeClock
 
 N1, STRANGER = node_tenant("n1"), source_tenant("10.9.9.9")
 LIFE_S = 3600.0
+NOWHERE = Path("/proc/nowhere/known")
 
 
 class FakeAsks:
@@ -52,7 +55,10 @@ class Bench:
         self.clock = FakeClock()
         self.asks = FakeAsks()
         self.metrics = Metrics()
-        self.reviews = TokenReviews(self.asks, ACCOUNTS, metrics=self.metrics, clock=self.clock)
+        known = KnownCallers(NOWHERE, "here", ACCOUNTS, lambda pod: "", self.clock)
+        self.reviews = TokenReviews(
+            self.asks, ACCOUNTS, known, metrics=self.metrics, clock=self.clock
+        )
 
     def token(self, number: int = 0) -> str:
         return account_token(self.clock.now().timestamp() + LIFE_S, number)

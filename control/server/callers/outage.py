@@ -1,0 +1,225 @@
+"""Callers while the API server is away: what it said before, kept in memory and on disk.
+
+It is asked every minute for the keys of its tokens, which shows as well that it is there. While it
+is not, kubelets get no new tokens for their pods. So a token that was good when it was heard last
+stays good until it is heard again, within a bound: one that it vouched for, or that its keys prove.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import math
+from collections import OrderedDict
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import msgspec
+
+from control.kit.clock import Clock
+from control.kit.errors import MeshError
+from control.kit.files import write_atomic
+from control.kit.log import event
+from control.kube.client import KubeClient
+from control.kube.errors import ApiError, nobody_answers
+from control.server.callers.accounts import BoundPod, NodeAccounts
+from control.server.callers.issuer import IssuerKeys, Jwk, proved
+from control.server.callers.tokens import Caller
+
+log = logging.getLogger("access")
+
+NAME: Final = "known-tokens.json"  # in the state folder
+ASK_EVERY_S: Final = 60.0
+AWAY_EVERY_S: Final = 2.0
+SAVE_EVERY_S: Final = 30.0
+# Longer than any repair of a control plane; a stolen token is good for as long at most.
+OUTAGE_S_MAX: Final = 7 * 86400.0
+# A caller of an outage shows its token again after that.
+LENT_S: Final = 600.0
+GOOD_TOKENS_MAX: Final = 32_768  # two a node and as many new ones, for 8,192 nodes: 10 MiB
+FILE_BYTES_MAX: Final = 16 * 1024 * 1024
+_JWKS: Final = "/openid/v1/jwks"
+_CONFIGURATION: Final = "/.well-known/openid-configuration"
+
+
+@dataclass(frozen=True, slots=True)
+class KnownToken:
+    """A good token: `fresh_until` on the monotonic clock, `expires_s` on the wall's."""
+
+    caller: Caller
+    fresh_until: float
+    expires_s: float
+
+
+class _SavedToken(msgspec.Struct, array_like=True):
+    mark: str
+    node: str
+    subject: str
+    issued_s: int
+    expires_s: float
+
+
+class _SavedCallers(msgspec.Struct):
+    origin: str
+    heard_s: float
+    keys: IssuerKeys
+    tokens: list[_SavedToken]
+
+
+class _Configuration(msgspec.Struct):
+    issuer: str = ""
+
+
+class _KeySet(msgspec.Struct):
+    keys: list[Jwk] = []
+
+
+class KnownCallers:
+    """`origin` is the cluster. `node_of(pod)` names a pod's node by the objects in force."""
+
+    def __init__(
+        self,
+        path: Path,
+        origin: str,
+        accounts: NodeAccounts,
+        node_of: Callable[[BoundPod], str],
+        clock: Clock,
+    ) -> None:
+        self._path = path
+        self._origin = origin
+        self._accounts = accounts
+        self._node_of = node_of
+        self._clock = clock
+        self._good: OrderedDict[str, KnownToken] = OrderedDict()
+        self._keys = IssuerKeys()
+        self._heard_s = 0.0  # by the wall clock, since it goes on over a restart
+        self._is_away = False
+        self._is_changed = False
+        self._load()
+
+    def get(self, mark: str) -> KnownToken | None:
+        return self._good.get(mark)
+
+    def put(self, mark: str, known: KnownToken) -> None:
+        self._is_changed = self._is_changed or mark not in self._good
+        self._good[mark] = known
+        self._good.move_to_end(mark)
+        if len(self._good) > GOOD_TOKENS_MAX:
+            self._good.popitem(last=False)
+
+    def drop(self, mark: str) -> None:
+        self._is_changed = self._good.pop(mark, None) is not None or self._is_changed
+
+    @property
+    def expired_s(self) -> float:
+        """Tokens that ended by then are over: now, or when the API server was heard last."""
+        now_s = self._clock.now().timestamp()
+        if self._is_away and 0 <= now_s - self._heard_s <= OUTAGE_S_MAX:
+            return self._heard_s
+        return now_s
+
+    def lent(self, token: str, mark: str) -> Caller | None:
+        """The caller of a token that is good as far as can be told without the API server."""
+        now_s, known = self._clock.now().timestamp(), self._good.get(mark)
+        if known is not None and now_s < known.expires_s:
+            return known.caller
+        expired_s = self.expired_s
+        if known is None and self._is_away and (proved := self._proved(token, mark)) is not None:
+            known = proved
+            self.put(mark, known)
+        if known is None or known.expires_s <= expired_s:
+            return None
+        if now_s < known.expires_s:
+            return known.caller
+        caller = known.caller
+        return Caller(caller.node, caller.subject, caller.issued_s, mark, now_s + LENT_S)
+
+    def _proved(self, token: str, mark: str) -> KnownToken | None:
+        now_s = self._clock.now().timestamp()
+        found = proved(token, self._keys, self._accounts, now_s=now_s, expired_s=self.expired_s)
+        node = "" if found is None else found.pod.node or self._node_of(found.pod)
+        if found is None or not node:
+            return None
+        caller = Caller(node, found.subject, found.issued_s, mark, found.expires_s)
+        event(log, logging.INFO, "token.proved", node=node)
+        return KnownToken(caller, -math.inf, found.expires_s)
+
+    # The API server
+
+    async def run(self, client: KubeClient) -> None:
+        """Ask for its keys, and write down what is known, until cancelled."""
+        saved_s = self._clock.monotonic_s()
+        try:
+            while True:
+                await self._ask(client)
+                if self._clock.monotonic_s() - saved_s >= SAVE_EVERY_S:
+                    saved_s = self._clock.monotonic_s()
+                    await asyncio.to_thread(self.save)
+                await asyncio.sleep(AWAY_EVERY_S if self._is_away else ASK_EVERY_S)
+        finally:
+            self.save()
+
+    async def _ask(self, client: KubeClient) -> None:
+        try:
+            issuer = (await client.get(_CONFIGURATION, _Configuration)).issuer
+            found = await client.get(_JWKS, _KeySet)
+        except MeshError as exc:
+            if nobody_answers(exc):
+                if not self._is_away:
+                    self._is_away = True
+                    event(log, logging.WARNING, "token_keys.away", error=exc)
+                return
+            self._heard()
+            if isinstance(exc, ApiError) and exc.code in (401, 403, 404):
+                event(log, logging.DEBUG, "token_keys.none", error=exc)
+            return
+        self._heard()
+        keys = IssuerKeys(issuer, found.keys)
+        if keys != self._keys:
+            self._keys, self._is_changed = keys, True
+
+    def _heard(self) -> None:
+        self._heard_s = self._clock.now().timestamp()
+        self._is_changed = True
+        if self._is_away:
+            self._is_away = False
+            event(log, logging.INFO, "token_keys.back")
+
+    # The disk
+
+    def save(self) -> None:
+        """Write down what is known, if it is news."""
+        if not self._is_changed:
+            return
+        self._is_changed = False
+        tokens = [
+            _SavedToken(mark, caller.node, caller.subject, caller.issued_s, each.expires_s)
+            for mark, each in list(self._good.items())
+            for caller in (each.caller,)
+        ]
+        value = _SavedCallers(self._origin, self._heard_s, self._keys, tokens)
+        try:
+            write_atomic(self._path, msgspec.json.encode(value), 0o600, sync=False)
+        except OSError as exc:
+            event(log, logging.ERROR, "token_keys.not_kept", file=self._path, error=exc)
+
+    def _load(self) -> None:
+        try:
+            with open(self._path, "rb") as file:
+                data = file.read(FILE_BYTES_MAX)
+            found = msgspec.json.decode(data, type=_SavedCallers)
+        except FileNotFoundError:
+            return
+        except (OSError, msgspec.DecodeError, UnicodeDecodeError, RecursionError) as exc:
+            event(log, logging.ERROR, "token_keys.unusable", file=self._path, error=exc)
+            return
+        if found.origin != self._origin:
+            why = f"those of another cluster: {found.origin}"
+            event(log, logging.ERROR, "token_keys.unusable", file=self._path, error=why)
+            return
+        self._keys, self._heard_s = found.keys, found.heard_s
+        for each in found.tokens[:GOOD_TOKENS_MAX]:
+            caller = Caller(each.node, each.subject, each.issued_s, each.mark, each.expires_s)
+            self._good[each.mark] = KnownToken(caller, -math.inf, each.expires_s)
