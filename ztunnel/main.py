@@ -41,6 +41,10 @@ log = logging.getLogger("ztunnel")
 # Istio's ztunnel finds its files here without a flag: its manifests mount them so.
 ROOT_MOUNTED = "./var/run/secrets/istio/root-cert.pem"
 TOKEN_MOUNTED = "./var/run/secrets/tokens/istio-token"
+ZDS_MOUNTED = "/var/run/ztunnel/ztunnel.sock"
+# Arguments that Istio's DaemonSet gives to its container; none of them says anything.
+ISTIO_WORDS = (), ("proxy",), ("proxy", "ztunnel")
+DRAIN_S = 5.0
 
 EPILOG = """\b
 With Tulle's own control plane and agent:
@@ -54,6 +58,9 @@ it here):
       --control-root /var/run/secrets/istio/root-cert.pem \\
       --token /var/run/secrets/tokens/istio-token --node "$NODE_NAME" \\
       --zds /var/run/ztunnel/ztunnel.sock
+
+In the container of Istio's own DaemonSet it needs no flag: its variables, mounts and arguments
+(proxy ztunnel) mean the same.
 
 Every flag is an environment variable too: TULLE_ and its name, or the name that Istio's ztunnel
 has for it (shown beside the flag). SIGTERM drains, a second one ends at once.
@@ -89,6 +96,15 @@ def option(name: str, *istio: str, **fields: Any) -> Callable[[Any], Any]:
     return click.option(name, envvar=[own, *istio], show_envvar=True, **fields)
 
 
+def drain_s(told_s: float | None, grace_s: float | None) -> float:
+    """Time for open connections. Without a word, what a pod's grace period leaves, as in Istio."""
+    if told_s is not None:
+        return told_s
+    if grace_s is None:
+        return DRAIN_S
+    return grace_s - 5.0 if grace_s > 10.0 else max(1.0, grace_s - 1.0)
+
+
 @click.command(
     cls=PlainCommand,
     epilog=EPILOG,
@@ -119,7 +135,13 @@ def option(name: str, *istio: str, **fields: Any) -> Callable[[Any], Any]:
     show_default="host name",
     help="This node's name.",
 )
-@option("--zds", "INPOD_UDS", type=FILE, help="The agent's socket; default: in the run folder.")
+@option(
+    "--zds",
+    "INPOD_UDS",
+    type=FILE,
+    show_default="Istio's mount if there, else in the run folder",
+    help="The agent's socket.",
+)
 @option(
     "--direct",
     type=str,
@@ -132,8 +154,14 @@ def option(name: str, *istio: str, **fields: Any) -> Callable[[Any], Any]:
     "--drain",
     "CONNECTION_TERMINATION_DEADLINE",
     type=DURATION,
-    default="5s",
+    show_default="5s, or 5s less than --grace",
     help="Time for open connections to end after SIGTERM.",
+)
+@option(
+    "--grace",
+    "TERMINATION_GRACE_PERIOD_SECONDS",
+    type=DURATION,
+    help="Time from SIGTERM to SIGKILL, as our starter has it.",
 )
 @option("--spin", type=DURATION, default="50us", help="Poll this long before sleeping; 0: never.")
 @option(
@@ -144,7 +172,7 @@ def option(name: str, *istio: str, **fields: Any) -> Callable[[Any], Any]:
     help="Requested life of certificates.",
 )
 @option("--trust-domain", "TRUST_DOMAIN", default="cluster.local")
-@option("--cluster-id", "CLUSTER_ID", default="Kubernetes")
+@option("--cluster-id", "ISTIO_META_CLUSTER_ID", "CLUSTER_ID", default="Kubernetes")
 @option("--network", "NETWORK", default="")
 @option("--pod-name", "POD_NAME", default="", help="Our own pod; default: ztunnel-<node>.")
 @option("--pod-namespace", "POD_NAMESPACE", default="istio-system")
@@ -152,7 +180,8 @@ def option(name: str, *istio: str, **fields: Any) -> Callable[[Any], Any]:
 @option("--instance-ip", "INSTANCE_IP", default="127.0.0.1")
 @option(
     "--fixed-ports/--no-fixed-ports",
-    default=False,
+    default=None,
+    show_default="yes where --zds is Istio's ztunnel.sock",
     help="Listen on 15001, 15006, 15008 in every pod, as foreign agents expect.",
 )
 @option("--admin", default="127.0.0.1:15000", help="Metrics and readiness again, or off.")
@@ -167,6 +196,7 @@ def option(name: str, *istio: str, **fields: Any) -> Callable[[Any], Any]:
 @option("--log-format", "LOG_FORMAT", type=click.Choice(["text", "json", "plain"]), default="text")
 @option("--access-log/--no-access-log", default=True, help="One line per connection and side.")
 @option("--cgroup", type=FILE, help="Join this cgroup2 folder first, making it if need be.")
+@click.argument("words", nargs=-1, metavar="[proxy [ztunnel]]")
 @click.version_option(version(), prog_name="tulle-ztunnel", message="%(prog)s %(version)s")
 def main(**flags: Any) -> None:
     """The mesh's proxy on one node: mTLS for every enrolled pod, with its identity and policy."""
@@ -186,6 +216,9 @@ def main(**flags: Any) -> None:
 def make_config(flags: dict[str, Any]) -> ZtunnelConfig:
     """Settings from the flags; fills in those that depend on others."""
     values = dict(flags)
+    words = values.pop("words")
+    if words not in ISTIO_WORDS:
+        raise ConfigError(f"unexpected arguments: {' '.join(words)}")
     node = values["node"]
     values["control_root"] = values["control_root"] or _mounted(ROOT_MOUNTED) or SYSTEM_ROOTS
     if values["token"] is None and _mounted(TOKEN_MOUNTED):
@@ -193,14 +226,19 @@ def make_config(flags: dict[str, Any]) -> ZtunnelConfig:
     values["ca"] = values["ca"] or values["control"]
     values["ca_root"] = values["ca_root"] or values["control_root"]
     values["ca_name"] = values["control_name"] if values["ca_name"] is None else values["ca_name"]
-    values["zds"] = values["zds"] or values["run_dir"] / node / ZDS_NAME
+    is_istios = Path(ZDS_MOUNTED).parent.is_dir() and bool(_mounted(TOKEN_MOUNTED))
+    values["zds"] = values["zds"] or (
+        Path(ZDS_MOUNTED) if is_istios else values["run_dir"] / node / ZDS_NAME
+    )
+    if values["fixed_ports"] is None:
+        values["fixed_ports"] = values["zds"].name == Path(ZDS_MOUNTED).name
     direct = values["direct"]
     if direct is None:
         values["direct"] = direct_socket(values["zds"], fixed_ports=values["fixed_ports"])
     else:
         values["direct"] = None if direct in OFF else Path(direct)
     values["pod_name"] = values["pod_name"] or f"ztunnel-{node}"
-    values["drain_s"] = values.pop("drain")
+    values["drain_s"] = drain_s(values.pop("drain"), values.pop("grace"))
     values["secret_ttl_s"] = values.pop("secret_ttl")
     values["spin_us"] = round(values.pop("spin") * 1_000_000)
     values["log_format"] = "json" if values["log_format"] == "json" else "text"

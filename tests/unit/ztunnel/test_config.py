@@ -85,6 +85,48 @@ def test_istios_mounts_are_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     assert (config.control_root, config.token) == ("SYSTEM", Path("t"))
 
 
+def test_the_container_of_istios_daemonset_needs_no_flag(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The variables, mounts and arguments of Istio's ztunnel chart."""
+    monkeypatch.chdir(tmp_path)
+    socket = tmp_path / "run" / "ztunnel.sock"
+    monkeypatch.setattr(main, "ZDS_MOUNTED", str(socket))
+    for path in (main.ROOT_MOUNTED, main.TOKEN_MOUNTED, str(socket)):
+        Path(path).parent.mkdir(parents=True, exist_ok=True)
+    for path in (main.ROOT_MOUNTED, main.TOKEN_MOUNTED):
+        Path(path).touch()
+    given = {
+        "CA_ADDRESS": "istiod.istio-system.svc:15012",
+        "XDS_ADDRESS": "istiod.istio-system.svc:15012",
+        "ISTIO_META_CLUSTER_ID": "east",
+        "CLUSTER_ID": "west",
+        "INPOD_ENABLED": "true",
+        "TERMINATION_GRACE_PERIOD_SECONDS": "30",
+        "POD_NAME": "ztunnel-x7k",
+    }
+    for name, value in given.items():
+        monkeypatch.setenv(name, value)
+    config = load("proxy", "ztunnel")
+    assert (config.zds, config.fixed_ports, config.direct) == (socket, True, None)
+    assert (config.cluster_id, config.pod_name, config.drain_s) == ("east", "ztunnel-x7k", 25)
+    assert load("--no-fixed-ports").fixed_ports is False
+    monkeypatch.setenv("CONNECTION_TERMINATION_DEADLINE", "7s")
+    assert load("proxy").drain_s == 7
+    with pytest.raises(ConfigError, match="unexpected arguments: serve"):
+        load("serve")
+
+
+@pytest.mark.parametrize(
+    ("told_s", "grace_s", "drain_s"),
+    [(None, None, 5), (9, 30, 9), (None, 30, 25), (None, 10, 9), (None, 3, 2), (None, 0.5, 1)],
+)
+def test_the_drain_leaves_time_for_the_end(
+    told_s: float | None, grace_s: float | None, drain_s: float
+) -> None:
+    assert main.drain_s(told_s, grace_s) == drain_s
+
+
 def test_a_token_may_be_given_itself_and_shows_nowhere(monkeypatch: pytest.MonkeyPatch) -> None:
     secret = "eyJhbGciOiJIUzI1NiJ9.eyJub2RlIjoibjEifQ.c2lnbmF0dXJl"
     monkeypatch.setenv("AUTH_TOKEN", secret)

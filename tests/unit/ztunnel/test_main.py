@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 
+import click
 import pytest
 from click.testing import CliRunner
 
@@ -20,7 +21,7 @@ def test_help_names_every_flag_with_our_variable_and_istios() -> None:
     code, output = run("--help")
     assert code == 0
     for flag in main.main.params:
-        if flag.name not in ("version", "help"):
+        if isinstance(flag, click.Option) and flag.name not in ("version", "help"):
             assert flag.opts[0] in output
             assert f"TULLE_{flag.opts[0][2:].upper().replace('-', '_')}" in output
     for name in ("XDS_ADDRESS", "CA_ADDRESS", "NODE_NAME", "INPOD_UDS", "SECRET_TTL"):
@@ -38,6 +39,7 @@ def test_the_version_is_said() -> None:
     ("flags", "why"),
     [
         ((), "missing option '--control'"),
+        (("--control", "c:1", "serve"), "unexpected arguments: serve"),
         (("--control", "nohost"), "not host:port"),
         (("--control", "c:1", "--drain", "soon"), "is not a duration"),
         (("--control", "c:1", "--workers", "many"), "not a number of workers"),
