@@ -123,6 +123,7 @@ def assemble(
     metrics = Metrics() if cluster is None else cluster.metrics
     config.state.mkdir(mode=0o755, parents=True, exist_ok=True)
     folder = config.state / "ca"
+    is_new = authority is None and not (folder / "ca.pem").exists()
     if authority is None:
         authority = load_authority(folder, settings.trust_domain, clock)
     else:
@@ -131,7 +132,7 @@ def assemble(
     revocations = RevocationFile(config.state / NAME)
     key, subject = load_token_key(config.state), subject_of(settings.root_namespace)
     tokens = NodeTokens(key, subject, clock, revocations.now)
-    captured = CapturedSet(config.state / "captured")
+    captured = CapturedSet(config.state / "captured", is_new=is_new)
     publisher = Publisher(settings, captured, metrics, clock)
     arrivals = Arrivals(metrics, clock, capacity())
     verifier: Authenticator = tokens

@@ -32,6 +32,7 @@ from control.wire.types import (
 )
 from tests.support.control_bench import (
     HOG,
+    PODS,
     Bench,
     csr_request,
     manifests,
@@ -261,6 +262,12 @@ def test_calls_of_one_node_delay_no_other(tmp_path: Path, what: str) -> None:
 
 # --- and the disk
 
+ENROLLED = """apiVersion: v1
+kind: Namespace
+metadata: {name: demo, labels: {istio.io/dataplane-mode: ambient}}
+---
+"""
+
 
 def fill(path: Path) -> None:
     """Write until there is no room left."""
@@ -300,13 +307,19 @@ def test_a_full_disk_keeps_nothing_from_starting_and_no_pod_out(tmp_path: Path) 
         await bench.control.logged("capture.not_saved")
 
     async def second(bench: Bench) -> None:
-        assert await captured(bench) == 3, "what was saved before"
+        """Three were saved, and the disk had no room for the rest: every enrolled pod may be
+        captured, until its node says which are."""
+        assert await captured(bench) == PODS
+        pods = await bench.control.admin("/pods")
+        mine = sorted(each["uid"] for each in pods if each["node"] == HOG)
+        await report(bench, mine[:5])
+        assert await captured(bench) == PODS // 2 + 5
         await bench.check()
 
     async def whole() -> None:
         (disk / "manifests").mkdir()
-        (disk / "manifests/pods.yaml").write_text(manifests())
-        for test in (first, second):
+        (disk / "manifests/pods.yaml").write_text(ENROLLED + manifests())
+        for test in (first, second, second):
             async with running_control(disk) as control:
                 bench = Bench(control)
                 await bench.honest_s()

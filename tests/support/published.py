@@ -16,7 +16,7 @@ class PublishedMesh:
     """`publish` replaces everything with these manifests, one file each."""
 
     def __init__(self, folder: Path) -> None:
-        self.captured = CapturedSet(folder / "captured")
+        self.captured = CapturedSet(folder / "captured", is_new=True)
         self.clock = FakeClock()
         self.publisher = Publisher(Settings(), self.captured, Metrics(), self.clock)
         self._folder = Folder()

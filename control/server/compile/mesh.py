@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Container, Iterable, Mapping
+from collections.abc import Callable, Container, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 
 from control.model.intent import Intent, NamespaceIntent
@@ -64,9 +64,11 @@ def compile_mesh(
     captured: frozenset[str],
     holdings: Holdings | None = None,
     memo: MeshMemo | None = None,
+    believed: Callable[[Iterable[Intent]], frozenset[str]] | None = None,
 ) -> CompiledMesh:
-    """`captured` are the uids of pods whose capture some node reported to be in force. `holdings`
-    and `memo` are those of the compilation before, which makes this one cheaper and no different.
+    """`captured` are the uids of pods whose capture some node reported to be in force; `believed`
+    gives those that count as captured without a report. `holdings` and `memo` are those of the
+    compilation before, which makes this one cheaper and no different.
     """
     if settings.release_all:
         # Pods leave one after the other, and those that are out have no identity any more: to the
@@ -87,8 +89,10 @@ def compile_mesh(
     mutual_tls = compile_mutual_tls(found.peer_authentications, settings)
     policies.update((each.key, each) for each in mutual_tls.policies)
     holdings = Holdings() if holdings is None else holdings
-    holdings.follow(found, captured)
     pods = memo.intents(found, settings)
+    if believed is not None:
+        captured |= believed(pods)
+    holdings.follow(found, captured)
     enrolled = frozenset(each.uid for each in pods if each.enrolled)
     compiler = make_compiler(found, settings, captured, holdings, memo.slices, enrolled)
     workloads = memo.workloads(found, compiler, lambda pod: _names(pod, selecting, mutual_tls))

@@ -10,21 +10,26 @@ import contextlib
 import errno
 import hashlib
 import json
+import logging
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Container, Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Protocol
 
 from control.kit.errors import ConfigError
 from control.kit.files import write_atomic
+from control.kit.log import event
 from control.model.address import Address, format_address, parse_address
+from control.model.intent import Intent
+from control.server.sources.doubt import NODES_MAX, Doubt, Seal
 from control.server.sources.objects import PodObject
+
+log = logging.getLogger("enrolment")
 
 UIDS_PER_NODE_MAX = 4096  # Kubernetes supports some hundred pods a node
 UID_CHARS_MAX = 253
 ADDRESSES_MAX = 2  # one of each family
-NODES_MAX = 16384
 # Disk space that is held for reports, given up when there is no other: files of a hundred nodes.
 RESERVE_BYTES = 1 << 20
 
@@ -52,10 +57,16 @@ class CapturedSet:
 
     marks: Marks | None = None
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, *, is_new: bool = False) -> None:
+        """`is_new`: no node can have reported to a control plane with this state before."""
         self._folder = folder
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        self._by_node = _load(folder)
+        self._by_node, is_all = _load(folder)
+        self._seal = Seal(folder / ".whole")
+        if is_new:
+            self._seal.put(True)
+        # A seal that cannot be written is no reason to doubt what cannot be missing.
+        self.doubt = Doubt(not is_new and not (is_all and self._seal.is_whole))
         self._reserve = folder / ".reserve"
         self._set_aside()
 
@@ -66,6 +77,13 @@ class CapturedSet:
     def in_force(self, homes: Mapping[str, str]) -> frozenset[str]:
         """Pods in `homes` (uid → node) that their own node reports as captured."""
         return frozenset(uid for uid, node in homes.items() if self.has(node, uid))
+
+    def believed(self, intents: Iterable[Intent]) -> frozenset[str]:
+        """Enrolled pods of nodes that may have captured them before the last start."""
+        if not self.doubt.is_on:
+            return frozenset()
+        about = self.doubt.about
+        return frozenset(each.uid for each in intents if each.enrolled and about(each.node))
 
     def placed(self, uid: str, pod: PodObject) -> PodObject:
         """The pod; at the addresses that its own node reports, if its object has not all of them:
@@ -84,7 +102,7 @@ class CapturedSet:
     def changes(self, node: str, pods: Reported) -> frozenset[str]:
         """The uids that a report would change. Raises BadReport."""
         _check(pods)
-        if node not in self._by_node and len(self._by_node) >= NODES_MAX:
+        if node not in self._by_node and self.is_full:
             raise BadReport("too many nodes")
         known = self._by_node.get(node, {})
         absent = (None,)  # unlike any addresses
@@ -103,6 +121,17 @@ class CapturedSet:
             self._by_node.pop(node, None)
         return changed if self.marks is None else changed | self.marks.reported(node, pods)
 
+    def keep_only(self, nodes: Container[str]) -> None:
+        """Forget the nodes that are gone, so that others have room."""
+        for node in [each for each in self._by_node if each not in nodes]:
+            del self._by_node[node]
+            with contextlib.suppress(OSError):
+                self._path(node).unlink(missing_ok=True)
+
+    @property
+    def is_full(self) -> bool:
+        return len(self._by_node) >= NODES_MAX
+
     def drop(self, node: str, uids: frozenset[str]) -> None:
         """Take pods out that the node reported as released, to another control plane than this."""
         known = self._by_node.get(node, {})
@@ -110,7 +139,7 @@ class CapturedSet:
 
     def save(self, node: str) -> None:
         """Write down what this node has; for a thread of its own. Raises OSError."""
-        path = self._folder / hashlib.sha256(node.encode(errors="surrogateescape")).hexdigest()
+        path = self._path(node)
         pods = self._by_node.get(node)
         if not pods:
             path.unlink(missing_ok=True)
@@ -127,6 +156,14 @@ class CapturedSet:
             self._reserve.unlink(missing_ok=True)
             write_atomic(path, data, 0o600)
         self._set_aside()
+
+    def seal(self, is_whole: bool) -> None:
+        """Note if the folder has all that was reported, as far as we can know: during a doubt it
+        has not. For a thread of its own. Raises ConfigError."""
+        self._seal.put(is_whole and not self.doubt.is_on)
+
+    def _path(self, node: str) -> Path:
+        return self._folder / hashlib.sha256(node.encode(errors="surrogateescape")).hexdigest()
 
     def _set_aside(self) -> None:
         """Hold disk space for the next reports, unless it is held already or there is none."""
@@ -153,8 +190,10 @@ def _check(pods: Reported) -> None:
             raise BadReport("a pod with two addresses of one family")
 
 
-def _load(folder: Path) -> dict[str, Reported]:
+def _load(folder: Path) -> tuple[dict[str, Reported], bool]:
+    """All that can be read, and True if that is everything."""
     found: dict[str, Reported] = {}
+    is_all = True
     for path in folder.iterdir():
         if path.name.startswith("."):
             continue  # half-written when the power went
@@ -165,6 +204,7 @@ def _load(folder: Path) -> dict[str, Reported]:
                 uid: tuple(map(parse_address, texts.get(uid, ())))
                 for uid in map(str, value["uids"])
             }
-        except (ValueError, KeyError, TypeError, AttributeError) as exc:
-            raise ConfigError(f"{path}: not what a control plane wrote: {exc}") from exc
-    return found
+        except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as exc:
+            is_all = False
+            event(log, logging.ERROR, "captures.unreadable", file=path, error=exc)
+    return found, is_all

@@ -10,6 +10,7 @@ from dataclasses import replace
 
 from control.kit.clock import Clock
 from control.kit.log import event
+from control.model.intent import Intent
 from control.server.compile.holdings import Holdings
 from control.server.compile.memo import MeshMemo
 from control.server.compile.mesh import (
@@ -20,7 +21,7 @@ from control.server.compile.mesh import (
     noted,
     recapture,
 )
-from control.server.compile.pods import pod_uid
+from control.server.compile.pods import is_captured, pod_uid
 from control.server.compile.settings import Settings
 from control.server.metrics import Metrics, short_type
 from control.server.sources.captured import CapturedSet
@@ -121,9 +122,20 @@ class Publisher:
                 self._homes[uid] = each.node
                 pods[-1] = self._captured.placed(uid, each)
         captured = self._captured.in_force(self._homes)
+        doubt = self._captured.doubt
+        if doubt.is_on and self._captured.marks is not None:
+            # Where captures are marked, a node that has an agent has a marked pod, or none at all.
+            doubt.only = frozenset(each.node for each in pods if is_captured(each, False))
         said = self.mesh.notes
         found = replace(self.objects, pods=tuple(pods))
-        self.mesh = compile_mesh(found, self.settings, captured, self._holdings, self._memo)
+        self.mesh = compile_mesh(
+            found,
+            self.settings,
+            captured,
+            self._holdings,
+            self._memo,
+            believed=self._captured.believed,
+        )
         self._noted_revision = self._holdings.revision
         self._tell_notes(said)
         change = self.cache.update(self.mesh)
@@ -133,6 +145,24 @@ class Publisher:
             entries = self.cache.entries(type_url)
             self._metrics.resources.labels(short_type(type_url)).set(len(entries))
         self._tell(change, took_s)
+
+    def enrolled_on(self, node: str) -> frozenset[str]:
+        """Uids of the pods of a node that belong into the mesh."""
+        pods = self.mesh.pods.values()
+        return frozenset(each.uid for each in pods if each.node == node and each.enrolled)
+
+    def believed(self) -> list[Intent]:
+        """Pods that count as captured though their node has not reported."""
+        pods = self.mesh.pods
+        return [pods[uid] for uid in self._captured.believed(pods.values())]
+
+    def nodes(self) -> frozenset[str]:
+        """Nodes that have a pod."""
+        return frozenset(self._homes.values())
+
+    def refresh(self) -> None:
+        """Publish what there is once more, soon: what is believed has changed."""
+        self._news.set()
 
     async def tell_captures(self, uids: Iterable[str]) -> None:
         """Publish what reports changed: only the workloads of these pods, together with those of
@@ -177,6 +207,8 @@ class Publisher:
         captured = self._captured.in_force(
             {uid: self._homes[uid] for uid in uids if uid in self._homes}
         )
+        intents = (self.mesh.pods[uid] for uid in uids if uid in self.mesh.pods)
+        captured |= self._captured.believed(intents)
         placed = self._captured.placed
         pods = [placed(uid, pod) for uid in uids for pod in self._pods.get(uid, ())]
         if not all(knows_place(self.mesh, pod, self.settings) for pod in pods):

@@ -9,7 +9,7 @@ import grpc
 from google.protobuf.message import DecodeError
 
 from control.kit.clock import Clock
-from control.kit.errors import WireError
+from control.kit.errors import MeshError, WireError
 from control.kit.log import event
 from control.server.callers.budget import CAPTURES, REPORTING, Paces, node_tenant
 from control.server.callers.door import AdmittedCall, Context, Door
@@ -31,7 +31,11 @@ log = logging.getLogger("enrolment")
 # A uid twice, two addresses, and the frames around them.
 REPORT_BYTES_MAX = UIDS_PER_NODE_MAX * (2 * UID_CHARS_MAX + 48)
 PACE_WAIT_S = 4.0  # an agent waits for 5 s and then reports again
+NAMED_MAX = 8  # nodes in a log line
 SAVE_AGAIN_S = 5.0  # while the disk is full
+# Nodes that are there report within ten seconds of a start, and an agent that restarts within some
+# more. Pods that were never captured cannot be reached by captured ones for so long.
+DOUBT_S = 60.0
 
 
 class EnrolmentService:
@@ -49,9 +53,24 @@ class EnrolmentService:
     async def run(self) -> None:
         """Write down what the disk had no room for, as soon as it has: nodes may not be there to
         report again after a restart."""
+        doubt_until_s = self._clock.monotonic_s() + DOUBT_S
+        if self._captured.doubt.is_on:
+            event(log, logging.WARNING, "captures.doubted", for_s=DOUBT_S)
         while True:
             await asyncio.sleep(SAVE_AGAIN_S)
             await self.save_again()
+            if self._captured.doubt.is_on and self._clock.monotonic_s() >= doubt_until_s:
+                await self.end_doubt()
+
+    async def end_doubt(self) -> None:
+        """Nodes that have not reported by now are taken for nodes that have captured nothing."""
+        pods = self._publisher.believed()
+        self._captured.doubt.end()
+        await self._seal()
+        self._publisher.refresh()
+        silent = ",".join(sorted({each.node for each in pods})[:NAMED_MAX])
+        level = logging.WARNING if pods else logging.INFO
+        event(log, level, "captures.doubt_ended", pods=len(pods), silent=silent)
 
     async def save_again(self) -> None:
         for node in sorted(self._unsaved):
@@ -64,6 +83,8 @@ class EnrolmentService:
         """Take a report; answer once the new state is on its way to every stream."""
         pods = await self._parse(data, call, context)
         async with self._turns.turn(call.tenant):
+            if self._captured.is_full:
+                self._captured.keep_only(self._publisher.nodes())
             try:
                 changed = self._captured.changes(call.caller.node, pods)
                 await self._keep_pace(len(changed), call, context)
@@ -75,6 +96,8 @@ class EnrolmentService:
                 )
             if changed or call.caller.node in self._unsaved:
                 await self._save(call.caller.node)
+        if self._captured.doubt.hear(call.caller.node):
+            changed |= self._publisher.enrolled_on(call.caller.node)
         if changed:
             event(log, logging.INFO, "capture.reported", node=call.caller.node, pods=len(pods))
             await self._publisher.tell_captures(changed)
@@ -111,18 +134,26 @@ class EnrolmentService:
 
     async def _save(self, node: str) -> None:
         """A disk that is full keeps no pod out of the mesh: only a restart reads the file, and
-        nodes report again when they connect again."""
+        then the broken seal says that there is more than the files tell."""
         try:
             await asyncio.to_thread(self._captured.save, node)
         except OSError as exc:
             if not self._unsaved:
                 event(log, logging.ERROR, "capture.not_saved", node=node, error=exc)
             self._unsaved.add(node)
+            await self._seal()
             return
         was_unsaved = node in self._unsaved
         self._unsaved.discard(node)
         if was_unsaved and not self._unsaved:
             event(log, logging.INFO, "capture.saved")
+            await self._seal()
+
+    async def _seal(self) -> None:
+        try:
+            await asyncio.to_thread(self._captured.seal, not self._unsaved)
+        except MeshError as exc:
+            event(log, logging.ERROR, "captures.not_sealed", error=exc)
 
 
 def _pods_of(request: pb.ReportRequest) -> Reported:

@@ -44,7 +44,7 @@ MANIFESTS = (
 class Bench(DoorBench):
     def __init__(self, folder: Path) -> None:
         super().__init__()
-        captured = CapturedSet(folder / "captured")
+        captured = CapturedSet(folder / "captured", is_new=True)
         self.publisher = Publisher(Settings(), captured, self.metrics, self.clock)
         self.publisher.offer(load(MANIFESTS))
         self.publisher.publish()

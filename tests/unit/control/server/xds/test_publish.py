@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Iterable
 from pathlib import Path
 
 import pytest
 
 from control.kit.clock import SystemClock
 from control.model.workload import TunnelProtocol
+from control.server.compile.pods import REDIRECTION_ANNOTATION
 from control.server.compile.settings import Settings
 from control.server.metrics import Metrics, short_type
 from control.server.sources.captured import CapturedSet
+from control.server.sources.objects import PodObject
 from control.server.xds import publish
 from control.server.xds.cache import Change
 from control.server.xds.publish import Publisher
@@ -23,7 +26,7 @@ UID = "Kubernetes//Pod/shop/web"
 
 
 def publisher(folder: Path) -> Publisher:
-    captured = CapturedSet(folder / "captured")
+    captured = CapturedSet(folder / "captured", is_new=True)
     return Publisher(Settings(), captured, Metrics(), SystemClock())
 
 
@@ -175,3 +178,30 @@ def test_notes_on_a_disputed_address_follow_the_reports_once_it_is_quiet(
 
     asyncio.run(whole())
     assert len(made) < 3, "not with each report"
+
+
+class _NoMarks:
+    """Marks that nobody has written."""
+
+    def reported(self, node: str, uids: Iterable[str]) -> frozenset[str]:
+        return frozenset()
+
+    def seen(self, uid: str, pod: PodObject) -> PodObject:
+        return pod
+
+
+def test_in_a_cluster_only_nodes_with_a_marked_pod_are_in_doubt(tmp_path: Path) -> None:
+    """A replica starts without reports each time: where no agent runs nothing may change."""
+    captured = CapturedSet(tmp_path)
+    captured.marks = _NoMarks()
+    subject = Publisher(Settings(), captured, Metrics(), SystemClock())
+    mode = "istio.io/dataplane-mode: ambient"
+    marked = pod("marked", address="10.1.0.2").replace(
+        "labels:", f"annotations: {{{REDIRECTION_ANNOTATION}: enabled}}, labels:"
+    )
+    elsewhere = pod("elsewhere", labels=mode, address="10.1.0.3").replace("n1", "n2")
+    subject.offer(load(pod(labels=mode) + marked + elsewhere))
+    subject.publish()
+    found = {each.name: each.tunnel_protocol for each in subject.mesh.workloads.values()}
+    hbone, none = TunnelProtocol.HBONE, TunnelProtocol.NONE
+    assert found == {"web": hbone, "marked": hbone, "elsewhere": none}

@@ -24,6 +24,11 @@ from tests.support.control_door import DoorBench
 from tests.support.manifests import load, pod
 
 UID = "Kubernetes//Pod/shop/web"
+NAMESPACE = """
+apiVersion: v1
+kind: Namespace
+metadata: {name: shop, labels: {istio.io/dataplane-mode: ambient}}
+"""
 
 
 class Bench(DoorBench):
@@ -33,12 +38,22 @@ class Bench(DoorBench):
         super().__init__()
         self.runner = asyncio.Runner()  # one loop for all reports, as in the process
         self.folder = folder / "captured"
-        self.captured = CapturedSet(folder / "captured")
+        self.captured = CapturedSet(folder / "captured", is_new=True)
         self.publisher = Publisher(Settings(), self.captured, self.metrics, self.clock)
-        self.publisher.offer(load(pod()))
-        self.publisher.publish()
+        self.show()
         (self.uid,) = self.publisher.mesh.pods
         self.service = EnrolmentService(self.captured, self.publisher, self.door, self.clock)
+
+    def restart(self) -> None:
+        """The process dies, and the next one finds what is on the disk."""
+        self.captured = CapturedSet(self.folder)
+        self.publisher = Publisher(Settings(), self.captured, self.metrics, self.clock)
+        self.show()
+        self.service = EnrolmentService(self.captured, self.publisher, self.door, self.clock)
+
+    def show(self) -> None:
+        self.publisher.offer(load(NAMESPACE + pod()))
+        self.publisher.publish()
 
     def report(self, data: bytes, node: str = "n1") -> bytes:
         async def whole() -> bytes:
@@ -117,6 +132,61 @@ def test_a_full_disk_keeps_no_pod_out_and_is_said_once(
     assert not CapturedSet(bench.folder).has("n1", bench.uid)
     bench.runner.run(bench.service.save_again())
     assert CapturedSet(bench.folder).has("n1", bench.uid), "saved when there was room, unasked"
+
+
+def no_room(monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(captured, "write_atomic", full)
+
+
+def test_a_report_that_the_disk_had_no_room_for_is_no_plaintext_after_a_restart(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patch:
+        no_room(patch)
+        bench.report(report(bench.uid))
+        for _ in range(2):
+            bench.restart()
+            assert bench.protocol is TunnelProtocol.HBONE
+        bench.publisher.publish()
+        assert bench.protocol is TunnelProtocol.HBONE
+        bench.report(report(node="n2"), "n2")
+        assert bench.protocol is TunnelProtocol.HBONE, "another node's word"
+        bench.report(report())
+        assert bench.protocol is TunnelProtocol.NONE, "its own"
+
+
+def test_a_doubt_is_over_at_once_where_nodes_report_and_in_time_where_they_do_not(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    with monkeypatch.context() as patch:
+        no_room(patch)
+        bench.report(report(bench.uid))
+    bench.restart()
+    with caplog.at_level(logging.WARNING):
+        bench.runner.run(bench.service.end_doubt())
+    line = caplog.records[-1]
+    assert (line.message, vars(line)["fields"]) == (
+        "captures.doubt_ended",
+        {"pods": 1, "silent": "n1"},
+    )
+    bench.publisher.publish()
+    assert bench.protocol is TunnelProtocol.NONE
+    bench.restart()
+    assert bench.protocol is TunnelProtocol.NONE, "whole again"
+
+
+def test_reports_of_nodes_that_are_gone_keep_no_other_out(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(captured, "NODES_MAX", 1)
+    bench.report(report("old", node="n0"), "n0")
+    bench.report(report(bench.uid))
+    assert bench.protocol is TunnelProtocol.HBONE
+    with pytest.raises(Aborted):
+        bench.report(report("new", node="n2"), "n2")
 
 
 def test_a_node_that_reports_to_and_fro_is_slowed_and_no_other_is(

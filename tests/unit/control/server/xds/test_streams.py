@@ -31,7 +31,7 @@ class Bench(DoorBench):
 
     def __init__(self, folder: Path) -> None:
         super().__init__()
-        captured = CapturedSet(folder / "captured")
+        captured = CapturedSet(folder / "captured", is_new=True)
         self.publisher = Publisher(Settings(), captured, self.metrics, self.clock)
         self.publish(pod())
         self.service = DeltaService(
