@@ -49,7 +49,10 @@ class ZtunnelConfig:
     service_account: str = "ztunnel"
     instance_ip: str = "127.0.0.1"
     workers: int = 1
-    drain_s: float = 5.0
+    # For open connections to end after SIGTERM: while a newer ztunnel serves this node, and without
+    # one, when the next one starts only after us.
+    drain_s: float = 300.0
+    drain_alone_s: float = 5.0
     spin_us: int = 50
     secret_ttl_s: float = 86400.0
     fixed_ports: bool = False

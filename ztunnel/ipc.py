@@ -19,7 +19,8 @@ unless said otherwise.
     CERTIFICATE_FORGOTTEN  {identity}: its last pod has left; drop the key and all
     QUERY               {id, what: "connections" | "metrics" | "pools"}
     LOG_LEVEL           {level}
-    DRAIN               {deadline_s}
+    LEAVE               {}: go on, but have peers open their tunnels elsewhere; say IDLE
+    DRAIN               {deadline_s}: accept nothing more, and end by then
 
     worker → supervisor
     READY               {}
@@ -29,6 +30,7 @@ unless said otherwise.
                         [[name, {label: value}, number]], gauges}: of the label sets only those that
                         have changed since the last answer, each with its whole count
     POD_READY           {uid}: its listeners are registered
+    IDLE                {idle: bool}, after LEAVE and at each change: nothing is open
     DRAINED             {}
 
     both ways
@@ -82,12 +84,14 @@ class FrameKind(IntEnum):
     DRAIN = 9
     GENERATION = 10
     CERTIFICATE_FORGOTTEN = 11
+    LEAVE = 12
     # worker → supervisor
     READY = 64
     NEED_CERTIFICATE = 65
     ANSWER = 66
     POD_READY = 67
     DRAINED = 68
+    IDLE = 69
     # both ways: one line of the agent's direct.sock
     DIRECT = 96
 

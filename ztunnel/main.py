@@ -44,7 +44,8 @@ TOKEN_MOUNTED = "./var/run/secrets/tokens/istio-token"
 ZDS_MOUNTED = "/var/run/ztunnel/ztunnel.sock"
 # Arguments that Istio's DaemonSet gives to its container; none of them says anything.
 ISTIO_WORDS = (), ("proxy",), ("proxy", "ztunnel")
-DRAIN_S = 5.0
+DRAIN_S = 300.0
+DRAIN_ALONE_S = 5.0
 
 EPILOG = """\b
 With Tulle's own control plane and agent:
@@ -96,12 +97,12 @@ def option(name: str, *istio: str, **fields: Any) -> Callable[[Any], Any]:
     return click.option(name, envvar=[own, *istio], show_envvar=True, **fields)
 
 
-def drain_s(told_s: float | None, grace_s: float | None) -> float:
+def drain_s(told_s: float | None, grace_s: float | None, default_s: float) -> float:
     """Time for open connections. Without a word, what a pod's grace period leaves, as in Istio."""
     if told_s is not None:
         return told_s
     if grace_s is None:
-        return DRAIN_S
+        return default_s
     return grace_s - 5.0 if grace_s > 10.0 else max(1.0, grace_s - 1.0)
 
 
@@ -152,10 +153,16 @@ def drain_s(told_s: float | None, grace_s: float | None) -> float:
 @option("--workers", "ZTUNNEL_WORKER_THREADS", type=WORKERS, default="1", help="0: one per CPU.")
 @option(
     "--drain",
+    type=DURATION,
+    show_default="5m, or 5s less than --grace",
+    help="Time for open connections to end after SIGTERM, beside a newer ztunnel of this node.",
+)
+@option(
+    "--drain-alone",
     "CONNECTION_TERMINATION_DEADLINE",
     type=DURATION,
     show_default="5s, or 5s less than --grace",
-    help="Time for open connections to end after SIGTERM.",
+    help="The same, where no newer ztunnel has come.",
 )
 @option(
     "--grace",
@@ -238,7 +245,9 @@ def make_config(flags: dict[str, Any]) -> ZtunnelConfig:
     else:
         values["direct"] = None if direct in OFF else Path(direct)
     values["pod_name"] = values["pod_name"] or f"ztunnel-{node}"
-    values["drain_s"] = drain_s(values.pop("drain"), values.pop("grace"))
+    grace_s = values.pop("grace")
+    values["drain_s"] = drain_s(values.pop("drain"), grace_s, DRAIN_S)
+    values["drain_alone_s"] = drain_s(values.pop("drain_alone"), grace_s, DRAIN_ALONE_S)
     values["secret_ttl_s"] = values.pop("secret_ttl")
     values["spin_us"] = round(values.pop("spin") * 1_000_000)
     values["log_format"] = "json" if values["log_format"] == "json" else "text"

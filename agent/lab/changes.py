@@ -199,14 +199,19 @@ def kill(lab: Lab, what: str, node: str | None) -> list[str]:
         state = lab.store.load()
         names = process_names(state, what, node)
         for name in names:
+            cgroup = process.cgroup_of(state.processes[name])
             process.send(state.processes[name], signal.SIGKILL)
-            process.kill_members(Path(state.cgroup) / name)
+            if cgroup is not None:
+                process.kill_members(cgroup)
             process.wait_gone([state.processes[name]], OTHER_GRACE_S)
     return names
 
 
 def restart(lab: Lab, what: str, node: str | None) -> list[str]:
-    """Start processes, after stopping those that run, and wait until they are up."""
+    """Start processes and wait until they are up. Those that run are stopped first, but a ztunnel
+    of ours last: it drains while the new one serves."""
+    if what == "ztunnel":
+        return _replace_ztunnels(lab, node)
     names = stop(lab, what, node)
     with lab.store.exclusive():
         state = lab.store.load()
@@ -215,18 +220,35 @@ def restart(lab: Lab, what: str, node: str | None) -> list[str]:
             place_of = state.node(name.partition("-")[2]) if what != "control" else None
             if place_of is None:
                 daemons.start_control()
-            elif what == "agent":
-                daemons.start_agent(place_of)
             else:
-                daemons.start_ztunnel(place_of)
+                daemons.start_agent(place_of)
         lab.store.save(state)
         for name in names:
             if what == "control":
                 daemons.wait_control()
-            elif what == "agent":
-                daemons.wait_agent(name.partition("-")[2])
             else:
-                daemons.wait_ztunnel(state.node(name.partition("-")[2]))
+                daemons.wait_agent(name.partition("-")[2])
+    return names
+
+
+def _replace_ztunnels(lab: Lab, node: str | None) -> list[str]:
+    with lab.store.exclusive():
+        state = lab.store.load()
+        daemons = Daemons(lab.run_dir, state, lab.progress)
+        names = process_names(state, "ztunnel", node)
+        old = {name: state.processes[name] for name in names}
+        places = {name: state.node(name.partition("-")[2]) for name in names}
+        for name, place_of in places.items():
+            if place_of.ztunnel:  # two of another make would share what comes
+                process.stop([old[name]], ZTUNNEL_GRACE_S)
+            daemons.start_ztunnel(place_of)
+        lab.store.save(state)
+        for name, place_of in places.items():
+            if process.alive(old[name]):
+                daemons.wait_newest(place_of)
+                process.send(old[name], signal.SIGTERM)
+            else:
+                daemons.wait_ztunnel(place_of)
     return names
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import shutil
 import subprocess
@@ -141,6 +142,17 @@ class Daemons:
         else:
             self._wait(name, folder / "ztunnel.sock", timeout_s, "/healthz/ready")
 
+    def wait_newest(self, node: plan.NodePlan, timeout_s: float = NODE_TIMEOUT_S) -> None:
+        """Wait until the agent has this ztunnel beside an older one, which has lost its pages."""
+        name, folder = f"ztunnel-{node.name}", self.run_dir / node.name
+        pid = self.state.processes[name].pid
+
+        def has_it(told: Any) -> bool:
+            return any(each["pid"] == pid for each in told.get("ztunnels", ()))
+
+        self._wait(name, folder / "agent.sock", timeout_s, "/status", has_it)
+        self._wait(name, folder / "ztunnel.sock", timeout_s, "/healthz/ready")
+
     def uninstall(self, node: plan.NodePlan) -> None:
         """Have the agent remove its state in the kernel; remove it by force if that fails."""
         pins = PINS / node.name
@@ -173,10 +185,16 @@ class Daemons:
     def _spawn(
         self, name: str, netns: str, command: tuple[str, ...], more: Mapping[str, str] | None = None
     ) -> Process:
-        cgroup = Path(self.state.cgroup) / name
+        cgroup = self._free_cgroup(name)
         launch = Launch(command, netns, cgroup, environment() | dict(more or {}))
         self.state.processes[name] = process.spawn(launch, self.log(name))
         return self.state.processes[name]
+
+    def _free_cgroup(self, name: str) -> Path:
+        """One of its own: the kernel half knows a ztunnel by its cgroup, and two may overlap."""
+        folder = Path(self.state.cgroup)
+        names = (name if number == 1 else f"{name}.{number}" for number in itertools.count(1))
+        return next(folder / each for each in names if not process.has_members(folder / each))
 
     def _wait(
         self,

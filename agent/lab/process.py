@@ -131,6 +131,18 @@ def start_of(pid: int) -> int | None:
     return int(fields[19])
 
 
+def cgroup_of(process: Process) -> Path | None:
+    """Folder of its cgroup; None: it is gone."""
+    try:
+        lines = Path(f"/proc/{process.pid}/cgroup").read_text().splitlines()
+    except (FileNotFoundError, ProcessLookupError):
+        return None
+    for line in lines if alive(process) else ():
+        if line.startswith("0::"):
+            return cgroup2_root() / line.removeprefix("0::").lstrip("/")
+    return None
+
+
 def alive(process: Process) -> bool:
     return process.start != 0 and start_of(process.pid) == process.start
 

@@ -31,6 +31,8 @@ log = logging.getLogger("ztunnel.listeners")
 
 # One listener's share of a turn. At 100 µs each, it bounds the others' wait.
 ACCEPTS_PER_TURN_MAX: Final = 32
+# Accepts of what waits when the listener is about to be closed.
+REST_MAX: Final = 256
 # Pause after EMFILE and its kin; connections end in the meantime.
 PAUSE_S: Final = 0.25
 _EXHAUSTED: Final = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
@@ -105,6 +107,16 @@ class Listener:
             self._take(bare_socket(self._family, descriptor), name)
             if end_s < math.inf and reactor.clock() >= end_s:
                 return
+
+    def take_rest(self) -> None:
+        for _ in range(REST_MAX):
+            if self._closed or not self._has_room():
+                return
+            try:
+                descriptor, name = self._accept()
+            except OSError:
+                return
+            self._take(bare_socket(self._family, descriptor), name)
 
     def _has_room(self) -> bool:
         engine, tenant = self._engine, self._tenant

@@ -34,6 +34,9 @@ Book = dict[OpenConnection, Tenancy | None]
 
 
 class Listening(Protocol):
+    def take_rest(self) -> None:
+        """Accept what waits: the kernel resets it when the listener is closed."""
+
     def close(self) -> None: ...
 
 

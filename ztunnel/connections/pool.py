@@ -220,10 +220,8 @@ class Slot:
         self._netns_fd = netns_fd
         self.key = key
         self._tenant = tenant
-        self._usable: dict[Tunnel, None] = {}
-        self.all_tunnels: dict[
-            Tunnel, None
-        ] = {}  # usable ones, and those that only finish their streams
+        self._usable: dict[Tunnel, None] = {}  # others only finish their streams
+        self.all_tunnels: dict[Tunnel, None] = {}
         self.waiters: dict[PoolWaiter, None] = {}
         self._opening = False
         self._dial: Dialling | None = None
@@ -334,9 +332,9 @@ class Slot:
         self._handshaking = None
         self._usable[tunnel] = None
         self._pool.now_idle(tunnel, self._tenant)
+        self._serve_waiters()
         if self._pool.draining:
             tunnel.drain()
-        self._serve_waiters()
 
     def tunnel_requested(self, tunnel: Tunnel, request: RequestReceived) -> None:
         raise AssertionError("a client's session passes no requests")
@@ -367,8 +365,10 @@ class Slot:
         self._pool.drop(self)
 
     def drain(self) -> None:
+        # One in its handshake has streams to come.
         for tunnel in list(self.all_tunnels):
-            tunnel.drain()
+            if tunnel is not self._handshaking:
+                tunnel.drain()
 
     def retire(self) -> None:
         """Finish what is open, if the peer lives; those that wait may try elsewhere."""

@@ -129,6 +129,7 @@ class FlowBook:
         self._cut = cut
         self._pairs = PodPairs(engine)
         self._open: dict[int, FlowRecord] = {}
+        self._homeless: dict[int, OpenedFlow] = {}  # their pods are not served here, or not yet
         self._ended: OrderedDict[int, None] = OrderedDict()
         self._unconfirmed: set[int] = set()
         self._confirm = engine.reactor.countdown(CONFIRM_S, FlowBook._forget_unconfirmed)
@@ -159,16 +160,30 @@ class FlowBook:
             if known.condemned is not None:
                 self.cut(known, known.condemned)
             return
-        if len(self._open) >= self._flows_max:
+        if len(self._open) + len(self._homeless) >= self._flows_max:
             self.engine.counters.count("direct_flows_over_limit")
             return
         pair = self._pair(opened)
-        if pair is not None:
-            flow = self._open[opened.id] = self._make(opened, pair)
-            for side in flow.sides:
-                # Not `engine.enter`: it costs no descriptor, and a drain does not wait for it.
-                side.book[side] = None
-            self.engine.reactor.serve(flow.sides[1], flow.decide, pair.server)
+        if pair is None:
+            self._homeless[opened.id] = opened
+        else:
+            self._enter(opened, pair)
+
+    def _enter(self, opened: OpenedFlow, pair: PodPair) -> None:
+        flow = self._open[opened.id] = self._make(opened, pair)
+        for side in flow.sides:
+            # Not `engine.enter`: it costs no descriptor, and a drain does not wait for it.
+            side.book[side] = None
+        self.engine.reactor.serve(flow.sides[1], flow.decide, pair.server)
+
+    def on_pods(self) -> None:
+        """A pod came, perhaps after its connections: they outlive a ztunnel, and policy holds for
+        them all the same."""
+        for opened in list(self._homeless.values()):
+            pair = self._pairs.of(opened)
+            if pair is not None:
+                del self._homeless[opened.id]
+                self._enter(opened, pair)
 
     def _moved(self, record: object) -> None:
         number, sent, received = read_moved(record)
@@ -179,6 +194,7 @@ class FlowBook:
     def _closed(self, record: object) -> None:
         closed = read_closed(record)
         opened = closed.flow
+        self._homeless.pop(opened.id, None)
         if opened.id in self._ended:
             del self._ended[opened.id]
             return
@@ -224,6 +240,7 @@ class FlowBook:
 
     def on_agent(self) -> None:
         """Doubt every flow: nobody will report those that ended while no agent was there."""
+        self._homeless.clear()  # the agent names them again
         self._unconfirmed = set(self._open)
         self._confirm.start(self)
 

@@ -25,6 +25,11 @@ class WorkerDirect:
         elif isinstance(line, FlowLine):
             self.flows.take(line)
 
+    def on_pods(self) -> None:
+        """A pod of this worker came or went."""
+        self.offers.on_pods()
+        self.flows.on_pods()
+
     def counts(self) -> dict[str, int]:
         return {"flows": len(self.flows), "services": self.offers.learned}
 

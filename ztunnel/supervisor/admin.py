@@ -152,15 +152,26 @@ class Doors:
     admin_on_tcp: bool = False  # every admin page for any process of this host
 
 
+class OpenPages:
+    def __init__(self, ports: AsyncExitStack, waiting: asyncio.Task[None]) -> None:
+        self._ports = ports
+        self._waiting = waiting
+
+    async def give_up_ports(self) -> None:
+        """Leave them to a newer ztunnel; the unix socket is its own already."""
+        self._waiting.cancel()
+        await self._ports.aclose()
+
+
 @asynccontextmanager
-async def serve(subject: Subject, doors: Doors) -> AsyncIterator[None]:
+async def serve(subject: Subject, doors: Doors) -> AsyncIterator[OpenPages]:
     """Serve all pages while the context lasts.
 
     A port that is taken costs that page and nothing else: carrying traffic comes first, and the
     unix socket still answers.
     """
     pages = Pages(subject)
-    async with AsyncExitStack() as stack:
+    async with AsyncExitStack() as stack, AsyncExitStack() as opened:
         on_socket = http.HttpServer(pages.admin(), door="admin_socket")
         await _open_socket(stack, on_socket, doors.socket_path)
         on_tcp = pages.admin() if doors.admin_on_tcp else pages.local(doors.socket_path)
@@ -170,12 +181,12 @@ async def serve(subject: Subject, doors: Doors) -> AsyncIterator[None]:
             (http.HttpServer(pages.metrics(), door="metrics"), doors.metrics, "metrics"),
             (http.HttpServer(pages.readiness(), door="readiness"), doors.readiness, "readiness"),
         )
-        missing = [each for each in ports if each[1] not in OFF and not await _open(stack, *each)]
+        missing = [each for each in ports if each[1] not in OFF and not await _open(opened, *each)]
         async with asyncio.TaskGroup() as tasks:
-            waiting = tasks.create_task(_open_when_free(stack, missing), name="pages")
+            waiting = tasks.create_task(_open_when_free(opened, missing), name="pages")
             keeping = _keep_socket(stack, on_socket, doors.socket_path)
             kept = tasks.create_task(keeping, name="pages.socket")
-            yield
+            yield OpenPages(opened, waiting)
             waiting.cancel()
             kept.cancel()
 

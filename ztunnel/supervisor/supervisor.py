@@ -31,6 +31,7 @@ from ztunnel.mesh.state import State
 from ztunnel.supervisor import admin, dump
 from ztunnel.supervisor.agent_link import DirectLink
 from ztunnel.supervisor.direct import DirectHub
+from ztunnel.supervisor.leaving import LAST_S, LOOK_S, shares_network, successor
 from ztunnel.supervisor.metrics import Sample, Tally
 from ztunnel.supervisor.missing import MissingWatch, missing_policies
 from ztunnel.supervisor.plaintext import PlaintextRefusals
@@ -75,7 +76,7 @@ class Supervisor:
         self._missing = MissingWatch()
         self._synced = asyncio.Event()
         self.xds = XdsClient(config, self.state, self._publish, self.certificates_kept.reachable)
-        self.zds = ZdsClient(config.zds, self.served)
+        self.zds = ZdsClient(config.zds, self.served, self._may_return)
 
     def quit(self) -> None:
         """The first call drains, the second ends at once."""
@@ -93,8 +94,11 @@ class Supervisor:
             config.readiness,
             config.admin_on_tcp,
         )
-        async with admin.serve(self, doors), asyncio.TaskGroup() as tasks:
-            zds = tasks.create_task(self.zds.run(), name="zds")
+        async with admin.serve(self, doors) as pages, asyncio.TaskGroup() as tasks:
+            agent = [
+                tasks.create_task(self.zds.run(), name="zds"),
+                tasks.create_task(self._run_direct(), name="direct"),
+            ]
             others = [
                 tasks.create_task(self.workers.run(), name="workers"),
                 tasks.create_task(self.xds.run(), name="xds"),
@@ -106,12 +110,14 @@ class Supervisor:
                 asyncio.get_running_loop().call_later(after_s, settle)
             started = {"node": config.node, "version": version(), "compiled": COMPILED}
             event(log, logging.INFO, "ztunnel.started", **started)
-            direct = tasks.create_task(self._run_direct(), name="direct")
             await self._stop.wait()
-            zds.cancel()  # the agent sees us leave, and gives us no more pods
-            direct.cancel()  # the kernel's connections are not ours to drain
-            await self._drain(tasks)
-            for each in others:
+            ending = tasks.create_task(self._end(agent, pages), name="drain")
+            hurry = tasks.create_task(self._stop_now.wait(), name="hurry")
+            await asyncio.wait((ending, hurry), return_when=asyncio.FIRST_COMPLETED)
+            for each in (ending, hurry):
+                each.cancel()
+            await self.workers.kill()
+            for each in (*agent, *others):
                 each.cancel()
         event(log, logging.INFO, "ztunnel.ended")
 
@@ -138,15 +144,37 @@ class Supervisor:
             self.plaintext.again()
             self.plaintext.update(self.served.all())
 
-    async def _drain(self, tasks: asyncio.TaskGroup) -> None:
-        event(log, logging.INFO, "drain.started", deadline_s=self._config.drain_s)
+    async def _end(self, agent: Iterable[asyncio.Task[None]], pages: admin.OpenPages) -> None:
+        """Serve on as long as something is open, then accept nothing more and end."""
+        last_s = await self._serve_on(pages)
+        for each in agent:
+            each.cancel()  # it gives us no more pods, and the kernel's connections are not ours
         self.served.close_listeners()
-        draining = tasks.create_task(self.workers.drain(self._config.drain_s), name="drain")
-        hurry = tasks.create_task(self._stop_now.wait(), name="hurry")
-        await asyncio.wait((draining, hurry), return_when=asyncio.FIRST_COMPLETED)
-        draining.cancel()
-        hurry.cancel()
-        await self.workers.kill()
+        event(log, logging.INFO, "drain.closing", deadline_s=last_s)
+        await self.workers.drain(last_s)
+
+    async def _serve_on(self, pages: admin.OpenPages) -> float:
+        """Time that is left for what is still open then."""
+        config, loop = self._config, asyncio.get_running_loop()
+        begun_s, limit_s, is_followed = loop.time(), config.drain_alone_s, False
+        event(log, logging.INFO, "drain.started", alone_s=limit_s, followed_s=config.drain_s)
+        while True:
+            newer = successor(config.admin_socket)
+            if newer is not None and not is_followed:
+                limit_s, is_followed = config.drain_s, True
+                event(log, logging.INFO, "drain.followed", deadline_s=limit_s)
+                if shares_network(newer):
+                    await pages.give_up_ports()
+            left_s = begun_s + limit_s - loop.time()
+            # Where packet filter rules redirect, the kernel shares connections among all listeners.
+            if left_s <= LAST_S or config.fixed_ports:
+                return max(left_s, 0.0)
+            if await self.workers.leave(min(LOOK_S, left_s - LAST_S)):
+                return LAST_S
+
+    def _may_return(self) -> bool:
+        """False if the agent must not take us for its newest ztunnel when it comes back."""
+        return not self._stop.is_set() or successor(self._config.admin_socket) is None
 
     async def _poll(self) -> None:
         while True:

@@ -7,6 +7,7 @@ sockets, certificates. A new one gets all of it at once, from `WorkerSource`.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import itertools
 import logging
 import shutil
@@ -32,6 +33,7 @@ from control.wire.direct import (
 from ztunnel.identity.csr import Issued
 from ztunnel.ipc import Frame, FrameKind, IpcSocket, encode_json
 from ztunnel.mesh.entries import Entry, chunks
+from ztunnel.supervisor.leaving import Leaving
 from ztunnel.supervisor.pods import HeldPod
 from ztunnel.supervisor.question import Question
 
@@ -109,6 +111,7 @@ class Workers:
         self._argv = argv or worker_argv
         self._live: dict[int, WorkerProcess] = {}
         self._queries = itertools.count(1)
+        self._leaving = Leaving(lambda: self._live)
         self._stopping = False
 
     @property
@@ -161,6 +164,13 @@ class Workers:
     def set_log_level(self, level: str) -> None:
         self._settings["log_level"] = level
         self._tell_json(FrameKind.LOG_LEVEL, {"level": level})
+
+    async def leave(self, within_s: float) -> bool:
+        """Have them serve on; True as soon as nothing is open."""
+        if not self._leaving.has_begun:
+            self._leaving.has_begun = True
+            self._tell_json(FrameKind.LEAVE, {})
+        return await self._leaving.idle(within_s)
 
     async def drain(self, deadline_s: float) -> None:
         """Let them finish, and end those that have not by the deadline. Nothing restarts."""
@@ -249,6 +259,7 @@ class Workers:
             worker.gone.set()
             for answer in [question.answer for question in worker.questions.values()]:
                 answer.cancel()
+            self._leaving.lost(number)
             self._listener.worker_lost(number)
 
     def _bring_up(self, worker: WorkerProcess) -> None:
@@ -262,14 +273,12 @@ class Workers:
             self._send_certificate(worker, issued)
         for pod in self._source.pods():
             self._send_pod(worker, pod)
+        if self._leaving.has_begun:
+            self._send(worker, FrameKind.LEAVE, {})
 
     def _send_pod(self, worker: WorkerProcess, pod: HeldPod) -> None:
-        claim = {
-            "uid": pod.uid,
-            "name": pod.name,
-            "namespace": pod.namespace,
-            "service_account": pod.service_account,
-        }
+        names = ("uid", "name", "namespace", "service_account")
+        claim = {name: getattr(pod, name) for name in names}
         listeners = pod.listeners[worker.number].descriptors()
         self._send(worker, FrameKind.POD_ADD, claim, (pod.netns, *listeners))
 
@@ -359,6 +368,8 @@ class Workers:
                 self._listener.certificate_needed(identity, waiting=bool(value.get("waiting")))
             case FrameKind.ANSWER:
                 self._take_answer(worker, int(value["id"]), value)
+            case FrameKind.IDLE:
+                self._leaving.heard(worker.number, idle=bool(value["idle"]))
             case FrameKind.DRAINED:
                 worker.drained = True
                 worker.pipe.finish()
@@ -377,10 +388,8 @@ class Workers:
 
     def _end(self, worker: WorkerProcess) -> None:
         if worker.process.returncode is None:
-            try:
+            with contextlib.suppress(ProcessLookupError):  # it has ended, and nobody has waited yet
                 worker.process.kill()
-            except ProcessLookupError:
-                pass  # it has ended by itself, and nobody has waited for it yet
 
 
 def worker_argv(descriptor: int) -> list[str]:

@@ -13,7 +13,7 @@ import asyncio
 import logging
 import os
 import socket
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
@@ -150,9 +150,12 @@ class ZdsSession:
 
 
 class ZdsClient:
-    def __init__(self, path: Path, pods: PodKeeper) -> None:
+    def __init__(
+        self, path: Path, pods: PodKeeper, may_connect: Callable[[], bool] = lambda: True
+    ) -> None:
         self._path = path
         self._pods = pods
+        self._may_connect = may_connect
         self.status = ZdsStatus()
 
     async def run(self) -> None:
@@ -160,7 +163,8 @@ class ZdsClient:
         backoff = Backoff(BACKOFF_INITIAL_S, BACKOFF_MAX_S)
         while True:
             try:
-                await self._serve(backoff)
+                if self._may_connect():
+                    await self._serve(backoff)
             except (OSError, ControlError, WireError, TimeoutError) as exc:
                 text = str(exc) or type(exc).__name__
                 if text != self.status.error:  # the same failure again is no news

@@ -39,7 +39,7 @@ from ztunnel.worker import answers
 from ztunnel.worker.answering import Answering
 from ztunnel.worker.answers import Piece
 from ztunnel.worker.bugs import Bugs
-from ztunnel.worker.drain import Drain
+from ztunnel.worker.drain import Drain, Leave
 from ztunnel.worker.intake import Intake
 from ztunnel.worker.settings import WorkerSettings
 
@@ -72,6 +72,7 @@ class Worker:
         self._intake = Intake(self._act, self._resources)
         self._intake.add(frames)
         self._answering = Answering(self.reactor, self._send_answer)
+        self._leave = Leave(self.engine, self._tell_idle)
         self._drained = False
         self._actions: dict[FrameKind, Callable[[Frame], None]] = {
             FrameKind.POD_ADD: self._add_pod,
@@ -81,6 +82,7 @@ class Worker:
             FrameKind.CERTIFICATE_FORGOTTEN: self._certificate_forgotten,
             FrameKind.QUERY: self._query,
             FrameKind.LOG_LEVEL: self._log_level,
+            FrameKind.LEAVE: self._begin_leave,
             FrameKind.DRAIN: self._drain,
             FrameKind.GENERATION: self._generation,
             FrameKind.DIRECT: self._direct,
@@ -222,7 +224,7 @@ class Worker:
         sockets = [socket.socket(fileno=fd) for fd in (outbound, plaintext, hbone)]
         self._listen(self.engine, self._pauses, pod, *sockets)
         if self._path is not None:
-            self._path.offers.on_pods()
+            self._path.on_pods()
         event(log, logging.INFO, "pod.added", pod=uid, name=f"{pod.namespace}/{pod.name}")
         self._send(FrameKind.POD_READY, {"uid": uid})
 
@@ -230,7 +232,7 @@ class Worker:
         uid = str(frame.json()["uid"])
         self.engine.remove_pod(uid)
         if self._path is not None:
-            self._path.offers.on_pods()
+            self._path.on_pods()
         event(log, logging.INFO, "pod.deleted", pod=uid)
 
     # -- certificates ----------------------------------------------------------------------------
@@ -286,7 +288,15 @@ class Worker:
     def _log_level(self, frame: Frame) -> None:
         set_level(str(frame.json()["level"]), whole=True)
 
+    def _begin_leave(self, _frame: Frame) -> None:
+        event(log, logging.INFO, "leave.started")
+        self._leave.begin()
+
+    def _tell_idle(self, idle: bool) -> None:
+        self._send(FrameKind.IDLE, {"idle": idle})
+
     def _drain(self, frame: Frame) -> None:
+        self._leave.end()
         deadline_s = float(frame.json().get("deadline_s", self._settings.drain_s))
         event(log, logging.INFO, "drain.started", deadline_s=deadline_s)
         Drain(self.engine, deadline_s, self._after_drain).begin()

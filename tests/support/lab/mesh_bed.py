@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from agent.fetch import get_json
-from agent.lab import changes, plan
+from agent.lab import changes, plan, process
 from agent.lab.lab import Lab, Options
 from agent.lab.netns import inside
 from agent.lab.state import PodRecord
@@ -99,9 +99,10 @@ class Bed:
     def workers(self, node: str) -> list[int]:
         """Processes of the ztunnel's cgroup but its supervisor."""
         state = self.lab.store.load()
-        main = state.processes[f"ztunnel-{node}"].pid
-        text = (Path(state.cgroup) / f"ztunnel-{node}" / "cgroup.procs").read_text()
-        return [int(word) for word in text.split() if int(word) != main]
+        main = state.processes[f"ztunnel-{node}"]
+        cgroup = process.cgroup_of(main)
+        text = "" if cgroup is None else (cgroup / "cgroup.procs").read_text()
+        return [int(word) for word in text.split() if int(word) != main.pid]
 
     # -- connections -----------------------------------------------------------------------------
 

@@ -109,10 +109,11 @@ def test_the_container_of_istios_daemonset_needs_no_flag(
         monkeypatch.setenv(name, value)
     config = load("proxy", "ztunnel")
     assert (config.zds, config.fixed_ports, config.direct) == (socket, True, None)
-    assert (config.cluster_id, config.pod_name, config.drain_s) == ("east", "ztunnel-x7k", 25)
+    assert (config.cluster_id, config.pod_name, config.drain_alone_s) == ("east", "ztunnel-x7k", 25)
     assert load("--no-fixed-ports").fixed_ports is False
     monkeypatch.setenv("CONNECTION_TERMINATION_DEADLINE", "7s")
-    assert load("proxy").drain_s == 7
+    assert load("proxy").drain_alone_s == 7
+    assert load("proxy").drain_s == 25
     with pytest.raises(ConfigError, match="unexpected arguments: serve"):
         load("serve")
 
@@ -124,7 +125,7 @@ def test_the_container_of_istios_daemonset_needs_no_flag(
 def test_the_drain_leaves_time_for_the_end(
     told_s: float | None, grace_s: float | None, drain_s: float
 ) -> None:
-    assert main.drain_s(told_s, grace_s) == drain_s
+    assert main.drain_s(told_s, grace_s, 5.0) == drain_s
 
 
 def test_a_token_may_be_given_itself_and_shows_nowhere(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -146,7 +147,7 @@ def test_a_token_may_be_given_itself_and_shows_nowhere(monkeypatch: pytest.Monke
 def test_a_bad_flag_is_explained(flags: list[str]) -> None:
     result = CliRunner().invoke(main.main, flags)
     assert result.exit_code == 2
-    assert "Error" in result.output
+    assert "error: " in result.output
 
 
 @pytest.mark.parametrize(

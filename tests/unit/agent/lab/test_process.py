@@ -72,3 +72,12 @@ def test_what_our_caller_left_open_is_not_passed_on() -> None:
     finally:
         for each in ends:
             os.close(each)
+
+
+def test_the_cgroup_of_a_process_is_found_while_it_lives() -> None:
+    start = process.start_of(os.getpid())
+    assert start is not None
+    found = process.cgroup_of(Process(os.getpid(), start))
+    assert found is not None
+    assert str(os.getpid()) in (found / "cgroup.procs").read_text().split()
+    assert process.cgroup_of(Process(os.getpid(), start + 1)) is None

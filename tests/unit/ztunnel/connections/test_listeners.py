@@ -156,3 +156,12 @@ def test_while_others_have_work_a_burst_ends_with_its_slice(rig: Rig) -> None:
     assert len(rig.taken) == 21
     for each in clients:
         each.close()
+
+
+def test_what_waits_is_taken_before_the_end(rig: Rig) -> None:
+    with socket.create_connection(rig.socket.getsockname()):
+        rig.listener.take_rest()
+        assert len(rig.taken) == 2
+        rig.listener.close()
+        rig.listener.take_rest()
+        assert len(rig.taken) == 2

@@ -41,6 +41,9 @@ class Closing:
     def __init__(self) -> None:
         self.closed = 0
 
+    def take_rest(self) -> None:
+        raise AssertionError
+
     def close(self) -> None:
         self.closed += 1
 

@@ -272,6 +272,22 @@ def test_a_draining_tunnel_gets_no_new_streams(rig: Rig) -> None:
     assert second.tunnel not in (None, first.tunnel)
 
 
+def test_a_drain_fails_nobody_who_waits(rig: Rig) -> None:
+    """Neither one whose tunnel is on its way, nor one that comes later."""
+    first = rig.acquire()
+    rig.pool.drain()
+    rig.dialer.answer()
+    assert first.tunnel is not None
+    second = rig.acquire()
+    assert second.tunnel is None
+    rig.dialer.answer()
+    assert second.tunnel not in (None, first.tunnel)
+    first.leave()
+    second.leave()
+    rig.settle()
+    assert rig.pool.tunnels == 0
+
+
 def test_keys_do_not_share_tunnels(rig: Rig) -> None:
     rig.acquire()
     rig.dialer.answer()

@@ -19,6 +19,7 @@ from control.model.policy import (
     StringMatch,
     StringMatchKind,
 )
+from control.wire.direct import FlowLine, FlowNews
 from tests.support.engine.direct_rig import SERVER, Rig
 from tests.support.engine.meshes import spiffe
 from tests.support.engine.rows import every_row
@@ -309,3 +310,32 @@ def test_unknown_kinds_mean_nothing(rig: Rig) -> None:
     rig.hear(kind="future", flows=[1])
     rig.hear(kind="generation", generation=9)
     assert rig.said() == []
+
+
+def test_a_pod_that_comes_after_its_flow_is_still_asked_about(rig: Rig) -> None:
+    rig.change(DENY_ALL)
+    server = rig.engine.pods.pop("uid-server")
+    opened(rig)
+    assert rig.said() == []
+    rig.engine.pods["uid-server"] = server
+    rig.path.on_pods()
+    assert rig.said() == [CUT]
+    rig.path.on_pods()
+    assert rig.said() == []
+
+
+def test_a_flow_that_is_over_when_its_pod_comes_is_none(rig: Rig) -> None:
+    server = rig.engine.pods.pop("uid-server")
+    opened(rig)
+    opened(rig, id=6)
+    closed(rig)
+    rig.engine.pods["uid-server"] = server
+    rig.path.on_pods()
+    assert rig.path.counts()["flows"] == 1
+
+
+def test_flows_without_a_pod_are_bounded_as_well(rig: Rig) -> None:
+    book = FlowBook(rig.engine, lambda _number: None, flows_max=1)
+    for number in (5, 6):
+        book.take(FlowLine(FlowNews.OPENED, [{**OPENED, "id": number, "source": "uid-gone"}]))
+    assert rig.counted("direct_flows_over_limit") == 1

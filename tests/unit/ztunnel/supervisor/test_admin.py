@@ -264,3 +264,22 @@ def test_a_port_that_is_taken_is_had_once_it_is_free(
             await opening.__aexit__(None, None, None)
 
     asyncio.run(scenario())
+
+
+def test_ports_are_given_up_for_a_newer_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(admin, "PAGES_EVERY_S", 0.01)
+
+    async def scenario() -> None:
+        with socket.create_server(("127.0.0.1", 0)) as found:
+            where = f"127.0.0.1:{found.getsockname()[1]}"
+        doors = Doors(tmp_path / "z", OFF_PAGE, where, where)  # one of them can have it
+        async with serve(Subject(["older"]), doors) as pages:
+            host, _, port = where.rpartition(":")
+            await answers(tmp_path / "z", "older")
+            await pages.give_up_ports()
+            socket.create_server((host, int(port))).close()
+            await answers(tmp_path / "z", "older")
+
+    asyncio.run(scenario())

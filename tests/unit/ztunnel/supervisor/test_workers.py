@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import signal
 import sys
 from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass, field
@@ -52,6 +54,8 @@ while True:
                 if part:
                     say({ANSWER}, b'{{"id":' + number + b',"more":' + more + b',"seen":'
                         + repr(part).encode() + b"}}")
+        elif kind == {LEAVE}:
+            say({IDLE}, b'{{"idle":' + (b"false" if life == "busy" else b"true") + b"}}")
         elif kind == {DRAIN}:
             say({DRAINED}, b"{{}}")
 """.format(**{kind.name: int(kind) for kind in FrameKind})
@@ -198,6 +202,18 @@ def test_a_drain_ends_when_every_worker_has() -> None:
         assert (workers.status(), workers.restarts) == ([], 0)
 
     run(test, ["good"], count=2)
+
+
+def test_a_leave_waits_for_every_worker_and_new_ones_hear_of_it() -> None:
+    async def test(workers: Workers, above: Supervisor) -> None:
+        await above.until(lambda: len(above.ready) == 1)
+        assert not await workers.leave(0.05)
+        workers.status()
+        os.kill(int(str(workers.status()[0]["pid"])), signal.SIGKILL)
+        assert await workers.leave(DEADLINE_S)
+        assert workers.restarts == 1
+
+    run(test, ["busy", "good"])
 
 
 def test_a_worker_ends_with_its_supervisor() -> None:

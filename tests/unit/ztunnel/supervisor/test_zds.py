@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import os
+import socket
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -14,7 +16,7 @@ from hypothesis import strategies as st
 from control.kit.errors import WireError
 from control.wire import zds_pb2 as pb
 from ztunnel.supervisor.pods import Claim, WorkersNotReady
-from ztunnel.supervisor.zds import Reply, ZdsSession, ZdsStatus
+from ztunnel.supervisor.zds import Reply, ZdsClient, ZdsSession, ZdsStatus
 
 
 @dataclass
@@ -143,3 +145,30 @@ def test_any_bytes_are_a_reply_or_a_wire_error(data: bytes) -> None:
         assert isinstance(ask(ZdsSession(Pods(), ZdsStatus()), data), Reply)
     except WireError:
         pass
+
+
+def test_who_may_not_connect_does_not(tmp_path: Path) -> None:
+    async def test() -> None:
+        path = tmp_path / "zds.sock"
+        with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as agent:
+            agent.bind(str(path))
+            agent.listen()
+            agent.setblocking(False)
+            asked = asyncio.Event()
+            allowed = False
+
+            def may() -> bool:
+                asked.set()
+                return allowed
+
+            async with asyncio.TaskGroup() as tasks:
+                client = tasks.create_task(ZdsClient(path, Pods(), may).run())
+                await asked.wait()
+                with pytest.raises(BlockingIOError):
+                    agent.accept()
+                allowed = True
+                accepted, _ = await asyncio.get_running_loop().sock_accept(agent)
+                accepted.close()
+                client.cancel()
+
+    asyncio.run(test())

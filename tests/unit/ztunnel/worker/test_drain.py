@@ -1,4 +1,4 @@
-"""A drain ends after the last connection, or at its deadline, and says so once."""
+"""The end of a worker: first it serves on and says when nothing is open, then it drains."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from ztunnel.loop.reactor import Reactor, Served
 from ztunnel.telemetry.outcome import Outcome
 from ztunnel.transport.dial import Dialer
 from ztunnel.transport.ends import RelayEnd
-from ztunnel.worker.drain import TICK_S, Drain
+from ztunnel.worker.drain import TICK_S, Drain, Leave
 
 DEADLINE_S = 5.0
 
@@ -60,6 +60,8 @@ class Rig:
         self.pod = self.engine.pods["p"] = Pod("p", "p", "shop", "p", -1)
         self.done = 0
         self.drain = Drain(self.engine, DEADLINE_S, self._count)
+        self.told: list[bool] = []
+        self.leave = Leave(self.engine, self.told.append)
 
     def _count(self) -> None:
         self.done += 1
@@ -109,3 +111,62 @@ def test_at_the_deadline_what_is_open_is_cut(rig: Rig) -> None:
 def test_new_tunnels_are_drained_as_well(rig: Rig) -> None:
     rig.drain.begin()
     assert rig.engine.pool.draining
+
+
+class Listening:
+    """One connection waits in its queue."""
+
+    def __init__(self, rig: Rig) -> None:
+        self._rig = rig
+        self.taken: list[Connection] = []
+        self.closed = False
+
+    def take_rest(self) -> None:
+        assert not self.closed
+        self.taken.append(Connection(self._rig))
+
+    def close(self) -> None:
+        self.closed = True
+
+
+def test_a_drain_takes_what_waits_before_it_closes(rig: Rig) -> None:
+    listener = Listening(rig)
+    rig.pod.listeners.append(listener)
+    rig.drain.begin()
+    assert listener.closed
+    rig.pass_s(TICK_S)
+    assert rig.done == 0
+    listener.taken[0].end()
+    rig.pass_s(TICK_S)
+    assert rig.done == 1
+
+
+def test_whoever_waits_for_the_control_planes_word_is_waited_for(rig: Rig) -> None:
+    rig.engine.newcomers.wait(rig.pod, lambda _workload: None, lambda: None)
+    rig.drain.begin()
+    rig.pass_s(TICK_S)
+    assert rig.done == 0
+    rig.engine.newcomers.leave(rig.pod)
+    rig.pass_s(TICK_S)
+    assert rig.done == 1
+
+
+def test_a_leaving_worker_listens_on_and_tells_each_change_once(rig: Rig) -> None:
+    listener, open_one = Listening(rig), Connection(rig)
+    rig.pod.listeners.append(listener)
+    rig.leave.begin()
+    for _ in range(2):
+        rig.pass_s(TICK_S)
+    assert rig.told == [False]
+    open_one.end()
+    for _ in range(2):
+        rig.pass_s(TICK_S)
+    another = Connection(rig)
+    rig.pass_s(TICK_S)
+    another.end()
+    assert rig.told == [False, True, False]
+    rig.leave.end()
+    rig.pass_s(TICK_S)
+    assert rig.told == [False, True, False]
+    assert not listener.closed
+    assert not rig.engine.pool.draining
