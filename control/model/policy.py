@@ -9,7 +9,7 @@ clause without matches always does, and a match without any field never does.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from enum import Enum
 
 from control.model.address import Address, CidrBlock
@@ -86,7 +86,21 @@ class Match:
 
     @property
     def is_empty(self) -> bool:
-        return not any(getattr(self, each.name) for each in fields(self))
+        """True if it asks for nothing: then it never matches."""
+        return not (
+            self.namespaces
+            or self.principals
+            or self.service_accounts
+            or self.destination_ports
+            or self.source_ips
+            or self.destination_ips
+            or self.not_namespaces
+            or self.not_principals
+            or self.not_service_accounts
+            or self.not_destination_ports
+            or self.not_source_ips
+            or self.not_destination_ips
+        )
 
     def matches(self, connection: Connection) -> bool:
         if self.is_empty:
@@ -106,18 +120,26 @@ class Match:
         """Without an identity every positive field fails and every negative one holds."""
         if source is None:
             return not (self.namespaces or self.principals or self.service_accounts)
-        account = ServiceAccountMatch(source.namespace, source.service_account)
         return (
             _string_matches(self.namespaces, self.not_namespaces, source.namespace)
             and _string_matches(self.principals, self.not_principals, source.principal)
-            and (not self.service_accounts or account in self.service_accounts)
-            and account not in self.not_service_accounts
+            and self._account_matches(source)
         )
+
+    def _account_matches(self, source: SpiffeId) -> bool:
+        if not self.service_accounts and not self.not_service_accounts:
+            return True
+        account = ServiceAccountMatch(source.namespace, source.service_account)
+        if self.service_accounts and account not in self.service_accounts:
+            return False
+        return account not in self.not_service_accounts
 
 
 def _string_matches(
     wanted: tuple[StringMatch, ...], unwanted: tuple[StringMatch, ...], text: str
 ) -> bool:
+    if not wanted and not unwanted:
+        return True
     if wanted and not any(each.matches(text) for each in wanted):
         return False
     return not any(each.matches(text) for each in unwanted)
@@ -126,6 +148,8 @@ def _string_matches(
 def _address_matches(
     wanted: tuple[CidrBlock, ...], unwanted: tuple[CidrBlock, ...], address: Address
 ) -> bool:
+    if not wanted and not unwanted:
+        return True
     if wanted and not any(address in block for block in wanted):
         return False
     return not any(address in block for block in unwanted)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
 
 from google.protobuf.empty_pb2 import Empty
 
@@ -83,21 +84,10 @@ def _rule_to_wire(value: Rule) -> pb.Rule:
 
 
 def _match(message: pb.Match) -> Match:
+    """Only fields that are set are visited: most are not."""
     _refuse_extensions(message.extensions)
-    return Match(
-        namespaces=_strings(message.namespaces),
-        not_namespaces=_strings(message.not_namespaces),
-        principals=_strings(message.principals),
-        not_principals=_strings(message.not_principals),
-        service_accounts=_accounts(message.service_accounts),
-        not_service_accounts=_accounts(message.not_service_accounts),
-        source_ips=_blocks(message.source_ips),
-        not_source_ips=_blocks(message.not_source_ips),
-        destination_ips=_blocks(message.destination_ips),
-        not_destination_ips=_blocks(message.not_destination_ips),
-        destination_ports=_ports(message.destination_ports),
-        not_destination_ports=_ports(message.not_destination_ports),
-    )
+    found = {each.name: _FIELDS[each.name](values) for each, values in message.ListFields()}
+    return Match(**found)
 
 
 def _match_to_wire(value: Match) -> pb.Match:
@@ -186,3 +176,20 @@ def _ports(numbers: Iterable[int]) -> tuple[int, ...]:
         if port > 65535:
             raise WireError(f"port {port} out of range in a policy")
     return ports
+
+
+_FIELDS: dict[str, Callable[[Any], Any]] = {
+    "namespaces": _strings,
+    "not_namespaces": _strings,
+    "principals": _strings,
+    "not_principals": _strings,
+    "service_accounts": _accounts,
+    "not_service_accounts": _accounts,
+    "source_ips": _blocks,
+    "not_source_ips": _blocks,
+    "destination_ips": _blocks,
+    "not_destination_ips": _blocks,
+    "destination_ports": _ports,
+    "not_destination_ports": _ports,
+}
+"""The repeated fields of a Match, and how their values are read."""

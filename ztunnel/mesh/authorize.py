@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from control.model.address import Address, Endpoint, parse_endpoint
 from control.model.identity import SpiffeId
-from control.model.policy import Connection, Deny, Permit, WouldDeny, decide, would_deny
+from control.model.policy import Connection, Deny, Permit, WouldDeny
 from control.model.workload import GatewayAddress, NamespacedHostname, Service, Workload
 from ztunnel.mesh.balance import target_port
 from ztunnel.mesh.dialled import own_ports, service_dialled
@@ -102,10 +102,10 @@ def recheck(state: State, local: Workload, connection: Connection) -> Permit | D
 def _decide(state: State, local: Workload, connection: Connection) -> Permit | Deny:
     """While an update may be half here, what was refused before it is refused: between a policy
     and the workloads that name it, both may be in force nowhere."""
-    verdict = decide(state.policies_for(local), connection)
+    verdict = state.in_force(local).verdict(connection)
     if state.settled or isinstance(verdict, Deny):
         return verdict
-    before = decide(state.before(local), connection)
+    before = state.before(local).verdict(connection)
     return before if isinstance(before, Deny) else verdict
 
 
@@ -147,7 +147,7 @@ def _admit(
         return Refusal(401, Reason.UNKNOWN_POLICY, detail)
     match _decide(state, local, connection):
         case Permit() as permit:
-            dry_run = would_deny(state.policies_for(local), connection)
+            dry_run = state.in_force(local).would_deny(connection)
             return Admit(target, permit, service, local, dry_run)
         case Deny() as deny:
             return Refusal(401, Reason.POLICY, str(deny))

@@ -17,12 +17,15 @@ from control.model.policy import Action, Policy, PolicyScope, Rule
 from control.wire import security_pb2
 from control.wire.convert_policy import policy_from_wire
 from ztunnel.mesh.entries import Entry, Op
+from ztunnel.mesh.in_force import InForce, PolicySet
 from ztunnel.mesh.past import Past
 
 # An open connection is not cut because a policy that its pod names is still under way: until the
 # mesh is settled, or for as many spans of the past.
 PATIENT_SPANS = 2
 AWAITED_MAX = 1024  # names; beyond, nobody is patient
+# Lists of names for which the policies are kept in order; beyond, all lists are put in order anew.
+NAMED_MAX = 1024
 
 _Names = tuple[str, ...]
 _Question = tuple[str, _Names]  # a workload's namespace, and the policies that it names
@@ -40,12 +43,22 @@ class Held:
         return Entry(Op.REJECTED_POLICY if self.is_substitute else Op.POLICY, name, self.raw)
 
 
-@dataclass(frozen=True, slots=True)
-class InForce:
-    """Policies of one workload. `missing`: names it gives that nobody has sent."""
+@dataclass(slots=True)
+class NamedLayer:
+    """Policies that some workloads name, as they were when last looked at."""
 
-    policies: tuple[Policy, ...]
-    missing: _Names = ()
+    layer: PolicySet
+    held: dict[str, Held]
+
+    def know(self, name: str, held: Held | None) -> None:
+        if self.held.get(name) is held:
+            return
+        self.layer.drop(name)
+        if held is None:
+            del self.held[name]
+        else:
+            self.layer.put(name, held.policy)
+            self.held[name] = held
 
 
 class PolicyBook:
@@ -53,10 +66,11 @@ class PolicyBook:
         self.past: Past[Held] = Past()
         self.unknown = 0  # references to names that have not been sent
         self._held: dict[str, Held] = {}
-        self._everywhere: dict[str, None] = {}
-        self._by_namespace: dict[str, dict[str, None]] = {}
+        self._everywhere = PolicySet()
+        self._by_namespace: dict[str, PolicySet] = {}
+        self._by_names: dict[_Names, NamedLayer] = {}
         self._answers: dict[_Question, InForce] = {}
-        self._past_answers: dict[_Question, tuple[Policy, ...]] = {}
+        self._past_answers: dict[_Question, InForce] = {}
         self._awaited: dict[str, int] = {}  # names that are missing → spans since
         self._is_recording = False
 
@@ -106,21 +120,21 @@ class PolicyBook:
         self._awaited.pop(name, None)
         policy = held.policy
         if policy.scope is PolicyScope.GLOBAL:
-            self._everywhere[name] = None
+            self._everywhere.put(name, policy)
         elif policy.scope is PolicyScope.NAMESPACE:
-            self._by_namespace.setdefault(policy.namespace, {})[name] = None
+            self._by_namespace.setdefault(policy.namespace, PolicySet()).put(name, policy)
 
     def _leave(self, name: str) -> None:
         held = self._held.pop(name, None)
         if self._is_recording:
             self.past.note(name, held)
         self._forget_answers()
-        self._everywhere.pop(name, None)
+        self._everywhere.drop(name)
         namespace = name.partition("/")[0]
-        names = self._by_namespace.get(namespace)
-        if names is not None:
-            names.pop(name, None)
-            if not names:
+        layer = self._by_namespace.get(namespace)
+        if layer is not None:
+            layer.drop(name)
+            if not len(layer):
                 del self._by_namespace[namespace]
 
     def _forget_answers(self) -> None:
@@ -158,28 +172,42 @@ class PolicyBook:
         question = (namespace, named)
         answer = self._answers.get(question)
         if answer is None:
-            answer = self._answers[question] = self._find(namespace, named)
+            layer, missing = self._named(named)
+            for name in named:
+                if name not in self._held:
+                    self._await(name)
+            self.unknown += len(missing)
+            answer = self._answers[question] = InForce(self._layers(namespace, layer), missing)
         return answer
 
-    def _find(self, namespace: str, named: _Names) -> InForce:
-        names = dict(self._everywhere)
-        names.update(self._by_namespace.get(namespace, {}))
-        names.update(dict.fromkeys(named))
-        policies: list[Policy] = []
+    def policies(self, namespace: str, named: _Names) -> tuple[Policy, ...]:
+        """All of them, each once, for people and for whoever asks for more than a verdict."""
+        found: dict[str, Policy] = {}
+        for layer in self.in_force(namespace, named).layers:
+            found.update(layer.by_name)
+        return tuple(found.values())
+
+    def _layers(self, namespace: str, named: PolicySet) -> tuple[PolicySet, ...]:
+        layers = (self._everywhere, self._by_namespace.get(namespace), named)
+        return tuple(each for each in layers if each is not None and len(each))
+
+    def _named(self, names: _Names) -> tuple[PolicySet, _Names]:
+        """The layer of these names, brought up to date, and the names that are missing. One that
+        has gone stays for whoever still names it: the word about the workload may be under way."""
+        known = self._by_names.get(names)
+        if known is None:
+            if len(self._by_names) >= NAMED_MAX:
+                self._by_names.clear()
+            known = self._by_names[names] = NamedLayer(PolicySet(), {})
         missing: list[str] = []
         for name in names:
-            # One that has gone stays for whoever still names it: the word about the workload may be
-            # under way.
             held = self._held.get(name)
             if held is None:
                 held = self.past.was(name, None)
-                self._await(name)
             if held is None:
                 missing.append(name)
-            else:
-                policies.append(held.policy)
-        self.unknown += len(missing)
-        return InForce(tuple(policies), tuple(missing))
+            known.know(name, held)
+        return known.layer, tuple(missing)
 
     def _await(self, name: str) -> None:
         if len(self._awaited) < AWAITED_MAX:
@@ -189,23 +217,23 @@ class PolicyBook:
         """True if all of these may still come, as far as open connections are concerned."""
         return all(self._awaited.get(name, PATIENT_SPANS) < PATIENT_SPANS for name in names)
 
-    def before(self, namespace: str, named: _Names) -> tuple[Policy, ...]:
+    def before(self, namespace: str, named: _Names) -> InForce:
         """Policies that a workload had when the mesh was last settled."""
         question = (namespace, named)
         answer = self._past_answers.get(question)
         if answer is None:
-            answer = self._past_answers[question] = tuple(self._find_before(namespace, set(named)))
+            answer = self._past_answers[question] = self._find_before(namespace, named)
         return answer
 
-    def _find_before(self, namespace: str, named: set[str]) -> Iterator[Policy]:
-        names = dict(self._everywhere)
-        names.update(self._by_namespace.get(namespace, {}))
-        names.update(dict.fromkeys(named))
-        names.update(dict.fromkeys(self.past.names()))
-        for name in names:
-            held = self.past.was(name, self._held.get(name))
+    def _find_before(self, namespace: str, named: _Names) -> InForce:
+        """All that has not changed, and the rest as it was."""
+        changed, was = frozenset(self.past.names()), PolicySet()
+        for name in changed:
+            held = self.past.was(name, None)
             if held is not None and (name in named or _reaches(held.policy, namespace)):
-                yield held.policy
+                was.put(name, held.policy)
+        layer, _ = self._named(named)
+        return InForce(self._layers(namespace, layer), (), changed, was)
 
     def entries_before(self) -> Iterator[Entry]:
         """Entries that bring an empty book to how this one was when it was last settled."""

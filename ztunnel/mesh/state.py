@@ -21,9 +21,10 @@ from control.wire import workload_pb2
 from control.wire.convert import resource_from_wire
 from ztunnel.mesh.entries import Entry, Op
 from ztunnel.mesh.groups import Group
+from ztunnel.mesh.in_force import InForce
 from ztunnel.mesh.owners import is_local_pod, local_pod, owner
 from ztunnel.mesh.past import Past
-from ztunnel.mesh.policies import InForce, PolicyBook
+from ztunnel.mesh.policies import PolicyBook
 from ztunnel.mesh.table import Table
 from ztunnel.mesh.vips import VipIndex
 from ztunnel.mesh.workloads import WorkloadIndex, WorkloadKeys, claim, keys_of
@@ -289,23 +290,24 @@ class State:
         """Number of references to names that have not been sent (yet)."""
         return self._policies.unknown
 
+    def in_force(self, workload: Workload) -> InForce:
+        """Policies for connections to this workload."""
+        return self._policies.in_force(workload.namespace, workload.authorization_policies)
+
     def policies_for(self, workload: Workload) -> tuple[Policy, ...]:
-        """Policies for connections to this workload, as `decide()` needs them."""
-        return self._in_force(workload).policies
+        """All of them, for more than a verdict."""
+        return self._policies.policies(workload.namespace, workload.authorization_policies)
 
     def missing_policies(self, workload: Workload) -> tuple[str, ...]:
         """Names that it gives and nobody has sent."""
-        return self._in_force(workload).missing
-
-    def _in_force(self, workload: Workload) -> InForce:
-        return self._policies.in_force(workload.namespace, workload.authorization_policies)
+        return self.in_force(workload).missing
 
     @property
     def settled(self) -> bool:
         """False while an update may be half here: then `before()` has a say as well."""
         return not self._policies.past and not self._past
 
-    def before(self, workload: Workload) -> tuple[Policy, ...]:
+    def before(self, workload: Workload) -> InForce:
         """Policies that its connections had to pass when the mesh was last settled."""
         namespace, named = workload.namespace, workload.authorization_policies
         raw = self._past.was(workload.uid, None)

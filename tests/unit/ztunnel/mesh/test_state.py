@@ -147,7 +147,7 @@ def test_policies_by_scope_and_name() -> None:
     web = pod("web", authorization_policies=("shop/named", "shop/nobody-knows"))
     state = mesh(everywhere, here, there, named, unnamed, web)
     assert state.policies_for(web) == (everywhere, here, named)
-    assert state.policies_for(web) is state.policies_for(web)
+    assert state.in_force(web) is state.in_force(web)
     assert state.unknown_policies == 1
     state.apply([Entry(Op.REMOVE_POLICY, "shop/ns")])
     assert state.policies_for(web) == (everywhere, named)
