@@ -32,6 +32,8 @@ class CallRefusal(WordedReason):
     # Connections
     TLS = "tls", "the client failed the TLS handshake, or broke TLS"
     TLS_VERSION = "tls_version", "the client does not speak TLS 1.3"
+    HELLO_TOO_LARGE = "hello_too_large", "the client's TLS hello is longer than any has to be"
+    TINY_RECORDS = "tiny_records", "the client sends TLS records that carry next to nothing"
     ALPN = "alpn", "the client does not speak HTTP/2"
     HANDSHAKE_TIMEOUT = "handshake_timeout", "the TLS handshake took too long"
     ADMISSION_TIMEOUT = "admission_timeout", "the connection showed no good token in time"

@@ -1,8 +1,8 @@
 """One connection: TLS 1.3 towards the client, plain HTTP/2 towards gRPC, nothing kept in between.
 
 The client's bytes are read only while the connection may go on. What stops it, each by a word in
-`_holds`: its turn (no token yet), gRPC that takes no more, its node's pace or share, or the lack of
-a token. Deadlines close what never gets to a call.
+`_holds`: its turn (no token yet), gRPC or the client itself that takes no more, its node's pace or
+share, or the lack of a token. Deadlines close what never gets to a call.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from control.server.callers.arrivals import REFUSED_CALLS_MAX, Arrival, Arrivals
 from control.server.callers.budget import KIB, Ticket
 from control.server.callers.refusals import CallRefusal
 from control.server.front.meter import Meter, Misbehaved
+from control.server.front.records import Records
 
 HANDSHAKE_S = 5.0  # from the first packet to the end of the handshake; a distant node needs 0.5 s
 ADMISSION_S = 10.0  # from there to a call with a token
@@ -25,10 +26,12 @@ ADMISSION_S = 10.0  # from there to a call with a token
 LARGE_S = 32.0
 STALLED_S = 60.0  # a client that takes nothing; gRPC's own pings find one that is gone
 CLOSING_S = 5.0  # for the last bytes of a connection that ends
-UNADMITTED_BYTES_MAX = 64 * KIB  # a call and a certificate request are some 3 KiB
+UNADMITTED_BYTES_MAX = 64 * KIB  # a handshake, a call and a certificate request are some 6 KiB
 READ_BYTES = 16 * KIB  # from a client at once: bounds the price of a turn
 ANSWER_BYTES = 64 * KIB  # from gRPC at once
 WAITING_BYTES_MAX = 64 * KIB  # written and not taken, in each direction
+# Price of a TLS record in bytes, as the meter's: some 20 us, even if it carries next to nothing.
+RECORD_COST = 4 * KIB
 
 
 @dataclass(slots=True)
@@ -54,10 +57,12 @@ class Relay(asyncio.BufferedProtocol):
         self._incoming = ssl.MemoryBIO()
         self._outgoing = ssl.MemoryBIO()
         self._tls: ssl.SSLObject | None = None
+        self._records = Records()
+        self._fresh = b""  # read, and not taken in: one read's at most
         self._meter = Meter()
         self._open = False  # the handshake is done
         self._holds: set[str] = set()
-        self._early = 0  # bytes before the first call was let in
+        self._early = 0  # bytes in TLS before the first call was let in
         self._backlog: list[bytes] = []  # one turn's at most: it came before gRPC was connected
         self._connecting = False
         self._share: Ticket | None = None  # a place in RECEIVING
@@ -86,7 +91,7 @@ class Relay(asyncio.BufferedProtocol):
     def buffer_updated(self, nbytes: int) -> None:
         if self.closed:
             return
-        self._incoming.write(memoryview(self._shared.client_buffer)[:nbytes])
+        self._fresh = bytes(memoryview(self._shared.client_buffer)[:nbytes])
         if self.arrival.is_admitted:
             self.step()
         else:
@@ -100,10 +105,12 @@ class Relay(asyncio.BufferedProtocol):
     def pause_writing(self) -> None:
         if self._grpc is not None:
             self._grpc.pause_reading()
+        self._hold("client")  # TLS answers too
         self._within(STALLED_S, CallRefusal.STALLED)
 
     def resume_writing(self) -> None:
         self._cancel(CallRefusal.STALLED)
+        self._free("client")
         if self._grpc is not None:
             self._grpc.resume_reading()
 
@@ -120,6 +127,7 @@ class Relay(asyncio.BufferedProtocol):
             return
         self._free("turn")
         try:
+            self._receive()
             if self._tls is None:  # not before its turn: it costs as much as the rest of an accept
                 context = self._shared.context()
                 self._tls = context.wrap_bio(self._incoming, self._outgoing, server_side=True)
@@ -137,6 +145,18 @@ class Relay(asyncio.BufferedProtocol):
             self.close(exc.why)
             return
         self._flush()
+
+    def _receive(self) -> None:
+        """Hand TLS what has been read, and count it."""
+        fresh, self._fresh = self._fresh, b""
+        records = self._records.feed(memoryview(fresh))
+        self._incoming.write(fresh)
+        if self.arrival.is_admitted:
+            self._pace(records * RECORD_COST, 0)
+            return
+        self._early += len(fresh)
+        if self._early > UNADMITTED_BYTES_MAX:
+            self._hold("admission")
 
     def _shake_hands(self, tls: ssl.SSLObject) -> None:
         tls.do_handshake()
@@ -156,18 +176,15 @@ class Relay(asyncio.BufferedProtocol):
                 raise Misbehaved(CallRefusal.REFUSED_CALLS_MAX)
             calls = self._meter.calls
             cost = self._meter.received(memoryview(data))
-            if not self.arrival.is_admitted:
-                self._early += len(data)
-                if self._early > UNADMITTED_BYTES_MAX:
-                    self._hold("admission")
-            else:
+            if self.arrival.is_admitted:
                 self._pace(cost, self._meter.calls - calls)
             self._balance()
             self._forward(data)
 
     def _forward(self, data: bytes) -> None:
         if self._grpc is not None:
-            self._grpc.write(data)
+            if not self._grpc.is_closing():
+                self._grpc.write(data)
             return
         self._backlog.append(data)
         self._hold("grpc")
@@ -271,8 +288,9 @@ class Relay(asyncio.BufferedProtocol):
             timer.cancel()
 
     def _flush(self) -> None:
-        if self._outgoing.pending:
-            self._transport.write(self._outgoing.read())
+        data = self._outgoing.read()
+        if data and not self._transport.is_closing():
+            self._transport.write(data)
 
     def _end(self) -> None:
         """Either side is done."""
