@@ -28,6 +28,25 @@ Context: TypeAlias = "grpc.aio.ServicerContext[Any, Any]"
 _PEER = re.compile(r"unix-abstract:tulle-control-[0-9]+-([0-9]+)")
 
 
+# gRPC cancels a call whose client went away, a moment after it could not write to it.
+GONE_S = 5.0
+
+
+async def client_gone() -> None:
+    """Wait for the end that gRPC makes of a call whose client went away. To end it ourselves would
+    be one more write that fails, and a stack trace in the log for each."""
+    await asyncio.sleep(GONE_S)
+
+
+async def abort(context: Context, code: grpc.StatusCode, message: str) -> NoReturn:
+    try:
+        await context.abort(code, message)
+    except grpc.aio.InternalError:
+        await client_gone()
+        raise
+    raise AssertionError("abort() does not return")
+
+
 def peer_name(process: int, number: int) -> str:
     """The abstract socket name of an arrival's connection to gRPC. Nobody else can have it while
     that connection lives, so a call is found back to its arrival, and only to its own."""
@@ -65,8 +84,7 @@ class Door:
         node's calls inside the block. Refusals end the call with an answer that tells nothing."""
         arrival = self._arrival(context)
         if arrival is None:  # the connection went away, or it is not one of ours
-            await context.abort(grpc.StatusCode.CANCELLED, "")
-            raise AssertionError("abort() does not return")
+            await abort(context, grpc.StatusCode.CANCELLED, "")
         caller = await self._authenticate(context, arrival, method)
         call = AdmittedCall(caller, node_tenant(caller.node), arrival.address)
         if not self._arrivals.admit(arrival, caller.node):
@@ -104,13 +122,11 @@ class Door:
             return await self._authenticator.authenticate(token, arrival.tenant)
         except Undecided as exc:  # no bad token: it does not count against the connection
             self._arrivals.refused(arrival.tenant, method, exc.why, peer=arrival.address)
-            await context.abort(grpc.StatusCode.UNAVAILABLE, "try again")
-            raise AssertionError("abort() does not return") from exc
+            await abort(context, grpc.StatusCode.UNAVAILABLE, "try again")
         except Unauthenticated as exc:
             arrival.refused_calls += 1
             self._arrivals.refused(arrival.tenant, method, exc.why, peer=arrival.address)
-            await context.abort(grpc.StatusCode.UNAUTHENTICATED, "unauthenticated")
-            raise AssertionError("abort() does not return") from exc
+            await abort(context, grpc.StatusCode.UNAUTHENTICATED, "unauthenticated")
 
     async def exhausted(
         self, context: Context, call: AdmittedCall, method: str, why: CallRefusal
@@ -132,5 +148,4 @@ class Door:
         """End the call. The caller hears `message`; `why` and `fields` are for us."""
         node = call.caller.node
         self._arrivals.refused(call.tenant, method, why, peer=call.address, node=node, **fields)
-        await context.abort(code, message)
-        raise AssertionError("abort() does not return")
+        await abort(context, code, message)

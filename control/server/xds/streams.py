@@ -23,7 +23,7 @@ from control.server.callers.budget import (
     Shares,
     Tenant,
 )
-from control.server.callers.door import AdmittedCall, Context, Door
+from control.server.callers.door import AdmittedCall, Context, Door, client_gone
 from control.server.callers.refusals import CallRefusal
 from control.server.callers.turns import Turns
 from control.server.metrics import Metrics, short_type
@@ -54,6 +54,10 @@ class Client:
     session: DeltaSession
     names_bytes: int = 0  # share of NAMES that it holds
     wake: asyncio.Event = field(default_factory=asyncio.Event)
+    idle: asyncio.Event = field(default_factory=asyncio.Event)  # nothing is being written
+
+    def __post_init__(self) -> None:
+        self.idle.set()
 
 
 class _StreamEnded(Exception):
@@ -170,9 +174,12 @@ class DeltaService:
         except BaseExceptionGroup as group:
             # Not `except*`: before Python 3.11.4 what that raises is wrapped in a group once more,
             # and nobody would refuse the stream.
-            bugs = group.split((_StreamEnded, WireError))[1]
+            bugs = group.split((_StreamEnded, WireError, grpc.aio.InternalError))[1]
             if bugs is not None:
                 raise bugs from None
+            if group.subgroup(grpc.aio.InternalError) is not None:
+                await client_gone()
+                return
             wrong = [each for each in group.exceptions if isinstance(each, WireError)]
             if wrong:
                 raise wrong[0] from None
@@ -184,6 +191,8 @@ class DeltaService:
         while (request := await _next(requests)) is not None:
             self._receive(client, request)
             del request  # it may be large, and the next one may take its time
+        # gRPC takes no end of a call beside a message. If the client is gone, it ends both.
+        await client.idle.wait()
         raise _StreamEnded
 
     def _receive(self, client: Client, request: pb.DeltaDiscoveryRequest) -> None:
@@ -253,11 +262,14 @@ class DeltaService:
 
     async def _send(self, client: Client, response: DeltaResponse, context: Context) -> None:
         started_s = self._clock.monotonic_s()
+        client.idle.clear()
         try:
             async with asyncio.timeout(WRITE_S + len(response.data) / WRITE_BYTES_PER_S):
                 await context.write(response.data)
         except TimeoutError as exc:
             raise _Exhausted(CallRefusal.SLOW_READER) from exc
+        finally:
+            client.idle.set()
         kind = short_type(response.type_url)
         self._metrics.push_s.observe(self._clock.monotonic_s() - started_s)
         self._metrics.pushes.labels(kind).inc()

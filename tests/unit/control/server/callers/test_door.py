@@ -5,10 +5,12 @@ from __future__ import annotations
 import asyncio
 import logging
 from datetime import timedelta
+from typing import NoReturn
 
 import grpc
 import pytest
 
+from control.server.callers import door
 from control.server.callers.arrivals import Arrivals
 from control.server.callers.budget import CALLS, node_tenant
 from control.server.callers.door import AdmittedCall, Door
@@ -202,3 +204,21 @@ def test_a_time_limit_of_a_calls_own_is_not_taken_for_a_revocation(bench: Bench)
 
     with pytest.raises(TimeoutError):
         asyncio.run(whole())
+
+
+def test_a_client_that_goes_before_its_refusal_is_no_bug(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Gone(Call):
+        async def abort(self, *_: object) -> NoReturn:
+            raise grpc.aio.InternalError('Failed "execute_batch"')
+
+    async def whole() -> None:
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(0.05), bench.door.admitted(Gone("rubbish"), "xds"):
+                pass
+
+    asyncio.run(whole())
+    monkeypatch.setattr(door, "GONE_S", 0.0)  # gRPC did not end it
+    with pytest.raises(grpc.aio.InternalError):
+        bench.admit(Gone("rubbish"))

@@ -272,3 +272,58 @@ def test_a_client_that_takes_nothing_is_left(bench: Bench, monkeypatch: pytest.M
         run(bench, node, test)
     assert bench.refused("xds", "slow_reader") == 1
     assert bench.service.streams.total == bench.service.sending.shares.total == 0
+
+
+def test_a_client_that_goes_while_it_is_written_to_is_no_bug(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Ended by gRPC, which cancels the call: each other end would be a stack trace in the log."""
+    node = Node(bench, bench.call())
+    failed = asyncio.Event()
+
+    async def write(message: bytes) -> None:
+        failed.set()
+        raise grpc.aio.InternalError('Failed "execute_batch"')
+
+    monkeypatch.setattr(node.call, "write", write)
+
+    async def whole() -> None:
+        task = asyncio.get_running_loop().create_task(node.stream)
+        node.open()
+        await failed.wait()
+        done, _ = await asyncio.wait([task], timeout=0.05)
+        assert not done
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+
+    asyncio.run(whole())
+    assert bench.service.streams.total == 0
+    assert not bench.service.clients
+
+
+def test_a_stream_ends_after_the_message_that_is_being_written(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    node = Node(bench, bench.call())
+    begun, may_end = asyncio.Event(), asyncio.Event()
+
+    async def write(message: bytes) -> None:
+        begun.set()
+        await may_end.wait()
+
+    monkeypatch.setattr(node.call, "write", write)
+
+    async def whole() -> None:
+        task = asyncio.get_running_loop().create_task(node.stream)
+        node.open()
+        await begun.wait()
+        node.say_bytes(None)
+        done, _ = await asyncio.wait([task], timeout=0.05)
+        assert not done, "gRPC takes no end of a call beside a message"
+        may_end.set()
+        async with asyncio.timeout(DEADLINE_S):
+            await task
+
+    asyncio.run(whole())
+    assert bench.service.streams.total == 0
