@@ -7,120 +7,18 @@ import socket
 import ssl
 import struct
 import threading
-from collections.abc import AsyncIterator, Callable, Coroutine
-from contextlib import asynccontextmanager
-from dataclasses import replace
 from pathlib import Path
-from typing import Any, cast
+from typing import cast
 
 import pytest
 
-from control.kit.clock import SystemClock
-from control.server.ca.keys import load_authority
-from control.server.callers.arrivals import Arrival, Arrivals
-from control.server.callers.budget import RECEIVED, Paces, node_tenant
+from control.server.callers.budget import node_tenant
 from control.server.front import relay
-from control.server.front.listener import Front, bind
-from control.server.front.meter import HEADERS, PREFACE, RST_STREAM
-from control.server.front.records import TINY_RECORDS_MAX
+from control.server.front.meter import PREFACE, RST_STREAM
 from control.server.front.relay import Answers, Relay
-from control.server.metrics import Metrics
-from control.server.ports import ServingCertificates, TlsContexts
-from tests.support.authorities import held
-from tests.support.certificates import make_authority
-from tests.support.peers import openssl
+from tests.support.control_front import CALL, Bench, client_context, connect, frame, run
 
-
-def frame(kind: int, stream: int, payload: bytes = b"") -> bytes:
-    return struct.pack(">BHBBI", 0, len(payload), kind, 0, stream) + payload
-
-
-CALL = frame(HEADERS, 1)
 LARGE = frame(0, 1, struct.pack(">BI", 0, 1_000_000))
-
-
-class Bench:
-    """A listener in front of something that is not gRPC: it keeps what it gets and answers."""
-
-    def __init__(self, folder: Path) -> None:
-        self.metrics, self.clock = Metrics(), SystemClock()
-        self.arrivals = Arrivals(self.metrics, self.clock, 1000)
-        self.received = bytearray()
-        self.answers: list[asyncio.StreamWriter] = []
-        self.admit_with = "n1"
-        self.path = str(folder / "grpc")
-        self.contexts = TlsContexts(
-            ServingCertificates(
-                held(load_authority(folder, "td", self.clock), self.clock),
-                ["localhost"],
-                self.clock,
-            )
-        )
-        self.port = 0
-
-    async def inner(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        self.answers.append(writer)
-        if self.admit_with:
-            number = int(writer.get_extra_info("peername").rpartition(b"-")[2])
-            arrival = self.arrivals.get(number)
-            assert arrival is not None
-            self.arrivals.admit(arrival, self.admit_with)
-        while data := await reader.read(65536):
-            self.received += data
-        writer.close()
-
-    def open_arrivals(self) -> list[Arrival]:
-        return list(self.arrivals._by_number.values())
-
-    def refused(self) -> set[str]:
-        return {why.word for each in self.arrivals.refusals.values() for why in each.by_reason}
-
-    async def until(self, condition: Callable[[], object]) -> None:
-        async with asyncio.timeout(10):
-            while not condition():  # noqa: ASYNC110  # what is awaited has no event
-                await asyncio.sleep(0.005)
-
-
-@asynccontextmanager
-async def running(folder: Path) -> AsyncIterator[Bench]:
-    bench = Bench(folder)
-    server = await asyncio.start_unix_server(bench.inner, bench.path)
-    async with asyncio.TaskGroup() as tasks:
-        subject = Front(bench.arrivals, bench.clock, bench.contexts.current, bench.path, tasks)
-        sockets = bind("127.0.0.1:0")
-        bench.port = sockets[0].getsockname()[1]
-        await subject.start(sockets)
-        try:
-            yield bench
-        finally:
-            subject.close()
-            for each in bench.open_arrivals():
-                each.close(None)
-            server.close()
-            await asyncio.sleep(0.01)
-
-
-def run(folder: Path, test: Callable[[Bench], Coroutine[Any, Any, None]]) -> None:
-    async def whole() -> None:
-        async with running(folder) as bench:
-            await test(bench)
-
-    asyncio.run(whole())
-
-
-def client_context(version: ssl.TLSVersion = ssl.TLSVersion.TLSv1_3) -> ssl.SSLContext:
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
-    context.maximum_version = version
-    context.set_alpn_protocols(["h2"])
-    return context
-
-
-async def connect(
-    bench: Bench, context: ssl.SSLContext | None = None
-) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
-    context = context or client_context()
-    return await asyncio.open_connection("127.0.0.1", bench.port, ssl=context)
 
 
 def test_bytes_pass_both_ways_and_ends_meet(tmp_path: Path) -> None:
@@ -332,49 +230,6 @@ def test_calls_over_the_pace_of_a_node_wait(tmp_path: Path) -> None:
         assert len(bench.received) - before <= 2 * relay.READ_BYTES
         await bench.until(lambda: len(bench.received) - before >= len(content))
         writer.close()
-
-    run(tmp_path, test)
-
-
-def test_records_are_paid_for_beside_what_they_carry(tmp_path: Path) -> None:
-    async def test(bench: Bench) -> None:
-        paces = bench.arrivals.received = Paces(replace(RECEIVED, per_s=1.0))
-        _, writer = await connect(bench)
-        writer.write(PREFACE + CALL)
-        await bench.until(lambda: bench.answers)
-        count = 200
-        for _ in range(count):
-            writer.write(frame(6, 0, bytes(8)))  # a record each
-        owed = count * relay.RECORD_COST
-        now_s = bench.clock.monotonic_s
-        await bench.until(lambda: paces.debt(node_tenant("n1"), now_s()) > owed)
-        writer.close()
-
-    run(tmp_path, test)
-
-
-@pytest.mark.skipif(not openssl.LIBRARY, reason="libssl of the system is missing")
-@pytest.mark.parametrize("admit_with", ["n1", ""])
-def test_a_client_that_renews_its_keys_without_end_goes(tmp_path: Path, admit_with: str) -> None:
-    """TLS answers key updates by itself: nobody else would see them."""
-
-    def send(port: int) -> None:
-        with socket.create_connection(("127.0.0.1", port), timeout=5) as sock:
-            sock.setblocking(True)
-            material = make_authority().issue("spiffe://cluster.local/ns/a/sa/b")
-            client = openssl.OpensslClient(sock.fileno(), material)
-            assert client.shake_hands()
-            client.write(PREFACE + CALL)
-            for _ in range(2 * TINY_RECORDS_MAX):
-                client.update_key()
-            client.close()
-
-    async def test(bench: Bench) -> None:
-        bench.admit_with = admit_with
-        thread = asyncio.get_running_loop().run_in_executor(None, send, bench.port)
-        await bench.until(bench.refused)
-        assert bench.refused() == {"tiny_records"}
-        await thread
 
     run(tmp_path, test)
 
