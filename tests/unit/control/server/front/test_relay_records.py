@@ -1,4 +1,4 @@
-"""What TLS records cost a client, and clients whose records carry nothing."""
+"""TLS records have a price, and a client whose records carry nothing goes."""
 
 from __future__ import annotations
 
