@@ -11,9 +11,10 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 PROC = Path("/proc")
-# cgroupfs: …/pod<uid>/…; systemd: …-pod<uid with _ for ->.slice/…
+# cgroupfs: …/pod<uid>/…; systemd: …-pod<uid with _ for ->.slice/…; a static pod's has no dashes.
 _POD_CGROUP = re.compile(
-    r"/(?:[a-z-]+-)?pod([0-9a-f]{8}[-_](?:[0-9a-f]{4}[-_]){3}[0-9a-f]{12})(?:\.slice)?(?:/|$)",
+    r"/(?:[a-z-]+-)?pod([0-9a-f]{32}|[0-9a-f]{8}[-_](?:[0-9a-f]{4}[-_]){3}[0-9a-f]{12})"
+    r"(?:\.slice)?(?:/|$)",
     re.MULTILINE,
 )
 

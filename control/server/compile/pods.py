@@ -5,8 +5,10 @@ Every answer has a reason that people can read.
 
 from __future__ import annotations
 
+import re
 import uuid
 from collections.abc import Collection, Iterable, Iterator
+from dataclasses import replace
 from functools import lru_cache
 
 from control.model.intent import Intent, NamespaceIntent
@@ -26,12 +28,40 @@ SIDECAR_ANNOTATION = "sidecar.istio.io/status"
 PROBE_UNRECOGNISED = "probe_unrecognised"
 # The cluster lives here: a label on the whole namespace does not count.
 SYSTEM_NAMESPACES = frozenset({"kube-system"})
+# On the API server's copy of a static pod: its uid at the node, by which the runtime knows it. The
+# copy's own uid is another one, of another form.
+MIRROR_ANNOTATION = "kubernetes.io/config.mirror"
+_STATIC_UID = re.compile(r"[0-9a-f]{32}")
 # UUID namespace for pods whose manifest has no uid: the same pod gets the same uid every time.
 _UID_SPACE = uuid.UUID("6f7a3c0e-5d0b-5f0c-9b53-7d1f4a3f2c11")
 
 
 def pod_uid(meta: objects.Meta) -> str:
-    return meta.uid or _made_uid(meta.namespace, meta.name)
+    """The uid by which the pod's node knows it."""
+    return _static_uid(meta) or meta.uid or _made_uid(meta.namespace, meta.name)
+
+
+def _static_uid(meta: objects.Meta) -> str:
+    found = meta.annotations.get(MIRROR_ANNOTATION, "")
+    return found if _STATIC_UID.fullmatch(found) else ""
+
+
+def with_true_mirrors(pods: tuple[objects.PodObject, ...]) -> tuple[objects.PodObject, ...]:
+    """The pods, of which the oldest alone is the mirror of a static pod: whoever may make pods may
+    call one so until the kubelet removes it. The same tuple where nobody disagrees."""
+    mirrors = [each for each in pods if MIRROR_ANNOTATION in each.meta.annotations]
+    oldest: dict[str, objects.PodObject] = {}
+    for each in sorted(mirrors, key=lambda pod: (pod.meta.age_key, pod.meta.namespace)):
+        oldest.setdefault(pod_uid(each.meta), each)
+    false = {each.meta.key for each in mirrors if oldest[pod_uid(each.meta)] is not each}
+    if not false:
+        return pods
+    return tuple(_unmirrored(each) if each.meta.key in false else each for each in pods)
+
+
+def _unmirrored(pod: objects.PodObject) -> objects.PodObject:
+    left = {name: text for name, text in pod.meta.annotations.items() if name != MIRROR_ANNOTATION}
+    return replace(pod, meta=replace(pod.meta, annotations=left))
 
 
 @lru_cache(maxsize=UIDS_KEPT_MAX)

@@ -25,7 +25,7 @@ from control.kube.client import KubeClient
 from control.kube.errors import ApiError
 from control.kube.resources import PODS
 from control.server.callers.budget import Pace, Paces, Tenant
-from control.server.compile.pods import REDIRECTION_ANNOTATION
+from control.server.compile.pods import REDIRECTION_ANNOTATION, pod_uid
 from control.server.metrics import Metrics
 from control.server.sources.objects import PodObject
 
@@ -191,7 +191,7 @@ class CaptureMarks:
         value = ENABLED if pending.wanted else None
         annotations = {OWN_ANNOTATION: value, REDIRECTION_ANNOTATION: value}
         # The uid is a precondition: another pod of this name is not touched.
-        body: dict[str, Any] = {"metadata": {"uid": uid, "annotations": annotations}}
+        body: dict[str, Any] = {"metadata": {"uid": pod.meta.uid, "annotations": annotations}}
         try:
             path = PODS.path(pod.meta.namespace, pod.meta.name)
             await self._client.merge(path, body, msgspec.Raw)
@@ -245,7 +245,7 @@ class CaptureMarks:
         if pods is self._indexed:
             return
         self._indexed = pods
-        self._by_uid = {each.meta.uid: each for each in pods}
+        self._by_uid = {pod_uid(each.meta): each for each in pods}
         self._seen &= self._by_uid.keys()
         self._marked = {}
         for uid, each in self._by_uid.items():

@@ -21,7 +21,7 @@ from control.server.compile.mesh import (
     noted,
     recapture,
 )
-from control.server.compile.pods import is_captured, pod_uid
+from control.server.compile.pods import is_captured, pod_uid, with_true_mirrors
 from control.server.compile.settings import Settings
 from control.server.metrics import Metrics, short_type
 from control.server.sources.captured import CapturedSet
@@ -78,7 +78,8 @@ class Publisher:
     def offer(self, snapshot: Snapshot) -> None:
         """New objects from the source; published by `run` after the debounce."""
         self._tell_problems(snapshot.problems)
-        self.objects, self.problems = snapshot.objects, snapshot.problems
+        pods = with_true_mirrors(snapshot.objects.pods)
+        self.objects, self.problems = replace(snapshot.objects, pods=pods), snapshot.problems
         self.ignored = snapshot.ignored
         counts = self.objects.counts()
         self._metrics.show_source(counts, self.problems)

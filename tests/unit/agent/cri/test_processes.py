@@ -28,6 +28,12 @@ def test_a_pod_is_known_by_its_cgroup(path: str) -> None:
     assert pod_of(f"5:memory:{path}\n0::/\n") == UID
 
 
+def test_so_is_a_static_pod_whose_uid_is_a_hash() -> None:
+    static = UID.replace("-", "")
+    assert pod_of(f"0::/kubepods/besteffort/pod{static}/7f2d05\n") == static
+    assert pod_of(f"0::/kubepods.slice/kubepods-pod{static}.slice/crio-7f.scope\n") == static
+
+
 @pytest.mark.parametrize(
     "path", ["/", "/system.slice/kubelet.service", f"/podx{UID}/7", f"/pod{UID}x/7", "/pod1/2"]
 )

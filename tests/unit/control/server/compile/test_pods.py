@@ -8,7 +8,7 @@ import pytest
 
 from control.model.address import parse_address
 from control.server.compile.mesh import noted
-from control.server.compile.pods import intent_of
+from control.server.compile.pods import intent_of, pod_uid, with_true_mirrors
 from control.server.compile.settings import Settings
 from tests.support.manifests import mesh, objects, pod
 
@@ -190,3 +190,42 @@ def test_a_node_hears_the_objects_addresses_though_it_reports_others() -> None:
     placed = replace(only, addresses=(old,), is_placed_by_node=True, stated_addresses=(new,))
     said = intent_of(placed, found.namespaces[0].meta, Settings())
     assert said.addresses == (new,)
+
+
+HASH = "0123456789abcdef0123456789abcdef"
+
+
+def mirror(name: str, uid: str, said: str = HASH, created: str = "2026-01-01T00:00:00Z") -> str:
+    """A pod as the kubelet writes it for a static one."""
+    meta = f"{{name: {name}, namespace: shop, uid: {uid}, creationTimestamp: '{created}'"
+    return pod(name).replace(
+        f"{{name: {name}, namespace: shop, labels: {{}}}}",
+        f"{meta}, annotations: {{kubernetes.io/config.mirror: '{said}'}}}}",
+    )
+
+
+def test_a_static_pod_has_the_uid_that_its_node_knows_it_by() -> None:
+    (found,) = mesh(namespace(AMBIENT) + mirror("web-n1", "u-1")).pods.values()
+    assert (found.uid, found.enrolled) == (HASH, True)
+
+
+@pytest.mark.parametrize("said", ["", "x", "5f5e2d1c-6d9c-4c1f-9f5d-0a8a5b1f7a11", HASH + "0"])
+def test_no_pod_can_call_itself_by_the_uid_of_another_that_is_not_static(said: str) -> None:
+    (found,) = mesh(mirror("web-n1", "u-1", said)).pods.values()
+    assert found.uid == "u-1"
+
+
+def test_of_two_mirrors_of_one_static_pod_the_older_is_true() -> None:
+    early, late = "2026-01-01T00:00:00Z", "2026-01-02T00:00:00Z"
+    for first, second in (("a", "b"), ("b", "a")):
+        text = mirror(first, "u-1", created=late) + mirror(second, "u-2", created=early)
+        found = with_true_mirrors(objects(text).pods)
+        assert {each.meta.name: pod_uid(each.meta) for each in found} == {
+            first: "u-1",
+            second: HASH,
+        }
+
+
+def test_pods_that_nobody_disputes_stay_as_they_are() -> None:
+    pods = objects(mirror("web-n1", "u-1") + pod("b")).pods
+    assert with_true_mirrors(pods) is pods

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from control.kube.client import KubeClient
+from control.server.compile.pods import pod_uid
 from control.server.leader.marks import (
     HEARD_S,
     OWN_ANNOTATION,
@@ -88,7 +89,7 @@ class Bench:
                 cluster.kinds["Pod"].put(json.dumps(value).encode())
         self.pods = cluster.snapshot().objects.pods
         for pod in self.pods:
-            self.marks.seen(pod.meta.uid, pod)
+            self.marks.seen(pod_uid(pod.meta), pod)
 
     async def settle(self) -> None:
         await self.marks.step()
@@ -151,6 +152,24 @@ def test_another_pod_of_that_name_is_not_touched(kube: KubeServer) -> None:
         assert marked(kube, "a") == {}
         await subject.settle()
         assert subject.patches == 1
+
+    bench(kube, act)
+
+
+def test_a_static_pod_is_reported_by_its_nodes_uid_and_marked_by_its_mirrors(
+    kube: KubeServer,
+) -> None:
+    static = "0123456789abcdef0123456789abcdef"
+    said = {"kubernetes.io/config.mirror": static}
+    put(kube, "a", **said)
+
+    async def act(subject: Bench) -> None:
+        subject.marks.reported("n1", {static})
+        await subject.settle()
+        assert marked(kube, "a") == {**BOTH, **said}
+        assert subject.marks.reported("n1", set()) == {static}
+        await subject.settle()
+        assert marked(kube, "a") == said
 
     bench(kube, act)
 

@@ -71,6 +71,23 @@ def test_a_problem_is_told_once_and_counted_while_it_lasts(
     assert registry.get_sample_value("tulle_control_objects", {"kind": "Pod"}) == 1
 
 
+def test_who_calls_itself_a_static_pods_mirror_takes_nothing_from_it(tmp_path: Path) -> None:
+    subject = publisher(tmp_path)
+    static = "0123456789abcdef0123456789abcdef"
+    said = f"annotations: {{kubernetes.io/config.mirror: '{static}'}}, creationTimestamp: "
+    times = {"web": "2026-01-01T00:00:00Z", "evil": "2026-01-02T00:00:00Z"}
+    texts = (
+        pod(name, address=f"10.1.0.{at}").replace("labels:", f"{said}'{time}', labels:")
+        for at, (name, time) in enumerate(times.items(), 1)
+    )
+    subject.offer(load("".join(texts)))
+    subject._captured.take("n1", {static: ()})
+    subject.publish()
+    assert subject.mesh.pods[static].name == "web"
+    found = {each.name: each.tunnel_protocol for each in subject.mesh.workloads.values()}
+    assert found == {"web": TunnelProtocol.HBONE, "evil": TunnelProtocol.NONE}
+
+
 def test_a_captured_pod_is_hbone_and_only_its_own_node_can_say_so(tmp_path: Path) -> None:
     subject = publisher(tmp_path)
     subject.offer(load(pod()))
