@@ -2,6 +2,7 @@
 
 import ctypes
 import os
+import sys
 from pathlib import Path
 
 from agent.datapath.errors import NoCgroup2
@@ -150,3 +151,11 @@ def _is_alive(pid: int) -> bool:
     except (FileNotFoundError, ProcessLookupError):
         return False
     return stat.rpartition(")")[2].split()[0] not in ("Z", "X")
+
+
+def started_ticks(pid: int, processes: Path = Path("/proc")) -> int:
+    """The process's start, in the kernel's ticks since boot; one that is not visible starts now."""
+    try:
+        return int(_proc_text(processes / str(pid) / "stat").rpartition(")")[2].split()[19])
+    except (OSError, IndexError, ValueError):
+        return sys.maxsize

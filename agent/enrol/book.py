@@ -30,7 +30,8 @@ class Book:
     def __init__(self, drain_s: float) -> None:
         self._drain_s = drain_s
         self._pods: dict[str, PodFacts] = {}
-        self._ztunnels: list[int] = []
+        self._ztunnels: list[int] = []  # by their start, the newest last
+        self._started: dict[int, int] = {}
         self._index = PodIndex()
         self._agenda = Agenda()
         self._history = History()
@@ -112,14 +113,18 @@ class Book:
 
     # Events of a ztunnel
 
-    def ztunnel_joined(self, ztunnel: int) -> None:
-        self._ztunnels.append(ztunnel)
+    def ztunnel_joined(self, ztunnel: int, started: int = 0) -> None:
+        """`started` orders them: one that is being replaced may connect last, after a restart of
+        ours, and the one that replaces it would wait for its pods for ever."""
+        self._started[ztunnel] = started
+        self._ztunnels = sorted([*self._ztunnels, ztunnel], key=lambda each: self._started[each])
         for pod in list(self._pods.values()):
             self._change(_unfailed(pod))  # the failure was another ztunnel's
         self._touched(self._pods)
 
     def ztunnel_left(self, ztunnel: int) -> None:
         self._ztunnels.remove(ztunnel)
+        del self._started[ztunnel]
         for uid in list(self._pods):
             self._set_handover(uid, ztunnel, None)
         self._touched(self._pods)

@@ -16,6 +16,7 @@ from typing import ClassVar
 
 from agent import registry, zds
 from agent.datapath.audit import Difference
+from agent.datapath.cgroups import started_ticks
 from agent.datapath.pods import CapturedPod
 from agent.enrol import plan, ztunnel_cgroup
 from agent.enrol.book import Book
@@ -249,7 +250,7 @@ class Enroller:
         self._sweep.exempted(folder)
         self._cgroups[ztunnel.number] = folder
         self.facts.ztunnels[ztunnel.number] = ztunnel
-        self.facts.book.ztunnel_joined(ztunnel.number)
+        self.facts.book.ztunnel_joined(ztunnel.number, started_ticks(ztunnel.pid))
         self._tell_newest()
         self.facts.news()
         try:

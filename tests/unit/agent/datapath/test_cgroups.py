@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import sys
 from pathlib import Path
 
 import pytest
@@ -76,6 +78,16 @@ def test_a_process_may_call_itself_as_it_likes(tmp_path: Path) -> None:
         (tmp_path / str(pid)).mkdir()
         (tmp_path / str(pid) / "stat").write_bytes(b"%d (%s) S 10 10 10" % (pid, name))
     assert cgroups.descendants(10, tmp_path) == {10, 11}
+
+
+def test_a_process_has_a_start_and_one_that_is_not_seen_starts_now(tmp_path: Path) -> None:
+    parent, child = os.getppid(), os.getpid()
+    assert 0 < cgroups.started_ticks(1) <= cgroups.started_ticks(parent)
+    assert cgroups.started_ticks(parent) <= cgroups.started_ticks(child) < sys.maxsize
+    assert cgroups.started_ticks(0) == sys.maxsize
+    (tmp_path / "7").mkdir()
+    (tmp_path / "7" / "stat").write_text("7 (a) b")
+    assert cgroups.started_ticks(7, tmp_path) == sys.maxsize
 
 
 def test_a_directory_is_found_by_its_id(tmp_path: Path) -> None:

@@ -47,6 +47,22 @@ def test_an_older_ztunnel_is_not_told_to_drop_what_it_serves(facts: Facts) -> No
     assert older.asked == []
 
 
+def test_one_that_is_being_replaced_is_not_the_newest_because_it_connects_last(
+    facts: Facts,
+) -> None:
+    """After a restart of the agent: the new one was told nothing, never became ready, and a
+    rolling update waited for it for ever."""
+    facts.book.ztunnel_joined(7, started=200)
+    facts.book.ztunnel_joined(8, started=100)
+    assert facts.book.node.newest == 7
+    newest = FakeZtunnel(7)
+    run_until(facts, newest, lambda: bool(newest.asked))
+    assert newest.asked == ["snapshot"]
+    facts.book.ztunnel_left(7)
+    facts.book.ztunnel_joined(9, started=100)
+    assert facts.book.node.newest == 9
+
+
 def test_a_pod_that_left_is_deleted_even_if_the_ztunnel_does_not_know_it(facts: Facts) -> None:
     def refuse(request: str) -> None:
         if request.startswith("delete"):

@@ -157,7 +157,7 @@ class World:
     def join(self) -> None:
         if len(self.ztunnels) < 3:
             self.ztunnels.append(self.number())
-            self.book.ztunnel_joined(self.ztunnels[-1])
+            self.book.ztunnel_joined(self.ztunnels[-1], self.ztunnels[-1] * 7 % 5)
 
     def leave(self, pick: random.Random) -> None:
         if self.ztunnels:
