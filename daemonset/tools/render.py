@@ -28,10 +28,14 @@ HEAD = "# Made from the chart by `make manifests`.\n"
 Object = dict[str, Any]
 
 
-def helm(*arguments: str, program: str = "helm") -> str:
-    """Output of the chart; CalledProcessError with Helm's words if it does not render."""
+def helm(*arguments: str, program: str = "helm", has_hooks: bool = False) -> str:
+    """Output of the chart; CalledProcessError with Helm's words if it does not render.
+
+    Hooks are for Helm: kubectl would run them when it puts them there.
+    """
     command = [program, "template", "tulle", str(CHART), "--namespace", NAMESPACE]
     command += ["--kube-version", "1.36.0", "--set", "namespace.create=true", *arguments]
+    command += [] if has_hooks else ["--no-hooks"]
     return subprocess.run(command, check=True, capture_output=True, text=True).stdout
 
 

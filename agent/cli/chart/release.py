@@ -72,13 +72,18 @@ class Chart:
         for template in templates:
             if template.where.endswith(".yaml"):
                 found += _objects(runner.render(template, dot), template.where)
-        return found
+        return [each for each in found if not _is_hook(each)]
 
     def _file(self, path: str) -> str:
         return self.files.get(path, "")
 
     def _matching(self, pattern: str) -> Object:
         return {path: text for path, text in self.files.items() if fnmatch.fnmatch(path, pattern)}
+
+
+def _is_hook(value: Object) -> bool:
+    """What Helm alone makes, at one moment of a release's life."""
+    return "helm.sh/hook" in (value.get("metadata", {}).get("annotations") or {})
 
 
 def load(folder: Path = FOLDER) -> Chart:

@@ -200,7 +200,7 @@ async def _ask(
     command += [f"--node={node}"] if node else []
     where = (pod.metadata.namespace, pod.metadata.name, pod.part)
     try:
-        value = _dump(await run_in_pod(client, *where, command, 2 * timeout_s + 10))
+        value = dumped(await run_in_pod(client, *where, command, 2 * timeout_s + 10))
     except MeshError as exc:
         _miss(found, missed, f"{pod.metadata.name}: {exc}")
         return
@@ -212,7 +212,7 @@ async def _ask(
     found.away.update({name: str(why) for name, why in (value.get("away") or {}).items()})
 
 
-def _dump(ended: Ended) -> Json:
+def dumped(ended: Ended) -> Json:
     """The dump that a command wrote. ConfigError, in its own last words, if it did not."""
     try:
         value = json.loads(ended.output)

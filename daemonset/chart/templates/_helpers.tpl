@@ -87,3 +87,10 @@ seLinuxOptions:
           audience: {{ $top.Values.mesh.tokenAudience }}
           expirationSeconds: 3600
 {{- end -}}
+
+{{/* Annotations of what Helm makes for its uninstallation alone. Argument: the weight. */}}
+{{- define "tulle.hook" -}}
+helm.sh/hook: pre-delete
+helm.sh/hook-weight: {{ . | quote }}
+helm.sh/hook-delete-policy: before-hook-creation,hook-succeeded
+{{- end -}}

@@ -36,3 +36,10 @@ def full(helm_program: str) -> list[Object]:
 @pytest.fixture
 def plain(helm_program: str) -> list[Object]:
     return objects_of(_rendered(helm_program, ()))
+
+
+@pytest.fixture
+def hooks(helm_program: str) -> list[Object]:
+    """Objects that exist for the length of `helm uninstall`."""
+    found = objects_of(helm(program=helm_program, has_hooks=True))
+    return [each for each in found if "helm.sh/hook" in each["metadata"].get("annotations", {})]

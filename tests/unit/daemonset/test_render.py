@@ -15,6 +15,7 @@ import kubernetes_validate
 import pytest
 import yaml
 
+from agent.cli.uninstall import uninstall
 from agent.main import main as agent_main
 from control.server.main import main as control_main
 from daemonset.tools import __main__ as manifests
@@ -108,6 +109,41 @@ def test_a_users_setting_wins_over_the_platforms(helm_program: str) -> None:
     assert volumes["cni-bin"]["hostPath"]["path"] == "/mine"
     assert volumes["cni-conf"]["hostPath"]["path"].startswith("/var/lib/rancher")
     assert workload(objects, "Deployment", "tulle-control")["spec"]["replicas"] == 5
+
+
+# -- Helm's hook: without it captured pods were left without a ztunnel -----------------------------
+
+
+def test_helm_takes_pods_and_nodes_out_before_it_deletes_anything(hooks: list[Object]) -> None:
+    assert [each["kind"] for each in hooks] == ["ServiceAccount", "Role", "RoleBinding", "Job"]
+    for each in hooks:
+        kubernetes_validate.validate(each, VERSION, strict=True)
+        assert each["metadata"]["annotations"]["helm.sh/hook"] == "pre-delete"
+    job = pod_spec(hooks, "Job", "tulle-uninstall")
+    (container,) = job["containers"]
+    words = container["command"]
+    options = {option for each in uninstall.params for option in each.opts}
+    assert words[:2] == ["tulle", "uninstall"]
+    assert {each.partition("=")[0] for each in words[2:]} <= options
+    assert job["securityContext"]["runAsNonRoot"] is True
+    assert container["securityContext"]["capabilities"] == {"drop": ["ALL"]}
+
+
+def test_its_rights_are_those_that_it_uses_in_its_own_namespace(hooks: list[Object]) -> None:
+    (role,) = (each for each in hooks if each["kind"] == "Role")
+    assert role["metadata"]["namespace"] == render.NAMESPACE
+    rules = [(rule["resources"], rule["verbs"]) for rule in role["rules"]]
+    assert rules == [
+        (["deployments"], ["get", "update"]),
+        (["daemonsets"], ["get", "update"]),
+        (["daemonsets"], ["get"]),
+        (["pods"], ["list"]),
+        (["pods/exec"], ["get", "create"]),
+    ]
+
+
+def test_manifests_for_kubectl_have_no_hook(full: list[Object]) -> None:
+    assert "tulle-uninstall" not in json.dumps(full)
 
 
 # -- rights -------------------------------------------------------------------------------------
