@@ -82,7 +82,7 @@ class Chart:
 
 
 def _is_hook(value: Object) -> bool:
-    """What Helm alone makes, at one moment of a release's life."""
+    """An object that Helm alone makes, at one moment of a release's life."""
     return "helm.sh/hook" in (value.get("metadata", {}).get("annotations") or {})
 
 

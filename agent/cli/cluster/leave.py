@@ -73,7 +73,7 @@ async def carry_out(client: KubeClient, namespace: str, timeout_s: float, told: 
 
 
 async def _put(client: KubeClient, path: str, wanted: Object) -> None:
-    """What its controller wrote in between, such as its status, is not taken back."""
+    """Unconditional: its controller writes its status in between."""
     kept = ("name", "namespace", "labels", "annotations", "uid")
     meta = {key: wanted["metadata"][key] for key in kept if key in wanted["metadata"]}
     body = {**wanted, "metadata": meta}
