@@ -214,7 +214,7 @@ class Contents:
             self.now.peers.append(Peers(namespace, chosen, "STRICT", {}, (False, True, "", name)))
             return
         action = spec.get("action")
-        known = action is None or not form.action(action)
+        known = not form.action(action) if action is not None else self.says_all(tree)
         policy = Authorization(
             namespace=namespace,
             name=name,
@@ -225,6 +225,13 @@ class Contents:
             dry_run=_is_dry_run(tree.get("metadata")),
         )
         self.now.authorizations[policy.key] = policy
+
+    def says_all(self, tree: Tree) -> bool:
+        """True if a policy without an action has none elsewhere, under a name that nobody knows."""
+        spec = tree.get("spec")
+        if spec is None:
+            return bool(tree) and not (tree.keys() - form.TOP)
+        return isinstance(spec, dict) and not (spec.keys() - form.SPEC.keys())
 
     def targets_only(self, spec: Tree) -> bool:
         """True if a policy that cannot be understood is surely one for waypoints."""

@@ -273,16 +273,19 @@ def has_targets(spec: Mapping[str, Any]) -> bool:
     return bool(spec.get("targetRefs")) or spec.get("targetRef") is not None
 
 
+TOP = {"apiVersion", "kind", "metadata", "spec", "status"}
+SPEC: Mapping[str, Check] = {
+    "selector": selector,
+    "targetRef": target,
+    "targetRefs": targets,
+    "rules": listing(rule, RULES_MOST, least=0),
+    "action": action,
+    "provider": anything,
+}
+
+
 def authorization(value: Any) -> str:
-    known = {
-        "selector": selector,
-        "targetRef": target,
-        "targetRefs": targets,
-        "rules": listing(rule, RULES_MOST, least=0),
-        "action": action,
-        "provider": anything,
-    }
-    complaint = mapping(known)(value)
+    complaint = mapping(SPEC)(value)
     if complaint:
         return complaint
     return "targets beside a selector" if has_targets(value) and labels_of(value) else ""

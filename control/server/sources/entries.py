@@ -19,13 +19,15 @@ _BUGS = (ArithmeticError, AttributeError, LookupError, RecursionError, TypeError
 
 @dataclass(frozen=True, slots=True)
 class FileEntry:
-    """One object of a file. `object` is None when it was refused, for the reason in `why`."""
+    """One object of a file. `object` is None when it was refused, for the reason in `why`.
+    `is_guess`: its key was found in a text that nobody can read."""
 
     key: Key
     line: int
     object: AnyObject | None
     why: Problem | None = None
     stand_in: AnyObject | None = None
+    is_guess: bool = False
 
 
 def choose(entry: FileEntry, good: AnyObject | None) -> tuple[AnyObject | None, Problem | None]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from control.server.sources import core, security
@@ -73,14 +73,21 @@ class Folder:
         problems = list(self._file_problems.values())
         ignored: Counter[str] = Counter()
         chosen: dict[Key, FileEntry] = {}
+        guessed: list[tuple[str, FileEntry]] = []
         for file in sorted(self._contents):
             content = self._contents[file]
             problems += content.problems
             ignored.update(content.ignored or {})
             for entry in content.entries:
+                if entry.is_guess:
+                    guessed.append((file, entry))
+                    continue
                 first = chosen.setdefault(entry.key, entry)
                 if first is not entry:
                     problems.append(_duplicate(file, entry, first))
+        for file, entry in guessed:
+            known = entry if entry.key not in chosen else _renamed(file, entry)
+            chosen.setdefault(known.key, known)
         in_force: dict[Key, AnyObject] = {}
         for key, entry in chosen.items():
             value, problem = choose(entry, self._last_good.get(entry.key))
@@ -98,6 +105,20 @@ class Folder:
             for key, entry in chosen.items()
             if (good := entry.object or self._last_good.get(key)) is not None
         }
+
+
+def _renamed(file: str, entry: FileEntry) -> FileEntry:
+    """An entry whose name, as far as it could be told, is that of another object: under a name of
+    its own, or a policy that nobody can read would be passed over."""
+    name = unreadable_name(file, entry.line)
+    key = Key(entry.key.kind, entry.key.namespace, name)
+    stand_in = entry.stand_in
+    assert stand_in is not None
+    return replace(entry, key=key, stand_in=replace(stand_in, meta=replace(stand_in.meta, key=key)))
+
+
+def unreadable_name(file: str, line: int) -> str:
+    return f"unreadable-line-{line}-{place_word(file, line)}"
 
 
 def _duplicate(file: str, entry: FileEntry, first: FileEntry) -> Problem:
@@ -137,8 +158,10 @@ def read_content(file: str, data: bytes, before: Content | None = None) -> Conte
         shown = {entry.key for entry in entries}
         kept = [each for each in (before.entries if before else ()) if each.key not in shown]
         entries += kept
+        # One that names no namespace may be for any that its file is about.
+        namespaces = sorted({entry.key.namespace for entry in entries} - {""})
         for each in broken:
-            _read_broken(file, each, kept, entries, problems)
+            _read_broken(file, each, kept, entries, problems, namespaces)
     return Content(tuple(entries), tuple(problems), dict(ignored))
 
 
@@ -148,16 +171,19 @@ def _read_broken(
     kept: list[FileEntry],
     entries: list[FileEntry],
     problems: list[Problem],
+    namespaces: list[str],
 ) -> None:
     """A document that is not YAML. What the file held before and shows no more may be in it, and
     stays in force; a policy that nobody has ever read denies."""
     problem = Problem(file, broken.line, "", broken.why.reason, str(broken.why))
-    new = [each for each in guess(broken) if not any(each.may_be(old.key) for old in kept)]
+    new = [
+        each for each in guess(broken, namespaces) if not any(each.may_be(old.key) for old in kept)
+    ]
     for each in new:
         key = each.key(file, broken.line)
         stand_in = security.stand_in(Reader(Fields(broken.line)), key, file, str(broken.why))
         why = replace(problem, object=str(key))
-        entries.append(FileEntry(key, broken.line, None, why, stand_in))
+        entries.append(FileEntry(key, broken.line, None, why, stand_in, is_guess=True))
     if not new:
         holds = any((each.object or each.stand_in) is not None for each in kept)
         effect = "its last good content stays in force" if holds else "ignored"
@@ -200,12 +226,13 @@ class Guess:
 
     def key(self, file: str, line: int) -> Key:
         namespace = self.namespace or core.DEFAULT_NAMESPACE
-        name = self.name or f"unreadable-line-{line}-{place_word(file, line)}"
+        name = self.name or unreadable_name(file, line)
         return Key(self.kind, namespace, name)
 
 
-def guess(broken: Broken) -> list[Guess]:
-    """Policies that a document which is not YAML may hold; none when no word of it says policy."""
+def guess(broken: Broken, beside: Sequence[str] = ()) -> list[Guess]:
+    """Policies that a document which is not YAML may hold; none when no word of it says policy.
+    `beside`: namespaces of the objects in the same file."""
     kinds = sorted(kind for kind in POLICY_KINDS if kind in broken.text)
     if not kinds and SECURITY_GROUP in broken.text:
         kinds = sorted(POLICY_KINDS)
@@ -213,7 +240,9 @@ def guess(broken: Broken) -> list[Guess]:
     names = sorted(_named("name", broken.text))
     # Two names may be those of two objects, or of one and of something in it: then none is sure.
     name = names[0] if len(names) == 1 else None
-    return [Guess(kind, namespace, name) for kind in kinds for namespace in namespaces or [None]]
+    if not namespaces:
+        namespaces = [None, *(each for each in beside if each != core.DEFAULT_NAMESPACE)]
+    return [Guess(kind, namespace, name) for kind in kinds for namespace in namespaces]
 
 
 def _named(field: str, text: str) -> set[str]:

@@ -35,6 +35,7 @@ SERVICE_ACCOUNT_CHARS_MAX = 320
 VALUES_MAX = 4096  # per field: a policy is sent to every node
 
 _TOP = ("apiVersion", "kind", "metadata", "spec", "status")
+_SPEC = ("selector", "targetRef", "targetRefs", "rules", "action", "provider")
 _SOURCE_BEYOND = (
     "requestPrincipals",
     "notRequestPrincipals",
@@ -77,7 +78,7 @@ _PORT = re.compile(r"[1-9][0-9]{0,4}")
 def read_authorization_policy(document: Reader, meta: Meta) -> AuthorizationPolicy:
     document.only(*_TOP)
     spec = document.part("spec")
-    spec.only("selector", "targetRef", "targetRefs", "rules", "action", "provider")
+    spec.only(*_SPEC)
     has_target_refs = _has_target_refs(spec)
     selector = _selector(spec)
     if selector and has_target_refs:
@@ -315,16 +316,12 @@ def stand_in(
     if key.kind == "PeerAuthentication":
         return PeerAuthentication(meta, selector, MtlsMode.STRICT, MappingProxyType({}), broken=why)
     try:
-        action: PolicyAction | None = _action(spec)
-    except Invalid:
-        action = None
-    try:
         # A waypoint's for sure: read again, because an unreadable selector is no missing one.
         for_waypoints = _has_target_refs(spec) and not _selector(spec)
     except Invalid:
         for_waypoints = False
     return AuthorizationPolicy(
-        meta, action, selector, (), has_target_refs=for_waypoints, broken=why
+        meta, _lenient_action(document), selector, (), has_target_refs=for_waypoints, broken=why
     )
 
 
@@ -344,6 +341,23 @@ def _lenient_meta(document: Reader, key: Key, file: str) -> Meta:
         uid=uid_of(document),
         generation=generation_of(document, key),
     )
+
+
+def _lenient_action(document: Reader) -> PolicyAction | None:
+    """None if it may be any: it is not written where it belongs, and there is something that we
+    cannot read, or nothing at all."""
+    fields, spec = document.fields, document.fields.get("spec")
+    if spec is None:
+        is_all = bool(fields) and all(key in _TOP for key in fields)
+        return PolicyAction.ALLOW if is_all else None
+    if not isinstance(spec, Fields):
+        return None
+    if spec.get("action") is None and any(key not in _SPEC for key in spec):
+        return None
+    try:
+        return _action(Reader(spec))
+    except Invalid:
+        return None
 
 
 def _lenient_spec(document: Reader) -> Reader:

@@ -71,6 +71,8 @@ class Broken:
 # The start of a document; `---` cannot stand at the start of a line inside one (YAML 1.2, 9.1.2).
 # UTF-16 that was appended to UTF-8 has a NUL beside each letter.
 _BEGIN = re.compile(r"^(?=\0?-\0?-\0?-\0?(?:\s|$))", re.MULTILINE)
+_NO_LETTER = re.compile("[\ud800-\udfff]")  # bytes that could not be decoded
+_UTF8 = "utf-8-sig"
 # Byte order marks, as YAML and kubectl know them; the first that fits.
 _MARKS = (
     (codecs.BOM_UTF32_LE, "utf-32"),
@@ -104,9 +106,15 @@ def read_apart(data: bytes) -> list[YamlDocument | Broken]:
     """
     try:
         text = _text_of(data)
-    except Invalid as exc:
+    except TooLarge as exc:
         part = data[:FILE_BYTES_MAX]
         return [Broken(_legible(part.decode(_codec_of(part), "replace")), 1, exc)]
+    except NotYaml as exc:
+        codec = _codec_of(data)
+        if codec != _UTF8:
+            return [Broken(_legible(data.decode(codec, "replace")), 1, exc)]
+        # Bytes that are no text break the documents that they are in.
+        return _parse_apart(_as_written(data.decode(codec, "surrogateescape")))
     try:
         return list(_parse(text, _Builder()))
     except Invalid:
@@ -119,12 +127,21 @@ def _parse_apart(text: str) -> list[YamlDocument | Broken]:
     for part in _BEGIN.split(text):
         builder = _Builder(lines, nodes)
         try:
+            _check_letters(part, lines)
             found += _parse(part, builder)
         except Invalid as exc:
-            found.append(Broken(_legible(part), exc.line, exc))
+            found.append(Broken(_legible(_NO_LETTER.sub("\ufffd", part)), exc.line, exc))
         nodes = builder.nodes
         lines += part.count("\n")
     return found
+
+
+def _check_letters(text: str, lines_before: int) -> None:
+    """Raise NotYaml at the first byte that is no text."""
+    found = _NO_LETTER.search(text)
+    if found is not None:
+        line = lines_before + text.count("\n", 0, found.start()) + 1
+        raise NotYaml("the document is not UTF-8 text", line)
 
 
 def _text_of(data: bytes) -> str:
@@ -135,6 +152,10 @@ def _text_of(data: bytes) -> str:
     except UnicodeDecodeError as exc:
         line = data[: exc.start].count(b"\n") + 1
         raise NotYaml(f"the file is not {exc.encoding[:6].upper()} text", line) from exc
+    return _as_written(text)
+
+
+def _as_written(text: str) -> str:
     if text.lstrip().startswith("{"):
         # JSON may be indented with tabs, YAML may not; inside a JSON string there are none.
         text = text.replace("\t", " ")
@@ -143,7 +164,7 @@ def _text_of(data: bytes) -> str:
 
 
 def _codec_of(data: bytes) -> str:
-    return next((codec for mark, codec in _MARKS if data.startswith(mark)), "utf-8-sig")
+    return next((codec for mark, codec in _MARKS if data.startswith(mark)), _UTF8)
 
 
 def _legible(text: str) -> str:

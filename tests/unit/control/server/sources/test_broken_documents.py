@@ -4,10 +4,15 @@ from __future__ import annotations
 
 import pytest
 
+from control.model.address import Address
+from control.model.policy import Connection, Deny, decide
+from control.server.compile.policies import compile_authorization_policy
+from control.server.compile.settings import Settings
 from control.server.sources.folder import Folder, Snapshot
-from control.server.sources.objects import MtlsMode
+from control.server.sources.objects import MtlsMode, PolicyAction
 from tests.support.manifests import pod, policy
 
+CALL = Connection(None, Address(b"\x0a\0\0\1"), Address(b"\x0a\0\0\2"), 80)
 STRICT = """apiVersion: security.istio.io/v1
 kind: PeerAuthentication
 metadata: {name: default, namespace: shop}
@@ -152,3 +157,62 @@ def test_no_encoding_opens_what_a_policy_closes(case: str) -> None:
     assert "shop" in strict
     assert {each.mode for each in found.objects.peer_authentications} == {MtlsMode.STRICT}
     assert "shop" in {each.meta.namespace for each in found.objects.authorization_policies}
+
+
+OPEN = policy("{rules: [{}]}", name="open").strip("-\n") + "\n"
+UNREADABLE_DENIES = {
+    "not YAML": DENY.replace("}]}]}", "}]}]"),
+    "a byte that is no text": DENY.replace("bad", "b\udce4d"),
+    "an action twice": DENY.replace("action: DENY", "action: DENY, action: ALLOW"),
+    "a name that another has": DENY.replace("name: p", "nam: p, name: open").replace(
+        "}]}]}", "}]}]"
+    ),
+    "no spec": DENY.partition("spec:")[0] + "spce: {action: DENY, rules: [{}]}\n",
+    "a spec that is text": DENY.partition("spec:")[0] + "spec: DENY\n",
+    "a spec that is a list": DENY.partition("spec:")[0] + "spec: [{action: DENY}]\n",
+    "a slip in the word": DENY.replace("action: DENY", "acton: DENY"),
+}
+
+
+@pytest.mark.parametrize("fault", UNREADABLE_DENIES)
+@pytest.mark.parametrize("is_first", [True, False])
+def test_what_may_have_been_a_deny_denies_beside_a_policy_that_allows(
+    fault: str, is_first: bool
+) -> None:
+    folder = Folder()
+    text = UNREADABLE_DENIES[fault].encode(errors="surrogateescape")
+    folder.load("b.yaml", OPEN.encode())
+    folder.load("a.yaml" if is_first else "c.yaml", text)
+    found = folder.snapshot().objects.authorization_policies
+    compiled = [compile_authorization_policy(each, Settings()).policy for each in found]
+    assert len(compiled) == 2
+    verdict = decide([each for each in compiled if each is not None], CALL)
+    assert isinstance(verdict, Deny)
+
+
+@pytest.mark.parametrize("fields", ["rules: 5", "action: ALLOW, rules: 5", "action: ALLOW, x: 1"])
+def test_what_was_an_allow_leaves_what_others_allow(fields: str) -> None:
+    (found,) = read(policy("{" + fields + "}")).objects.authorization_policies
+    assert (found.action, bool(found.broken)) == (PolicyAction.ALLOW, True)
+
+
+def test_a_byte_that_is_no_text_costs_its_own_document_only() -> None:
+    folder = Folder()
+    texts = [STRICT, POD.replace("web", "w\udce4b"), DENY, POD]
+    folder.load("a.yaml", "---\n".join(texts).encode(errors="surrogateescape"))
+    found = folder.snapshot()
+    (problem,) = found.problems
+    line = (STRICT + "---\n" + POD).partition("web")[0].count("\n") + 1
+    assert (problem.line, problem.reason) == (line, "yaml")
+    assert [each.mode for each in found.objects.peer_authentications] == [MtlsMode.STRICT]
+    assert [each.broken for each in found.objects.authorization_policies] == [""]
+    assert [each.meta.name for each in found.objects.pods] == ["web"]
+    for each in found.problems:
+        str(each).encode()
+
+
+def test_a_broken_policy_without_a_namespace_may_be_for_those_of_its_file() -> None:
+    text = "kind: AuthorizationPolicy\nmetadata: {name: x, namespa\nspec: {action: DENY}\n"
+    found = read(POD, text, POD.replace("web", "other")).objects.authorization_policies
+    assert sorted(each.meta.namespace for each in found) == ["default", "shop"]
+    assert all(each.broken and each.action is None for each in found)
