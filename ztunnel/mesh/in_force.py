@@ -22,6 +22,7 @@ from control.model.policy import (
     decide,
     would_deny,
 )
+from ztunnel.mesh.plaintext import ASK, RefusedPorts, closed_by, refused_ports, together
 from ztunnel.mesh.policy_keys import facts_of
 from ztunnel.mesh.rule_table import Candidate, RuleTable
 
@@ -32,12 +33,14 @@ UNMATCHED_MAX: Final = 4
 class PolicySet:
     """Policies of one layer, by name. Those of a dry run are kept apart: they refuse nothing."""
 
-    __slots__ = ("by_name", "dry", "real")
+    __slots__ = ("_closed", "_closing", "by_name", "dry", "real")
 
     def __init__(self) -> None:
         self.by_name: dict[str, Policy] = {}
         self.real = RuleTable()
         self.dry = RuleTable()
+        self._closed: RefusedPorts | None = None  # found when it is asked for
+        self._closing: dict[str, RefusedPorts] = {}
 
     def __len__(self) -> int:
         return len(self.by_name)
@@ -45,6 +48,7 @@ class PolicySet:
     def put(self, name: str, policy: Policy) -> None:
         """Add a policy after all others; one of the same name goes."""
         self.drop(name)
+        self._closed = None
         self.by_name[name] = policy
         (self.dry if policy.dry_run else self.real).put(name, policy)
 
@@ -52,6 +56,17 @@ class PolicySet:
         if self.by_name.pop(name, None) is not None:
             self.real.drop(name)
             self.dry.drop(name)
+            self._closing.pop(name, None)
+            self._closed = None
+
+    def closed(self) -> RefusedPorts:
+        """The ports that these policies close to plaintext."""
+        if self._closed is None:
+            for name, policy in self.by_name.items():
+                if name not in self._closing:
+                    self._closing[name] = closed_by(policy)
+            self._closed = together(self._closing.values())
+        return self._closed
 
 
 class InForce:
@@ -71,6 +86,11 @@ class InForce:
         self.missing = missing
         self.changed = changed
         self.was = was
+
+    def refused_ports(self) -> RefusedPorts:
+        """The ports at which the kernel may refuse plaintext by itself: none while a policy is
+        missing."""
+        return ASK if self.missing else refused_ports(each.closed() for each in self.layers)
 
     def verdict(self, connection: Connection) -> Permit | Deny:
         """As `decide()` says of all the policies."""

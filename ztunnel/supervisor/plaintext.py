@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 
 from control.wire.direct import Plaintext
-from ztunnel.mesh.plaintext import ASK, refused_ports
 from ztunnel.mesh.state import State
 from ztunnel.supervisor.missing import ServedName
 
@@ -59,6 +58,5 @@ class PlaintextRefusals:
         workload = self._state.local_workload(pod.namespace, pod.name, pod.service_account)
         if workload is None:
             return None
-        policies = self._state.policies_for(workload)
-        found = ASK if self._state.missing_policies(workload) else refused_ports(policies)
+        found = self._state.in_force(workload).refused_ports()
         return Plaintext(pod.uid, found.everywhere, found.but)

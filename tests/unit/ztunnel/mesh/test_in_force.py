@@ -2,14 +2,29 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from itertools import chain
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from control.model.policy import Action, Connection, Deny, Policy, PolicyScope, decide, would_deny
+from control.model.policy import (
+    Action,
+    Clause,
+    Connection,
+    Deny,
+    Match,
+    Policy,
+    PolicyScope,
+    Rule,
+    StringMatch,
+    StringMatchKind,
+    decide,
+    would_deny,
+)
 from tests.unit.ztunnel.mesh.policy_cases import connections, policies
 from ztunnel.mesh.in_force import UNMATCHED_MAX, InForce, PolicySet
+from ztunnel.mesh.plaintext import ASK, RefusedPorts
 
 layers = st.lists(st.lists(policies, max_size=5, unique_by=lambda each: each.key), max_size=3)
 
@@ -53,3 +68,21 @@ def test_a_refusal_names_a_few_of_those_that_did_not_match(call: Connection) -> 
     verdict = InForce((layer(closed),)).verdict(call)
     assert isinstance(verdict, Deny)
     assert verdict.unmatched == tuple(each.key for each in closed[:UNMATCHED_MAX])
+
+
+def test_ports_that_are_closed_to_plaintext_follow_the_policies() -> None:
+    nobody = (StringMatch(StringMatchKind.PRESENCE),)
+    strict = Rule((Clause((Match(not_principals=nobody, not_destination_ports=(80,)),)),))
+    closing = Policy("strict", "shop", PolicyScope.NAMESPACE, Action.DENY, (strict,))
+    everywhere, here = layer([]), layer([closing])
+    there = InForce((everywhere, here))
+    assert there.refused_ports() == RefusedPorts(True, (80,))
+    everywhere.put(
+        closing.key, replace(closing, rules=(Rule((Clause((Match(not_principals=nobody),)),)),))
+    )
+    assert there.refused_ports() == RefusedPorts(True)
+    everywhere.drop(closing.key)
+    here.put(closing.key, replace(closing, action=Action.ALLOW))
+    assert there.refused_ports() == ASK
+    here.drop(closing.key)
+    assert InForce((layer([closing]),), ("shop/missing",)).refused_ports() == ASK
