@@ -134,11 +134,11 @@ class Daemons:
         self._wait(f"agent-{node}", self.run_dir / node / "agent.sock", timeout_s)
 
     def wait_ztunnel(self, node: plan.NodePlan, timeout_s: float = NODE_TIMEOUT_S) -> None:
-        """Wait until it knows the mesh and the agent's pods; one of another make, until the agent
-        knows it: it has no page on this host."""
+        """Wait until it knows the mesh and the agent's pods; one of another make, until it has the
+        pods, by the agent's word: it has no page on this host."""
         name, folder = f"ztunnel-{node.name}", self.run_dir / node.name
         if node.ztunnel:
-            self._wait(name, folder / "agent.sock", timeout_s, "/status", _has_ztunnel)
+            self._wait(name, folder / "agent.sock", timeout_s, "/status", serves)
         else:
             self._wait(name, folder / "ztunnel.sock", timeout_s, "/healthz/ready")
 
@@ -208,7 +208,7 @@ class Daemons:
         ended."""
         patience = process.Patience(name, timeout_s, self._progress)
         while True:
-            problem: object = "not connected to the agent"
+            problem: object = "the agent says that it does not serve yet"
             try:
                 if is_up(get_json(socket, page, timeout_s=5.0)):
                     return
@@ -226,8 +226,10 @@ class Daemons:
             time.sleep(process.POLL_S)
 
 
-def _has_ztunnel(told: Any) -> bool:
-    return bool(told.get("ztunnels"))
+def serves(told: Any) -> bool:
+    """True if an agent's status has a ztunnel, and no pod that waits for one."""
+    waits = any(each["reason"] == "no_ztunnel" for each in told.get("pods", ()))
+    return bool(told.get("ztunnels")) and not waits
 
 
 def tail(log: Path) -> str:

@@ -6,7 +6,7 @@ import subprocess
 from pathlib import Path
 
 from agent.lab import daemons
-from agent.lab.daemons import Daemons
+from agent.lab.daemons import Daemons, serves
 from agent.lab.plan import node_plan
 from agent.lab.state import LabState
 
@@ -38,3 +38,12 @@ def test_the_end_of_a_log_is_indented(tmp_path: Path) -> None:
     log.write_text("".join(f"{number}\n" for number in range(99)))
     lines = daemons.tail(log).splitlines()
     assert (lines[0], lines[-1], len(lines)) == ("    84", "    98", daemons.LOG_TAIL_LINES)
+
+
+def test_a_ztunnel_of_another_make_serves_once_no_pod_waits_for_one() -> None:
+    pods = [{"reason": "namespace label ambient"}, {"reason": ""}]
+    ztunnels = [{"pid": 7, "newest": True}]
+    assert serves({"ztunnels": ztunnels, "pods": pods})
+    assert serves({"ztunnels": ztunnels, "pods": []})
+    assert not serves({"ztunnels": ztunnels, "pods": [*pods, {"reason": "no_ztunnel"}]})
+    assert not serves({"ztunnels": [], "pods": pods})
