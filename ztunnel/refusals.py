@@ -80,6 +80,11 @@ class Reason(Enum):
         Flag.CONNECT,
         "the destination's waypoint is not known, or has no healthy endpoint",
     )
+    HOSTNAME_UNSUPPORTED = (
+        "hostname_unsupported",
+        Flag.CONNECT,
+        "the service's endpoints are DNS names, which this ztunnel does not resolve",
+    )
     NETWORK_GATEWAY_UNSUPPORTED = (
         "network_gateway_unsupported",
         Flag.CONNECT,

@@ -107,6 +107,12 @@ def _is_reachable(lot: Lot, source: Workload) -> bool:
     return lot.has_address if lot.group.network == source.network else lot.group.has_gateway
 
 
+def is_by_name(group: Group, source: Workload) -> bool:
+    """True for healthy endpoints of which nothing but a DNS name is known: istiod has them from a
+    ServiceEntry, and leaves the name to the ztunnel."""
+    return group.is_healthy and not group.families and group.network == source.network
+
+
 def target_ports(service: Service, own: Iterable[tuple[int, int]], port: int) -> tuple[int, ...]:
     """The endpoint's ports for a service port: its own, else the service's, else none."""
     found = tuple([target for service_port, target in own if service_port == port and target])

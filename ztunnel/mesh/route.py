@@ -28,6 +28,7 @@ from ztunnel.mesh.balance import (
     Lot,
     candidates,
     draw,
+    is_by_name,
     is_healthy,
     is_last_resort,
     narrowed,
@@ -133,13 +134,20 @@ def _through_service(
         found = drawn.choose(rng)
     candidate = _candidate(state, service, found, len(destination.address))
     if candidate is None:
-        known = any(each.service_port == destination.port for each in service.ports)
-        reason = Reason.NO_HEALTHY_UPSTREAM if known else Reason.NO_SERVICE_PORT
-        return Refuse(reason, service)
+        return Refuse(_why_nowhere(state, source, service, destination.port), service)
     if candidate.address is None or candidate.workload.network != source.network:
         return Refuse(Reason.NETWORK_GATEWAY_UNSUPPORTED, service)
     target = Target(Endpoint(candidate.address, candidate.port))
     return _direct(candidate.workload, target, service)
+
+
+def _why_nowhere(state: State, source: Workload, service: Service, port: int) -> Reason:
+    """Reason why no endpoint can be dialled."""
+    if all(each.service_port != port for each in service.ports):
+        return Reason.NO_SERVICE_PORT
+    if any(is_by_name(group, source) for group, _ in state.endpoints(service.key)):
+        return Reason.HOSTNAME_UNSUPPORTED
+    return Reason.NO_HEALTHY_UPSTREAM
 
 
 @dataclass(frozen=True, slots=True)

@@ -206,6 +206,20 @@ FAR = {
 }
 
 
+def test_endpoints_that_are_dns_names_are_refused_by_that_reason() -> None:
+    """istiod has them from a ServiceEntry with `resolution: DNS`."""
+    web = service("web", "10.1.0.1")
+    named = replace(pod("named", services=WEB), hostname="db.example.com", addresses=())
+    unsupported = Refuse(Reason.HOSTNAME_UNSUPPORTED, web)
+    assert go(mesh(CLIENT, web, named), "10.1.0.1:80") == unsupported
+    assert go(mesh(CLIENT, web, named), "10.1.0.1:81") == Refuse(Reason.NO_SERVICE_PORT, web)
+    near = pod("near", "10.0.0.2", services=WEB)
+    assert tunnel(go(mesh(CLIENT, web, named, near), "10.1.0.1:80"))[0] == "10.0.0.2:15008"
+    starting = replace(named, hostname="", status=WorkloadStatus.UNHEALTHY)
+    nobody = Refuse(Reason.NO_HEALTHY_UPSTREAM, web)
+    assert go(mesh(CLIENT, web, starting), "10.1.0.1:80") == nobody
+
+
 def test_other_networks() -> None:
     web = service("web", "10.1.0.1")
     near = pod("near", "10.0.0.2", services=WEB)
