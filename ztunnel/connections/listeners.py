@@ -21,7 +21,8 @@ from ztunnel.connections.inbound_tunnel import accept_tunnel
 from ztunnel.connections.outbound import accept_outbound
 from ztunnel.connections.pod import Pod
 from ztunnel.connections.sockaddr import endpoint_of
-from ztunnel.loop.reactor import WATCH_LEVEL, Countdown
+from ztunnel.loop.countdown import Countdown
+from ztunnel.loop.reactor import WATCH_LEVEL
 from ztunnel.loop.turns import SLICE_S
 from ztunnel.mesh.roles import Accepted
 from ztunnel.tenants.tenancy import Kind, Tenancy
@@ -76,6 +77,7 @@ class Listener:
         self._accept: Accept = sock._accept  # type: ignore[attr-defined]  # typeshed leaves it out
         self._closed = False
         self._turn = -1  # that had the last accept
+        self._billed_s = 0.0  # since then accepting is to be billed
         engine.reactor.watch(sock.fileno(), self, WATCH_LEVEL)
 
     @property
@@ -87,6 +89,8 @@ class Listener:
         # that come one by one are thus spared an accept() that fails; epoll reports any that wait.
         reactor = self._engine.reactor
         burst, self._turn = reactor.turns == self._turn + 1, reactor.turns
+        if reactor.measured:
+            self._billed_s = reactor.clock()
         end_s = reactor.clock() + SLICE_S if burst and reactor.crowded else math.inf
         for _ in range(ACCEPTS_PER_TURN_MAX if burst else 1):
             if not self._has_room():
@@ -130,11 +134,21 @@ class Listener:
 
     def _take(self, sock: socket.socket, name: tuple[str | int, ...]) -> None:
         sock.setblocking(False)
+        client = endpoint_of(name)
         try:
-            self._taken(sock, endpoint_of(name))
+            self._taken(sock, client)
         except OSError:
             sock.close()  # the client has left already
             self._engine.counters.count("accepted_and_gone")
+        if self._tenant is None and self._engine.reactor.measured:
+            self._blame(client)
+
+    def _blame(self, client: Endpoint) -> None:
+        """Nobody knew who pays for the time since the last accept; its client does."""
+        reactor = self._engine.reactor
+        began_s, self._billed_s = self._billed_s, reactor.clock()
+        source = self._engine.tenants.source(client.address)
+        reactor.blame(self._told, source, self._billed_s - began_s)
 
     def _pause(self, reason: str) -> None:
         self._engine.counters.count(f"accept_paused_{reason}")

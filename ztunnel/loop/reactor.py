@@ -16,11 +16,12 @@ from __future__ import annotations
 
 import select
 import time
-from collections import OrderedDict
 from collections.abc import Callable
 from os import sched_yield as _yield
 from typing import Any, Final, Protocol
 
+from ztunnel.loop.bill import SAMPLED_TURNS, Bill, Spender
+from ztunnel.loop.countdown import Countdown, Timekeeper
 from ztunnel.loop.spin import Spin
 from ztunnel.loop.turns import (
     ALONE_TURNS,
@@ -75,44 +76,7 @@ class Closable(Protocol):
 BugReport = Callable[[Served], None]
 
 
-class Countdown:
-    """Deadlines of one length, so that they expire in the order in which they were started."""
-
-    __slots__ = ("_due", "_on_due", "_reactor", "delay_s")
-
-    def __init__(self, reactor: Reactor, delay_s: float, on_due: Callable[[Any], None]) -> None:
-        self.delay_s = delay_s
-        self._reactor = reactor
-        self._on_due = on_due
-        self._due: OrderedDict[Served, float] = OrderedDict()
-
-    def __len__(self) -> int:
-        return len(self._due)
-
-    def start(self, item: Served) -> None:
-        """(Re)start the item's deadline from now."""
-        due = self._reactor.now_s + self.delay_s
-        self._due[item] = due
-        self._due.move_to_end(item)
-        if due < self._reactor.next_due_s:
-            self._reactor.next_due_s = due
-
-    def stop(self, item: Served) -> None:
-        self._due.pop(item, None)
-
-    def first_s(self) -> float | None:
-        return next(iter(self._due.values()), None)
-
-    def expire(self, now_s: float) -> None:
-        while self._due:
-            item, due = next(iter(self._due.items()))
-            if due > now_s:
-                return
-            del self._due[item]
-            self._reactor.serve(item, self._on_due, item)
-
-
-class Reactor:
+class Reactor(Timekeeper):
     """One per worker process."""
 
     def __init__(
@@ -120,8 +84,10 @@ class Reactor:
         report_bug: BugReport,
         monotonic_s: Callable[[], float] = time.monotonic,
         spin: Spin | None = None,
+        cpu_s: Callable[[], float] = time.process_time,
     ) -> None:
-        """`spin` decides about polling before a sleep; None never polls."""
+        """`spin` decides about polling before a sleep; None never polls. `cpu_s` tells the CPU time
+        of the process."""
         self.report_bug = report_bug
         self.clock: Final = monotonic_s
         self._epoll = select.epoll()
@@ -135,7 +101,10 @@ class Reactor:
         self.running = True
         self.spin: Final = spin or Spin(0)
         self._events_before = 0
-        self._backlog: Final = Backlog(monotonic_s)
+        self.bill: Final = Bill(cpu_s)
+        self._sampled_turn = 0
+        self._weight = 0  # turns that this one stands for in the bill; 0 if it is not measured
+        self._backlog: Final = Backlog(monotonic_s, self.bill.add)
         self._queued = False  # something waits there
         self.payer: object = None  # the last one that had work
         self._look = False  # the last turn was long: has it several payers?
@@ -239,7 +208,11 @@ class Reactor:
         ):
             self._serve_fairly(events)
         else:
-            self._serve_all(events)
+            if self.turns < self._sampled_turn:
+                self._serve_all(events)
+            else:
+                self._sampled_turn = self.turns + SAMPLED_TURNS
+                self._serve_sampled(events)
             if self.turns >= self._alone_until_turn:
                 self._look = self.clock() - self.now_s > LONG_TURN_S
         if self._dirty:
@@ -266,6 +239,47 @@ class Reactor:
             for item in again:
                 self.serve(item, item.on_again)
 
+    def _serve_sampled(self, events: list[tuple[int, int]]) -> None:
+        """The same, and output leaves too, with a look at the time that each payer took."""
+        self._weight = SAMPLED_TURNS
+        began_s = self.now_s
+        for fd, bits in events:
+            handler = self._handlers.get(fd)
+            if handler is not None:
+                payer = getattr(handler, "payer", None)  # it may be over afterwards
+                self.serve(handler, handler.on_ready, bits)
+                began_s = self._sampled(payer, began_s)
+        again, self._again = self._again, {}
+        for item in again:
+            payer = getattr(item, "payer", None)
+            self.serve(item, item.on_again)
+            began_s = self._sampled(payer, began_s)
+        while self._dirty:
+            dirty, self._dirty = self._dirty, []
+            self.served += len(dirty)
+            for output in dirty:
+                payer = getattr(output, "payer", None)
+                self.serve(output, output.flush)
+                began_s = self._sampled(payer, began_s)
+        self._weight = 0
+
+    @property
+    def measured(self) -> bool:
+        """True while the time of whoever is served goes on the bill."""
+        return self._weight > 0
+
+    def blame(self, served: Spender, payer: Spender, took_s: float) -> None:
+        """Put time on the bill of `payer` that would be on that of `served`, who only received it.
+        Their places in the turns do not change."""
+        self.bill.add(served, -took_s * self._weight)
+        self.bill.add(payer, took_s * self._weight)
+
+    def _sampled(self, payer: Spender | None, began_s: float) -> float:
+        """Bill the time since then for all turns that this one stands for; returns the time."""
+        now_s = self.clock()
+        self.bill.add(payer, (now_s - began_s) * SAMPLED_TURNS)
+        return now_s
+
     def _serve_fairly(self, events: list[tuple[int, int]]) -> None:
         """The same, with a slice of time for each payer if there are several; the rest waits in the
         backlog."""
@@ -282,7 +296,9 @@ class Reactor:
             backlog.put(self._payer_of(item), item, _AGAIN)
         self._queued = True  # what is served may end others that wait
         if self.crowded or backlog.anyone_stalled:
+            self._weight = 1
             backlog.take_turns(self._serve_waiting, self._flush)
+            self._weight = 0
         else:
             backlog.take_all(self._serve_waiting)
         self._queued = bool(backlog)

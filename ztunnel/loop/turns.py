@@ -16,7 +16,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from heapq import heappop, heappush
-from typing import Final
+from typing import Any, Final
 
 # A payer's time in a turn. The last thing that it does in it may take longer.
 SLICE_S: Final = 0.00005
@@ -52,12 +52,19 @@ class Backlog:
         "_number",
         "_payers",
         "_queues",
+        "_spent",
         "_stalled",
         "_stalled_until_s",
     )
 
-    def __init__(self, clock: Callable[[], float]) -> None:
+    def __init__(
+        self,
+        clock: Callable[[], float],
+        spent: Callable[[Any, float], None] = lambda payer, took_s: None,
+    ) -> None:
+        """`spent` hears of all time of each payer in fair turns."""
         self._clock = clock
+        self._spent = spent
         self._queues: dict[object, dict[object, int]] = {}
         self._payers: dict[object, object] = {}  # by key
         self._clocks: dict[object, float] = {}  # by payer
@@ -113,6 +120,7 @@ class Backlog:
 
     def charge(self, payer: object, took_s: float) -> None:
         """Let the payer's clock run: time was spent on it, by one handler or in one slice."""
+        self._spent(payer, took_s)
         if payer is None:
             return
         if took_s > STALL_S:

@@ -14,8 +14,10 @@ from collections import deque
 from collections.abc import Callable
 from typing import Final
 
-from ztunnel.loop.reactor import ENDED, WATCH_BOTH, WRITABLE, Countdown, Reactor
+from ztunnel.loop.countdown import Countdown
+from ztunnel.loop.reactor import ENDED, WATCH_BOTH, WRITABLE, Reactor
 from ztunnel.tenants.account import UNCOUNTED, Account
+from ztunnel.tenants.tenancy import Tenancy
 from ztunnel.transport.ends import RelayEnd
 from ztunnel.transport.sockets import Pieces, reset, send_pieces
 
@@ -77,6 +79,10 @@ class Farewell:
         self._held = sum([len(piece) for piece in pending])
         account.add(self._held)
         self._due_s = reactor.now_s + FAREWELL_S
+
+    @property
+    def payer(self) -> Tenancy:
+        return self._account.tenant
 
     def on_ready(self, events: int) -> None:
         if events & ENDED:

@@ -6,7 +6,8 @@ import socket
 from itertools import islice
 from typing import Final, Protocol
 
-from ztunnel.loop.reactor import Countdown, Reactor, Served
+from ztunnel.loop.countdown import Countdown
+from ztunnel.loop.reactor import Reactor, Served
 
 HANDSHAKE_S: Final = 10.0
 # Steps of handshakes in one turn, at about STEP_S each: what open connections wait at most when

@@ -14,6 +14,7 @@ from ztunnel.hbone.errors import ErrorCode
 from ztunnel.hbone.session import Session
 from ztunnel.loop.reactor import Reactor, Resumable, Served
 from ztunnel.tenants.account import UNCOUNTED, Account
+from ztunnel.tenants.tenancy import Tenancy
 from ztunnel.transport.congestion import unpace
 from ztunnel.transport.ends import Queue
 from ztunnel.transport.scratch import FRAME_HEAD_BYTES
@@ -30,6 +31,9 @@ SMALL_BYTES_RESERVED: Final = 64 * 1024
 
 
 class Breakable(Served, Protocol):
+    @property
+    def payer(self) -> Tenancy: ...
+
     def broken(self, why: TlsError | OSError) -> None:
         """Nothing can be sent any more."""
 
@@ -93,6 +97,11 @@ class Outgoing:
         if not self.dirty:
             self.dirty = True
             self._reactor.flush_later(self)
+
+    @property
+    def payer(self) -> Tenancy | None:
+        """The one whose output it is."""
+        return None if self._owner is None else self._owner.payer
 
     # -- relays that wait ------------------------------------------------------------------------
 

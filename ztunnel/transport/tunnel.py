@@ -164,7 +164,6 @@ class Tunnel(Incoming):
         began_s = self._reactor.clock()
         count = self._read_now()
         took_s = self._reactor.clock() - began_s
-        payer.cpu_s += took_s
         if took_s > SLICE_S or self._pace.read_bytes < READ_BYTES_MAX:
             self._pace.took(took_s, count, self._reactor.crowded)
 
@@ -292,7 +291,7 @@ class Tunnel(Incoming):
     def on_later(self) -> None:
         self._later = False
         self.account.look()
-        self.on_again()
+        self._reactor.again(self)  # in a turn, where its time is measured
 
     def on_ping_due(self) -> None:
         if self.pings.silent_s >= PING_TIMEOUT_S and not self._later:

@@ -81,6 +81,7 @@ def metrics(
 
 
 def _tenants(engine: Engine) -> Iterator[Tenancy]:
+    engine.reactor.bill.settle()
     yield from [pod.tenant for pod in engine.pods.values()]
     yield from engine.tenants.strangers()
 

@@ -15,12 +15,15 @@ import os
 import signal
 import statistics
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests.support.engine.battery_apps import echo, endless, neighbour
+from control.model.workload import HBONE_PORT
+from tests.support.engine.battery_apps import echo, endless
+from tests.support.engine.battery_neighbours import NEIGHBOURS, remote
 from tests.support.engine.battery_node import VICTIM_NICE, BatteryWorker
+from tests.support.engine.battery_worker import MEANT_PORT
 from tests.support.engine.tunnel_bed import DEADLINE_S, listener_at
 from tests.support.peers.hostile import Target
 
@@ -90,7 +93,7 @@ def _waited_s(pid: int) -> float:
 class Battery:
     """One worker, its neighbour and room for one attack."""
 
-    def __init__(self, stack: contextlib.ExitStack, *weaknesses: str) -> None:
+    def __init__(self, stack: contextlib.ExitStack, kinds: Sequence[str], *weaknesses: str) -> None:
         cores = sorted(os.sched_getaffinity(0))
         worker_core, self._core = cores[0], cores[-1]
         self.worker = BatteryWorker(worker_core, *weaknesses)
@@ -99,19 +102,27 @@ class Battery:
         apps = ((echo, VICTIM_NICE), (echo, ATTACKER_NICE), (endless, ATTACKER_NICE))
         self._apps: list[str] = []
         self._honest: list[int] = []  # processes
-        for serve, nice in apps:
-            listener = listener_at(self.worker.victim, 0)
+        for number, (serve, nice) in enumerate(apps):
+            listener = listener_at(self.worker.victim, 0 if number else MEANT_PORT)
             stack.callback(listener.close)
             pid = stack.enter_context(_running(self._core, nice, serve, listener))
             self._honest.append(pid)
             self._apps.append(f"{self.worker.victim}:{listener.getsockname()[1]}")
         self._answered = self._target(self._apps[0])
-        pid = stack.enter_context(_running(self._core, VICTIM_NICE, neighbour, self._answered))
-        self._honest[1:] = [pid]
+        del self._honest[1:]
+        if "outbound" in kinds:
+            listener = listener_at(self.worker.remote, HBONE_PORT)
+            stack.callback(listener.close)
+            self._honest.append(self._begin(stack, remote, listener))
+        self._honest += [self._begin(stack, NEIGHBOURS[kind]) for kind in kinds]
         end = time.monotonic() + DEADLINE_S
         while self._answered.done.value < 200:
             assert time.monotonic() < end, "the neighbour is not served"
             time.sleep(0.01)
+
+    def _begin(self, stack: contextlib.ExitStack, run: Callable[..., None], *more: object) -> int:
+        """An honest process of the neighbour's."""
+        return stack.enter_context(_running(self._core, VICTIM_NICE, run, self._answered, *more))
 
     def _target(self, echoes: str) -> Target:
         worker = self.worker
@@ -120,9 +131,11 @@ class Battery:
             echoes,
             self._apps[2],
             worker.plaintext,
+            worker.passing,
             worker.outbound,
             worker.evil,
             worker.nobody,
+            (worker.remote, worker.outbound_honest),
             worker.authority,
             FORK.RawValue(ctypes.c_int64, 0),
         )
@@ -171,6 +184,7 @@ class Battery:
 
 
 @contextlib.contextmanager
-def battery(*weaknesses: str) -> Iterator[Battery]:
+def battery(*weaknesses: str, kinds: Sequence[str] = ("stream",)) -> Iterator[Battery]:
+    """`kinds` are the neighbour's (battery_neighbours.py)."""
     with contextlib.ExitStack() as stack:
-        yield Battery(stack, *weaknesses)
+        yield Battery(stack, kinds, *weaknesses)

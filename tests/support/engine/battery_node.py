@@ -36,6 +36,7 @@ class BatteryWorker:
     def __init__(self, core: int, *weaknesses: str) -> None:
         self.authority: Authority = make_authority()
         self.victim, self.evil, self.nobody = loopback(), loopback(), loopback()
+        self.remote, passing = loopback(), loopback()
         ours, theirs = socket.socketpair()
         command = [sys.executable, "-m", "tests.support.engine.battery_worker"]
 
@@ -46,7 +47,7 @@ class BatteryWorker:
                 os.setpriority(os.PRIO_PROCESS, 0, VICTIM_NICE)
 
         self.process = subprocess.Popen(
-            [*command, str(theirs.fileno()), *weaknesses],
+            [*command, str(theirs.fileno()), self.victim, *weaknesses],
             cwd=ROOT,
             pass_fds=[theirs.fileno()],
             stderr=subprocess.DEVNULL,
@@ -59,17 +60,20 @@ class BatteryWorker:
         self._frames: list[Frame] = []
         self._next(FrameKind.READY)
         self._channel.send_json(FrameKind.CONFIG, {"trust_domain": "cluster.local", "worker": 0})
-        pods = [("web", self.victim), ("evil", self.evil), ("nobody", self.nobody)]
-        values = [_workload(name, address) for name, address in pods]
+        pods = {"web": self.victim, "evil": self.evil, "nobody": self.nobody}
+        pods["remote"] = self.remote
+        values = [_workload(name, address) for name, address in pods.items()]
         self._channel.send(FrameKind.RESOURCES, encode_entries(mesh_entries(*values)))
-        self.plaintext, _ = self._give_pod("web", self.victim)
+        self.plaintext, self.outbound_honest = self._give_pod("web", self.victim)
+        # By this address it is the app's port that was dialled (battery_worker.py).
+        self.passing = (passing, self.plaintext[1])
         _, self.outbound = self._give_pod("evil", "")
         self._about = psutil.Process(self.process.pid)
 
     def _give_pod(self, name: str, address: str) -> tuple[tuple[str, int], int]:
         """Add a pod, and return its plaintext listener's address and its outbound port."""
         at = address or loopback()
-        outbound, plain = listener_at("0.0.0.0", 0), listener_at(at, 0)
+        outbound, plain = listener_at("0.0.0.0", 0), listener_at("0.0.0.0", 0)
         listeners = [outbound, plain, listener_at(at, HBONE_PORT)]
         netns = os.open("/proc/self/ns/net", os.O_RDONLY)
         claim = {"uid": name, "name": name, "namespace": "demo", "service_account": name}
@@ -77,7 +81,7 @@ class BatteryWorker:
             FrameKind.POD_ADD, claim, [netns, *(each.fileno() for each in listeners)]
         )
         self._next(FrameKind.POD_READY)
-        where: tuple[str, int] = plain.getsockname()
+        where = (at, plain.getsockname()[1])
         port: int = outbound.getsockname()[1]
         os.close(netns)
         for each in listeners:
@@ -108,12 +112,19 @@ class BatteryWorker:
             if not received:
                 time.sleep(0.005)
 
-    def counters(self) -> dict[str, int]:
-        self._channel.send_json(FrameKind.QUERY, {"id": 1, "what": "metrics"})
+    def _ask(self, what: str) -> dict[str, Any]:
+        self._channel.send_json(FrameKind.QUERY, {"id": 1, "what": what})
         answer: dict[str, Any] = {"more": True}
         while answer["more"]:
             merge_answer(answer, self._next(FrameKind.ANSWER))
-        rows = answer["counters"]
+        return answer
+
+    def tenant_cpu_ms(self) -> dict[str, int]:
+        """CPU time by tenant, as the admin page has it."""
+        return {row["name"]: row["cpuMs"] for row in self._ask("connections")["tenants"]}
+
+    def counters(self) -> dict[str, int]:
+        rows = self._ask("metrics")["counters"]
         return {
             labels.get("reason", name.removeprefix("tulle_ztunnel_")): value
             for name, labels, value in rows

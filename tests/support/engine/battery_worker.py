@@ -1,8 +1,9 @@
-"""A ztunnel's worker on loopback: `python -m tests.support.engine.battery_worker FD [WEAKNESS...]`.
+"""A ztunnel's worker on loopback: `python -m tests.support.engine.battery_worker FD VICTIM ...`.
 
 The product's own process but for one thing. The kernel half, which knows what an app dialled, is
-not there: an app dials the address that it means on the port of the outbound listener. Each named
-weakness takes one bound away, which shows that the battery notices.
+not there: an app dials the address that it means on the port of the outbound listener, and who
+dials a plaintext listener by another address than its pod's own means the app there. Each further
+argument is a weakness, and takes one bound away, which shows that the battery notices.
 """
 
 from __future__ import annotations
@@ -10,18 +11,37 @@ from __future__ import annotations
 import socket
 import sys
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
-from control.model.address import Endpoint
+from control.model.address import Endpoint, parse_address
 from ztunnel.connections import sockaddr
 from ztunnel.mesh.balance import Hint
-from ztunnel.mesh.roles import Asked
+from ztunnel.mesh.roles import Accepted, Asked
 
-MEANT_PORT = 80
+if TYPE_CHECKING:
+    from ztunnel.connections.engine import Engine
+    from ztunnel.connections.pod import Pod
+
+MEANT_PORT = 8080
 
 
 def _meant(sock: socket.socket) -> sockaddr.Original:
     address = sockaddr.endpoint_of(sock.getsockname()).address
     return Asked(Endpoint(address, MEANT_PORT)), Hint.NONE
+
+
+def _plaintext_for_apps(victim: str) -> None:
+    from ztunnel.connections import listeners
+
+    take, own = listeners.accept_plaintext, parse_address(victim)
+
+    def accept_plaintext(
+        engine: Engine, pod: Pod, sock: socket.socket, client: Endpoint, accepted: Accepted
+    ) -> None:
+        meant = accepted if accepted.address == own else Accepted(Endpoint(own, MEANT_PORT))
+        take(engine, pod, sock, client, meant)
+
+    listeners.accept_plaintext = accept_plaintext
 
 
 def _no_frame_costs() -> None:
@@ -52,8 +72,9 @@ WEAKNESSES: dict[str, Callable[[], None]] = {
 }
 
 
-def main(descriptor: str, *weaknesses: str) -> int:
+def main(descriptor: str, victim: str, *weaknesses: str) -> int:
     sockaddr.original_destination = _meant  # before the engine takes it as its default
+    _plaintext_for_apps(victim)
     for each in weaknesses:
         WEAKNESSES[each]()
     from ztunnel.worker.process import main as run

@@ -54,9 +54,11 @@ class Target:
     echo: str  # host:port of an app there that answers
     endless: str  # host:port of an app there that sends without end
     plaintext: tuple[str, int]  # a listener of the victim's pod
+    passing: tuple[str, int]  # the same, by an address that leads on to an app that answers
     outbound: int  # port of the hostile pod's outbound listener
     evil_address: str  # where a server that is dialled listens; ours to use
     nobody: str  # an address of the mesh where nobody listens
+    remote: tuple[str, int]  # an honest server elsewhere, as the victim's own apps dial it
     authority: Authority
     # No lock: there is one writer, which may be killed at any moment.
     done: ctypes.c_int64
