@@ -132,7 +132,7 @@ def assemble(
     revocations = RevocationFile(config.state / NAME)
     key, subject = load_token_key(config.state), subject_of(settings.root_namespace)
     tokens = NodeTokens(key, subject, clock, revocations.now)
-    captured = CapturedSet(config.state / "captured", is_new=is_new)
+    captured = CapturedSet(config.state / "captured", is_new=is_new, is_shared=cluster is not None)
     publisher = Publisher(settings, captured, metrics, clock)
     arrivals = Arrivals(metrics, clock, capacity())
     verifier: Authenticator = tokens

@@ -57,8 +57,9 @@ class CapturedSet:
 
     marks: Marks | None = None
 
-    def __init__(self, folder: Path, *, is_new: bool = False) -> None:
-        """`is_new`: no node can have reported to a control plane with this state before."""
+    def __init__(self, folder: Path, *, is_new: bool = False, is_shared: bool = False) -> None:
+        """`is_new`: no node can have reported to a control plane with this state before.
+        `is_shared`: nodes may have reported to another replica since."""
         self._folder = folder
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         self._by_node, is_all = _load(folder)
@@ -66,7 +67,8 @@ class CapturedSet:
         if is_new:
             self._seal.put(True)
         # A seal that cannot be written is no reason to doubt what cannot be missing.
-        self.doubt = Doubt(not is_new and not (is_all and self._seal.is_whole))
+        is_whole = is_new or (is_all and self._seal.is_whole)
+        self.doubt = Doubt(is_shared or not is_whole)
         self._reserve = folder / ".reserve"
         self._set_aside()
 
@@ -84,6 +86,11 @@ class CapturedSet:
             return frozenset()
         about = self.doubt.about
         return frozenset(each.uid for each in intents if each.enrolled and about(each.node))
+
+    def weigh(self, marked: Iterable[str]) -> None:
+        """A node that had an agent has a marked pod, in a cluster, or it has reported."""
+        if self.doubt.is_on and self.marks is not None:
+            self.doubt.only = frozenset((*marked, *self._by_node))
 
     def placed(self, uid: str, pod: PodObject) -> PodObject:
         """The pod; at the addresses that its own node reports, if its object has not all of them:

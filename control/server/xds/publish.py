@@ -123,10 +123,7 @@ class Publisher:
                 self._homes[uid] = each.node
                 pods[-1] = self._captured.placed(uid, each)
         captured = self._captured.in_force(self._homes)
-        doubt = self._captured.doubt
-        if doubt.is_on and self._captured.marks is not None:
-            # Where captures are marked, a node that has an agent has a marked pod, or none at all.
-            doubt.only = frozenset(each.node for each in pods if is_captured(each, False))
+        self._captured.weigh(each.node for each in pods if is_captured(each, False))
         said = self.mesh.notes
         found = replace(self.objects, pods=tuple(pods))
         self.mesh = compile_mesh(

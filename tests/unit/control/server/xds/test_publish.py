@@ -207,9 +207,12 @@ class _NoMarks:
         return pod
 
 
-def test_in_a_cluster_only_nodes_with_a_marked_pod_are_in_doubt(tmp_path: Path) -> None:
-    """A replica starts without reports each time: where no agent runs nothing may change."""
-    captured = CapturedSet(tmp_path)
+def test_in_a_cluster_nodes_that_had_an_agent_are_in_doubt(tmp_path: Path) -> None:
+    """Nodes report to the others while a replica is away. Where no agent runs nothing changes."""
+    before = CapturedSet(tmp_path, is_new=True)
+    before.take("n3", {"released": ()})
+    before.save("n3")
+    captured = CapturedSet(tmp_path, is_shared=True)
     captured.marks = _NoMarks()
     subject = Publisher(Settings(), captured, Metrics(), SystemClock())
     mode = "istio.io/dataplane-mode: ambient"
@@ -217,8 +220,9 @@ def test_in_a_cluster_only_nodes_with_a_marked_pod_are_in_doubt(tmp_path: Path) 
         "labels:", f"annotations: {{{REDIRECTION_ANNOTATION}: enabled}}, labels:"
     )
     elsewhere = pod("elsewhere", labels=mode, address="10.1.0.3").replace("n1", "n2")
-    subject.offer(load(pod(labels=mode) + marked + elsewhere))
+    later = pod("later", labels=mode, address="10.1.0.4").replace("n1", "n3")
+    subject.offer(load(pod(labels=mode) + marked + elsewhere + later))
     subject.publish()
     found = {each.name: each.tunnel_protocol for each in subject.mesh.workloads.values()}
     hbone, none = TunnelProtocol.HBONE, TunnelProtocol.NONE
-    assert found == {"web": hbone, "marked": hbone, "elsewhere": none}
+    assert found == {"web": hbone, "marked": hbone, "later": hbone, "elsewhere": none}
