@@ -15,10 +15,10 @@ import random
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import Enum
-from typing import Final
+from typing import ClassVar, Final
 
 from control.kit.backoff import Backoff
-from control.kit.errors import MeshError
+from control.kit.errors import ControlError, MeshError
 from control.kube.errors import ApiError, EventError, TooLargeAnswer, Unreachable, UnreadableAnswer
 
 Name = tuple[str, str]  # namespace, name
@@ -31,9 +31,11 @@ WATCH_S: Final = (
     480,
 )  # spread, so that the watches of all kinds and replicas do not end at once
 COMPARE_S: Final = 1800.0
-ABSENT_S: Final = 20.0  # a kind that the server does not have is looked for this often
+ABSENT_S: Final = 5.0  # a kind that the server does not have is looked for this often
+AGAIN_S: Final = 1.0  # until a first look that proved nothing is repeated
 RETRY_S, RETRY_MAX_S = 0.5, 10.0
 STREAM_FAILURES_MAX: Final = 3  # then a pass goes by pages
+ABSENCES_MIN: Final = 2  # answers that prove nothing by themselves
 QUICK_S: Final = 1.0  # a watch that ends sooner, without a word, has not worked
 END_MARK: Final = "k8s.io/initial-events-end"
 # Answers that mean: the request itself is not understood.
@@ -44,6 +46,20 @@ class Phase(Enum):
     STREAM = "stream"  # the first part of a watch brings everything
     PAGES = "pages"
     FOLLOW = "follow"
+
+
+class Definition(Enum):
+    """The server's word on the CRD of a kind that it does not serve."""
+
+    NONE = "none"
+    THERE = "there"  # not served yet, or not in our versions
+    HIDDEN = "hidden"  # we may not ask
+
+
+class NotServed(ControlError):
+    """The kind is defined, and the server does not have it: it must not count as empty."""
+
+    reason: ClassVar[str] = "kube_not_served"
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +91,7 @@ class Reflection:
     passes: int = 0
     trouble: MeshError | None = None  # the last failure, until something works again
     failures: int = 0  # in a row
+    is_in_doubt: bool = False  # its CRD has to be asked for
     failures_total: int = 0
     _streams: bool = True
     _token: str = ""
@@ -181,6 +198,10 @@ class Reflection:
 
     def failed(self, error: MeshError, now_s: float) -> float:
         """The request failed, or its answer on the way."""
+        if isinstance(error, ApiError) and error.code == 404 and self._path + 1 < self.paths:
+            self._path += 1  # an answer like another: the kind has an older version
+            self._begin()
+            return 0.0
         self.failures += 1
         self.failures_total += 1
         self.trouble = error
@@ -229,21 +250,30 @@ class Reflection:
         return self.backoff.next_s()
 
     def _absent(self) -> float:
-        """The server does not have the kind, in this version. It has none of its objects then; if
-        some were known, that is believed only when it says so again."""
-        self._path = (self._path + 1) % self.paths
+        """The server does not have the kind, in any version. Its CRD is asked for: a server that
+        starts, or something before it, says the same of kinds that it has."""
+        self._path = 0
         self._begin()
-        if not self._path and not self.may_be_absent:
+        self.is_in_doubt = self.may_be_absent
+        return self.backoff.next_s()
+
+    def defined(self, found: Definition, name: str) -> float:
+        """The answer about the CRD of this name; the pause to make."""
+        self.is_in_doubt = False
+        if found is Definition.THERE:
+            self._absences = 0
+            self.trouble = NotServed(f"{name} is there, and not served in a version that we read")
             return self.backoff.next_s()
+        # Without its definition a kind has no objects: the server deletes them first.
+        self._absences += 1 if found is Definition.HIDDEN else ABSENCES_MIN
+        if not self.is_absent:
+            return AGAIN_S if not self.passes else ABSENT_S
+        self.failures_total -= self.failures
         self.trouble, self.failures = None, 0
-        self.failures_total -= 1  # it is an answer like another
-        if self._path:
-            return 0.0
-        self._absences += 1
-        self.is_synced = self.is_synced or self.is_absent
+        self.is_synced = True
         return ABSENT_S * self.random.uniform(0.8, 1.2)
 
     @property
     def is_absent(self) -> bool:
         """True once it is certain enough that there is nothing of this kind."""
-        return self._absences > (1 if self.passes else 0)
+        return self._absences >= ABSENCES_MIN

@@ -18,7 +18,14 @@ from control.kube.client import KubeClient
 from control.kube.errors import ApiError, Unreachable, UnreadableAnswer, error_of_event
 from control.kube.lines import Lines
 from control.kube.nesting import decoded
-from control.kube.reflection import END_MARK, KubeRequest, Name, Phase, Reflection
+from control.kube.reflection import (
+    END_MARK,
+    Definition,
+    KubeRequest,
+    Name,
+    Phase,
+    Reflection,
+)
 
 log = logging.getLogger("kube")
 
@@ -68,8 +75,9 @@ _OBJECT = msgspec.json.Decoder(_Object)
 
 
 class Reflector:
-    """`changed` is called whenever something may be different: objects, or how it goes;
-    `recovered` when the server can be reached again after it could not."""
+    """`definition` is the path of the CRD of a kind that may be absent. `changed` is called
+    whenever something may be different: objects, or how it goes; `recovered` when the server can be
+    reached again after it could not."""
 
     def __init__(
         self,
@@ -79,12 +87,14 @@ class Reflector:
         clock: Clock,
         *,
         reflection: Reflection | None = None,
+        definition: str = "",
         changed: Callable[[], None] = lambda: None,
         recovered: Callable[[], None] = lambda: None,
     ) -> None:
         self.state = reflection or Reflection(len(paths))
         self._client = client
         self._paths = paths
+        self._definition = definition
         self._sink = sink
         self._clock = clock
         self._changed = changed
@@ -118,11 +128,31 @@ class Reflector:
             return self.state.ended(self._clock.monotonic_s())
         except MeshError as exc:
             pause_s = self.state.failed(exc, self._clock.monotonic_s())
-            if self.state.is_absent:
-                self._sink.keep(frozenset())
-            self._tell(request, exc)
+            if self.state.is_in_doubt:
+                pause_s = await self._ask_definition(pause_s)
+            self._tell(request, self.state.trouble or exc)
             self._changed()
             return pause_s
+
+    async def _ask_definition(self, pause_s: float) -> float:
+        """The pause after an answer that the kind is not served."""
+        name = self._definition.rpartition("/")[2]
+        try:
+            await self._client.get(self._definition, _Object)
+            found = Definition.THERE
+        except ApiError as exc:
+            if exc.code == 403:
+                found = Definition.HIDDEN
+            elif exc.code == 404 and name in exc.message:
+                found = Definition.NONE
+            else:
+                return pause_s  # from something that knows of no kind at all
+        except MeshError:
+            return pause_s
+        pause_s = self.state.defined(found, name)
+        if self.state.is_absent and (gone := self._sink.keep(frozenset())):
+            event(log, logging.WARNING, "kube.kind_gone", definition=name, objects=gone)
+        return pause_s
 
     async def _page(self, request: KubeRequest) -> None:
         page = await self._client.get(self._paths[request.path], _Page, request.parameters)

@@ -14,6 +14,7 @@ from control.kube.client import KubeClient
 from control.server.ca.authorities import Authorities
 from control.server.ca.copy import COPY_NAME, AuthorityCopy
 from control.server.ca.records import RotationRecords
+from control.server.ca.shared_key import share_token_key
 from control.server.ca.stored import StoredAuthority
 from control.server.callers.accounts import BoundPod, node_accounts
 from control.server.callers.outage import NAME as KNOWN_NAME
@@ -75,6 +76,10 @@ class ClusterSide:
             RotationRecords(self.client, config.namespace),
         )
 
+    async def share_tokens(self, state: Path) -> None:
+        """One key of node tokens for all replicas."""
+        await share_token_key(self.client, self.config.namespace, state)
+
     def know_callers(self, state: Path, publisher: Publisher) -> KnownCallers:
         """Callers of before, for as long as the API server is away."""
 
@@ -105,6 +110,7 @@ class ClusterSide:
             lambda: publisher.objects.pods,
             has_agent,
             released,
+            leads=self.election.holds,
             metrics=self.metrics,
             clock=self._clock,
         )

@@ -6,7 +6,7 @@ import asyncio
 import ipaddress
 import logging
 import signal
-from collections.abc import AsyncIterator, Coroutine, Iterator
+from collections.abc import AsyncIterator, Awaitable, Coroutine, Iterator
 from contextlib import AsyncExitStack, closing
 from dataclasses import dataclass
 from datetime import timedelta
@@ -214,6 +214,8 @@ async def _serve(config: PlaneConfig) -> None:
             )
         if stored is not None:
             authority = await _unless(stop, stored.first())
+        if cluster is not None and not stop.is_set():
+            await cluster.share_tokens(config.state)
         if not stop.is_set():
             await _begin(assemble(config, cluster, authority), stored, stop)
     event(log, logging.INFO, "control.stopped")
@@ -221,7 +223,7 @@ async def _serve(config: PlaneConfig) -> None:
 
 async def _begin(plane: Plane, stored: StoredAuthority | None, stop: asyncio.Event) -> None:
     async with plane.source.opened() as snapshots:
-        first = await _unless(stop, _next(snapshots))
+        first = await _unless(stop, anext(snapshots))
         if first is not None:
             # Published before anybody can ask for it.
             plane.publisher.offer(first)
@@ -229,7 +231,7 @@ async def _begin(plane: Plane, stored: StoredAuthority | None, stop: asyncio.Eve
             await _run(plane, stored, snapshots, stop)
 
 
-async def _unless(stop: asyncio.Event, reading: Coroutine[Any, Any, _Found]) -> _Found | None:
+async def _unless(stop: asyncio.Event, reading: Awaitable[_Found]) -> _Found | None:
     """The first content, however long that takes; None: we were told to stop before."""
     found: list[_Found] = []
     failure: MeshError | OSError | None = None
@@ -252,10 +254,6 @@ async def _unless(stop: asyncio.Event, reading: Coroutine[Any, Any, _Found]) -> 
     if failure is not None:
         raise failure
     return found[0] if found else None
-
-
-async def _next(snapshots: AsyncIterator[Snapshot]) -> Snapshot:
-    return await anext(snapshots)
 
 
 def _beside(

@@ -121,6 +121,7 @@ def test_two_replicas_are_one_control_plane(api: KubeServer, tmp_path: Path) -> 
             await a.logged(r"leader\.elected")
             async with replica(tmp_path / "b", api) as b:
                 assert a.root_pem == b.root_pem
+                await knows(a, b.token("n1"), 0)
                 leads = [(await each.admin("/status"))["replica"]["leads"] for each in (a, b)]
                 assert leads == [True, False]
                 await until(

@@ -1,10 +1,10 @@
 """Marks captured pods with annotations, so that other replicas, Istio's tools and people see them.
 
-The replica that takes a node's report writes: it alone knows. What a report says differs from what
-the pod's object says until the mark is written and has come back; in between a pod that its node
-released counts as released here, whatever its annotation still says. Nothing is written again when
-somebody takes a mark away by hand: a node's next report does that. A mark that only Istio made is
-Istio's.
+The replica that takes a node's report writes; one that does not lead a moment later, since the
+leader may have been told as well. What a report says differs from what the pod's object says until
+the mark is written and has come back; in between a pod that its node released counts as released
+here, whatever its annotation still says. Nothing is written again when somebody takes a mark away
+by hand: a node's next report does that. A mark that only Istio made is Istio's.
 """
 
 from __future__ import annotations
@@ -34,6 +34,7 @@ log = logging.getLogger("leader")
 OWN_ANNOTATION: Final = "tulle.io/redirection"
 ENABLED: Final = "enabled"
 TICK_S: Final = 0.2
+FOLLOWER_S: Final = 2.0  # what one that does not lead waits, for the leader to have written
 SEEN_S: Final = 5.0  # a mark that was written is in the source's next event, or it is asked for
 UNKNOWN_S: Final = 60.0  # a report may be earlier than the source's news of the pod
 RETRY_S_MAX: Final = 120.0
@@ -82,6 +83,7 @@ class CaptureMarks:
         is_here: Callable[[str], bool],
         released: Callable[[str, frozenset[str]], Awaitable[None]],
         *,
+        leads: Callable[[], bool] = lambda: True,
         metrics: Metrics,
         clock: Clock,
     ) -> None:
@@ -98,6 +100,7 @@ class CaptureMarks:
         self._unmarked: dict[str, set[str]] = {}  # node → uids whose mark went
         self._heard_s: OrderedDict[str, float] = OrderedDict()  # node → its last report
         self._is_here = is_here
+        self._leads = leads
         self._released = released
         self._told = ""
 
@@ -115,7 +118,9 @@ class CaptureMarks:
             elif len(self._pending) < PENDING_MAX:
                 known = self._pending.get(uid)
                 if known is None or known.wanted != (uid in captured):
-                    self._pending[uid] = PendingMark(node, uid in captured, now_s)
+                    # Agents tell every replica: the others wait for the leader's mark.
+                    next_s = 0.0 if self._leads() else now_s + FOLLOWER_S
+                    self._pending[uid] = PendingMark(node, uid in captured, now_s, next_s)
         for uid, each in list(self._pending.items()):
             if each.node == node and each.wanted and uid not in captured:
                 self._turn_back(uid, each)

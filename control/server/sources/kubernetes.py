@@ -52,6 +52,12 @@ class Watched:
     def kind(self) -> str:
         return self.resources[0].kind
 
+    @property
+    def definition(self) -> str:
+        """Path of the CRD."""
+        first = self.resources[0]
+        return resources.CRDS.path(name=f"{first.plural}.{first.group}")
+
 
 def _policy(resource: Resource) -> Watched:
     older = replace(resource, version="v1beta1")
@@ -136,6 +142,7 @@ class KubernetesSource:
             self._cluster.kinds[watched.kind],
             self._clock,
             reflection=state,
+            definition=watched.definition,
             changed=self._looked,
             recovered=self._hurry,
         )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import replace
@@ -29,6 +30,7 @@ from control.server.sources.folder import Snapshot
 from control.server.sources.objects import Objects, PodObject
 from control.server.sources.problem import UNREADABLE, Problem
 from control.server.xds.cache import Cache, Change
+from control.wire.types import AUTHORIZATION_TYPE
 
 log = logging.getLogger("source")
 
@@ -40,6 +42,8 @@ CAPTURES_SLICE = 100  # pods, some 5 ms
 # Notes on disputed addresses follow reports after a quiet time: ten thousand take 0.1 s, and
 # whoever disputes an address must not make the reports of its pod dear.
 NOTES_QUIET_S = 1.0
+
+LINE_EVERY_S = 10.0  # a rollout publishes twenty times a second
 
 Listener = Callable[[Change], None]
 
@@ -69,6 +73,8 @@ class Publisher:
         self._reports = asyncio.Event()
         self._noted_revision = 0  # that the mesh's notes were made from
         self._told: asyncio.Future[None] | None = None
+        self._line_s = -LINE_EVERY_S
+        self._untold: Counter[str] = Counter()  # since the last line
 
     def listen(self, listener: Listener) -> Callable[[], None]:
         """Call `listener` after every publication; the returned function ends that."""
@@ -83,12 +89,12 @@ class Publisher:
         self.ignored = snapshot.ignored
         counts = self.objects.counts()
         self._metrics.show_source(counts, self.problems)
-        # An API server has news all the time; each publication has its own line.
-        is_news = counts != self._counts
+        # An API server has news all the time, and what comes of it has a line of its own.
+        level = logging.DEBUG if self._counts else logging.INFO
         self._counts = counts
         event(
             log,
-            logging.INFO if is_news else logging.DEBUG,
+            level,
             "source.loaded",
             problems=len(self.problems),
             **{kind: count for kind, count in counts.items() if count},
@@ -231,11 +237,24 @@ class Publisher:
         if not change:
             return
         self.generation += 1
-        counts = {short_type(url).lower(): len(names) for url, names in change.items()}
-        took_ms = round(took_s * 1000, 1)
-        event(log, logging.INFO, "mesh.published", took_ms=took_ms, **counts)
+        self._tell_published(change, took_s)
         for listener in list(self._listeners):
             listener(change)
+
+    def _tell_published(self, change: Change, took_s: float) -> None:
+        """One line for each change of policies; for pods and services one after a quiet time, then
+        one for all of some seconds. The others are there for those who debug."""
+        counts = {short_type(url).lower(): len(names) for url, names in change.items()}
+        took_ms = round(took_s * 1000, 1)
+        now_s = self._clock.monotonic_s()
+        if AUTHORIZATION_TYPE not in change and now_s - self._line_s < LINE_EVERY_S:
+            self._untold.update(counts, publications=1)
+            event(log, logging.DEBUG, "mesh.published", took_ms=took_ms, **counts)
+            return
+        untold = {f"before_{name}": count for name, count in self._untold.items()}
+        self._line_s = now_s
+        self._untold.clear()
+        event(log, logging.INFO, "mesh.published", took_ms=took_ms, **counts, **untold)
 
     def _tell_problems(self, problems: tuple[Problem, ...]) -> None:
         """Each problem once, when it appears."""

@@ -21,6 +21,7 @@ from control.kube.reflection import (
     PAGE_MAX,
     RETRY_MAX_S,
     SILENCE_S,
+    Definition,
     Phase,
     Reflection,
 )
@@ -188,8 +189,10 @@ def test_a_kind_that_is_not_installed_is_empty_and_looked_for_again() -> None:
     assert state.next(0.0).path == 0
     assert state.failed(api(404), 0.0) == 0.0
     assert state.next(0.0).path == 1
-    assert not state.is_absent
-    assert state.failed(api(404), 0.0) >= ABSENT_S * 0.8
+    state.failed(api(404), 0.0)
+    assert state.is_in_doubt
+    assert not state.is_synced
+    assert state.defined(Definition.NONE, "x") >= ABSENT_S * 0.8
     assert state.is_absent
     assert state.is_synced
     assert state.trouble is None
@@ -198,14 +201,28 @@ def test_a_kind_that_is_not_installed_is_empty_and_looked_for_again() -> None:
     assert not state.is_absent
 
 
-def test_known_objects_outlive_one_answer_that_the_kind_is_not_there() -> None:
+@pytest.mark.parametrize("is_known", [True, False])
+def test_a_kind_that_is_defined_and_not_served_does_not_count_as_empty(is_known: bool) -> None:
+    state = Reflection(may_be_absent=True)
+    state.next(0.0)
+    if is_known:
+        state.line("1", True, 0.0)
+    for _ in range(5):
+        state.failed(api(404), 1.0)
+        state.defined(Definition.THERE, "policies.x")
+        assert not state.is_absent
+        assert state.is_synced is is_known
+        assert "policies.x is there, and not served" in str(state.trouble)
+
+
+def test_one_answer_proves_nothing_when_the_definition_may_not_be_asked_for() -> None:
     state = Reflection(may_be_absent=True)
     state.next(0.0)
     state.line("1", True, 0.0)
-    state.failed(api(404), 1.0)
-    assert not state.is_absent
-    state.failed(api(404), 21.0)
-    assert state.is_absent
+    for is_last in (False, True):
+        state.failed(api(404), 1.0)
+        state.defined(Definition.HIDDEN, "x")
+        assert state.is_absent is is_last
 
 
 def test_a_core_kind_is_never_absent() -> None:

@@ -13,6 +13,7 @@ import pytest
 from control.kube.client import KubeClient
 from control.server.compile.pods import pod_uid
 from control.server.leader.marks import (
+    FOLLOWER_S,
     HEARD_S,
     OWN_ANNOTATION,
     SEEN_S,
@@ -64,6 +65,7 @@ class Bench:
     clock: FakeClock = field(default_factory=FakeClock)
     pods: tuple[PodObject, ...] = ()
     here: bool = True
+    leads: bool = True
     released: list[tuple[str, frozenset[str]]] = field(default_factory=list)
 
     def __post_init__(self) -> None:
@@ -76,6 +78,7 @@ class Bench:
             lambda: self.pods,
             lambda node: self.here,
             released,
+            leads=lambda: self.leads,
             metrics=self.metrics,
             clock=self.clock,
         )
@@ -103,6 +106,31 @@ class Bench:
 
 def bench(kube: KubeServer, act: Callable[[Bench], Awaitable[None]]) -> None:
     with_client(kube, lambda client: act(Bench(kube, client)))
+
+
+def test_one_that_does_not_lead_writes_only_what_the_leader_has_not(kube: KubeServer) -> None:
+    uid = put(kube, "a")
+
+    async def act(subject: Bench) -> None:
+        subject.leads = False
+        other = Bench(kube, subject.client)
+        for each in (subject, other):
+            each.marks.reported("n1", [uid])
+        await subject.settle()
+        assert subject.patches == 0
+        await other.settle()
+        subject.look()
+        subject.clock.pass_s(FOLLOWER_S)
+        await subject.settle()
+        assert subject.patches == 1
+        late = put(kube, "b")
+        subject.look()
+        subject.marks.reported("n1", [uid, late])
+        subject.clock.pass_s(FOLLOWER_S)
+        await subject.settle()
+        assert subject.patches == 2, "the leader was told nothing of this one"
+
+    bench(kube, act)
 
 
 def test_a_reported_pod_is_marked_once_and_unmarked_with_its_release(kube: KubeServer) -> None:

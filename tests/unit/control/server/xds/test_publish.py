@@ -18,8 +18,9 @@ from control.server.sources.captured import CapturedSet
 from control.server.sources.objects import PodObject
 from control.server.xds import publish
 from control.server.xds.cache import Change
-from control.server.xds.publish import Publisher
+from control.server.xds.publish import LINE_EVERY_S, Publisher
 from control.wire.types import ADDRESS_TYPE
+from tests.support.clock import FakeClock
 from tests.support.manifests import load, pod, policy
 
 UID = "Kubernetes//Pod/shop/web"
@@ -52,6 +53,31 @@ def test_several_offers_in_a_moment_are_one_publication(tmp_path: Path) -> None:
 
     asyncio.run(whole())
     assert [each[ADDRESS_TYPE] for each in heard] == [{UID}]
+
+
+def test_a_rollout_has_a_line_now_and_then_and_a_policy_always(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    clock = FakeClock()
+    subject = Publisher(Settings(), CapturedSet(tmp_path / "captured"), Metrics(), clock)
+    caplog.set_level(logging.INFO, "source")
+
+    def put(text: str) -> list[str]:
+        caplog.clear()
+        subject.offer(load(text))
+        subject.publish()
+        return [each.message for each in caplog.records]
+
+    pods = [pod(f"web-{number}") for number in range(5)]
+    assert put(pods[0]) == ["source.loaded", "mesh.published"]
+    for each in pods[1:4]:
+        assert put(each) == []
+    rule = policy("{action: DENY, rules: [{}]}")
+    assert put(pods[3] + rule) == ["mesh.published"]
+    assert vars(caplog.records[0])["fields"]["before_publications"] == 3
+    clock.pass_s(LINE_EVERY_S)
+    assert put(pods[4] + rule) == ["mesh.published"]
+    assert "before_publications" not in vars(caplog.records[0])["fields"]
 
 
 def test_a_problem_is_told_once_and_counted_while_it_lasts(
