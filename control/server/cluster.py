@@ -21,6 +21,7 @@ from control.server.callers.outage import NAME as KNOWN_NAME
 from control.server.callers.outage import KnownCallers
 from control.server.callers.reviews import ClusterReviews, TokenReviews
 from control.server.callers.tokens import EitherTokens, NodeTokens
+from control.server.leader.drains import DrainDuty
 from control.server.leader.election import Election
 from control.server.leader.marks import CaptureMarks
 from control.server.leader.notices import NoticeDuty
@@ -129,5 +130,6 @@ class ClusterSide:
             RootsDuty(client, views.namespaces, lambda: authorities.current.root_pem),
             StatusDuty(client, clock, views.conditions),
             NoticeDuty(client, clock, config.identity, views.conditions),
+            DrainDuty(client, lambda: publisher.objects.pods, config.namespace),
         )
         return Writer(self.election, duties, self.metrics, clock)

@@ -108,7 +108,7 @@ def early(claims: Claims, cluster: Cluster) -> None:
 
 
 def agents(claims: Claims, cluster: Cluster) -> None:
-    with _called(claims, cluster, "the agents are replaced", is_cut=False):
+    with _called(claims, cluster, "the agents are replaced"):
         _restart(claims, cluster, "tulle-agent")
     claims.within(CAPTURED_S, "all pods are captured still", cluster.uncaptured)
     claims.within(POLICY_S, "every kubelet is recognised again", lambda: unrecognised(cluster))
@@ -116,7 +116,7 @@ def agents(claims: Claims, cluster: Cluster) -> None:
 
 def ztunnels(claims: Claims, cluster: Cluster) -> None:
     before = views.steadiness(cluster.pods("app=probed"))
-    with _called(claims, cluster, "the ztunnels are replaced", is_cut=True):
+    with _called(claims, cluster, "the ztunnels are replaced"):
         _restart(claims, cluster, "tulle-ztunnel")
     now = views.steadiness(cluster.pods("app=probed"))
     claims.figure("no probe failed meanwhile", views.changed(before, now), f"{len(now)} pods")
@@ -254,11 +254,8 @@ def _restart(claims: Claims, cluster: Cluster, name: str) -> None:
 
 
 @contextmanager
-def _called(claims: Claims, cluster: Cluster, what: str, *, is_cut: bool) -> Iterator[None]:
-    """Traffic on every node, before, during and after what happens in the context.
-
-    `is_cut`: connections that outlive the old one's drain may end, once each.
-    """
+def _called(claims: Claims, cluster: Cluster, what: str) -> Iterator[None]:
+    """Traffic on every node, before, during and after what happens in the context."""
     cluster.apply("caller")
     claims.done("callers start", lambda: cluster.kubectl.rolled_out(MESH, "ds/caller", READY_S))
     claims.within(READY_S, "they are answered", lambda: "" if cluster.counts().echoed else "none")
@@ -274,5 +271,5 @@ def _called(claims: Claims, cluster: Cluster, what: str, *, is_cut: bool) -> Ite
     few = "" if made.answered > 100 else "hardly any request was made: it proves nothing"
     failed = f"{made.failed} failed" if made.failed else ""
     claims.figure(f"no request fails while {what}", failed or few, str(made))
-    broken = f"{made.broken} broken" if made.broken and not is_cut else ""
+    broken = f"{made.broken} broken" if made.broken else ""
     claims.figure(f"open connections while {what}", broken, f"{made.broken} broken")
