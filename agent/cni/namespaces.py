@@ -78,8 +78,20 @@ class NamespaceBook:
             write_atomic(self._path, data)
         except OSError as exc:
             event(log, logging.ERROR, "namespaces.unsaved", path=self._path, error=exc)
+            self._withdraw()
             return
         self._written = data
+
+    def _withdraw(self) -> None:
+        """Take away a copy that would let a pod of the mesh start outside: without one pods wait.
+        That needs no room."""
+        stale = {} if self._written is None else parse(self._written)
+        if any(
+            not enrols and self._enrols.get(name) is not False for name, enrols in stale.items()
+        ):
+            with contextlib.suppress(OSError):
+                self._path.unlink(missing_ok=True)
+                self._written = None
 
     def remove(self) -> None:
         """Take the copy away, and write none until `restore`."""

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import errno
+import os
 from pathlib import Path
 
 import pytest
 
+from agent.cni import namespaces
 from agent.cni.namespaces import NamespaceBook, parse, render
 from control.model.intent import NamespaceIntent
 
@@ -86,3 +89,42 @@ def test_a_disk_that_takes_nothing_ends_nothing_and_is_tried_again(tmp_path: Pat
     (tmp_path / "state").unlink()
     book.changed({}, [])
     assert book.is_written
+
+
+def test_a_copy_that_cannot_follow_never_lets_a_pod_of_the_mesh_start_outside(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On a full disk a namespace that was outside is so for the plugin until there is room."""
+
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    path = tmp_path / "namespaces"
+    first = NamespaceBook(path)
+    first.changed(told(shop=False, plain=False, old=True), ())
+    subject = NamespaceBook(path)
+    subject.load()
+    with monkeypatch.context() as patch:
+        patch.setattr(namespaces, "write_atomic", full)
+        subject.changed(told(shop=False, plain=False), ())
+        assert parse(path.read_bytes()) == {"shop": False, "plain": False, "old": True}
+        subject.changed(told(shop=True), ())
+        assert not path.exists()
+        subject.changed(told(plain=True), ())
+    subject.changed(told(new=False), ())
+    assert parse(path.read_bytes()) == {"shop": True, "plain": True, "new": False}
+
+
+def test_a_namespace_that_is_gone_is_outside_no_longer(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The next one of its name may be anything."""
+
+    def broken(*_: object) -> None:
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    subject = NamespaceBook(tmp_path / "namespaces")
+    subject.changed(told(shop=False), ())
+    monkeypatch.setattr(namespaces, "write_atomic", broken)
+    subject.changed({}, ["shop"])
+    assert not (tmp_path / "namespaces").exists()
