@@ -30,7 +30,7 @@ SUFFIXES = (".yaml", ".yml", ".json")
 FILES_MAX = 10_000  # one look at this many takes some 50 ms
 FOLDERS_MAX = 10_000
 POLL_S = 0.1
-POLL_SHARE = 20  # looking takes at most a twentieth of the time
+POLL_SHARE = 20  # looking takes at most a twentieth of the time, and reading half of it
 WAITING_LINE_S = 10.0
 QUIET_S = 0.15  # a file not written for this long is whole
 
@@ -46,7 +46,7 @@ class _Look:
 
     files: dict[str, _Signature]
     error: str = ""
-    problems: tuple[Problem, ...] = ()  # links that lead nowhere
+    problems: tuple[Problem, ...] = ()  # links that lead nowhere, and what is no file
 
 
 class DirectorySource:
@@ -61,6 +61,7 @@ class DirectorySource:
         self._error = ""
         self._link_problems: tuple[Problem, ...] = ()
         self._told_s = -WAITING_LINE_S
+        self._looked_s = 0.0  # duration of the last look
 
     @property
     def name(self) -> str:
@@ -92,7 +93,7 @@ class DirectorySource:
             took_s = self._clock.monotonic_s() - started_s
             if changed is not None:
                 yield changed
-            await asyncio.sleep(max(POLL_S, took_s * POLL_SHARE))
+            await asyncio.sleep(max(POLL_S, self._looked_s * POLL_SHARE, took_s))
 
     def read(self) -> Snapshot:
         """The content as it is now, settled or not."""
@@ -106,7 +107,9 @@ class DirectorySource:
 
     def poll(self) -> Snapshot | None:
         """One look; None when nothing settled is new."""
+        started_s = self._clock.monotonic_s()
         look = _look(self._path)
+        self._looked_s = self._clock.monotonic_s() - started_s
         changed = (look.error, look.problems) != (self._error, self._link_problems)
         self._error, self._link_problems = look.error, look.problems
         for file, signature in look.files.items():
@@ -140,8 +143,7 @@ class DirectorySource:
     def _load(self, file: str, signature: _Signature) -> None:
         self._loaded[file] = signature
         try:
-            with open(file, "rb") as handle:
-                data = handle.read(FILE_BYTES_MAX + 1)
+            data = _read(file)
         except OSError as exc:
             self._folder.unreadable(file, f"cannot be read: {exc.strerror}")
             return
@@ -169,6 +171,16 @@ class DirectorySource:
             problems = (Problem(str(self._path), 1, "", UNREADABLE, message), *problems)
         doubt = "" if self._loaded else NO_MANIFEST
         return replace(snapshot, problems=(*problems, *snapshot.problems), doubt=doubt)
+
+
+def _read(file: str) -> bytes:
+    """Content of a file, cut a byte over its bound. Raises OSError, also for one that would make us
+    wait: /proc has some, and what was a file a moment ago may be a pipe."""
+    with open(os.open(file, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as handle:
+        data: bytes | None = handle.read(FILE_BYTES_MAX + 1)
+    if data is None:
+        raise BlockingIOError(errno.EAGAIN, "there is nothing to read yet")
+    return data
 
 
 def _look(root: Path) -> _Look:
@@ -233,15 +245,17 @@ class _Walk:
                 if entry.name.endswith(SUFFIXES):
                     found = entry.stat()
                     self.files[entry.path] = (found.st_mtime_ns, found.st_size, found.st_ino)
-            elif entry.is_symlink():
-                self._dangling(entry.path)
+            elif entry.is_symlink() and not os.path.exists(entry.path):
+                self._unread(entry.path, "a link that leads nowhere")
+            elif entry.name.endswith(SUFFIXES):
+                self._unread(entry.path, "a pipe, a socket or a device, not a file")
         except FileNotFoundError:
             pass  # it went away between the two calls, so it is missing in this look
         except OSError as exc:
             if exc.errno != errno.ELOOP:
                 raise
-            self._dangling(entry.path)
+            self._unread(entry.path, "a link that leads nowhere")
 
-    def _dangling(self, path: str) -> None:
-        message = "a link that leads nowhere; nothing is read from it"
+    def _unread(self, path: str, noun: str) -> None:
+        message = f"{noun}; nothing is read from it"
         self.problems.append(Problem(path, 1, "", UNREADABLE, message))

@@ -7,6 +7,7 @@ from typing import ClassVar
 
 from control.kit.errors import ConfigError
 
+TEXT_CHARS_MAX = 1024  # a name in a manifest may have megabytes
 UNREADABLE = "unreadable"  # the source cannot be read, in whole or in part
 
 
@@ -20,10 +21,24 @@ class Problem:
     reason: str
     message: str
 
+    def __post_init__(self) -> None:
+        """What a manifest says is shown on terminals: on one line, without commands to them."""
+        for name in ("file", "object", "message"):
+            object.__setattr__(self, name, shown(getattr(self, name)))
+
     def __str__(self) -> str:
         name = f" {self.object}:" if self.object else ""
         place = f"{self.file}:{self.line}" if self.line else self.file  # an API has no lines
         return f"{place}:{name} {self.message} ({self.reason})"
+
+
+def shown(text: str) -> str:
+    """Text from a manifest as it can be shown: escapes for what is not printable, and a bound."""
+    if len(text) > TEXT_CHARS_MAX:
+        text = text[: TEXT_CHARS_MAX - 1] + "…"
+    if text.isprintable():
+        return text
+    return "".join(each if each.isprintable() else ascii(each)[1:-1] for each in text)
 
 
 class Invalid(ConfigError):

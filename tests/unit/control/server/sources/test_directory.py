@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+import pytest
+
+from control.server.sources import directory
 from control.server.sources.directory import DirectorySource
 from control.server.sources.folder import Snapshot
 from control.server.sources.kept import Kept
@@ -27,6 +31,13 @@ class OldClock(LateClock):
 
     def now(self) -> datetime:
         return datetime.fromtimestamp(0, UTC) + timedelta(days=36500)
+
+
+class SlowClock(OldClock):
+    passed_s = 0.0
+
+    def monotonic_s(self) -> float:
+        return self.passed_s
 
 
 def pods(snapshot: Snapshot | None) -> list[str] | None:
@@ -106,6 +117,56 @@ def test_a_link_that_leads_nowhere_is_a_problem(tmp_path: Path) -> None:
     snapshot = DirectorySource(tmp_path, OldClock()).read()
     assert sorted(Path(each.file).name for each in snapshot.problems) == ["a.yaml", "b"]
     assert {each.reason for each in snapshot.problems} == {"unreadable"}
+
+
+def test_what_is_no_file_is_a_problem_and_is_not_opened(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe.yaml")
+    (tmp_path / "device.yaml").symlink_to("/dev/zero")
+    (tmp_path / "null").symlink_to("/dev/null")  # not by its name either
+    (tmp_path / "a.yaml").write_text(pod("a"))
+    snapshot = DirectorySource(tmp_path, OldClock()).read()
+    assert pods(snapshot) == ["a"]
+    assert sorted(Path(each.file).name for each in snapshot.problems) == [
+        "device.yaml",
+        "pipe.yaml",
+    ]
+
+
+def test_a_pipe_in_a_files_place_makes_nobody_wait(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe.yaml")
+    writer = os.open(tmp_path / "pipe.yaml", os.O_RDWR)  # has a writer that says nothing
+    try:
+        with pytest.raises(BlockingIOError):
+            directory._read(str(tmp_path / "pipe.yaml"))
+    finally:
+        os.close(writer)
+
+
+def test_the_next_look_waits_for_looks_and_not_twenty_times_for_what_was_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Thousands of new objects take a second or two; a change after them must not take a minute."""
+    clock = SlowClock()
+    source = DirectorySource(tmp_path, clock)
+    pauses: list[float] = []
+
+    def load(file: str, data: bytes) -> bool:
+        clock.passed_s += 2.0
+        return True
+
+    async def sleep(seconds: float) -> None:
+        pauses.append(seconds)
+        (tmp_path / "a.yaml").write_text(pod("a") + "#" * len(pauses))
+
+    async def whole() -> None:
+        watch = source.watch()
+        for _ in range(4):
+            await anext(watch)
+
+    monkeypatch.setattr(source._folder, "load", load)
+    monkeypatch.setattr(asyncio, "sleep", sleep)
+    asyncio.run(whole())
+    assert max(pauses) == 2.0
 
 
 def test_linked_folders_are_followed_once_and_real_ones_first(tmp_path: Path) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from control.kit.errors import ConfigError
-from control.server.sources.problem import Invalid, Problem
+from control.server.sources.problem import TEXT_CHARS_MAX, Invalid, Problem
 
 
 def test_a_problem_is_one_line_with_its_place_and_word() -> None:
@@ -23,3 +23,12 @@ def test_each_kind_of_problem_has_a_word_of_its_own_and_keeps_its_line() -> None
     assert len({kind.reason for kind in kinds}) == len(kinds)
     assert all(issubclass(kind, ConfigError) for kind in kinds)
     assert [kind("message", 7).line for kind in kinds] == [7] * len(kinds)
+
+
+def test_what_a_manifest_says_is_one_line_of_a_length_and_commands_no_terminal() -> None:
+    hostile = "a\nb\x1b[2J\u202e\udcff"
+    line = str(Problem(hostile, 1, f"Pod {hostile}", "invalid", hostile + "x" * 3_000_000))
+    assert line.isprintable()
+    assert "a\\nb\\x1b[2J" in line
+    assert len(line) < 2 * TEXT_CHARS_MAX
+    assert "é…" in str(Problem("f", 1, "", "invalid", "é…"))
