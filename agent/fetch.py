@@ -108,4 +108,6 @@ def _why(exc: Exception) -> str:
         return "nothing listens: it was stopped or has crashed"
     if isinstance(exc, TimeoutError):
         return "no answer in time"
+    if isinstance(exc, BlockingIOError):  # earlier callers still wait to be accepted
+        return "takes no more connections: it is stopped or stuck"
     return str(exc)

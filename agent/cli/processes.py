@@ -14,7 +14,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
+from agent.cli.shape import check_page
 from agent.fetch import SIGN_OF_LIFE_S, FetchError, get_json
+from control.kit.errors import ConfigError
 
 PROCESSES_AT_ONCE = 64  # threads that mostly wait; a host has one node, a large lab some dozens
 NOT_FOUND = 404
@@ -108,11 +110,17 @@ def _ask_one(process: MeshProcess, pages: Mapping[str, str], timeout_s: float) -
             return heard
     for name, page in pages.items():
         try:
-            heard.pages[name] = get_json(process.socket, page, timeout_s)
+            value = get_json(process.socket, page, timeout_s)
+            check_page(name, value, f"GET {page} on {process.socket}")
+            heard.pages[name] = value
+        except ConfigError as exc:
+            heard.error = heard.error or str(exc)
         except FetchError as exc:
             if exc.status == NOT_FOUND:  # an older version has no such page
                 continue
             heard.error = heard.error or str(exc)
             if not exc.status:  # it fell silent: the other pages would be, too
                 return heard
+    if pages and not heard.pages and not heard.error:
+        heard.error = f"{process.socket}: no page that is asked for: is it Tulle's?"
     return heard

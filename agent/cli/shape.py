@@ -1,4 +1,4 @@
-"""The shape of a saved dump: a damaged file is an error and no traceback. Pure."""
+"""The shape of a saved dump, and of pages: what is damaged is an error and no traceback. Pure."""
 
 from __future__ import annotations
 
@@ -19,6 +19,8 @@ _ZTUNNEL = {
 _CONTROL = {"pods": _NAMED, "workloads": ("uid",), "services": (*_NAMED, "hostname")}
 _CONTROL |= {"policies": ()}
 _CHECK = ("code", "category", "description", "result", "error")
+# Pages that are lists, by the name of their part.
+_LISTS = _CONTROL | {"check": _CHECK, "problems": (), "notes": ()}
 
 
 def check_dump(value: dict[str, Any], where: str) -> None:
@@ -35,6 +37,22 @@ def check_dump(value: dict[str, Any], where: str) -> None:
             _lists(parts["agent"], _AGENT, f"{at}.agent")
         if parts.get("ztunnel"):
             check_ztunnel(parts["ztunnel"], f"{at}.ztunnel")
+
+
+def check_page(part: str, value: Any, where: str) -> None:
+    """ConfigError unless `value` is that page of a process; what listens may be none of ours."""
+    try:
+        if part == "ztunnel":
+            check_ztunnel(value, where)
+        elif part == "agent":
+            _lists(value, _AGENT, where)
+        elif part in _LISTS:
+            _expect(isinstance(value, list), where)
+            _objects(value, _LISTS[part], where)
+        else:
+            _expect(isinstance(value, dict), where)
+    except ConfigError as exc:
+        raise ConfigError(f"{where}: not an answer of this version of Tulle") from exc
 
 
 def check_ztunnel(value: Any, where: str) -> None:

@@ -15,8 +15,15 @@ import click
 EXIT_USAGE, EXIT_INTERRUPTED = 2, 130
 
 
+# Older versions of click print the help themselves.
+_HELP: Any = getattr(click.exceptions, "NoArgsIsHelpError", ())
+
+
 def complain(exc: click.ClickException) -> None:
-    """Print a complaint of click's in our style."""
+    """Print a complaint of click's in our style; its help, where a command was left out."""
+    if isinstance(exc, _HELP):
+        click.echo(exc.format_message(), err=True)
+        return
     text = " ".join(exc.format_message().split()).removesuffix(".")
     click.echo(f"error: {text[:1].lower()}{text[1:]}", err=True)
     context = getattr(exc, "ctx", None)

@@ -22,7 +22,7 @@ class Problem:
     message: str
 
     def __post_init__(self) -> None:
-        """What a manifest says is shown on terminals: on one line, without commands to them."""
+        """A manifest's words are shown on terminals: on one line, without commands to them."""
         for name in ("file", "object", "message"):
             object.__setattr__(self, name, shown(getattr(self, name)))
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import socket
 import threading
 from collections.abc import Iterator
+from contextlib import ExitStack
 from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from socketserver import UnixStreamServer
@@ -78,6 +79,18 @@ def test_nobody_there_is_told_apart(tmp_path: Path) -> None:
         stale.bind(str(path))
     with pytest.raises(FetchError, match="nothing listens"):
         get_json(path, "/status")
+
+
+def test_a_server_that_accepts_nobody_is_said_to_be_stuck(tmp_path: Path) -> None:
+    path = tmp_path / "admin.sock"
+    with ExitStack() as stack:
+        stuck = stack.enter_context(socket.socket(socket.AF_UNIX))
+        stuck.bind(str(path))
+        stuck.listen(0)
+        waiting = stack.enter_context(socket.socket(socket.AF_UNIX))
+        waiting.connect(str(path))
+        with pytest.raises(FetchError, match=r"takes no more connections|no answer in time"):
+            get_json(path, "/status", timeout_s=0.01)
 
 
 def test_a_silent_server_is_given_up(tmp_path: Path) -> None:

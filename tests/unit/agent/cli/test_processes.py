@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import re
 import socket
+import threading
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 
 import pytest
 
 from agent.cli import processes
 from agent.cli.processes import MeshProcess
+from control.kit.errors import MeshError
 from tests.unit.agent.cli.verbs import run
 
 READERS = (
@@ -61,6 +64,52 @@ def frozen_mesh(tmp_path: Path) -> Iterator[Path]:
             sock.bind(str(where / f"{path}.sock"))
             sock.listen(64)
         yield tmp_path
+
+
+@pytest.fixture(scope="module")
+def foreign_mesh(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """The same, with something else listening: each of its answers is another kind of JSON."""
+    folder = dead_mesh(tmp_path_factory.mktemp("foreign"))
+    answers = {
+        "n1/agent": b"7",
+        "n1/ztunnel": b"null",
+        "n2/agent": b'{"pods": 7, "maps": {"a": 1}}',
+        "n2/ztunnel": b"",  # 404
+        "control/admin": b'"x"',
+    }
+    stop = threading.Event()
+
+    def serve(sock: socket.socket, body: bytes) -> None:
+        while not stop.is_set():
+            with suppress(OSError), sock.accept()[0] as client:
+                client.recv(65536)
+                status = b"200 OK" if body else b"404 Not Found"
+                head = b"HTTP/1.1 %b\r\ncontent-length: %d\r\n\r\n" % (status, len(body))
+                client.sendall(head + body)
+
+    with ExitStack() as stack:
+        for path, body in answers.items():
+            sock = stack.enter_context(socket.socket(socket.AF_UNIX))
+            sock.bind(str(folder / f"{path}.sock"))
+            sock.listen(64)
+            sock.settimeout(0.05)
+            thread = threading.Thread(target=serve, args=(sock, body))
+            thread.start()
+            stack.callback(thread.join)
+        stack.callback(stop.set)
+        yield folder
+
+
+@pytest.mark.parametrize("verb", [*READERS[:10], "top", "log level", "check"])
+def test_an_answer_of_another_kind_is_no_answer_and_no_traceback(
+    foreign_mesh: Path, verb: str
+) -> None:
+    result = run("--run-dir", str(foreign_mesh), *verb.split())
+    assert result.exit_code != 0
+    assert isinstance(result.exception, SystemExit | MeshError | type(None)), result.exception
+    assert "√" not in result.stdout
+    told = result.output + str(result.exception)
+    assert re.search(r"not an answer of this version|no page that is asked for", told)
 
 
 @pytest.mark.parametrize("verb", READERS)

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from agent.cli.shape import check_dump
+from agent.cli.shape import check_dump, check_page
 from control.kit.errors import ConfigError
 from tests.unit.agent.cli.mesh_example import example
 
@@ -50,3 +50,24 @@ def test_damage_is_named_by_its_place(damage: dict[str, Any], where: str) -> Non
         return
     with pytest.raises(ConfigError, match=re.escape(f"file: {where}: ")):
         check_dump(value, "file")
+
+
+@pytest.mark.parametrize(
+    ("part", "good"),
+    [
+        ("agent", {"pods": [{"namespace": "a", "name": "b"}]}),
+        ("check", []),
+        ("ztunnel", {"workloads": [{"uid": "u"}]}),
+        ("logging", {}),
+        ("status", {}),
+        ("workloads", [{"uid": "u"}]),
+        ("policies", [{}]),
+        ("problems", [{}]),
+    ],
+)
+def test_a_page_of_another_shape_is_none(part: str, good: object) -> None:
+    check_page(part, good, "GET /x")
+    bad: list[object] = [None, 7, "x", [7], [] if isinstance(good, dict) else {}]
+    for value in bad:
+        with pytest.raises(ConfigError, match="GET /x: not an answer of this version"):
+            check_page(part, value, "GET /x")

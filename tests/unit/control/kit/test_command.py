@@ -53,6 +53,15 @@ def test_a_complaint_is_one_line_and_where_to_read_on(
     assert capsys.readouterr().err == said
 
 
+def test_a_command_that_is_left_out_is_asked_for_with_the_help(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert ended(program) in (0, 2)  # as click has it
+    told = "".join(capsys.readouterr()).splitlines()
+    assert told[0].lower().startswith("usage: program [options] command")
+    assert len(told) > 5
+
+
 def test_the_code_says_how_it_ended(capsys: pytest.CaptureFixture[str]) -> None:
     assert ended(program, "build", "--size=small") == 0
     assert ended(program, "--help") == 0
