@@ -7,7 +7,13 @@ import hashlib
 from dataclasses import dataclass, replace
 
 from control.server.sources import core, security
-from control.server.sources.kinds import POLICY_KINDS, ObjectKind, find_kind
+from control.server.sources.kinds import (
+    POLICY_KINDS,
+    SECURITY_GROUP,
+    ObjectKind,
+    find_kind,
+    similar_policy,
+)
 from control.server.sources.objects import AnyObject, Key
 from control.server.sources.problem import Invalid, Problem
 from control.server.sources.reader import Reader
@@ -20,7 +26,7 @@ _BUGS = (ArithmeticError, AttributeError, LookupError, RecursionError, TypeError
 @dataclass(frozen=True, slots=True)
 class FileEntry:
     """One object of a file. `object` is None when it was refused, for the reason in `why`.
-    `is_guess`: its key was found in a text that nobody can read."""
+    `is_guess`: its key is what could be told of a document that nobody can read."""
 
     key: Key
     line: int
@@ -59,9 +65,11 @@ def read_entry(file: str, document: Reader, position: int) -> FileEntry | None:
             return None
         key = core.read_key(document)
     except Invalid as exc:
-        if not _is_policy(document):
+        policy = policy_kind(document)
+        if policy is None:
             raise
-        return _refused(file, document, _guess_key(file, document, position), exc)
+        key = _guess_key(policy, file, document, position)
+        return replace(_refused(file, document, key, exc), is_guess=True)
     return read_as(kind, file, document, key)
 
 
@@ -86,12 +94,19 @@ def _refused(file: str, document: Reader, key: Key, exc: Invalid) -> FileEntry:
     return FileEntry(key, document.line(), None, problem, stand_in)
 
 
-def _is_policy(document: Reader) -> bool:
-    kind = document.fields.get("kind")
-    return isinstance(kind, str) and kind in POLICY_KINDS
+def policy_kind(document: Reader) -> str | None:
+    """Kind of policy that a document may be whose kind or name cannot be told."""
+    kind, version = document.fields.get("kind"), document.fields.get("apiVersion")
+    if isinstance(kind, str) and kind in POLICY_KINDS:
+        return kind
+    if not isinstance(version, str) or version.rpartition("/")[0] != SECURITY_GROUP:
+        return None
+    if not isinstance(kind, str) or not kind:
+        return "AuthorizationPolicy"  # its stand-in denies more than the other's
+    return similar_policy(kind)
 
 
-def _guess_key(file: str, document: Reader, position: int) -> Key:
+def _guess_key(kind: str, file: str, document: Reader, position: int) -> Key:
     """Key of a policy whose own key cannot be read: what can be read, else where it stands."""
     meta = document.fields.get("metadata")
     fields = meta if isinstance(meta, Fields) else Fields(document.line())
@@ -100,7 +115,7 @@ def _guess_key(file: str, document: Reader, position: int) -> Key:
         name = f"unnamed-line-{document.line()}-{place_word(file, position)}"
     if not isinstance(namespace, str) or not core.is_name(namespace):
         namespace = core.DEFAULT_NAMESPACE
-    return Key(str(document.fields["kind"]), namespace, name)
+    return Key(kind, namespace, name)
 
 
 def place_word(file: str, number: int) -> str:

@@ -92,6 +92,11 @@ def _may_be_ignored(group: str, kind: str) -> bool:
     return kind in KINDS or not _similar(kind, POLICY_KINDS)
 
 
+def similar_policy(kind: str) -> str | None:
+    """The policy kind that this is a slip of, if it is."""
+    return next(iter(_similar(kind, POLICY_KINDS)), None)
+
+
 def _similar(kind: str, names: frozenset[str]) -> list[str]:
     return difflib.get_close_matches(kind, names, n=1, cutoff=_SIMILARITY_MIN)
 

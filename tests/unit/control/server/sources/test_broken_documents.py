@@ -167,6 +167,13 @@ UNREADABLE_DENIES = {
     "a name that another has": DENY.replace("name: p", "nam: p, name: open").replace(
         "}]}]}", "}]}]"
     ),
+    "a slip in the kind": DENY.replace("AuthorizationPolicy", "AuthorisationPolicy"),
+    "a slip before the kind": DENY.replace("kind:", "Kind:"),
+    "a kind that is a list": DENY.replace("AuthorizationPolicy", "[AuthorizationPolicy]"),
+    "an unknown version": DENY.replace("io/v1", "io/v3"),
+    "a slip before a name that another has": DENY.replace("kind:", "Kind:").replace(
+        "name: p", "name: open"
+    ),
     "no spec": DENY.partition("spec:")[0] + "spce: {action: DENY, rules: [{}]}\n",
     "a spec that is text": DENY.partition("spec:")[0] + "spec: DENY\n",
     "a spec that is a list": DENY.partition("spec:")[0] + "spec: [{action: DENY}]\n",
@@ -216,3 +223,12 @@ def test_a_broken_policy_without_a_namespace_may_be_for_those_of_its_file() -> N
     found = read(POD, text, POD.replace("web", "other")).objects.authorization_policies
     assert sorted(each.meta.namespace for each in found) == ["default", "shop"]
     assert all(each.broken and each.action is None for each in found)
+
+
+@pytest.mark.parametrize(
+    "head", ["apiVersion: security.istio.io/v1\nkind: NewPolicy", "apiVersion: v1\nKind: Pod"]
+)
+def test_what_is_surely_no_policy_denies_nothing(head: str) -> None:
+    found = read(f"{head}\nmetadata: {{name: x, namespace: shop}}\nspec: {{}}\n", DENY)
+    assert [each.meta.name for each in found.objects.authorization_policies] == ["p"]
+    assert [each.reason for each in found.problems] == ["unknown_kind"]
