@@ -156,9 +156,19 @@ class Server:
                     await reader.readexactly(int(found[1]))
                 url = urlsplit(head.split()[1])
                 fields = {name: each[0] for name, each in parse_qs(url.query).items()}
-                await self._answer(url.path.rpartition("/")[2], fields, writer)
+                if "/customresourcedefinitions/" in url.path:
+                    await self._undefined(url.path.rpartition("/")[2], writer)
+                else:
+                    await self._answer(url.path.rpartition("/")[2], fields, writer)
         except (asyncio.IncompleteReadError, ConnectionError):
             writer.close()
+
+    async def _undefined(self, name: str, writer: asyncio.StreamWriter) -> None:
+        """There are no kinds of policies."""
+        value = {"kind": "Status", "code": 404, "reason": "NotFound", "message": f"no {name}"}
+        body = json.dumps(value).encode()
+        writer.write(b"HTTP/1.1 404 Not Found\r\nContent-Length: %d\r\n\r\n%b" % (len(body), body))
+        await writer.drain()
 
     async def _answer(self, plural: str, fields: Json, writer: asyncio.StreamWriter) -> None:
         found = self._kinds.get(plural)
@@ -292,6 +302,7 @@ async def run(arguments: argparse.Namespace) -> None:
             }
             (folder / "config").write_text(json.dumps(config))
             flags = ("--kubernetes", "--kubeconfig", str(folder / "config"), "--ca-in-state")
+            flags += ("--log-level", "info")  # lines for each response are for tests
             start_s = time.monotonic()
             async with starting_control(folder, *flags) as control:
                 await control.started()

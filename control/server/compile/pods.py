@@ -38,7 +38,9 @@ _UID_SPACE = uuid.UUID("6f7a3c0e-5d0b-5f0c-9b53-7d1f4a3f2c11")
 
 def pod_uid(meta: objects.Meta) -> str:
     """The uid by which the pod's node knows it."""
-    return _static_uid(meta) or meta.uid or _made_uid(meta.namespace, meta.name)
+    if MIRROR_ANNOTATION in meta.annotations and (found := _static_uid(meta)):
+        return found
+    return meta.uid or _made_uid(meta.namespace, meta.name)
 
 
 def _static_uid(meta: objects.Meta) -> str:

@@ -100,7 +100,7 @@ class CapturedSet:
         if pod.host_network:
             return pod
         addresses = self._by_node.get(pod.node, {}).get(uid, ())
-        if set(addresses) <= set(pod.addresses):
+        if not addresses or set(addresses) <= set(pod.addresses):
             return pod
         return replace(
             pod, addresses=addresses, is_placed_by_node=True, stated_addresses=pod.addresses

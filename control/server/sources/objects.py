@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import Enum
+from typing import NamedTuple
 
 from control.model.address import Address, CidrBlock
 from control.server.sources.probes import NO_PROBES, Probes
@@ -15,9 +16,9 @@ from control.server.sources.probes import NO_PROBES, Probes
 Labels = Mapping[str, str]
 
 
-@dataclass(frozen=True, slots=True, order=True)
-class Key:
-    """Key of an object, unique by kind. `namespace` is empty for kinds without one."""
+class Key(NamedTuple):
+    """Key of an object, unique by kind. `namespace` is empty for kinds without one. A tuple, since
+    it is looked up some ten times for each object of a compilation."""
 
     kind: str
     namespace: str

@@ -244,15 +244,20 @@ class DeltaService:
             await asyncio.sleep(wait_s)
         about_bytes = client.session.estimate_bytes()
         if about_bytes < SMALL_BYTES:
-            return await self._build_and_send(client, context)
+            return await self._build_and_send(client, context, is_cheap=client.session.is_cheap)
         async with self.sending.turn(tenant, about_bytes):
             return await self._build_and_send(client, context)
 
-    async def _build_and_send(self, client: Client, context: Context) -> bool:
-        async with self._building.turn(client.tenant):
+    async def _build_and_send(
+        self, client: Client, context: Context, *, is_cheap: bool = False
+    ) -> bool:
+        if is_cheap:
             response = client.session.take()
-            # The turn goes on in the loop's next round: between two responses others are heard.
-            await asyncio.sleep(0)
+        else:
+            async with self._building.turn(client.tenant):
+                response = client.session.take()
+                # The turn goes on in the loop's next round: between two responses others are heard.
+                await asyncio.sleep(0)
         if response is None:
             return False
         self._account(client)

@@ -13,6 +13,7 @@ from control.server.callers.refusals import CallRefusal
 from control.server.compile.mesh import EMPTY, CompiledMesh
 from control.server.xds.cache import Cache
 from control.server.xds.session import (
+    CHEAP_MAX,
     FOREIGN_TYPES_MAX,
     NAME_CHARS_MAX,
     NAME_COST_BYTES,
@@ -108,6 +109,20 @@ def test_the_size_of_a_response_is_known_before_it_is_built() -> None:
     assert response is not None
     assert about <= len(response.data) <= about + 100
     assert session.estimate_bytes() == 0
+
+
+def test_only_a_response_that_is_small_to_build_needs_no_turn() -> None:
+    cache, session = started("abcdef")
+    session.receive(request())
+    assert session.is_cheap
+    names = frozenset(map(str, range(CHEAP_MAX)))
+    session.changed(cache.update(make_mesh(names)))
+    assert not session.is_cheap, "much has changed"
+    _, asking = started("abcdef")
+    asking.receive(request(subscribe=tuple(names)))
+    while asking.take() is not None:
+        pass
+    assert not asking.is_cheap, "its names have to be resolved again"
 
 
 SETS = st.frozensets(st.sampled_from(NAMES))
