@@ -45,6 +45,8 @@ class MeshDump:
     errors: list[str] = field(default_factory=list)
     # Process → reason for which a page of it is missing: `agent-n1`, `ztunnel-n1`, `control`.
     away: dict[str, str] = field(default_factory=dict)
+    # Nodes whose ztunnel is of another make, and has no page on this host.
+    foreign: list[str] = field(default_factory=list)
 
     def as_json(self) -> Json:
         return {
@@ -120,6 +122,7 @@ def _fetch(
         _place(mesh, process, heard.pages)
     silent = {each.node for each, heard in answers.items() if heard.error and _is_ztunnel(each)}
     foreign = _foreign(source, mesh, silent, asked)
+    mesh.foreign = sorted(foreign)
     for process, heard in answers.items():
         if heard.error and not (_is_ztunnel(process) and process.node in foreign):
             mesh.errors.append(f"{process.name}: {heard.error}")

@@ -52,6 +52,9 @@ class Reading:
         found = mesh.read(self.source, asked)
         for error in found.errors:
             click.echo(f"warning: {error}", err=True)
+        if found.foreign and "ztunnel" in needed and "agent" not in needed:
+            whose = ", ".join(f"ztunnel-{node}" for node in found.foreign)
+            click.echo(f"note: of another make, and without a page here: {whose}", err=True)
         if "control" in parts and not found.control and "control" not in found.away:
             click.echo(f"warning: {ELSEWHERE}", err=True)
         self.missing[:] = found.missing(parts)

@@ -67,6 +67,10 @@ def test_a_ztunnel_of_another_make_is_not_missed(
     found = mesh.read(MeshSource(tmp_path), parts)
     assert list(found.away) == (["ztunnel-n1"] if ours else [])
     assert bool(found.errors) is ours
+    assert found.foreign == ([] if ours else ["n1"])
+    shown = run("--run-dir", str(tmp_path), "connections")
+    note = "note: of another make, and without a page here: ztunnel-n1\n"
+    assert (note in shown.output, shown.exit_code) == ((False, 2) if ours else (True, 0))
 
 
 def test_a_control_plane_alone_is_a_mesh(tmp_path: Path) -> None:
