@@ -1,3 +1,4 @@
+import control.kit.grpc_lines  # noqa: F401  (before anything imports gRPC)
 from ztunnel.compiled import prefer
 
 prefer(__path__)

@@ -140,8 +140,6 @@ def make_server(
     All methods are streams to gRPC, even those with one message: it would read the message of any
     other before we are asked who calls.
     """
-    # Its core writes a line to standard error for whatever a caller does wrong; ours are counted.
-    os.environ.setdefault("GRPC_VERBOSITY", "NONE")
     server = grpc.aio.server(options=_OPTIONS)
     create = unary(door, "csr", CSR_MESSAGE_BYTES_MAX, csr.create)
     report = unary(door, "report", REPORT_BYTES_MAX, enrolment.report)

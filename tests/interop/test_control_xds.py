@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import sys
 import time
 from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager
@@ -34,6 +36,7 @@ from control.wire.types import (
     POD_TYPE,
     REPORT_METHOD,
 )
+from tests.support.certificates import make_authority
 from tests.support.peers.delta_client import Stream, open_stream, secure_channel
 from tests.support.processes.control import Control, running_control
 
@@ -145,6 +148,36 @@ def test_a_broken_file_changes_nothing_and_a_broken_policy_denies(tmp_path: Path
 
 
 CONNECTION = Connection(None, b"\x0a\0\0\1", b"\x0a\0\0\2", 80)  # type: ignore[arg-type]  # packed
+
+
+def test_an_untrusted_control_plane_leaves_no_line_that_is_not_ours(tmp_path: Path) -> None:
+    """gRPC's core wrote one of its own for each failed handshake, between lines of JSON."""
+    strangers = tmp_path / "root.pem"
+    strangers.write_bytes(make_authority("elsewhere").pem)
+    code = (
+        "import asyncio, pathlib, sys\n"
+        "from control.wire.channel import open_channel\n"
+        "import grpc\n"
+        "async def main():\n"
+        "    pem = pathlib.Path(sys.argv[2]).read_bytes()\n"
+        "    async with open_channel(sys.argv[1], pem, 'localhost') as channel:\n"
+        "        try:\n"
+        "            await channel.unary_unary('/a/b')(b'', timeout=10)\n"
+        "        except grpc.aio.AioRpcError as exc:\n"
+        "            print(exc.code().name, exc.details())\n"
+        "asyncio.run(main())\n"
+    )
+
+    async def test(control: Control) -> None:
+        command = [sys.executable, "-c", code, f"127.0.0.1:{control.port}", str(strangers)]
+        pipe = asyncio.subprocess.PIPE
+        told = {name: value for name, value in os.environ.items() if name != "GRPC_VERBOSITY"}
+        process = await asyncio.create_subprocess_exec(*command, stdout=pipe, stderr=pipe, env=told)
+        out, err = await process.communicate()
+        assert out.startswith(b"UNAVAILABLE")
+        assert err == b""
+
+    run(test, tmp_path)
 
 
 def test_a_reconnect_sends_only_what_changed_meanwhile(tmp_path: Path) -> None:
