@@ -171,6 +171,7 @@ class Engine:
         pod = self.pods.pop(uid, None)
         if pod is None:
             return
+        pod.gone = True
         pod.stop_listening()
         self.newcomers.leave(pod)
         self.callers.leave(pod)

@@ -105,6 +105,8 @@ class InboundPlaintext:
         engine = self._engine
         payer = self.outcome.parties.tenant
         account = UNCOUNTED if payer is None else engine.tenants.account(payer)
+        if payer is not None:
+            payer.trusted = True
         relay = SocketRelay(engine.reactor, self._sock, result, self._relay_done, account)
         self._relay = relay
         self.outcome.opened(self._engine.counters, relay.moved_bytes)

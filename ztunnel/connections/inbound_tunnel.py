@@ -305,8 +305,11 @@ class InboundTunnel:
 
     def _was_useful(self) -> None:
         self._refused_running = 0
+        if self._tenant is not None:
+            self._tenant.trusted = True
         if not self._useful:
             self._useful = True
+            self._stranger.trusted = True
             self._engine.tenants.work.earn(self._stranger, HANDSHAKE_WORK_S)
 
     def _learn(self, local: Workload | None, peer: SpiffeId) -> None:

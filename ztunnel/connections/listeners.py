@@ -15,6 +15,7 @@ from collections.abc import Callable
 from typing import Final
 
 from control.model.address import Endpoint
+from ztunnel.connections.accept_queues import AcceptQueues
 from ztunnel.connections.engine import Engine, tell
 from ztunnel.connections.inbound import accept_plaintext
 from ztunnel.connections.inbound_tunnel import accept_tunnel
@@ -26,7 +27,7 @@ from ztunnel.loop.reactor import WATCH_LEVEL
 from ztunnel.loop.turns import SLICE_S
 from ztunnel.mesh.roles import Accepted
 from ztunnel.tenants.tenancy import Kind, Tenancy
-from ztunnel.transport.sockets import bare_socket
+from ztunnel.transport.sockets import bare_socket, reset
 
 log = logging.getLogger("ztunnel.listeners")
 
@@ -45,9 +46,10 @@ Taken = Callable[[socket.socket, Endpoint], None]
 
 
 class Pauses:
-    """The pauses of all listeners of a worker."""
+    """The pauses of all listeners of a worker, and connections that wait."""
 
     def __init__(self, engine: Engine) -> None:
+        self.arrivals: Final = AcceptQueues(engine)
         self.countdown: Countdown = engine.reactor.countdown(PAUSE_S, Listener.resume)
 
 
@@ -77,7 +79,6 @@ class Listener:
         self._accept: Accept = sock._accept  # type: ignore[attr-defined]  # typeshed leaves it out
         self._closed = False
         self._turn = -1  # that had the last accept
-        self._billed_s = 0.0  # since then accepting is to be billed
         engine.reactor.watch(sock.fileno(), self, WATCH_LEVEL)
 
     @property
@@ -89,8 +90,6 @@ class Listener:
         # that come one by one are thus spared an accept() that fails; epoll reports any that wait.
         reactor = self._engine.reactor
         burst, self._turn = reactor.turns == self._turn + 1, reactor.turns
-        if reactor.measured:
-            self._billed_s = reactor.clock()
         end_s = reactor.clock() + SLICE_S if burst and reactor.crowded else math.inf
         for _ in range(ACCEPTS_PER_TURN_MAX if burst else 1):
             if not self._has_room():
@@ -99,6 +98,7 @@ class Listener:
             if self._slowed:
                 self._pause("too_many_refusals")
                 return
+            began_s = reactor.clock() if reactor.weight else 0.0
             try:
                 descriptor, name = self._accept()
             except BlockingIOError:
@@ -108,7 +108,12 @@ class Listener:
                     continue
                 self._pause("no_descriptors" if exc.errno in _EXHAUSTED else "accept_failed")
                 return
-            self._take(bare_socket(self._family, descriptor), name)
+            sock = bare_socket(self._family, descriptor)
+            sock.setblocking(False)
+            if self._tenant is None:
+                self._arrived(sock, endpoint_of(name), began_s)
+            else:
+                self.take(sock, endpoint_of(name))
             if end_s < math.inf and reactor.clock() >= end_s:
                 return
 
@@ -120,7 +125,9 @@ class Listener:
                 descriptor, name = self._accept()
             except OSError:
                 return
-            self._take(bare_socket(self._family, descriptor), name)
+            sock = bare_socket(self._family, descriptor)
+            sock.setblocking(False)
+            self.take(sock, endpoint_of(name))
 
     def _has_room(self) -> bool:
         engine, tenant = self._engine, self._tenant
@@ -132,23 +139,19 @@ class Listener:
         tenant = self._tenant
         return tenant is not None and tenant.not_before_s > self._engine.reactor.now_s
 
-    def _take(self, sock: socket.socket, name: tuple[str | int, ...]) -> None:
-        sock.setblocking(False)
-        client = endpoint_of(name)
+    def take(self, sock: socket.socket, client: Endpoint) -> None:
         try:
             self._taken(sock, client)
         except OSError:
             sock.close()  # the client has left already
             self._engine.counters.count("accepted_and_gone")
-        if self._tenant is None and self._engine.reactor.measured:
-            self._blame(client)
 
-    def _blame(self, client: Endpoint) -> None:
-        """Nobody knew who pays for the time since the last accept; its client does."""
+    def _arrived(self, sock: socket.socket, client: Endpoint, began_s: float) -> None:
+        """Nobody knows yet who pays for the connection, but where it comes from."""
         reactor = self._engine.reactor
-        began_s, self._billed_s = self._billed_s, reactor.clock()
-        source = self._engine.tenants.source(client.address)
-        reactor.blame(self._told, source, self._billed_s - began_s)
+        source = self._pauses.arrivals.arrived(self, sock, client)
+        if reactor.weight:
+            reactor.blame(self._told, source, reactor.clock() - began_s)
 
     def _pause(self, reason: str) -> None:
         self._engine.counters.count(f"accept_paused_{reason}")
@@ -181,9 +184,15 @@ def listen(
     """Register the pod's listeners."""
 
     def take_plaintext(sock: socket.socket, peer: Endpoint) -> None:
+        if pod.gone:  # while it waited for its turn
+            reset(engine.reactor, sock)
+            return
         accept_plaintext(engine, pod, sock, peer, Accepted(endpoint_of(sock.getsockname())))
 
     def take_tunnel(sock: socket.socket, peer: Endpoint) -> None:
+        if pod.gone:
+            reset(engine.reactor, sock)
+            return
         accept_tunnel(engine, pod, sock, peer, Accepted(endpoint_of(sock.getsockname())))
 
     def take_outbound(sock: socket.socket, peer: Endpoint) -> None:

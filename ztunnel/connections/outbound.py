@@ -204,6 +204,7 @@ class Outbound:
             return
         engine, pod = self._engine, self._pod
         account = engine.tenants.account(pod.tenant)
+        pod.tenant.trusted = True
         relay = SocketRelay(engine.reactor, self._sock, result, self._relay_done, account)
         self._relay = relay
         self.outcome.opened(self._engine.counters, relay.moved_bytes)
@@ -252,6 +253,7 @@ class Outbound:
             flag = Flag.DENY if status == 401 else reason.flag
             self._fail(reason, f"the peer answered {status}", flag)
             return
+        self._pod.tenant.trusted = True
         outcome = self.outcome
         parties = outcome.parties
         observer = self._pod.observer

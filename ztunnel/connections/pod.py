@@ -65,6 +65,7 @@ class Pod:
         self.netns_fd = netns_fd
         self.observer = observer
         self.listeners: list[Listening] = []
+        self.gone = False
         self.own_ports: set[int] = set()
         self.outbound: Book = {}
         self.inbound: Book = {}

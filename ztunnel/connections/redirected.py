@@ -20,6 +20,7 @@ from ztunnel.connections.pod import Pod
 from ztunnel.connections.sockaddr import endpoint_of
 from ztunnel.mesh.roles import Accepted
 from ztunnel.transport.dial import DialDone, Dialer, DialError
+from ztunnel.transport.sockets import reset
 
 log = logging.getLogger("ztunnel.redirected")
 
@@ -77,6 +78,9 @@ def listen_redirected(
     """Register the pod's listeners. Plaintext that arrives was for another port than ours."""
 
     def take(sock: socket.socket, peer: Endpoint) -> None:
+        if pod.gone:
+            reset(engine.reactor, sock)
+            return
         # Without an entry in conntrack it was for our own port, and is refused as such.
         original = engine.original_destination(sock)
         meant = endpoint_of(sock.getsockname()) if original is None else original[0]

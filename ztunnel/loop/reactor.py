@@ -24,6 +24,7 @@ from ztunnel.loop.bill import SAMPLED_TURNS, Bill, Spender
 from ztunnel.loop.countdown import Countdown, Timekeeper
 from ztunnel.loop.spin import Spin
 from ztunnel.loop.turns import (
+    ALONE_S,
     ALONE_TURNS,
     CROWDED_S,
     CROWDED_TURNS,
@@ -86,8 +87,7 @@ class Reactor(Timekeeper):
         spin: Spin | None = None,
         cpu_s: Callable[[], float] = time.process_time,
     ) -> None:
-        """`spin` decides about polling before a sleep; None never polls. `cpu_s` tells the CPU time
-        of the process."""
+        """`spin` decides about polling before a sleep; None never polls."""
         self.report_bug = report_bug
         self.clock: Final = monotonic_s
         self._epoll = select.epoll()
@@ -103,12 +103,13 @@ class Reactor(Timekeeper):
         self._events_before = 0
         self.bill: Final = Bill(cpu_s)
         self._sampled_turn = 0
-        self._weight = 0  # turns that this one stands for in the bill; 0 if it is not measured
-        self._backlog: Final = Backlog(monotonic_s, self.bill.add)
+        self.weight = 0  # turns that this one stands for in the bill; 0 if it is not measured
+        self._backlog: Final = Backlog(monotonic_s, cpu_s, self.bill.add)
         self._queued = False  # something waits there
         self.payer: object = None  # the last one that had work
         self._look = False  # the last turn was long: has it several payers?
         self._alone_until_turn = 0  # it had not
+        self._alone_until_s = 0.0
         self._crowded_until_s = 0.0
         self._crowded_until_turn = 0
         self.now_s = monotonic_s()
@@ -179,6 +180,11 @@ class Reactor(Timekeeper):
         self.payer = payer
 
     @property
+    def slice_s(self) -> float:
+        """Time for the payer that is served, while several share the turns."""
+        return self._backlog.slice_s
+
+    @property
     def crowded(self) -> bool:
         """True while several payers share the turns."""
         return self.now_s < self._crowded_until_s or self.turns < self._crowded_until_turn
@@ -213,7 +219,7 @@ class Reactor(Timekeeper):
             else:
                 self._sampled_turn = self.turns + SAMPLED_TURNS
                 self._serve_sampled(events)
-            if self.turns >= self._alone_until_turn:
+            if self.turns >= self._alone_until_turn or self.now_s >= self._alone_until_s:
                 self._look = self.clock() - self.now_s > LONG_TURN_S
         if self._dirty:
             self._flush()
@@ -241,7 +247,7 @@ class Reactor(Timekeeper):
 
     def _serve_sampled(self, events: list[tuple[int, int]]) -> None:
         """The same, and output leaves too, with a look at the time that each payer took."""
-        self._weight = SAMPLED_TURNS
+        self.weight = SAMPLED_TURNS
         began_s = self.now_s
         for fd, bits in events:
             handler = self._handlers.get(fd)
@@ -261,18 +267,16 @@ class Reactor(Timekeeper):
                 payer = getattr(output, "payer", None)
                 self.serve(output, output.flush)
                 began_s = self._sampled(payer, began_s)
-        self._weight = 0
-
-    @property
-    def measured(self) -> bool:
-        """True while the time of whoever is served goes on the bill."""
-        return self._weight > 0
+        self.weight = 0
 
     def blame(self, served: Spender, payer: Spender, took_s: float) -> None:
         """Put time on the bill of `payer` that would be on that of `served`, who only received it.
-        Their places in the turns do not change."""
-        self.bill.add(served, -took_s * self._weight)
-        self.bill.add(payer, took_s * self._weight)
+        Both have had it in their turns."""
+        self.bill.add(served, -took_s * self.weight)
+        if self.weight == 1:
+            self._backlog.charge(payer, took_s)
+        else:
+            self.bill.add(payer, took_s * self.weight)
 
     def _sampled(self, payer: Spender | None, began_s: float) -> float:
         """Bill the time since then for all turns that this one stands for; returns the time."""
@@ -288,6 +292,7 @@ class Reactor(Timekeeper):
         if self._look:
             self._look = False
             self._alone_until_turn = self.turns + ALONE_TURNS
+            self._alone_until_s = self.now_s + ALONE_S
         for fd, bits in events:
             handler = handlers.get(fd)
             if handler is not None:
@@ -296,9 +301,9 @@ class Reactor(Timekeeper):
             backlog.put(self._payer_of(item), item, _AGAIN)
         self._queued = True  # what is served may end others that wait
         if self.crowded or backlog.anyone_stalled:
-            self._weight = 1
-            backlog.take_turns(self._serve_waiting, self._flush)
-            self._weight = 0
+            self.weight = 1
+            backlog.take_turns(self._serve_waiting, self._finish_slice)
+            self.weight = 0
         else:
             backlog.take_all(self._serve_waiting)
         self._queued = bool(backlog)
@@ -313,6 +318,11 @@ class Reactor(Timekeeper):
                     tunnel.flush()
                 except Exception:  # the boundary, see `serve`
                     self.caught(tunnel)
+
+    def _finish_slice(self) -> None:
+        """Nothing that waits has a number of what is closed here: the backlog has dropped it."""
+        self._flush()
+        self._close_discarded()
 
     def _payer_of(self, item: object) -> object:
         """The one for whom it is served; None is the worker itself."""

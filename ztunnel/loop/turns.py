@@ -18,21 +18,32 @@ from collections.abc import Callable
 from heapq import heappop, heappush
 from typing import Any, Final
 
-# A payer's time in a turn. The last thing that it does in it may take longer.
+from ztunnel.loop.endless import Endless
+
+# A payer's time in a turn: enough for what somebody has who waits for answers. The last thing that
+# it does in it may take longer.
 SLICE_S: Final = 0.00005
+# The same for those who never come to an end: whoever comes meanwhile waits for no more than this.
+ENDLESS_SLICE_S: Final = 0.00003
 # A turn that took longer is looked at: do several payers share it?
-LONG_TURN_S: Final = 2 * SLICE_S
-# Turns after a long one of a single payer in which nobody looks again.
+LONG_TURN_S: Final = 0.0001
+# Turns after a long one of a single payer, and time, in which nobody looks again.
 ALONE_TURNS: Final = 16
+ALONE_S: Final = 0.002
 # All payers' time in a turn, so that one who comes meanwhile waits no longer than this.
-TURN_S: Final = 5 * SLICE_S
+TURN_S: Final = 0.00025
 # Two payers within this time, or so many turns (which may be long), make turns fair; one alone has
 # nobody to wait for.
 CROWDED_S: Final = 0.01
 CROWDED_TURNS: Final = 16
 # A handler that took longer was a stall; as much of it as is paid back by waiting.
-STALL_S: Final = 20 * SLICE_S
+STALL_S: Final = 0.001
 STALL_S_MAX: Final = 0.05
+# Time of somebody who never comes to an end counts so many times as much. Each flood or transfer
+# has two parts for three of somebody who waits for answers and so slows down by itself; and all of
+# them together have no more than one such, so that a host with ten identities leaves as much to the
+# others as one with a single one.
+ENDLESS_TIMES: Final = 1.5
 # The credit of somebody who comes back, and the debt that is remembered at most.
 CREDIT_S: Final = 0.002
 DEBT_S_MAX: Final = 0.02
@@ -47,6 +58,9 @@ class Backlog:
     __slots__ = (
         "_clock",
         "_clocks",
+        "_cpu",
+        "_cpu_s",
+        "_endless",
         "_floor_s",
         "_heap",
         "_number",
@@ -55,19 +69,26 @@ class Backlog:
         "_spent",
         "_stalled",
         "_stalled_until_s",
+        "slice_s",
     )
 
     def __init__(
         self,
         clock: Callable[[], float],
+        cpu: Callable[[], float] | None = None,
         spent: Callable[[Any, float], None] = lambda payer, took_s: None,
     ) -> None:
-        """`spent` hears of all time of each payer in fair turns."""
+        """`cpu` tells the CPU time of the process, `spent` hears of all time of each payer in fair
+        turns."""
         self._clock = clock
+        self._cpu = cpu or clock
+        self._cpu_s = 0.0  # when the turn began
         self._spent = spent
         self._queues: dict[object, dict[object, int]] = {}
         self._payers: dict[object, object] = {}  # by key
         self._clocks: dict[object, float] = {}  # by payer
+        self._endless: Final = Endless()
+        self.slice_s = SLICE_S  # for the payer that is served
         self._floor_s = 0.0  # the clock of the one that was last the furthest behind
         # Each payer with a queue but None, once: its clock, a number against ties, itself.
         self._heap: list[tuple[float, int, object]] = []
@@ -84,6 +105,8 @@ class Backlog:
             payer = self._payers[key]
         else:
             self._payers[key] = payer
+        if not isinstance(key, int) and not getattr(key, "fresh", False):
+            self._endless.goes_on(payer)
         queue = self._queues.get(payer)
         if queue is None:
             queue = self._queues[payer] = {}
@@ -123,6 +146,8 @@ class Backlog:
         self._spent(payer, took_s)
         if payer is None:
             return
+        if took_s > STALL_S:  # unless it was others who had the core
+            took_s = min(took_s, max(SLICE_S, self._cpu() - self._cpu_s))
         if took_s > STALL_S:
             now_s = self._clock()
             until_s = now_s + min(took_s, STALL_S_MAX)
@@ -145,6 +170,7 @@ class Backlog:
                     serve(key, events)
         if not self._payers:
             self._queues.clear()
+            self._endless.clear()
             self._heap.clear()
 
     def take_turns(
@@ -152,6 +178,8 @@ class Backlog:
     ) -> None:
         """Serve those who had least, each for a slice, and `flush` what came of it. Who has more to
         do keeps it for the next turn."""
+        self._cpu_s = self._cpu()
+        self._endless.begin_turn(self._clock())
         if None in self._queues:
             self._serve_one(None, serve, flush)
         heap, again, end_s = self._heap, list[object](), self._clock() + TURN_S
@@ -191,8 +219,10 @@ class Backlog:
     ) -> bool:
         """False if nothing of the payer waits any more."""
         queue = self._queues[payer]
+        endless = payer is not None and self._endless.has(payer)
+        self.slice_s = ENDLESS_SLICE_S if endless else SLICE_S
         began_s = now_s = self._clock()
-        end_s = began_s + SLICE_S
+        end_s = began_s + self.slice_s
         while queue and now_s < end_s:
             key = next(iter(queue))
             events = queue.pop(key)
@@ -200,10 +230,14 @@ class Backlog:
             serve(key, events)
             now_s = self._clock()
         flush()
-        self.charge(payer, self._clock() - began_s)
+        took_s = self._clock() - began_s
+        self.charge(payer, took_s)
+        if endless:
+            self._clocks[payer] += took_s * (max(ENDLESS_TIMES, self._endless.count) - 1.0)
         if queue:
             return True
         del self._queues[payer]
+        self._endless.served(payer)
         return False
 
     def _forget(self) -> None:

@@ -10,12 +10,14 @@ from control.model.address import Address
 from control.model.identity import SpiffeId
 from ztunnel.tenants.account import Account
 from ztunnel.tenants.bounds import (
+    ARRIVALS,
     CONNECTIONS,
     FAREWELLS,
     HANDSHAKES,
     IDLE_TUNNELS,
     QUEUED_BYTES,
     TUNNELS,
+    arrivals_allowed,
     connections_allowed,
     farewells_allowed,
     handshakes_allowed,
@@ -42,6 +44,8 @@ class Tenants:
         # The items are those who own the tunnel or the handshake.
         self.handshakes: Final[Seats[Any]] = Seats(HANDSHAKES, handshakes_allowed(descriptors))
         self.idle: Final[Seats[Any]] = Seats(IDLE_TUNNELS, idle_tunnels_allowed(descriptors))
+        # Each has its socket; the items are those of the listeners.
+        self.arrivals: Final[Seats[Any]] = Seats(ARRIVALS, arrivals_allowed(descriptors))
         self.queued: Final = Portions(QUEUED_BYTES)
         self.farewells: Final = Portions(FAREWELLS, farewells_allowed(descriptors))
         self.work: Final = Work()

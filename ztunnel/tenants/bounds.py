@@ -27,6 +27,9 @@ LABEL_SETS: Final = Quota(5, total=10_000, floor=8)
 # Sockets without a connection, whose last bytes are on their way. Each holds a descriptor and one
 # window of bytes at most.
 FAREWELLS: Final = Quota(6, total=1024, floor=8)
+# Connections that were accepted, and wait for a turn of the address that they come from. Over it
+# the oldest one goes.
+ARRIVALS: Final = Quota(7, total=1024, floor=4)
 # Descriptors left for listeners, namespaces, the supervisor and dials under way.
 DESCRIPTORS_RESERVED: Final = 128
 # A connection needs its own socket and one towards the app or (shared) the tunnel.
@@ -54,10 +57,15 @@ def farewells_allowed(descriptors: int) -> int:
     return max(_LEAST, tunnels_allowed(descriptors) // 4)
 
 
+def arrivals_allowed(descriptors: int) -> int:
+    return max(_LEAST, tunnels_allowed(descriptors) // 4)
+
+
 def connections_allowed(descriptors: int) -> int:
-    """Connections: tunnels, handshakes and farewells leave so many."""
+    """Connections: tunnels, handshakes, farewells and arrivals leave so many."""
     tunnels = min(TUNNELS.total, tunnels_allowed(descriptors))
     handshakes = min(HANDSHAKES.total, handshakes_allowed(descriptors))
     farewells = min(FAREWELLS.total, farewells_allowed(descriptors))
-    left = descriptors - DESCRIPTORS_RESERVED - tunnels - handshakes - farewells
+    arrivals = min(ARRIVALS.total, arrivals_allowed(descriptors))
+    left = descriptors - DESCRIPTORS_RESERVED - tunnels - handshakes - farewells - arrivals
     return max(_LEAST, left // DESCRIPTORS_PER_CONNECTION)

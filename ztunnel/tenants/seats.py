@@ -27,14 +27,14 @@ class Seats(Generic[T]):
         displaced: T | None = None
         if not self.portions.may(tenant):
             payer = tenant if not self.portions.below_floor(tenant) else self.portions.largest()
-            displaced = self._oldest(payer) if payer is not None else None
+            displaced = self.oldest(payer) if payer is not None else None
             if payer is not None and displaced is not None:
                 self.leave(payer, displaced)
         self.portions.add(tenant, 1)
         self._items.setdefault(tenant, {})[item] = now_s
         return displaced
 
-    def _oldest(self, tenant: Tenancy) -> T | None:
+    def oldest(self, tenant: Tenancy) -> T | None:
         return next(iter(self._items.get(tenant, ())), None)
 
     def leave(self, tenant: Tenancy, item: T) -> bool:

@@ -8,7 +8,7 @@ from typing import Final
 from control.model.address import Address, format_address
 
 # Entries of `Tenancy.held`, by the numbers of the bounds.
-QUOTAS: Final = 7
+QUOTAS: Final = 8
 _PREFIX_BYTES: Final = 8  # a host commonly has a whole IPv6 /64 to itself
 _MAPPED: Final = bytes(10) + b"\xff\xff"
 
@@ -37,6 +37,7 @@ class Tenancy:
         "paid_at_s",
         "refused",
         "tight",
+        "trusted",
     )
 
     def __init__(self, kind: Kind, name: str) -> None:
@@ -55,6 +56,8 @@ class Tenancy:
         self.refused = 0
         self.tight = False  # it has as many bytes waiting here as it may
         self.cpu_s = 0.0
+        # Something of what it asked for was of use, and it has not owed more than its burst since.
+        self.trusted = False
 
     @property
     def idle(self) -> bool:

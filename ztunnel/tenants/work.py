@@ -3,7 +3,7 @@
 The debt is an estimate of CPU time, and is paid back with time. A tenant over its burst is read
 later, so that it costs the others a part of the time only, however much it sends. A request that is
 let in pays for the handshake that brought it. While all together owe too much, those that owe share
-one pace.
+one pace, and only who has been of use keeps its burst.
 """
 
 from __future__ import annotations
@@ -58,8 +58,9 @@ class Work:
         tenant.debt_s = debt_s
         tenant.paid_at_s = now_s
         self._debtors[tenant] = None
-        over_s = debt_s if pressed else debt_s - WORK_BURST_S
+        over_s = debt_s if pressed and not tenant.trusted else debt_s - WORK_BURST_S
         if over_s > 0.0:
+            tenant.trusted = False
             tenant.not_before_s = now_s + min(over_s / rate, WORK_WAIT_S_MAX)
             self.delayed += 1
 

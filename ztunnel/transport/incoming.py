@@ -15,7 +15,6 @@ from ztunnel.hbone.events import (
 from ztunnel.hbone.session import Session
 from ztunnel.hbone.stream import Stream
 from ztunnel.loop.reactor import Reactor
-from ztunnel.loop.turns import SLICE_S
 from ztunnel.transport.ends import StreamOwner
 from ztunnel.transport.mixture import SMALL_BYTES_MAX, Mixture
 from ztunnel.transport.outgoing import Outgoing
@@ -28,6 +27,7 @@ class Incoming:
     """A tunnel's half that hands out; `Tunnel` extends it by all that a connection needs."""
 
     __slots__ = (
+        "_full",
         "_mixture",
         "_pace",
         "_reactor",
@@ -49,6 +49,7 @@ class Incoming:
         self._rest: bytes = b""  # decrypted, and not handled in its turn
         self._mixture = Mixture()
         self._readable = False
+        self._full = False  # the last read left something in the socket
         self.closed = False
 
     def on_again(self) -> None:
@@ -71,7 +72,7 @@ class Incoming:
             self._in_pieces(memoryview(rest))
         in_pieces = self._pace.in_pieces
         records_max = PIECE_RECORDS if in_pieces else ALL_RECORDS
-        end_s = self._reactor.clock() + SLICE_S if in_pieces else 0.0
+        end_s = self._reactor.clock() + self._reactor.slice_s if in_pieces else 0.0
         while tls.waiting and not self.closed and not self._rest:
             count = tls.read_into(DECRYPTED_VIEW, records_max)
             if count and in_pieces:
@@ -92,7 +93,7 @@ class Incoming:
 
     def _in_pieces(self, data: memoryview) -> None:
         """Handle as much as fits into a slice of the turn; the rest comes first in the next."""
-        end_s = self._reactor.clock() + SLICE_S
+        end_s = self._reactor.clock() + self._reactor.slice_s
         for start in range(0, len(data), PIECE_BYTES):
             self._receive(data[start : start + PIECE_BYTES])
             if self.closed:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import socket
-from itertools import islice
 from typing import Final, Protocol
 
 from ztunnel.loop.countdown import Countdown
 from ztunnel.loop.reactor import Reactor, Served
+from ztunnel.tenants.tenancy import Tenancy
 
 HANDSHAKE_S: Final = 10.0
 # Steps of handshakes in one turn, at about STEP_S each: what open connections wait at most when
@@ -43,40 +43,53 @@ class KeptAlive(Served, Protocol):
     def on_later(self) -> None:
         """It may be read again."""
 
+    @property
+    def payer(self) -> Tenancy: ...
+
 
 class Keepalive:
     def __init__(self, reactor: Reactor) -> None:
         self._reactor = reactor
         self._turn = -1
         self._steps = 0
-        self._rest_until_s = 0.0
+        self._rest_s = 0.0
         self.moved_s = -BUSY_S  # when an open tunnel was last read
         self.handshake: Countdown = reactor.countdown(HANDSHAKE_S, _handshake_due)
         self.ping: Countdown = reactor.countdown(PING_EVERY_S, _ping_due)
         self._later: Countdown = reactor.countdown(LATER_S, _later_due)
         self._much_later: Countdown = reactor.countdown(MUCH_LATER_S, _later_due)
         self._resting: Countdown = reactor.countdown(STEP_S, Keepalive._rested)
-        self._waiting: dict[KeptAlive, None] = {}  # handshakes, in the order of their turns
+        # Handshakes by payer; both in the order of their turns.
+        self._waiting: dict[Tenancy, dict[KeptAlive, None]] = {}
+        self._called: dict[KeptAlive, None] = {}  # those whose turn it is
 
     def may_handshake(self, tunnel: KeptAlive) -> bool:
         """Count a step of a handshake: each costs a signature. False once this turn has had its
         share; `on_later` is called when there may be room."""
-        now_s = self._reactor.now_s
+        payer, now_s = tunnel.payer, self._reactor.now_s
+        if payer.trusted:
+            return True  # it has a fair part of the time, as all that is measured
         if self._turn != self._reactor.turns:
             self._turn, self._steps = self._reactor.turns, 0
-        if self._steps >= self._most() or (self._busy and now_s < self._rest_until_s):
-            self._waiting[tunnel] = None
+        if tunnel in self._called:
+            del self._called[tunnel]
+        elif self._waiting or self._steps >= self._most() or (self._busy and now_s < self._rest_s):
+            self._waiting.setdefault(payer, {})[tunnel] = None
             if not self._resting:
                 self._resting.start(self)
             return False
         self._steps += 1
-        self._rest_until_s = now_s + (1 + REST_TIMES) * self._steps * STEP_S
+        self._rest_s = now_s + (1 + REST_TIMES) * self._steps * STEP_S
         return True
+
+    def has_called(self, tunnel: KeptAlive) -> bool:
+        """True if it is the tunnel's turn for a step of its handshake."""
+        return tunnel in self._called
 
     @property
     def waiting(self) -> int:
         """Handshakes that wait for their turn."""
-        return len(self._waiting)
+        return sum(map(len, self._waiting.values()))
 
     @property
     def _busy(self) -> bool:
@@ -86,12 +99,24 @@ class Keepalive:
         return HANDSHAKES_PER_BUSY_TURN_MAX if self._busy else HANDSHAKES_PER_TURN_MAX
 
     def _rested(self) -> None:
-        if not self._busy or self._reactor.now_s >= self._rest_until_s:
-            for tunnel in list(islice(self._waiting, self._most())):
-                del self._waiting[tunnel]
-                self._reactor.serve(tunnel, tunnel.on_later)
+        if not self._busy or self._reactor.now_s >= self._rest_s:
+            for _ in range(self._most() - len(self._called)):
+                if not self._waiting:
+                    break
+                self._call_next()
         if self._waiting:
             self._resting.start(self)
+
+    def _call_next(self) -> None:
+        """The oldest one of the payer that has waited for longest."""
+        payer = next(iter(self._waiting))
+        queue = self._waiting.pop(payer)
+        tunnel = next(iter(queue))
+        del queue[tunnel]
+        if queue:
+            self._waiting[payer] = queue
+        self._called[tunnel] = None
+        self._reactor.serve(tunnel, tunnel.on_later)
 
     def on_bug(self) -> None:
         """Nothing to do: those that wait are asked again, or reach their deadline."""
@@ -105,7 +130,10 @@ class Keepalive:
         """The tunnel has ended."""
         for each in (self.handshake, self.ping, self._later, self._much_later):
             each.stop(tunnel)
-        self._waiting.pop(tunnel, None)
+        self._called.pop(tunnel, None)
+        queue = self._waiting.get(tunnel.payer)
+        if queue is not None and queue.pop(tunnel, self) is None and not queue:
+            del self._waiting[tunnel.payer]
 
 
 def _handshake_due(tunnel: KeptAlive) -> None:

@@ -40,7 +40,7 @@ _RECORD_HEAD_BYTES: Final = 5
 # Room for messages that TLS adds by itself (key update, alert) when we drain what it wrote.
 _OWN_MESSAGES_BYTES: Final = 256
 # A handshake flight with a chain of several certificates fits; larger ones take another round.
-_FLIGHT_BYTES: Final = 16_384
+FLIGHT_BYTES: Final = 16_384
 # SSL_MODE_ENABLE_PARTIAL_WRITE, which pyOpenSSL sets and has no name for. Cleared: one call then
 # encrypts everything it is given instead of one record.
 _MODE_PARTIAL_WRITE: Final = 0x1
@@ -310,7 +310,7 @@ class TlsConnection:
 
     def take(self) -> bytes:
         """TLS's own output for the socket: handshake messages and alerts."""
-        return self._drain(_FLIGHT_BYTES)
+        return self._drain(FLIGHT_BYTES)
 
     def close(self) -> bytes:
         """The bytes of close_notify; none if the connection is past saying it."""

@@ -22,13 +22,7 @@ from ztunnel.hbone.events import (
 )
 from ztunnel.hbone.session import Session
 from ztunnel.hbone.stream import Stream
-from ztunnel.loop.reactor import (
-    ENDED,
-    READABLE,
-    WATCH_BOTH,
-    WRITABLE,
-    Reactor,
-)
+from ztunnel.loop.reactor import ENDED, READABLE, WATCH_BOTH, WRITABLE, Reactor
 from ztunnel.loop.turns import SLICE_S
 from ztunnel.refusals import Reason
 from ztunnel.tenants.account import UNCOUNTED, Account
@@ -40,7 +34,7 @@ from ztunnel.transport.keepalive import PING_TIMEOUT_S, Keepalive, Pings, config
 from ztunnel.transport.mixture import MIXED_WINDOW_BYTES
 from ztunnel.transport.outgoing import Outgoing
 from ztunnel.transport.scratch import FROM_SOCKET_VIEW, READ_BYTES_MAX
-from ztunnel.transport.tls import TlsClosed, TlsConnection, TlsError
+from ztunnel.transport.tls import FLIGHT_BYTES, TlsClosed, TlsConnection, TlsError
 
 _PING: Final = b"tulle-ka"
 _PING_OF_DRAIN: Final = b"tulle-dr"
@@ -145,15 +139,15 @@ class Tunnel(Incoming):
         """Read once in a turn, as much as TLS and the apps can take at a time."""
         if self.closed or self._later:
             return
-        tenant = self.tenant
-        if tenant is not None and tenant.not_before_s > self._reactor.now_s:
+        payer = self.payer
+        owes = self.tenant and payer.not_before_s > self._reactor.now_s
+        if owes and not self._timers.has_called(self):
             self._later = True
-            self._timers.later(self, tenant.not_before_s)
+            self._timers.later(self, payer.not_before_s)
             return
         if self.account.tenant.tight:
             self._read_when_taken()
             return
-        payer = tenant or self.account.tenant
         if self.peer is not None:
             self._timers.moved_s = self._reactor.now_s
             if payer is not self._reactor.payer:
@@ -165,12 +159,15 @@ class Tunnel(Incoming):
         count = self._read_now()
         took_s = self._reactor.clock() - began_s
         if took_s > SLICE_S or self._pace.read_bytes < READ_BYTES_MAX:
-            self._pace.took(took_s, count, self._reactor.crowded)
+            self._pace.took(took_s, count, self._reactor.crowded, self._reactor.slice_s)
 
     @property
     def payer(self) -> Tenancy:
-        """The one for whom its events are served."""
         return self.tenant or self.account.tenant
+
+    @property
+    def fresh(self) -> bool:
+        return not self._full  # a handshake, or the rest of something that has an end
 
     def _read_now(self) -> int:
         """Returns the bytes that came from the socket."""
@@ -187,11 +184,12 @@ class Tunnel(Incoming):
         return 0
 
     def _read_socket(self) -> int:
-        read_bytes, now_s = self._pace.read_bytes, self._reactor.now_s
+        now_s = self._reactor.now_s
+        read_bytes = FLIGHT_BYTES if self.peer is None else self._pace.read_bytes
         try:
             count = self._sock.recv_into(FROM_SOCKET_VIEW, read_bytes)
         except BlockingIOError:
-            self._readable = False
+            self._readable = self._full = False
             return 0
         except OSError as exc:
             self.broken(exc)
@@ -199,12 +197,15 @@ class Tunnel(Incoming):
         if not count:
             self.close(TunnelEnd.CUT if self._owned else TunnelEnd.CLOSED)
             return 0
-        if count < read_bytes and not self._ended_hint:
+        self._full = count == read_bytes
+        if not self._full and not self._ended_hint:
             self._readable = False
         else:
             self._reactor.again(self)
         self._tls.feed(FROM_SOCKET_VIEW[:count])
-        if self.peer is None and not self._handshake():
+        if self.peer is None:
+            self._readable = self._handshake() or self._readable
+            self._reactor.again(self)  # what came with it is at the cost of the peer
             return count
         self._deliver()
         if self._tls.silent and not self._pace.silent(self._tls.take_silent(), now_s):
@@ -235,6 +236,7 @@ class Tunnel(Incoming):
         if peer is None or self.closed:
             return False
         self.peer = peer
+        self._pace.begin(self._reactor.crowded)
         self._timers.handshake.stop(self)
         self._timers.ping.start(self)
         self.out.open()

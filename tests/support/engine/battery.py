@@ -141,8 +141,8 @@ class Battery:
         )
 
     def _waited(self) -> list[float]:
-        """Time lost by the worker; and by the neighbour and its app, which wait in turn."""
-        return [_waited_s(self.worker.process.pid), sum(map(_waited_s, self._honest))]
+        """Time lost by the worker, the neighbour and its app; they often wait at the same time."""
+        return [_waited_s(pid) for pid in (self.worker.process.pid, *self._honest)]
 
     def _rates(self, windows: int) -> list[float]:
         """Messages in a second in which there was a core for all that a message needs."""

@@ -6,12 +6,15 @@ import contextlib
 import itertools
 import socket
 import struct
+import threading
 import time
 from collections.abc import Callable, Iterator
 
 from tests.support.peers.hostile import (
     CONTINUATION,
     DATA,
+    EVIL,
+    GOAWAY,
     HEADERS,
     PING,
     PREFACE,
@@ -28,6 +31,7 @@ from tests.support.peers.hostile import (
     frame,
     pour,
     setting,
+    source_address,
     window,
 )
 from tests.support.peers.openssl import OpensslClient
@@ -110,6 +114,102 @@ empty_data = _on_stream(frame(DATA, 0, 1))
 one_byte_data = _on_stream(frame(DATA, 0, 1, b"x"))
 
 
+def _at_once(*attacks: Callable[[Target], None]) -> Callable[[Target], None]:
+    """All of them, each in a thread."""
+
+    def attack(target: Target) -> None:
+        for each in attacks[1:]:
+            threading.Thread(target=each, args=(target,), daemon=True).start()
+        attacks[0](target)
+
+    return attack
+
+
+many_handshakes = _at_once(*[failed_handshakes] * 8)
+many_tunnels = _at_once(*[one_byte_data] * 8)
+goaways = _same(frame(GOAWAY, 0, 0, bytes(8)))
+
+
+def many_identities(target: Target) -> None:
+    """The same flood from eight pods of one host, each with an account of its own."""
+
+    def one(number: int) -> Callable[[Target], None]:
+        def attack(target: Target) -> None:
+            shown = context(target.material(f"{EVIL}{number}"))
+
+            def pieces() -> Iterator[bytes]:
+                yield ask(1, target.echo)
+                yield from itertools.repeat(frame(DATA, 0, 1, b"x") * BATCH)
+
+            pour(target, shown, pieces, BATCH)
+
+        return attack
+
+    _at_once(*[one(number) for number in range(8)])(target)
+
+
+def tiny_windows(target: Target) -> None:
+    """An app that sends without end, one byte for each WINDOW_UPDATE."""
+    shown = context(target.material())
+    piece = window(1, 1) * BATCH
+    while True:
+        with contextlib.suppress(OSError), dial(target, shown, setting(4, 1)) as tls:
+            tls.sendall(window(0, LARGEST_WINDOW - 65535) + ask(1, target.endless))
+            while drain(tls):
+                tls.sendall(piece)
+                target.did(BATCH)
+
+
+def data_and_reset(target: Target) -> None:
+    def one(stream: int) -> bytes:
+        last = frame(DATA, 0, stream, bytes(64)) + frame(RST, 0, stream, (8).to_bytes(4, "big"))
+        return ask(stream, target.echo) + last
+
+    pour(target, context(target.material()), _streams(one), STREAMS)
+
+
+def short_requests(target: Target) -> None:
+    """Requests that keep all rules, a hundred under way."""
+
+    def one(stream: int) -> bytes:
+        return ask(stream, target.echo) + frame(DATA, 1, stream, bytes(64))
+
+    shown, numbers = context(target.material()), itertools.count(1, 2)
+    while True:
+        with contextlib.suppress(OSError), dial(target, shown) as tls:
+            numbers = itertools.count(1, 2)
+            tls.sendall(window(0, LARGEST_WINDOW - 65535))
+            tls.sendall(b"".join(one(next(numbers)) for _ in range(100)))
+            held = b""
+            while more := tls.recv(1 << 16):
+                held += more
+                over = 0
+                while len(held) >= 9:
+                    size = 9 + int.from_bytes(held[:3], "big")
+                    if len(held) < size:
+                        break
+                    over += held[3] in (DATA, HEADERS) and held[4] & 1
+                    held = held[size:]
+                tls.sendall(b"".join(one(next(numbers)) for _ in range(over)))
+                target.did(over)
+
+
+def slow_reads(target: Target) -> None:
+    """As much as is let in waits in many streams, and is read a little at a time."""
+    shown = context(target.material())
+    held = []
+    for _ in range(10):
+        tls = dial(target, shown, setting(4, LARGEST_WINDOW))
+        tls.sendall(window(0, LARGEST_WINDOW - 65535))
+        tls.sendall(b"".join(ask(n, target.endless) for n in range(1, 40, 2)))
+        held.append(tls)
+    while True:
+        for each in held:
+            with contextlib.suppress(OSError):
+                each.recv(1024)
+                target.did()
+
+
 def tiny_records(target: Target) -> None:
     """DATA as a stream of TLS records of one byte each."""
     shown = context(target.material())
@@ -130,6 +230,7 @@ def plaintext_connections(target: Target) -> None:
     while True:
         with contextlib.suppress(OSError), socket.socket() as sock:
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
+            sock.bind((source_address(), 0))
             sock.connect(target.plaintext)
         target.did()
 

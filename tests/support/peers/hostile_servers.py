@@ -22,8 +22,10 @@ from tests.support.peers.hostile import (
     context,
     frame,
     setting,
+    source_address,
     window,
 )
+from tests.support.peers.hostile_clients import one_byte_data
 
 Behaviour = Callable[[ssl.SSLSocket], None]
 STATUS_200 = b"\x88"
@@ -140,3 +142,14 @@ def hoard(target: Target) -> None:
     """Connections of a pod that are held for ever, to a server that never answers."""
     threading.Thread(target=_serve, args=(target, _say_nothing), daemon=True).start()
     _dial(target, target.evil_address, b"", 1 << 20)
+
+
+def strangers(target: Target) -> None:
+    """Dials to addresses that the mesh knows nothing of, past it, where nobody listens."""
+    _dial(target, source_address(), b"", 10)
+
+
+def both_ways(target: Target) -> None:
+    """As a client and as a server at once."""
+    threading.Thread(target=one_byte_data, args=(target,), daemon=True).start()
+    floods_data(target)

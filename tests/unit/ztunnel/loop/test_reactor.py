@@ -224,7 +224,7 @@ def test_a_long_turn_of_several_payers_makes_the_next_ones_fair() -> None:
 
 def test_flushing_is_at_the_cost_of_those_whose_output_it_is() -> None:
     time, served = FakeTime(), list[str]()
-    reactor = Reactor(lambda item: pytest.fail(f"a bug in {item}"), time)
+    reactor = Reactor(lambda item: pytest.fail(f"a bug in {item}"), time, cpu_s=time)
     ours, theirs = socket.socketpair()
     reactor.watch(ours.fileno(), Paying(time, "reads", served), WATCH_READ)
 
@@ -264,7 +264,7 @@ def test_a_long_turn_of_one_payer_changes_nothing_for_it() -> None:
 
 def test_who_has_to_wait_for_a_stall_waits_though_the_others_are_quiet_by_then() -> None:
     time, served = FakeTime(), list[str]()
-    reactor = Reactor(lambda item: pytest.fail(f"a bug in {item}"), time)
+    reactor = Reactor(lambda item: pytest.fail(f"a bug in {item}"), time, cpu_s=time)
 
     class Stalling(Paying):
         def on_ready(self, events: int) -> None:

@@ -9,9 +9,23 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.support.engine.tunnel_memory import FakeTime
-from ztunnel.loop.turns import CLOCKS_MAX, CREDIT_S, SLICE_S, STALL_S, TURN_S, Backlog
+from ztunnel.loop.turns import (
+    CLOCKS_MAX,
+    CREDIT_S,
+    ENDLESS_TIMES,
+    SLICE_S,
+    STALL_S,
+    TURN_S,
+    Backlog,
+)
 
 COST_S = SLICE_S / 5
+
+
+class Fresh(str):
+    """A key of work that has just come."""
+
+    fresh = True
 
 
 class Bed:
@@ -34,7 +48,7 @@ class Bed:
         for payer in payers:
             for _ in range(items):
                 self._number += 1
-                self.backlog.put(payer, f"{payer}:{self._number}", 1)
+                self.backlog.put(payer, Fresh(f"{payer}:{self._number}"), 1)
         began_s = self.time.now_s
         self.backlog.take_turns(self.serve)
         self.time.now_s += max(1e-6, self.backlog.rest_s())
@@ -45,7 +59,7 @@ def test_one_item_of_a_quiet_payer_waits_for_a_slice_of_the_busy_one() -> None:
     bed = Bed(busy=COST_S, quiet=COST_S)
     bed.turn("busy", items=1000)
     for turn in range(20):
-        bed.backlog.put("quiet", f"quiet:q{turn}", 1)
+        bed.backlog.put("quiet", Fresh(f"quiet:q{turn}"), 1)
         before_s = bed.had_s["quiet"]
         assert bed.turn() <= 2 * SLICE_S + 2 * COST_S
         assert bed.had_s["quiet"] > before_s
@@ -67,7 +81,7 @@ def test_who_stalls_the_others_waits_for_as_long() -> None:
     began_s, asks_s = bed.time.now_s, 0.0
     for _ in range(4000):
         if bed.time.now_s >= asks_s and not bed.backlog._queues.get("light"):
-            bed.backlog.put("light", "light:1", 1)
+            bed.backlog.put("light", Fresh("light:1"), 1)
             asks_s = bed.time.now_s + 0.5 * SLICE_S  # once it has its answer
         bed.turn("staller", items=1)
     passed_s = bed.time.now_s - began_s
@@ -218,3 +232,23 @@ def test_stalls_without_a_break_are_bounded() -> None:
         backlog.charge(number, 2 * STALL_S)
     assert backlog.anyone_stalled
     assert len(backlog._stalled) <= CLOCKS_MAX
+
+
+@pytest.mark.parametrize("floods", [1, 2, 10])
+def test_who_never_comes_to_an_end_has_less_than_who_waits_for_answers(floods: int) -> None:
+    time, had_s = FakeTime(), {"flood": 0.0, "asks": 0.0}
+    backlog = Backlog(time)
+
+    def serve(key: object, _events: int) -> None:
+        name = "asks" if isinstance(key, int) else "flood"
+        time.now_s += 0.2 * SLICE_S
+        had_s[name] += 0.2 * SLICE_S
+
+    for turn in range(4000):
+        for number in range(10):
+            backlog.put("asks", number, 1)
+            for flood in range(floods):
+                backlog.put(f"flood {flood}", f"{turn % 2}:{flood}:{number}", 1)
+        backlog.take_turns(serve)
+    part = ENDLESS_TIMES if floods == 1 else 1.0
+    assert had_s["asks"] == pytest.approx(part * had_s["flood"], rel=0.2)

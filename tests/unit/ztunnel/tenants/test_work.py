@@ -103,3 +103,17 @@ def test_every_line_is_written_or_counted_and_no_more_than_the_pace(seed: int) -
             tenant.left_out = 0
     assert written + counted + tenant.left_out == tries
     assert written <= LINES_BURST + (now_s - 5.0) * LINES_PER_S + 1
+
+
+def test_under_pressure_who_was_of_use_keeps_its_burst_until_it_is_used_up() -> None:
+    work, known, stranger = Work(), Tenancy(Kind.SOURCE, "known"), Tenancy(Kind.SOURCE, "new")
+    for number in range(10):
+        work.spend(Tenancy(Kind.SOURCE, str(number)), WORK_BURST_S, 10.0)
+    known.trusted = True
+    for each in (known, stranger):
+        work.spend(each, COST_S, 10.0)
+    assert known.not_before_s == 0.0
+    assert stranger.not_before_s > 10.0
+    work.spend(known, WORK_BURST_S, 10.0)
+    assert known.not_before_s > 10.0
+    assert not known.trusted

@@ -9,6 +9,7 @@ import pytest
 
 from tests.support.engine.tunnel_memory import FakeTime
 from ztunnel.loop.reactor import Reactor, Served
+from ztunnel.tenants.tenancy import Kind, Tenancy
 from ztunnel.transport.keepalive import (
     HANDSHAKE_S,
     HANDSHAKES_PER_TURN_MAX,
@@ -24,10 +25,13 @@ from ztunnel.transport.keepalive import (
     configure,
 )
 
+STRANGER = Tenancy(Kind.SOURCE, "stranger")
+
 
 class Tunnel:
-    def __init__(self) -> None:
+    def __init__(self, payer: Tenancy | None = None) -> None:
         self.due: list[str] = []
+        self.payer = payer or STRANGER
 
     def on_handshake_due(self) -> None:
         self.due.append("handshake")
@@ -69,17 +73,43 @@ def test_a_burst_of_handshakes_is_spread_over_turns(rig: Rig) -> None:
     assert all(rig.keepalive.may_handshake(each) for each in later)
 
 
+def test_handshakes_that_wait_have_their_turns_by_payer(rig: Rig) -> None:
+    crowd = [Tunnel() for _ in range(100)]
+    late = [Tunnel(Tenancy(Kind.SOURCE, "another")) for _ in range(2)]
+    for each in (*crowd, *late):
+        rig.keepalive.may_handshake(each)
+    rig.time.now_s += STEP_S
+    rig.reactor.turn(0)
+    assert [each.due for each in late] == [["later"], ["later"]]
+    newcomer = Tunnel()
+    assert not rig.keepalive.may_handshake(newcomer), "others wait"
+    assert all(map(rig.keepalive.may_handshake, late)), "it is their turn"
+    for each in crowd:
+        rig.keepalive.forget(each)
+    rig.keepalive.forget(newcomer)
+    assert not rig.keepalive.waiting
+
+
+def test_who_was_of_use_does_not_wait_for_those_who_were_not(rig: Rig) -> None:
+    for _ in range(100):
+        rig.keepalive.may_handshake(Tunnel())
+    known = Tenancy(Kind.SOURCE, "known")
+    known.trusted = True
+    assert rig.keepalive.may_handshake(Tunnel(known))
+
+
 def test_while_bytes_move_handshakes_have_a_third_of_the_time(rig: Rig) -> None:
     steps, began_s = 0, rig.time.now_s
-    waiting = [Tunnel() for _ in range(1000)]
+    rig.keepalive.moved_s = began_s
+    asked = waiting = [Tunnel() for _ in range(1000)]
     while rig.time.now_s < began_s + 0.1:
-        rig.reactor.turn(0)
-        rig.keepalive.moved_s = rig.reactor.now_s
-        asked = [each for each in waiting if each.due] or waiting[:8]
-        waiting = waiting[len(asked) :] if asked[0].due else waiting
         done = sum(rig.keepalive.may_handshake(each) for each in asked)
         steps += done
         rig.time.now_s += done * STEP_S + 0.0001
+        rig.reactor.turn(0)
+        rig.keepalive.moved_s = rig.reactor.now_s
+        asked = [each for each in waiting if each.due]
+        waiting = [each for each in waiting if not each.due]
     assert 0.2 < steps * STEP_S / 0.1 <= 0.38
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from ztunnel.loop.turns import SLICE_S
 from ztunnel.transport.pace import (
+    READ_ALONE_S,
     READ_BYTES_LEAST,
     SILENT_BURST,
     SILENT_PER_S,
@@ -29,8 +30,15 @@ def test_records_that_take_longer_than_a_slice_are_handled_in_pieces_and_stay_so
     pieces = read(pace, 20 * SLICE_S, 200)
     assert all(pieces)
     assert pace.read_bytes == READ_BYTES_LEAST
-    read(pace, 20 * SLICE_S, 1, crowded=False)
+    read(pace, SLICE_S / 100, 30, crowded=False)
     assert (pace.read_bytes, pace.in_pieces) == (READ_BYTES_MAX, False)
+
+
+def test_a_read_of_somebody_alone_ends_soon_enough_for_who_comes_meanwhile() -> None:
+    pace = ReadPace()
+    read(pace, 5 * SLICE_S, 100, crowded=False)
+    assert not pace.in_pieces
+    assert pace.read_bytes * 5 * SLICE_S / RECORD_PLAIN_BYTES_MAX <= 1.1 * READ_ALONE_S
 
 
 def test_reads_shrink_to_what_a_slice_takes() -> None:
