@@ -19,11 +19,11 @@ from hypothesis import settings
 UNIT = Path(__file__).parent
 EXAMPLES_MAX = 40
 
-# 3,300 tests together took 25 s on one of two virtual cores (40 s while others kept them busy), a
+# 7,500 tests together take 55 s on one of two virtual cores (84 s while others keep them busy), a
 # quarter of it pytest's own work. Other machines are slower, by far less than this factor; what
 # exceeds it waits for real time in a loop, or makes a thousand of something where ten would do.
-CPU_S = 25.0
-CPU_S_MAX = 4 * CPU_S
+CPU_S = 55.0
+CPU_S_MAX = 3 * CPU_S
 
 settings.register_profile("unit", max_examples=EXAMPLES_MAX, deadline=None)
 settings.load_profile("unit")

@@ -1,8 +1,11 @@
-"""Policies and connections of few names, so that random ones meet."""
+"""Policies and connections of few names, so that random ones meet. Made from a seed: drawing them
+part by part costs more than what they test."""
 
 from __future__ import annotations
 
-from hypothesis import strategies as st
+from collections.abc import Callable
+from random import Random
+from typing import TypeVar
 
 from control.model.address import parse_address, parse_block
 from control.model.identity import SpiffeId
@@ -27,7 +30,7 @@ BLOCKS = [
     for text in ("10.0.0.0/24", "10.0.0.0/8", "0.0.0.0/0", "10.0.0.1", "::/0", "fd00::/8", "::1")
 ]
 PORTS = (80, 81, 8080)
-_TEXTS = (
+TEXTS = (
     "",
     "a",
     "ab",
@@ -38,48 +41,67 @@ _TEXTS = (
     *(each.principal for each in IDENTITIES),
 )
 
-_strings = st.builds(StringMatch, st.sampled_from(StringMatchKind), st.sampled_from(_TEXTS))
-_account = st.builds(ServiceAccountMatch, st.sampled_from(NAMESPACES), st.sampled_from(ACCOUNTS))
+_Part = TypeVar("_Part")
 
 
-def _some(values: st.SearchStrategy[object]) -> st.SearchStrategy[tuple[object, ...]]:
-    """Mostly none: a match that asks for everything matches nothing."""
-    few = st.lists(values, min_size=1, max_size=3).map(tuple)
-    return st.one_of(st.just(()), st.just(()), st.just(()), few)
+def _several(random: Random, most: int, make: Callable[[], _Part]) -> tuple[_Part, ...]:
+    return tuple(make() for _ in range(random.randint(0, most)))
 
 
-_matches = st.builds(
-    Match,
-    namespaces=_some(_strings),
-    not_namespaces=_some(_strings),
-    principals=_some(_strings),
-    not_principals=_some(_strings),
-    service_accounts=_some(_account),
-    not_service_accounts=_some(_account),
-    source_ips=_some(st.sampled_from(BLOCKS)),
-    not_source_ips=_some(st.sampled_from(BLOCKS)),
-    destination_ips=_some(st.sampled_from(BLOCKS)),
-    not_destination_ips=_some(st.sampled_from(BLOCKS)),
-    destination_ports=_some(st.sampled_from(PORTS)),
-    not_destination_ports=_some(st.sampled_from(PORTS)),
-)
-rules = st.builds(
-    Rule,
-    st.lists(st.builds(Clause, st.lists(_matches, max_size=3).map(tuple)), max_size=3).map(tuple),
-)
-policies = st.builds(
-    Policy,
-    st.sampled_from(("p", "q", "r", "s")),
-    st.sampled_from(("shop", "other")),
-    st.sampled_from(PolicyScope),
-    st.sampled_from(Action),
-    st.lists(rules, max_size=3).map(tuple),
-    st.booleans(),
-)
-connections = st.builds(
-    Connection,
-    st.sampled_from([None, *IDENTITIES]),
-    st.sampled_from(ADDRESSES),
-    st.sampled_from(ADDRESSES),
-    st.sampled_from(PORTS),
-)
+def _match(random: Random) -> Match:
+    def some(make: Callable[[], _Part]) -> tuple[_Part, ...]:
+        """Mostly none: a match that asks for everything matches nothing."""
+        return _several(random, 3, make) if random.random() < 0.25 else ()
+
+    def text() -> StringMatch:
+        return StringMatch(random.choice(list(StringMatchKind)), random.choice(TEXTS))
+
+    def account() -> ServiceAccountMatch:
+        return ServiceAccountMatch(random.choice(NAMESPACES), random.choice(ACCOUNTS))
+
+    return Match(
+        namespaces=some(text),
+        not_namespaces=some(text),
+        principals=some(text),
+        not_principals=some(text),
+        service_accounts=some(account),
+        not_service_accounts=some(account),
+        source_ips=some(lambda: random.choice(BLOCKS)),
+        not_source_ips=some(lambda: random.choice(BLOCKS)),
+        destination_ips=some(lambda: random.choice(BLOCKS)),
+        not_destination_ips=some(lambda: random.choice(BLOCKS)),
+        destination_ports=some(lambda: random.choice(PORTS)),
+        not_destination_ports=some(lambda: random.choice(PORTS)),
+    )
+
+
+def some_rule(random: Random) -> Rule:
+    def clause() -> Clause:
+        return Clause(_several(random, 3, lambda: _match(random)))
+
+    return Rule(_several(random, 3, clause))
+
+
+def some_policies(random: Random, most: int) -> list[Policy]:
+    """None of a name and namespace that another has."""
+
+    def policy() -> Policy:
+        return Policy(
+            random.choice("pqrs"),
+            random.choice(("shop", "other")),
+            random.choice(list(PolicyScope)),
+            random.choice(list(Action)),
+            _several(random, 3, lambda: some_rule(random)),
+            random.random() < 0.3,
+        )
+
+    return list({each.key: each for each in _several(random, most, policy)}.values())
+
+
+def some_call(random: Random) -> Connection:
+    return Connection(
+        random.choice([None, *IDENTITIES]),
+        random.choice(ADDRESSES),
+        random.choice(ADDRESSES),
+        random.choice(PORTS),
+    )
