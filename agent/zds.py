@@ -36,6 +36,8 @@ ANSWER_BYTES_MAX = 4096
 # Three for each worker; the kernel cuts off what is beyond, and we refuse it.
 DESCRIPTORS_MAX = layout.LISTENERS_MAX
 DEADLINE_S = 5.0  # for the hello, and for each answer
+# Our ztunnel's word that it is going to end: its hello again, which no answer looks like.
+LEAVING = pb.ZdsHello(version=pb.V1).SerializeToString()
 ACCEPTS_PER_S = 5  # a ztunnel that crashes at once must not keep us busy
 ZTUNNELS_MAX = 8  # an upgrade needs two
 
@@ -101,6 +103,8 @@ class Ztunnel:
             "=iII", sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12)
         )
         self.is_ours = False  # it has once answered `add` with its listeners
+        self.is_leaving = False  # it has said its hello twice: whoever else is there goes before it
+        self.on_leaving: Callable[[], None] = lambda: None
 
     async def greeted(self) -> None:
         """Wait for its hello; PeerError when it is late or wrong."""
@@ -128,6 +132,10 @@ class Ztunnel:
         request = pb.WorkloadRequest()
         getattr(request, "del").uid = uid  # the field has a keyword's name
         (await self._ask(request)).close()
+
+    async def keep(self, uid: str) -> None:
+        """Have the end of the snapshot leave this pod alone, if the ztunnel has it."""
+        (await self._ask(pb.WorkloadRequest(keep=pb.KeepWorkload(uid=uid)))).close()
 
     async def snapshot_sent(self) -> None:
         (await self._ask(pb.WorkloadRequest(snapshot_sent=pb.SnapshotSent()))).close()
@@ -181,6 +189,10 @@ class Ztunnel:
             waiting = self._answer if self._hello.done() else self._hello
             if not data and not fds:
                 raise ZtunnelLeft("closed by the ztunnel")
+            if self._hello.done() and data == LEAVING and not fds:
+                self.is_leaving = True
+                self.on_leaving()
+                continue
             if waiting is None or waiting.done():
                 received.close()
                 raise WireError("an unexpected datagram")

@@ -32,6 +32,7 @@ class Book:
         self._pods: dict[str, PodFacts] = {}
         self._ztunnels: list[int] = []  # by their start, the newest last
         self._started: dict[int, int] = {}
+        self._leaving: set[int] = set()
         self._index = PodIndex()
         self._agenda = Agenda()
         self._history = History()
@@ -117,13 +118,27 @@ class Book:
         """`started` orders them: one that is being replaced may connect last, after a restart of
         ours, and the one that replaces it would wait for its pods for ever."""
         self._started[ztunnel] = started
-        self._ztunnels = sorted([*self._ztunnels, ztunnel], key=lambda each: self._started[each])
+        self._ztunnels.append(ztunnel)
+        self._rank()
         for pod in list(self._pods.values()):
             self._change(_unfailed(pod))  # the failure was another ztunnel's
         self._touched(self._pods)
 
+    def ztunnel_leaving(self, ztunnel: int) -> None:
+        """It is going to end: every other one goes before it, also one that started earlier."""
+        self._leaving.add(ztunnel)
+        self._rank()
+        self._touched(self._pods)
+
+    def _rank(self) -> None:
+        def rank(ztunnel: int) -> tuple[bool, int]:
+            return ztunnel not in self._leaving, self._started[ztunnel]
+
+        self._ztunnels.sort(key=rank)
+
     def ztunnel_left(self, ztunnel: int) -> None:
         self._ztunnels.remove(ztunnel)
+        self._leaving.discard(ztunnel)
         del self._started[ztunnel]
         for uid in list(self._pods):
             self._set_handover(uid, ztunnel, None)

@@ -251,12 +251,21 @@ class Enroller:
         self._cgroups[ztunnel.number] = folder
         self.facts.ztunnels[ztunnel.number] = ztunnel
         self.facts.book.ztunnel_joined(ztunnel.number, started_ticks(ztunnel.pid))
+        ztunnel.on_leaving = lambda: self._ztunnel_leaving(ztunnel)
+        if ztunnel.is_leaving:
+            self.facts.book.ztunnel_leaving(ztunnel.number)
         self._tell_newest()
         self.facts.news()
         try:
             await ZtunnelTrack(self.facts, self._kernel, ztunnel).run()
         finally:
             self._ztunnel_left(ztunnel.number)
+
+    def _ztunnel_leaving(self, ztunnel: zds.Ztunnel) -> None:
+        event(log, logging.INFO, "ztunnel.leaving", pid=ztunnel.pid)
+        self.facts.book.ztunnel_leaving(ztunnel.number)
+        self._tell_newest()
+        self.facts.news()
 
     def _ztunnel_left(self, number: int) -> None:
         del self.facts.ztunnels[number]

@@ -40,10 +40,8 @@ class ZtunnelTrack:
                     self._kernel.take_steps()
                 case plan.DeleteFromZtunnel():
                     await self._delete(step)
-                case None if not snapshot_sent and number == self._facts.book.node.newest:
-                    # The end of a snapshot makes a ztunnel drop pods that it was not sent. Only
-                    # the newest gets it: an older one may serve pods that it is not sent any more.
-                    await self._ztunnel.snapshot_sent()
+                case None if not snapshot_sent and not self._ztunnel.is_leaving:
+                    await self._end_snapshot()
                     snapshot_sent = True
                 case None:
                     await news.wait()
@@ -51,6 +49,14 @@ class ZtunnelTrack:
                 case _:
                     assert_never(step)
             self._facts.news()
+
+    async def _end_snapshot(self) -> None:
+        """The end of a snapshot makes a ztunnel drop pods that it was not sent, and ready. One that
+        is not the newest may serve pods from before a restart of ours: it keeps them."""
+        if self._ztunnel.number != self._facts.book.node.newest:
+            for registration in list(self._facts.known):
+                await self._ztunnel.keep(registration.uid)
+        await self._ztunnel.snapshot_sent()
 
     async def _add(self, step: plan.AddToZtunnel) -> None:
         registration = self._facts.known.get(step.uid)

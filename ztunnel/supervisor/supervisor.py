@@ -158,6 +158,8 @@ class Supervisor:
         config, loop = self._config, asyncio.get_running_loop()
         begun_s, limit_s, is_followed = loop.time(), config.drain_alone_s, False
         event(log, logging.INFO, "drain.started", alone_s=limit_s, followed_s=config.drain_s)
+        if not config.fixed_ports:
+            self.zds.leave()
         while True:
             newer = successor(config.admin_socket)
             if newer is not None and not is_followed:

@@ -35,6 +35,8 @@ ERROR_CHARS_MAX = 512
 BACKOFF_INITIAL_S = 0.1
 BACKOFF_MAX_S = 5.0
 SEND_DEADLINE_S = 5.0
+# Said twice it means that we are going to end (C3).
+_HELLO = pb.ZdsHello(version=pb.V1).SerializeToString()
 
 
 class ZdsEnded(ControlError):
@@ -157,6 +159,17 @@ class ZdsClient:
         self._pods = pods
         self._may_connect = may_connect
         self.status = ZdsStatus()
+        self._sock: socket.socket | None = None
+        self._is_leaving = False
+
+    def leave(self) -> None:
+        """Tell the agent that we are going to end: whoever else is there goes before us."""
+        self._is_leaving = True
+        if self._sock is not None:
+            try:
+                self._sock.send(_HELLO)
+            except OSError as exc:  # it is about to be seen by whoever reads
+                event(log, logging.WARNING, "zds.not_told", error=exc)
 
     async def run(self) -> None:
         """Connect, serve the agent, and start again when it has gone, until cancelled."""
@@ -178,16 +191,22 @@ class ZdsClient:
         kind = socket.SOCK_SEQPACKET | socket.SOCK_NONBLOCK
         with socket.socket(socket.AF_UNIX, kind) as sock:
             await loop.sock_connect(sock, str(self._path))
-            await loop.sock_sendall(sock, pb.ZdsHello(version=pb.V1).SerializeToString())
+            await loop.sock_sendall(sock, _HELLO)
+            if self._is_leaving:
+                await loop.sock_sendall(sock, _HELLO)
+            self._sock = sock
             self.status.connected = True
             self.status.error = ""
             event(log, logging.INFO, "zds.connected", path=self._path)
             session = ZdsSession(self._pods, self.status)
-            while True:
-                reply = await session.handle(*await _receive(sock))
-                async with asyncio.timeout(SEND_DEADLINE_S):
-                    await _send(sock, reply)
-                backoff.reset()
+            try:
+                while True:
+                    reply = await session.handle(*await _receive(sock))
+                    async with asyncio.timeout(SEND_DEADLINE_S):
+                        await _send(sock, reply)
+                    backoff.reset()
+            finally:
+                self._sock = None
 
 
 async def _receive(sock: socket.socket) -> tuple[bytes, tuple[int, ...]]:

@@ -126,6 +126,7 @@ class FakeZtunnel:
         self.number = number
         self.pid = pid
         self.is_ours = True
+        self.is_leaving = False
         self.asked: list[str] = []
         self.answer: Callable[[str], None] = lambda request: None
 
@@ -139,6 +140,9 @@ class FakeZtunnel:
 
     async def delete(self, uid: str) -> None:
         self._ask(f"delete {uid}")
+
+    async def keep(self, uid: str) -> None:
+        self._ask(f"keep {uid}")
 
     async def snapshot_sent(self) -> None:
         self._ask("snapshot")

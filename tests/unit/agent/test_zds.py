@@ -258,3 +258,25 @@ def test_a_listener_takes_ztunnels_without_waiting(tmp_path: Path) -> None:
         assert listener.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN) == 1
         with pytest.raises(BlockingIOError):
             listener.accept()
+
+
+def test_a_second_hello_says_that_it_is_going_to_end_whatever_is_asked_meanwhile() -> None:
+    told: list[bool] = []
+
+    async def serve(ztunnel: Ztunnel) -> None:
+        ztunnel.on_leaving = lambda: told.append(ztunnel.is_leaving)
+        await ztunnel.keep("uid")
+        await ztunnel.snapshot_sent()
+
+    async def peer(end: Peer) -> None:
+        end.answer(HELLO)
+        request, _ = await end.receive()
+        assert request.keep.uid == "uid"
+        end.answer(HELLO)
+        end.answer(ACK)
+        request, _ = await end.receive()
+        assert request.HasField("snapshot_sent")
+        end.answer(ACK)
+
+    talk(serve, peer)
+    assert told == [True]

@@ -17,6 +17,7 @@ import yaml
 
 from agent.cli.uninstall import uninstall
 from agent.main import main as agent_main
+from control.kit.durations import duration_s
 from control.server.main import main as control_main
 from daemonset.tools import __main__ as manifests
 from daemonset.tools import boards, crds, readme, render
@@ -238,7 +239,8 @@ def test_no_port_of_the_node_belongs_to_the_ztunnel(full: list[Object]) -> None:
 
 def test_the_ztunnel_has_time_to_drain() -> None:
     values = yaml.safe_load((render.CHART / "values.yaml").read_text())["ztunnel"]
-    assert float(values["drain"].removesuffix("s")) + 10 <= values["terminationGraceSeconds"]
+    drain_s, alone_s = (duration_s(values[name]) for name in ("drain", "drainAlone"))
+    assert max(drain_s, alone_s) + 10 <= values["terminationGraceSeconds"]
 
 
 def test_istios_definitions_can_be_left_out(helm_program: str, plain: list[Object]) -> None:

@@ -1,4 +1,4 @@
-"""A ztunnel's track: one request at a time, the snapshot's end once, and only to the newest."""
+"""A ztunnel's track: one request at a time, and the snapshot's end once."""
 
 from __future__ import annotations
 
@@ -42,9 +42,29 @@ def test_an_older_ztunnel_is_not_told_to_drop_what_it_serves(facts: Facts) -> No
     older = FakeZtunnel(7)
     facts.book.ztunnel_joined(7)
     facts.book.ztunnel_joined(8)
+    facts.known.put(POD)
+    run_until(facts, older, lambda: "snapshot" in older.asked)
+    assert older.asked == ["keep uid", "snapshot"]
+
+
+def test_one_that_is_going_to_end_gets_no_end_of_a_snapshot(facts: Facts) -> None:
+    leaving = FakeZtunnel(7)
+    leaving.is_leaving = True
+    facts.book.ztunnel_joined(7)
     turns = iter(range(20))
-    run_until(facts, older, lambda: next(turns) == 19)
-    assert older.asked == []
+    run_until(facts, leaving, lambda: next(turns) == 19)
+    assert leaving.asked == []
+
+
+def test_every_other_one_goes_before_one_that_is_going_to_end(facts: Facts) -> None:
+    facts.book.ztunnel_joined(7, started=100)
+    facts.book.ztunnel_joined(8, started=200)
+    facts.book.ztunnel_leaving(8)
+    assert facts.book.node.newest == 7
+    facts.book.ztunnel_left(7)
+    assert facts.book.node.newest == 8
+    facts.book.ztunnel_joined(9, started=50)
+    assert facts.book.node.newest == 9
 
 
 def test_one_that_is_being_replaced_is_not_the_newest_because_it_connects_last(

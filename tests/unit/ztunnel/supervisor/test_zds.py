@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 
 from control.kit.errors import WireError
 from control.wire import zds_pb2 as pb
+from tests.support.turns import turns_until
 from ztunnel.supervisor.pods import Claim, WorkersNotReady
 from ztunnel.supervisor.zds import Reply, ZdsClient, ZdsSession, ZdsStatus
 
@@ -170,5 +171,31 @@ def test_who_may_not_connect_does_not(tmp_path: Path) -> None:
                 accepted, _ = await asyncio.get_running_loop().sock_accept(agent)
                 accepted.close()
                 client.cancel()
+
+    asyncio.run(test())
+
+
+def test_the_agent_is_told_that_we_are_going_to_end_and_a_new_one_too(tmp_path: Path) -> None:
+    async def test() -> None:
+        loop, path = asyncio.get_running_loop(), tmp_path / "zds.sock"
+        hello = pb.ZdsHello(version=pb.V1).SerializeToString()
+        with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as agent:
+            agent.bind(str(path))
+            agent.listen()
+            agent.setblocking(False)
+            client = ZdsClient(path, Pods())
+            async with asyncio.timeout(5), asyncio.TaskGroup() as tasks:
+                running = tasks.create_task(client.run())
+                first, _ = await loop.sock_accept(agent)
+                with first:
+                    assert await loop.sock_recv(first, 100) == hello
+                    await turns_until(lambda: client.status.connected)
+                    client.leave()
+                    assert await loop.sock_recv(first, 100) == hello
+                second, _ = await loop.sock_accept(agent)
+                with second:
+                    assert await loop.sock_recv(second, 100) == hello
+                    assert await loop.sock_recv(second, 100) == hello
+                running.cancel()
 
     asyncio.run(test())
