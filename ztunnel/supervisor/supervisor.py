@@ -75,6 +75,7 @@ class Supervisor:
         self.plaintext = PlaintextRefusals(self.state, self.direct.tell)
         self._missing = MissingWatch()
         self._synced = asyncio.Event()
+        self._workers_up = asyncio.Event()
         self.xds = XdsClient(config, self.state, self._publish, self.certificates_kept.reachable)
         self.zds = ZdsClient(config.zds, self.served, self._may_return)
 
@@ -96,7 +97,7 @@ class Supervisor:
         )
         async with admin.serve(self, doors) as pages, asyncio.TaskGroup() as tasks:
             agent = [
-                tasks.create_task(self.zds.run(), name="zds"),
+                tasks.create_task(self._run_zds(), name="zds"),
                 tasks.create_task(self._run_direct(), name="direct"),
             ]
             others = [
@@ -120,6 +121,13 @@ class Supervisor:
             for each in (*agent, *others):
                 each.cancel()
         event(log, logging.INFO, "ztunnel.ended")
+
+    async def _run_zds(self) -> None:
+        """Join once we can serve: the agent gives every new connection to the newest ztunnel, also
+        to one that waits for its control plane."""
+        await self._synced.wait()
+        await self._workers_up.wait()
+        await self.zds.run()
 
     async def _run_direct(self) -> None:
         """Run the link once the workers know every pod: open flows are reported only once."""
@@ -216,6 +224,8 @@ class Supervisor:
             self.plaintext.ready(pod)
 
     def worker_ready(self, worker: int) -> None:
+        if self.workers.all_ready:
+            self._workers_up.set()
         self.direct.replay()
 
     def direct_line(self, worker: int, line: ZtunnelLine | Unknown) -> None:

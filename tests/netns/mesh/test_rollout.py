@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+import threading
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from typing import Any
@@ -10,9 +11,10 @@ from typing import Any
 import pytest
 
 from agent.lab import changes, process
+from agent.lab.daemons import Daemons
 from agent.lab.process import Process
 from tests.support.lab.mesh_bed import FAMILIES, Bed, Reply, is_closed, soon, speak
-from tests.support.lab.mesh_direct import connections, deny, direct_mesh, entry_of, goes_direct
+from tests.support.lab.mesh_direct import deny, direct_mesh, entry_of, goes_direct
 
 # Connections across the roll: tunnelled out, in, and on one node; from and to outside the mesh.
 PAIRS = (
@@ -111,15 +113,37 @@ def test_a_policy_of_the_gap_ends_what_the_kernel_carries(bed: Bed) -> None:
     soon(lambda: bed.reach("client", "near") is Reply.ANSWERED, "let in again")
 
 
+def test_one_that_does_not_know_the_mesh_takes_nothing_over(bed: Bed) -> None:
+    changes.stop(bed.lab, "control", None)
+    before = bed.log(f"ztunnel-{bed.here}").count("worker.ready")
+    rolling = threading.Thread(target=changes.restart, args=(bed.lab, "ztunnel", bed.here))
+    rolling.start()
+    try:
+        soon(lambda: bed.log(f"ztunnel-{bed.here}").count("worker.ready") == before + 2, "workers")
+        assert len(bed.agent(bed.here)["ztunnels"]) == 1
+        for pod, target in PAIRS:
+            assert bed.reach(pod, target) is Reply.ANSWERED
+    finally:
+        daemons = Daemons(bed.lab.run_dir, bed.lab.store.load())
+        control = daemons.start_control()
+        rolling.join()
+        record(bed, control)
+    soon(lambda: [each["newest"] for each in bed.agent(bed.here)["ztunnels"]] == [True], "over")
+    assert bed.reach("client", "server") is Reply.ANSWERED
+
+
+def record(bed: Bed, control: Process) -> None:
+    with bed.lab.store.exclusive():
+        state = bed.lab.store.load()
+        state.processes["control"] = control
+        bed.lab.store.save(state)
+
+
 def test_a_pod_that_leaves_the_mesh_is_dropped_by_the_old_one_too(bed: Bed) -> None:
+    """The last one: nobody is in the mesh any more."""
     with opened(bed) as made:
         rolled = Rolled(bed)
         bed.mode("mesh", "-")
-        try:
-            bed.wait_captured(())
-            assert is_closed(made["client", "server", 4])
-            soon(lambda: not rolled.drains, "nothing is left for it")
-        finally:
-            bed.mode("mesh", "=ambient")
-            bed.wait_captured()
-    soon(lambda: not connections(bed), "the records of the old connections go")
+        bed.wait_captured(())
+        assert is_closed(made["client", "server", 4])
+        soon(lambda: not rolled.drains, "nothing is left for it")
