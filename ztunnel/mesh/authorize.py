@@ -16,7 +16,7 @@ from control.model.workload import GatewayAddress, NamespacedHostname, Service, 
 from ztunnel.mesh.balance import target_port
 from ztunnel.mesh.dialled import own_ports, service_dialled
 from ztunnel.mesh.roles import Accepted, Target
-from ztunnel.mesh.route import GUARDED_PORTS
+from ztunnel.mesh.route import TUNNEL_PORT
 from ztunnel.mesh.state import State
 from ztunnel.refusals import Reason
 
@@ -139,7 +139,7 @@ def _admit(
     service: Service | None,
     connection: Connection,
 ) -> Admit | Refusal:
-    if target.port in GUARDED_PORTS:
+    if target.port == TUNNEL_PORT:
         return Refusal(503, Reason.RECURSION, f"port {target.port} would come back to the tunnel")
     missing = state.missing_policies(local)
     if missing:

@@ -41,8 +41,9 @@ from ztunnel.mesh.roles import Asked, NextHop, Target
 from ztunnel.mesh.state import State
 from ztunnel.refusals import Reason
 
-# The capture ports of Istio's layout: a pod's traffic to them would only come round again.
-GUARDED_PORTS = frozenset({15001, 15006, 15008, 15080})
+# A pod's own traffic to it would only come round again. Every other port is the app's; listeners
+# at fixed ports (`--fixed-ports`) are known to `connections`, by their sockets.
+TUNNEL_PORT = 15008
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,7 +105,7 @@ def route(
 
 
 def _comes_back(source: Workload, destination: Asked) -> bool:
-    if destination.port not in GUARDED_PORTS:
+    if destination.port != TUNNEL_PORT:
         return False
     return is_loopback(destination.address) or destination.address in source.addresses
 

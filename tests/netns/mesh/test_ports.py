@@ -59,6 +59,24 @@ def test_an_app_on_loopback_alone_is_no_hang_and_no_empty_answer(
         assert end_of(sock, (bed.address("server", family), 7000)) == "refused"
 
 
+@pytest.mark.parametrize("family", FAMILIES)
+def test_ports_that_other_meshes_keep_are_an_apps_as_any(bed: Bed, family: int) -> None:
+    """Remote, on the same node, and from outside the mesh."""
+    kind, host = (socket.AF_INET, "0.0.0.0") if family == 4 else (socket.AF_INET6, "::")
+    for target in ("server", "near"):
+        for port in (15001, 15006, 15080, 40000):
+            with inside(bed.pod(target).netns):
+                app = socket.socket(kind)
+            with app:
+                app.settimeout(5)
+                app.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+                app.bind((host, port))
+                app.listen()
+                for name in ("client", "stranger"):
+                    with bed.connect(name, target, family, port), app.accept()[0] as taken:
+                        assert taken.getpeername()[0] == bed.address(name, family)
+
+
 def end_of(sock: socket.socket, target: tuple[str, int]) -> str:
     """The end as an app sees it: "refused" at connect(), or by a reset after it."""
     try:

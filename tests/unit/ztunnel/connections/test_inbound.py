@@ -101,7 +101,7 @@ def test_a_connection_to_our_own_port_would_come_back_for_ever(rig: InboundRig) 
     rig.pod.own_ports.add(APP.port)
     assert is_closed(rig.plaintext())
     assert rig.refusals == {"recursion": 1}
-    assert is_closed(rig.plaintext(Endpoint(APP.address, 15006)))
+    assert is_closed(rig.plaintext(Endpoint(APP.address, 15008)))
     assert rig.refusals == {"recursion": 2}
 
 

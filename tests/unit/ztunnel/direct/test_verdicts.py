@@ -127,9 +127,9 @@ def test_an_address_that_another_workload_claims_is_left_to_the_tunnel() -> None
     assert not ask(mesh(CLIENT, SERVER, pod("thief", "fd00::2", node="n2")))
 
 
-@pytest.mark.parametrize("port", [15001, 15006, 15008])
-def test_the_tunnels_own_ports_are_not_direct(port: int) -> None:
-    assert not ask(mesh(CLIENT, SERVER), port=port)
+def test_the_tunnels_own_port_is_not_direct() -> None:
+    assert not ask(mesh(CLIENT, SERVER), port=15008)
+    assert ask(mesh(CLIENT, SERVER), port=15001)
 
 
 STRICT = Policy(

@@ -149,11 +149,17 @@ def test_plaintext_has_no_identity() -> None:
     assert isinstance(connect(deny, "10.0.0.2:80"), Admit)
 
 
-@pytest.mark.parametrize("port", [15001, 15006, 15008])
-def test_the_tunnels_own_ports_are_no_targets(port: int) -> None:
-    assert refused(connect(mesh(POD), f"10.0.0.2:{port}")) == (503, "recursion")
-    accepted = Endpoint(at("10.0.0.2"), port)
+def test_the_tunnels_own_port_is_no_target() -> None:
+    assert refused(connect(mesh(POD), "10.0.0.2:15008")) == (503, "recursion")
+    accepted = Endpoint(at("10.0.0.2"), 15008)
     assert refused(admit_plaintext(mesh(POD), POD, accepted, PEER)) == (503, "recursion")
+
+
+@pytest.mark.parametrize("port", [15001, 15006, 15080])
+def test_ports_that_other_meshes_keep_are_an_apps_as_any(port: int) -> None:
+    assert isinstance(connect(mesh(POD), f"10.0.0.2:{port}"), Admit)
+    accepted = Endpoint(at("10.0.0.2"), port)
+    assert isinstance(admit_plaintext(mesh(POD), POD, accepted, PEER), Admit)
 
 
 def test_nothing_is_admitted_before_the_first_snapshot() -> None:

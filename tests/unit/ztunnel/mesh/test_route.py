@@ -243,10 +243,17 @@ def test_unhealthy_endpoints_only_where_the_service_says_so() -> None:
 
 @pytest.mark.parametrize(
     "destination",
-    ["127.0.0.1:15001", "127.0.0.1:15008", "[::1]:15006", "10.0.0.1:15001", "[fd00::1]:15080"],
+    ["127.0.0.1:15008", "[::1]:15008", "10.0.0.1:15008", "[fd00::1]:15008"],
 )
 def test_traffic_that_would_come_round_again_is_refused(destination: str) -> None:
     assert go(mesh(CLIENT), destination) == Refuse(Reason.RECURSION)
+
+
+@pytest.mark.parametrize("port", [15001, 15006, 15020, 15080, 40000])
+def test_ports_that_other_meshes_keep_are_an_apps_as_any(port: int) -> None:
+    found = mesh(CLIENT, pod("web", "10.0.0.2"))
+    assert tunnel(go(found, f"10.0.0.2:{port}"))[1] == f"10.0.0.2:{port}"
+    assert not isinstance(go(found, f"10.0.0.1:{port}"), Refuse), "an app of the pod itself"
 
 
 def test_another_pods_tunnel_port_is_an_ordinary_port() -> None:
