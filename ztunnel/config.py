@@ -56,6 +56,7 @@ class ZtunnelConfig:
     spin_us: int = 50
     secret_ttl_s: float = 86400.0
     fixed_ports: bool = False
+    dns_capture: bool = False  # the agent redirects pods' DNS, which nobody serves here
     admin: str = "127.0.0.1:15000"
     admin_on_tcp: bool = False
     metrics: str = "0.0.0.0:15020"

@@ -44,6 +44,8 @@ TOKEN_MOUNTED = "./var/run/secrets/tokens/istio-token"
 ZDS_MOUNTED = "/var/run/ztunnel/ztunnel.sock"
 # Arguments that Istio's DaemonSet gives to its container; none of them says anything.
 ISTIO_WORDS = (), ("proxy",), ("proxy", "ztunnel")
+DNS_PORT = 15053
+DNS_HINT = "pods resolve no name: set AMBIENT_DNS_CAPTURE=false for istio-cni"
 DRAIN_S = 300.0
 DRAIN_ALONE_S = 5.0
 
@@ -191,6 +193,13 @@ def drain_s(told_s: float | None, grace_s: float | None, default_s: float) -> fl
     show_default="yes where --zds is Istio's ztunnel.sock",
     help="Listen on 15001, 15006, 15008 in every pod, as foreign agents expect.",
 )
+@option(
+    "--dns-capture/--no-dns-capture",
+    "ISTIO_META_DNS_CAPTURE",
+    default=None,
+    show_default="yes where --zds is Istio's ztunnel.sock",
+    help="The agent sends pods' DNS to port 15053, where nobody answers here: warn of it.",
+)
 @option("--admin", default="127.0.0.1:15000", help="Metrics and readiness again, or off.")
 @option(
     "--admin-on-tcp/--no-admin-on-tcp",
@@ -239,6 +248,8 @@ def make_config(flags: dict[str, Any]) -> ZtunnelConfig:
     )
     if values["fixed_ports"] is None:
         values["fixed_ports"] = values["zds"].name == Path(ZDS_MOUNTED).name
+    if values["dns_capture"] is None:  # Istio's agent does, unless it is told not to
+        values["dns_capture"] = values["zds"].name == Path(ZDS_MOUNTED).name
     direct = values["direct"]
     if direct is None:
         values["direct"] = direct_socket(values["zds"], fixed_ports=values["fixed_ports"])
@@ -267,6 +278,9 @@ def run(config: ZtunnelConfig) -> None:
     spare_collector()
     if config.cgroup is not None:
         join_cgroup(config.cgroup)
+
+    if config.dns_capture:
+        event(log, logging.WARNING, "dns.not_served", port=DNS_PORT, hint=DNS_HINT)
 
     async def serve() -> None:
         supervisor = Supervisor(config, SystemClock())

@@ -111,6 +111,10 @@ def test_the_container_of_istios_daemonset_needs_no_flag(
     assert (config.zds, config.fixed_ports, config.direct) == (socket, True, None)
     assert (config.cluster_id, config.pod_name, config.drain_alone_s) == ("east", "ztunnel-x7k", 25)
     assert load("--no-fixed-ports").fixed_ports is False
+    assert config.dns_capture is True
+    assert load("--zds", "/run/tulle/n1/zds.sock").dns_capture is False
+    monkeypatch.setenv("ISTIO_META_DNS_CAPTURE", "false")
+    assert load("proxy").dns_capture is False
     monkeypatch.setenv("CONNECTION_TERMINATION_DEADLINE", "7s")
     assert load("proxy").drain_alone_s == 7
     assert load("proxy").drain_s == 25
