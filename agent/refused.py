@@ -137,15 +137,23 @@ def addresses_of_host() -> frozenset[Address]:
 def _news(uid: str, before: Slots, now: Slots) -> Iterator[_News]:
     """One for each slot in which there is something new; of several processors, the one with most
     has the word."""
-    slots: dict[int, list[tuple[int, RefusedSyn]]] = {}
-    for (slot, cpu), (count, syn) in now.items():
-        known = before.get((slot, cpu))
-        more = count - known[0] if known is not None and known[0] <= count else count
-        if more:
-            slots.setdefault(slot, []).append((more, syn))
-    for found in slots.values():
-        _, last = max(found, key=_count_of)
-        yield _News(uid, last, sum(map(_count_of, found)))
+    more: dict[tuple[int, int], tuple[int, RefusedSyn]] = {}
+    for place, (count, syn) in now.items():
+        known = before.get(place)
+        grown = count - known[0] if known is not None and known[0] <= count else count
+        if grown:
+            more[place] = grown, syn
+    for syn, count in last_of_slots(more):
+        yield _News(uid, syn, count)
+
+
+def last_of_slots(slots: Slots) -> Iterator[tuple[RefusedSyn, int]]:
+    """The last SYN of each slot and the count of them on all processors."""
+    by_slot: dict[int, list[tuple[int, RefusedSyn]]] = {}
+    for (slot, _), found in slots.items():
+        by_slot.setdefault(slot, []).append(found)
+    for each in by_slot.values():
+        yield max(each, key=_count_of)[1], sum(map(_count_of, each))
 
 
 def _count_of(found: tuple[int, RefusedSyn]) -> int:

@@ -17,9 +17,11 @@ from agent.enrol.enroller import Enroller
 from agent.enrol.plan import PodState
 from agent.intents import Intents
 from agent.kubelet.watch import KubeletWatch
+from agent.refused import last_of_slots
 from agent.registry import Registry
 from bpf import layout
 from control.kit.clock import Clock
+from control.kit.errors import KernelError
 from control.kit.version import version
 from control.model.address import format_address
 
@@ -142,7 +144,25 @@ class Agent:
         escaped = self.enroller.uncaptured_connections(uid)
         if escaped is not None:
             entry["uncaptured_connections"] = escaped
+        if pod is not None and pod.capture is not None:
+            entry["refused"] = self._refused(uid)
         return entry
+
+    def _refused(self, uid: str) -> list[dict[str, Any]]:
+        """Connections that the kernel refused in this pod: the last of each sender, and counts."""
+        try:
+            slots = self.datapath.refused(uid)
+        except KernelError:  # it is being released
+            return []
+        return [
+            {
+                "src": str(syn.source),
+                "dst": str(syn.destination),
+                "reason": syn.reason,
+                "count": count,
+            }
+            for syn, count in last_of_slots(slots)
+        ]
 
 
 def _text(moment: datetime | None) -> str | None:

@@ -49,21 +49,24 @@ def connections(ask: Reading, pod: str | None, direction: str | None) -> None:
 
     Example: tulle connections shop/ratings-v1 --direction inbound
     """
-    wanted = ask.wanted
-    if pod:
-        namespace, slash, name = pod.rpartition("/")
-        wanted = replace(wanted, name=name, namespace=namespace if slash else wanted.namespace)
+    wanted = named_pod(ask.wanted, pod) if pod else ask.wanted
 
     def rows() -> list[views.Row]:
         found = ask.read("ztunnel")
         if pod:
-            _expect_captured(found, pod, wanted)
+            expect_captured(found, pod, wanted)
         return views.connections(found, wanted, direction or "")
 
     show(ask.out, rows, COLUMNS, "no open connections")
 
 
-def _expect_captured(found: MeshDump, pod: str, wanted: views.Filter) -> None:
+def named_pod(wanted: views.Filter, pod: str) -> views.Filter:
+    """The filter for one pod; a namespace before its name wins over the option."""
+    namespace, slash, name = pod.rpartition("/")
+    return replace(wanted, name=name, namespace=namespace if slash else wanted.namespace)
+
+
+def expect_captured(found: MeshDump, pod: str, wanted: views.Filter) -> None:
     """Tell a pod that no ztunnel serves from one without traffic; ConfigError: no such pod."""
     named = replace(wanted, labels=())
     if views.has_ztunnel(found, named) or not any(views.ztunnels(found)):

@@ -40,6 +40,7 @@ VERBS = {
         "List certificates and expiry.",
     ),
     "connections": ("agent.cli.connections", "connections", "List open connections."),
+    "refusals": ("agent.cli.refusals", "refusals", "List connections that failed, and why."),
     "top": ("agent.cli.top", "top", "List who uses the ztunnels most."),
     "maps": ("agent.cli.maps", "maps", "Show the fill level of kernel tables and rings."),
     "namespace": ("agent.cli.namespace", "namespace", "List, add and remove namespaces."),

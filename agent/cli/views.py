@@ -262,7 +262,7 @@ def _connection(item: Row, side: str, node: str, now: datetime) -> Row:
         "dst_id": item.get("destinationIdentity"),
         "protocol": item.get("protocol"),
         "path": _path(item),
-        "age": _duration((now - _moment(opened)).total_seconds()) if opened else None,
+        "age": _age(opened, now),
         "bytes": sent + received,
         "policy": item.get("policy"),
         "service": item.get("service"),
@@ -345,6 +345,15 @@ def _to_the_second(text: str | None) -> str | None:
 
 def _moment(text: str) -> datetime:
     return datetime.fromisoformat(text)
+
+
+def age(mesh: MeshDump, text: str | None) -> str | None:
+    """Time that had passed since the moment `text` when the pages were read."""
+    return _age(text, mesh.taken_at)
+
+
+def _age(text: str | None, now: datetime) -> str | None:
+    return _duration((now - _moment(text)).total_seconds()) if text else None
 
 
 def _duration(seconds: float) -> str:

@@ -188,6 +188,7 @@ def test_policy_denies_with_401_and_the_tunnel_lives_on(
     assert inbound["src.identity"] == str(CLIENT)
     assert "none allowed" in str(inbound["error"])
     (outbound,) = mesh.client.access()
+    assert inbound["dst.hbone_addr"] == outbound["dst.hbone_addr"]  # the port that was refused
     assert outbound["error"] == "the peer answered 401"
     mesh.policies(allow("only-client", CLIENT.principal))
     assert speaks(mesh, app)

@@ -81,6 +81,7 @@ class InboundPlaintext:
         self.outcome = engine.outcome(parties)
 
     def refuse(self, refusal: Refusal) -> None:
+        self.outcome.parties.service = refusal.service
         self._fail(refusal.reason, refusal.detail)
 
     def admit(self, admitted: Admit) -> None:

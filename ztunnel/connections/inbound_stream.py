@@ -73,7 +73,9 @@ class InboundStream:
         tunnel.adopt(stream, self)
 
     def refuse(self, refusal: Refusal) -> None:
-        self._engine.refuse(refusal.reason, self.outcome.parties.tenant)
+        parties = self.outcome.parties
+        parties.target, parties.service = refusal.target, refusal.service
+        self._engine.refuse(refusal.reason, parties.tenant)
         self._answer(refusal.status)
         self._leave(refusal.reason.flag, refusal.detail)
 

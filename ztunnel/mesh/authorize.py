@@ -43,6 +43,8 @@ class Refusal:
     status: int
     reason: Reason
     detail: str
+    target: Target | None = None  # where it would have gone, as far as that was known
+    service: Service | None = None
 
 
 def admit_connect(
@@ -144,13 +146,13 @@ def _admit(
     missing = state.missing_policies(local)
     if missing:
         detail = f"the workload names a policy that has not arrived: {missing[0]}"
-        return Refusal(401, Reason.UNKNOWN_POLICY, detail)
+        return Refusal(401, Reason.UNKNOWN_POLICY, detail, target, service)
     match _decide(state, local, connection):
         case Permit() as permit:
             dry_run = state.in_force(local).would_deny(connection)
             return Admit(target, permit, service, local, dry_run)
         case Deny() as deny:
-            return Refusal(401, Reason.POLICY, str(deny))
+            return Refusal(401, Reason.POLICY, str(deny), target, service)
 
 
 def _of(target: Target) -> tuple[Address, int]:

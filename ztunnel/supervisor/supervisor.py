@@ -292,6 +292,7 @@ class Supervisor:
             },
             "direct": dump.direct(self.direct, connections),
             "tenants": dump.tenants(connections),
+            "refused": [row for each in connections.values() for row in each.get("refused", ())],
         }
 
     def _workload_state(self, pod: HeldPod, answers: dict[int, dict[str, Any]]) -> dict[str, Any]:

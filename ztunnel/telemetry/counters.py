@@ -10,6 +10,7 @@ from control.model.workload import Workload
 from ztunnel.refusals import Flag, Reason
 from ztunnel.telemetry.departed import Departed, Key
 from ztunnel.telemetry.parties import Parties, Series
+from ztunnel.telemetry.recent import RecentRefusals
 from ztunnel.tenants.bounds import LABEL_SETS
 from ztunnel.tenants.portions import Portions
 from ztunnel.tenants.tenancy import Kind, Tenancy
@@ -34,6 +35,7 @@ class Counters:
         now."""
         self._portions: Final = Portions(LABEL_SETS, label_sets_max)
         self.refusals: dict[str, int] = {}
+        self.recent: Final = RecentRefusals()
         self.engine: dict[str, int] = {}
         self._series: dict[Key, Series] = {}
         self.departed: Final = Departed(self._series, known, self._dropped)

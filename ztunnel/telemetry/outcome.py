@@ -80,6 +80,8 @@ class Outcome:
         else:
             _add(series.closed, flag)
         self.bytes_now = _no_bytes
+        if error and (series is None or flag is Flag.DENY):
+            counters.recent.add(self.parties, flag, error, self._clock.now())
         if self._log is None:
             return
         if self._may_log():

@@ -32,7 +32,7 @@ _T = TypeVar("_T")
 def connections(
     engine: Engine, path: WorkerDirect | None, shown_max: int = CONNECTIONS_SHOWN_MAX
 ) -> Iterator[Piece]:
-    """Open connections of each pod, and counts of the direct path."""
+    """Open connections of each pod, refusals of late, and counts of the direct path."""
     left = shown_max
     truncated = False
     for uid, pod in list(engine.pods.items()):
@@ -44,6 +44,8 @@ def connections(
             for part in _parts(chosen):
                 shown = [each.outcome.view(engine.config.worker) for each in part]
                 yield {"connections": {uid: {name: shown}}}
+    for some in _parts(list(engine.counters.recent.all())):
+        yield {"refused": [each.view(engine.config.worker) for each in some]}
     direct = {} if path is None else path.counts()
     yield {"truncated": truncated, "direct": direct, "tenants": figures(_tenants(engine))}
 

@@ -10,6 +10,7 @@ from typing import Any
 from agent.datapath.audit import Difference
 from agent.datapath.errors import DatapathError
 from agent.datapath.pods import CapturedPod, PodCapture
+from agent.datapath.refused import Slots
 from control.model.address import Address
 
 
@@ -58,6 +59,10 @@ class FakeDatapath:
     def set_probes(self, uid: str, ports: frozenset[int]) -> None:
         self._call()
         self.probes[uid] = ports
+
+    def refused(self, uid: str) -> Slots:
+        self._call()
+        return {}
 
     def release(self, uid: str) -> bool:
         self._call()

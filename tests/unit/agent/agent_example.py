@@ -10,6 +10,7 @@ from typing import Any
 from agent.config import AgentConfig
 from agent.datapath.conflicts import Conflict
 from agent.datapath.node import MapUsage
+from agent.datapath.refused import RefusedSyn, Slots
 from agent.direct.off import Off
 from agent.enrol.enroller import Enroller, Host
 from agent.enrol.plan import Capture
@@ -18,7 +19,7 @@ from agent.kubelet.watch import KubeletWatch
 from agent.registry import Registration, Registry
 from agent.status import Agent
 from bpf import layout
-from control.model.address import parse_address
+from control.model.address import Endpoint, parse_address
 from control.model.intent import Intent
 from tests.support.clock import FakeClock
 from tests.support.kernel.fake_datapath import FakeDatapath, FakeDirect, FakeKubeletHook
@@ -42,6 +43,10 @@ class ShownDatapath(FakeDatapath):
 
     def counters(self) -> dict[str, int]:
         return {counter.name.lower(): int(counter) for counter in layout.Counter}
+
+    def refused(self, uid: str) -> Slots:
+        syn = RefusedSyn("inbound_strict", Endpoint(ADDRESS, 5), Endpoint(ADDRESS, 80))
+        return {(0, 0): (2, syn), (0, 1): (3, syn)}
 
     def conflicts(self) -> list[Conflict]:
         return self.found

@@ -73,6 +73,7 @@ def test_the_dump_is_whole_before_anything_runs(tmp_path: Path) -> None:
         "agent",
         "direct",
         "tenants",
+        "refused",
     }
     assert [each["name"] for each in dump["workloads"]] == ["web"]
     assert dump["control"] == {"connected": False, "synced": False, "settled": True, "error": ""}
