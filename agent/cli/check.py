@@ -253,7 +253,7 @@ def render(checks: Sequence[Check], shape: str, colour: bool, lines_max: int | N
         lines += [
             title,
             "-" * len(title),
-            *(line for item in shown for line in _lines(item, colour, lines_max)),
+            *(line for item in _joined(shown) for line in _lines(item, colour, lines_max)),
         ]
         lines.append("")
     lines.append(f"Status check results are {_sign(verdict(checks), colour)}")
@@ -277,6 +277,21 @@ def as_json(checks: Sequence[Check]) -> dict[str, Any]:
             {"categoryName": title, "checks": group} for title, group in categories(checks)
         ],
     }
+
+
+def _joined(checks: Sequence[Check]) -> list[Check]:
+    """Neighbours that differ only in what they found, as one check that tells all of it."""
+    found: list[Check] = []
+    for item in checks:
+        is_alike = found and all(
+            found[-1].get(name) == item.get(name)
+            for name in ("code", "description", "result", "hint")
+        )
+        if is_alike and item["result"] != "ok":
+            found[-1] = {**found[-1], "error": f"{found[-1]['error']}\n{item['error']}"}
+        else:
+            found.append(item)
+    return found
 
 
 def _lines(item: Check, colour: bool, lines_max: int | None) -> list[str]:

@@ -15,6 +15,7 @@ from agent.lab.daemons import Daemons
 from agent.lab.lab import Lab, place, plan_pod
 from agent.lab.manifests import Manifests
 from agent.lab.pods import LabPods
+from agent.lab.spec import PodSpec
 from agent.lab.state import LabState, PodRecord
 from control.kit.errors import ConfigError, MeshError
 
@@ -51,6 +52,9 @@ def apply(lab: Lab, text: str, where: str) -> list[str]:
         new_file = Path(where).name if where.endswith((".yaml", ".yml")) else ADDED_FILE
         lines, starting = [], []
         for document in documents:
+            if document.value["kind"] == "Pod":
+                _spec_of(state, document, where)  # before anything is changed
+        for document in documents:
             known = manifests.find(document.ref)
             if document.value["kind"] == "Pod":
                 record = _apply_pod(lab, state, manifests, document, (where, new_file))
@@ -86,6 +90,17 @@ def _with_old_addresses(value: dict[str, Any], old: dict[str, Any]) -> dict[str,
     return merged
 
 
+def _spec_of(state: LabState, document: TextDocument, where: str) -> PodSpec:
+    """The pod that a manifest means; ConfigError if it states no node for a new one."""
+    ref, wanted = document.ref, document.value
+    old = state.pods.get(f"{ref.namespace}/{ref.name}")
+    annotations = wanted["metadata"].get("annotations") or {}
+    if old is not None and objects.ANNOTATION_NODE not in annotations:
+        return old.spec
+    nodes = [node.name for node in state.nodes]
+    return objects.spec_from_annotations(wanted, nodes, Path(where).parent)
+
+
 def _apply_pod(
     lab: Lab, state: LabState, manifests: Manifests, document: TextDocument, files: tuple[str, str]
 ) -> PodRecord | None:
@@ -97,10 +112,7 @@ def _apply_pod(
     ref, wanted = document.ref, document.value
     key = f"{ref.namespace}/{ref.name}"
     old, known = state.pods.get(key), manifests.find(ref)
-    annotated = objects.ANNOTATION_NODE in (wanted["metadata"].get("annotations") or {})
-    nodes = [node.name for node in state.nodes]
-    spec = old.spec if old is not None and not annotated else None
-    spec = spec or objects.spec_from_annotations(wanted, nodes, Path(where).parent)
+    spec = _spec_of(state, document, where)
     if old is not None and known is not None and spec == old.spec:
         merged = objects.with_metadata(known[1].value, wanted)
         if merged is not None:

@@ -265,7 +265,10 @@ def plan_lab(spec: LabSpec, folder: Path, options: Options) -> LabState:
     )
     if process.has_members(Path(state.cgroup)):
         # Not below our run folder: perhaps in another container, which shares our kernel.
-        raise ConfigError(f"a lab named {spec.name!r} is up already: processes in {state.cgroup}")
+        raise ConfigError(
+            f"a lab named {spec.name!r} is up already (processes in {state.cgroup}): take it down "
+            "with its --run-dir, or give this one another name in lab.yaml"
+        )
     for pod in spec.pods:
         state.pods[pod.key] = plan_pod(state, pod)
     names = state.namespaces()

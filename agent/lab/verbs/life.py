@@ -8,6 +8,7 @@ from pathlib import Path
 from types import FrameType
 
 import click
+from click.core import ParameterSource
 
 from agent.lab.lab import Options
 from agent.lab.verbs.context import lab_of, reporting_lab_of
@@ -46,9 +47,16 @@ def up(
         lab.up(folder, Options(nodes or 0, workers, unmeshed, keep))
     except (KeyboardInterrupt, MeshError):
         if lab.store.exists() and not had_one:
-            click.echo("what was built is still there; remove it: tulle lab down", err=True)
+            click.echo(f"what was built is still there; remove it: {_removal(ctx)}", err=True)
         raise
-    click.echo("the lab is up; take it down: tulle lab down", err=True)
+    click.echo(f"the lab is up; take it down: {_removal(ctx)}", err=True)
+
+
+def _removal(ctx: click.Context) -> str:
+    """The command that finds this lab again."""
+    root = ctx.find_root()
+    is_typed = root.get_parameter_source("run_dir") is ParameterSource.COMMANDLINE
+    return f"tulle --run-dir {root.obj} lab down" if is_typed else "tulle lab down"
 
 
 def _interrupt(number: int, _: FrameType | None) -> None:

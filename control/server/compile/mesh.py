@@ -12,6 +12,7 @@ from control.model.workload import Service, TunnelProtocol, Workload
 from control.server.compile.endpoints import places
 from control.server.compile.holdings import Holdings
 from control.server.compile.host_ports import host_port_notes
+from control.server.compile.labels import label_notes
 from control.server.compile.memo import MeshMemo
 from control.server.compile.mutual_tls import MutualTls, compile_mutual_tls
 from control.server.compile.notes import notes_on
@@ -114,7 +115,7 @@ def compile_mesh(
     inside = (pod for pod in found.pods if pod.host_ports and pod_uid(pod.meta) in enrolled)
     asks = mutual_tls.policies_of
     strict = host_port_notes(inside, lambda pod: bool(asks(pod.meta.namespace, pod.meta.labels)))
-    pod_notes = (*probe_notes(found, pods), *strict)
+    pod_notes = (*probe_notes(found, pods), *strict, *label_notes(found))
     all_statuses = tuple(with_selection(said, found, settings.root_namespace))
     return CompiledMesh(
         workloads={each.uid: each for each in workloads},

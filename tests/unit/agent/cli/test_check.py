@@ -142,3 +142,11 @@ def test_each_page_that_is_missing_is_missed(part: str) -> None:
     (mesh.nodes["n1"] if part in ("agent", "check") else mesh.control).pop(part)
     mesh.away["agent-n1" if part in ("agent", "check") else "control"] = "500"
     assert set(codes(mesh).values()) != {"ok"}
+
+
+def test_problems_of_one_kind_share_their_hint() -> None:
+    checks = [{**one("error"), "error": f"a.yaml:{line}: no"} for line in (1, 2)]
+    text = check.render([*checks, one("ok"), one("ok")], "table", colour=False)
+    assert text.count("hint:") == 1
+    assert "    a.yaml:1: no\n    a.yaml:2: no\n" in text
+    assert text.count("√") == 2

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from agent.cli.manifests import Ref, split
 from agent.lab import changes, plan
+from agent.lab.lab import Lab
 from agent.lab.manifests import Manifests
 from agent.lab.process import Process
 from agent.lab.state import LabState
@@ -62,3 +65,14 @@ def test_a_service_that_is_applied_again_keeps_its_address() -> None:
     assert merged["spec"] == {**new["spec"], **old["spec"]}
     headless = {"kind": "Service", "spec": {"clusterIP": "None"}}
     assert changes._with_old_addresses(headless, old) is headless
+
+
+def test_a_pod_without_a_node_leaves_the_others_of_its_file_alone(tmp_path: Path) -> None:
+    lab = Lab(tmp_path)
+    nodes = [plan.node_plan("x", "n1", 1)]
+    lab.store.save(LabState("x", "/f", False, 1, "/c", nodes))
+    lab.manifests_folder.mkdir()
+    pod = "---\nkind: Pod\nmetadata: {name: late, namespace: shop}\n"
+    with pytest.raises(ConfigError, match="must name one of n1"):
+        changes.apply(lab, TEXT + pod, "standard input")
+    assert list(lab.manifests_folder.iterdir()) == []
