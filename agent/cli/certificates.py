@@ -6,7 +6,7 @@ import click
 
 from agent.cli import views
 from agent.cli.options import Reading, read_options
-from agent.cli.render import Column, show
+from agent.cli.render import Column
 
 COLUMNS = (
     Column("IDENTITY", "name"),
@@ -28,8 +28,7 @@ def certificates(ask: Reading) -> None:
 
     Example: tulle certificates -n shop -o wide
     """
-    show(
-        ask.out,
+    ask.show(
         lambda: views.certificates(ask.read("ztunnel"), ask.wanted),
         COLUMNS,
         "no certificates (only enrolled pods have one)",

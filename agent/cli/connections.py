@@ -9,7 +9,7 @@ import click
 from agent.cli import views
 from agent.cli.mesh import MeshDump
 from agent.cli.options import Reading, read_options
-from agent.cli.render import Column, show
+from agent.cli.render import Column
 from control.kit.errors import ConfigError
 
 COLUMNS = (
@@ -57,7 +57,7 @@ def connections(ask: Reading, pod: str | None, direction: str | None) -> None:
             expect_captured(found, pod, wanted)
         return views.connections(found, wanted, direction or "")
 
-    show(ask.out, rows, COLUMNS, "no open connections")
+    ask.show(rows, COLUMNS, "no open connections")
 
 
 def named_pod(wanted: views.Filter, pod: str) -> views.Filter:

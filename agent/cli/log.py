@@ -8,7 +8,7 @@ import click
 
 from agent.cli import mesh, processes
 from agent.cli.options import Reading, read_options
-from agent.cli.render import Column, show
+from agent.cli.render import Column
 from agent.fetch import FetchError, checked, request
 from control.kit.choices import absent
 from control.kit.command import PlainGroup
@@ -82,7 +82,7 @@ def _show(ask: Reading, where: str | None, level: str | None, component: str | N
         _set(ask.source, node, level, component)
     parts = ["control"] if component == "control" else ["logging"]
     parts += ["control"] if not (node or component) else []
-    show(ask.out, lambda: rows(ask.read(*parts), node, component), COLUMNS)
+    ask.show(lambda: rows(ask.read(*parts), node, component), COLUMNS)
 
 
 def _expect_scopes(level: str) -> None:

@@ -6,7 +6,7 @@ import click
 
 from agent.cli import views
 from agent.cli.options import Reading, read_options
-from agent.cli.render import Column, show
+from agent.cli.render import Column
 
 COLUMNS = (
     Column("NAME", "name"),
@@ -28,4 +28,4 @@ def maps(ask: Reading) -> None:
 
     Example: tulle maps --node a
     """
-    show(ask.out, lambda: views.maps(ask.read("agent")), COLUMNS, "no agent answers")
+    ask.show(lambda: views.maps(ask.read("agent")), COLUMNS, "no agent answers")

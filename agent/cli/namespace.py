@@ -13,7 +13,7 @@ from agent.cli import health, mesh, views
 from agent.cli.cluster.choice import ClusterChoice, chosen, cluster_options
 from agent.cli.mesh import MeshDump, MeshSource
 from agent.cli.options import Reading, read_options
-from agent.cli.render import Column, show
+from agent.cli.render import Column
 from agent.fetch import FetchError
 from control.kit.command import PlainGroup
 from control.kit.errors import ConfigError, MeshError
@@ -52,8 +52,7 @@ def list_command(ask: Reading) -> None:
 
     Example: tulle namespace list
     """
-    show(
-        ask.out,
+    ask.show(
         lambda: views.namespaces(ask.read("agent", "ztunnel", "control")),
         COLUMNS,
         "no namespaces",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,7 @@ import click
 from agent.cli import mesh, views
 from agent.cli.cluster.choice import chosen, cluster_options
 from agent.cli.mesh import MeshDump, MeshSource
-from agent.cli.render import Output, output_options
+from agent.cli.render import Column, Output, output_options, show
 from agent.cli.selector import Requirement, SelectorError, parse
 from agent.cli.views import Filter
 from agent.fetch import TIMEOUT_S
@@ -62,6 +62,16 @@ class Reading:
         if self.wanted.labels and not found.labels:
             raise ConfigError("-l: labels are unknown without the control plane's manifests")
         return found
+
+    def show(
+        self, fetch: Callable[[], Any], columns: Sequence[Column], empty: str = "nothing found"
+    ) -> None:
+        """`render.show`; an empty answer says so if not all have answered."""
+
+        def words() -> str:
+            return f"{empty}, as far as was heard" if self.missing else empty
+
+        show(self.out, fetch, columns, words)
 
     def _expect_namespace(self, found: MeshDump) -> None:
         wanted, known = self.wanted.namespace, views.namespace_names(found)

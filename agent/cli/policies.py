@@ -6,7 +6,7 @@ import click
 
 from agent.cli import health, views
 from agent.cli.options import Reading, read_options
-from agent.cli.render import Column, cell, show
+from agent.cli.render import Column, cell
 
 COLUMNS = (
     Column("NAMESPACE", "namespace"),
@@ -43,4 +43,4 @@ def policies(ask: Reading) -> None:
             click.echo(f"warning: {cell(told)}", err=True)
         return views.policies(found, ask.wanted)
 
-    show(ask.out, rows, COLUMNS, "no policies")
+    ask.show(rows, COLUMNS, "no policies")

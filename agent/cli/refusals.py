@@ -10,7 +10,7 @@ from agent.cli import views
 from agent.cli.connections import expect_captured, named_pod
 from agent.cli.mesh import MeshDump
 from agent.cli.options import Reading, read_options
-from agent.cli.render import Column, show
+from agent.cli.render import Column
 from agent.datapath.refusals import REFUSALS
 
 COLUMNS = (
@@ -49,7 +49,7 @@ def refusals(ask: Reading, pod: str | None) -> None:
             expect_captured(mesh, pod, wanted)
         return rows(mesh, wanted)
 
-    show(ask.out, found, COLUMNS, "no connection failed")
+    ask.show(found, COLUMNS, "no connection failed")
 
 
 def rows(mesh: MeshDump, wanted: views.Filter) -> list[views.Row]:

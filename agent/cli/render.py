@@ -106,16 +106,17 @@ def show(
     out: Output,
     fetch: Callable[[], Any],
     columns: Sequence[Column],
-    empty: str = "nothing found",
+    empty: str | Callable[[], str] = "nothing found",
     as_text: Callable[[Any], str] | None = None,
 ) -> None:
-    """Fetch and print, once or, with --watch, until interrupted. An empty result is no error."""
+    """Fetch and print, once or, with --watch, until interrupted. An empty result is no error;
+    `empty` are the words for it."""
     while True:
         rows = fetch()
         if out.watch and is_interactive(sys.stdout):
             click.clear()
         if not rows:
-            click.echo(empty, err=True)
+            click.echo(empty if isinstance(empty, str) else empty(), err=True)
         if rows or out.format in ("json", "yaml"):
             click.echo(as_text(rows) if as_text else render(rows, columns, out), nl=False)
         if not out.watch or reader_gone():

@@ -6,7 +6,7 @@ import click
 
 from agent.cli import views
 from agent.cli.options import Reading, read_options
-from agent.cli.render import Column, show
+from agent.cli.render import Column
 
 COLUMNS = (
     Column("NAMESPACE", "namespace"),
@@ -25,8 +25,7 @@ def services(ask: Reading) -> None:
 
     Example: tulle services -n shop
     """
-    show(
-        ask.out,
+    ask.show(
         lambda: views.services(ask.read("ztunnel", fallback=("control",)), ask.wanted),
         COLUMNS,
         "no services",

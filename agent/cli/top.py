@@ -6,7 +6,7 @@ import click
 
 from agent.cli import views
 from agent.cli.options import Reading, read_options
-from agent.cli.render import Column, show
+from agent.cli.render import Column
 
 COLUMNS = (
     Column("NODE", "node"),
@@ -38,4 +38,4 @@ def top(ask: Reading) -> None:
     def rows() -> list[views.Row]:
         return views.tenants(ask.read("ztunnel"))
 
-    show(ask.out, rows, COLUMNS, "nobody uses a ztunnel")
+    ask.show(rows, COLUMNS, "nobody uses a ztunnel")

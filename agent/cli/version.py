@@ -6,7 +6,7 @@ import click
 
 from agent.cli import health
 from agent.cli.options import Reading, read_options
-from agent.cli.render import Column, show
+from agent.cli.render import Column
 from agent.fetch import FetchError
 from control.kit.version import version as installed
 
@@ -40,4 +40,4 @@ def version(ask: Reading, client: bool) -> None:
         keys = ("component", "node", "name", "version", "compiled")
         return own + [{key: row[key] for key in keys} for row in health.components(found)]
 
-    show(ask.out, rows, COLUMNS)
+    ask.show(rows, COLUMNS)

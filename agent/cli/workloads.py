@@ -6,7 +6,7 @@ import click
 
 from agent.cli import views
 from agent.cli.options import Reading, read_options
-from agent.cli.render import Column, show
+from agent.cli.render import Column
 
 COLUMNS = (
     Column("NAMESPACE", "namespace"),
@@ -29,8 +29,7 @@ def workloads(ask: Reading) -> None:
 
     Example: tulle workloads -n shop -o wide
     """
-    show(
-        ask.out,
+    ask.show(
         lambda: views.workloads(ask.read("ztunnel", "agent", fallback=("control",)), ask.wanted),
         COLUMNS,
         "no workloads",

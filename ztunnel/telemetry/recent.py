@@ -22,7 +22,8 @@ ENTRIES_MAX: Final = 16
 ERROR_CHARS_MAX: Final = 256
 
 _MEANINGS: Final = {each.word: each.meaning for each in Reason} | {
-    "the peer answered 401": "a policy at the destination denies it (the peer answered 401)"
+    "the peer answered 401": "a policy at the destination denies it (the peer answered 401)",
+    "the peer answered 503": "the destination cannot be reached there (the peer answered 503)",
 }
 _Key = tuple[str, str, str, str]
 

@@ -27,7 +27,7 @@ def label_notes(found: Objects) -> Iterator[Problem]:
     alike: dict[tuple[str, str], list[Meta]] = {}
     for pod in found.pods:
         meta = pod.meta
-        for name in meta.labels:  # of all pods, at each change: most have none of ours
+        for name in meta.labels:  # each pod, at each change: most have none of ours
             if "io/" in name and not pod.is_terminal:
                 for said in _complaints(meta):
                     alike.setdefault((meta.namespace, said), []).append(meta)

@@ -77,3 +77,15 @@ def test_a_pod_is_found_at_either_end(dump: str, pod: str, errors: list[str]) ->
 def test_a_mesh_without_any_says_so(tmp_path: Path) -> None:
     done = run("refusals", "-f", save(tmp_path, example()))
     assert (done.exit_code, done.stdout, done.stderr) == (0, "", "no connection failed\n")
+
+
+@pytest.mark.parametrize("verb", ["refusals", "connections", "top"])
+def test_nothing_is_said_of_a_part_that_was_not_heard(tmp_path: Path, verb: str) -> None:
+    mesh = example()
+    for parts in mesh.nodes.values():
+        parts["ztunnel"]["workloadState"], parts["ztunnel"]["tenants"] = {}, []
+    mesh.nodes["n2"]["ztunnel"] = None
+    mesh.away["ztunnel-n2"] = "no answer in time"
+    done = run(verb, "-f", save(tmp_path, mesh))
+    assert done.exit_code == 2
+    assert done.stderr.splitlines()[0].endswith(", as far as was heard")
