@@ -55,8 +55,8 @@ With Tulle's own control plane and agent:
       --token /run/tulle/token --node node-1 --zds /run/tulle/node-1/zds.sock
 
 \b
-With Istio's (its node agent needs --fixed-ports; switch its DNS capture off, there is no proxy for
-it here):
+With Istio's (its node agent needs --fixed-ports; switch its DNS capture off,
+there is no proxy for it here):
   tulle-ztunnel --control istiod.istio-system.svc:15012 --fixed-ports \\
       --control-root /var/run/secrets/istio/root-cert.pem \\
       --token /var/run/secrets/tokens/istio-token --node "$NODE_NAME" \\

@@ -37,6 +37,10 @@ def version(ask: Reading, client: bool) -> None:
         except FetchError as exc:  # no mesh here: the client is all there is
             click.echo(f"warning: {exc}", err=True)
             return own
+        except PermissionError as exc:
+            click.echo(f"warning: {exc.filename}: {exc.strerror} (try as root)", err=True)
+            ask.missing[:] = ["the mesh on this host"]
+            return own
         keys = ("component", "node", "name", "version", "compiled")
         return own + [{key: row[key] for key in keys} for row in health.components(found)]
 

@@ -165,7 +165,7 @@ def main() -> None:
       tulle-control --manifests ./mesh --state ./state
       tulle-control --kubernetes
       tulle-control --kubernetes --kubeconfig ~/.kube/config --context kind-kind
-      tulle-control --manifests ./mesh --listen 10.0.0.1:15012 --dns-name control.example
+      tulle-control --manifests ./mesh --dns-name control.example
       tulle-control token --node n1 --state ./state > n1.token
       tulle-control check --manifests ./mesh
 

@@ -24,6 +24,7 @@ from ztunnel.supervisor.metrics import Sample, registry_of
 log = logging.getLogger("admin")
 
 PAGES_EVERY_S = 1.0  # between tries to have a port that is taken
+PAGES_LATE_S = 60.0  # at last, for a folder that is not to be written to
 
 OFF = frozenset({"", "off"})  # instead of an address: no such page
 
@@ -191,23 +192,26 @@ async def serve(subject: Subject, doors: Doors) -> AsyncIterator[OpenPages]:
             kept.cancel()
 
 
-async def _open_socket(stack: AsyncExitStack, server: http.HttpServer, path: Path) -> None:
+async def _open_socket(stack: AsyncExitStack, server: http.HttpServer, path: Path) -> bool:
     """In an upgrade two ztunnels serve pods; the newer one has the path."""
     try:
         door = stack.enter_context(closing(Unseen(path, takes_over=True)))
     except OSError as exc:
         _tell_missing("admin_socket", path, exc)
-        return
+        return False
     await stack.enter_async_context(server.listen(door.sock))
     door.show()
+    return True
 
 
 async def _keep_socket(stack: AsyncExitStack, server: http.HttpServer, path: Path) -> None:
     """Have the path again when nobody serves it: a newer ztunnel may take it over and then die."""
+    wait_s = PAGES_EVERY_S
     while True:
-        await asyncio.sleep(PAGES_EVERY_S)
-        if not is_served(path):
-            await _open_socket(stack, server, path)
+        await asyncio.sleep(wait_s)
+        is_there = is_served(path) or await _open_socket(stack, server, path)
+        # Each failure is a line in the log.
+        wait_s = PAGES_EVERY_S if is_there else min(2 * wait_s, PAGES_LATE_S)
 
 
 def _tell_missing(page: str, address: str | Path, error: Exception) -> None:

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import json
+import logging
 import socket
+from contextlib import AsyncExitStack, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from control.kit import http
 from control.kit.http import HttpRequest, HttpResponse
 from control.model.identity import SpiffeId
 from control.model.policy import (
@@ -26,6 +29,7 @@ from control.model.policy import (
 from control.model.workload import GatewayAddress, NamespacedHostname, Port, WorkloadStatus
 from tests.support.engine.meshes import key, mesh, pod, service, spiffe
 from tests.support.processes.daemon import ask
+from tests.support.virtual_time import run_virtual
 from ztunnel.supervisor import admin, dump
 from ztunnel.supervisor.admin import Doors, Pages, serve
 from ztunnel.supervisor.metrics import Sample
@@ -283,3 +287,18 @@ def test_ports_are_given_up_for_a_newer_one(
             await answers(tmp_path / "z", "older")
 
     asyncio.run(scenario())
+
+
+def test_a_folder_that_is_not_to_be_written_to_is_told_more_and_more_rarely(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    async def ten_minutes() -> None:
+        async with AsyncExitStack() as stack:
+            server = http.HttpServer({}, door="admin_socket")
+            with suppress(TimeoutError):
+                async with asyncio.timeout(600):
+                    await admin._keep_socket(stack, server, Path("/proc/absent/ztunnel.sock"))
+
+    with caplog.at_level(logging.ERROR, "admin"):
+        run_virtual(ten_minutes())
+    assert 5 <= len(caplog.records) <= 20
