@@ -238,6 +238,9 @@ def main(
     """
     try:
         setup(log_level, log_format, is_strict=True)
+    except ValueError as exc:
+        raise click.BadParameter(str(exc), param_hint="--log-level") from exc
+    try:
         context.obj = dict(flags)
         if context.invoked_subcommand is not None:
             return

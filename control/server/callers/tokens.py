@@ -19,7 +19,7 @@ from datetime import timedelta
 from typing import Any, Protocol
 
 from control.kit.clock import Clock
-from control.kit.errors import PeerError
+from control.kit.errors import ConfigError, PeerError
 from control.server.callers.budget import Tenant
 from control.server.callers.refusals import CallRefusal
 from control.server.callers.revocations import Revocations, fingerprint, one_token
@@ -92,6 +92,8 @@ class NodeTokens:
         return f"NodeTokens(subject={self._subject!r})"
 
     def issue(self, node: str, ttl: timedelta) -> str:
+        if not node or "/" in node or node.startswith(".") or not node.isprintable():
+            raise ConfigError(f"not a node's name: {node!r}")
         now_s = int(self._clock.now().timestamp())
         claims = {
             "aud": AUDIENCE,

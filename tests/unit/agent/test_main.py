@@ -74,3 +74,11 @@ def test_a_kernel_without_the_direct_path_has_it_off(tmp_path: Path) -> None:
     found = main._direct_path(config, old, Registry(tmp_path / "state"), SystemClock())
     assert isinstance(found, Off)
     assert found.status() == {"on": False, "reason": OldKernel.direct_obstacle}
+
+
+def test_a_log_level_that_is_none_is_a_usage_error() -> None:
+    words = ["--node", "n1", "--control", "c:1", "--log-level", "loud"]
+    done = CliRunner().invoke(main.main, words)
+    assert done.exit_code == 2
+    assert "--log-level" in done.stderr
+    assert "not a log level" in done.stderr

@@ -14,6 +14,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from control.kit.errors import ConfigError
 from control.server.callers.budget import source_tenant
 from control.server.callers.refusals import CallRefusal
 from control.server.callers.revocations import Revocations, whole_node
@@ -169,3 +170,9 @@ def test_a_token_without_a_time_of_issue_is_revoked_with_its_node() -> None:
 def test_only_a_token_that_could_be_used_is_revoked(token: str) -> None:
     with pytest.raises(Unauthenticated):
         tokens().revocation(token)
+
+
+@pytest.mark.parametrize("node", ["", "a/b", "../n1", "n1\n"])
+def test_a_name_that_no_node_can_have_gets_no_token(node: str) -> None:
+    with pytest.raises(ConfigError, match="not a node's name"):
+        tokens().issue(node, timedelta(days=1))
