@@ -164,7 +164,7 @@ def test_exec_gives_exit_code_streams_and_the_pod_around_it(lab: Lab) -> None:
     command = ["lab", "exec", "-n", "b", "client", "--", "sh", "-c", "exit 3"]
     assert cli(lab, *command).returncode == 3
     assert cli(lab, "lab", "exec", "-n", "b", "client", "false").returncode == 1
-    with pytest.raises(ConfigError, match="no pod b/absent"):
+    with pytest.raises(ConfigError, match="no pod 'b/absent'"):
         lab.exec("b", "absent", ["true"])
 
 
