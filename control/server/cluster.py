@@ -21,6 +21,7 @@ from control.server.callers.outage import NAME as KNOWN_NAME
 from control.server.callers.outage import KnownCallers
 from control.server.callers.reviews import ClusterReviews, TokenReviews
 from control.server.callers.tokens import EitherTokens, NodeTokens
+from control.server.compile.settings import Settings
 from control.server.leader.drains import DrainDuty
 from control.server.leader.election import Election
 from control.server.leader.marks import CaptureMarks
@@ -60,7 +61,9 @@ class ClusterSide:
         self._accounts = node_accounts(config.namespace, config.accounts, config.audience)
         self.election = Election(self.client, config.namespace, config.identity, clock)
 
-    def stored(self, trust_domain: str, carried: timedelta, folder: Path) -> StoredAuthority | None:
+    def stored(
+        self, settings: Settings, carried: timedelta, folder: Path
+    ) -> StoredAuthority | None:
         """The CA's Secret, unless the CA is in the state folder. `carried`: the longest life of a
         leaf; `folder` takes its copy."""
         config = self.config
@@ -70,11 +73,12 @@ class ClusterSide:
             self.client,
             config.namespace,
             config.ca_secret,
-            trust_domain,
+            settings.trust_domain,
             self._clock,
             carried,
             AuthorityCopy(folder / COPY_NAME, self.client.access.origin),
             RotationRecords(self.client, config.namespace),
+            is_leaving=settings.release_all,
         )
 
     async def share_tokens(self, state: Path) -> None:

@@ -209,9 +209,7 @@ async def _serve(config: PlaneConfig) -> None:
         if config.cluster is not None:
             cluster = ClusterSide(config.cluster, Metrics(), SystemClock())
             await stack.enter_async_context(cluster.client)
-            stored = cluster.stored(
-                config.settings.trust_domain, config.cert_ttl_max, config.state / "ca"
-            )
+            stored = cluster.stored(config.settings, config.cert_ttl_max, config.state / "ca")
         if stored is not None:
             authority = await _unless(stop, stored.first())
         if cluster is not None and not stop.is_set():

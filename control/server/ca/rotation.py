@@ -41,6 +41,9 @@ class Rotation(msgspec.Struct, frozen=True):
     signer: dict[str, str]
 
 
+BLANK: Final = Rotation([], {})  # without nodes: any root signs at once
+
+
 @dataclass(frozen=True, slots=True)
 class RotationStep:
     """`record`: to be written down before `authority` signs. `ready_at`: from then on the CA that

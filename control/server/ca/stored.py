@@ -27,7 +27,7 @@ from control.server.ca.authorities import Authorities
 from control.server.ca.authority import Authority, new_authority
 from control.server.ca.copy import AuthorityCopy, CopiedAuthority
 from control.server.ca.records import RotationRecords
-from control.server.ca.rotation import Rotation, RotationStep, step
+from control.server.ca.rotation import BLANK, Rotation, RotationStep, step
 from control.server.ca.secret import BadCaSecret, data_of
 
 log = logging.getLogger("ca")
@@ -59,7 +59,7 @@ class CaSecret(msgspec.Struct):
 @dataclass(slots=True)
 class StoredAuthority:
     """`name` is the operator's choice; empty: `cacerts` or our own. `carried`: the longest life of
-    a leaf."""
+    a leaf. `is_leaving`: the mesh is uninstalled, so the next one need not be announced to it."""
 
     client: KubeClient
     namespace: str
@@ -69,6 +69,8 @@ class StoredAuthority:
     carried: timedelta
     copy: AuthorityCopy
     records: RotationRecords
+    is_leaving: bool = False
+    _left: Rotation | None = None  # the record before it was blanked
     _found: str = ""  # name of the Secret in use
     _ready_at: datetime | None = None  # told: the CA that is wanted signs from then on
     _told: str = ""
@@ -152,9 +154,12 @@ class StoredAuthority:
 
     async def _stepped(self, data: dict[str, str], where: str) -> RotationStep:
         for _ in range(WRITES_MAX):
-            known = await self.records.read()
+            kept = await self.records.read()
+            known = self._left if self.is_leaving and kept == BLANK else kept
             found = step(known, data, where, now=self.clock.now(), carried=self.carried)
-            if found.record == known or await self.records.write(found.record):
+            self._left = found.record
+            record = BLANK if self.is_leaving else found.record
+            if record == kept or await self.records.write(record):
                 return found
         raise HiddenSecret(f"{where}: other replicas change the record of it all the time")
 

@@ -15,6 +15,7 @@ from control.server.callers.budget import source_tenant
 from control.server.callers.refusals import CallRefusal
 from control.server.callers.tokens import NodeTokens, Undecided
 from control.server.cluster import ClusterConfig, ClusterSide
+from control.server.compile.settings import Settings
 from control.server.metrics import Metrics
 from tests.support.account_tokens import account_token
 from tests.support.published import PublishedMesh
@@ -36,10 +37,10 @@ def side(**changed: object) -> ClusterSide:
 
 
 def test_the_ca_is_in_a_secret_unless_it_is_in_the_state_folder() -> None:
-    stored = side(ca_secret="company").stored("td", DAY, Path("/nowhere"))
+    stored = side(ca_secret="company").stored(Settings(trust_domain="td"), DAY, Path("/nowhere"))
     assert stored is not None
     assert (stored.namespace, stored.name, stored.trust_domain) == ("tulle-system", "company", "td")
-    assert side(ca_in_state=True).stored("td", DAY, Path("/nowhere")) is None
+    assert side(ca_in_state=True).stored(Settings(trust_domain="td"), DAY, Path("/nowhere")) is None
 
 
 def test_a_token_of_an_account_is_asked_about(tmp_path: Path) -> None:

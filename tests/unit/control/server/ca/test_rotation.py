@@ -10,7 +10,7 @@ import pytest
 from cryptography import x509
 
 from control.server.ca.authority import Authority, new_authority
-from control.server.ca.rotation import LEFT_MIN, Rotation, RotationStep, step
+from control.server.ca.rotation import BLANK, LEFT_MIN, Rotation, RotationStep, step
 from control.server.ca.secret import BadCaSecret, authority_of, data_of
 from tests.support.authorities import CompanyCa
 from tests.support.clock import START
@@ -95,6 +95,12 @@ def test_a_record_that_was_changed_by_hand_does_no_harm() -> None:
     assert stepped(broken, NEW, timedelta()).authority.issuer == NEW.root
     strange = Rotation([*record.roots, type(record.roots[0])("no pem")], record.signer)
     assert roots(stepped(strange, NEW, timedelta()).authority) == serials(OLD, NEW)
+
+
+def test_after_a_mesh_has_left_any_root_signs_at_once() -> None:
+    found = stepped(BLANK, NEW, timedelta())
+    assert (found.authority, found.ready_at) == (NEW, None)
+    assert len(found.record.roots) == 1
 
 
 def test_a_wanted_ca_that_cannot_be_used_is_refused() -> None:

@@ -166,6 +166,30 @@ def test_every_replica_knows_the_old_root_whenever_it_started(kube: KubeServer) 
     assert first(kube) == after
 
 
+def test_a_mesh_that_leaves_signs_on_and_the_next_need_not_wait(kube: KubeServer) -> None:
+    before, after = (new_authority("td", CLOCK.now()) for _ in range(2))
+    put(kube, before)
+    first(kube)
+    put(kube, after)
+    reads = "GET .*/secrets/tulle-ca-rotation"
+
+    async def leave() -> None:
+        async with opened(kube) as subject, asyncio.TaskGroup() as tasks:
+            subject.is_leaving = True
+            found = await subject.first()
+            assert found.issuer == before.issuer
+            authorities = held(found, CLOCK)
+            following = tasks.create_task(subject.follow(authorities))
+            looks = kube.faults.count(reads)
+            while kube.faults.count(reads) < looks + 3:  # noqa: ASYNC110 another thread
+                await asyncio.sleep(0.005)
+            assert authorities.given == found
+            following.cancel()
+
+    asyncio.run(leave())
+    assert first(kube) == after
+
+
 def test_without_the_right_to_a_record_a_new_root_signs_at_once(
     kube: KubeServer, caplog: pytest.LogCaptureFixture
 ) -> None:
