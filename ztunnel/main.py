@@ -194,6 +194,13 @@ def drain_s(told_s: float | None, grace_s: float | None, default_s: float) -> fl
     help="Listen on 15001, 15006, 15008 in every pod, as foreign agents expect.",
 )
 @option(
+    "--mode",
+    "PROXY_MODE",
+    type=click.Choice(["shared"]),
+    default="shared",
+    help="One ztunnel for all pods of the node; there is no other mode.",
+)
+@option(
     "--dns-capture/--no-dns-capture",
     "ISTIO_META_DNS_CAPTURE",
     default=None,
@@ -232,6 +239,7 @@ def main(**flags: Any) -> None:
 def make_config(flags: dict[str, Any]) -> ZtunnelConfig:
     """Settings from the flags; fills in those that depend on others."""
     values = dict(flags)
+    values.pop("mode")
     words = values.pop("words")
     if words not in ISTIO_WORDS:
         raise ConfigError(f"unexpected arguments: {' '.join(words)}")

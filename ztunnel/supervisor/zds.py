@@ -31,7 +31,8 @@ log = logging.getLogger("zds")
 
 MESSAGE_BYTES_MAX = 1024
 DESCRIPTORS_MAX = 8  # one is expected; more are taken only to be closed
-ERROR_CHARS_MAX = 512
+# An agent reads MESSAGE_BYTES_MAX; Istio's ends the connection if there is more.
+ERROR_BYTES_MAX = 512
 BACKOFF_INITIAL_S = 0.1
 BACKOFF_MAX_S = 5.0
 SEND_DEADLINE_S = 5.0
@@ -71,7 +72,8 @@ class Reply:
         response = pb.WorkloadResponse()
         response.ack.SetInParent()
         if self.error:
-            response.ack.error = self.error[:ERROR_CHARS_MAX]
+            told = self.error.encode(errors="replace")[:ERROR_BYTES_MAX]
+            response.ack.error = told.decode(errors="ignore")
         return response.SerializeToString()
 
 

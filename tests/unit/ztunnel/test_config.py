@@ -3,6 +3,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import click
 import pytest
 from click.testing import CliRunner
 
@@ -120,6 +121,9 @@ def test_the_container_of_istios_daemonset_needs_no_flag(
     assert load("proxy").drain_s == 25
     with pytest.raises(ConfigError, match="unexpected arguments: serve"):
         load("serve")
+    monkeypatch.setenv("PROXY_MODE", "dedicated")
+    with pytest.raises(click.UsageError, match="'dedicated' is not 'shared'"):
+        load("proxy")
 
 
 @pytest.mark.parametrize(

@@ -137,7 +137,8 @@ def test_another_language_ends_the_connection(data: bytes, handle: int) -> None:
 
 def test_replies_are_acknowledgements_of_bounded_size() -> None:
     assert pb.WorkloadResponse.FromString(Reply().message()).WhichOneof("payload") == "ack"
-    assert len(Reply("x" * 10_000).message()) < 1024
+    for text in ("x", "ü€", "\udcff"):  # letters of several bytes, and none at all
+        assert len(Reply(text * 5_000).message()) < 1024
 
 
 @given(st.binary(max_size=200))
