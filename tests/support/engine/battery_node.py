@@ -51,8 +51,8 @@ class BatteryWorker:
             cwd=ROOT,
             pass_fds=[theirs.fileno()],
             stderr=subprocess.DEVNULL,
-            # A weakness is planted in the sources; compiled modules would not notice.
-            env=os.environ | ({"TULLE_COMPILED": "no"} if weaknesses else {}),
+            # What is planted in the sources, compiled modules would not notice.
+            env=os.environ | {"TULLE_COMPILED": "no"},
             preexec_fn=prepare,
         )
         theirs.close()
