@@ -10,7 +10,7 @@ from __future__ import annotations
 from typing import Final
 
 # Long enough for whatever somebody has under way who waits for the answers.
-ENDLESS_S: Final = 0.01
+ENDLESS_S: Final = 0.004
 # Turns between two counts.
 COUNTED_TURNS: Final = 16
 

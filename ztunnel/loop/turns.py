@@ -39,11 +39,11 @@ CROWDED_TURNS: Final = 16
 # A handler that took longer was a stall; as much of it as is paid back by waiting.
 STALL_S: Final = 0.001
 STALL_S_MAX: Final = 0.05
-# Time of somebody who never comes to an end counts so many times as much. Each flood or transfer
-# has two parts for three of somebody who waits for answers and so slows down by itself; and all of
-# them together have no more than one such, so that a host with ten identities leaves as much to the
-# others as one with a single one.
-ENDLESS_TIMES: Final = 1.5
+# Time of somebody who never comes to an end counts so many times as much, and as many times again
+# as there are of them. A flood or a transfer has half of what somebody has who waits for answers
+# and so slows down by itself, and all of them together no more than one: a host with ten identities
+# leaves as much to the others as one with a single one.
+ENDLESS_TIMES: Final = 2.0
 # The credit of somebody who comes back, and the debt that is remembered at most.
 CREDIT_S: Final = 0.002
 DEBT_S_MAX: Final = 0.02
@@ -233,7 +233,7 @@ class Backlog:
         took_s = self._clock() - began_s
         self.charge(payer, took_s)
         if endless:
-            self._clocks[payer] += took_s * (max(ENDLESS_TIMES, self._endless.count) - 1.0)
+            self._clocks[payer] += took_s * (ENDLESS_TIMES * max(1, self._endless.count) - 1.0)
         if queue:
             return True
         del self._queues[payer]

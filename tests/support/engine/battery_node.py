@@ -51,7 +51,7 @@ class BatteryWorker:
             cwd=ROOT,
             pass_fds=[theirs.fileno()],
             stderr=subprocess.DEVNULL,
-            # What is planted in the sources, compiled modules would not notice.
+            # Compiled modules would not notice what is planted in the sources.
             env=os.environ | {"TULLE_COMPILED": "no"},
             preexec_fn=prepare,
         )
