@@ -10,6 +10,7 @@ from agent.cli.mesh import MeshDump, is_foreign
 from agent.cli.views import Row, agent_pods, in_order, mode, ztunnels
 from agent.direct.reasons import MEANINGS
 from agent.kubelet.reasons import MEANINGS as KUBELET_MEANINGS
+from control.kit.choices import listed
 
 _ERRNO = re.compile(r"^\[Errno \d+\] ")
 # Explanations of the agent's stable reasons, for tables.
@@ -164,6 +165,25 @@ def missing_policies(mesh: MeshDump, namespace: str = "") -> list[str]:
                     f"the control plane has not sent {', '.join(map(str, names))}"
                 )
     return sorted(found)
+
+
+def late_policies(mesh: MeshDump, namespace: str = "") -> list[str]:
+    """A sentence for each authorization policy that a node's ztunnel does not have yet."""
+    wanted = {
+        f"{each.get('namespace')}/{each.get('name')}"
+        for each in mesh.control.get("policies") or []
+        if each.get("kind") == "AuthorizationPolicy"
+        and each.get("delivered")
+        and namespace in ("", each.get("namespace"))
+    }
+    lacking: dict[str, list[str]] = {}
+    for node, dump in ztunnels(mesh):
+        there = {f"{each['namespace']}/{each['name']}" for each in dump.get("policies") or []}
+        for name in wanted - there:
+            lacking.setdefault(name, []).append(node)
+    return [
+        f"{name} is not in force yet on {listed(nodes)}" for name, nodes in sorted(lacking.items())
+    ]
 
 
 def _said(mesh: MeshDump, page: str) -> list[Row]:

@@ -26,7 +26,8 @@ def policies(ask: Reading) -> None:
 
     Warns on standard error about invalid ones, and notes what is not enforced as it is written: a
     rule that needs layer 7 is dropped, and without a rule an ALLOW policy denies everything. Warns
-    of pods that name a policy which has not come: they refuse every connection.
+    of nodes that have not got a policy yet, and of pods that name one which has not come: these
+    refuse every connection.
 
     Example: tulle policies -A
     """
@@ -39,7 +40,8 @@ def policies(ask: Reading) -> None:
         for one in health.notes(found, ask.wanted.namespace):
             if str(one.get("object")).startswith(POLICY_KINDS):
                 click.echo(f"note: {cell(health.problem_text(one))}", err=True)
-        for told in health.missing_policies(found, ask.wanted.namespace):
+        late = health.late_policies(found, ask.wanted.namespace)
+        for told in [*late, *health.missing_policies(found, ask.wanted.namespace)]:
             click.echo(f"warning: {cell(told)}", err=True)
         return views.policies(found, ask.wanted)
 

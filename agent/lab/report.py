@@ -68,7 +68,7 @@ def _process(item: Process | None) -> dict[str, Any]:
     if item is None:
         return {"state": "not started", "pid": None, "rss_mib": None}
     if not process.alive(item):
-        return {"state": "dead", "pid": item.pid, "rss_mib": None}
+        return {"state": "dead", "pid": None, "rss_mib": None}  # the number may be another's now
     return {"state": "running", "pid": item.pid, "rss_mib": round(rss_bytes(item.pid) / MIB, 1)}
 
 

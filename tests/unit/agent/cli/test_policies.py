@@ -40,6 +40,19 @@ def test_those_not_understood_are_warned_of_and_other_objects_are_not(tmp_path: 
     )
 
 
+def test_a_node_that_has_not_got_a_policy_yet_is_named(tmp_path: Path) -> None:
+    mesh = example()
+    accepted = {"kind": "AuthorizationPolicy", "namespace": "shop", "name": "p", "delivered": True}
+    refused = {**accepted, "name": "refused", "delivered": False}
+    strict = {**accepted, "kind": "PeerAuthentication", "name": "default"}
+    mesh.control["policies"] = [accepted, refused, strict]
+    assert run("policies", "-f", save(tmp_path, mesh)).stderr == ""
+    mesh.nodes["n2"]["ztunnel"]["policies"] = []
+    told = "warning: shop/p is not in force yet on n2\n"
+    assert run("policies", "-f", save(tmp_path, mesh)).stderr == told
+    assert "not in force" not in run("policies", "-n", "idle", "-f", save(tmp_path, mesh)).stderr
+
+
 def test_a_message_cannot_move_the_cursor(tmp_path: Path) -> None:
     mesh = example()
     problem = {"object": "AuthorizationPolicy shop/p", "message": "\x1b[2Jgone"}
