@@ -169,7 +169,7 @@ def test_apply_says_what_the_control_plane_makes_of_it(lab: Lab) -> None:
     done = apply(lab, "# typo\n" + POLICY.format(action="DENYY"))
     assert done.returncode == 1
     assert done.stdout == "AuthorizationPolicy shop/nobody created\n"
-    assert "error: <stdin>:5: AuthorizationPolicy shop/nobody: " in done.stderr
+    assert "error: standard input:5: AuthorizationPolicy shop/nobody: " in done.stderr
     assert "'DENYY'" in done.stderr
     assert apply(lab, "# typo\n" + POLICY.format(action="DENYY")).returncode == 1  # still
     good = apply(lab, POLICY.format(action="DENY"))
