@@ -269,6 +269,7 @@ def serve_command(
         dry_run_policies=dry_run_policies,
         always_tunnel=always_tunnel,
         release_all=release_all,
+        keeps_pods=release_all and kubernetes,
     )
     config = PlaneConfig(
         manifests=manifests,

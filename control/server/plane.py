@@ -264,6 +264,7 @@ def _beside(
     yield plane.cluster.election.run()
     yield plane.cluster.writer(plane.publisher, plane.authorities).run()
     yield plane.marks.run()
+    yield plane.publisher.let_go()
     if plane.known is not None:
         yield plane.known.run(plane.cluster.client)
     if stored is not None:

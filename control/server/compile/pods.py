@@ -145,7 +145,7 @@ def _says_tunnel(meta: objects.Meta) -> bool:
 def _decide(
     pod: objects.PodObject, namespace_labels: Labels, settings: Settings
 ) -> tuple[bool, str]:
-    if settings.release_all:
+    if settings.release_all and not settings.keeps_pods:
         return False, "mesh release-all"
     if pod.host_network:
         return False, "host network"

@@ -17,3 +17,4 @@ class Settings:
     dry_run_policies: bool = False
     always_tunnel: bool = False  # no connection of the mesh takes the direct path
     release_all: bool = False  # the mesh is leaving: no pod is enrolled, no policy stands
+    keeps_pods: bool = False  # with release_all: not yet, another replica may still have policies

@@ -42,6 +42,8 @@ CAPTURES_SLICE = 100  # pods, some 5 ms
 # Notes on disputed addresses follow reports after a quiet time: ten thousand take 0.1 s, and
 # whoever disputes an address must not make the reports of its pod dear.
 NOTES_QUIET_S = 1.0
+# Replicas are replaced one after the other, each in a few seconds.
+LET_GO_S = 15.0
 
 LINE_EVERY_S = 10.0  # a rollout publishes twenty times a second
 
@@ -100,6 +102,16 @@ class Publisher:
             **{kind: count for kind, count in counts.items() if count},
         )
         event(log, logging.DEBUG, "source.ignored", **self.ignored)
+        self._news.set()
+
+    async def let_go(self) -> None:
+        """A mesh that is leaving: its pods go once no replica has a policy any more. Those that are
+        out have no identity, and a node that still had STRICT would refuse them."""
+        if not self.settings.keeps_pods:
+            return
+        await asyncio.sleep(LET_GO_S)
+        self.settings = replace(self.settings, keeps_pods=False)
+        event(log, logging.INFO, "mesh.let_go")
         self._news.set()
 
     async def run(self) -> None:

@@ -10,7 +10,7 @@ from control.model.address import parse_address
 from control.server.compile.mesh import noted
 from control.server.compile.pods import intent_of, pod_uid, with_true_mirrors
 from control.server.compile.settings import Settings
-from tests.support.manifests import mesh, objects, pod
+from tests.support.manifests import mesh, objects, pod, policy
 
 
 def namespace(labels: str, name: str = "shop") -> str:
@@ -51,6 +51,13 @@ def test_a_mesh_that_is_leaving_enrols_nobody() -> None:
     text = namespace(AMBIENT) + pod("a") + pod("b", labels=AMBIENT)
     found = mesh(text, release_all=True).pods.values()
     assert {(each.enrolled, each.reason) for each in found} == {(False, "mesh release-all")}
+
+
+def test_pods_of_a_mesh_that_is_leaving_go_after_its_policies() -> None:
+    text = namespace(AMBIENT) + pod("a") + policy("{mtls: {mode: STRICT}}", "PeerAuthentication")
+    found = mesh(text, release_all=True, keeps_pods=True)
+    assert [each.enrolled for each in found.pods.values()] == [True]
+    assert not found.policies
 
 
 def test_a_mesh_that_is_leaving_closes_no_door_to_those_that_left_first() -> None:

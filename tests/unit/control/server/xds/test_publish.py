@@ -22,6 +22,7 @@ from control.server.xds.publish import LINE_EVERY_S, Publisher
 from control.wire.types import ADDRESS_TYPE
 from tests.support.clock import FakeClock
 from tests.support.manifests import load, pod, policy
+from tests.support.virtual_time import run_virtual
 
 UID = "Kubernetes//Pod/shop/web"
 
@@ -252,3 +253,27 @@ def test_in_a_cluster_nodes_that_had_an_agent_are_in_doubt(tmp_path: Path) -> No
     found = {each.name: each.tunnel_protocol for each in subject.mesh.workloads.values()}
     hbone, none = TunnelProtocol.HBONE, TunnelProtocol.NONE
     assert found == {"web": hbone, "marked": hbone, "later": hbone, "elsewhere": none}
+
+
+def test_a_mesh_that_is_leaving_keeps_its_pods_until_every_replica_is_new(tmp_path: Path) -> None:
+    settings = Settings(release_all=True, keeps_pods=True)
+    captured = CapturedSet(tmp_path / "captured", is_new=True)
+    subject = Publisher(settings, captured, Metrics(), SystemClock())
+    subject.offer(load(pod(labels="istio.io/dataplane-mode: ambient")))
+    subject.publish()
+    (uid,) = subject.mesh.pods
+
+    async def whole() -> None:
+        async with asyncio.TaskGroup() as tasks:
+            running = tasks.create_task(subject.run())
+            letting_go = tasks.create_task(subject.let_go())
+            await asyncio.sleep(publish.LET_GO_S - 1)
+            assert subject.mesh.pods[uid].enrolled
+            await letting_go
+            await asyncio.sleep(1)
+            assert not subject.mesh.pods[uid].enrolled
+            running.cancel()
+
+    run_virtual(whole())
+    stays = Publisher(Settings(), captured, Metrics(), SystemClock())
+    asyncio.run(stays.let_go())  # at once, and nothing goes
