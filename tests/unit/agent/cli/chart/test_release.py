@@ -83,9 +83,36 @@ def test_definitions_of_somebody_else_are_left_alone() -> None:
         labels = {"app.kubernetes.io/part-of": "tulle"} if name.startswith("peer") else {}
         return {"metadata": {"name": name, "labels": labels}}
 
-    found = objects(lookup=lookup)
-    kinds = [each["metadata"]["name"] for each in found if "Definition" in each["kind"]]
-    assert kinds == ["peerauthentications.security.istio.io"]
+    found = objects(lookup=lookup, service=release.SERVICE)
+    assert definitions(found) == ["peerauthentications.security.istio.io"]
+
+
+def definitions(found: list[dict[str, Any]]) -> list[str]:
+    return [each["metadata"]["name"] for each in found if "Definition" in each["kind"]]
+
+
+@pytest.mark.parametrize(
+    ("name", "namespace", "is_taken"),
+    [
+        ("tulle", release.NAMESPACE, True),
+        ("tulle", "elsewhere", False),
+        ("other", release.NAMESPACE, False),
+        ("", "", False),  # left by `tulle uninstall`, or put there by kubectl
+    ],
+)
+def test_helm_takes_definitions_of_its_own_release_alone(
+    name: str, namespace: str, is_taken: bool
+) -> None:
+    """Others it cannot import: the installation failed."""
+    labels = {"app.kubernetes.io/part-of": "tulle"}
+    notes = {"meta.helm.sh/release-name": name, "meta.helm.sh/release-namespace": namespace}
+
+    def lookup(_api: str, _kind: str, _namespace: str, own: str) -> dict[str, Any]:
+        meta: dict[str, Any] = {"name": own, "labels": labels}
+        return {"metadata": {**meta, "annotations": notes} if name else meta}
+
+    assert len(definitions(objects(lookup=lookup))) == (2 if is_taken else 0)
+    assert len(definitions(objects())) == 2
 
 
 def test_everything_says_by_what_it_is_managed_and_where_it_is() -> None:
