@@ -102,9 +102,11 @@ def carry_out(claims: Claims, cluster: Cluster, chosen: list[str]) -> None:
 def uninstall(claims: Claims, cluster: Cluster) -> None:
     claims.begin("uninstall")
     before = steadiness(cluster.kubectl.items("pods", MESH))
-    if claims.done(
-        "Tulle is uninstalled", lambda: tulle(cluster.kubectl, "uninstall", "--purge", "--yes")
-    ):
+    with steps.called(claims, cluster, "Tulle is uninstalled", is_cut=True):
+        is_done = claims.done(
+            "Tulle is uninstalled", lambda: tulle(cluster.kubectl, "uninstall", "--purge", "--yes")
+        )
+    if is_done:
         steps.left(claims, cluster, before)
 
 
