@@ -8,35 +8,18 @@ product.
 from __future__ import annotations
 
 import ipaddress
-import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cache
 from typing import Any
 
 from tests.fuzz import policy_form as form
-from tests.fuzz.policy_form import Check, Tree, anything, listing, mapping, open_mapping, text
-from tests.fuzz.policy_service_form import (
-    no_address,
-    service_spec,
-    service_status,
-    slice_parts,
-)
+from tests.fuzz.policy_form import Tree, open_mapping
+from tests.fuzz.policy_found import POLICIES, Found, Key, look
 
-Key = tuple[str, str, str]  # kind, namespace, name
 IpAddress = ipaddress.IPv4Address | ipaddress.IPv6Address
 # One folder at one moment: file → objects, or None for a file that is not even YAML.
 Files = Mapping[str, list[Any] | None]
-
-POLICIES = ("AuthorizationPolicy", "PeerAuthentication")
-_SECURITY = ("security.istio.io/v1", "security.istio.io/v1beta1")
-API_VERSIONS = {
-    **dict.fromkeys(POLICIES, _SECURITY),
-    **dict.fromkeys(("Namespace", "Pod", "Service"), ("v1",)),
-    "EndpointSlice": ("discovery.k8s.io/v1",),
-}
-WITHOUT_NAMESPACE = ("Namespace",)
-DEFAULT_NAMESPACE = "default"
 
 
 @dataclass(frozen=True)
@@ -74,6 +57,7 @@ class Peers:
     mode: str
     ports: dict[int, str]
     age: tuple[bool, bool, str, str]  # sorts the one that counts first
+    may_select: bool = False  # it could not be read whom it was for
 
 
 @dataclass
@@ -140,18 +124,28 @@ class Contents:
         self._files, self._good = {}, {}
 
     def first_of_each_key(self) -> Iterable[Found]:
-        """The first object of a key counts, in the order of file names; another is a problem."""
+        """The first object of a key counts, in the order of file names; another is a problem. One
+        whose key is a guess comes last, under a name of its own if the key is another's."""
         seen = set()
+        guesses: list[tuple[Found, str]] = []
         for file in sorted(self._files):
             for position, tree in enumerate(self._files[file]):
                 found = look(tree, f"{file} {position}")
                 if found is None:
+                    continue
+                if found.is_guess:
+                    guesses.append((found, f"{file} {position}"))
                     continue
                 if found.key in seen:
                     self._complain(found.key)
                     continue
                 seen.add(found.key)
                 yield found
+        for found, place in guesses:
+            kind, namespace, _ = found.key
+            key = (kind, namespace, f"unnamed {place}") if found.key in seen else found.key
+            seen.add(key)
+            yield replace(found, key=key)
 
     def last_good(self, key: Key) -> Tree | None:
         """The version that stays in force while a key has one that cannot be understood."""
@@ -211,7 +205,9 @@ class Contents:
         spec = tree.get("spec") if isinstance(tree.get("spec"), dict) else {}
         chosen = {} if form.selector(spec.get("selector") or {}) else form.labels_of(spec)
         if kind == "PeerAuthentication":
-            self.now.peers.append(Peers(namespace, chosen, "STRICT", {}, (False, True, "", name)))
+            peers = Peers(namespace, chosen, "STRICT", {}, (False, True, "", name))
+            peers.may_select = not chosen and not self.is_without_selector(tree)
+            self.now.peers.append(peers)
             return
         action = spec.get("action")
         known = not form.action(action) if action is not None else self.says_all(tree)
@@ -232,6 +228,16 @@ class Contents:
         if spec is None:
             return bool(tree) and not (tree.keys() - form.TOP)
         return isinstance(spec, dict) and not (spec.keys() - form.SPEC.keys())
+
+    def is_without_selector(self, tree: Tree) -> bool:
+        """True for what could not be understood, but surely was for all of its namespace."""
+        spec = tree.get("spec")
+        if spec is None:
+            return bool(tree) and not (tree.keys() - form.TOP)
+        if not isinstance(spec, dict) or spec.keys() - form.PEER_SPEC.keys():
+            return False
+        selector = spec.get("selector")
+        return selector is None or not form.selector(selector)
 
     def targets_only(self, spec: Tree) -> bool:
         """True if a policy that cannot be understood is surely one for waypoints."""
@@ -280,104 +286,3 @@ def _pod(namespace: str, name: str, tree: Tree) -> PodOf | None:
         addresses=[canonical(each) for each in texts],
         ports={port.get("name") or "": port["containerPort"] for port in reversed(ports)},
     )
-
-
-# Form of the other kinds: only what a mesh reads
-
-_owner = open_mapping({"controller": form.flag, "kind": text, "name": text})
-metadata = open_mapping(
-    {
-        "labels": form.texts_by_name,
-        "annotations": form.texts_by_name,
-        "uid": form.shaped(r"[a-zA-Z0-9][a-zA-Z0-9._-]{0,127}"),
-        "creationTimestamp": form.shaped(
-            r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}(\.[0-9]+)?Z"
-        ),
-        "ownerReferences": listing(_owner, least=0),
-    }
-)
-_container = open_mapping(
-    {
-        "ports": listing(
-            open_mapping({"name": text, "containerPort": form.number}, ("containerPort",)), least=0
-        ),
-        "restartPolicy": text,
-    }
-)
-_containers = listing(_container, least=0)
-pod_spec = open_mapping(
-    {
-        "serviceAccountName": text,
-        "serviceAccount": text,
-        "nodeName": text,
-        "hostNetwork": form.flag,
-        "containers": _containers,
-        "initContainers": _containers,
-    }
-)
-
-
-def pod_status(value: Any) -> str:
-    ips = listing(open_mapping({"ip": form.address}, ("ip",)), least=0)
-    complaint = open_mapping({"phase": text, "podIPs": ips})(value)
-    if complaint or value.get("podIPs"):
-        return complaint
-    return open_mapping({"podIP": form.any_of(no_address, form.address)})(value)
-
-
-PARTS: dict[str, dict[str, Check]] = {
-    "AuthorizationPolicy": {"spec": form.authorization},
-    "PeerAuthentication": {"spec": form.peer_authentication},
-    "Namespace": {},
-    "Pod": {"spec": pod_spec, "status": pod_status},
-    "Service": {"spec": service_spec, "status": service_status},
-    "EndpointSlice": slice_parts,
-}
-
-
-@dataclass(frozen=True)
-class Found:
-    """One object of a folder: its key, and a complaint if it cannot be understood."""
-
-    key: Key
-    tree: Tree
-    complaint: str
-
-
-def look(tree: Any, place: str) -> Found | None:
-    """None for what is no policy and has no readable key: nothing is known about it."""
-    if not isinstance(tree, dict) or not isinstance(tree.get("kind"), str):
-        return None
-    kind = tree["kind"]
-    if kind not in PARTS:
-        return None
-    meta = tree.get("metadata")
-    name = _name(meta, "name", "")
-    namespace = "" if kind in WITHOUT_NAMESPACE else _name(meta, "namespace", DEFAULT_NAMESPACE)
-    if tree.get("apiVersion") not in API_VERSIONS[kind]:
-        complaint = "not an apiVersion of this kind"
-    elif not name or namespace is None:
-        complaint = "name or namespace"
-    else:
-        complaint = metadata(meta) or _body(kind, tree)
-        return Found((kind, namespace, name), tree, complaint)
-    if kind not in POLICIES:
-        return None
-    key = (kind, namespace or DEFAULT_NAMESPACE, name or f"unnamed {place}")
-    return Found(key, tree, complaint)
-
-
-def _body(kind: str, tree: Tree) -> str:
-    known = {"metadata": anything, "apiVersion": anything, "kind": anything, **PARTS[kind]}
-    if kind in POLICIES:
-        return mapping({**known, "status": anything})(tree)
-    return open_mapping(known)(tree)
-
-
-def _name(meta: Any, field: str, default: str) -> str | None:
-    """None for a name that is none; `default` where nothing is said."""
-    value = meta.get(field) if isinstance(meta, dict) else None
-    if value is None or value == "":
-        return default
-    good = isinstance(value, str) and re.fullmatch(r"[a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?", value)
-    return value if good else None

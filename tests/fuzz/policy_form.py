@@ -305,9 +305,15 @@ def ports_by_number(value: Any) -> str:
     return next((each for each in [*map(port, value), *modes] if each), "")
 
 
+PEER_SPEC: Mapping[str, Check] = {
+    "selector": selector,
+    "mtls": mode,
+    "portLevelMtls": ports_by_number,
+}
+
+
 def peer_authentication(value: Any) -> str:
-    known = {"selector": selector, "mtls": mode, "portLevelMtls": ports_by_number}
-    complaint = mapping(known)(value)
+    complaint = mapping(PEER_SPEC)(value)
     if not complaint and value.get("portLevelMtls") and not labels_of(value):
         return "ports without a selector"
     return complaint

@@ -141,7 +141,11 @@ class Model(Contents):
             self.oldest(mesh),
             self.oldest([each for each in own if not each.selector]),
             self.oldest(
-                [each for each in own if each.selector and self.selects(each.selector, pod)]
+                [
+                    each
+                    for each in own
+                    if each.may_select or (each.selector and self.selects(each.selector, pod))
+                ]
             ),
         )
 

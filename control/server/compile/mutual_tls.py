@@ -71,6 +71,8 @@ def compile_mutual_tls(found: Iterable[PeerAuthentication], settings: Settings) 
     for each in ordered:
         namespace = each.meta.namespace
         note = ""
+        if each.may_select and namespace != root:
+            selecting[namespace].append(each)
         if each.selector and namespace == root:
             note = "a selector in the root namespace has no effect"
         elif each.selector:

@@ -85,9 +85,9 @@ class Folder:
                 first = chosen.setdefault(entry.key, entry)
                 if first is not entry:
                     problems.append(_duplicate(file, entry, first))
-        for file, entry in guessed:
-            known = entry if entry.key not in chosen else _renamed(file, entry)
-            chosen.setdefault(known.key, known)
+        for number, (file, entry) in enumerate(guessed):
+            known = entry if entry.key not in chosen else _renamed(file, entry, number)
+            chosen[known.key] = known
         in_force: dict[Key, AnyObject] = {}
         for key, entry in chosen.items():
             value, problem = choose(entry, self._last_good.get(entry.key))
@@ -107,18 +107,20 @@ class Folder:
         }
 
 
-def _renamed(file: str, entry: FileEntry) -> FileEntry:
+def _renamed(file: str, entry: FileEntry, number: int) -> FileEntry:
     """An entry whose name, as far as it could be told, is that of another object: under a name of
     its own, or a policy that nobody can read would be passed over."""
-    name = unreadable_name(file, entry.line)
-    key = Key(entry.key.kind, entry.key.namespace, name)
-    stand_in = entry.stand_in
+    place = place_word(f"again {file}", number)
+    key = Key(entry.key.kind, entry.key.namespace, f"unnamed-line-{entry.line}-{place}")
+    stand_in, why = entry.stand_in, entry.why
     assert stand_in is not None
-    return replace(entry, key=key, stand_in=replace(stand_in, meta=replace(stand_in.meta, key=key)))
-
-
-def unreadable_name(file: str, line: int) -> str:
-    return f"unreadable-line-{line}-{place_word(file, line)}"
+    assert why is not None
+    return replace(
+        entry,
+        key=key,
+        why=replace(why, object=str(key)),
+        stand_in=replace(stand_in, meta=replace(stand_in.meta, key=key)),
+    )
 
 
 def _duplicate(file: str, entry: FileEntry, first: FileEntry) -> Problem:
@@ -226,7 +228,7 @@ class Guess:
 
     def key(self, file: str, line: int) -> Key:
         namespace = self.namespace or core.DEFAULT_NAMESPACE
-        name = self.name or unreadable_name(file, line)
+        name = self.name or f"unreadable-line-{line}-{place_word(file, line)}"
         return Key(self.kind, namespace, name)
 
 

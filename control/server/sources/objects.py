@@ -229,11 +229,15 @@ class MtlsMode(Enum):
 
 @dataclass(frozen=True, slots=True)
 class PeerAuthentication:
+    """`may_select`: a broken one that has no selector as far as it can be read, and may have had
+    any."""
+
     meta: Meta
     selector: Labels
     mode: MtlsMode
     port_modes: Mapping[int, MtlsMode]
     broken: str = ""
+    may_select: bool = False
 
 
 AnyObject = (

@@ -7,6 +7,7 @@ one only ever denies.
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from types import MappingProxyType
 
 from control.model.address import CidrBlock, parse_block
@@ -36,6 +37,7 @@ VALUES_MAX = 4096  # per field: a policy is sent to every node
 
 _TOP = ("apiVersion", "kind", "metadata", "spec", "status")
 _SPEC = ("selector", "targetRef", "targetRefs", "rules", "action", "provider")
+_PEER_SPEC = ("selector", "mtls", "portLevelMtls")
 _SOURCE_BEYOND = (
     "requestPrincipals",
     "notRequestPrincipals",
@@ -271,7 +273,7 @@ def _accounts(source: Reader, key: str, namespace: str) -> tuple[str, ...]:
 def read_peer_authentication(document: Reader, meta: Meta) -> PeerAuthentication:
     document.only(*_TOP)
     spec = document.part("spec")
-    spec.only("selector", "mtls", "portLevelMtls")
+    spec.only(*_PEER_SPEC)
     selector = _selector(spec)
     ports = spec.part("portLevelMtls")
     if ports.fields and not selector:
@@ -314,7 +316,9 @@ def stand_in(
     except Invalid:
         selector = MappingProxyType({})
     if key.kind == "PeerAuthentication":
-        return PeerAuthentication(meta, selector, MtlsMode.STRICT, MappingProxyType({}), broken=why)
+        may_select = not selector and not _surely_has_no_selector(document)
+        ports: Mapping[int, MtlsMode] = MappingProxyType({})
+        return PeerAuthentication(meta, selector, MtlsMode.STRICT, ports, why, may_select)
     try:
         # A waypoint's for sure: read again, because an unreadable selector is no missing one.
         for_waypoints = _has_target_refs(spec) and not _selector(spec)
@@ -358,6 +362,19 @@ def _lenient_action(document: Reader) -> PolicyAction | None:
         return _action(Reader(spec))
     except Invalid:
         return None
+
+
+def _surely_has_no_selector(document: Reader) -> bool:
+    """True if a PeerAuthentication has none where it belongs, and nothing that we cannot read."""
+    fields, spec = document.fields, document.fields.get("spec")
+    if spec is None:
+        return bool(fields) and all(key in _TOP for key in fields)
+    if not isinstance(spec, Fields) or any(key not in _PEER_SPEC for key in spec):
+        return False
+    try:
+        return not _selector(Reader(spec))
+    except Invalid:
+        return False
 
 
 def _lenient_spec(document: Reader) -> Reader:

@@ -6,6 +6,7 @@ import pytest
 
 from control.model.address import Address
 from control.model.policy import Connection, Deny, decide
+from control.server.compile.mutual_tls import compile_mutual_tls
 from control.server.compile.policies import compile_authorization_policy
 from control.server.compile.settings import Settings
 from control.server.sources.folder import Folder, Snapshot
@@ -232,3 +233,31 @@ def test_what_is_surely_no_policy_denies_nothing(head: str) -> None:
     found = read(f"{head}\nmetadata: {{name: x, namespace: shop}}\nspec: {{}}\n", DENY)
     assert [each.meta.name for each in found.objects.authorization_policies] == ["p"]
     assert [each.reason for each in found.problems] == ["unknown_kind"]
+
+
+SELECTING = """apiVersion: security.istio.io/v1
+kind: PeerAuthentication
+metadata: {name: web, namespace: shop}
+spec: {selector: {matchLabels: {app: web}}, mtls: {mode: PERMISSIVE}}
+"""
+
+
+@pytest.mark.parametrize(
+    ("spec", "strict"),
+    [
+        ("{selector: {matchLabels: {app: web}}, mtls: {mode: STRICT}", True),  # not YAML
+        ("{selector: [web], mtls: {mode: STRICT}}", True),
+        ("{selectr: {matchLabels: {app: web}}, mtls: {mode: STRICT}}", True),
+        ("STRICT", True),
+        ("{mtls: {mode: STRCT}}", False),  # for the whole namespace: a selector goes before it
+        ("{selector: {matchLabels: {app: db}}, mtls: {mode: STRCT}}", False),
+    ],
+)
+def test_a_strict_that_may_have_been_for_a_pod_goes_before_what_selects_it(
+    spec: str, strict: bool
+) -> None:
+    broken = STRICT.replace("default", "broken").partition("spec:")[0] + f"spec: {spec}\n"
+    found = read(SELECTING, broken).objects.peer_authentications
+    assert len(found) == 2
+    resolved = compile_mutual_tls(found, Settings())
+    assert bool(resolved.policies_of("shop", {"app": "web"})) is strict
