@@ -7,7 +7,7 @@ from typing import Final
 
 from ztunnel.loop.turns import SLICE_S
 from ztunnel.transport.scratch import READ_BYTES_MAX
-from ztunnel.transport.tls import RECORD_PLAIN_BYTES_MAX
+from ztunnel.transport.tls import RECORD_PLAIN_BYTES_MAX, TINY_RECORDS
 
 # A read may take so long while nobody else has work: whoever comes meanwhile waits for its end.
 READ_ALONE_S: Final = 0.002
@@ -18,8 +18,8 @@ SPAN_BYTES: Final = 32 * 1024
 # A record brings 16 KiB at once, however little is read; tiny frames in it are handled this many
 # bytes at a time.
 PIECE_BYTES: Final = 256
-# Tiny records, at some 3 µs each, are decrypted so many at a time.
-PIECE_RECORDS: Final = 4
+# Tiny records, at some 3 µs each, are decrypted so many at a time: more than may be tiny.
+PIECE_RECORDS: Final = 2 * TINY_RECORDS
 # TLS records with next to no data (key updates, tickets): in a second, and at once. Peers change
 # their keys after hours; a foreign server sends two tickets.
 SILENT_PER_S: Final = 1.0

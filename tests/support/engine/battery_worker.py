@@ -55,7 +55,10 @@ def _no_turns() -> None:
     """Serve each payer until it has nothing to do."""
     from ztunnel.loop import turns
 
-    turns.SLICE_S = turns.STALL_S = 1e9  # type: ignore[misc]
+    turns.SLICE_S = turns.ENDLESS_SLICE_S = turns.STALL_S = 1e9  # type: ignore[misc]
+    from ztunnel.transport import pace
+
+    pace.READ_ALONE_S = 1e9  # type: ignore[misc]
 
 
 def _no_portions() -> None:
@@ -63,6 +66,9 @@ def _no_portions() -> None:
 
     Portions.may = lambda *_: True  # type: ignore[method-assign]
     Portions.take = lambda *_: True  # type: ignore[method-assign]
+    from ztunnel.tenants.work import Work
+
+    Work.spend = lambda *_: None  # type: ignore[method-assign]  # who owes would not be accepted
 
 
 WEAKNESSES: dict[str, Callable[[], None]] = {

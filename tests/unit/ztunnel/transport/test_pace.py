@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from ztunnel.loop.turns import SLICE_S
 from ztunnel.transport.pace import (
+    PIECE_RECORDS,
     READ_ALONE_S,
     READ_BYTES_LEAST,
     SILENT_BURST,
@@ -11,7 +12,7 @@ from ztunnel.transport.pace import (
     ReadPace,
 )
 from ztunnel.transport.scratch import READ_BYTES_MAX
-from ztunnel.transport.tls import RECORD_PLAIN_BYTES_MAX
+from ztunnel.transport.tls import RECORD_PLAIN_BYTES_MAX, TINY_RECORDS
 
 
 def read(pace: ReadPace, record_s: float, times: int, *, crowded: bool = True) -> list[bool]:
@@ -59,3 +60,8 @@ def test_silent_records_have_a_burst_and_then_a_pace() -> None:
     assert not pace.silent(1, 10.0)
     assert pace.silent(1, 10.0 + 2 / SILENT_PER_S)
     assert not pace.silent(2, 10.0 + 2 / SILENT_PER_S)
+
+
+def test_a_piece_has_more_records_than_may_be_tiny() -> None:
+    """Else tiny records would be nobody's fault while others wait."""
+    assert PIECE_RECORDS > TINY_RECORDS
