@@ -181,7 +181,7 @@ def _control(agent: Agent) -> Iterator[Check]:
     yield judged(
         "TUL0802",
         "control",
-        "the pod intents of this node are fresh",
+        "the control plane's word about this node's pods is fresh",
         error="none received yet" if age_s is None else stale,
         hint="captured pods stay captured; new ones cannot start",
         level=Result.ERROR if age_s is None else Result.WARNING,

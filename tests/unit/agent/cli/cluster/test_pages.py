@@ -17,12 +17,23 @@ from tests.unit.agent.cli.cluster.mesh_in_pods import MeshInPods
 from tests.unit.agent.cli.mesh_example import example
 from tests.unit.agent.cli.verbs import save
 
-VERBS = ["status", "workloads", "services", "policies", "certificates", "connections", "top"]
+VERBS = [
+    "status",
+    "workloads",
+    "services",
+    "policies",
+    "certificates",
+    "connections",
+    "top",
+    "refusals",
+]
 
 
 def timeless(text: str) -> list[str]:
     """Without what depends on the time of the answer."""
-    return [line for line in text.splitlines() if not re.search(r'"(age|valid|ends_in)"', line)]
+    return [
+        line for line in text.splitlines() if not re.search(r'"(age|last|valid|ends_in)"', line)
+    ]
 
 
 @pytest.mark.parametrize("verb", [*VERBS, "maps", "namespace list", "log level"])
@@ -34,7 +45,7 @@ def test_the_output_is_that_of_a_host(
     assert there.exit_code == here.exit_code == 0, there.stderr
     if verb not in ("status", "namespace list"):  # the cluster has more namespaces
         assert timeless(there.stdout) == timeless(here.stdout)
-    assert "shop" in there.stdout or verb in ("maps", "log level")
+    assert "shop" in there.stdout or verb in ("maps", "log level", "refusals")
 
 
 def test_only_the_pages_that_are_needed_are_asked_for(example_mesh: MeshInPods, run: Tulle) -> None:
