@@ -71,9 +71,11 @@ class KubeClient:
         if session is not None:
             await session.close()
 
-    async def get(self, path: str, into: type[T], parameters: Parameters | None = None) -> T:
+    async def get(
+        self, path: str, into: type[T], parameters: Parameters | None = None, *, accept: str = JSON
+    ) -> T:
         """One object, or one page of a list. Raises ApiError, Unreachable, AccessError."""
-        return await self._call("GET", path, into, parameters=parameters)
+        return await self._call("GET", path, into, parameters=parameters, accept=accept)
 
     async def create(
         self, path: str, body: Any, into: type[T], parameters: Parameters | None = None
@@ -178,10 +180,13 @@ class KubeClient:
         *,
         body: Any = None,
         content: str = JSON,
+        accept: str = JSON,
         parameters: Parameters | None = None,
     ) -> T:
         data = None if body is None else msgspec.json.encode(body)
-        async with self._request(method, path, parameters, data=data, content=content) as response:
+        async with self._request(
+            method, path, parameters, data=data, content=content, accept=accept
+        ) as response:
             answer = await self._body(response, path)
         try:
             return decoded(lambda data: msgspec.json.decode(data, type=into), answer)

@@ -23,7 +23,7 @@ from control.kit.errors import MeshError
 from control.kit.files import write_atomic
 from control.kit.log import event
 from control.kube.client import KubeClient
-from control.kube.errors import ApiError, nobody_answers
+from control.kube.errors import nobody_answers
 from control.server.callers.accounts import BoundPod, NodeAccounts
 from control.server.callers.issuer import IssuerKeys, Jwk, proved
 from control.server.callers.tokens import Caller
@@ -41,6 +41,7 @@ LENT_S: Final = 600.0
 GOOD_TOKENS_MAX: Final = 32_768  # two a node and as many new ones, for 8,192 nodes: 10 MiB
 FILE_BYTES_MAX: Final = 16 * 1024 * 1024
 _JWKS: Final = "/openid/v1/jwks"
+_KEY_SET: Final = "application/jwk-set+json"  # the only one that it is given out as
 _CONFIGURATION: Final = "/.well-known/openid-configuration"
 
 
@@ -97,6 +98,7 @@ class KnownCallers:
         self._heard_s = 0.0  # by the wall clock, since it goes on over a restart
         self._is_away = False
         self._is_changed = False
+        self._told = ""  # the reason that there are no keys for, once
         self._load()
 
     def get(self, mark: str) -> KnownToken | None:
@@ -164,7 +166,7 @@ class KnownCallers:
     async def _ask(self, client: KubeClient) -> None:
         try:
             issuer = (await client.get(_CONFIGURATION, _Configuration)).issuer
-            found = await client.get(_JWKS, _KeySet)
+            found = await client.get(_JWKS, _KeySet, accept=_KEY_SET)
         except MeshError as exc:
             if nobody_answers(exc):
                 if not self._is_away:
@@ -172,8 +174,9 @@ class KnownCallers:
                     event(log, logging.WARNING, "token_keys.away", error=exc)
                 return
             self._heard()
-            if isinstance(exc, ApiError) and exc.code in (401, 403, 404):
-                event(log, logging.DEBUG, "token_keys.none", error=exc)
+            if str(exc) != self._told:
+                self._told = str(exc)
+                event(log, logging.WARNING, "token_keys.none", error=exc)
             return
         self._heard()
         keys = IssuerKeys(issuer, found.keys)

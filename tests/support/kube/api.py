@@ -15,6 +15,7 @@ from tests.support.kube.store import Author, Store
 from tests.support.kube.tokens import ISSUER, Tokens
 
 APPLY, MERGE = "application/apply-patch+yaml", "application/merge-patch+json"
+KEY_SET = "application/jwk-set+json"
 VERSION = {"major": "1", "minor": "36", "gitVersion": "v1.36.2", "platform": "linux/amd64"}
 
 
@@ -52,7 +53,7 @@ class Api:
         """Never raises: a refusal is an answer."""
         try:
             user = self._user(request)
-            if found := self._plain(request.path):
+            if found := self._plain(request.path, request.headers.get("accept", "")):
                 return found
             target = self._target(request.path)
             return self._act(request, target, user)
@@ -68,7 +69,7 @@ class Api:
             raise unauthorized()
         return user
 
-    def _plain(self, path: str) -> Answer | None:
+    def _plain(self, path: str, accept: str) -> Answer | None:
         if path == "/version":
             return Answer(200, json.dumps(VERSION, indent=2).encode())
         if path in ("/readyz", "/livez", "/healthz"):
@@ -76,9 +77,10 @@ class Api:
         if path == "/.well-known/openid-configuration":
             return _ok(200, {"issuer": ISSUER, "jwks_uri": f"{ISSUER}/openid/v1/jwks"})
         if path == "/openid/v1/jwks":
-            return Answer(
-                200, json.dumps(self.tokens.published()).encode(), "application/jwk-set+json"
-            )
+            if accept not in ("", "*/*", KEY_SET):
+                said = f"406: Not Acceptable\n\nAvailable representations: {KEY_SET}"
+                raise refusal(406, "NotAcceptable", said)
+            return Answer(200, json.dumps(self.tokens.published()).encode(), KEY_SET)
         if path == "/apis":
             groups: dict[str, list[str]] = {}
             for each in self.store.resources:
