@@ -28,7 +28,8 @@ from control.server.xds.session import DeltaSession
 from control.wire import discovery_pb2 as pb
 from control.wire.delta import DeltaClient, NodeInfo, Update
 from control.wire.types import AUTHORIZATION_TYPE
-from tests.fuzz.policy_contents import POLICIES, Files, Options
+from tests.fuzz.policy_contents import Files, Options
+from tests.fuzz.policy_found import POLICIES
 from tests.fuzz.policy_model import Call
 from ztunnel.mesh.authorize import Admit, admit_connect, admit_plaintext, recheck
 from ztunnel.mesh.entries import Entry, Op, chunks, decode_entries, encode_entries

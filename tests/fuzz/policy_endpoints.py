@@ -10,8 +10,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from tests.fuzz.policy_contents import DEFAULT_NAMESPACE, Objects, PodOf, canonical
+from tests.fuzz.policy_contents import Objects, PodOf, canonical
 from tests.fuzz.policy_form import Tree
+from tests.fuzz.policy_found import DEFAULT_NAMESPACE
 
 
 def ports_by_slices(now: Objects, service: Tree, pod: PodOf) -> Mapping[int, int] | None:

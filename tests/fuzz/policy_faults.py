@@ -12,14 +12,13 @@ from typing import Any
 from tests.fuzz import policy_form as form
 from tests.fuzz.policy_contents import (
     Authorization,
-    Found,
     IpAddress,
-    Key,
     Peers,
     PodOf,
     canonical,
 )
 from tests.fuzz.policy_form import Tree
+from tests.fuzz.policy_found import Found, Key
 from tests.fuzz.policy_model import Call, Connection, Expected, Model
 
 # Faults in what a match means

@@ -13,7 +13,6 @@ from dataclasses import dataclass
 
 from tests.fuzz import policy_form as form
 from tests.fuzz.policy_contents import (
-    DEFAULT_NAMESPACE,
     Authorization,
     Contents,
     IpAddress,
@@ -23,6 +22,7 @@ from tests.fuzz.policy_contents import (
 )
 from tests.fuzz.policy_endpoints import ports_by_slices, slices_of
 from tests.fuzz.policy_form import Tree
+from tests.fuzz.policy_found import DEFAULT_NAMESPACE
 
 # Ports of the tunnel itself; a connection to them would only come round again.
 TUNNEL_PORTS = (15001, 15006, 15008, 15080)

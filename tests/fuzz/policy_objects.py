@@ -9,8 +9,9 @@ import random
 from collections.abc import Sequence
 from typing import Any
 
-from tests.fuzz.policy_contents import POLICIES, Options
+from tests.fuzz.policy_contents import Options
 from tests.fuzz.policy_form import OPERATION_LAYER_7, SOURCE_LAYER_7, Tree
+from tests.fuzz.policy_found import POLICIES
 
 BAD_SHARE = 0.01  # one value in a hundred
 

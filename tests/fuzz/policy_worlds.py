@@ -12,8 +12,9 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any
 
-from tests.fuzz.policy_contents import POLICIES, Options
+from tests.fuzz.policy_contents import Options
 from tests.fuzz.policy_form import Tree
+from tests.fuzz.policy_found import POLICIES
 from tests.fuzz.policy_model import Call
 from tests.fuzz.policy_objects import ACCOUNTS, DOMAINS, NAMESPACES, POD_ADDRESSES, PORTS, Objects
 
