@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 import socket
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
@@ -16,7 +17,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
-from urllib.parse import parse_qs, urlsplit
+from urllib.parse import parse_qs
 
 import h11
 
@@ -258,13 +259,16 @@ def elsewhere(door: str, where: Path, flag: str) -> Handler:
     return page
 
 
+_HOST = re.compile(r"(?:\[([^\[\]]*)\]|([^:\[\]]*))(?::[0-9]*)?")
+
+
 def _is_forged(request: HttpRequest, names: frozenset[str]) -> bool:
     """True unless the request is for us by name, and no web page sent it."""
-    host = request.headers.get("host", "")
-    name = host[1:].partition("]")[0] if host.startswith("[") else host.partition(":")[0]
+    host = _HOST.fullmatch(request.headers.get("host", ""))
+    name = (host[1] or host[2]).lower() if host is not None else ""
     site = request.headers.get("sec-fetch-site", "none")
     foreign = "origin" in request.headers or site not in ("none", "same-origin")
-    return foreign or name.lower() not in names
+    return foreign or name not in names
 
 
 def _fault(error: h11.RemoteProtocolError) -> PageRefusal:
@@ -303,17 +307,14 @@ async def _read_request(
 
 
 def _request(head: h11.Request, body: bytes) -> HttpRequest:
-    try:
-        target = urlsplit(head.target.decode("ascii", "replace"))
-    except ValueError as exc:  # `//[`
-        raise h11.RemoteProtocolError(f"not a target: {exc}") from exc
+    target = head.target.decode("ascii", "replace")
+    if not target.startswith("/"):  # `http://…` names a host of its own; we are no proxy
+        raise h11.RemoteProtocolError("not a path")
+    path, _, query = target.partition("?")
     return HttpRequest(
         method=head.method.decode("ascii"),
-        path=target.path,
-        query={
-            key: values[-1]
-            for key, values in parse_qs(target.query, keep_blank_values=True).items()
-        },
+        path=path,
+        query={key: values[-1] for key, values in parse_qs(query, keep_blank_values=True).items()},
         headers={name.decode("latin-1"): value.decode("latin-1") for name, value in head.headers},
         body=body,
     )

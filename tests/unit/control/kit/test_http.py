@@ -95,7 +95,9 @@ def test_http_refuses_what_is_no_request_or_too_large(tmp_path: Path, data: byte
         (b"host: [::1]:15000", b"200"),
         (b"host: evil.example", b"403"),
         (b"host: localhost.evil.example", b"403"),
-        (b"host: [::1", b"200"),
+        (b"host: localhost:80:evil.example", b"403"),
+        (b"host: [::1].evil.example", b"403"),
+        (b"host: [::1", b"403"),
         (b"host: [::2]:15000", b"403"),
         (b"host:", b"403"),
         (b"host: localhost\r\norigin: http://localhost", b"403"),
@@ -109,6 +111,15 @@ def test_a_page_for_this_host_answers_no_web_page(
 ) -> None:
     answer = talk(tmp_path, b"GET /hello HTTP/1.1\r\n" + headers + b"\r\n\r\n", LOOPBACK_NAMES)
     assert answer.split(b" ", 2)[1] == status
+
+
+@pytest.mark.parametrize("target", [b"http://evil.example/hello", b"*", b"x:80", b"hello"])
+def test_a_target_that_is_no_path_is_none(tmp_path: Path, target: bytes) -> None:
+    """A whole address counts more than the Host beside it."""
+    answer = talk(
+        tmp_path, b"GET " + target + b" HTTP/1.1\r\nhost: localhost\r\n\r\n", LOOPBACK_NAMES
+    )
+    assert answer.split(b" ", 2)[1] == b"400"
 
 
 def test_two_requests_on_one_connection(tmp_path: Path) -> None:
@@ -299,7 +310,7 @@ def test_a_silent_connection_between_two_requests_ends_without_blame() -> None:
     ("data", "why"),
     [
         (b"rubbish\r\n\r\n", "malformed"),
-        (b"GET //[ HTTP/1.1\r\nhost: x\r\n\r\n", "malformed"),
+        (b"GET http://[ HTTP/1.1\r\nhost: x\r\n\r\n", "malformed"),
         (b"GET /hello HTTP/1.1\r\nhost: x\r\na: " + b"x" * 70_000, "head_too_large"),
         (
             b"POST /echo HTTP/1.1\r\nhost: x\r\ncontent-length: 9999999\r\n\r\n"
