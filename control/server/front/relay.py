@@ -236,8 +236,7 @@ class Relay(asyncio.BufferedProtocol):
             transport.abort()
             return
         transport.set_write_buffer_limits(high=WAITING_BYTES_MAX)
-        for data in self._backlog:
-            transport.write(data)
+        transport.write(b"".join(self._backlog))  # gRPC may end it after the first piece
         self._backlog.clear()
         self._free("grpc")
 
