@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -49,6 +50,10 @@ def test_a_client_that_renews_its_keys_without_end_goes(tmp_path: Path, admit_wi
             client.write(PREFACE + CALL)
             for _ in range(2 * TINY_RECORDS_MAX):
                 client.update_key()
+            # A close with answers unread is a reset, which would take the rest along.
+            with suppress(OSError):
+                while sock.recv(65536):
+                    pass
             client.close()
 
     async def test(bench: Bench) -> None:
