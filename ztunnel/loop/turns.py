@@ -29,7 +29,7 @@ ENDLESS_SLICE_S: Final = 0.00003
 LONG_TURN_S: Final = 0.0001
 # Turns after a long one of a single payer, and time, in which nobody looks again.
 ALONE_TURNS: Final = 16
-ALONE_S: Final = 0.002
+ALONE_S: Final = 0.01
 # All payers' time in a turn, so that one who comes meanwhile waits no longer than this.
 TURN_S: Final = 0.00025
 # Two payers within this time, or so many turns (which may be long), make turns fair; one alone has
