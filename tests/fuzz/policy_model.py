@@ -25,7 +25,7 @@ from tests.fuzz.policy_form import Tree
 from tests.fuzz.policy_found import DEFAULT_NAMESPACE
 
 # Ports of the tunnel itself; a connection to them would only come round again.
-TUNNEL_PORTS = (15001, 15006, 15008, 15080)
+TUNNEL_PORT = 15008
 # Names of the policies that a PeerAuthentication becomes.
 STATIC_STRICT = "istio_converted_static_strict"
 CONVERTED = "converted_peer_authentication_"
@@ -165,7 +165,7 @@ class Model(Contents):
             if isinstance(asked, Expected):
                 return asked
             port = asked
-        if port in TUNNEL_PORTS:
+        if port == TUNNEL_PORT:
             return Expected(503)
         to, source = canonical(call.to), canonical(call.source)
         return self.decide(pod, Connection(call.identity, source, to, port))

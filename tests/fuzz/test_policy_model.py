@@ -183,7 +183,7 @@ def test_78_a_selector_in_the_root_namespace_has_no_effect() -> None:
         (86, "127.0.0.2", 400),
         (90, "127.0.0.2:80", 401),
         (91, "web.cfg.svc.cluster.local:80", 200),
-        (93, "127.0.0.2:15006", 503),
+        (93, "127.0.0.2:15008", 503),
         (0, "web.cfg.svc.cluster.local:81", 503),
         (0, "other.cfg.svc.cluster.local:80", 503),
     ],
