@@ -183,14 +183,15 @@ def host_port(bed: Bed, port: int) -> Iterator[None]:
 
 def test_a_port_of_a_node_leads_captured_clients_to_the_pod_behind_it(bed: Bed) -> None:
     node = bed.lab.store.load().node(bed.there).address
-    with bed.policy(STRICT), host_port(bed, 18080), bed.wire(bed.there) as wire:
+    with bed.policy(STRICT), host_port(bed, 18080):
         eventually(lambda: bed.reach("stranger", "server") is not Reply.ANSWERED, "STRICT")
-        for family, address in ((4, node.v4), (6, node.v6)):
-            with bed.dial("client", address, 18080) as sock:
-                assert speak(sock).startswith(bed.address("client", family))
-            # Nothing translates it here: a stranger meets the node, and so does another port.
-            assert bed.ask("stranger", address, 18080) is Reply.UNREACHED
-            assert bed.ask("client", address, 18081) is not Reply.ANSWERED
-        assert wire.counts().marker_packets == 0
+        with bed.wire(bed.there) as wire:
+            for family, address in ((4, node.v4), (6, node.v6)):
+                with bed.dial("client", address, 18080) as sock:
+                    assert speak(sock).startswith(bed.address("client", family))
+                # Nothing translates it here: a stranger meets the node, and so does another port.
+                assert bed.ask("stranger", address, 18080) is Reply.UNREACHED
+                assert bed.ask("client", address, 18081) is not Reply.ANSWERED
+            assert wire.counts().marker_packets == 0
         (note,) = (e for e in bed.control("/notes") if e["reason"] == "host_port_strict")
         assert note["object"] == "Pod mesh/server"
