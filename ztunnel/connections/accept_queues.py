@@ -63,6 +63,7 @@ class AcceptQueues:
             # Its oldest ones wait until it has paid, which they may live to see.
             engine.counters.refuse(Reason.CONNECTIONS_MAX)
             source.refused += 1
+            self._tell(source, client)
             sock.close()
             return source
         displaced = self._seats.enter(
@@ -76,11 +77,15 @@ class AcceptQueues:
         return source
 
     def _drop(self, arrival: QueuedAccept) -> None:
-        engine, reason = self._engine, Reason.CONNECTIONS_MAX
+        engine = self._engine
         source = engine.tenants.source(arrival.client.address)
-        engine.refuse(reason, source)
-        tell(engine, log, "listener.refused", source, reason=reason, client=arrival.client)
+        engine.refuse(Reason.CONNECTIONS_MAX, source)
+        self._tell(source, arrival.client)
         reset(engine.reactor, arrival.sock)
+
+    def _tell(self, source: Tenancy, client: Endpoint) -> None:
+        reason = Reason.CONNECTIONS_MAX
+        tell(self._engine, log, "listener.refused", source, reason=reason, client=client)
 
     def next(self, source: Tenancy) -> QueuedAccept | None:
         """The oldest one of the source; it leaves its seat."""

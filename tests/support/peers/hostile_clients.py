@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import itertools
 import socket
+import ssl
 import struct
 import threading
 import time
@@ -194,15 +195,19 @@ def short_requests(target: Target) -> None:
                 target.did(over)
 
 
-def slow_reads(target: Target) -> None:
-    """As much as is let in waits in many streams, and is read a little at a time."""
+def _endless_streams(target: Target) -> Iterator[ssl.SSLSocket]:
+    """Ten tunnels of twenty streams from an app that sends without end, all windows open."""
     shown = context(target.material())
-    held = []
     for _ in range(10):
         tls = dial(target, shown, setting(4, LARGEST_WINDOW))
         tls.sendall(window(0, LARGEST_WINDOW - 65535))
         tls.sendall(b"".join(ask(n, target.endless) for n in range(1, 40, 2)))
-        held.append(tls)
+        yield tls
+
+
+def slow_reads(target: Target) -> None:
+    """As much as is let in waits in many streams, and is read a little at a time."""
+    held = list(_endless_streams(target))
     while True:
         for each in held:
             with contextlib.suppress(OSError):
@@ -264,12 +269,8 @@ def key_updates(target: Target) -> None:
 
 def never_reads(target: Target) -> None:
     """Streams from an app that sends without end, all windows open, and nothing is read."""
-    shown = context(target.material())
     held = []
-    for _ in range(10):
-        tls = dial(target, shown, setting(4, LARGEST_WINDOW))
-        tls.sendall(window(0, LARGEST_WINDOW - 65535))
-        tls.sendall(b"".join(ask(n, target.endless) for n in range(1, 40, 2)))
+    for tls in _endless_streams(target):
         held.append(tls)
         target.did(20)
     time.sleep(60)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import socket
 from collections.abc import Iterator
 
@@ -17,6 +18,7 @@ from ztunnel.loop.reactor import Reactor, Served
 from ztunnel.loop.turns import SLICE_S
 from ztunnel.mesh.state import State
 from ztunnel.tenants.book import Tenants
+from ztunnel.tenants.work import LINES_BURST
 from ztunnel.transport.keepalive import MUCH_LATER_S
 
 FLOOD, HONEST = (Endpoint(parse_address(each), 1) for each in ("192.0.2.66", "192.0.2.7"))
@@ -120,3 +122,16 @@ def test_who_owes_waits_until_it_has_paid(rig: Rig) -> None:
     rig.time.now_s = source.not_before_s
     rig.settle()
     assert rig.taken == [FLOOD] * 2
+
+
+def test_who_owes_and_has_no_room_left_is_refused_with_a_line(
+    rig: Rig, caplog: pytest.LogCaptureFixture
+) -> None:
+    source = rig.engine.tenants.source(FLOOD.address)
+    source.not_before_s = rig.time.now_s + MUCH_LATER_S
+    with caplog.at_level(logging.WARNING):
+        rig.arrive(FLOOD, 2000)
+    assert source.refused > 900
+    said = [each for each in caplog.messages if each == "listener.refused"]
+    assert len(said) == LINES_BURST
+    assert source.left_out == source.refused - LINES_BURST, "the rest is counted"
