@@ -128,6 +128,11 @@ class Reason(Enum):
         "the peer's tunnel was ended: thousands of its requests were refused, and none let in",
     )
     TLS_HANDSHAKE = "tls_handshake", Flag.NONE, "the client failed the TLS handshake"
+    HELLO_TOO_LARGE = (
+        "hello_too_large",
+        Flag.NONE,
+        "the peer's part of the TLS handshake is longer than any has to be",
+    )
     PEER_CERTIFICATE = (
         "peer_certificate",
         Flag.NONE,

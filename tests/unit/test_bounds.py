@@ -79,7 +79,8 @@ def test_every_quota_of_a_worker_is_on_the_page_with_its_figures() -> None:
 @pytest.mark.parametrize(("package", "row"), FIGURES, ids=str)
 def test_every_size_and_time_is_that_of_the_code(package: str, row: list[str]) -> None:
     name, figure, where = (cell.strip("`") for cell in row[:3])
-    module = import_module(f"{package}." + where.removesuffix(".py").replace("/", "."))
+    path = where.removesuffix(".py").replace("/", ".")
+    module = import_module(path if path.startswith("control.kit.") else f"{package}.{path}")
     assert float(figure) == getattr(module, name)
 
 

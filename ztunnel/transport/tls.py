@@ -21,6 +21,7 @@ from cryptography.hazmat.primitives.serialization import load_pem_private_key
 from OpenSSL import SSL, crypto
 
 from control.kit.errors import ConfigError, PeerError
+from control.kit.tls_records import HELLO_BYTES_MAX, HelloTooLarge, TlsRecords
 from control.model.identity import SpiffeId
 from control.wire.x509 import spiffe_ids
 from ztunnel.hbone.frames import FRAME_HEADER_BYTES
@@ -41,6 +42,9 @@ _RECORD_HEAD_BYTES: Final = 5
 _OWN_MESSAGES_BYTES: Final = 256
 # A handshake flight with a chain of several certificates fits; larger ones take another round.
 FLIGHT_BYTES: Final = 16_384
+# Bytes from a peer until its handshake is done: a hello, a flight, and data that came with it.
+# Bytes that wait for the end of a message take up to three times their size.
+HANDSHAKE_BYTES_MAX: Final = HELLO_BYTES_MAX + 2 * FLIGHT_BYTES
 # SSL_MODE_ENABLE_PARTIAL_WRITE, which pyOpenSSL sets and has no name for. Cleared: one call then
 # encrypts everything it is given instead of one record.
 _MODE_PARTIAL_WRITE: Final = 0x1
@@ -204,10 +208,31 @@ def _load(context: SSL.Context, material: Material) -> x509.Certificate:
     return chain[0]
 
 
+class Opening:
+    """A peer's bytes before its handshake is done; OpenSSL has a bound of 100 KiB for each of its
+    messages, and makes room for one when its first bytes are there."""
+
+    __slots__ = ("_bytes", "_records")
+
+    def __init__(self) -> None:
+        self._bytes = 0
+        self._records = TlsRecords()
+
+    def look(self, data: memoryview) -> None:
+        """TlsError if they are more than any peer has to send."""
+        self._bytes += len(data)
+        if self._bytes > HANDSHAKE_BYTES_MAX:
+            raise TlsError(Reason.HELLO_TOO_LARGE, "the peer's part of the handshake has no end")
+        try:
+            self._records.feed(data)
+        except HelloTooLarge as exc:
+            raise TlsError(Reason.HELLO_TOO_LARGE, str(exc)) from None
+
+
 class TlsConnection:
     """One end of one connection: `feed` it received bytes, then `handshake` or `read_into`."""
 
-    __slots__ = ("_check", "_connection", "_head", "_record_left", "_records", "silent")
+    __slots__ = ("_check", "_connection", "_head", "_opening", "_record_left", "_records", "silent")
 
     def __init__(self, context: TlsContext, server: bool, judge: Judge) -> None:
         self._check = PeerCheck(judge)
@@ -217,6 +242,7 @@ class TlsConnection:
             self._connection.set_accept_state()
         else:
             self._connection.set_connect_state()
+        self._opening: Opening | None = Opening()  # until the handshake is done
         self._head = b""
         self._record_left = 0
         self._records = 0
@@ -228,7 +254,9 @@ class TlsConnection:
         return self._check.peer
 
     def feed(self, data: memoryview) -> None:
-        """Bytes from the socket."""
+        """Bytes from the socket. TlsError if a handshake cannot need so many."""
+        if self._opening is not None:
+            self._opening.look(data)
         self._connection.bio_write(data)
         self._count_records(data)
 
@@ -246,6 +274,7 @@ class TlsConnection:
             raise TlsError(Reason.PEER_ALPN, "the peer does not speak HTTP/2")
         if self.peer is None:
             raise TlsError(Reason.PEER_RESUMED, "the peer was not verified")
+        self._opening = None
         return self.peer
 
     def _failure(self, exc: SSL.Error) -> TlsError:
