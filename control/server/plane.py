@@ -42,10 +42,10 @@ from control.server.metrics import Metrics
 from control.server.ports import ServingCertificates, TlsContexts, make_server
 from control.server.sources.captured import CapturedSet
 from control.server.sources.directory import DirectorySource
-from control.server.sources.folder import Snapshot
 from control.server.sources.kept import Kept
 from control.server.sources.kubernetes import KubernetesSource
 from control.server.sources.lasting import LastingSource, ObjectSource
+from control.server.sources.snapshot import Snapshot
 from control.server.sources.state_file import StateFile
 from control.server.xds.publish import Publisher
 from control.server.xds.reports import EnrolmentService

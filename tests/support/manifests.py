@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from control.server.compile.mesh import CompiledMesh, compile_mesh
 from control.server.compile.settings import Settings
-from control.server.sources.folder import Folder, Snapshot
+from control.server.sources.folder import Folder
 from control.server.sources.objects import Objects
+from control.server.sources.snapshot import Snapshot
 
 
 def load(text: str, file: str = "a.yaml") -> Snapshot:

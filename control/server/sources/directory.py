@@ -19,9 +19,10 @@ from pathlib import Path
 
 from control.kit.clock import Clock
 from control.kit.log import event
-from control.server.sources.folder import Folder, Snapshot
+from control.server.sources.folder import Folder
 from control.server.sources.kept import Kept
 from control.server.sources.problem import UNREADABLE, Problem
+from control.server.sources.snapshot import Snapshot
 from control.server.sources.yaml_text import FILE_BYTES_MAX
 
 log = logging.getLogger("source")
@@ -103,7 +104,7 @@ class DirectorySource:
         for file in look.files:
             self._load(file, look.files[file])
         self._last = look.files
-        return self._snapshot()
+        return self._snapshot(is_whole=True)
 
     def poll(self) -> Snapshot | None:
         """One look; None when nothing settled is new."""
@@ -161,10 +162,10 @@ class DirectorySource:
             data = self._kept.get(file)
             if data is not None:
                 self._folder.load(file, data)
-        self._folder.snapshot()  # remembers every object as the last good one
+        self._folder.settle()  # every object counts as the last good one
 
-    def _snapshot(self) -> Snapshot:
-        snapshot = self._folder.snapshot()
+    def _snapshot(self, *, is_whole: bool = False) -> Snapshot:
+        snapshot = self._folder.snapshot(is_whole=is_whole)
         problems = self._link_problems
         if self._error:
             message = f"{self._error}; the last good state stays in force"

@@ -14,7 +14,12 @@ from control.server.sources.kinds import (
     find_kind,
     similar_policy,
 )
-from control.server.sources.objects import AnyObject, Key
+from control.server.sources.objects import (
+    AnyObject,
+    AuthorizationPolicy,
+    Key,
+    PeerAuthentication,
+)
 from control.server.sources.problem import Invalid, Problem
 from control.server.sources.reader import Reader
 from control.server.sources.yaml_text import Fields
@@ -45,6 +50,13 @@ def choose(entry: FileEntry, good: AnyObject | None) -> tuple[AnyObject | None, 
     if entry.stand_in is not None:
         return entry.stand_in, with_effect(entry.why, _effect(entry.key))
     return None, with_effect(entry.why, "ignored")
+
+
+def good_one(in_force: AnyObject | None) -> AnyObject | None:
+    """Last good version of what is in force: itself, unless it only stands in."""
+    if isinstance(in_force, AuthorizationPolicy | PeerAuthentication) and in_force.broken:
+        return None
+    return in_force
 
 
 def with_effect(problem: Problem, effect: str) -> Problem:

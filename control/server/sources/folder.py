@@ -8,21 +8,24 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from control.server.sources import core, security
 from control.server.sources.entries import (
     FileEntry,
     choose,
+    good_one,
     place_word,
     read_entry,
     with_effect,
 )
+from control.server.sources.inventory import Inventory
 from control.server.sources.kinds import POLICY_KINDS, SECURITY_GROUP
-from control.server.sources.objects import AnyObject, Key, Objects, collect
+from control.server.sources.objects import Key
 from control.server.sources.problem import UNREADABLE, Invalid, Problem
 from control.server.sources.reader import Reader
+from control.server.sources.snapshot import Snapshot
 from control.server.sources.yaml_text import Broken, Fields, Items, Value, read_apart
 
 NAMES_READ_MAX = 256  # in one broken document; real objects name a handful
@@ -37,27 +40,30 @@ class Content:
     ignored: Mapping[str, int] | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Snapshot:
-    """`doubt`: why this may be an accident and not what somebody wants, in words."""
-
-    objects: Objects
-    problems: tuple[Problem, ...]
-    ignored: Mapping[str, int]
-    doubt: str = ""
+NOTHING = Content()
 
 
 class Folder:
-    """All files of one source. Call `snapshot()` after a batch of `load` and `forget`."""
+    """All files of one source. Call `snapshot()` after a batch of `load` and `forget`; it costs
+    what these have changed."""
 
     def __init__(self) -> None:
         self._contents: dict[str, Content] = {}
         self._file_problems: dict[str, Problem] = {}
-        self._last_good: dict[Key, AnyObject] = {}
+        self._content_problems: dict[str, tuple[Problem, ...]] = {}
+        self._ignored: Counter[str] = Counter()
+        self._files: dict[Key, tuple[str, ...]] = {}  # by the keys that they mention
+        self._guessing: set[str] = set()  # files with documents that nobody can read
+        self._guessed: dict[Key, FileEntry] = {}
+        self._touched: set[Key] = set()
+        self._problems: dict[Key, tuple[Problem, ...]] = {}  # by key
+        self._inventory = Inventory()
+        self._is_told = False
 
     def load(self, file: str, data: bytes) -> bool:
         """A new or changed file; True when all of it was understood."""
-        content = self._contents[file] = read_content(file, data, self._contents.get(file))
+        content = read_content(file, data, self._contents.get(file))
+        self._take(file, content)
         self._file_problems.pop(file, None)
         return not content.problems and all(entry.why is None for entry in content.entries)
 
@@ -66,45 +72,113 @@ class Folder:
         self._file_problems[file] = Problem(file, 1, "", UNREADABLE, why)
 
     def forget(self, file: str) -> None:
-        self._contents.pop(file, None)
+        self._take(file, NOTHING)
         self._file_problems.pop(file, None)
 
-    def snapshot(self) -> Snapshot:
-        problems = list(self._file_problems.values())
-        ignored: Counter[str] = Counter()
-        chosen: dict[Key, FileEntry] = {}
-        guessed: list[tuple[str, FileEntry]] = []
-        for file in sorted(self._contents):
-            content = self._contents[file]
-            problems += content.problems
-            ignored.update(content.ignored or {})
-            for entry in content.entries:
-                if entry.is_guess:
-                    guessed.append((file, entry))
-                    continue
-                first = chosen.setdefault(entry.key, entry)
-                if first is not entry:
-                    problems.append(_duplicate(file, entry, first))
-        for number, (file, entry) in enumerate(guessed):
-            known = entry if entry.key not in chosen else _renamed(file, entry, number)
-            chosen[known.key] = known
-        in_force: dict[Key, AnyObject] = {}
-        for key, entry in chosen.items():
-            value, problem = choose(entry, self._last_good.get(entry.key))
-            if value is not None:
-                in_force[key] = value
-            if problem is not None:
-                problems.append(problem)
-        self._remember(chosen)
-        return Snapshot(collect(in_force), tuple(sorted(problems)), dict(ignored))
+    def _take(self, file: str, content: Content) -> None:
+        """Replace what a file holds, and note the keys that have to be decided again."""
+        before = self._contents.pop(file, NOTHING)
+        old, new = _by_key(before.entries), _by_key(content.entries)
+        self._touched.update(key for key in old.keys() | new.keys() if old.get(key) != new.get(key))
+        for key in old.keys() - new.keys():
+            self._mention(key, tuple(each for each in self._files[key] if each != file))
+        alone = (file,)
+        for key in new.keys() - old.keys():
+            files = self._files.get(key)
+            self._mention(key, alone if files is None else tuple(sorted((*files, file))))
+        self._ignored.subtract(before.ignored or {})
+        self._ignored.update(content.ignored or {})
+        self._content_problems.pop(file, None)
+        self._guessing.discard(file)
+        if content is NOTHING:
+            return
+        self._contents[file] = content
+        if content.problems:
+            self._content_problems[file] = content.problems
+        if any(entry.is_guess for entry in content.entries):
+            self._guessing.add(file)
 
-    def _remember(self, chosen: Mapping[Key, FileEntry]) -> None:
-        """Keep the last good version of exactly what is still mentioned somewhere."""
-        self._last_good = {
-            key: good
-            for key, entry in chosen.items()
-            if (good := entry.object or self._last_good.get(key)) is not None
-        }
+    def _mention(self, key: Key, files: tuple[str, ...]) -> None:
+        if files:
+            self._files[key] = files
+        else:
+            del self._files[key]
+
+    def settle(self) -> None:
+        """Decide what is in force, of all that was touched."""
+        guessed = self._guesses()
+        entries: dict[Key, list[tuple[str, FileEntry]]] = {}
+        for file in sorted({file for key in self._touched for file in self._files.get(key, ())}):
+            for entry in self._contents[file].entries:
+                if entry.key in self._touched and not entry.is_guess:
+                    entries.setdefault(entry.key, []).append((file, entry))
+        for key in self._touched:
+            found = entries.get(key, [])
+            self._decide(key, guessed.get(key) if not found else found[0][1], found[1:])
+        self._guessed = guessed
+        self._touched = set()
+
+    def _decide(
+        self, key: Key, entry: FileEntry | None, others: Sequence[tuple[str, FileEntry]]
+    ) -> None:
+        """The object in force under a key: that of an entry, or the last good one before it."""
+        if entry is None:
+            self._inventory.put(key, None)
+            self._problems.pop(key, None)
+            return
+        value, problem = choose(entry, good_one(self._inventory.get(key)))
+        self._inventory.put(key, value)
+        problems = [] if problem is None else [problem]
+        problems += (_duplicate(file, other, entry) for file, other in others)
+        if problems:
+            self._problems[key] = tuple(problems)
+        else:
+            self._problems.pop(key, None)
+
+    def _guesses(self) -> dict[Key, FileEntry]:
+        """The documents that nobody can read, each under a key that is nobody else's."""
+        found: dict[Key, FileEntry] = {}
+        for file in sorted(self._guessing):
+            for number, entry in enumerate(self._contents[file].entries):
+                if not entry.is_guess:
+                    continue
+                is_free = entry.key not in found and not self._is_read(entry.key)
+                known = entry if is_free else _renamed(file, entry, number)
+                found[known.key] = known
+        self._touched |= found.keys() | self._guessed.keys()
+        return found
+
+    def _is_read(self, key: Key) -> bool:
+        """True if some file mentions it in a document that could be read."""
+        return any(
+            entry.key == key and not entry.is_guess
+            for file in self._files.get(key, ())
+            for entry in self._contents[file].entries
+        )
+
+    def snapshot(self, *, is_whole: bool = False) -> Snapshot:
+        """News since the last call; the first time, or if asked for, all there is."""
+        self.settle()
+        is_whole = is_whole or not self._is_told
+        self._is_told = True
+        problems = [*self._file_problems.values()]
+        for each in (*self._content_problems.values(), *self._problems.values()):
+            problems += each
+        return Snapshot(
+            self._inventory,
+            self._inventory.whole() if is_whole else self._inventory.news(),
+            tuple(sorted(problems)),
+            {kind: count for kind, count in self._ignored.items() if count > 0},
+            is_whole=is_whole,
+        )
+
+
+def _by_key(entries: Iterable[FileEntry]) -> dict[Key, tuple[FileEntry, ...]]:
+    found: dict[Key, tuple[FileEntry, ...]] = {}
+    for each in entries:
+        known = found.get(each.key)
+        found[each.key] = (each,) if known is None else (*known, each)
+    return found
 
 
 def _renamed(file: str, entry: FileEntry, number: int) -> FileEntry:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, replace
 
@@ -23,9 +23,8 @@ from control.kube.reflection import RETRY_MAX_S, RETRY_S, Reflection
 from control.kube.reflector import Reflector
 from control.kube.resources import Resource
 from control.server.sources.cluster import PLACE, Cluster
-from control.server.sources.folder import Snapshot
-from control.server.sources.objects import Objects
 from control.server.sources.problem import UNREADABLE, Problem
+from control.server.sources.snapshot import Snapshot
 
 log = logging.getLogger("source")
 
@@ -169,12 +168,14 @@ class KubernetesSource:
                     told_s = self._clock.monotonic_s()
                     event(log, logging.WARNING, "source.waiting", kinds=waiting)
             else:
-                found = self._cluster.snapshot(self._problems())
-                found = replace(found, doubt=_doubt(found.objects))
                 is_held = self._hold.back(self._lags())
                 if is_held and last is not None:
-                    found = replace(last, problems=found.problems)
-                if last is None or found.problems != last.problems or _has_news(found, last):
+                    problems = self._cluster.problems(self._problems())
+                    found = replace(last, changed={}, problems=problems, is_whole=False)
+                else:
+                    found = self._cluster.snapshot(self._problems())
+                    found.doubt = _doubt(found.counts())
+                if last is None or found.problems != last.problems or found.changed:
                     last = found
                     yield found
                     await asyncio.sleep(EVERY_S)
@@ -212,11 +213,11 @@ class KubernetesSource:
             yield Problem(PLACE, 0, kind, UNREADABLE, message)
 
 
-def _doubt(objects: Objects) -> str:
+def _doubt(counts: Mapping[str, int]) -> str:
     """No cluster is without namespaces, and only a wrong or wiped one without pods."""
-    if not objects.namespaces:
+    if not counts["Namespace"]:
         return "the API server names no namespace"
-    return "" if objects.pods else "the API server names no pod in any namespace"
+    return "" if counts["Pod"] else "the API server names no pod in any namespace"
 
 
 def _is_refused(state: Reflection) -> bool:
@@ -231,12 +232,6 @@ def _reason(state: Reflection) -> str:
     if trouble is None or isinstance(trouble, Unreachable):
         return "the API server cannot be reached"  # the log says why, each time anew
     return str(trouble)
-
-
-def _has_news(found: Snapshot, before: Snapshot) -> bool:
-    """Cheap: kinds without change are the same tuple."""
-    ours, theirs = found.objects, before.objects
-    return any(getattr(ours, each) is not getattr(theirs, each) for each in ours.__slots__)
 
 
 class Hold:

@@ -9,18 +9,20 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime
+from itertools import islice
 from typing import Final, Protocol
 
 from control.kit.clock import Clock
 from control.kit.errors import MeshError
 from control.kit.log import event
-from control.server.sources.folder import Snapshot
-from control.server.sources.objects import Objects
+from control.server.sources.inventory import Changed, Inventory
+from control.server.sources.objects import AnyObject, Key
 from control.server.sources.problem import UNREADABLE, Problem
+from control.server.sources.snapshot import Snapshot
 from control.server.sources.state_file import StateFile
 
 log = logging.getLogger("source")
@@ -33,6 +35,7 @@ SAVE_SHARE: Final = 50  # writing takes at most a fiftieth of the time
 TOUCH_EVERY_S: Final = 30.0
 # Fewer objects may all be meant to go; nobody takes out more at once.
 GUARDED_MIN: Final = 10
+SLICE: Final = 500  # objects to compare, some 3 ms: then others have the loop
 
 
 class ObjectSource(Protocol):
@@ -67,11 +70,14 @@ class LastingSource:
         self._clock = clock
         self._latest: Snapshot | None = None
         self._news = asyncio.Event()
-        self._given: Snapshot | None = None  # in force
+        self._owed: dict[Key, AnyObject | None] = {}  # said by the source, not in force
+        self._owes_all = False
+        self._inventory = Inventory()  # in force
+        self._given: Snapshot | None = None
         self._is_kept = False
         self._doubt = ""  # told
         self._current_at: datetime | None = None  # what is in force was true then
-        self._saved: Objects | None = None
+        self._revision, self._saved = 0, -1  # the inventory, and the state on disk
         self._touched_s = 0.0
 
     @property
@@ -109,6 +115,9 @@ class LastingSource:
 
     async def _take(self, snapshots: AsyncIterator[Snapshot]) -> None:
         async for each in snapshots:
+            if each.is_whole:
+                self._owed, self._owes_all = {}, True
+            self._owed.update(each.changed)
             self._latest = each
             self._news.set()
 
@@ -117,11 +126,13 @@ class LastingSource:
         may_have_kept = True
         while True:
             self._news.clear()
-            found = self._latest
-            if found is not None and (chosen := await self._chosen(found)) is not self._given:
-                self._given = chosen
-                yield chosen
-            elif found is None and may_have_kept and self._gives_up(started_s):
+            found, self._latest = self._latest, None
+            if found is not None:
+                may_have_kept = False
+                if (chosen := await self._chosen(found)) is not None:
+                    self._given = chosen
+                    yield chosen
+            elif may_have_kept and self._gives_up(started_s):
                 may_have_kept = False
                 why = self._inner.trouble or f"not complete after {PATIENCE_S:.0f} s"
                 if (kept := await self._kept(why)) is not None:
@@ -129,21 +140,26 @@ class LastingSource:
                     yield kept
             if not self._news.is_set():
                 with suppress(TimeoutError):
-                    async with asyncio.timeout(TICK_S if self._given is None else None):
+                    async with asyncio.timeout(TICK_S if may_have_kept else None):
                         await self._news.wait()
 
     def _gives_up(self, started_s: float) -> bool:
         passed_s = self._clock.monotonic_s() - started_s
         return passed_s >= (TROUBLED_S if self._inner.trouble else PATIENCE_S)
 
-    async def _chosen(self, found: Snapshot) -> Snapshot:
-        """The snapshot, or what stays in force in its place."""
+    async def _chosen(self, found: Snapshot) -> Snapshot | None:
+        """News of it, if there are any; of what stays in force these are problems alone."""
         before = self._given
+        kept = None
         if found.doubt and before is None:
-            before = await self._kept(found.doubt, GUARDED_MIN)
-        if not found.doubt or before is None or _size(before.objects) < GUARDED_MIN:
+            before = kept = await self._kept(found.doubt, GUARDED_MIN)
+        if not found.doubt or before is None or len(self._inventory) < GUARDED_MIN:
             self._believe()
-            return found
+            changed = await self._pay()
+            word = (found.problems, found.ignored)
+            if before is not None and not changed and word == (before.problems, before.ignored):
+                return None
+            return self._snapshot(changed, found.problems, found.ignored)
         if found.doubt != self._doubt:
             self._doubt = found.doubt
             event(log, logging.ERROR, "source.doubted", source=self.name, error=found.doubt)
@@ -151,9 +167,32 @@ class LastingSource:
             self.name, 0, "", UNREADABLE, f"{found.doubt}; the last good state stays in force"
         )
         problems = (doubted, *(each for each in found.problems if each != doubted))
-        if self._given is not None and problems == self._given.problems:
-            return self._given
-        return replace(before, problems=problems)
+        if kept is None and problems == before.problems:
+            return None
+        return self._snapshot({} if kept is None else kept.changed, problems, before.ignored)
+
+    async def _pay(self) -> Changed:
+        """Put all that the source has said in force; what of it is new."""
+        owed, self._owed = self._owed, {}
+        is_all, self._owes_all = self._owes_all, False
+        if is_all:
+            owed.update(dict.fromkeys(self._inventory.missing(owed)))
+        changed: dict[Key, AnyObject | None] = {}
+        pairs = iter(owed.items())
+        while part := dict(islice(pairs, SLICE)):
+            changed |= self._inventory.differing(part)
+            await asyncio.sleep(0)
+        self._put(changed)
+        return changed
+
+    def _put(self, changed: Changed) -> None:
+        self._inventory.replace(changed)
+        self._revision += bool(changed)
+
+    def _snapshot(
+        self, changed: Changed, problems: tuple[Problem, ...], ignored: Mapping[str, int]
+    ) -> Snapshot:
+        return Snapshot(self._inventory, changed, problems, ignored, is_whole=self._given is None)
 
     def _believe(self) -> None:
         if self._is_kept or self._doubt:
@@ -164,10 +203,11 @@ class LastingSource:
     async def _kept(self, why: str, objects_min: int = 0) -> Snapshot | None:
         """The state on disk, with a problem that says so; None: there is none of that size."""
         state = await asyncio.to_thread(self._file.load)
-        if state is None or _size(state.objects) < objects_min:
+        if state is None or len(state.objects) < objects_min:
             return None
         self._is_kept, self._current_at = True, state.current_at
-        self._saved = state.objects
+        self._put({each.meta.key: each for each in state.objects})
+        self._saved = self._revision
         moment = f"{state.current_at:%Y-%m-%d %H:%M:%S} UTC"
         age_s = round((self._clock.now() - state.current_at).total_seconds())
         event(
@@ -177,25 +217,25 @@ class LastingSource:
             source=self.name,
             of=moment,
             age_s=age_s,
-            objects=_size(state.objects),
+            objects=len(state.objects),
             error=why,
         )
         message = f"cannot be read since the start; the last good state, of {moment}, is in force"
-        return Snapshot(state.objects, (Problem(self.name, 0, "", UNREADABLE, message),), {})
+        problems = (Problem(self.name, 0, "", UNREADABLE, message),)
+        return self._snapshot(self._inventory.whole(), problems, {})
 
     async def _keep(self) -> None:
         """Write down what is in force, if the source itself gave it, now and then."""
         while True:
             await asyncio.sleep(TICK_S)
             self._look()
-            objects = self._unsaved()
-            if objects is None:
+            if not self._is_unsaved():
                 continue
             started_s = self._clock.monotonic_s()
-            now = self._clock.now()
-            if await asyncio.to_thread(self._file.save, objects, now):
+            now, revision = self._clock.now(), self._revision
+            if await asyncio.to_thread(self._file.save, self._inventory.objects(), now):
                 self._touched_s = started_s
-            self._saved = objects
+            self._saved = revision
             took_s = self._clock.monotonic_s() - started_s
             await asyncio.sleep(max(SAVE_EVERY_S - TICK_S, took_s * SAVE_SHARE))
 
@@ -205,22 +245,16 @@ class LastingSource:
             return
         self._current_at = self._clock.now()
         now_s = self._clock.monotonic_s()
-        if self._saved is self._given.objects and now_s - self._touched_s >= TOUCH_EVERY_S:
+        if self._saved == self._revision and now_s - self._touched_s >= TOUCH_EVERY_S:
             self._touched_s = now_s
             self._file.touch(self._current_at)
 
-    def _unsaved(self) -> Objects | None:
-        given = self._given
-        if given is None or self._is_kept or self._doubt or given.objects is self._saved:
-            return None
-        return given.objects
+    def _is_unsaved(self) -> bool:
+        if self._given is None or self._is_kept or self._doubt:
+            return False
+        return self._saved != self._revision
 
     def _save_last(self) -> None:
         """At the end: what was in force is what the next start should find."""
-        objects = self._unsaved()
-        if objects is not None:
-            self._file.save(objects, self._current_at or self._clock.now())
-
-
-def _size(objects: Objects) -> int:
-    return sum(objects.counts().values())
+        if self._is_unsaved():
+            self._file.save(self._inventory.objects(), self._current_at or self._clock.now())

@@ -5,10 +5,10 @@ Values only; sources of every kind (a folder now, an API server later) produce e
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from enum import Enum
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from control.model.address import Address, CidrBlock
 from control.server.sources.probes import NO_PROBES, Probes
@@ -266,32 +266,37 @@ class Objects:
     peer_authentications: tuple[PeerAuthentication, ...] = ()
 
     def counts(self) -> dict[str, int]:
-        return {
-            "Namespace": len(self.namespaces),
-            "ServiceAccount": len(self.service_accounts),
-            "Node": len(self.nodes),
-            "Pod": len(self.pods),
-            "Service": len(self.services),
-            "EndpointSlice": len(self.slices),
-            "AuthorizationPolicy": len(self.authorization_policies),
-            "PeerAuthentication": len(self.peer_authentications),
-        }
+        return {kind: len(getattr(self, field)) for kind, field in KIND_FIELDS.items()}
+
+    def __iter__(self) -> Iterator[AnyObject]:
+        for field in KIND_FIELDS.values():
+            yield from getattr(self, field)
+
+    def __len__(self) -> int:
+        return sum(self.counts().values())
+
+    @classmethod
+    def of(cls, kinds: Mapping[str, tuple[AnyObject, ...]]) -> Objects:
+        """`kinds` has the objects of each, sorted."""
+        found: dict[str, Any] = {field: kinds[kind] for kind, field in KIND_FIELDS.items()}
+        return cls(**found)
+
+
+KIND_FIELDS = {
+    "Namespace": "namespaces",
+    "ServiceAccount": "service_accounts",
+    "Node": "nodes",
+    "Pod": "pods",
+    "Service": "services",
+    "EndpointSlice": "slices",
+    "AuthorizationPolicy": "authorization_policies",
+    "PeerAuthentication": "peer_authentications",
+}
 
 
 def collect(found: Mapping[Key, AnyObject]) -> Objects:
     """Sort a bag of objects into kinds."""
-    ordered = [found[key] for key in sorted(found)]
-    return Objects(
-        namespaces=tuple(each for each in ordered if isinstance(each, Namespace)),
-        service_accounts=tuple(each for each in ordered if isinstance(each, ServiceAccount)),
-        nodes=tuple(each for each in ordered if isinstance(each, NodeObject)),
-        pods=tuple(each for each in ordered if isinstance(each, PodObject)),
-        services=tuple(each for each in ordered if isinstance(each, ServiceObject)),
-        slices=tuple(each for each in ordered if isinstance(each, EndpointSlice)),
-        authorization_policies=tuple(
-            each for each in ordered if isinstance(each, AuthorizationPolicy)
-        ),
-        peer_authentications=tuple(
-            each for each in ordered if isinstance(each, PeerAuthentication)
-        ),
-    )
+    kinds: dict[str, list[AnyObject]] = {kind: [] for kind in KIND_FIELDS}
+    for key in sorted(found):
+        kinds[key.kind].append(found[key])
+    return Objects.of({kind: tuple(each) for kind, each in kinds.items()})

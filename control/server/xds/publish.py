@@ -26,9 +26,9 @@ from control.server.compile.pods import is_captured, pod_uid, with_true_mirrors
 from control.server.compile.settings import Settings
 from control.server.metrics import Metrics, short_type
 from control.server.sources.captured import CapturedSet
-from control.server.sources.folder import Snapshot
 from control.server.sources.objects import Objects, PodObject
 from control.server.sources.problem import UNREADABLE, Problem
+from control.server.sources.snapshot import Snapshot
 from control.server.xds.cache import Cache, Change
 from control.wire.types import AUTHORIZATION_TYPE
 

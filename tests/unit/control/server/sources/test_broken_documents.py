@@ -9,8 +9,9 @@ from control.model.policy import Connection, Deny, decide
 from control.server.compile.mutual_tls import compile_mutual_tls
 from control.server.compile.policies import compile_authorization_policy
 from control.server.compile.settings import Settings
-from control.server.sources.folder import Folder, Snapshot
+from control.server.sources.folder import Folder
 from control.server.sources.objects import MtlsMode, PolicyAction
+from control.server.sources.snapshot import Snapshot
 from tests.support.manifests import pod, policy
 
 CALL = Connection(None, Address(b"\x0a\0\0\1"), Address(b"\x0a\0\0\2"), 80)

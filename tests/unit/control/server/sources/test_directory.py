@@ -11,8 +11,8 @@ import pytest
 
 from control.server.sources import directory
 from control.server.sources.directory import DirectorySource
-from control.server.sources.folder import Snapshot
 from control.server.sources.kept import Kept
+from control.server.sources.snapshot import Snapshot
 from tests.support.manifests import pod
 
 

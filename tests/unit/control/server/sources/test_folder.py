@@ -6,6 +6,8 @@ from dataclasses import replace
 from itertools import product
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from control.server.sources import kinds
 from control.server.sources.folder import Folder
@@ -250,3 +252,73 @@ def test_a_bug_in_a_reader_costs_the_object_only(monkeypatch: pytest.MonkeyPatch
     assert ["TypeError" in each.message for each in found.problems] == [True, True]
     assert [bool(each.broken) for each in found.objects.authorization_policies] == [True]
     assert len(found.objects.pods) == 1
+
+
+FILES = ("a.yaml", "b.yaml", "c.yaml")
+READABLE = (
+    pod("a"),
+    pod("b"),
+    pod("b", address="10.1.0.2"),
+    GOOD,
+    GOOD.replace("DENY", "ALLOW"),
+    "\n---\n{apiVersion: v1, kind: Namespace, metadata: {name: shop}}\n",
+)
+UNREADABLE = (BROKEN, "\n---\nkind: AuthorizationPolicy: [\n", "\n---\n]: x\n", "\n---\n3\n")
+
+
+def steps(*documents: str) -> st.SearchStrategy[list[tuple[str, list[str] | None, bool]]]:
+    """Files that come, change and go, and a moment at which the folder is asked."""
+    content = st.none() | st.lists(st.sampled_from(documents), max_size=4)
+    return st.lists(st.tuples(st.sampled_from(FILES), content, st.booleans()), max_size=12)
+
+
+def take(folder: Folder, file: str, content: list[str] | None) -> None:
+    if content is None:
+        folder.forget(file)
+    else:
+        folder.load(file, "".join(content).encode())
+
+
+@settings(max_examples=60)
+@given(steps(*READABLE))
+def test_a_folder_in_steps_is_as_one_that_was_read_at_once(
+    found: list[tuple[str, list[str] | None, bool]],
+) -> None:
+    folder, last = Folder(), dict[str, list[str] | None]()
+    for file, content, is_asked in found:
+        take(folder, file, content)
+        last[file] = content
+        if is_asked:
+            folder.snapshot()
+    whole = Folder()
+    for file, content in last.items():
+        take(whole, file, content)
+    ours, theirs = folder.snapshot(), whole.snapshot()
+    assert ours.objects == theirs.objects
+    assert (ours.problems, ours.ignored) == (theirs.problems, theirs.ignored)
+
+
+@settings(max_examples=60)
+@given(steps(*READABLE, *UNREADABLE))
+def test_what_has_changed_adds_up_to_what_is_in_force(
+    found: list[tuple[str, list[str] | None, bool]],
+) -> None:
+    folder, sum_of_changes = Folder(), {}
+    for file, content, is_asked in [*found, ("z.yaml", None, True)]:
+        take(folder, file, content)
+        if is_asked:
+            snapshot = folder.snapshot()
+            sum_of_changes.update(snapshot.changed)
+            there = {key: each for key, each in sum_of_changes.items() if each is not None}
+            assert there == {each.meta.key: each for each in snapshot.objects}
+
+
+def test_a_change_costs_what_it_changes_and_names_nothing_else() -> None:
+    folder = Folder()
+    folder.load("a.yaml", (pod("a") + pod("b")).encode())
+    folder.load("b.yaml", pod("c").encode())
+    folder.snapshot()
+    folder.load("a.yaml", (pod("a") + pod("b", address="10.1.0.9")).encode())
+    snapshot = folder.snapshot()
+    assert [key.name for key in snapshot.changed] == ["b"]
+    assert folder.snapshot().changed == {}

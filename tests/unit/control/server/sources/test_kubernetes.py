@@ -21,9 +21,9 @@ from control.kube.trust import Trust
 from control.server.compile.mesh import compile_mesh
 from control.server.compile.settings import Settings
 from control.server.sources.directory import DirectorySource
-from control.server.sources.folder import Snapshot
 from control.server.sources.kubernetes import HOLD_S, SETTLE_S, Hold, KubernetesSource
 from control.server.sources.objects import Objects
+from control.server.sources.snapshot import Snapshot
 from tests.support.clock import FakeClock
 from tests.support.kube.server import KubeServer, serving
 from tests.support.kube.status import refusal

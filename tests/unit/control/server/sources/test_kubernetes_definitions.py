@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from control.kube import reflection
-from control.server.sources.folder import Snapshot
+from control.server.sources.snapshot import Snapshot
 from tests.support.kube.server import KubeServer, serving
 from tests.support.kube.status import not_there
 from tests.support.manifests import pod, policy

@@ -13,22 +13,23 @@ from pathlib import Path
 import pytest
 
 from control.kit.errors import ConfigError
-from control.server.sources.folder import Snapshot, read_content
+from control.server.sources.folder import Folder
+from control.server.sources.inventory import Inventory
 from control.server.sources.lasting import GUARDED_MIN, LastingSource
-from control.server.sources.objects import Objects, collect
+from control.server.sources.objects import Objects
+from control.server.sources.snapshot import Snapshot
 from control.server.sources.state_file import StateFile
-from tests.support.manifests import pod
+from tests.support.manifests import load, pod
 from tests.support.virtual_time import TwoClocks, run_virtual
 
 MINUTE = timedelta(seconds=60)
 WIPED = "there is nothing"
-EMPTY = Snapshot(Objects(), (), {}, doubt=WIPED)
+EMPTY = Snapshot(Inventory(), {}, doubt=WIPED, is_whole=True)
 
 
 def holding(count: int) -> Snapshot:
     text = "".join(pod(name=f"web-{number}") for number in range(count))
-    entries = read_content("a.yaml", text.encode()).entries
-    return Snapshot(collect({each.key: each.object for each in entries if each.object}), (), {})
+    return load(text)
 
 
 FEW, MANY = holding(2), holding(GUARDED_MIN)
@@ -91,10 +92,10 @@ def put(path: Path, snapshot: Snapshot, at: datetime | None = None) -> None:
 def test_what_the_source_says_is_served_and_kept(path: Path) -> None:
     async def act(bench: LastingBench, snapshots: AsyncIterator[Snapshot]) -> None:
         bench.inner.said.put_nowait(FEW)
-        assert await anext(snapshots) is FEW
+        assert (await anext(snapshots)).objects == FEW.objects
         await bench.kept(lambda found: found == FEW.objects)
         bench.inner.said.put_nowait(MANY)
-        assert await anext(snapshots) is MANY
+        assert (await anext(snapshots)).objects == MANY.objects
         await bench.kept(lambda found: found == MANY.objects)
         assert bench.source.standing.age_s == 0
 
@@ -126,7 +127,7 @@ def test_a_start_without_the_source_serves_the_last_good_state(path: Path) -> No
         assert standing.age_s >= 3 * 3600
         bench.inner.trouble = ""
         bench.inner.said.put_nowait(MANY)
-        assert await anext(snapshots) is MANY
+        assert (await anext(snapshots)).objects == MANY.objects
         assert not bench.source.standing.is_kept
         assert bench.source.standing.age_s == 0
 
@@ -149,7 +150,7 @@ def test_a_kept_state_is_never_put_over_what_the_source_says(path: Path) -> None
 
     async def act(bench: LastingBench, snapshots: AsyncIterator[Snapshot]) -> None:
         bench.inner.said.put_nowait(FEW)
-        assert await anext(snapshots) is FEW
+        assert (await anext(snapshots)).objects == FEW.objects
         bench.inner.trouble = "it went away"
         waiting = asyncio.ensure_future(anext(snapshots))  # noqa: TID251  # cancelled below
         await asyncio.wait((waiting,), timeout=1000)
@@ -199,14 +200,15 @@ def test_all_gone_at_once_is_doubted(path: Path) -> None:
         await bench.kept(lambda found: found == MANY.objects)
         bench.inner.said.put_nowait(EMPTY)
         found = await anext(snapshots)
-        assert found.objects is MANY.objects
+        assert found.objects == MANY.objects
+        assert found.changed == {}
         (problem,) = found.problems
         assert problem.message == f"{WIPED}; the last good state stays in force"
         await asyncio.sleep(100)
         await bench.kept(lambda found: found == MANY.objects)
         assert bench.source.standing.age_s >= 90
         bench.inner.said.put_nowait(FEW)
-        assert await anext(snapshots) is FEW
+        assert (await anext(snapshots)).objects == FEW.objects
 
     with_bench(path, act)
 
@@ -229,7 +231,7 @@ def test_a_few_objects_may_all_go(path: Path) -> None:
 
     async def act(bench: LastingBench, snapshots: AsyncIterator[Snapshot]) -> None:
         bench.inner.said.put_nowait(EMPTY)
-        assert await anext(snapshots) is EMPTY
+        assert (await anext(snapshots)).objects == EMPTY.objects
         await bench.kept(lambda found: found == Objects())
 
     with_bench(path, act)
@@ -244,7 +246,7 @@ def test_a_file_that_cannot_be_used_is_as_none(path: Path) -> None:
         await asyncio.wait((waiting,), timeout=100)
         assert not waiting.done()
         bench.inner.said.put_nowait(FEW)
-        assert await waiting is FEW
+        assert (await waiting).objects == FEW.objects
 
     with_bench(path, act)
 
@@ -255,3 +257,40 @@ def test_a_callers_own_failure_is_passed_on_as_it_is(path: Path) -> None:
 
     with pytest.raises(ConfigError, match="mine"):
         with_bench(path, act)
+
+
+def test_nothing_that_the_source_said_is_lost_when_it_is_not_asked_for_it(path: Path) -> None:
+    async def act(bench: LastingBench, snapshots: AsyncIterator[Snapshot]) -> None:
+        folder = Folder()
+        bench.inner.said.put_nowait(folder.snapshot())
+        assert (await anext(snapshots)).is_whole
+        for number in range(5):
+            folder.load(f"{number}.yaml", pod(f"p{number}").encode())
+            bench.inner.said.put_nowait(folder.snapshot())
+        folder.forget("3.yaml")
+        bench.inner.said.put_nowait(folder.snapshot())
+        found = await anext(snapshots)
+        while found.counts()["Pod"] < 4:
+            found = await anext(snapshots)
+        assert [each.meta.name for each in found.objects.pods] == ["p0", "p1", "p2", "p4"]
+
+    with_bench(path, act)
+
+
+def test_a_source_that_is_back_names_only_what_differs_from_the_kept_state(path: Path) -> None:
+    put(path, MANY)
+
+    async def act(bench: LastingBench, snapshots: AsyncIterator[Snapshot]) -> None:
+        bench.inner.trouble = "it is away"
+        assert (await anext(snapshots)).is_whole
+        bench.inner.trouble = ""
+        text = "".join(pod(name=f"web-{number}") for number in range(1, GUARDED_MIN))
+        bench.inner.said.put_nowait(load("\n" * pod().count("\n") + text + pod("new")))
+        found = await anext(snapshots)
+        assert not found.is_whole
+        assert {key.name: each is None for key, each in found.changed.items()} == {
+            "web-0": True,
+            "new": False,
+        }
+
+    with_bench(path, act)
