@@ -111,6 +111,9 @@ INLINE int decide(struct bpf_sock_addr *ctx, const struct pod_value *pod,
 
 	if (!sk)
 		return refuse(COUNTER_STORAGE_FAILED);
+	/* Set before its pod was enrolled; later ones are refused (route.c). */
+	if (sk_storage_get(MAP(SOURCE_ROUTED), sk, 0, 0))
+		return refuse(COUNTER_DENIED_SOURCE_ROUTE);
 	/* An earlier connect() of this socket may have failed. */
 	sk_storage_delete(MAP(DIRECT_SOCKET), sk);
 	switch (outbound_verdict(pod, &dialled->ip)) {

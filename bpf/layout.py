@@ -127,6 +127,7 @@ class Counter(enum.IntEnum):
     SOURCE_MISSING = 39
     PROBE_VOUCHED = 40
     INBOUND_PROBE = 41
+    DENIED_SOURCE_ROUTE = 42
 
 
 class Address(ctypes.Structure):
@@ -364,6 +365,7 @@ MAPS: dict[str, MapSpec] = {
         21, MapType.PERCPU_ARRAY, 4, ctypes.sizeof(RefusedSlot), REFUSED_SLOTS, per_pod=True
     ),
     "kubelet_netns": MapSpec(22, MapType.ARRAY, 4, 8, 1),
+    "source_routed": MapSpec(23, MapType.SK_STORAGE, 4, 4, 0),
     "shortcuts": _keyed(17, MapType.HASH, Tuple, ctypes.sizeof(Shortcut), SHORTCUTS_MAX),
 }
 NODE_MAPS = tuple(name for name, spec in MAPS.items() if not spec.per_pod)

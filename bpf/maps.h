@@ -39,6 +39,7 @@ enum map_id {
 	MAP_PROBES = 20,	/* one per pod */
 	MAP_REFUSED = 21,	/* one per pod */
 	MAP_KUBELET_NETNS = 22,	/* cookie of the kubelet's own namespace */
+	MAP_SOURCE_ROUTED = 23,
 };
 
 enum pod_mode {
@@ -118,7 +119,8 @@ enum counter {
 	COUNTER_SOURCE_MISSING = 39,	/* dialled from the pod's own address */
 	COUNTER_PROBE_VOUCHED = 40,
 	COUNTER_INBOUND_PROBE = 41,	/* of the kubelet, to the app */
-	COUNTERS_MAX = 42,
+	COUNTER_DENIED_SOURCE_ROUTE = 42,
+	COUNTERS_MAX = 43,
 };
 
 struct address {

@@ -48,12 +48,13 @@ HOOKS: dict[str, Hook] = {
     "setsockopt": Hook(_TYPE_SOCKOPT, 22),
     "bind4": Hook(_TYPE_SOCK_ADDR, 8),
     "bind6": Hook(_TYPE_SOCK_ADDR, 9),
+    "sourceroute": Hook(_TYPE_SOCKOPT, 22),
     "sklookup": Hook(_TYPE_SK_LOOKUP, 36),
     "shortcut": Hook(_TYPE_SCHED_CLS, 46),
     "probe": Hook(_TYPE_SOCK_OPS, 3),
 }
 # In the order of attaching: those that publish and answer are there before any that captures.
-ROOT_HOOKS = ("sockops", "getpeername4", "getpeername6", "connect4", "connect6")
+ROOT_HOOKS = ("sockops", "getpeername4", "getpeername6", "sourceroute", "connect4", "connect6")
 CONNECT_HOOKS = ("connect4", "connect6")
 ZTUNNEL_HOOKS = ("getsockopt", "setsockopt", "bind4", "bind6")
 

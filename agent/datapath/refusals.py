@@ -9,6 +9,7 @@ REFUSALS: Final[Mapping[Counter, str]] = {
     Counter.DENIED_CLOSED: "connect() of a pod out of which nothing may go",
     Counter.DENIED_NO_ADDRESS: "connect() of a family in which the pod has no address",
     Counter.DENIED_LINK_LOCAL: "connect() of a captured pod to a link-local address",
+    Counter.DENIED_SOURCE_ROUTE: "a source route on a TCP socket of a captured pod",
     Counter.CLIENT_REFUSED: "a ztunnel's word about a client that cannot be read",
     Counter.STORAGE_FAILED: "no memory for a connection's entry",
     Counter.INBOUND_DROPPED: "SYN to a captured pod for which no ztunnel listens",
