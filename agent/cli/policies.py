@@ -1,4 +1,4 @@
-"""`tulle policies`: the authorization policies in force at the ztunnels."""
+"""`tulle policies`: those in force at the ztunnels."""
 
 from __future__ import annotations
 
@@ -11,12 +11,13 @@ from agent.cli.render import Column, cell
 COLUMNS = (
     Column("NAMESPACE", "namespace"),
     Column("POLICY", "name"),
+    Column("KIND", "kind"),
     Column("ACTION", "action"),
     Column("SCOPE", "scope"),
     Column("RULES", "rules", wide=True),
 )
 
-POLICY_KINDS = ("AuthorizationPolicy", "PeerAuthentication")
+POLICY_KINDS = ("AuthorizationPolicy", views.PEER_AUTHENTICATION)
 
 
 @click.command()

@@ -25,9 +25,16 @@ Row = Mapping[str, Any]
 
 @dataclass(frozen=True, slots=True)
 class Column:
+    """`form`: the value in a table, with its unit; JSON has the bare number."""
+
     title: str
     key: str
     wide: bool = False
+    form: str = ""
+
+    def cell(self, row: Row) -> str:
+        value = row.get(self.key)
+        return self.form.format(value) if self.form and value is not None else cell(value)
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +70,7 @@ def table(rows: Sequence[Row], columns: Sequence[Column], *, wide: bool, headers
     """A table with columns as wide as their widest cell; no line ends in spaces."""
     chosen = [column for column in columns if wide or not column.wide]
     lines = [[column.title for column in chosen]] if headers else []
-    lines += [[cell(row.get(column.key)) for column in chosen] for row in rows]
+    lines += [[column.cell(row) for column in chosen] for row in rows]
     if not lines:
         return ""
     widths = [max(len(line[index]) for line in lines) for index in range(len(chosen))]

@@ -12,7 +12,7 @@ COLUMNS = (
     Column("NODE", "node"),
     Column("KIND", "kind"),
     Column("TENANT", "name"),
-    Column("CPU", "cpu"),
+    Column("CPU", "cpu_s", form="{:.3f}s"),
     Column("CONNECTIONS", "connections"),
     Column("TUNNELS", "tunnels"),
     Column("QUEUED", "queued"),
@@ -20,7 +20,7 @@ COLUMNS = (
     Column("IDLE-TUNNELS", "idle_tunnels", wide=True),
     Column("HANDSHAKES", "handshakes", wide=True),
     Column("LABEL-SETS", "label_sets", wide=True),
-    Column("OWES", "owes", wide=True),
+    Column("OWES", "owes_ms", wide=True, form="{}ms"),
 )
 
 

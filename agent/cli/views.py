@@ -12,6 +12,11 @@ from typing import Any
 from agent.cli.mesh import MeshDump
 from agent.cli.selector import Requirement
 
+# Names that a control plane, ours or istiod, gives to policies made of PeerAuthentications.
+STATIC_STRICT = "istio_converted_static_strict"
+MADE_OF_PEER = "converted_peer_authentication_"
+PEER_AUTHENTICATION = "PeerAuthentication"
+
 MODE_LABELS = ("tulle.io/dataplane-mode", "istio.io/dataplane-mode")
 
 Row = dict[str, Any]
@@ -126,25 +131,41 @@ def services(mesh: MeshDump, wanted: Filter) -> list[Row]:
 
 
 def policies(mesh: MeshDump, wanted: Filter) -> list[Row]:
-    found: dict[tuple[str, str], Row] = {}
-    for _, dump in ztunnels(mesh):
-        for item in dump.get("policies") or []:
-            found.setdefault((str(item.get("namespace")), str(item.get("name"))), _policy(item))
-    if not found:
-        for item in mesh.control.get("policies") or []:
-            found[(str(item.get("namespace")), str(item.get("name")))] = _policy(item)
+    """Each policy that a ztunnel has, once; the control plane's when no ztunnel answers. What was
+    made of PeerAuthentications is shown as these."""
+    known = [item for item in mesh.control.get("policies") or [] if item.get("delivered", True)]
+    told = [_policy(item) for item in known]
+    peers = [row for row in told if row["kind"] == PEER_AUTHENTICATION]
+    held = [_policy(item) for _, dump in ztunnels(mesh) for item in dump.get("policies") or []]
+    if peers:
+        held = [row for row in held if row["kind"] != PEER_AUTHENTICATION] + peers
+    found: dict[tuple[str, str, str], Row] = {}
+    for row in held or told:
+        found.setdefault((row["kind"], row["namespace"], row["name"]), row)
     return in_order(row for row in found.values() if wanted.admits(mesh, row))
 
 
 def _policy(item: Row) -> Row:
-    rules = item.get("rules")
+    rules, name = item.get("rules"), str(item.get("name") or "")
+    kind = str(item.get("kind") or "AuthorizationPolicy")
+    if name.startswith(MADE_OF_PEER):
+        kind, name = PEER_AUTHENTICATION, name.removeprefix(MADE_OF_PEER)
+    elif name == STATIC_STRICT:
+        kind, name = PEER_AUTHENTICATION, "(STRICT)"
     return {
-        "namespace": item.get("namespace", ""),
-        "name": item.get("name", ""),
-        "action": item.get("action", ""),
-        "scope": item.get("scope", ""),
+        "kind": kind,
+        "namespace": str(item.get("namespace") or ""),
+        "name": name,
+        "action": _word(item.get("action")),
+        "scope": _word(item.get("scope")),
         "rules": len(rules) if isinstance(rules, list) else rules,
     }
+
+
+def _word(value: Any) -> str:
+    """The ztunnel's way to write a constant: the control plane says WORKLOAD_SELECTOR."""
+    text = str(value or "")
+    return "".join(map(str.capitalize, text.split("_"))) if text.isupper() else text
 
 
 def certificates(mesh: MeshDump, wanted: Filter) -> list[Row]:
@@ -222,7 +243,7 @@ def tenants(mesh: MeshDump) -> list[Row]:
             "node": node,
             "kind": str(item.get("kind") or ""),
             "name": str(item.get("name") or ""),
-            "cpu": f"{_count(item, 'cpuMs') / 1000:.3f}s",
+            "cpu_s": _count(item, "cpuMs") / 1000,
             "connections": _count(item, "connections"),
             "tunnels": _count(item, "tunnels"),
             "queued": _count(item, "queuedBytes"),
@@ -230,7 +251,7 @@ def tenants(mesh: MeshDump) -> list[Row]:
             "idle_tunnels": _count(item, "idleTunnels"),
             "handshakes": _count(item, "handshakes"),
             "label_sets": _count(item, "labelSets"),
-            "owes": f"{_count(item, 'owesMs')}ms",
+            "owes_ms": _count(item, "owesMs"),
         }
         for node, dump in ztunnels(mesh)
         for item in dump.get("tenants") or []

@@ -13,6 +13,7 @@ from typing import Any
 
 import msgspec
 
+from control.kit.children import kill_child
 from control.kit.clock import Clock, SystemClock
 from control.kube.credentials import Proof, bearer
 from control.kube.errors import AccessError
@@ -114,8 +115,7 @@ class Plugin:
         except TimeoutError as exc:
             raise AccessError(f"exec plugin {program}: no end within {RUN_S:.0f} s") from exc
         finally:
-            if process.returncode is None:
-                process.kill()
+            kill_child(process)
         said = " ".join(errors.result().decode(errors="replace").split())[-STDERR_CHARS_MAX:]
         if code != 0:
             raise AccessError(f"exec plugin {program}: exit code {code}: {said}")

@@ -60,9 +60,19 @@ def without_helm(each: Object) -> Object:
 
 
 def rendered(platform: str, program: str = "helm", *arguments: str) -> list[Object]:
-    """Objects of a platform, without the definitions of Istio's kinds."""
+    """Objects of a platform, without Istio's kinds and the namespace of their root."""
     flags = ("--set", f"platform={platform}", "--set", "crds.install=never", *arguments)
     return [without_helm(each) for each in objects_of(helm(*flags, program=program))]
+
+
+def root_namespace(program: str = "helm") -> Object:
+    """The namespace of the mesh's own policies, which comes with the definitions."""
+    whole = map(without_helm, objects_of(helm(program=program)))
+    return next(
+        each
+        for each in whole
+        if name_of(each)[1] == "Namespace" and "annotations" in each["metadata"]
+    )
 
 
 def difference(old: Any, new: Any, path: str = "") -> Iterator[Object]:
@@ -117,10 +127,12 @@ def files(program: str = "helm") -> dict[Path, str]:
     """All files of daemonset/manifests."""
     base = rendered(BASE, program)
     names = sorted(path.name for path in CRDS.glob("*.yaml"))
+    root = "root-namespace.yaml"
     found = {
         MANIFESTS / "base/tulle.yaml": HEAD + "---\n".join(dump(each) for each in base),
         MANIFESTS / "base/kustomization.yaml": listing(["tulle.yaml"]),
-        MANIFESTS / "crds/kustomization.yaml": listing(names),
+        MANIFESTS / "crds/kustomization.yaml": listing([*names, root]),
+        MANIFESTS / "crds" / root: HEAD + dump(root_namespace(program)),
     }
     for name in names:
         found[MANIFESTS / "crds" / name] = (CRDS / name).read_text()

@@ -54,7 +54,6 @@ claim "pods say that they are captured" captured
 k create namespace outside >/dev/null 2>&1
 k -n outside run stranger --image=tulle:0.1.0 --command -- sleep infinity >/dev/null 2>&1
 k -n outside wait --for=condition=Ready pod/stranger --timeout=60s >/dev/null
-k create namespace istio-system >/dev/null 2>&1
 k apply -f "$SAMPLES/strict.yaml" >/dev/null
 claim "STRICT: a stranger is refused" stranger_is_refused
 claim "STRICT: the mesh goes on" page_is_whole

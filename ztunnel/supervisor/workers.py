@@ -7,7 +7,6 @@ sockets, certificates. A new one gets all of it at once, from `WorkerSource`.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import itertools
 import logging
 import shutil
@@ -18,6 +17,7 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from control.kit.backoff import Backoff
+from control.kit.children import kill_child
 from control.kit.clock import Clock
 from control.kit.errors import WireError
 from control.kit.log import event
@@ -387,9 +387,7 @@ class Workers:
             del worker.questions[number]
 
     def _end(self, worker: WorkerProcess) -> None:
-        if worker.process.returncode is None:
-            with contextlib.suppress(ProcessLookupError):  # it has ended, and nobody has waited yet
-                worker.process.kill()
+        kill_child(worker.process)
 
 
 def worker_argv(descriptor: int) -> list[str]:

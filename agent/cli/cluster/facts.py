@@ -9,7 +9,7 @@ import msgspec
 
 from control.kube.client import KubeClient
 from control.kube.errors import ApiError
-from control.kube.resources import CRDS, NODES, Resource
+from control.kube.resources import CRDS, NAMESPACES, NODES, Resource
 
 DEPLOYMENTS = Resource("apps", "v1", "deployments", "Deployment")
 DAEMON_SETS = Resource("apps", "v1", "daemonsets", "DaemonSet")
@@ -95,6 +95,7 @@ class ClusterFacts(msgspec.Struct):
     deployments: list[Named]
     daemon_sets: list[Named]
     unknown: list[str]  # lists that we may not read
+    namespaces: list[Named] = []
 
     @property
     def control(self) -> ObjectMeta | None:
@@ -108,8 +109,10 @@ class ClusterFacts(msgspec.Struct):
             None,
         )
 
-    def definition(self, name: str) -> ObjectMeta | None:
-        found = (each.metadata for each in self.definitions if each.metadata.name == name)
+    def find(self, kind: str, name: str) -> ObjectMeta | None:
+        """An object of one of the kinds that the chart looks up."""
+        lists = {CRDS.kind: self.definitions, NAMESPACES.kind: self.namespaces}
+        found = (each.metadata for each in lists.get(kind, ()) if each.metadata.name == name)
         return next(found, None)
 
     def own_definitions(self) -> list[str]:
@@ -141,6 +144,7 @@ async def read(client: KubeClient) -> ClusterFacts:
         definitions = tasks.create_task(listed(CRDS, Named), name="definitions")
         deployments = tasks.create_task(listed(DEPLOYMENTS, Named), name="deployments")
         daemon_sets = tasks.create_task(listed(DAEMON_SETS, Named), name="daemonsets")
+        namespaces = tasks.create_task(listed(NAMESPACES, Named), name="namespaces")
     return ClusterFacts(
         version,
         [each.name for each in groups.result().groups],
@@ -149,6 +153,7 @@ async def read(client: KubeClient) -> ClusterFacts:
         deployments.result(),
         daemon_sets.result(),
         unknown,
+        namespaces.result(),
     )
 
 

@@ -70,7 +70,7 @@ def rendered(chart: Chart, own: Settings, facts: ClusterFacts | None = None) -> 
     whole = settings.whole(chart, settings.merged(base, own))
 
     def lookup(_api: str, kind: str, _namespace: str, name: str) -> Object:
-        meta = facts.definition(name) if facts and kind == DEFINITION else None
+        meta = facts.find(kind, name) if facts else None
         return {"metadata": {"name": name, "labels": meta.labels or {}}} if meta else {}
 
     return chart.objects(whole, lookup)

@@ -10,6 +10,7 @@ from agent.checks.check import Result, judged
 from agent.cli.cluster.facts import PART_OF, ClusterFacts, Node, ObjectMeta
 from agent.cli.cluster.platform import is_autopilot
 from control.kube.errors import ApiError
+from control.kube.resources import CRDS
 
 KUBERNETES_MIN = (1, 28)  # server-side apply, EndpointSlices, pod security labels as we use them
 KERNEL_MIN = (5, 15)  # as the agent's own check has it
@@ -123,7 +124,7 @@ def _definitions(facts: ClusterFacts) -> Any:
     names = [
         f"{each}.security.istio.io" for each in ("authorizationpolicies", "peerauthentications")
     ]
-    others = [name for name in names if _is_others(facts.definition(name))]
+    others = [name for name in names if _is_others(facts.find(CRDS.kind, name))]
     istiod = [each.metadata for each in facts.deployments if each.metadata.label("app") == "istiod"]
     error = ""
     if others:

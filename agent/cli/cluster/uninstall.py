@@ -14,9 +14,18 @@ from agent.cli.chart import release
 from agent.cli.chart.release import NAMESPACE
 from agent.cli.chart.settings import merged
 from agent.cli.cluster import facts as cluster_facts
-from agent.cli.cluster import install, pages, record, rollout
+from agent.cli.cluster import install, pages, record, rollout, root_namespace
 from agent.cli.cluster.facts import DAEMON_SETS, DEPLOYMENTS, MANAGED_BY, PART_OF, ClusterFacts
-from agent.cli.cluster.objects import Applier, Kinds, Object, ObjectRef, get_or_none, ref_of, remove
+from agent.cli.cluster.objects import (
+    Applied,
+    Applier,
+    Kinds,
+    Object,
+    ObjectRef,
+    get_or_none,
+    ref_of,
+    remove,
+)
 from agent.cli.cluster.session import MANAGER, ClusterError, NoCluster
 from control.kube.client import KubeClient
 from control.kube.errors import ApiError
@@ -46,8 +55,8 @@ async def carry_out(client: KubeClient, removal: Removal, told: Told) -> None:
     control = facts.control
     if control is not None and control.label(MANAGED_BY) == "Helm":
         raise ClusterError(
-            "Tulle was installed by Helm: helm upgrade --reuse-values --set uninstall=true, "
-            "wait for the agents, then helm uninstall"
+            "Tulle was installed by Helm: helm uninstall RELEASE --wait lets pods and nodes go "
+            f"first (helm list -n {control.namespace} has the release)"
         )
     known = await record.read(client)
     settings = known.settings if known else {}
@@ -223,7 +232,13 @@ async def _purge(client: KubeClient, facts: ClusterFacts, told: Told) -> None:
     refs = [
         ObjectRef(api, "CustomResourceDefinition", "", name) for name in facts.own_definitions()
     ]
+    kept: list[Applied] = []
+    if refs:  # otherwise policies of Istio's may be in it
+        more, kept = await root_namespace.removable(client)
+        refs += more
     refs.append(ObjectRef("v1", "Namespace", "", NAMESPACE))
+    for outcome in kept:
+        told(f"{outcome.done} {outcome.ref}")
     await remove(client, refs, lambda outcome: told(f"{outcome.done} {outcome.ref}"))
 
 

@@ -55,6 +55,7 @@ def test_kustomize_builds_what_helm_renders(platform: str, helm_program: str) ->
     assert program, "no kubectl: make ready-dev"
     built = render.built(render.MANIFESTS / "overlays" / platform, program)
     wanted = render.rendered(platform, helm_program) + list(crds.definitions().values())
+    wanted.append(render.root_namespace(helm_program))
     assert render.as_set(built) == render.as_set(wanted)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from agent.cli.mesh import MeshDump
 from tests.unit.agent.cli.mesh_example import NOTE, example
 from tests.unit.agent.cli.verbs import rows, run, save
 
@@ -11,8 +12,8 @@ from tests.unit.agent.cli.verbs import rows, run, save
 def test_those_in_force(dump: str) -> None:
     result = run("policies", "-f", dump, "-o", "wide")
     assert rows(result) == [
-        ["NAMESPACE", "POLICY", "ACTION", "SCOPE", "RULES"],
-        ["shop", "p", "Allow", "Namespace", "1"],
+        ["NAMESPACE", "POLICY", "KIND", "ACTION", "SCOPE", "RULES"],
+        ["shop", "p", "AuthorizationPolicy", "Allow", "Namespace", "1"],
     ]
     assert result.stderr == ""
     assert run("policies", "-f", dump, "-n", "idle").stderr == "no policies\n"
@@ -51,6 +52,42 @@ def test_a_node_that_has_not_got_a_policy_yet_is_named(tmp_path: Path) -> None:
     told = "warning: shop/p is not in force yet on n2\n"
     assert run("policies", "-f", save(tmp_path, mesh)).stderr == told
     assert "not in force" not in run("policies", "-n", "idle", "-f", save(tmp_path, mesh)).stderr
+
+
+def made_of_peer_authentications() -> MeshDump:
+    mesh = example()
+    base = {"action": "Deny", "scope": "WorkloadSelector", "rules": [[]]}
+    made = [
+        {**base, "name": "istio_converted_static_strict", "namespace": "istio-system"},
+        {**base, "name": "converted_peer_authentication_web", "namespace": "shop"},
+    ]
+    for node in mesh.nodes.values():
+        node["ztunnel"]["policies"] = made
+    return mesh
+
+
+def test_what_was_made_of_peer_authentications_is_shown_as_these(tmp_path: Path) -> None:
+    mesh = made_of_peer_authentications()
+    base = {"kind": "PeerAuthentication", "namespace": "shop", "delivered": True}
+    mesh.control["policies"] = [
+        {**base, "name": "default", "scope": "NAMESPACE", "action": "STRICT"},
+        {**base, "name": "web", "scope": "WORKLOAD_SELECTOR", "action": "PERMISSIVE"},
+        {**base, "name": "second", "scope": "NAMESPACE", "delivered": False},
+    ]
+    assert rows(run("policies", "-f", save(tmp_path, mesh)))[1:] == [
+        ["shop", "default", "PeerAuthentication", "Strict", "Namespace"],
+        ["shop", "web", "PeerAuthentication", "Permissive", "WorkloadSelector"],
+    ]
+
+
+def test_without_the_control_planes_word_they_are_recognised_by_their_names(
+    tmp_path: Path,
+) -> None:
+    found = rows(run("policies", "-f", save(tmp_path, made_of_peer_authentications())))
+    assert [row[:3] for row in found[1:]] == [
+        ["istio-system", "(STRICT)", "PeerAuthentication"],
+        ["shop", "web", "PeerAuthentication"],
+    ]
 
 
 def test_a_message_cannot_move_the_cursor(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 from tests.unit.agent.cli.mesh_example import B, example
@@ -23,3 +24,8 @@ def test_a_ztunnel_that_tells_of_none_is_not_an_error(tmp_path: Path) -> None:
     result = run("top", "-f", save(tmp_path, mesh))
     assert (result.exit_code, result.stdout) == (0, "")
     assert result.stderr == "nobody uses a ztunnel\n"
+
+
+def test_machines_get_numbers(dump: str) -> None:
+    first = json.loads(run("top", "-f", dump, "-o", "json").stdout)[0]
+    assert (first["cpu_s"], first["owes_ms"], first["queued"]) == (1.5, 0, 0)

@@ -17,8 +17,12 @@ def test_facts_of_a_cluster(kube: KubeServer, kubeconfig: Path) -> None:
     found = ask(ClusterChoice(kubeconfig), facts.read)
     assert found.version.git_version == "v1.36.2"
     assert [each.name for each in found.nodes] == ["kn1", "kn2"]
-    assert found.definition("authorizationpolicies.security.istio.io") is not None
-    assert found.definition("other") is None
+    kind = "CustomResourceDefinition"
+    assert found.find(kind, "authorizationpolicies.security.istio.io") is not None
+    assert found.find(kind, "other") is None
+    assert found.find("Namespace", "default") is not None
+    assert found.find("Namespace", "authorizationpolicies.security.istio.io") is None
+    assert found.find("Secret", "default") is None
     assert found.own_definitions() == []
     assert "apps" in found.groups
     assert found.control is None

@@ -129,7 +129,7 @@ def test_what_helm_has_installed_is_helms(kube: KubeServer, run: Tulle) -> None:
     kube.put({"apiVersion": "apps/v1", "kind": "Deployment", "metadata": meta, "spec": {}})
     done = run("uninstall", "--yes")
     assert done.exit_code == 1
-    assert "helm upgrade" in done.stderr
+    assert "helm uninstall" in done.stderr
 
 
 def test_a_node_that_does_not_answer_is_named(
@@ -157,3 +157,18 @@ def test_workloads_of_another_manager_are_replaced_whole(
     (told,) = [each for each in kube.faults.requests if str(each) == f"PUT {path}"]
     assert b" --uninstall" in told.body
     assert b"theirs" not in told.body
+
+
+def test_a_purge_takes_the_root_namespace_that_was_made(
+    kube: KubeServer, mesh: MeshInPods, run: Tulle
+) -> None:
+    made = kube.get("v1", "Namespace", ROOT)
+    assert made is not None
+    assert made["metadata"]["labels"]["app.kubernetes.io/part-of"] == "tulle"
+    assert run("uninstall", "--yes").exit_code == 0
+    assert kube.get("v1", "Namespace", ROOT) is not None
+    assert run("uninstall", "--purge", "--yes").exit_code == 0
+    assert kube.get("v1", "Namespace", ROOT) is None
+
+
+ROOT = "istio-system"
