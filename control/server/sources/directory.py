@@ -28,12 +28,19 @@ from control.server.sources.yaml_text import FILE_BYTES_MAX
 log = logging.getLogger("source")
 
 SUFFIXES = (".yaml", ".yml", ".json")
-FILES_MAX = 10_000  # one look at this many takes some 50 ms
+# 50,000 pods as kubectl prints them. A file counts as at least one block of a disk, so this is
+# also a bound for the number of files: 65,536.
+FOLDER_BYTES_MAX = 256 * 1024 * 1024
+BLOCK_BYTES = 4096
 FOLDERS_MAX = 10_000
 POLL_S = 0.1
-POLL_SHARE = 20  # looking takes at most a twentieth of the time, and reading half of it
+# Looking takes a twentieth of the time and reading half of it, but whatever they took, somebody may
+# change a policy meanwhile: it is in force within a second.
+POLL_SHARE = 20
+REST_MAX_S = 0.4
 WAITING_LINE_S = 10.0
 QUIET_S = 0.15  # a file not written for this long is whole
+SHRUNK_QUIET_S = 0.5  # one that lost something in place may be in the middle of being written
 
 # To have an empty mesh on purpose, one empty file is enough.
 NO_MANIFEST = "there is no manifest in the folder, not even an empty one"
@@ -59,6 +66,7 @@ class DirectorySource:
         self._folder = Folder()
         self._loaded: dict[str, _Signature] = {}
         self._last: dict[str, _Signature] = {}
+        self._shrunk: dict[str, tuple[_Signature, float]] = {}  # since when they look like that
         self._error = ""
         self._link_problems: tuple[Problem, ...] = ()
         self._told_s = -WAITING_LINE_S
@@ -94,14 +102,14 @@ class DirectorySource:
             took_s = self._clock.monotonic_s() - started_s
             if changed is not None:
                 yield changed
-            await asyncio.sleep(max(POLL_S, self._looked_s * POLL_SHARE, took_s))
+            rest_s = max(POLL_S, self._looked_s * POLL_SHARE, took_s)
+            await asyncio.sleep(min(rest_s, REST_MAX_S))
 
     def read(self) -> Snapshot:
         """The content as it is now, settled or not."""
         look = _look(self._path)
         self._error, self._link_problems = look.error, look.problems
-        self._recall(look)
-        for file in look.files:
+        for file in self._recall(look):
             self._load(file, look.files[file])
         self._last = look.files
         return self._snapshot(is_whole=True)
@@ -113,21 +121,28 @@ class DirectorySource:
         self._looked_s = self._clock.monotonic_s() - started_s
         changed = (look.error, look.problems) != (self._error, self._link_problems)
         self._error, self._link_problems = look.error, look.problems
+        if not look.error:
+            changed |= self._miss(look)
         for file, signature in look.files.items():
             if self._loaded.get(file) != signature and self._is_settled(file, signature):
                 self._load(file, signature)
                 changed = True
         if not look.error:
-            # Missing twice in a row: an editor that renames leaves a moment without the file.
-            for file in [each for each in self._loaded if each not in look.files]:
-                if file not in self._last:
-                    del self._loaded[file]
-                    self._folder.forget(file)
-                    if self._kept is not None:
-                        self._kept.forget(file)
-                    changed = True
             self._last = look.files
         return self._snapshot() if changed else None
+
+    def _miss(self, look: _Look) -> bool:
+        """Forget the files that are missing twice in a row: an editor that renames leaves a moment
+        without the file."""
+        missing = frozenset(each for each in self._loaded if each not in look.files)
+        gone = [each for each in missing if each not in self._last]
+        for file in gone:
+            del self._loaded[file]
+            self._folder.forget(file)
+            if self._kept is not None:
+                self._kept.forget(file)
+        self._folder.leave(missing.difference(gone))
+        return bool(gone)
 
     def _tell_waiting(self) -> None:
         now_s = self._clock.monotonic_s()
@@ -136,10 +151,24 @@ class DirectorySource:
             event(log, logging.ERROR, "source.waiting", source=self._path, error=self._error)
 
     def _is_settled(self, file: str, signature: _Signature) -> bool:
-        if self._last.get(file) == signature:
-            return True
         age_s = self._clock.now().timestamp() - signature[0] / 1e9
-        return age_s > QUIET_S
+        loaded = self._loaded.get(file)
+        if loaded is not None and loaded[2] == signature[2] and loaded[1] > signature[1]:
+            return self._is_meant(file, signature, age_s)
+        return self._last.get(file) == signature or age_s > QUIET_S
+
+    def _is_meant(self, file: str, signature: _Signature, age_s: float) -> bool:
+        """True once a file that shrank in place has been quiet for long, by either clock."""
+        now_s = self._clock.monotonic_s()
+        seen, since_s = self._shrunk.get(file, (None, now_s))
+        if seen != signature:
+            since_s = now_s
+        is_meant = age_s > SHRUNK_QUIET_S or now_s - since_s > SHRUNK_QUIET_S
+        if is_meant:
+            self._shrunk.pop(file, None)
+        else:
+            self._shrunk[file] = (signature, since_s)
+        return is_meant
 
     def _load(self, file: str, signature: _Signature) -> None:
         self._loaded[file] = signature
@@ -152,17 +181,22 @@ class DirectorySource:
             self._kept.put(file, data)
         event(log, logging.DEBUG, "source.read", file=file, bytes=len(data))
 
-    def _recall(self, look: _Look) -> None:
-        """Load the content that an earlier process understood, as the last good one of each
-        file."""
+    def _recall(self, look: _Look) -> list[str]:
+        """Load the content that an earlier process understood, as the last good one of each file;
+        the files that have another by now, or had none."""
         if self._kept is None or look.error:
-            return
+            return list(look.files)
         self._kept.only(look.files)
-        for file in look.files:
+        others = []
+        for file, signature in look.files.items():
             data = self._kept.get(file)
-            if data is not None:
-                self._folder.load(file, data)
+            is_good = data is not None and self._folder.load(file, data)
+            if is_good and _has(file, data):
+                self._loaded[file] = signature
+            else:
+                others.append(file)
         self._folder.settle()  # every object counts as the last good one
+        return others
 
     def _snapshot(self, *, is_whole: bool = False) -> Snapshot:
         snapshot = self._folder.snapshot(is_whole=is_whole)
@@ -184,6 +218,13 @@ def _read(file: str) -> bytes:
     return data
 
 
+def _has(file: str, data: bytes | None) -> bool:
+    try:
+        return _read(file) == data
+    except OSError:
+        return False
+
+
 def _look(root: Path) -> _Look:
     """Walk over the folder. Links are followed after what really stands in it, each folder once: a
     link to what is there anyway, or in a circle, adds nothing."""
@@ -203,8 +244,9 @@ def _look(root: Path) -> _Look:
                 return _Look({}, f"the folder cannot be read: {exc.strerror}")
         except OSError as exc:
             return _Look({}, f"{folder} cannot be read: {exc.strerror}")
-        if len(walk.files) > FILES_MAX:
-            return _Look({}, f"more than {FILES_MAX} files")
+        if walk.bytes > FOLDER_BYTES_MAX:
+            mib = FOLDER_BYTES_MAX >> 20
+            return _Look({}, f"more than {mib} MiB, counting 4 KiB for each small file")
         if len(walk.entered) > FOLDERS_MAX:
             return _Look({}, f"more than {FOLDERS_MAX} folders")
     return _Look(walk.files, problems=tuple(walk.problems))
@@ -215,6 +257,7 @@ class _Walk:
 
     def __init__(self) -> None:
         self.files: dict[str, _Signature] = {}
+        self.bytes = 0
         self.folders: list[str] = []
         self.links: list[str] = []  # to folders
         self.entered: set[tuple[int, int]] = set()
@@ -245,6 +288,7 @@ class _Walk:
             elif entry.is_file():
                 if entry.name.endswith(SUFFIXES):
                     found = entry.stat()
+                    self.bytes += max(found.st_size, BLOCK_BYTES)
                     self.files[entry.path] = (found.st_mtime_ns, found.st_size, found.st_ino)
             elif entry.is_symlink() and not os.path.exists(entry.path):
                 self._unread(entry.path, "a link that leads nowhere")

@@ -4,6 +4,7 @@ same for every source."""
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 from control.server.sources import core, security
@@ -22,7 +23,7 @@ from control.server.sources.objects import (
 )
 from control.server.sources.problem import Invalid, Problem
 from control.server.sources.reader import Reader
-from control.server.sources.yaml_text import Fields
+from control.server.sources.yaml_text import Fields, Items, Value, YamlDocument
 
 # Errors of a reader that meets a value nobody thought of, besides Invalid.
 _BUGS = (ArithmeticError, AttributeError, LookupError, RecursionError, TypeError, ValueError)
@@ -39,6 +40,20 @@ class FileEntry:
     why: Problem | None = None
     stand_in: AnyObject | None = None
     is_guess: bool = False
+
+
+def items_of(document: YamlDocument) -> Iterator[tuple[Value, int]]:
+    """A document, or the items of one that is a list of objects, each with its line."""
+    value = document.value
+    if value is None:
+        return
+    items = value.get("items") if isinstance(value, Fields) else None
+    if isinstance(value, Fields) and isinstance(items, Items):
+        kind = value.get("kind")
+        if isinstance(kind, str) and kind.endswith("List"):
+            yield from zip(items, items.lines, strict=True)
+            return
+    yield value, value.line if isinstance(value, Fields | Items) else document.line
 
 
 def choose(entry: FileEntry, good: AnyObject | None) -> tuple[AnyObject | None, Problem | None]:

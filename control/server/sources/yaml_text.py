@@ -18,8 +18,8 @@ import yaml
 
 from control.server.sources.problem import Invalid, NotYaml, TooLarge
 
-FILE_BYTES_MAX = 4 * 1024 * 1024  # etcd takes 1.5 MiB an object; a file may hold a few
-NODES_MAX = 500_000  # values in one file: 4 MiB of honest YAML hold no more
+FILE_BYTES_MAX = 64 * 1024 * 1024  # 16,000 pods as kubectl prints them, in one file
+NODES_MAX = 2_000_000  # values in one file, some 300 MiB of memory: 6,000 such pods in YAML
 DEPTH_MAX = 64  # the deepest Kubernetes kind has about 20 levels
 ALIASES_MAX = 1000
 
@@ -71,6 +71,7 @@ class Broken:
 # The start of a document; `---` cannot stand at the start of a line inside one (YAML 1.2, 9.1.2).
 # UTF-16 that was appended to UTF-8 has a NUL beside each letter.
 _BEGIN = re.compile(r"^(?=\0?-\0?-\0?-\0?(?:\s|$))", re.MULTILINE)
+_MARK = re.compile(r"\n---(?=\s|$)")  # the same, in text without NULs
 _NO_LETTER = re.compile("[\ud800-\udfff]")  # bytes that could not be decoded
 _UTF8 = "utf-8-sig"
 # Byte order marks, as YAML and kubectl know them; the first that fits.
@@ -119,6 +120,28 @@ def read_apart(data: bytes) -> list[YamlDocument | Broken]:
         return list(_parse(text, _Builder()))
     except Invalid:
         return _parse_apart(text)
+
+
+def read_part(text: str, line: int) -> list[YamlDocument]:
+    """Every document of a part of a file that begins at this line. Raises Invalid."""
+    return _parse(text, _Builder(line - 1))
+
+
+def parts_of(data: bytes) -> Iterator[tuple[str, int]]:
+    """The text between lines that begin a document, with its line. Raises Invalid for what cannot
+    be told apart as simply as that."""
+    text = _text_of(data)
+    if "\0" in text or "\n%" in text or text.startswith("%"):
+        raise NotYaml("directives, or no text", 1)
+    line, since = 1, 0
+    for found in _MARK.finditer(text):
+        part = text[since : found.start() + 1]
+        if part.strip():
+            yield part, line
+        line += part.count("\n")
+        since = found.start() + 1
+    if text[since:].strip():
+        yield text[since:], line
 
 
 def _parse_apart(text: str) -> list[YamlDocument | Broken]:
