@@ -209,10 +209,10 @@ def client_row(client: Client) -> dict[str, Any]:
         "since": _time(client.since),
         "types": {
             short_type(url): {
-                "wildcard": state.wildcard,
+                "wildcard": state.way.wildcard,
                 "asked": len(state.asked),
-                "known": len(state.known),
-                "pending": len(state.dirty),
+                "known": state.way.held_count,
+                "pending": state.way.pending_count,
                 "in_flight": state.in_flight,
                 "acked": state.acked,
                 "nacked": state.nacked,

@@ -78,6 +78,7 @@ class CallRefusal(WordedReason):
     TOO_MANY_TYPES = "too_many_types", "the client asks for too many types that are not served"
     BAD_NAME = "bad_name", "a name or a type is longer than any that there is"
     NAMES_MAX = "names_max", "the node's streams name too much that is not in the mesh"
+    BEHIND = "behind", "the client did not take in what changed while too much else did"
     SLOW_READER = "slow_reader", "the client took too long to take a response"
 
     # Capture reports

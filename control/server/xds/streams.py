@@ -28,8 +28,11 @@ from control.server.callers.refusals import CallRefusal
 from control.server.callers.turns import Turns
 from control.server.metrics import Metrics, short_type
 from control.server.xds.cache import Change
+from control.server.xds.difference import DeltaResponse
+from control.server.xds.follower import Behind
+from control.server.xds.names import BadRequest
 from control.server.xds.publish import Publisher
-from control.server.xds.session import BadRequest, DeltaResponse, DeltaSession
+from control.server.xds.session import DeltaSession
 from control.wire import discovery_pb2 as pb
 from control.wire.types import POD_TYPE
 
@@ -129,6 +132,8 @@ class DeltaService:
             refused = grpc.StatusCode.RESOURCE_EXHAUSTED, str(exc), exc.why
         except BadRequest as exc:
             refused = grpc.StatusCode.INVALID_ARGUMENT, str(exc), exc.why
+        except Behind as exc:
+            refused = grpc.StatusCode.ABORTED, str(exc), exc.why
         except WireError as exc:
             refused = grpc.StatusCode.INVALID_ARGUMENT, str(exc), CallRefusal.WIRE
         await self._door.refuse(context, call, "xds", *refused)
@@ -309,8 +314,8 @@ class DeltaService:
 
 def _waker(client: Client) -> Callable[[Change], None]:
     def wake(change: Change) -> None:
-        client.session.changed(change)
-        client.wake.set()
+        if client.session.changed(change):
+            client.wake.set()
 
     return wake
 

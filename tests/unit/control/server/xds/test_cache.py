@@ -4,16 +4,12 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from hypothesis import given
-from hypothesis import strategies as st
-
 from control.model.address import parse_address
 from control.model.intent import Intent
 from control.model.policy import Action, Policy, PolicyScope
 from control.model.workload import NetworkAddress, Service, Workload
 from control.server.compile.mesh import EMPTY, CompiledMesh
-from control.server.xds.cache import ALIASES_FIELD, Cache, frame, make_entry, varint
-from control.wire import discovery_pb2 as pb
+from control.server.xds.cache import Cache
 from control.wire.types import ADDRESS_TYPE, AUTHORIZATION_TYPE, POD_TYPE
 
 WEB = Service("web", "ns", "web.ns.svc", (NetworkAddress("", parse_address("10.9.0.1")),))
@@ -85,30 +81,3 @@ def test_names_on_demand() -> None:
     assert cache.resolve("/10.0.0.9") == ()
     cache.update(mesh(B))
     assert cache.resolve("/10.0.0.1") == ()
-
-
-def parsed(framed: bytes) -> pb.Resource:
-    (resource,) = pb.DeltaDiscoveryResponse.FromString(framed).resources
-    return resource
-
-
-@given(st.text(max_size=200), st.binary(max_size=300), st.lists(st.text(max_size=20), max_size=3))
-def test_an_entry_is_a_field_of_a_response(name: str, message: bytes, aliases: list[str]) -> None:
-    entry = make_entry(ADDRESS_TYPE, name, message, tuple(aliases))
-    plain, full = parsed(entry.framed), parsed(entry.framed_with_aliases())
-    assert list(plain.aliases) == []
-    assert list(full.aliases) == aliases
-    for each in (plain, full):
-        assert (each.name, each.version) == (name, entry.version)
-        assert (each.resource.type_url, each.resource.value) == (ADDRESS_TYPE, message)
-
-
-@given(st.integers(0, 2**32))
-def test_a_varint_is_protobufs(number: int) -> None:
-    data = varint(number)
-    assert sum((byte & 0x7F) << 7 * index for index, byte in enumerate(data)) == number
-    assert [byte >> 7 for byte in data] == [1] * (len(data) - 1) + [0]
-
-
-def test_a_frame_has_its_tag_and_length() -> None:
-    assert frame(ALIASES_FIELD, b"x" * 200) == b"\x22\xc8\x01" + b"x" * 200

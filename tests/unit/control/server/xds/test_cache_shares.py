@@ -44,15 +44,15 @@ def test_some_workloads_and_a_whole_mesh_are_the_same_change(
         for cache in (whole, some)
     ]
     assert frames[0] == frames[1]
-    assert whole.average_bytes(ADDRESS_TYPE) == some.average_bytes(ADDRESS_TYPE)
-    assert whole.average_bytes(ADDRESS_TYPE) == sum(map(len, frames[0].values())) // max(
-        len(new), 1
-    )
+    sizes = [cache.shelf(ADDRESS_TYPE, "").size_bytes for cache in (whole, some)]
+    assert sizes == [sum(map(len, frames[0].values()))] * 2
 
 
 def test_the_average_follows_what_is_there() -> None:
     cache = Cache()
-    assert cache.average_bytes(ADDRESS_TYPE) == cache.average_bytes("x") == 0
+    shelf = cache.shelf(ADDRESS_TYPE, "")
+    assert shelf.average_bytes == 0
     cache.update(replace(EMPTY, workloads={"a": workload("a", TunnelProtocol.NONE)}))
+    assert shelf.average_bytes == len(cache.entries(ADDRESS_TYPE)["a"].framed)
     cache.update(EMPTY)
-    assert cache.average_bytes(ADDRESS_TYPE) == 0
+    assert shelf.average_bytes == 0

@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 
 from control.model.intent import Intent
 from control.server.compile.mesh import EMPTY, CompiledMesh
-from control.server.xds.cache import Cache, frame, varint
+from control.server.xds.cache import Cache
+from control.server.xds.resource import frame, varint
 from control.server.xds.session import DeltaSession
 from control.wire import discovery_pb2 as pb
 from control.wire.delta import DeltaClient, Update, Word

@@ -12,15 +12,10 @@ from control.model.workload import Workload
 from control.server.callers.refusals import CallRefusal
 from control.server.compile.mesh import EMPTY, CompiledMesh
 from control.server.xds.cache import Cache
-from control.server.xds.session import (
-    CHEAP_MAX,
-    FOREIGN_TYPES_MAX,
-    NAME_CHARS_MAX,
-    NAME_COST_BYTES,
-    TYPE_CHARS_MAX,
-    BadRequest,
-    DeltaSession,
-)
+from control.server.xds.follower import CHEAP_MAX
+from control.server.xds.names import NAME_CHARS_MAX, NAME_COST_BYTES, BadRequest
+from control.server.xds.picker import Picker
+from control.server.xds.session import FOREIGN_TYPES_MAX, TYPE_CHARS_MAX, DeltaSession
 from control.wire import discovery_pb2 as pb
 from control.wire.types import ADDRESS_TYPE, AUTHORIZATION_TYPE
 
@@ -62,7 +57,7 @@ def test_types_that_nobody_serves_are_few_and_hold_nothing() -> None:
     for number in range(FOREIGN_TYPES_MAX):
         session.receive(request(f"x.{number}", ("a", "b"), c="v"))
     assert session.names_bytes == 0
-    assert all(not state.known and not state.asked for state in session.types.values())
+    assert all(not state.way.held_count and not state.asked for state in session.types.values())
     session.receive(request("x.0"))
     session.receive(request(ADDRESS_TYPE))
     with pytest.raises(BadRequest) as caught:
@@ -91,7 +86,7 @@ def test_a_client_that_returns_with_the_meshs_names_keeps_none_of_its_own() -> N
     cache, session = started("ab")
     version = cache.entries(ADDRESS_TYPE)["a"].version
     session.receive(request(a=version, b="v" * 10_000, gone="x"))
-    known = session.types[ADDRESS_TYPE].known
+    known = session.types[ADDRESS_TYPE].way.held()
     assert session.names_bytes == NAME_COST_BYTES + len("gone")
     assert len(known["b"]) <= 1
     assert known["a"] is cache.entries(ADDRESS_TYPE)["a"].version
@@ -160,8 +155,8 @@ def test_the_account_of_names_is_what_is_kept(
             answer = pb.DeltaDiscoveryRequest(type_url=ADDRESS_TYPE)
             answer.response_nonce = response.nonce
             session.receive(answer)
-        foreign = sum(version == "" for version in state.known.values())
+        foreign = sum(version == "" for version in state.way.held().values())
         assert session.names_bytes == (len(state.asked) + foreign) * (NAME_COST_BYTES + 1)
-        if not state.wildcard and not state.stale:
+        if isinstance(state.way, Picker) and not state.way.stale:
             wanted = {name for asked in state.asked for name in cache.resolve(asked)}
-            assert wanted <= state.wanted
+            assert wanted <= state.way.wanted

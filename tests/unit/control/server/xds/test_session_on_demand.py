@@ -7,8 +7,8 @@ from dataclasses import replace
 import pytest
 
 from control.server.compile.mesh import EMPTY, CompiledMesh
-from control.server.xds import session as session_module
-from control.server.xds.session import BadRequest
+from control.server.xds.names import BadRequest
+from control.server.xds.picker import ASKED_MAX
 from control.wire import discovery_pb2 as pb
 from control.wire.delta import DeltaClient
 from control.wire.types import ADDRESS_TYPE
@@ -132,7 +132,7 @@ def test_on_demand_reconnects_without_resending() -> None:
 
 def test_names_are_bounded() -> None:
     bench = on_demand(EMPTY)
-    many = [str(number) for number in range(session_module.ASKED_MAX + 1)]
+    many = [str(number) for number in range(ASKED_MAX + 1)]
     request = pb.DeltaDiscoveryRequest(type_url=ADDRESS_TYPE, resource_names_subscribe=many)
     with pytest.raises(BadRequest):
         bench.tell(request)

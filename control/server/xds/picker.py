@@ -1,0 +1,203 @@
+"""A client that asks for addresses by name, and is shown what answers these names.
+
+Costs what it asks for: its names are resolved again when addresses have changed and something can
+be sent.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from functools import partial
+from typing import ClassVar
+
+from control.server.callers.refusals import CallRefusal
+from control.server.xds.cache import Cache
+from control.server.xds.difference import RESPONSE_BYTES_MAX, Encode, encode
+from control.server.xds.names import BadRequest, KeptNames
+from control.server.xds.resource import CachedResource
+from control.server.xds.subscription import FOREIGN, OLD, Due
+from control.wire.types import ADDRESS_TYPE
+
+ASKED_MAX = 65536  # names one client may subscribe to; as many as our own client sends
+CHEAP_MAX = 256  # names
+
+
+class Picker:
+    wildcard: ClassVar[bool] = False
+
+    def __init__(
+        self,
+        cache: Cache,
+        node: str,
+        names: KeptNames,
+        asked: set[str],
+        response_bytes_max: int = RESPONSE_BYTES_MAX,
+    ) -> None:
+        self._cache = cache
+        self._node = node
+        self._names = names
+        self._response_bytes_max = response_bytes_max
+        self.asked = asked
+        self.known: dict[str, str] = {}  # name → version that the client was sent
+        self.dirty: set[str] = set()  # names to look at for the next response
+        self.owed: set[str] = set()  # asked names that must be answered
+        self.wanted: set[str] = set()  # resources that `asked` resolves to
+        self.stale = False  # the cache has changed since `wanted` was resolved
+
+    @property
+    def _entries(self) -> Mapping[str, CachedResource]:
+        return self._cache.entries(ADDRESS_TYPE)
+
+    def take_over(self, held: Mapping[str, str]) -> None:
+        """The client holds these already, by name and version."""
+        for name, version in held.items():
+            entry = self._entries.get(name)
+            if entry is not None:
+                self.known[entry.name] = entry.version if version == entry.version else OLD
+            else:
+                self._names.keep(name)
+                self.known[name] = FOREIGN
+
+    def begin(self, subscribed: set[str], returned: set[str]) -> None:
+        """The first request. A returning client has asked before for all that it holds."""
+        self._ask((subscribed | self.known.keys()) - returned)
+        for name in subscribed & self.asked:
+            if not self._holds(name):
+                self.owed.add(name)
+        self._want()
+
+    def subscribe(self, subscribed: set[str], returned: set[str]) -> None:
+        fresh = subscribed - returned
+        self._ask(fresh)
+        for name in returned & self.asked:
+            self.asked.discard(name)
+            self.owed.discard(name)
+            self._names.release(name)
+            self.stale = True
+        self.owed |= fresh
+        for name in fresh:  # asked again: answered again
+            for resolved in self._cache.resolve(name):
+                self._forget(resolved)
+                self.wanted.add(resolved)
+                self.dirty.add(resolved)
+        if not returned:
+            return
+        self._want()
+        for name in self.known.keys() - self.wanted:  # unsubscribed: no removal is sent
+            self._forget(name)
+
+    def _ask(self, names: Iterable[str]) -> None:
+        for name in names:
+            if name not in self.asked:
+                self._names.keep(name)
+                self.asked.add(name)
+        if len(self.asked) > ASKED_MAX:
+            raise BadRequest(CallRefusal.TOO_MANY_NAMES, f"more than {ASKED_MAX} names subscribed")
+
+    def _forget(self, name: str) -> None:
+        """The client does not hold it any more."""
+        if self.known.pop(name, None) == FOREIGN:
+            self._names.release(name)
+
+    def _holds(self, asked: str) -> bool:
+        names = self._cache.resolve(asked)
+        return bool(names) and all(self.known.get(n) == self._entries[n].version for n in names)
+
+    def _want(self) -> None:
+        """Resolve all subscribed names again. A node's own workloads are wanted unasked: its
+        ztunnel waits for them before it serves a pod, and does not know their names."""
+        wanted = set(self._cache.index().on_node.get(self._node, ()))
+        for name in self.asked:
+            wanted.update(self._cache.resolve(name))
+        self.wanted, self.stale = wanted, False
+        self.dirty |= wanted | self.known.keys()
+
+    def changed(self) -> None:
+        self.stale = True  # resolved when it can be sent: once, whatever comes until then
+
+    @property
+    def has_news(self) -> bool:
+        return bool(self.stale or self.dirty or self.owed)
+
+    @property
+    def must_answer(self) -> bool:
+        return bool(self.owed)
+
+    @property
+    def held_count(self) -> int:
+        return len(self.known)
+
+    @property
+    def pending_count(self) -> int:
+        return len(self.dirty)
+
+    def held(self) -> Mapping[str, str]:
+        return self.known
+
+    def due(self) -> Due:
+        return Due(*self._due())
+
+    def _due(self) -> tuple[list[CachedResource], list[str]]:
+        """Differences between cache and client. Names without one are no longer dirty."""
+        if self.stale:
+            self._want()
+        added, removed = [], []
+        for name in sorted(self.dirty):
+            entry = self._entries.get(name) if name in self.wanted else None
+            if entry is None and name in self.known:
+                removed.append(name)
+            elif entry is not None and self.known.get(name) != entry.version:
+                added.append(entry)
+            else:
+                self.dirty.discard(name)
+        if not self.dirty:
+            self.dirty = set()  # an emptied one keeps the room of all it has ever held
+        return added, removed
+
+    def estimate_bytes(self) -> int:
+        """About the size of the next response, before anything is built."""
+        count = len(self.wanted | self.dirty) if self.stale else len(self.dirty)
+        average = self._cache.shelf(ADDRESS_TYPE, self._node).average_bytes
+        return min(count * average, self._response_bytes_max)
+
+    @property
+    def is_cheap(self) -> bool:
+        """True if building a small response takes no time worth a turn: few names are asked for,
+        and few have to be looked at."""
+        return len(self.asked) + len(self.dirty) + len(self.wanted) < CHEAP_MAX
+
+    def take(self, *, with_removed: bool) -> Encode:
+        """The client is told as much as fits into a response."""
+        added, removed = self._due()
+        pieces: list[bytes] = []
+        size_bytes = 0
+        for entry in added:
+            framed = entry.framed_with_aliases()
+            if pieces and size_bytes + len(framed) > self._response_bytes_max:
+                break  # the rest stays dirty, and follows the acknowledgement
+            pieces.append(framed)
+            size_bytes += len(framed)
+            self._forget(entry.name)
+            self.known[entry.name] = entry.version
+            self.dirty.discard(entry.name)
+        for name in removed:
+            self._forget(name)
+            self.dirty.discard(name)
+        if len(pieces) == len(added):
+            removed = removed + sorted(self._answered_as_removed() - set(removed))
+            self.owed.clear()
+        return partial(encode, ADDRESS_TYPE, pieces=pieces, removed=removed)
+
+    def _answered_as_removed(self) -> set[str]:
+        """Owed names that no resource bears: nothing has them, or somebody has them as an alias.
+
+        Istio's ztunnel wakes a waiting connection by the very name it asked for, which it finds
+        among the resources' names and the removed ones; it reads no aliases. It takes the resources
+        in first, and a removed name that none of them bears removes nothing.
+        """
+        return {each for each in self.owed if each not in self._entries}  # not as large as the mesh
+
+    def close(self) -> None:
+        for name, version in self.known.items():
+            if version == FOREIGN:
+                self._names.release(name)

@@ -1,0 +1,151 @@
+"""Resources that are shown to the same clients, and a log of what changed among them.
+
+A client that has been told everything holds the shelf as it was at one revision. So a number is
+all that has to be kept of it, and the log says what it is owed: what changed after that revision,
+and the version that it held before. Costs what changed, whatever the size of the mesh.
+
+The log goes back to the client that is furthest behind, and has a bound: a client that falls behind
+it has to come back with the versions that it holds. The last change is always in it.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable, Mapping
+from weakref import WeakSet
+
+from control.server.xds.difference import RESPONSE_BYTES_MAX, ShelfDifference, make_difference
+from control.server.xds.resource import CachedResource
+
+# Records of the log, beside four for each resource: a change of the whole mesh while nodes are
+# still taking in the one before. Some 120 bytes each.
+LOG_MIN = 16384
+TRIM_FROM = 1024  # fewer are not worth looking for the client that is furthest behind
+# Clients at different revisions; those at others have a difference of their own.
+DIFFERENCES_MAX = 64
+
+Record = tuple[int, str, str | None]  # revision, name, version before it; None: there was none
+
+
+class ShelfPlace:
+    """A client's place on a shelf."""
+
+    __slots__ = ("__weakref__", "at")
+
+    def __init__(self, at: int) -> None:
+        self.at = at  # revision; 0: nothing is held
+
+
+class Shelf:
+    def __init__(self, type_url: str) -> None:
+        self.type_url = type_url
+        self.entries: dict[str, CachedResource] = {}
+        self.latest = 0  # revision that changed it last
+        self.size_bytes = 0
+        self.start = 0  # what came after this revision is in the log
+        self.places: WeakSet[ShelfPlace] = WeakSet()
+        self._log: deque[Record] = deque()
+        self._versions: Mapping[str, str] | None = None
+        self._differences: dict[tuple[int, int], ShelfDifference] = {}  # until the next change
+
+    def put(self, entry: CachedResource, revision: int) -> None:
+        known = self.entries.get(entry.name)
+        self.entries[entry.name] = entry
+        self.size_bytes += len(entry.framed) - (0 if known is None else len(known.framed))
+        if known is None or known.version != entry.version:
+            self._record(revision, entry.name, None if known is None else known.version)
+
+    def remove(self, name: str, revision: int) -> None:
+        known = self.entries.pop(name)
+        self.size_bytes -= len(known.framed)
+        self._record(revision, name, known.version)
+
+    def _record(self, revision: int, name: str, before: str | None) -> None:
+        self._versions = None
+        self._differences.clear()
+        if not self.places:  # nobody needs the past
+            self._log.clear()
+            self.start = self.latest = revision
+            return
+        if revision != self.latest:
+            self.latest = revision
+            self._trim()
+        self._log.append((revision, name, before))
+
+    def _trim(self) -> None:
+        """Forget what every client knows, and what is too long ago."""
+        log = self._log
+        if len(log) < TRIM_FROM:
+            return
+        behind = min((each.at for each in self.places if each.at), default=self.latest)
+        most = LOG_MIN + 4 * len(self.entries)
+        newest = log[-1][0]
+        while log and (log[0][0] <= behind or (len(log) > most and log[0][0] < newest)):
+            self.start = log.popleft()[0]
+        # A revision is dropped whole, or who stands before it would miss half of it.
+        while log and log[0][0] == self.start:
+            log.popleft()
+
+    @property
+    def average_bytes(self) -> int:
+        """Bytes of a response for one resource, on average."""
+        return self.size_bytes // len(self.entries) if self.entries else 0
+
+    def versions(self) -> Mapping[str, str]:
+        """Names and versions as they are now, in a table that never changes."""
+        if self._versions is None:
+            self._versions = {each.name: each.version for each in self.entries.values()}
+        return self._versions
+
+    def has_lost(self, at: int) -> bool:
+        """True if what came after this revision is not known any more."""
+        return 0 < at < self.start
+
+    def count_since(self, at: int) -> int:
+        """Resources that a client at this revision has to be told of, at most."""
+        return len(self.held_before(at)) if at else len(self.entries)
+
+    def held_before(self, at: int) -> dict[str, str | None]:
+        """Names that changed after a revision, with the version that was in force at it."""
+        found: dict[str, str | None] = {}
+        for revision, name, before in reversed(self._log):
+            if revision <= at:
+                break
+            found[name] = before  # the oldest one stays
+        return found
+
+    def difference(self, at: int, response_bytes_max: int = RESPONSE_BYTES_MAX) -> ShelfDifference:
+        """All that a client at this revision is owed, encoded once for all of them."""
+        key = at, response_bytes_max
+        found = self._differences.get(key)
+        if found is None:
+            if at == 0:
+                found = self.differ(self.entries.values(), (), response_bytes_max)
+            else:
+                held = self.held_before(at)
+                found = self.compare(held, held, response_bytes_max)
+            if len(self._differences) < DIFFERENCES_MAX:
+                self._differences[key] = found
+        return found
+
+    def compare(
+        self,
+        names: Iterable[str],
+        held: Mapping[str, str | None],
+        response_bytes_max: int = RESPONSE_BYTES_MAX,
+    ) -> ShelfDifference:
+        """The difference, among some names, from the versions that somebody holds."""
+        added, removed = [], []
+        for name in names:
+            entry, version = self.entries.get(name), held.get(name)
+            if entry is None:
+                if version is not None:
+                    removed.append(name)
+            elif version != entry.version:
+                added.append(entry)
+        return self.differ(added, removed, response_bytes_max)
+
+    def differ(
+        self, added: Iterable[CachedResource], removed: Iterable[str], response_bytes_max: int
+    ) -> ShelfDifference:
+        return make_difference(self.type_url, self.latest, added, removed, response_bytes_max)

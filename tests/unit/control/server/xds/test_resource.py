@@ -1,0 +1,37 @@
+"""One resource as bytes: what protobuf reads of it."""
+
+from __future__ import annotations
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from control.server.xds.resource import ALIASES_FIELD, frame, make_entry, varint
+from control.wire import discovery_pb2 as pb
+from control.wire.types import ADDRESS_TYPE
+
+
+def parsed(framed: bytes) -> pb.Resource:
+    (resource,) = pb.DeltaDiscoveryResponse.FromString(framed).resources
+    return resource
+
+
+@given(st.text(max_size=200), st.binary(max_size=300), st.lists(st.text(max_size=20), max_size=3))
+def test_an_entry_is_a_field_of_a_response(name: str, message: bytes, aliases: list[str]) -> None:
+    entry = make_entry(ADDRESS_TYPE, name, message, tuple(aliases))
+    plain, full = parsed(entry.framed), parsed(entry.framed_with_aliases())
+    assert list(plain.aliases) == []
+    assert list(full.aliases) == aliases
+    for each in (plain, full):
+        assert (each.name, each.version) == (name, entry.version)
+        assert (each.resource.type_url, each.resource.value) == (ADDRESS_TYPE, message)
+
+
+@given(st.integers(0, 2**32))
+def test_a_varint_is_protobufs(number: int) -> None:
+    data = varint(number)
+    assert sum((byte & 0x7F) << 7 * index for index, byte in enumerate(data)) == number
+    assert [byte >> 7 for byte in data] == [1] * (len(data) - 1) + [0]
+
+
+def test_a_frame_has_its_tag_and_length() -> None:
+    assert frame(ALIASES_FIELD, b"x" * 200) == b"\x22\xc8\x01" + b"x" * 200
