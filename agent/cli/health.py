@@ -6,6 +6,7 @@ import re
 from collections.abc import Collection
 from typing import Any
 
+from agent.cli import made_policies
 from agent.cli.mesh import MeshDump, is_foreign
 from agent.cli.views import Row, agent_pods, in_order, mode, ztunnels
 from agent.direct.reasons import MEANINGS
@@ -160,9 +161,10 @@ def missing_policies(mesh: MeshDump, namespace: str = "") -> list[str]:
         for state in (dump.get("workloadState") or {}).values():
             names, info = state.get("missingPolicies") or [], state.get("info") or {}
             if names and namespace in ("", info.get("namespace")):
+                lacking = made_policies.words(", ".join(map(str, names)))
                 found.append(
                     f"{info.get('namespace')}/{info.get('name')} on {node} refuses connections: "
-                    f"the control plane has not sent {', '.join(map(str, names))}"
+                    f"the control plane has not sent {lacking}"
                 )
     return sorted(found)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import click
 
 from agent.cli import health, views
+from agent.cli.made_policies import PEER_AUTHENTICATION
 from agent.cli.options import Reading, read_options
 from agent.cli.render import Column, cell
 
@@ -17,7 +18,7 @@ COLUMNS = (
     Column("RULES", "rules", wide=True),
 )
 
-POLICY_KINDS = ("AuthorizationPolicy", views.PEER_AUTHENTICATION)
+POLICY_KINDS = ("AuthorizationPolicy", PEER_AUTHENTICATION)
 
 
 @click.command()

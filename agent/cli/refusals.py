@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import click
 
-from agent.cli import views
+from agent.cli import made_policies, views
 from agent.cli.connections import expect_captured, named_pod
 from agent.cli.mesh import MeshDump
 from agent.cli.options import Reading, read_options
 from agent.cli.render import Column
+from agent.cli.senders import host_of, senders
 from agent.datapath.refusals import REFUSALS
 
 COLUMNS = (
@@ -54,10 +56,13 @@ def refusals(ask: Reading, pod: str | None) -> None:
 
 def rows(mesh: MeshDump, wanted: views.Filter) -> list[views.Row]:
     """One row for each group of refusals that were alike; either end may be the wanted pod."""
-    found = [_row(mesh, node, one) for node, page in views.ztunnels(mesh) for one in _of(page)]
+    known = senders(mesh)
+    found = [
+        _row(mesh, node, one, known) for node, page in views.ztunnels(mesh) for one in _of(page)
+    ]
     found.sort(key=lambda row: row["last_at"] or "", reverse=True)
     for node, pod in views.agent_pods(mesh):
-        found += [_in_kernel(node, pod, one) for one in _of(pod)]
+        found += [_in_kernel(node, pod, one, known) for one in _of(pod)]
     return [row for row in found if _is_wanted(row, wanted)]
 
 
@@ -66,7 +71,7 @@ def _of(page: views.Row) -> list[dict[str, Any]]:
     return [one for one in page.get("refused") or [] if isinstance(one, dict)]
 
 
-def _row(mesh: MeshDump, node: str, one: views.Row) -> views.Row:
+def _row(mesh: MeshDump, node: str, one: views.Row, known: Mapping[str, str]) -> views.Row:
     outbound = one.get("direction") == "outbound"
     source, destination = one.get("sourceWorkload"), one.get("destinationWorkload")
     namespace, _, name = str((source if outbound else destination) or "").partition("/")
@@ -76,10 +81,10 @@ def _row(mesh: MeshDump, node: str, one: views.Row) -> views.Row:
         "last": views.age(mesh, one.get("lastAt")),
         "count": one.get("count"),
         "direction": one.get("direction"),
-        "src": source or one.get("src"),
+        "src": source or _named(one, known),
         "dst": destination or one.get("dst"),
         "orig_dst": one.get("dst"),
-        "reason": one.get("meaning") or one.get("error"),
+        "reason": one.get("meaning") or made_policies.words(str(one.get("error") or "")),
         "node": node,
         "flag": one.get("responseFlags"),
         "error": one.get("error"),
@@ -90,7 +95,12 @@ def _row(mesh: MeshDump, node: str, one: views.Row) -> views.Row:
     }
 
 
-def _in_kernel(node: str, pod: views.Row, one: views.Row) -> views.Row:
+def _named(one: views.Row, known: Mapping[str, str]) -> str:
+    source = str(one.get("src") or "")
+    return known.get(host_of(source), source)
+
+
+def _in_kernel(node: str, pod: views.Row, one: views.Row, known: Mapping[str, str]) -> views.Row:
     reason = str(one.get("reason"))
     return {
         "namespace": pod.get("namespace"),
@@ -98,7 +108,7 @@ def _in_kernel(node: str, pod: views.Row, one: views.Row) -> views.Row:
         "last": None,
         "count": one.get("count"),
         "direction": "inbound",
-        "src": one.get("src"),
+        "src": _named(one, known),
         "dst": f"{pod.get('namespace')}/{pod.get('name')}",
         "orig_dst": one.get("dst"),
         "reason": _MEANINGS.get(reason, reason),

@@ -9,13 +9,10 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
+from agent.cli import made_policies
+from agent.cli.made_policies import PEER_AUTHENTICATION
 from agent.cli.mesh import MeshDump
 from agent.cli.selector import Requirement
-
-# Names that a control plane, ours or istiod, gives to policies made of PeerAuthentications.
-STATIC_STRICT = "istio_converted_static_strict"
-MADE_OF_PEER = "converted_peer_authentication_"
-PEER_AUTHENTICATION = "PeerAuthentication"
 
 MODE_LABELS = ("tulle.io/dataplane-mode", "istio.io/dataplane-mode")
 
@@ -147,15 +144,12 @@ def policies(mesh: MeshDump, wanted: Filter) -> list[Row]:
 
 def _policy(item: Row) -> Row:
     rules, name = item.get("rules"), str(item.get("name") or "")
-    kind = str(item.get("kind") or "AuthorizationPolicy")
-    if name.startswith(MADE_OF_PEER):
-        kind, name = PEER_AUTHENTICATION, name.removeprefix(MADE_OF_PEER)
-    elif name == STATIC_STRICT:
-        kind, name = PEER_AUTHENTICATION, "(STRICT)"
+    made_of = made_policies.name_of(name)
+    kind = PEER_AUTHENTICATION if made_of else str(item.get("kind") or "AuthorizationPolicy")
     return {
         "kind": kind,
         "namespace": str(item.get("namespace") or ""),
-        "name": name,
+        "name": made_of or name,
         "action": _word(item.get("action")),
         "scope": _word(item.get("scope")),
         "rules": len(rules) if isinstance(rules, list) else rules,

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from agent.cli.mesh import MeshDump
-from tests.unit.agent.cli.mesh_example import A, example
+from tests.unit.agent.cli.mesh_example import A, example, workload
 from tests.unit.agent.cli.verbs import run, save
 
 DENIED = {
@@ -72,6 +72,14 @@ def test_the_newest_is_first_and_the_kernels_come_last(dump: str) -> None:
 def test_a_pod_is_found_at_either_end(dump: str, pod: str, errors: list[str]) -> None:
     found = json.loads(run("refusals", pod, "-f", dump, "-o", "json").stdout)
     assert [each["error"] for each in found] == errors
+
+
+def test_a_sender_outside_the_mesh_has_a_name(tmp_path: Path) -> None:
+    mesh = refusing()
+    host = {**workload("proxy", "n9", "10.70.0.9"), "networkMode": "HostNetwork"}
+    mesh.nodes["n1"]["ztunnel"]["workloads"].append(host)
+    *_, last = json.loads(run("refusals", "-f", save(tmp_path, mesh), "-o", "json").stdout)
+    assert (last["src"], last["src_address"]) == ("node n9", "10.70.0.9:5")
 
 
 def test_a_mesh_without_any_says_so(tmp_path: Path) -> None:
