@@ -56,7 +56,28 @@ async def installed(client: KubeClient) -> list[Check]:
         error="\n".join([", ".join(waiting), *stuck]) if waiting else "",
         hint=f"kubectl -n {namespace} describe pods; kubectl -n {namespace} logs POD",
     )
-    return [progress.as_json(), *await _by_hand(client)]
+    return [progress.as_json(), await _definitions(client), *await _by_hand(client)]
+
+
+async def _definitions(client: KubeClient) -> Check:
+    """Without one its policies are gone, and nobody can write others."""
+    kinds = Kinds(client)
+    missing = [
+        each.kind
+        for each in (AUTHORIZATION_POLICIES, PEER_AUTHENTICATIONS)
+        if await kinds.find(each.api_version, each.kind) is None
+    ]
+    return judged(
+        "TUL1503",
+        CATEGORY,
+        "the definitions of policies are there",
+        error=f"the cluster has no {' and no '.join(missing)}: there are no such policies, "
+        "and none is enforced"
+        if missing
+        else "",
+        hint="tulle install; helm upgrade; kubectl apply -k daemonset/manifests/crds",
+        level=Result.WARNING,
+    ).as_json()
 
 
 async def _by_hand(client: KubeClient) -> list[Check]:

@@ -33,6 +33,7 @@ from control.kube.resources import CONFIG_MAPS, LEASES, NAMESPACES, PODS, TRUST_
 
 ROOT = "tulle-ca-root-cert"
 MODE_LABELS = ("tulle.io/dataplane-mode", "istio.io/dataplane-mode")
+MARK = "tulle.io/redirection"
 POLL_S = 1.0
 NODES_SHOWN = 5
 # Kinds that an uninstallation without --purge leaves: policies with their definitions, keys.
@@ -66,6 +67,10 @@ async def carry_out(client: KubeClient, removal: Removal, told: Told) -> None:
     if "tulle-agent" in here:
         objects = install.rendered(release.load(), merged(settings, {"uninstall": True}), facts)
         await _let_go(client, objects, removal, told, is_ours=known is not None)
+    elif held := await _marked(client):
+        if not removal.is_forced:
+            raise ClusterError(f"{held}: `tulle install`, then uninstall again (--force goes on)")
+        told(f"warning: going on: {held}")
     await _remove(client, set(known.refs) if known else set(), told)
     await _until(client, _pods_left, removal, told)
     await _roots(client, told)
@@ -99,6 +104,22 @@ async def _let_go(
             path = resource.path(NAMESPACE, name)
             await client.put(path, body, Object, {"fieldManager": MANAGER})
         await _until(client, is_done, removal, told)
+
+
+async def _marked(client: KubeClient) -> str:
+    """Pods that are captured still, in words, when nobody is there to let them go."""
+    every = await cluster_facts.list_all(client, PODS.path(), cluster_facts.Named)
+    marked = [
+        f"{each.metadata.namespace}/{each.metadata.name}"
+        for each in every
+        if (each.metadata.annotations or {}).get(MARK) == "enabled"
+    ]
+    if not marked:
+        return ""
+    return (
+        f"{_pods(len(marked))} captured ({', '.join(sorted(marked)[:NODES_SHOWN])}"
+        f"{', …' if len(marked) > NODES_SHOWN else ''}), and no agents are there to let go of them"
+    )
 
 
 async def _is_begun(client: KubeClient) -> bool:

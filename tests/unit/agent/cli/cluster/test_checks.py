@@ -93,3 +93,14 @@ def test_our_own_objects_changed_by_hand(kube: KubeServer, run: Tulle) -> None:
     (found,) = checks(run("check", "-o", "json"), "TUL1502")
     said = "Deployment tulle-system/tulle-control of tulle-cli: spec.replicas by test"
     assert found["error"].startswith(said)
+
+
+@pytest.mark.usefixtures("example_mesh")
+def test_definitions_that_somebody_deleted_are_missed(kube: KubeServer, run: Tulle) -> None:
+    (found,) = checks(run("check", "-o", "json"), "TUL1503")
+    assert found["result"] == "ok"
+    name = "peerauthentications.security.istio.io"
+    kube.remove("apiextensions.k8s.io/v1", "CustomResourceDefinition", name)
+    (found,) = checks(run("check", "-o", "json"), "TUL1503")
+    assert found["result"] == "warning"
+    assert "no PeerAuthentication: there are no such policies" in found["error"]

@@ -120,6 +120,23 @@ def test_an_agent_that_was_told_before_is_not_asked_again(
     assert run("uninstall", "--yes").exit_code == 0
 
 
+def test_captured_pods_without_agents_are_not_left_behind(
+    kube: KubeServer, mesh: MeshInPods, run: Tulle
+) -> None:
+    """Somebody has deleted the namespace: nothing on the nodes would ever be cleaned."""
+    kube.remove("apps/v1", "DaemonSet", "tulle-agent", PLACE)
+    marks = {"tulle.io/redirection": "enabled"}
+    meta = {"name": "web", "namespace": "shop", "annotations": marks}
+    kube.put({"apiVersion": "v1", "kind": "Pod", "metadata": meta})
+    done = run("uninstall", "--yes")
+    assert done.exit_code == 1
+    assert "1 pod is captured (shop/web), and no agents are there" in done.stderr
+    assert "deployments/tulle-control" in ours(kube)
+    done = run("uninstall", "--yes", "--force")
+    assert done.exit_code == 0, done.stderr
+    assert "warning: going on: 1 pod is captured" in done.stderr
+
+
 def test_what_helm_has_installed_is_helms(kube: KubeServer, run: Tulle) -> None:
     labels = {
         "app.kubernetes.io/name": "tulle-control",
