@@ -36,6 +36,7 @@ from control.server.compile.mesh import compile_mesh
 from control.server.compile.settings import Settings
 from control.server.plane import PlaneConfig, serve, subject_of
 from control.server.sources.directory import DirectorySource
+from control.server.sources.lasting import GONE_SHARE
 from control.server.sources.problem import Problem
 
 log = logging.getLogger("control")
@@ -82,17 +83,12 @@ def option(*names: str, **attributes: Any) -> Callable[[_Command], _Command]:
     return click.option(*names, envvar=variable, show_envvar=True, **attributes)
 
 
-_manifests = option(
-    "--manifests",
-    type=click.Path(path_type=Path, file_okay=False),
-    required=True,
-    help="Folder of Kubernetes manifests (*.yaml, *.yml, *.json), watched with its sub-folders.",
-)
-_serving_manifests = option(
-    "--manifests",
-    type=click.Path(path_type=Path, file_okay=False),
-    help="Folder of Kubernetes manifests (*.yaml, *.yml, *.json), watched with its sub-folders.",
-)
+_FOLDER: dict[str, Any] = {
+    "type": click.Path(path_type=Path, file_okay=False),
+    "help": "Folder of Kubernetes manifests (*.yaml, *.yml, *.json), watched with its sub-folders.",
+}
+_manifests = option("--manifests", required=True, **_FOLDER)
+_serving_manifests = option("--manifests", **_FOLDER)
 _kubernetes = option(
     "--kubernetes",
     is_flag=True,
@@ -135,6 +131,12 @@ _state = option(
     default=DEFAULT_STATE,
     help="Folder for the CA (ca/), the token key and the nodes' reports. Keep it.",
 )
+_gone_share = option(
+    "--gone-share",
+    type=click.FloatRange(0, 1),
+    default=GONE_SHARE,
+    help="Share of all objects that may vanish at once; more stays in force. 1: any may go.",
+)
 _root_namespace = option(
     "--root-namespace", default="istio-system", help="Namespace of mesh-wide policies."
 )
@@ -143,16 +145,10 @@ _dry_run = option(
     is_flag=True,
     help="Deliver policies annotated istio.io/dry-run (they are logged, never enforced).",
 )
-_always_tunnel = option(
-    "--always-tunnel",
-    is_flag=True,
-    help="Keep connections inside a node in the ztunnel too (per namespace: tulle.io/path=tunnel).",
-)
-_release_all = option(
-    "--release-all",
-    is_flag=True,
-    help="Let every pod go, whatever its labels, and lift all policies: before uninstalling.",
-)
+_ALWAYS = "Keep connections inside a node in the ztunnel too (per namespace: tulle.io/path=tunnel)."
+_always_tunnel = option("--always-tunnel", is_flag=True, help=_ALWAYS)
+_LEAVING = "Let every pod go, whatever its labels, and lift all policies: before uninstalling."
+_release_all = option("--release-all", is_flag=True, help=_LEAVING)
 
 
 @click.group(cls=DefaultServe, context_settings={"help_option_names": ["-h", "--help"]})
@@ -184,6 +180,7 @@ def main() -> None:
 @_ca_secret
 @_ca_in_state
 @_state
+@_gone_share
 @option(
     "--listen",
     multiple=True,
@@ -230,6 +227,7 @@ def serve_command(
     ca_secret: str,
     ca_in_state: bool,
     state: Path,
+    gone_share: float,
     listen: Sequence[str],
     dns_name: Sequence[str],
     trust_domain: str,
@@ -280,6 +278,7 @@ def serve_command(
         metrics=metrics,
         cert_ttl_max=timedelta(seconds=cert_ttl_max),
         settings=settings,
+        gone_share=gone_share,
     )
     try:
         if kubernetes:

@@ -44,7 +44,7 @@ from control.server.sources.captured import CapturedSet
 from control.server.sources.directory import DirectorySource
 from control.server.sources.kept import Kept
 from control.server.sources.kubernetes import KubernetesSource
-from control.server.sources.lasting import LastingSource, ObjectSource
+from control.server.sources.lasting import GONE_SHARE, LastingSource, ObjectSource
 from control.server.sources.snapshot import Snapshot
 from control.server.sources.state_file import StateFile
 from control.server.xds.publish import Publisher
@@ -75,6 +75,7 @@ class PlaneConfig:
     cert_ttl_max: timedelta
     settings: Settings
     cluster: ClusterConfig | None = None
+    gone_share: float = GONE_SHARE  # so much of a folder may go at once
 
     def serving_names(self) -> list[str]:
         """Names for the port's certificate: the given ones, and every concrete address we listen
@@ -182,7 +183,9 @@ def _source(
     config: PlaneConfig, cluster: ClusterSide | None, clock: SystemClock, metrics: Metrics
 ) -> LastingSource:
     found: ObjectSource
+    gone_share = config.gone_share
     if cluster is not None:
+        gone_share = 1.0  # an API server says what is, and never half of it
         found = source = KubernetesSource(cluster.client, clock)
         metrics.follow(source.states)
         origin = cluster.client.access.origin
@@ -191,7 +194,7 @@ def _source(
         origin = str(config.manifests.absolute())
     else:
         raise ConfigError("neither manifests nor an API server to read objects from")
-    lasting = LastingSource(found, StateFile(config.state / STATE_NAME, origin), clock)
+    lasting = LastingSource(found, StateFile(config.state / STATE_NAME, origin), clock, gone_share)
     metrics.show_age(lambda: lasting.standing.age_s)
     return lasting
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Collection, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime
@@ -35,6 +35,11 @@ SAVE_SHARE: Final = 50  # writing takes at most a fiftieth of the time
 TOUCH_EVERY_S: Final = 30.0
 # Fewer objects may all be meant to go; nobody takes out more at once.
 GUARDED_MIN: Final = 10
+# A cut file, a disk that was not mounted, a checkout in the middle: nobody means to take so many
+# out of a mesh at once, but for a namespace with all that is in it.
+GONE_SHARE: Final = 0.9
+GONE_MIN: Final = 50
+HELD_S: Final = 600.0  # then they are believed to be gone
 SLICE: Final = 500  # objects to compare, some 3 ms: then others have the loop
 
 
@@ -64,20 +69,27 @@ class SourceStanding:
 
 
 class LastingSource:
-    def __init__(self, inner: ObjectSource, file: StateFile, clock: Clock) -> None:
+    def __init__(
+        self, inner: ObjectSource, file: StateFile, clock: Clock, gone_share: float = GONE_SHARE
+    ) -> None:
+        """`gone_share`: more than that share of all objects is held back when it goes at once."""
         self._inner = inner
         self._file = file
         self._clock = clock
+        self._gone_share = gone_share
         self._latest: Snapshot | None = None
         self._news = asyncio.Event()
         self._owed: dict[Key, AnyObject | None] = {}  # said by the source, not in force
         self._owes_all = False
+        self._last: Snapshot | None = None
+        self._held_s: float | None = None  # since when some of it is held back
         self._inventory = Inventory()  # in force
         self._given: Snapshot | None = None
         self._is_kept = False
         self._doubt = ""  # told
         self._current_at: datetime | None = None  # what is in force was true then
-        self._revision, self._saved = 0, -1  # the inventory, and the state on disk
+        self._unsaved: dict[Key, AnyObject | None] = {}
+        self._is_saved = False  # some state, by this process
         self._touched_s = 0.0
 
     @property
@@ -127,7 +139,10 @@ class LastingSource:
         while True:
             self._news.clear()
             found, self._latest = self._latest, None
+            if found is None and self._is_over():
+                found = self._last
             if found is not None:
+                self._last = found
                 may_have_kept = False
                 if (chosen := await self._chosen(found)) is not None:
                     self._given = chosen
@@ -140,8 +155,14 @@ class LastingSource:
                     yield kept
             if not self._news.is_set():
                 with suppress(TimeoutError):
-                    async with asyncio.timeout(TICK_S if may_have_kept else None):
+                    async with asyncio.timeout(
+                        None if self._held_s is None and not may_have_kept else TICK_S
+                    ):
                         await self._news.wait()
+
+    def _is_over(self) -> bool:
+        """True once what went has been held for so long that it is meant."""
+        return self._held_s is not None and self._clock.monotonic_s() - self._held_s >= HELD_S
 
     def _gives_up(self, started_s: float) -> bool:
         passed_s = self._clock.monotonic_s() - started_s
@@ -150,33 +171,77 @@ class LastingSource:
     async def _chosen(self, found: Snapshot) -> Snapshot | None:
         """News of it, if there are any; of what stays in force these are problems alone."""
         before = self._given
-        kept = None
-        if found.doubt and before is None:
-            before = kept = await self._kept(found.doubt, GUARDED_MIN)
-        if not found.doubt or before is None or len(self._inventory) < GUARDED_MIN:
+        if before is None and (why := found.doubt or await self._too_few()):
+            await self._kept(why, GUARDED_MIN)
+        if found.doubt and len(self._inventory) >= GUARDED_MIN:
+            changed: Changed = {}
+            doubt = found.doubt
+            said = f"{doubt}; the last good state stays in force"
+        else:
+            held, total = self._held_back(), len(self._inventory)
+            doubt = f"more than {self._gone_share:.0%} of {total} objects went at once"
+            said = (
+                f"{len(held)} objects are gone, {doubt}; they stay in force for {HELD_S / 60:.0f}"
+            )
+            said += " minutes, or until --gone-share 1 says that they may go"
+            doubt = doubt if held else ""
+            changed = await self._pay(held)
+        self._tell_doubt(doubt)
+        problems = found.problems
+        if doubt:
+            doubted = Problem(self.name, 0, "", UNREADABLE, said)
+            problems = (doubted, *(each for each in problems if each != doubted))
+        else:
             self._believe()
-            changed = await self._pay()
-            word = (found.problems, found.ignored)
-            if before is not None and not changed and word == (before.problems, before.ignored):
-                return None
-            return self._snapshot(changed, found.problems, found.ignored)
-        if found.doubt != self._doubt:
-            self._doubt = found.doubt
-            event(log, logging.ERROR, "source.doubted", source=self.name, error=found.doubt)
-        doubted = Problem(
-            self.name, 0, "", UNREADABLE, f"{found.doubt}; the last good state stays in force"
-        )
-        problems = (doubted, *(each for each in found.problems if each != doubted))
-        if kept is None and problems == before.problems:
+        if before is None:
+            return self._snapshot(self._inventory.whole(), problems, found.ignored)
+        if not changed and (problems, found.ignored) == (before.problems, before.ignored):
             return None
-        return self._snapshot({} if kept is None else kept.changed, problems, before.ignored)
+        return self._snapshot(changed, problems, found.ignored)
 
-    async def _pay(self) -> Changed:
-        """Put all that the source has said in force; what of it is new."""
-        owed, self._owed = self._owed, {}
+    def _tell_doubt(self, doubt: str) -> None:
+        if doubt and doubt != self._doubt:
+            event(log, logging.ERROR, "source.doubted", source=self.name, error=doubt)
+            self._doubt = doubt
+
+    async def _too_few(self) -> str:
+        """At a start: the reason to look at the state that is kept, if it has so much more."""
+        there = len(self._owed)
+        before = await asyncio.to_thread(self._file.count)
+        is_much = before >= GONE_MIN and there < before * (1 - self._gone_share)
+        return f"{there} objects are there, {before} were" if is_much else ""
+
+    def _held_back(self) -> list[Key]:
+        """The keys that are to stay, if nearly everything goes at once. Those that go with their
+        namespace are meant to, as long as there is another."""
+        gone = [key for key, value in self._owed.items() if value is None]
+        gone = [key for key in gone if self._inventory.get(key) is not None]
+        if self._owes_all:
+            gone = self._inventory.missing(self._owed)
+        total = len(self._inventory)
+        come = sum(value is not None for key, value in self._owed.items() if not self._has(key))
+        spaces = {key.name for key in gone if key.kind == "Namespace"}
+        if len(spaces) < self._inventory.counts()["Namespace"]:
+            gone = [key for key in gone if key.namespace not in spaces]
+        now_s = self._clock.monotonic_s()
+        if len(gone) < GONE_MIN or len(gone) - come <= total * self._gone_share:
+            self._held_s = None
+        elif self._held_s is None:
+            self._held_s = now_s
+        is_held = self._held_s is not None and now_s - self._held_s < HELD_S
+        return gone if is_held else []
+
+    def _has(self, key: Key) -> bool:
+        return self._inventory.get(key) is not None
+
+    async def _pay(self, held: Collection[Key]) -> Changed:
+        """Put all that the source has said in force, but for the keys that are held; news of it."""
+        owed, self._owed = self._owed, dict.fromkeys(held)
         is_all, self._owes_all = self._owes_all, False
         if is_all:
             owed.update(dict.fromkeys(self._inventory.missing(owed)))
+        for key in held:
+            del owed[key]
         changed: dict[Key, AnyObject | None] = {}
         pairs = iter(owed.items())
         while part := dict(islice(pairs, SLICE)):
@@ -187,7 +252,7 @@ class LastingSource:
 
     def _put(self, changed: Changed) -> None:
         self._inventory.replace(changed)
-        self._revision += bool(changed)
+        self._unsaved.update(changed)
 
     def _snapshot(
         self, changed: Changed, problems: tuple[Problem, ...], ignored: Mapping[str, int]
@@ -207,7 +272,7 @@ class LastingSource:
             return None
         self._is_kept, self._current_at = True, state.current_at
         self._put({each.meta.key: each for each in state.objects})
-        self._saved = self._revision
+        self._unsaved = {}
         moment = f"{state.current_at:%Y-%m-%d %H:%M:%S} UTC"
         age_s = round((self._clock.now() - state.current_at).total_seconds())
         event(
@@ -229,15 +294,24 @@ class LastingSource:
         while True:
             await asyncio.sleep(TICK_S)
             self._look()
-            if not self._is_unsaved():
+            if not self._has_unsaved():
                 continue
             started_s = self._clock.monotonic_s()
-            now, revision = self._clock.now(), self._revision
-            if await asyncio.to_thread(self._file.save, self._inventory.objects(), now):
+            if await self._save():
                 self._touched_s = started_s
-            self._saved = revision
             took_s = self._clock.monotonic_s() - started_s
             await asyncio.sleep(max(SAVE_EVERY_S - TICK_S, took_s * SAVE_SHARE))
+
+    async def _save(self) -> bool:
+        """Append what changed, or write everything; False if nothing could be written."""
+        changed, self._unsaved = self._unsaved, {}
+        now = self._clock.now()
+        if await asyncio.to_thread(self._file.add, changed, now):
+            return True
+        self._unsaved.clear()  # it is in the inventory
+        everything = tuple(self._inventory)
+        self._is_saved = True
+        return await asyncio.to_thread(self._file.save_all, everything, now)
 
     def _look(self) -> None:
         """Note that what is in force is how things are, here and on disk."""
@@ -245,16 +319,18 @@ class LastingSource:
             return
         self._current_at = self._clock.now()
         now_s = self._clock.monotonic_s()
-        if self._saved == self._revision and now_s - self._touched_s >= TOUCH_EVERY_S:
+        if self._is_saved and not self._unsaved and now_s - self._touched_s >= TOUCH_EVERY_S:
             self._touched_s = now_s
             self._file.touch(self._current_at)
 
-    def _is_unsaved(self) -> bool:
+    def _has_unsaved(self) -> bool:
         if self._given is None or self._is_kept or self._doubt:
             return False
-        return self._saved != self._revision
+        return bool(self._unsaved) or not self._is_saved
 
     def _save_last(self) -> None:
         """At the end: what was in force is what the next start should find."""
-        if self._is_unsaved():
-            self._file.save(self._inventory.objects(), self._current_at or self._clock.now())
+        if self._has_unsaved():
+            now = self._current_at or self._clock.now()
+            if not self._file.add(self._unsaved, now):
+                self._file.save_all(self._inventory, now)

@@ -1,4 +1,5 @@
-"""The last good state of a source, as one file: written whole, read whole, or not at all.
+"""The last good state of a source, as one file: written whole, read whole, or not at all; and what
+changed since, appended to a file beside it, so that writing costs what changes.
 
 It holds objects as they were read, so a start needs neither the source nor its readers. A file that
 is cut, changed, of another format or from another source is passed over, with a line that says why.
@@ -14,7 +15,7 @@ import json
 import logging
 import os
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, fields, is_dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -25,15 +26,21 @@ import msgspec
 from control.kit.errors import ConfigError
 from control.kit.files import write_atomic
 from control.kit.log import event
-from control.server.sources.objects import Objects
+from control.server.sources.changes_file import ChangesFile, ChangesRecord
+from control.server.sources.inventory import Changed
+from control.server.sources.objects import AnyObject, Key, Objects, collect
 
 log = logging.getLogger("source")
 
-FORMAT: Final = 1  # a new number when the same fields come to mean something else
+FORMAT: Final = 2  # a new number when the same fields come to mean something else
 # Some 8 MB for 50,000 pods; the file and its successor have to fit on a volume of 64 MiB.
 FILE_BYTES_MAX: Final = 24 * 1024 * 1024
 CONTENT_BYTES_MAX: Final = 512 * 1024 * 1024  # unpacked
 CHUNK: Final = 500  # objects; packing some 5 ms
+# Changes are appended until they are half as large; then the state is written whole.
+CHANGES_SHARE: Final = 2
+CHANGES_BYTES_MIN: Final = 256 * 1024
+CHANGES_SUFFIX: Final = "-changes"
 _HEAD_BYTES_MAX: Final = 4096
 _SIZE_BYTES: Final = 4  # stand before a chunk
 _INT_MAX: Final = 2**63 - 1
@@ -54,6 +61,7 @@ class _StateHead(msgspec.Struct):
     shape: str
     origin: str
     digest: str
+    objects: int
 
 
 class Unusable(ConfigError):
@@ -68,6 +76,8 @@ class StateFile:
     def __init__(self, path: Path, origin: str) -> None:
         self.path = path
         self._origin = origin
+        self._changes = ChangesFile(path.with_name(path.name + CHANGES_SUFFIX))
+        self._base, self._base_bytes = "", 0  # the state that changes can be appended to
         self._told = ""  # the failure that was logged last, until something works again
 
     def load(self) -> KeptState | None:
@@ -76,23 +86,56 @@ class StateFile:
             with open(self.path, "rb") as file:
                 data = file.read(FILE_BYTES_MAX + 1)
                 changed_s = os.fstat(file.fileno()).st_mtime
-            return KeptState(self._read(data), datetime.fromtimestamp(changed_s, UTC))
+            return KeptState(
+                self._changed(*self._read(data)), datetime.fromtimestamp(changed_s, UTC)
+            )
         except FileNotFoundError:
             return None
         except (Unusable, OSError) as exc:
             event(log, logging.ERROR, "source.state_unusable", file=self.path, error=exc)
             return None
 
+    def count(self) -> int:
+        """The number of objects in the state that is kept, without reading it; about that."""
+        try:
+            with open(self.path, "rb") as file:
+                return self._head(file.readline(_HEAD_BYTES_MAX)).objects
+        except (Unusable, OSError):
+            return 0
+
     def save(self, objects: Objects, now: datetime) -> bool:
         """Put this state in place of the one before; False if that failed. For a thread: it takes
         a second or two for 50,000 pods, in small steps."""
+        self._base = ""
         try:
-            write_atomic(self.path, self._written(objects), 0o600)
+            data, base = self._written(objects)
+            write_atomic(self.path, data, 0o600)
             os.utime(self.path, (now.timestamp(), now.timestamp()))
+            self._changes.begin(base)
         except (Unusable, OSError) as exc:
             self._failed(exc)
             return False
         self._told = ""
+        self._base, self._base_bytes = base, len(data)
+        return True
+
+    def save_all(self, found: Iterable[AnyObject], now: datetime) -> bool:
+        """As `save`, of objects in any order."""
+        return self.save(collect({each.meta.key: each for each in found}), now)
+
+    def add(self, changed: Changed, now: datetime) -> bool:
+        """Append what changed since; False if the state has to be saved whole."""
+        if not self._base:
+            return False
+        if self._changes.size > max(self._base_bytes // CHANGES_SHARE, CHANGES_BYTES_MIN):
+            return False
+        try:
+            self._changes.add(changed, _encoded)
+            os.utime(self.path, (now.timestamp(), now.timestamp()))
+        except OSError as exc:
+            self._base = ""  # the end of the file may be half a record
+            self._failed(exc)
+            return False
         return True
 
     def touch(self, now: datetime) -> None:
@@ -107,7 +150,8 @@ class StateFile:
             self._told = str(exc)
             event(log, logging.ERROR, "source.not_kept", file=self.path, error=exc)
 
-    def _written(self, objects: Objects) -> bytes:
+    def _written(self, objects: Objects) -> tuple[bytes, str]:
+        """The file, and the digest of its body."""
         packing = zlib.compressobj(1)
         body, size = [], 0
         for chunk in _chunks(objects):
@@ -115,16 +159,26 @@ class StateFile:
             body.append(packing.compress(len(chunk).to_bytes(_SIZE_BYTES, "big") + chunk))
         body.append(packing.flush())
         packed = b"".join(body)
-        head = msgspec.json.encode(_StateHead(FORMAT, shape(), self._origin, _digest(packed)))
-        data = head + b"\n" + packed
+        head = _StateHead(FORMAT, shape(), self._origin, _digest(packed), len(objects))
+        data = msgspec.json.encode(head) + b"\n" + packed
         if len(data) > FILE_BYTES_MAX or size > CONTENT_BYTES_MAX:
             raise Unusable(f"{len(data)} bytes, {size} unpacked: too much to keep")
-        return data
+        return data, head.digest
 
-    def _read(self, data: bytes) -> Objects:
-        if len(data) > FILE_BYTES_MAX:
-            raise Unusable(f"more than {FILE_BYTES_MAX} bytes")
-        line, _, packed = data.partition(b"\n")
+    def _changed(self, objects: Objects, base: str) -> Objects:
+        """The state with what was appended."""
+        found: dict[Key, AnyObject | None] = {}
+        try:
+            for each in self._changes.read(base, FILE_BYTES_MAX):
+                found |= each
+        except (OSError, msgspec.DecodeError, ValueError, TypeError) as exc:
+            event(log, logging.ERROR, "source.state_unusable", file=self.path, error=exc)
+        if not found:
+            return objects
+        whole = {**{each.meta.key: each for each in objects}, **found}
+        return collect({key: each for key, each in whole.items() if each is not None})
+
+    def _head(self, line: bytes) -> _StateHead:
         try:
             head = msgspec.json.decode(line[:_HEAD_BYTES_MAX], type=_StateHead)
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as exc:
@@ -133,10 +187,17 @@ class StateFile:
             raise Unusable("written by another version of the control plane")
         if head.origin != self._origin:
             raise Unusable(f"the state of another source: {head.origin}")
+        return head
+
+    def _read(self, data: bytes) -> tuple[Objects, str]:
+        if len(data) > FILE_BYTES_MAX:
+            raise Unusable(f"more than {FILE_BYTES_MAX} bytes")
+        line, _, packed = data.partition(b"\n")
+        head = self._head(line)
         if head.digest != _digest(packed):
             raise Unusable("cut or changed")
         try:
-            return _joined(packed)
+            return _joined(packed), head.digest
         except (zlib.error, msgspec.DecodeError, ValueError, TypeError) as exc:
             raise Unusable(f"cannot be read: {exc}") from exc
 
@@ -165,10 +226,21 @@ def _chunks(objects: Objects) -> Iterator[bytes]:
         found = getattr(objects, each.name)
         for start in range(0, len(found), CHUNK):
             part = found[start : start + CHUNK]
-            try:
-                yield encoder.encode(Objects(**{each.name: part}))
-            except (UnicodeEncodeError, OverflowError):
-                yield encoder.encode(Objects(**{each.name: _writable(part)}))
+            yield _written_chunk(encoder, Objects(**{each.name: part}))
+
+
+def _encoded(put: Objects, gone: list[tuple[str, str, str]]) -> bytes:
+    encoder = msgspec.msgpack.Encoder(enc_hook=_plain)
+    return _written_chunk(encoder, ChangesRecord(put, gone))
+
+
+def _written_chunk(encoder: msgspec.msgpack.Encoder, chunk: Objects | ChangesRecord) -> bytes:
+    try:
+        return encoder.encode(chunk)
+    except (UnicodeEncodeError, OverflowError):
+        if isinstance(chunk, ChangesRecord):
+            return encoder.encode(ChangesRecord(_writable(chunk.put), _writable(chunk.gone)))
+        return encoder.encode(_writable(chunk))
 
 
 def _plain(value: Any) -> Any:
@@ -184,7 +256,7 @@ def _writable(value: Any) -> Any:
         found = value.encode(errors="replace").decode()
     elif isinstance(value, int) and not isinstance(value, bool):
         found = max(-_INT_MAX, min(value, _INT_MAX))
-    elif isinstance(value, tuple):
+    elif isinstance(value, tuple | list):
         found = tuple(map(_writable, value))
     elif isinstance(value, Mapping):
         found = {_writable(key): _writable(each) for key, each in value.items()}

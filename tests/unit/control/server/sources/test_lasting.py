@@ -15,7 +15,7 @@ import pytest
 from control.kit.errors import ConfigError
 from control.server.sources.folder import Folder
 from control.server.sources.inventory import Inventory
-from control.server.sources.lasting import GUARDED_MIN, LastingSource
+from control.server.sources.lasting import GONE_MIN, GUARDED_MIN, HELD_S, LastingSource
 from control.server.sources.objects import Objects
 from control.server.sources.snapshot import Snapshot
 from control.server.sources.state_file import StateFile
@@ -292,5 +292,99 @@ def test_a_source_that_is_back_names_only_what_differs_from_the_kept_state(path:
             "web-0": True,
             "new": False,
         }
+
+    with_bench(path, act)
+
+
+CROWD = holding(GONE_MIN + 10)
+
+
+@pytest.mark.parametrize("is_running", [True, False])
+def test_nearly_all_gone_at_once_is_doubted_until_they_are_back(
+    path: Path, is_running: bool
+) -> None:
+    put(path, CROWD)
+
+    async def act(bench: LastingBench, snapshots: AsyncIterator[Snapshot]) -> None:
+        if is_running:
+            bench.inner.said.put_nowait(CROWD)
+            await anext(snapshots)
+        bench.inner.said.put_nowait(load("".join(map(pod, ("web-0", "new")))))
+        found = await anext(snapshots)
+        assert found.counts()["Pod"] == len(CROWD.objects) + 1, "others come all the while"
+        assert found.is_whole is not is_running
+        (problem,) = found.problems
+        assert "59 objects are gone, more than 90% of 60 objects went at once" in problem.message
+        assert "10 minutes, or until --gone-share 1" in problem.message
+        bench.inner.said.put_nowait(load("".join(pod(f"web-{number}") for number in range(12))))
+        found = await anext(snapshots)
+        assert (found.counts()["Pod"], found.problems) == (12, ())
+
+    with_bench(path, act)
+
+
+def test_nearly_all_are_gone_when_they_stay_away(path: Path) -> None:
+    async def act(bench: LastingBench, snapshots: AsyncIterator[Snapshot]) -> None:
+        bench.inner.said.put_nowait(CROWD)
+        await anext(snapshots)
+        bench.inner.said.put_nowait(FEW)
+        started_s = bench.clock.monotonic_s()
+        assert (await anext(snapshots)).problems
+        found = await anext(snapshots)
+        assert (found.objects, found.problems) == (FEW.objects, ())
+        assert HELD_S <= bench.clock.monotonic_s() - started_s < HELD_S + 5
+
+    with_bench(path, act)
+
+
+def test_nearly_all_may_be_others_at_once(path: Path) -> None:
+    async def act(bench: LastingBench, snapshots: AsyncIterator[Snapshot]) -> None:
+        bench.inner.said.put_nowait(CROWD)
+        await anext(snapshots)
+        others = load("".join(pod(f"other-{number}") for number in range(GONE_MIN)))
+        bench.inner.said.put_nowait(others)
+        assert (await anext(snapshots)).objects == others.objects
+
+    with_bench(path, act)
+
+
+def test_nearly_all_may_go_if_that_is_said(path: Path) -> None:
+    async def act(bench: LastingBench, snapshots: AsyncIterator[Snapshot]) -> None:
+        bench.source._gone_share = 1.0
+        bench.inner.said.put_nowait(CROWD)
+        await anext(snapshots)
+        bench.inner.said.put_nowait(FEW)
+        assert (await anext(snapshots)).objects == FEW.objects
+
+    with_bench(path, act)
+
+
+def test_a_namespace_may_go_with_all_that_is_in_it(path: Path) -> None:
+    shop, other = (
+        f"---\n{{apiVersion: v1, kind: Namespace, metadata: {{name: {name}}}}}\n"
+        for name in ("shop", "other")
+    )
+    pods = "".join(pod(name=f"web-{number}") for number in range(GONE_MIN + 10))
+
+    async def act(bench: LastingBench, snapshots: AsyncIterator[Snapshot]) -> None:
+        bench.inner.said.put_nowait(load(other + shop + pods))
+        await anext(snapshots)
+        bench.inner.said.put_nowait(load(other))
+        found = await anext(snapshots)
+        assert (found.counts()["Namespace"], found.counts()["Pod"]) == (1, 0)
+
+    with_bench(path, act)
+
+
+def test_a_change_is_appended_to_the_state_on_disk(path: Path) -> None:
+    async def act(bench: LastingBench, snapshots: AsyncIterator[Snapshot]) -> None:
+        bench.inner.said.put_nowait(MANY)
+        await anext(snapshots)
+        await bench.kept(lambda found: found == MANY.objects)
+        inode = os.stat(path).st_ino
+        bench.inner.said.put_nowait(FEW)
+        await anext(snapshots)
+        await bench.kept(lambda found: found == FEW.objects)
+        assert os.stat(path).st_ino == inode
 
     with_bench(path, act)

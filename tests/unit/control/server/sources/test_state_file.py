@@ -91,7 +91,7 @@ def older(data: bytes) -> bytes:
         (cut, "cut or changed"),
         (changed, "cut or changed"),
         (older, "another version"),
-        (lambda data: data.replace(b'"format":1', b'"format":9'), "another version"),
+        (lambda data: data.replace(b'"format":2', b'"format":9'), "another version"),
         (lambda data: data.replace(b'"here"', b'"over there"'), "another source: over there"),
         (lambda data: b"", "not a state"),
         (lambda data: b"\xff\x00" * 40, "not a state"),
@@ -155,3 +155,63 @@ def test_a_full_disk_leaves_what_was_kept(
     kept = file.load()
     assert kept is not None
     assert kept.objects == objects
+
+
+def test_changes_are_appended_and_come_back(path: Path, objects: Objects) -> None:
+    file = StateFile(path, "here")
+    assert not file.add({}, NOW), "only to a state that this process wrote"
+    assert file.save(objects, NOW)
+    assert file.count() == len(objects)
+    before = path.read_bytes()
+    pod, other = objects.pods[:2]
+    moved = replace(pod, node="elsewhere", meta=replace(pod.meta, file="a\udcff"))
+    assert file.add({pod.meta.key: moved}, NOW)
+    assert file.add({other.meta.key: None}, NOW + timedelta(hours=1))
+    assert path.read_bytes() == before
+    kept = StateFile(path, "here").load()
+    assert kept is not None
+    assert kept.current_at == NOW + timedelta(hours=1)
+    assert len(kept.objects) == len(objects) - 1
+    assert [each.node for each in kept.objects.pods if each.meta.key == pod.meta.key] == [
+        "elsewhere"
+    ]
+
+
+def test_changes_of_another_state_and_cut_ones_count_for_nothing(
+    path: Path, objects: Objects
+) -> None:
+    file, changes = StateFile(path, "here"), path.with_name("state-changes")
+    file.save(objects, NOW)
+    file.add({objects.pods[0].meta.key: None}, NOW)
+    whole = changes.read_bytes()
+    for data in (whole[:-1], b"x" + whole, whole[:-9] + b"x" + whole[-8:], b"", b"\0" * 99):
+        changes.write_bytes(data)
+        kept = StateFile(path, "here").load()
+        assert kept is not None
+        assert kept.objects == objects
+    changes.write_bytes(whole)
+    file.save(replace(objects, nodes=()), NOW)
+    kept = StateFile(path, "here").load()
+    assert kept is not None
+    assert kept.objects == replace(objects, nodes=())
+
+
+def test_many_changes_ask_for_the_whole_and_a_full_disk_too(
+    path: Path, objects: Objects, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = StateFile(path, "here")
+    file.save(objects, NOW)
+    monkeypatch.setattr(state_file, "CHANGES_BYTES_MIN", 1)
+    monkeypatch.setattr(state_file, "CHANGES_SHARE", 1000)
+    key = objects.pods[0].meta.key
+    assert file.add({key: None}, NOW)
+    assert not file.add({key: None}, NOW)
+    file.save(objects, NOW)
+    changes = path.with_name("state-changes")
+    changes.unlink()
+    changes.mkdir()
+    assert not file.add({key: None}, NOW)
+    changes.rmdir()
+    assert not file.add({key: None}, NOW), "what is there may end in half a record"
+    assert file.save(objects, NOW)
+    assert file.add({key: None}, NOW)
