@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 CONFIG_BYTES_MAX = 1024 * 1024
-IMPORTS_MAX = 32  # files that a containerd configuration names
+IMPORTS_MAX = 32  # files that a runtime's configuration consists of
 
 DEFAULT_CONF = "/etc/cni/net.d"
 DEFAULT_BIN = "/opt/cni/bin"
@@ -34,6 +34,7 @@ class Platform:
 
 _RANCHER = "/var/lib/rancher"
 _SNAP = "/var/snap/microk8s"
+_OPENSHIFT = "/var/lib/cni/bin"
 # In this order: the first whose mark is there. `bins` likewise, of those that can be written to.
 PLATFORMS = (
     Platform(
@@ -59,7 +60,8 @@ PLATFORMS = (
         f"{_SNAP}/current/args/containerd.toml",
     ),
     Platform("gke", "/home/kubernetes/bin", DEFAULT_CONF, ("/home/kubernetes/bin",)),
-    Platform("openshift", "/etc/cni/multus/net.d", "/etc/cni/multus/net.d", ("/var/lib/cni/bin",)),
+    # CRI-O's folder there, where Multus is the primary: ours goes around it.
+    Platform("openshift", "/etc/kubernetes/cni/net.d", "/etc/kubernetes/cni/net.d", (_OPENSHIFT,)),
     Platform("minikube", "/var/lib/minikube", "/etc/cni/net.d", (DEFAULT_BIN,)),
     Platform("talos", "/system/state", DEFAULT_CONF, (DEFAULT_BIN,)),
     Platform("bottlerocket", "/.bottlerocket", DEFAULT_CONF, (DEFAULT_BIN,)),
@@ -105,7 +107,8 @@ def find(
     platform = platform_of(prefix)
     told, source = cri or Told(), "the runtime, by CRI"
     if not told.conf and not told.bins:
-        told, source = _configured(prefix, platform), "the runtime's configuration"
+        told, platform = _configured(prefix, platform)
+        source = "the runtime's configuration"
     if not told.conf and not told.bins:
         source = f"the platform, {platform.name}"
     found_conf = seen(prefix, str(conf or told.conf or platform.conf))
@@ -118,12 +121,18 @@ def find(
     return Places(found_conf, found_bin, named, is_told, keeps_calls)
 
 
-def _configured(prefix: Path, platform: Platform) -> Told:
+def _configured(prefix: Path, platform: Platform) -> tuple[Told, Platform]:
+    """Folders that a file of the runtime names, and the platform whose folders count otherwise."""
     for each in (platform.runtime, CONTAINERD_CONFIG):
-        told = of_containerd(_containerd(prefix, each)) if each else Told()
+        config = _containerd(prefix, each) if each else {}
+        told = of_containerd(config)
         if told.conf or told.bins:
-            return told
-    return of_crio(_crio(prefix))
+            return told, platform
+        if config and each == platform.runtime:
+            # Made by the distribution, which leaves them out for another network than its own, as
+            # k3s without flannel: containerd's defaults hold then.
+            return Told(), PLATFORMS[-1]
+    return of_crio(_crio(prefix)), platform
 
 
 def of_cri_status(text: str) -> Told:
@@ -154,19 +163,34 @@ def of_crio(config: Mapping[str, Any]) -> Told:
 
 
 def _containerd(prefix: Path, path: str) -> dict[str, Any]:
-    """The file, with those that it imports over it."""
-    config = _toml(seen(prefix, path))
-    imports = config.get("imports")
-    for pattern in (imports if isinstance(imports, list) else [])[:IMPORTS_MAX]:
-        absolute = os.path.normpath(Path(path).parent / str(pattern))
-        for each in sorted(prefix.glob(absolute.lstrip("/")))[:IMPORTS_MAX]:
-            config = merged(config, _toml(each))
+    """The file, with those that it imports over it, and theirs over those, as containerd does."""
+    config: dict[str, Any] = {}
+    waiting, read = [path], set[str]()
+    while waiting and len(read) < IMPORTS_MAX:
+        found = waiting.pop(0)
+        if found in read:
+            continue
+        read.add(found)
+        fresh = _toml(seen(prefix, found))
+        config = merged(config, fresh)
+        waiting += _imports(prefix, found, fresh.get("imports"))
     return config
 
 
+def _imports(prefix: Path, path: str, patterns: Any) -> list[str]:
+    """Paths of the host that a file at `path` imports."""
+    found: list[Path] = []
+    for pattern in (patterns if isinstance(patterns, list) else [])[:IMPORTS_MAX]:
+        absolute = os.path.normpath(Path(path).parent / str(pattern)).lstrip("/")
+        found += sorted(prefix.glob(absolute))[:IMPORTS_MAX] if absolute else []
+    return [f"/{each.relative_to(prefix)}" for each in found]
+
+
 def _crio(prefix: Path) -> dict[str, Any]:
+    """Every file of the folder counts for CRI-O, whatever its name: OpenShift's is `00-default`."""
     config = _toml(seen(prefix, CRIO_CONFIGS[0]))
-    for each in sorted(seen(prefix, CRIO_CONFIGS[1]).glob("*.conf"))[:IMPORTS_MAX]:
+    files = (each for each in seen(prefix, CRIO_CONFIGS[1]).rglob("*") if each.is_file())
+    for each in sorted(files)[:IMPORTS_MAX]:
         config = merged(config, _toml(each))
     return config
 

@@ -5,25 +5,29 @@ set -eu
 TOKEN=tulle-on-a-private-network
 export DEBIAN_FRONTEND=noninteractive
 
+case $ROLE in
+server) flags="server --disable traefik --disable metrics-server --write-kubeconfig-mode 0644" ;;
+agent) flags="agent --server https://$SERVER:6443" ;;
+*)
+	echo "provision: server or agent, not $ROLE" >&2
+	exit 2
+	;;
+esac
+
 command -v curl >/dev/null && command -v git >/dev/null || {
 	apt-get update -q
 	apt-get install -y -q --no-install-recommends ca-certificates curl git
 }
-
-k3s_flags() {
-	case $ROLE in
-	server) echo "server --node-ip $ADDRESS --disable traefik --disable metrics-server --write-kubeconfig-mode 0644" ;;
-	agent) echo "agent --server https://$SERVER:6443 --node-ip $ADDRESS" ;;
-	*) echo "provision: server or agent, not $ROLE" >&2; return 2 ;;
-	esac
-}
-
 if ! command -v k3s >/dev/null; then
-	curl -sfL https://get.k3s.io -o /tmp/k3s-install.sh
 	# The interface of the private network: the first one is Vagrant's own, the same on all machines.
-	interface=$(ip -o -4 addr show | awk -v address="$ADDRESS" '$4 ~ "^" address "/" { print $2 }')
-	# shellcheck disable=SC2046 # flags are words
-	INSTALL_K3S_EXEC="$(k3s_flags) --flannel-iface $interface" K3S_TOKEN=$TOKEN sh /tmp/k3s-install.sh
+	interface=$(ip -o -4 addr show | awk -v address="$ADDRESS/" 'index($4, address) == 1 { print $2 }')
+	[ -n "$interface" ] || {
+		echo "provision: no interface has the address $ADDRESS" >&2
+		exit 1
+	}
+	curl -sfL https://get.k3s.io -o /tmp/k3s-install.sh
+	INSTALL_K3S_EXEC="$flags --node-ip $ADDRESS --flannel-iface $interface" K3S_TOKEN=$TOKEN \
+		sh /tmp/k3s-install.sh
 fi
 k3s ctr images import /tmp/image.tar
 

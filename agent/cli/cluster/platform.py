@@ -8,8 +8,6 @@ from typing import Any
 from agent.cli.cluster.facts import ClusterFacts, Node
 
 GENERIC = "generic"
-# k3s' containerd with the customary folders of CNI.
-RKE2 = {"confDir": "/etc/cni/net.d", "binDir": "/opt/cni/bin"}
 
 
 def detect(facts: ClusterFacts) -> dict[str, Any]:
@@ -18,14 +16,15 @@ def detect(facts: ClusterFacts) -> dict[str, Any]:
     if "config.openshift.io" in facts.groups:
         return {"platform": "openshift"}
     found = [_of(each) for each in facts.nodes]
-    most = max(sorted(set(found)), key=found.count) if found else GENERIC
-    return {"platform": "k3s", "cni": dict(RKE2)} if most == "rke2" else {"platform": most}
+    return {"platform": max(sorted(set(found)), key=found.count) if found else GENERIC}
 
 
 def _of(node: Node) -> str:
     version, provider, labels = node.about.kubelet_version, node.spec.provider, node.metadata.labels
     if "+k3s" in version or "+rke2" in version:
         return "k3s" if "+k3s" in version else "rke2"
+    if (labels or {}).get("microk8s.io/cluster") == "true":
+        return "microk8s"
     if provider.startswith("kind:"):
         return "kind"
     if "-gke." in version or provider.startswith("gce:"):

@@ -27,6 +27,8 @@ def node(kubelet: str = "v1.36.2", provider: str = "", **labels: str) -> dict[st
     [
         (node(), "generic"),
         (node("v1.36.2+k3s1"), "k3s"),
+        (node("v1.36.2+rke2r1"), "rke2"),
+        (node("v1.36.2", **{"microk8s.io__cluster": "true"}), "microk8s"),
         (node("v1.34.1-gke.100", "gce://p/z/n"), "gke"),
         (node("v1.34.1-eks-abc", "aws:///z/i"), "eks"),
         (node(provider="aws:///z/i"), "generic"),
@@ -42,13 +44,6 @@ def test_aks_is_told_from_other_clusters_on_azure() -> None:
     value = node(provider="azure:///x")
     value["metadata"]["labels"] = {"kubernetes.azure.com/cluster": "c"}
     assert detect(facts(value)) == {"platform": "aks"}
-
-
-def test_rke2_is_k3s_with_the_customary_folders() -> None:
-    assert detect(facts(node("v1.36.2+rke2r1"))) == {
-        "platform": "k3s",
-        "cni": {"confDir": "/etc/cni/net.d", "binDir": "/opt/cni/bin"},
-    }
 
 
 def test_most_nodes_decide_and_no_node_is_generic() -> None:
