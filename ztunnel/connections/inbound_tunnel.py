@@ -18,6 +18,7 @@ from ztunnel.connections.correlate import forwarded_by
 from ztunnel.connections.engine import Engine, tell
 from ztunnel.connections.inbound_stream import Admission, InboundStream
 from ztunnel.connections.pod import Pod
+from ztunnel.hbone.errors import ErrorCode
 from ztunnel.hbone.events import RequestReceived
 from ztunnel.hbone.session import Session
 from ztunnel.hbone.settings import SERVER_SETTINGS, Role
@@ -27,6 +28,7 @@ from ztunnel.refusals import Reason
 from ztunnel.telemetry.parties import Parties, Reporter
 from ztunnel.tenants.tenancy import Tenancy
 from ztunnel.tenants.work import FIELD_WORK_S, HANDSHAKE_WORK_S, VIOLATION_WORK_S
+from ztunnel.transport.credentials import Term
 from ztunnel.transport.ends import TunnelEnd
 from ztunnel.transport.sockets import reset
 from ztunnel.transport.tls import TlsConnection, TlsContext, expect_trust_domain
@@ -106,6 +108,7 @@ class InboundTunnel:
         "_source",
         "_stranger",
         "_tenant",
+        "_term",
         "_tunnel",
         "_useful",
     )
@@ -129,6 +132,7 @@ class InboundTunnel:
         self._stranger = stranger
         self._tenant: Tenancy | None = None  # the peer, once it is verified and has a place
         self._tunnel: Tunnel | None = None
+        self._term = Term(0.0, 0.0)  # its certificate's, from then on
         self._over = False
         self._idle = False
         self._useful = False  # a request was let in: that pays for the handshake
@@ -215,6 +219,7 @@ class InboundTunnel:
             tunnel.dismiss(Reason.TUNNELS_MAX, "")
             return
         self._tenant = tenant
+        self._term = engine.credentials.term(tunnel.peer_not_after_s)
         engine.counters.count("inbound_tunnels_opened")
         self._now_idle()
 
@@ -251,6 +256,8 @@ class InboundTunnel:
         assert peer is not None
         if self._idle:
             self._not_idle()
+        if engine.reactor.now_s >= self._term.turn_s and self._is_over(tunnel, request):
+            return
         local = self._pod.workload(engine.state)
         if self._generation != engine.state.generation:
             self._learn(local, peer)
@@ -277,6 +284,20 @@ class InboundTunnel:
         engine.enter(self._pod.inbound, connection, tenant)
         connection.admit(admission, client, request.ended)
 
+    def _is_over(self, tunnel: Tunnel, request: RequestReceived) -> bool:
+        """True after the end of the peer's certificate: a request is let in by a valid one alone.
+        A little before, the peer is told to dial again."""
+        tunnel.drain()
+        if self._engine.reactor.now_s < self._term.end_s:
+            return False
+        tunnel.session.reset(request.stream, ErrorCode.REFUSED_STREAM)  # it may ask elsewhere
+        tunnel.touch()
+        assert self._tenant is not None
+        detail = "it has ended since the handshake"
+        _refuse(self._engine, Reason.PEER_CERTIFICATE, self._tenant, peer=self._peer, detail=detail)
+        self._count_refused(tunnel, Reason.PEER_CERTIFICATE)
+        return True
+
     def _parties(self, local: Workload | None, client: Endpoint, peer: SpiffeId) -> Parties:
         return Parties(
             Reporter.DESTINATION,
@@ -299,9 +320,12 @@ class InboundTunnel:
         if tenant is not None:
             cost_s = FIELD_WORK_S * len(request.headers)
             engine.tenants.work.spend(tenant, cost_s, engine.reactor.now_s)
+        self._count_refused(tunnel, refusal.reason)
+
+    def _count_refused(self, tunnel: Tunnel, reason: Reason) -> None:
         self._refused_running += 1
         if self._refused_running >= REFUSED_RUNNING_MAX:
-            tunnel.dismiss(Reason.ONLY_REFUSALS, refusal.reason.word)
+            tunnel.dismiss(Reason.ONLY_REFUSALS, reason.word)
 
     def _was_useful(self) -> None:
         self._refused_running = 0

@@ -17,7 +17,7 @@ from ztunnel.connections.correlate import single_request_fields
 from ztunnel.connections.engine import RESPONSE_S, Engine, tell
 from ztunnel.connections.lanes import Lane
 from ztunnel.connections.pod import Pod
-from ztunnel.connections.pool import PoolFailure, failure_of
+from ztunnel.connections.pool_failure import PoolFailure, failure_of
 from ztunnel.connections.second_try import after_loss, after_no_tunnel, instead_of
 from ztunnel.hbone.errors import CannotOpen, ErrorCode
 from ztunnel.hbone.stream import Stream

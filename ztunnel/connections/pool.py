@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Final, Protocol
 
 from control.model.identity import SpiffeId
+from ztunnel.connections.pool_failure import PoolFailure, failure, failure_of
 from ztunnel.hbone.events import RequestReceived
 from ztunnel.hbone.session import Session
 from ztunnel.hbone.settings import CLIENT_SETTINGS, Role
@@ -50,13 +51,6 @@ class PoolKey:
     workload: str = ""  # uid of the one that answers there: an address may pass to another
 
 
-@dataclass(frozen=True, slots=True)
-class PoolFailure:
-    reason: Reason
-    detail: str
-    flag: Flag
-
-
 class PoolWaiter(Protocol):
     def on_tunnel(self, tunnel: Tunnel) -> None:
         """The tunnel has room for a stream now."""
@@ -64,25 +58,6 @@ class PoolWaiter(Protocol):
     def on_no_tunnel(self, why: PoolFailure) -> None: ...
 
     def on_bug(self) -> None: ...
-
-
-_FAILURES: Final = {
-    TunnelEnd.TLS: Reason.TLS_FAILED,
-    TunnelEnd.REJECTED: Reason.TLS_FAILED,
-    TunnelEnd.PROTOCOL: Reason.HTTP2_FAILED,
-    TunnelEnd.HANDSHAKE_TIMEOUT: Reason.HANDSHAKE_TIMEOUT,
-}
-
-
-def _failure(reason: Reason, detail: str) -> PoolFailure:
-    return PoolFailure(reason, detail, reason.flag)
-
-
-def failure_of(end: TunnelEnd | None, detail: str) -> PoolFailure:
-    """The failure of a stream whose tunnel ended before its request was answered."""
-    reason = _FAILURES.get(end or TunnelEnd.CUT, Reason.TUNNEL_LOST)
-    text = (end or TunnelEnd.CUT).value
-    return _failure(reason, f"{text}: {detail}" if detail else text)
 
 
 class Pool:
@@ -130,7 +105,7 @@ class Pool:
             if waiter in slot.waiters:
                 del slot.waiters[waiter]
                 break
-        waiter.on_no_tunnel(_failure(Reason.POOL_TIMEOUT, "no tunnel had room in time"))
+        waiter.on_no_tunnel(failure(Reason.POOL_TIMEOUT, "no tunnel had room in time"))
 
     def now_idle(self, tunnel: Tunnel, tenant: Tenancy) -> None:
         self.idle.start(tunnel)
@@ -220,7 +195,8 @@ class Slot:
         self._netns_fd = netns_fd
         self.key = key
         self._tenant = tenant
-        self._usable: dict[Tunnel, None] = {}  # others only finish their streams
+        # And until when each is; others only finish their streams.
+        self._usable: dict[Tunnel, float] = {}
         self.all_tunnels: dict[Tunnel, None] = {}
         self.waiters: dict[PoolWaiter, None] = {}
         self._opening = False
@@ -242,14 +218,18 @@ class Slot:
             return
         if len(self.waiters) >= WAITERS_PER_KEY_MAX:
             detail = f"{len(self.waiters)} connections wait for a tunnel"
-            waiter.on_no_tunnel(_failure(Reason.POOL_FULL, detail))
+            waiter.on_no_tunnel(failure(Reason.POOL_FULL, detail))
             return
         self.waiters[waiter] = None
         self._pool.waiting.start(waiter)
         self._serve_waiters()
 
     def _with_room(self) -> Tunnel | None:
-        for tunnel in self._usable:
+        for tunnel, turn_s in self._usable.items():
+            if self._pool.reactor.now_s >= turn_s:
+                del self._usable[tunnel]
+                tunnel.drain()
+                return self._with_room()
             if tunnel.streams < STREAMS_PER_TUNNEL_MAX and tunnel.session.can_open:
                 return tunnel
         return None
@@ -270,13 +250,13 @@ class Slot:
     # -- opening: certificate, connect, TLS ------------------------------------------------------
 
     def _open(self) -> None:
-        if self._opening or self._closed or len(self.all_tunnels) >= TUNNELS_PER_KEY_MAX:
+        if self._opening or self._closed or len(self._usable) >= TUNNELS_PER_KEY_MAX:
             return
         self._opening = True
         if not self._pool.tenants.tunnels.take(self._tenant):
             self._opening = False
             if not self.all_tunnels:
-                self._fail(_failure(Reason.TUNNELS_MAX, "the pod has too many tunnels"))
+                self._fail(failure(Reason.TUNNELS_MAX, "the pod has too many tunnels"))
             return
         self._pool.credentials.obtain(self.key.source, self._dial_with)
 
@@ -285,7 +265,7 @@ class Slot:
             return
         if context is None:
             detail = f"there is no certificate for {self.key.source}"
-            self._fail(_failure(Reason.NO_CERTIFICATE, detail))
+            self._fail(failure(Reason.NO_CERTIFICATE, detail))
             return
 
         def dialled(result: socket.socket | DialError) -> None:
@@ -330,7 +310,7 @@ class Slot:
     def tunnel_opened(self, tunnel: Tunnel, _peer: SpiffeId) -> None:
         self._opening = False
         self._handshaking = None
-        self._usable[tunnel] = None
+        self._usable[tunnel] = self._pool.credentials.term(tunnel.peer_not_after_s).turn_s
         self._pool.now_idle(tunnel, self._tenant)
         self._serve_waiters()
         if self._pool.draining:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
-from typing import Final
+from typing import Final, NamedTuple
 
 from control.kit.clock import Clock
 from control.kit.errors import ConfigError
@@ -23,7 +23,20 @@ WAIT_S: Final = 10.0
 # Connections that may wait for certificates in one worker: a burst right after a pod's start.
 WAITERS_MAX: Final = 1024
 
+# The last part of a certificate's life, in which its holder has had another for long: a tunnel then
+# takes no more new streams. Idle tunnels end within this time.
+TURN_S_MAX: Final = 660.0
+TURN_PART: Final = 0.1
+
 Ready = Callable[[TlsContext | None], None]
+
+
+class Term(NamedTuple):
+    """The time for which a peer's certificate vouches for a tunnel; by the reactor's clock, which
+    nobody sets."""
+
+    turn_s: float  # new streams are to go into another tunnel from here on
+    end_s: float
 
 
 class Waiter:
@@ -87,6 +100,12 @@ class Credentials:
         self._waiting.setdefault(identity, deque()).append(waiter)
         self._deadline.start(waiter)
         self._ask(identity, True)
+
+    def term(self, not_after_s: float) -> Term:
+        """The term of a certificate that was verified just now and ends then, by the wall clock."""
+        now_s = self._reactor.now_s
+        left_s = max(0.0, not_after_s - self._clock.now().timestamp())
+        return Term(now_s + left_s - min(TURN_S_MAX, left_s * TURN_PART), now_s + left_s)
 
     def _tell(self, identity: SpiffeId, context: TlsContext | None) -> None:
         for waiter in self._waiting.pop(identity, ()):

@@ -52,6 +52,11 @@ class Incoming:
         self._full = False  # the last read left something in the socket
         self.closed = False
 
+    @property
+    def peer_not_after_s(self) -> float:
+        """The end of the peer's certificate, once it is verified; by the wall clock."""
+        return self._tls.peer_not_after_s
+
     def on_again(self) -> None:
         raise NotImplementedError
 

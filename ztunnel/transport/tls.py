@@ -21,11 +21,13 @@ from cryptography.hazmat.primitives.serialization import load_pem_private_key
 from OpenSSL import SSL, crypto
 
 from control.kit.errors import ConfigError, PeerError
-from control.kit.tls_records import HELLO_BYTES_MAX, HelloTooLarge, TlsRecords
+from control.kit.tls_records import HelloTooLarge
 from control.model.identity import SpiffeId
 from control.wire.x509 import spiffe_ids
 from ztunnel.hbone.frames import FRAME_HEADER_BYTES
 from ztunnel.refusals import Reason
+from ztunnel.transport.opening import Opening
+from ztunnel.transport.scratch import FLIGHT_BYTES
 
 CIPHER_SUITES: Final = b"TLS_AES_256_GCM_SHA384:TLS_AES_128_GCM_SHA256"
 ALPN_H2: Final = b"h2"
@@ -40,11 +42,6 @@ RECORD_EXTRA_BYTES: Final = 5 + 1 + 16
 _RECORD_HEAD_BYTES: Final = 5
 # Room for messages that TLS adds by itself (key update, alert) when we drain what it wrote.
 _OWN_MESSAGES_BYTES: Final = 256
-# A handshake flight with a chain of several certificates fits; larger ones take another round.
-FLIGHT_BYTES: Final = 16_384
-# Bytes from a peer until its handshake is done: a hello, a flight, and data that came with it.
-# Bytes that wait for the end of a message take up to three times their size.
-HANDSHAKE_BYTES_MAX: Final = HELLO_BYTES_MAX + 2 * FLIGHT_BYTES
 # SSL_MODE_ENABLE_PARTIAL_WRITE, which pyOpenSSL sets and has no name for. Cleared: one call then
 # encrypts everything it is given instead of one record.
 _MODE_PARTIAL_WRITE: Final = 0x1
@@ -118,11 +115,12 @@ class PeerCheck:
     garbage collector comes.
     """
 
-    __slots__ = ("judge", "peer", "refusal")
+    __slots__ = ("judge", "not_after_s", "peer", "refusal")
 
     def __init__(self, judge: Judge) -> None:
         self.judge = judge
         self.peer: SpiffeId | None = None
+        self.not_after_s = 0.0  # the end of its certificate, by the wall clock
         self.refusal: Reason | None = None
 
 
@@ -138,8 +136,9 @@ def _verify(
         return False
     if depth > 0:
         return True
+    leaf = certificate.to_cryptography()
     try:
-        found = spiffe_ids(certificate.to_cryptography())
+        found = spiffe_ids(leaf)
     except ValueError:
         found = ()
     verdict = check.judge(found)
@@ -147,6 +146,7 @@ def _verify(
         check.refusal = verdict
         return False
     check.peer = verdict
+    check.not_after_s = leaf.not_valid_after_utc.timestamp()
     return True
 
 
@@ -208,27 +208,6 @@ def _load(context: SSL.Context, material: Material) -> x509.Certificate:
     return chain[0]
 
 
-class Opening:
-    """A peer's bytes before its handshake is done; OpenSSL has a bound of 100 KiB for each of its
-    messages, and makes room for one when its first bytes are there."""
-
-    __slots__ = ("_bytes", "_records")
-
-    def __init__(self) -> None:
-        self._bytes = 0
-        self._records = TlsRecords()
-
-    def look(self, data: memoryview) -> None:
-        """TlsError if they are more than any peer has to send."""
-        self._bytes += len(data)
-        if self._bytes > HANDSHAKE_BYTES_MAX:
-            raise TlsError(Reason.HELLO_TOO_LARGE, "the peer's part of the handshake has no end")
-        try:
-            self._records.feed(data)
-        except HelloTooLarge as exc:
-            raise TlsError(Reason.HELLO_TOO_LARGE, str(exc)) from None
-
-
 class TlsConnection:
     """One end of one connection: `feed` it received bytes, then `handshake` or `read_into`."""
 
@@ -253,10 +232,18 @@ class TlsConnection:
         """The peer's identity, once its certificate is verified."""
         return self._check.peer
 
+    @property
+    def peer_not_after_s(self) -> float:
+        """The end of the peer's certificate, once it is verified; by the wall clock."""
+        return self._check.not_after_s
+
     def feed(self, data: memoryview) -> None:
         """Bytes from the socket. TlsError if a handshake cannot need so many."""
         if self._opening is not None:
-            self._opening.look(data)
+            try:
+                self._opening.look(data)
+            except HelloTooLarge as exc:
+                raise TlsError(Reason.HELLO_TOO_LARGE, str(exc)) from None
         self._connection.bio_write(data)
         self._count_records(data)
 

@@ -33,8 +33,8 @@ from ztunnel.transport.incoming import Incoming
 from ztunnel.transport.keepalive import PING_TIMEOUT_S, Keepalive, Pings, configure
 from ztunnel.transport.mixture import MIXED_WINDOW_BYTES
 from ztunnel.transport.outgoing import Outgoing
-from ztunnel.transport.scratch import FROM_SOCKET_VIEW, READ_BYTES_MAX
-from ztunnel.transport.tls import FLIGHT_BYTES, TlsClosed, TlsConnection, TlsError
+from ztunnel.transport.scratch import FLIGHT_BYTES, FROM_SOCKET_VIEW, READ_BYTES_MAX
+from ztunnel.transport.tls import TlsClosed, TlsConnection, TlsError
 
 _PING: Final = b"tulle-ka"
 _PING_OF_DRAIN: Final = b"tulle-dr"

@@ -9,16 +9,19 @@ import pytest
 
 from control.model.address import Endpoint
 from tests.support.certificates import Authority, make_authority
-from tests.support.engine.inbound_rig import CLIENT, PEER, InboundRig, is_closed, only
+from tests.support.engine.inbound_rig import CLIENT, PEER, Caller, InboundRig, is_closed, only
 from tests.support.engine.meshes import key, pod, service, spiffe
 from ztunnel.connections.engine import FAREWELL_S, SWEEP_S, TUNNEL_IDLE_S
 from ztunnel.connections.inbound_tunnel import ADMITTED_MAX, REFUSED_RUNNING_MAX
 from ztunnel.connections.newcomers import WAITING_MAX, WORKLOAD_S
+from ztunnel.hbone.errors import ErrorCode
 from ztunnel.hbone.frames import PING, pack_frame
 from ztunnel.mesh.entries import Entry, Op
 from ztunnel.tenants.book import Tenants
 from ztunnel.tenants.work import VIOLATION_WORK_S, WORK_BURST_S, WORK_WAIT_S_MAX
+from ztunnel.transport.credentials import Term
 from ztunnel.transport.keepalive import HANDSHAKE_S
+from ztunnel.transport.tunnel import Tunnel
 
 
 @pytest.fixture(scope="module")
@@ -353,3 +356,42 @@ def test_an_app_that_is_down_costs_its_clients_nothing(rig: InboundRig) -> None:
     assert rig.refusals == {"connect_failed": 10}
     peer = rig.engine.tenants.peer(PEER)
     assert (peer.refused, peer.debt_s) == (10, 0.0)
+
+
+def test_a_peer_whose_certificate_is_about_to_end_is_told_to_dial_again(rig: InboundRig) -> None:
+    tunnel = rig.tunnel()
+    open_one = answered(rig, tunnel)
+    rig.time.now_s = term(rig).turn_s + 1
+    last = answered(rig, tunnel)
+    assert (open_one.status, last.status) == (200, 200)
+    assert tunnel.session.goaway_received
+    assert not rig.refusals
+
+
+def test_after_the_end_of_a_peers_certificate_no_request_is_let_in_and_what_is_open_goes_on(
+    rig: InboundRig,
+) -> None:
+    tunnel = rig.tunnel()
+    open_one = answered(rig, tunnel)
+    rig.time.now_s = term(rig).end_s + 1
+    late = rig.request(tunnel)
+    assert late.reset == ErrorCode.REFUSED_STREAM
+    assert not rig.dialer.is_dialling
+    assert rig.refusals == {"peer_certificate": 1}
+    rig.apps[0].send(b"still here")
+    rig.settle()
+    assert open_one.data == b"still here"
+    assert answered(rig, rig.tunnel()).status == 200
+
+
+def term(rig: InboundRig) -> Term:
+    """The term of the peer of the only tunnel."""
+    (tunnel,) = rig.pod.tunnels
+    return rig.engine.credentials.term(tunnel.peer_not_after_s)
+
+
+def answered(rig: InboundRig, tunnel: Tunnel) -> Caller:
+    caller = rig.request(tunnel)
+    rig.apps.append(rig.dialer.answer())
+    rig.settle()
+    return caller

@@ -11,15 +11,16 @@ from control.kit.clock import SystemClock
 from control.model.address import parse_endpoint
 from tests.support.certificates import Authority, make_authority
 from tests.support.engine.tunnel_memory import CLIENT, SERVER, FakeTime, User
+from ztunnel.connections import pool
 from ztunnel.connections.pool import (
     IDLE_S,
     STREAMS_PER_TUNNEL_MAX,
     WAIT_S,
     WAITERS_PER_KEY_MAX,
     Pool,
-    PoolFailure,
     PoolKey,
 )
+from ztunnel.connections.pool_failure import PoolFailure
 from ztunnel.hbone.session import Session
 from ztunnel.hbone.settings import Role, SessionSettings
 from ztunnel.loop.reactor import WATCH_BOTH, Reactor, Served
@@ -331,3 +332,32 @@ def test_over_its_tunnels_a_pod_is_refused(rig: Rig) -> None:
     assert late.why is not None
     assert late.why.reason is Reason.TUNNELS_MAX
     rig.tenants.tunnels.give(TENANT, rig.tenants.tunnels.used)
+
+
+def test_a_tunnel_gets_no_new_streams_once_its_servers_certificate_is_about_to_end(
+    rig: Rig,
+) -> None:
+    first = rig.acquire()
+    rig.dialer.answer()
+    assert first.tunnel is not None
+    term = rig.credentials.term(first.tunnel.peer_not_after_s)
+    rig.pass_s(term.turn_s - rig.time.now_s - 5)
+    assert rig.acquire().tunnel is first.tunnel
+    rig.pass_s(10)
+    later = rig.acquire()
+    rig.dialer.answer()
+    assert later.tunnel not in (None, first.tunnel)
+    assert not first.tunnel.closed
+
+
+def test_tunnels_that_only_finish_their_streams_take_no_place_of_others(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pool, "TUNNELS_PER_KEY_MAX", 1)
+    held = [rig.acquire()]
+    rig.dialer.answer()
+    for _ in range(3):
+        rig.pass_s(3600)
+        held.append(rig.acquire())
+        rig.dialer.answer()
+    assert len({each.tunnel for each in held}) == len(held)

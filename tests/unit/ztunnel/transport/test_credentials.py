@@ -15,7 +15,7 @@ from tests.support.certificates import make_authority
 from tests.support.clock import FakeClock
 from tests.support.engine.tunnel_memory import FakeTime
 from ztunnel.loop.reactor import Reactor, Served
-from ztunnel.transport.credentials import WAIT_S, WAITERS_MAX, Credentials
+from ztunnel.transport.credentials import TURN_S_MAX, WAIT_S, WAITERS_MAX, Credentials
 from ztunnel.transport.tls import (
     Material,
     TlsConnection,
@@ -177,3 +177,16 @@ def test_connections_that_wait_are_told_when_the_last_pod_leaves(rig: Rig) -> No
     rig.credentials.forget(WEB)
     assert rig.got == [None]
     rig.credentials.forget(WEB)  # unknown by now: nothing happens
+
+
+@pytest.mark.parametrize(
+    ("left_s", "turns_before_s"), [(86_400.0, TURN_S_MAX), (3600.0, 360.0), (10.0, 1.0), (-5.0, 0)]
+)
+def test_a_peers_certificate_vouches_until_its_end_and_a_while_less_for_new_streams(
+    rig: Rig, left_s: float, turns_before_s: float
+) -> None:
+    rig.time.now_s = 1000.0
+    rig.reactor.turn(0)
+    term = rig.credentials.term(rig.clock.now().timestamp() + left_s)
+    assert term.end_s == pytest.approx(1000.0 + max(0.0, left_s))
+    assert term.end_s - term.turn_s == pytest.approx(turns_before_s)

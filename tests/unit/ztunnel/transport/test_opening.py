@@ -10,9 +10,9 @@ import pytest
 from control.model.identity import SpiffeId
 from tests.support.certificates import make_authority
 from ztunnel.refusals import Reason
+from ztunnel.transport.opening import HANDSHAKE_BYTES_MAX
+from ztunnel.transport.scratch import FLIGHT_BYTES
 from ztunnel.transport.tls import (
-    FLIGHT_BYTES,
-    HANDSHAKE_BYTES_MAX,
     Material,
     TlsConnection,
     TlsContext,
