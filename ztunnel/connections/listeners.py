@@ -24,7 +24,6 @@ from ztunnel.connections.pod import Pod
 from ztunnel.connections.sockaddr import endpoint_of
 from ztunnel.loop.countdown import Countdown
 from ztunnel.loop.reactor import WATCH_LEVEL
-from ztunnel.loop.turns import SLICE_S
 from ztunnel.mesh.roles import Accepted
 from ztunnel.tenants.tenancy import Kind, Tenancy
 from ztunnel.transport.sockets import bare_socket, reset
@@ -90,7 +89,7 @@ class Listener:
         # that come one by one are thus spared an accept() that fails; epoll reports any that wait.
         reactor = self._engine.reactor
         burst, self._turn = reactor.turns == self._turn + 1, reactor.turns
-        end_s = reactor.clock() + SLICE_S if burst and reactor.crowded else math.inf
+        end_s = reactor.clock() + reactor.slice_s if burst and reactor.crowded else math.inf
         for _ in range(ACCEPTS_PER_TURN_MAX if burst else 1):
             if not self._has_room():
                 self._pause("too_many_connections")

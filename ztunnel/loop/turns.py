@@ -20,9 +20,9 @@ from typing import Any, Final
 
 from ztunnel.loop.endless import Endless
 
-# A payer's time in a turn: enough for what somebody has who waits for answers. The last thing that
-# it does in it may take longer.
-SLICE_S: Final = 0.00005
+# A payer's time in a turn: a few requests of somebody who waits for answers. They share reads and
+# writes; one by one each costs twice as much. The last thing may take longer.
+SLICE_S: Final = 0.0002
 # The same for those who never come to an end: whoever comes meanwhile waits for no more than this.
 ENDLESS_SLICE_S: Final = 0.00003
 # A turn that took longer is looked at: do several payers share it?
@@ -31,7 +31,7 @@ LONG_TURN_S: Final = 0.0001
 ALONE_TURNS: Final = 16
 ALONE_S: Final = 0.01
 # All payers' time in a turn, so that one who comes meanwhile waits no longer than this.
-TURN_S: Final = 0.00025
+TURN_S: Final = 0.0005
 # Two payers within this time, or so many turns (which may be long), make turns fair; one alone has
 # nobody to wait for.
 CROWDED_S: Final = 0.01

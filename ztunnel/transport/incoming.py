@@ -3,6 +3,9 @@ streams to their owners, the rest to the tunnel. Decrypts, and reads no socket."
 
 from __future__ import annotations
 
+import math
+from typing import Final
+
 from ztunnel.hbone.events import (
     DataReceived,
     Event,
@@ -22,6 +25,19 @@ from ztunnel.transport.pace import PIECE_BYTES, PIECE_RECORDS, ReadPace
 from ztunnel.transport.scratch import DECRYPTED_VIEW
 from ztunnel.transport.tls import ALL_RECORDS, TlsConnection
 
+# The end of a slice that has none.
+NO_END_S: Final = math.inf
+
+
+def kept(events: list[Event]) -> list[Event]:
+    """Events that outlive their read: what they say was in its buffer."""
+    return [
+        DataReceived(each.stream, memoryview(bytes(each.data)))
+        if isinstance(each, DataReceived)
+        else each
+        for each in events
+    ]
+
 
 class Incoming:
     """A tunnel's half that hands out; `Tunnel` extends it by all that a connection needs."""
@@ -34,6 +50,7 @@ class Incoming:
         "_readable",
         "_rest",
         "_tls",
+        "_undone",
         "closed",
         "out",
         "session",
@@ -47,6 +64,7 @@ class Incoming:
         self.out: Outgoing
         self._pace = ReadPace()
         self._rest: bytes = b""  # decrypted, and not handled in its turn
+        self._undone: list[Event] = []  # the same; they come before it
         self._mixture = Mixture()
         self._readable = False
         self._full = False  # the last read left something in the socket
@@ -71,53 +89,67 @@ class Incoming:
         raise NotImplementedError
 
     def _deliver(self) -> None:
-        tls = self._tls
-        if self._rest:
-            rest, self._rest = self._rest, b""
-            self._in_pieces(memoryview(rest))
-        in_pieces = self._pace.in_pieces
+        tls, in_pieces = self._tls, self._pace.in_pieces
         records_max = PIECE_RECORDS if in_pieces else ALL_RECORDS
-        end_s = self._reactor.clock() + self._reactor.slice_s if in_pieces else 0.0
-        while tls.waiting and not self.closed and not self._rest:
+        end_s = NO_END_S
+        if in_pieces or self._undone or self._rest:
+            end_s = self._reactor.clock() + self._reactor.slice_s
+            self._go_on(end_s)
+        while tls.waiting and not (self.closed or self._rest or self._undone):
             count = tls.read_into(DECRYPTED_VIEW, records_max)
             if count and in_pieces:
-                self._in_pieces(DECRYPTED_VIEW[:count])
+                self._in_pieces(DECRYPTED_VIEW[:count], end_s)
             elif count:
                 self._receive(DECRYPTED_VIEW[:count])
             if in_pieces and self._reactor.clock() >= end_s:
-                self._readable = True
-                self._reactor.again(self)  # for the records that are left
+                self._next_turn()  # for the records that are left
                 break
         if self.session.outbound:
             self.out.touch()
 
-    def _receive(self, data: memoryview) -> None:
+    def _go_on(self, end_s: float) -> None:
+        """Handle what an earlier turn had no time for."""
+        undone, self._undone = self._undone, []
+        self._dispatch(undone, end_s)
+        if self._rest and not self._undone and not self.closed:
+            rest, self._rest = self._rest, b""
+            self._in_pieces(memoryview(rest), end_s)
+
+    def _next_turn(self) -> None:
+        self._readable = True
+        self._reactor.again(self)
+
+    def _receive(self, data: memoryview, end_s: float = NO_END_S) -> None:
         events = self.session.receive(data, self._hand_data)
         if events:
-            self._dispatch(events)
+            self._dispatch(events, end_s)
 
-    def _in_pieces(self, data: memoryview) -> None:
+    def _in_pieces(self, data: memoryview, end_s: float) -> None:
         """Handle as much as fits into a slice of the turn; the rest comes first in the next."""
-        end_s = self._reactor.clock() + self._reactor.slice_s
         for start in range(0, len(data), PIECE_BYTES):
-            self._receive(data[start : start + PIECE_BYTES])
+            self._receive(data[start : start + PIECE_BYTES], end_s)
             if self.closed:
                 return
-            if self._reactor.clock() >= end_s and start + PIECE_BYTES < len(data):
+            if self._undone or self._reactor.clock() >= end_s:
                 self._rest = bytes(data[start + PIECE_BYTES :])
-                self._readable = True
-                self._reactor.again(self)
+                if self._rest:
+                    self._next_turn()
                 return
 
-    def _dispatch(self, events: list[Event]) -> None:
-        """Hand out the events of one read: everything but DATA, and DATA that came behind it."""
-        for event in events:
+    def _dispatch(self, events: list[Event], end_s: float) -> None:
+        """Hand out the events of one read: everything but DATA, and DATA that came behind it. One
+        of them may be a dial, so those beyond the slice wait too."""
+        for number, event in enumerate(events, 1):
             if self.closed:
                 return
             if isinstance(event, DataReceived):
                 self._hand_data(event.stream, event.data, None)
             else:
                 self._act(event)
+            if end_s < NO_END_S and number < len(events) and self._reactor.clock() >= end_s:
+                self._undone = kept(events[number:])
+                self._next_turn()
+                return
 
     def _hand_data(self, stream: Stream, data: memoryview, run: list[memoryview] | None) -> None:
         """Give DATA to the stream's owner; the session calls this in the middle of a read. `run`

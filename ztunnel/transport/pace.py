@@ -9,6 +9,8 @@ from ztunnel.loop.turns import SLICE_S
 from ztunnel.transport.scratch import READ_BYTES_MAX
 from ztunnel.transport.tls import RECORD_PLAIN_BYTES_MAX, TINY_RECORDS
 
+# Reads of full length that took less say nothing about others' waits.
+NOTED_S: Final = 0.00005
 # A read may take so long while nobody else has work: whoever comes meanwhile waits for its end.
 READ_ALONE_S: Final = 0.002
 # A read while a full one takes more than its slice, and others wait.

@@ -23,7 +23,6 @@ from ztunnel.hbone.events import (
 from ztunnel.hbone.session import Session
 from ztunnel.hbone.stream import Stream
 from ztunnel.loop.reactor import ENDED, READABLE, WATCH_BOTH, WRITABLE, Reactor
-from ztunnel.loop.turns import SLICE_S
 from ztunnel.refusals import Reason
 from ztunnel.tenants.account import UNCOUNTED, Account
 from ztunnel.tenants.tenancy import Tenancy
@@ -33,6 +32,7 @@ from ztunnel.transport.incoming import Incoming
 from ztunnel.transport.keepalive import PING_TIMEOUT_S, Keepalive, Pings, configure
 from ztunnel.transport.mixture import MIXED_WINDOW_BYTES
 from ztunnel.transport.outgoing import Outgoing
+from ztunnel.transport.pace import NOTED_S
 from ztunnel.transport.scratch import FLIGHT_BYTES, FROM_SOCKET_VIEW, READ_BYTES_MAX
 from ztunnel.transport.tls import TlsClosed, TlsConnection, TlsError
 
@@ -158,7 +158,7 @@ class Tunnel(Incoming):
         began_s = self._reactor.clock()
         count = self._read_now()
         took_s = self._reactor.clock() - began_s
-        if took_s > SLICE_S or self._pace.read_bytes < READ_BYTES_MAX:
+        if took_s > NOTED_S or self._pace.read_bytes < READ_BYTES_MAX:
             self._pace.took(took_s, count, self._reactor.crowded, self._reactor.slice_s)
 
     @property
@@ -172,7 +172,7 @@ class Tunnel(Incoming):
     def _read_now(self) -> int:
         """Returns the bytes that came from the socket."""
         try:
-            if self._rest or self._tls.waiting:
+            if self._rest or self._undone or self._tls.waiting:
                 self._reactor.again(self)
                 self._deliver()  # what came with an earlier read, before more is read
             else:
