@@ -135,7 +135,7 @@ class AdminPages:
             "sources": [self._source.name],
             "source": asdict(self._source.standing),
             "generation": publisher.generation,
-            "objects": publisher.objects.counts(),
+            "objects": publisher.counts,
             "ignored": dict(publisher.ignored),
             "resources": {
                 short_type(url): len(publisher.cache.entries(url))

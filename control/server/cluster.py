@@ -89,8 +89,8 @@ class ClusterSide:
         """Callers of before, for as long as the API server is away."""
 
         def node_of(pod: BoundPod) -> str:
-            found = (each for each in publisher.objects.pods if each.meta.uid == pod.uid)
-            return next((each.node for each in found), "")
+            found = publisher.mesh.residents.with_uid(pod.uid)
+            return next((each.pod.node for each in found), "")
 
         origin = self.client.access.origin
         return KnownCallers(state / KNOWN_NAME, origin, self._accounts, node_of, self._clock)
@@ -112,7 +112,7 @@ class ClusterSide:
 
         marks = captured.marks = CaptureMarks(
             self.client,
-            lambda: publisher.objects.pods,
+            lambda: publisher.mesh.residents.stated,
             has_agent,
             released,
             leads=self.election.holds,
@@ -134,6 +134,6 @@ class ClusterSide:
             RootsDuty(client, views.namespaces, lambda: authorities.current.root_pem),
             StatusDuty(client, clock, views.conditions),
             NoticeDuty(client, clock, config.identity, views.conditions),
-            DrainDuty(client, lambda: publisher.objects.pods, config.namespace),
+            DrainDuty(client, lambda: publisher.mesh.residents.stated, config.namespace),
         )
         return Writer(self.election, duties, self.metrics, clock)

@@ -31,6 +31,7 @@ from control.wire.types import AUTHORIZATION_TYPE
 from tests.fuzz.policy_contents import Files, Options
 from tests.fuzz.policy_found import POLICIES
 from tests.fuzz.policy_model import Call
+from tests.support.mesh_cache import MeshCache
 from ztunnel.mesh.authorize import Admit, admit_connect, admit_plaintext, recheck
 from ztunnel.mesh.entries import Entry, Op, chunks, decode_entries, encode_entries
 from ztunnel.mesh.state import State
@@ -63,7 +64,7 @@ class Chain:
             dry_run_policies=options.dry_run,
         )
         self._folder = Folder()
-        self._cache = Cache()
+        self._cache = MeshCache()
         self._node = (make_node or Node)(self._cache)
         self._problems: tuple[Problem, ...] = ()
         self._others: dict[str, State] | None = None  # for this step
@@ -83,7 +84,7 @@ class Chain:
 
     def restart(self) -> None:
         """A new control plane, which has not seen the folder yet."""
-        self._folder, self._cache = Folder(), Cache()
+        self._folder, self._cache = Folder(), MeshCache()
 
     def step(self, files: Mapping[str, bytes | None], damage: Mapping[str, Damage]) -> set[str]:
         """Apply changed files (None: it is gone). Returns the policies that were damaged."""

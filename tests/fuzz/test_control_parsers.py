@@ -10,15 +10,15 @@ from hypothesis import strategies as st
 
 from control.kit.errors import WireError
 from control.model.policy import Connection, Permit, decide
-from control.server.compile.mesh import EMPTY, compile_mesh
+from control.server.compile.mesh import compile_mesh
 from control.server.compile.settings import Settings
 from control.server.sources.folder import Folder
 from control.server.sources.problem import Invalid
 from control.server.sources.yaml_text import read_documents
-from control.server.xds.cache import Cache
 from control.server.xds.session import DeltaSession
 from control.wire import discovery_pb2 as pb
 from control.wire.types import ADDRESS_TYPE, AUTHORIZATION_TYPE, POD_TYPE
+from tests.support.mesh_cache import EMPTY, MeshCache
 
 SEEDS = [path.read_bytes() for path in Path(__file__).parents[1].glob("vectors/istiod/*.yaml")]
 POLICY = b"""apiVersion: security.istio.io/v1
@@ -91,7 +91,7 @@ REQUESTS = st.builds(
 def test_any_requests_leave_at_most_one_response_of_a_type_in_flight(
     requests: list[pb.DeltaDiscoveryRequest],
 ) -> None:
-    cache = Cache()
+    cache = MeshCache()
     cache.update(EMPTY)
     session = DeltaSession(cache, "n1")
     unanswered: set[tuple[str, str]] = set()

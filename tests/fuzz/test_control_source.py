@@ -12,7 +12,7 @@ import pytest
 from control.server.compile.mesh import compile_mesh
 from control.server.compile.settings import Settings
 from control.server.sources.folder import Folder
-from control.server.xds.cache import Cache
+from tests.support.mesh_cache import MeshCache
 
 SPOTS_PER_KIND = 250
 NEIGHBOUR: dict[str, Any] = {
@@ -180,4 +180,4 @@ def test_any_tree_at_any_place_costs_one_object(kind: str) -> None:
         items = bad.get("items") if isinstance(bad, dict) else None
         bound = 2 + (len(items) if isinstance(items, list) else 0)  # itself, and a duplicate name
         assert len(found.problems) <= bound, (text, found.problems)
-        Cache().update(compile_mesh(found.objects, Settings(), frozenset()))
+        MeshCache().update(compile_mesh(found.objects, Settings(), frozenset()))

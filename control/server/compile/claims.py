@@ -10,7 +10,7 @@ a slice claims it.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import IntEnum
 from typing import TypeAlias
@@ -115,6 +115,24 @@ class Decision:
     by_port: dict[int, AddressClaim] = field(default_factory=dict)
     lost: list[Lost] = field(default_factory=list)
     left_out: set[Key] = field(default_factory=set)  # slices beyond STRANGERS_MAX
+    _lost_by_owner: dict[Key, list[Lost]] | None = None
+
+    @property
+    def lost_by_owner(self) -> Mapping[Key, Sequence[Lost]]:
+        """Made when it is asked for: most claims are never lost."""
+        if self._lost_by_owner is None:
+            self._lost_by_owner = {}
+            for each in self.lost:
+                self._lost_by_owner.setdefault(each.claim.owner, []).append(each)
+        return self._lost_by_owner
+
+    def is_as(self, other: Decision) -> bool:
+        """True if everybody holds the same by it."""
+        return (
+            self.first == other.first
+            and self.by_port == other.by_port
+            and self.left_out == other.left_out
+        )
 
 
 def decide(claims: Iterable[AddressClaim]) -> Decision:

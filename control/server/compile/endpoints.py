@@ -7,19 +7,22 @@ policies, and any other address is a place without a node and without an identit
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from types import MappingProxyType
+from typing import TypeAlias
 
 from control.model.address import Address, format_address
 from control.model.workload import Locality, NetworkMode, Port, Workload, WorkloadStatus
 from control.server.compile.holdings import Holdings
+from control.server.compile.localities import Localities
 from control.server.compile.services import service_key, slice_ports
 from control.server.compile.settings import Settings
 from control.server.sources import objects
-from control.server.sources.objects import Key, Meta, PodObject
+from control.server.sources.objects import Key, PodObject
 
 PodServices = dict[str, tuple[Port, ...]]
+_Target: TypeAlias = tuple[str, str] | Address  # a pod's namespace and name, or an address alone
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,7 +31,7 @@ class Member:
 
     service: str  # its key
     ports: tuple[Port, ...]
-    meta: Meta  # the slice's
+    slice: Key
     said: objects.SliceEndpoint
     takes_all: bool  # the service publishes addresses that are not ready
 
@@ -39,26 +42,124 @@ class Member:
         return said.ready or self.takes_all or (said.last_resort and pod.is_leaving)
 
 
+_Named = Mapping[_Target, tuple[Member, ...]]
+_BySlice = dict[Key, tuple[Member, ...]]
+
+
 @dataclass(frozen=True, slots=True)
+class _Said:
+    """All that one slice says. `lacking`: ports of the service that it has not."""
+
+    owner: Key
+    lacking: frozenset[int]
+    members: _Named
+
+
+@dataclass(slots=True)
+class NewlyNamed:
+    """Those who are an endpoint in another way than before, or not any more."""
+
+    pods: set[tuple[str, str]] = field(default_factory=set)  # namespace and name
+    addresses: set[Address] = field(default_factory=set)
+
+
 class Endpoints:
     """Everything that slices say. Only services that some slice belongs to are in it."""
 
-    partial: Mapping[str, frozenset[int]]  # key → ports of the service that a slice may lack
-    by_pod: Mapping[tuple[str, str], list[Member]]  # the slice names the pod
-    by_address: Mapping[Address, list[Member]]  # the slice names an address alone
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._slices: dict[Key, objects.EndpointSlice] = {}
+        self._of_service: dict[Key, set[Key]] = {}
+        self._owners: dict[Key, objects.ServiceObject] = {}
+        self._said: dict[Key, _Said] = {}
+        self._members: dict[_Target, _BySlice] = {}
+
+    def put_service(self, key: Key, value: objects.ServiceObject | None) -> NewlyNamed:
+        """None for one that is not there, or not in the mesh."""
+        self._owners.pop(key, None)
+        if value is not None:
+            self._owners[key] = value
+        named = NewlyNamed()
+        for each in self._of_service.get(key, ()):
+            self._read(each, named)
+        return named
+
+    def put_slice(self, key: Key, value: objects.EndpointSlice | None) -> NewlyNamed:
+        before = self._slices.pop(key, None)
+        if before is not None:
+            several = self._of_service[owner_of(before)]
+            several.discard(key)
+            if not several:
+                del self._of_service[owner_of(before)]
+        if value is not None:
+            self._slices[key] = value
+            self._of_service.setdefault(owner_of(value), set()).add(key)
+        named = NewlyNamed()
+        self._read(key, named)
+        return named
+
+    def _read(self, key: Key, named: NewlyNamed) -> None:
+        """Take over what a slice says by now; `named` gets those whom it says something new of."""
+        known, found = self._said.pop(key, None), self._slices.get(key)
+        owner = None if found is None else self._owners.get(owner_of(found))
+        before: _Named = {} if known is None else known.members
+        after: _Named = {}
+        if found is not None and owner is not None:
+            said = self._said[key] = _read_slice(found, owner, self._settings)
+            after = said.members
+        for target in before.keys() | after.keys():
+            members = after.get(target, ())
+            if members == before.get(target, ()):
+                continue
+            by_slice = self._members.setdefault(target, {})
+            by_slice.pop(key, None)
+            if members:
+                by_slice[key] = members
+            elif not by_slice:
+                del self._members[target]
+            if isinstance(target, tuple):
+                named.pods.add(target)
+            else:
+                named.addresses.add(target)
+
+    # Answers
+
+    def slices_of(self, service: Key) -> list[Key]:
+        return sorted(self._of_service.get(service, ()))
+
+    def slice(self, key: Key) -> objects.EndpointSlice | None:
+        return self._slices.get(key)
+
+    def lacking(self, service: Key) -> frozenset[int] | None:
+        """Ports of the service that a slice of it may lack; None if it has no slice."""
+        slices = self._of_service.get(service)
+        if not slices or service not in self._owners:
+            return None
+        return frozenset().union(*(self._said[each].lacking for each in slices))
+
+    def at(self, address: Address) -> Iterator[Member]:
+        """The endpoints that slices name by this address alone, in one order."""
+        return self._of(address)
+
+    def addresses(self) -> Iterator[Address]:
+        """Those that slices name alone."""
+        return (each for each in self._members if not isinstance(each, tuple))
+
+    def _of(self, target: _Target) -> Iterator[Member]:
+        by_slice = self._members.get(target, {})
+        return (member for key in sorted(by_slice) for member in by_slice[key])
 
     def of(self, pod: PodObject, holdings: Holdings) -> PodServices:
         """Services of a pod, with the ports that slices give them here."""
         meta = pod.meta
-        found = list(self.by_pod.get((meta.namespace, meta.name), ()))
-        if self.by_address:
-            for address in pod.addresses:
-                if holdings.pod_at(address) == meta.key:
-                    found += (
-                        each
-                        for each in self.by_address.get(address, ())
-                        if not holdings.is_left_out(each.meta.key, address)
-                    )
+        found = list(self._of((meta.namespace, meta.name)))
+        for address in pod.addresses:
+            if address in self._members and holdings.pod_at(address) == meta.key:
+                found += (
+                    each
+                    for each in self.at(address)
+                    if not holdings.is_left_out(each.slice, address)
+                )
         services: PodServices = {}
         for each in found:
             if each.includes(pod):
@@ -67,84 +168,42 @@ class Endpoints:
         return services
 
 
-# Key of a slice → the slice, its service, and what they say. For those that are as they were.
-SliceMemo = dict[Key, tuple[objects.EndpointSlice, objects.ServiceObject, "_Said"]]
-
-
-@dataclass(frozen=True, slots=True)
-class _Said:
-    """All that one slice says."""
-
-    ports: frozenset[int]  # those of the service that it has
-    members: tuple[Member, ...]
-
-
-def read_slices(
-    found: Iterable[objects.EndpointSlice],
-    owners: Mapping[tuple[str, str], objects.ServiceObject],
-    settings: Settings,
-    memo: SliceMemo | None = None,
-) -> Endpoints:
-    """`owners` are the services by namespace and name. `memo` is that of the time before, with the
-    same settings."""
-    partial: dict[str, frozenset[int]] = {}
-    by_pod: dict[tuple[str, str], list[Member]] = defaultdict(list)
-    by_address: dict[Address, list[Member]] = defaultdict(list)
-    before = dict(memo or {})
-    if memo is not None:
-        memo.clear()
-    for each in found:
-        owner = owners.get((each.meta.namespace, each.service))
-        if owner is None:
-            continue
-        known = before.get(each.meta.key)
-        if known is None or known[0] is not each or known[1] is not owner:
-            known = each, owner, _read_slice(each, owner, settings)
-        if memo is not None:
-            memo[each.meta.key] = known
-        said, key = known[2], service_key(owner, settings)
-        lacking = partial.setdefault(key, frozenset())
-        if each.endpoints:
-            wanted = {port.port for port in owner.ports if port.protocol == "TCP"}
-            partial[key] = lacking | (wanted - said.ports)
-        for member in said.members:
-            if member.said.pod is not None:
-                by_pod[member.said.pod].append(member)
-            else:
-                for address in member.said.addresses:
-                    by_address[address].append(member)
-    return Endpoints(partial, by_pod, by_address)
+def owner_of(found: objects.EndpointSlice) -> Key:
+    """The service that a slice belongs to."""
+    return Key("Service", found.meta.namespace, found.service)
 
 
 def _read_slice(
     found: objects.EndpointSlice, owner: objects.ServiceObject, settings: Settings
 ) -> _Said:
-    key, ports = service_key(owner, settings), slice_ports(owner, found)
+    key, ports = service_key(owner.meta.key, settings), slice_ports(owner, found)
+    members: dict[_Target, list[Member]] = defaultdict(list)
+    for said in found.endpoints:
+        member = Member(key, ports, found.meta.key, said, owner.publish_not_ready)
+        for target in said.addresses if said.pod is None else (said.pod,):
+            members[target].append(member)
+    wanted = {port.port for port in owner.ports if port.protocol == "TCP"}
+    lacking = wanted - {port.service_port for port in ports} if found.endpoints else ()
     return _Said(
-        ports=frozenset(port.service_port for port in ports),
-        members=tuple(
-            Member(key, ports, found.meta, said, owner.publish_not_ready)
-            for said in found.endpoints
-        ),
+        owner.meta.key, frozenset(lacking), {each: tuple(some) for each, some in members.items()}
     )
 
 
 def places(
-    endpoints: Endpoints, holdings: Holdings, localities: Mapping[str, Locality], settings: Settings
-) -> list[Workload]:
-    """Workloads for addresses that only slices name."""
-    zones = {localities[name].zone: localities[name] for name in sorted(localities, reverse=True)}
-    found: list[Workload] = []
-    for address, members in endpoints.by_address.items():
-        by_service: dict[str, list[Member]] = defaultdict(list)
-        for each in members:
-            if holdings.is_place(each.meta.key, address):
-                by_service[each.service].append(each)
-        for several in by_service.values():
-            said = several[0].said
-            near = localities.get(said.node) or zones.get(said.zone) or Locality(zone=said.zone)
-            found.append(_place(several, address, near, settings))
-    return found
+    address: Address,
+    endpoints: Endpoints,
+    holdings: Holdings,
+    localities: Localities,
+    settings: Settings,
+) -> Iterator[Workload]:
+    """Workloads for an address that only slices name: one for each service."""
+    by_service: dict[str, list[Member]] = defaultdict(list)
+    for each in endpoints.at(address):
+        if holdings.is_place(each.slice, address):
+            by_service[each.service].append(each)
+    for several in by_service.values():
+        near = localities.near(several[0].said.node, several[0].said.zone)
+        yield _place(several, address, near, settings)
 
 
 def _place(
@@ -153,13 +212,13 @@ def _place(
     """One address of one service, which several slices may name. HOST_NETWORK, because a look-up
     by address passes over such workloads."""
     ready = [each for each in members if each.said.ready]
-    meta, said = members[0].meta, members[0].said
+    key, said = members[0].slice, members[0].said
     ports = dict.fromkeys(port for each in ready or members for port in each.ports)
-    name = f"{meta.namespace}/{meta.name}/{format_address(address)}"
+    name = f"{key.namespace}/{key.name}/{format_address(address)}"
     return Workload(
         uid=f"{settings.cluster_id}/discovery.k8s.io/EndpointSlice/{name}",
-        name=meta.name,
-        namespace=meta.namespace,
+        name=key.name,
+        namespace=key.namespace,
         addresses=(address,),
         network=settings.network,
         trust_domain=settings.trust_domain,

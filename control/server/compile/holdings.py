@@ -6,7 +6,8 @@ claim to it has changed; most have one claim and need no decision.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
 
 from control.model.address import Address
 from control.server.compile.claims import (
@@ -21,105 +22,90 @@ from control.server.compile.claims import (
     is_reported,
     is_special,
 )
-from control.server.compile.pods import pod_uid
-from control.server.sources.objects import Key, Meta, Objects, PodObject
+from control.server.sources.objects import Key, Meta
+
+
+@dataclass(slots=True)
+class Upset:
+    """Owners of claims that an other's claim has changed. `moved`: what they hold is not what it
+    was, at one of `addresses`. `remarked`: what there is to say of them."""
+
+    moved: set[Key] = field(default_factory=set)
+    addresses: set[Address] = field(default_factory=set)
+    remarked: set[Key] = field(default_factory=set)
 
 
 class Holdings:
-    """Every claim of the objects that it follows."""
+    """Every claim of the objects that were put."""
 
     def __init__(self) -> None:
-        self._objects: dict[Key, Claimant] = {}
-        self._reported: set[Key] = set()
-        self._uids: dict[Key, str] = {}  # only pods have one
+        self._metas: dict[Key, Meta] = {}
         self._made: dict[Key, tuple[AddressClaim, ...]] = {}
         self._at: dict[Address, AddressClaim | dict[tuple[Key, Rank], AddressClaim]] = {}
         # Only of addresses with several claims; the rest need no decision.
         self._decided: dict[Address, Decision] = {}
         self._contested: set[Address] = set()
-        self.revision = 0  # grows with each change at an address that several claim
         self._special: dict[Key, tuple[AddressClaim, ...]] = {}
+        self._before: dict[Address, Decision] = {}  # touched addresses, as they were
 
-    def follow(self, found: Objects, captured: Collection[str]) -> None:
-        """Take over a new set of objects; those that are the same as before cost a look-up."""
-        gone = self._objects.keys() - self._put_all(found, captured)
-        for key in gone:
-            self._replace(key, ())
-            del self._objects[key]
-            self._reported.discard(key)
-            self._uids.pop(key, None)
+    def put(self, value: Claimant, reported: bool = False) -> None:
+        """A new or changed object. `reported`: a pod that its node calls captured."""
+        key = value.meta.key
+        self._metas[key] = value.meta
+        each_once = {(each.address, each.rank): each for each in claims_of(value, reported)}
+        claims = tuple(each_once.values())
+        if special := tuple(each for each in claims if is_special(each)):
+            claims = tuple(each for each in claims if each not in special)
+            self._special[key] = special
+        else:
+            self._special.pop(key, None)
+        self._replace(key, claims)
 
-    def _put_all(self, found: Objects, captured: Collection[str]) -> set[Key]:
-        seen: set[Key] = set()
-        kinds: tuple[Iterable[Claimant], ...] = (
-            found.pods,
-            found.nodes,
-            found.services,
-            found.slices,
-        )
-        for each in (one for kind in kinds for one in kind):
-            key = each.meta.key
-            seen.add(key)
-            is_new = self._objects.get(key) is not each
-            if is_new and isinstance(each, PodObject):
-                self._uids[key] = pod_uid(each.meta)
-            reported = self._uids.get(key) in captured
-            if is_new or (key in self._reported) != reported:
-                self._put(key, each, reported)
-        return seen
+    def drop(self, key: Key) -> None:
+        self._metas.pop(key, None)
+        self._special.pop(key, None)
+        self._replace(key, ())
 
-    def _put(self, key: Key, value: Claimant, reported: bool) -> None:
-        self._objects[key] = value
-        (self._reported.add if reported else self._reported.discard)(key)
-        self._replace(key, tuple(claims_of(value, reported)))
-
-    def capture(self, pod: PodObject, reported: bool) -> tuple[PodObject, ...]:
-        """Note a report about a pod, which may place it; all the pods that claim an address of it,
-        or did, if it is not alone."""
-        key = pod.meta.key
-        known = self._objects.get(key)
-        if not isinstance(known, PodObject):
-            return ()
-        addresses = tuple(dict.fromkeys((*known.addresses, *pod.addresses)))
-        rivals = self._rivals(addresses)
-        if (key in self._reported) != reported or known.addresses != pod.addresses:
-            self._put(key, pod, reported)
-            rivals |= self._rivals(addresses)
-            if key in rivals:
-                rivals[key] = pod  # not as it was before, at another address
-        return tuple(rivals.values()) if rivals.keys() - {key} else ()
-
-    def _rivals(self, addresses: tuple[Address, ...]) -> dict[Key, PodObject]:
-        """The pods that claim one of these, if several objects do."""
-        found: dict[Key, PodObject] = {}
-        for address in addresses:
-            for each in self._claims(address) if address in self._contested else ():
-                other = self._objects[each.owner]
-                if isinstance(other, PodObject) and each.rank in POD_RANKS:
-                    found[each.owner] = other
-        return found
+    def settle(self) -> Upset:
+        """Everybody that the changes since the last time mean something to, besides those that
+        were put."""
+        upset = Upset()
+        touched, self._before = self._before, {}
+        for address, before in touched.items():
+            after = self._now(address)
+            if not after.is_as(before):
+                upset.addresses.add(address)
+                upset.moved.update(each.owner for each in self._claims(address))
+            ours, theirs = after.lost_by_owner, before.lost_by_owner
+            upset.remarked.update(
+                owner
+                for owner in ours.keys() | theirs.keys()
+                if ours.get(owner) != theirs.get(owner)
+            )
+            upset.remarked |= after.left_out ^ before.left_out
+        return upset
 
     def _replace(self, owner: Key, claims: tuple[AddressClaim, ...]) -> None:
-        for each in self._made.pop(owner, ()):
-            self._drop(each)
-        self._special.pop(owner, None)
-        if special := tuple(each for each in claims if is_special(each)):
-            self._special[owner] = special
-            claims = tuple(each for each in claims if each not in special)
-        for each in claims:
-            self._add(each)
+        before = self._made.pop(owner, ())
         if claims:
             self._made[owner] = claims
+        if claims == before:
+            return
+        for each in before:
+            self._drop(each)
+        for each in claims:
+            self._add(each)
 
     def _add(self, claim: AddressClaim) -> None:
-        known = self._at.setdefault(claim.address, claim)
-        if known is claim:
+        known = self._at.get(claim.address)
+        if known is None:
+            self._at[claim.address] = claim
             return
+        self._touch(claim.address)
         if isinstance(known, AddressClaim):
             known = self._at[claim.address] = {(known.owner, known.rank): known}
         known[claim.owner, claim.rank] = claim
         self._contested.add(claim.address)
-        self._touch(claim.address)
 
     def _drop(self, claim: AddressClaim) -> None:
         known = self._at[claim.address]
@@ -133,20 +119,19 @@ class Holdings:
             self._contested.discard(claim.address)
 
     def _touch(self, address: Address) -> None:
+        """Several claims are made to it, or were: it has to be decided again."""
+        if address not in self._before:
+            self._before[address] = self._now(address)
         self._decided.pop(address, None)
-        self.revision += 1
 
     # Answers
 
-    def claimants(self) -> Iterable[Claimant]:
-        return self._objects.values()
+    def owners(self) -> Iterable[Key]:
+        """All objects that were put."""
+        return self._metas.keys()
 
     def meta(self, owner: Key) -> Meta:
-        return self._objects[owner].meta
-
-    def is_contested(self, address: Address) -> bool:
-        """True if several claims are made to it."""
-        return address in self._contested
+        return self._metas[owner]
 
     def pod_at(self, address: Address) -> Key | None:
         """The pod that has the address by its object. While only its node says so, a slice that
@@ -188,10 +173,11 @@ class Holdings:
         by_port = self._decide(address).by_port
         return tuple(port for port, claim in sorted(by_port.items()) if claim.owner == owner)
 
-    def lost(self) -> list[Lost]:
-        """Every claim without effect, in one order."""
-        found = [each for address in self._contested for each in self._decide(address).lost]
-        found += [Lost(each, None) for claims in self._special.values() for each in claims]
+    def lost(self, owner: Key) -> list[Lost]:
+        """Claims of an object that are without effect, in one order."""
+        found = [Lost(each, None) for each in self._special.get(owner, ())]
+        for address in {each.address for each in self._made.get(owner, ())} & self._contested:
+            found += self._decide(address).lost_by_owner.get(owner, ())
         return sorted(found, key=lambda each: (each.claim.order, each.claim.address))
 
     def _ranks(self, owner: Key, address: Address) -> set[Rank]:
@@ -209,6 +195,10 @@ class Holdings:
         if isinstance(known, AddressClaim):
             return known if known.rank <= Rank.CLUSTER_IP or is_reported(known) else None
         return None if known is None else self._decide(address).first
+
+    def _now(self, address: Address) -> Decision:
+        known = self._at.get(address)
+        return self._decide(address) if isinstance(known, dict) else decide(self._claims(address))
 
     def _decide(self, address: Address) -> Decision:
         decision = self._decided.get(address)

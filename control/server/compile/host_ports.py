@@ -7,7 +7,6 @@ the connection pass as one to a host. Only enrolled pods: others are left to the
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
 from control.model.address import Address
@@ -60,13 +59,9 @@ def host_port_service(
     return HostPortService(service, ports)
 
 
-def host_port_notes(
-    pods: Iterable[PodObject], is_strict: Callable[[PodObject], bool]
-) -> Iterator[Problem]:
-    """Host ports whose callers from outside the mesh STRICT refuses. `pods` are enrolled ones."""
-    for pod in pods:
-        if pod.host_ports and is_strict(pod):
-            meta = pod.meta
-            ports = ", ".join(str(port) for port in sorted({each.port for each in pod.host_ports}))
-            said = f"STRICT: only clients in the mesh reach host port {ports} of {pod.node}"
-            yield Problem(meta.file, meta.line, str(meta.key), HOST_PORT_STRICT, said)
+def host_port_note(pod: PodObject) -> Problem:
+    """For an enrolled pod whose callers from outside the mesh STRICT refuses."""
+    meta = pod.meta
+    ports = ", ".join(str(port) for port in sorted({each.port for each in pod.host_ports}))
+    said = f"STRICT: only clients in the mesh reach host port {ports} of {pod.node}"
+    return Problem(meta.file, meta.line, str(meta.key), HOST_PORT_STRICT, said)

@@ -5,36 +5,61 @@ Such a label counts as not there, and its pods stay outside the mesh: nothing el
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from difflib import get_close_matches
 from typing import Final
 
+from control.server.compile.notebook import Notebook
 from control.server.compile.pods import MODE_LABELS, PATH_LABEL
-from control.server.sources.objects import Meta, Objects
+from control.server.sources.objects import Key, Meta
 from control.server.sources.problem import Problem
 
 LABEL_UNKNOWN: Final = "label_unknown"
 _PREFIX: Final = "tulle.io/"
 _KNOWN: Final = dict.fromkeys(MODE_LABELS, ("ambient", "none")) | {PATH_LABEL: ("direct", "tunnel")}
+_Saying = tuple[str, str]  # namespace, and what is said
 _OURS: Final = tuple(name for name in _KNOWN if name.startswith(_PREFIX))
 
 
-def label_notes(found: Objects) -> Iterator[Problem]:
+class LabelNotes:
     """One for each namespace, and one for all pods of a namespace that say the same."""
-    for each in found.namespaces:
-        for said in _complaints(each.meta):
-            yield _note(each.meta, said)
-    alike: dict[tuple[str, str], list[Meta]] = {}
-    for pod in found.pods:
-        meta = pod.meta
-        for name in meta.labels:  # each pod, at each change: most have none of ours
-            if "io/" in name and not pod.is_terminal:
-                for said in _complaints(meta):
-                    alike.setdefault((meta.namespace, said), []).append(meta)
-                break
-    for (_, said), metas in alike.items():
-        more = f" (and {len(metas) - 1} more pods)" if len(metas) > 1 else ""
-        yield _note(metas[0], said + more)
+
+    def __init__(self, notebook: Notebook) -> None:
+        self._notebook = notebook
+        self._said: dict[Key, tuple[str, ...]] = {}  # by pods
+        self._alike: dict[_Saying, dict[Key, Meta]] = {}
+        self._stale: set[_Saying] = set()
+
+    def put_namespace(self, key: Key, meta: Meta | None) -> None:
+        said = () if meta is None else _complaints(meta)
+        self._notebook.put("label", key, [_note(meta, each) for each in said if meta is not None])
+
+    def put_pod(self, key: Key, meta: Meta | None) -> None:
+        """None for one that has ended."""
+        for said in self._said.pop(key, ()):
+            saying = key.namespace, said
+            del self._alike[saying][key]
+            self._stale.add(saying)
+        if meta is None or not any("io/" in name for name in meta.labels):
+            return  # most have none of ours
+        if found := tuple(_complaints(meta)):
+            self._said[key] = found
+            for said in found:
+                saying = key.namespace, said
+                self._alike.setdefault(saying, {})[key] = meta
+                self._stale.add(saying)
+
+    def settle(self) -> None:
+        for saying in self._stale:
+            metas = self._alike[saying]
+            notes = []
+            if metas:
+                more = f" (and {len(metas) - 1} more pods)" if len(metas) > 1 else ""
+                notes.append(_note(metas[min(metas)], saying[1] + more))
+            else:
+                del self._alike[saying]
+            self._notebook.put("alike", Key("Pod", *saying), notes)
+        self._stale.clear()
 
 
 def _note(meta: Meta, said: str) -> Problem:

@@ -1,212 +1,243 @@
-"""Objects → everything that nodes receive. Pure: same objects, same mesh."""
+"""Objects → everything that nodes receive, kept up to date by changes. Pure.
+
+A change costs what depends on it, however large the mesh is. Same objects, same mesh: nothing shows
+how it came to be.
+
+    namespaces, pods, reports → residents ─┬→ destinations → workloads, services
+    policies of every kind ──→ rulebook ───┤     ↑
+    nodes, services, slices ───────────────┼─────┘
+                                           └→ notebook
+
+Residents come first, since the others ask who is there; destinations last.
+"""
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Callable, Container, Iterable, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 
 from control.model.intent import Intent, NamespaceIntent
-from control.model.policy import Policy, PolicyScope
-from control.model.workload import Service, TunnelProtocol, Workload
-from control.server.compile.endpoints import places
-from control.server.compile.holdings import Holdings
-from control.server.compile.host_ports import host_port_notes
-from control.server.compile.labels import label_notes
-from control.server.compile.memo import MeshMemo
-from control.server.compile.mutual_tls import MutualTls, compile_mutual_tls
+from control.model.policy import Policy
+from control.model.workload import Service, Workload
+from control.server.compile.delta import MeshDelta
+from control.server.compile.destinations import Destinations
+from control.server.compile.labels import LabelNotes
+from control.server.compile.notebook import Notebook
 from control.server.compile.notes import notes_on
-from control.server.compile.pods import compile_namespaces, pod_uid, probe_notes
+from control.server.compile.pods import probe_notes
 from control.server.compile.policies import PolicyStatus
-from control.server.compile.remarks import remarks
-from control.server.compile.selection import with_selection
-from control.server.compile.services import compile_service, is_in_mesh, service_key
+from control.server.compile.residents import Move, Reports, Residents
+from control.server.compile.rulebook import Rulebook
 from control.server.compile.settings import Settings
-from control.server.compile.workloads import (
-    Compiler,
-    is_workload,
-    make_compiler,
-    selects,
-    tunnel_protocol,
-    workload_uid,
+from control.server.sources.objects import (
+    AnyObject,
+    AuthorizationPolicy,
+    EndpointSlice,
+    Key,
+    Namespace,
+    NodeObject,
+    Objects,
+    PeerAuthentication,
+    PodObject,
+    ServiceObject,
 )
-from control.server.sources import objects
-from control.server.sources.objects import AuthorizationPolicy, Objects
 from control.server.sources.problem import Problem
+
+Changed = Mapping[Key, AnyObject | None]  # None: it is gone
+
+
+class Mesh:
+    """Its mappings are live: they change with it."""
+
+    def __init__(self, settings: Settings, reports: Reports) -> None:
+        self.settings = settings
+        self.revision = 0  # grows with whatever may have changed something
+        self.notebook = Notebook()
+        self.residents = Residents(settings, reports)
+        self.rulebook = Rulebook(settings, self.residents)
+        self._destinations = Destinations(settings, self.residents, self.rulebook, self.notebook)
+        self._label_notes = LabelNotes(self.notebook)
+
+    def apply(self, changed: Changed, reported: Iterable[str] = ()) -> MeshDelta:
+        """`reported`: the uids of pods that nodes have said something of."""
+        for _ in (*self.steps(changed, reported), *self.remark()):
+            pass
+        return self.take_delta()
+
+    def steps(self, changed: Changed, reported: Iterable[str] = ()) -> Iterator[None]:
+        """As `apply`, in steps of some ten microseconds: nothing may be asked before the last."""
+        self.revision += 1
+        others: list[tuple[Key, AnyObject | None]] = []
+        for key, value in changed.items():
+            if key.kind == "Namespace":
+                self._put_namespace(key, value)
+            elif key.kind == "Pod":
+                assert value is None or isinstance(value, PodObject)
+                self.residents.put_pod(key, value)
+            else:
+                others.append((key, value))
+            yield
+        self.residents.report(reported)
+        for move in self.residents.settle():
+            self._moved(move)
+            yield
+        for key, value in others:
+            self._put(key, value)
+            yield
+        statuses, concerned = self.rulebook.settle()
+        for key in statuses:
+            self.notebook.put("status", key, notes_on(self.rulebook.statuses.get(key)))
+            yield
+        self._destinations.concern(concerned)
+        yield from self._destinations.settle()
+        self._label_notes.settle()
+        self.revision += 1
+
+    def remark(self) -> Iterator[None]:
+        """Bring the remarks on addresses up to date, in steps as well."""
+        return self._destinations.remark()
+
+    @property
+    def has_remarks(self) -> bool:
+        """True while they are not."""
+        return self._destinations.has_remarks
+
+    def let_go(self) -> None:
+        """A mesh that is leaving does not keep its pods any longer."""
+        self.settings = replace(self.settings, keeps_pods=False)
+        self.residents.let_go(self.settings)
+
+    def keys(self) -> Iterator[Key]:
+        """All objects that it was given and that mean something to it."""
+        yield from self.residents.keys()
+        yield from self.rulebook.keys()
+        yield from self._destinations.keys()
+
+    def _put_namespace(self, key: Key, value: AnyObject | None) -> None:
+        assert value is None or isinstance(value, Namespace)
+        self.residents.put_namespace(key.name, value)
+        self._label_notes.put_namespace(key, None if value is None else value.meta)
+
+    def _moved(self, move: Move) -> None:
+        self.rulebook.moved(move)
+        self._destinations.moved(move)
+        after = move.after
+        is_there = after is not None and after.intent is not None
+        self._label_notes.put_pod(move.key, after.pod.meta if after and is_there else None)
+        enrolled = after.pod if after is not None and after.is_enrolled else None
+        notes = [] if enrolled is None else list(probe_notes(enrolled))
+        self.notebook.put("probe", move.key, notes)
+
+    def _put(self, key: Key, value: AnyObject | None) -> None:
+        match key.kind:
+            case "Node":
+                assert value is None or isinstance(value, NodeObject)
+                self._destinations.put_node(key, value)
+            case "Service":
+                assert value is None or isinstance(value, ServiceObject)
+                self._destinations.put_service(key, value)
+            case "EndpointSlice":
+                assert value is None or isinstance(value, EndpointSlice)
+                self._destinations.put_slice(key, value)
+            case "AuthorizationPolicy" if not self.settings.release_all:
+                assert value is None or isinstance(value, AuthorizationPolicy)
+                self.rulebook.put_authorization(key, value)
+            # Pods leave one after the other, and those that are out have no identity any more: to
+            # the others they would be strangers.
+            case "PeerAuthentication" if not self.settings.release_all:
+                assert value is None or isinstance(value, PeerAuthentication)
+                self.rulebook.put_peer(key, value)
+
+    def take_delta(self) -> MeshDelta:
+        """Differences since this was asked last."""
+        return MeshDelta(
+            workloads=self._destinations.workloads.take_changed(),
+            services=self._destinations.services.take_changed(),
+            policies=self.rulebook.policies.take_changed(),
+            pods=self.residents.pods.take_changed(),
+            namespaces=self.residents.namespaces.take_changed(),
+        )
+
+    # Each mapping is keyed by the resource's name on the wire.
+
+    @property
+    def workloads(self) -> Mapping[str, Workload]:
+        return self._destinations.workloads.current
+
+    @property
+    def services(self) -> Mapping[str, Service]:
+        return self._destinations.services.current
+
+    @property
+    def policies(self) -> Mapping[str, Policy]:
+        return self.rulebook.policies.current
+
+    @property
+    def pods(self) -> Mapping[str, Intent]:
+        return self.residents.pods.current
+
+    @property
+    def namespaces(self) -> Mapping[str, NamespaceIntent]:
+        return self.residents.namespaces.current
+
+    @property
+    def statuses(self) -> tuple[PolicyStatus, ...]:
+        found = self.rulebook.statuses
+        return tuple(found[key] for key in sorted(found))
+
+    @property
+    def identities(self) -> Collection[tuple[str, str, str]]:
+        """(node, namespace, service account) of every pod that has not ended: the certificates that
+        a node may ask for."""
+        return self.residents.identities.keys()
+
+    @property
+    def notes(self) -> tuple[Problem, ...]:
+        return self.notebook.all()
 
 
 @dataclass(frozen=True, slots=True)
 class CompiledMesh:
-    """Each mapping is keyed by the resource's name on the wire."""
+    """A mesh at one moment."""
 
     workloads: Mapping[str, Workload]
     services: Mapping[str, Service]
     policies: Mapping[str, Policy]
     pods: Mapping[str, Intent]
     statuses: tuple[PolicyStatus, ...]
-    # (node, namespace, service account) of every pod that has not ended: the certificates that a
-    # node may ask for.
     identities: frozenset[tuple[str, str, str]]
     namespaces: Mapping[str, NamespaceIntent] = field(default_factory=dict)
     notes: tuple[Problem, ...] = ()
-    pod_notes: tuple[Problem, ...] = ()  # among `notes`: those that no claim changes
-    # Compiles reports of captured pods.
-    compiler: Compiler | None = field(default=None, compare=False)
-    # Policies of the pods whose objects have no address, by workload; reports place these pods.
-    unplaced: Mapping[str, tuple[str, ...]] = field(default_factory=dict, compare=False)
 
 
-EMPTY = CompiledMesh({}, {}, {}, {}, (), frozenset())
+@dataclass(frozen=True, slots=True)
+class KnownCaptures:
+    """Reports of pods by uid, without addresses."""
+
+    uids: frozenset[str]
+
+    def placed(self, uid: str, pod: PodObject) -> PodObject:
+        return pod
+
+    def is_captured(self, intent: Intent) -> bool:
+        return intent.uid in self.uids
 
 
-def compile_mesh(
-    found: Objects,
-    settings: Settings,
-    captured: frozenset[str],
-    holdings: Holdings | None = None,
-    memo: MeshMemo | None = None,
-    believed: Callable[[Iterable[Intent]], frozenset[str]] | None = None,
-) -> CompiledMesh:
-    """`captured` are the uids of pods whose capture some node reported to be in force; `believed`
-    gives those that count as captured without a report. `holdings` and `memo` are those of the
-    compilation before, which makes this one cheaper and no different.
-    """
-    if settings.release_all:
-        # Pods leave one after the other, and those that are out have no identity any more: to the
-        # others they would be strangers.
-        found = replace(found, authorization_policies=(), peer_authentications=())
-    memo = MeshMemo() if memo is None else memo
-    policies: dict[str, Policy] = {}
-    statuses: list[PolicyStatus] = []
-    selecting: dict[str, list[AuthorizationPolicy]] = defaultdict(list)
-    for each, compiled in memo.policies.compile(found.authorization_policies, settings):
-        statuses.append(compiled.status)
-        if compiled.policy is None:
-            continue
-        policies[compiled.policy.key] = compiled.policy
-        if compiled.policy.scope is PolicyScope.WORKLOAD_SELECTOR:
-            everywhere = each.meta.namespace == settings.root_namespace
-            selecting["" if everywhere else each.meta.namespace].append(each)
-    mutual_tls = compile_mutual_tls(found.peer_authentications, settings)
-    policies.update((each.key, each) for each in mutual_tls.policies)
-    holdings = Holdings() if holdings is None else holdings
-    pods = memo.intents(found, settings)
-    if believed is not None:
-        captured |= believed(pods)
-    holdings.follow(found, captured)
-    enrolled = frozenset(each.uid for each in pods if each.enrolled)
-    compiler = make_compiler(found, settings, captured, holdings, memo.slices, enrolled)
-    workloads = memo.workloads(found, compiler, lambda pod: _names(pod, selecting, mutual_tls))
-    endpoints = compiler.endpoints
-    workloads += places(endpoints, holdings, compiler.localities, settings)
-    services = [
-        compile_service(
-            each, settings, holdings, endpoints.partial.get(service_key(each, settings), ())
-        )
-        for each in found.services
-        if is_in_mesh(each)
-    ]
-    services += (
-        made.service
-        for pod in found.pods
-        if is_workload(pod) and (made := compiler.host_ports(pod)) is not None
-    )
-    said = (*statuses, *mutual_tls.statuses)
-    inside = (pod for pod in found.pods if pod.host_ports and pod_uid(pod.meta) in enrolled)
-    asks = mutual_tls.policies_of
-    strict = host_port_notes(inside, lambda pod: bool(asks(pod.meta.namespace, pod.meta.labels)))
-    pod_notes = (*probe_notes(found, pods), *strict, *label_notes(found))
-    all_statuses = tuple(with_selection(said, found, settings.root_namespace))
+def compile_mesh(found: Objects, settings: Settings, captured: frozenset[str]) -> CompiledMesh:
+    """From nothing. `captured` are the uids of pods whose nodes say so."""
+    mesh = Mesh(settings, KnownCaptures(captured))
+    mesh.apply(found.by_key())
+    return state_of(mesh)
+
+
+def state_of(mesh: Mesh) -> CompiledMesh:
     return CompiledMesh(
-        workloads={each.uid: each for each in workloads},
-        services={each.key: each for each in services},
-        policies=policies,
-        pods={each.uid: each for each in pods},
-        statuses=all_statuses,
-        identities=frozenset(
-            (pod.node, pod.meta.namespace, pod.service_account)
-            for pod in found.pods
-            if pod.node and not pod.is_terminal
-        ),
-        notes=(*notes_on(all_statuses), *pod_notes, *remarks(holdings)),
-        pod_notes=pod_notes,
-        namespaces={each.name: each for each in compile_namespaces(found, pods, settings)},
-        compiler=compiler,
-        unplaced={
-            workload_uid(pod.meta, settings): _names(pod, selecting, mutual_tls)
-            for pod in found.pods
-            if not pod.is_terminal and (pod.is_placed_by_node or not pod.addresses)
-        },
+        workloads=dict(mesh.workloads),
+        services=dict(mesh.services),
+        policies=dict(mesh.policies),
+        pods=dict(mesh.pods),
+        statuses=mesh.statuses,
+        identities=frozenset(mesh.identities),
+        namespaces=dict(mesh.namespaces),
+        notes=mesh.notes,
     )
-
-
-def noted(mesh: CompiledMesh) -> CompiledMesh:
-    """The mesh with the notes that fit the claims as they are now."""
-    said = () if mesh.compiler is None else remarks(mesh.compiler.holdings)
-    return replace(mesh, notes=(*notes_on(mesh.statuses), *mesh.pod_notes, *said))
-
-
-def knows_place(mesh: CompiledMesh, pod: objects.PodObject, settings: Settings) -> bool:
-    """False if `recapture` cannot tell where the pod is: its node moved it to other addresses than
-    its object has."""
-    return not pod.is_placed_by_node or workload_uid(pod.meta, settings) in mesh.unplaced
-
-
-def recapture(
-    mesh: CompiledMesh,
-    pods: Iterable[objects.PodObject],
-    settings: Settings,
-    captured: Container[str],
-) -> dict[str, Workload | None]:
-    """The workloads of `pods` that differ once `captured` are captured, by name, None for one that
-    is gone: the same as a whole compilation would find, at the price of these pods."""
-    changed: dict[str, Workload | None] = {}
-    rivals: dict[str, objects.PodObject] = {}
-    for pod in pods:
-        name = workload_uid(pod.meta, settings)
-        is_captured = pod_uid(pod.meta) in captured
-        if mesh.compiler is not None:
-            for each in mesh.compiler.holdings.capture(pod, is_captured):
-                rivals[workload_uid(each.meta, settings)] = each
-        if name in rivals:
-            rivals[name] = pod  # another's report found it where it was before
-        before = mesh.workloads.get(name)
-        after = _recaptured(mesh, name, pod, tunnel_protocol(pod, is_captured))
-        if after != before:
-            changed[name] = after
-    # A captured pod takes an address from one that is not.
-    for name, pod in rivals.items():
-        before = changed[name] if name in changed else mesh.workloads.get(name)
-        if mesh.compiler is not None and before is not None:
-            after = mesh.compiler.placed(before, pod)
-            if after != before:
-                changed[name] = after
-    return changed
-
-
-def _recaptured(
-    mesh: CompiledMesh, name: str, pod: objects.PodObject, protocol: TunnelProtocol
-) -> Workload | None:
-    known = mesh.workloads.get(name)
-    if name not in mesh.unplaced or mesh.compiler is None:
-        return None if known is None else replace(known, tunnel_protocol=protocol)
-    if not mesh.compiler.has_workload(pod):
-        return None
-    made = mesh.compiler.workload(pod, mesh.unplaced[name])
-    return replace(made, tunnel_protocol=protocol)
-
-
-def _names(
-    pod: objects.PodObject,
-    selecting: Mapping[str, list[AuthorizationPolicy]],
-    mutual_tls: MutualTls,
-) -> tuple[str, ...]:
-    """Names of the policies of this pod: those that select it, and its STRICT."""
-    meta = pod.meta
-    candidates = [*selecting.get("", ()), *selecting.get(meta.namespace, ())]
-    names = {
-        f"{each.meta.namespace}/{each.meta.name}"
-        for each in candidates
-        if selects(each.selector, meta.labels)
-    }
-    return tuple(sorted([*names, *mutual_tls.policies_of(meta.namespace, meta.labels)]))

@@ -8,9 +8,8 @@ under an inherited STRICT (Istio overlooks that one case; we treat both alike).
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 from control.model.policy import (
     Action,
@@ -22,10 +21,11 @@ from control.model.policy import (
     StringMatch,
     StringMatchKind,
 )
-from control.server.compile.policies import PolicyStatus
+from control.server.compile.policies import PolicyChanges, PolicyStatus
+from control.server.compile.population import Population
+from control.server.compile.selectors import Selectors
 from control.server.compile.settings import Settings
-from control.server.compile.workloads import selects
-from control.server.sources.objects import Labels, MtlsMode, PeerAuthentication
+from control.server.sources.objects import Key, Labels, MtlsMode, PeerAuthentication
 
 STATIC_STRICT = "istio_converted_static_strict"
 CONVERTED_PREFIX = "converted_peer_authentication_"
@@ -34,66 +34,130 @@ _NOBODY = (StringMatch(StringMatchKind.PRESENCE),)  # as not_principals: no iden
 
 
 @dataclass(frozen=True, slots=True)
-class MutualTls:
-    """All PeerAuthentications, resolved. `policies_of` is asked once per workload."""
+class _Space:
+    """One namespace, resolved. `own`: the one in force for all of it."""
 
-    static_key: str
-    policies: tuple[Policy, ...]
-    statuses: tuple[PolicyStatus, ...]
-    mesh: PeerAuthentication | None
-    by_namespace: Mapping[str, PeerAuthentication]
-    selecting: Mapping[str, list[PeerAuthentication]]  # oldest first
+    own: PeerAuthentication | None = None
+    policies: Mapping[str, Policy] = field(default_factory=dict)
+    statuses: Mapping[Key, PolicyStatus] = field(default_factory=dict)
+
+
+_BLANK = _Space()
+
+
+class MutualTls:
+    """All PeerAuthentications. `policies_of` is asked for each workload."""
+
+    def __init__(self, settings: Settings, population: Population) -> None:
+        self._root = settings.root_namespace
+        self._static_key = f"{self._root}/{STATIC_STRICT}"
+        self._population = population
+        self._found: dict[str, dict[Key, PeerAuthentication]] = {}  # by namespace
+        self.selecting: Selectors[PeerAuthentication] = Selectors(population)
+        self._spaces: dict[str, _Space] = {}
+        self._stale: dict[str, list[PeerAuthentication]] = {}  # namespaces, with what changed
+
+    def put(self, key: Key, value: PeerAuthentication | None) -> None:
+        found = self._found.setdefault(key.namespace, {})
+        before = found.pop(key, None)
+        if value is not None:
+            found[key] = value
+        elif not found:
+            del self._found[key.namespace]
+        changed = self._stale.setdefault(key.namespace, [])
+        changed += [each for each in (before, value) if each is not None]
+        if value is not None and self._is_selecting(value):
+            self.selecting.put(key, value, key.namespace)
+        else:
+            self.selecting.drop(key)
+
+    def _is_selecting(self, value: PeerAuthentication) -> bool:
+        may = bool(value.selector) or value.may_select
+        return may and value.meta.namespace != self._root
+
+    def settle(self) -> PolicyChanges:
+        changes = PolicyChanges()
+        stale, self._stale = self._stale, {}
+        if not stale:
+            return changes
+        was_strict = self._mesh_is_strict
+        strict = {space: self.is_strict(space) for space in stale}
+        if self._root in stale:
+            self._settle(self._root, changes)
+        if self._mesh_is_strict != was_strict:
+            for space in (*self._population.namespaces(), *self._found):
+                own = self._spaces.get(space, _BLANK).own
+                if own is None or own.mode is MtlsMode.UNSET:
+                    stale.setdefault(space, [])
+                    strict.setdefault(space, was_strict)
+        for namespace, changed in stale.items():
+            if namespace != self._root:
+                self._settle(namespace, changes)
+            if self.is_strict(namespace) != strict[namespace]:
+                changes.pods.update(self._population.of(namespace))
+            for each in changed if namespace != self._root else ():
+                if self._is_selecting(each):
+                    changes.pods.update(self._population.selected(each.selector, namespace))
+        static = _static(self._root) if self._found else None
+        changes.policies[self._static_key] = static
+        return changes
+
+    def _settle(self, namespace: str, changes: PolicyChanges) -> None:
+        before = self._spaces.pop(namespace, _BLANK)
+        after = self._resolve(namespace)
+        if after.statuses:
+            self._spaces[namespace] = after
+        changes.policies.update({each: after.policies.get(each) for each in before.policies})
+        changes.policies.update(after.policies)
+        changes.statuses.update({each: after.statuses.get(each) for each in before.statuses})
+        changes.statuses.update(after.statuses)
+
+    def _resolve(self, namespace: str) -> _Space:
+        found = self._found.get(namespace, {}).values()
+        own: PeerAuthentication | None = None
+        statuses: dict[Key, PolicyStatus] = {}
+        for each in sorted(found, key=_precedence):
+            note = ""
+            if each.selector and namespace == self._root:
+                note = "a selector in the root namespace has no effect"
+            elif not each.selector and own is not None:
+                note = "an older one of the same scope is in force"
+            elif not each.selector:
+                own = each
+            statuses[each.meta.key] = _status(each, self._root, note)
+        strict = self._is_strict(namespace, own)
+        made = (_convert(each, strict) for each in found if self._is_selecting(each))
+        return _Space(own, {each.key: each for each in made if each is not None}, statuses)
 
     def policies_of(self, namespace: str, labels: Labels) -> list[str]:
         parent_strict = self.is_strict(namespace)
-        for each in self.selecting.get(namespace, ()):
-            if selects(each.selector, labels):
-                if _exceptions(each, parent_strict):
-                    return [f"{namespace}/{CONVERTED_PREFIX}{each.meta.name}"]
-                return [self.static_key] if _effective(each, parent_strict) else []
-        return [self.static_key] if parent_strict else []
+        several = [each for _, each in self.selecting.of(namespace, labels)]
+        if several:
+            each = min(several, key=_precedence)
+            if _exceptions(each, parent_strict):
+                return [f"{namespace}/{CONVERTED_PREFIX}{each.meta.name}"]
+            parent_strict = _effective(each, parent_strict)
+        return [self._static_key] if parent_strict else []
 
     def is_strict(self, namespace: str) -> bool:
         """The mode of workloads in a namespace that no selector names."""
-        strict = self.mesh is not None and self.mesh.mode is MtlsMode.STRICT
-        own = self.by_namespace.get(namespace)
-        return strict if own is None else _effective(own, strict)
+        return self._is_strict(namespace, self._spaces.get(namespace, _BLANK).own)
+
+    @property
+    def _mesh_is_strict(self) -> bool:
+        mesh = self._spaces.get(self._root, _BLANK).own
+        return mesh is not None and mesh.mode is MtlsMode.STRICT
+
+    def _is_strict(self, namespace: str, own: PeerAuthentication | None) -> bool:
+        """As `own` says; that of the root namespace is the mesh's."""
+        if own is None or namespace == self._root:
+            return self._mesh_is_strict
+        return _effective(own, self._mesh_is_strict)
 
 
-def compile_mutual_tls(found: Iterable[PeerAuthentication], settings: Settings) -> MutualTls:
-    # A broken one comes first: where the meaning cannot be known, STRICT holds.
-    ordered = sorted(found, key=lambda each: (not each.broken, each.meta.age_key))
-    root = settings.root_namespace
-    mesh: PeerAuthentication | None = None
-    by_namespace: dict[str, PeerAuthentication] = {}
-    selecting: dict[str, list[PeerAuthentication]] = defaultdict(list)
-    statuses = []
-    for each in ordered:
-        namespace = each.meta.namespace
-        note = ""
-        if each.may_select and namespace != root:
-            selecting[namespace].append(each)
-        if each.selector and namespace == root:
-            note = "a selector in the root namespace has no effect"
-        elif each.selector:
-            selecting[namespace].append(each)
-        elif namespace == root and mesh is None:
-            mesh = each
-        elif namespace != root and namespace not in by_namespace:
-            by_namespace[namespace] = each
-        else:
-            note = "an older one of the same scope is in force"
-        statuses.append(_status(each, root, note))
-    resolved = MutualTls(f"{root}/{STATIC_STRICT}", (), (), mesh, by_namespace, selecting)
-    policies = [_static(root)] if ordered else []
-    for namespace, several in selecting.items():
-        for each in several:
-            converted = _convert(each, resolved.is_strict(namespace))
-            if converted is not None:
-                policies.append(converted)
-    return MutualTls(
-        resolved.static_key, tuple(policies), tuple(statuses), mesh, by_namespace, selecting
-    )
+def _precedence(value: PeerAuthentication) -> tuple[bool, tuple[bool, str, str]]:
+    """The oldest first; but where the meaning of one cannot be known, STRICT holds."""
+    return not value.broken, value.meta.age_key
 
 
 def _effective(value: PeerAuthentication, parent_strict: bool) -> bool:

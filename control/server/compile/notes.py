@@ -2,21 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-
 from control.server.compile.policies import PolicyStatus
 from control.server.sources.problem import Problem
 
 BROKEN = "Broken"  # such an object is a problem of its own, which says the same
 
 
-def notes_on(statuses: Iterable[PolicyStatus]) -> tuple[Problem, ...]:
+def notes_on(status: PolicyStatus | None) -> list[Problem]:
     """One for each thing to say; several on one object stay apart."""
-    return tuple(
-        Problem(
-            each.file, each.line, f"{each.kind} {each.namespace}/{each.name}", each.reason, said
-        )
-        for each in statuses
-        if each.reason != BROKEN
-        for said in each.notes
-    )
+    if status is None or status.reason == BROKEN:
+        return []
+    name = f"{status.kind} {status.namespace}/{status.name}"
+    return [Problem(status.file, status.line, name, status.reason, said) for said in status.notes]

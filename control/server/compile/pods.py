@@ -7,14 +7,14 @@ from __future__ import annotations
 
 import re
 import uuid
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import replace
 from functools import lru_cache
 
-from control.model.intent import Intent, NamespaceIntent
+from control.model.intent import Intent
 from control.server.compile.settings import Settings
 from control.server.sources import objects
-from control.server.sources.objects import Labels, Objects
+from control.server.sources.objects import Labels
 from control.server.sources.problem import Problem
 
 UIDS_KEPT_MAX = 16384  # some 3 MiB; a cluster gives every pod a uid, and keeps none here
@@ -48,20 +48,9 @@ def _static_uid(meta: objects.Meta) -> str:
     return found if _STATIC_UID.fullmatch(found) else ""
 
 
-def with_true_mirrors(pods: tuple[objects.PodObject, ...]) -> tuple[objects.PodObject, ...]:
-    """The pods, of which the oldest alone is the mirror of a static pod: whoever may make pods may
-    call one so until the kubelet removes it. The same tuple where nobody disagrees."""
-    mirrors = [each for each in pods if MIRROR_ANNOTATION in each.meta.annotations]
-    oldest: dict[str, objects.PodObject] = {}
-    for each in sorted(mirrors, key=lambda pod: (pod.meta.age_key, pod.meta.namespace)):
-        oldest.setdefault(pod_uid(each.meta), each)
-    false = {each.meta.key for each in mirrors if oldest[pod_uid(each.meta)] is not each}
-    if not false:
-        return pods
-    return tuple(_unmirrored(each) if each.meta.key in false else each for each in pods)
-
-
-def _unmirrored(pod: objects.PodObject) -> objects.PodObject:
+def unmirrored(pod: objects.PodObject) -> objects.PodObject:
+    """The pod, if it is not the mirror that it calls itself: whoever may make pods may call one so
+    until the kubelet removes it."""
     left = {name: text for name, text in pod.meta.annotations.items() if name != MIRROR_ANNOTATION}
     return replace(pod, meta=replace(pod.meta, annotations=left))
 
@@ -77,30 +66,23 @@ def is_captured(pod: objects.PodObject, reported: bool) -> bool:
     return not pod.host_network and (annotated or reported)
 
 
-def probe_notes(found: Objects, intents: Iterable[Intent]) -> Iterator[Problem]:
-    """Probes of enrolled pods that the kernel cannot recognise."""
-    enrolled = {(each.namespace, each.name) for each in intents if each.enrolled}
-    for pod in found.pods:
-        meta = pod.meta
-        if pod.probes.notes and (meta.namespace, meta.name) in enrolled:
-            for said in pod.probes.notes:
-                yield Problem(meta.file, meta.line, str(meta.key), PROBE_UNRECOGNISED, said)
+def probe_notes(pod: objects.PodObject) -> Iterator[Problem]:
+    """Probes that the kernel cannot recognise, of an enrolled pod."""
+    meta = pod.meta
+    for said in pod.probes.notes:
+        yield Problem(meta.file, meta.line, str(meta.key), PROBE_UNRECOGNISED, said)
 
 
-def compile_namespaces(
-    found: Objects, pods: Collection[Intent], settings: Settings
-) -> list[NamespaceIntent]:
-    """A label on a pod counts for the whole namespace: the next one like it may start elsewhere."""
-    enrols = {each.namespace: False for each in pods}
-    for each in found.namespaces:
-        enrols[each.meta.name] = _namespace_enrols(each.meta, settings)
-    enrols.update((each.namespace, True) for each in pods if each.enrolled)
-    return [NamespaceIntent(name, said) for name, said in enrols.items()]
-
-
-def _namespace_enrols(meta: objects.Meta, settings: Settings) -> bool:
+def namespace_enrols(meta: objects.Meta, settings: Settings) -> bool:
     is_system = meta.name in SYSTEM_NAMESPACES or meta.name == settings.root_namespace
     return not is_system and _mode(meta.labels) == "ambient"
+
+
+def enrolment_of(namespace: objects.Meta | None) -> tuple[object, ...]:
+    """All that the intents of a namespace's pods take from it."""
+    if namespace is None:
+        return "", False
+    return _mode(namespace.labels), _says_tunnel(namespace)
 
 
 def intent_of(pod: objects.PodObject, namespace: objects.Meta | None, settings: Settings) -> Intent:
@@ -165,11 +147,6 @@ def _decide(
             return False, "namespace label none"
         case _:
             return False, "no label"
-
-
-def asks_for_mesh(namespace: objects.Namespace) -> bool:
-    """True for a namespace whose pods are in the mesh unless they say otherwise."""
-    return _mode(namespace.meta.labels) == "ambient"
 
 
 def _mode(labels: Labels) -> str:

@@ -6,8 +6,8 @@ loses what layer 4 cannot see, so more is denied; a clause of it left with nothi
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, field
 
 from control.model.address import CidrBlock
 from control.model.policy import (
@@ -26,6 +26,7 @@ from control.server.compile.unmatched import can_match, unmatched
 from control.server.sources.objects import (
     AuthorizationPolicy,
     Condition,
+    Key,
     Operation,
     PolicyAction,
     PolicyRule,
@@ -60,23 +61,13 @@ class Compiled:
     status: PolicyStatus
 
 
-class PolicyMemo:
-    """Policies of the compilation before: one that is as it was costs nothing again."""
+@dataclass(slots=True)
+class PolicyChanges:
+    """Differences since the last time; None: it is gone. `pods` may have other policies by now."""
 
-    def __init__(self) -> None:
-        self._known: dict[tuple[str, str], tuple[AuthorizationPolicy, Settings, Compiled]] = {}
-
-    def compile(
-        self, found: Iterable[AuthorizationPolicy], settings: Settings
-    ) -> Iterator[tuple[AuthorizationPolicy, Compiled]]:
-        before, self._known = self._known, {}
-        for value in found:
-            key = value.meta.namespace, value.meta.name
-            known = before.get(key)
-            if known is None or known[:2] != (value, settings):
-                known = value, settings, compile_authorization_policy(value, settings)
-            self._known[key] = known
-            yield value, known[2]
+    policies: dict[str, Policy | None] = field(default_factory=dict)
+    statuses: dict[Key, PolicyStatus | None] = field(default_factory=dict)
+    pods: set[Key] = field(default_factory=set)
 
 
 def compile_authorization_policy(value: AuthorizationPolicy, settings: Settings) -> Compiled:

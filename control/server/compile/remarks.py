@@ -9,49 +9,45 @@ from control.server.compile.claims import POD_RANKS, STRANGERS_MAX, Lost, Rank
 from control.server.compile.holdings import Holdings
 from control.server.sources.objects import EndpointSlice, Key, ServiceObject
 from control.server.sources.problem import Problem
-from control.server.sources.services import NEAR
 
 ADDRESS_CLAIMED = "address_claimed"
 ADDRESS_UNUSABLE = "address_unusable"
 NOT_FOLLOWED = "not_followed"
 
 
-def remarks(holdings: Holdings) -> tuple[Problem, ...]:
-    return tuple(sorted([*_conflicts(holdings), *_fields(holdings)]))
+def remarks(
+    owner: Key, holdings: Holdings, value: ServiceObject | EndpointSlice | None, is_near: bool
+) -> list[Problem]:
+    """`value`: the object, if it is of a kind with such fields. `is_near`: its service follows
+    distances."""
+    return [*_conflicts(owner, holdings), *_fields(value, is_near)]
 
 
-def _conflicts(holdings: Holdings) -> Iterator[Problem]:
-    """One for each pair of objects, however many addresses they dispute."""
-    pairs: dict[tuple[Key, Key | None], list[Lost]] = {}
-    for each in holdings.lost():
-        owner, winner = each.claim.owner, None if each.to is None else each.to.owner
+def _conflicts(owner: Key, holdings: Holdings) -> Iterator[Problem]:
+    """One for each other object, however many addresses they dispute."""
+    by_winner: dict[Key | None, list[Lost]] = {}
+    for each in holdings.lost(owner):
         if _is_worth_saying(each):
-            pairs.setdefault((owner, winner), []).append(each)
-    for (owner, _), lost in pairs.items():
+            by_winner.setdefault(None if each.to is None else each.to.owner, []).append(each)
+    for lost in by_winner.values():
         meta = holdings.meta(owner)
         more = f" (and {len(lost) - 1} more like it)" if len(lost) > 1 else ""
         reason = ADDRESS_UNUSABLE if lost[0].to is None else ADDRESS_CLAIMED
         yield Problem(meta.file, meta.line, str(owner), reason, _text(lost[0], holdings) + more)
 
 
-def _fields(holdings: Holdings) -> Iterator[Problem]:
-    """Fields of services and slices that are not followed."""
-    near = {
-        each.meta.key
-        for each in holdings.claimants()
-        if isinstance(each, ServiceObject) and each.traffic_distribution in NEAR
-    }
-    for each in holdings.claimants():
-        meta = each.meta
-        said: list[str] = []
-        if isinstance(each, ServiceObject):
-            said += each.not_followed
-        elif isinstance(each, EndpointSlice) and each.has_hints:
-            owner = Key("Service", meta.namespace, each.service)
-            if owner not in near:
-                said.append("hints have no effect; trafficDistribution of the service has")
-        for one in said:
-            yield Problem(meta.file, meta.line, str(meta.key), NOT_FOLLOWED, one)
+def _fields(value: ServiceObject | EndpointSlice | None, is_near: bool) -> Iterator[Problem]:
+    """Fields that are not followed."""
+    if value is None:
+        return
+    said: tuple[str, ...] = ()
+    if isinstance(value, ServiceObject):
+        said = value.not_followed
+    elif value.has_hints and not is_near:
+        said = ("hints have no effect; trafficDistribution of the service has",)
+    meta = value.meta
+    for one in said:
+        yield Problem(meta.file, meta.line, str(meta.key), NOT_FOLLOWED, one)
 
 
 def _is_worth_saying(lost: Lost) -> bool:

@@ -52,9 +52,9 @@ def hostname(name: str, namespace: str, settings: Settings) -> str:
     return f"{name}.{namespace}.svc.{settings.domain_suffix}"
 
 
-def service_key(service: objects.ServiceObject, settings: Settings) -> str:
-    meta = service.meta
-    return f"{meta.namespace}/{hostname(meta.name, meta.namespace, settings)}"
+def service_key(key: objects.Key, settings: Settings) -> str:
+    """Name of a service on the wire."""
+    return f"{key.namespace}/{hostname(key.name, key.namespace, settings)}"
 
 
 def compile_service(

@@ -76,16 +76,12 @@ class CapturedSet:
         """True while this node reports this pod."""
         return uid in self._by_node.get(node, {})
 
-    def in_force(self, homes: Mapping[str, str]) -> frozenset[str]:
-        """Pods in `homes` (uid → node) that their own node reports as captured."""
-        return frozenset(uid for uid, node in homes.items() if self.has(node, uid))
-
-    def believed(self, intents: Iterable[Intent]) -> frozenset[str]:
-        """Enrolled pods of nodes that may have captured them before the last start."""
-        if not self.doubt.is_on:
-            return frozenset()
-        about = self.doubt.about
-        return frozenset(each.uid for each in intents if each.enrolled and about(each.node))
+    def is_captured(self, intent: Intent) -> bool:
+        """True for a pod that its own node reports, and for an enrolled one of a node that may have
+        captured it before the last start."""
+        if self.has(intent.node, intent.uid):
+            return True
+        return intent.enrolled and self.doubt.about(intent.node)
 
     def weigh(self, marked: Iterable[str]) -> None:
         """A node that had an agent has a marked pod, in a cluster, or it has reported."""

@@ -265,6 +265,12 @@ class Objects:
     authorization_policies: tuple[AuthorizationPolicy, ...] = ()
     peer_authentications: tuple[PeerAuthentication, ...] = ()
 
+    def by_key(self) -> dict[Key, AnyObject]:
+        kinds: tuple[tuple[AnyObject, ...], ...] = tuple(
+            getattr(self, kind) for kind in self.__slots__
+        )
+        return {each.meta.key: each for kind in kinds for each in kind}
+
     def counts(self) -> dict[str, int]:
         return {kind: len(getattr(self, field)) for kind, field in KIND_FIELDS.items()}
 

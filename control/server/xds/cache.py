@@ -1,19 +1,20 @@
 """Every resource serialised once, ready to be spliced into any number of responses.
 
-`update()` compares model values first, so a change of one pod encodes one message, not all. The
-cache knows names, versions and bytes; it knows no client.
+A change of one pod encodes one message, not all. The cache knows names, versions and bytes; it
+knows no client.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, TypeAlias
 
 from control.model.address import format_address
 from control.model.intent import Intent, NamespaceIntent
 from control.model.policy import Policy
 from control.model.workload import NetworkAddress, Service, Workload
-from control.server.compile.mesh import CompiledMesh
+from control.server.compile.delta import MeshDelta
 from control.server.xds.index import Index
 from control.server.xds.resource import CachedResource, make_entry
 from control.server.xds.shelf import Shelf
@@ -38,6 +39,7 @@ class Cache:
         self._of_nodes: dict[str, Shelf] = {}  # pods by node
         self._sweep_at = SHELVES_MIN
         self._index: Index | None = None
+        self._encoded: list[tuple[str, str, Any, CachedResource | None]] = []
         for url in (ADDRESS_TYPE, AUTHORIZATION_TYPE, NAMESPACE_TYPE):
             self._shelves[url] = Shelf(url)
             self._entries[url] = self._shelves[url].entries
@@ -67,59 +69,56 @@ class Cache:
         kept = {node: each for node, each in self._of_nodes.items() if each.entries or each.places}
         self._of_nodes, self._sweep_at = kept, max(SHELVES_MIN, 2 * len(kept))
 
-    def update(self, mesh: CompiledMesh) -> Change:
-        """Take over a new mesh; what differs from the last one, by type."""
-        addresses: dict[str, Workload | Service] = {**mesh.workloads, **mesh.services}
+    def steps(self, delta: MeshDelta) -> Iterator[None]:
+        """Encode what differs, one resource a step; nobody sees it before `commit`."""
+        for type_url, changed in (
+            (AUTHORIZATION_TYPE, delta.policies),
+            (ADDRESS_TYPE, delta.workloads),
+            (ADDRESS_TYPE, delta.services),
+            (POD_TYPE, delta.pods),
+            (NAMESPACE_TYPE, delta.namespaces),
+        ):
+            encode = _ENCODERS[type_url]
+            for name, value in changed.items():
+                entry = None if value is None else encode(name, value)
+                self._encoded.append((type_url, name, value, entry))
+                yield
+
+    def commit(self) -> Change:
+        """Show what was encoded; the names that clients have to hear of, by type."""
+        encoded, self._encoded = self._encoded, []
         self.revision += 1
-        return _change(
-            {
-                AUTHORIZATION_TYPE: self._replace(AUTHORIZATION_TYPE, mesh.policies),
-                ADDRESS_TYPE: self._replace(ADDRESS_TYPE, addresses),
-                POD_TYPE: self._replace(POD_TYPE, mesh.pods),
-                NAMESPACE_TYPE: self._replace(NAMESPACE_TYPE, mesh.namespaces),
-            }
-        )
+        change: dict[str, set[str]] = defaultdict(set)
+        for type_url, name, value, entry in encoded:
+            if entry is not None:
+                is_news = self._put(type_url, name, value, entry)
+            else:
+                is_news = self._remove(type_url, name)
+            if is_news:
+                change[type_url].add(name)
+        return {url: frozenset(names) for url, names in change.items()}
 
-    def update_workloads(self, changed: Mapping[str, Workload | None]) -> Change:
-        """Take over some workloads of the mesh, by name; None: it is gone. Costs what they cost,
-        not the rest."""
-        self.revision += 1
-        values = self._values[ADDRESS_TYPE]
-        names = set()
-        for name, value in changed.items():
-            if value is None:
-                if name in values:
-                    self._remove(ADDRESS_TYPE, name)
-                    names.add(name)
-            elif values.get(name) != value and self._put(ADDRESS_TYPE, name, value):
-                names.add(name)
-        return _change({ADDRESS_TYPE: names})
+    def apply(self, delta: MeshDelta) -> Change:
+        """Both, at once."""
+        for _ in self.steps(delta):
+            pass
+        return self.commit()
 
-    def _replace(self, type_url: str, values: Mapping[str, Any]) -> set[str]:
-        old = self._values[type_url]
-        changed = set()
-        for name in old.keys() - values.keys():
-            self._remove(type_url, name)
-            changed.add(name)
-        for name, value in values.items():
-            known = old.get(name)
-            if known is value or known == value:
-                continue
-            if self._put(type_url, name, value):
-                changed.add(name)
-        return changed
-
-    def _remove(self, type_url: str, name: str) -> None:
-        value, entry = self._values[type_url].pop(name), self._entries[type_url][name]
+    def _remove(self, type_url: str, name: str) -> bool:
+        """True if clients have to hear of it."""
+        value, entry = self._values[type_url].pop(name, None), self._entries[type_url].get(name)
+        if entry is None:
+            return False
         if type_url == ADDRESS_TYPE and self._index is not None:
             self._index.remove(name, value, entry)
         self.shelf(type_url, entry.node).remove(name, self.revision)
         if type_url == POD_TYPE:
             del self._entries[POD_TYPE][name]
+        return True
 
-    def _put(self, type_url: str, name: str, value: Any) -> bool:
+    def _put(self, type_url: str, name: str, value: Any, entry: CachedResource) -> bool:
         """True if clients have to hear of it."""
-        entry, known = _ENCODERS[type_url](name, value), self._entries[type_url].get(name)
+        known = self._entries[type_url].get(name)
         if type_url == ADDRESS_TYPE and self._index is not None:
             if known is not None:
                 self._index.remove(name, self._values[type_url][name], known)
@@ -148,10 +147,6 @@ class Cache:
         if self._index is None:
             self._index = Index(self._values[ADDRESS_TYPE], self._entries[ADDRESS_TYPE])
         return self._index
-
-
-def _change(names: Mapping[str, set[str]]) -> Change:
-    return {url: frozenset(each) for url, each in names.items() if each}
 
 
 def _policy_entry(name: str, value: Policy) -> CachedResource:

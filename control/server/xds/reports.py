@@ -67,7 +67,7 @@ class EnrolmentService:
         pods = self._publisher.believed()
         self._captured.doubt.end()
         await self._seal()
-        self._publisher.refresh()
+        self._publisher.refresh([each.uid for each in pods])
         silent = ",".join(sorted({each.node for each in pods})[:NAMED_MAX])
         level = logging.WARNING if pods else logging.INFO
         event(log, level, "captures.doubt_ended", pods=len(pods), silent=silent)

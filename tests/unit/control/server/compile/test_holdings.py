@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import Any
 
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from control.model.address import parse_address
-from control.server.compile import holdings as module
-from control.server.compile.holdings import Holdings
+from control.server.compile.holdings import Holdings, Upset
 from control.server.compile.pods import pod_uid
-from control.server.sources.objects import Objects, PodObject, ServiceObject
+from control.server.sources.objects import (
+    EndpointSlice,
+    NodeObject,
+    Objects,
+    PodObject,
+    ServiceObject,
+)
 from tests.support.manifests import objects, pod
 
 ADDRESSES = ("10.5.0.1", "10.5.0.2", "fd00::5")
@@ -56,6 +61,7 @@ def everything() -> Objects:
 
 
 ALL = everything()
+EVERY = list(ALL.by_key().values())
 
 
 def some(every: tuple[Any, ...], most: int) -> st.SearchStrategy[tuple[Any, ...]]:
@@ -86,23 +92,36 @@ def answers(subject: Holdings) -> object:
                     subject.ports_of(each.meta.key, address),
                     subject.is_place(each.meta.key, address),
                 )
-                for kind in (ALL.pods, ALL.nodes, ALL.services, ALL.slices)
-                for each in kind
+                for each in EVERY
             ],
         )
-    return found, subject.lost()
+    return found, {each.meta.key: subject.lost(each.meta.key) for each in EVERY}
+
+
+class Followed(Holdings):
+    """Takes whole sets of objects over."""
+
+    def follow(self, found: Objects, captured: Collection[str]) -> Upset:
+        objects_now = found.by_key()
+        for key in [each for each in self.owners() if each not in objects_now]:
+            self.drop(key)
+        for value in objects_now.values():
+            assert isinstance(value, PodObject | NodeObject | ServiceObject | EndpointSlice)
+            is_pod = isinstance(value, PodObject)
+            self.put(value, is_pod and pod_uid(value.meta) in captured)
+        return self.settle()
 
 
 @given(st.lists(st.tuples(PARTS, CAPTURED), min_size=1, max_size=4))
 def test_step_by_step_is_as_from_scratch(steps: list[tuple[Objects, frozenset[str]]]) -> None:
-    subject = Holdings()
+    subject = Followed()
     for found, captured in steps:
         subject.follow(found, captured)
-        fresh = Holdings()
+        fresh = Followed()
         fresh.follow(found, captured)
         assert answers(subject) == answers(fresh)
     subject.follow(Objects(), frozenset())
-    assert subject.lost() == []
+    assert not any(subject.lost(each.meta.key) for each in EVERY)
     assert not subject._at
     assert not subject._decided
     assert not subject._contested
@@ -112,51 +131,42 @@ def test_step_by_step_is_as_from_scratch(steps: list[tuple[Objects, frozenset[st
 def test_a_report_is_as_from_scratch_and_names_who_may_have_lost(
     before: frozenset[str], after: frozenset[str]
 ) -> None:
-    subject, fresh = Holdings(), Holdings()
+    subject, fresh = Followed(), Followed()
     subject.follow(ALL, before)
     holders = {address: subject.pod_at(parse_address(address)) for address in ADDRESSES}
-    told = set()
-    for each in ALL.pods:
-        if pod_uid(each.meta) in before ^ after:
-            rivals = subject.capture(each, pod_uid(each.meta) in after)
-            told |= {rival.meta.key for rival in rivals}
+    lost = {each.meta.key: subject.lost(each.meta.key) for each in EVERY}
+    reported = [each for each in ALL.pods if pod_uid(each.meta) in before ^ after]
+    for each in reported:
+        subject.put(each, pod_uid(each.meta) in after)
+    upset = subject.settle()
     fresh.follow(ALL, after)
     assert answers(subject) == answers(fresh)
-    for address, holder in holders.items():
-        now = subject.pod_at(parse_address(address))
-        assert now == holder or {now, holder} <= told
+    for text, holder in holders.items():
+        now = subject.pod_at(parse_address(text))
+        assert now == holder or {now, holder} <= upset.moved
+        assert now == holder or parse_address(text) in upset.addresses
+    for each in EVERY:
+        key = each.meta.key
+        assert subject.lost(key) == lost[key] or key in upset.remarked
 
 
-def test_what_did_not_change_is_not_decided_again(monkeypatch: pytest.MonkeyPatch) -> None:
-    count = 1000
-    text = "".join(pod(f"p{at}", address=f"10.6.{at // 250}.{at % 250}") for at in range(count))
-    found = objects(
-        text + service("a", "10.5.0.1", "cluster") + service("b", "10.5.0.1", "cluster")
-    )
-    subject, made = Holdings(), []
-    claims_of = module.claims_of
-
-    def counting(value: PodObject | ServiceObject, reported: bool = False) -> object:
-        made.append(value)
-        return claims_of(value, reported)
-
-    monkeypatch.setattr(module, "claims_of", counting)
+def test_what_did_not_change_is_not_decided_again() -> None:
+    found = objects(service("a", "10.5.0.1", "cluster") + service("b", "10.5.0.1", "cluster"))
+    subject = Followed()
     subject.follow(found, frozenset())
-    assert len(made) == count + 2
-    made.clear()
-    other = objects(service("b", "10.5.0.2", "cluster")).services[0]
-    changed = Objects(pods=found.pods, services=(found.services[0], other))
-    subject.follow(changed, frozenset({pod_uid(found.pods[0].meta)}))
-    assert made == [found.pods[0], other]
-    assert subject.lost() == []
+    address = parse_address("10.5.0.1")
+    decided = subject._decide(address)
+    subject.follow(found, frozenset())
+    assert subject._decide(address) is decided
+    assert subject.settle() == Upset()
 
 
 def test_host_network_pods_share_the_address_of_their_node() -> None:
-    subject = Holdings()
+    subject = Followed()
     host = [pod(name, spec="hostNetwork: true", address="10.5.0.1") for name in "ab"]
     found = objects(NODE + "".join(host))
     subject.follow(found, frozenset())
     address = parse_address("10.5.0.1")
     assert all(subject.has(each.meta.key, address) for each in found.pods)
     assert subject.pod_at(address) is None
-    assert subject.lost() == []
+    assert not any(subject.lost(each.meta.key) for each in found.pods)

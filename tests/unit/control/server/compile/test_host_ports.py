@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 from control.model.address import parse_address
 from control.model.workload import HealthPolicy, Port
-from control.server.compile.memo import MeshMemo
-from control.server.compile.mesh import CompiledMesh, compile_mesh
-from control.server.compile.settings import Settings
-from tests.support.manifests import mesh, objects, policy
+from control.server.compile.mesh import CompiledMesh
+from tests.support.manifests import mesh, policy
 
 NODE = """
 ---
@@ -113,16 +109,6 @@ def test_a_pods_own_address_is_not_shadowed() -> None:
 def test_a_report_of_the_capture_keeps_the_services() -> None:
     found = mesh(NODE + AMBIENT + pod(), frozenset({"u1"}))
     assert found.workloads["Kubernetes//Pod/shop/web"].services == {KEY: (Port(8080, 80),)}
-
-
-def test_a_compilation_with_a_memory_follows_the_enrolment() -> None:
-    memo, settings = MeshMemo(), Settings()
-    inside = objects(NODE + AMBIENT + pod())
-    outside = replace(inside, namespaces=())  # the pod is the same object
-    for objects_now, keys in ((outside, set()), (inside, {KEY}), (outside, set())):
-        found = compile_mesh(objects_now, settings, frozenset(), None, memo)
-        assert set(found.services) == keys
-        assert set(found.workloads["Kubernetes//Pod/shop/web"].services) == keys
 
 
 def test_a_host_port_under_strict_is_noted() -> None:

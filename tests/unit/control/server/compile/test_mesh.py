@@ -6,10 +6,11 @@ import random
 
 import pytest
 
-from control.server.compile.mesh import EMPTY, compile_mesh
+from control.server.compile.mesh import compile_mesh
 from control.server.compile.settings import Settings
 from tests.support import manifests
 from tests.support.manifests import mesh, pod, policy
+from tests.support.mesh_cache import EMPTY
 
 STRICT = "{mtls: {mode: STRICT}}"
 SELECTS_WEB = "{selector: {matchLabels: {app: web}}, rules: [{}]}"

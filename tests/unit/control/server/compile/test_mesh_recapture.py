@@ -3,18 +3,35 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
 
 from hypothesis import example, given
 from hypothesis import strategies as st
 
 from control.model.address import Address, parse_address
 from control.model.workload import NetworkMode, TunnelProtocol
-from control.server.compile.mesh import CompiledMesh, compile_mesh, noted, recapture
+from control.server.compile.mesh import CompiledMesh, Mesh, state_of
 from control.server.compile.pods import pod_uid
 from control.server.compile.settings import Settings
-from control.server.sources.objects import PodObject
-from tests.support.manifests import mesh, objects, pod
+from control.server.sources.objects import Objects
+from tests.support.manifests import objects, pod
+from tests.support.mesh_worlds import Reported
+
+
+def recapture(
+    found: Objects,
+    before: Mapping[str, tuple[Address, ...]],
+    after: Mapping[str, tuple[Address, ...]],
+) -> None:
+    """Report one after the other: the mesh is then as if it had known from the start."""
+    reported = Reported(dict(before))
+    mesh, fresh = Mesh(Settings(), reported), Mesh(Settings(), Reported(dict(after)))
+    mesh.apply(found.by_key())
+    fresh.apply(found.by_key())
+    old, reported.pods = dict(mesh.workloads), dict(after)
+    delta = mesh.apply({}, [uid for uid in {*before, *after} if before.get(uid) != after.get(uid)])
+    assert state_of(mesh) == state_of(fresh)
+    assert all(old.get(name) != mesh.workloads.get(name) for name in delta.workloads)
+
 
 NAMES = ("a", "b", "c", "d", "host", "noted")
 TEXT = (
@@ -40,11 +57,7 @@ SETS = st.frozensets(st.sampled_from(sorted(UIDS)))
 def test_recapture_is_what_a_whole_compilation_finds(
     before: frozenset[str], after: frozenset[str]
 ) -> None:
-    old, new = mesh(TEXT + SERVICE, before), mesh(TEXT + SERVICE, after)
-    pods = [UIDS[uid] for uid in before ^ after]
-    changed = recapture(old, pods, Settings(), after)
-    assert replace(noted(old), workloads={**old.workloads, **changed}) == new
-    assert all(old.workloads[name] != new.workloads[name] for name in changed)
+    recapture(FOUND, dict.fromkeys(before, ()), dict.fromkeys(after, ()))
 
 
 CLAIMED = "".join(
@@ -72,10 +85,8 @@ def test_pods_that_claim_one_address_change_hands_as_a_whole_compilation_finds(
 ) -> None:
     """A report may give an address to another pod, and with it the endpoints that a slice names
     by address."""
-    text = CLAIMED + SERVICE + SLICE
-    old, new = mesh(text, before), mesh(text, after)
-    changed = recapture(old, [CLAIMED_UIDS[uid] for uid in before ^ after], Settings(), after)
-    assert replace(noted(old), workloads={**old.workloads, **changed}) == new
+    found = objects(CLAIMED + SERVICE + SLICE)
+    recapture(found, dict.fromkeys(before, ()), dict.fromkeys(after, ()))
 
 
 # Pods without an address, and addresses that a node may report for them: free ones, and one of each
@@ -100,19 +111,10 @@ REPORTS = st.dictionaries(
 )
 
 
-def placed(reported: Mapping[str, tuple[Address, ...]], uid: str) -> PodObject:
-    addresses = reported.get(uid, ())
-    found = UNPLACED_PODS[uid]
-    return replace(found, addresses=addresses, is_placed_by_node=True) if addresses else found
-
-
 def placed_mesh(reported: Mapping[str, tuple[Address, ...]]) -> CompiledMesh:
-    pods = tuple(
-        placed(reported, pod_uid(each.meta)) if pod_uid(each.meta) in UNPLACED_PODS else each
-        for each in UNPLACED_FOUND.pods
-    )
-    found = replace(UNPLACED_FOUND, pods=pods)
-    return compile_mesh(found, Settings(), frozenset(reported))
+    mesh = Mesh(Settings(), Reported(dict(reported)))
+    mesh.apply(UNPLACED_FOUND.by_key())
+    return state_of(mesh)
 
 
 ONE, TWO = sorted(UNPLACED_PODS)[:2]
@@ -123,13 +125,7 @@ ONE, TWO = sorted(UNPLACED_PODS)[:2]
 def test_a_report_places_pods_as_a_whole_compilation_does(
     before: dict[str, tuple[Address, ...]], after: dict[str, tuple[Address, ...]]
 ) -> None:
-    old, new = placed_mesh(before), placed_mesh(after)
-    differ = [uid for uid in UNPLACED_PODS if before.get(uid) != after.get(uid)]
-    pods = [placed(after, uid) for uid in differ]
-    changed = recapture(old, pods, Settings(), frozenset(after))
-    workloads = {**old.workloads, **changed}
-    kept = {name: each for name, each in workloads.items() if each is not None}
-    assert replace(noted(old), workloads=kept) == new
+    recapture(UNPLACED_FOUND, before, after)
 
 
 @given(REPORTS)

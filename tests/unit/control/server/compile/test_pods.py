@@ -7,8 +7,7 @@ from dataclasses import replace
 import pytest
 
 from control.model.address import parse_address
-from control.server.compile.mesh import noted
-from control.server.compile.pods import intent_of, pod_uid, with_true_mirrors
+from control.server.compile.pods import intent_of
 from control.server.compile.settings import Settings
 from tests.support.manifests import mesh, objects, pod, policy
 
@@ -162,7 +161,6 @@ def test_a_probe_that_the_kernel_cannot_recognise_is_noted() -> None:
     found = mesh(namespace(AMBIENT) + pod(spec=PROBED))
     (said,) = found.notes
     assert (said.object, said.reason) == ("Pod shop/web", "probe_unrecognised")
-    assert noted(found).notes == found.notes
 
 
 @pytest.mark.parametrize(
@@ -226,13 +224,5 @@ def test_of_two_mirrors_of_one_static_pod_the_older_is_true() -> None:
     early, late = "2026-01-01T00:00:00Z", "2026-01-02T00:00:00Z"
     for first, second in (("a", "b"), ("b", "a")):
         text = mirror(first, "u-1", created=late) + mirror(second, "u-2", created=early)
-        found = with_true_mirrors(objects(text).pods)
-        assert {each.meta.name: pod_uid(each.meta) for each in found} == {
-            first: "u-1",
-            second: HASH,
-        }
-
-
-def test_pods_that_nobody_disputes_stay_as_they_are() -> None:
-    pods = objects(mirror("web-n1", "u-1") + pod("b")).pods
-    assert with_true_mirrors(pods) is pods
+        found = mesh(text).pods.values()
+        assert {each.name: each.uid for each in found} == {first: "u-1", second: HASH}

@@ -46,7 +46,7 @@ def test_names_and_addresses() -> None:
 def test_the_key_is_the_one_that_pods_name_it_by() -> None:
     (found,) = manifests.objects(service("ports: [{port: 80}]")).services
     settings = Settings(domain_suffix="example")
-    assert service_key(found, settings) == "shop/web.shop.svc.example"
+    assert service_key(found.meta.key, settings) == "shop/web.shop.svc.example"
 
 
 def test_a_headless_service_has_no_address() -> None:

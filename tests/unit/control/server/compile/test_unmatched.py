@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 from control.model.address import parse_address, parse_block
 from control.model.identity import SpiffeId
 from control.model.policy import Connection, Match, ServiceAccountMatch
-from control.server.compile.policies import NOTES_MAX, PolicyMemo, string_match
+from control.server.compile.mesh import KnownCaptures, Mesh
+from control.server.compile.policies import NOTES_MAX, string_match
 from control.server.compile.settings import Settings
 from control.server.compile.unmatched import can_match, unmatched
 from tests.support.manifests import mesh, objects, policy
@@ -157,24 +158,11 @@ def test_a_long_list_is_a_few_notes() -> None:
 
 
 def test_a_note_goes_with_its_cause() -> None:
-    memo, wrong = PolicyMemo(), source(namespaces=["Shop"])
+    wrong = source(namespaces=["Shop"])
+    subject = Mesh(Settings(), KnownCaptures(frozenset()))
     for rule, notes in ((wrong, 3), (wrong.lower(), 0), (wrong, 3)):
-        found = objects(policy(f"{{rules: [{{{rule}}}]}}"))
-        ((_, compiled),) = memo.compile(found.authorization_policies, Settings())
-        assert len(compiled.status.notes) == notes
-
-
-def test_a_policy_that_is_as_it_was_is_not_compiled_again() -> None:
-    text = policy("{rules: [{}]}") + policy("{rules: []}", name="q")
-    memo = PolicyMemo()
-    first, second = (
-        [each for _, each in memo.compile(objects(text).authorization_policies, Settings())]
-        for _ in range(2)
-    )
-    assert all(one is other for one, other in zip(first, second, strict=True))
-    other = Settings(trust_domain="example.org")
-    ((_, third), _) = memo.compile(objects(text).authorization_policies, other)
-    assert third is not first[0]
+        subject.apply(objects(policy(f"{{rules: [{{{rule}}}]}}")).by_key())
+        assert len(subject.notes) == notes
 
 
 # -- no rule that could match is ever said to be impossible ---------------------------------------

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from control.server.compile.mesh import compile_mesh
+from control.server.compile.mesh import KnownCaptures, Mesh
 from control.server.compile.settings import Settings
 from control.server.leader.conditions import Conditions, wanted_conditions
+from control.server.sources.objects import Objects
 from tests.support.manifests import load, pod, policy
 
 AMBIENT = "istio.io/dataplane-mode: ambient"
@@ -12,10 +13,15 @@ SHOP = f"apiVersion: v1\nkind: Namespace\nmetadata: {{name: shop, labels: {{{AMB
 WEB = 'app: "web"'
 
 
+def live(found: Objects) -> Mesh:
+    mesh = Mesh(Settings(), KnownCaptures(frozenset()))
+    mesh.apply(found.by_key())
+    return mesh
+
+
 def conditions(text: str) -> dict[str, Conditions]:
     snapshot = load(text)
-    mesh = compile_mesh(snapshot.objects, Settings(), frozenset())
-    wanted = wanted_conditions(mesh, snapshot.objects, snapshot.problems, "istio-system")
+    wanted = wanted_conditions(live(snapshot.objects), snapshot.problems)
     return {str(target): each for target, each in wanted.items()}
 
 
@@ -69,8 +75,7 @@ def test_a_condition_says_which_text_of_its_policy_it_is_about() -> None:
 
 def test_a_policy_that_cannot_be_read_is_known_by_its_uid() -> None:
     snapshot = load(policy("{rules: [{oops: 1}]}", uid="0f-1"))
-    mesh = compile_mesh(snapshot.objects, Settings(), frozenset())
-    (target,) = wanted_conditions(mesh, snapshot.objects, snapshot.problems, "istio-system")
+    (target,) = wanted_conditions(live(snapshot.objects), snapshot.problems)
     assert target.uid == "0f-1"
 
 

@@ -6,8 +6,9 @@ import pytest
 
 from control.model.address import Address
 from control.model.policy import Connection, Deny, decide
-from control.server.compile.mutual_tls import compile_mutual_tls
+from control.server.compile.mutual_tls import MutualTls
 from control.server.compile.policies import compile_authorization_policy
+from control.server.compile.population import Population
 from control.server.compile.settings import Settings
 from control.server.sources.folder import Folder
 from control.server.sources.objects import MtlsMode, PolicyAction
@@ -260,5 +261,8 @@ def test_a_strict_that_may_have_been_for_a_pod_goes_before_what_selects_it(
     broken = STRICT.replace("default", "broken").partition("spec:")[0] + f"spec: {spec}\n"
     found = read(SELECTING, broken).objects.peer_authentications
     assert len(found) == 2
-    resolved = compile_mutual_tls(found, Settings())
+    resolved = MutualTls(Settings(), Population())
+    for each in found:
+        resolved.put(each.meta.key, each)
+    resolved.settle()
     assert bool(resolved.policies_of("shop", {"app": "web"})) is strict

@@ -7,12 +7,12 @@ from dataclasses import replace
 from control.model.address import parse_address
 from control.model.policy import Action, Policy, PolicyScope
 from control.model.workload import NetworkAddress, Service, Workload
-from control.server.compile.mesh import EMPTY, CompiledMesh
-from control.server.xds.cache import Cache
+from control.server.compile.mesh import CompiledMesh
 from control.server.xds.session import DeltaSession
 from control.wire import discovery_pb2 as pb
 from control.wire.delta import DeltaClient, NodeInfo, Update
 from control.wire.types import ADDRESS_TYPE, AUTHORIZATION_TYPE
+from tests.support.mesh_cache import EMPTY, MeshCache
 
 NODE = NodeInfo("ztunnel~x")
 KEY = "ns/web.ns.svc"
@@ -53,7 +53,7 @@ class Bench:
     """A cache, a session and a client back to back, without a network."""
 
     def __init__(self, mesh: CompiledMesh, client: DeltaClient | None = None) -> None:
-        self.cache = Cache()
+        self.cache = MeshCache()
         self.cache.update(mesh)
         self.client = client or DeltaClient(NODE, [ADDRESS_TYPE, AUTHORIZATION_TYPE])
         self.open()

@@ -8,9 +8,9 @@ from control.model.address import parse_address
 from control.model.intent import Intent
 from control.model.policy import Action, Policy, PolicyScope
 from control.model.workload import NetworkAddress, Service, Workload
-from control.server.compile.mesh import EMPTY, CompiledMesh
-from control.server.xds.cache import Cache
+from control.server.compile.mesh import CompiledMesh
 from control.wire.types import ADDRESS_TYPE, AUTHORIZATION_TYPE, POD_TYPE
+from tests.support.mesh_cache import EMPTY, MeshCache
 
 WEB = Service("web", "ns", "web.ns.svc", (NetworkAddress("", parse_address("10.9.0.1")),))
 A = Workload(
@@ -41,7 +41,7 @@ def mesh(
 
 
 def test_an_update_says_what_changed_and_nothing_else() -> None:
-    cache = Cache()
+    cache = MeshCache()
     whole = mesh(A, B, services=(WEB,), policies=(NO,), pods=(INTENT,))
     assert cache.update(whole) == {
         ADDRESS_TYPE: {A.uid, B.uid, WEB.key},
@@ -57,14 +57,14 @@ def test_an_update_says_what_changed_and_nothing_else() -> None:
 
 def test_an_equal_message_of_another_value_is_no_change() -> None:
     """The version is a hash of the bytes: what a client would see the same it is not sent."""
-    cache = Cache()
+    cache = MeshCache()
     cache.update(mesh(A))
     assert cache.update(mesh(replace(A, services={WEB.key: (), "x/y": ()}))) != {}
     assert cache.update(mesh(replace(A, services={"x/y": (), WEB.key: ()}))) == {}
 
 
 def test_a_pod_that_moves_is_news_to_both_nodes() -> None:
-    cache = Cache()
+    cache = MeshCache()
     cache.update(mesh(pods=(INTENT,)))
     assert cache.entries(POD_TYPE)["u1"].node == "n1"
     assert cache.update(mesh(pods=(replace(INTENT, node="n2"),))) == {POD_TYPE: {"u1"}}
@@ -72,7 +72,7 @@ def test_a_pod_that_moves_is_news_to_both_nodes() -> None:
 
 
 def test_names_on_demand() -> None:
-    cache = Cache()
+    cache = MeshCache()
     cache.update(mesh(A, B, services=(WEB,)))
     assert cache.resolve(A.uid) == (A.uid,)
     assert cache.resolve("/10.0.0.1") == cache.resolve("/fd00::1") == (A.uid,)

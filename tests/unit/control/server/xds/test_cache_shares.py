@@ -8,9 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from control.model.workload import TunnelProtocol, Workload
-from control.server.compile.mesh import EMPTY
-from control.server.xds.cache import Cache
+from control.server.compile.delta import MeshDelta
 from control.wire.types import ADDRESS_TYPE
+from tests.support.mesh_cache import EMPTY, MeshCache
 
 NAMES = tuple("abcde")
 
@@ -33,12 +33,12 @@ def test_some_workloads_and_a_whole_mesh_are_the_same_change(
         {name: workload(name, each) for name, each in zip(NAMES, states, strict=True) if each}
         for states in (before, after)
     )
-    whole, some = Cache(), Cache()
+    whole, some = MeshCache(), MeshCache()
     for cache in (whole, some):
         cache.update(replace(EMPTY, workloads=old))
     wanted = whole.update(replace(EMPTY, workloads=new))
     changed = {name: new.get(name) for name in NAMES if old.get(name) != new.get(name)}
-    assert some.update_workloads(changed) == wanted
+    assert some.apply(MeshDelta(workloads=changed)) == wanted
     frames = [
         {name: each.framed for name, each in cache.entries(ADDRESS_TYPE).items()}
         for cache in (whole, some)
@@ -49,7 +49,7 @@ def test_some_workloads_and_a_whole_mesh_are_the_same_change(
 
 
 def test_the_average_follows_what_is_there() -> None:
-    cache = Cache()
+    cache = MeshCache()
     shelf = cache.shelf(ADDRESS_TYPE, "")
     assert shelf.average_bytes == 0
     cache.update(replace(EMPTY, workloads={"a": workload("a", TunnelProtocol.NONE)}))

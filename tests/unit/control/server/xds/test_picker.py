@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from control.server.xds.cache import Cache
 from control.server.xds.names import NAME_COST_BYTES, KeptNames
 from control.server.xds.picker import Picker
 from control.server.xds.subscription import FOREIGN, OLD
+from tests.support.mesh_cache import MeshCache
 from tests.unit.control.server.xds.session_bench import A, B, make_mesh
 
 
 def test_a_returning_client_has_asked_for_what_it_holds() -> None:
-    cache, names = Cache(), KeptNames()
+    cache, names = MeshCache(), KeptNames()
     cache.update(make_mesh(A, B))
     picker = Picker(cache, "n1", names, set())
     picker.take_over({A.uid: "?", "gone": "v"})

@@ -16,6 +16,7 @@ from control.server.compile.settings import Settings
 from control.server.metrics import Metrics, short_type
 from control.server.sources.captured import CapturedSet
 from control.server.sources.objects import PodObject
+from control.server.sources.problem import Problem
 from control.server.xds import publish
 from control.server.xds.cache import Change
 from control.server.xds.publish import LINE_EVERY_S, Publisher
@@ -121,10 +122,10 @@ def test_a_captured_pod_is_hbone_and_only_its_own_node_can_say_so(tmp_path: Path
     subject.publish()
     (uid,) = subject.mesh.pods
     captured = subject._captured
-    captured.take("n2", {uid: ()})
+    subject.refresh(captured.take("n2", {uid: ()}))
     subject.publish()
     assert subject.mesh.workloads[UID].tunnel_protocol is TunnelProtocol.NONE
-    captured.take("n1", {uid: ()})
+    subject.refresh(captured.take("n1", {uid: ()}))
     subject.publish()
     assert subject.mesh.workloads[UID].tunnel_protocol is TunnelProtocol.HBONE
     subject.offer(load(""))
@@ -135,16 +136,13 @@ def test_a_captured_pod_is_hbone_and_only_its_own_node_can_say_so(tmp_path: Path
     assert subject.mesh.workloads[UID].tunnel_protocol is TunnelProtocol.HBONE, "it runs on"
 
 
-def test_captures_are_told_without_compiling_and_those_of_many_reports_together(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_captures_of_many_reports_are_told_together(tmp_path: Path) -> None:
     subject = publisher(tmp_path)
     names = [f"p{number}" for number in range(250)]
     subject.offer(load("".join(pod(each, address=f"10.1.1.{at}") for at, each in enumerate(names))))
     subject.publish()
     heard: list[Change] = []
     subject.listen(heard.append)
-    monkeypatch.setattr(publish, "compile_mesh", None)
     uids = list(subject.mesh.pods)
 
     async def whole() -> None:
@@ -163,7 +161,7 @@ def test_captures_are_told_without_compiling_and_those_of_many_reports_together(
             running.cancel()
 
     asyncio.run(whole())
-    assert [len(each[ADDRESS_TYPE]) for each in heard] == [100, 100, 50, 1], "in slices"
+    assert [len(each[ADDRESS_TYPE]) for each in heard] == [250, 1]
 
 
 def test_a_listener_that_left_hears_nothing(tmp_path: Path) -> None:
@@ -196,20 +194,18 @@ def test_notes_on_a_disputed_address_follow_the_reports_once_it_is_quiet(
     subject.offer(load(pod("a") + pod("b")))  # both at one address
     subject.publish()
     assert [each.object for each in subject.mesh.notes] == ["Pod shop/b"]
-    monkeypatch.setattr(publish, "compile_mesh", None)
     monkeypatch.setattr(publish, "NOTES_QUIET_S", 0.02)
-    made: list[list[str]] = []
+    made: list[str] = []
     (uid,) = (uid for uid, each in subject.mesh.pods.items() if each.name == "b")
 
     async def whole() -> None:
         agreed = asyncio.Event()
 
-        def tell(_: object) -> None:
-            made.append([each.object for each in subject.mesh.notes])
-            if made[-1] == ["Pod shop/a"]:
-                agreed.set()
+        def tell(note: Problem, _: str) -> None:
+            made.append(note.object)
+            agreed.set()
 
-        monkeypatch.setattr(subject, "_tell_notes", tell)
+        monkeypatch.setattr(publish, "_tell", tell)
         async with asyncio.TaskGroup() as tasks:
             running = tasks.create_task(subject.run_captures())
             for captured in ({uid: ()}, {}, {uid: ()}):
@@ -221,7 +217,7 @@ def test_notes_on_a_disputed_address_follow_the_reports_once_it_is_quiet(
             running.cancel()
 
     asyncio.run(whole())
-    assert len(made) < 3, "not with each report"
+    assert made == ["Pod shop/a"], "not with each report"
 
 
 class _NoMarks:

@@ -10,13 +10,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from control.model.intent import Intent
-from control.server.compile.mesh import EMPTY, CompiledMesh
-from control.server.xds.cache import Cache
+from control.server.compile.mesh import CompiledMesh
 from control.server.xds.resource import frame, varint
 from control.server.xds.session import DeltaSession
 from control.wire import discovery_pb2 as pb
 from control.wire.delta import DeltaClient, Update, Word
 from control.wire.types import ADDRESS_TYPE, AUTHORIZATION_TYPE, POD_TYPE
+from tests.support.mesh_cache import EMPTY, MeshCache
 from tests.unit.control.server.xds.session_bench import (
     NODE,
     A,
@@ -165,7 +165,7 @@ def test_a_response_is_cut_at_its_bound_and_continued_after_the_ack() -> None:
 
 
 def test_two_sessions_share_the_same_bytes() -> None:
-    cache = Cache()
+    cache = MeshCache()
     cache.update(make_mesh(A, B))
     responses = []
     for _ in range(2):
@@ -176,7 +176,7 @@ def test_two_sessions_share_the_same_bytes() -> None:
 
 
 def test_an_unchanged_mesh_encodes_nothing() -> None:
-    cache = Cache()
+    cache = MeshCache()
     cache.update(make_mesh(A))
     before = cache.entries(ADDRESS_TYPE)[A.uid]
     assert cache.update(make_mesh(workload("a"))) == {}

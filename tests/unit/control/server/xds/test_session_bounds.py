@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from control.model.workload import Workload
 from control.server.callers.refusals import CallRefusal
-from control.server.compile.mesh import EMPTY, CompiledMesh
+from control.server.compile.mesh import CompiledMesh
 from control.server.xds.cache import Cache
 from control.server.xds.follower import CHEAP_MAX
 from control.server.xds.names import NAME_CHARS_MAX, NAME_COST_BYTES, BadRequest
@@ -18,6 +18,7 @@ from control.server.xds.picker import Picker
 from control.server.xds.session import FOREIGN_TYPES_MAX, TYPE_CHARS_MAX, DeltaSession
 from control.wire import discovery_pb2 as pb
 from control.wire.types import ADDRESS_TYPE, AUTHORIZATION_TYPE
+from tests.support.mesh_cache import EMPTY, MeshCache
 
 NAMES = tuple("abcdef")
 
@@ -33,7 +34,7 @@ def make_mesh(names: frozenset[str], revision: str = "") -> CompiledMesh:
 
 
 def started(names: str = "") -> tuple[Cache, DeltaSession]:
-    cache = Cache()
+    cache = MeshCache()
     cache.update(make_mesh(frozenset(names)))
     return cache, DeltaSession(cache, "n1")
 

@@ -14,6 +14,7 @@ from control.server.xds.session import DeltaSession
 from control.wire import discovery_pb2 as pb
 from control.wire.delta import DeltaClient, Update
 from control.wire.types import ADDRESS_TYPE, AUTHORIZATION_TYPE, NAMESPACE_TYPE, POD_TYPE
+from tests.support.mesh_cache import MeshCache
 from tests.unit.control.server.xds.session_bench import (
     KEY,
     NODE,
@@ -142,7 +143,7 @@ class Node:
 @pytest.mark.parametrize("seed", range(12))
 def test_all_end_with_what_there_is(seed: int) -> None:
     rng = random.Random(seed)
-    cache = Cache()
+    cache = MeshCache()
     cache.update(make_world(rng))
     kinds = ("wildcard", "wildcard", "picker", "agent")
     nodes = [Node(cache, node, kind) for node in NODES for kind in kinds]

@@ -6,12 +6,13 @@ from dataclasses import replace
 
 import pytest
 
-from control.server.compile.mesh import EMPTY, CompiledMesh
+from control.server.compile.mesh import CompiledMesh
 from control.server.xds.names import BadRequest
 from control.server.xds.picker import ASKED_MAX
 from control.wire import discovery_pb2 as pb
 from control.wire.delta import DeltaClient
 from control.wire.types import ADDRESS_TYPE
+from tests.support.mesh_cache import EMPTY
 from tests.unit.control.server.xds.session_bench import (
     KEY,
     NODE,
