@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import asyncio
+import json
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass
 from datetime import datetime
-from typing import Any
+from itertools import islice
+from typing import Any, TypeVar
 
 from google.protobuf import json_format
 from prometheus_client import CollectorRegistry
 
 from control.kit import log as kit_log
 from control.kit.clock import Clock
-from control.kit.http import HttpRequest, HttpResponse, Routes, alive, as_json, text
+from control.kit.http import Handler, HttpRequest, HttpResponse, Routes, alive, as_json, text
 from control.kit.log import event
 from control.kit.metrics import SharedPage
 from control.kit.version import version
@@ -36,6 +39,9 @@ log = logging.getLogger("admin")
 
 ROWS_MAX = 100_000  # a page has; what is left out is said
 CALLER_ROWS_MAX = 1000
+SLICE = 50  # rows, some 3 ms
+
+_Value = TypeVar("_Value")
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,37 +100,25 @@ class AdminPages:
     def routes(self) -> Routes:
         publisher = self._publisher
         return {
-            ("GET", "/status"): self._page(self.status),
-            ("GET", "/problems"): self._page(lambda: [asdict(each) for each in publisher.problems]),
-            ("GET", "/notes"): self._page(
-                lambda: [asdict(each) for each in publisher.mesh.notes[:ROWS_MAX]]
-            ),
-            ("GET", "/workloads"): self._page(
-                lambda: _rows(publisher.mesh.workloads, workload_row)
-            ),
-            ("GET", "/services"): self._page(lambda: _rows(publisher.mesh.services, service_row)),
-            ("GET", "/policies"): self._page(
-                lambda: [asdict(each) for each in publisher.mesh.statuses[:ROWS_MAX]]
-            ),
-            ("GET", "/pods"): self._page(lambda: _rows(publisher.mesh.pods, pod_row)),
-            ("GET", "/callers"): self._page(self._callers.rows),
-            ("GET", "/config"): self._page(self.config),
+            ("GET", "/status"): _page(self.status),
+            ("GET", "/problems"): _page(lambda: _array(publisher.problems, asdict)),
+            ("GET", "/notes"): _page(lambda: _array(publisher.mesh.notes, asdict)),
+            ("GET", "/workloads"): _page(lambda: _rows(publisher.mesh.workloads, workload_row)),
+            ("GET", "/services"): _page(lambda: _rows(publisher.mesh.services, service_row)),
+            ("GET", "/policies"): _page(lambda: _array(publisher.mesh.statuses, asdict)),
+            ("GET", "/pods"): _page(lambda: _rows(publisher.mesh.pods, pod_row)),
+            ("GET", "/callers"): _page(lambda: _array(self._callers.rows(), _same)),
+            ("GET", "/config"): _page(self.config),
             ("GET", "/log"): log_levels,
             ("POST", "/log"): set_log_level,
         }
 
-    def _page(self, make: Callable[[], Any]) -> Callable[[HttpRequest], Any]:
-        async def page(_: HttpRequest) -> HttpResponse:
-            return as_json(make())
-
-        return page
-
-    def status(self) -> dict[str, Any]:
+    async def status(self) -> str:
         publisher = self._publisher
         settings: Settings = publisher.settings
         root = self._authorities.current.root
         replica = {} if self._leader is None else {"replica": self._leader()}
-        return {
+        about = {
             **replica,
             "version": version(),
             "started_at": _time(self._started_at),
@@ -145,26 +139,31 @@ class AdminPages:
                 "serial": f"{root.serial_number:x}",
                 "not_after": _time(root.not_valid_after_utc),
             },
-            "nodes": [
-                client_row(each)
-                for each in sorted(self._delta.clients, key=lambda each: each.node_id)
-            ],
-            "problems": [asdict(each) for each in publisher.problems],
-            "notes": [asdict(each) for each in publisher.mesh.notes[:ROWS_MAX]],
         }
+        nodes = sorted(self._delta.clients, key=lambda each: each.node_id)
+        return _joined(
+            about,
+            nodes=await _array(nodes, client_row),
+            problems=await _array(publisher.problems, asdict),
+            notes=await _array(publisher.mesh.notes, asdict),
+        )
 
-    def config(self) -> dict[str, Any]:
+    async def config(self) -> str:
         mesh = self._publisher.mesh
-        return {
-            "addresses": {
-                name: _message(resource_to_wire(value))
-                for name, value in _bounded({**mesh.workloads, **mesh.services}).items()
-            },
-            "policies": {
-                name: _message(policy_to_wire(value))
-                for name, value in _bounded(mesh.policies).items()
-            },
-        }
+        addresses: dict[str, Workload | Service] = {**mesh.workloads, **mesh.services}
+        return _joined(
+            {},
+            addresses=await _table(addresses, resource_to_wire),
+            policies=await _table(mesh.policies, policy_to_wire),
+        )
+
+
+def _page(make: Callable[[], Awaitable[str]]) -> Handler:
+    async def page(_: HttpRequest) -> HttpResponse:
+        body = (await make()).encode() + b"\n"
+        return HttpResponse(200, body, {"content-type": "application/json"})
+
+    return page
 
 
 def metrics_routes(metrics: Metrics) -> Routes:
@@ -275,17 +274,40 @@ def pod_row(value: Intent) -> dict[str, Any]:
     }
 
 
-def _rows(values: Mapping[str, Any], row: Callable[[Any], dict[str, Any]]) -> list[dict[str, Any]]:
-    return [row(value) for value in _bounded(values).values()]
+async def _array(values: Iterable[_Value], row: Callable[[_Value], Any]) -> str:
+    """A row a line."""
+    return "[" + await _lines(values, lambda value: json.dumps(row(value))) + "]"
 
 
-def _bounded(values: Mapping[str, Any]) -> dict[str, Any]:
-    return {name: values[name] for name in sorted(values)[:ROWS_MAX]}
+async def _rows(values: Mapping[str, _Value], row: Callable[[_Value], Any]) -> str:
+    return await _array([values[name] for name in sorted(values)], row)
 
 
-def _message(message: Any) -> dict[str, Any]:
-    found: dict[str, Any] = json_format.MessageToDict(message)
-    return found
+async def _table(values: Mapping[str, _Value], wire: Callable[[_Value], Any]) -> str:
+    def line(pair: tuple[str, _Value]) -> str:
+        return f"{json.dumps(pair[0])}: {json.dumps(json_format.MessageToDict(wire(pair[1])))}"
+
+    return "{" + await _lines([(name, values[name]) for name in sorted(values)], line) + "}"
+
+
+async def _lines(values: Iterable[_Value], line: Callable[[_Value], str]) -> str:
+    """Lines of a page, made in slices: others have the loop in between."""
+    found = []
+    for number, value in enumerate(islice(values, ROWS_MAX)):
+        found.append(line(value))
+        if number % SLICE == SLICE - 1:
+            await asyncio.sleep(0)
+    return ",\n".join(found)
+
+
+def _joined(about: Mapping[str, Any], **parts: str) -> str:
+    """One object of small values and of large ones that are text already."""
+    small = [f"{json.dumps(name)}: {json.dumps(value)}" for name, value in about.items()]
+    return "{" + ",\n".join([*small, *(f'"{name}": {text}' for name, text in parts.items())]) + "}"
+
+
+def _same(row: dict[str, Any]) -> dict[str, Any]:
+    return row
 
 
 def _time(moment: datetime) -> str:

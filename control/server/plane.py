@@ -19,7 +19,7 @@ from control.kit.door import LOOPBACK_NAMES, is_loopback_port
 from control.kit.errors import ConfigError, MeshError
 from control.kit.http import HttpServer
 from control.kit.log import event
-from control.kit.memory import SETTLE_AT_S, release, resident_bytes, settle
+from control.kit.memory import SETTLE_AT_S, freeze, release, resident_bytes, settle, spare_collector
 from control.kit.unix_socket import Unseen
 from control.kit.version import version
 from control.model.identity import SpiffeId
@@ -183,9 +183,7 @@ def _source(
     config: PlaneConfig, cluster: ClusterSide | None, clock: SystemClock, metrics: Metrics
 ) -> LastingSource:
     found: ObjectSource
-    gone_share = config.gone_share
     if cluster is not None:
-        gone_share = 1.0  # an API server says what is, and never half of it
         found = source = KubernetesSource(cluster.client, clock)
         metrics.follow(source.states)
         origin = cluster.client.access.origin
@@ -194,6 +192,7 @@ def _source(
         origin = str(config.manifests.absolute())
     else:
         raise ConfigError("neither manifests nor an API server to read objects from")
+    gone_share = config.gone_share if cluster is None else 1.0  # an API server says what there is
     lasting = LastingSource(found, StateFile(config.state / STATE_NAME, origin), clock, gone_share)
     metrics.show_age(lambda: lasting.standing.age_s)
     return lasting
@@ -207,6 +206,7 @@ async def serve(config: PlaneConfig) -> None:
 
 async def _serve(config: PlaneConfig) -> None:
     stop = _stop_on_signals()
+    spare_collector()
     async with AsyncExitStack() as stack:
         cluster, stored, authority = None, None, None
         if config.cluster is not None:
@@ -229,6 +229,7 @@ async def _begin(plane: Plane, stored: StoredAuthority | None, stop: asyncio.Eve
             # Published before anybody can ask for it.
             plane.publisher.offer(first)
             plane.publisher.publish()
+            freeze()
             await _run(plane, stored, snapshots, stop)
 
 

@@ -6,7 +6,6 @@ Fields that the mesh does not read are not looked at; those it reads must have t
 from __future__ import annotations
 
 import re
-from types import MappingProxyType
 
 from control.model.address import Address, parse_address
 from control.server.sources.host_ports import read_host_ports
@@ -23,6 +22,7 @@ from control.server.sources.objects import (
 from control.server.sources.probes import read_probes
 from control.server.sources.problem import Invalid
 from control.server.sources.reader import Reader
+from control.server.sources.sharing import intern, shared, shared_labels
 from control.server.sources.yaml_text import Fields
 
 DEFAULT_NAMESPACE = "default"
@@ -46,7 +46,7 @@ def read_key(document: Reader) -> Key:
     if kind in CLUSTER_KINDS:
         return Key(kind, "", name)
     namespace = meta.text("namespace") or DEFAULT_NAMESPACE
-    return Key(kind, _checked_name(meta, "namespace", namespace), name)
+    return Key(kind, intern(_checked_name(meta, "namespace", namespace)), name)
 
 
 def _checked_name(meta: Reader, field: str, name: str) -> str:
@@ -69,17 +69,19 @@ def read_meta(document: Reader, key: Key, file: str) -> Meta:
     created = meta.text("creationTimestamp")
     if created and not _CREATED.fullmatch(created):
         raise meta.invalid("creationTimestamp", f"{created!r} is not a time like RFC 3339 in UTC")
-    annotations = {
-        name: text for name, text in meta.labels("annotations").items() if name != _LAST_APPLIED
-    }
+    annotations = meta.labels("annotations")
+    if _LAST_APPLIED in annotations:
+        annotations = shared_labels(
+            (name, text) for name, text in annotations.items() if name != _LAST_APPLIED
+        )
     return Meta(
         key=key,
         file=file,
         line=document.line(),
         labels=meta.labels("labels"),
-        annotations=MappingProxyType(annotations),
+        annotations=annotations,
         uid=uid,
-        created=created,
+        created=intern(created),
         generation=generation_of(document, key),
     )
 
@@ -126,12 +128,12 @@ def read_pod(document: Reader, meta: Meta) -> PodObject:
     is_leaving = "deletionTimestamp" in document.part("metadata")
     return PodObject(
         meta=meta,
-        service_account=account or "default",
-        node=spec.text("nodeName"),
+        service_account=intern(account or "default"),
+        node=intern(spec.text("nodeName")),
         host_network=spec.flag("hostNetwork"),
         owner=_owner(document.part("metadata")),
         ports=_container_ports(spec),
-        phase=phase,
+        phase=intern(phase),
         addresses=_pod_addresses(status),
         ready=serves and not is_leaving,
         last_resort=serves and is_leaving,
@@ -144,7 +146,7 @@ def read_pod(document: Reader, meta: Meta) -> PodObject:
 def _owner(meta: Reader) -> Owner | None:
     for each in meta.children("ownerReferences"):
         if each.flag("controller"):
-            return Owner(each.text("kind"), each.text("name"))
+            return shared(Owner(each.text("kind"), each.text("name")))
     return None
 
 
@@ -160,7 +162,7 @@ def _container_ports(spec: Reader) -> tuple[ContainerPort, ...]:
             if number is None:
                 raise port.invalid("containerPort", "is missing")
             found.append(ContainerPort(port.text("name"), read_protocol(port), number))
-    return tuple(found)
+    return shared(tuple(found))
 
 
 def read_protocol(port: Reader) -> str:

@@ -11,7 +11,7 @@ import asyncio
 import logging
 from collections.abc import AsyncIterator, Collection, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from itertools import islice
 from typing import Final, Protocol
@@ -130,7 +130,7 @@ class LastingSource:
             if each.is_whole:
                 self._owed, self._owes_all = {}, True
             self._owed.update(each.changed)
-            self._latest = each
+            self._latest = replace(each, changed={})
             self._news.set()
 
     async def _snapshots(self) -> AsyncIterator[Snapshot]:
@@ -145,13 +145,13 @@ class LastingSource:
                 self._last = found
                 may_have_kept = False
                 if (chosen := await self._chosen(found)) is not None:
-                    self._given = chosen
+                    self._given = replace(chosen, changed={})
                     yield chosen
             elif may_have_kept and self._gives_up(started_s):
                 may_have_kept = False
                 why = self._inner.trouble or f"not complete after {PATIENCE_S:.0f} s"
                 if (kept := await self._kept(why)) is not None:
-                    self._given = kept
+                    self._given = replace(kept, changed={})
                     yield kept
             if not self._news.is_set():
                 with suppress(TimeoutError):

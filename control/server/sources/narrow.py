@@ -130,6 +130,7 @@ _NARROW: dict[str, msgspec.json.Decoder[Any]] = {
     "ServiceAccount": msgspec.json.Decoder(_Plain),
 }
 _WHOLE = msgspec.json.Decoder()
+_SCALARS = frozenset({str, bool, int, float, type(None)})
 # Every other kind is read whole, without who wrote which field: often more than the object.
 _UNREAD_META = "managedFields"
 
@@ -168,14 +169,16 @@ def _fields(struct: _Narrow) -> Fields:
     for attribute, name in _names(type(struct)):
         value = getattr(struct, attribute)
         if value is not None:
-            found[name] = value if isinstance(value, str) else _value(value)
+            found[name] = value if value.__class__ is str else _value(value)
     return found
 
 
 def _value(value: Any) -> Value:
-    if isinstance(value, str | bool | int | float) or value is None:
-        return value
-    if isinstance(value, list):
+    kind = value.__class__
+    if kind in _SCALARS:
+        found_scalar: Value = value
+        return found_scalar
+    if kind is list:
         items = Items(0)
         items.extend(map(_value, value))
         items.lines = [0] * len(items)

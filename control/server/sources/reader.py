@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from types import MappingProxyType
 
 from control.server.sources.problem import Invalid, UnknownField
+from control.server.sources.sharing import shared_labels
 from control.server.sources.yaml_text import Fields, Items, Value
 
 
@@ -40,7 +40,9 @@ class Reader:
 
     def _get(self, key: str, kind: type, noun: str) -> Value:
         value = self.fields.get(key)
-        if value is None or (isinstance(value, kind) and not _is_disguised(value, kind)):
+        if value is None or value.__class__ is kind:
+            return value
+        if isinstance(value, kind) and not isinstance(value, bool):  # True is no int to YAML
             return value
         raise self.invalid(key, f"must be {noun}, not {_noun(value)}")
 
@@ -96,12 +98,7 @@ class Reader:
     def labels(self, key: str) -> Mapping[str, str]:
         """A mapping of strings to strings."""
         part = self.part(key)
-        return MappingProxyType({name: part.text(name) for name in part.fields})
-
-
-def _is_disguised(value: object, kind: type) -> bool:
-    """True for an int that is no bool: Python calls True an int, YAML and Kubernetes do not."""
-    return kind is int and isinstance(value, bool)
+        return shared_labels((name, part.text(name)) for name in part.fields)
 
 
 def _noun(value: object) -> str:

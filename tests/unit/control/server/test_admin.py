@@ -11,7 +11,7 @@ import pytest
 
 from control.kit import log as kit_log
 from control.kit.http import HttpRequest, HttpResponse
-from control.server.admin import AdminPages, Callers, client_row, metrics_routes
+from control.server.admin import SLICE, AdminPages, Callers, client_row, metrics_routes
 from control.server.ca.keys import load_authority
 from control.server.callers.budget import node_tenant
 from control.server.callers.refusals import CallRefusal
@@ -177,3 +177,28 @@ def test_callers_have_their_figures_and_those_refused_most_come_first(bench: Ben
     assert (rows[1]["streams"], rows[1]["calls"], rows[1]["refused"]) == (1, 3, {})
     assert rows[2]["unadmitted"] == 1
     assert len({frozenset(each) for each in rows}) == 1, "the same columns"
+
+
+def test_a_page_of_many_rows_lets_others_have_the_loop(bench: Bench) -> None:
+    bench.publisher.offer(load("".join(pod(f"p-{number}") for number in range(200))))
+    bench.publisher.publish()
+    turns = 0
+
+    async def count() -> None:
+        nonlocal turns
+        while True:
+            turns += 1
+            await asyncio.sleep(0)
+
+    async def both(path: str) -> HttpResponse:
+        async with asyncio.TaskGroup() as tasks:
+            counting = tasks.create_task(count(), name="count")
+            page = await answer(bench.pages.routes()["GET", path], HttpRequest("GET", path, {}, {}))
+            counting.cancel()
+        return page
+
+    for path in ("/workloads", "/pods", "/config"):
+        turns = 0
+        found = json.loads(asyncio.run(both(path)).body)
+        assert len(found.get("addresses") if path == "/config" else found) == 200
+        assert turns >= 200 // SLICE
