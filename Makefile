@@ -4,7 +4,7 @@ BIN := .venv/bin
 AGAIN := --reruns 1 # a failed test may prove itself once more; tests/conftest.py bounds how many
 
 .DEFAULT_GOAL := help
-.PHONY: help run fresh lab lab-down compile test lint unit netns interop fuzz battery chaos e2e compiled bench bench-check \
+.PHONY: help run fresh lab lab-down compile test lint unit netns interop fuzz battery chaos e2e compiled bench bench-scale bench-check \
 	format stubs manifests image image-check demo-cluster check clean root ready ready-unit ready-dev ready-bench
 
 help: ## show this list
@@ -86,6 +86,9 @@ COMPILED ?= 1
 bench: export TULLE_COMPILED = $(if $(filter 0,$(COMPILED)),no,yes)
 bench: root ready-bench $(if $(filter 0,$(COMPILED)),,compile) ## Tulle beside no mesh, Envoy and HAProxy; options: make bench BENCH="--quick"
 	@$(PYTHON) -m tests.bench $(BENCH)
+
+bench-scale: ready-dev ## how the control plane grows with pods, nodes and changes; options: make bench-scale SCALE="--full"
+	@$(PYTHON) -m tests.bench.scale $(SCALE)
 
 bench-check: ready-bench ## compare the newest benchmark with the goals
 	@$(PYTHON) -m tests.bench check

@@ -33,7 +33,7 @@ SUFFIXES = (".yaml", ".yml", ".json")
 FOLDER_BYTES_MAX = 256 * 1024 * 1024
 BLOCK_BYTES = 4096
 FOLDERS_MAX = 10_000
-POLL_S = 0.1
+POLL_S, AGAIN_S = 0.1, 0.05  # sooner while a file waits for a second look
 # Looking takes a twentieth of the time and reading half of it, but whatever they took, somebody may
 # change a policy meanwhile: it is in force within a second.
 POLL_SHARE = 20
@@ -70,6 +70,7 @@ class DirectorySource:
         self._error = ""
         self._link_problems: tuple[Problem, ...] = ()
         self._told_s = -WAITING_LINE_S
+        self._waits = False  # a file has to be seen once more
         self._looked_s = 0.0  # duration of the last look
 
     @property
@@ -102,7 +103,8 @@ class DirectorySource:
             took_s = self._clock.monotonic_s() - started_s
             if changed is not None:
                 yield changed
-            rest_s = max(POLL_S, self._looked_s * POLL_SHARE, took_s)
+            least_s = AGAIN_S if self._waits else POLL_S
+            rest_s = max(least_s, self._looked_s * POLL_SHARE, took_s)
             await asyncio.sleep(min(rest_s, REST_MAX_S))
 
     def read(self) -> Snapshot:
@@ -123,10 +125,15 @@ class DirectorySource:
         self._error, self._link_problems = look.error, look.problems
         if not look.error:
             changed |= self._miss(look)
+        self._waits = False
         for file, signature in look.files.items():
-            if self._loaded.get(file) != signature and self._is_settled(file, signature):
+            if self._loaded.get(file) == signature:
+                continue
+            if self._is_settled(file, signature):
                 self._load(file, signature)
                 changed = True
+            else:
+                self._waits = True
         if not look.error:
             self._last = look.files
         return self._snapshot() if changed else None

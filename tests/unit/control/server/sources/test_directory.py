@@ -336,3 +336,24 @@ def test_a_start_reads_nothing_twice(tmp_path: Path, monkeypatch: pytest.MonkeyP
     assert pods(source.read()) == ["a", "c"]
     assert sorted(loaded) == ["a.yaml", "b.yaml", "b.yaml"]
     assert source.poll() is None
+
+
+def test_a_file_that_has_to_be_seen_once_more_is_looked_at_sooner(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source = DirectorySource(tmp_path, LateClock())
+    pauses: list[float] = []
+
+    async def sleep(seconds: float) -> None:
+        pauses.append(seconds)
+        if len(pauses) == 2:
+            (tmp_path / "a.yaml").write_text(pod("a"))
+
+    async def whole() -> None:
+        watch = source.watch()
+        await anext(watch)
+        assert pods(await anext(watch)) == ["a"]
+
+    monkeypatch.setattr(asyncio, "sleep", sleep)
+    asyncio.run(whole())
+    assert pauses == [directory.POLL_S, directory.POLL_S, directory.AGAIN_S]

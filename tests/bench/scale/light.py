@@ -1,0 +1,131 @@
+"""Simulated nodes: real streams over TLS that acknowledge everything and keep nothing.
+
+A large response is not parsed, only its nonce is found, so that hundreds of nodes cost the machine
+less than the control plane does.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import grpc
+import grpc.aio
+
+from control.wire import discovery_pb2 as pb
+from control.wire import node_pb2
+from control.wire.types import (
+    ADDRESS_TYPE,
+    AUTHORIZATION_TYPE,
+    DELTA_METHOD,
+    MESSAGE_BYTES_MAX,
+    NAMESPACE_TYPE,
+    POD_TYPE,
+    REPORT_METHOD,
+)
+from tests.support.processes.control import Control
+
+PARSED_BYTES_MAX = 65_536
+DEADLINE_S = 240.0
+NONCE_TAG = 0x2A
+ZTUNNEL, AGENT = (ADDRESS_TYPE, AUTHORIZATION_TYPE), (POD_TYPE, NAMESPACE_TYPE)
+Versions = Mapping[str, Mapping[str, str]]  # by type
+
+
+class LightNodes:
+    """`bytes` by node and `heard` (name → times) grow; `broken` counts streams that ended."""
+
+    def __init__(self, control: Control, versions: Versions | None = None) -> None:
+        self.bytes: dict[str, int] = {}
+        self.heard: dict[str, list[float]] = {}
+        self.broken = 0
+        self.versions: dict[str, dict[str, str]] = {}  # if somebody parses everything
+        self._known = versions or {}
+        self._control = control
+        self._news = asyncio.Event()
+        self._tokens: dict[str, str] = {}
+
+    async def until(self, holds: Callable[[], bool]) -> None:
+        async with asyncio.timeout(DEADLINE_S):
+            while not holds():
+                self._news.clear()
+                await self._news.wait()
+
+    def forget(self) -> None:
+        self.heard.clear()
+
+    async def ztunnel(self, node: str, *, parses: bool = False) -> None:
+        await self._follow(node, ZTUNNEL, parses)
+
+    async def agent(self, node: str) -> None:
+        await self._follow(node, AGENT, False)
+
+    async def report(self, node: str, uids: Sequence[str]) -> None:
+        async with self._channel() as channel:
+            request = node_pb2.ReportRequest(node=node, captured_uids=uids)
+            call: Any = channel.unary_unary(REPORT_METHOD)
+            await call(request.SerializeToString(), metadata=self._metadata(node))
+
+    def _channel(self) -> grpc.aio.Channel:
+        return grpc.aio.secure_channel(
+            f"127.0.0.1:{self._control.port}",
+            grpc.ssl_channel_credentials(self._control.root_pem),
+            options=[
+                ("grpc.ssl_target_name_override", "localhost"),
+                ("grpc.max_receive_message_length", MESSAGE_BYTES_MAX),
+                ("grpc.use_local_subchannel_pool", 1),
+            ],
+        )
+
+    def _metadata(self, node: str) -> tuple[tuple[str, str], ...]:
+        if node not in self._tokens:
+            self._tokens[node] = self._control.token(node)
+        return (("authorization", f"Bearer {self._tokens[node]}"),)
+
+    async def _follow(self, node: str, types: Sequence[str], parses: bool) -> None:
+        try:
+            async with self._channel() as channel:
+                call: Any = channel.stream_stream(DELTA_METHOD)(metadata=self._metadata(node))
+                for url in types:
+                    await call.write(self._opening(node, url))
+                while (data := await call.read()) is not grpc.aio.EOF:
+                    url, nonce = self._take(node, data, types, parses)
+                    answer = pb.DeltaDiscoveryRequest(type_url=url, response_nonce=nonce)
+                    await call.write(answer.SerializeToString())
+            self.broken += 1
+        except grpc.aio.AioRpcError:
+            self.broken += 1
+        self._news.set()
+
+    def _opening(self, node: str, url: str) -> bytes:
+        request = pb.DeltaDiscoveryRequest(
+            type_url=url, initial_resource_versions=self._known.get(url, {})
+        )
+        request.node.id = f"ztunnel~{node}"
+        request.node.metadata.fields["NODE_NAME"].string_value = node
+        return request.SerializeToString()
+
+    def _take(self, node: str, data: bytes, types: Sequence[str], parses: bool) -> tuple[str, str]:
+        now_s = time.monotonic()
+        self.bytes[node] = self.bytes.get(node, 0) + len(data)
+        self._news.set()
+        if len(data) > PARSED_BYTES_MAX and not parses:
+            return end_of(data, types)
+        response = pb.DeltaDiscoveryResponse.FromString(data)
+        for each in response.resources:
+            self.heard.setdefault(each.name, []).append(now_s)
+            if parses:
+                self.versions.setdefault(response.type_url, {})[each.name] = each.version
+        return response.type_url, response.nonce
+
+
+def end_of(data: bytes, types: Sequence[str]) -> tuple[str, str]:
+    """Type and nonce of a response, which stand behind its resources."""
+    for url in types:
+        at = data.rfind(url.encode() + bytes([NONCE_TAG]))
+        if at >= 0:
+            since = at + len(url) + 2
+            return url, data[since : since + data[since - 1]].decode()
+    raise ValueError("no response of these types")
