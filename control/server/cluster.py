@@ -32,6 +32,7 @@ from control.server.leader.views import Views
 from control.server.leader.writer import Writer
 from control.server.metrics import Metrics
 from control.server.sources.captured import CapturedSet
+from control.server.sources.objects import PodObject
 from control.server.xds.publish import Publisher
 
 
@@ -90,7 +91,7 @@ class ClusterSide:
 
         def node_of(pod: BoundPod) -> str:
             found = publisher.mesh.residents.with_uid(pod.uid)
-            return next((each.pod.node for each in found), "")
+            return found[-1].pod.node if found else ""
 
         origin = self.client.access.origin
         return KnownCallers(state / KNOWN_NAME, origin, self._accounts, node_of, self._clock)
@@ -110,9 +111,13 @@ class ClusterSide:
             captured.drop(node, uids)
             await publisher.tell_captures(uids)
 
+        def pod_of(uid: str) -> PodObject | None:
+            found = publisher.mesh.residents.with_uid(uid)
+            return found[-1].stated if found else None
+
         marks = captured.marks = CaptureMarks(
             self.client,
-            lambda: publisher.mesh.residents.stated,
+            pod_of,
             has_agent,
             released,
             leads=self.election.holds,
@@ -130,10 +135,14 @@ class ClusterSide:
         """All that the one who is elected does."""
         config, client, clock = self.config, self.client, self._clock
         views = Views(publisher, config.namespace)
+
+        def ours() -> list[PodObject]:
+            return publisher.mesh.residents.stated_in(config.namespace)
+
         duties = (
             RootsDuty(client, views.namespaces, lambda: authorities.current.root_pem),
             StatusDuty(client, clock, views.conditions),
             NoticeDuty(client, clock, config.identity, views.conditions),
-            DrainDuty(client, lambda: publisher.mesh.residents.stated, config.namespace),
+            DrainDuty(client, ours, config.namespace),
         )
         return Writer(self.election, duties, self.metrics, clock)

@@ -168,6 +168,9 @@ class Reported:
     def is_captured(self, intent: Intent) -> bool:
         return intent.uid in self.pods
 
+    def gone(self, uid: str) -> None:
+        """Its node's word stands."""
+
 
 class World:
     """Objects that change at random."""

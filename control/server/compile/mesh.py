@@ -84,6 +84,7 @@ class Mesh:
         for key, value in others:
             self._put(key, value)
             yield
+        yield from self.rulebook.count()
         statuses, concerned = self.rulebook.settle()
         for key in statuses:
             self.notebook.put("status", key, notes_on(self.rulebook.statuses.get(key)))
@@ -221,6 +222,9 @@ class KnownCaptures:
 
     def is_captured(self, intent: Intent) -> bool:
         return intent.uid in self.uids
+
+    def gone(self, uid: str) -> None:
+        """Nothing to forget."""
 
 
 def compile_mesh(found: Objects, settings: Settings, captured: frozenset[str]) -> CompiledMesh:

@@ -37,6 +37,9 @@ class Reports(Protocol):
     def is_captured(self, intent: Intent) -> bool:
         """True if its node says so, or is believed to."""
 
+    def gone(self, uid: str) -> None:
+        """No pod has this uid any more."""
+
 
 @dataclass(frozen=True, slots=True)
 class Resident:
@@ -85,7 +88,6 @@ class Residents:
         self._reports = reports
         self._stated: dict[Key, PodObject] = {}
         self._here: dict[Key, Resident] = {}
-        self._all: tuple[PodObject, ...] | None = None
         self._spaces: dict[str, Meta] = {}
         self._by_uid: dict[str, tuple[Key, ...]] = {}
         self._on_node: dict[str, set[Key]] = {}
@@ -164,7 +166,6 @@ class Residents:
         return Resident(stated, pod, uid, intent, self._reports.is_captured(intent))
 
     def _move(self, key: Key, before: Resident | None, after: Resident | None) -> None:
-        self._all = None
         if before is not None:
             del self._here[key]
             self._count(key, before, -1)
@@ -180,6 +181,8 @@ class Residents:
             # Two of one uid are a mistake of somebody's: the last one counts, at every start.
             intent = next((one for at in reversed(keys) if (one := self._here[at].intent)), None)
             self.pods.put(uid, intent)
+            if not keys:
+                self._reports.gone(uid)
         self._show_namespace(key.namespace)
 
     def _count(self, key: Key, resident: Resident, step: int) -> None:
@@ -216,12 +219,9 @@ class Residents:
     def get(self, key: Key) -> Resident | None:
         return self._here.get(key)
 
-    @property
-    def stated(self) -> tuple[PodObject, ...]:
-        """All pods as the source has them; the same tuple until one changes."""
-        if self._all is None:
-            self._all = tuple(each.stated for each in self._here.values())
-        return self._all
+    def stated_in(self, namespace: str) -> list[PodObject]:
+        """Running pods of a namespace, as the source has them."""
+        return [self._here[key].stated for key in self.population.of(namespace)]
 
     def with_uid(self, uid: str) -> list[Resident]:
         return [self._here[key] for key in self._by_uid.get(uid, ())]

@@ -37,28 +37,42 @@ class Rulebook:
         self._selected: Counter[Key] = Counter()  # running pods
         self._enrolled: Counter[Key] = Counter()  # those in the mesh among them
         self._stale: set[Key] = set()  # statuses
+        self._uncounted: set[Key] = set()
 
     # News
 
     def put_authorization(self, key: Key, value: AuthorizationPolicy | None) -> None:
         self._authorizations.put(key, value)
-        self._follow(key, value, key in self._authorizations.selecting)
+        self._follow(key, value)
 
     def put_peer(self, key: Key, value: PeerAuthentication | None) -> None:
         self._mutual_tls.put(key, value)
-        self._follow(key, value, key in self._mutual_tls.selecting)
+        self._follow(key, value)
 
-    def _follow(self, key: Key, value: PolicyObject | None, is_selecting: bool) -> None:
+    def _follow(self, key: Key, value: PolicyObject | None) -> None:
         self._found.pop(key, None)
         self._selected.pop(key, None)
         self._enrolled.pop(key, None)
-        if value is None:
-            return
-        self._found[key] = value
-        if is_selecting and value.selector:
-            space = "" if self._is_everywhere(key) else key.namespace
-            for each in self._residents.population.selected(value.selector, space):
+        self._uncounted.add(key)
+        if value is not None:
+            self._found[key] = value
+
+    def count(self) -> Iterator[None]:
+        """Count the pods of new policies, in steps: before the next pod moves."""
+        uncounted, self._uncounted = self._uncounted, set()
+        for key in uncounted:
+            for each in self._pods_of(key):
                 self._count(key, self._residents.get(each), 1)
+                yield
+
+    def _pods_of(self, key: Key) -> Iterable[Key]:
+        """Running pods that it selects, if it is one that selects pods."""
+        found = self._found.get(key)
+        tables = self._authorizations.selecting, self._mutual_tls.selecting
+        if found is None or not found.selector or not any(key in each for each in tables):
+            return ()
+        space = "" if self._is_everywhere(key) else key.namespace
+        return self._residents.population.selected(found.selector, space)
 
     def moved(self, move: Move) -> None:
         """A pod is another than before."""
@@ -85,8 +99,8 @@ class Rulebook:
             self._enrolled[key] += step
 
     def settle(self) -> tuple[set[Key], set[Key]]:
-        """Take the news over; the policies with another status, and the pods that may have other
-        policies."""
+        """Take the news over, which is counted by now; the policies with another status, and the
+        pods that may have other policies."""
         concerned: set[Key] = set()
         for changes in (self._authorizations.settle(), self._mutual_tls.settle()):
             for name, policy in changes.policies.items():

@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
-from control.server.compile.mesh import Mesh
 from control.server.compile.notes import BROKEN
 from control.server.compile.policies import PolicyStatus
 from control.server.compile.rulebook import PolicyObject
-from control.server.leader.ledger import Target
-from control.server.sources.problem import Problem
 
 ACCEPTED: Final = "Accepted"
 ATTACHED: Final = "Attached"
@@ -33,7 +29,7 @@ Conditions = tuple[PolicyCondition, ...]
 
 
 def conditions_of(
-    status: PolicyStatus, policy: PolicyObject, problems: list[str], pods: int
+    status: PolicyStatus, policy: PolicyObject, problems: Sequence[str], pods: int
 ) -> Conditions:
     """`problems`: what is wrong with the object. `pods`: the number of those in the mesh that it
     applies to."""
@@ -41,25 +37,7 @@ def conditions_of(
     return tuple(replace(each, generation=policy.meta.generation) for each in found)
 
 
-def wanted_conditions(mesh: Mesh, problems: Iterable[Problem]) -> dict[Target, Conditions]:
-    """The conditions of every policy, by object."""
-    broken: dict[str, list[str]] = defaultdict(list)
-    for problem in problems:
-        broken[problem.object].append(problem.message)
-    rulebook = mesh.rulebook
-    wanted: dict[Target, Conditions] = {}
-    for key in sorted(rulebook.statuses):
-        policy = rulebook.get(key)
-        if policy is None:
-            continue  # it went, and the mesh is being brought up to date
-        said = broken.get(str(key), [])
-        target = Target(key.kind, key.namespace, key.name, policy.meta.uid)
-        pods = rulebook.enrolled(key)
-        wanted[target] = conditions_of(rulebook.statuses[key], policy, said, pods)
-    return wanted
-
-
-def _accepted(status: PolicyStatus, problems: list[str]) -> PolicyCondition:
+def _accepted(status: PolicyStatus, problems: Sequence[str]) -> PolicyCondition:
     if problems:
         return _condition(ACCEPTED, False, INVALID, problems)
     if status.reason == BROKEN:

@@ -39,23 +39,18 @@ def outlived(pods: Iterable[PodObject], namespace: str) -> Mapping[Target, str]:
 
 
 class DrainDuty:
-    """`pods` gives the source's pods of now; the same object until they change."""
+    """`pods` gives those of the namespace, as they are now."""
 
     def __init__(
-        self, client: KubeClient, pods: Callable[[], tuple[PodObject, ...]], namespace: str
+        self, client: KubeClient, pods: Callable[[], Iterable[PodObject]], namespace: str
     ) -> None:
         self.ledger: WriteLedger[str] = WriteLedger(removes=False)
         self._client = client
         self._pods = pods
         self._namespace = namespace
-        self._seen: tuple[PodObject, ...] | None = None
-        self._wanted: Mapping[Target, str] = {}
 
     def wanted(self) -> Mapping[Target, str]:
-        pods = self._pods()
-        if pods is not self._seen:
-            self._seen, self._wanted = pods, outlived(pods, self._namespace)
-        return self._wanted
+        return outlived(self._pods(), self._namespace)
 
     async def look(self) -> Mapping[Target, str]:
         return {}  # the label itself says what is left to do

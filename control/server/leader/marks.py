@@ -25,7 +25,7 @@ from control.kube.client import KubeClient
 from control.kube.errors import ApiError
 from control.kube.resources import PODS
 from control.server.callers.budget import Pace, Paces, Tenant
-from control.server.compile.pods import REDIRECTION_ANNOTATION, pod_uid
+from control.server.compile.pods import REDIRECTION_ANNOTATION
 from control.server.metrics import Metrics
 from control.server.sources.objects import PodObject
 
@@ -73,13 +73,14 @@ class _MarkedPod(msgspec.Struct):
 
 
 class CaptureMarks:
-    """`pods` gives the source's pods of now. `is_here(node)`: its agent reports to this replica.
-    `released(node, uids)`: its pods are captured no longer, as another replica was told."""
+    """`pod_of(uid)` is a pod as its object is now. `is_here(node)`: its agent reports to this
+    replica. `released(node, uids)`: its pods are captured no longer, as another replica was told.
+    """
 
     def __init__(
         self,
         client: KubeClient,
-        pods: Callable[[], tuple[PodObject, ...]],
+        pod_of: Callable[[str], PodObject | None],
         is_here: Callable[[str], bool],
         released: Callable[[str, frozenset[str]], Awaitable[None]],
         *,
@@ -88,15 +89,13 @@ class CaptureMarks:
         clock: Clock,
     ) -> None:
         self._client = client
-        self._pods = pods
+        self._pod_of = pod_of
         self._metrics = metrics
         self._clock = clock
         self._pace = Paces(MARKS)
         self._pending: dict[str, PendingMark] = {}
-        self._indexed: tuple[PodObject, ...] | None = None
-        self._by_uid: dict[str, PodObject] = {}
-        self._marked: dict[str, set[str]] = {}  # node → uids of marked pods
-        self._seen: set[str] = set()  # uids of pods that were marked when they were seen last
+        self._marked: dict[str, set[str]] = {}  # node → uids of pods that were seen marked last
+        self._seen: dict[str, str] = {}  # uid of such a pod → its node
         self._unmarked: dict[str, set[str]] = {}  # node → uids whose mark went
         self._heard_s: OrderedDict[str, float] = OrderedDict()  # node → its last report
         self._is_here = is_here
@@ -106,13 +105,12 @@ class CaptureMarks:
 
     def reported(self, node: str, uids: Iterable[str]) -> frozenset[str]:
         """A node's whole report; the pods that it has released, and whose mark is still there."""
-        self._index()
         now_s = self._clock.monotonic_s()
         self._hear(node, now_s)
         captured = set(uids)
         released = self._marked.get(node, set()) - captured
         for uid in captured | released:
-            pod = self._by_uid.get(uid)
+            pod = self._pod_of(uid)
             if pod is not None and (pod.node != node or is_marked(pod) == (uid in captured)):
                 self._pending.pop(uid, None)
             elif len(self._pending) < PENDING_MAX:
@@ -145,10 +143,11 @@ class CaptureMarks:
         """The pod, without a mark that its node has taken back. Called with every new state of the
         source: here marks are seen to come and to go."""
         pending = self._pending.get(uid)
+        was_marked = self._forget_mark(uid)
         if is_marked(pod):
-            self._seen.add(uid)
-        elif uid in self._seen:
-            self._seen.discard(uid)
+            self._seen[uid] = pod.node
+            self._marked.setdefault(pod.node, set()).add(uid)
+        elif was_marked:
             self._unmarked.setdefault(pod.node, set()).add(uid)
         if pending is not None and pending.is_met(pod):
             self._forget(uid, pending)
@@ -161,6 +160,21 @@ class CaptureMarks:
         }
         return replace(pod, meta=replace(pod.meta, annotations=left))
 
+    def gone(self, uid: str) -> None:
+        """The pod is not there any more."""
+        self._forget_mark(uid)
+
+    def _forget_mark(self, uid: str) -> bool:
+        """True if the pod was seen marked."""
+        node = self._seen.pop(uid, None)
+        if node is None:
+            return False
+        uids = self._marked[node]
+        uids.discard(uid)
+        if not uids:
+            del self._marked[node]
+        return True
+
     async def run(self) -> None:
         while True:
             await self.step()
@@ -168,10 +182,9 @@ class CaptureMarks:
 
     async def step(self) -> None:
         """Write the marks that are due."""
-        self._index()
         await self._take_over()
         for uid, pending in list(self._pending.items()):
-            pod = self._by_uid.get(uid)
+            pod = self._pod_of(uid)
             now_s = self._clock.monotonic_s()
             if pod is None:
                 if now_s >= pending.since_s + UNKNOWN_S or not pending.wanted:
@@ -244,18 +257,6 @@ class CaptureMarks:
         if kind != self._told:
             self._told = kind
             event(log, logging.WARNING, "capture.not_marked", object=pod.meta.key, error=exc)
-
-    def _index(self) -> None:
-        pods = self._pods()
-        if pods is self._indexed:
-            return
-        self._indexed = pods
-        self._by_uid = {pod_uid(each.meta): each for each in pods}
-        self._seen &= self._by_uid.keys()
-        self._marked = {}
-        for uid, each in self._by_uid.items():
-            if is_marked(each):
-                self._marked.setdefault(each.node, set()).add(uid)
 
     async def _take_over(self) -> None:
         """Nodes that report to another replica by now: their pods' marks went, so what they said

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from typing import TypeAlias
 
-from control.server.leader.conditions import Conditions, wanted_conditions
+from control.server.compile.policies import PolicyStatus
+from control.server.compile.rulebook import PolicyObject
+from control.server.leader.conditions import Conditions, conditions_of
 from control.server.leader.ledger import Target
+from control.server.sources.objects import Key
 from control.server.sources.problem import Problem
 from control.server.xds.publish import Publisher
+
+_Cause: TypeAlias = tuple[PolicyStatus, PolicyObject, Sequence[str], int]
 
 
 class Views:
@@ -17,6 +23,9 @@ class Views:
         self._publisher = publisher
         self._namespace = namespace
         self._made_of: tuple[int, tuple[Problem, ...]] | None = None
+        self._problems: tuple[Problem, ...] = ()
+        self._broken: dict[str, list[str]] = {}  # messages by object
+        self._made: dict[Key, tuple[_Cause, Target, Conditions]] = {}
         self._conditions: Mapping[Target, Conditions] = {}
         self._namespaces: frozenset[str] = frozenset({namespace})
 
@@ -36,6 +45,26 @@ class Views:
         if made_of is not None and made_of[0] == mesh.revision and made_of[1] is problems:
             return
         self._made_of = (mesh.revision, problems)
-        self._conditions = wanted_conditions(mesh, problems)
+        self._sort(problems)
+        before, self._made = self._made, {}
+        for key, status in mesh.rulebook.statuses.items():
+            policy = mesh.rulebook.get(key)
+            if policy is not None:  # it went, and the mesh is being brought up to date
+                said = self._broken.get(str(key), ()) if self._broken else ()
+                cause = (status, policy, said, mesh.rulebook.enrolled(key))
+                known = before.get(key)
+                self._made[key] = known if known and known[0] == cause else _made(key, cause)
+        self._conditions = {target: each for _, target, each in self._made.values()}
         enrolling = (name for name, each in mesh.namespaces.items() if each.enrols)
         self._namespaces = frozenset((self._namespace, *enrolling))
+
+    def _sort(self, problems: tuple[Problem, ...]) -> None:
+        if problems is not self._problems:
+            self._problems, self._broken = problems, {}
+            for problem in problems:
+                self._broken.setdefault(problem.object, []).append(problem.message)
+
+
+def _made(key: Key, cause: _Cause) -> tuple[_Cause, Target, Conditions]:
+    target = Target(key.kind, key.namespace, key.name, cause[1].meta.uid)
+    return cause, target, conditions_of(*cause)

@@ -49,6 +49,9 @@ class Marks(Protocol):
     def seen(self, uid: str, pod: PodObject) -> PodObject:
         """The pod, without a mark that its node has taken back."""
 
+    def gone(self, uid: str) -> None:
+        """The pod is not there any more."""
+
 
 class CapturedSet:
     """Node → pods. Every report replaces the whole set of its node. A file a node, so that a
@@ -101,6 +104,11 @@ class CapturedSet:
         return replace(
             pod, addresses=addresses, is_placed_by_node=True, stated_addresses=pod.addresses
         )
+
+    def gone(self, uid: str) -> None:
+        """A pod is not there any more. Its node's report stays: it may be back in a moment."""
+        if self.marks is not None:
+            self.marks.gone(uid)
 
     def changes(self, node: str, pods: Reported) -> frozenset[str]:
         """The uids that a report would change. Raises BadReport."""

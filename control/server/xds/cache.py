@@ -7,7 +7,7 @@ knows no client.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterator, Mapping
 from typing import Any, TypeAlias
 
 from control.model.address import format_address
@@ -84,8 +84,9 @@ class Cache:
                 self._encoded.append((type_url, name, value, entry))
                 yield
 
-    def commit(self) -> Change:
-        """Show what was encoded; the names that clients have to hear of, by type."""
+    def commit(self) -> Generator[None, None, Change]:
+        """Show what was encoded, one resource a step: nobody may look before the last. Returns the
+        names that clients have to hear of, by type."""
         encoded, self._encoded = self._encoded, []
         self.revision += 1
         change: dict[str, set[str]] = defaultdict(set)
@@ -96,13 +97,20 @@ class Cache:
                 is_news = self._remove(type_url, name)
             if is_news:
                 change[type_url].add(name)
+            yield
         return {url: frozenset(names) for url, names in change.items()}
 
     def apply(self, delta: MeshDelta) -> Change:
         """Both, at once."""
         for _ in self.steps(delta):
             pass
-        return self.commit()
+        showing = self.commit()
+        while True:
+            try:
+                next(showing)
+            except StopIteration as end:
+                change: Change = end.value
+                return change
 
     def _remove(self, type_url: str, name: str) -> bool:
         """True if clients have to hear of it."""

@@ -59,6 +59,8 @@ class Publisher:
         self._reported: set[str] = set()  # uids of reports that are not told yet
         self._reports = asyncio.Event()
         self._publishing = asyncio.Lock()
+        self.shown = asyncio.Event()  # while it is not set, the cache has half of a change
+        self.shown.set()
         self._told: asyncio.Future[None] | None = None
         self._line_s = -LINE_EVERY_S
         self._untold: Counter[str] = Counter()  # since the last line
@@ -143,7 +145,11 @@ class Publisher:
         yield from self.cache.steps(self.mesh.take_delta())
         if with_objects:
             yield from self._remark()
-        change = self.cache.commit()
+        self.shown.clear()
+        try:
+            change = yield from self.cache.commit()
+        finally:
+            self.shown.set()
         took_s = self._clock.monotonic_s() - started_s
         self._metrics.compile_s.observe(took_s)
         for type_url in change:

@@ -160,6 +160,7 @@ class DeltaService:
                 CallRefusal.OTHER_NODE,
                 claimed=claimed,
             )
+        await self._publisher.shown.wait()
         client = self._enter(first, call)
         try:
             self._receive(client, first)
@@ -194,6 +195,7 @@ class DeltaService:
 
     async def _read(self, client: Client, requests: AsyncIterator[bytes]) -> None:
         while (request := await _next(requests)) is not None:
+            await self._publisher.shown.wait()
             self._receive(client, request)
             del request  # it may be large, and the next one may take its time
         # gRPC takes no end of a call beside a message. If the client is gone, it ends both.
@@ -257,9 +259,11 @@ class DeltaService:
         self, client: Client, context: Context, *, is_cheap: bool = False
     ) -> bool:
         if is_cheap:
+            await self._publisher.shown.wait()
             response = client.session.take()
         else:
             async with self._building.turn(client.tenant):
+                await self._publisher.shown.wait()
                 response = client.session.take()
                 # The turn goes on in the loop's next round: between two responses others are heard.
                 await asyncio.sleep(0)

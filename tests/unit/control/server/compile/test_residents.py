@@ -95,7 +95,7 @@ def test_nodes_and_identities_are_those_of_pods_that_run() -> None:
     assert set(subject.nodes) == {"n1"}
     assert len(subject.uids_on("n1")) == 2
     assert subject.identities == {("n1", "shop", "default"): 2}
-    assert {each.meta.name for each in subject.stated} == {"a", "b", "done"}
+    assert {each.meta.name for each in subject.stated_in("shop")} == {"a", "b"}
     for name in ("a", "b"):
         subject.put_pod(Key("Pod", "shop", name), None)
     list(subject.settle())

@@ -39,6 +39,7 @@ class Bench:
         else:
             assert isinstance(found, PeerAuthentication)
             self.rulebook.put_peer(found.meta.key, found)
+        list(self.rulebook.count())
         return found.meta.key
 
 

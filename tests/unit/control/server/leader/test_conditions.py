@@ -2,27 +2,30 @@
 
 from __future__ import annotations
 
-from control.server.compile.mesh import KnownCaptures, Mesh
-from control.server.compile.settings import Settings
-from control.server.leader.conditions import Conditions, wanted_conditions
-from control.server.sources.objects import Objects
-from tests.support.manifests import load, pod, policy
+from collections.abc import Mapping
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from control.server.leader.conditions import Conditions
+from control.server.leader.ledger import Target
+from control.server.leader.views import Views
+from tests.support.manifests import pod, policy
+from tests.support.published import PublishedMesh
 
 AMBIENT = "istio.io/dataplane-mode: ambient"
 SHOP = f"apiVersion: v1\nkind: Namespace\nmetadata: {{name: shop, labels: {{{AMBIENT}}}}}\n"
 WEB = 'app: "web"'
 
 
-def live(found: Objects) -> Mesh:
-    mesh = Mesh(Settings(), KnownCaptures(frozenset()))
-    mesh.apply(found.by_key())
-    return mesh
+def wanted(text: str) -> Mapping[Target, Conditions]:
+    with TemporaryDirectory() as folder:
+        mesh = PublishedMesh(Path(folder))
+        mesh.publish(text)
+    return Views(mesh.publisher, "tulle-system").conditions()
 
 
 def conditions(text: str) -> dict[str, Conditions]:
-    snapshot = load(text)
-    wanted = wanted_conditions(live(snapshot.objects), snapshot.problems)
-    return {str(target): each for target, each in wanted.items()}
+    return {str(target): each for target, each in wanted(text).items()}
 
 
 def said(text: str, name: str = "AuthorizationPolicy shop/p") -> list[tuple[bool, str, str]]:
@@ -74,8 +77,7 @@ def test_a_condition_says_which_text_of_its_policy_it_is_about() -> None:
 
 
 def test_a_policy_that_cannot_be_read_is_known_by_its_uid() -> None:
-    snapshot = load(policy("{rules: [{oops: 1}]}", uid="0f-1"))
-    (target,) = wanted_conditions(live(snapshot.objects), snapshot.problems)
+    (target,) = wanted(policy("{rules: [{oops: 1}]}", uid="0f-1"))
     assert target.uid == "0f-1"
 
 

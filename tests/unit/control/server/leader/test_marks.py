@@ -75,7 +75,7 @@ class Bench:
         self.metrics = Metrics()
         self.marks = CaptureMarks(
             self.client,
-            lambda: self.pods,
+            lambda uid: next((each for each in self.pods if pod_uid(each.meta) == uid), None),
             lambda node: self.here,
             released,
             leads=lambda: self.leads,
@@ -90,7 +90,11 @@ class Bench:
         for key, value in self.kube.store.objects.items():
             if key[0] == ("", "pods"):
                 cluster.kinds["Pod"].put(json.dumps(value).encode())
-        self.pods = cluster.snapshot().objects.pods
+        before, self.pods = self.pods, cluster.snapshot().objects.pods
+        for uid in {pod_uid(each.meta) for each in before} - {
+            pod_uid(each.meta) for each in self.pods
+        }:
+            self.marks.gone(uid)
         for pod in self.pods:
             self.marks.seen(pod_uid(pod.meta), pod)
 

@@ -39,3 +39,15 @@ def test_conditions_follow_the_mesh_and_are_made_once_a_change(tmp_path: Path) -
     assert views.conditions() is first
     mesh.publish()
     assert views.conditions() == {}
+
+
+def test_a_change_makes_the_conditions_of_what_it_is_about(tmp_path: Path) -> None:
+    mesh = PublishedMesh(tmp_path)
+    views = Views(mesh.publisher, "tulle-system")
+    texts = [policy("{}", name="web"), policy("{}", name="db", namespace="other")]
+    mesh.publish(*texts)
+    before = {target.name: each for target, each in views.conditions().items()}
+    mesh.publish(*texts, pod(labels=AMBIENT))
+    after = {target.name: each for target, each in views.conditions().items()}
+    assert after["db"] is before["db"]
+    assert after["web"][1].message == "applies to 1 workload in the mesh"

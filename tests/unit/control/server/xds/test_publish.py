@@ -229,6 +229,9 @@ class _NoMarks:
     def seen(self, uid: str, pod: PodObject) -> PodObject:
         return pod
 
+    def gone(self, uid: str) -> None:
+        pass
+
 
 def test_in_a_cluster_nodes_that_had_an_agent_are_in_doubt(tmp_path: Path) -> None:
     """Nodes report to the others while a replica is away. Where no agent runs nothing changes."""
@@ -273,3 +276,48 @@ def test_a_mesh_that_is_leaving_keeps_its_pods_until_every_replica_is_new(tmp_pa
     run_virtual(whole())
     stays = Publisher(Settings(), captured, Metrics(), SystemClock())
     asyncio.run(stays.let_go())  # at once, and nothing goes
+
+
+class _BusyClock(FakeClock):
+    """A clock that is a millisecond on whenever somebody looks."""
+
+    def monotonic_s(self) -> float:
+        self.pass_s(0.001)
+        return super().monotonic_s()
+
+
+def test_others_are_served_while_a_large_change_is_published(tmp_path: Path) -> None:
+    captured = CapturedSet(tmp_path / "captured", is_new=True)
+    subject = Publisher(Settings(), captured, Metrics(), _BusyClock())
+    names = [f"p{number}" for number in range(100)]
+    subject.offer(load("".join(pod(each, address=f"10.1.1.{at}") for at, each in enumerate(names))))
+    turns, seen = 0, set()
+
+    async def whole() -> None:
+        nonlocal turns
+        done = asyncio.Event()
+        subject.listen(lambda change: done.set())
+        async with asyncio.TaskGroup() as tasks:
+            running = tasks.create_task(subject.run())
+            while not done.is_set():
+                turns += 1
+                if subject.shown.is_set():
+                    seen.add(len(subject.cache.entries(ADDRESS_TYPE)))
+                await asyncio.sleep(0)
+            running.cancel()
+
+    asyncio.run(whole())
+    assert turns > 60, "some four hundred steps of a millisecond, five in a row"
+    assert seen <= {0, 100}, "nobody sees half of a change"
+
+
+def test_a_publication_that_is_cut_off_keeps_no_stream_waiting(tmp_path: Path) -> None:
+    subject = publisher(tmp_path)
+    subject.offer(load(pod("a") + pod("b", address="10.1.0.2")))
+    steps = subject._steps()
+    for _ in steps:
+        if not subject.shown.is_set():
+            break
+    assert not subject.shown.is_set()
+    steps.close()  # type: ignore[attr-defined]  # a generator
+    assert subject.shown.is_set()
