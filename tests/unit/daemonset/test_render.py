@@ -179,6 +179,22 @@ def test_containers_have_the_least_that_they_can(full: list[Object]) -> None:
     assert not any("hostPath" in volume for volume in control["volumes"])
 
 
+def test_an_selinux_type_is_for_what_touches_the_node(
+    helm_program: str, plain: list[Object]
+) -> None:
+    """With a container's own type the socket folder is closed to one of both, as Istio found."""
+    flags = ("--set", "security.seLinuxType=spc_t")
+    typed = render.objects_of(render.helm(*flags, program=helm_program))
+    for part in ("agent", "ztunnel"):
+        context = pod_spec(typed, "DaemonSet", f"tulle-{part}")["securityContext"]
+        assert context["seLinuxOptions"] == {"type": "spc_t"}
+        assert (
+            "seLinuxOptions" not in pod_spec(plain, "DaemonSet", f"tulle-{part}")["securityContext"]
+        )
+    control = pod_spec(typed, "Deployment", "tulle-control")
+    assert "seLinuxOptions" not in control["securityContext"]
+
+
 def test_only_the_control_plane_has_rights_at_the_api_server(full: list[Object]) -> None:
     bindings = [each for each in full if each["kind"] in ("ClusterRoleBinding", "RoleBinding")]
     subjects = {subject["name"] for each in bindings for subject in each["subjects"]}
@@ -285,7 +301,3 @@ def test_the_alerts_can_be_loaded() -> None:
         assert each["alert"].startswith("Tulle")
         assert each["labels"]["severity"] in ("warning", "critical")
         assert each["annotations"].keys() == {"summary", "description"}
-    promtool = shutil.which("promtool")
-    if promtool:  # it is on few hosts; our own look at the rules knows no PromQL
-        done = subprocess.run([promtool, "check", "rules", str(path)], capture_output=True)
-        assert done.returncode == 0, done.stderr
