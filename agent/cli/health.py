@@ -140,8 +140,10 @@ def _ztunnel_row(mesh: MeshDump, node: str, page: Row | None, agent: Row | None)
 
 def _why(part: Row) -> str:
     """The last cause of a chain; `tulle dump` has all of it."""
-    cause = str(part.get("error") or "not connected yet").rpartition(": ")[2]
-    return _ERRNO.sub("", cause)
+    said = str(part.get("error") or "not connected yet").removesuffix(": OK")  # as gRPC ends
+    cause = _ERRNO.sub("", said.rpartition(": ")[2])
+    is_refused = "CERTIFICATE_VERIFY_FAILED" in said
+    return f"its certificate is refused: {cause}" if is_refused else cause
 
 
 def problems(mesh: MeshDump) -> list[Row]:

@@ -64,6 +64,15 @@ def test_a_ztunnel_of_another_make_has_no_socket_and_is_well(ours: bool, state: 
             "control plane away: Connection refused",
         ),
         ({"control": {}}, "control plane away: not connected yet"),
+        (
+            {
+                "control": {
+                    "error": "UNAVAILABLE: Tls handshake failed: SSL_ERROR_SSL: error:1000007d:SSL "
+                    "routines:OPENSSL_internal:CERTIFICATE_VERIFY_FAILED: certificate has expired: OK"
+                }
+            },
+            "control plane away: its certificate is refused: certificate has expired",
+        ),
     ],
 )
 def test_an_agent_that_is_not_well(change: dict[str, Any], told: str) -> None:
