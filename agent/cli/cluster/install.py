@@ -10,8 +10,8 @@ from typing import Any
 from agent.cli.chart import release, settings
 from agent.cli.chart.release import NAMESPACE, SERVICE, Chart
 from agent.cli.chart.settings import Settings
+from agent.cli.cluster import disruption, platform, preflight, record
 from agent.cli.cluster import facts as cluster_facts
-from agent.cli.cluster import platform, preflight, record
 from agent.cli.cluster.facts import MANAGED_BY, VERSION, ClusterFacts
 from agent.cli.cluster.objects import Applied, Applier, Kinds, Object, ObjectRef, ref_of, remove
 from agent.cli.cluster.record import Record
@@ -89,6 +89,10 @@ async def plan(client: KubeClient, order: Order, told: Told) -> Plan:
     if "platform" not in own:
         told(f"platform: {platform.detect(facts)['platform']} (--set platform=… chooses another)")
     made = Plan(chart, own, rendered(chart, own, facts), before)
+    if before is not None:
+        there, wanted = (settings.whole(chart, each) for each in (before.settings, own))
+        for said in disruption.warnings(there, wanted):
+            told(f"warning: {said}")
     await _expect_accepted(client, made, order)
     return made
 

@@ -67,8 +67,8 @@ def test_a_ztunnel_of_another_make_has_no_socket_and_is_well(ours: bool, state: 
         (
             {
                 "control": {
-                    "error": "UNAVAILABLE: Tls handshake failed: SSL_ERROR_SSL: error:1000007d:SSL "
-                    "routines:OPENSSL_internal:CERTIFICATE_VERIFY_FAILED: certificate has expired: OK"
+                    "error": "UNAVAILABLE: Tls handshake failed: SSL_ERROR_SSL: error:1000007d: "
+                    "OPENSSL_internal:CERTIFICATE_VERIFY_FAILED: certificate has expired: OK"
                 }
             },
             "control plane away: its certificate is refused: certificate has expired",
