@@ -57,6 +57,7 @@ class Callers:
         held = {
             "connections": self.arrivals.connections,
             "unadmitted": self.arrivals.unadmitted,
+            "silent": self.arrivals.silent,
             "calls": self.door.calls,
             "streams": self.delta.streams,
             "names_bytes": self.delta.names,

@@ -30,12 +30,18 @@ log = logging.getLogger("server")
 SERVING_TTL = timedelta(hours=24)
 # From a call's first header to the end of its only message.
 REQUEST_S = 10.0
+PENDING_MAX, PENDING_S = 16384, 120
 IDLE_S = 300  # without a call; the next one connects again
 _OPTIONS = [
     ("grpc.max_receive_message_length", REQUEST_BYTES_MAX),
     ("grpc.max_send_message_length", -1),  # bounded by RESPONSE_BYTES_MAX of the session
     ("grpc.max_concurrent_streams", STREAMS_MAX),
     ("grpc.max_metadata_size", 16 * 1024),  # a token has 8 KiB at most
+    # Calls that our loop has not taken up yet: gRPC would cancel some of more than 1,000, and each
+    # after 30 s. A replica that starts meets every node of the mesh.
+    ("grpc.server.max_pending_requests", PENDING_MAX),
+    ("grpc.server.max_pending_requests_hard_limit", PENDING_MAX),
+    ("grpc.server_max_unrequested_time_in_server", PENDING_S),
     # A stream that nobody reads holds one window, and no window grows by itself.
     ("grpc.http2.lookahead_bytes", LARGE_BYTES),
     ("grpc.http2.bdp_probe", 0),

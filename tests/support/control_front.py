@@ -45,6 +45,7 @@ class Bench:
             )
         )
         self.port = 0
+        self.front: Front
 
     async def inner(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.answers.append(writer)
@@ -75,6 +76,7 @@ async def running(folder: Path) -> AsyncIterator[Bench]:
     server = await asyncio.start_unix_server(bench.inner, bench.path)
     async with asyncio.TaskGroup() as tasks:
         subject = Front(bench.arrivals, bench.clock, bench.contexts.current, bench.path, tasks)
+        bench.front = subject
         sockets = bind("127.0.0.1:0")
         bench.port = sockets[0].getsockname()[1]
         await subject.start(sockets)

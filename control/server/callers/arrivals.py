@@ -11,6 +11,7 @@ from dataclasses import dataclass, field, replace
 from control.kit.clock import Clock
 from control.kit.log import event
 from control.server.callers.budget import (
+    CALLING,
     CONNECTIONS,
     LINES,
     OPENED,
@@ -24,6 +25,7 @@ from control.server.callers.budget import (
     source_tenant,
 )
 from control.server.callers.refusals import CallRefusal
+from control.server.callers.strangers import Strangers
 from control.server.callers.turns import Turns
 from control.server.metrics import Metrics
 
@@ -65,16 +67,19 @@ class Arrivals:
     def __init__(self, metrics: Metrics, clock: Clock, capacity: int) -> None:
         self._metrics = metrics
         self._clock = clock
-        # A quarter for those without a token, so that neither kind can use up the other's.
-        unadmitted = min(UNADMITTED.total, max(1, capacity // 4))
-        nodes = min(CONNECTIONS.total, max(1, capacity - unadmitted))
-        self.unadmitted = Shares(replace(UNADMITTED, total=unadmitted))
+        # A fifth for those without a token, so that neither kind can use up the other's. One that
+        # gRPC has not heard of takes a descriptor, the others three.
+        calling = min(CALLING.total, max(1, capacity // 5))
+        unadmitted = min(UNADMITTED.total, 3 * calling)
+        nodes = min(CONNECTIONS.total, max(1, capacity - calling))
+        self._strangers: Strangers[Arrival] = Strangers(
+            replace(UNADMITTED, total=unadmitted), replace(CALLING, total=calling)
+        )
         self.connections = Shares(replace(CONNECTIONS, total=nodes))
         self.receiving = Turns(RECEIVING)
         self.received = Paces(RECEIVED)
         self.opened = Paces(OPENED)
         self._lines = Paces(LINES)
-        self._strangers: dict[Tenant, dict[int, Arrival]] = {}  # oldest first
         self._by_number: dict[int, Arrival] = {}
         self.refusals: OrderedDict[Tenant, Refusals] = OrderedDict()
         self._count = 0
@@ -86,26 +91,54 @@ class Arrivals:
         close: Callable[[CallRefusal], None],
         admitted: Callable[[], None],
     ) -> Arrival:
-        """A new connection; the oldest one without a token makes room if need be."""
+        """A new connection; one without a token makes room if need be."""
         tenant = source_tenant(host)
-        if self.unadmitted.held(tenant) >= self.unadmitted.bound.each:
-            self._displace(tenant)
-        elif self.unadmitted.total >= self.unadmitted.bound.total:
-            self._displace(max(self.unadmitted.tenants(), key=lambda each: each[1])[0])
+        if (gone := self._strangers.in_the_way(tenant, self._clock.monotonic_s())) is not None:
+            self._displace(gone)
         self._count += 1
         host = host.removeprefix("::ffff:")  # as IPv4, not mapped
         address = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
         arrival = Arrival(self._count, address, tenant, close, admitted, tenant)
-        self.unadmitted.take(tenant)
-        self._strangers.setdefault(tenant, {})[arrival.number] = arrival
+        self._strangers.add(tenant, arrival)
         self._by_number[arrival.number] = arrival
+        self.await_word(arrival)
         self._show()
         return arrival
 
-    def _displace(self, tenant: Tenant) -> None:
-        oldest = next(iter(self._strangers[tenant].values()))
-        oldest.close(CallRefusal.DISPLACED)
-        self.leave(oldest)  # now, even if closing takes a moment
+    @property
+    def unadmitted(self) -> Shares:
+        return self._strangers.shares
+
+    @property
+    def silent(self) -> Shares:
+        return self._strangers.silent
+
+    def await_word(self, arrival: Arrival) -> None:
+        """Without a token, it owes us the next word."""
+        if arrival.is_admitted or arrival.number not in self._by_number:
+            return
+        now_s = self._clock.monotonic_s()
+        self._strangers.await_word(arrival.tenant, arrival, now_s)
+        for _ in range(2):  # more than come
+            if (gone := self._strangers.too_silent(arrival.tenant, now_s)) is not None:
+                self._displace(gone)
+
+    def pass_on(self, arrival: Arrival) -> None:
+        """Without a token, it has said something to gRPC."""
+        if arrival.is_admitted or arrival.number not in self._by_number:
+            return
+        if (gone := self._strangers.too_many_call(arrival.tenant)) is not None:
+            self._displace(gone)
+        self._strangers.pass_on(arrival.tenant, arrival)
+
+    def hear(self, arrival: Arrival) -> None:
+        """It said something, and waits for us."""
+        if not arrival.is_admitted and arrival.number in self._by_number:
+            self._strangers.hear(arrival.tenant, arrival)
+
+    def _displace(self, arrival: Arrival) -> None:
+        arrival.close(CallRefusal.DISPLACED)
+        self.leave(arrival)  # now, even if closing takes a moment
 
     def get(self, number: int) -> Arrival | None:
         return self._by_number.get(number)
@@ -119,7 +152,7 @@ class Arrivals:
             return True
         if arrival.number not in self._by_number or not self.connections.take(tenant):
             return False
-        self._forget_stranger(arrival)
+        self._strangers.remove(arrival.tenant, arrival)
         arrival.tenant = arrival.payer = tenant
         arrival.is_admitted = True
         arrival.admitted()
@@ -133,15 +166,8 @@ class Arrivals:
         if arrival.is_admitted:
             self.connections.give(arrival.tenant)
         else:
-            self._forget_stranger(arrival)
+            self._strangers.remove(arrival.tenant, arrival)
         self._show()
-
-    def _forget_stranger(self, arrival: Arrival) -> None:
-        row = self._strangers[arrival.tenant]
-        del row[arrival.number]
-        if not row:
-            del self._strangers[arrival.tenant]
-        self.unadmitted.give(arrival.tenant)
 
     def _show(self) -> None:
         self._metrics.connections.labels("admitted").set(self.connections.total)

@@ -73,14 +73,19 @@ class Pace:
 # A node's agent has one connection, its ztunnel two; twice that while one takes over from another.
 # The listener lowers `total` to what descriptors allow.
 CONNECTIONS = Bound(CallRefusal.CONNECTIONS_MAX, each=8, total=16_384)
-# Connections that have shown no token yet: 80 KiB each at most. Over it the oldest one goes, so
-# silent ones never keep a new one out.
-UNADMITTED = Bound(CallRefusal.DISPLACED, each=128, total=512)
+# Connections that have shown no token yet. A replica that starts meets all nodes at once, and a
+# proxy may have many behind it: over it, who has most makes room.
+UNADMITTED = Bound(CallRefusal.DISPLACED, each=4096, total=4096)
+# Those of them that owe us the next word for longer than a second: 60 KiB each at most. Over it the
+# one that owes it longest goes, so silent ones never keep a new one out.
+SILENT = Bound(CallRefusal.DISPLACED, each=128, total=1024)
+# Those of them that gRPC has heard of: over it, the one goes that it has known longest.
+CALLING = Bound(CallRefusal.DISPLACED, each=1024, total=4096)
 # A ztunnel asks for eight certificates at once; an agent has a report and a stream.
 CALLS = Bound(CallRefusal.CALLS_MAX, each=32, total=65_536)
 # Agent and ztunnel have one each; twice that while one takes over from another, twice again while
 # dead ones are not noticed.
-STREAMS = Bound(CallRefusal.STREAMS_MAX, each=8, total=4096)
+STREAMS = Bound(CallRefusal.STREAMS_MAX, each=8, total=16_384)
 # Names that streams ask for or hold and the mesh does not have: bytes.
 NAMES = Bound(CallRefusal.NAMES_MAX, each=64 * MIB, total=512 * MIB)
 # Connections on which a large message is on its way in: at most 16 MiB each (see the meter).
@@ -111,7 +116,7 @@ CAPTURES = Pace(CallRefusal.CAPTURES_RATE, per_s=128, burst=8192)
 # Log lines about refusals.
 LINES = Pace(None, per_s=1, burst=10)
 
-HELD = (CONNECTIONS, UNADMITTED, CALLS, STREAMS, NAMES, RECEIVING, SENDING)
+HELD = (CONNECTIONS, SILENT, CALLING, CALLS, STREAMS, NAMES, RECEIVING, SENDING)
 
 
 class Rounds(Generic[T]):
@@ -186,7 +191,7 @@ class Shares:
         """Hold `amount` more, or False."""
         if not self._fits(tenant, amount) or self.total + amount > self.bound.total:
             return False
-        self._add(tenant, amount)
+        self.add(tenant, amount)
         return True
 
     def ask(self, tenant: Tenant, amount: int = 1) -> Ticket:
@@ -208,7 +213,7 @@ class Shares:
             if self.total + ticket.amount > self.bound.total:
                 break
             self._rows.pop(ticket.tenant)
-            self._add(ticket.tenant, ticket.amount)
+            self.add(ticket.tenant, ticket.amount)
             ticket.granted = True
             granted.append(ticket)
         return granted
@@ -240,7 +245,8 @@ class Shares:
     def _fits(self, tenant: Tenant, amount: int) -> bool:
         return self._held.get(tenant, 0) + amount <= self.bound.each
 
-    def _add(self, tenant: Tenant, amount: int) -> None:
+    def add(self, tenant: Tenant, amount: int = 1) -> None:
+        """Hold `amount` more, whatever the bound is: it is looked after elsewhere."""
         if amount == 0:
             return
         self._held[tenant] = self._held.get(tenant, 0) + amount

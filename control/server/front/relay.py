@@ -18,15 +18,20 @@ from control.server.callers.arrivals import REFUSED_CALLS_MAX, Arrival, Arrivals
 from control.server.callers.budget import KIB, Ticket
 from control.server.callers.refusals import CallRefusal
 from control.server.front.meter import Meter, Misbehaved
+from control.server.front.patience import ClientPatience
 from control.server.front.records import Records
 
-HANDSHAKE_S = 5.0  # from the first packet to the end of the handshake; a distant node needs 0.5 s
-ADMISSION_S = 10.0  # from there to a call with a token
+# Time that a client may take, without that in which it waits for its turn here: from the first
+# packet to the end of the handshake, which a distant node does in 0.5 s; from there to a call with
+# a token, which gRPC and an API server may delay.
+HANDSHAKE_S = 5.0
+ADMISSION_S = 20.0
 # One large message, once its share was granted: 16 MiB at half a MiB a second.
 LARGE_S = 32.0
 STALLED_S = 60.0  # a client that takes nothing; gRPC's own pings find one that is gone
 CLOSING_S = 5.0  # for the last bytes of a connection that ends
-UNADMITTED_BYTES_MAX = 64 * KIB  # a handshake, a call and a certificate request are some 6 KiB
+UNADMITTED_BYTES_MAX = 40 * KIB  # a handshake, a call and a certificate request are some 6 KiB
+UNADMITTED_CALLS_MAX = 8  # the first one that is let in frees the others
 READ_BYTES = 16 * KIB  # from a client at once: bounds the price of a turn
 ANSWER_BYTES = 64 * KIB  # from gRPC at once
 WAITING_BYTES_MAX = 64 * KIB  # written and not taken, in each direction
@@ -67,6 +72,7 @@ class Relay(asyncio.BufferedProtocol):
         self._connecting = False
         self._share: Ticket | None = None  # a place in RECEIVING
         self._timers: dict[object, asyncio.TimerHandle] = {}
+        self._patience = ClientPatience(self.close)  # with a client without a token
         self._transport: asyncio.Transport
         self._grpc: asyncio.Transport | None = None
         self.closed = False
@@ -83,7 +89,7 @@ class Relay(asyncio.BufferedProtocol):
         transport.set_write_buffer_limits(high=WAITING_BYTES_MAX)
         peer: tuple[str, int] = (transport.get_extra_info("peername") or ("unknown", 0))[:2]
         self.arrival = self._shared.arrivals.open(*peer, self.close, self._admitted)
-        self._within(HANDSHAKE_S, CallRefusal.HANDSHAKE_TIMEOUT)
+        self._patience.expect(CallRefusal.HANDSHAKE_TIMEOUT, HANDSHAKE_S)
 
     def get_buffer(self, sizehint: int) -> memoryview:
         return memoryview(self._shared.client_buffer)
@@ -96,6 +102,8 @@ class Relay(asyncio.BufferedProtocol):
             self.step()
         else:
             self._hold("turn")
+            self._shared.arrivals.hear(self.arrival)
+            self._patience.stop()
             self._shared.queue(self)
 
     def eof_received(self) -> bool:
@@ -145,6 +153,8 @@ class Relay(asyncio.BufferedProtocol):
             self.close(exc.why)
             return
         self._flush()
+        if not self.arrival.is_admitted:
+            self._go_on_waiting()
 
     def _receive(self) -> None:
         """Hand TLS what has been read, and count it."""
@@ -163,8 +173,7 @@ class Relay(asyncio.BufferedProtocol):
         if tls.selected_alpn_protocol() != "h2":
             raise Misbehaved(CallRefusal.ALPN)
         self._open = True
-        self._cancel(CallRefusal.HANDSHAKE_TIMEOUT)
-        self._within(ADMISSION_S, CallRefusal.ADMISSION_TIMEOUT)
+        self._patience.expect(CallRefusal.ADMISSION_TIMEOUT, ADMISSION_S)
 
     def _take_in(self, tls: ssl.SSLObject) -> None:
         while True:
@@ -178,6 +187,8 @@ class Relay(asyncio.BufferedProtocol):
             cost = self._meter.received(memoryview(data))
             if self.arrival.is_admitted:
                 self._pace(cost, self._meter.calls - calls)
+            elif self._meter.calls >= UNADMITTED_CALLS_MAX:
+                self._hold("admission")
             self._balance()
             self._forward(data)
 
@@ -190,6 +201,7 @@ class Relay(asyncio.BufferedProtocol):
         self._hold("grpc")
         if not self._connecting:
             self._connecting = True
+            self._shared.arrivals.pass_on(self.arrival)
             self._shared.connect(self)
 
     def _pace(self, cost: int, calls: int) -> None:
@@ -260,7 +272,7 @@ class Relay(asyncio.BufferedProtocol):
         self._end()
 
     def _admitted(self) -> None:
-        self._cancel(CallRefusal.ADMISSION_TIMEOUT)
+        self._patience.end()
         self._free("admission")
         self._balance()
 
@@ -280,6 +292,14 @@ class Relay(asyncio.BufferedProtocol):
         loop = asyncio.get_running_loop()
         self._cancel(why)
         self._timers[why] = loop.call_later(seconds, self.close, why)
+
+    def _go_on_waiting(self) -> None:
+        """It is the client's turn to speak. Who has made a call has done so."""
+        if self.closed:
+            return
+        self._patience.go_on()
+        if not self._meter.calls:
+            self._shared.arrivals.await_word(self.arrival)
 
     def _cancel(self, name: object) -> None:
         timer = self._timers.pop(name, None)
@@ -306,6 +326,7 @@ class Relay(asyncio.BufferedProtocol):
         if self.closed:
             return
         self.closed = True
+        self._patience.end()
         for name in list(self._timers):
             self._cancel(name)
         self._give_share()

@@ -7,8 +7,15 @@ import logging
 import pytest
 
 from control.server.callers.arrivals import Arrival, Arrivals
-from control.server.callers.budget import CONNECTIONS, UNADMITTED, node_tenant, source_tenant
+from control.server.callers.budget import (
+    CONNECTIONS,
+    SILENT,
+    UNADMITTED,
+    node_tenant,
+    source_tenant,
+)
 from control.server.callers.refusals import CallRefusal
+from control.server.callers.strangers import GRACE_S
 from control.server.metrics import Metrics
 from tests.support.clock import FakeClock
 
@@ -36,27 +43,52 @@ class Bench:
         return arrival
 
 
-def test_the_oldest_silent_connection_of_a_source_makes_room() -> None:
+def test_the_oldest_silent_connections_of_a_source_make_room() -> None:
     bench = Bench()
-    first = bench.open()
-    held = [bench.open() for _ in range(UNADMITTED.each - 1)]
-    assert bench.closed == []
+    first = [bench.open() for _ in range(SILENT.each)]
     bench.open()
-    assert bench.closed == [(first.address, "displaced")]
+    assert bench.closed == [], "each may be about to speak"
+    bench.clock.pass_s(GRACE_S)
+    bench.open()
+    gone = [address for address, _ in bench.closed]
+    assert gone == [each.address for each in first[:2]]
     other = bench.open(THERE)
     assert bench.subject.get(other.number) is other
-    assert len(bench.closed) == 1, "another source has its own share"
-    assert bench.subject.get(held[0].number) is held[0]
+    assert len(bench.closed) == 2, "another source has its own share"
+
+
+def test_a_burst_that_waits_for_us_displaces_nobody() -> None:
+    bench = Bench()
+    for _ in range(UNADMITTED.each):
+        bench.subject.hear(bench.open())
+    assert bench.closed == []
+    assert bench.subject.unadmitted.total == UNADMITTED.each
+    assert bench.subject.silent.total == 0
+    bench.open()
+    assert [why for _, why in bench.closed] == ["displaced"]
+
+
+def test_few_are_passed_on_to_grpc_without_a_token() -> None:
+    bench = Bench(capacity=50)  # 10 at once
+    opened = [bench.open() for _ in range(12)]
+    for each in opened:
+        bench.subject.hear(each)
+        bench.subject.pass_on(each)
+    gone = [address for address, _ in bench.closed]
+    assert gone == [each.address for each in opened[:2]]
+    assert bench.subject.admit(opened[2], "n1")
+    bench.subject.pass_on(bench.open())
+    assert len(bench.closed) == 2
 
 
 def test_when_all_is_full_the_source_with_most_makes_room() -> None:
-    bench = Bench(capacity=40)  # 10 without a token
-    hog = [bench.open() for _ in range(8)]
+    bench = Bench(capacity=16)  # 9 without a token
+    hog = [bench.open() for _ in range(7)]
     few = [bench.open(f"10.0.1.{number}") for number in range(2)]
-    for _ in range(5):
+    for _ in range(3):
         bench.open(THERE)
     gone = {address for address, _ in bench.closed}
-    assert len(bench.closed) == 5
+    assert len(bench.closed) == 3
     assert gone <= {each.address for each in hog}
     assert all(bench.subject.get(each.number) for each in few)
 
@@ -66,7 +98,7 @@ def test_an_admitted_connection_is_displaced_by_nobody() -> None:
     mine = bench.open()
     assert bench.subject.admit(mine, "n1")
     assert bench.admitted == 1
-    for _ in range(3 * UNADMITTED.each):
+    for _ in range(3 * SILENT.each):
         bench.open()
     assert bench.subject.get(mine.number) is mine
     assert bench.subject.connections.held(node_tenant("n1")) == 1

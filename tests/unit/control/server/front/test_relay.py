@@ -313,3 +313,44 @@ def test_what_came_before_grpc_was_connected_is_one_write() -> None:
     subject._backlog = [b"one", b"two", b"three"]
     subject.connected(grpc)
     assert grpc.pieces == [b"onetwothree"]
+
+
+def test_a_wait_for_its_turn_costs_a_client_no_patience(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(relay, "HANDSHAKE_S", 0.2)
+
+    async def test(bench: Bench) -> None:
+        queue: list[Relay] = []
+        bench.front._shared.queue = queue.append
+        async with asyncio.TaskGroup() as tasks:
+            connecting = tasks.create_task(connect(bench))
+            await bench.until(lambda: queue)
+            assert bench.arrivals.silent.total == 0
+            await asyncio.sleep(0.3)  # longer than it has
+            bench.front._shared.queue = bench.front._queue
+            queue[0].step()
+        _, writer = connecting.result()
+        writer.write(PREFACE + CALL)
+        await bench.until(lambda: bench.arrivals.connections.total)
+        assert bench.refused() == set()
+        writer.close()
+
+    run(tmp_path, test)
+
+
+def test_without_a_token_only_so_many_calls_are_passed_on(tmp_path: Path) -> None:
+    async def test(bench: Bench) -> None:
+        bench.admit_with = ""
+        _, writer = await connect(bench)
+        calls = b"".join(frame(1, 2 * number + 1) for number in range(100))
+        writer.write(PREFACE + calls[:90])
+        await bench.until(lambda: len(bench.received) == len(PREFACE) + 90)
+        writer.write(calls[90:])
+        await asyncio.sleep(0.05)
+        assert len(bench.received) == len(PREFACE) + 90
+        bench.arrivals.admit(bench.open_arrivals()[0], "n1")
+        await bench.until(lambda: len(bench.received) == len(PREFACE) + len(calls))
+        writer.close()
+
+    run(tmp_path, test)
