@@ -137,7 +137,8 @@ class XdsClient:
         self._publish = publish
         self._delta = DeltaClient(node_info(config), TYPES)
         self._settling = Settling(TYPES)
-        self._numbers: dict[str, int] = {}  # nonces of responses that are read and not applied
+        # By type and nonce, of responses that are read and not applied. Types may share a nonce.
+        self._numbers: dict[tuple[str, str], int] = {}
         self._hurried = asyncio.Event()
         self.inbox = Inbox()
         self.status = XdsStatus()
@@ -231,7 +232,7 @@ class XdsClient:
 
     def receive(self, data: bytes) -> Update:
         update = self._delta.receive(data)
-        self._numbers[update.nonce] = self._settling.number()
+        self._numbers[update.type_url, update.nonce] = self._settling.number()
         self.status.messages[update.type_url] += 1
         self.status.message_bytes[update.type_url] += update.size_bytes
         return update
@@ -254,7 +255,7 @@ class XdsClient:
     async def _settle(self, update: Update) -> None:
         now_s = asyncio.get_running_loop().time()
         op = self._settling.applied(
-            self._numbers.pop(update.nonce),
+            self._numbers.pop((update.type_url, update.nonce)),
             update.type_url,
             update.word,
             now_s,

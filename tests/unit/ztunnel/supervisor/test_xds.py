@@ -296,3 +296,19 @@ def test_messages_are_counted() -> None:
     bench.receive(ADDRESS_TYPE, entry(WEB))
     assert bench.client.status.messages[ADDRESS_TYPE] == 1
     assert bench.client.status.message_bytes[ADDRESS_TYPE] > 20
+
+
+def test_two_types_may_share_a_nonce() -> None:
+    """A nonce is one of its type: a server that counts states has the same for both."""
+    bench = Bench()
+    both = []
+    for type_url, value in ((AUTHORIZATION_TYPE, POLICY), (ADDRESS_TYPE, WEB)):
+        bench._nonces = 12
+        both.append(bench.client.receive(bench.response(type_url, entry(value))))
+    for update in both:
+        asyncio.run(bench.client._take(update, bench._answer))
+    answers = [pb.DeltaDiscoveryRequest.FromString(each) for each in bench.answers]
+    assert [(each.type_url, each.response_nonce) for each in answers] == [
+        (AUTHORIZATION_TYPE, "13"),
+        (ADDRESS_TYPE, "13"),
+    ]
