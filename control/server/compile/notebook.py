@@ -29,7 +29,7 @@ class Notebook:
         """In place of what was noted about this before."""
         place = _ORDER[topic], key
         before = self._notes.get(place, ())
-        if list(before) == list(notes):
+        if (not before and not notes) or list(before) == list(notes):
             return
         self._all = None
         for each in before:

@@ -151,5 +151,8 @@ def _decide(
 
 def _mode(labels: Labels) -> str:
     """Mode that the labels ask for: `none` under either name wins over `ambient`."""
-    values = {labels.get(name, "") for name in MODE_LABELS}
+    first, second = MODE_LABELS
+    values = labels.get(first), labels.get(second)
+    if values == (None, None):
+        return ""
     return next((mode for mode in ("none", "ambient") if mode in values), "")

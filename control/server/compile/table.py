@@ -18,7 +18,10 @@ class ResourceTable(Generic[T]):
         known = self.current.get(name)
         if value == known:
             return
-        self._before.setdefault(name, known)
+        if name not in self._before:
+            self._before[name] = known
+        elif value == self._before[name]:
+            del self._before[name]
         if value is None:
             del self.current[name]
         else:
@@ -27,5 +30,4 @@ class ResourceTable(Generic[T]):
     def take_changed(self) -> Mapping[str, T | None]:
         """Those that are not as they were; None: it is gone."""
         before, self._before = self._before, {}
-        current = self.current
-        return {name: current.get(name) for name in before if current.get(name) != before[name]}
+        return {name: self.current.get(name) for name in before}

@@ -23,14 +23,22 @@ class LargeMesh:
         """The first pod has a file of its own."""
         folder.mkdir(parents=True)
         (folder / "hot.yaml").write_text(text([self.pod(0)]))
-        for kind, found in (
-            ("base", self._base()),
-            ("services", map(self._service, range(self.services))),
-            ("policies", map(self._policy, range(0, self.services, 2))),
-            ("pods", map(self.pod, range(1, self.pods))),
-        ):
+        for kind, found in self._kinds():
             for number, part in enumerate(_chunks(found)):
                 (folder / f"{kind}-{number:03}.yaml").write_text(text(part))
+
+    def manifests(self) -> Iterator[Manifest]:
+        """All of them."""
+        yield self.pod(0)
+        for _, found in self._kinds():
+            yield from found
+
+    def _kinds(self) -> Iterator[tuple[str, Iterable[Manifest]]]:
+        """All but the first pod."""
+        yield "base", self._base()
+        yield "services", map(self._service, range(self.services))
+        yield "policies", map(self._policy, range(0, self.services, 2))
+        yield "pods", map(self.pod, range(1, self.pods))
 
     def node_of(self, number: int) -> str:
         return f"node-{0 if number < ENROLLED_AT_ONCE else number % self.nodes}"

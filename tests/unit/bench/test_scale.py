@@ -9,6 +9,7 @@ import pytest
 from control.server.sources.directory import DirectorySource
 from control.wire import discovery_pb2 as pb
 from control.wire.types import ADDRESS_TYPE, AUTHORIZATION_TYPE
+from tests.bench.scale.compile import KINDS, WAYS, figures, from_crowd
 from tests.bench.scale.light import end_of
 from tests.bench.scale.mesh import LargeMesh
 from tests.bench.scale.outcome import NAMES, ScaleFigure, exponent, goal_of, missed, table
@@ -62,3 +63,9 @@ def test_the_end_of_a_response_is_found_behind_its_resources() -> None:
     assert end_of(data, (ADDRESS_TYPE, AUTHORIZATION_TYPE)) == (AUTHORIZATION_TYPE, "n-17")
     with pytest.raises(ValueError, match="no response"):
         end_of(data, (ADDRESS_TYPE,))
+
+
+def test_every_kind_of_change_is_measured() -> None:
+    found = {each.name: each.value for each in figures(100)}
+    assert len(found) == 1 + len(KINDS) * len(WAYS)
+    assert from_crowd(50, 5) > 0
