@@ -8,6 +8,7 @@ product.
 from __future__ import annotations
 
 import ipaddress
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cache
@@ -107,8 +108,8 @@ class Contents:
         self._before, self.now = self.now, Objects()
         for found in self.first_of_each_key():
             key = found.key
-            if found.complaint:
-                self._complain(key)
+            if found.complaint and found.said is not None:
+                self._complain(found.said)
             if not found.complaint:
                 good[key] = found.tree
                 self._take(key, found.tree)
@@ -126,13 +127,16 @@ class Contents:
     def first_of_each_key(self) -> Iterable[Found]:
         """The first object of a key counts, in the order of file names; another is a problem. One
         whose key is a guess comes last, under a name of its own if the key is another's."""
-        seen = set()
+        seen: set[Key] = set()
+        there: set[str] = set()
         guesses: list[tuple[Found, str]] = []
         for file in sorted(self._files):
             for position, tree in enumerate(self._files[file]):
                 found = look(tree, f"{file} {position}")
                 if found is None:
                     continue
+                kind, namespace, name = found.key
+                there.add(name if kind == "Namespace" else namespace)
                 if found.is_guess:
                     guesses.append((found, f"{file} {position}"))
                     continue
@@ -142,10 +146,25 @@ class Contents:
                 seen.add(found.key)
                 yield found
         for found, place in guesses:
-            kind, namespace, _ = found.key
-            key = (kind, namespace, f"unnamed {place}") if found.key in seen else found.key
-            seen.add(key)
-            yield replace(found, key=key)
+            for number, each in enumerate(self.everywhere(found, there)):
+                kind, namespace, _ = each.key
+                key = each.key
+                if key in seen:
+                    key = (kind, namespace, f"unnamed {place} {number}")
+                seen.add(key)
+                yield replace(each, key=key, said=key if found.unplaced is None else each.said)
+
+    def everywhere(self, found: Found, there: set[str]) -> list[Found]:
+        """A policy whose namespace is no name: in those that its words name, else in all."""
+        if found.unplaced is None:
+            return [found]
+        words = set(re.findall(r"[a-z0-9][-a-z0-9.]*", str(found.unplaced).lower()))
+        kind, _, name = found.key
+        places = sorted((there & words or there) - {""})
+        return [
+            replace(found, key=(kind, each, name), said=found.said if number == 0 else None)
+            for number, each in enumerate(places)
+        ]
 
     def last_good(self, key: Key) -> Tree | None:
         """The version that stays in force while a key has one that cannot be understood."""

@@ -92,6 +92,8 @@ class Found:
     tree: Tree
     complaint: str
     is_guess: bool = False
+    unplaced: Any = None  # in place of its namespace
+    said: Key | None = None  # its key in the problem about it; none: there is one already
 
 
 def look(tree: Any, place: str) -> Found | None:
@@ -113,11 +115,13 @@ def look(tree: Any, place: str) -> Found | None:
         complaint = "name or namespace"
     else:
         complaint = metadata(meta) or _body(kind, tree)
-        return Found((kind, namespace, name), tree, complaint)
+        key = (kind, namespace, name)
+        return Found(key, tree, complaint, said=key)
     if kind not in POLICIES:
         return None
     key = (kind, namespace or DEFAULT_NAMESPACE, name or f"unnamed {place}")
-    return Found(key, tree, complaint, is_guess=True)
+    unplaced = meta["namespace"] if namespace is None else None
+    return Found(key, tree, complaint, is_guess=True, unplaced=unplaced, said=key)
 
 
 def _may_be(kind: Any, version: Any) -> str | None:

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field, replace
 
 from control.server.sources import core, security
 from control.server.sources.entries import (
+    WORDS_CHARS_MAX,
     FileEntry,
     items_of,
     place_word,
@@ -110,7 +111,9 @@ def _read_broken(
         key = each.key(file, broken.line)
         stand_in = security.stand_in(Reader(Fields(broken.line)), key, file, str(broken.why))
         why = replace(problem, object=str(key))
-        entries.append(FileEntry(key, broken.line, None, why, stand_in, is_guess=True))
+        entries.append(
+            FileEntry(key, broken.line, None, why, stand_in, is_guess=True, unplaced=each.unplaced)
+        )
     if not new:
         holds = any((each.object or each.stand_in) is not None for each in kept)
         effect = "its last good content stays in force" if holds else "ignored"
@@ -128,11 +131,13 @@ def _flatten(data: bytes) -> Iterator[tuple[Value | Broken, int]]:
 
 @dataclass(frozen=True, slots=True)
 class Guess:
-    """A policy that a broken document may hold; None is what cannot be told."""
+    """A policy that a broken document may hold; None is what cannot be told. `unplaced`: words in
+    place of its namespace that are no name."""
 
     kind: str
     namespace: str | None
     name: str | None
+    unplaced: str = ""
 
     def may_be(self, known: Key) -> bool:
         """True if this may be an object that was read before."""
@@ -154,13 +159,26 @@ def guess(broken: Broken, beside: Sequence[str] = ()) -> list[Guess]:
     kinds = sorted(kind for kind in POLICY_KINDS if kind in broken.text)
     if not kinds and SECURITY_GROUP in broken.text:
         kinds = sorted(POLICY_KINDS)
-    namespaces: list[str | None] = [*sorted(_named("namespace", broken.text))]
+    words = _words_of_namespaces(broken.text)
+    named = sorted(each for each in words if core.is_name(each))
+    unplaced = " ".join(sorted(set(words).difference(named)))[:WORDS_CHARS_MAX]
     names = sorted(_named("name", broken.text))
     # Two names may be those of two objects, or of one and of something in it: then none is sure.
     name = names[0] if len(names) == 1 else None
-    if not namespaces:
-        namespaces = [None, *(each for each in beside if each != core.DEFAULT_NAMESPACE)]
-    return [Guess(kind, namespace, name) for kind in kinds for namespace in namespaces]
+    guesses = [Guess(kind, each, name) for kind in kinds for each in named]
+    if unplaced:
+        guesses += (Guess(kind, None, name, unplaced) for kind in kinds)
+    if not words:
+        others = [None, *(each for each in beside if each != core.DEFAULT_NAMESPACE)]
+        guesses = [Guess(kind, each, name) for kind in kinds for each in others]
+    return guesses
+
+
+def _words_of_namespaces(text: str) -> set[str]:
+    """All that stands behind `namespace:`, names or not."""
+    found = re.findall(r"""\bnamespace["']?[ \t]*:[ \t]*([^\n\r,}\]]*)""", text)
+    bare = (each.partition(" #")[0].strip().strip("\"'") for each in found[:NAMES_READ_MAX])
+    return {each for each in bare if each}
 
 
 def _named(field: str, text: str) -> set[str]:

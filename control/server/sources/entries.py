@@ -25,6 +25,8 @@ from control.server.sources.problem import Invalid, Problem
 from control.server.sources.reader import Reader
 from control.server.sources.yaml_text import Fields, Items, Value, YamlDocument
 
+WORDS_CHARS_MAX = 1024  # in place of a namespace
+
 # Errors of a reader that meets a value nobody thought of, besides Invalid.
 _BUGS = (ArithmeticError, AttributeError, LookupError, RecursionError, TypeError, ValueError)
 
@@ -32,7 +34,8 @@ _BUGS = (ArithmeticError, AttributeError, LookupError, RecursionError, TypeError
 @dataclass(frozen=True, slots=True)
 class FileEntry:
     """One object of a file. `object` is None when it was refused, for the reason in `why`.
-    `is_guess`: its key is what could be told of a document that nobody can read."""
+    `is_guess`: its key is what could be told of a document that nobody can read. `unplaced` are the
+    words in place of its namespace, if they are no name: it may be for any."""
 
     key: Key
     line: int
@@ -40,6 +43,7 @@ class FileEntry:
     why: Problem | None = None
     stand_in: AnyObject | None = None
     is_guess: bool = False
+    unplaced: str = ""
 
 
 def items_of(document: YamlDocument) -> Iterator[tuple[Value, int]]:
@@ -96,7 +100,8 @@ def read_entry(file: str, document: Reader, position: int) -> FileEntry | None:
         if policy is None:
             raise
         key = _guess_key(policy, file, document, position)
-        return replace(_refused(file, document, key, exc), is_guess=True)
+        refused = _refused(file, document, key, exc)
+        return replace(refused, is_guess=True, unplaced=_unplaced(document))
     return read_as(kind, file, document, key)
 
 
@@ -143,6 +148,13 @@ def _guess_key(kind: str, file: str, document: Reader, position: int) -> Key:
     if not isinstance(namespace, str) or not core.is_name(namespace):
         namespace = core.DEFAULT_NAMESPACE
     return Key(kind, namespace, name)
+
+
+def _unplaced(document: Reader) -> str:
+    meta = document.fields.get("metadata")
+    namespace = meta.get("namespace") if isinstance(meta, Fields) else None
+    is_told = isinstance(namespace, str) and (not namespace or core.is_name(namespace))
+    return "" if namespace is None or is_told else str(namespace)[:WORDS_CHARS_MAX]
 
 
 def place_word(file: str, number: int) -> str:

@@ -6,6 +6,7 @@ a policy that never was understood is replaced by a stand-in that denies.
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
@@ -16,6 +17,8 @@ from control.server.sources.inventory import Inventory
 from control.server.sources.objects import Key
 from control.server.sources.problem import UNREADABLE, Problem
 from control.server.sources.snapshot import Snapshot
+
+_WORD = re.compile(r"[a-z0-9][-a-z0-9.]*")
 
 
 class Folder:
@@ -130,11 +133,36 @@ class Folder:
             for number, entry in enumerate(self._contents[file].entries):
                 if not entry.is_guess:
                     continue
-                is_free = entry.key not in found and not self._is_read(entry.key)
-                known = entry if is_free else _renamed(file, entry, number)
-                found[known.key] = known
+                for at, placed in enumerate(self._everywhere(entry)):
+                    if _is_of(placed, found.get(placed.key)):
+                        continue
+                    is_free = placed.key not in found and not self._is_read(placed.key)
+                    known = placed if is_free else _renamed(file, placed, number + at)
+                    if entry.unplaced:
+                        known = replace(known, why=placed.why)  # one problem, wherever it stands
+                    found[known.key] = known
         self._touched |= found.keys() | self._guessed.keys()
         return found
+
+    def _everywhere(self, entry: FileEntry) -> list[FileEntry]:
+        """The entry; if its namespace cannot be told, in each that its words may mean, and in each
+        that there is if they mean none."""
+        if not entry.unplaced or entry.stand_in is None or entry.why is None:
+            return [entry]
+        there = {key.name if key.kind == "Namespace" else key.namespace for key in self._files}
+        there.discard("")  # nodes have none
+        words = set(_WORD.findall(entry.unplaced.lower()))
+        wanted = sorted(there & words or there)
+        why = replace(entry.why, message=f"{entry.why.message}; its namespace cannot be told")
+        return [
+            replace(
+                entry,
+                key=(key := entry.key._replace(namespace=each)),
+                why=why,
+                stand_in=replace(entry.stand_in, meta=replace(entry.stand_in.meta, key=key)),
+            )
+            for each in wanted
+        ]
 
     def _is_read(self, key: Key) -> bool:
         """True if some file mentions it in a document that could be read."""
@@ -150,8 +178,15 @@ class Folder:
         is_whole = is_whole or not self._is_told
         self._is_told = True
         problems = [*self._file_problems.values()]
-        for each in (*self._content_problems.values(), *self._problems.values()):
-            problems += each
+        for found in self._content_problems.values():
+            problems += found
+        for key, found in self._problems.items():
+            if key not in self._guessed:
+                problems += found
+        guesses = (each for key in self._guessed for each in self._problems.get(key, ()))
+        # A policy that stands in many namespaces is one problem.
+        one = {(each.file, each.line, each.object, each.reason): each for each in guesses}
+        problems += one.values()
         return Snapshot(
             self._inventory,
             self._inventory.whole() if is_whole else self._inventory.news(),
@@ -159,6 +194,14 @@ class Folder:
             {kind: count for kind, count in self._ignored.items() if count > 0},
             is_whole=is_whole,
         )
+
+
+def _is_of(entry: FileEntry, other: FileEntry | None) -> bool:
+    """True if both are guesses about one document."""
+    if other is None or other.stand_in is None or entry.stand_in is None:
+        return False
+    ours, theirs = entry.stand_in.meta, other.stand_in.meta
+    return (ours.file, ours.line) == (theirs.file, theirs.line) and bool(entry.unplaced)
 
 
 def _by_key(entries: Iterable[FileEntry]) -> dict[Key, tuple[FileEntry, ...]]:

@@ -27,7 +27,7 @@ from control.wire.types import (
 )
 from tests.support.processes.control import Control
 
-PARSED_BYTES_MAX = 65_536
+PARSED_BYTES_MAX = 262_144  # 200 workloads and more
 DEADLINE_S = 240.0
 NONCE_TAG = 0x2A
 ZTUNNEL, AGENT = (ADDRESS_TYPE, AUTHORIZATION_TYPE), (POD_TYPE, NAMESPACE_TYPE)

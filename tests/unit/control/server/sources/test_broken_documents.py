@@ -266,3 +266,57 @@ def test_a_strict_that_may_have_been_for_a_pod_goes_before_what_selects_it(
         resolved.put(each.meta.key, each)
     resolved.settle()
     assert bool(resolved.policies_of("shop", {"app": "web"})) is strict
+
+
+SPACES = "".join(
+    f"---\n{{apiVersion: v1, kind: Namespace, metadata: {{name: {name}}}}}\n"
+    for name in ("shop", "pay", "other")
+)
+HEAD = "apiVersion: security.istio.io/v1\nkind: AuthorizationPolicy\n"
+
+
+@pytest.mark.parametrize(
+    ("metadata", "guarded"),
+    [
+        ("{name: p, namespace: [shop]}", {"shop"}),
+        ("{name: p, namespace: {shop: x, pay: y}}", {"shop", "pay"}),
+        ("{name: p, namespace: SHOP}", {"shop"}),
+        ("{name: p, namespace: 3}", {"shop", "pay", "other", "default"}),
+        ("{name: p, namespace: sho_p}", {"shop", "pay", "other", "default"}),
+        ("{name: p, namespace: 'pay!'}\nspec: ]", {"pay"}),
+        ('{name: p, namespace: sh"op}\nspec: ]', {"shop", "pay", "other", "default"}),
+        ("{name: p, namespace: }\nspec: ]", {"default"}),
+        ("{name: p}\nspec: ]", {"default"}),
+        ("{name: p, namespace: shop}  # pay\nspec: ]", {"shop"}),
+    ],
+)
+def test_a_policy_whose_namespace_cannot_be_told_denies_where_it_may_be_meant(
+    metadata: str, guarded: set[str]
+) -> None:
+    found = read(SPACES, f"{HEAD}metadata: {metadata}\n")
+    policies = found.objects.authorization_policies
+    assert {each.meta.namespace for each in policies} == guarded
+    assert all(each.broken for each in policies)
+    assert len(found.problems) == 1
+
+
+def test_a_namespace_that_comes_later_is_guarded_too() -> None:
+    folder = Folder()
+    folder.load("a.yaml", f"{HEAD}metadata: {{name: p, namespace: [x]}}\n".encode())
+    folder.snapshot()
+    folder.load("b.yaml", SPACES.encode())
+    found = folder.snapshot().objects.authorization_policies
+    assert {each.meta.namespace for each in found} == {"shop", "pay", "other", "default"}
+    folder.forget("a.yaml")
+    assert folder.snapshot().objects.authorization_policies == ()
+
+
+def test_a_policy_that_loses_its_namespace_keeps_its_last_good_version() -> None:
+    folder = Folder()
+    folder.load("a.yaml", (SPACES + "---\n" + DENY).encode())
+    (good,) = folder.snapshot().objects.authorization_policies
+    text = SPACES + "---\n" + DENY.replace("namespace: shop", "namespace: [shop]")
+    folder.load("a.yaml", text.encode())
+    found = folder.snapshot()
+    assert found.objects.authorization_policies == (good,)
+    assert "last good version" in found.problems[0].message
