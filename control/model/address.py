@@ -16,6 +16,7 @@ Address = NewType("Address", bytes)
 
 FORMATTED_MAX = 8192  # texts kept: the peers of a busy node, less than a megabyte
 
+_IPV4 = re.compile(r"(?:0|[1-9][0-9]{0,2})(?:\.(?:0|[1-9][0-9]{0,2})){3}")
 _PREFIX_LENGTH = re.compile("0|[1-9][0-9]{0,2}")
 _MAPPED_PREFIX = bytes(10) + b"\xff\xff"
 
@@ -39,7 +40,12 @@ def parse_address(text: str) -> Address:
     """
     if "%" in text:
         raise ValueError(f"an address with a scope cannot be used here: {text!r}")
-    return canonical(ipaddress.ip_address(text).packed)
+    if _IPV4.fullmatch(text):  # a third of the library's time; 50,000 pods have 100,000 addresses
+        octets = [int(each) for each in text.split(".")]
+        if max(octets) < 256:
+            return Address(bytes(octets))
+    kind = ipaddress.IPv6Address if ":" in text else ipaddress.ip_address
+    return canonical(kind(text).packed)
 
 
 @lru_cache(maxsize=FORMATTED_MAX)

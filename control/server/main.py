@@ -45,6 +45,9 @@ INSTALL_NAMESPACE = "tulle-system"
 NODE_ACCOUNTS = ("tulle-ztunnel", "tulle-agent")
 DEFAULT_STATE = "/var/lib/tulle/control"
 DEFAULT_NAMES = ("istiod.istio-system.svc", "tulle-control", "localhost")
+# A thread that reads files hands the interpreter over so soon: to answer a probe the loop has to
+# get it back some ten times.
+SWITCH_S = 0.001
 DURATION = Duration(min_s=1, max_s=ROOT_LIFETIME.total_seconds())
 
 
@@ -140,11 +143,8 @@ _gone_share = option(
 _root_namespace = option(
     "--root-namespace", default="istio-system", help="Namespace of mesh-wide policies."
 )
-_dry_run = option(
-    "--dry-run-policies",
-    is_flag=True,
-    help="Deliver policies annotated istio.io/dry-run (they are logged, never enforced).",
-)
+_DRY = "Deliver policies annotated istio.io/dry-run (they are logged, never enforced)."
+_dry_run = option("--dry-run-policies", is_flag=True, help=_DRY)
 _ALWAYS = "Keep connections inside a node in the ztunnel too (per namespace: tulle.io/path=tunnel)."
 _always_tunnel = option("--always-tunnel", is_flag=True, help=_ALWAYS)
 _LEAVING = "Let every pod go, whatever its labels, and lift all policies: before uninstalling."
@@ -293,6 +293,7 @@ def serve_command(
                 ca_in_state=ca_in_state,
             )
             config = replace(config, cluster=cluster)
+        sys.setswitchinterval(SWITCH_S)
         asyncio.run(serve(config))
     except (ConfigError, OSError) as exc:
         event(log, logging.ERROR, "control.failed", error=exc)

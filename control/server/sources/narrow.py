@@ -10,6 +10,7 @@ from functools import cache
 from typing import Any
 
 import msgspec
+from msgspec.structs import astuple
 
 from control.kube.nesting import decoded
 from control.server.sources.yaml_text import Fields, Items, Value
@@ -159,15 +160,14 @@ def document_of(kind: str, data: bytes) -> Fields | None:
 
 
 @cache
-def _names(kind: type[_Narrow]) -> tuple[tuple[str, str], ...]:
-    """Attribute and JSON name of each field."""
-    return tuple(zip(kind.__struct_fields__, kind.__struct_encode_fields__, strict=True))
+def _names(kind: type[_Narrow]) -> tuple[str, ...]:
+    """JSON name of each field."""
+    return kind.__struct_encode_fields__
 
 
 def _fields(struct: _Narrow) -> Fields:
     found = Fields(0)
-    for attribute, name in _names(type(struct)):
-        value = getattr(struct, attribute)
+    for name, value in zip(_names(type(struct)), astuple(struct), strict=True):
         if value is not None:
             found[name] = value if value.__class__ is str else _value(value)
     return found

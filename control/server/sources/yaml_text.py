@@ -35,7 +35,6 @@ class Fields(dict[str, Value]):
     __slots__ = ("line", "lines", "weight")
 
     def __init__(self, line: int) -> None:
-        super().__init__()
         self.line = line
         self.lines: dict[str, int] = {}
         self.weight = 1
@@ -47,7 +46,6 @@ class Items(list[Value]):
     __slots__ = ("line", "lines", "weight")
 
     def __init__(self, line: int) -> None:
-        super().__init__()
         self.line = line
         self.lines: list[int] = []
         self.weight = 1
