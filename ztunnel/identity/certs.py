@@ -49,6 +49,7 @@ class _Kept:
     renew_at: datetime | None = None  # by the wall clock, for when it jumps
     failure: str = ""
     failed_s: float = -math.inf
+    answered: asyncio.Event = field(default_factory=asyncio.Event)  # the first request was
     renew_now: asyncio.Event = field(default_factory=asyncio.Event)
     alarm: asyncio.Timeout | None = None  # while it sleeps
     task: asyncio.Task[None] | None = None
@@ -148,6 +149,13 @@ class Certificates:
         self._workers.publish_forgotten(identity)
         event(log, logging.INFO, "certificate.forgotten", identity=identity)
 
+    async def answer(self, identity: SpiffeId) -> None:
+        """Wait until the first request for an identity that is held has come to something, be it a
+        failure. The caller bounds it."""
+        kept = self._kept.get(identity)
+        if kept is not None:
+            await kept.answered.wait()
+
     def need(self, identity: SpiffeId, *, waiting: bool) -> None:
         """Answer a worker that has no certificate: now, or when the request under way has ended."""
         kept = self._kept.get(identity)
@@ -239,6 +247,7 @@ class Certificates:
             return None
         recovered = bool(kept.failure)
         kept.issued, kept.failure, kept.waiting = issued, "", False
+        kept.answered.set()
         event(
             log,
             logging.INFO,
@@ -255,6 +264,7 @@ class Certificates:
 
     def _failed(self, kept: _Kept, exc: ControlError) -> None:
         kept.waiting = False
+        kept.answered.set()
         kept.failure, kept.failed_s = exc.reason, self._clock.monotonic_s()
         event(
             log,

@@ -18,10 +18,18 @@ from ztunnel.access import call_metadata, roots_pem
 from ztunnel.config import ZtunnelConfig
 
 SIGN_TIMEOUT_S = 10.0
+# A replica that died with its node, or is being replaced, leaves a link that says nothing. The
+# second try goes over a new link, which another replica may have; signing twice does no harm.
+FIRST_TRY_S = 2.0
+_BROKEN = (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED)
 
 
 class SigningFailed(ControlError):
     reason = "signing_failed"
+
+
+class _Silent(SigningFailed):
+    """No answer in time."""
 
 
 class Signer(Protocol):
@@ -53,6 +61,14 @@ class CaClient:
         self._stale = False
 
     async def sign(self, identity: SpiffeId, csr_pem: str, ttl_s: float) -> list[str]:
+        try:
+            return await self._try(identity, csr_pem, ttl_s, FIRST_TRY_S)
+        except _Silent:
+            return await self._try(identity, csr_pem, ttl_s, SIGN_TIMEOUT_S - FIRST_TRY_S)
+
+    async def _try(
+        self, identity: SpiffeId, csr_pem: str, ttl_s: float, within_s: float
+    ) -> list[str]:
         config = self._config
         request = pb.IstioCertificateRequest(csr=csr_pem, validity_duration=int(ttl_s))
         request.metadata.update({"ImpersonatedIdentity": str(identity)})
@@ -61,14 +77,14 @@ class CaClient:
         call = link.channel.unary_unary(CREATE_CERTIFICATE_METHOD, bytes, bytes)
         link.calls += 1
         try:
-            answer = await call(
-                request.SerializeToString(), timeout=SIGN_TIMEOUT_S, metadata=metadata
-            )
+            answer = await call(request.SerializeToString(), timeout=within_s, metadata=metadata)
             response = pb.IstioCertificateResponse.FromString(answer)
         except grpc.aio.AioRpcError as exc:
-            if exc.code() is grpc.StatusCode.UNAVAILABLE and link is self._link:
+            if exc.code() in _BROKEN and link is self._link:
                 self._stale = True  # the next try must not find gRPC in a pause of its own
-            raise SigningFailed(f"{exc.code().name}: {exc.details()}") from exc
+            is_silent = exc.code() is grpc.StatusCode.DEADLINE_EXCEEDED
+            kind = _Silent if is_silent else SigningFailed
+            raise kind(f"{exc.code().name}: {exc.details()}") from exc
         except DecodeError as exc:
             raise SigningFailed("the answer is not a certificate response") from exc
         finally:

@@ -19,6 +19,9 @@ log = logging.getLogger("pods")
 
 PODS_MAX = 1024  # on one node; Kubernetes nodes have 110 to 500
 READY_DEADLINE_S = 4.0  # the agent waits 5 s for its answer
+# A ztunnel that starts gets a pod's connections with its answer, perhaps from an older one that has
+# a certificate: so it waits until its own has come, or cannot be had now.
+CERTIFICATES_WAIT_S = 9.0  # for all pods of the first snapshot together
 
 
 class TooManyPods(MeshError):
@@ -65,6 +68,8 @@ class IdentityHolder(Protocol):
 
     def release(self, identity: SpiffeId, holder: str) -> None: ...
 
+    async def answer(self, identity: SpiffeId) -> None: ...
+
 
 class Listen(Protocol):
     """Opens each worker's listeners in a namespace; NamespaceUnusable: it cannot."""
@@ -104,6 +109,7 @@ class HeldPods:
         self._pods: dict[str, HeldPod] = {}
         self.started = 0
         self.stopped = 0
+        self._patience_s = CERTIFICATES_WAIT_S
         self.snapshot = asyncio.Event()  # set once the agent has named all its pods
 
     def all(self) -> Iterable[HeldPod]:
@@ -138,7 +144,10 @@ class HeldPods:
                 event(log, logging.INFO, "pod.replaced", uid=claim.uid)
                 self.delete(claim.uid)
             pod = self._open(claim, netns, inode, identity)
+        until_s = asyncio.get_running_loop().time() + READY_DEADLINE_S
         await self._all_ready(pod)
+        if not self.snapshot.is_set():
+            await self._certified(pod, until_s)
         if self._fixed_ports:
             return ()
         return tuple(chain.from_iterable(each.descriptors() for each in pod.listeners))
@@ -185,6 +194,18 @@ class HeldPods:
         except TimeoutError as exc:
             ready = len(pod.ready_workers)
             raise WorkersNotReady(f"{ready} of {self._workers} workers listen") from exc
+
+    async def _certified(self, pod: HeldPod, until_s: float) -> None:
+        loop = asyncio.get_running_loop()
+        began_s = loop.time()
+        wait_s = min(self._patience_s, until_s - began_s)
+        try:
+            async with asyncio.timeout(max(wait_s, 0.0)):
+                await self._identities.answer(pod.identity)
+        except TimeoutError:
+            event(log, logging.WARNING, "pod.without_certificate", uid=pod.uid)
+        finally:
+            self._patience_s -= loop.time() - began_s
 
     def delete(self, uid: str) -> None:
         pod = self._pods.pop(uid, None)

@@ -10,26 +10,29 @@ import pytest
 
 from control.kit.errors import ControlError
 from control.wire.channel import TokenUnreadable
+from tests.support.certificates import make_authority
 from tests.support.engine.meshes import spiffe
 from ztunnel.access import RootsUnreadable
 from ztunnel.config import ZtunnelConfig
+from ztunnel.identity import signer
 from ztunnel.identity.csr import make_csr, make_key
 from ztunnel.identity.signer import CaClient, SigningFailed
 
 WEB = spiffe("web")
 CSR = make_csr(make_key(), WEB)
 NOBODY = "127.0.0.1:1"  # nothing listens there
+ROOT = make_authority().pem.decode()
 
 
-def client(folder: Path, *, root: bool = True, token: bool = True) -> CaClient:
+def client(folder: Path, *, root: bool = True, token: bool = True, ca: str = NOBODY) -> CaClient:
     if root:
-        (folder / "root.pem").write_text("not even PEM")
+        (folder / "root.pem").write_text("not even PEM" if ca == NOBODY else ROOT)
     if token:
         (folder / "token").write_text("t")
     return CaClient(
         ZtunnelConfig(
             NOBODY,
-            NOBODY,
+            ca,
             folder / "zds",
             folder,
             ca_root=str(folder / "root.pem"),
@@ -91,6 +94,32 @@ def test_new_roots_make_a_new_channel_once_the_old_one_is_idle(tmp_path: Path) -
         await made._close_if_done(first)  # as the end of its last call does
 
     run(client(tmp_path), use)
+
+
+def test_a_link_that_says_nothing_is_left_for_another(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The replica behind it has died without a word; a service name leads to the others."""
+    monkeypatch.setattr(signer, "FIRST_TRY_S", 0.2)
+    monkeypatch.setattr(signer, "SIGN_TIMEOUT_S", 0.4)
+    accepted: list[asyncio.StreamWriter] = []
+
+    async def use() -> None:
+        async def silent(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            accepted.append(writer)
+
+        server = await asyncio.start_server(silent, "127.0.0.1", 0)
+        async with server:
+            port = server.sockets[0].getsockname()[1]
+            made = client(tmp_path, ca=f"127.0.0.1:{port}")
+            with pytest.raises(SigningFailed, match="DEADLINE_EXCEEDED"):
+                await made.sign(WEB, CSR, 3600)
+            await made.close()
+            for each in accepted:
+                each.close()
+
+    asyncio.run(use())
+    assert len(accepted) == 2
 
 
 def test_closing_twice_is_fine(tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import socket
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -28,6 +29,8 @@ class Bench:
         self.held: dict[SpiffeId, set[str]] = {}
         self.sockets: list[socket.socket] = []
         self.unusable = False
+        self.silent = False  # the certificate service
+        self.asked: list[SpiffeId] = []
         self.pods = HeldPods(
             self,
             self,
@@ -63,6 +66,11 @@ class Bench:
 
     def release(self, identity: SpiffeId, holder: str) -> None:
         self.held[identity].discard(holder)
+
+    async def answer(self, identity: SpiffeId) -> None:
+        self.asked.append(identity)
+        if self.silent:
+            await asyncio.Event().wait()
 
     def add(self, claim: Claim, namespace: Path) -> tuple[int, ...]:
         """Add a pod whose namespace is this file."""
@@ -163,6 +171,32 @@ def test_a_pod_that_not_every_worker_serves_is_not_acknowledged(
     bench.pods.worker_ready(1, "u1")
     bench.pods.worker_ready(1, "nobody")
     assert bench.add(WEB, here)
+
+
+def test_until_the_first_snapshot_a_pod_waits_for_its_certificate(
+    bench: Bench, here: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With the answer a ztunnel gets connections that an older one serves with a certificate."""
+    bench.add(WEB, here)
+    assert bench.asked == [spiffe("web")]
+    bench.silent = True
+    monkeypatch.setattr(pods, "READY_DEADLINE_S", 0.05)
+    assert bench.add(API, here), "it is not waited for for ever"
+    bench.pods.keep_only({"u1", "u2"})
+    bench.add(API, here)
+    assert bench.asked == [spiffe("web"), spiffe("api")]
+
+
+def test_all_pods_together_wait_no_longer_than_that(here: Path) -> None:
+    bench = Bench()
+    bench.silent = True
+    bench.pods._patience_s = 0.02
+    began_s = time.monotonic()
+    for number in range(50):
+        bench.add(Claim(f"u{number}", "web", "shop", "web"), here)
+    assert time.monotonic() - began_s < 4.0, "one alone may wait that long"
+    for pod in list(bench.pods.all()):
+        bench.pods.delete(pod.uid)
 
 
 def test_fixed_ports_are_answered_without_sockets(here: Path) -> None:
