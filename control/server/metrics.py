@@ -96,9 +96,11 @@ class Metrics:
         """Show how old the objects in force are."""
         self._source_age.set_function(age_s)
 
-    def show_source(self, counts: Mapping[str, int], problems: Iterable[Problem]) -> None:
+    def show_objects(self, counts: Mapping[str, int]) -> None:
         for kind, count in counts.items():
             self.objects.labels(kind).set(count)
+
+    def show_problems(self, problems: Iterable[Problem]) -> None:
         self.problems.clear()  # a reason that is gone must not stay at its last value
         for reason, count in Tally(each.reason for each in problems).items():
             self.problems.labels(reason).set(count)

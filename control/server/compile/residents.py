@@ -118,19 +118,22 @@ class Residents:
 
     def _put_mirror(self, key: Key, pod: PodObject, is_there: bool) -> None:
         uid = pod_uid(pod.meta)
-        rivals = self._mirrors.setdefault(uid, {})
+        rivals, before = self._mirrors.setdefault(uid, {}), self._oldest.get(uid)
         if is_there:
             rivals[key] = pod
+            if before is None or _age(pod) < _age(rivals[before]):
+                self._oldest[uid] = key
         else:
             del rivals[key]
-        before = self._oldest.pop(uid, None)
-        if rivals:
-            self._oldest[uid] = min(rivals, key=lambda each: _age(rivals[each]))
-        else:
-            del self._mirrors[uid]
-        if before != self._oldest.get(uid):
-            concerned = (before, self._oldest.get(uid))
-            self._unsettled.update({each: None for each in concerned if each is not None})
+            if before == key:
+                del self._oldest[uid]
+                if rivals:
+                    self._oldest[uid] = min(rivals, key=lambda each: _age(rivals[each]))
+            if not rivals:
+                del self._mirrors[uid]
+        after = self._oldest.get(uid)
+        if before != after:
+            self._unsettled.update({each: None for each in (before, after) if each is not None})
 
     def report(self, uids: Iterable[str]) -> None:
         """Nodes have said something of these pods."""

@@ -81,14 +81,17 @@ class Publisher:
 
     def offer(self, snapshot: Snapshot) -> None:
         """New objects from the source; published by `run` after the debounce."""
-        self._tell_problems(snapshot.problems)
+        if snapshot.problems != self.problems:
+            self._tell_problems(snapshot.problems)
+            self._metrics.show_problems(snapshot.problems)
+            self.problems = snapshot.problems
         if snapshot.is_whole:
             held = (*self.mesh.keys(), *self._changed)
             self._changed.update({each: None for each in held if each not in snapshot.changed})
         self._changed.update(snapshot.changed)
-        self.problems, self.ignored = snapshot.problems, snapshot.ignored
+        self.ignored = snapshot.ignored
         counts = snapshot.counts()
-        self._metrics.show_source(counts, self.problems)
+        self._metrics.show_objects(counts)
         # An API server has news all the time, and what comes of it has a line of its own.
         level = logging.DEBUG if self.counts else logging.INFO
         self.counts = counts

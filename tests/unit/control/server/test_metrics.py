@@ -23,11 +23,13 @@ def test_a_problem_that_is_gone_is_gone_from_the_page() -> None:
     def value(name: str, **labels: str) -> float | None:
         return metrics.registry.get_sample_value(name, labels)
 
-    metrics.show_source({"Pod": 3, "Service": 0}, problems)
+    metrics.show_objects({"Pod": 3, "Service": 0})
+    metrics.show_problems(problems)
     assert value("tulle_control_problems", reason="invalid") == 2
     assert value("tulle_control_objects", kind="Pod") == 3
     assert value("tulle_control_objects", kind="Service") == 0
-    metrics.show_source({"Pod": 1}, [])
+    metrics.show_objects({"Pod": 1})
+    metrics.show_problems([])
     assert value("tulle_control_problems", reason="invalid") is None
 
 

@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
+import pytest
+
 from control.model.intent import Intent, NamespaceIntent
+from control.server.compile import residents
 from control.server.compile.pods import MIRROR_ANNOTATION
 from control.server.compile.residents import Move, Residents
 from control.server.compile.settings import Settings
@@ -86,6 +91,27 @@ def test_a_mirror_is_true_until_an_older_one_is_there() -> None:
     subject.put_pod(early.meta.key, None)
     list(subject.settle())
     assert subject.pods.current.keys() == {uid}
+
+
+def test_a_crowd_of_false_mirrors_is_not_looked_through_for_each(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    asked = 0
+    age = residents._age
+
+    def counted(pod: PodObject) -> tuple[tuple[bool, str, str], str]:
+        nonlocal asked
+        asked += 1
+        return age(pod)
+
+    monkeypatch.setattr(residents, "_age", counted)
+    (first,) = pods(mirror("m", "1"))
+    subject = Residents(Settings(), Reported())
+    for at in range(200):
+        key = first.meta.key._replace(name=f"m{at}")
+        subject.put_pod(key, replace(first, meta=replace(first.meta, key=key)))
+    assert asked < 3 * 200
+    assert len(list(subject.settle())) == 200
 
 
 def test_nodes_and_identities_are_those_of_pods_that_run() -> None:
