@@ -30,12 +30,13 @@ def main() -> None:
     os.chdir(ROOT)
     sys.path.insert(0, str(ROOT))
     os.environ["TULLE_COMPILED"] = "no"  # it is the sources that are read
-    from ztunnel.compiled import FOLDER, MANIFEST, abi, fingerprints
+    from ztunnel.compiled import FOLDER, MANIFEST, fingerprints
 
     if not Path(sysconfig.get_paths()["include"], "Python.h").exists():
         raise SystemExit("compile: Python.h is missing (Debian: apt-get install python3-dev)")
     # Before the compiler reads them: what changes meanwhile makes the result stale, not wrong.
-    manifest = {"abi": abi(), "sources": fingerprints(ROOT)}
+    # The suffix is that of the Python compiled for: an image may be for another architecture.
+    manifest = {"abi": sysconfig.get_config_var("EXT_SUFFIX"), "sources": fingerprints(ROOT)}
     build = Path("build/compiled")
     shutil.rmtree(build, ignore_errors=True)
     extensions = mypycify(

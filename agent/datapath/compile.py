@@ -8,8 +8,11 @@ It runs in the system's interpreter, because python3-bpfcc belongs to the distri
 An image of the container has no compiler: `--every-subset` made all that a kernel may want when it
 was built, and they are looked for first.
 
+Bytecode depends on the machine by its byte order only, as the programs read nothing of a kernel but
+UAPI contexts: an image for another machine is compiled on this one.
+
 It prints the path of the image. The name of an image is a hash of everything that shapes it
-(source, bcc's version, architecture, defines), so a hit needs no compiler; a checksum inside finds
+(source, bcc's version, byte order, defines), so a hit needs no compiler; a checksum inside finds
 torn and altered files, which are compiled again. Python 3.9 and bcc 0.18 are enough.
 """
 
@@ -20,7 +23,6 @@ import hashlib
 import itertools
 import json
 import os
-import platform
 import struct
 import sys
 import tempfile
@@ -140,7 +142,7 @@ def relocations(code: bytes) -> list[list[int]]:
 
 def cache_key(text: str, compiler: str, defines: list[str]) -> str:
     """Hash of everything that shapes the image, in hex: a file name."""
-    parts = [str(FORMAT), text, compiler, platform.machine(), " ".join(sorted(defines))]
+    parts = [str(FORMAT), text, compiler, sys.byteorder, " ".join(sorted(defines))]
     return hashlib.sha256("\0".join(parts).encode()).hexdigest()
 
 

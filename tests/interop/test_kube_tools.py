@@ -14,7 +14,7 @@ from daemonset.tools import render
 ALERTS = render.CHART / "alerts.yaml"
 SCRIPTS = [
     *sorted((render.ROOT / "vagrant").rglob("*.sh")),
-    *(render.ROOT / "daemonset/image" / name for name in ("build", "check")),
+    *(render.ROOT / "daemonset/image" / name for name in ("build", "check", "target")),
     *(render.ROOT / ".ci" / name for name in ("bootstrap", "fresh", "run")),
 ]
 

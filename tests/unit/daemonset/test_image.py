@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import socket
 import subprocess
+import sysconfig
 import threading
 import tomllib
 from pathlib import Path
@@ -14,6 +15,7 @@ import yaml
 from packaging.requirements import Requirement
 
 from daemonset.tools import render
+from ztunnel.compiled import abi
 
 IMAGE = render.ROOT / "daemonset/image"
 PROJECT = tomllib.loads((render.ROOT / "pyproject.toml").read_text())
@@ -85,6 +87,50 @@ def test_every_locked_package_has_a_hash() -> None:
         text = (IMAGE / name).read_text()
         for entry in re.split(r"\n(?=[a-z])", text.partition("\n")[2]):
             assert "--hash=sha256:" in entry
+
+
+def target(architecture: str, own: str, command: str) -> subprocess.CompletedProcess[str]:
+    """A step of the build stage, on a builder of the architecture `own`."""
+    said = f'dpkg() {{ echo {own}; }}; set -- "$1"; . "$1" && {command}'
+    return subprocess.run(
+        ["sh", "-c", said, "sh", str(IMAGE / "target")],
+        env={"PATH": "/usr/bin:/bin", "TARGETARCH": architecture},
+        capture_output=True, text=True, timeout=10,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("architecture", "own", "compiler", "package"),
+    [
+        ("amd64", "amd64", "musl-gcc", "python3-dev"),
+        ("arm64", "arm64", "musl-gcc", "python3-dev"),
+        ("arm64", "amd64", "aarch64-linux-gnu-gcc -specs", "libpython3-dev:arm64"),
+        ("amd64", "arm64", "x86_64-linux-gnu-gcc -specs", "gcc-x86-64-linux-gnu"),
+    ],
+)
+def test_the_build_stage_compiles_for_the_images_architecture(
+    architecture: str, own: str, compiler: str, package: str
+) -> None:
+    done = target(architecture, own, 'echo "$triplet|$static_cc|$packages"')
+    triplet, static_cc, packages = done.stdout.strip().split("|")
+    machine = {"amd64": "x86_64", "arm64": "aarch64"}[architecture]
+    assert triplet == f"{machine}-linux-gnu"
+    assert static_cc.startswith(compiler)
+    assert package in packages.split()
+    variables = "_PYTHON_SYSCONFIGDATA_NAME|_PYTHON_HOST_PLATFORM"
+    said = target(architecture, own, f"for_target env | grep -E '^({variables})='").stdout
+    assert f"_sysconfigdata__{triplet}\n" in said
+    assert f"linux-{machine}\n" in said
+
+
+def test_an_architecture_that_nobody_builds_is_refused() -> None:
+    done = target("riscv64", "amd64", "echo on")
+    assert (done.returncode, done.stdout) == (2, "")
+
+
+def test_what_is_compiled_elsewhere_is_marked_as_python_would_mark_it_here() -> None:
+    """`.ci/compile.py` writes the suffix of the Python compiled for: a native one is this one's."""
+    assert sysconfig.get_config_var("EXT_SUFFIX") == abi()
 
 
 def test_one_version_everywhere() -> None:

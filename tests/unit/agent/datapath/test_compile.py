@@ -5,6 +5,8 @@ from __future__ import annotations
 import ast
 import os
 import struct
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -103,6 +105,18 @@ def test_everything_that_shapes_the_image_is_in_its_name() -> None:
         compiler.cache_key("text", "bcc 1", ["A"]),
     }
     assert len(others | {base}) == 4
+
+
+def test_an_image_is_the_same_for_every_machine_of_a_byte_order() -> None:
+    """One that is built for another architecture has its programs compiled by this one."""
+    code = "from agent.datapath.compile import cache_key; print(cache_key('text', '', []))"
+    found = {
+        subprocess.run(
+            [*other, sys.executable, "-c", code], check=True, capture_output=True, text=True
+        ).stdout
+        for other in ([], ["linux32"])  # which says that the machine is another
+    }
+    assert len(found) == 1
 
 
 def test_the_compiler_stands_alone_and_is_old_python() -> None:
