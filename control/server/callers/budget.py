@@ -91,7 +91,7 @@ NAMES = Bound(CallRefusal.NAMES_MAX, each=64 * MIB, total=512 * MIB)
 # Connections on which a large message is on its way in: at most 16 MiB each (see the meter).
 RECEIVING = Bound(None, each=1, total=8)
 # Responses on their way out, of more than 64 KiB: bytes. Others wait their turn.
-SENDING = Bound(None, each=64 * MIB, total=256 * MIB)
+SENDING = Bound(None, each=32 * MIB, total=128 * MIB)
 # Certificates being signed: each is some hundred microseconds in a thread of its own. One thread is
 # always for somebody else.
 SIGNING = Bound(None, each=1, total=2)

@@ -1,7 +1,8 @@
 """A difference between two states of a shelf, and the responses that tell it, encoded once.
 
 Every stream that stands at the same state is told by the same bytes: nonce and all. A nonce has to
-be new on its stream only, and a stream passes each state once.
+be new on its stream only, and a stream passes each state of each type once. It names the type,
+since clients may look up what they answer by nonce alone.
 """
 
 from __future__ import annotations
@@ -63,7 +64,8 @@ class ShelfDifference:
         if found is None:
             removed = self.removed if with_removed else ()
             pieces = [each.framed for each in self.parts[part]] if self.parts else []
-            nonce = nonce if is_own else f"{self.until}.{part}"
+            if not is_own:
+                nonce = f"{self.type_url.rpartition('.')[2]}-{self.until}.{part}"
             found = encode(self.type_url, nonce, word, pieces, removed)
         if not is_own:
             (self._kept if len(found.data) <= KEPT_BYTES_MAX else self._sent)[key] = found

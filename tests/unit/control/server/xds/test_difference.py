@@ -36,7 +36,7 @@ def tell(size_bytes: int) -> list[DeltaResponse]:
 def test_everyone_is_told_the_same_bytes_but_who_has_a_difference_of_its_own() -> None:
     first, second, own = tell(100)
     assert first is second
-    assert (first.nonce, own.nonce) == ("7.0", "n")
+    assert (first.nonce, own.nonce) == ("t-7.0", "n")
     message = pb.DeltaDiscoveryResponse.FromString(own.data)
     assert (message.nonce, message.type_url, message.system_version_info) == (
         "n",

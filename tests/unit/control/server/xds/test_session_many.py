@@ -62,6 +62,7 @@ class Node:
     def connect(self) -> None:
         self.answers: list[pb.DeltaDiscoveryRequest] = []
         self.session = DeltaSession(self.cache, self.node, response_bytes_max=300)
+        self.nonces: set[str] = set()
         for request in self.client.opening():
             self.session.receive(request)
 
@@ -69,6 +70,8 @@ class Node:
         response = self.session.take()
         if response is None:
             return False
+        assert response.nonce not in self.nonces, "new on its stream, whatever its type"
+        self.nonces.add(response.nonce)
         update = self.client.receive(response.data)
         self.answers.append(self._acknowledge(update, rng))
         return True
