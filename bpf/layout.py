@@ -242,7 +242,8 @@ class Vouched(ctypes.Structure):
         ("at_ns", c_uint64),
         ("destination", c_uint32),
         ("probe", c_uint8),
-        ("pad", c_uint8 * 3),
+        ("own", c_uint8),
+        ("pad", c_uint8 * 2),
     )
 
 

@@ -30,6 +30,16 @@ INLINE int arrived_on_loopback(struct bpf_sk_lookup *ctx)
 #endif
 }
 
+INLINE void read_tuple(struct bpf_sk_lookup *ctx, const struct address *remote,
+		       const struct address *local, struct tuple *tuple)
+{
+	tuple->source = *remote;
+	tuple->destination = *local;
+	/* Network order in 16 bits; before 5.18 in the same 16 of 32. */
+	tuple->source_port = (__be16)READ32(ctx, remote_port);
+	tuple->destination_port = TO_BE16((__u16)READ32(ctx, local_port));
+}
+
 INLINE void read_addresses(struct bpf_sk_lookup *ctx, struct address *remote,
 			   struct address *local)
 {
@@ -98,11 +108,7 @@ INLINE enum vouching vouching_of(struct bpf_sk_lookup *ctx,
 	__u64 now = now_ns();
 	__u32 only = 0;
 
-	tuple.source = *remote;
-	tuple.destination = *local;
-	/* Network order in 16 bits; before 5.18 in the same 16 of 32. */
-	tuple.source_port = (__be16)READ32(ctx, remote_port);
-	tuple.destination_port = TO_BE16((__u16)READ32(ctx, local_port));
+	read_tuple(ctx, remote, local, &tuple);
 	vouched = map_lookup(MAP(VOUCHED), &tuple);
 	if (vouched && vouched->probe) {
 		if (is_probe(vouched, local, READ32(ctx, local_port), now))
@@ -122,6 +128,24 @@ INLINE enum vouching vouching_of(struct bpf_sk_lookup *ctx,
 		return VOUCHING_HOLDS;
 	}
 	return VOUCHING_STALE;
+}
+
+/*
+ * True for a SYN of the pod to itself. Until the pod is in `locals`, as while it
+ * is being enrolled, sock_ops may not know it yet.
+ */
+INLINE int is_from_inside(struct bpf_sk_lookup *ctx,
+			  const struct address *remote,
+			  const struct address *local)
+{
+	struct tuple tuple = {};
+	struct vouched *vouched;
+
+	read_tuple(ctx, remote, local, &tuple);
+	vouched = map_lookup(MAP(VOUCHED), &tuple);
+	if (vouched)
+		return vouched->own;
+	return !is_link_local_v6(local) && !map_lookup(MAP(LOCALS), local);
 }
 
 INLINE int plaintext_is_refused(__u32 port)
@@ -202,6 +226,12 @@ int sklookup(struct bpf_sk_lookup *ctx)
 	switch (inbound_verdict(arrived_on_loopback(ctx), &remote, &local,
 				READ32(ctx, local_port))) {
 	case INBOUND_PASS:
+		count(COUNTER_INBOUND_LOCAL);
+		return SK_PASS;
+	case INBOUND_OWN:
+		if (!is_from_inside(ctx, &remote, &local))
+			return refuse_syn(ctx, &remote, &local,
+					  COUNTER_INBOUND_UNVOUCHED);
 		count(COUNTER_INBOUND_LOCAL);
 		return SK_PASS;
 	case INBOUND_OUTBOUND:

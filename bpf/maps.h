@@ -248,7 +248,8 @@ struct vouched {
 	__u64 at_ns;
 	__u32 destination;	/* its address may be another pod's by then */
 	__u8 probe;		/* 1: the kubelet's, of no generation */
-	__u8 pad[3];
+	__u8 own;		/* 1: of the pod to itself, of none either */
+	__u8 pad[2];
 };
 
 /* shortcuts[tuple]: segments from the source device go to the target's peer. */

@@ -51,12 +51,33 @@ INLINE void tell_passthrough(struct bpf_sock_ops *ctx,
 		count(COUNTER_PASSTHROUGH_TOLD);
 }
 
+/*
+ * The pod's own SYN to itself, as the ztunnel's to the app is: sk_lookup asks
+ * for a voucher where somebody outside could forge it.
+ */
+INLINE void vouch_for_own(const struct connection_key *key)
+{
+	struct vouched entry = { .own = 1 };
+	struct tuple tuple = {};
+
+	if (is_v4(&key->ip) || is_this_host(&key->ip) ||
+	    (!same_address(&key->ip, &key->to) && !is_source(&key->ip)))
+		return;
+	tuple.source = key->ip;
+	tuple.source_port = TO_BE16(key->port);
+	tuple.destination = key->to;
+	tuple.destination_port = TO_BE16(key->to_port);
+	if (map_update(MAP(VOUCHED), &tuple, &entry, 0))
+		count(COUNTER_STORAGE_FAILED);
+}
+
 INLINE void publish(struct bpf_sock_ops *ctx, struct bpf_sock *sk,
 		    const struct pod_value *pod, struct connection_key *key)
 {
 	struct peer *stored;
 
 	key_of_connecting(ctx, key);
+	vouch_for_own(key);
 	stored = sk_storage_get(MAP(CLAIMED_CLIENT), sk, 0, 0);
 	if (stored) {
 		if (!stored->port)	/* claimed by address alone: bind.c */

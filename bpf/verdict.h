@@ -47,6 +47,7 @@ enum inbound_verdict {
 	INBOUND_HBONE = 2,
 	INBOUND_PLAINTEXT = 3,
 	INBOUND_OUTBOUND = 4,	/* the pod's own, steered here by connect() */
+	INBOUND_OWN = 5,	/* from inside, if sock_ops vouches for it */
 };
 
 INLINE int is_v4(const struct address *ip)
@@ -352,9 +353,10 @@ INLINE int was_aborted(const struct direct_socket *flow, __u32 from)
  *
  * Any other SYN from inside the pod travels over lo, but one to the pod's own
  * address reports the other interface: then its two ends are equal, or its
- * source is a loopback address or one of the block. None of these can come from
- * outside: the kernel drops such v4 sources as martians, and a v6 one never
- * finishes its handshake, since the answer stays in the pod.
+ * source is a loopback address or one of the block. The kernel drops such v4
+ * sources from outside as martians, and ::1. A forged v6 one would be answered
+ * to the pod itself, but what a first segment carries (TCP fast open, of a server
+ * that asks for no cookie) would be with the app: so it needs a voucher.
  */
 INLINE int inbound_verdict(int from_loopback_device,
 			   const struct address *remote,
@@ -366,10 +368,11 @@ INLINE int inbound_verdict(int from_loopback_device,
 			       : INBOUND_REFUSE;
 	if (local_port == HBONE_PORT)
 		return INBOUND_HBONE;
-	if (from_loopback_device || same_address(remote, local) ||
-	    is_this_host(remote) || is_source(remote))
+	if (from_loopback_device || is_this_host(remote))
 		return INBOUND_PASS;
-	return INBOUND_PLAINTEXT;
+	if (!same_address(remote, local) && !is_source(remote))
+		return INBOUND_PLAINTEXT;
+	return is_v4(remote) ? INBOUND_PASS : INBOUND_OWN;
 }
 
 /*

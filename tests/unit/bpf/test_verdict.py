@@ -78,6 +78,7 @@ class Inbound(enum.IntEnum):
     HBONE = 2
     PLAINTEXT = 3
     OUTBOUND = 4
+    OWN = 5
 
 
 @pytest.fixture(scope="module")
@@ -188,8 +189,10 @@ def inbound_rule(lo: bool, remote: IPAddress, local: IPAddress, port: int) -> In
         return Inbound.OUTBOUND if is_hbone and not among(local, SOURCES) else Inbound.REFUSE
     if is_hbone:
         return Inbound.HBONE
-    if lo or remote == local or is_this_host(remote) or among(remote, SOURCES):
+    if lo or is_this_host(remote):
         return Inbound.PASS
+    if remote == local or among(remote, SOURCES):  # from outside IPv4's are martians
+        return Inbound.PASS if remote.version == 4 else Inbound.OWN
     return Inbound.PLAINTEXT
 
 
