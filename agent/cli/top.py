@@ -29,7 +29,7 @@ COLUMNS = (
 def top(ask: Reading) -> None:
     """List the tenants that use the ztunnels most: pods, peers and addresses.
 
-    CPU is the time spent on reading tunnels since the worker's start. QUEUED: bytes that wait
+    CPU is the CPU time spent on it since the worker's start. QUEUED: bytes that wait
     because nobody takes them. OWES: work that led to nothing; the tenant is read later.
 
     Example: tulle top --watch

@@ -89,7 +89,8 @@ class Listener:
         # that come one by one are thus spared an accept() that fails; epoll reports any that wait.
         reactor = self._engine.reactor
         burst, self._turn = reactor.turns == self._turn + 1, reactor.turns
-        end_s = reactor.clock() + reactor.slice_s if burst and reactor.crowded else math.inf
+        began_s = reactor.clock()
+        end_s = began_s + reactor.slice_s if burst and reactor.crowded else math.inf
         for _ in range(ACCEPTS_PER_TURN_MAX if burst else 1):
             if not self._has_room():
                 self._pause("too_many_connections")
@@ -97,7 +98,6 @@ class Listener:
             if self._slowed:
                 self._pause("too_many_refusals")
                 return
-            began_s = reactor.clock() if reactor.weight else 0.0
             try:
                 descriptor, name = self._accept()
             except BlockingIOError:
@@ -110,7 +110,7 @@ class Listener:
             sock = bare_socket(self._family, descriptor)
             sock.setblocking(False)
             if self._tenant is None:
-                self._arrived(sock, endpoint_of(name), began_s)
+                began_s = self._arrived(sock, endpoint_of(name), began_s)
             else:
                 self.take(sock, endpoint_of(name))
             if end_s < math.inf and reactor.clock() >= end_s:
@@ -145,12 +145,16 @@ class Listener:
             sock.close()  # the client has left already
             self._engine.counters.count("accepted_and_gone")
 
-    def _arrived(self, sock: socket.socket, client: Endpoint, began_s: float) -> None:
-        """Nobody knows yet who pays for the connection, but where it comes from."""
+    def _arrived(self, sock: socket.socket, client: Endpoint, began_s: float) -> float:
+        """Nobody knows yet who pays for the connection, but where it comes from: it does for all
+        that was done since then. Returns the time."""
         reactor = self._engine.reactor
         source = self._pauses.arrivals.arrived(self, sock, client)
-        if reactor.weight:
-            reactor.blame(self._told, source, reactor.clock() - began_s)
+        if not reactor.weight:
+            return began_s
+        now_s = reactor.clock()
+        reactor.blame(self._told, source, now_s - began_s)
+        return now_s
 
     def _pause(self, reason: str) -> None:
         self._engine.counters.count(f"accept_paused_{reason}")

@@ -22,10 +22,11 @@ class Spender(Protocol):
     """Somebody that time is spent on."""
 
     cpu_s: float
+    slowed: int  # turns in which it had less than it could use
 
 
 class Bill:
-    __slots__ = ("_all_s", "_cpu", "_cpu_s", "_parts_s", "own_s")
+    __slots__ = ("_all_s", "_cpu", "_cpu_s", "_parts_s", "own_s", "slowed")
 
     def __init__(self, cpu: Callable[[], float]) -> None:
         """`cpu` tells the CPU time of the process."""
@@ -34,6 +35,7 @@ class Bill:
         self._parts_s: dict[Spender, float] = {}
         self._all_s = 0.0
         self.own_s = 0.0  # CPU time that was nobody's
+        self.slowed = 0  # times that somebody was
 
     def add(self, payer: Spender | None, took_s: float) -> None:
         """Note time that passed while somebody was served; None is the worker itself."""
@@ -42,6 +44,11 @@ class Bill:
             self._parts_s[payer] = self._parts_s.get(payer, 0.0) + took_s
         if self._all_s >= SETTLED_AFTER_S:
             self.settle()
+
+    def slow(self, payer: Spender) -> None:
+        """Note that somebody waits, or has a shorter slice, for what it had before."""
+        payer.slowed += 1
+        self.slowed += 1
 
     def settle(self) -> None:
         """Share out the CPU time since the last settlement."""

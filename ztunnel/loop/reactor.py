@@ -104,7 +104,7 @@ class Reactor(Timekeeper):
         self.bill: Final = Bill(cpu_s)
         self._sampled_turn = 0
         self.weight = 0  # turns that this one stands for in the bill; 0 if it is not measured
-        self._backlog: Final = Backlog(monotonic_s, cpu_s, self.bill.add)
+        self._backlog: Final = Backlog(monotonic_s, cpu_s, self.bill.add, self.bill.slow)
         self._queued = False  # something waits there
         self.payer: object = None  # the last one that had work
         self._look = False  # the last turn was long: has it several payers?

@@ -8,6 +8,8 @@ a slice; whoever is more than a slice ahead of all that wait is left out of the 
 was away comes back where the others are, with a small credit for the moments in which it had
 nothing to do.
 
+Addresses come cheap, so all strangers together have a clock as well, and are one among the others.
+
 A single handler that takes long is a stall for everybody, and others may have nothing that waits
 just when it is over. So who stalls the rest waits for as long as it made them wait.
 """
@@ -50,6 +52,9 @@ DEBT_S_MAX: Final = 0.02
 # Payers whose clocks are kept; those that are behind by the credit need none.
 CLOCKS_MAX: Final = 1024
 
+# All of them, as one who may never come to an end.
+_STRANGERS: Final = "strangers"
+
 
 class Backlog:
     """Keys (descriptors, and handlers to resume) with the events that they wait with. The payer
@@ -66,9 +71,12 @@ class Backlog:
         "_number",
         "_payers",
         "_queues",
+        "_slowed",
         "_spent",
         "_stalled",
         "_stalled_until_s",
+        "_strangers",
+        "_strangers_s",
         "slice_s",
     )
 
@@ -77,13 +85,15 @@ class Backlog:
         clock: Callable[[], float],
         cpu: Callable[[], float] | None = None,
         spent: Callable[[Any, float], None] = lambda payer, took_s: None,
+        slowed: Callable[[Any], None] = lambda payer: None,
     ) -> None:
         """`cpu` tells the CPU time of the process, `spent` hears of all time of each payer in fair
-        turns."""
+        turns, `slowed` of who has less of a turn than it could use, for what it had before."""
         self._clock = clock
         self._cpu = cpu or clock
         self._cpu_s = 0.0  # when the turn began
         self._spent = spent
+        self._slowed = slowed
         self._queues: dict[object, dict[object, int]] = {}
         self._payers: dict[object, object] = {}  # by key
         self._clocks: dict[object, float] = {}  # by payer
@@ -92,6 +102,8 @@ class Backlog:
         self._floor_s = 0.0  # the clock of the one that was last the furthest behind
         # Each payer with a queue but None, once: its clock, a number against ties, itself.
         self._heap: list[tuple[float, int, object]] = []
+        self._strangers: list[tuple[float, int, object]] = []  # likewise
+        self._strangers_s = 0.0  # their clock
         self._number = 0
         self._stalled: dict[object, float] = {}  # payers, and when they are served again
         self._stalled_until_s = 0.0  # all of them
@@ -157,6 +169,10 @@ class Backlog:
             self._stalled_until_s = max(self._stalled_until_s, until_s)
         clocks = self._clocks
         clocks[payer] = min(self._at(payer) + took_s, self._floor_s + DEBT_S_MAX)
+        if getattr(payer, "stranger", False):
+            times = ENDLESS_TIMES if self._endless.has(_STRANGERS) else 1.0
+            since_s = max(self._strangers_s, self._floor_s - CREDIT_S)
+            self._strangers_s = min(since_s + times * took_s, self._floor_s + DEBT_S_MAX)
         if len(clocks) > CLOCKS_MAX:
             self._forget()
 
@@ -172,6 +188,7 @@ class Backlog:
             self._queues.clear()
             self._endless.clear()
             self._heap.clear()
+            self._strangers.clear()
 
     def take_turns(
         self, serve: Callable[[object, int], None], flush: Callable[[], None] = lambda: None
@@ -182,28 +199,38 @@ class Backlog:
         self._endless.begin_turn(self._clock())
         if None in self._queues:
             self._serve_one(None, serve, flush)
-        heap, again, end_s = self._heap, list[object](), self._clock() + TURN_S
+        again, end_s = list[object](), self._clock() + TURN_S
         stalled, first_s = self.anyone_stalled, -1.0
-        while heap:
+        while heap := self._behind():
             at_s, _, payer = heap[0]
             if self._clocks.get(payer, at_s) > at_s:  # it was charged since
                 heappop(heap)
                 self._line_up(payer)
                 continue
+            if heap is self._strangers:
+                at_s = max(at_s, self._strangers_s)
             if stalled and self._stalled.get(payer, 0.0) > self._clock():
                 heappop(heap)
                 again.append(payer)
+                self._slowed(payer)
                 continue
             if first_s < 0.0:
                 first_s = at_s
                 self._floor_s = max(self._floor_s, at_s)
-            elif at_s > first_s + SLICE_S or self._clock() >= end_s:
+            elif at_s > first_s + SLICE_S:
+                self._slowed(payer)
+                break
+            elif self._clock() >= end_s:
                 break
             heappop(heap)
             if self._serve_one(payer, serve, flush):
                 again.append(payer)
         for payer in again:
             self._line_up(payer)
+        if self._strangers:
+            self._endless.goes_on(_STRANGERS)
+        else:
+            self._endless.served(_STRANGERS)
 
     def _at(self, payer: object) -> float:
         floor_s = self._floor_s
@@ -212,7 +239,15 @@ class Backlog:
     def _line_up(self, payer: object) -> None:
         if payer is not None:
             self._number += 1
-            heappush(self._heap, (self._at(payer), self._number, payer))
+            heap = self._strangers if getattr(payer, "stranger", False) else self._heap
+            heappush(heap, (self._at(payer), self._number, payer))
+
+    def _behind(self) -> list[tuple[float, int, object]]:
+        """Those that wait, with the one that is the furthest behind on top."""
+        known, strangers = self._heap, self._strangers
+        if strangers and not (known and known[0][0] <= max(strangers[0][0], self._strangers_s)):
+            return strangers
+        return known
 
     def _serve_one(
         self, payer: object, serve: Callable[[object, int], None], flush: Callable[[], None]
@@ -233,6 +268,7 @@ class Backlog:
         took_s = self._clock() - began_s
         self.charge(payer, took_s)
         if endless:
+            self._slowed(payer)
             self._clocks[payer] += took_s * (ENDLESS_TIMES * max(1, self._endless.count) - 1.0)
         if queue:
             return True

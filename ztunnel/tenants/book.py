@@ -51,7 +51,8 @@ class Tenants:
         self.work: Final = Work()
         self._peers: OrderedDict[SpiffeId, Tenancy] = OrderedDict()
         self._sources: OrderedDict[str, Tenancy] = OrderedDict()
-        # When there are too many to remember, and all are busy, new ones count as one.
+        # When there are too many to remember, and all are busy, new ones count as one. They also
+        # stand for those that were forgotten.
         self._crowds: Final = (Tenancy(Kind.PEER, _CROWD), Tenancy(Kind.SOURCE, _CROWD))
 
     def account(self, tenant: Tenancy) -> Account:
@@ -62,7 +63,7 @@ class Tenants:
         if found is not None:
             self._peers.move_to_end(identity)
             return found
-        if not _has_room(self._peers):
+        if not _has_room(self._peers, self._crowds[0]):
             return self._crowds[0]
         made = self._peers[identity] = Tenancy(Kind.PEER, str(identity))
         return made
@@ -73,7 +74,7 @@ class Tenants:
         if found is not None:
             self._sources.move_to_end(name)
             return found
-        if not _has_room(self._sources):
+        if not _has_room(self._sources, self._crowds[1]):
             return self._crowds[1]
         made = self._sources[name] = Tenancy(Kind.SOURCE, name)
         return made
@@ -85,13 +86,14 @@ class Tenants:
         yield from self._crowds
 
 
-def _has_room(table: OrderedDict[Any, Tenancy]) -> bool:
-    """Forget the one that was quiet for longest, if there are too many."""
+def _has_room(table: OrderedDict[Any, Tenancy], crowd: Tenancy) -> bool:
+    """Forget the one that was quiet for longest, if there are too many; the crowd's figures have
+    what it did."""
     if len(table) < TENANTS_MAX:
         return True
     for _, key in zip(range(_LOOKED_AT_MAX), list(table), strict=False):
         if table[key].idle:
-            del table[key]
+            crowd.inherit(table.pop(key))
             return True
         table.move_to_end(key)
     return False

@@ -34,6 +34,7 @@ _GAUGES: Final = {
     "tulle_ztunnel_tenant_queued_bytes": "queuedBytes",
     "tulle_ztunnel_tenant_refused": "refused",
     "tulle_ztunnel_tenant_cpu_ms": "cpuMs",
+    "tulle_ztunnel_tenant_slowed": "slowed",
 }
 
 Figures = dict[str, Any]
@@ -41,16 +42,22 @@ Figures = dict[str, Any]
 
 def figures(tenants: Iterable[Tenancy], shown_max: int = SHOWN_MAX) -> list[Figures]:
     """A row for each of those that use most, and one for the rest."""
-    rows = [_row(each) for each in tenants if not each.idle or each.refused or each.cpu_s]
-    rows.sort(key=_weight, reverse=True)
-    rest = rows[shown_max:]
-    del rows[shown_max:]
+    found = [(_row(each), each.cpu_s) for each in tenants if _did_something(each)]
+    found.sort(key=lambda pair: _weight(pair[0]), reverse=True)
+    rows = [row for row, _ in found[:shown_max]]
+    rest = found[shown_max:]
     if rest:
         other: Figures = {"kind": OTHER, "name": OTHER}
-        for row in rest:
+        for row, _ in rest:
             add(other, row)
+        # Many that had less than a millisecond each had some together.
+        other["cpuMs"] = round(1000 * sum(cpu_s for _, cpu_s in rest))
         rows.append(other)
     return rows
+
+
+def _did_something(tenant: Tenancy) -> bool:
+    return bool(not tenant.idle or tenant.refused or tenant.cpu_s)
 
 
 def _row(tenant: Tenancy) -> Figures:
@@ -63,6 +70,7 @@ def _row(tenant: Tenancy) -> Figures:
         "linesLeftOut": tenant.left_out,
         "owesMs": round(tenant.debt_s * 1000),
         "cpuMs": round(tenant.cpu_s * 1000),
+        "slowed": tenant.slowed,
     }
 
 

@@ -36,6 +36,8 @@ class Tenancy:
         "not_before_s",
         "paid_at_s",
         "refused",
+        "slowed",
+        "stranger",
         "tight",
         "trusted",
     )
@@ -43,6 +45,7 @@ class Tenancy:
     def __init__(self, kind: Kind, name: str) -> None:
         self.kind: Final = kind
         self.name: Final = name
+        self.stranger: Final = kind is Kind.SOURCE
         self.held = [0] * QUOTAS
         # Work that led to nothing, in seconds of CPU, as of `paid_at_s`.
         self.debt_s = 0.0
@@ -56,8 +59,16 @@ class Tenancy:
         self.refused = 0
         self.tight = False  # it has as many bytes waiting here as it may
         self.cpu_s = 0.0
+        self.slowed = 0  # turns in which it had less time than it could use, as it had had more
         # Something of what it asked for was of use, and it has not owed more than its burst since.
         self.trusted = False
+
+    def inherit(self, gone: Tenancy) -> None:
+        """Count what somebody did that is not remembered any more."""
+        self.cpu_s += gone.cpu_s
+        self.slowed += gone.slowed
+        self.refused += gone.refused
+        self.left_out += gone.left_out
 
     @property
     def idle(self) -> bool:

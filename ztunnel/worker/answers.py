@@ -60,6 +60,7 @@ def metrics(
         ("tulle_ztunnel_source_not_shown_total", {}, engine.dialer.source_not_shown),
         ("tulle_ztunnel_unknown_policies_total", {}, engine.state.unknown_policies),
         ("tulle_ztunnel_turns_total", {}, engine.reactor.turns),
+        ("tulle_ztunnel_slowed_total", {}, engine.reactor.bill.slowed),
         ("tulle_ztunnel_polls_total", {"outcome": "hit"}, engine.reactor.spin.hits),
         ("tulle_ztunnel_polls_total", {"outcome": "miss"}, engine.reactor.spin.misses),
         ("tulle_ztunnel_log_lines_dropped_total", {}, lines_dropped),

@@ -21,11 +21,11 @@ from pathlib import Path
 
 from control.model.workload import HBONE_PORT
 from tests.support.engine.battery_apps import echo, endless
-from tests.support.engine.battery_neighbours import NEIGHBOURS, remote
+from tests.support.engine.battery_neighbours import NEIGHBOUR, NEIGHBOURS, remote
 from tests.support.engine.battery_node import VICTIM_NICE, BatteryWorker
 from tests.support.engine.battery_worker import MEANT_PORT
 from tests.support.engine.tunnel_bed import DEADLINE_S, listener_at
-from tests.support.peers.hostile import Target
+from tests.support.peers.hostile import Target, source_address
 
 WINDOW_S = 0.2
 QUIET_WINDOWS, ATTACK_WINDOWS = 2, 5
@@ -33,7 +33,29 @@ RISE_S = 0.5  # bursts that the bounds allow (docs/bounds.md) are over then
 ATTACKER_NICE = 19
 # On a machine that is busy with other things, no more than this is made up for.
 SERVED_PART_LEAST = 0.25
+SLOWED = "slowed"  # turns in which the attackers had less than they could use
 FORK = multiprocessing.get_context("fork")
+
+
+@dataclass(frozen=True)
+class Bills:
+    """CPU time while the attack lasts, in seconds."""
+
+    worker: float  # what the kernel says of the process
+    attackers: float  # on the bill of any tenant but the neighbour's
+    neighbour: float
+    meant: float  # what the neighbour's messages take when it is quiet
+
+    @property
+    def share(self) -> float:
+        """The neighbour's part of what was spent on anybody."""
+        return self.neighbour / max(1e-9, self.attackers + self.neighbour)
+
+    def __str__(self) -> str:
+        return (
+            f"bills {self.attackers:.2f} + {self.neighbour:.2f} s ({self.share:.2f}; quiet "
+            f"{self.meant:.2f}) of {self.worker:.2f}"
+        )
 
 
 @dataclass(frozen=True)
@@ -43,6 +65,7 @@ class Outcome:
     idle_mib: float
     most_mib: float
     cpu_s: float  # spent by the worker, without what the neighbour's messages take
+    bills: Bills
     done: int  # by the attacker
     counted: dict[str, int]  # counters of the worker that rose
 
@@ -55,7 +78,7 @@ class Outcome:
         return (
             f"neighbour {self.quiet:.0f} -> {self.beside:.0f}/s ({self.part:.2f}), "
             f"{self.idle_mib:.0f} -> {self.most_mib:.0f} MiB, {self.done} done, "
-            f"CPU {self.cpu_s:.2f} s ({each:.1f} µs each), {self.counted}"
+            f"CPU {self.cpu_s:.2f} s ({each:.1f} µs each), {self.bills}, {self.counted}"
         )
 
 
@@ -114,7 +137,10 @@ class Battery:
             listener = listener_at(self.worker.remote, HBONE_PORT)
             stack.callback(listener.close)
             self._honest.append(self._begin(stack, remote, listener))
-        self._honest += [self._begin(stack, NEIGHBOURS[kind]) for kind in kinds]
+        clients = [self._begin(stack, NEIGHBOURS[kind]) for kind in kinds]
+        self._honest += clients
+        # As the worker knows them: a pod, a peer, and addresses.
+        self._names = {"demo/web", NEIGHBOUR, "127.0.0.1", *map(source_address, clients)}
         end = time.monotonic() + DEADLINE_S
         while self._answered.done.value < 200:
             assert time.monotonic() < end, "the neighbour is not served"
@@ -155,12 +181,19 @@ class Battery:
             rates.append((done.value - before) / max(passed - lost, passed * SERVED_PART_LEAST))
         return rates
 
+    def _split(self, now: dict[str, int], then: dict[str, int]) -> tuple[int, int]:
+        """Rise of the neighbour's figure, and of all others' together."""
+        rose = {name: value - then.get(name, 0) for name, value in now.items()}
+        ours = sum(more for name, more in rose.items() if name in self._names)
+        return ours, sum(rose.values()) - ours
+
     def measure(self, attack: Callable[[Target], None]) -> Outcome:
         worker, target, answered = self.worker, self._target(self._apps[1]), self._answered.done
         idle, before = worker.mib, worker.counters()
         messages, cpu_s = answered.value, worker.cpu_s
         quiet = self._rates(QUIET_WINDOWS)
         message_s = (worker.cpu_s - cpu_s) / max(1, answered.value - messages)
+        bills, slowed = worker.tenants(), worker.tenants("slowed")
         messages, cpu_s = answered.value, worker.cpu_s
         with _running(self._core, ATTACKER_NICE, attack, target):
             time.sleep(RISE_S)
@@ -168,16 +201,22 @@ class Battery:
             for _ in range(ATTACK_WINDOWS):
                 beside += self._rates(1)
                 most = max(most, worker.mib)
-            spent = worker.cpu_s - cpu_s - message_s * (answered.value - messages)
+            spent = worker.cpu_s - cpu_s
+            meant = message_s * (answered.value - messages)
+            ours, theirs = self._split(worker.tenants(), bills)
+            _, delayed = self._split(worker.tenants("slowed"), slowed)
             after = worker.counters()
         quiet += self._rates(QUIET_WINDOWS)
         rose = {name: more for name in after if (more := after[name] - before.get(name, 0)) > 0}
+        if delayed:
+            rose[SLOWED] = delayed
         return Outcome(
             statistics.median(quiet),
             statistics.median(beside),
             idle,
             most,
-            max(0.0, spent),
+            max(0.0, spent - meant),
+            Bills(spent, theirs / 1000, ours / 1000, meant),
             target.done.value,
             rose,
         )

@@ -119,9 +119,9 @@ class BatteryWorker:
             merge_answer(answer, self._next(FrameKind.ANSWER))
         return answer
 
-    def tenant_cpu_ms(self) -> dict[str, int]:
-        """CPU time by tenant, as the admin page has it."""
-        return {row["name"]: row["cpuMs"] for row in self._ask("connections")["tenants"]}
+    def tenants(self, figure: str = "cpuMs") -> dict[str, int]:
+        """A figure by tenant, as the admin page has it."""
+        return {row["name"]: row[figure] for row in self._ask("connections")["tenants"]}
 
     def counters(self) -> dict[str, int]:
         rows = self._ask("metrics")["counters"]

@@ -83,9 +83,9 @@ def context(material: Material | None, *, server: bool = False) -> ssl.SSLContex
     return made
 
 
-def source_address() -> str:
-    """An address of 127/8 that is not the neighbour's."""
-    return f"127.{64 + os.getpid() % 128}.250.7"
+def source_address(pid: int = 0) -> str:
+    """An address of 127/8 that no other process has, but for one in 128."""
+    return f"127.{64 + (pid or os.getpid()) % 128}.250.7"
 
 
 def dial_raw(target: Target) -> socket.socket:

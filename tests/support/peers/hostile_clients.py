@@ -68,7 +68,7 @@ def failed_handshakes(target: Target) -> None:
         target.did()
 
 
-def _streams(one: Callable[[int], bytes]) -> Callable[[], Iterator[bytes]]:
+def each_in_a_stream(one: Callable[[int], bytes]) -> Callable[[], Iterator[bytes]]:
     def pieces() -> Iterator[bytes]:
         for first in itertools.count(1, 2 * STREAMS):
             yield b"".join(one(first + 2 * n) for n in range(STREAMS))
@@ -77,14 +77,14 @@ def _streams(one: Callable[[int], bytes]) -> Callable[[], Iterator[bytes]]:
 
 
 def denied_connects(target: Target) -> None:
-    pour(target, context(target.material()), _streams(lambda n: ask(n, OTHER_POD)), STREAMS)
+    pour(target, context(target.material()), each_in_a_stream(lambda n: ask(n, OTHER_POD)), STREAMS)
 
 
 def connect_and_reset(target: Target) -> None:
     def one(stream: int) -> bytes:
         return ask(stream, target.echo) + frame(RST, 0, stream, (8).to_bytes(4, "big"))
 
-    pour(target, context(target.material()), _streams(one), STREAMS)
+    pour(target, context(target.material()), each_in_a_stream(one), STREAMS)
 
 
 def _same(piece: bytes, first: bytes = b"") -> Callable[[Target], None]:
@@ -166,7 +166,7 @@ def data_and_reset(target: Target) -> None:
         last = frame(DATA, 0, stream, bytes(64)) + frame(RST, 0, stream, (8).to_bytes(4, "big"))
         return ask(stream, target.echo) + last
 
-    pour(target, context(target.material()), _streams(one), STREAMS)
+    pour(target, context(target.material()), each_in_a_stream(one), STREAMS)
 
 
 def short_requests(target: Target) -> None:
@@ -251,7 +251,7 @@ def huge_headers(target: Target) -> None:
     def one(stream: int) -> bytes:
         return frame(HEADERS, 4, stream, connect_fields(target.echo) + b"\x84" * 12_000)
 
-    pour(target, context(target.material()), _streams(one), STREAMS)
+    pour(target, context(target.material()), each_in_a_stream(one), STREAMS)
 
 
 def key_updates(target: Target) -> None:

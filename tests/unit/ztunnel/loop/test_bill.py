@@ -14,6 +14,7 @@ from ztunnel.loop.reactor import WATCH_READ, Reactor, Served
 class Spent:
     def __init__(self) -> None:
         self.cpu_s = 0.0
+        self.slowed = 0
 
 
 def test_cpu_time_goes_by_the_parts_of_the_time_that_was_measured() -> None:

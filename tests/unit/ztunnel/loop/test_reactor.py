@@ -141,6 +141,7 @@ class Payer(str):
     """A name that has spent CPU time."""
 
     cpu_s = 0.0
+    slowed = 0
 
 
 PAYERS: dict[str, Payer] = {}

@@ -28,12 +28,19 @@ class Fresh(str):
     fresh = True
 
 
+class Stranger(str):
+    """A payer that is an address."""
+
+    stranger = True
+
+
 class Bed:
     """Payers that always have work, each with a cost for one item of it."""
 
     def __init__(self, **costs_s: float) -> None:
         self.time = FakeTime()
-        self.backlog = Backlog(self.time)
+        self.slowed: list[object] = []
+        self.backlog = Backlog(self.time, slowed=self.slowed.append)
         self.costs_s: dict[object, float] = dict(costs_s)
         self.had_s: dict[object, float] = dict.fromkeys(costs_s, 0.0)
         self._number = 0
@@ -251,3 +258,20 @@ def test_who_never_comes_to_an_end_has_less_than_who_waits_for_answers(floods: i
                 backlog.put(f"flood {flood}", f"{turn % 2}:{flood}:{number}", 1)
         backlog.take_turns(serve)
     assert had_s["asks"] == pytest.approx(ENDLESS_TIMES * had_s["flood"], rel=0.2)
+
+
+def test_strangers_together_have_no_more_than_one_that_is_known() -> None:
+    names = [Stranger(f"from {number}") for number in range(60)]
+    bed = Bed(known=COST_S, **dict.fromkeys(names, COST_S))
+    for turn in range(600):
+        bed.turn("known", *names[turn % 40 : turn % 40 + 20], items=2)
+    strangers_s = sum(bed.had_s[name] for name in names)
+    assert 0.2 * bed.had_s["known"] < strangers_s < 1.1 * bed.had_s["known"]
+    assert set(bed.slowed) - {"known"}
+
+
+def test_nobody_is_slowed_who_has_no_more_than_others() -> None:
+    bed = Bed(one=COST_S, other=COST_S)
+    for _ in range(50):
+        bed.turn("one", "other", items=1)
+    assert not bed.slowed

@@ -46,3 +46,13 @@ def test_when_all_are_busy_newcomers_count_as_one() -> None:
     for number in range(TENANTS_MAX // 32):
         tenants.source(address(TENANTS_MAX + 2 + number))
     assert tenants.source(address(TENANTS_MAX + 5000)) is crowd
+
+
+def test_what_the_forgotten_did_is_still_counted() -> None:
+    tenants = Tenants(20_000)
+    for number in range(3 * TENANTS_MAX):
+        tenant = tenants.source(address(number))
+        tenant.cpu_s += 1.0
+        tenant.refused += 2
+    assert sum(each.cpu_s for each in tenants.strangers()) == 3 * TENANTS_MAX
+    assert sum(each.refused for each in tenants.strangers()) == 6 * TENANTS_MAX

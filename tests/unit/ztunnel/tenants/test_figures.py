@@ -44,3 +44,10 @@ def test_rows_of_several_workers_add_up() -> None:
     add(total, {"kind": "pod", "name": "a", "refused": 2})
     add(total, {"kind": "pod", "name": "a", "refused": 3})
     assert total == {"kind": "pod", "name": "a", "refused": 5}
+
+
+def test_a_thousand_that_had_a_moment_each_had_a_second_together() -> None:
+    made = [Tenancy(Kind.SOURCE, str(number)) for number in range(5000)]
+    for each in made:
+        each.cpu_s = 0.0002
+    assert sum(row["cpuMs"] for row in figures(made, 3)) == round(1000 * 4997 * 0.0002)
