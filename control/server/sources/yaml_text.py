@@ -85,6 +85,7 @@ _CONTAINER_TAGS = {f"tag:yaml.org,2002:{name}" for name in ("map", "seq")}
 _INTEGER = re.compile(r"[-+]?(?:0|[1-9][0-9]{0,18})")
 _RADIX = re.compile(r"0x[0-9a-fA-F]{1,16}|0o[0-7]{1,22}")
 _FLOAT = re.compile(r"[-+]?(?:[0-9]+\.[0-9]*|\.[0-9]+)(?:[eE][-+]?[0-9]{1,3})?")
+_NUMERIC = frozenset("+-.0123456789")  # begin a number
 _WORDS: dict[str, bool | None] = {
     **dict.fromkeys(("true", "True", "TRUE"), True),
     **dict.fromkeys(("false", "False", "FALSE"), False),
@@ -217,6 +218,7 @@ class _Open:
     """A container that is being filled."""
 
     value: Fields | Items
+    is_mapping: bool
     key: str | None = None
     key_line: int = 0
     merges: list[tuple[Value, int]] = field(default_factory=list)
@@ -232,51 +234,61 @@ class _Builder:
         self._aliases = 0
 
     def documents(self, events: Iterator[yaml.Event]) -> Iterator[YamlDocument]:
+        """A hundred events a pod: the most frequent kinds are asked for first, by class."""
         root: YamlDocument | None = None
+        first, stack = self.first_line, self._stack
         for event in events:
             assert event.start_mark is not None, "events of a parser carry marks"
-            line = self.line_of(event.start_mark)
-            if isinstance(event, yaml.DocumentStartEvent):
+            line = event.start_mark.line + first
+            if isinstance(event, yaml.ScalarEvent):
+                done = self._take_scalar(event, line)
+            elif isinstance(event, yaml.CollectionEndEvent):
+                self._count(line)
+                closed = stack.pop()
+                if closed.merges:
+                    self._merge(closed)
+                done = self._place(closed.value, closed.value.line)
+            elif isinstance(event, yaml.CollectionStartEvent):
+                self._count(line)
+                self._open(event, line)
+                continue
+            elif isinstance(event, yaml.AliasEvent):
+                self._count(line)
+                done = self._place(self._alias(event, line), line)
+            elif isinstance(event, yaml.DocumentStartEvent):
                 self._anchors.clear()
                 root = None
-            elif isinstance(event, yaml.DocumentEndEvent):
-                if root is not None:
+                continue
+            else:
+                if isinstance(event, yaml.DocumentEndEvent) and root is not None:
                     yield root
-            elif isinstance(event, yaml.NodeEvent | yaml.CollectionEndEvent):
-                done = self._feed(event, line)
-                if done is not None and not self._stack:
-                    root = done
+                continue
+            if done is not None and not stack:
+                root = done
 
     def line_of(self, mark: _Mark) -> int:
         return mark.line + self.first_line
 
-    def _feed(self, event: yaml.Event, line: int) -> YamlDocument | None:
-        """Process one event; return the value that it finished, if any."""
+    def _count(self, line: int) -> None:
         self.nodes += 1
         if self.nodes > NODES_MAX:
             raise TooLarge(f"more than {NODES_MAX} values in one file", line)
-        if isinstance(event, yaml.CollectionStartEvent):
-            self._open(event, line)
-            return None
-        if isinstance(event, yaml.CollectionEndEvent):
-            closed = self._stack.pop()
-            self._merge(closed)
-            return self._place(closed.value, closed.value.line)
-        if isinstance(event, yaml.AliasEvent):
-            return self._place(self._alias(event, line), line)
-        assert isinstance(event, yaml.ScalarEvent)
-        if self._takes_key():
-            self._stack[-1].key, self._stack[-1].key_line = event.value, line
-            return None
+
+    def _take_scalar(self, event: yaml.ScalarEvent, line: int) -> YamlDocument | None:
+        """A key, or a value; the document if that is all of it."""
+        self._count(line)
+        if self._stack:
+            top = self._stack[-1]
+            if top.is_mapping and top.key is None:
+                top.key, top.key_line = event.value, line
+                return None
         value = _scalar(event, line)
         if event.anchor:
             self._anchors[event.anchor] = value
         return self._place(value, line)
 
     def _takes_key(self) -> bool:
-        return bool(self._stack) and (
-            isinstance(self._stack[-1].value, Fields) and self._stack[-1].key is None
-        )
+        return bool(self._stack) and self._stack[-1].is_mapping and self._stack[-1].key is None
 
     def _open(self, event: yaml.CollectionStartEvent, line: int) -> None:
         if self._takes_key():
@@ -288,7 +300,7 @@ class _Builder:
         mapping = isinstance(event, yaml.MappingStartEvent)
         value: Fields | Items = Fields(line) if mapping else Items(line)
         # An anchor is known only once its value is whole (see _alias): nothing contains itself.
-        self._stack.append(_Open(value))
+        self._stack.append(_Open(value, mapping))
         if event.anchor:
             self._anchors[event.anchor] = value
 
@@ -345,17 +357,18 @@ def _weigh(container: Fields | Items, value: Value, line: int) -> None:
 
 
 def _scalar(event: yaml.ScalarEvent, line: int) -> Value:
+    if event.tag is None and not event.implicit[0]:  # it was quoted
+        quoted: str = event.value
+        return quoted
     if event.tag is not None and event.tag not in ("!", *_PLAIN_TAGS):
         raise NotYaml(f"tag {event.tag!r} cannot be used here", line)
     text: str = event.value
-    if event.tag is None:
-        is_text = not event.implicit[0]  # it was quoted
-    else:
-        is_text = event.tag == "!" or event.tag.endswith(":str")
-    if is_text:
+    if event.tag is not None and (event.tag == "!" or event.tag.endswith(":str")):
         return text
     if text in _WORDS:
         return _WORDS[text]
+    if text[0] not in _NUMERIC:
+        return text
     if _INTEGER.fullmatch(text):
         return int(text)
     if _RADIX.fullmatch(text):

@@ -27,6 +27,7 @@ NAMES: Mapping[str, tuple[str, str]] = {
     "policy_ms": ("policy written until a node has it", "ms"),
     "policy_after_ms": ("  at once after 2,000 pods changed", "ms"),
     "probe_ms": ("longest answer of the health page", "ms"),
+    "probe_p99_ms": ("  p99", "ms"),
     "kube_ready_s": ("API server: ready after a start", "s"),
     "kube_rss_mib": ("API server: RSS without nodes", "MiB"),
     "kube_change_ms": ("API server: event until nodes have it, median", "ms"),
