@@ -121,7 +121,7 @@ class Intents:
 
     async def _follow(self, stream: DeltaStream, changed: Changed) -> None:
         for request in self._delta.opening():
-            await stream.write(request.SerializeToString())
+            await stream.write(request.SerializeToString(deterministic=True))
         while (data := await stream.read()) is not None:
             update = self._delta.receive(data)
             self._heard()
@@ -197,7 +197,7 @@ class CaptureReporter:
         request = pb.ReportRequest(node=self._node, captured_uids=sorted(captured))
         for uid, addresses in sorted(captured.items()):
             request.captured_pods.add(uid=uid, addresses=addresses)
-        await self._send(request.SerializeToString())
+        await self._send(request.SerializeToString(deterministic=True))
         self._accepted = (connects, captured)
         event(log, logging.DEBUG, "report.accepted", captured=len(captured))
 

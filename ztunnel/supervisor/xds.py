@@ -186,7 +186,7 @@ class XdsClient:
             self._settling.opened(asyncio.get_running_loop().time())
             self._numbers.clear()
             for request in self._delta.opening():
-                await self._send(call, request.SerializeToString())
+                await self._send(call, request.SerializeToString(deterministic=True))
             self.status.connected = True
             self.status.error = ""
             event(log, logging.INFO, "xds.connected", address=config.control)

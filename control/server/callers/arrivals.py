@@ -50,6 +50,7 @@ class Arrival:
     # Pays for what comes next: the node of the last call, since a proxy may carry many nodes.
     payer: Tenant
     is_admitted: bool = False
+    is_sending: bool = False  # a large message, or it waits for its turn to do so
     refused_calls: int = 0
 
 

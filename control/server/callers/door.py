@@ -60,6 +60,7 @@ class AdmittedCall:
     caller: Caller
     tenant: Tenant
     address: str
+    is_sending: Callable[[], bool] = bool  # a large message is on its way in
 
 
 class Door:
@@ -86,7 +87,8 @@ class Door:
         if arrival is None:  # the connection went away, or it is not one of ours
             await abort(context, grpc.StatusCode.CANCELLED, "")
         caller = await self._authenticate(context, arrival, method)
-        call = AdmittedCall(caller, node_tenant(caller.node), arrival.address)
+        tenant = node_tenant(caller.node)
+        call = AdmittedCall(caller, tenant, arrival.address, lambda: arrival.is_sending)
         if not self._arrivals.admit(arrival, caller.node):
             await self.exhausted(context, call, method, CallRefusal.CONNECTIONS_MAX)
         if not self.calls.take(call.tenant):

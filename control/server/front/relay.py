@@ -220,12 +220,12 @@ class Relay(asyncio.BufferedProtocol):
 
     def _balance(self) -> None:
         """Have a share of RECEIVING while a large message is unfinished."""
-        if self._meter.unfinished == 0:
+        self.arrival.is_sending = self._meter.unfinished > 0
+        if not self.arrival.is_sending:
             self._give_share()
         elif self._share is None and self.arrival.is_admitted:
             self._hold("share")
-            row = self._shared.arrivals.receiving
-            self._share = row.ask(self.arrival.payer, 1, self._granted)
+            self._share = self._shared.arrivals.receiving.ask(self.arrival.payer, 1, self._granted)
             if self._share.granted:
                 self._granted()
 

@@ -15,8 +15,8 @@ from control.kit.errors import WireError
 from control.server.callers.refusals import CallRefusal
 from control.server.xds.difference import RESPONSE_BYTES_MAX, Encode, ShelfDifference, encode
 from control.server.xds.names import KeptNames
-from control.server.xds.shelf import Shelf, ShelfPlace
-from control.server.xds.subscription import FOREIGN, NOTHING, OLD, Due
+from control.server.xds.shelf import FOREIGN, OLD, Shelf, ShelfPlace
+from control.server.xds.subscription import NOTHING, Due
 
 CHEAP_MAX = 256  # names; less than a tenth of a millisecond
 
@@ -48,26 +48,11 @@ class Follower(ShelfPlace):
 
     def take_over(self, held: Mapping[str, str]) -> None:
         """The client holds these already, by name and version."""
-        versions = self._shelf.versions()
-        if held == versions:
-            self.at = self._shelf.latest
-            return
-        if 2 * len(held) < len(versions):
-            self._odd = dict(self._marked(name, held[name]) for name in held)
-            return
-        self.at = self._shelf.latest
-        odd = (name for name, version in held.items() if versions.get(name) != version)
-        self._odd = dict(self._marked(name, held[name]) for name in odd)
-        self._odd.update((name, None) for name in versions if name not in held)
-
-    def _marked(self, name: str, version: str) -> tuple[str, str]:
-        """Name and version are the cache's own, so they take no more memory than those of a client
-        that was sent everything."""
-        entry = self._shelf.entries.get(name)
-        if entry is None:
-            self._names.keep(name)
-            return name, FOREIGN
-        return entry.name, entry.version if version == entry.version else OLD
+        self.at, odd = self._shelf.place_of(held)
+        for name, version in odd.items():
+            if version == FOREIGN:
+                self._names.keep(name)
+        self._odd = dict(odd)
 
     def held(self) -> dict[str, str]:
         """Names and versions that the client holds."""

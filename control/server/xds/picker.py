@@ -15,7 +15,8 @@ from control.server.xds.cache import Cache
 from control.server.xds.difference import RESPONSE_BYTES_MAX, Encode, encode
 from control.server.xds.names import BadRequest, KeptNames
 from control.server.xds.resource import CachedResource
-from control.server.xds.subscription import FOREIGN, OLD, Due
+from control.server.xds.shelf import FOREIGN, OLD
+from control.server.xds.subscription import Due
 from control.wire.types import ADDRESS_TYPE
 
 ASKED_MAX = 65536  # names one client may subscribe to; as many as our own client sends

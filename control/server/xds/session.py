@@ -7,6 +7,7 @@ taken. A policy is sent before an address that may name it, and its removal afte
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TypeAlias
 
@@ -73,18 +74,21 @@ class DeltaSession:
     def names_bytes(self) -> int:
         return self._names.size_bytes
 
-    def receive(self, request: pb.DeltaDiscoveryRequest) -> Acknowledged | None:
-        """Take one request in. Types we do not serve are open but stay empty. Raises WireError."""
+    def receive(
+        self, request: pb.DeltaDiscoveryRequest, held: Mapping[str, str] | None = None
+    ) -> Acknowledged | None:
+        """Take one request in. Types we do not serve are open but stay empty. `held`: its initial
+        versions, if they were taken out of it. Raises WireError."""
         state = self._types.get(request.type_url)
         if state is None:
-            self._open(request)
+            self._open(request, dict(request.initial_resource_versions) if held is None else held)
             return None
         noted = self._acknowledge(state, request)
         if request.resource_names_subscribe or request.resource_names_unsubscribe:
             self._resubscribe(state, request)
         return noted
 
-    def _open(self, request: pb.DeltaDiscoveryRequest) -> None:
+    def _open(self, request: pb.DeltaDiscoveryRequest, held: Mapping[str, str]) -> None:
         type_url = request.type_url
         if type_url not in self._cache.types:
             self._check_foreign(type_url)
@@ -93,12 +97,11 @@ class DeltaSession:
         subscribed = set(request.resource_names_subscribe)
         returned = set(request.resource_names_unsubscribe)
         wildcard = not subscribed or (WILDCARD in subscribed and WILDCARD not in returned)
-        held = request.initial_resource_versions
         # Only addresses come on demand: half of the policies would be worse than none.
         if wildcard or type_url != ADDRESS_TYPE:
             follower = self._follow(type_url)
             if held:
-                follower.take_over(dict(held))
+                follower.take_over(held)
             self._add(type_url, TypeState(follower))
             return
         asked: set[str] = set()

@@ -24,6 +24,12 @@ TRIM_FROM = 1024  # fewer are not worth looking for the client that is furthest 
 # Clients at different revisions; those at others have a difference of their own.
 DIFFERENCES_MAX = 64
 
+Odd = Mapping[str, str | None]  # name → version that is held other than supposed; None: none
+
+# In place of a version that is not the current one.
+OLD = "-"  # there is such a resource, in another version
+FOREIGN = ""  # there is none: the client will be told
+
 Record = tuple[int, str, str | None]  # revision, name, version before it; None: there was none
 
 
@@ -46,7 +52,9 @@ class Shelf:
         self.places: WeakSet[ShelfPlace] = WeakSet()
         self._log: deque[Record] = deque()
         self._versions: Mapping[str, str] | None = None
-        self._differences: dict[tuple[int, int], ShelfDifference] = {}  # until the next change
+        # Until the next change:
+        self._differences: dict[tuple[int, int], ShelfDifference] = {}
+        self._placed: tuple[Mapping[str, str], int, Odd] | None = None  # who came back last
 
     def put(self, entry: CachedResource, revision: int) -> None:
         known = self.entries.get(entry.name)
@@ -61,7 +69,7 @@ class Shelf:
         self._record(revision, name, known.version)
 
     def _record(self, revision: int, name: str, before: str | None) -> None:
-        self._versions = None
+        self._versions = self._placed = None
         self._differences.clear()
         if not self.places:  # nobody needs the past
             self._log.clear()
@@ -96,6 +104,35 @@ class Shelf:
         if self._versions is None:
             self._versions = {each.name: each.version for each in self.entries.values()}
         return self._versions
+
+    def place_of(self, held: Mapping[str, str]) -> tuple[int, Odd]:
+        """Revision of which these names and versions are nearly the state, and what is held other
+        than that. Many come back with the same object."""
+        if self._placed is None or self._placed[0] is not held:
+            self._placed = held, *self._place_of(held)
+        return self._placed[1:]
+
+    def _place_of(self, held: Mapping[str, str]) -> tuple[int, Odd]:
+        versions = self.versions()
+        if held == versions:
+            return self.latest, {}
+        if 2 * len(held) < len(versions):
+            return 0, dict(self._marked(name, held[name]) for name in held)
+        odd: dict[str, str | None] = dict(
+            self._marked(name, version)
+            for name, version in held.items()
+            if versions.get(name) != version
+        )
+        odd.update((name, None) for name in versions if name not in held)
+        return self.latest, odd
+
+    def _marked(self, name: str, version: str) -> tuple[str, str]:
+        """Name and version are the cache's own, so they take no more memory than those of a client
+        that was sent everything."""
+        entry = self.entries.get(name)
+        if entry is None:
+            return name, FOREIGN
+        return entry.name, entry.version if version == entry.version else OLD
 
     def has_lost(self, at: int) -> bool:
         """True if what came after this revision is not known any more."""

@@ -9,7 +9,6 @@ from dataclasses import dataclass, field
 from datetime import datetime
 
 import grpc
-from google.protobuf.message import DecodeError
 
 from control.kit.clock import Clock
 from control.kit.errors import WireError
@@ -32,6 +31,7 @@ from control.server.xds.difference import DeltaResponse
 from control.server.xds.follower import Behind
 from control.server.xds.names import BadRequest
 from control.server.xds.publish import Publisher
+from control.server.xds.requests import WORTH_BYTES, ReadRequest, Requests
 from control.server.xds.session import DeltaSession
 from control.wire import discovery_pb2 as pb
 from control.wire.types import POD_TYPE
@@ -39,6 +39,7 @@ from control.wire.types import POD_TYPE
 log = logging.getLogger("xds")
 
 FIRST_REQUEST_S = 10.0  # a stream that says nothing must not stay
+REMEMBER_S = 15.0  # what nodes bring that come back; longer than they are apart
 # Until a client has taken a response: a minute, and longer for what takes longer.
 WRITE_S, WRITE_BYTES_PER_S = 60.0, 1024 * 1024
 NODE_ID_CHARS_MAX = 256
@@ -97,6 +98,8 @@ class DeltaService:
         self.names = Shares(NAMES)
         self.clients: set[Client] = set()
         self._closing = False
+        self._requests = Requests()
+        self._forgetting: asyncio.TimerHandle | None = None
 
     def has_agent(self, node: str) -> bool:
         """True while this node's agent has a stream here: whoever asks for pods reports them."""
@@ -143,12 +146,12 @@ class DeltaService:
     ) -> Client | None:
         """Take the first request; None when the stream ended before it. Nothing of the request is
         kept but what the session made of it: it may have 16 MiB."""
-        async with asyncio.timeout(FIRST_REQUEST_S):
-            data = await anext(requests, None)
+        data = await _first(requests, call)
         if data is None:
             return None
-        first = _parse(data)
-        claimed = _claimed_node(first.node)
+        first = self._read_once(data)
+        del data
+        claimed = _claimed_node(first.message.node)
         if claimed not in ("", call.caller.node):
             code = grpc.StatusCode.PERMISSION_DENIED
             await self._door.refuse(
@@ -161,7 +164,7 @@ class DeltaService:
                 claimed=claimed,
             )
         await self._publisher.shown.wait()
-        client = self._enter(first, call)
+        client = self._enter(first.message, call)
         try:
             self._receive(client, first)
         except WireError:
@@ -194,16 +197,24 @@ class DeltaService:
             self._leave(client)
 
     async def _read(self, client: Client, requests: AsyncIterator[bytes]) -> None:
-        while (request := await _next(requests)) is not None:
+        while (data := await anext(requests, None)) is not None:
             await self._publisher.shown.wait()
-            self._receive(client, request)
-            del request  # it may be large, and the next one may take its time
+            self._receive(client, self._read_once(data))
+            del data  # it may be large, and the next one may take its time
         # gRPC takes no end of a call beside a message. If the client is gone, it ends both.
         await client.idle.wait()
         raise _StreamEnded
 
-    def _receive(self, client: Client, request: pb.DeltaDiscoveryRequest) -> None:
-        noted = client.session.receive(request)
+    def _read_once(self, data: bytes) -> ReadRequest:
+        if len(data) >= WORTH_BYTES:  # nodes come back together, and then no more
+            if self._forgetting is not None:
+                self._forgetting.cancel()
+            loop = asyncio.get_running_loop()
+            self._forgetting = loop.call_later(REMEMBER_S, self._requests.forget)
+        return self._requests.read(data)
+
+    def _receive(self, client: Client, request: ReadRequest) -> None:
+        noted = client.session.receive(request.message, request.held)
         self._account(client)
         client.wake.set()
         if noted is None:
@@ -324,16 +335,23 @@ def _waker(client: Client) -> Callable[[Change], None]:
     return wake
 
 
-async def _next(requests: AsyncIterator[bytes]) -> pb.DeltaDiscoveryRequest | None:
-    data = await anext(requests, None)
-    return None if data is None else _parse(data)
+async def _first(requests: AsyncIterator[bytes], call: AdmittedCall) -> bytes | None:
+    """The first message. One that is large has its own time, and a turn to wait for."""
+    loop = asyncio.get_running_loop()
+    looking: asyncio.TimerHandle
 
+    def look() -> None:
+        nonlocal looking
+        if call.is_sending():
+            deadline.reschedule(loop.time() + FIRST_REQUEST_S)
+        looking = loop.call_later(FIRST_REQUEST_S / 2, look)
 
-def _parse(data: bytes) -> pb.DeltaDiscoveryRequest:
-    try:
-        return pb.DeltaDiscoveryRequest.FromString(data)
-    except DecodeError as exc:
-        raise WireError("not a delta discovery request") from exc
+    async with asyncio.timeout(FIRST_REQUEST_S) as deadline:
+        look()
+        try:
+            return await anext(requests, None)
+        finally:
+            looking.cancel()
 
 
 def _claimed_node(node: pb.Node) -> str:

@@ -9,10 +9,6 @@ from typing import ClassVar
 
 from control.server.xds.difference import Encode, encode
 
-# In place of a version that is not the current one.
-OLD = "-"  # there is such a resource, in another version
-FOREIGN = ""  # there is none: the client will be told
-
 
 @dataclass(slots=True)
 class Due:

@@ -10,8 +10,7 @@ from control.server.xds.difference import DeltaResponse
 from control.server.xds.follower import Behind, Follower
 from control.server.xds.names import KeptNames
 from control.server.xds.resource import make_entry
-from control.server.xds.shelf import LOG_MIN, Shelf
-from control.server.xds.subscription import OLD
+from control.server.xds.shelf import LOG_MIN, OLD, Shelf
 from control.wire import discovery_pb2 as pb
 from control.wire.delta import Word
 from tests.unit.control.server.xds.test_shelf import STATES, Bench

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from control.server.xds.names import NAME_COST_BYTES, KeptNames
 from control.server.xds.picker import Picker
-from control.server.xds.subscription import FOREIGN, OLD
+from control.server.xds.shelf import FOREIGN, OLD
 from tests.support.mesh_cache import MeshCache
 from tests.unit.control.server.xds.session_bench import A, B, make_mesh
 

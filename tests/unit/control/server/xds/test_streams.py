@@ -256,6 +256,26 @@ def test_names_that_nobody_has_are_on_the_nodes_account_until_it_was_told(bench:
     assert bench.service.names.total == NAMES.each, "only what the test itself took"
 
 
+def test_a_large_first_request_may_take_longer(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its own deadlines are elsewhere: a turn to be read, and a time from there."""
+    monkeypatch.setattr(streams, "FIRST_REQUEST_S", 0.05)
+    arrival = bench.arrivals.get(1)
+    assert arrival is not None
+    arrival.is_sending = True
+    node = Node(bench, bench.call())
+
+    async def test() -> None:
+        await asyncio.sleep(0.15)
+        node.open()
+        assert (await node.hear()).type_url == AUTHORIZATION_TYPE
+        node.say_bytes(None)
+
+    run(bench, node, test)
+    assert bench.refused("xds", "silent") == 0
+
+
 def test_a_client_that_takes_nothing_is_left(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(streams, "WRITE_S", 0.05)
     node = Node(bench, bench.call())

@@ -1,0 +1,82 @@
+"""Requests of clients: equal lists are read once, and nothing else is taken for one."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from control.kit.errors import WireError
+from control.server.xds.requests import WORTH_BYTES, Requests
+from control.wire import discovery_pb2 as pb
+from control.wire.types import ADDRESS_TYPE, AUTHORIZATION_TYPE, POD_TYPE
+
+MANY = {f"Kubernetes//Pod/ns/app-{number:06d}": f"{number:016x}" for number in range(1500)}
+
+
+def data_of(
+    node: str = "", type_url: str = ADDRESS_TYPE, held: dict[str, str] = MANY, nonce: str = ""
+) -> bytes:
+    message = pb.DeltaDiscoveryRequest(type_url=type_url, response_nonce=nonce)
+    if node:
+        message.node.id = node
+    message.initial_resource_versions.update(held)
+    return message.SerializeToString(deterministic=True)
+
+
+def test_nodes_with_the_same_list_are_given_the_same_object() -> None:
+    requests = Requests()
+    first, second = (requests.read(data_of(node)) for node in ("a", "b" * 300))
+    assert first.held == MANY
+    assert second.held is first.held
+    assert [each.message.node.id for each in (first, second)] == ["a", "b" * 300]
+    assert not second.message.initial_resource_versions
+    other = requests.read(data_of("c", held=MANY | {"more": "1"}))
+    assert other.held == MANY | {"more": "1"}
+    assert requests.read(data_of("d", AUTHORIZATION_TYPE)).held is not first.held
+    again = requests.read(data_of("e", held=MANY | {"more": "1"}))
+    assert again.held is other.held
+    requests.forget()
+    assert requests.read(data_of("e", held=MANY | {"more": "1"})).held is not other.held
+
+
+def test_what_stands_behind_a_list_counts() -> None:
+    requests = Requests()
+    for _ in range(2):
+        request = requests.read(data_of("a", nonce="n"))
+        assert (request.message.response_nonce, request.held) == ("n", MANY)
+    assert requests.read(data_of("a")).message.response_nonce == ""
+
+
+def test_a_short_list_and_one_of_a_type_of_few_are_just_read() -> None:
+    requests = Requests()
+    short = {"a": "1"}
+    assert len(data_of(held=short)) < WORTH_BYTES
+    for made in (data_of(held=short), data_of(type_url=POD_TYPE)):
+        first, second = requests.read(made), requests.read(made)
+        assert first.held == second.held
+        assert first.held is not second.held
+
+
+def test_rubbish_is_refused() -> None:
+    for made in (b"\xff" * 10, b"\x0a" + b"\xff" * WORTH_BYTES, data_of() + b"\x0a\xff"):
+        with pytest.raises(WireError):
+            Requests().read(made)
+
+
+@given(st.binary(max_size=40), st.binary(max_size=40), st.booleans())
+def test_it_reads_what_protobuf_reads(before: bytes, behind: bytes, twice: bool) -> None:
+    made = before + data_of("n") + behind
+    requests = Requests()
+    if twice:
+        requests.read(data_of("m"))
+    try:
+        wanted = pb.DeltaDiscoveryRequest.FromString(made)
+    except Exception:  # whatever protobuf makes of it
+        with pytest.raises(WireError):
+            requests.read(made)
+        return
+    found = requests.read(made)
+    assert found.held == dict(wanted.initial_resource_versions)
+    wanted.ClearField("initial_resource_versions")
+    assert found.message == wanted
