@@ -19,7 +19,7 @@ from control.model.address import Endpoint, parse_address
 from control.model.identity import parse_spiffe_id
 from control.model.policy import Policy
 from control.model.workload import Workload
-from control.server.compile.mesh import compile_mesh
+from control.server.compile.mesh import KnownCaptures, Mesh
 from control.server.compile.settings import Settings
 from control.server.sources.folder import Folder
 from control.server.sources.problem import Problem
@@ -31,7 +31,6 @@ from control.wire.types import AUTHORIZATION_TYPE
 from tests.fuzz.policy_contents import Files, Options
 from tests.fuzz.policy_found import POLICIES
 from tests.fuzz.policy_model import Call
-from tests.support.mesh_cache import MeshCache
 from ztunnel.mesh.authorize import Admit, admit_connect, admit_plaintext, recheck
 from ztunnel.mesh.entries import Entry, Op, chunks, decode_entries, encode_entries
 from ztunnel.mesh.state import State
@@ -63,8 +62,7 @@ class Chain:
             root_namespace=options.root,
             dry_run_policies=options.dry_run,
         )
-        self._folder = Folder()
-        self._cache = MeshCache()
+        self.restart()
         self._node = (make_node or Node)(self._cache)
         self._problems: tuple[Problem, ...] = ()
         self._others: dict[str, State] | None = None  # for this step
@@ -84,7 +82,8 @@ class Chain:
 
     def restart(self) -> None:
         """A new control plane, which has not seen the folder yet."""
-        self._folder, self._cache = Folder(), MeshCache()
+        self._folder, self._cache = Folder(), Cache()
+        self._mesh = Mesh(self._settings, KnownCaptures(frozenset()))
 
     def step(self, files: Mapping[str, bytes | None], damage: Mapping[str, Damage]) -> set[str]:
         """Apply changed files (None: it is gone). Returns the policies that were damaged."""
@@ -95,8 +94,7 @@ class Chain:
                 self._folder.load(file, data)
         snapshot = self._folder.snapshot()
         self._problems, self._others = snapshot.problems, None
-        mesh = compile_mesh(snapshot.objects, self._settings, frozenset())
-        change = self._cache.update(mesh)
+        change = self._cache.apply(self._mesh.apply(snapshot.changed))
         if self._node.cache is not self._cache:
             self._node.open(self._cache)
         return self._node.take(change, damage)
