@@ -166,3 +166,7 @@ def test_what_waits_is_taken_before_the_end(rig: Rig) -> None:
         rig.listener.close()
         rig.listener.take_rest()
         assert len(rig.taken) == 2
+
+
+def test_a_listener_whose_clients_nobody_knows_yet_is_a_stranger_in_turns(rig: Rig) -> None:
+    assert rig.listener.payer.stranger
