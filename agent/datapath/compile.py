@@ -8,8 +8,9 @@ It runs in the system's interpreter, because python3-bpfcc belongs to the distri
 An image of the container has no compiler: `--every-subset` made all that a kernel may want when it
 was built, and they are looked for first.
 
-Bytecode depends on the machine by its byte order only, as the programs read nothing of a kernel but
-UAPI contexts: an image for another machine is compiled on this one.
+Bytecode is good for every machine of a byte order, as the programs read nothing of a kernel but
+UAPI contexts: an image for another machine is compiled on this one. (Compiled there, instructions
+are in another order, for clang starts from the types of its host.)
 
 It prints the path of the image. The name of an image is a hash of everything that shapes it
 (source, bcc's version, byte order, defines), so a hit needs no compiler; a checksum inside finds
