@@ -124,6 +124,7 @@ def unary(
                 await door.refuse(
                     context, call, method, code, "no request came", CallRefusal.SILENT
                 )
+            call.taken()
             if len(data) > bytes_max:
                 code = grpc.StatusCode.INVALID_ARGUMENT
                 await door.refuse(

@@ -51,6 +51,7 @@ class Arrival:
     payer: Tenant
     is_admitted: bool = False
     is_sending: bool = False  # a large message, or it waits for its turn to do so
+    taken: Callable[[], object] = bool  # to be called when a message was taken from gRPC
     refused_calls: int = 0
 
 

@@ -61,6 +61,7 @@ class AdmittedCall:
     tenant: Tenant
     address: str
     is_sending: Callable[[], bool] = bool  # a large message is on its way in
+    taken: Callable[[], object] = bool  # to be called when a message was taken from gRPC
 
 
 class Door:
@@ -88,7 +89,9 @@ class Door:
             await abort(context, grpc.StatusCode.CANCELLED, "")
         caller = await self._authenticate(context, arrival, method)
         tenant = node_tenant(caller.node)
-        call = AdmittedCall(caller, tenant, arrival.address, lambda: arrival.is_sending)
+        call = AdmittedCall(
+            caller, tenant, arrival.address, lambda: arrival.is_sending, lambda: arrival.taken()
+        )
         if not self._arrivals.admit(arrival, caller.node):
             await self.exhausted(context, call, method, CallRefusal.CONNECTIONS_MAX)
         if not self.calls.take(call.tenant):

@@ -18,7 +18,8 @@ from control.server.callers.arrivals import Arrivals
 from control.server.callers.budget import Rounds
 from control.server.callers.door import peer_name
 from control.server.callers.refusals import CallRefusal
-from control.server.front.relay import ANSWER_BYTES, READ_BYTES, Answers, Relay, Shared
+from control.server.front.answers import Answers
+from control.server.front.relay import ANSWER_BYTES, READ_BYTES, Relay, Shared
 
 log = logging.getLogger("server")
 

@@ -8,7 +8,6 @@ share, or the lack of a token. Deadlines close what never gets to a call.
 from __future__ import annotations
 
 import asyncio
-import socket
 import ssl
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -28,6 +27,7 @@ HANDSHAKE_S = 5.0
 ADMISSION_S = 20.0
 # One large message, once its share was granted: 16 MiB at half a MiB a second.
 LARGE_S = 32.0
+TAKEN_S = 2.0  # until it was taken from gRPC, at most: then the next one may come
 STALLED_S = 60.0  # a client that takes nothing; gRPC's own pings find one that is gone
 CLOSING_S = 5.0  # for the last bytes of a connection that ends
 UNADMITTED_BYTES_MAX = 40 * KIB  # a handshake, a call and a certificate request are some 6 KiB
@@ -55,7 +55,7 @@ class Shared:
 
 
 class Relay(asyncio.BufferedProtocol):
-    """The client's side; `_Answers` is gRPC's."""
+    """The client's side; `Answers` is gRPC's."""
 
     def __init__(self, shared: Shared) -> None:
         self._shared = shared
@@ -89,6 +89,7 @@ class Relay(asyncio.BufferedProtocol):
         transport.set_write_buffer_limits(high=WAITING_BYTES_MAX)
         peer: tuple[str, int] = (transport.get_extra_info("peername") or ("unknown", 0))[:2]
         self.arrival = self._shared.arrivals.open(*peer, self.close, self._admitted)
+        self.arrival.taken = self._taken
         self._patience.expect(CallRefusal.HANDSHAKE_TIMEOUT, HANDSHAKE_S)
 
     def get_buffer(self, sizehint: int) -> memoryview:
@@ -221,22 +222,41 @@ class Relay(asyncio.BufferedProtocol):
     def _balance(self) -> None:
         """Have a share of RECEIVING while a large message is unfinished."""
         self.arrival.is_sending = self._meter.unfinished > 0
+        share = self._share
         if not self.arrival.is_sending:
-            self._give_share()
-        elif self._share is None and self.arrival.is_admitted:
+            if share is not None and share.granted and not self.closed:
+                self._await_taking()
+            else:
+                self._give_share()
+        elif share is not None and "taken" in self._timers:  # one more
+            self._granted()
+        elif share is None and self.arrival.is_admitted:
             self._hold("share")
             self._share = self._shared.arrivals.receiving.ask(self.arrival.payer, 1, self._granted)
             if self._share.granted:
                 self._granted()
 
     def _granted(self) -> None:
+        self._cancel("taken")
         self._within(LARGE_S, CallRefusal.SLOW_MESSAGE)
         self._free("share")
+
+    def _await_taking(self) -> None:
+        """The message is whole, in gRPC: all of 500 nodes would be there at once."""
+        self._cancel(CallRefusal.SLOW_MESSAGE)
+        if "taken" not in self._timers:
+            loop = asyncio.get_running_loop()
+            self._timers["taken"] = loop.call_later(TAKEN_S, self._give_share)
+
+    def _taken(self) -> None:
+        if not self.arrival.is_sending:
+            self._give_share()
 
     def _give_share(self) -> None:
         share, self._share = self._share, None
         if share is not None:
             self._cancel(CallRefusal.SLOW_MESSAGE)
+            self._cancel("taken")
             self._shared.arrivals.receiving.give(share)
             self._free("share")  # it may never have been granted
 
@@ -359,42 +379,3 @@ class Relay(asyncio.BufferedProtocol):
         except OSError:
             self._transport.close()
         self._transport.resume_reading()
-
-
-class Answers(asyncio.BufferedProtocol):
-    """gRPC's side of a relay."""
-
-    def __init__(self, relay: Relay, buffer: bytearray, sock: socket.socket) -> None:
-        self._relay = relay
-        self._buffer = buffer
-        self._sock = sock
-
-    def get_buffer(self, sizehint: int) -> memoryview:
-        return memoryview(self._buffer)
-
-    def buffer_updated(self, nbytes: int) -> None:
-        self._relay.answered(memoryview(self._buffer)[:nbytes])
-
-    def pause_writing(self) -> None:
-        self._relay.grpc_is_full(True)
-
-    def resume_writing(self) -> None:
-        self._relay.grpc_is_full(False)
-
-    def eof_received(self) -> bool:
-        self._relay.grpc_ended()
-        return False
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        if exc is not None:
-            self._read_rest()
-        self._relay.grpc_ended()
-
-    def _read_rest(self) -> None:
-        """A write found gRPC gone. What it said before is still in the socket: the ends of streams,
-        when it stops in order."""
-        try:
-            while count := self._sock.recv_into(self._buffer):
-                self._relay.answered(memoryview(self._buffer)[:count])
-        except OSError:
-            return

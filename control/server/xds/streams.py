@@ -56,6 +56,7 @@ class Client:
     tenant: Tenant
     since: datetime
     session: DeltaSession
+    taken: Callable[[], object] = bool
     names_bytes: int = 0  # share of NAMES that it holds
     wake: asyncio.Event = field(default_factory=asyncio.Event)
     idle: asyncio.Event = field(default_factory=asyncio.Event)  # nothing is being written
@@ -151,6 +152,7 @@ class DeltaService:
             return None
         first = self._read_once(data)
         del data
+        call.taken()
         claimed = _claimed_node(first.message.node)
         if claimed not in ("", call.caller.node):
             code = grpc.StatusCode.PERMISSION_DENIED
@@ -201,6 +203,7 @@ class DeltaService:
             await self._publisher.shown.wait()
             self._receive(client, self._read_once(data))
             del data  # it may be large, and the next one may take its time
+            client.taken()
         # gRPC takes no end of a call beside a message. If the client is gone, it ends both.
         await client.idle.wait()
         raise _StreamEnded
@@ -314,7 +317,9 @@ class DeltaService:
     def _enter(self, first: pb.DeltaDiscoveryRequest, call: AdmittedCall) -> Client:
         session = DeltaSession(self._publisher.cache, call.caller.node)
         now, node_id = self._clock.now(), first.node.id[:NODE_ID_CHARS_MAX]
-        client = Client(node_id, call.caller.node, call.address, call.tenant, now, session)
+        client = Client(
+            node_id, call.caller.node, call.address, call.tenant, now, session, call.taken
+        )
         self.clients.add(client)
         self._metrics.connected.set(len(self.clients))
         event(log, logging.INFO, "xds.connected", node=client.node_id, peer=client.peer)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import socket
 import ssl
 import struct
 import threading
@@ -15,7 +14,7 @@ import pytest
 from control.server.callers.budget import node_tenant
 from control.server.front import relay
 from control.server.front.meter import PREFACE, RST_STREAM
-from control.server.front.relay import Answers, Relay, Shared
+from control.server.front.relay import Relay, Shared
 from tests.support.control_front import CALL, Bench, client_context, connect, frame, run
 
 LARGE = frame(0, 1, struct.pack(">BI", 0, 1_000_000))
@@ -264,33 +263,6 @@ def test_silent_connections_hold_no_thread_and_no_grpc_connection(tmp_path: Path
     run(tmp_path, test)
 
 
-class Heard:
-    """The part of a relay that gRPC's side calls."""
-
-    def __init__(self) -> None:
-        self.bytes = b""
-        self.ended = False
-
-    def answered(self, view: memoryview) -> None:
-        self.bytes += bytes(view)
-
-    def grpc_ended(self) -> None:
-        self.ended = True
-
-
-def test_the_last_answers_survive_a_write_that_found_grpc_gone() -> None:
-    ours, theirs = socket.socketpair()
-    ours.setblocking(False)
-    theirs.sendall(b"trailers" * 10)
-    theirs.close()
-    heard = Heard()
-    side = Answers(cast(Relay, heard), bytearray(16), ours)
-    side.connection_lost(BrokenPipeError())
-    assert heard.bytes == b"trailers" * 10
-    assert heard.ended
-    ours.close()
-
-
 class Written(asyncio.Transport):
     def __init__(self) -> None:
         super().__init__()
@@ -351,6 +323,50 @@ def test_without_a_token_only_so_many_calls_are_passed_on(tmp_path: Path) -> Non
         assert len(bench.received) == len(PREFACE) + 90
         bench.arrivals.admit(bench.open_arrivals()[0], "n1")
         await bench.until(lambda: len(bench.received) == len(PREFACE) + len(calls))
+        writer.close()
+
+    run(tmp_path, test)
+
+
+def test_the_next_large_message_waits_until_the_last_one_was_taken(tmp_path: Path) -> None:
+    """All of 500 nodes would be in gRPC's memory at once."""
+
+    async def test(bench: Bench) -> None:
+        _, writer = await connect(bench)
+        writer.write(PREFACE + CALL)
+        await bench.until(lambda: bench.arrivals.connections.total)
+        (arrival,) = bench.open_arrivals()
+        receiving = bench.arrivals.receiving.shares
+        message = struct.pack(">BI", 0, 100_000) + bytes(100_000)
+        for _ in range(2):
+            for at in range(0, len(message), 16_000):
+                piece = message[at : at + 16_000]
+                writer.write(struct.pack(">BHBBI", 0, len(piece), 0, 0, 1) + piece)
+            await bench.until(lambda: receiving.total and not arrival.is_sending)
+            arrival.taken()
+            assert receiving.total == 0
+        assert bench.refused() == set()
+        writer.close()
+
+    run(tmp_path, test)
+
+
+def test_a_message_that_nobody_takes_holds_its_turn_for_a_moment(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(relay, "TAKEN_S", 0.05)
+
+    async def test(bench: Bench) -> None:
+        _, writer = await connect(bench)
+        message = struct.pack(">BI", 0, 70_000) + bytes(70_000)
+        writer.write(PREFACE + CALL)
+        for at in range(0, len(message), 16_000):
+            piece = message[at : at + 16_000]
+            writer.write(struct.pack(">BHBBI", 0, len(piece), 0, 0, 1) + piece)
+        receiving = bench.arrivals.receiving.shares
+        await bench.until(lambda: receiving.total == 1)
+        await bench.until(lambda: receiving.total == 0)
+        assert bench.refused() == set()
         writer.close()
 
     run(tmp_path, test)
