@@ -76,9 +76,9 @@ CONNECTIONS = Bound(CallRefusal.CONNECTIONS_MAX, each=8, total=16_384)
 # Connections that have shown no token yet. A replica that starts meets all nodes at once, and a
 # proxy may have many behind it: over it, who has most makes room.
 UNADMITTED = Bound(CallRefusal.DISPLACED, each=4096, total=4096)
-# Those of them that owe us the next word for longer than a second: 60 KiB each at most. Over it the
-# one that owes it longest goes, so silent ones never keep a new one out.
-SILENT = Bound(CallRefusal.DISPLACED, each=128, total=1024)
+# Those of them that owe us the next word for longer than two seconds: 60 KiB each at most. Over it
+# the one that owes it longest goes, so silent ones never keep a new one out.
+SILENT = Bound(CallRefusal.DISPLACED, each=256, total=1024)
 # Those of them that gRPC has heard of: over it, the one goes that it has known longest.
 CALLING = Bound(CallRefusal.DISPLACED, each=1024, total=4096)
 # A ztunnel asks for eight certificates at once; an agent has a report and a stream.

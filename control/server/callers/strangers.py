@@ -13,7 +13,7 @@ from typing import Generic, TypeVar
 
 from control.server.callers.budget import CALLING, SILENT, Bound, Shares, Tenant
 
-GRACE_S = 1.0  # silence that is no reproach: a slow link, a busy client
+GRACE_S = 2.0  # silence that is no reproach: a slow link, a busy client, or we have not read yet
 
 T = TypeVar("T", bound=Hashable)
 
