@@ -42,7 +42,7 @@ WAITING_LINE_S = 10.0
 QUIET_S = 0.15  # a file not written for this long is whole
 SHRUNK_QUIET_S = 0.5  # one that lost something in place may be in the middle of being written
 
-# To have an empty mesh on purpose, one empty file is enough.
+# To have an empty mesh on purpose, one empty file is enough (and --gone-share 1, if it was large).
 NO_MANIFEST = "there is no manifest in the folder, not even an empty one"
 
 _Signature = tuple[int, int, int]  # mtime in ns, size, inode
