@@ -95,7 +95,7 @@ class LightNodes:
                     answer = pb.DeltaDiscoveryRequest(type_url=url, response_nonce=nonce)
                     await call.write(answer.SerializeToString())
             self.broken += 1
-        except grpc.aio.AioRpcError:
+        except (grpc.aio.AioRpcError, asyncio.InvalidStateError):  # the latter: on a write
             self.broken += 1
         self._news.set()
 
