@@ -70,9 +70,13 @@ def _text(data: bytes) -> str:
 
 def _members(text: str) -> dict[str, tuple[Any, int, int]]:
     """Name → (value, where it begins, where it ends) in the object that the text is."""
+    if not text.strip():
+        raise UnusablePrimary("it is empty")
     try:
         return _scanned(text)
-    except (ValueError, IndexError, RecursionError) as exc:
+    except IndexError as exc:
+        raise UnusablePrimary("it is not a JSON object: it ends in the middle of one") from exc
+    except (ValueError, RecursionError) as exc:
         raise UnusablePrimary(f"it is not a JSON object: {exc}") from exc
 
 

@@ -40,6 +40,8 @@ WAIT_S: Final = 20.0
 IDLE_S: Final = 300.0
 # The peer of a tunnel whose workload has gone has this long to show that it lives.
 PROBATION_S: Final = 5.0
+# To a peer's HBONE port, nothing else in the way is as frequent.
+BLOCKED_HINT: Final = "a NetworkPolicy may be blocking port 15008"
 
 
 @dataclass(frozen=True, slots=True)
@@ -276,9 +278,11 @@ class Slot:
 
     def _dialled(self, context: TlsContext, result: socket.socket | DialError) -> None:
         if isinstance(result, DialError):
-            reason = Reason.CONNECT_FAILED
-            flag = Flag.NETWORK_POLICY if result is DialError.TIMEOUT else reason.flag
-            self._fail(PoolFailure(reason, result.value, flag))
+            reason, detail = Reason.CONNECT_FAILED, result.value
+            flag = reason.flag
+            if result is DialError.TIMEOUT:
+                flag, detail = Flag.NETWORK_POLICY, f"{detail}; {BLOCKED_HINT}"
+            self._fail(PoolFailure(reason, detail, flag))
             return
         tls = TlsConnection(context, server=False, judge=expect_one_of(self.key.expected))
         tunnel = Tunnel(

@@ -63,7 +63,7 @@ class DialError(Enum):
 
     REFUSED = "connection refused"
     UNREACHABLE = "unreachable"
-    TIMEOUT = "connect timed out; a NetworkPolicy may be blocking port 15008"
+    TIMEOUT = "connect timed out"
     RESET = "connection reset"
     NO_DESCRIPTORS = "too many open files"
     NO_PORTS = "no local port is free"

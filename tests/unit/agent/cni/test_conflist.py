@@ -117,8 +117,9 @@ def test_the_plugin_knows_these_versions() -> None:
 def test_no_beginning_of_a_file_is_used() -> None:
     """A primary CNI that writes in place shows us each of them."""
     for size in range(len(FLANNEL.rstrip())):
-        with pytest.raises(UnusablePrimary):
+        with pytest.raises(UnusablePrimary) as caught:
             extended("10-flannel.conflist", FLANNEL[:size], ENTRY)
+        assert "index" not in str(caught.value), "words of Python say nothing about a file"
 
 
 VALUES = st.recursive(

@@ -212,6 +212,7 @@ def test_a_timeout_hints_at_a_network_policy(rig: Rig) -> None:
     assert want.why is not None
     assert want.why.flag is Flag.NETWORK_POLICY
     assert "15008" in want.why.detail
+    assert "15008" not in DialError.TIMEOUT.value, "dials outside the mesh go to other ports"
 
 
 def test_a_server_of_the_wrong_identity_is_a_tls_failure(rig: Rig) -> None:
