@@ -66,7 +66,8 @@ class DirectorySource:
         self._folder = Folder()
         self._loaded: dict[str, _Signature] = {}
         self._last: dict[str, _Signature] = {}
-        self._shrunk: dict[str, tuple[_Signature, float]] = {}  # since when they look like that
+        # Since when they look like that, and whether something may be missing.
+        self._shrunk: dict[str, tuple[_Signature, float, bool | None]] = {}
         self._error = ""
         self._link_problems: tuple[Problem, ...] = ()
         self._told_s = -WAITING_LINE_S
@@ -165,17 +166,27 @@ class DirectorySource:
         return self._last.get(file) == signature or age_s > QUIET_S
 
     def _is_meant(self, file: str, signature: _Signature, age_s: float) -> bool:
-        """True once a file that shrank in place has been quiet for long, by either clock."""
+        """True if a file that shrank in place lost nothing, or once it has been quiet for long, by
+        either clock. A second file in the place of a second one has the first one's inode, too."""
         now_s = self._clock.monotonic_s()
-        seen, since_s = self._shrunk.get(file, (None, now_s))
+        seen, since_s, is_cut = self._shrunk.get(file, (None, now_s, None))
         if seen != signature:
-            since_s = now_s
-        is_meant = age_s > SHRUNK_QUIET_S or now_s - since_s > SHRUNK_QUIET_S
+            since_s, is_cut = now_s, None
+        elif is_cut is None:
+            is_cut = self._may_be_cut(file)
+        is_quiet = age_s > SHRUNK_QUIET_S or now_s - since_s > SHRUNK_QUIET_S
+        is_meant = is_quiet or is_cut is False
         if is_meant:
             self._shrunk.pop(file, None)
         else:
-            self._shrunk[file] = (signature, since_s)
+            self._shrunk[file] = (signature, since_s, is_cut)
         return is_meant
+
+    def _may_be_cut(self, file: str) -> bool:
+        try:
+            return self._folder.may_be_cut(file, _read(file))
+        except OSError:
+            return True
 
     def _load(self, file: str, signature: _Signature) -> None:
         self._loaded[file] = signature

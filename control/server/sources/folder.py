@@ -14,6 +14,7 @@ from dataclasses import replace
 from control.server.sources.content import NOTHING, Content, read_content
 from control.server.sources.entries import FileEntry, choose, good_one, place_word
 from control.server.sources.inventory import Inventory
+from control.server.sources.kinds import POLICY_KINDS
 from control.server.sources.objects import Key
 from control.server.sources.problem import UNREADABLE, Problem
 from control.server.sources.snapshot import Snapshot
@@ -45,6 +46,17 @@ class Folder:
         self._take(file, content)
         self._file_problems.pop(file, None)
         return content.is_good
+
+    def may_be_cut(self, file: str, data: bytes) -> bool:
+        """True if this shorter content may be a part of what is being written: objects would go, a
+        policy would be another, or something cannot be understood."""
+        before = self._contents.get(file, NOTHING)
+        content = read_content(file, data, before)
+        old, new = _by_key(before.entries), _by_key(content.entries)
+        lesser = (key for key in old if old[key] != new.get(key))
+        return not content.is_good or any(
+            key not in new or key.kind in POLICY_KINDS for key in lesser
+        )
 
     def unreadable(self, file: str, why: str) -> None:
         """The file is there but cannot be read: as if it were not YAML."""

@@ -292,6 +292,37 @@ def test_a_file_cut_in_the_middle_of_being_written_loses_nothing(tmp_path: Path)
     assert pods(source.poll()) == ["a"], "it was meant"
 
 
+POLICIES = POLICY.replace('["80"]', '["80", "8080"]')
+LONG, SHORT = pod("a", address="10.1.0.10"), pod("a", address="10.1.0.1")
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "counts"),
+    [
+        (LONG, SHORT, True),
+        (pod("a") + "# end\n", pod("a"), True),
+        (pod("a") + pod("b"), pod("a"), False),
+        (pod("a") + pod("bcd"), pod("a") + pod("b"), False),
+        (LONG, LONG.rstrip()[:-2], False),
+        (POLICIES, POLICY, False),
+    ],
+    ids=["value", "comment", "object", "name", "broken", "policy"],
+)
+def test_a_file_that_shrank_in_place_waits_if_something_may_be_missing(
+    tmp_path: Path, before: str, after: str, counts: bool
+) -> None:
+    """A second file in the place of a second one has the first one's inode: pods that became ready
+    stayed unhealthy for half a second more."""
+    path = tmp_path / "a.yaml"
+    path.write_text(before)
+    source = DirectorySource(tmp_path, LateClock())
+    source.read()
+    path.write_text(after)
+    assert len(after) < len(before)
+    assert source.poll() is None
+    assert (source.poll() is not None) == counts
+
+
 def test_a_smaller_file_in_place_of_another_counts_at_once(tmp_path: Path) -> None:
     (tmp_path / "a.yaml").write_text(pod("a") + pod("b"))
     source = DirectorySource(tmp_path, LateClock())
