@@ -5,12 +5,12 @@ from __future__ import annotations
 import json
 import socket
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from agent.fetch import request
 from agent.lab import changes
-from agent.lab.netns import inside
 from tests.support.lab.mesh_bed import PORT, Bed, mesh_bed, soon, speak
 
 SERVICES = """
@@ -99,15 +99,11 @@ def goes_direct(bed: Bed, address: str, port: int = PORT, pod: str = "client") -
 
 
 def metrics(bed: Bed, name: str, **labels: str) -> float:
-    with inside(bed.lab.store.load().node(bed.here).netns), closing(socket.socket()) as sock:
-        sock.settimeout(5)
-        sock.connect(("127.0.0.1", 15020))
-        sock.sendall(b"GET /metrics HTTP/1.0\r\nHost: localhost\r\n\r\n")
-        data = b""
-        while piece := sock.recv(65536):
-            data += piece
+    """By the socket: the port has a pace for each address, which polls would exceed."""
+    page = request(bed.lab.run_dir / bed.here / "ztunnel.sock", "GET", "/metrics")
+    assert page.status == 200
     total = 0.0
-    for line in data.decode().splitlines():
+    for line in page.body.decode().splitlines():
         if line.startswith(name + "{") and all(f'{k}="{v}"' in line for k, v in labels.items()):
             total += float(line.rpartition(" ")[2])
     return total
