@@ -32,6 +32,7 @@ class Departed:
         self._on_dropped = dropped
         self._known = known
         self._names: set[str] = set()  # gone since the last look
+        self._used: set[Key] = set()  # after somebody had gone: it may be back under its name
         self._since: dict[Key, float] = {}  # in order
         self._dropped: list[Series] = []
 
@@ -44,6 +45,8 @@ class Departed:
         """These are counted there from now on; some may have gone while their connection was set
         up."""
         self._since.pop(key, None)
+        if self._names:
+            self._used.add(key)
         for name in names:
             if not self._known(name):
                 self._names.add(name)
@@ -51,9 +54,11 @@ class Departed:
     def look(self, now_s: float, sets_max: int) -> Iterator[None]:
         """Find the sets of those that have gone, some at a time, and drop what has been idle."""
         names, self._names = self._names, set()
+        used, self._used = self._used, set()
         if names:
             for number, (key, series) in enumerate(list(self._series.items()), 1):
-                if not names.isdisjoint(series.names):
+                is_back = key in used and all(map(self._known, series.names))
+                if not is_back and not names.isdisjoint(series.names):
                     self._since.setdefault(key, now_s)
                 if not number % sets_max:
                     yield

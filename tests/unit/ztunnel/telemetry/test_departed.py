@@ -188,6 +188,17 @@ STEPS = st.tuples(
 )
 
 
+def test_one_that_is_back_under_its_name_is_one_of_the_living() -> None:
+    rig = Rig()
+    rig.connect(rig.add("a"))
+    rig.remove(rig.add("b"))
+    rig.connect(rig.add("b"))
+    rig.poll()
+    rig.poll(EXPIRE_S)
+    rig.poll(EXPIRE_S)
+    assert rig.shown == {"a": 1, "b": 1}
+
+
 @pytest.mark.parametrize("label_sets_max", [3, 100])
 @settings(max_examples=200)
 @given(steps=st.lists(STEPS, max_size=60))
