@@ -78,6 +78,7 @@ class Departed:
             self._since[key] = now_s
             return False
         del self._series[key]
+        self._used.discard(key)
         series.gone = True
         self._on_dropped(series)
         if series.told:

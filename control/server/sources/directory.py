@@ -146,6 +146,7 @@ class DirectorySource:
         gone = [each for each in missing if each not in self._last]
         for file in gone:
             del self._loaded[file]
+            self._shrunk.pop(file, None)
             self._folder.forget(file)
             if self._kept is not None:
                 self._kept.forget(file)
@@ -174,13 +175,9 @@ class DirectorySource:
             since_s, is_cut = now_s, None
         elif is_cut is None:
             is_cut = self._may_be_cut(file)
+        self._shrunk[file] = (signature, since_s, is_cut)
         is_quiet = age_s > SHRUNK_QUIET_S or now_s - since_s > SHRUNK_QUIET_S
-        is_meant = is_quiet or is_cut is False
-        if is_meant:
-            self._shrunk.pop(file, None)
-        else:
-            self._shrunk[file] = (signature, since_s, is_cut)
-        return is_meant
+        return is_quiet or is_cut is False
 
     def _may_be_cut(self, file: str) -> bool:
         try:
@@ -190,6 +187,7 @@ class DirectorySource:
 
     def _load(self, file: str, signature: _Signature) -> None:
         self._loaded[file] = signature
+        self._shrunk.pop(file, None)
         try:
             data = _read(file)
         except OSError as exc:

@@ -321,6 +321,10 @@ def test_a_file_that_shrank_in_place_waits_if_something_may_be_missing(
     assert len(after) < len(before)
     assert source.poll() is None
     assert (source.poll() is not None) == counts
+    path.unlink()
+    source.poll()
+    source.poll()
+    assert source._shrunk == {}, "nothing is kept of a file that is gone"
 
 
 def test_a_smaller_file_in_place_of_another_counts_at_once(tmp_path: Path) -> None:
