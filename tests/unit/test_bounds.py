@@ -69,6 +69,27 @@ def test_every_share_and_pace_is_on_the_page_with_its_figures() -> None:
             assert f"`{value.why.word}`" in page[name][3]
 
 
+# One at a time, in turns: the total is a turn, and no tenant can hold more than its own.
+TURNS = {"BUILDING"}
+
+
+def test_no_tenant_has_more_than_half_of_what_there_is_for_all() -> None:
+    for name, row in by_name(CONTROL).items():
+        value = vars(budget).get(name)
+        if not isinstance(value, Bound) or name in TURNS:
+            continue
+        assert 2 * int(row[1]) <= int(row[2]), name
+        for total in (1, 2, 3, 9, 100, value.total):
+            lowered = value.lowered(total)
+            assert lowered.total <= total
+            assert 2 * lowered.each <= lowered.total or lowered.each == 1, (name, total)
+    for field_name in ("connections_each", "connections_network"):
+        assert 2 * getattr(PORT, field_name) <= PORT.connections
+    for name, quota in vars(bounds).items():
+        if isinstance(quota, Quota):
+            assert 2 * quota.floor <= quota.total, name
+
+
 def test_every_quota_of_a_worker_is_on_the_page_with_its_figures() -> None:
     page = by_name(ZTUNNEL)
     for name, value in vars(bounds).items():

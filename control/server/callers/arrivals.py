@@ -6,7 +6,7 @@ from __future__ import annotations
 import logging
 from collections import OrderedDict
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 from control.kit.clock import Clock
 from control.kit.log import event
@@ -71,13 +71,11 @@ class Arrivals:
         self._clock = clock
         # A fifth for those without a token, so that neither kind can use up the other's. One that
         # gRPC has not heard of takes a descriptor, the others three.
-        calling = min(CALLING.total, max(1, capacity // 5))
-        unadmitted = min(UNADMITTED.total, 3 * calling)
-        nodes = min(CONNECTIONS.total, max(1, capacity - calling))
+        calling = CALLING.lowered(capacity // 5)
         self._strangers: Strangers[Arrival] = Strangers(
-            replace(UNADMITTED, total=unadmitted), replace(CALLING, total=calling)
+            UNADMITTED.lowered(3 * calling.total), calling
         )
-        self.connections = Shares(replace(CONNECTIONS, total=nodes))
+        self.connections = Shares(CONNECTIONS.lowered(capacity - calling.total))
         self.receiving = Turns(RECEIVING)
         self.received = Paces(RECEIVED)
         self.opened = Paces(OPENED)

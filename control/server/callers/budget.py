@@ -60,6 +60,11 @@ class Bound:
     each: int
     total: int
 
+    def lowered(self, total: int) -> Bound:
+        """The same with less for all: one tenant's part is half of that at most."""
+        total = max(1, min(self.total, total))
+        return Bound(self.why, min(self.each, max(1, total // 2)), total)
+
 
 @dataclass(frozen=True, slots=True)
 class Pace:
@@ -74,8 +79,8 @@ class Pace:
 # The listener lowers `total` to what descriptors allow.
 CONNECTIONS = Bound(CallRefusal.CONNECTIONS_MAX, each=8, total=16_384)
 # Connections that have shown no token yet. A replica that starts meets all nodes at once, and a
-# proxy may have many behind it: over it, who has most makes room.
-UNADMITTED = Bound(CallRefusal.DISPLACED, each=4096, total=4096)
+# proxy may have many behind it, 682 nodes: over it, who has most makes room.
+UNADMITTED = Bound(CallRefusal.DISPLACED, each=2048, total=4096)
 # Those of them that owe us the next word for longer than two seconds: 60 KiB each at most. Over it
 # the one that owes it longest goes, so silent ones never keep a new one out.
 SILENT = Bound(CallRefusal.DISPLACED, each=256, total=1024)

@@ -68,8 +68,19 @@ def test_a_burst_that_waits_for_us_displaces_nobody() -> None:
     assert [why for _, why in bench.closed] == ["displaced"]
 
 
+def test_one_source_leaves_half_of_the_places_to_others() -> None:
+    bench = Bench()
+    for _ in range(2 * UNADMITTED.total):
+        bench.subject.hear(bench.open())
+    assert 2 * bench.subject.unadmitted.total <= UNADMITTED.total
+    before = len(bench.closed)
+    for number in range(UNADMITTED.total // 2):
+        bench.subject.hear(bench.open(f"10.1.{number // 250}.{number % 250}"))
+    assert len(bench.closed) == before, "nobody has to go for them"
+
+
 def test_few_are_passed_on_to_grpc_without_a_token() -> None:
-    bench = Bench(capacity=50)  # 10 at once
+    bench = Bench(capacity=100)  # 20 at once, 10 of one source
     opened = [bench.open() for _ in range(12)]
     for each in opened:
         bench.subject.hear(each)
@@ -82,13 +93,13 @@ def test_few_are_passed_on_to_grpc_without_a_token() -> None:
 
 
 def test_when_all_is_full_the_source_with_most_makes_room() -> None:
-    bench = Bench(capacity=16)  # 9 without a token
-    hog = [bench.open() for _ in range(7)]
-    few = [bench.open(f"10.0.1.{number}") for number in range(2)]
+    bench = Bench(capacity=16)  # 9 without a token, 4 of one source
+    hog = [bench.open() for _ in range(4)]
+    few = [bench.open(f"10.0.1.{number}") for number in range(4)]
     for _ in range(3):
         bench.open(THERE)
     gone = {address for address, _ in bench.closed}
-    assert len(bench.closed) == 3
+    assert len(bench.closed) == 2
     assert gone <= {each.address for each in hog}
     assert all(bench.subject.get(each.number) for each in few)
 
