@@ -255,13 +255,23 @@ def _runtime(agent: Agent) -> Iterator[Check]:
 
 
 def _cni(agent: Agent) -> Iterator[Check]:
+    code, category, description = "TUL1005", "cni", "pods of this node start when they are captured"
     if agent.cni is None:
+        if agent.runtime is not None:  # on a node of Kubernetes somebody has chosen that
+            yield judged(
+                code,
+                category,
+                description,
+                error="the CNI plugin is off: a pod's first processes run before it is captured",
+                hint="cni.enabled=true, --cni",
+                level=Result.WARNING,
+            )
         return
     keeper = agent.cni.keeper
     yield judged(
-        "TUL1005",
-        "cni",
-        f"pods of this node start when they are captured ({keeper.places.conf})",
+        code,
+        category,
+        f"{description} ({keeper.places.conf})",
         error="" if keeper.is_kept else keeper.problem or "our plugin was taken away by request",
         hint="for Cilium set cni.exclusive=false; for other folders --cni-conf-dir, --cni-bin-dir",
     )

@@ -17,6 +17,7 @@ from agent.cli.cluster.choice import chosen, cluster_options
 from agent.cli.mesh import MeshDump, MeshSource
 from agent.cli.options import timeout_option
 from agent.cli.render import cell, colour_wanted
+from agent.cli.senders import refused_of_nodes
 from control.kit.errors import MeshError
 from control.kit.terminal import is_interactive
 
@@ -24,6 +25,7 @@ SIGNS = {"ok": "√", "warning": "‼", "error": "×"}
 COLOURS = {"ok": "green", "warning": "yellow", "error": "red"}
 RETRY_S = 1.0
 ERROR_LINES = 20
+TOLD_MAX = 20  # pods of one check
 DOCS = "README.md#check"  # each code has its line there
 
 _CLUSTER_HINTS = {
@@ -137,6 +139,7 @@ def collect(found: MeshDump) -> list[Check]:
             checks += [{**item, "node": node} for item in parts["check"]]
         if "check" not in parts or f"agent-{node}" in found.away:
             checks.append(_agent_away(node, found.away.get(f"agent-{node}", "")))
+    checks += _of_nodes(found)
     checks.append(_control(found))
     checks += _manifests(found)
     checks += _notes(found)
@@ -154,6 +157,28 @@ def _agent_away(node: str, why: str) -> Check:
         "hint": f"is tulle-agent --node {node} running? see its log",
         "node": node,
     }
+
+
+def _of_nodes(found: MeshDump) -> list[Check]:
+    """A warning for each captured pod that refused processes on a node's own network. Nothing, if
+    the control plane did not say which addresses are nodes'."""
+    if found.control.get("pods") is None:
+        return []
+    one = {
+        "code": "TUL1006",
+        "category": "pods",
+        "description": "no pod refused a node's own network",
+    }
+    told = refused_of_nodes(found)
+    if not told:
+        return [{**one, "result": "ok", "error": "", "hint": ""}]
+    hint = (
+        "hostNetwork pods and a node's processes have no identity: make that port PERMISSIVE "
+        "(portLevelMtls), or take the client off the host's network"
+    )
+    more = [f"… and {len(told) - TOLD_MAX} more"] if len(told) > TOLD_MAX else []
+    texts = (*told[:TOLD_MAX], *more)
+    return [{**one, "result": "warning", "error": text, "hint": hint} for text in texts]
 
 
 def _control(found: MeshDump) -> Check:

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from agent.checks.check import Result, judged
 from agent.cli.cluster import facts, hands, install, preflight, rollout
 from agent.cli.cluster.facts import DAEMON_SETS, DEPLOYMENTS, PART_OF
 from agent.cli.cluster.objects import Kinds
-from agent.cli.cluster.pages import own_pods
+from agent.cli.cluster.pages import PartPod, own_pods
 from control.kube.client import KubeClient
 from control.kube.errors import ApiError
 from control.kube.resources import (
@@ -21,6 +21,7 @@ from control.kube.resources import (
 
 CATEGORY = "installation"
 OBJECTS_MAX = 20  # told one by one
+_DOMAIN = "--trust-domain="  # as the chart writes it
 
 Check = dict[str, Any]
 Object = dict[str, Any]
@@ -35,6 +36,7 @@ async def installed(client: KubeClient) -> list[Check]:
     """The parts' progress, and objects that were changed beside their owner."""
     pods = await own_pods(client)
     namespace = pods[0].metadata.namespace
+    domain = _trust_domain(pods)
     title = "every part runs, in the form that was asked for"
     try:
         parts = await rollout.state(client, namespace)
@@ -43,7 +45,7 @@ async def installed(client: KubeClient) -> list[Check]:
             raise
         said = f"not known: {exc.message}"
         unknown = judged("TUL1501", CATEGORY, title, error=said, level=Result.WARNING)
-        return [unknown.as_json(), *await _by_hand(client)]
+        return [unknown.as_json(), domain, *await _by_hand(client)]
     waiting = [str(each) for each in parts if not each.is_done]
     stuck = rollout.troubles(
         {"metadata": {"name": each.metadata.name}, "spec": each.spec, "status": each.status}
@@ -56,7 +58,26 @@ async def installed(client: KubeClient) -> list[Check]:
         error="\n".join([", ".join(waiting), *stuck]) if waiting else "",
         hint=f"kubectl -n {namespace} describe pods; kubectl -n {namespace} logs POD",
     )
-    return [progress.as_json(), await _definitions(client), *await _by_hand(client)]
+    return [progress.as_json(), domain, await _definitions(client), *await _by_hand(client)]
+
+
+def _trust_domain(pods: Sequence[PartPod]) -> Check:
+    """While a changed one is rolled out, pods are refused by those that have the other one."""
+    found: dict[str, list[str]] = {}
+    for pod in pods:
+        for container in [] if pod.is_over else pod.spec.get("containers") or []:
+            for word in container.get("args") or []:
+                if str(word).startswith(_DOMAIN):
+                    found.setdefault(str(word)[len(_DOMAIN) :], []).append(pod.metadata.name)
+    told = [f"{domain}: {', '.join(sorted(names))}" for domain, names in sorted(found.items())]
+    return judged(
+        "TUL1504",
+        CATEGORY,
+        "all parts have one trust domain",
+        error="\n".join(told) if len(told) > 1 else "",
+        hint="pods refuse each other until all control planes and ztunnels are replaced",
+        level=Result.WARNING,
+    ).as_json()
 
 
 async def _definitions(client: KubeClient) -> Check:

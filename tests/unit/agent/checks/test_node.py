@@ -179,7 +179,10 @@ def test_a_lost_capture_is_a_warning_for_a_day_and_an_error_while_it_stands(tmp_
 
 def test_a_configuration_of_ours_that_is_not_the_first_is_an_error(tmp_path: Path) -> None:
     agent = example(tmp_path)
-    assert "TUL1005" not in checks_of(agent)
+    assert "TUL1005" not in checks_of(agent), "a host without Kubernetes"
+    runtime = RuntimeFollower(agent.enroller, lambda: True, agent.clock, [tmp_path / "absent"])
+    off = checks_of(replace(agent, runtime=runtime))["TUL1005"]
+    assert (off.result, "plugin is off" in off.error) == (Result.WARNING, True)
     chosen = CniConfig(host_prefix=tmp_path, state_dir=tmp_path)
     cni = CniPart(chosen, "n1", tmp_path, agent.clock)
     cni.keeper.look()

@@ -109,6 +109,24 @@ def test_the_whole_tells_who_is_away_and_what_differs() -> None:
     assert "a.yaml:3: bad" in [item["error"] for item in check.collect(mesh)]
 
 
+def test_pods_that_refused_a_nodes_own_network_are_told_up_to_a_bound() -> None:
+    mesh = example()
+    host = {"reason": "host network", "node": "n2", "addresses": ["10.70.0.2"]}
+    mesh.control["pods"] = [host]
+    assert codes(mesh)["TUL1006"] == "ok"
+    refused = [
+        {"reason": "inbound_strict", "src": "10.70.0.2:9", "dst": f"10.71.1.2:{port}", "count": 1}
+        for port in range(1000, 1030)
+    ]
+    mesh.nodes["n1"]["agent"]["pods"][0]["refused"] = refused
+    told = [each for each in check.collect(mesh) if each["code"] == "TUL1006"]
+    assert {each["result"] for each in told} == {"warning"}
+    assert len(told) == check.TOLD_MAX + 1
+    assert told[-1]["error"] == "… and 10 more"
+    del mesh.control["pods"]
+    assert "TUL1006" not in codes(mesh)
+
+
 def test_what_was_not_heard_has_no_tick() -> None:
     mesh = example()
     mesh.nodes = {"n1": {}, "n2": {}}

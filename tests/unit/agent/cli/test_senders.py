@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from agent.cli.senders import host_of, senders
+from agent.cli.senders import host_of, refused_of_nodes, senders
 from tests.unit.agent.cli.mesh_example import example, workload
 
 
@@ -20,3 +20,23 @@ def test_pods_and_hosts_have_names() -> None:
 )
 def test_the_address_of_an_endpoint(endpoint: str, host: str) -> None:
     assert host_of(endpoint) == host
+
+
+def test_what_refused_a_nodes_own_network_is_named_with_the_port_and_a_count() -> None:
+    mesh = example()
+    of_node = {"namespace": "kube-system", "name": "p", "node": "n2", "reason": "host network"}
+    outside = {"namespace": "other", "name": "q", "node": "n2", "reason": "not enrolled"}
+    mesh.control["pods"] = [
+        {**of_node, "addresses": ["10.70.0.2", "fd00::2"]},
+        {**outside, "addresses": ["10.72.1.9"]},
+    ]
+    pod = mesh.nodes["n1"]["agent"]["pods"][0]
+    strict = {"reason": "inbound_strict", "dst": "10.71.1.2:8080"}
+    pod["refused"] = [
+        {**strict, "src": "10.70.0.2:40000", "count": 3},
+        {**strict, "src": "[fd00::2]:40001", "dst": "[fd71::2]:8080", "count": 4},
+        {**strict, "src": "10.72.1.9:40000", "count": 5},  # a pod's
+        {**strict, "src": "10.70.0.2:40002", "reason": "inbound_stale", "count": 6},
+    ]
+    said = "shop/a refused node n2 at port 8080, times since its capture: 7"
+    assert refused_of_nodes(mesh) == [said]

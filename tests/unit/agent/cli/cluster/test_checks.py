@@ -104,3 +104,19 @@ def test_definitions_that_somebody_deleted_are_missed(kube: KubeServer, run: Tul
     (found,) = checks(run("check", "-o", "json"), "TUL1503")
     assert found["result"] == "warning"
     assert "no PeerAuthentication: there are no such policies" in found["error"]
+
+
+@pytest.mark.usefixtures("example_mesh")
+def test_parts_with_another_trust_domain_are_told_while_they_run(
+    kube: KubeServer, run: Tulle
+) -> None:
+    for name, domain in (("tulle-ztunnel-0", "old.local"), ("tulle-ztunnel-1", "new.local")):
+        (found,) = checks(run("check", "-o", "json"), "TUL1504")
+        assert found["result"] == "ok"
+        pod = kube.get("v1", "Pod", name, "tulle-system")
+        assert pod is not None
+        container = {**pod["spec"]["containers"][0], "args": [f"--trust-domain={domain}"]}
+        kube.put({**pod, "spec": {**pod["spec"], "containers": [container]}})
+    (found,) = checks(run("check", "-o", "json"), "TUL1504")
+    assert found["result"] == "warning"
+    assert found["error"] == "new.local: tulle-ztunnel-1\nold.local: tulle-ztunnel-0"
