@@ -1,5 +1,7 @@
 """With CI=true nothing may be skipped: a kernel that refuses eBPF, or a missing peer, is a failure
-that says so. With `--reruns` (the gate) few tests may need a second try, and each is named."""
+that says so. With `--reruns` (the gate) few tests may need a second try, and each is named. What
+tests share (a lab, a mesh) is made anew after one of them has failed: it may be broken, and would
+take the second try and all later tests with it."""
 
 from __future__ import annotations
 
@@ -16,15 +18,42 @@ AGAIN_MAX = 2
 machine: the run fails."""
 
 
+FAILED = pytest.StashKey[bool]()
+
+
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(
     item: pytest.Item, call: pytest.CallInfo[None]
 ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
     report = yield
+    had_failed = call.when != "setup" and item.stash.get(FAILED, False)  # in this try
+    item.stash[FAILED] = had_failed or report.failed
     if IN_CI and report.skipped and not hasattr(report, "wasxfail"):
         report.outcome = "failed"
         report.longrepr = f"{item.nodeid} was skipped, which CI=true forbids: {report.longrepr}"
     return report
+
+
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_runtest_teardown(item: pytest.Item) -> Generator[None, None, None]:
+    try:
+        yield
+    except BaseException:
+        item.stash[FAILED] = True
+        raise
+    finally:
+        if item.stash.get(FAILED, False):
+            finish_shared(item)
+
+
+def finish_shared(item: pytest.Item) -> None:
+    """Tear down what this test shares with others; whoever needs it next has it made anew. What the
+    whole run shares stays: it only looks on."""
+    assert isinstance(item, pytest.Function)
+    for definitions in item._fixtureinfo.name2fixturedefs.values():
+        for each in definitions:
+            if each.scope not in ("function", "session"):
+                each.finish(item._request)  # type: ignore[arg-type]  # it asks for its node alone
 
 
 @pytest.hookimpl(wrapper=True)
