@@ -1,8 +1,8 @@
-"""Hands back memory that only the start of a process needed: garbage, free heap, code pages.
+"""Hands back memory that only the start of a process needed: garbage, free heap, pages of files.
 
-A node carries three of our processes; most of what each maps is interpreter and library code that
-ran once. Such pages stay in the page cache: one that is needed again costs a minor fault, not a
-read.
+A node carries three of our processes; most of what each maps is code and constants of interpreter
+and libraries that were needed once. Such pages stay in the page cache: one that is needed again
+costs a minor fault, not a read.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import ctypes
 import gc
 import logging
 import mmap
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -52,8 +53,8 @@ def settle() -> None:
 
 
 def release() -> None:
-    """Collect, and hand free memory and code pages back. Takes a millisecond or two, and minor
-    faults for code that runs again."""
+    """Collect, and hand free memory and pages of files back. Takes a few milliseconds, and minor
+    faults for what is needed again."""
     gc.collect()
     libc = ctypes.CDLL(None, use_errno=True)
     trim = getattr(libc, "malloc_trim", None)
@@ -61,10 +62,17 @@ def release() -> None:
         trim(0)
     libc.madvise.argtypes = (ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int)
     released = 0
-    for start, end in code_mappings(Path("/proc/self/maps").read_text()):
+    for start, end in unwritten_mappings(_mappings()):
         if libc.madvise(start, end - start, MADV_DONTNEED) == 0:
             released += end - start
-    event(log, logging.DEBUG, "memory.released", code_bytes=released)
+    event(log, logging.DEBUG, "memory.released", file_bytes=released)
+
+
+def _mappings() -> bytes:
+    try:
+        return Path("/proc/self/smaps").read_bytes()
+    except OSError:  # a kernel without it: nothing is handed back
+        return b""
 
 
 def resident_bytes() -> int:
@@ -72,14 +80,21 @@ def resident_bytes() -> int:
     return int(Path("/proc/self/statm").read_text().split()[1]) * mmap.PAGESIZE
 
 
-def code_mappings(maps: str) -> Iterator[tuple[int, int]]:
-    """(start, end) of each file mapping that is executable and not writable.
+_MAPPING = re.compile(
+    rb"^([0-9a-f]+)-([0-9a-f]+) (\S+) \S+ \S+ \S+ +(/?)|^Anonymous: +([0-9]+)", re.MULTILINE
+)
 
-    Only these: a page of such a mapping is always equal to its file's. Mappings that were written
-    once (relocations, data) are private copies, which MADV_DONTNEED would lose.
+
+def unwritten_mappings(smaps: bytes) -> Iterator[tuple[int, int]]:
+    """(start, end) of each mapping of a file that cannot be written to, and never was.
+
+    Only these: each of their pages is equal to its file's. Mappings that were written once
+    (relocations, data) have private copies, which MADV_DONTNEED would lose.
     """
-    for line in maps.splitlines():
-        fields = line.split(maxsplit=5)
-        if len(fields) == 6 and fields[1] == "r-xp" and fields[5].startswith("/"):
-            start, _, end = fields[0].partition("-")
-            yield int(start, 16), int(end, 16)
+    mapping: tuple[int, int] | None = None
+    for start, end, rights, is_file, copied in _MAPPING.findall(smaps):
+        if rights:
+            is_ours = is_file and rights in (b"r-xp", b"r--p")
+            mapping = (int(start, 16), int(end, 16)) if is_ours else None
+        elif mapping is not None and copied == b"0":
+            yield mapping
