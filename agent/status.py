@@ -17,7 +17,7 @@ from agent.enrol.enroller import Enroller
 from agent.enrol.plan import PodState
 from agent.intents import Intents
 from agent.kubelet.watch import KubeletWatch
-from agent.refused import last_of_slots
+from agent.refused import addresses_of_host, last_of_slots
 from agent.registry import Registry
 from bpf import layout
 from control.kit.clock import Clock
@@ -154,9 +154,11 @@ class Agent:
             slots = self.datapath.refused(uid)
         except KernelError:  # it is being released
             return []
+        hosts = addresses_of_host() if slots else ()
         return [
             {
                 "src": str(syn.source),
+                "host": syn.source.address in hosts,
                 "dst": str(syn.destination),
                 "reason": syn.reason,
                 "count": count,

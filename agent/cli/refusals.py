@@ -108,7 +108,7 @@ def _in_kernel(node: str, pod: views.Row, one: views.Row, known: Mapping[str, st
         "last": None,
         "count": one.get("count"),
         "direction": "inbound",
-        "src": _named(one, known),
+        "src": f"node {node}" if one.get("host") else _named(one, known),
         "dst": f"{pod.get('namespace')}/{pod.get('name')}",
         "orig_dst": one.get("dst"),
         "reason": _MEANINGS.get(reason, reason),

@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections import Counter
 
 from agent.cli.mesh import MeshDump
-from agent.cli.views import agent_pods, ztunnels
+from agent.cli.views import Row, agent_pods, ztunnels
 
 HOST_NETWORK = "host network"  # the control plane's reason to leave a pod out
 _STRICT = "inbound_strict"  # the kernel's: bpf.layout.Counter
@@ -40,13 +40,20 @@ def refused_of_nodes(mesh: MeshDump) -> list[str]:
         for address in pod.get("addresses") or []
     }
     found: Counter[tuple[str, str, str]] = Counter()
-    for _, pod in agent_pods(mesh):
+    for own, pod in agent_pods(mesh):
         for one in pod.get("refused") or []:
-            node = nodes.get(host_of(str(one.get("src") or "")))
-            if node is not None and one.get("reason") == _STRICT:
-                port = str(one.get("dst") or "").rpartition(":")[2]
-                found[f"{pod.get('namespace')}/{pod.get('name')}", node, port] += one["count"]
+            node = own if one.get("host") else nodes.get(host_of(str(one.get("src") or "")))
+            port = str(one.get("dst") or "").rpartition(":")[2]
+            if node is None or one.get("reason") != _STRICT or _is_late(one, pod, port):
+                continue
+            found[f"{pod.get('namespace')}/{pod.get('name')}", node, port] += one["count"]
     return [
         f"{name} refused node {node} at port {port}, times since its capture: {count}"
         for (name, node, port), count in sorted(found.items())
     ]
+
+
+def _is_late(one: Row, pod: Row, port: str) -> bool:
+    """True at a port that the node's own kubelet probes: there the last segment of a probe that
+    has succeeded may find its socket gone, and the kernel cannot tell it from a SYN."""
+    return bool(one.get("host")) and port in map(str, pod.get("probe_ports") or [])

@@ -20,7 +20,13 @@ def test_every_pod_is_shown_also_one_that_is_only_expected(tmp_path: Path) -> No
     assert (captured["addresses"], captured["netns"]) == (["10.0.0.1"], "/run/netns/tulle-absent")
     assert (captured["direct"], captured["direct_reason"]) == (False, "by label")
     assert captured["refused"] == [
-        {"src": "10.0.0.1:5", "dst": "10.0.0.1:80", "reason": "inbound_strict", "count": 5}
+        {
+            "src": "10.0.0.1:5",
+            "host": False,
+            "dst": "10.0.0.1:80",
+            "reason": "inbound_strict",
+            "count": 5,
+        }
     ]
     assert (expected["name"], expected["service_account"], expected["netns"]) == (
         "db",

@@ -37,6 +37,10 @@ def test_what_refused_a_nodes_own_network_is_named_with_the_port_and_a_count() -
         {**strict, "src": "[fd00::2]:40001", "dst": "[fd71::2]:8080", "count": 4},
         {**strict, "src": "10.72.1.9:40000", "count": 5},  # a pod's
         {**strict, "src": "10.70.0.2:40002", "reason": "inbound_stale", "count": 6},
+        {**strict, "src": "10.71.1.1:40003", "host": True, "count": 8},  # the bridge of its node
     ]
-    said = "shop/a refused node n2 at port 8080, times since its capture: 7"
-    assert refused_of_nodes(mesh) == [said]
+    of_other = "shop/a refused node n2 at port 8080, times since its capture: 7"
+    own = "shop/a refused node n1 at port 8080, times since its capture: 8"
+    assert refused_of_nodes(mesh) == [own, of_other]
+    pod["probe_ports"] = [8080]
+    assert refused_of_nodes(mesh) == [of_other], "may be the end of a probe"
