@@ -36,7 +36,7 @@ DEFAULT_CACHE = "/var/cache/tulle/bpf"
 READY = "/usr/lib/tulle/bpf"  # made beforehand, by whatever compiler
 
 # Headers first, then one hook per file: bcc makes programs of the main text's functions only.
-HEADERS = ("sizes.h", "maps.h", "verdict.h", "kernel.h", "direct.h", "flow.h")
+HEADERS = ("sizes.h", "maps.h", "address.h", "verdict.h", "kernel.h", "direct.h", "flow.h")
 HOOK_FILES = (
     "connect.c",
     "sockops.c",

@@ -7,6 +7,7 @@ reads the image and loads programs from it. It attaches nothing.
 import hashlib
 import json
 import mmap
+import signal
 import struct
 import subprocess
 from collections.abc import Mapping
@@ -155,6 +156,16 @@ def kernel_features() -> tuple[str, ...]:
     return tuple(found)
 
 
+def failure(done: subprocess.CompletedProcess[str]) -> CompileFailed:
+    """The error of a compiler that ended badly: its words about our files, or its signal."""
+    said = (
+        done.stderr.partition("Traceback ")[0].strip() or done.stderr.strip()
+    )  # no bcc: last line
+    if done.returncode < 0:  # LLVM may crash and say nothing
+        said += f" ended by {signal.strsignal(-done.returncode) or -done.returncode}"
+    return CompileFailed(f"compile the BPF programs: {said.strip()[-_MESSAGE_CHARACTERS_MAX:]}")
+
+
 def compile_image(source: Path, cache: Path, defines: tuple[str, ...]) -> Image:
     """Run the compiler, which knows the cache, and read the image; CompileFailed if it fails."""
     command = [SYSTEM_PYTHON, "-I", "-B", str(COMPILER)]
@@ -168,7 +179,5 @@ def compile_image(source: Path, cache: Path, defines: tuple[str, ...]) -> Image:
     except (OSError, subprocess.TimeoutExpired) as exc:
         raise CompileFailed(f"run the BPF compiler: {exc}") from exc
     if done.returncode != 0:
-        # clang's words about our files; without bcc, the last line.
-        said = done.stderr.partition("Traceback ")[0].strip() or done.stderr.strip()
-        raise CompileFailed(f"compile the BPF programs: {said[-_MESSAGE_CHARACTERS_MAX:]}")
+        raise failure(done)
     return parse_image(Path(done.stdout.strip()).read_bytes())

@@ -24,7 +24,7 @@ _SECTIONS_AT, _SECTION_COUNT_AT, _NAMES_AT = 0x28, 0x3C, 0x3E  # in Elf64_Ehdr
 
 def installed() -> dict[int, str]:
     """Path of each `clang-N` on this host, by N."""
-    found = {version: shutil.which(f"clang-{version}") for version in range(14, 30)}
+    found = {version: shutil.which(f"clang-{version}") for version in range(11, 30)}
     return {version: path for version, path in found.items() if path}
 
 

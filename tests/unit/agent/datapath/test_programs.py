@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -29,3 +30,8 @@ def test_who_answers_is_attached_before_who_captures() -> None:
 def test_a_compiler_that_fails_is_quoted(tmp_path: Path) -> None:
     with pytest.raises(CompileFailed, match="compile the BPF programs: "):
         programs.compile_image(tmp_path, tmp_path / "cache", ())
+
+
+def test_a_compiler_that_crashes_is_said_to_have_crashed() -> None:
+    crashed = subprocess.CompletedProcess(["compile"], -11, stdout="", stderr="")
+    assert str(programs.failure(crashed)).endswith("programs: ended by Segmentation fault")
