@@ -48,7 +48,7 @@ compiled: compile ## the ztunnel's unit and interop tests on compiled modules
 		--ignore-glob 'tests/interop/test_cni_*' --ignore-glob 'tests/interop/test_kube_*' \
 		--ignore-glob 'tests/interop/test_control_*' # nothing of the ztunnel
 
-fresh: root ## `make run` and the kernel tests on fresh Debian 12 and 13 (FRESH="--quick trixie": a part)
+fresh: root ## `make run` and the kernel tests on fresh hosts (FRESH="jammy noble": Ubuntu; "--quick trixie": a part)
 	@.ci/fresh $(FRESH)
 
 lint: ready-unit ## formatting, style, types, import contracts, words, generated stubs
