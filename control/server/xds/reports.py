@@ -95,7 +95,7 @@ class EnrolmentService:
                     context, call, "report", code, str(exc), CallRefusal.BAD_REPORT
                 )
             if changed or call.caller.node in self._unsaved:
-                await self._save(call.caller.node)
+                await self._save_and_tell(call.caller.node, changed)
         if self._captured.doubt.hear(call.caller.node):
             changed |= self._publisher.enrolled_on(call.caller.node)
         if changed:
@@ -131,6 +131,16 @@ class EnrolmentService:
         self._pace.spend(call.tenant, changes, now_s)
         if wait_s > 0:
             await asyncio.sleep(wait_s)
+
+    async def _save_and_tell(self, node: str, changed: frozenset[str]) -> None:
+        """Save, and tell what changed even if the call ends meanwhile, as with its agent's death:
+        the next agent reports the same, which is no news then."""
+        try:
+            await self._save(node)
+        except asyncio.CancelledError:
+            self._unsaved.add(node)
+            self._publisher.refresh(changed)
+            raise
 
     async def _save(self, node: str) -> None:
         """A disk that is full keeps no pod out of the mesh: only a restart reads the file, and

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import errno
 import logging
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -132,6 +133,47 @@ def test_a_full_disk_keeps_no_pod_out_and_is_said_once(
     assert not CapturedSet(bench.folder).has("n1", bench.uid)
     bench.runner.run(bench.service.save_again())
     assert CapturedSet(bench.folder).has("n1", bench.uid), "saved when there was room, unasked"
+
+
+@pytest.mark.parametrize("captures", [True, False], ids=["captured", "released"])
+def test_a_report_whose_agent_dies_meanwhile_is_told(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch, captures: bool
+) -> None:
+    """The next agent's report is the same, and would not be news."""
+    told = report(bench.uid) if captures else report()
+    bench.report(report() if captures else report(bench.uid))
+    write = captured.write_atomic
+    unlink = Path.unlink
+
+    async def killed_in_the_midst() -> None:
+        on_its_way, goes_on, loop = asyncio.Event(), threading.Event(), asyncio.get_running_loop()
+        published = asyncio.Event()
+        bench.publisher.listen(lambda _: published.set())
+
+        def stuck(*_: object, **__: object) -> None:
+            loop.call_soon_threadsafe(on_its_way.set)
+            assert goes_on.wait(10)
+
+        monkeypatch.setattr(captured, "write_atomic", stuck)
+        monkeypatch.setattr(Path, "unlink", stuck)
+        async with asyncio.TaskGroup() as tasks:
+            telling = tasks.create_task(bench.publisher.run_captures())
+            call = tasks.create_task(
+                bench.service.report(told, bench.admitted("n1"), bench.call("n1"))
+            )
+            await on_its_way.wait()
+            call.cancel()
+            goes_on.set()
+            async with asyncio.timeout(10):
+                await published.wait()
+            telling.cancel()
+        monkeypatch.setattr(captured, "write_atomic", write)
+        monkeypatch.setattr(Path, "unlink", unlink)
+
+    bench.runner.run(killed_in_the_midst())
+    assert (bench.protocol is TunnelProtocol.HBONE) is captures
+    bench.runner.run(bench.service.save_again())
+    assert CapturedSet(bench.folder).has("n1", bench.uid) is captures
 
 
 def no_room(monkeypatch: pytest.MonkeyPatch) -> None:
