@@ -50,8 +50,10 @@ class Node:
         self.program = program
 
     def options(self) -> list[str]:
+        """A host of its own: this one's runtime, and its configuration, are nobody's business."""
         return [
-            "--cni", f"--cni-conf-dir={self.conf}", f"--cni-bin-dir={self.bin}",
+            "--cni", f"--cni-host-prefix={self.bed.folder}",
+            "--cni-conf-dir=/conf", "--cni-bin-dir=/bin", "--cri-socket=/absent",
             f"--cni-program={self.program}", f"--cni-state-dir={self.bed.folder / 'state'}",
         ]  # fmt: skip
 
