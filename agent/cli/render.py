@@ -6,7 +6,9 @@ import functools
 import json
 import os
 import re
+import shutil
 import sys
+import textwrap
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -18,6 +20,7 @@ from control.kit.terminal import is_interactive, reader_gone
 
 FORMATS = ("table", "wide", "json", "yaml", "name")
 WATCH_INTERVAL_S = 2.0
+WRAPPED_MIN = 20  # a last column that would be narrower is left to the terminal
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 
 Row = Mapping[str, Any]
@@ -39,9 +42,12 @@ class Column:
 
 @dataclass(frozen=True, slots=True)
 class Output:
+    """`width`: of a terminal; 0: the lines of a table are as long as they are."""
+
     format: str = "table"
     headers: bool = True
     watch: bool = False
+    width: int = 0
 
 
 def output_options(command: Callable[..., Any]) -> Callable[..., Any]:
@@ -61,24 +67,36 @@ def output_options(command: Callable[..., Any]) -> Callable[..., Any]:
     def wrapped(
         *args: Any, output_format: str, no_headers: bool, watch: bool, **kwargs: Any
     ) -> Any:
-        return command(*args, out=Output(output_format, not no_headers, watch), **kwargs)
+        width = shutil.get_terminal_size().columns if is_interactive(sys.stdout) else 0
+        return command(*args, out=Output(output_format, not no_headers, watch, width), **kwargs)
 
     return wrapped
 
 
-def table(rows: Sequence[Row], columns: Sequence[Column], *, wide: bool, headers: bool) -> str:
+def table(rows: Sequence[Row], columns: Sequence[Column], out: Output) -> str:
     """A table with columns as wide as their widest cell; no line ends in spaces."""
-    chosen = [column for column in columns if wide or not column.wide]
-    lines = [[column.title for column in chosen]] if headers else []
+    chosen = [column for column in columns if out.format == "wide" or not column.wide]
+    lines = [[column.title for column in chosen]] if out.headers else []
     lines += [[column.cell(row) for column in chosen] for row in rows]
     if not lines:
         return ""
     widths = [max(len(line[index]) for line in lines) for index in range(len(chosen))]
+    left = out.width - sum(each + 3 for each in widths[:-1]) if out.format != "wide" else 0
     return "".join(
         "   ".join(text.ljust(width) for text, width in zip(line, widths, strict=True)).rstrip()
         + "\n"
-        for line in lines
+        for whole in lines
+        for line in _wrapped(whole, left)
     )
+
+
+def _wrapped(line: list[str], left: int) -> list[list[str]]:
+    """The line as several, if its last cell is words for which that much room is too little."""
+    if left < WRAPPED_MIN or len(line[-1]) <= left:
+        return [line]
+    pieces = textwrap.wrap(line[-1], left, break_long_words=False, break_on_hyphens=False)
+    blank = [""] * (len(line) - 1)
+    return [[*(blank if index else line[:-1]), piece] for index, piece in enumerate(pieces)]
 
 
 def cell(value: Any) -> str:
@@ -101,7 +119,7 @@ def render(rows: Any, columns: Sequence[Column], out: Output) -> str:
         return str(yaml.safe_dump(rows, sort_keys=False))
     if out.format == "name":
         return "".join(f"{_name(row)}\n" for row in rows)
-    return table(rows, columns, wide=out.format == "wide", headers=out.headers)
+    return table(rows, columns, out)
 
 
 def _name(row: Row) -> str:

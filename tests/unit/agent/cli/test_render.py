@@ -34,3 +34,14 @@ def test_json_yaml_and_names_carry_everything() -> None:
 def test_a_cell_never_moves_the_cursor() -> None:
     assert cell("a\x1b[2Jb\nc\x9b") == "a?[2Jb?c?"
     assert (cell(True), cell(0), cell(None)) == ("yes", "0", "-")
+
+
+def test_words_of_the_last_column_are_wrapped_to_a_terminal() -> None:
+    rows = [{"name": "a", "addresses": "4 of 4 captured; direct path on"}]
+    columns = (Column("NAME", "name"), Column("DETAIL", "addresses"))
+    assert render(rows, columns, Output(width=30)) == (
+        "NAME   DETAIL\na      4 of 4 captured; direct\n       path on\n"
+    )
+    whole = "NAME   DETAIL\na      4 of 4 captured; direct path on\n"
+    for out in (Output(), Output(width=38), Output(width=10), Output("wide", width=30)):
+        assert render(rows, columns, out) == whole
