@@ -15,7 +15,8 @@ import logging
 import os
 import socket
 import struct
-from collections.abc import Awaitable, Callable
+from collections import deque
+from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass
 from datetime import datetime
 from typing import ClassVar
@@ -82,78 +83,23 @@ class PodInfo:
     service_account: str
 
 
-class Ztunnel:
-    """One connected ztunnel. Callers make one request at a time."""
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """A request that was sent; its answer is still to come."""
 
-    def __init__(
-        self,
-        number: int,
-        sock: socket.socket,
-        connected_at: datetime,
-        deadline_s: float = DEADLINE_S,
-    ) -> None:
-        sock.setblocking(False)
-        self._sock = sock
-        self._hello = asyncio.get_running_loop().create_future()
-        self._answer: asyncio.Future[tuple[bytes, Descriptors]] | None = None
-        self._deadline_s = deadline_s
-        self.number = number
-        self.connected_at = connected_at
-        self.pid, self.user, _ = struct.unpack(
-            "=iII", sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12)
-        )
-        self.is_ours = False  # it has once answered `add` with its listeners
-        self.is_leaving = False  # it has said its hello twice: whoever else is there goes before it
-        self.on_leaving: Callable[[], None] = lambda: None
+    _waiting: asyncio.Future[tuple[bytes, Descriptors]]
+    _deadline_s: float
 
-    async def greeted(self) -> None:
-        """Wait for its hello; PeerError when it is late or wrong."""
-        data = await self._within_deadline(self._hello)
+    async def answer(self) -> Descriptors:
+        """The descriptors that came with the acknowledgement. PeerError: it is none."""
         try:
-            version = pb.ZdsHello.FromString(data[0]).version
-        except DecodeError as exc:
-            raise WireError("the first datagram is not a ZdsHello") from exc
-        finally:
-            data[1].close()
-        if version != pb.V1:
-            raise ZtunnelRefused(f"ZDS version {version}, we speak 1")
-
-    async def add(self, pod: PodInfo, netns_fd: int) -> Descriptors:
-        """Its listeners in that namespace, as descriptors; none if it does not send them."""
-        info = pb.WorkloadInfo(
-            name=pod.name, namespace=pod.namespace, service_account=pod.service_account
-        )
-        request = pb.WorkloadRequest(add=pb.AddWorkload(uid=pod.uid, workload_info=info))
-        descriptors = await self._ask(request, [netns_fd])
-        self.is_ours = self.is_ours or len(descriptors) > 0
-        return descriptors
-
-    async def delete(self, uid: str) -> None:
-        request = pb.WorkloadRequest()
-        getattr(request, "del").uid = uid  # the field has a keyword's name
-        (await self._ask(request)).close()
-
-    async def keep(self, uid: str) -> None:
-        """Have the end of the snapshot leave this pod alone, if the ztunnel has it."""
-        (await self._ask(pb.WorkloadRequest(keep=pb.KeepWorkload(uid=uid)))).close()
-
-    async def snapshot_sent(self) -> None:
-        (await self._ask(pb.WorkloadRequest(snapshot_sent=pb.SnapshotSent()))).close()
-
-    async def _ask(self, request: pb.WorkloadRequest, fds: list[int] | None = None) -> Descriptors:
-        data = request.SerializeToString()
-        if len(data) > DATAGRAM_BYTES_MAX:
-            raise ZtunnelRefused(f"a request of {len(data)} bytes")
-        self._answer = asyncio.get_running_loop().create_future()
+            data, descriptors = await within(self._deadline_s, self._waiting)
+        except asyncio.CancelledError:
+            if self._waiting.done() and not self._waiting.cancelled():
+                self._waiting.result()[1].close()
+            raise
         try:
-            socket.send_fds(self._sock, [data], fds or [])
-            answer, descriptors = await self._within_deadline(self._answer)
-        except OSError as exc:
-            raise ZtunnelLeft(f"send: {exc.strerror}") from exc
-        finally:
-            self._answer = None
-        try:
-            response = pb.WorkloadResponse.FromString(answer)
+            response = pb.WorkloadResponse.FromString(data)
             if response.WhichOneof("payload") != "ack":
                 raise WireError("an answer that is no acknowledgement")
             if response.ack.error:
@@ -166,14 +112,92 @@ class Ztunnel:
             raise
         return descriptors
 
-    async def _within_deadline(
-        self, answer: asyncio.Future[tuple[bytes, Descriptors]]
-    ) -> tuple[bytes, Descriptors]:
+
+async def within(
+    deadline_s: float, answer: asyncio.Future[tuple[bytes, Descriptors]]
+) -> tuple[bytes, Descriptors]:
+    try:
+        async with asyncio.timeout(deadline_s):
+            return await answer
+    except TimeoutError as exc:
+        raise ZtunnelSlow(f"no answer within {deadline_s:g} s") from exc
+
+
+class Ztunnel:
+    """One connected ztunnel. It answers requests in their order; Istio's expects one at a time."""
+
+    def __init__(
+        self,
+        number: int,
+        sock: socket.socket,
+        connected_at: datetime,
+        deadline_s: float = DEADLINE_S,
+    ) -> None:
+        sock.setblocking(False)
+        self._sock = sock
+        self._hello = asyncio.get_running_loop().create_future()
+        self._answers: deque[asyncio.Future[tuple[bytes, Descriptors]]] = deque()  # still to come
+        self._deadline_s = deadline_s
+        self.number = number
+        self.connected_at = connected_at
+        self.pid, self.user, _ = struct.unpack(
+            "=iII", sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12)
+        )
+        self.is_ours = False  # it has once answered `add` with its listeners
+        self.is_leaving = False  # it has said its hello twice: whoever else is there goes before it
+        self.on_leaving: Callable[[], None] = lambda: None
+
+    async def greeted(self) -> None:
+        """Wait for its hello; PeerError when it is late or wrong."""
+        data = await within(self._deadline_s, self._hello)
         try:
-            async with asyncio.timeout(self._deadline_s):
-                return await answer
-        except TimeoutError as exc:
-            raise ZtunnelSlow(f"no answer within {self._deadline_s:g} s") from exc
+            version = pb.ZdsHello.FromString(data[0]).version
+        except DecodeError as exc:
+            raise WireError("the first datagram is not a ZdsHello") from exc
+        finally:
+            data[1].close()
+        if version != pb.V1:
+            raise ZtunnelRefused(f"ZDS version {version}, we speak 1")
+
+    def add(self, pod: PodInfo, netns_fd: int) -> Asked:
+        """Ask for its listeners in that namespace; see `added`."""
+        info = pb.WorkloadInfo(
+            name=pod.name, namespace=pod.namespace, service_account=pod.service_account
+        )
+        request = pb.WorkloadRequest(add=pb.AddWorkload(uid=pod.uid, workload_info=info))
+        return self._send(request, [netns_fd])
+
+    async def added(self, request: Asked) -> Descriptors:
+        """Listeners of that namespace, as descriptors; none if it does not send them."""
+        descriptors = await request.answer()
+        self.is_ours = self.is_ours or len(descriptors) > 0
+        return descriptors
+
+    def delete(self, uid: str) -> Asked:
+        request = pb.WorkloadRequest()
+        getattr(request, "del").uid = uid  # the field has a keyword's name
+        return self._send(request)
+
+    async def keep(self, uid: str) -> None:
+        """Have the end of the snapshot leave this pod alone, if the ztunnel has it."""
+        request = pb.WorkloadRequest(keep=pb.KeepWorkload(uid=uid))
+        (await self._send(request).answer()).close()
+
+    async def snapshot_sent(self) -> None:
+        request = pb.WorkloadRequest(snapshot_sent=pb.SnapshotSent())
+        (await self._send(request).answer()).close()
+
+    def _send(self, request: pb.WorkloadRequest, fds: list[int] | None = None) -> Asked:
+        data = request.SerializeToString()
+        if len(data) > DATAGRAM_BYTES_MAX:
+            raise ZtunnelRefused(f"a request of {len(data)} bytes")
+        try:
+            socket.send_fds(self._sock, [data], fds or [])
+        except OSError as exc:
+            raise ZtunnelLeft(f"send: {exc.strerror}") from exc
+        waiting = asyncio.get_running_loop().create_future()
+        self._answers.append(waiting)
+        return Asked(waiting, self._deadline_s)
 
     async def read(self) -> None:
         """Hand each datagram to the request that waits for it; ends by raising."""
@@ -186,14 +210,16 @@ class Ztunnel:
             except OSError as exc:
                 raise ZtunnelLeft(f"receive: {exc.strerror}") from exc
             received = Descriptors(list(fds))
-            waiting = self._answer if self._hello.done() else self._hello
             if not data and not fds:
                 raise ZtunnelLeft("closed by the ztunnel")
             if self._hello.done() and data == LEAVING and not fds:
                 self.is_leaving = True
                 self.on_leaving()
                 continue
-            if waiting is None or waiting.done():
+            waiting = self._hello
+            if waiting.done() and self._answers:
+                waiting = self._answers.popleft()
+            if waiting.done():  # nobody asked, or whoever did has given up
                 received.close()
                 raise WireError("an unexpected datagram")
             waiting.set_result((data, received))
@@ -250,7 +276,7 @@ class ZdsServer:
                     event(log, logging.INFO, "ztunnel.connected", pid=ztunnel.pid)
                     await self._serve_ztunnel(ztunnel)
             except* (MeshError, OSError) as group:
-                for exc in group.exceptions:
+                for exc in _leaves(group):
                     reason = exc.reason if isinstance(exc, MeshError) else "os"
                     event(
                         log,
@@ -270,6 +296,16 @@ class ZdsServer:
             raise ZtunnelRefused(f"user {ztunnel.user} may not be a ztunnel")
         if ztunnel.pid <= 0:
             raise ZtunnelRefused("its process cannot be seen from here (another pid namespace)")
+
+
+def _leaves(
+    group: BaseExceptionGroup[MeshError | OSError],
+) -> Iterator[MeshError | OSError]:
+    for each in group.exceptions:
+        if isinstance(each, BaseExceptionGroup):
+            yield from _leaves(each)
+        else:
+            yield each
 
 
 def listening(sock: socket.socket) -> socket.socket:

@@ -8,7 +8,7 @@ clock. The book reports changes of the first two; a pod that waits says until wh
 from __future__ import annotations
 
 import heapq
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 
 from agent.enrol import plan
 from agent.enrol.plan import NodeFacts, PodFacts, Step
@@ -28,6 +28,10 @@ class Agenda:
 
     def changed(self, uids: Iterable[str]) -> None:
         self._stale.update(dict.fromkeys(uids))
+
+    def hurry(self, uids: Iterable[str]) -> None:
+        """Plan these, which have changed, before all others: their steps are given out first."""
+        self._stale = dict.fromkeys(uids) | self._stale
 
     def refresh(self, pods: Mapping[str, PodFacts], node: NodeFacts, now_s: float) -> None:
         """Plan the pods that have changed or whose time has come."""
@@ -77,11 +81,12 @@ class Agenda:
     def kernel_steps(self) -> list[Step]:
         return list(self._kernel.values())
 
-    def ztunnel_step(self, ztunnel: int) -> ZtunnelStep | None:
-        """One step for that ztunnel; pods that leave go first."""
+    def ztunnel_step(self, ztunnel: int, but: Collection[str] = ()) -> ZtunnelStep | None:
+        """One step for that ztunnel, of a pod that is none of `but`; pods that leave go first."""
         for track in (self._deletes, self._adds):
-            for step in track.get(ztunnel, {}).values():
-                return step
+            for uid, step in track.get(ztunnel, {}).items():
+                if uid not in but:
+                    return step
         return None
 
     def next_due_s(self) -> float | None:

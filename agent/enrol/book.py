@@ -11,7 +11,7 @@ that is derived from the facts follows them: lookups (index.py), the next step o
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from collections.abc import Set as AbstractSet
 from dataclasses import replace
 from datetime import datetime
@@ -114,15 +114,17 @@ class Book:
 
     # Events of a ztunnel
 
-    def ztunnel_joined(self, ztunnel: int, started: int = 0) -> None:
+    def ztunnel_joined(self, ztunnel: int, started: int = 0, first: Iterable[str] = ()) -> None:
         """`started` orders them: one that is being replaced may connect last, after a restart of
-        ours, and the one that replaces it would wait for its pods for ever."""
+        ours, and the one that replaces it would wait for its pods for ever. `first`: the pods that
+        it gets first."""
         self._started[ztunnel] = started
         self._ztunnels.append(ztunnel)
         self._rank()
         for pod in list(self._pods.values()):
             self._change(_unfailed(pod))  # the failure was another ztunnel's
         self._touched(self._pods)
+        self._agenda.hurry(uid for uid in first if uid in self._pods)
 
     def ztunnel_leaving(self, ztunnel: int) -> None:
         """It is going to end: every other one goes before it, also one that started earlier."""
@@ -213,9 +215,11 @@ class Book:
     def kernel_steps(self, now_s: float) -> list[Step]:
         return self._fresh_agenda(now_s).kernel_steps()
 
-    def ztunnel_step(self, ztunnel: int, now_s: float) -> ZtunnelStep | None:
-        """One step for a ztunnel, which takes them in lock-step; pods that leave go first."""
-        return self._fresh_agenda(now_s).ztunnel_step(ztunnel)
+    def ztunnel_step(
+        self, ztunnel: int, now_s: float, but: Collection[str] = ()
+    ) -> ZtunnelStep | None:
+        """One step for a ztunnel, of a pod that is none of `but`; pods that leave go first."""
+        return self._fresh_agenda(now_s).ztunnel_step(ztunnel, but)
 
     def next_deadline_s(self, now_s: float) -> float | None:
         """The time at which, with no event, another step becomes ready; None: never."""

@@ -250,7 +250,8 @@ class Enroller:
         self._sweep.exempted(folder)
         self._cgroups[ztunnel.number] = folder
         self.facts.ztunnels[ztunnel.number] = ztunnel
-        self.facts.book.ztunnel_joined(ztunnel.number, started_ticks(ztunnel.pid))
+        started, first = started_ticks(ztunnel.pid), self._sweep.uses.latest()
+        self.facts.book.ztunnel_joined(ztunnel.number, started, first)
         ztunnel.on_leaving = lambda: self._ztunnel_leaving(ztunnel)
         if ztunnel.is_leaving:
             self.facts.book.ztunnel_leaving(ztunnel.number)

@@ -1,4 +1,5 @@
-"""A look now and then for namespaces and ztunnels that vanished silently; decides no order."""
+"""A look now and then for namespaces and ztunnels that vanished silently, and for pods that are in
+use; decides no order."""
 
 from __future__ import annotations
 
@@ -11,6 +12,7 @@ from agent.datapath import cgroups
 from agent.enrol import ztunnel_cgroup
 from agent.enrol.facts import Facts
 from agent.enrol.kernel_track import Datapath
+from agent.enrol.uses import Uses
 from control.kit.errors import KernelError
 from control.kit.log import event
 
@@ -26,6 +28,7 @@ class Sweep:
         self._datapath = datapath
         self._cgroup_root = cgroup_root
         self._node = node
+        self.uses = Uses(facts)
         # Cgroups of ztunnels, an earlier run's included.
         self._exempted = set(ztunnel_cgroup.leftovers(cgroup_root, node))
 
@@ -50,6 +53,7 @@ class Sweep:
         self._facts.vanished(*(e for e in missing if self._facts.known.get(e.uid) == e))
         self._facts.known.save()
         self._sweep_cgroups()
+        self.uses.look()
         self._facts.news()
 
     def _sweep_cgroups(self) -> None:

@@ -1,8 +1,10 @@
-"""A ztunnel's track: tells it its pods, one step at a time; decides no order."""
+"""A ztunnel's track: tells it its pods, some at a time; decides no order."""
 
 from __future__ import annotations
 
+import asyncio
 import logging
+from collections.abc import Awaitable, Callable
 from typing import assert_never
 
 from agent import registry, zds
@@ -10,11 +12,14 @@ from agent.enrol import plan
 from agent.enrol.facts import Facts
 from agent.enrol.kernel_track import KernelTrack, ListenersMissing
 from agent.registry import NamespaceGone
-from control.kit.errors import KernelError
+from control.kit.errors import KernelError, MeshError
 from control.kit.log import event
 
 log = logging.getLogger("enrol")
 
+# Requests on their way to a ztunnel of ours, which sees to them side by side: one waits for a
+# certificate of the control plane. Istio's gets one at a time.
+REQUESTS_MAX = 16
 _ROLES = 3  # outbound, plaintext, HBONE of each worker: the order of C3
 
 
@@ -25,30 +30,60 @@ class ZtunnelTrack:
         self._facts = facts
         self._kernel = kernel
         self._ztunnel = ztunnel
+        self._asked: set[str] = set()  # uids of requests without an answer
 
     async def run(self) -> None:
         """Take steps until cancelled, or until the ztunnel's connection fails."""
+        async with asyncio.TaskGroup() as tasks:
+            await self._take_steps(tasks)
+
+    async def _take_steps(self, tasks: asyncio.TaskGroup) -> None:
         snapshot_sent = False
-        number = self._ztunnel.number
         while True:
             news = self._facts.pulse.next()
-            step = self._facts.book.ztunnel_step(number, self._facts.clock.monotonic_s())
-            match step:
-                case plan.AddToZtunnel():
-                    await self._add(step)
-                    # At once: after the end of the snapshot a ztunnel has its pods' connections.
+            step = self._next()
+            if step is not None:
+                finishing = self._begun(step)
+                if finishing is not None:
+                    self._asked.add(step.uid)
+                    tasks.create_task(self._finish(step.uid, finishing), name="ztunnel.step")
+                else:
                     self._kernel.take_steps()
-                case plan.DeleteFromZtunnel():
-                    await self._delete(step)
-                case None if not snapshot_sent and not self._ztunnel.is_leaving:
-                    await self._end_snapshot()
-                    snapshot_sent = True
-                case None:
-                    await news.wait()
-                    continue
-                case _:
-                    assert_never(step)
-            self._facts.news()
+                    self._facts.news()
+            elif not self._asked and not snapshot_sent and not self._ztunnel.is_leaving:
+                await self._end_snapshot()
+                snapshot_sent = True
+                self._facts.news()
+            else:
+                await news.wait()
+
+    def _next(self) -> plan.AddToZtunnel | plan.DeleteFromZtunnel | None:
+        """A step that may begin beside those under way; one of each pod."""
+        if len(self._asked) >= (REQUESTS_MAX if self._ztunnel.is_ours else 1):
+            return None
+        now_s = self._facts.clock.monotonic_s()
+        return self._facts.book.ztunnel_step(self._ztunnel.number, now_s, self._asked)
+
+    def _begun(
+        self, step: plan.AddToZtunnel | plan.DeleteFromZtunnel
+    ) -> Callable[[], Awaitable[None]] | None:
+        """Send a step's request; the rest of the step, or None if it has failed."""
+        match step:
+            case plan.AddToZtunnel():
+                return self._add(step)
+            case plan.DeleteFromZtunnel():
+                return self._delete(step)
+            case _:
+                assert_never(step)
+
+    async def _finish(self, uid: str, finish: Callable[[], Awaitable[None]]) -> None:
+        try:
+            await finish()
+        finally:
+            self._asked.discard(uid)
+        # At once: after the end of the snapshot a ztunnel has its pods' connections.
+        self._kernel.take_steps()
+        self._facts.news()
 
     async def _end_snapshot(self) -> None:
         """The end of a snapshot makes a ztunnel drop pods that it was not sent, and ready. One that
@@ -58,7 +93,7 @@ class ZtunnelTrack:
                 await self._ztunnel.keep(registration.uid)
         await self._ztunnel.snapshot_sent()
 
-    async def _add(self, step: plan.AddToZtunnel) -> None:
+    def _add(self, step: plan.AddToZtunnel) -> Callable[[], Awaitable[None]] | None:
         registration = self._facts.known.get(step.uid)
         if registration is None:
             raise AssertionError(f"a step about an unknown pod: {step}")
@@ -71,13 +106,22 @@ class ZtunnelTrack:
         try:
             with registry.opened_again(registration) as netns_fd:
                 self._facts.book.adding(step)
-                listeners = await self._ztunnel.add(info, netns_fd)
-        except NamespaceGone:
+                request = self._ztunnel.add(info, netns_fd)
+        except NamespaceGone as exc:
             self._facts.vanished(registration)
-            return
+            if self._facts.known.get(step.uid) is registration:
+                self._failed(step, exc)  # it could not be looked for: not at once again
+            return None
         except (zds.ZtunnelRefused, KernelError) as exc:
-            if self._facts.book.pods()[step.uid].netns == step.netns:  # else it is not asked again
-                self._facts.failed(step.uid, exc)
+            self._failed(step, exc)
+            return None
+        return lambda: self._added(step, request)
+
+    async def _added(self, step: plan.AddToZtunnel, request: zds.Asked) -> None:
+        try:
+            listeners = await self._ztunnel.added(request)
+        except zds.ZtunnelRefused as exc:
+            self._failed(step, exc)
             return
         count = len(listeners)
         if self._ztunnel.is_ours and (not count or count % _ROLES):
@@ -90,10 +134,18 @@ class ZtunnelTrack:
             self._facts.listeners[step.uid, step.ztunnel] = listeners
         self._facts.book.added(step)
 
-    async def _delete(self, step: plan.DeleteFromZtunnel) -> None:
+    def _failed(self, step: plan.AddToZtunnel, error: MeshError) -> None:
+        if self._facts.book.pods()[step.uid].netns == step.netns:  # else it is not asked again
+            self._facts.failed(step.uid, error)
+
+    def _delete(self, step: plan.DeleteFromZtunnel) -> Callable[[], Awaitable[None]] | None:
         self._close_listeners(step)
+        request = self._ztunnel.delete(step.uid)
+        return lambda: self._deleted(step, request)
+
+    async def _deleted(self, step: plan.DeleteFromZtunnel, request: zds.Asked) -> None:
         try:
-            await self._ztunnel.delete(step.uid)
+            (await request.answer()).close()
         except zds.ZtunnelRefused as exc:
             # It says that it does not have the pod, which is what we want.
             event(log, logging.WARNING, "ztunnel.delete_refused", uid=step.uid, error=exc)

@@ -30,6 +30,7 @@ from tests.bench.cases import CASES
 from tests.bench.cases.case import Case, Settings
 from tests.bench.model import FOREIGN_SHARE_MAX, BenchError, Result, System, Topology
 from tests.bench.run import Plan, Run, elapsed, now
+from ztunnel.config import WORKERS_MAX
 
 QUICK_CASES = "c1,c64,pingpong,close,bulk1,bulk1r"
 ROUNDS, SECONDS = 3, 2.0
@@ -116,6 +117,8 @@ def plan_of(options: argparse.Namespace) -> Plan:
     systems = chosen("--systems", options.systems or ",".join(_default(ztunnel)), _SYSTEMS)
     if System.ZTUNNEL in systems and not ztunnel:
         raise BenchError(f"--systems ztunnel: ${_ZTUNNEL} does not say where it is")
+    if not 1 <= options.workers <= WORKERS_MAX:
+        raise BenchError(f"--workers from 1 to {WORKERS_MAX}")
     if not 0 < options.foreign <= 100:
         raise BenchError("--foreign: above 0, up to 100 (nothing is thrown away)")
     return Plan(
@@ -126,6 +129,7 @@ def plan_of(options: argparse.Namespace) -> Plan:
         settings=Settings(seconds),
         foreign_max=options.foreign / 100,
         ztunnel=ztunnel,
+        workers=options.workers,
     )
 
 
@@ -158,6 +162,8 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("--topology", metavar="A,B", default="cross,same", help="%(default)s")
     made.add_argument("--rounds", type=int, metavar="N", help=f"default {ROUNDS}")
     made.add_argument("--seconds", type=float, metavar="S", help=f"a measurement; {SECONDS:g}")
+    told = "of each of our ztunnels, on the core of the proxies (%(default)d)"
+    made.add_argument("--workers", type=int, metavar="N", default=1, help=told)
     made.add_argument("--quick", action="store_true", help="1 round of 1 second, fewer cases")
     made.add_argument(
         "--foreign",

@@ -171,9 +171,9 @@ def tool_command(name: str, *words: object) -> list[str]:
 
 @contextmanager
 def bed(
-    cores: Cores, progress: Callable[[str], None], ztunnel: Sequence[str] = ()
+    cores: Cores, progress: Callable[[str], None], ztunnel: Sequence[str] = (), workers: int = 1
 ) -> Iterator[Bed]:
-    """`ztunnel`: the command of another make's, to be measured beside ours."""
+    """`ztunnel`: the command of another make's, to be measured beside ours, which has `workers`."""
     lab = Lab(RUN_DIR, progress)
     usable = os.sched_getaffinity(0)
     with exclusive(), tempfile.TemporaryDirectory(prefix="tulle-bench-") as work:
@@ -181,7 +181,7 @@ def bed(
         folder = Path(work)
         manifests.write_lab(folder, tool_command("serve.py"), ztunnel)
         try:
-            lab.up(folder, Options(workers=1))
+            lab.up(folder, Options(workers=workers))
             made = Bed(lab, lab.store.load(), cores)
             made.pin()
             yield made

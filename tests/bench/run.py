@@ -47,6 +47,7 @@ class Plan:
     settings: Settings
     foreign_max: float
     ztunnel: Sequence[str] = ()  # command of one that is not ours
+    workers: int = 1  # each of our ztunnels has
 
 
 @dataclass(slots=True)
@@ -66,7 +67,8 @@ class Run:
             return
         self.say("bringing the lab up")
         foreign = self.plan.ztunnel if System.ZTUNNEL in self.plan.systems else ()
-        with bed(self.cores, lambda text: self.say(f"    {text}"), foreign) as made:
+        workers = self.plan.workers
+        with bed(self.cores, lambda text: self.say(f"    {text}"), foreign, workers) as made:
             self.found[goals.SHORTCUT] = made.shortcut(NODE_A)
             for leaves_traces in (False, True):
                 cases = [each for each in self.plan.cases if each.leaves_traces is leaves_traces]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-from collections.abc import Iterable
+from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass, field
 from itertools import chain
 from typing import Protocol
@@ -71,6 +71,9 @@ class IdentityHolder(Protocol):
     async def answer(self, identity: SpiffeId) -> None: ...
 
 
+Ready = Callable[[], Awaitable[tuple[int, ...]]]  # the sockets, as soon as they serve
+
+
 class Listen(Protocol):
     """Opens each worker's listeners in a namespace; NamespaceUnusable: it cannot."""
 
@@ -109,7 +112,9 @@ class HeldPods:
         self._pods: dict[str, HeldPod] = {}
         self.started = 0
         self.stopped = 0
-        self._patience_s = CERTIFICATES_WAIT_S
+        self._patience_s = CERTIFICATES_WAIT_S  # while none waits
+        self._uncertified = 0  # pods that wait, at the same time
+        self._impatient_s = 0.0  # none of them any longer
         self.snapshot = asyncio.Event()  # set once the agent has named all its pods
 
     def all(self) -> Iterable[HeldPod]:
@@ -124,13 +129,8 @@ class HeldPods:
     def __contains__(self, uid: object) -> bool:
         return uid in self._pods
 
-    async def add(self, claim: Claim, netns: int) -> tuple[int, ...]:
-        """Serve the pod; `netns` belongs to us from here on.
-
-        Return all workers' sockets once every worker listens on its own. MeshError: the pod
-        is not served, or not yet; asking again is fine. An agent that expects fixed ports gets no
-        sockets: Istio's has no room for them, and takes a truncated answer for an error.
-        """
+    def add(self, claim: Claim, netns: int) -> Ready:
+        """Serve the pod; `netns` belongs to us from here on. MeshError: it is not served."""
         inode = os.fstat(netns).st_ino
         known = self._pods.get(claim.uid)
         if known is not None and known.inode == inode:
@@ -144,6 +144,12 @@ class HeldPods:
                 event(log, logging.INFO, "pod.replaced", uid=claim.uid)
                 self.delete(claim.uid)
             pod = self._open(claim, netns, inode, identity)
+        return lambda: self._served(pod)
+
+    async def _served(self, pod: HeldPod) -> tuple[int, ...]:
+        """All workers' sockets, once every worker listens on its own. MeshError: not yet; asking
+        again is fine. An agent that expects fixed ports gets no sockets: Istio's has no room for
+        them, and takes a truncated answer for an error."""
         until_s = asyncio.get_running_loop().time() + READY_DEADLINE_S
         await self._all_ready(pod)
         if not self.snapshot.is_set():
@@ -197,15 +203,18 @@ class HeldPods:
 
     async def _certified(self, pod: HeldPod, until_s: float) -> None:
         loop = asyncio.get_running_loop()
-        began_s = loop.time()
-        wait_s = min(self._patience_s, until_s - began_s)
+        if not self._uncertified:
+            self._impatient_s = loop.time() + self._patience_s
+        self._uncertified += 1
         try:
-            async with asyncio.timeout(max(wait_s, 0.0)):
+            async with asyncio.timeout_at(min(self._impatient_s, until_s)):
                 await self._identities.answer(pod.identity)
         except TimeoutError:
             event(log, logging.WARNING, "pod.without_certificate", uid=pod.uid)
         finally:
-            self._patience_s -= loop.time() - began_s
+            self._uncertified -= 1
+            if not self._uncertified:
+                self._patience_s = max(self._impatient_s - loop.time(), 0.0)
 
     def delete(self, uid: str) -> None:
         pod = self._pods.pop(uid, None)

@@ -1,7 +1,8 @@
 """The ztunnel's side of ZDS: the node agent says which pods to serve, and gets an answer to each
 request.
 
-SEQPACKET, one protobuf message a datagram, one request at a time. Pods that a reconnected agent no
+SEQPACKET, one protobuf message a datagram, answers in the order of the requests. An agent of ours
+does not wait for each: adds of several pods are under way at once. Pods that a reconnected agent no
 longer names are dropped when its snapshot is complete. While the agent is away everything stays
 served.
 """
@@ -13,7 +14,7 @@ import asyncio
 import logging
 import os
 import socket
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
@@ -25,7 +26,7 @@ from control.kit.descriptors import close_all, receive_message
 from control.kit.errors import ControlError, MeshError, WireError
 from control.kit.log import event
 from control.wire import zds_pb2 as pb
-from ztunnel.supervisor.pods import Claim
+from ztunnel.supervisor.pods import Claim, Ready
 
 log = logging.getLogger("zds")
 
@@ -36,6 +37,7 @@ ERROR_BYTES_MAX = 512
 BACKOFF_INITIAL_S = 0.1
 BACKOFF_MAX_S = 5.0
 SEND_DEADLINE_S = 5.0
+REQUESTS_MAX = 64  # without an answer; an agent that sends more waits
 # Said twice it means that we are going to end (C3).
 _HELLO = pb.ZdsHello(version=pb.V1).SerializeToString()
 
@@ -49,7 +51,7 @@ class PodKeeper(Protocol):
 
     def __contains__(self, uid: object) -> bool: ...
 
-    async def add(self, claim: Claim, netns: int) -> tuple[int, ...]: ...
+    def add(self, claim: Claim, netns: int) -> Ready: ...
 
     def delete(self, uid: str) -> None: ...
 
@@ -77,6 +79,23 @@ class Reply:
         return response.SerializeToString()
 
 
+Answer = Callable[[], Awaitable[Reply]]
+
+
+def _answer(error: str = "") -> Answer:
+    async def at_once() -> Reply:
+        return Reply(error)
+
+    return at_once
+
+
+def _not_added(claim: Claim, error: MeshError) -> str:
+    pod = f"{claim.namespace}/{claim.name}"
+    what = {"uid": claim.uid, "pod": pod, "reason": error.reason, "error": error}
+    event(log, logging.WARNING, "pod.not_added", **what)
+    return f"{error.reason}: {error}"
+
+
 @dataclass(slots=True)
 class ZdsSession:
     """Conversation on one connection: requests in, replies out. It holds no socket."""
@@ -84,73 +103,79 @@ class ZdsSession:
     pods: PodKeeper
     status: ZdsStatus
     _named: set[str] = field(default_factory=set)
+    _adding: set[str] = field(default_factory=set)  # added, and not answered yet
     _snapshot: bool = False
 
-    async def handle(self, data: bytes, received: Sequence[int]) -> Reply:
-        """Answer a request; `received` are its descriptors, which are taken over.
+    def takes_now(self, request: pb.WorkloadRequest) -> bool:
+        """True for a request that need not wait for the answers to those before it: another pod's
+        add. A pod that goes would take along the descriptors of its own answer."""
+        return request.HasField("add") and request.add.uid not in self._adding
+
+    def begin(self, request: pb.WorkloadRequest, received: Sequence[int]) -> Answer:
+        """Act on a request; `received` are its descriptors, which are taken over.
 
         WireError: the agent breaks the protocol, hang up.
         """
         taken = False
         try:
-            request = pb.WorkloadRequest.FromString(data)
             match request.WhichOneof("payload"):
                 case "add":
                     if len(received) != 1:
-                        return Reply(f"add needs one descriptor, {len(received)} came")
+                        return _answer(f"add needs one descriptor, {len(received)} came")
                     taken = True
-                    return await self._add(request.add, received[0])
+                    return self._add(request.add, received[0])
                 case "keep":
                     return self._keep(request.keep.uid)
                 case "del":
                     uid = getattr(request, "del").uid
                     self._named.discard(uid)
                     self.pods.delete(uid)
-                    return Reply()
+                    return _answer()
                 case "snapshot_sent":
                     return self._snapshot_sent()
                 case _:
                     raise WireError("a request of unknown kind")
-        except DecodeError as exc:
-            raise WireError("not a workload request") from exc
         finally:
             if not taken:
                 close_all(received)
 
-    async def _add(self, request: pb.AddWorkload, netns: int) -> Reply:
+    def _add(self, request: pb.AddWorkload, netns: int) -> Answer:
         info = request.workload_info
         claim = Claim(request.uid, info.name, info.namespace, info.service_account or "default")
         if not (claim.uid and claim.name and claim.namespace):
             os.close(netns)
-            return Reply("uid, name and namespace are needed")
+            return _answer("uid, name and namespace are needed")
         self._named.add(claim.uid)
         try:
-            return Reply(descriptors=await self.pods.add(claim, netns))
+            ready = self.pods.add(claim, netns)
         except MeshError as exc:
-            event(
-                log,
-                logging.WARNING,
-                "pod.not_added",
-                uid=claim.uid,
-                pod=f"{claim.namespace}/{claim.name}",
-                reason=exc.reason,
-                error=exc,
-            )
-            return Reply(f"{exc.reason}: {exc}")
+            return _answer(_not_added(claim, exc))
+        self._adding.add(claim.uid)
+        return lambda: self._added(claim, ready)
 
-    def _keep(self, uid: str) -> Reply:
+    async def _added(self, claim: Claim, ready: Ready) -> Reply:
+        try:
+            return Reply(descriptors=await ready())
+        except MeshError as exc:
+            return Reply(_not_added(claim, exc))
+
+    def answered(self, uid: str) -> None:
+        """The answer about a pod has been sent."""
+        self._adding.discard(uid)
+
+    def _keep(self, uid: str) -> Answer:
         self._named.add(uid)
         if uid not in self.pods:
             event(log, logging.WARNING, "pod.not_kept", uid=uid, reason="unknown")
-        return Reply()
+        return _answer()
 
-    def _snapshot_sent(self) -> Reply:
+    def _snapshot_sent(self) -> Answer:
         if not self._snapshot:
             self._snapshot = True
             self.pods.keep_only(set(self._named))
             self.status.snapshot = True
             event(log, logging.INFO, "zds.snapshot", pods=len(self._named))
-        return Reply()
+        return _answer()
 
 
 class ZdsClient:
@@ -180,7 +205,10 @@ class ZdsClient:
             try:
                 if self._may_connect():
                     await self._serve(backoff)
-            except (OSError, ControlError, WireError, TimeoutError) as exc:
+            except* (OSError, ControlError, WireError, TimeoutError) as group:
+                exc = group.exceptions[0]
+                if isinstance(exc, BaseExceptionGroup):  # the conversation's
+                    exc = exc.exceptions[0]
                 text = str(exc) or type(exc).__name__
                 if text != self.status.error:  # the same failure again is no news
                     event(log, logging.WARNING, "zds.disconnected", path=self._path, error=text)
@@ -200,15 +228,58 @@ class ZdsClient:
             self.status.connected = True
             self.status.error = ""
             event(log, logging.INFO, "zds.connected", path=self._path)
-            session = ZdsSession(self._pods, self.status)
             try:
-                while True:
-                    reply = await session.handle(*await _receive(sock))
-                    async with asyncio.timeout(SEND_DEADLINE_S):
-                        await _send(sock, reply)
-                    backoff.reset()
+                await self._converse(sock, backoff)
             finally:
                 self._sock = None
+
+    async def _converse(self, sock: socket.socket, backoff: Backoff) -> None:
+        session = ZdsSession(self._pods, self.status)
+        under_way: asyncio.Queue[Underway] = asyncio.Queue(REQUESTS_MAX)
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(_reply(sock, session, under_way, backoff), name="zds.reply")
+            while True:
+                data, received = await _receive(sock)
+                request = parsed(data, received)
+                if not session.takes_now(request):
+                    try:
+                        await under_way.join()
+                    except asyncio.CancelledError:
+                        close_all(received)
+                        raise
+                answer = tasks.create_task(
+                    _run(session.begin(request, received)), name="zds.answer"
+                )
+                await under_way.put((request.add.uid, answer))
+
+
+Underway = tuple[str, asyncio.Task[Reply]]  # the uid of an add, else ""
+
+
+async def _run(answer: Answer) -> Reply:
+    return await answer()
+
+
+async def _reply(
+    sock: socket.socket, session: ZdsSession, under_way: asyncio.Queue[Underway], backoff: Backoff
+) -> None:
+    """Send the answers in the order of the requests."""
+    while True:
+        uid, answer = await under_way.get()
+        reply = await answer
+        async with asyncio.timeout(SEND_DEADLINE_S):
+            await _send(sock, reply)
+        session.answered(uid)
+        under_way.task_done()
+        backoff.reset()
+
+
+def parsed(data: bytes, received: Sequence[int]) -> pb.WorkloadRequest:
+    try:
+        return pb.WorkloadRequest.FromString(data)
+    except DecodeError as exc:
+        close_all(received)
+        raise WireError("not a workload request") from exc
 
 
 async def _receive(sock: socket.socket) -> tuple[bytes, tuple[int, ...]]:

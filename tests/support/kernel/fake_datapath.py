@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from agent import zds
 from agent.datapath.audit import Difference
 from agent.datapath.errors import DatapathError
 from agent.datapath.pods import CapturedPod, PodCapture
@@ -124,6 +126,25 @@ class FakeDirect:
         self.calls.append(("forgotten", uid))
 
 
+class FakeAsked:
+    """A request that is answered when the test says so, or at once."""
+
+    def __init__(self, *, at_once: bool = False) -> None:
+        self._answered = asyncio.Event()
+        if at_once:
+            self._answered.set()
+        self.error: Exception | None = None
+
+    def finish(self) -> None:
+        self._answered.set()
+
+    async def answer(self) -> zds.Descriptors:
+        await self._answered.wait()
+        if self.error is not None:
+            raise self.error
+        return zds.Descriptors([])
+
+
 class FakeZtunnel:
     """A connected ztunnel with prepared answers; `asked` keeps the requests."""
 
@@ -134,17 +155,28 @@ class FakeZtunnel:
         self.is_leaving = False
         self.asked: list[str] = []
         self.answer: Callable[[str], None] = lambda request: None
+        self.adds: dict[str, FakeAsked] = {}
 
     def _ask(self, request: str) -> None:
         self.asked.append(request)
         self.answer(request)
 
-    async def add(self, pod: Any, netns_fd: int) -> Any:
+    def add(self, pod: Any, netns_fd: int) -> FakeAsked:
         self._ask(f"add {pod.uid}")
-        raise AssertionError("no namespace in a unit test")
+        request = self.adds[pod.uid] = FakeAsked()
+        return request
 
-    async def delete(self, uid: str) -> None:
-        self._ask(f"delete {uid}")
+    async def added(self, request: FakeAsked) -> zds.Descriptors:
+        return await request.answer()
+
+    def delete(self, uid: str) -> FakeAsked:
+        request = FakeAsked(at_once=True)
+        self.asked.append(f"delete {uid}")
+        try:
+            self.answer(f"delete {uid}")
+        except zds.ZtunnelRefused as exc:
+            request.error = exc
+        return request
 
     async def keep(self, uid: str) -> None:
         self._ask(f"keep {uid}")

@@ -82,7 +82,7 @@ def test_an_add_carries_the_namespace_and_brings_the_listeners_back() -> None:
     done = asyncio.Event()
 
     async def serve(ztunnel: Ztunnel) -> None:
-        listeners = await ztunnel.add(POD, _NULL)
+        listeners = await ztunnel.added(ztunnel.add(POD, _NULL))
         got.extend(os.fstat(fd).st_ino for fd in listeners.numbers)
         done.set()
         assert ztunnel.is_ours
@@ -108,7 +108,7 @@ def test_an_add_carries_the_namespace_and_brings_the_listeners_back() -> None:
 
 def test_requests_are_what_istio_expects() -> None:
     async def serve(ztunnel: Ztunnel) -> None:
-        await ztunnel.delete("uid-1")
+        await ztunnel.delete("uid-1").answer()
         await ztunnel.snapshot_sent()
         assert not ztunnel.is_ours
 
@@ -125,10 +125,47 @@ def test_requests_are_what_istio_expects() -> None:
     assert talk(serve, peer) == []
 
 
+def test_requests_need_not_wait_for_each_other_and_are_answered_in_their_order() -> None:
+    async def serve(ztunnel: Ztunnel) -> None:
+        first, second = ztunnel.add(POD, _NULL), ztunnel.delete("uid-2")
+        assert len(await ztunnel.added(first)) == 1
+        with pytest.raises(zds.ZtunnelRefused, match="unknown"):
+            await second.answer()
+
+    async def peer(end: Peer) -> None:
+        end.answer(HELLO)
+        _, fds = await end.receive()
+        request, _ = await end.receive()
+        assert getattr(request, "del").uid == "uid-2"
+        end.answer(ACK, fds)
+        end.answer(refusal("unknown"))
+        os.close(fds[0])
+        await asyncio.sleep(0.01)
+
+    assert talk(serve, peer) == []
+
+
+def test_descriptors_of_an_answer_that_nobody_waits_for_any_more_are_closed() -> None:
+    async def scenario() -> None:
+        waiting = asyncio.get_running_loop().create_future()
+        task = asyncio.ensure_future(zds.Asked(waiting, 5.0).answer())  # noqa: TID251
+        await asyncio.sleep(0)
+        read, write = os.pipe()
+        waiting.set_result((ACK, zds.Descriptors([read, write])))
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        for each in (read, write):
+            with pytest.raises(OSError):
+                os.fstat(each)
+
+    asyncio.run(scenario())
+
+
 def test_a_refused_pod_leaves_the_connection_usable() -> None:
     async def serve(ztunnel: Ztunnel) -> None:
         with pytest.raises(zds.ZtunnelRefused, match="no such thing"):
-            await ztunnel.add(POD, _NULL)
+            await ztunnel.added(ztunnel.add(POD, _NULL))
         await ztunnel.snapshot_sent()
 
     async def peer(end: Peer) -> None:

@@ -1,15 +1,20 @@
-"""A ztunnel's track: one request at a time, and the snapshot's end once."""
+"""A ztunnel's track: its requests under way, and the snapshot's end once."""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from contextlib import nullcontext
+from dataclasses import replace
 from typing import Any
 
+import pytest
+
+from agent import registry
 from agent.enrol.facts import Facts
 from agent.enrol.kernel_track import KernelTrack
 from agent.enrol.plan import AddToZtunnel
-from agent.enrol.ztunnel_track import ZtunnelTrack
+from agent.enrol.ztunnel_track import REQUESTS_MAX, ZtunnelTrack
 from agent.zds import Descriptors, ZtunnelRefused
 from tests.support.kernel.fake_datapath import FakeDatapath, FakeDirect, FakeZtunnel
 from tests.support.turns import turns_until
@@ -107,3 +112,59 @@ def test_a_pod_whose_namespace_vanished_is_not_offered(facts: Facts) -> None:
     facts.book.ztunnel_joined(7)
     run_until(facts, ztunnel, lambda: POD.uid not in facts.book.pods())
     assert "add uid" not in ztunnel.asked
+
+
+@pytest.fixture
+def many(facts: Facts, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Uids of more pods than are asked for at once; every namespace is there."""
+    monkeypatch.setattr(registry, "opened_again", lambda registration: nullcontext(0))
+    uids = [f"uid-{number}" for number in range(REQUESTS_MAX + 4)]
+    for number, uid in enumerate(uids):
+        facts.known.put(replace(POD, uid=uid, cookie=100 + number))
+        facts.book.registered(uid, 100 + number, POD.addresses, True)
+    return uids
+
+
+def test_a_ztunnel_of_ours_is_asked_for_several_pods_at_once(facts: Facts, many: list[str]) -> None:
+    ztunnel = FakeZtunnel(7)
+    facts.book.ztunnel_joined(7, first=[many[-1]])
+    turns = iter(range(50))
+    run_until(facts, ztunnel, lambda: next(turns) == 49)
+    assert ztunnel.asked[0] == f"add {many[-1]}"
+    assert len(ztunnel.asked) == REQUESTS_MAX == len(set(ztunnel.asked))
+    assert "snapshot" not in ztunnel.asked
+
+
+def test_one_of_another_make_is_asked_for_one_pod_at_a_time(facts: Facts, many: list[str]) -> None:
+    ztunnel = FakeZtunnel(7)
+    ztunnel.is_ours = False
+    facts.book.ztunnel_joined(7)
+
+    def next_one() -> bool:
+        assert len(ztunnel.asked) <= 1 + sum(
+            facts.book.pods()[uid].failure is not None for uid in many
+        )
+        for uid, request in ztunnel.adds.items():
+            request.error = ZtunnelRefused(uid)
+            request.finish()
+        return len(ztunnel.asked) == len(many) + 1
+
+    run_until(facts, ztunnel, next_one)
+    assert ztunnel.asked[-1] == "snapshot"
+
+
+def test_a_namespace_that_cannot_be_looked_for_is_tried_again_later(
+    facts: Facts, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The agent was out of descriptors: the track asked again at once, for ever."""
+
+    def no_means(cookies: set[int]) -> dict[int, tuple[str, int]]:
+        raise OSError(24, "too many open files")
+
+    monkeypatch.setattr(registry, "find", no_means)
+    ztunnel = FakeZtunnel(7)
+    facts.known.put(POD)
+    facts.book.registered(POD.uid, POD.cookie, POD.addresses, True)
+    facts.book.ztunnel_joined(7)
+    run_until(facts, ztunnel, lambda: "snapshot" in ztunnel.asked)
+    assert facts.book.pods()[POD.uid].failure == "netns_gone"

@@ -74,7 +74,12 @@ class Bench:
 
     def add(self, claim: Claim, namespace: Path) -> tuple[int, ...]:
         """Add a pod whose namespace is this file."""
-        return asyncio.run(self.pods.add(claim, os.open(namespace, os.O_RDONLY)))
+        ready = self.pods.add(claim, os.open(namespace, os.O_RDONLY))
+
+        async def answered() -> tuple[int, ...]:
+            return await ready()
+
+        return asyncio.run(answered())
 
     @property
     def identities(self) -> set[SpiffeId]:

@@ -16,24 +16,30 @@ from hypothesis import strategies as st
 from control.kit.errors import WireError
 from control.wire import zds_pb2 as pb
 from tests.support.turns import turns_until
-from ztunnel.supervisor.pods import Claim, WorkersNotReady
-from ztunnel.supervisor.zds import Reply, ZdsClient, ZdsSession, ZdsStatus
+from ztunnel.supervisor.pods import Claim, Ready, WorkersNotReady
+from ztunnel.supervisor.zds import Reply, ZdsClient, ZdsSession, ZdsStatus, parsed
 
 
 @dataclass
 class Pods:
     served: dict[str, Claim] = field(default_factory=dict)
     failing: bool = False
+    held_back: dict[str, asyncio.Event] = field(default_factory=dict)
 
     def __contains__(self, uid: object) -> bool:
         return uid in self.served
 
-    async def add(self, claim: Claim, netns: int) -> tuple[int, ...]:
+    def add(self, claim: Claim, netns: int) -> Ready:
         os.close(netns)
         if self.failing:
             raise WorkersNotReady("0 of 1 workers listen")
         self.served[claim.uid] = claim
-        return (7, 8, 9)
+        return lambda: self.ready(claim.uid)
+
+    async def ready(self, uid: str) -> tuple[int, ...]:
+        if uid in self.held_back:
+            await self.held_back[uid].wait()
+        return (0, 1, 2) if self.held_back else (7, 8, 9)
 
     def delete(self, uid: str) -> None:
         self.served.pop(uid, None)
@@ -72,7 +78,10 @@ def delete(uid: str) -> bytes:
 
 
 def ask(session: ZdsSession, data: bytes, *descriptors: int) -> Reply:
-    return asyncio.run(session.handle(data, list(descriptors)))
+    async def answered() -> Reply:
+        return await session.begin(parsed(data, descriptors), descriptors)()
+
+    return asyncio.run(answered())
 
 
 def test_an_add_is_answered_with_the_listeners(handle: int) -> None:
@@ -200,3 +209,46 @@ def test_the_agent_is_told_that_we_are_going_to_end_and_a_new_one_too(tmp_path: 
                 running.cancel()
 
     asyncio.run(test())
+
+
+def test_pods_are_added_side_by_side_and_answered_in_order(tmp_path: Path) -> None:
+    """A node's 200 pods waited for each other's certificates: 2 s after a restart."""
+
+    async def test() -> None:
+        loop, path = asyncio.get_running_loop(), tmp_path / "zds.sock"
+        with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as agent:
+            agent.bind(str(path))
+            agent.listen()
+            agent.setblocking(False)
+            pods = Pods(held_back={"a": asyncio.Event()})
+            async with asyncio.timeout(5), asyncio.TaskGroup() as tasks:
+                running = tasks.create_task(ZdsClient(path, pods).run())
+                ours, _ = await loop.sock_accept(agent)
+                with ours:
+                    await loop.sock_recv(ours, 100)
+                    for uid in ("a", "b"):
+                        socket.send_fds(ours, [add(uid)], [0])
+                    await loop.sock_sendall(ours, delete("b"))
+                    await turns_until(lambda: "b" in pods.served)
+                    for _ in range(20):
+                        await asyncio.sleep(0)
+                    assert "b" in pods.served, "its descriptors are still to be sent"
+                    with pytest.raises(BlockingIOError):
+                        ours.recv(1)
+                    pods.held_back["a"].set()
+                    for count in (3, 3, 0):
+                        answer = await loop.run_in_executor(None, received, ours)
+                        assert len(answer) == count
+                    assert set(pods.served) == {"a"}
+                    running.cancel()
+
+    asyncio.run(test())
+
+
+def received(sock: socket.socket) -> list[int]:
+    """Descriptors of the next answer, closed."""
+    sock.settimeout(5)
+    _, descriptors, _, _ = socket.recv_fds(sock, 1024, 8)
+    for each in descriptors:
+        os.close(each)
+    return descriptors

@@ -1,0 +1,51 @@
+"""Pods that have connections: a ztunnel that starts gets these first; decides no order of steps.
+
+After a crash nothing shows any more which pods had some, so a few are looked at now and then.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+
+from agent import registry
+from agent.datapath import sockets
+from agent.enrol.facts import Facts
+from agent.registry import Registration
+from control.kit.errors import MeshError
+
+# Pods that are looked at in one turn, 0.3 ms each: 200 of them within 26 s.
+PODS_PER_TURN = 16
+
+
+class Uses:
+    def __init__(self, facts: Facts) -> None:
+        self._facts = facts
+        self._waiting: deque[str] = deque()
+        self._used: dict[str, None] = {}  # uids, those seen in use last at the end
+
+    def look(self) -> None:
+        """Look at the next pods, all of them in turn."""
+        captured = self._facts.book.report()
+        if not self._waiting:
+            self._waiting.extend(captured)
+            self._used = {uid: None for uid in self._used if uid in captured}
+        for _ in range(min(PODS_PER_TURN, len(self._waiting))):
+            uid = self._waiting.popleft()
+            registration = self._facts.known.get(uid)
+            if registration is not None and _is_used(registration):
+                self._used.pop(uid, None)
+                self._used[uid] = None
+
+    def latest(self) -> list[str]:
+        """Uids of pods that had connections, those that had some lately first."""
+        return list(reversed(self._used))
+
+
+def _is_used(registration: Registration) -> bool:
+    """True if it has a connection to elsewhere; a captured one leads to a loopback address too."""
+    try:
+        with registry.opened_again(registration) as netns_fd:
+            found = sockets.connections(netns_fd)
+    except (MeshError, OSError):
+        return False  # it is gone, or about to be found so
+    return any(each.local.address != each.remote.address for each in found)

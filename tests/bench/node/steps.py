@@ -1,0 +1,149 @@
+"""Enrolment of all pods at once, and what a ztunnel's restart costs their connections."""
+
+from __future__ import annotations
+
+import itertools
+import os
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import datetime
+from pathlib import Path
+
+from agent.lab import changes, process
+from tests.bench import meter
+from tests.bench.node.bed import NODE, Made, ManyPods, each_of, wait
+
+PROBED = 10  # pods; they are the ones that have connections
+PROBE_PAUSE_S = 0.02
+PROBE_TIMEOUT_S = 0.1  # a SYN that was lost is repeated after a second, a new one at once
+BEFORE_S, AFTER_S = 2.0, 3.0
+
+
+def rest(bed: ManyPods, pods: list[Made]) -> dict[str, object]:
+    """Memory, descriptors and kernel objects now."""
+    return {name: _size(pid) for name, pid in sizes_of(bed).items()}
+
+
+def sizes_of(bed: ManyPods) -> dict[str, int]:
+    main = bed.lab.store.load().processes[f"ztunnel-{NODE}"]
+    cgroup = process.cgroup_of(main)
+    text = "" if cgroup is None else (cgroup / "cgroup.procs").read_text()
+    workers = [int(word) for word in text.split() if int(word) != main.pid]
+    found = {"agent": bed.pid("agent"), "supervisor": main.pid}
+    return found | {f"worker {number}": pid for number, pid in enumerate(workers)}
+
+
+def cpu_s(bed: ManyPods) -> dict[str, float]:
+    """CPU time by the mesh's cgroups."""
+    root = Path(bed.state.cgroup)
+    names = (f"agent-{NODE}", f"ztunnel-{NODE}", f"ztunnel-{NODE}.2", "control")
+    return {name: meter.cgroup_cpu_s(root / name) for name in names if (root / name).is_dir()}
+
+
+def difference(after: dict[str, float], before: dict[str, float]) -> dict[str, float]:
+    return {name: round(after[name] - before.get(name, 0.0), 2) for name in after}
+
+
+def _size(pid: int) -> dict[str, float]:
+    rollup = dict(
+        line.split()[:2] for line in Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()[1:]
+    )
+    return {
+        "rss_mib": round(int(rollup["Rss:"]) / 1024, 1),
+        "pss_mib": round(int(rollup["Pss:"]) / 1024, 1),
+        "fds": len(os.listdir(f"/proc/{pid}/fd")),
+    }
+
+
+def enrol(bed: ManyPods, pods: list[Made]) -> dict[str, object]:
+    """Seconds from the label to the capture of the first, the middle and the last pod."""
+    begun = time.time()  # noqa: TID251 - the log has the same clock
+    bed.label(enrolled=True)
+    wait(lambda: bed.captured() == len(pods), f"{len(pods)} captured")
+    took = sorted(each - begun for each in _times(bed.log("agent"), "pod.captured"))[-len(pods) :]
+    quantiles = {"first_s": took[0], "middle_s": took[len(took) // 2], "last_s": took[-1]}
+    return {name: round(value, 3) for name, value in quantiles.items()}
+
+
+def _times(log: Path, word: str) -> list[float]:
+    lines = [line for line in log.read_text(errors="replace").splitlines() if word in line]
+    return [
+        datetime.fromisoformat(line.split("\t")[0].replace("Z", "+00:00")).timestamp()
+        for line in lines
+    ]
+
+
+def restart(bed: ManyPods, pods: list[Made]) -> dict[str, object]:
+    """A ztunnel killed with its workers, and started again."""
+    with probed(bed, pods) as probes:
+        killed_s = time.monotonic()
+        changes.kill(bed.lab, "ztunnel", NODE)
+        changes.restart(bed.lab, "ztunnel", NODE)
+        ready_s = time.monotonic()
+    return {"ready_s": round(ready_s - killed_s, 3), **probes.outcome(killed_s)}
+
+
+def roll(bed: ManyPods, pods: list[Made]) -> dict[str, object]:
+    """A newer ztunnel beside the old one, which drains."""
+    with probed(bed, pods) as probes:
+        begun_s = time.monotonic()
+        changes.restart(bed.lab, "ztunnel", NODE)
+        ready_s = time.monotonic()
+    return {"ready_s": round(ready_s - begun_s, 3), **probes.outcome(begun_s)}
+
+
+class Probes:
+    """New connections of some pods, all the time."""
+
+    def __init__(self, bed: ManyPods, pods: list[Made]) -> None:
+        self._bed = bed
+        self._stop = threading.Event()
+        self._good: dict[str, list[float]] = {pod.uid: [] for pod in pods}
+        self._bad = 0
+        self._threads = [threading.Thread(target=self._probe, args=(pod,)) for pod in pods]
+
+    def _probe(self, pod: Made) -> None:
+        while not self._stop.wait(PROBE_PAUSE_S):
+            if self._bed.answers(pod, PROBE_TIMEOUT_S):
+                self._good[pod.uid].append(time.monotonic())
+            else:
+                self._bad += 1
+
+    def __enter__(self) -> Probes:
+        for thread in self._threads:
+            thread.start()
+        time.sleep(BEFORE_S)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        time.sleep(AFTER_S)
+        self._stop.set()
+        for thread in self._threads:
+            thread.join()
+
+    def outcome(self, since_s: float) -> dict[str, object]:
+        """The longest time without an answer, of the luckiest and of the unluckiest pod."""
+        away = sorted(
+            max(later - max(earlier, since_s) for earlier, later in _pairs(good, since_s))
+            for good in self._good.values()
+        )
+        names = ("away_least_s", "away_middle_s", "away_most_s")
+        found = (away[0], away[len(away) // 2], away[-1])
+        return {**{n: round(v, 3) for n, v in zip(names, found, strict=True)}, "failed": self._bad}
+
+
+def _pairs(good: list[float], since_s: float) -> Iterator[tuple[float, float]]:
+    for earlier, later in itertools.pairwise(good):
+        if later > since_s:
+            yield earlier, later
+
+
+@contextmanager
+def probed(bed: ManyPods, pods: list[Made]) -> Iterator[Probes]:
+    wait(lambda: bed.captured() == len(pods), f"{len(pods)} captured")
+    chosen = pods[:: max(1, len(pods) // PROBED)][:PROBED]
+    each_of(chosen, bed.answers)
+    with Probes(bed, chosen) as probes:
+        yield probes
