@@ -41,7 +41,7 @@ from control.server.leader.marks import CaptureMarks
 from control.server.metrics import Metrics
 from control.server.ports import ServingCertificates, TlsContexts, make_server
 from control.server.sources.captured import CapturedSet
-from control.server.sources.directory import DirectorySource
+from control.server.sources.directory import DirectorySource, is_folder
 from control.server.sources.kept import Kept
 from control.server.sources.kubernetes import KubernetesSource
 from control.server.sources.lasting import GONE_SHARE, LastingSource, ObjectSource
@@ -118,7 +118,7 @@ def assemble(
     """Read or create the files on disk, and wire the parts. `authority` is the cluster's, when it
     has one. Raises ConfigError."""
     file = config.state / STATE_NAME
-    if config.manifests is not None and not config.manifests.is_dir() and not file.exists():
+    if config.manifests is not None and not is_folder(config.manifests) and not file.exists():
         raise ConfigError(f"--manifests {config.manifests}: not a folder")
     clock, settings = SystemClock(), config.settings
     metrics = Metrics() if cluster is None else cluster.metrics

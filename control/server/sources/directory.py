@@ -14,7 +14,7 @@ import logging
 import os
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 from control.kit.clock import Clock
@@ -23,16 +23,11 @@ from control.server.sources.folder import Folder
 from control.server.sources.kept import Kept
 from control.server.sources.problem import UNREADABLE, Problem
 from control.server.sources.snapshot import Snapshot
+from control.server.sources.walk import Look, Signature, see_folder
 from control.server.sources.yaml_text import FILE_BYTES_MAX
 
 log = logging.getLogger("source")
 
-SUFFIXES = (".yaml", ".yml", ".json")
-# 50,000 pods as kubectl prints them. A file counts as at least one block of a disk, so this is
-# also a bound for the number of files: 65,536.
-FOLDER_BYTES_MAX = 256 * 1024 * 1024
-BLOCK_BYTES = 4096
-FOLDERS_MAX = 10_000
 POLL_S, AGAIN_S = 0.1, 0.05  # sooner while a file waits for a second look
 # Looking takes a twentieth of the time and reading half of it, but whatever they took, somebody may
 # change a policy meanwhile: it is in force within a second.
@@ -40,21 +35,11 @@ POLL_SHARE = 20
 REST_MAX_S = 0.4
 WAITING_LINE_S = 10.0
 QUIET_S = 0.15  # a file not written for this long is whole
+UNREAD_AGAIN_S = 1.0  # a file that could not be read is tried again, changed or not
 SHRUNK_QUIET_S = 0.5  # one that lost something in place may be in the middle of being written
 
 # To have an empty mesh on purpose, one empty file is enough (and --gone-share 1, if it was large).
 NO_MANIFEST = "there is no manifest in the folder, not even an empty one"
-
-_Signature = tuple[int, int, int]  # mtime in ns, size, inode
-
-
-@dataclass(frozen=True, slots=True)
-class _Look:
-    """Result of one walk over the folder; `error` when it could not see everything."""
-
-    files: dict[str, _Signature]
-    error: str = ""
-    problems: tuple[Problem, ...] = ()  # links that lead nowhere, and what is no file
 
 
 class DirectorySource:
@@ -64,10 +49,12 @@ class DirectorySource:
         self._clock = clock
         self._kept = kept
         self._folder = Folder()
-        self._loaded: dict[str, _Signature] = {}
-        self._last: dict[str, _Signature] = {}
+        self._loaded: dict[str, Signature] = {}
+        self._last: dict[str, Signature] = {}
         # Since when they look like that, and whether something may be missing.
-        self._shrunk: dict[str, tuple[_Signature, float, bool | None]] = {}
+        self._shrunk: dict[str, tuple[Signature, float, bool | None]] = {}
+        self._unread: dict[str, str] = {}  # files that could not be read, and why
+        self._unread_s = 0.0  # when they were tried last
         self._error = ""
         self._link_problems: tuple[Problem, ...] = ()
         self._told_s = -WAITING_LINE_S
@@ -110,7 +97,7 @@ class DirectorySource:
 
     def read(self) -> Snapshot:
         """The content as it is now, settled or not."""
-        look = _look(self._path)
+        look = see_folder(self._path)
         self._error, self._link_problems = look.error, look.problems
         for file in self._recall(look):
             self._load(file, look.files[file])
@@ -120,13 +107,14 @@ class DirectorySource:
     def poll(self) -> Snapshot | None:
         """One look; None when nothing settled is new."""
         started_s = self._clock.monotonic_s()
-        look = _look(self._path)
+        look = see_folder(self._path)
         self._looked_s = self._clock.monotonic_s() - started_s
         changed = (look.error, look.problems) != (self._error, self._link_problems)
         self._error, self._link_problems = look.error, look.problems
         if not look.error:
             changed |= self._miss(look)
         self._waits = False
+        changed |= self._read_again(look)
         for file, signature in look.files.items():
             if self._loaded.get(file) == signature:
                 continue
@@ -139,7 +127,7 @@ class DirectorySource:
             self._last = look.files
         return self._snapshot() if changed else None
 
-    def _miss(self, look: _Look) -> bool:
+    def _miss(self, look: Look) -> bool:
         """Forget the files that are missing twice in a row: an editor that renames leaves a moment
         without the file."""
         missing = frozenset(each for each in self._loaded if each not in look.files)
@@ -147,6 +135,7 @@ class DirectorySource:
         for file in gone:
             del self._loaded[file]
             self._shrunk.pop(file, None)
+            self._unread.pop(file, None)
             self._folder.forget(file)
             if self._kept is not None:
                 self._kept.forget(file)
@@ -159,14 +148,14 @@ class DirectorySource:
             self._told_s = now_s
             event(log, logging.ERROR, "source.waiting", source=self._path, error=self._error)
 
-    def _is_settled(self, file: str, signature: _Signature) -> bool:
+    def _is_settled(self, file: str, signature: Signature) -> bool:
         age_s = self._clock.now().timestamp() - signature[0] / 1e9
         loaded = self._loaded.get(file)
         if loaded is not None and loaded[2] == signature[2] and loaded[1] > signature[1]:
             return self._is_meant(file, signature, age_s)
         return self._last.get(file) == signature or age_s > QUIET_S
 
-    def _is_meant(self, file: str, signature: _Signature, age_s: float) -> bool:
+    def _is_meant(self, file: str, signature: Signature, age_s: float) -> bool:
         """True if a file that shrank in place lost nothing, or once it has been quiet for long, by
         either clock. A second file in the place of a second one has the first one's inode, too."""
         now_s = self._clock.monotonic_s()
@@ -185,19 +174,34 @@ class DirectorySource:
         except OSError:
             return True
 
-    def _load(self, file: str, signature: _Signature) -> None:
+    def _read_again(self, look: Look) -> bool:
+        """Try the files that could not be read: a disk, a server or a lack of descriptors that
+        recovers leaves no trace in a file. True if one of them is another now."""
+        now_s = self._clock.monotonic_s()
+        if not self._unread or now_s - self._unread_s < UNREAD_AGAIN_S:
+            return False
+        self._unread_s = now_s
+        before = dict(self._unread)
+        for file in before:
+            if (signature := look.files.get(file)) is not None:
+                self._load(file, signature)
+        return self._unread != before
+
+    def _load(self, file: str, signature: Signature) -> None:
         self._loaded[file] = signature
         self._shrunk.pop(file, None)
         try:
             data = _read(file)
         except OSError as exc:
-            self._folder.unreadable(file, f"cannot be read: {exc.strerror}")
+            self._unread[file] = f"cannot be read: {exc.strerror}"
+            self._folder.unreadable(file, self._unread[file])
             return
+        self._unread.pop(file, None)
         if self._folder.load(file, data) and self._kept is not None:
             self._kept.put(file, data)
         event(log, logging.DEBUG, "source.read", file=file, bytes=len(data))
 
-    def _recall(self, look: _Look) -> list[str]:
+    def _recall(self, look: Look) -> list[str]:
         """Load the content that an earlier process understood, as the last good one of each file;
         the files that have another by now, or had none."""
         if self._kept is None or look.error:
@@ -224,6 +228,11 @@ class DirectorySource:
         return replace(snapshot, problems=(*problems, *snapshot.problems), doubt=doubt)
 
 
+def is_folder(path: Path) -> bool:
+    """False too for one that cannot be asked: EIO, a stale handle."""
+    return os.path.isdir(path)
+
+
 def _read(file: str) -> bytes:
     """Content of a file, cut a byte over its bound. Raises OSError, also for one that would make us
     wait: /proc has some, and what was a file a moment ago may be a pipe."""
@@ -239,84 +248,3 @@ def _has(file: str, data: bytes | None) -> bool:
         return _read(file) == data
     except OSError:
         return False
-
-
-def _look(root: Path) -> _Look:
-    """Walk over the folder. Links are followed after what really stands in it, each folder once: a
-    link to what is there anyway, or in a circle, adds nothing."""
-    walk = _Walk()
-    walk.folders.append(str(root))
-    while walk.folders or walk.links:
-        folder = walk.next()
-        try:
-            if not walk.enter(os.stat(folder)):
-                continue
-            with os.scandir(folder) as entries:
-                for entry in entries:
-                    if not entry.name.startswith("."):
-                        walk.see(entry)
-        except FileNotFoundError as exc:
-            if folder == str(root):
-                return _Look({}, f"the folder cannot be read: {exc.strerror}")
-        except OSError as exc:
-            return _Look({}, f"{folder} cannot be read: {exc.strerror}")
-        if walk.bytes > FOLDER_BYTES_MAX:
-            mib = FOLDER_BYTES_MAX >> 20
-            return _Look({}, f"more than {mib} MiB, counting 4 KiB for each small file")
-        if len(walk.entered) > FOLDERS_MAX:
-            return _Look({}, f"more than {FOLDERS_MAX} folders")
-    return _Look(walk.files, problems=tuple(walk.problems))
-
-
-class _Walk:
-    """State of one walk: what is still to be entered, and what was found."""
-
-    def __init__(self) -> None:
-        self.files: dict[str, _Signature] = {}
-        self.bytes = 0
-        self.folders: list[str] = []
-        self.links: list[str] = []  # to folders
-        self.entered: set[tuple[int, int]] = set()
-        self.problems: list[Problem] = []
-
-    def next(self) -> str:
-        """A folder to enter; links last, and always in the same order."""
-        if self.folders:
-            return self.folders.pop()
-        self.links.sort(reverse=True)
-        return self.links.pop()
-
-    def enter(self, found: os.stat_result) -> bool:
-        """False when this folder was seen already, by whatever name."""
-        place = (found.st_dev, found.st_ino)
-        if place in self.entered:
-            return False
-        self.entered.add(place)
-        return True
-
-    def see(self, entry: os.DirEntry[str]) -> None:
-        """Hidden names were left out: editors' scratch files, the inside of mounted volumes."""
-        try:
-            if entry.is_dir(follow_symlinks=False):
-                self.folders.append(entry.path)
-            elif entry.is_dir():
-                self.links.append(entry.path)
-            elif entry.is_file():
-                if entry.name.endswith(SUFFIXES):
-                    found = entry.stat()
-                    self.bytes += max(found.st_size, BLOCK_BYTES)
-                    self.files[entry.path] = (found.st_mtime_ns, found.st_size, found.st_ino)
-            elif entry.is_symlink() and not os.path.exists(entry.path):
-                self._unread(entry.path, "a link that leads nowhere")
-            elif entry.name.endswith(SUFFIXES):
-                self._unread(entry.path, "a pipe, a socket or a device, not a file")
-        except FileNotFoundError:
-            pass  # it went away between the two calls, so it is missing in this look
-        except OSError as exc:
-            if exc.errno != errno.ELOOP:
-                raise
-            self._unread(entry.path, "a link that leads nowhere")
-
-    def _unread(self, path: str, noun: str) -> None:
-        message = f"{noun}; nothing is read from it"
-        self.problems.append(Problem(path, 1, "", UNREADABLE, message))
