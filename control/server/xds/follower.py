@@ -15,7 +15,7 @@ from control.kit.errors import WireError
 from control.server.callers.refusals import CallRefusal
 from control.server.xds.difference import RESPONSE_BYTES_MAX, Encode, ShelfDifference, encode
 from control.server.xds.names import KeptNames
-from control.server.xds.shelf import FOREIGN, OLD, Shelf, ShelfPlace
+from control.server.xds.shelf import FOREIGN, OLD, HeldVersions, Odd, Shelf, ShelfPlace
 from control.server.xds.subscription import NOTHING, Due
 
 CHEAP_MAX = 256  # names; less than a tenth of a millisecond
@@ -28,7 +28,16 @@ class Behind(WireError):
 
 
 class Follower(ShelfPlace):
-    __slots__ = ("_found", "_is_own", "_names", "_odd", "_response_bytes_max", "_shelf", "_told")
+    __slots__ = (
+        "_found",
+        "_is_own",
+        "_is_shared",
+        "_names",
+        "_odd",
+        "_response_bytes_max",
+        "_shelf",
+        "_told",
+    )
 
     wildcard: ClassVar[bool] = True
     must_answer: ClassVar[bool] = False
@@ -40,7 +49,8 @@ class Follower(ShelfPlace):
         self._shelf = shelf
         self._names = names
         self._response_bytes_max = response_bytes_max
-        self._odd: dict[str, str | None] = {}  # name → version that is held; None: it is not
+        self._odd: Odd = {}  # name → version that is held; None: it is not
+        self._is_shared = False  # `_odd` is that of others too
         self._found: ShelfDifference | None = None
         self._is_own = False  # nobody else is told `_found`
         self._told = 0  # its parts that went out
@@ -52,7 +62,8 @@ class Follower(ShelfPlace):
         for name, version in odd.items():
             if version == FOREIGN:
                 self._names.keep(name)
-        self._odd = dict(odd)
+        self._odd = odd
+        self._is_shared = isinstance(held, HeldVersions)
 
     def held(self) -> dict[str, str]:
         """Names and versions that the client holds."""
@@ -96,8 +107,8 @@ class Follower(ShelfPlace):
             return None
         if self._shelf.has_lost(self.at):
             raise Behind("come back with what you hold")
-        self._is_own = bool(self._odd)
-        found = self._own() if self._odd else self._shelf.difference(self.at, self._most)
+        self._is_own = bool(self._odd) and not self._is_shared
+        found = self._compare()
         if not found:  # taken back before it was sent
             self.at, self._odd = found.until, {}
             return None
@@ -108,11 +119,10 @@ class Follower(ShelfPlace):
     def _most(self) -> int:
         return self._response_bytes_max
 
-    def _own(self) -> ShelfDifference:
-        shelf = self._shelf
-        held = {**shelf.held_before(self.at), **self._odd} if self.at else self._odd
-        names = held if self.at else dict.fromkeys([*shelf.entries, *held])
-        return shelf.compare(names, held, self._most)
+    def _compare(self) -> ShelfDifference:
+        if not self._odd:
+            return self._shelf.difference(self.at, self._most)
+        return self._shelf.owed(self.at, self._odd, self._most)
 
     def due(self) -> Due:
         found = self._difference()
@@ -147,6 +157,7 @@ class Follower(ShelfPlace):
     def _settle(self, found: ShelfDifference, held_back: tuple[str, ...]) -> None:
         before = self._odd
         self._odd = {name: before.get(name, OLD) for name in held_back}
+        self._is_shared = False
         for name, version in before.items():
             if version == FOREIGN and name not in self._odd:
                 self._names.release(name)

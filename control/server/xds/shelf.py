@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterable, Mapping
-from weakref import WeakSet
+from weakref import ReferenceType, WeakSet, ref
 
 from control.server.xds.difference import RESPONSE_BYTES_MAX, ShelfDifference, make_difference
 from control.server.xds.resource import CachedResource
@@ -23,6 +23,8 @@ LOG_MIN = 16384
 TRIM_FROM = 1024  # fewer are not worth looking for the client that is furthest behind
 # Clients at different revisions; those at others have a difference of their own.
 DIFFERENCES_MAX = 64
+# Lists that clients have brought; as many as are remembered.
+PLACED_MAX = 4
 
 Odd = Mapping[str, str | None]  # name → version that is held other than supposed; None: none
 
@@ -31,6 +33,13 @@ OLD = "-"  # there is such a resource, in another version
 FOREIGN = ""  # there is none: the client will be told
 
 Record = tuple[int, str, str | None]  # revision, name, version before it; None: there was none
+
+
+class HeldVersions(dict[str, str]):
+    """Names and versions that many clients have brought, never changed: what was found out about
+    it counts for all of them, for as long as it lives."""
+
+    __slots__ = ("__weakref__",)
 
 
 class ShelfPlace:
@@ -52,9 +61,11 @@ class Shelf:
         self.places: WeakSet[ShelfPlace] = WeakSet()
         self._log: deque[Record] = deque()
         self._versions: Mapping[str, str] | None = None
-        # Until the next change:
+        # Until the next change. `_owed`: to clients that came back with one list.
         self._differences: dict[tuple[int, int], ShelfDifference] = {}
-        self._placed: tuple[Mapping[str, str], int, Odd] | None = None  # who came back last
+        self._owed: dict[tuple[int, int, int], tuple[Odd, ShelfDifference]] = {}
+        # Places of lists: good for as long as the log goes back to them.
+        self._placed: list[tuple[ReferenceType[HeldVersions], int, Odd]] = []
 
     def put(self, entry: CachedResource, revision: int) -> None:
         known = self.entries.get(entry.name)
@@ -69,8 +80,9 @@ class Shelf:
         self._record(revision, name, known.version)
 
     def _record(self, revision: int, name: str, before: str | None) -> None:
-        self._versions = self._placed = None
+        self._versions = None
         self._differences.clear()
+        self._owed.clear()
         if not self.places:  # nobody needs the past
             self._log.clear()
             self.start = self.latest = revision
@@ -108,9 +120,15 @@ class Shelf:
     def place_of(self, held: Mapping[str, str]) -> tuple[int, Odd]:
         """Revision of which these names and versions are nearly the state, and what is held other
         than that. Many come back with the same object."""
-        if self._placed is None or self._placed[0] is not held:
-            self._placed = held, *self._place_of(held)
-        return self._placed[1:]
+        if not isinstance(held, HeldVersions):
+            return self._place_of(held)
+        for known, at, odd in self._placed:
+            if known() is held and not self.has_lost(at):
+                return at, odd
+        found = self._place_of(held)
+        alive = [each for each in self._placed if each[0]() not in (None, held)]
+        self._placed = [*alive[1 - PLACED_MAX :], (ref(held), *found)]
+        return found
 
     def _place_of(self, held: Mapping[str, str]) -> tuple[int, Odd]:
         versions = self.versions()
@@ -163,6 +181,21 @@ class Shelf:
                 found = self.compare(held, held, response_bytes_max)
             if len(self._differences) < DIFFERENCES_MAX:
                 self._differences[key] = found
+        return found
+
+    def owed(
+        self, at: int, odd: Odd, response_bytes_max: int = RESPONSE_BYTES_MAX
+    ) -> ShelfDifference:
+        """All that a client is owed that holds what came at this revision, but for some names."""
+        key = at, id(odd), response_bytes_max
+        known = self._owed.get(key)
+        if known is not None:
+            return known[1]
+        held = {**self.held_before(at), **odd} if at else odd
+        names = held if at else dict.fromkeys([*self.entries, *held])
+        found = self.compare(names, held, response_bytes_max)
+        if len(self._owed) < PLACED_MAX:
+            self._owed[key] = odd, found
         return found
 
     def compare(

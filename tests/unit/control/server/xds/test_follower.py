@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import weakref
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -10,7 +12,7 @@ from control.server.xds.difference import DeltaResponse
 from control.server.xds.follower import Behind, Follower
 from control.server.xds.names import KeptNames
 from control.server.xds.resource import make_entry
-from control.server.xds.shelf import LOG_MIN, OLD, Shelf
+from control.server.xds.shelf import LOG_MIN, OLD, HeldVersions, Shelf
 from control.wire import discovery_pb2 as pb
 from control.wire.delta import Word
 from tests.unit.control.server.xds.test_shelf import STATES, Bench
@@ -52,6 +54,50 @@ def test_whatever_a_client_comes_with_it_ends_with_what_there_is(
     assert held == bench.shelf.versions() == follower.held()
     assert names.size_bytes == 0
     assert not follower.has_news
+
+
+@given(STATES, HELD, STATES, st.booleans(), st.booleans())
+def test_those_who_come_with_one_list_end_with_what_there_is(
+    now: dict[str, str], held: dict[str, str], later: dict[str, str], listens: bool, waits: bool
+) -> None:
+    """The second one after a change, the first one told before it or not."""
+    bench = Bench()
+    bench.become(now)
+    listener = Follower(bench.shelf, KeptNames()) if listens else None
+    brought = HeldVersions({name: make_version(text) for name, text in held.items()})
+    ends: list[dict[str, str]] = []
+    clients: list[Follower] = []
+    names = [KeptNames(), KeptNames()]
+    for number in range(2):
+        clients.append(Follower(bench.shelf, names[number]))
+        clients[-1].take_over(brought)
+        ends.append(dict(brought))
+        if number == 0:
+            if not waits and clients[0].due():
+                ends[0] = told(take(clients[0]), ends[0])
+            bench.become(later)
+    for number, each in enumerate(clients):
+        while each.due():
+            ends[number] = told(take(each), ends[number])
+        assert ends[number] == bench.shelf.versions() == each.held()
+        assert names[number].size_bytes == 0
+    assert listener is None or listener.has_news == bool(bench.shelf.latest)
+
+
+def test_what_is_found_about_a_list_goes_with_it() -> None:
+    bench = Bench()
+    bench.become({"a": "1", "b": "1"})
+    brought = HeldVersions({"a": make_version("1"), "b": OLD, "gone": OLD})
+    clients = [Follower(bench.shelf, KeptNames()) for _ in range(2)]
+    for each in clients:
+        each.take_over(brought)
+    first, second = map(take, clients)
+    assert first is second
+    bench.become({"a": "1", "b": "2"})
+    assert bench.shelf.place_of(brought)[1] is bench.shelf.place_of(brought)[1]
+    known = weakref.ref(brought)
+    del brought
+    assert known() is None
 
 
 def test_those_who_hold_the_same_are_told_the_same_bytes() -> None:

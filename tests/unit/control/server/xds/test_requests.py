@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from random import Random
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from control.kit.errors import WireError
-from control.server.xds.requests import WORTH_BYTES, Requests
+from control.server.xds.requests import LISTS_MAX, WORTH_BYTES, Requests
 from control.wire import discovery_pb2 as pb
 from control.wire.types import ADDRESS_TYPE, AUTHORIZATION_TYPE, POD_TYPE
 
@@ -31,13 +33,58 @@ def test_nodes_with_the_same_list_are_given_the_same_object() -> None:
     assert second.held is first.held
     assert [each.message.node.id for each in (first, second)] == ["a", "b" * 300]
     assert not second.message.initial_resource_versions
-    other = requests.read(data_of("c", held=MANY | {"more": "1"}))
-    assert other.held == MANY | {"more": "1"}
+    more = MANY | {"more" * 40: "1" * 16, "a": "2" * 16, "ä" * 50: "3" * 16}
+    other = requests.read(data_of("c", held=more))
+    assert other.held == more
     assert requests.read(data_of("d", AUTHORIZATION_TYPE)).held is not first.held
-    again = requests.read(data_of("e", held=MANY | {"more": "1"}))
+    again = requests.read(data_of("e", held=more))
     assert again.held is other.held
     requests.forget()
-    assert requests.read(data_of("e", held=MANY | {"more": "1"})).held is not other.held
+    assert requests.read(data_of("e", held=more)).held is not other.held
+
+
+def test_a_list_is_known_in_any_order() -> None:
+    """Every process writes its map in another one."""
+    requests = Requests()
+    first = requests.read(data_of())
+    names = list(MANY)
+    for seed in range(3):
+        Random(seed).shuffle(names)
+        data = data_of(held={}) + b"".join(
+            data_of(held={each: MANY[each]}, type_url="") for each in names
+        )
+        assert requests.read(data).held is first.held
+
+
+def test_lists_that_differ_in_anything_are_told_apart() -> None:
+    requests = Requests()
+    first = requests.read(data_of())
+    one, two, *_ = MANY
+    for held in (
+        {key: each for key, each in MANY.items() if key != one},
+        MANY | {one: "f" * 16},
+        MANY | {one: MANY[two], two: MANY[one]},
+    ):
+        assert requests.read(data_of(held=held)).held == held
+    assert requests.read(data_of()).held is first.held
+
+
+def test_of_a_name_that_stands_twice_the_last_counts() -> None:
+    requests = Requests()
+    name = next(iter(MANY))
+    again = data_of(held={name: "e" * 16}, type_url="")
+    for data, version in ((data_of() + again, "e" * 16), (data_of(), MANY[name])):
+        for _ in range(2):
+            assert requests.read(data).held[name] == version
+
+
+def test_only_some_lists_are_remembered() -> None:
+    requests = Requests()
+    first = requests.read(data_of()).held
+    for number in range(LISTS_MAX):
+        assert requests.read(data_of()).held is first
+        requests.read(data_of(held=MANY | {"more": f"{number:016}"}))
+    assert requests.read(data_of()).held is not first
 
 
 def test_what_stands_behind_a_list_counts() -> None:
