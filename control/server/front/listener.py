@@ -19,7 +19,7 @@ from control.server.callers.budget import Rounds
 from control.server.callers.door import peer_name
 from control.server.callers.refusals import CallRefusal
 from control.server.front.answers import Answers
-from control.server.front.relay import ANSWER_BYTES, READ_BYTES, Relay, Shared
+from control.server.front.relay import ANSWER_BYTES, LARGE_READ_BYTES, Relay, Shared
 
 log = logging.getLogger("server")
 
@@ -83,7 +83,7 @@ class Front:
             context,
             self._connect,
             self._queue,
-            bytearray(READ_BYTES),
+            bytearray(LARGE_READ_BYTES),
             bytearray(ANSWER_BYTES),
         )
 

@@ -33,6 +33,7 @@ CLOSING_S = 5.0  # for the last bytes of a connection that ends
 UNADMITTED_BYTES_MAX = 40 * KIB  # a handshake, a call and a certificate request are some 6 KiB
 UNADMITTED_CALLS_MAX = 8  # the first one that is let in frees the others
 READ_BYTES = 16 * KIB  # from a client at once: bounds the price of a turn
+LARGE_READ_BYTES = 64 * KIB  # a large message that has its share: a millisecond
 ANSWER_BYTES = 64 * KIB  # from gRPC at once
 WAITING_BYTES_MAX = 64 * KIB  # written and not taken, in each direction
 # Price of a TLS record in bytes, as the meter's: some 20 us, even if it carries next to nothing.
@@ -93,7 +94,9 @@ class Relay(asyncio.BufferedProtocol):
         self._patience.expect(CallRefusal.HANDSHAKE_TIMEOUT, HANDSHAKE_S)
 
     def get_buffer(self, sizehint: int) -> memoryview:
-        return memoryview(self._shared.client_buffer)
+        is_large = self._share is not None and self._share.granted
+        most = LARGE_READ_BYTES if is_large else READ_BYTES
+        return memoryview(self._shared.client_buffer)[:most]
 
     def buffer_updated(self, nbytes: int) -> None:
         if self.closed:
@@ -177,21 +180,26 @@ class Relay(asyncio.BufferedProtocol):
         self._patience.expect(CallRefusal.ADMISSION_TIMEOUT, ADMISSION_S)
 
     def _take_in(self, tls: ssl.SSLObject) -> None:
-        while True:
-            data = tls.read(READ_BYTES)
-            if not data:  # the client's close_notify
-                self._end()
-                return
-            if self.arrival.refused_calls >= REFUSED_CALLS_MAX and not self.arrival.is_admitted:
-                raise Misbehaved(CallRefusal.REFUSED_CALLS_MAX)
-            calls = self._meter.calls
-            cost = self._meter.received(memoryview(data))
-            if self.arrival.is_admitted:
-                self._pace(cost, self._meter.calls - calls)
-            elif self._meter.calls >= UNADMITTED_CALLS_MAX:
-                self._hold("admission")
-            self._balance()
-            self._forward(data)
+        pieces: list[bytes] = []
+        try:
+            while data := tls.read(READ_BYTES):
+                self._count(data)
+                pieces.append(data)
+        finally:  # there is more to come, mostly
+            if pieces:
+                self._forward(b"".join(pieces))
+        self._end()  # the client's close_notify
+
+    def _count(self, data: bytes) -> None:
+        if self.arrival.refused_calls >= REFUSED_CALLS_MAX and not self.arrival.is_admitted:
+            raise Misbehaved(CallRefusal.REFUSED_CALLS_MAX)
+        calls = self._meter.calls
+        cost = self._meter.received(memoryview(data))
+        if self.arrival.is_admitted:
+            self._pace(cost, self._meter.calls - calls)
+        elif self._meter.calls >= UNADMITTED_CALLS_MAX:
+            self._hold("admission")
+        self._balance()
 
     def _forward(self, data: bytes) -> None:
         if self._grpc is not None:
