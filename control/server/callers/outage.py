@@ -1,8 +1,9 @@
 """Callers while the API server is away: what it said before, kept in memory and on disk.
 
 It is asked every minute for the keys of its tokens, which shows as well that it is there. While it
-is not, kubelets get no new tokens for their pods. So a token that was good when it was heard last
-stays good until it is heard again, within a bound: one that it vouched for, or that its keys prove.
+is not, kubelets get no new tokens for their pods, and afterwards they renew them one by one. So a
+token that was good when it was heard last stays good until some minutes after it is heard again,
+within a bound: one that it vouched for, or that its keys prove.
 """
 
 from __future__ import annotations
@@ -36,6 +37,8 @@ AWAY_EVERY_S: Final = 2.0
 SAVE_EVERY_S: Final = 30.0
 # Longer than any repair of a control plane; a stolen token is good for as long at most.
 OUTAGE_S_MAX: Final = 7 * 86400.0
+# Kubelets look at their pods' tokens each minute or so: up to 112 s were seen after an outage.
+RENEWAL_S: Final = 300.0
 # A caller of an outage shows its token again after that.
 LENT_S: Final = 600.0
 GOOD_TOKENS_MAX: Final = 32_768  # two a node and as many new ones, for 8,192 nodes: 10 MiB
@@ -97,6 +100,7 @@ class KnownCallers:
         self._keys = IssuerKeys()
         self._heard_s = 0.0  # by the wall clock, since it goes on over a restart
         self._is_away = False
+        self._renewal_from_s = self._renewal_until_s = 0.0  # tokens that ended since, good until
         self._is_changed = False
         self._told = ""  # the reason that there are no keys for, once
         self._load()
@@ -120,7 +124,11 @@ class KnownCallers:
         now_s = self._clock.now().timestamp()
         if self._is_away and 0 <= now_s - self._heard_s <= OUTAGE_S_MAX:
             return self._heard_s
-        return now_s
+        return self._renewal_from_s if self._is_renewing(now_s) else now_s
+
+    def _is_renewing(self, now_s: float) -> bool:
+        """True while kubelets have to renew what ended in an outage that is over."""
+        return self._renewal_until_s - RENEWAL_S <= now_s < self._renewal_until_s
 
     def lent(self, token: str, mark: str) -> Caller | None:
         """The caller of a token that is good as far as can be told without the API server."""
@@ -128,7 +136,8 @@ class KnownCallers:
         if known is not None and now_s < known.expires_s:
             return known.caller
         expired_s = self.expired_s
-        if known is None and self._is_away and (proved := self._proved(token, mark)) is not None:
+        is_lending = self._is_away or self._is_renewing(now_s)
+        if known is None and is_lending and (proved := self._proved(token, mark)) is not None:
             known = proved
             self.put(mark, known)
         if known is None or known.expires_s <= expired_s:
@@ -184,10 +193,12 @@ class KnownCallers:
             self._keys, self._is_changed = keys, True
 
     def _heard(self) -> None:
-        self._heard_s = self._clock.now().timestamp()
+        now_s, expired_s = self._clock.now().timestamp(), self.expired_s
+        self._heard_s = now_s
         self._is_changed = True
         if self._is_away:
             self._is_away = False
+            self._renewal_from_s, self._renewal_until_s = expired_s, now_s + RENEWAL_S
             event(log, logging.INFO, "token_keys.back")
 
     # The disk

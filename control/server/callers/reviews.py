@@ -85,6 +85,9 @@ class TokenReviews:
         while True:
             if (caller := self._remembered(token, key)) is not None:
                 return caller
+            if life.expires_s <= self._clock.now().timestamp():
+                # In an outage or just after one: no API server vouches for it any more.
+                return self._lent_or(token, key, CallRefusal.REVIEWS_AWAY)
             if (asking := self._asking.get(key)) is None:
                 break
             await asking.wait()

@@ -10,7 +10,7 @@ import pytest
 from control.kube.client import KubeClient
 from control.server.callers import outage
 from control.server.callers.accounts import node_accounts
-from control.server.callers.outage import LENT_S, OUTAGE_S_MAX, KnownCallers, KnownToken
+from control.server.callers.outage import LENT_S, OUTAGE_S_MAX, RENEWAL_S, KnownCallers, KnownToken
 from control.server.callers.revocations import fingerprint
 from control.server.callers.tokens import Caller
 from tests.support.clock import FakeClock
@@ -88,8 +88,29 @@ def test_in_an_outage_it_is_good_until_the_api_server_is_heard_again(bench: Outa
         assert found.expires_s == bench.clock.now().timestamp() + LENT_S
         assert bench.known.expired_s < bench.clock.now().timestamp() - 2 * LIFE_S
     bench.ask()
+    bench.clock.pass_s(RENEWAL_S)
     assert bench.lent() is None
     assert bench.known.expired_s == bench.clock.now().timestamp()
+
+
+def test_after_an_outage_kubelets_have_minutes_to_renew_what_ended_in_it(
+    bench: OutageBench,
+) -> None:
+    bench.vouch()
+    bench.ask()
+    with bench.kube.away():
+        bench.ask()
+        bench.clock.pass_s(2 * LIFE_S)
+    bench.ask()
+    bench.known.drop(bench.mark)  # as for the other replica: the keys prove it
+    bench.clock.pass_s(RENEWAL_S - 1)
+    found = bench.lent()
+    assert found is not None
+    assert found.node == "n1"
+    bench.ask()
+    assert bench.lent() is not None, "it was heard again, not back from another outage"
+    bench.clock.pass_s(-RENEWAL_S)
+    assert bench.known.expired_s == bench.clock.now().timestamp(), "a clock that is set back"
 
 
 def test_one_that_was_over_before_the_outage_stays_so(bench: OutageBench) -> None:

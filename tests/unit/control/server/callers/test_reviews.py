@@ -10,7 +10,7 @@ import pytest
 from control.kube.errors import ApiError, Unreachable
 from control.server.callers.accounts import BoundPod, ReviewStatus
 from control.server.callers.budget import REVIEWING, REVIEWS, Tenant, node_tenant, source_tenant
-from control.server.callers.outage import KnownCallers
+from control.server.callers.outage import RENEWAL_S, KnownCallers
 from control.server.callers.refusals import CallRefusal
 from control.server.callers.reviews import AWAY_S, BAD_S, BAD_TOKENS_MAX, GOOD_S, TokenReviews
 from control.server.callers.tokens import Caller, Unauthenticated, Undecided
@@ -55,7 +55,7 @@ class Bench:
         self.clock = FakeClock()
         self.asks = FakeAsks()
         self.metrics = Metrics()
-        known = KnownCallers(NOWHERE, "here", ACCOUNTS, lambda pod: "", self.clock)
+        known = self.known = KnownCallers(NOWHERE, "here", ACCOUNTS, lambda pod: "", self.clock)
         self.reviews = TokenReviews(
             self.asks, ACCOUNTS, known, metrics=self.metrics, clock=self.clock
         )
@@ -173,6 +173,24 @@ def test_while_nobody_can_be_asked_only_what_was_good_is_taken(
     assert bench.ask(token).node == "n1"
     assert bench.why(bench.token(1)) is CallRefusal.REVIEWS_AWAY
     bench.clock.pass_s(LIFE_S)
+    assert bench.why(token) is CallRefusal.TOKEN_EXPIRED
+
+
+def test_a_token_that_ended_in_an_outage_is_taken_afterwards_and_never_asked_about(
+    bench: Bench,
+) -> None:
+    token = bench.token()
+    bench.ask(token)
+    bench.known._heard()
+    bench.known._is_away = True
+    bench.clock.pass_s(LIFE_S + 1)
+    stranger = account_token(bench.clock.now().timestamp() - 1, 7)
+    bench.known._heard()
+    bench.asks.answer = status(authenticated=False)  # as it says of every token that is over
+    assert bench.ask(token).node == "n1"
+    assert bench.why(stranger) is CallRefusal.REVIEWS_AWAY, "nobody has vouched for it"
+    assert bench.asks.asked == [token]
+    bench.clock.pass_s(RENEWAL_S)
     assert bench.why(token) is CallRefusal.TOKEN_EXPIRED
 
 
