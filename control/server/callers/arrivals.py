@@ -69,9 +69,9 @@ class Arrivals:
     def __init__(self, metrics: Metrics, clock: Clock, capacity: int) -> None:
         self._metrics = metrics
         self._clock = clock
-        # A fifth for those without a token, so that neither kind can use up the other's. One that
+        # A third for those without a token, so that neither kind can use up the other's. One that
         # gRPC has not heard of takes a descriptor, the others three.
-        calling = CALLING.lowered(capacity // 5)
+        calling = CALLING.lowered(capacity // 3)
         self._strangers: Strangers[Arrival] = Strangers(
             UNADMITTED.lowered(3 * calling.total), calling
         )

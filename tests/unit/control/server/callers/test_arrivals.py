@@ -80,7 +80,7 @@ def test_one_source_leaves_half_of_the_places_to_others() -> None:
 
 
 def test_few_are_passed_on_to_grpc_without_a_token() -> None:
-    bench = Bench(capacity=100)  # 20 at once, 10 of one source
+    bench = Bench(capacity=60)  # 20 at once, 10 of one source
     opened = [bench.open() for _ in range(12)]
     for each in opened:
         bench.subject.hear(each)
@@ -92,8 +92,17 @@ def test_few_are_passed_on_to_grpc_without_a_token() -> None:
     assert len(bench.closed) == 2
 
 
+def test_500_nodes_come_back_from_one_address_where_20_000_files_may_be_open() -> None:
+    bench = Bench(capacity=(20_000 - 256) // 3)
+    for _ in range(2 * 500):
+        each = bench.open()
+        bench.subject.hear(each)
+        bench.subject.pass_on(each)
+    assert not bench.closed
+
+
 def test_when_all_is_full_the_source_with_most_makes_room() -> None:
-    bench = Bench(capacity=16)  # 9 without a token, 4 of one source
+    bench = Bench(capacity=10)  # 9 without a token, 4 of one source
     hog = [bench.open() for _ in range(4)]
     few = [bench.open(f"10.0.1.{number}") for number in range(4)]
     for _ in range(3):
