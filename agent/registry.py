@@ -317,7 +317,9 @@ class Registry:
         if self._known.get(uid) == registration and uid not in self._unsaved:
             return
         try:
-            write_atomic(self._path(uid), record_bytes(registration, self._boot_id), 0o600)
+            record = record_bytes(registration, self._boot_id)
+            # Not synced: after a crash of the host it would be void, and syncing stops the loop.
+            write_atomic(self._path(uid), record, 0o600, sync=False)
         except OSError as exc:
             raise StateUnwritable(f"{self._folder}: {exc.strerror}") from exc
         self._known[uid] = registration

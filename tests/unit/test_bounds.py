@@ -9,12 +9,14 @@ from pathlib import Path
 
 import pytest
 
+from agent.datapath.errors import MapFull
 from control.kit.door import PORT, UNIX_SOCKET, DoorBounds
 from control.kit.page_refusals import PageRefusal
 from control.server.callers import budget
 from control.server.callers.budget import Bound, Pace
 from control.server.callers.refusals import CallRefusal
 from ztunnel.refusals import Reason
+from ztunnel.supervisor.pods import TooManyPods, WorkersNotReady
 from ztunnel.tenants import bounds
 from ztunnel.tenants.portions import Quota
 
@@ -22,7 +24,10 @@ PAGE = (Path(__file__).parents[2] / "docs" / "bounds.md").read_text()
 CONTROL, _, REST = PAGE.partition("# Of the client of an API server")
 KUBE, _, REST = REST.partition("# Of the CNI plugin's door")
 CNI, _, REST = REST.partition("# Of the container runtime's follower")
-RUNTIME, _, REST = REST.partition("# Of a ztunnel's worker")
+RUNTIME, _, REST = REST.partition("# Of a node's pods")
+NODE, _, REST = REST.partition("# Of the tables in the kernel")
+KERNEL, _, REST = REST.partition("# Of a ztunnel's supervisor")
+SUPERVISOR, _, REST = REST.partition("# Of a ztunnel's worker")
 ZTUNNEL, _, DOORS = REST.partition("# Of admin, metrics and readiness doors")
 DOOR_BOUNDS = {each.name for each in fields(DoorBounds)}
 # Package -> the part of the page about it, and its reasons.
@@ -31,6 +36,9 @@ PARTS = {
     "control.kube": (KUBE, set()),
     "agent.cni": (CNI, set()),
     "agent.cri": (RUNTIME, set()),
+    "agent": (NODE, set()),
+    "bpf": (KERNEL, {MapFull.reason}),
+    "ztunnel.supervisor": (SUPERVISOR, {TooManyPods.reason, WorkersNotReady.reason}),
     "ztunnel": (ZTUNNEL, {each.word for each in Reason}),
     "control.kit": (DOORS, {each.word for each in PageRefusal} | DOOR_BOUNDS),
 }
