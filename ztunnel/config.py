@@ -10,6 +10,7 @@ from pathlib import Path
 from control.kit.errors import ConfigError
 
 SYSTEM_ROOTS = "SYSTEM"
+OFF = frozenset({"", "off"})  # instead of an address: no such page
 _JWT = re.compile(r"eyJ[\w-]+\.[\w-]+\.[\w-]+", re.ASCII)  # `{"` in base64 begins like that
 _PEM_HEAD = "-----BEGIN "
 ZDS_NAME = "zds.sock"

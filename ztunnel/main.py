@@ -25,6 +25,7 @@ from control.kit.memory import spare_collector
 from control.kit.scopes import SCOPES
 from control.kit.version import version
 from ztunnel.config import (
+    OFF,
     SYSTEM_ROOTS,
     ZDS_NAME,
     ZtunnelConfig,
@@ -33,8 +34,8 @@ from ztunnel.config import (
     token_source,
     workers_of,
 )
-from ztunnel.supervisor.admin import OFF
-from ztunnel.supervisor.supervisor import Supervisor, join_cgroup, raise_descriptor_limit
+from ztunnel.supervisor.host import join_cgroup, raise_descriptor_limit
+from ztunnel.supervisor.spawn import spawn
 
 log = logging.getLogger("ztunnel")
 
@@ -283,7 +284,6 @@ def _mounted(path: str) -> str:
 
 def run(config: ZtunnelConfig) -> None:
     raise_descriptor_limit()
-    spare_collector()
     if config.cgroup is not None:
         join_cgroup(config.cgroup)
 
@@ -291,7 +291,12 @@ def run(config: ZtunnelConfig) -> None:
         event(log, logging.WARNING, "dns.not_served", port=DNS_PORT, hint=DNS_HINT)
 
     async def serve() -> None:
-        supervisor = Supervisor(config, SystemClock())
+        early = [await spawn() for _ in range(config.workers)]
+        # Now, as the workers start meanwhile: a node waits for both.
+        from ztunnel.supervisor.supervisor import Supervisor
+
+        spare_collector()
+        supervisor = Supervisor(config, SystemClock(), early=early)
         loop = asyncio.get_running_loop()
         for each in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(each, supervisor.quit)

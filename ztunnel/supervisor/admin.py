@@ -19,14 +19,13 @@ from control.kit.log import RESET, current_levels, event
 from control.kit.metrics import SharedPage
 from control.kit.unix_socket import Unseen, is_served
 from control.model.identity import SpiffeId, parse_spiffe_id
+from ztunnel.config import OFF
 from ztunnel.supervisor.metrics import Sample, registry_of
 
 log = logging.getLogger("admin")
 
 PAGES_EVERY_S = 1.0  # between tries to have a port that is taken
 PAGES_LATE_S = 60.0  # at last, for a folder that is not to be written to
-
-OFF = frozenset({"", "off"})  # instead of an address: no such page
 
 _INDEX = """tulle-ztunnel
 /config_dump            what this node knows, holds and has open

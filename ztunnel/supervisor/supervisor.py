@@ -7,14 +7,10 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import os
-import resource
-from collections.abc import Iterable
-from pathlib import Path
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from control.kit.clock import Clock
-from control.kit.errors import ConfigError
 from control.kit.log import current_spec, event, set_level
 from control.kit.memory import SETTLE_AT_S, release, settle
 from control.kit.page_refusals import refusals
@@ -36,6 +32,7 @@ from ztunnel.supervisor.metrics import Sample, Tally
 from ztunnel.supervisor.missing import MissingWatch, missing_policies
 from ztunnel.supervisor.plaintext import PlaintextRefusals
 from ztunnel.supervisor.pods import HeldPod, HeldPods
+from ztunnel.supervisor.spawn import Spawned
 from ztunnel.supervisor.workers import Workers
 from ztunnel.supervisor.xds import XdsClient
 from ztunnel.supervisor.zds import ZdsClient
@@ -47,14 +44,22 @@ RELEASE_EVERY_S = 15.0  # gives back what an update, a certificate or a page nee
 
 
 class Supervisor:
-    def __init__(self, config: ZtunnelConfig, clock: Clock, signer: Signer | None = None) -> None:
+    def __init__(
+        self,
+        config: ZtunnelConfig,
+        clock: Clock,
+        signer: Signer | None = None,
+        early: Sequence[Spawned] = (),
+    ) -> None:
+        """`early`: workers that have been started already."""
         self._config = config
         self._clock = clock
         self._stop = asyncio.Event()
         self._stop_now = asyncio.Event()
         self._tally = Tally()
         self.state = State(cluster_id=config.cluster_id, node=config.node, strict=True)
-        self.workers = Workers(config.workers, worker_settings(config), self, self, clock)
+        settings = worker_settings(config)
+        self.workers = Workers(config.workers, settings, self, self, clock, early=early)
         self.certificates_kept = Certificates(
             signer or CaClient(config),
             clock,
@@ -373,19 +378,3 @@ def worker_settings(config: ZtunnelConfig) -> dict[str, Any]:
         "fixed_ports": config.fixed_ports,
         "direct": config.direct is not None,
     }
-
-
-def raise_descriptor_limit() -> None:
-    """Raise the limit to the maximum: a pod takes one descriptor and three for each worker, a
-    connection two."""
-    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-
-
-def join_cgroup(path: Path) -> None:
-    """Move this process, and with it every worker, into a cgroup that the agent exempts."""
-    try:
-        path.mkdir(parents=True, exist_ok=True)
-        (path / "cgroup.procs").write_text(f"{os.getpid()}\n")
-    except OSError as exc:
-        raise ConfigError(f"cannot join the cgroup {path}: {exc}") from exc

@@ -9,10 +9,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import logging
-import shutil
-import socket
-import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -36,6 +33,7 @@ from ztunnel.mesh.entries import Entry, chunks
 from ztunnel.supervisor.leaving import Leaving
 from ztunnel.supervisor.pods import HeldPod
 from ztunnel.supervisor.question import Question
+from ztunnel.supervisor.spawn import Spawned, spawn, worker_argv
 
 log = logging.getLogger("workers")
 
@@ -100,15 +98,18 @@ class Workers:
         source: WorkerSource,
         listener: WorkerListener,
         clock: Clock,
-        argv: Callable[[int], list[str]] | None = None,
+        argv: Callable[[int], list[str]] = worker_argv,
+        early: Sequence[Spawned] = (),
     ) -> None:
+        """`early`: workers that have been started already, by number."""
         self.count = count
         self.restarts = 0
         self._settings = settings
         self._source = source
         self._listener = listener
         self._clock = clock
-        self._argv = argv or worker_argv
+        self._argv = argv
+        self._early = dict(enumerate(early))
         self._live: dict[int, WorkerProcess] = {}
         self._queries = itertools.count(1)
         self._leaving = Leaving(lambda: self._live)
@@ -230,15 +231,9 @@ class Workers:
                 await asyncio.sleep(backoff.next_s())
 
     async def _run_one(self, number: int) -> None:
-        ours, theirs = socket.socketpair()
-        with theirs:
-            process = await asyncio.create_subprocess_exec(
-                *self._argv(theirs.fileno()),
-                pass_fds=(theirs.fileno(),),
-                stdin=asyncio.subprocess.DEVNULL,
-                process_group=0,  # Ctrl-C is for the supervisor, which lets them drain
-            )
-        worker = WorkerProcess(number, process, IpcSocket(ours))
+        early = self._early.pop(number, None)
+        process, pipe = await spawn(self._argv) if early is None else early
+        worker = WorkerProcess(number, process, IpcSocket(pipe))
         descriptor = worker.pipe.fileno()
         loop = asyncio.get_running_loop()
         loop.add_reader(descriptor, self._readable, worker)
@@ -388,11 +383,3 @@ class Workers:
 
     def _end(self, worker: WorkerProcess) -> None:
         kill_child(worker.process)
-
-
-def worker_argv(descriptor: int) -> list[str]:
-    """Command of a worker. `setpriv` makes the kernel end it with us; without it the closed pipe
-    does."""
-    command = [sys.executable, "-m", "ztunnel.worker", "--fd", str(descriptor)]
-    setpriv = shutil.which("setpriv")
-    return [setpriv, "--pdeathsig", "KILL", "--", *command] if setpriv else command

@@ -107,7 +107,7 @@ class ManyPods:
             f"address add {NODE_GATEWAY_V6}/64 dev {pod.link} nodad",
             f"link set {pod.link} up",
             f"route add {address.v4}/32 dev {pod.link} scope link src {node.address.v4}",
-            f"-6 route add {address.v6}/128 dev {pod.link} src {node.address.v6}",
+            f"route add {address.v6}/128 dev {pod.link} src {node.address.v6}",
         )
         _ip(
             pod.netns,
@@ -117,7 +117,7 @@ class ManyPods:
             "link set eth0 up",
             f"route add {node.address.v4}/32 dev eth0 scope link",
             f"route add default via {node.address.v4} dev eth0",
-            f"-6 route add default via {NODE_GATEWAY_V6} dev eth0",
+            f"route add ::/0 via {NODE_GATEWAY_V6} dev eth0",
         )
 
     def remove(self, pod: Made) -> None:

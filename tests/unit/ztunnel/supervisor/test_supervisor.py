@@ -9,7 +9,6 @@ from typing import Any
 
 import pytest
 
-from control.kit.errors import ConfigError
 from control.wire.direct import Plaintext
 from tests.support.clock import FakeClock
 from tests.support.engine.meshes import entry, pod
@@ -18,7 +17,7 @@ from tests.unit.ztunnel.mesh.test_plaintext import STRICT, deny
 from tests.unit.ztunnel.supervisor.test_plaintext import NamedPod
 from ztunnel.config import ZtunnelConfig
 from ztunnel.mesh.entries import Entry, Op
-from ztunnel.supervisor.supervisor import Supervisor, join_cgroup, worker_settings
+from ztunnel.supervisor.supervisor import Supervisor, worker_settings
 
 
 def made(folder: Path, **settings: Any) -> Supervisor:
@@ -123,9 +122,3 @@ def test_the_kernel_hears_of_strict_with_the_word_that_makes_it_whole(
     assert asyncio.run(push([policy_entry(strict)], [closed])) == [], "perhaps half of an update"
     assert asyncio.run(push(whole)) == [True], "not at the next poll"
     assert asyncio.run(push([open_], whole, whole)) == [False]
-
-
-def test_a_cgroup_that_cannot_be_joined_is_the_operators_problem(tmp_path: Path) -> None:
-    (tmp_path / "file").touch()
-    with pytest.raises(ConfigError, match="cannot join the cgroup"):
-        join_cgroup(tmp_path / "file" / "below")

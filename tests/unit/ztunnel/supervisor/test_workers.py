@@ -19,7 +19,8 @@ from ztunnel.identity.csr import Issued
 from ztunnel.ipc import FrameKind
 from ztunnel.mesh.entries import Entry, Op
 from ztunnel.supervisor.pods import HeldPod
-from ztunnel.supervisor.workers import Workers, worker_argv
+from ztunnel.supervisor.spawn import spawn
+from ztunnel.supervisor.workers import Workers
 
 DEADLINE_S = 10.0
 # Reads frames; says READY after CONFIG, answers a QUERY with what it has read, ends at DRAIN.
@@ -104,9 +105,14 @@ class Supervisor:
 
 
 def run(
-    test: Callable[[Workers, Supervisor], Awaitable[None]], lives: Iterable[str], count: int = 1
+    test: Callable[[Workers, Supervisor], Awaitable[None]],
+    lives: Iterable[str],
+    count: int = 1,
+    *,
+    early: int = 0,
 ) -> None:
-    """`lives`: how each process that is started behaves, the last one again and again."""
+    """`lives`: how each process that is started behaves, the last one again and again. `early`:
+    so many are started before their supervisor is there."""
     left = list(lives)
 
     def argv(descriptor: int) -> list[str]:
@@ -115,7 +121,8 @@ def run(
 
     async def whole() -> None:
         above = Supervisor()
-        workers = Workers(count, {"node": "n1"}, above, above, SystemClock(), argv)
+        started = [await spawn(argv) for _ in range(early)]
+        workers = Workers(count, {"node": "n1"}, above, above, SystemClock(), argv, started)
         async with asyncio.timeout(DEADLINE_S), asyncio.TaskGroup() as tasks:
             running = tasks.create_task(workers.run())
             try:
@@ -141,6 +148,16 @@ def test_a_worker_is_brought_up_with_everything_in_order() -> None:
         }
 
     run(test, ["good"], count=2)
+
+
+def test_one_that_was_started_early_is_used_and_the_next_is_started_when_it_dies() -> None:
+    async def test(workers: Workers, above: Supervisor) -> None:
+        await above.until(lambda: bool(above.ready))
+        assert workers.restarts == 0
+        os.kill(int(str(workers.status()[0]["pid"])), signal.SIGKILL)
+        await above.until(lambda: len(above.ready) == 2)
+
+    run(test, ["good", "good", "die"], early=1)
 
 
 def test_an_answer_in_pieces_is_whole() -> None:
@@ -214,9 +231,3 @@ def test_a_leave_waits_for_every_worker_and_new_ones_hear_of_it() -> None:
         assert workers.restarts == 1
 
     run(test, ["busy", "good"])
-
-
-def test_a_worker_ends_with_its_supervisor() -> None:
-    argv: list[Any] = worker_argv(7)
-    assert argv[-4:] == ["-m", "ztunnel.worker", "--fd", "7"]
-    assert argv[0].endswith("setpriv") == ("--pdeathsig" in argv)
