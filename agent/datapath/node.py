@@ -35,14 +35,13 @@ from agent.datapath.exempt import Exemptions
 from agent.datapath.folder import PinFolder
 from agent.datapath.kubelet import KubeletHook
 from agent.datapath.locals import Locals
+from agent.datapath.lookup import POD_MAPS, LookupPrograms, Prepared, pin_maps
 from agent.datapath.maps import Map
 from agent.datapath.pod_tables import PodTables
 from agent.datapath.pods import CapturedPod, PodCapture
 from agent.datapath.shortcuts import Shortcuts
 from agent.datapath.tables import DirectTables
 from bpf import layout
-
-_POD_MAPS = ("listeners", "plaintext", "probes", "refused")  # those that sk_lookup uses
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +77,7 @@ class NodeDatapath:
         self.kubelet = KubeletHook(ours, image, self._maps)
         self._exemptions = Exemptions(ours, image, self._maps)
         self._locals = Locals(self._maps)
+        self.lookups = LookupPrograms(image, self._maps)
         self.audit = KernelAudit(ours, cgroup_root, image, self._maps, self._pods)
 
     @classmethod
@@ -113,6 +113,8 @@ class NodeDatapath:
         if self._direct is not None:
             self._direct.close()
             self._direct = None
+        if self._shortcuts is not None:
+            self._shortcuts.close()
         for opened in self._maps.values():
             opened.close()
         self._maps.clear()
@@ -137,7 +139,9 @@ class NodeDatapath:
                 self._maps[name] = folder.adopt_map(self._folder.maps / name, name)
         if self._image.uses("flows"):
             self._direct = DirectTables(self._maps)
-            self._shortcuts = Shortcuts(self._image, self._maps)
+            self._shortcuts = Shortcuts(
+                self._image, self._maps, self._folder, self._pods, self._changed
+            )
         with contextlib.ExitStack() as opened:
             loaded = self._load_all(opened)
             self._exemptions.adopt(loaded)
@@ -163,7 +167,7 @@ class NodeDatapath:
 
     def _load_all(self, opened: contextlib.ExitStack) -> dict[str, Program]:
         # They stand in for a pod's.
-        of_pod = {each: opened.enter_context(folder.create_map(each)) for each in _POD_MAPS}
+        of_pod = {each: opened.enter_context(folder.create_map(each)) for each in POD_MAPS}
         with_one = {**self._maps, **of_pod}
         return {
             hook: opened.enter_context(self._image.load(hook, with_one)) for hook in programs.HOOKS
@@ -181,22 +185,11 @@ class NodeDatapath:
             if self._maps["pods"].lookup(key) is None and not taken_over:
                 self._remove_pins(pins, pod)
                 continue
-            with self._lookup_program(pins) as program, Link.open(pins / "link") as link:
-                if link.info().target:  # 0: the namespace is gone, nothing to run on
-                    link.replace(program)
+            self.lookups.replace(pins)
             device = self._shortcuts.adopt(pins) if self._shortcuts is not None else 0
             pod = replace(pod, device=device if self._wants_shortcuts else 0)
             self._pods[pod.uid] = pod
             self._maps["pods"].update(key, bytes(pods.pod_value(pod)))
-
-    def _lookup_program(self, pins: Path) -> Program:
-        with contextlib.ExitStack() as opened:
-            # A pod that another version captured may lack one.
-            of_pod = {
-                each: opened.enter_context(folder.adopt_map(pins / each, each))
-                for each in _POD_MAPS
-            }
-            return self._image.load("sklookup", {**self._maps, **of_pod})
 
     # Ztunnels: exempt from capture, and the only ones that get answers
 
@@ -213,8 +206,14 @@ class NodeDatapath:
 
     # Pods
 
-    def capture(self, pod: PodCapture) -> CapturedPod:
-        """Capture the pod, or bring a captured one up to date (new ztunnel, new address)."""
+    def capture(
+        self, pod: PodCapture, *, shortcut_later: bool = False, prepared: Prepared | None = None
+    ) -> CapturedPod:
+        """Capture the pod, or bring a captured one up to date (new ztunnel, new address).
+
+        `shortcut_later`: a pod without one gets it from `shortcuts`, which takes longer.
+        `prepared`: by `lookups`; it stays the caller's to close.
+        """
         captured = pods.check(pod)
         pins = self._folder.pods / pods.pin_name(pod.uid)
         for other in self._pods.values():
@@ -231,8 +230,10 @@ class NodeDatapath:
             if known is not None:
                 self._locals.remove(known, but=captured)
             block.make_local(pod.netns_fd, pod.addresses)
-            self._pin_pod(pins, pod, captured)
-            captured = replace(captured, device=self._attach_shortcut(pins, pod))
+            self._pin_pod(pins, pod, captured, prepared)
+            if not shortcut_later or (known is not None and known.device):
+                device = 0 if self.shortcuts is None else self.shortcuts.attach(pins, pod)
+                captured = replace(captured, device=device)
             value = pods.pod_value(captured)
             self._maps["pods"].update(pods.cookie_key(captured.cookie), bytes(value))
             self._locals.add(captured)
@@ -245,14 +246,21 @@ class NodeDatapath:
 
     def set_direct(self, uid: str, direct: bool) -> CapturedPod:
         """Allow or forbid direct connections of a captured pod, in both directions."""
-        known = self._pods[uid]
-        pod = replace(known, direct=direct)
-        self._locals.add(pod)
-        self._maps["pods"].update(pods.cookie_key(pod.cookie), bytes(pods.pod_value(pod)))
+        pod = self._changed(replace(self._pods[uid], direct=direct))
         with folder.adopt_map(self._folder.pods / pods.pin_name(uid) / "about", "about") as about:
             about.update(struct.pack("=I", 0), pods.about_bytes(pod))
-        self._pods[uid] = pod
         return pod
+
+    def _changed(self, pod: CapturedPod) -> CapturedPod:
+        self._locals.add(pod)
+        self._maps["pods"].update(pods.cookie_key(pod.cookie), bytes(pods.pod_value(pod)))
+        self._pods[pod.uid] = pod
+        return pod
+
+    @property
+    def shortcuts(self) -> Shortcuts | None:
+        """Those that are made after a capture; None: none are wanted."""
+        return self._shortcuts if self._wants_shortcuts else None
 
     def set_plaintext(self, uid: str, rules: PlaintextRules) -> None:
         """The ports at which this pod's SYNs without an identity are refused; kept for a pod that
@@ -263,30 +271,22 @@ class NodeDatapath:
         """The ports of this pod to which the kubelet may go; kept in the same way."""
         self._probes.tell(uid, ports, is_captured=uid in self._pods)
 
-    def _attach_shortcut(self, pins: Path, pod: PodCapture) -> int:
-        """The device with the shortcut; 0: none. A program that is there stays for what is open."""
-        if self._shortcuts is None or not self._wants_shortcuts:
-            return 0
-        return self._shortcuts.attach(pins, pod)
-
-    def _pin_pod(self, pins: Path, pod: PodCapture, captured: CapturedPod) -> None:
+    def _pin_pod(
+        self, pins: Path, pod: PodCapture, captured: CapturedPod, prepared: Prepared | None
+    ) -> None:
         """The pod's pins, in the order that pods.py explains."""
         pins.mkdir(exist_ok=True)
-        had_maps = all((pins / each).exists() for each in _POD_MAPS)
+        had_maps = all((pins / each).exists() for each in POD_MAPS)
         with folder.adopt_map(pins / "about", "about") as about:
             about.update(struct.pack("=I", 0), pods.about_bytes(captured))
+        prepared = pin_maps(pins, prepared)
         with folder.adopt_map(pins / "listeners", "listeners") as listeners:
             pods.set_listeners(listeners, pod)
         self._plaintext.write(pod.uid)
         self._probes.write(pod.uid)
         if self._has_link(pins, with_new_maps=not had_maps):
             return
-        attach_type = programs.HOOKS["sklookup"].attach_type
-        with (
-            self._lookup_program(pins) as program,
-            Link.create(program, pod.netns_fd, attach_type, what=f"sk_lookup of {pod.uid}") as link,
-        ):
-            link.pin(pins / "link")
+        self.lookups.attach(pins, pod.netns_fd, prepared, what=f"sk_lookup of {pod.uid}")
 
     def _has_link(self, pins: Path, *, with_new_maps: bool) -> bool:
         """True if the link is there and in force, with a program that reads the pinned maps."""
@@ -295,8 +295,7 @@ class NodeDatapath:
         with Link.open(pins / "link") as link:
             if link.info().target:
                 if with_new_maps:
-                    with self._lookup_program(pins) as program:
-                        link.replace(program)
+                    self.lookups.replace(pins)
                 return True
         folder.unpin(pins / "link")  # detached by somebody
         return False
@@ -321,7 +320,7 @@ class NodeDatapath:
             with Link.open(pins / "link") as link:
                 link.detach()
         shortcuts.detach(pins, self._maps)
-        for name in ("link", *_POD_MAPS, "about"):
+        for name in ("link", *POD_MAPS, "about"):
             folder.unpin(pins / name)
         folder.unpin(pins)
 

@@ -238,6 +238,7 @@ class Enroller:
     async def run(self) -> None:
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(self._kernel.run(), name="enrol.kernel")
+            tasks.create_task(self._kernel.shortcuts.run(), name="enrol.shortcuts")
             tasks.create_task(self._sweep.run(), name="enrol.sweep")
             tasks.create_task(self._repair.run(), name="enrol.repair")
 

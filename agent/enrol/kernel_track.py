@@ -14,9 +14,13 @@ from typing import ClassVar, Protocol
 from agent import registry, zds
 from agent.datapath import listeners, pods, sockets
 from agent.datapath.audit import Difference
+from agent.datapath.lookup import Prepared
 from agent.datapath.pods import CapturedPod, PodCapture
+from agent.datapath.shortcuts import Shortcuts
 from agent.enrol import plan
+from agent.enrol.aside import made_aside
 from agent.enrol.facts import Facts
+from agent.enrol.shortcut_track import ShortcutTrack
 from agent.registry import NamespaceGone
 from control.kit.errors import KernelError, MeshError
 from control.kit.log import event
@@ -36,13 +40,27 @@ class Audit(Protocol):
     def pod(self, uid: str) -> list[Difference]: ...
 
 
+class Lookups(Protocol):
+    """Maker of what a pod's capture needs and takes long, in any thread."""
+
+    def prepare(self) -> Prepared: ...
+
+
 class Datapath(Protocol):
     """The kernel half, as far as it is used here."""
 
     @property
     def audit(self) -> Audit: ...
 
-    def capture(self, pod: PodCapture) -> CapturedPod: ...
+    @property
+    def shortcuts(self) -> Shortcuts | None: ...
+
+    @property
+    def lookups(self) -> Lookups: ...
+
+    def capture(
+        self, pod: PodCapture, *, shortcut_later: bool = False, prepared: Prepared | None = None
+    ) -> CapturedPod: ...
     def set_direct(self, uid: str, direct: bool) -> CapturedPod: ...
     def set_probes(self, uid: str, ports: frozenset[int]) -> None: ...
     def release(self, uid: str) -> bool: ...
@@ -67,6 +85,8 @@ class KernelTrack:
         self._facts = facts
         self._datapath = datapath
         self._direct = direct
+        self.shortcuts = ShortcutTrack(facts)
+        self._prepared: dict[str, Prepared] = {}  # by uid, for captures that are ready
         self._escaped: dict[str, frozenset[int]] = {}  # uid → inodes of older connections
 
     async def run(self) -> None:
@@ -98,6 +118,7 @@ class KernelTrack:
                     self._facts.known.remove(uid)
                     self._facts.waiting_since_s.pop(uid, None)
                     self._escaped.pop(uid, None)
+                    self._drop_prepared(uid)
                     self._facts.book.forgotten(uid)
                     self._direct.forgotten(uid)
                     self._facts.watches.changed(uid)
@@ -154,6 +175,25 @@ class KernelTrack:
             self._facts.vanished(registration)
         except (MeshError, OSError) as exc:
             self._facts.failed(step.uid, exc)
+        finally:
+            self._drop_prepared(step.uid)
+
+    async def prepare(self, uid: str) -> None:
+        """Have a thread make what the capture of a pod needs; without it the capture does."""
+        if self._facts.book.pods()[uid].capture is not None:
+            return
+        try:
+            made = await made_aside(self._datapath.lookups.prepare)
+        except (KernelError, OSError) as exc:
+            event(log, logging.DEBUG, "pod.not_prepared", uid=uid, error=exc)
+            return
+        self._drop_prepared(uid)
+        self._prepared[uid] = made
+
+    def _drop_prepared(self, uid: str) -> None:
+        made = self._prepared.pop(uid, None)
+        if made is not None:
+            made.close()
 
     def _listeners_for(
         self, step: plan.CapturePod, ztunnel: zds.Ztunnel, netns_fd: int
@@ -179,7 +219,9 @@ class KernelTrack:
             direct=step.direct,
         )
         was_captured = self._facts.book.pods()[step.uid].capture is not None
-        pod = self._datapath.capture(request)
+        prepared = self._prepared.get(step.uid)
+        pod = self._datapath.capture(request, shortcut_later=True, prepared=prepared)
+        self.shortcuts.captured(step.uid, self._datapath.shortcuts)
         self._facts.book.captured(step)
         self.tell_direct(pod)
         if not was_captured:

@@ -130,6 +130,7 @@ class ZtunnelTrack:
             self._facts.failed(step.uid, missing)
             return
         if len(listeners):
+            await self._kernel.prepare(step.uid)
             self._close_listeners(step)
             self._facts.listeners[step.uid, step.ztunnel] = listeners
         self._facts.book.added(step)

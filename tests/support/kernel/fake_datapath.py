@@ -11,6 +11,7 @@ from typing import Any
 from agent import zds
 from agent.datapath.audit import Difference
 from agent.datapath.errors import DatapathError
+from agent.datapath.lookup import Prepared
 from agent.datapath.pods import CapturedPod, PodCapture
 from agent.datapath.refused import Slots
 from control.model.address import Address
@@ -34,9 +35,18 @@ class FakeAudit:
         return self.of_pods.get(uid, [])
 
 
+class FakeLookups:
+    """Nothing can be prepared without a kernel."""
+
+    def prepare(self) -> Prepared:
+        raise DatapathError("no kernel")
+
+
 class FakeDatapath:
     def __init__(self, *pods: CapturedPod) -> None:
         self.audit = FakeAudit()
+        self.lookups = FakeLookups()
+        self.shortcuts = None
         self.forgotten: list[int] = []
         self.pods = {pod.uid: pod for pod in pods}
         self.exempted: set[Path] = set()
@@ -47,7 +57,9 @@ class FakeDatapath:
         if self.refuses:
             raise DatapathError("no")
 
-    def capture(self, pod: PodCapture) -> CapturedPod:
+    def capture(
+        self, pod: PodCapture, *, shortcut_later: bool = False, prepared: Prepared | None = None
+    ) -> CapturedPod:
         self._call()
         made = CapturedPod(pod.uid, 1, pod.addresses, 1, pod.direct)
         self.pods[pod.uid] = made
