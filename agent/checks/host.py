@@ -5,17 +5,25 @@ from __future__ import annotations
 import os
 import platform
 import re
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
 
 from agent import config
 from agent.checks.check import Check, Result, judged
-from agent.datapath import bpffs, cgroups
+from agent.datapath import bpffs, cgroups, programs
 from agent.datapath.dry_load import dry_load
 from control.kit.errors import KernelError
 
 KERNEL_MIN = (5, 15)  # sk_lookup came with 5.9, netns cookies in every hook we use with 5.15
 _BTF = Path("/sys/kernel/btf/vmlinux")
+# Consequences of what a kernel lacks; "tcx" is no define of the programs, but a hook.
+WITHOUT = {
+    programs.DIRECT_FEATURE: "no ring buffer, so nothing goes direct",
+    "TULLE_HAS_SET_RETVAL": "no bpf_set_retval, so a refused connect() says EPERM",
+    "TULLE_HAS_MPTCP": "no bpf_skc_to_mptcp_sock, so the parts of one connection may part",
+    "TULLE_HAS_INGRESS_IFINDEX": "no ingress_ifindex, so the source tells what came by loopback",
+    "tcx": "no tcx, so direct segments pass the host's stack",
+}
 
 
 def host_checks(
@@ -99,10 +107,12 @@ def _programs(cache: Path) -> Iterator[Check]:
         hint = "run as root: see TUL0102"
     try:
         loaded = dry_load(cache)
+        found = (*programs.kernel_features(), *(("tcx",) if programs.has_tcx() else ()))
     except (KernelError, OSError) as exc:
         yield judged("TUL0501", "programs", "the eBPF programs compile", error=str(exc), hint=hint)
         return
     yield judged("TUL0501", "programs", "the eBPF programs compile")
+    yield features(found)
     for program in loaded:
         yield judged(
             "TUL0502",
@@ -111,3 +121,10 @@ def _programs(cache: Path) -> Iterator[Check]:
             error="" if program.ok else program.verifier_log,
             hint="please report this with the kernel's version and the whole log (-v)",
         )
+
+
+def features(found: Collection[str]) -> Check:
+    """A fit kernel may lack any of them: named, and never a warning."""
+    absent = [consequence for feature, consequence in WITHOUT.items() if feature not in found]
+    said = f"all but: {'; '.join(absent)}" if absent else "all there are"
+    return judged("TUL0503", "programs", f"optional parts of the kernel are used ({said})")

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import bpf
-from agent.datapath.attach import Program
+from agent.datapath.attach import Program, attached_programs
 from agent.datapath.errors import CompileFailed, DatapathError, NotPermitted
 from agent.datapath.maps import Map
 from bpf import layout
@@ -31,6 +31,7 @@ _MESSAGE_CHARACTERS_MAX = 2000
 
 _TYPE_SCHED_CLS = 3
 _TYPE_SOCK_OPS, _TYPE_SOCK_ADDR, _TYPE_SOCKOPT, _TYPE_SK_LOOKUP = 13, 18, 25, 30
+_LOOPBACK = 1  # its index in every network namespace
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,6 +165,17 @@ def failure(done: subprocess.CompletedProcess[str]) -> CompileFailed:
     if done.returncode < 0:  # LLVM may crash and say nothing
         said += f" ended by {signal.strsignal(-done.returncode) or -done.returncode}"
     return CompileFailed(f"compile the BPF programs: {said.strip()[-_MESSAGE_CHARACTERS_MAX:]}")
+
+
+def has_tcx() -> bool:
+    """True where the shortcut can be attached: such a kernel answers what is on a device's hook."""
+    try:
+        attached_programs(_LOOPBACK, HOOKS["shortcut"].attach_type)
+    except NotPermitted:
+        raise
+    except DatapathError:
+        return False
+    return True
 
 
 def compile_image(source: Path, cache: Path, defines: tuple[str, ...]) -> Image:

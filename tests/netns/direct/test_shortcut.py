@@ -9,7 +9,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from agent.datapath import veth
+from agent.datapath import programs, veth
 from control.model.address import parse_address
 from tests.support.kernel.datapath import SOURCE
 from tests.support.kernel.direct_bed import CLIENT4, PORT, SERVER4, SERVER6, DirectBed, direct_bed
@@ -20,6 +20,8 @@ from tests.support.kernel.raw_tcp import ACK, RST, send_segment
 @pytest.fixture
 def pair() -> Iterator[DirectBed]:
     """The agent lives where the pods' veths end: on the host, which is the switch here."""
+    if not programs.has_tcx():
+        pytest.skip("this kernel has no tcx (Linux 6.6)")
     with direct_bed(direct=False) as made:
         capture(made)
         made.open()

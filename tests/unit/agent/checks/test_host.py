@@ -8,6 +8,7 @@ import pytest
 
 from agent.checks import host
 from agent.checks.check import Result
+from agent.datapath import programs
 
 
 @pytest.mark.parametrize(
@@ -40,3 +41,15 @@ def test_a_host_without_a_bpffs_is_warned_about(tmp_path: Path) -> None:
     found = host._bpffs(tmp_path)
     assert (found.code, found.result) == ("TUL0401", Result.WARNING)
     assert f"mount -t bpf bpf {tmp_path}" in found.hint
+
+
+def test_what_an_older_kernel_lacks_is_named_and_no_reason_to_refuse_it() -> None:
+    oldest = host.features((programs.DIRECT_FEATURE,))
+    assert (oldest.code, oldest.result) == ("TUL0503", Result.OK)
+    assert all(word in oldest.description for word in ("EPERM", "tcx", "ingress_ifindex"))
+    assert "nothing goes direct" not in oldest.description
+    assert "all there are" in host.features(tuple(host.WITHOUT)).description
+
+
+def test_each_feature_that_is_probed_has_a_consequence() -> None:
+    assert set(host.WITHOUT) == {*programs.FEATURES, "tcx"}
