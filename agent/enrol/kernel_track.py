@@ -249,7 +249,7 @@ class KernelTrack:
 def _older_connections(netns_fd: int) -> frozenset[int]:
     """Inodes of open connections, which stay as they are: capture is for new ones."""
     try:
-        found = sockets.connections(netns_fd)
+        found = sockets.connections(netns_fd) if sockets.established(netns_fd) else []
     except (KernelError, OSError) as exc:
         event(log, logging.WARNING, "pod.connections_unknown", error=exc)
         return frozenset()

@@ -13,7 +13,7 @@ from agent.enrol.facts import Facts
 from agent.registry import Registration
 from control.kit.errors import MeshError
 
-# Pods that are looked at in one turn, 0.3 ms each: 200 of them within 26 s.
+# Pods that are looked at in one turn, 0.2 ms each: 200 of them within 26 s.
 PODS_PER_TURN = 16
 
 
@@ -42,10 +42,9 @@ class Uses:
 
 
 def _is_used(registration: Registration) -> bool:
-    """True if it has a connection to elsewhere; a captured one leads to a loopback address too."""
+    """True if a connection is open; one inside the pod counts too."""
     try:
         with registry.opened_again(registration) as netns_fd:
-            found = sockets.connections(netns_fd)
+            return sockets.established(netns_fd) > 0
     except (MeshError, OSError):
         return False  # it is gone, or about to be found so
-    return any(each.local.address != each.remote.address for each in found)

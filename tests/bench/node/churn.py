@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import threading
 import time
+from concurrent import futures
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -53,6 +54,7 @@ def run(bed: ManyPods, rate: float, seconds: float) -> dict[str, object]:
     work, living = Churn(bed), []  # type: ignore[var-annotated]
     numbers = itertools.count()
     begun_s = next_s = time.monotonic()
+    coming: list[futures.Future[None]] = []
     behind_s = 0.0
     with ThreadPoolExecutor(THREADS) as pool:
         while time.monotonic() - begun_s < seconds:
@@ -67,12 +69,12 @@ def run(bed: ManyPods, rate: float, seconds: float) -> dict[str, object]:
             bed.write("churn.yaml", [pod.manifest() for _, pod in living])
             for pod in gone:
                 pool.submit(work.go, pod)
-            for pod in fresh:
-                pool.submit(work.come, pod)
+            coming = [pool.submit(work.come, pod) for pod in fresh]
             next_s += PERIOD_S
             behind_s = max(behind_s, time.monotonic() - next_s)
             time.sleep(max(0.0, next_s - time.monotonic()))
         ran_s = time.monotonic() - begun_s
+        futures.wait(coming)
         bed.write("churn.yaml", [])
         for _, pod in living:
             pool.submit(work.go, pod)

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import socket
 import struct
+from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from agent.datapath import sockets
+from agent.datapath.errors import DatapathError
 from agent.datapath.netlink import attribute
 from control.model.address import Endpoint, parse_address
 
@@ -61,3 +63,20 @@ def test_the_storage_of_a_socket_is_read_from_its_nest() -> None:
     found = sockets.parse_transfer(head + attribute(2, info) + storage)
     assert found is not None
     assert (found.sent, found.received, found.storage) == (10, 20, b"value")
+
+
+def test_connections_are_counted_by_the_namespaces_own_counters() -> None:
+    server = socket.create_server(("127.0.0.1", 0))
+    with server, socket.create_connection(server.getsockname()), server.accept()[0]:
+        text = Path("/proc/thread-self/net/snmp").read_text()
+        assert sockets.parse_established(text) >= 2
+
+
+@pytest.mark.parametrize("text", ["", "Tcp: CurrEstab\n", "Tcp: RtoMin\nTcp: 1\n", "Udp: 1\n"])
+def test_a_kernel_without_that_counter_is_an_error(text: str) -> None:
+    with pytest.raises(DatapathError):
+        sockets.parse_established(text)
+
+
+def test_the_counter_is_found_by_its_name() -> None:
+    assert sockets.parse_established("Ip: A\nIp: 1\nTcp: RtoMin CurrEstab\nTcp: 200 7\n") == 7
