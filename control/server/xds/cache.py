@@ -10,10 +10,9 @@ from collections import defaultdict
 from collections.abc import Callable, Generator, Iterator, Mapping
 from typing import Any, TypeAlias
 
-from control.model.address import format_address
 from control.model.intent import Intent, NamespaceIntent
 from control.model.policy import Policy
-from control.model.workload import NetworkAddress, Service, Workload
+from control.model.workload import Service, Workload
 from control.server.compile.delta import MeshDelta
 from control.server.xds.index import Index
 from control.server.xds.resource import CachedResource, make_entry
@@ -164,18 +163,7 @@ def _policy_entry(name: str, value: Policy) -> CachedResource:
 
 def _address_entry(name: str, value: Workload | Service) -> CachedResource:
     message = resource_to_wire(value).SerializeToString(deterministic=True)
-    return make_entry(ADDRESS_TYPE, name, message, _aliases(value))
-
-
-def _aliases(value: Workload | Service) -> tuple[str, ...]:
-    if isinstance(value, Workload):
-        return tuple(f"{value.network}/{format_address(each)}" for each in value.addresses)
-    return tuple(_vip_alias(each) for each in value.addresses)
-
-
-def _vip_alias(vip: NetworkAddress) -> str:
-    text = f"{vip.network}/{format_address(vip.address)}"
-    return text if vip.length is None else f"{text}/{vip.length}"
+    return make_entry(ADDRESS_TYPE, name, message, value)
 
 
 def _pod_entry(name: str, value: Intent) -> CachedResource:

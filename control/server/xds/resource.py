@@ -7,6 +7,8 @@ from dataclasses import dataclass
 
 from google.protobuf.any_pb2 import Any as AnyMessage
 
+from control.model.address import format_address
+from control.model.workload import NetworkAddress, Service, Workload
 from control.wire import discovery_pb2
 
 RESOURCES_FIELD = 2  # DeltaDiscoveryResponse.resources
@@ -21,14 +23,27 @@ class CachedResource:
     version: str
     framed: bytes
     body_offset: int
-    aliases: tuple[str, ...] = ()
+    addressed: Workload | Service | None = None
     node: str = ""  # set when only this node may see it
 
+    @property
+    def aliases(self) -> tuple[str, ...]:
+        """Names by address, for those who ask on demand: made when they do."""
+        value = self.addressed
+        if isinstance(value, Workload):
+            return tuple(f"{value.network}/{format_address(each)}" for each in value.addresses)
+        return () if value is None else tuple(map(_vip_alias, value.addresses))
+
     def framed_with_aliases(self) -> bytes:
-        if not self.aliases:
-            return self.framed
         extra = b"".join(frame(ALIASES_FIELD, alias.encode()) for alias in self.aliases)
+        if not extra:
+            return self.framed
         return frame(RESOURCES_FIELD, self.framed[self.body_offset :] + extra)
+
+
+def _vip_alias(vip: NetworkAddress) -> str:
+    text = f"{vip.network}/{format_address(vip.address)}"
+    return text if vip.length is None else f"{text}/{vip.length}"
 
 
 def frame(field: int, payload: bytes) -> bytes:
@@ -46,11 +61,15 @@ def varint(number: int) -> bytes:
 
 
 def make_entry(
-    type_url: str, name: str, message: bytes, aliases: tuple[str, ...] = (), node: str = ""
+    type_url: str,
+    name: str,
+    message: bytes,
+    addressed: Workload | Service | None = None,
+    node: str = "",
 ) -> CachedResource:
     version = hashlib.blake2b(message, digest_size=8).hexdigest()
     body = discovery_pb2.Resource(
         name=name, version=version, resource=AnyMessage(type_url=type_url, value=message)
     ).SerializeToString()
     framed = frame(RESOURCES_FIELD, body)
-    return CachedResource(name, version, framed, len(framed) - len(body), aliases, node)
+    return CachedResource(name, version, framed, len(framed) - len(body), addressed, node)

@@ -43,9 +43,7 @@ def test_followed_and_made_anew_are_the_same(
         if name in values:
             index.remove(name, values.pop(name), entries.pop(name))
         if value is not None:
-            first = value.addresses[0]
-            address = first.address if isinstance(first, NetworkAddress) else first
-            entry = make_entry(ADDRESS_TYPE, name, b"", (f"/{address}",))
+            entry = make_entry(ADDRESS_TYPE, name, b"", value)
             values[name], entries[name] = value, entry
             index.add(name, value, entry)
         assert tables(index) == tables(Index(values, entries))
