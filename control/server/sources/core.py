@@ -6,6 +6,7 @@ Fields that the mesh does not read are not looked at; those it reads must have t
 from __future__ import annotations
 
 import re
+from dataclasses import dataclass
 
 from control.model.address import Address, parse_address
 from control.server.sources.host_ports import read_host_ports
@@ -19,11 +20,11 @@ from control.server.sources.objects import (
     PodObject,
     ServiceAccount,
 )
-from control.server.sources.probes import read_probes
+from control.server.sources.probes import Probes, read_probes
 from control.server.sources.problem import Invalid
 from control.server.sources.reader import Reader
 from control.server.sources.sharing import intern, shared, shared_labels
-from control.server.sources.yaml_text import Fields
+from control.server.sources.yaml_text import Fields, Value
 
 DEFAULT_NAMESPACE = "default"
 CLUSTER_KINDS = frozenset({"Namespace", "Node"})
@@ -33,7 +34,10 @@ _CREATED = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}(?:
 # The whole object once more, and nothing for us.
 _LAST_APPLIED = "kubectl.kubernetes.io/last-applied-configuration"
 _PROTOCOLS = ("TCP", "UDP", "SCTP")
+# Containers that were read last, by the places of their lists.
+_LATE_MAX = 64
 _NODE_ADDRESS_TYPES = ("InternalIP", "ExternalIP")
+_Place = tuple[int, int]
 
 
 def read_key(document: Reader) -> Key:
@@ -126,20 +130,21 @@ def read_pod(document: Reader, meta: Meta) -> PodObject:
     phase = status.text("phase")
     serves = _serves(status, phase)
     is_leaving = "deletionTimestamp" in document.part("metadata")
+    containers = _containers(spec)
     return PodObject(
         meta=meta,
         service_account=intern(account or "default"),
         node=intern(spec.text("nodeName")),
         host_network=spec.flag("hostNetwork"),
         owner=_owner(document.part("metadata")),
-        ports=_container_ports(spec),
+        ports=containers.ports,
         phase=intern(phase),
         addresses=_pod_addresses(status),
         ready=serves and not is_leaving,
         last_resort=serves and is_leaving,
         is_leaving=is_leaving,
-        probes=read_probes(spec),
-        host_ports=read_host_ports(spec, status),
+        probes=containers.probes,
+        host_ports=read_host_ports(spec, status) if containers.has_host_ports else (),
     )
 
 
@@ -150,13 +155,48 @@ def _owner(meta: Reader) -> Owner | None:
     return None
 
 
+@dataclass(frozen=True, slots=True)
+class _Containers:
+    """All that is read of a pod's containers. `source` is the lists that they were read from."""
+
+    source: tuple[Value, Value]
+    ports: tuple[ContainerPort, ...]
+    probes: Probes
+    has_host_ports: bool
+
+
+_LATE: dict[_Place, _Containers] = {}
+
+
+def _containers(spec: Reader) -> _Containers:
+    """Pods of a Deployment may have the same lists, as objects: read once."""
+    source = spec.fields.get("containers"), spec.fields.get("initContainers")
+    place = id(source[0]), id(source[1])
+    known = _LATE.get(place)
+    if known is not None:  # and so are what it holds, or another could have their place
+        return known
+    ports = _container_ports(spec)
+    found = _Containers(source, ports, read_probes(spec), _has_host_ports(spec))
+    if len(_LATE) >= _LATE_MAX:
+        _LATE.clear()
+    _LATE[place] = found
+    return found
+
+
+def _lasting(spec: Reader) -> list[Reader]:
+    """A native sidecar is an init container that keeps running; its ports count as well."""
+    inits = spec.children("initContainers")
+    sidecars = [each for each in inits if each.text("restartPolicy") == "Always"]
+    return [*spec.children("containers"), *sidecars]
+
+
+def _has_host_ports(spec: Reader) -> bool:
+    return any("hostPort" in port for each in _lasting(spec) for port in each.children("ports"))
+
+
 def _container_ports(spec: Reader) -> tuple[ContainerPort, ...]:
     found = []
-    # A native sidecar is an init container that keeps running; its ports count as well.
-    sidecars = (
-        each for each in spec.children("initContainers") if each.text("restartPolicy") == "Always"
-    )
-    for container in [*spec.children("containers"), *sidecars]:
+    for container in _lasting(spec):
         for port in container.children("ports"):
             number = port.port("containerPort")
             if number is None:

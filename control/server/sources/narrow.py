@@ -6,7 +6,7 @@ test compares with the whole documents; a reader that looks at a new field needs
 
 from __future__ import annotations
 
-from functools import cache
+from collections.abc import Iterable
 from typing import Any
 
 import msgspec
@@ -16,7 +16,7 @@ from control.kube.nesting import decoded
 from control.server.sources.yaml_text import Fields, Items, Value
 
 
-class _Narrow(msgspec.Struct, rename="camel"):
+class _Narrow(msgspec.Struct, rename="camel", omit_defaults=True):
     """Leaves are Any: the readers say best what is wrong with a value."""
 
 
@@ -130,6 +130,9 @@ _NARROW: dict[str, msgspec.json.Decoder[Any]] = {
     "Namespace": msgspec.json.Decoder(_Plain),
     "ServiceAccount": msgspec.json.Decoder(_Plain),
 }
+_KEY = msgspec.msgpack.Encoder()
+_LATE: dict[bytes, Items] = {}
+_LATE_MAX, _LATE_BYTES_MAX = 512, 2048
 _WHOLE = msgspec.json.Decoder()
 _SCALARS = frozenset({str, bool, int, float, type(None)})
 # Every other kind is read whole, without who wrote which field: often more than the object.
@@ -159,15 +162,9 @@ def document_of(kind: str, data: bytes) -> Fields | None:
     return whole
 
 
-@cache
-def _names(kind: type[_Narrow]) -> tuple[str, ...]:
-    """JSON name of each field."""
-    return kind.__struct_encode_fields__
-
-
 def _fields(struct: _Narrow) -> Fields:
     found = Fields(0)
-    for name, value in zip(_names(type(struct)), astuple(struct), strict=True):
+    for name, value in zip(struct.__struct_encode_fields__, astuple(struct), strict=True):
         if value is not None:
             found[name] = value if value.__class__ is str else _value(value)
     return found
@@ -179,13 +176,38 @@ def _value(value: Any) -> Value:
         found_scalar: Value = value
         return found_scalar
     if kind is list:
-        items = Items(0)
-        items.extend(map(_value, value))
-        items.lines = [0] * len(items)
-        return items
+        if value and isinstance(value[0], _Narrow):  # then all of them are
+            return _of_structs(value)
+        return _items(map(_value, value))
     if isinstance(value, _Narrow):
         return _fields(value)
     found = Fields(0)
     for name, each in value.items():
         found[name] = _value(each)
+    return found
+
+
+def _items(values: Iterable[Value]) -> Items:
+    items = Items(0)
+    items.extend(values)
+    items.lines = [0] * len(items)
+    return items
+
+
+def _of_structs(structs: list[_Narrow]) -> Items:
+    """The pods of a Deployment have the same containers, owner and conditions: one object for all
+    of them, which nobody changes. Told apart as bytes, where true is not 1."""
+    if isinstance(structs[0], _Ip):  # each pod has its own
+        return _items(map(_fields, structs))
+    try:
+        key = _KEY.encode(structs)
+    except OverflowError:  # a number that no reader takes
+        return _items(map(_fields, structs))
+    found = _LATE.get(key)
+    if found is None:
+        found = _items(map(_fields, structs))
+        if len(key) <= _LATE_BYTES_MAX:
+            if len(_LATE) >= _LATE_MAX:
+                _LATE.clear()
+            _LATE[key] = found
     return found

@@ -10,13 +10,25 @@ from control.server.sources.yaml_text import Fields, Items, Value
 
 
 class Reader:
-    """One mapping and the path to it. A null reads as an absent field, as in Kubernetes."""
+    """One mapping and the path to it. A null reads as an absent field, as in Kubernetes.
 
-    __slots__ = ("fields", "path")
+    The path is put together when somebody asks for it: most mappings are in order."""
 
-    def __init__(self, fields: Fields, path: str = "") -> None:
+    __slots__ = ("_above", "_index", "_name", "fields")
+
+    def __init__(
+        self, fields: Fields, name: str = "", above: Reader | None = None, index: int | None = None
+    ) -> None:
+        """`name` and `index` are the place in what is above."""
         self.fields = fields
-        self.path = path
+        self._name = name
+        self._above = above
+        self._index = index
+
+    @property
+    def path(self) -> str:
+        path = self._name if self._above is None else self._above.where(self._name)
+        return path if self._index is None else f"{path}[{self._index}]"
 
     def __contains__(self, key: str) -> bool:
         return self.fields.get(key) is not None
@@ -27,7 +39,8 @@ class Reader:
         return self.fields.lines.get(key, self.fields.line)
 
     def where(self, key: str) -> str:
-        return f"{self.path}.{key}" if self.path else key
+        path = self.path
+        return f"{path}.{key}" if path else key
 
     def invalid(self, key: str, message: str) -> Invalid:
         return Invalid(f"{self.where(key)}: {message}", self.line(key))
@@ -66,11 +79,11 @@ class Reader:
 
     def child(self, key: str) -> Reader | None:
         value = self._get(key, Fields, "a mapping")
-        return Reader(value, self.where(key)) if isinstance(value, Fields) else None
+        return Reader(value, key, self) if isinstance(value, Fields) else None
 
     def part(self, key: str) -> Reader:
         """As `child`; an absent one reads as empty."""
-        return self.child(key) or Reader(Fields(self.line(key)), self.where(key))
+        return self.child(key) or Reader(Fields(self.line(key)), key, self)
 
     def children(self, key: str) -> list[Reader]:
         found = []
@@ -78,7 +91,7 @@ class Reader:
             if not isinstance(item, Fields):
                 where = f"{self.where(key)}[{index}]"
                 raise Invalid(f"{where}: must be a mapping, not {_noun(item)}", line)
-            found.append(Reader(item, f"{self.where(key)}[{index}]"))
+            found.append(Reader(item, key, self, index))
         return found
 
     def texts(self, key: str) -> list[tuple[str, int]]:

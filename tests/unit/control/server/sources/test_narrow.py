@@ -9,11 +9,14 @@ from typing import Any
 
 import msgspec
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from control.server.sources import core
 from control.server.sources.kinds import KINDS
 from control.server.sources.narrow import document_of
 from control.server.sources.objects import AnyObject
+from control.server.sources.problem import Invalid
 from control.server.sources.reader import Reader
 from control.server.sources.yaml_text import Fields, Items, Value
 
@@ -70,6 +73,65 @@ def test_recorded_objects_lose_nothing_that_is_read() -> None:
         assert narrow is not None
         assert read(narrow) == read(whole)
     assert kinds == {"Pod", "Service", "EndpointSlice"}
+
+
+ODD = st.sampled_from([1, True, 1.0, "1", None, 80, "TCP", "Always", 2**70])
+PORT = st.fixed_dictionaries(
+    {}, optional={"containerPort": ODD, "hostPort": ODD, "protocol": ODD, "name": ODD}
+)
+CONTAINER = st.fixed_dictionaries(
+    {}, optional={"ports": st.lists(PORT, max_size=2), "restartPolicy": ODD}
+)
+OWNER = st.fixed_dictionaries({}, optional={"controller": ODD, "name": ODD, "kind": ODD})
+CONDITION = st.fixed_dictionaries({}, optional={"type": st.just("Ready"), "status": ODD})
+STATUS = {"podIPs": [{"ip": "10.0.0.1"}], "hostIPs": [{"ip": "10.0.0.9"}]}
+
+
+def told(document: Fields | None) -> AnyObject | str:
+    """The object, or why there is none."""
+    assert document is not None
+    try:
+        return read(document)
+    except Invalid as exc:
+        return str(exc)
+
+
+@given(
+    st.lists(
+        st.tuples(
+            st.lists(CONTAINER, max_size=2),
+            st.lists(CONTAINER, max_size=2),
+            st.lists(OWNER, max_size=1),
+            st.lists(CONDITION, max_size=1),
+        ),
+        max_size=4,
+    )
+)
+def test_what_pods_share_is_as_if_each_had_its_own(
+    pods: list[tuple[list[Any], list[Any], list[Any], list[Any]]],
+) -> None:
+    """True is not 1, whatever the pod before has said."""
+    for containers, inits, owners, conditions in pods:
+        value = {
+            "kind": "Pod",
+            "metadata": {"name": "a", "namespace": "b", "ownerReferences": owners},
+            "spec": {"containers": containers, "initContainers": inits},
+            "status": {**STATUS, "conditions": conditions},
+        }
+        whole = watched(value, "", set())
+        assert isinstance(whole, Fields)
+        narrow = told(document_of("Pod", json.dumps(value).encode()))
+        assert (narrow, repr(narrow)) == ((own := told(whole)), repr(own))
+
+
+def test_pods_of_a_deployment_have_one_list_of_containers() -> None:
+    found = []
+    for name in ("a", "b"):
+        value = {"metadata": {"name": name}, "spec": {"containers": [{"ports": [{"name": "x"}]}]}}
+        document = document_of("Pod", json.dumps(value).encode())
+        assert document is not None
+        found.append(Reader(document).part("spec").fields["containers"])
+    assert found[0] is found[1]
 
 
 def paths_of(value: Any, path: str = "") -> set[str]:
