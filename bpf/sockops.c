@@ -94,13 +94,24 @@ INLINE void publish(struct bpf_sock_ops *ctx, struct bpf_sock *sk,
 	stored = sk_storage_get(MAP(SHOWN_PEER), sk, 0, 0);
 	if (!stored) {
 		map_delete(MAP(DESTINATIONS), key);
-		tell_passthrough(ctx, pod, key);
+		if (pod)
+			tell_passthrough(ctx, pod, key);
 		return;
 	}
 	if (map_update(MAP(DESTINATIONS), key, stored, 0))
 		count(COUNTER_STORAGE_FAILED);
 	else
 		count(COUNTER_DESTINATION_KEPT);
+}
+
+/*
+ * connect() has steered this socket, and meanwhile its pod was released: the
+ * ztunnel, which listens for a while longer, has to know where to.
+ */
+INLINE int was_steered(struct bpf_sock_ops *ctx, struct bpf_sock *sk)
+{
+	return remote_port(ctx) == HBONE_PORT &&
+	       sk_storage_get(MAP(SHOWN_PEER), sk, 0, 0);
 }
 
 INLINE void show_client(struct bpf_sock_ops *ctx, struct bpf_sock *sk,
@@ -150,17 +161,19 @@ int sockops(struct bpf_sock_ops *ctx)
 		return 1;
 	key.netns = netns_cookie(ctx);
 	pod = map_lookup(MAP(PODS), &key.netns);
-	if (!pod)
+	if (!pod && op == OP_ACCEPTED)
 		return 1;
 	sk = READ_POINTER(ctx, sk);	/* once: each read may give NULL */
 	if (!sk)
 		return 1;
-	if (op == OP_ACCEPTED) {
+	if (!pod && !was_steered(ctx, sk))
+		return 1;
+	if (pod && op == OP_ACCEPTED) {
 		accept_flow(ctx, pod);
 		show_client(ctx, sk, &key);
 		return 1;
 	}
-	if (!vouch(ctx, sk, pod))
+	if (!pod || !vouch(ctx, sk, pod))
 		publish(ctx, sk, pod, &key);
 	return 1;
 }

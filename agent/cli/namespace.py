@@ -171,7 +171,10 @@ def cut(found: MeshDump, name: str) -> str:
         return f"open connections of {name} are not all known: {', '.join(sorted(found.away))} away"
     if not count:
         return f"no open connection of {name} goes through the mesh"
-    return f"may cut {count} open connections (tulle connections -n {name} lists them)"
+    return (
+        f"may cut {count} open connections, those that last half a minute longer "
+        f"(tulle connections -n {name} lists them)"
+    )
 
 
 def _confirmed() -> bool:

@@ -316,10 +316,11 @@ class NodeDatapath:
         # after it: a late release must not take the newer pod out of the mesh.
         if pod is not None and all(other.cookie != pod.cookie for other in self._others(pod.uid)):
             self._maps["pods"].delete(pods.cookie_key(pod.cookie))
+        shortcuts.detach(pins, self._maps)
+        # After all else: a connect() that was steered before that is on its way to the ztunnel.
         if (pins / "link").exists():
             with Link.open(pins / "link") as link:
                 link.detach()
-        shortcuts.detach(pins, self._maps)
         for name in ("link", *POD_MAPS, "about"):
             folder.unpin(pins / name)
         folder.unpin(pins)

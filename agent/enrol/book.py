@@ -150,6 +150,23 @@ class Book:
         """The request is about to be sent: from now on the ztunnel may hold the namespace."""
         self._set_handover(step.uid, step.ztunnel, Handover(step.ztunnel, step.netns, ready=False))
 
+    def untold(self, ztunnel: int) -> list[str]:
+        """Captured pods that this ztunnel was not told of, and may have from before a restart of
+        ours: those that are leaving, and those that it has refused."""
+        return [
+            uid
+            for uid, pod in self._pods.items()
+            if pod.capture is not None
+            and pod.capture.netns == pod.netns
+            and all(each.ztunnel != ztunnel for each in pod.handovers)
+        ]
+
+    def keeping(self, uid: str, ztunnel: int) -> None:
+        """The ztunnel is about to hear that it keeps the pod, if it has it."""
+        pod = self._pods.get(uid)
+        if pod is not None and pod.netns is not None:
+            self._set_handover(uid, ztunnel, Handover(ztunnel, pod.netns, ready=False))
+
     def added(self, step: plan.AddToZtunnel) -> None:
         self._change(_unfailed(self._pods[step.uid]))
         self._set_handover(step.uid, step.ztunnel, Handover(step.ztunnel, step.netns))
@@ -193,8 +210,9 @@ class Book:
         assert pod.capture is not None
         self._change(replace(_unfailed(pod), capture=replace(pod.capture, direct=step.direct)))
 
-    def released(self, uid: str) -> None:
-        self._change(replace(_unfailed(self._pods[uid]), capture=None, withdrawn_s=None))
+    def released(self, uid: str, now_s: float) -> None:
+        pod = _unfailed(self._pods[uid])
+        self._change(replace(pod, capture=None, withdrawn_s=None, released_s=now_s))
 
     def failed(self, uid: str, reason: str, now_s: float) -> None:
         """A step of the pod failed, at a ztunnel or in the kernel: it is tried again later."""

@@ -153,7 +153,7 @@ class KernelTrack:
             return
         self._direct.released(uid)
         self._escaped.pop(uid, None)
-        self._facts.book.released(uid)
+        self._facts.book.released(uid, self._facts.clock.monotonic_s())
         event(log, logging.INFO, "pod.released", uid=uid)
 
     def _try_capture(self, step: plan.CapturePod) -> None:

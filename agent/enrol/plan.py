@@ -9,7 +9,7 @@ The order is the safety property:
 
     enrol      ztunnel has the pod and listens in it → capture → report (peers may now use HBONE)
     unenrol    no more direct connections → report → drain, so that peers stop using HBONE →
-               release → ztunnel drops the pod
+               release → linger, for what is open by the ztunnel → ztunnel drops the pod
     delete     release → ztunnel drops the pod, whose namespace may then go → forget
     replace    (same uid, other namespace) release the old one → enrol
 
@@ -25,6 +25,9 @@ from dataclasses import dataclass, replace
 from enum import StrEnum
 
 from control.model.address import Address
+
+# Enrolment leaves open connections as they are, and so does its end, for so long.
+LINGER_S = 30.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +64,7 @@ class PodFacts:
     capture: Capture | None = None
     handovers: tuple[Handover, ...] = ()
     withdrawn_s: float | None = None  # the control plane accepted then that it is not captured
+    released_s: float | None = None  # its capture ended then; None: none of this run
     retry_s: float | None = None  # a step failed; no other is taken before then
     failure: str | None = None  # its reason
 
@@ -113,7 +117,8 @@ class ReportPod:
 
 @dataclass(frozen=True, slots=True)
 class AwaitDrain:
-    """Wait for peers to stop using HBONE: they learn it from the control plane, not from us."""
+    """Wait for peers to stop using HBONE: they learn it from the control plane, not from us. Or,
+    once released, for connections by the ztunnel to end."""
 
     uid: str
     until_s: float | None  # None: the report before it has not been accepted yet
@@ -214,7 +219,21 @@ def _unenrol(pod: PodFacts, node: NodeFacts, now_s: float) -> tuple[Step, ...]:
                 found += _serve(pod, pod.capture, left, ztunnel)
             found += drain
         found += _release(pod)
-    return (*found, *_withdraw(pod, node))
+        return (*found, *_withdraw(pod, node))
+    lingers = _lingers_until_s(pod, node)
+    if lingers is not None and now_s < lingers:
+        return (AwaitDrain(pod.uid, lingers), *_withdraw(pod, node))
+    return _withdraw(pod, node)
+
+
+def _lingers_until_s(pod: PodFacts, node: NodeFacts) -> float | None:
+    """The end of the time in which a ztunnel keeps a pod for the connections that it has; new ones
+    go past it. None: no ztunnel keeps it."""
+    if pod.released_s is None or not any(
+        each.netns == pod.netns and each.ztunnel in node.ztunnels for each in pod.handovers
+    ):
+        return None
+    return pod.released_s + LINGER_S
 
 
 def _release(pod: PodFacts) -> tuple[Step, ...]:

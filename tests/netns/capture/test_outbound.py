@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import socket
+from pathlib import Path
 
 import pytest
 
@@ -111,6 +112,25 @@ def test_a_released_pods_live_connection_keeps_its_peer(bed: Bed, pod: Pod) -> N
         assert app.getpeername() == FAR4
         app.sendall(b"still")
         assert accepted.recv(16) == b"still"
+
+
+@pytest.mark.parametrize("target", [FAR4, FAR6])
+def test_a_connect_that_was_steered_just_before_the_release_is_told(
+    bed: Bed, pod: Pod, target: tuple[str, int]
+) -> None:
+    """TCP Fast Open sends the SYN later than connect() returns; without it, a moment later."""
+    listeners = bed.capture(pod, "uid-app")
+    with pod.inside():
+        Path("/proc/sys/net/ipv4/tcp_fastopen").write_text("5")  # a client's, without a cookie
+    with pod.socket(socket.AF_INET6 if ":" in target[0] else socket.AF_INET) as app:
+        app.setsockopt(socket.IPPROTO_TCP, 30, 1)  # TCP_FASTOPEN_CONNECT
+        app.connect(target)
+        (captured,) = bed.node.captured()
+        bed.node.forget_entry(captured.cookie)
+        app.sendall(b"late")
+        with listeners.outbound.accept()[0] as accepted:
+            assert original_destination(accepted) == target
+            assert accepted.recv(16) == b"late"
 
 
 @pytest.mark.parametrize(

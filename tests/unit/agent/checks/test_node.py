@@ -99,7 +99,7 @@ def test_a_foreign_program_on_a_hook_is_named(tmp_path: Path) -> None:
 
 def test_a_pod_that_failed_is_named_with_its_reason(tmp_path: Path) -> None:
     agent: Any = example(tmp_path)
-    agent.enroller.facts.book.released("u1")
+    agent.enroller.facts.book.released("u1", 0.0)
     agent.enroller.facts.book.failed("u1", "map_full", 0.0)
     assert checks_of(agent)["TUL1001"].error == "u1: map_full"
 

@@ -66,6 +66,25 @@ def test_the_drain_counts_from_the_accepted_report() -> None:
     assert plan.steps(leaving, ONE, 12.0)[0] == Release("u")
 
 
+def test_a_ztunnel_keeps_a_released_pod_for_what_it_has_open() -> None:
+    left = replace(IN_FORCE, enrolled=False, capture=None, released_s=10.0)
+    end_s = 10.0 + plan.LINGER_S
+    drop = DeleteFromZtunnel("u", 7)
+    assert plan.steps(left, ONE, 10.0) == (AwaitDrain("u", end_s), drop)
+    assert plan.due_s(left, ONE, 10.0) == end_s
+    assert plan.state(left, ONE) == (PodState.NOT_ENROLLED, "")
+    assert plan.steps(left, ONE, end_s) == (drop,)
+    assert plan.steps(replace(left, handovers=()), ONE, 10.0) == ()
+    # A namespace that goes is let go, and so is one from before.
+    assert plan.steps(replace(left, netns=None), ONE, 10.0) == (drop, Forget("u"))
+    assert plan.steps(replace(left, netns=200), ONE, 10.0) == (drop,)
+
+
+def test_a_pod_that_comes_back_while_it_lingers_is_captured_at_once() -> None:
+    back = replace(IN_FORCE, capture=None, released_s=10.0)
+    assert plan.steps(back, ONE, 11.0)[0] == CapturePod("u", 7, 100, ADDRESSES)
+
+
 def test_a_deleted_pod_is_released_at_once() -> None:
     assert plan.steps(replace(IN_FORCE, netns=None), ONE, 0) == (
         Release("u"),

@@ -62,5 +62,6 @@ def test_no_prefix_of_the_steps_leads_around_the_ztunnel(seed: int) -> None:
             assert captured.direct is world.direct.get(uid, True)
         elif world.wanted.get(uid) is False:
             assert captured is None, "a pod never gets out"
+            assert uid not in {each[1] for each in world.listening}, "a ztunnel keeps it for ever"
     assert set(world.kernel) <= set(world.alive)
     assert set(world.book.pods()) == set(world.alive)

@@ -13,7 +13,7 @@ import pytest
 from agent import registry
 from agent.enrol.facts import Facts
 from agent.enrol.kernel_track import KernelTrack
-from agent.enrol.plan import AddToZtunnel
+from agent.enrol.plan import LINGER_S, AddToZtunnel, Capture, DeleteFromZtunnel, Release
 from agent.enrol.ztunnel_track import REQUESTS_MAX, ZtunnelTrack
 from agent.zds import Descriptors, ZtunnelRefused
 from tests.support.kernel.fake_datapath import FakeDatapath, FakeDirect, FakeZtunnel
@@ -50,6 +50,23 @@ def test_an_older_ztunnel_is_not_told_to_drop_what_it_serves(facts: Facts) -> No
     facts.known.put(POD)
     run_until(facts, older, lambda: "snapshot" in older.asked)
     assert older.asked == ["keep uid", "snapshot"]
+
+
+def test_the_end_of_the_snapshot_drops_no_pod_that_is_captured_still(facts: Facts) -> None:
+    """An agent that was restarted while pods leave: the drain ended before they were told again,
+    and the ztunnel dropped them before the kernel let go."""
+    ztunnel, uid = FakeZtunnel(7), POD.uid
+    facts.known.put(POD)
+    facts.book.registered(uid, POD.cookie, POD.addresses, False)
+    facts.book.adopted(uid, Capture(POD.cookie, POD.addresses))
+    facts.book.reported(frozenset(), -facts.book.node.drain_s)
+    facts.book.ztunnel_joined(7)
+    assert facts.book.kernel_steps(0.0) == [Release(uid)]
+    run_until(facts, ztunnel, lambda: "snapshot" in ztunnel.asked)
+    assert ztunnel.asked == [f"keep {uid}", "snapshot"]
+    facts.book.released(uid, 0.0)
+    assert facts.book.ztunnel_step(7, 0.0) is None
+    assert facts.book.ztunnel_step(7, LINGER_S) == DeleteFromZtunnel(uid, 7)
 
 
 def test_one_that_is_going_to_end_gets_no_end_of_a_snapshot(facts: Facts) -> None:

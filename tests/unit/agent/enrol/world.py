@@ -108,7 +108,7 @@ class World:
             assert self.now_s >= self.changed_s.get(uid, 0.0) + 2.0, "released before the drain"
         if succeeds:
             del self.kernel[uid]
-            self.book.released(uid)
+            self.book.released(uid, self.now_s)
         else:
             self.book.failed(uid, "kernel", self.now_s)
 
