@@ -162,8 +162,8 @@ class Bed:
     async def replace_pod_namespace(self) -> None:
         """A new sandbox with the same name and addresses, as after a quick restart of a pod."""
         await self.pod_app.end(signal.SIGKILL)
+        ip("-n", self.peer_netns, "link", "del", "eth0")  # first: it would go with its other end
         ip("netns", "del", self.pod_netns)
-        ip("-n", self.peer_netns, "link", "del", "eth0")
         ip("netns", "del", self.peer_netns)
         self._make_namespaces()
         self.pod_app = await self.app(self.pod_netns)
