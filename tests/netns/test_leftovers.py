@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -39,6 +40,19 @@ def test_a_pin_and_a_cgroup_are_found(before: frozenset[str]) -> None:
     finally:
         pin.rmdir()
         cgroups.remove(cgroup)
+
+
+def test_a_pin_of_another_run_is_its_own_as_long_as_it_goes_on(before: frozenset[str]) -> None:
+    pin = bpffs.ensure(leftovers.PINS) / f"tk-{os.getppid()}-1"
+    gone = leftovers.PINS / f"tk-{2**22}-1"  # beyond every process
+    pin.mkdir()
+    try:
+        assert kinds(before) == []
+        gone.mkdir()
+        assert kinds(before) == ["pin"]
+    finally:
+        gone.rmdir()
+        pin.rmdir()
 
 
 def test_a_child_is_found(before: frozenset[str]) -> None:

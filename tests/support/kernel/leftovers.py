@@ -23,6 +23,7 @@ REPOSITORY = Path(__file__).resolve().parents[3]
 HOLDERS = ("tulle", "tulle-lab")
 _CGROUP = re.compile(r"t[a-z]-")  # `tk-17-1`, `ta-0a1b2c`
 _CGROUP_DEPTH = 3
+_OWNED = re.compile(r"\bt[a-z]-(\d+)-\d+")  # named after the process that made it
 # A process that was told to end is gone within moments; a cgroup goes when its last process has.
 SETTLE_S = 5.0
 
@@ -38,7 +39,15 @@ def look() -> frozenset[str]:
         ("process", _processes()),
     ):
         found.update(f"{kind} {thing}" for thing in things)
-    return frozenset(found)
+    return frozenset(each for each in found if not _is_of_another_run(each))
+
+
+def _is_of_another_run(thing: str) -> bool:
+    """True for a thing of another run of tests that is going on: it will clean up itself."""
+    owner = _OWNED.search(thing)
+    if owner is None or int(owner[1]) == os.getpid():
+        return False
+    return Path("/proc", owner[1]).exists()
 
 
 def left(
