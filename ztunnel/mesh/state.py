@@ -55,7 +55,8 @@ class Changed:
 
 class State:
     """`strict` decodes everything at once, so that `take_rejected()` is complete: the supervisor
-    answers the control plane from it. Workers only ever see what the supervisor accepted.
+    answers the control plane from it. It routes nothing, so it finds workloads by uid and claim
+    alone. Workers only ever see what the supervisor accepted.
 
     `synced` says that a whole snapshot has been applied. Before that nothing may be decided from
     it: an unknown address would look like one outside the mesh.
@@ -78,7 +79,7 @@ class State:
         self._past: Past[bytes] = Past()  # workloads that went or mean something else
         self._claims: set[int] = set()  # those that the present chunk touches
         self._moved: list[str] = []
-        self._index = WorkloadIndex()
+        self._index = WorkloadIndex(claims_only=strict)
         self._vips = VipIndex()
         self._rejected: dict[str, str] = {}
         self._editions: dict[str, object] = {}  # by service

@@ -80,7 +80,9 @@ def claim(namespace: str, name: str, service_account: str) -> int:
 
 
 class WorkloadIndex:
-    def __init__(self) -> None:
+    def __init__(self, *, claims_only: bool = False) -> None:
+        """`claims_only`: nobody asks for addresses or services, which take two thirds of it."""
+        self._claims_only = claims_only
         self._at: dict[str, dict[Address, Uids]] = {}  # by network
         self._claims: dict[int, Uids] = {}
         self._members: dict[str, dict[Group, Uids]] = {}  # by service
@@ -88,10 +90,12 @@ class WorkloadIndex:
 
     def put(self, uid: str, keys: WorkloadKeys) -> None:
         """Add a workload; its uid becomes the latest under each key."""
+        _add(self._claims, keys.claim, uid)
+        if self._claims_only:
+            return
         at = self._at.setdefault(keys.network, {})
         for address in keys.addresses:
             _add(at, address, uid)
-        _add(self._claims, keys.claim, uid)
         for service, group in keys.groups.items():
             _add(self._members.setdefault(service, {}), self._shared(group), uid)
 

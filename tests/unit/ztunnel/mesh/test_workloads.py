@@ -45,6 +45,17 @@ def test_a_workload_is_found_by_each_of_its_keys() -> None:
     assert list(found.members("other")) == []
 
 
+def test_whoever_routes_nothing_keeps_claims_alone_and_none_is_left() -> None:
+    one = web("one")
+    found = WorkloadIndex(claims_only=True)
+    found.put(one.uid, keys(one))
+    assert found.claimed(claim("shop", "one", "one")) == (one.uid,)
+    assert found.at("", at("10.0.0.1")) == ()
+    assert members(found) == []
+    found.drop(one.uid, keys(one))
+    assert found.claimed(claim("shop", "one", "one")) == ()
+
+
 def test_several_at_one_key_come_in_the_order_in_which_they_were_heard_of() -> None:
     one, two, three = (web(name) for name in ("one", "two", "three"))
     found = index(one, two, three)

@@ -14,7 +14,7 @@ from control.model.policy import Action, Policy, PolicyScope, Rule
 from control.wire import discovery_pb2 as pb
 from control.wire.delta import Word
 from control.wire.types import ADDRESS_TYPE, AUTHORIZATION_TYPE
-from tests.support.engine.meshes import at, entry, pod, service
+from tests.support.engine.meshes import entry, pod, service
 from tests.support.virtual_time import run_virtual
 from ztunnel.config import ZtunnelConfig
 from ztunnel.mesh.entries import Entry, Op
@@ -107,7 +107,7 @@ def test_a_bad_resource_is_refused_by_name_and_the_rest_is_in_force() -> None:
     assert "bad" in answer.error_detail.message
     assert WEB.uid not in answer.error_detail.message
     assert bench.told == [(Op.ADDRESS, WEB.uid)]
-    assert bench.state.workload_at("", at("10.0.0.2")) == WEB
+    assert bench.state.workload(WEB.uid) == WEB
 
 
 def test_a_bad_policy_reaches_the_workers_as_a_denial() -> None:
@@ -133,7 +133,8 @@ def test_removals_come_after_additions() -> None:
     new = pod("new", "10.0.0.2")
     bench.receive(ADDRESS_TYPE, entry(new), removed=(WEB.uid,))
     assert bench.told[1:] == [(Op.ADDRESS, new.uid), (Op.REMOVE_ADDRESS, WEB.uid)]
-    assert bench.state.workload_at("", at("10.0.0.2")) == new
+    assert bench.state.workload(new.uid) == new
+    assert not bench.state.has(WEB.uid)
 
 
 def test_a_large_update_goes_in_slices() -> None:
