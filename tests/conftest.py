@@ -86,3 +86,5 @@ def pytest_terminal_summary(terminalreporter: TerminalReporter) -> None:
         for report in terminalreporter.stats["rerun"]:
             terminalreporter.write_line(f"FLAKY {report.nodeid}")
             terminalreporter.write_line(report.longreprtext)
+            for title, text in report.sections:
+                terminalreporter.write_line(f"-- {title}\n{text}")

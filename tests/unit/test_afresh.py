@@ -6,6 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from agent.lab.lab import Lab
+from tests.support.lab.mesh_bed import LAST_LINES, Bed
+
 pytest_plugins = ["pytester"]
 
 CONFTEST = Path(__file__).parents[1] / "conftest.py"
@@ -107,3 +110,25 @@ def test_without_a_failure_all_share(pytester: pytest.Pytester) -> None:
     result = run(pytester, LATER + "def test_last(whole): pass")
     result.assert_outcomes(passed=2)
     assert steps(pytester) == ONCE
+
+
+def test_a_failed_lab_leaves_its_last_words(tmp_path: Path) -> None:
+    bed = Bed(Lab(tmp_path), ("a", "b"))
+    assert bed.last_words() == "", "it is down"
+    (tmp_path / "logs").mkdir()
+    (tmp_path / "logs/mesh-client.log").touch()
+    (tmp_path / "logs/agent-a.log").write_text("".join(f"line {n}\n" for n in range(100)))
+    first, *rest = bed.last_words().splitlines()
+    assert (first, len(rest), rest[-1]) == ("-- agent-a", LAST_LINES, "line 99")
+
+
+def test_the_captured_output_of_a_first_try_is_shown(pytester: pytest.Pytester) -> None:
+    flaky = """
+TRIES = []
+def test_flaky(whole):
+    TRIES.append(1)
+    print("first words")
+    assert len(TRIES) > 1
+"""
+    result = run(pytester, flaky, "--reruns", "1")
+    result.stdout.fnmatch_lines(["*FLAKY*test_flaky*", "*first words*"])

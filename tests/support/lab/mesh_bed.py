@@ -39,6 +39,7 @@ ENROLLED = ("client", "other", "near", "server")
 FAMILIES = (4, 6)
 PORT = 8080
 POLICY_FILE = "policy.yaml"
+LAST_LINES, LINE_CHARS = 20, 240  # a log, in the report of a failed test
 _SO_RCVBUFFORCE = 33
 _SNIFF_BYTES = 64 * 1024 * 1024
 _PACKET_STATISTICS = (263, 6)
@@ -95,6 +96,14 @@ class Bed:
 
     def log(self, name: str) -> str:
         return (self.lab.run_dir / "logs" / f"{name}.log").read_text(errors="replace")
+
+    def last_words(self) -> str:
+        """The ends of all logs: after a failed test nothing else is left of the lab."""
+        ends = []
+        for path in sorted((self.lab.run_dir / "logs").glob("*.log")):
+            lines = path.read_text(errors="replace").splitlines()[-LAST_LINES:]
+            ends += [f"-- {path.stem}", *(line[:LINE_CHARS] for line in lines)] if lines else []
+        return "\n".join(ends)
 
     def workers(self, node: str) -> list[int]:
         """Processes of the ztunnel's cgroup but its supervisor."""
