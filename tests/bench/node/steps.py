@@ -60,10 +60,13 @@ def _size(pid: int) -> dict[str, float]:
 
 def enrol(bed: ManyPods, pods: list[Made]) -> dict[str, object]:
     """Seconds from the label to the capture of the first, the middle and the last pod."""
+    log = bed.log("agent")
+    before = len(_times(log, "pod.captured"))
     begun = time.time()  # noqa: TID251 - the log has the same clock
     bed.label(enrolled=True)
-    wait(lambda: bed.captured() == len(pods), f"{len(pods)} captured")
-    took = sorted(each - begun for each in _times(bed.log("agent"), "pod.captured"))[-len(pods) :]
+    # By its log: a page about all pods would cost the agent more than they do.
+    wait(lambda: len(_times(log, "pod.captured")) >= before + len(pods), f"{len(pods)} captured")
+    took = sorted(each - begun for each in _times(log, "pod.captured")[before:])
     quantiles = {"first_s": took[0], "middle_s": took[len(took) // 2], "last_s": took[-1]}
     return {name: round(value, 3) for name, value in quantiles.items()}
 
