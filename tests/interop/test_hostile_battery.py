@@ -107,14 +107,7 @@ ROWS = [
     Row("a port that is closed", more.closed_port, "connect_failed", 30, kind=""),
     Row("an app that is full", more.full_app, "http2", 10, kind=""),
     Row("padded DATA", more.padded_data, SLOWED, 60, kind=""),
-    Row(
-        "a tunnel for each request",
-        more.tunnel_each,
-        SLOWED,
-        3000,
-        kind="",
-        rate_part=UNDIVIDED,
-    ),
+    Row("a tunnel for each request", more.tunnel_each, SLOWED, 3000, kind=""),
     Row("outbound connections that are cut", more.cut_outbound, "app_left", 300, kind=""),
     Row(
         "connections from anywhere",

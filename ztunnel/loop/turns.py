@@ -11,7 +11,8 @@ nothing to do.
 Addresses come cheap, so all strangers together have a clock as well, and are one among the others.
 
 A single handler that takes long is a stall for everybody, and others may have nothing that waits
-just when it is over. So who stalls the rest waits for as long as it made them wait.
+just when it is over. So who stalls the rest, and had more than they, waits for a little longer than
+it made them wait.
 """
 
 from __future__ import annotations
@@ -38,9 +39,14 @@ TURN_S: Final = 0.0005
 # nobody to wait for.
 CROWDED_S: Final = 0.01
 CROWDED_TURNS: Final = 16
-# A handler that took longer was a stall; as much of it as is paid back by waiting.
-STALL_S: Final = 0.001
+# What took longer without a break was a stall (a step of a handshake does); so many times as much
+# is paid back by waiting, and no more than this, by who is so far ahead of somebody that was served
+# within so many times as long. Whoever comes less often hardly notices.
+STALL_S: Final = 0.0002
+STALL_TIMES: Final = 1.5
 STALL_S_MAX: Final = 0.05
+LEAD_S: Final = 0.0005
+RECENT_TIMES: Final = 8.0
 # Time of somebody who never comes to an end counts so many times as much, and as many times again
 # as there are of them. A flood or a transfer has half of what somebody has who waits for answers
 # and so slows down by itself, and all of them together no more than one: a host with ten identities
@@ -56,11 +62,17 @@ CLOCKS_MAX: Final = 1024
 _STRANGERS: Final = "strangers"
 
 
+def _is_stranger(payer: object) -> bool:
+    return bool(getattr(payer, "stranger", False))
+
+
 class Backlog:
     """Keys (descriptors, and handlers to resume) with the events that they wait with. The payer
     None is the worker itself: it comes first, for a slice, and owes nobody."""
 
     __slots__ = (
+        "_behind_at_s",
+        "_behind_one",
         "_clock",
         "_clocks",
         "_cpu",
@@ -68,6 +80,7 @@ class Backlog:
         "_endless",
         "_floor_s",
         "_heap",
+        "_heirs",
         "_number",
         "_payers",
         "_queues",
@@ -107,6 +120,9 @@ class Backlog:
         self._number = 0
         self._stalled: dict[object, float] = {}  # payers, and when they are served again
         self._stalled_until_s = 0.0  # all of them
+        self._heirs: dict[object, object] = {}  # strangers, and who they turned out to be
+        self._behind_one: object = None  # of those served lately, the furthest behind
+        self._behind_at_s = 0.0  # when it was served
 
     def __bool__(self) -> bool:
         return bool(self._payers)
@@ -141,10 +157,7 @@ class Backlog:
             return 0.0
         until_s = self._stalled_until_s
         for payer in self._queues:
-            at_s = self._stalled.get(payer)
-            if at_s is None:
-                return 0.0
-            until_s = min(until_s, at_s)
+            until_s = min(until_s, self._rests_until_s(payer))
         return max(0.0, until_s - self._clock())
 
     def drop(self, key: object) -> None:
@@ -160,21 +173,55 @@ class Backlog:
             return
         if took_s > STALL_S:  # unless it was others who had the core
             took_s = min(took_s, max(SLICE_S, self._cpu() - self._cpu_s))
-        if took_s > STALL_S:
-            now_s = self._clock()
-            until_s = now_s + min(took_s, STALL_S_MAX)
-            if len(self._stalled) >= CLOCKS_MAX:  # stalls without a break: most are long over
-                self._stalled = {who: at_s for who, at_s in self._stalled.items() if at_s > now_s}
-            self._stalled[payer] = until_s
-            self._stalled_until_s = max(self._stalled_until_s, until_s)
         clocks = self._clocks
         clocks[payer] = min(self._at(payer) + took_s, self._floor_s + DEBT_S_MAX)
-        if getattr(payer, "stranger", False):
+        if _is_stranger(payer):
             times = ENDLESS_TIMES if self._endless.has(_STRANGERS) else 1.0
             since_s = max(self._strangers_s, self._floor_s - CREDIT_S)
             self._strangers_s = min(since_s + times * took_s, self._floor_s + DEBT_S_MAX)
+        self._compare(payer, took_s)
         if len(clocks) > CLOCKS_MAX:
             self._forget()
+
+    def _compare(self, payer: object, took_s: float) -> None:
+        """Note who had least of those served lately; let others wait that have stalled it."""
+        if getattr(payer, "idle", False):
+            return  # a listener, say: nobody is behind it
+        one = self._heirs.get(payer, payer)
+        now_s, at_s = self._clock(), self._at(one)
+        behind_s, ago_s = self._at(self._behind_one), now_s - self._behind_at_s
+        if one is self._behind_one or at_s <= behind_s or ago_s > CROWDED_S + took_s:
+            self._behind_one, self._behind_at_s = one, now_s
+        elif took_s > STALL_S and ago_s < RECENT_TIMES * took_s:
+            known = not _is_stranger(self._behind_one)
+            if at_s > behind_s + LEAD_S:
+                self._stall(payer, took_s)
+            elif _is_stranger(one) and known and self._strangers_s > behind_s + LEAD_S:
+                self._stall(_STRANGERS, took_s)
+
+    def _stall(self, payer: object, took_s: float) -> None:
+        now_s = self._clock()
+        until_s = now_s + min(STALL_TIMES * took_s, STALL_S_MAX)
+        if len(self._stalled) >= CLOCKS_MAX:  # stalls without a break: most are long over
+            self._stalled = {who: at_s for who, at_s in self._stalled.items() if at_s > now_s}
+        self._stalled[payer] = until_s
+        self._stalled_until_s = max(self._stalled_until_s, until_s)
+
+    def _rests_until_s(self, payer: object) -> float:
+        until_s = self._stalled.get(payer, 0.0)
+        if _is_stranger(payer):
+            until_s = max(until_s, self._stalled.get(_STRANGERS, 0.0))
+        return until_s
+
+    def pass_on(self, payer: object, heir: object, took_s: float) -> None:
+        """It turns out that time spent on `payer` was spent for `heir`: its clock runs too, and
+        that of strangers goes back if it is none."""
+        if len(self._heirs) >= CLOCKS_MAX:
+            self._heirs.clear()
+        self._heirs[payer] = heir
+        self._clocks[heir] = min(self._at(heir) + took_s, self._floor_s + DEBT_S_MAX)
+        if _is_stranger(payer) and not _is_stranger(heir):
+            self._strangers_s = max(self._strangers_s - took_s, self._floor_s - CREDIT_S)
 
     def take_all(self, serve: Callable[[object, int], None]) -> None:
         """Serve everything that waits, at nobody's cost: there is one payer."""
@@ -209,7 +256,7 @@ class Backlog:
                 continue
             if heap is self._strangers:
                 at_s = max(at_s, self._strangers_s)
-            if stalled and self._stalled.get(payer, 0.0) > self._clock():
+            if stalled and self._rests_until_s(payer) > self._clock():
                 heappop(heap)
                 again.append(payer)
                 self._slowed(payer)
@@ -239,7 +286,7 @@ class Backlog:
     def _line_up(self, payer: object) -> None:
         if payer is not None:
             self._number += 1
-            heap = self._strangers if getattr(payer, "stranger", False) else self._heap
+            heap = self._strangers if _is_stranger(payer) else self._heap
             heappush(heap, (self._at(payer), self._number, payer))
 
     def _behind(self) -> list[tuple[float, int, object]]:
