@@ -42,7 +42,6 @@ class Row:
     kind: str = "stream"  # the neighbour's, in the gate; "" if it is not one of the gate's
     rate_part: float = RATE_PART_LEAST
     within_the_rules: bool = False
-    besides: tuple[str, ...] = tuple(NEIGHBOURS)
 
 
 ROWS = [
@@ -115,8 +114,6 @@ ROWS = [
         SLOWED,
         600,
         rate_part=UNDIVIDED,
-        # Another stranger has one share of many: it has no identity either.
-        besides=tuple(kind for kind in NEIGHBOURS if kind != "plaintext"),
     ),
 ]
 
@@ -125,7 +122,7 @@ STRICT = os.environ.get("TULLE_BATTERY") == "strict"
 # A rate is a matter of the machine as well: the gate asks for a little less than `make battery`,
 # which puts each attack beside neighbours of all kinds.
 SLACK = 1.0 if STRICT else 0.9
-PAIRS = [(row, kind) for row in ROWS for kind in (row.besides if STRICT else [row.kind]) if kind]
+PAIRS = [(row, kind) for row in ROWS for kind in (NEIGHBOURS if STRICT else [row.kind]) if kind]
 
 
 def problems(row: Row, outcome: Outcome) -> list[str]:

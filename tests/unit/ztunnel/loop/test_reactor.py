@@ -286,7 +286,7 @@ def test_who_has_to_wait_for_a_stall_waits_though_the_others_are_quiet_by_then()
     assert not reactor.crowded
     reactor.turn(0)
     assert len(served) == 1
-    time.now_s += 10 * STALL_S
+    time.now_s += 20 * STALL_S
     reactor.turn(0)
     assert len(served) == 2
     for ours, theirs in pairs:

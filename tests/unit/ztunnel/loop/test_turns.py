@@ -76,7 +76,7 @@ def test_one_item_of_a_quiet_payer_waits_for_a_slice_of_the_busy_one() -> None:
     assert bed.had_s["busy"] >= bed.had_s["quiet"]
 
 
-@pytest.mark.parametrize("times", [0.1, 0.5, 2, 4])
+@pytest.mark.parametrize("times", [0.1, 0.5, 1, 2])
 def test_payers_that_always_have_work_have_the_same_time_however_long_an_item_takes(
     times: float,
 ) -> None:
@@ -86,7 +86,7 @@ def test_payers_that_always_have_work_have_the_same_time_however_long_an_item_ta
     assert bed.had_s["small"] == pytest.approx(bed.had_s["large"], rel=0.1)
 
 
-def test_who_stalls_the_others_waits_for_a_little_longer() -> None:
+def test_who_stalls_the_others_has_a_quarter_of_the_time() -> None:
     bed = Bed(light=0.1 * SLICE_S, staller=40 * SLICE_S)
     began_s, asks_s = bed.time.now_s, 0.0
     for _ in range(4000):
@@ -95,10 +95,10 @@ def test_who_stalls_the_others_waits_for_a_little_longer() -> None:
             asks_s = bed.time.now_s + 0.5 * SLICE_S  # once it has its answer
         bed.turn("staller", items=1)
     passed_s = bed.time.now_s - began_s
-    assert 0.35 * passed_s <= bed.had_s["staller"] <= 0.45 * passed_s
+    assert 0.2 * passed_s <= bed.had_s["staller"] <= 0.3 * passed_s
 
 
-def test_who_has_stalled_somebody_rests_for_a_little_longer_than_it_took() -> None:
+def test_who_has_stalled_somebody_rests_for_longer_than_it_took() -> None:
     bed = Bed(staller=40 * SLICE_S, light=COST_S)
     bed.turn("light", items=1)
     began_s = bed.time.now_s
@@ -132,7 +132,7 @@ def test_strangers_that_stall_the_rest_wait_together(shares: int) -> None:
             asks_s = bed.time.now_s + 0.5 * SLICE_S  # once it has its answer
         bed.turn(names[turn % shares], items=1)
     passed_s = bed.time.now_s - began_s
-    assert 0.3 * passed_s <= sum(bed.had_s[name] for name in names) <= 0.5 * passed_s
+    assert 0.2 * passed_s <= sum(bed.had_s[name] for name in names) <= 0.35 * passed_s
 
 
 def test_who_had_less_than_others_does_not_wait_for_what_it_stalls() -> None:
@@ -146,8 +146,8 @@ def test_who_had_less_than_others_does_not_wait_for_what_it_stalls() -> None:
 def test_nobody_waits_for_the_sake_of_who_would_hardly_notice() -> None:
     bed = Bed()
     bed.backlog.charge("seldom", COST_S)
-    bed.time.now_s += 2 * RECENT_TIMES * STALL_S
-    bed.backlog.charge("busy", 2 * LEAD_S)
+    bed.time.now_s += 3 * LEAD_S
+    bed.backlog.charge("busy", 3 * STALL_S)
     bed.time.now_s += 2 * RECENT_TIMES * STALL_S
     bed.backlog.charge("busy", 2 * STALL_S)
     assert not bed.backlog.anyone_stalled
