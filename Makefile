@@ -4,7 +4,7 @@ BIN := .venv/bin
 AGAIN := --reruns 1 # a failed test may prove itself once more; tests/conftest.py bounds how many
 
 .DEFAULT_GOAL := help
-.PHONY: help run fresh lab lab-down compile test lint unit netns interop fuzz battery chaos e2e compiled bench bench-scale bench-check \
+.PHONY: help run fresh vm lab lab-down compile test lint unit netns interop fuzz battery chaos e2e compiled bench bench-scale bench-check \
 	format stubs manifests image image-check demo-cluster check clean root ready ready-unit ready-dev ready-bench
 
 help: ## show this list
@@ -50,6 +50,9 @@ compiled: compile ## the ztunnel's unit and interop tests on compiled modules
 
 fresh: root ## `make run` and the kernel tests on fresh hosts (FRESH="jammy noble": Ubuntu; "--quick trixie": a part)
 	@.ci/fresh $(FRESH)
+
+vm: root ## the same on a distribution's own kernel, in QEMU: make vm VM=jammy (or VM="jammy make run")
+	@.ci/vm $(VM)
 
 lint: ready-unit ## formatting, style, types, import contracts, words, generated stubs
 	@$(BIN)/ruff format --check .
