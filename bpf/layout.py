@@ -367,6 +367,7 @@ MAPS: dict[str, MapSpec] = {
     ),
     "kubelet_netns": MapSpec(22, MapType.ARRAY, 4, 8, 1),
     "source_routed": MapSpec(23, MapType.SK_STORAGE, 4, 4, 0),
+    "original": MapSpec(24, MapType.SK_STORAGE, 4, _PEER_BYTES, 0),
     "shortcuts": _keyed(17, MapType.HASH, Tuple, ctypes.sizeof(Shortcut), SHORTCUTS_MAX),
 }
 NODE_MAPS = tuple(name for name, spec in MAPS.items() if not spec.per_pod)

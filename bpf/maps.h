@@ -40,6 +40,7 @@ enum map_id {
 	MAP_REFUSED = 21,	/* one per pod */
 	MAP_KUBELET_NETNS = 22,	/* cookie of the kubelet's own namespace */
 	MAP_SOURCE_ROUTED = 23,
+	MAP_ORIGINAL = 24,	/* on the ztunnel's end: where the app went */
 };
 
 enum pod_mode {

@@ -1,7 +1,7 @@
 /*
  * sock_ops: publishes the peer that connect() or the ztunnel stored on a
- * socket, under the socket's own address, before its SYN leaves; hands it to
- * the accepting side. Vouches for direct connections, follows them (flow.h).
+ * socket, under the socket's own address, before its SYN leaves; moves it to the
+ * accepting side's socket. Vouches for direct connections, follows them (flow.h).
  *
  * TCP_CONNECT_CB runs when the local port is chosen and nothing is sent yet, so
  * no accept() can be faster than the entry. Fails closed: without an entry,
@@ -133,6 +133,29 @@ INLINE void show_client(struct bpf_sock_ops *ctx, struct bpf_sock *sk,
 	map_delete(MAP(CLIENTS), key);
 }
 
+/*
+ * The ztunnel's end of a steered connection: from here on the destination is the
+ * socket's own, so no pod's flood of connects can push it out of the table while
+ * the ztunnel is busy. Without memory it stays where it is.
+ */
+INLINE void keep_destination(struct bpf_sock_ops *ctx, struct bpf_sock *sk,
+			     struct connection_key *key)
+{
+	struct peer *to, *kept;
+
+	key_of_accepted(ctx, key);
+	to = map_lookup(MAP(DESTINATIONS), key);
+	if (!to)
+		return;
+	kept = sk_storage_get(MAP(ORIGINAL), sk, 0, STORAGE_CREATE);
+	if (!kept) {
+		count(COUNTER_STORAGE_FAILED);
+		return;
+	}
+	*kept = *to;
+	map_delete(MAP(DESTINATIONS), key);
+}
+
 /* All handshakes of the node pass here; those without our flag are done. */
 INLINE void follow_direct(struct bpf_sock_ops *ctx, __u32 op)
 {
@@ -170,7 +193,10 @@ int sockops(struct bpf_sock_ops *ctx)
 		return 1;
 	if (pod && op == OP_ACCEPTED) {
 		accept_flow(ctx, pod);
-		show_client(ctx, sk, &key);
+		if (READ32(ctx, local_port) == HBONE_PORT)
+			keep_destination(ctx, sk, &key);
+		else
+			show_client(ctx, sk, &key);
 		return 1;
 	}
 	if (!pod || !vouch(ctx, sk, pod))

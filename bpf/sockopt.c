@@ -70,8 +70,9 @@ INLINE int write_v6(struct bpf_sockopt *ctx, const struct peer *to)
 
 int getsockopt(struct bpf_sockopt *ctx)
 {
+	struct bpf_sock *sk = READ_POINTER(ctx, sk);
 	struct connection_key key = {};
-	struct peer *to;
+	struct peer *kept, *to;
 	int level = READ32(ctx, level), family, written;
 
 	if (READ32(ctx, optname) != ORIGINAL_DESTINATION_OPTION)
@@ -79,7 +80,8 @@ int getsockopt(struct bpf_sockopt *ctx)
 	if (level != LEVEL_IP && level != LEVEL_IPV6)
 		return 1;
 	key_of_steered(ctx, &key);
-	to = map_lookup(MAP(DESTINATIONS), &key);
+	kept = sk_storage_get(MAP(ORIGINAL), sk, 0, 0);
+	to = kept ? kept : map_lookup(MAP(DESTINATIONS), &key);
 	if (!to) {
 		if (level == LEVEL_IP)	/* asked first, by every ztunnel */
 			count(COUNTER_DESTINATION_MISSING);
@@ -95,7 +97,10 @@ int getsockopt(struct bpf_sockopt *ctx)
 	if (!written)		/* another family, or too small a buffer */
 		return 1;
 	WRITE32(ctx, retval, 0);
-	map_delete(MAP(DESTINATIONS), &key);
+	if (kept)
+		sk_storage_delete(MAP(ORIGINAL), sk);
+	else
+		map_delete(MAP(DESTINATIONS), &key);
 	count(COUNTER_DESTINATION_READ);
 	return 1;
 }

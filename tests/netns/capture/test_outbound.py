@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import errno
 import socket
+import struct
 from pathlib import Path
 
 import pytest
 
 from agent.datapath.errors import PodRefused
+from bpf import layout
 from tests.support.kernel.datapath import (
     Bed,
     Listeners,
@@ -245,6 +247,21 @@ def test_500_connects_at_once_all_find_their_destination(bed: Bed, pod: Pod) -> 
     counters = bed.node.counters()
     assert (counters["destination_missing"], counters["storage_failed"]) == (0, 0)
     assert all(use.used == 0 for use in bed.node.usage() if use.name == "destinations")
+
+
+@pytest.mark.parametrize("target", [FAR4, FAR6])
+def test_a_full_table_costs_no_connection_that_waits_for_the_ztunnel(
+    bed: Bed, pod: Pod, target: tuple[str, int]
+) -> None:
+    """A pod that floods the table pushes nobody else's destination out of it."""
+    listeners = bed.capture(pod, "uid-app")
+    table = bed.node._maps["destinations"]
+    with pod.dial(target):
+        for number in range(2 * layout.DESTINATIONS_MAX):
+            key = struct.pack("=Q", number).ljust(table.key_bytes, b"\1")
+            table.update(key, bytes(table.value_bytes))
+        with listeners.outbound.accept()[0] as accepted:
+            assert original_destination(accepted) == target
 
 
 def test_who_is_not_enrolled_is_not_touched(bed: Bed, network: Network) -> None:
