@@ -19,7 +19,8 @@ from control.kit.door import LOOPBACK_NAMES, is_loopback_port
 from control.kit.errors import ConfigError, MeshError
 from control.kit.http import HttpServer
 from control.kit.log import event
-from control.kit.memory import SETTLE_AT_S, freeze, release, resident_bytes, settle, spare_collector
+from control.kit.memory import SETTLE_AT_S, freeze, settle, spare_collector
+from control.kit.surplus import give_back
 from control.kit.unix_socket import Unseen
 from control.kit.version import version
 from control.model.identity import SpiffeId
@@ -55,8 +56,6 @@ log = logging.getLogger("control")
 
 _Found = TypeVar("_Found")
 
-# Looking is cheap, giving back a few milliseconds, and only after the process has grown.
-GIVE_BACK_EVERY_S, GIVE_BACK_GROWTH = 10.0, 1.1
 REVOKED_EVERY_S = 1.0
 STATE_NAME = "last-state"  # in the state folder
 STOP_GRACE_S = 1.0  # streams were ended before; this is for calls that are being answered
@@ -315,7 +314,7 @@ async def _run(
                 tasks.create_task(plane.publisher.run_captures(), name="publish.captures"),
                 tasks.create_task(plane.enrolment.run(), name="captures.save"),
                 tasks.create_task(_end_revoked(plane), name="revocations"),
-                tasks.create_task(_give_back_memory(), name="memory"),
+                tasks.create_task(give_back(), name="memory"),
             ]
             running += [tasks.create_task(each) for each in _beside(plane, stored, stack)]
             for after_s in SETTLE_AT_S:
@@ -348,16 +347,6 @@ async def _end_revoked(plane: Plane) -> None:
     while True:
         await asyncio.sleep(REVOKED_EVERY_S)
         plane.door.end(plane.tokens.why_over)
-
-
-async def _give_back_memory() -> None:
-    """After a peak of callers: what they used is free, and the allocator keeps it."""
-    kept = 0
-    while True:
-        await asyncio.sleep(GIVE_BACK_EVERY_S)
-        if resident_bytes() > kept * GIVE_BACK_GROWTH:
-            release()
-            kept = resident_bytes()
 
 
 async def _follow(snapshots: AsyncIterator[Snapshot], publisher: Publisher) -> None:
