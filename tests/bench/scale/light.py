@@ -10,6 +10,7 @@ import asyncio
 import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
+from zlib import crc32
 
 import grpc
 import grpc.aio
@@ -43,6 +44,7 @@ class LightNodes:
         self.broken = 0
         self.versions: dict[str, dict[str, str]] = {}  # if somebody parses everything
         self._known = versions or {}
+        self._entries: dict[str, list[bytes]] = {}
         self._control = control
         self._news = asyncio.Event()
         self._tokens: dict[str, str] = {}
@@ -100,12 +102,21 @@ class LightNodes:
         self._news.set()
 
     def _opening(self, node: str, url: str) -> bytes:
-        request = pb.DeltaDiscoveryRequest(
-            type_url=url, initial_resource_versions=self._known.get(url, {})
-        )
+        request = pb.DeltaDiscoveryRequest(type_url=url)
         request.node.id = f"ztunnel~{node}"
         request.node.metadata.fields["NODE_NAME"].string_value = node
-        return request.SerializeToString()
+        return request.SerializeToString() + self._held(node, url)
+
+    def _held(self, node: str, url: str) -> bytes:
+        """Names and versions in an order of the node's own, as maps of different processes are."""
+        if url not in self._entries:
+            self._entries[url] = [
+                pb.DeltaDiscoveryRequest(initial_resource_versions={name: each}).SerializeToString()
+                for name, each in self._known.get(url, {}).items()
+            ]
+        entries = self._entries[url]
+        at = crc32(node.encode()) % len(entries) if entries else 0
+        return b"".join(entries[at:] + entries[:at])
 
     def _take(self, node: str, data: bytes, types: Sequence[str], parses: bool) -> tuple[str, str]:
         now_s = time.monotonic()
