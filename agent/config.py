@@ -10,6 +10,8 @@ DEFAULT_BPFFS = Path("/sys/fs/bpf")
 DEFAULT_CACHE = Path("/var/cache/tulle/bpf")
 # Peers learn from the control plane, with one push, that a pod leaves; then they stop using HBONE.
 DEFAULT_DRAIN_S = 2.0
+# Enrolment leaves open connections as they are, and so does its end, for so long.
+DEFAULT_LINGER_S = 30.0
 # Every distribution's; a node's object has it in status.daemonEndpoints.kubeletEndpoint.Port.
 DEFAULT_KUBELET_PORT = 10250
 DEFAULT_CNI_PROGRAM = Path("/usr/lib/tulle/tulle-cni")
@@ -45,6 +47,7 @@ class AgentConfig:
     cache: Path = DEFAULT_CACHE
     metrics: str = "127.0.0.1:15025"
     drain_s: float = DEFAULT_DRAIN_S
+    linger_s: float = DEFAULT_LINGER_S
     direct: bool = True
     shortcut: bool = True
     kubernetes: bool = False  # find running pods through the container runtime

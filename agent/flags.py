@@ -82,6 +82,13 @@ _OPTIONS = (
         help="Time between the news that a pod leaves the mesh and its release (2, 500ms).",
     ),
     _option(
+        "--linger",
+        "linger_s",
+        type=Duration(max_s=300),
+        default=config.DEFAULT_LINGER_S,
+        help="Time after that for which its ztunnel keeps what is open.",
+    ),
+    _option(
         "--kubelet-port",
         type=click.IntRange(0, 65535),
         default=config.DEFAULT_KUBELET_PORT,

@@ -82,7 +82,8 @@ async def _serve(chosen: AgentConfig) -> None:
     known.load()
     direct = _direct_path(chosen, datapath, known, clock)
     is_direct = chosen.direct and isinstance(direct, DirectPath)
-    host = Host(chosen.node, chosen.cgroup_root, chosen.drain_s, direct=is_direct)
+    leave_s = chosen.drain_s, chosen.linger_s
+    host = Host(chosen.node, chosen.cgroup_root, *leave_s, direct=is_direct)
     enroller = Enroller(host, datapath, known, clock, direct)
     access = Access(chosen.control, chosen.control_root, chosen.control_name, chosen.token)
     cni = None if chosen.cni is None else _cni(chosen, chosen.cni, clock)

@@ -27,8 +27,9 @@ RETRY_S = 5.0  # a ztunnel that refuses a pod is asked again at the pace of Isti
 
 
 class Book:
-    def __init__(self, drain_s: float) -> None:
+    def __init__(self, drain_s: float, linger_s: float = 0.0) -> None:
         self._drain_s = drain_s
+        self._linger_s = linger_s
         self._pods: dict[str, PodFacts] = {}
         self._ztunnels: list[int] = []  # by their start, the newest last
         self._started: dict[int, int] = {}
@@ -39,7 +40,7 @@ class Book:
 
     @property
     def node(self) -> NodeFacts:
-        return NodeFacts(tuple(self._ztunnels), self._drain_s)
+        return NodeFacts(tuple(self._ztunnels), self._drain_s, self._linger_s)
 
     def pods(self) -> Mapping[str, PodFacts]:
         return self._pods

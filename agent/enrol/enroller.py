@@ -60,6 +60,7 @@ class Host:
     node: str
     cgroup_root: Path
     drain_s: float
+    linger_s: float = 0.0
     direct: bool = True  # False: nothing of this node leaves out the tunnel
 
 
@@ -69,7 +70,7 @@ class Enroller:
     ) -> None:
         self._host = host
         self._datapath = datapath
-        self.facts = Facts(clock, Book(host.drain_s), known)
+        self.facts = Facts(clock, Book(host.drain_s, host.linger_s), known)
         self._direct = direct
         self._kernel = KernelTrack(self.facts, datapath, direct)
         self._deleted_ids = DeletedContainers()

@@ -26,9 +26,6 @@ from enum import StrEnum
 
 from control.model.address import Address
 
-# Enrolment leaves open connections as they are, and so does its end, for so long.
-LINGER_S = 30.0
-
 
 @dataclass(frozen=True, slots=True)
 class Capture:
@@ -75,6 +72,7 @@ class NodeFacts:
 
     ztunnels: tuple[int, ...]  # connected ztunnels, the newest last
     drain_s: float
+    linger_s: float = 0.0
 
     @property
     def newest(self) -> int | None:
@@ -233,7 +231,7 @@ def _lingers_until_s(pod: PodFacts, node: NodeFacts) -> float | None:
         each.netns == pod.netns and each.ztunnel in node.ztunnels for each in pod.handovers
     ):
         return None
-    return pod.released_s + LINGER_S
+    return pod.released_s + node.linger_s
 
 
 def _release(pod: PodFacts) -> tuple[Step, ...]:

@@ -50,6 +50,9 @@ def test_a_running_pod_enters_and_leaves_the_mesh(tmp_path: Path) -> None:
             await bed.control.reported(set())
             await bed.until("p1", "not_enrolled")
             assert (bed.out(), bed.into()) == ("app", "app")
+            # The ztunnel keeps it for what is open, unless the pod goes.
+            ztunnel.lines.clear()
+            assert (await bed.ask("DELETE", "/pods/p1"))[0] == 200
             await ztunnel.said(deleted="p1")
 
     asyncio.run(scenario())

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from agent.lab import changes, process
+from agent.lab import changes, daemons, process
 from agent.lab.daemons import Daemons
 from agent.lab.process import Process
 from tests.support.lab.mesh_bed import FAMILIES, Bed, Reply, is_closed, soon, speak
@@ -29,8 +29,11 @@ PAIRS = (
 
 @pytest.fixture(scope="module")
 def bed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bed]:
-    with direct_mesh(tmp_path_factory.mktemp("rollout")) as made:
-        yield made
+    with pytest.MonkeyPatch.context() as patch:
+        mine = daemons.environment() | {"TULLE_AGENT_LINGER": "1s"}
+        patch.setattr(daemons, "environment", lambda: mine)
+        with direct_mesh(tmp_path_factory.mktemp("rollout")) as made:
+            yield made
 
 
 class Rolled:

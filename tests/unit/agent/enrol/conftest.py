@@ -26,4 +26,4 @@ def known(tmp_path: Path) -> Registry:
 
 @pytest.fixture
 def facts(known: Registry) -> Facts:
-    return Facts(FakeClock(), Book(2.0), known)
+    return Facts(FakeClock(), Book(2.0, linger_s=30.0), known)

@@ -67,17 +67,18 @@ def test_the_drain_counts_from_the_accepted_report() -> None:
 
 
 def test_a_ztunnel_keeps_a_released_pod_for_what_it_has_open() -> None:
+    one = NodeFacts((7,), 2.0, linger_s=30.0)
     left = replace(IN_FORCE, enrolled=False, capture=None, released_s=10.0)
-    end_s = 10.0 + plan.LINGER_S
+    end_s = 40.0
     drop = DeleteFromZtunnel("u", 7)
-    assert plan.steps(left, ONE, 10.0) == (AwaitDrain("u", end_s), drop)
-    assert plan.due_s(left, ONE, 10.0) == end_s
-    assert plan.state(left, ONE) == (PodState.NOT_ENROLLED, "")
-    assert plan.steps(left, ONE, end_s) == (drop,)
-    assert plan.steps(replace(left, handovers=()), ONE, 10.0) == ()
+    assert plan.steps(left, one, 10.0) == (AwaitDrain("u", end_s), drop)
+    assert plan.due_s(left, one, 10.0) == end_s
+    assert plan.state(left, one) == (PodState.NOT_ENROLLED, "")
+    assert plan.steps(left, one, end_s) == (drop,)
+    assert plan.steps(replace(left, handovers=()), one, 10.0) == ()
     # A namespace that goes is let go, and so is one from before.
-    assert plan.steps(replace(left, netns=None), ONE, 10.0) == (drop, Forget("u"))
-    assert plan.steps(replace(left, netns=200), ONE, 10.0) == (drop,)
+    assert plan.steps(replace(left, netns=None), one, 10.0) == (drop, Forget("u"))
+    assert plan.steps(replace(left, netns=200), one, 10.0) == (drop,)
 
 
 def test_a_pod_that_comes_back_while_it_lingers_is_captured_at_once() -> None:

@@ -13,7 +13,7 @@ import pytest
 from agent import registry
 from agent.enrol.facts import Facts
 from agent.enrol.kernel_track import KernelTrack
-from agent.enrol.plan import LINGER_S, AddToZtunnel, Capture, DeleteFromZtunnel, Release
+from agent.enrol.plan import AddToZtunnel, Capture, DeleteFromZtunnel, Release
 from agent.enrol.ztunnel_track import REQUESTS_MAX, ZtunnelTrack
 from agent.zds import Descriptors, ZtunnelRefused
 from tests.support.kernel.fake_datapath import FakeDatapath, FakeDirect, FakeZtunnel
@@ -66,7 +66,7 @@ def test_the_end_of_the_snapshot_drops_no_pod_that_is_captured_still(facts: Fact
     assert ztunnel.asked == [f"keep {uid}", "snapshot"]
     facts.book.released(uid, 0.0)
     assert facts.book.ztunnel_step(7, 0.0) is None
-    assert facts.book.ztunnel_step(7, LINGER_S) == DeleteFromZtunnel(uid, 7)
+    assert facts.book.ztunnel_step(7, 30.0) == DeleteFromZtunnel(uid, 7)
 
 
 def test_one_that_is_going_to_end_gets_no_end_of_a_snapshot(facts: Facts) -> None:

@@ -28,7 +28,7 @@ OTHER = (parse_address("10.0.0.2"),)
 class World:
     """The real world, beside the book's beliefs about it."""
 
-    book: Book = field(default_factory=lambda: Book(2.0))
+    book: Book = field(default_factory=lambda: Book(2.0, linger_s=3.0))
     now_s: float = 0.0
     listening: set[tuple[int, str, int]] = field(default_factory=set)  # (ztunnel, uid, namespace)
     kernel: dict[str, Capture] = field(default_factory=dict)
@@ -171,7 +171,7 @@ class World:
         self.ztunnels.clear()
         self.under_way.clear()
         self.listening.clear()
-        self.book = Book(2.0)
+        self.book = Book(2.0, linger_s=3.0)
         for uid, netns in self.alive.items():
             self.book.registered(uid, netns, ADDRESSES, None)
         for uid, held in self.kernel.items():
