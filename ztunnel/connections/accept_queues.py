@@ -54,7 +54,7 @@ class AcceptQueues:
         """Let the connection be taken: at once, or after others if there are several payers.
         Returns its source."""
         engine = self._engine
-        source = engine.tenants.source(client.address, engine.reactor.now_s)
+        source = engine.tenants.source(client.address)
         owes = source.not_before_s > engine.reactor.now_s
         if not owes and not engine.reactor.crowded and source not in self._sources:
             listener.take(sock, client)

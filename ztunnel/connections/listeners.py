@@ -24,7 +24,6 @@ from ztunnel.connections.pod import Pod
 from ztunnel.connections.sockaddr import endpoint_of
 from ztunnel.loop.countdown import Countdown
 from ztunnel.loop.reactor import WATCH_LEVEL
-from ztunnel.loop.strangers import ALWAYS_S
 from ztunnel.mesh.roles import Accepted
 from ztunnel.tenants.tenancy import Kind, Tenancy
 from ztunnel.transport.sockets import bare_socket, reset
@@ -73,9 +72,8 @@ class Listener:
         self._name = name
         self._taken = taken
         self._tenant = tenant
-        # Its turns, and its log lines, are a stranger's as long as nobody is known behind them. No
-        # new one's: who was here before waits in it as well.
-        self._told = tenant or Tenancy(Kind.SOURCE, name, ALWAYS_S)
+        # Its turns, and its log lines, are a stranger's as long as nobody is known behind them.
+        self._told = tenant or Tenancy(Kind.SOURCE, name)
         self._family = int(sock.family)
         # The inner half of `accept`, without its questions about the new socket (2 µs).
         self._accept: Accept = sock._accept  # type: ignore[attr-defined]  # typeshed leaves it out

@@ -115,12 +115,15 @@ class Reactor(Timekeeper):
         self.now_s = monotonic_s()
         self.next_due_s = float("inf")
         self.turns = 0
-        self.served = 0  # events, resumed handlers, flushes: tells an idle turn from a busy one
+        self.served = (
+            0  # events, resumed handlers and flushes, to tell an idle turn from a busy one
+        )
 
     # -- watching --------------------------------------------------------------------------------
 
     def watch(self, fd: int, handler: Handler, interest: int) -> None:
-        """Watch a descriptor, or change its handler or interest; reports readiness that exists."""
+        """Watch a descriptor, or change its handler or interest; readiness that exists is
+        reported."""
         if fd in self._handlers:
             self._epoll.modify(fd, interest)
         else:
@@ -203,8 +206,12 @@ class Reactor(Timekeeper):
         self.served += len(events) + len(self._again)
         self.now_s = self.clock()
         # As `crowded`, written out because every turn passes here.
-        crowded = self.turns < self._crowded_until_turn or self.now_s < self._crowded_until_s
-        if crowded or self._queued or self._look:
+        if (
+            self._queued
+            or self._look
+            or self.turns < self._crowded_until_turn
+            or self.now_s < self._crowded_until_s
+        ):
             self._serve_fairly(events)
         else:
             if self.turns < self._sampled_turn:
@@ -270,11 +277,6 @@ class Reactor(Timekeeper):
             self._backlog.charge(payer, took_s)
         else:
             self.bill.add(payer, took_s * self.weight)
-
-    def pass_on(self, payer: Spender, heir: Spender, took_s: float) -> None:
-        """Let `heir` pay as well for time that was spent on `payer`, in fair turns."""
-        if self.weight == 1:
-            self._backlog.pass_on(payer, heir, took_s)
 
     def _sampled(self, payer: Spender | None, began_s: float) -> float:
         """Bill the time since then for all turns that this one stands for; returns the time."""

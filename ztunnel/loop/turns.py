@@ -11,8 +11,7 @@ nothing to do.
 Addresses come cheap, so all strangers together have a clock as well, and are one among the others.
 
 A single handler that takes long is a stall for everybody, and others may have nothing that waits
-just when it is over. So who stalls the rest, and had more than they, waits for longer than it made
-them wait.
+just when it is over. So who stalls the rest waits for as long as it made them wait.
 """
 
 from __future__ import annotations
@@ -22,7 +21,6 @@ from heapq import heappop, heappush
 from typing import Any, Final
 
 from ztunnel.loop.endless import Endless
-from ztunnel.loop.strangers import ALWAYS_S, CREDIT_S, AgeClasses, Waiting, is_stranger
 
 # A payer's time in a turn: a few requests of somebody who waits for answers. They share reads and
 # writes; one by one each costs twice as much. The last thing may take longer.
@@ -40,24 +38,16 @@ TURN_S: Final = 0.0005
 # nobody to wait for.
 CROWDED_S: Final = 0.01
 CROWDED_TURNS: Final = 16
-# A piece that took longer without a break is a stall, as a step of a handshake. STALL_TIMES as much
-# is paid back by waiting, STALL_S_MAX at most, by a payer that had so much more than another that
-# was served within RECENT_TIMES as long: whoever comes less often hardly notices. It is long pieces
-# that count, beyond this part of all time.
-STALL_S: Final = 0.0002
-STALL_TIMES: Final = 3.0
+# A handler that took longer was a stall; as much of it as is paid back by waiting.
+STALL_S: Final = 0.001
 STALL_S_MAX: Final = 0.05
-LEAD_S: Final = 0.001
-LEAD_PART: Final = 0.05
-# A piece of somebody who is known counts if no slice is so long.
-LONG_S: Final = 0.0005
-RECENT_TIMES: Final = 8.0
 # Time of somebody who never comes to an end counts so many times as much, and as many times again
 # as there are of them. A flood or a transfer has half of what somebody has who waits for answers
 # and so slows down by itself, and all of them together no more than one: a host with ten identities
 # leaves as much to the others as one with a single one.
 ENDLESS_TIMES: Final = 2.0
-# The debt that is remembered at most.
+# The credit of somebody who comes back, and the debt that is remembered at most.
+CREDIT_S: Final = 0.002
 DEBT_S_MAX: Final = 0.02
 # Payers whose clocks are kept; those that are behind by the credit need none.
 CLOCKS_MAX: Final = 1024
@@ -71,17 +61,13 @@ class Backlog:
     None is the worker itself: it comes first, for a slice, and owes nobody."""
 
     __slots__ = (
-        "_behind_at_s",
-        "_behind_one",
         "_clock",
         "_clocks",
         "_cpu",
         "_cpu_s",
         "_endless",
         "_floor_s",
-        "_had_s",
         "_heap",
-        "_heirs",
         "_number",
         "_payers",
         "_queues",
@@ -90,6 +76,7 @@ class Backlog:
         "_stalled",
         "_stalled_until_s",
         "_strangers",
+        "_strangers_s",
         "slice_s",
     )
 
@@ -114,15 +101,12 @@ class Backlog:
         self.slice_s = SLICE_S  # for the payer that is served
         self._floor_s = 0.0  # the clock of the one that was last the furthest behind
         # Each payer with a queue but None, once: its clock, a number against ties, itself.
-        self._heap: list[Waiting] = []
-        self._strangers: Final = AgeClasses()  # likewise
+        self._heap: list[tuple[float, int, object]] = []
+        self._strangers: list[tuple[float, int, object]] = []  # likewise
+        self._strangers_s = 0.0  # their clock
         self._number = 0
         self._stalled: dict[object, float] = {}  # payers, and when they are served again
         self._stalled_until_s = 0.0  # all of them
-        self._heirs: dict[object, object] = {}  # strangers, and who they turned out to be
-        self._had_s: dict[object, tuple[float, float]] = {}  # lately, as of then
-        self._behind_one: object = None  # the one served lately that had least
-        self._behind_at_s = 0.0  # when it was served
 
     def __bool__(self) -> bool:
         return bool(self._payers)
@@ -157,7 +141,10 @@ class Backlog:
             return 0.0
         until_s = self._stalled_until_s
         for payer in self._queues:
-            until_s = min(until_s, self._rests_until_s(payer))
+            at_s = self._stalled.get(payer)
+            if at_s is None:
+                return 0.0
+            until_s = min(until_s, at_s)
         return max(0.0, until_s - self._clock())
 
     def drop(self, key: object) -> None:
@@ -173,73 +160,21 @@ class Backlog:
             return
         if took_s > STALL_S:  # unless it was others who had the core
             took_s = min(took_s, max(SLICE_S, self._cpu() - self._cpu_s))
+        if took_s > STALL_S:
+            now_s = self._clock()
+            until_s = now_s + min(took_s, STALL_S_MAX)
+            if len(self._stalled) >= CLOCKS_MAX:  # stalls without a break: most are long over
+                self._stalled = {who: at_s for who, at_s in self._stalled.items() if at_s > now_s}
+            self._stalled[payer] = until_s
+            self._stalled_until_s = max(self._stalled_until_s, until_s)
         clocks = self._clocks
         clocks[payer] = min(self._at(payer) + took_s, self._floor_s + DEBT_S_MAX)
-        if is_stranger(payer):
-            self._strangers.charge(payer, took_s, self._clock())
-            since_s = max(self._strangers.clock_s, self._floor_s - CREDIT_S)
-            self._strangers.clock_s = min(
-                since_s + self._times * took_s, self._floor_s + DEBT_S_MAX
-            )
-        self._compare(payer, took_s)
+        if getattr(payer, "stranger", False):
+            times = ENDLESS_TIMES if self._endless.has(_STRANGERS) else 1.0
+            since_s = max(self._strangers_s, self._floor_s - CREDIT_S)
+            self._strangers_s = min(since_s + times * took_s, self._floor_s + DEBT_S_MAX)
         if len(clocks) > CLOCKS_MAX:
             self._forget()
-
-    @property
-    def _times(self) -> float:
-        return ENDLESS_TIMES if self._endless.has(_STRANGERS) else 1.0
-
-    def _compare(self, payer: object, took_s: float) -> None:
-        """Note who had least of those served lately; let others wait that have stalled it."""
-        if getattr(payer, "since_s", 0.0) == ALWAYS_S:
-            return  # a listener is nobody
-        one, now_s = self._heirs.get(payer, payer), self._clock()
-        counts_s = took_s if took_s > (STALL_S if is_stranger(payer) else LONG_S) else 0.0
-        had_s = self._lately(one, now_s, counts_s)
-        all_s = self._lately(_STRANGERS, now_s, counts_s) if is_stranger(one) else 0.0
-        behind_s, ago_s = self._lately(self._behind_one, now_s), now_s - self._behind_at_s
-        if one is self._behind_one or had_s < behind_s or ago_s > CROWDED_S + took_s:
-            self._behind_one, self._behind_at_s = one, now_s
-        elif took_s > STALL_S and ago_s < RECENT_TIMES * took_s:
-            if had_s > behind_s + LEAD_S:
-                self._stall(one, took_s)
-            elif all_s > behind_s + LEAD_S and not is_stranger(self._behind_one):
-                self._stall(_STRANGERS, took_s)
-
-    def _lately(self, one: object, now_s: float, took_s: float = 0.0) -> float:
-        """Time of its long pieces beyond their part of all, with what it took now."""
-        had_s, at_s = self._had_s.get(one, (0.0, now_s))
-        had_s = min(max(0.0, had_s - (now_s - at_s) * LEAD_PART) + took_s, DEBT_S_MAX)
-        if took_s:
-            if len(self._had_s) >= CLOCKS_MAX and one not in self._had_s:
-                self._had_s.clear()
-            self._had_s[one] = had_s, now_s
-        return had_s
-
-    def _stall(self, payer: object, took_s: float) -> None:
-        now_s = self._clock()
-        until_s = now_s + min(STALL_TIMES * took_s, STALL_S_MAX)
-        if len(self._stalled) >= CLOCKS_MAX:  # stalls without a break: most are long over
-            self._stalled = {who: at_s for who, at_s in self._stalled.items() if at_s > now_s}
-        self._stalled[payer] = until_s
-        self._stalled_until_s = max(self._stalled_until_s, until_s)
-
-    def _rests_until_s(self, payer: object) -> float:
-        until_s = self._stalled.get(self._heirs.get(payer, payer), 0.0)
-        if is_stranger(payer):
-            until_s = max(until_s, self._stalled.get(_STRANGERS, 0.0))
-        return until_s
-
-    def pass_on(self, payer: object, heir: object, took_s: float) -> None:
-        """It turns out that time spent on `payer` was spent for `heir`: its clock runs too, and
-        that of strangers goes back if it is none."""
-        if len(self._heirs) >= CLOCKS_MAX:
-            self._heirs.clear()
-        self._heirs[payer] = heir
-        self._clocks[heir] = min(self._at(heir) + took_s, self._floor_s + DEBT_S_MAX)
-        if is_stranger(payer) and not is_stranger(heir):
-            least_s = self._floor_s - CREDIT_S
-            self._strangers.clock_s = max(self._strangers.clock_s - self._times * took_s, least_s)
 
     def take_all(self, serve: Callable[[object, int], None]) -> None:
         """Serve everything that waits, at nobody's cost: there is one payer."""
@@ -272,9 +207,9 @@ class Backlog:
                 heappop(heap)
                 self._line_up(payer)
                 continue
-            if heap is not self._heap:
-                at_s = max(at_s, self._strangers.clock_s)
-            if stalled and self._rests_until_s(payer) > self._clock():
+            if heap is self._strangers:
+                at_s = max(at_s, self._strangers_s)
+            if stalled and self._stalled.get(payer, 0.0) > self._clock():
                 heappop(heap)
                 again.append(payer)
                 self._slowed(payer)
@@ -304,17 +239,13 @@ class Backlog:
     def _line_up(self, payer: object) -> None:
         if payer is not None:
             self._number += 1
-            heap = self._heap
-            if is_stranger(payer):
-                heap = self._strangers.heap_of(payer, self._clock())
+            heap = self._strangers if getattr(payer, "stranger", False) else self._heap
             heappush(heap, (self._at(payer), self._number, payer))
 
-    def _behind(self) -> list[Waiting]:
+    def _behind(self) -> list[tuple[float, int, object]]:
         """Those that wait, with the one that is the furthest behind on top."""
-        known, strangers = self._heap, self._strangers.behind()
-        if strangers and not (
-            known and known[0][0] <= max(strangers[0][0], self._strangers.clock_s)
-        ):
+        known, strangers = self._heap, self._strangers
+        if strangers and not (known and known[0][0] <= max(strangers[0][0], self._strangers_s)):
             return strangers
         return known
 

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import math
 from collections import OrderedDict
 from collections.abc import Iterator
-from itertools import islice
 from typing import Any, Final
 
 from control.model.address import Address
@@ -35,8 +33,6 @@ from ztunnel.tenants.work import Work
 TENANTS_MAX: Final = 4096
 # Those looked at, oldest first, to find one that can be forgotten.
 _LOOKED_AT_MAX: Final = 32
-# Those looked at as well, in case all of the oldest are from before a crowd.
-_LATEST: Final = 8
 _CROWD: Final = "crowd"
 
 
@@ -72,8 +68,7 @@ class Tenants:
         made = self._peers[identity] = Tenancy(Kind.PEER, str(identity))
         return made
 
-    def source(self, address: Address, now_s: float = math.inf) -> Tenancy:
-        """`now_s` is given where it may be seen for the first time."""
+    def source(self, address: Address) -> Tenancy:
         name = source_name(address)
         found = self._sources.get(name)
         if found is not None:
@@ -81,7 +76,7 @@ class Tenants:
             return found
         if not _has_room(self._sources, self._crowds[1]):
             return self._crowds[1]
-        made = self._sources[name] = Tenancy(Kind.SOURCE, name, now_s)
+        made = self._sources[name] = Tenancy(Kind.SOURCE, name)
         return made
 
     def strangers(self) -> Iterator[Tenancy]:
@@ -92,16 +87,13 @@ class Tenants:
 
 
 def _has_room(table: OrderedDict[Any, Tenancy], crowd: Tenancy) -> bool:
-    """Forget one that was quiet for long, if there are too many: the newest of those looked at, so
-    that a crowd of new ones does not make us forget the others. The crowd's figures have what it
-    did."""
+    """Forget the one that was quiet for longest, if there are too many; the crowd's figures have
+    what it did."""
     if len(table) < TENANTS_MAX:
         return True
-    latest = list(islice(reversed(table), _LATEST))
-    looked_at = list(islice(table, _LOOKED_AT_MAX))
-    for key in looked_at:
+    for _, key in zip(range(_LOOKED_AT_MAX), list(table), strict=False):
+        if table[key].idle:
+            crowd.inherit(table.pop(key))
+            return True
         table.move_to_end(key)
-    quiet = [key for key in (*looked_at, *latest) if table[key].idle]
-    if quiet:
-        crowd.inherit(table.pop(max(quiet, key=lambda each: table[each].since_s)))
-    return bool(quiet)
+    return False

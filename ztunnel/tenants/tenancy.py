@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from enum import Enum
 from typing import Final
 
@@ -37,19 +36,16 @@ class Tenancy:
         "not_before_s",
         "paid_at_s",
         "refused",
-        "since_s",
         "slowed",
         "stranger",
         "tight",
         "trusted",
     )
 
-    def __init__(self, kind: Kind, name: str, since_s: float = math.inf) -> None:
-        """`since_s`: when it was first seen; without it, it is new for ever."""
+    def __init__(self, kind: Kind, name: str) -> None:
         self.kind: Final = kind
         self.name: Final = name
         self.stranger: Final = kind is Kind.SOURCE
-        self.since_s: Final = since_s
         self.held = [0] * QUOTAS
         # Work that led to nothing, in seconds of CPU, as of `paid_at_s`.
         self.debt_s = 0.0

@@ -62,7 +62,6 @@ class Keepalive:
         # Handshakes by payer; both in the order of their turns.
         self._waiting: dict[Tenancy, dict[KeptAlive, None]] = {}
         self._called: dict[KeptAlive, None] = {}  # those whose turn it is
-        self._took_s: dict[KeptAlive, float] = {}  # by handshakes that are under way
 
     def may_handshake(self, tunnel: KeptAlive) -> bool:
         """Count a step of a handshake: each costs a signature. False once this turn has had its
@@ -86,15 +85,6 @@ class Keepalive:
     def has_called(self, tunnel: KeptAlive) -> bool:
         """True if it is the tunnel's turn for a step of its handshake."""
         return tunnel in self._called
-
-    def took(self, tunnel: KeptAlive, payer: Tenancy, took_s: float) -> None:
-        """Note the time of a step, at whose cost it was. Once the peer is known it pays for all of
-        them: it would have two parts of the worker's time else, one of them as a stranger."""
-        took_s += self._took_s.pop(tunnel, 0.0)
-        if tunnel.payer is payer:
-            self._took_s[tunnel] = took_s
-        else:
-            self._reactor.pass_on(payer, tunnel.payer, took_s)
 
     @property
     def waiting(self) -> int:
@@ -141,7 +131,6 @@ class Keepalive:
         for each in (self.handshake, self.ping, self._later, self._much_later):
             each.stop(tunnel)
         self._called.pop(tunnel, None)
-        self._took_s.pop(tunnel, None)
         queue = self._waiting.get(tunnel.payer)
         if queue is not None and queue.pop(tunnel, self) is None and not queue:
             del self._waiting[tunnel.payer]

@@ -100,7 +100,8 @@ class Tunnel(Incoming):
         self._drain_requested = False
         self.pings = Pings(reactor)
         self.retired = False
-        # The session forgets a stream that is over; its owner may hold bytes for the app still.
+        # Streams with an owner. The session forgets a stream when both sides have ended it, or when
+        # the connection breaks; its owner may still hold bytes for the app, or must hear of it.
         self._owned: dict[int, Stream] = {}
         self.peer: SpiffeId | None = None
         self.end: TunnelEnd | None = None
@@ -154,11 +155,9 @@ class Tunnel(Incoming):
         elif not self._timers.may_handshake(self):
             self._later = True
             return
-        shakes, began_s = self.peer is None, self._reactor.clock()
+        began_s = self._reactor.clock()
         count = self._read_now()
         took_s = self._reactor.clock() - began_s
-        if shakes and not self.closed:
-            self._timers.took(self, payer, took_s)
         if took_s > NOTED_S or self._pace.read_bytes < READ_BYTES_MAX:
             self._pace.took(took_s, count, self._reactor.crowded, self._reactor.slice_s)
 
@@ -341,7 +340,8 @@ class Tunnel(Incoming):
         self._close_when_drained()
 
     def _close_when_drained(self) -> None:
-        if self.session.idle and (self.session.refusing or self.session.goaway_received):
+        session = self.session
+        if session.idle and (session.refusing or session.goaway_received):
             self.close(TunnelEnd.DRAINED)
 
     def close(self, end: TunnelEnd, detail: str = "") -> None:

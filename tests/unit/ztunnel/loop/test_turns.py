@@ -13,11 +13,8 @@ from ztunnel.loop.turns import (
     CLOCKS_MAX,
     CREDIT_S,
     ENDLESS_TIMES,
-    LEAD_S,
-    RECENT_TIMES,
     SLICE_S,
     STALL_S,
-    STALL_TIMES,
     TURN_S,
     Backlog,
 )
@@ -76,7 +73,7 @@ def test_one_item_of_a_quiet_payer_waits_for_a_slice_of_the_busy_one() -> None:
     assert bed.had_s["busy"] >= bed.had_s["quiet"]
 
 
-@pytest.mark.parametrize("times", [0.1, 0.5, 1, 2])
+@pytest.mark.parametrize("times", [0.1, 0.5, 2, 4])
 def test_payers_that_always_have_work_have_the_same_time_however_long_an_item_takes(
     times: float,
 ) -> None:
@@ -86,7 +83,7 @@ def test_payers_that_always_have_work_have_the_same_time_however_long_an_item_ta
     assert bed.had_s["small"] == pytest.approx(bed.had_s["large"], rel=0.1)
 
 
-def test_who_stalls_the_others_has_a_quarter_of_the_time() -> None:
+def test_who_stalls_the_others_waits_for_as_long() -> None:
     bed = Bed(light=0.1 * SLICE_S, staller=40 * SLICE_S)
     began_s, asks_s = bed.time.now_s, 0.0
     for _ in range(4000):
@@ -95,82 +92,16 @@ def test_who_stalls_the_others_has_a_quarter_of_the_time() -> None:
             asks_s = bed.time.now_s + 0.5 * SLICE_S  # once it has its answer
         bed.turn("staller", items=1)
     passed_s = bed.time.now_s - began_s
-    assert 0.2 * passed_s <= bed.had_s["staller"] <= 0.3 * passed_s
+    assert 0.4 * passed_s <= bed.had_s["staller"] <= 0.55 * passed_s
 
 
-def test_who_has_stalled_somebody_rests_for_longer_than_it_took() -> None:
-    bed = Bed(staller=40 * SLICE_S, light=COST_S)
-    bed.turn("light", items=1)
-    began_s = bed.time.now_s
+def test_a_staller_alone_is_told_to_rest_no_longer_than_it_took() -> None:
+    bed = Bed(staller=40 * SLICE_S)
     bed.turn("staller", items=2)
     assert bed.backlog
-    passed_s = bed.time.now_s - began_s
-    assert passed_s == pytest.approx((1 + STALL_TIMES) * 40 * SLICE_S, rel=0.01)
+    assert bed.time.now_s - 100.0 == pytest.approx(80 * SLICE_S, rel=0.01)
     bed.turn()
     assert not bed.backlog
-
-
-def test_a_staller_alone_does_not_rest() -> None:
-    host = Stranger("host")
-    bed = Bed(host=40 * SLICE_S, peer=40 * SLICE_S)
-    for _ in range(10):
-        bed.turn(host, items=1)
-        bed.backlog.pass_on(host, "peer", 40 * SLICE_S)
-        bed.turn("peer", items=1)
-        assert not bed.backlog.anyone_stalled, "its address is nobody else"
-
-
-@pytest.mark.parametrize("shares", [1, 40])
-def test_strangers_that_stall_the_rest_wait_together(shares: int) -> None:
-    """As handshakes from many addresses do, beside somebody who waits for answers."""
-    names = [Stranger(f"from {number}") for number in range(shares)]
-    bed = Bed(light=0.1 * SLICE_S, **dict.fromkeys(names, 2 * SLICE_S))
-    began_s, asks_s = bed.time.now_s, 0.0
-    for turn in range(4000):
-        if bed.time.now_s >= asks_s and not bed.backlog._queues.get("light"):
-            bed.backlog.put("light", Fresh("light:1"), 1)
-            asks_s = bed.time.now_s + 0.5 * SLICE_S  # once it has its answer
-        bed.turn(names[turn % shares], items=1)
-    passed_s = bed.time.now_s - began_s
-    assert 0.2 * passed_s <= sum(bed.had_s[name] for name in names) <= 0.35 * passed_s
-
-
-def test_who_had_less_than_others_does_not_wait_for_what_it_stalls() -> None:
-    bed = Bed()
-    for payer, took_s in (("greedy", 2 * LEAD_S), ("modest", 2 * STALL_S), ("greedy", 2 * STALL_S)):
-        assert not bed.backlog.anyone_stalled
-        bed.backlog.charge(payer, took_s)
-    assert set(bed.backlog._stalled) == {"greedy"}
-
-
-def test_nobody_waits_for_the_sake_of_who_would_hardly_notice() -> None:
-    bed = Bed()
-    bed.backlog.charge("seldom", COST_S)
-    bed.time.now_s += 3 * LEAD_S
-    bed.backlog.charge("busy", 3 * STALL_S)
-    bed.time.now_s += 2 * RECENT_TIMES * STALL_S
-    bed.backlog.charge("busy", 2 * STALL_S)
-    assert not bed.backlog.anyone_stalled
-
-
-def test_a_peer_pays_for_the_handshake_that_its_address_has_had() -> None:
-    """One that dials for each request has one part of the time, and not another as a stranger."""
-    host, peer, cost_s = Stranger("host"), "peer", 0.8 * SLICE_S
-    bed = Bed(neighbour=cost_s, host=cost_s, peer=cost_s)
-    dials, asks = 8, 0
-    for turn in range(3000):
-        for number in range(dials):
-            bed.backlog.put(host, Fresh(f"host:{turn}:{number}"), 1)
-        for number in range(asks):
-            bed.backlog.put(peer, Fresh(f"peer:{turn}:{number}"), 1)
-        bed.backlog.put("neighbour", Fresh("neighbour:1"), 1)
-        before = dict(bed.had_s)
-        bed.turn()
-        asks = round((bed.had_s[host] - before[host]) / cost_s)
-        dials = round((bed.had_s[peer] - before[peer]) / cost_s)
-        bed.backlog.pass_on(host, peer, asks * cost_s)
-    assert bed.had_s["neighbour"] >= 0.48 * sum(bed.had_s.values())
-    assert bed.had_s[peer] > 0.2 * sum(bed.had_s.values())
 
 
 def test_who_was_away_comes_first_and_has_a_small_credit_only() -> None:
@@ -297,7 +228,6 @@ def test_every_key_is_served_once_for_each_time_that_it_was_put(seed: int) -> No
         if not backlog:
             break
         backlog.take_turns(serve)
-        time.now_s += backlog.rest_s()
     assert not waiting
 
 
@@ -306,8 +236,7 @@ def test_stalls_without_a_break_are_bounded() -> None:
     backlog = Backlog(time)
     for number in range(3 * CLOCKS_MAX):
         time.now_s += 2 * STALL_S
-        backlog.charge("modest", 0.0)
-        backlog.charge(number, 2 * LEAD_S + 2 * STALL_S)
+        backlog.charge(number, 2 * STALL_S)
     assert backlog.anyone_stalled
     assert len(backlog._stalled) <= CLOCKS_MAX
 

@@ -44,8 +44,7 @@ def test_when_all_are_busy_newcomers_count_as_one() -> None:
     assert crowd.kind is Kind.SOURCE
     tenants.handshakes.portions.give(tenants.source(address(5)))
     for number in range(TENANTS_MAX // 32):
-        newcomer = tenants.source(address(TENANTS_MAX + 2 + number))
-        tenants.handshakes.portions.add(newcomer, 1)
+        tenants.source(address(TENANTS_MAX + 2 + number))
     assert tenants.source(address(TENANTS_MAX + 5000)) is crowd
 
 
@@ -57,12 +56,3 @@ def test_what_the_forgotten_did_is_still_counted() -> None:
         tenant.refused += 2
     assert sum(each.cpu_s for each in tenants.strangers()) == 3 * TENANTS_MAX
     assert sum(each.refused for each in tenants.strangers()) == 6 * TENANTS_MAX
-
-
-def test_a_crowd_of_new_addresses_does_not_make_us_forget_those_from_before() -> None:
-    tenants = Tenants(20_000)
-    before = [tenants.source(address(number), 1.0) for number in range(100)]
-    for number in range(3 * TENANTS_MAX):
-        tenants.source(address(1000 + number), 100.0 + number)
-    assert [tenants.source(address(number), 1e6) for number in range(100)] == before
-    assert tenants.source(address(1), 1e6).since_s == 1.0

@@ -169,17 +169,3 @@ def test_a_socket_that_is_not_tcp_is_left_alone() -> None:
     with one, other:
         configure(one)
         assert not one.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE)
-
-
-def test_a_peer_that_is_known_pays_for_all_steps_of_its_handshake(rig: Rig) -> None:
-    passed_on: list[tuple[object, object, float]] = []
-    rig.reactor.pass_on = lambda *said: passed_on.append(said)  # type: ignore[method-assign]
-    tunnel, gone, peer = Tunnel(), Tunnel(), Tenancy(Kind.PEER, "peer")
-    for each in (tunnel, gone):
-        rig.keepalive.took(each, STRANGER, 0.25)
-    rig.keepalive.forget(gone)
-    assert not passed_on
-    tunnel.payer = peer
-    rig.keepalive.took(tunnel, STRANGER, 0.5)
-    assert passed_on == [(STRANGER, peer, 0.75)]
-    assert not rig.keepalive._took_s
