@@ -277,6 +277,7 @@ class Enroller:
         self._tell_newest()
         for key in [key for key in self.facts.listeners if key[1] == number]:
             self.facts.listeners.pop(key).close()
+            self._kernel.drop_prepared(key[0])
         if not self.facts.ztunnels:
             captured = len(self.facts.book.report())
             event(log, logging.ERROR, "ztunnel.none_left", captured_pods_fail_closed=captured)

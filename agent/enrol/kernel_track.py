@@ -118,7 +118,7 @@ class KernelTrack:
                     self._facts.known.remove(uid)
                     self._facts.waiting_since_s.pop(uid, None)
                     self._escaped.pop(uid, None)
-                    self._drop_prepared(uid)
+                    self.drop_prepared(uid)
                     self._facts.book.forgotten(uid)
                     self._direct.forgotten(uid)
                     self._facts.watches.changed(uid)
@@ -176,7 +176,7 @@ class KernelTrack:
         except (MeshError, OSError) as exc:
             self._facts.failed(step.uid, exc)
         finally:
-            self._drop_prepared(step.uid)
+            self.drop_prepared(step.uid)
 
     async def prepare(self, uid: str) -> None:
         """Have a thread make what the capture of a pod needs; without it the capture does."""
@@ -187,10 +187,11 @@ class KernelTrack:
         except (KernelError, OSError) as exc:
             event(log, logging.DEBUG, "pod.not_prepared", uid=uid, error=exc)
             return
-        self._drop_prepared(uid)
+        self.drop_prepared(uid)
         self._prepared[uid] = made
 
-    def _drop_prepared(self, uid: str) -> None:
+    def drop_prepared(self, uid: str) -> None:
+        """Close what waits for a capture that does not come, or that is done."""
         made = self._prepared.pop(uid, None)
         if made is not None:
             made.close()

@@ -136,9 +136,9 @@ class ZtunnelTrack:
             self._facts.failed(step.uid, missing)
             return
         if len(listeners):
-            await self._kernel.prepare(step.uid)
             self._close_listeners(step)
             self._facts.listeners[step.uid, step.ztunnel] = listeners
+            await self._kernel.prepare(step.uid)  # if the ztunnel ends meanwhile, all is closed
         self._facts.book.added(step)
 
     def _failed(self, step: plan.AddToZtunnel, error: MeshError) -> None:
@@ -163,3 +163,4 @@ class ZtunnelTrack:
         kept = self._facts.listeners.pop((step.uid, step.ztunnel), None)
         if kept is not None:
             kept.close()
+            self._kernel.drop_prepared(step.uid)

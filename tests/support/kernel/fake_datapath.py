@@ -146,6 +146,7 @@ class FakeAsked:
         if at_once:
             self._answered.set()
         self.error: Exception | None = None
+        self.descriptors: list[int] = []
 
     def finish(self) -> None:
         self._answered.set()
@@ -154,7 +155,7 @@ class FakeAsked:
         await self._answered.wait()
         if self.error is not None:
             raise self.error
-        return zds.Descriptors([])
+        return zds.Descriptors(self.descriptors)
 
 
 class FakeZtunnel:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import replace
@@ -150,6 +151,32 @@ def test_a_ztunnel_of_ours_is_asked_for_several_pods_at_once(facts: Facts, many:
     assert ztunnel.asked[0] == f"add {many[-1]}"
     assert len(ztunnel.asked) == REQUESTS_MAX == len(set(ztunnel.asked))
     assert "snapshot" not in ztunnel.asked
+
+
+def test_a_ztunnel_that_ends_while_a_capture_is_prepared_leaks_no_listener(
+    facts: Facts, many: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They were in nobody's hands until the thread was done; who is told that it ended closes
+    those of `facts.listeners`."""
+    ztunnel, begun = FakeZtunnel(7), list[str]()
+
+    async def prepare(kernel: KernelTrack, uid: str) -> None:
+        begun.append(uid)
+        await asyncio.Event().wait()
+
+    def is_preparing() -> bool:
+        for request in ztunnel.adds.values():
+            request.descriptors = [os.dup(0) for _ in range(3)]
+            request.finish()
+        return bool(begun)
+
+    monkeypatch.setattr(KernelTrack, "prepare", prepare)
+    facts.book.ztunnel_joined(7)
+    run_until(facts, ztunnel, is_preparing)
+    assert {(uid, 7) for uid in begun} == set(facts.listeners)
+    for each in facts.listeners.values():
+        assert len(each) == 3
+        each.close()
 
 
 def test_one_of_another_make_is_asked_for_one_pod_at_a_time(facts: Facts, many: list[str]) -> None:
