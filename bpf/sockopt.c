@@ -97,9 +97,7 @@ int getsockopt(struct bpf_sockopt *ctx)
 	if (!written)		/* another family, or too small a buffer */
 		return 1;
 	WRITE32(ctx, retval, 0);
-	if (kept)
-		sk_storage_delete(MAP(ORIGINAL), sk);
-	else
+	if (!kept)	/* the socket's own goes with it: that costs less */
 		map_delete(MAP(DESTINATIONS), &key);
 	count(COUNTER_DESTINATION_READ);
 	return 1;
