@@ -27,10 +27,11 @@ class Churn:
         self.bad: list[str] = []
 
     def come(self, pod: Made) -> None:
+        status: Any
         try:
             status, took_s = self._bed.register(pod)
         except Exception as exc:
-            status, took_s = repr(exc), 0.0  # type: ignore[assignment]
+            status, took_s = repr(exc), 0.0
         with self._lock:
             if status == 200:
                 self.took_s.append(took_s)
@@ -51,7 +52,8 @@ class Churn:
 def run(bed: ManyPods, rate: float, seconds: float) -> dict[str, object]:
     """`rate` new pods a second for so long, each of which lives for some seconds."""
     before = steps.rest(bed, [])
-    work, living = Churn(bed), []  # type: ignore[var-annotated]
+    work = Churn(bed)
+    living: list[tuple[float, Made]] = []  # with their time of birth
     numbers = itertools.count()
     begun_s = next_s = time.monotonic()
     coming: list[futures.Future[None]] = []
