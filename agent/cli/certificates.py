@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import click
 
-from agent.cli import views
 from agent.cli.options import Reading, read_options
 from agent.cli.render import Column
+from agent.cli.views.certificates import certificate_rows
 
 COLUMNS = (
     Column("IDENTITY", "name"),
@@ -29,7 +29,7 @@ def certificates(ask: Reading) -> None:
     Example: tulle certificates -n shop -o wide
     """
     ask.show(
-        lambda: views.certificates(ask.read("ztunnel"), ask.wanted),
+        lambda: certificate_rows(ask.read("ztunnel"), ask.wanted),
         COLUMNS,
         "no certificates (only enrolled pods have one)",
     )

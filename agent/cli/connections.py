@@ -6,10 +6,12 @@ from dataclasses import replace
 
 import click
 
-from agent.cli import views
 from agent.cli.mesh import MeshDump
 from agent.cli.options import Reading, read_options
 from agent.cli.render import Column
+from agent.cli.views.objects import workload_rows
+from agent.cli.views.pages import Filter, Row, has_ztunnel, ztunnels
+from agent.cli.views.traffic import connection_rows
 from control.kit.errors import ConfigError
 
 COLUMNS = (
@@ -51,26 +53,26 @@ def connections(ask: Reading, pod: str | None, direction: str | None) -> None:
     """
     wanted = named_pod(ask.wanted, pod) if pod else ask.wanted
 
-    def rows() -> list[views.Row]:
+    def rows() -> list[Row]:
         found = ask.read("ztunnel")
         if pod:
             expect_captured(found, pod, wanted)
-        return views.connections(found, wanted, direction or "")
+        return connection_rows(found, wanted, direction or "")
 
     ask.show(rows, COLUMNS, "no open connections")
 
 
-def named_pod(wanted: views.Filter, pod: str) -> views.Filter:
+def named_pod(wanted: Filter, pod: str) -> Filter:
     """The filter for one pod; a namespace before its name wins over the option."""
     namespace, slash, name = pod.rpartition("/")
     return replace(wanted, name=name, namespace=namespace if slash else wanted.namespace)
 
 
-def expect_captured(found: MeshDump, pod: str, wanted: views.Filter) -> None:
+def expect_captured(found: MeshDump, pod: str, wanted: Filter) -> None:
     """Tell a pod that no ztunnel serves from one without traffic; ConfigError: no such pod."""
     named = replace(wanted, labels=())
-    if views.has_ztunnel(found, named) or not any(views.ztunnels(found)):
+    if has_ztunnel(found, named) or not any(ztunnels(found)):
         return
-    if not views.workloads(found, named):
+    if not workload_rows(found, named):
         raise ConfigError(f"no pod {pod}; there are: tulle workloads -o name")
     click.echo(f"{pod} is not captured: no ztunnel sees its connections", err=True)

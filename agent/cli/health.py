@@ -8,7 +8,8 @@ from typing import Any
 
 from agent.cli import made_policies
 from agent.cli.mesh import MeshDump, is_foreign
-from agent.cli.views import Row, agent_pods, in_order, mode, ztunnels
+from agent.cli.views.namespaces import mode
+from agent.cli.views.pages import Row, agent_pods, in_order, ztunnels
 from agent.direct.reasons import MEANINGS
 from agent.kubelet.reasons import MEANINGS as KUBELET_MEANINGS
 from control.kit.choices import listed

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import click
 
-from agent.cli import views
 from agent.cli.options import Reading, read_options
 from agent.cli.render import Column
+from agent.cli.views.maps import map_rows
 
 COLUMNS = (
     Column("NAME", "name"),
@@ -28,4 +28,4 @@ def maps(ask: Reading) -> None:
 
     Example: tulle maps --node a
     """
-    ask.show(lambda: views.maps(ask.read("agent")), COLUMNS, "no agent answers")
+    ask.show(lambda: map_rows(ask.read("agent")), COLUMNS, "no agent answers")

@@ -9,11 +9,14 @@ from pathlib import Path
 
 import click
 
-from agent.cli import health, mesh, views
+from agent.cli import health, mesh
 from agent.cli.cluster.choice import ClusterChoice, chosen, cluster_options
 from agent.cli.mesh import MeshDump, MeshSource
 from agent.cli.options import Reading, read_options
 from agent.cli.render import Column
+from agent.cli.views.namespaces import MODE_LABELS, namespace_rows
+from agent.cli.views.pages import Filter, agent_pods
+from agent.cli.views.traffic import connection_rows
 from agent.fetch import FetchError
 from control.kit.command import PlainGroup
 from control.kit.errors import ConfigError, MeshError
@@ -53,7 +56,7 @@ def list_command(ask: Reading) -> None:
     Example: tulle namespace list
     """
     ask.show(
-        lambda: views.namespaces(ask.read("agent", "ztunnel", "control")),
+        lambda: namespace_rows(ask.read("agent", "ztunnel", "control")),
         COLUMNS,
         "no namespaces",
     )
@@ -166,7 +169,7 @@ def write(path: Path, old: str, new: str) -> None:
 
 def cut(found: MeshDump, name: str) -> str:
     """The connections that leaving the mesh may end, in words."""
-    count = len(views.connections(found, views.Filter(name)))
+    count = len(connection_rows(found, Filter(name)))
     if found.away:
         return f"open connections of {name} are not all known: {', '.join(sorted(found.away))} away"
     if not count:
@@ -204,7 +207,7 @@ def outcome(found: MeshDump, name: str, *, enrolling: bool) -> tuple[bool, str]:
     wanted = {str(pod["name"]) for pod in pods if pod["enrolled"]}
     captured = {
         str(pod["name"])
-        for _, pod in views.agent_pods(found)
+        for _, pod in agent_pods(found)
         if pod["namespace"] == name and pod["state"] == "captured"
     }
     is_read = bool(wanted) == enrolling or not pods  # the control plane has seen the file
@@ -229,7 +232,7 @@ def edited(folder: Path, name: str, label: str) -> tuple[Path, str, str]:
     from agent.cli import labels, manifests
 
     unread: list[str] = []
-    wanted = [label] if label.endswith("=ambient") else [f"{key}-" for key in views.MODE_LABELS]
+    wanted = [label] if label.endswith("=ambient") else [f"{key}-" for key in MODE_LABELS]
     for file in manifests.files(folder):
         try:
             text = manifests.read_text(file)

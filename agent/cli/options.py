@@ -10,12 +10,12 @@ from typing import Any
 
 import click
 
-from agent.cli import mesh, views
+from agent.cli import mesh
 from agent.cli.cluster.choice import chosen, cluster_options
 from agent.cli.mesh import MeshDump, MeshSource
 from agent.cli.render import Column, Output, output_options, show
 from agent.cli.selector import Requirement, SelectorError, parse
-from agent.cli.views import Filter
+from agent.cli.views.pages import Filter, namespace_names
 from agent.fetch import TIMEOUT_S
 from control.kit.choices import absent
 from control.kit.errors import ConfigError
@@ -74,7 +74,7 @@ class Reading:
         show(self.out, fetch, columns, words)
 
     def _expect_namespace(self, found: MeshDump) -> None:
-        wanted, known = self.wanted.namespace, views.namespace_names(found)
+        wanted, known = self.wanted.namespace, namespace_names(found)
         if wanted and wanted not in known:
             raise ConfigError(absent("namespace", wanted, known))
 

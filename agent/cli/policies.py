@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import click
 
-from agent.cli import health, views
+from agent.cli import health
 from agent.cli.made_policies import PEER_AUTHENTICATION
 from agent.cli.options import Reading, read_options
 from agent.cli.render import Column, cell
+from agent.cli.views.objects import policy_rows
+from agent.cli.views.pages import Row
 
 COLUMNS = (
     Column("NAMESPACE", "namespace"),
@@ -34,7 +36,7 @@ def policies(ask: Reading) -> None:
     Example: tulle policies -A
     """
 
-    def rows() -> list[views.Row]:
+    def rows() -> list[Row]:
         found = ask.read("ztunnel", "control")
         for one in health.problems(found):
             if str(one.get("object")).startswith(POLICY_KINDS):
@@ -45,6 +47,6 @@ def policies(ask: Reading) -> None:
         late = health.late_policies(found, ask.wanted.namespace)
         for told in [*late, *health.missing_policies(found, ask.wanted.namespace)]:
             click.echo(f"warning: {cell(told)}", err=True)
-        return views.policies(found, ask.wanted)
+        return policy_rows(found, ask.wanted)
 
     ask.show(rows, COLUMNS, "no policies")

@@ -7,12 +7,14 @@ from typing import Any
 
 import click
 
-from agent.cli import made_policies, views
+from agent.cli import made_policies
 from agent.cli.connections import expect_captured, named_pod
 from agent.cli.mesh import MeshDump
 from agent.cli.options import Reading, read_options
 from agent.cli.render import Column
 from agent.cli.senders import host_of, senders
+from agent.cli.views.moments import age
+from agent.cli.views.pages import Filter, Row, agent_pods, ztunnels
 from agent.datapath.refusals import REFUSALS
 
 COLUMNS = (
@@ -45,7 +47,7 @@ def refusals(ask: Reading, pod: str | None) -> None:
     """
     wanted = named_pod(ask.wanted, pod) if pod else ask.wanted
 
-    def found() -> list[views.Row]:
+    def found() -> list[Row]:
         mesh = ask.read("ztunnel", "agent")
         if pod:
             expect_captured(mesh, pod, wanted)
@@ -54,31 +56,29 @@ def refusals(ask: Reading, pod: str | None) -> None:
     ask.show(found, COLUMNS, "no connection failed")
 
 
-def rows(mesh: MeshDump, wanted: views.Filter) -> list[views.Row]:
+def rows(mesh: MeshDump, wanted: Filter) -> list[Row]:
     """One row for each group of refusals that were alike; either end may be the wanted pod."""
     known = senders(mesh)
-    found = [
-        _row(mesh, node, one, known) for node, page in views.ztunnels(mesh) for one in _of(page)
-    ]
+    found = [_row(mesh, node, one, known) for node, page in ztunnels(mesh) for one in _of(page)]
     found.sort(key=lambda row: row["last_at"] or "", reverse=True)
-    for node, pod in views.agent_pods(mesh):
+    for node, pod in agent_pods(mesh):
         found += [_in_kernel(node, pod, one, known) for one in _of(pod)]
     return [row for row in found if _is_wanted(row, wanted)]
 
 
-def _of(page: views.Row) -> list[dict[str, Any]]:
+def _of(page: Row) -> list[dict[str, Any]]:
     """An older version tells of none."""
     return [one for one in page.get("refused") or [] if isinstance(one, dict)]
 
 
-def _row(mesh: MeshDump, node: str, one: views.Row, known: Mapping[str, str]) -> views.Row:
+def _row(mesh: MeshDump, node: str, one: Row, known: Mapping[str, str]) -> Row:
     outbound = one.get("direction") == "outbound"
     source, destination = one.get("sourceWorkload"), one.get("destinationWorkload")
     namespace, _, name = str((source if outbound else destination) or "").partition("/")
     return {
         "namespace": namespace,
         "name": name,
-        "last": views.age(mesh, one.get("lastAt")),
+        "last": age(mesh, one.get("lastAt")),
         "count": one.get("count"),
         "direction": one.get("direction"),
         "src": source or _named(one, known),
@@ -95,12 +95,12 @@ def _row(mesh: MeshDump, node: str, one: views.Row, known: Mapping[str, str]) ->
     }
 
 
-def _named(one: views.Row, known: Mapping[str, str]) -> str:
+def _named(one: Row, known: Mapping[str, str]) -> str:
     source = str(one.get("src") or "")
     return known.get(host_of(source), source)
 
 
-def _in_kernel(node: str, pod: views.Row, one: views.Row, known: Mapping[str, str]) -> views.Row:
+def _in_kernel(node: str, pod: Row, one: Row, known: Mapping[str, str]) -> Row:
     reason = str(one.get("reason"))
     return {
         "namespace": pod.get("namespace"),
@@ -125,7 +125,7 @@ def _in_kernel(node: str, pod: views.Row, one: views.Row, known: Mapping[str, st
 _MEANINGS = {each.name.lower(): meaning for each, meaning in REFUSALS.items()}
 
 
-def _is_wanted(row: views.Row, wanted: views.Filter) -> bool:
+def _is_wanted(row: Row, wanted: Filter) -> bool:
     ends = [str(row[end] or "").partition("/") for end in ("src", "dst")]
     return any(
         wanted.namespace in ("", namespace) and wanted.name in ("", name)

@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections import Counter
 
 from agent.cli.mesh import MeshDump
-from agent.cli.views import Row, agent_pods, ztunnels
+from agent.cli.views.pages import Row, agent_pods, ztunnels
 
 HOST_NETWORK = "host network"  # the control plane's reason to leave a pod out
 _STRICT = "inbound_strict"  # the kernel's: bpf.layout.Counter

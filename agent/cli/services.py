@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import click
 
-from agent.cli import views
 from agent.cli.options import Reading, read_options
 from agent.cli.render import Column
+from agent.cli.views.objects import service_rows
 
 COLUMNS = (
     Column("NAMESPACE", "namespace"),
@@ -26,7 +26,7 @@ def services(ask: Reading) -> None:
     Example: tulle services -n shop
     """
     ask.show(
-        lambda: views.services(ask.read("ztunnel", fallback=("control",)), ask.wanted),
+        lambda: service_rows(ask.read("ztunnel", fallback=("control",)), ask.wanted),
         COLUMNS,
         "no services",
     )

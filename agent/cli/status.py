@@ -6,10 +6,11 @@ from typing import Any
 
 import click
 
-from agent.cli import health, views
+from agent.cli import health
 from agent.cli.mesh import MeshDump
 from agent.cli.options import Reading, read_options, tell_incomplete
 from agent.cli.render import Column, cell, render, show
+from agent.cli.views.namespaces import namespace_rows
 
 COMPONENTS = (
     Column("COMPONENT", "component"),
@@ -65,7 +66,7 @@ def status(ctx: click.Context, ask: Reading) -> None:
 def summary(found: MeshDump) -> dict[str, Any]:
     return {
         "components": health.components(found),
-        "namespaces": views.namespaces(found),
+        "namespaces": namespace_rows(found),
         "not_captured": health.uncaptured(found),
         "lost_in_kernel": health.lost_in_kernel(found),
         "problems": health.problems(found),

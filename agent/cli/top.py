@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import click
 
-from agent.cli import views
 from agent.cli.options import Reading, read_options
 from agent.cli.render import Column
+from agent.cli.views.pages import Row
+from agent.cli.views.traffic import tenant_rows
 
 COLUMNS = (
     Column("NODE", "node"),
@@ -35,7 +36,7 @@ def top(ask: Reading) -> None:
     Example: tulle top --watch
     """
 
-    def rows() -> list[views.Row]:
-        return views.tenants(ask.read("ztunnel"))
+    def rows() -> list[Row]:
+        return tenant_rows(ask.read("ztunnel"))
 
     ask.show(rows, COLUMNS, "nobody uses a ztunnel")

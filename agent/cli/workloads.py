@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import click
 
-from agent.cli import views
 from agent.cli.options import Reading, read_options
 from agent.cli.render import Column
+from agent.cli.views.objects import workload_rows
 
 COLUMNS = (
     Column("NAMESPACE", "namespace"),
@@ -30,7 +30,7 @@ def workloads(ask: Reading) -> None:
     Example: tulle workloads -n shop -o wide
     """
     ask.show(
-        lambda: views.workloads(ask.read("ztunnel", "agent", fallback=("control",)), ask.wanted),
+        lambda: workload_rows(ask.read("ztunnel", "agent", fallback=("control",)), ask.wanted),
         COLUMNS,
         "no workloads",
     )

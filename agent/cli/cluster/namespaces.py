@@ -8,7 +8,7 @@ from agent.cli.chart.release import NAMESPACE
 from agent.cli.cluster import facts, hands
 from agent.cli.cluster.objects import get_or_none
 from agent.cli.cluster.session import MANAGER, ClusterError
-from agent.cli.views import MODE_LABELS
+from agent.cli.views.namespaces import MODE_LABELS
 from control.kit.choices import absent
 from control.kit.errors import ConfigError
 from control.kube.client import KubeClient

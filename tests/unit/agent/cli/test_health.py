@@ -156,3 +156,60 @@ def test_problems_have_their_place_and_may_be_plain_text() -> None:
         "a bare line",
     ]
     assert row(mesh, "control")["detail"] == "nodes 0; 2 problems in manifests"
+
+
+def test_components_say_who_is_away_and_what_is_wrong() -> None:
+    mesh = example()
+    del mesh.nodes["n2"]["ztunnel"]
+    mesh.nodes["n2"]["agent"]["ztunnels"] = []
+    mesh.control, mesh.away = {}, {"control": ""}
+    found = {row["name"]: (row["state"], row["detail"]) for row in health.components(mesh)}
+    assert found["control"] == (
+        "away",
+        "no answer on its admin socket; nodes keep their last state",
+    )
+    assert found["agent-n1"] == ("ok", "1/1 enrolled pods captured")
+    assert found["agent-n2"] == ("warning", "0/1 enrolled pods captured; no ztunnel is connected")
+    assert found["ztunnel-n2"][0] == "away"
+    assert [(row["name"], row["state"]) for row in health.uncaptured(mesh)] == [("b", "failed")]
+
+
+def test_a_ztunnel_says_whether_it_runs_compiled_modules() -> None:
+    found = {row["name"]: (row["version"], row["compiled"]) for row in health.components(example())}
+    assert found["ztunnel-n1"] == ("1.0", "yes")
+    assert found["agent-n1"] == ("1.0", None)
+
+
+def test_an_agent_counts_the_pods_that_should_be_captured() -> None:
+    mesh = example()
+    states = ["captured", "releasing", "not_enrolled"]
+    mesh.nodes["n1"]["agent"]["pods"] = [
+        {"namespace": "shop", "name": state, "state": state} for state in states
+    ]
+    mesh.nodes["n2"]["agent"]["pods"] = []
+    mesh.nodes["n2"]["ztunnel"]["agent"] = {"connected": False, "error": "[Errno 111] Refused"}
+    found = {row["name"]: (row["state"], row["detail"]) for row in health.components(mesh)}
+    assert found["agent-n1"] == ("ok", "1/1 enrolled pods captured; 1 leaving the mesh")
+    assert found["agent-n2"] == ("ok", "no pods enrolled")
+    assert found["ztunnel-n2"][1].endswith("; agent away: Refused")
+
+
+def test_who_is_left_out_of_an_enrolled_namespace_is_named() -> None:
+    mesh = example()
+    mesh.nodes["n2"]["agent"]["pods"][0]["state"] = "not_enrolled"
+    mesh.control["pods"] = [
+        {"namespace": "shop", "name": "a", "node": "n1", "enrolled": True, "reason": ""},
+        {"namespace": "shop", "name": "b", "node": "n2", "enrolled": False, "reason": "sidecar"},
+        {"namespace": "idle", "name": "c", "node": "n2", "enrolled": False, "reason": "no label"},
+    ]
+    found = [(row["name"], row["state"], row["reason"]) for row in health.uncaptured(mesh)]
+    assert found == [("b", "not_enrolled", "sidecar")]
+
+
+def test_the_agents_line_says_whether_the_direct_path_is_on() -> None:
+    mesh = example()
+    mesh.nodes["n1"]["agent"]["direct"] = {"on": True, "reason": ""}
+    mesh.nodes["n2"]["agent"]["direct"] = {"on": False, "reason": "no_direct"}
+    found = {row["name"]: row["detail"] for row in health.components(mesh)}
+    assert "direct path on" in found["agent-n1"]
+    assert "direct path off (switched off)" in found["agent-n2"]

@@ -11,7 +11,7 @@ import pytest
 from agent.cli.mesh import MeshSource
 from agent.cli.options import Reading, parse_selector
 from agent.cli.render import Output
-from agent.cli.views import Filter
+from agent.cli.views.pages import Filter
 from control.kit.errors import ConfigError
 from tests.unit.agent.cli.mesh_example import example
 from tests.unit.agent.cli.verbs import run, save
