@@ -8,9 +8,8 @@ Not thread-safe; one agent per pin root (`open` holds a lock while it changes pi
 """
 
 import contextlib
-import struct
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Self
 
@@ -19,39 +18,29 @@ from agent.datapath import (
     conflicts,
     folder,
     kubelet,
-    maps,
     pods,
     programs,
     refused,
-    shortcuts,
     takeover,
+    usage,
 )
-from agent.datapath.attach import Link, Program
+from agent.datapath.attach import Program
 from agent.datapath.audit import KernelAudit
 from agent.datapath.conflicts import Conflict
-from agent.datapath.entries import PlaintextRules, plaintext_entries, probe_entries
+from agent.datapath.entries import PlaintextRules
 from agent.datapath.errors import DatapathError, PodRefused
 from agent.datapath.exempt import Exemptions
 from agent.datapath.folder import PinFolder
 from agent.datapath.kubelet import KubeletHook
 from agent.datapath.locals import Locals
-from agent.datapath.lookup import POD_MAPS, LookupPrograms, Prepared, pin_maps
+from agent.datapath.lookup import POD_MAPS, LookupPrograms, Prepared
 from agent.datapath.maps import Map
-from agent.datapath.pod_tables import PodTables
+from agent.datapath.pod_pins import PodPins
 from agent.datapath.pods import CapturedPod, PodCapture
 from agent.datapath.shortcuts import Shortcuts
 from agent.datapath.tables import DirectTables
+from agent.datapath.usage import MapUsage
 from bpf import layout
-
-
-@dataclass(frozen=True, slots=True)
-class MapUsage:
-    """Entries of a map, or bytes of a ring."""
-
-    name: str
-    used: int
-    max: int
-    drops: int = 0  # records without room; a map that forgets its oldest entry counts none
 
 
 class NodeDatapath:
@@ -72,12 +61,11 @@ class NodeDatapath:
         self._pods: dict[str, CapturedPod] = {}
         self._direct: DirectTables | None = None
         self._shortcuts: Shortcuts | None = None
-        self._plaintext = PodTables(ours, "plaintext", plaintext_entries)
-        self._probes = PodTables(ours, "probes", probe_entries)
         self.kubelet = KubeletHook(ours, image, self._maps)
         self._exemptions = Exemptions(ours, image, self._maps)
         self._locals = Locals(self._maps)
         self.lookups = LookupPrograms(image, self._maps)
+        self._pins = PodPins(ours, self.lookups, self._maps)
         self.audit = KernelAudit(ours, cgroup_root, image, self._maps, self._pods)
 
     @classmethod
@@ -215,7 +203,7 @@ class NodeDatapath:
         `prepared`: by `lookups`; it stays the caller's to close.
         """
         captured = pods.check(pod)
-        pins = self._folder.pods / pods.pin_name(pod.uid)
+        pins = self._pins.path(pod.uid)
         for other in self._pods.values():
             if other.cookie == captured.cookie and other.uid != pod.uid:
                 raise PodRefused(f"the namespace of {pod.uid} is captured as {other.uid}")
@@ -230,7 +218,7 @@ class NodeDatapath:
             if known is not None:
                 self._locals.remove(known, but=captured)
             block.make_local(pod.netns_fd, pod.addresses)
-            self._pin_pod(pins, pod, captured, prepared)
+            self._pins.make(pod, captured, prepared)
             if not shortcut_later or (known is not None and known.device):
                 device = 0 if self.shortcuts is None else self.shortcuts.attach(pins, pod)
                 captured = replace(captured, device=device)
@@ -247,8 +235,7 @@ class NodeDatapath:
     def set_direct(self, uid: str, direct: bool) -> CapturedPod:
         """Allow or forbid direct connections of a captured pod, in both directions."""
         pod = self._changed(replace(self._pods[uid], direct=direct))
-        with folder.adopt_map(self._folder.pods / pods.pin_name(uid) / "about", "about") as about:
-            about.update(struct.pack("=I", 0), pods.about_bytes(pod))
+        self._pins.write_about(pod)
         return pod
 
     def _changed(self, pod: CapturedPod) -> CapturedPod:
@@ -265,44 +252,15 @@ class NodeDatapath:
     def set_plaintext(self, uid: str, rules: PlaintextRules) -> None:
         """The ports at which this pod's SYNs without an identity are refused; kept for a pod that
         is not captured yet."""
-        self._plaintext.tell(uid, rules, is_captured=uid in self._pods)
+        self._pins.plaintext.tell(uid, rules, is_captured=uid in self._pods)
 
     def set_probes(self, uid: str, ports: frozenset[int]) -> None:
         """The ports of this pod to which the kubelet may go; kept in the same way."""
-        self._probes.tell(uid, ports, is_captured=uid in self._pods)
-
-    def _pin_pod(
-        self, pins: Path, pod: PodCapture, captured: CapturedPod, prepared: Prepared | None
-    ) -> None:
-        """The pod's pins, in the order that pods.py explains."""
-        pins.mkdir(exist_ok=True)
-        had_maps = all((pins / each).exists() for each in POD_MAPS)
-        with folder.adopt_map(pins / "about", "about") as about:
-            about.update(struct.pack("=I", 0), pods.about_bytes(captured))
-        prepared = pin_maps(pins, prepared)
-        with folder.adopt_map(pins / "listeners", "listeners") as listeners:
-            pods.set_listeners(listeners, pod)
-        self._plaintext.write(pod.uid)
-        self._probes.write(pod.uid)
-        if self._has_link(pins, with_new_maps=not had_maps):
-            return
-        self.lookups.attach(pins, pod.netns_fd, prepared, what=f"sk_lookup of {pod.uid}")
-
-    def _has_link(self, pins: Path, *, with_new_maps: bool) -> bool:
-        """True if the link is there and in force, with a program that reads the pinned maps."""
-        if not (pins / "link").exists():
-            return False
-        with Link.open(pins / "link") as link:
-            if link.info().target:
-                if with_new_maps:
-                    self.lookups.replace(pins)
-                return True
-        folder.unpin(pins / "link")  # detached by somebody
-        return False
+        self._pins.probes.tell(uid, ports, is_captured=uid in self._pods)
 
     def release(self, uid: str) -> bool:
         """Undo a capture, by uid alone: the pod may be long dead. False: it was not captured."""
-        pins = self._folder.pods / pods.pin_name(uid)
+        pins = self._pins.path(uid)
         known = self._pods.pop(uid, None)
         if known is None and not pins.exists():
             return False
@@ -316,14 +274,7 @@ class NodeDatapath:
         # after it: a late release must not take the newer pod out of the mesh.
         if pod is not None and all(other.cookie != pod.cookie for other in self._others(pod.uid)):
             self._maps["pods"].delete(pods.cookie_key(pod.cookie))
-        shortcuts.detach(pins, self._maps)
-        # After all else: a connect() that was steered before that is on its way to the ztunnel.
-        if (pins / "link").exists():
-            with Link.open(pins / "link") as link:
-                link.detach()
-        for name in ("link", *POD_MAPS, "about"):
-            folder.unpin(pins / name)
-        folder.unpin(pins)
+        self._pins.remove(pins)
 
     def _others(self, uid: str) -> Iterator[CapturedPod]:
         return (pod for pod in self._pods.values() if pod.uid != uid)
@@ -339,8 +290,7 @@ class NodeDatapath:
 
     def refused(self, uid: str) -> refused.Slots:
         """The SYNs to this pod that were refused. DatapathError: it is not captured."""
-        with Map.open(self._folder.pods / pods.pin_name(uid) / "refused") as table:
-            return refused.read(table)
+        return self._pins.refused(uid)
 
     @property
     def direct(self) -> DirectTables | None:
@@ -364,26 +314,11 @@ class NodeDatapath:
 
     def counters(self) -> dict[str, int]:
         """The programs' counters by name, summed over the processors."""
-        cpus = maps.cpu_count_possible()
-        totals = {}
-        for counter in layout.Counter:
-            raw = self._maps["counters"].lookup(struct.pack("=I", counter), 8 * cpus) or bytes(8)
-            totals[counter.name.lower()] = sum(struct.unpack(f"={len(raw) // 8}Q", raw))
-        return totals
+        return usage.counters(self._maps)
 
     def usage(self) -> list[MapUsage]:
         """The fill level of every map that can run full, and of the ring."""
-        found = [
-            MapUsage(name, opened.count(), layout.MAPS[name].max_entries)
-            for name, opened in self._maps.items()
-            if layout.MAPS[name].countable
-        ]
-        if self._direct is not None:
-            ring = self._maps["flows"]
-            lost = self.counters()["flow_lost"]
-            unread = self._direct.unread_bytes()
-            found.append(MapUsage("flows", unread, ring.max_entries, lost))
-        return found
+        return usage.of_maps(self._maps, self._direct)
 
     def conflicts(self) -> list[Conflict]:
         """Other programs on our hooks, at the cgroup2 root and in our pods' namespaces."""

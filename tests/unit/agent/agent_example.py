@@ -9,8 +9,8 @@ from typing import Any
 
 from agent.config import AgentConfig
 from agent.datapath.conflicts import Conflict
-from agent.datapath.node import MapUsage
 from agent.datapath.refused import RefusedSyn, Slots
+from agent.datapath.usage import MapUsage
 from agent.direct.off import Off
 from agent.enrol.enroller import Enroller, Host
 from agent.enrol.plan import Capture

@@ -1,4 +1,4 @@
-"""What a command's options select."""
+"""The rows that a command's options select."""
 
 from __future__ import annotations
 
