@@ -134,7 +134,10 @@ def _ztunnel_row(mesh: MeshDump, node: str, page: Row | None, agent: Row | None)
     refusing = sum(bool(state.get("missingPolicies")) for state in states)
     if refusing:
         wrong.append(f"pods that refuse, as a policy that they name has not come: {refusing}")
-    number = len(workers) if isinstance(workers, list) else workers
+    behind = sum(not each.get("current", True) for each in workers)
+    if behind:
+        wrong.append(f"workers that have not taken the last changes yet: {behind}")
+    number = len(workers)
     detail = "; ".join([f"workers {number}, pods {len(states)}, connections {count}", *wrong])
     return _component("ztunnel", node, "warning" if wrong else "ok", detail, page)
 

@@ -30,6 +30,7 @@ from ztunnel.supervisor.direct import DirectHub
 from ztunnel.supervisor.leaving import LAST_S, LOOK_S, shares_network, successor
 from ztunnel.supervisor.metrics import Sample, Tally
 from ztunnel.supervisor.missing import MissingWatch, missing_policies
+from ztunnel.supervisor.passing import Passing
 from ztunnel.supervisor.plaintext import PlaintextRefusals
 from ztunnel.supervisor.pods import HeldPod, HeldPods
 from ztunnel.supervisor.spawn import Spawned
@@ -40,6 +41,7 @@ from ztunnel.supervisor.zds import ZdsClient
 log = logging.getLogger("supervisor")
 
 POLL_S = 5.0  # between readings of the workers' counters: a crashed worker loses no more
+SENT_DEADLINE_S = 0.5  # a page does not wait longer for the kernel's word about a change
 RELEASE_EVERY_S = 15.0  # gives back what an update, a certificate or a page needed for a moment
 
 
@@ -79,6 +81,7 @@ class Supervisor:
             self.direct.link = DirectLink(config.direct, clock, self._heard_agent)
         self.plaintext = PlaintextRefusals(self.state, self.direct.tell)
         self._missing = MissingWatch()
+        self._passing = Passing()
         self._synced = asyncio.Event()
         self._workers_up = asyncio.Event()
         self.xds = XdsClient(config, self.state, self._publish, self.certificates_kept.reachable)
@@ -142,12 +145,13 @@ class Supervisor:
             await self.direct.link.run()
 
     async def _publish(self, entries: list[Entry]) -> None:
-        if self.direct.link is None:
-            self.workers.publish(entries)
-        else:
-            served = {(pod.namespace, pod.name) for pod in self.served.all()}
-            is_stale = await self.direct.publish(entries, served)
-            self.plaintext.follow(self.served.all(), is_stale=is_stale)
+        with self._passing.under_way():
+            if self.direct.link is None:
+                self.workers.publish(entries)
+            else:
+                served = {(pod.namespace, pod.name) for pod in self.served.all()}
+                is_stale = await self.direct.publish(entries, served)
+                self.plaintext.follow(self.served.all(), is_stale=is_stale)
         if self.state.synced:
             self._synced.set()
 
@@ -265,11 +269,16 @@ class Supervisor:
         return self.certificates_kept.rotate(identity)
 
     async def config_dump(self) -> dict[str, Any]:
-        connections = await self.workers.query("connections")
-        return {
+        is_sent = await self._passing.over(SENT_DEADLINE_S)
+        mesh = {
             "workloads": dump.workloads(self.state),
             "services": dump.services(self.state),
             "policies": dump.policies(self.state),
+        }
+        # Asked after that: a worker that answers has taken all of it.
+        connections = await self.workers.query("connections")
+        return {
+            **mesh,
             "stagedServices": {},
             "certificates": [dump.certificate(*each) for each in self.certificates_kept.all()],
             "workloadState": {
@@ -283,7 +292,10 @@ class Supervisor:
             "config": self._config.as_json(),
             "staticConfig": {},
             "node": self._config.node,
-            "workers": self.workers.status(),
+            "workers": [
+                {**each, "current": is_sent and each["worker"] in connections}
+                for each in self.workers.status()
+            ],
             "control": {
                 "connected": self.xds.status.connected,
                 "synced": self.state.synced,

@@ -184,7 +184,8 @@ spec: {mtls: {mode: STRICT}}
 def test_policies_do_not_lapse_while_anything_restarts(bed: Bed) -> None:
     targets = both(bed, "server")
     with bed.policy(DENY):
-        soon(lambda: bed.no(("client", "server", PORT), ("stranger", "server", PORT)), "in force")
+        soon(lambda: bed.no(("client", "server", PORT), ("stranger", "server", PORT)), "refused")
+        soon(lambda: bed.in_force(bed.there, "not-client"), "in force")  # in each worker
         with loop(bed, "client", targets) as peer, loop(bed, "stranger", targets) as outsider:
             for _ in range(2):
                 kill(bed.workers(bed.there)[0])

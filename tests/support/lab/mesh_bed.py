@@ -201,6 +201,17 @@ class Bed:
         data = "---\n".join(texts).encode()
         write_atomic(self.lab.manifests_folder / POLICY_FILE, data, 0o600)
 
+    def in_force(self, node: str, policy: str) -> bool:
+        """True if every worker of this node has the policy, and all that the node was told."""
+        dump = self.ztunnel(node)
+        listed = policy in {each["name"] for each in dump["policies"]}
+        return listed and self.is_current(dump)
+
+    @staticmethod
+    def is_current(dump: Any) -> bool:
+        """True for a page that says that it is in force in every worker."""
+        return dump["control"]["settled"] and all(each["current"] for each in dump["workers"])
+
     def mode(self, namespace: str, label: str) -> None:
         changes.label(self.lab, "Namespace", "", namespace, [f"istio.io/dataplane-mode{label}"])
 

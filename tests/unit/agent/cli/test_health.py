@@ -26,6 +26,18 @@ def test_a_mesh_that_is_well() -> None:
     assert (told["version"], told["compiled"]) == ("1.0", "yes")
 
 
+@pytest.mark.parametrize(("current", "state"), [(None, "ok"), (True, "ok"), (False, "warning")])
+def test_a_worker_without_the_last_changes_is_counted(current: bool | None, state: str) -> None:
+    """An older ztunnel does not say."""
+    mesh = example()
+    workers = mesh.nodes["n1"]["ztunnel"]["workers"]
+    workers.append({"pid": 2} if current is None else {"pid": 2, "current": current})
+    told = row(mesh, "ztunnel-n1")
+    assert told["state"] == state
+    behind = "workers that have not taken the last changes yet: 1"
+    assert (behind in told["detail"]) is (current is False)
+
+
 def test_parts_that_do_not_answer_say_what_that_means() -> None:
     mesh = example()
     mesh.control = {}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -78,6 +79,55 @@ def test_the_dump_is_whole_before_anything_runs(tmp_path: Path) -> None:
     assert dump["control"] == {"connected": False, "synced": False, "settled": True, "error": ""}
     assert dump["direct"]["enabled"]
     assert not dump["direct"]["connected"]
+
+
+class Answering:
+    """Two workers, of which the second does not answer; `has` is what they were sent."""
+
+    def __init__(self) -> None:
+        self.has: list[str] = []
+        self.asked_with: list[str] = []
+
+    def publish(self, entries: Iterable[Entry]) -> None:
+        self.has += [each.name for each in entries]
+
+    async def query(self, what: str) -> dict[int, dict[str, Any]]:
+        self.asked_with = list(self.has)
+        return {0: {}}
+
+    def status(self) -> list[dict[str, object]]:
+        return [{"worker": number, "ready": True} for number in range(2)]
+
+
+def test_a_page_lists_what_every_worker_that_it_calls_current_has(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One worker may apply a change later than another, and the kernel may have to know first."""
+    monkeypatch.setattr("ztunnel.supervisor.supervisor.SENT_DEADLINE_S", 0.01)
+    subject, workers = made(tmp_path, direct=tmp_path / "direct.sock"), Answering()
+    kernel_knows = asyncio.Event()
+    monkeypatch.setattr(subject, "workers", workers)
+    monkeypatch.setattr(subject.direct, "_workers", workers)
+    monkeypatch.setattr(workers, "publish_generation", lambda _: None, raising=False)
+    monkeypatch.setattr(subject.direct.link, "stale", kernel_knows.wait)
+    strict = policy_entry(deny(STRICT))
+
+    async def pages() -> list[list[bool]]:
+        found = []
+        async with asyncio.TaskGroup() as tasks:
+            subject.state.apply([strict])
+            publishing = tasks.create_task(subject._publish([strict]))
+            await asyncio.sleep(0)
+            for _ in range(2):
+                dump = await subject.config_dump()
+                assert [each["name"] for each in dump["policies"]] == ["p"]
+                found.append([each["current"] for each in dump["workers"]])
+                kernel_knows.set()
+                await publishing
+        return found
+
+    assert asyncio.run(pages()) == [[False, False], [True, False]]
+    assert workers.asked_with == [strict.name]
 
 
 def test_its_own_numbers(tmp_path: Path) -> None:
