@@ -54,20 +54,20 @@ class Access:
                 self._live = None
                 call.cancel()
 
-    async def report(self, request: bytes) -> None:
+    async def report(self, request: bytes) -> bytes:
         if self._live is None:
             raise NoControl("not connected")
-        await self._report(self._live, request)
+        return await self._report(self._live, request)
 
-    async def report_to(self, address: str, request: bytes) -> None:
+    async def report_to(self, address: str, request: bytes) -> bytes:
         """Report to one replica of the control plane."""
         async with self._channel(address) as channel:
-            await self._report(channel, request)
+            return await self._report(channel, request)
 
-    async def _report(self, channel: grpc.aio.Channel, request: bytes) -> None:
+    async def _report(self, channel: grpc.aio.Channel, request: bytes) -> bytes:
         call = channel.unary_unary(REPORT_METHOD, bytes, bytes)
         try:
-            await call(request, metadata=self._metadata(), timeout=REPORT_TIMEOUT_S)
+            return bytes(await call(request, metadata=self._metadata(), timeout=REPORT_TIMEOUT_S))
         except grpc.aio.AioRpcError as exc:
             raise _explained(exc) from exc
         except grpc.aio.UsageError as exc:

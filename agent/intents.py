@@ -13,6 +13,8 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Protocol, TypeVar
 
+from google.protobuf.message import DecodeError
+
 from control.kit.backoff import Backoff
 from control.kit.clock import Clock
 from control.kit.errors import ControlError, MeshError, WireError
@@ -27,6 +29,7 @@ from control.wire.types import NAMESPACE_TYPE, POD_TYPE
 log = logging.getLogger("intents")
 
 RECONNECT_FIRST_S, RECONNECT_MAX_S = 0.1, 10.0
+REPLICA_CHARS_MAX = 64  # of a control plane's name for itself
 # A stream that lived this long was a good one: the back-off starts again.
 STABLE_S = 10.0
 
@@ -172,7 +175,8 @@ def _parsed(
     return fresh, rejected
 
 
-Send = Callable[[bytes], Awaitable[None]]  # ControlError: the report was not accepted
+# The answer to a report; ControlError: it was not accepted.
+Send = Callable[[bytes], Awaitable[bytes]]
 
 
 CaptureReport = Mapping[str, tuple[Address, ...]]  # uid → addresses
@@ -185,6 +189,7 @@ class CaptureReporter:
         self._node = node
         self._send = send
         self._accepted: tuple[int, CaptureReport] | None = None
+        self.replica = ""  # who accepted it, by a name of its own; empty: it did not say
 
     def is_due(self, connects: int, captured: CaptureReport) -> bool:
         """True if the server lacks this set; after a reconnect too, as it may be another one."""
@@ -193,13 +198,26 @@ class CaptureReporter:
         # Most often it is the same object, and nothing is compared.
         return self._accepted[1] is not captured and self._accepted[1] != captured
 
+    def forget(self) -> None:
+        """Somebody else has told the server since: what it accepted from us says nothing."""
+        self._accepted = None
+
     async def report(self, connects: int, captured: CaptureReport) -> None:
         request = pb.ReportRequest(node=self._node, captured_uids=sorted(captured))
         for uid, addresses in sorted(captured.items()):
             request.captured_pods.add(uid=uid, addresses=addresses)
-        await self._send(request.SerializeToString(deterministic=True))
+        answer = await self._send(request.SerializeToString(deterministic=True))
         self._accepted = (connects, captured)
+        self.replica = _replica_of(answer)
         event(log, logging.DEBUG, "report.accepted", captured=len(captured))
+
+
+def _replica_of(answer: bytes) -> str:
+    """Its name; none of an answer that makes no sense, as the report counts in any case."""
+    try:
+        return pb.ReportResponse.FromString(answer).replica[:REPLICA_CHARS_MAX]
+    except DecodeError:
+        return ""
 
 
 class NoControl(ControlError):

@@ -170,7 +170,7 @@ async def _run(agent: Agent, reporter: CaptureReporter, access: Access) -> None:
                 tasks.create_task(intents.run(_intents_changed(agent)), name="intents")
                 tasks.create_task(report_captures(enroller, intents, reporter), name="report")
                 if agent.config.replicas:
-                    tasks.create_task(_replicas(agent, access), name="replicas")
+                    tasks.create_task(_replicas(agent, access, reporter), name="replicas")
                 if agent.runtime is not None:
                     tasks.create_task(agent.runtime.run(), name="cri")
                 tasks.create_task(agent.kubelet.run(), name="kubelet")
@@ -184,9 +184,15 @@ async def _run(agent: Agent, reporter: CaptureReporter, access: Access) -> None:
             event(log, logging.INFO, "agent.stopped", captured_pods_stay=captured)
 
 
-async def _replicas(agent: Agent, access: Access) -> None:
-    config, facts = agent.config, agent.enroller.facts
-    others = Replicas(config.node, config.replicas, access.report_to, agent.clock)
+async def _replicas(agent: Agent, access: Access, reporter: CaptureReporter) -> None:
+    config, facts, link = agent.config, agent.enroller.facts, agent.intents.connection
+
+    def streaming() -> str:
+        return reporter.replica if link.connected else ""
+
+    others = Replicas(
+        config.node, config.replicas, access.report_to, agent.clock, streaming=streaming
+    )
     await others.run(facts.book.report, facts.pulse.next)
 
 

@@ -2,7 +2,8 @@
 
 The intents come from one replica, and the node's ztunnel and its peers may be connected to others.
 What those know of the captures decides about mTLS, and about a pod that has no address in its
-object yet. So each replica behind the name of a headless service hears each report.
+object yet. So each replica behind the name of a headless service hears each report, and hears it
+once: by its answers it is known which addresses are one replica's, and which one has the stream.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import socket
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass, field
 
 from agent.enrol.enroller import Enroller
@@ -33,12 +34,15 @@ log = logging.getLogger("intents")
 # at its address, without its memory.
 LOOK_S = 5.0
 RENEW_S = 30.0
-REPLICAS_MAX = 16
+REPLICAS_MAX = 16  # addresses, of both families
+# An address is taken for the replica that answered there for so long without asking there again.
+KNOWN_S = 600.0
 
 # Memory is given back so long after a report.
 RELEASE_AFTER_S = 2.0
 
-SendTo = Callable[[str, bytes], Awaitable[None]]  # ControlError: the report was not accepted
+# The answer to a report; ControlError: it was not accepted.
+SendTo = Callable[[str, bytes], Awaitable[bytes]]
 Resolve = Callable[[str], Awaitable[list[str]]]  # HOST:PORT → ADDRESS:PORT of each; OSError
 
 
@@ -81,13 +85,27 @@ class _Replica:
     next_s: float = 0.0  # no try before
     backoff: Backoff = field(default_factory=lambda: Backoff(RECONNECT_FIRST_S, RECONNECT_MAX_S))
     error: str = ""
+    known_until_s: float = 0.0  # until then whoever answered here is taken to be here
+
+    def name(self, now_s: float) -> str:
+        """What it calls itself; empty: it has not said so lately."""
+        return self.reporter.replica if now_s < self.known_until_s else ""
 
 
 class Replicas:
     def __init__(
-        self, node: str, name: str, send: SendTo, clock: Clock, resolve: Resolve = resolve
+        self,
+        node: str,
+        name: str,
+        send: SendTo,
+        clock: Clock,
+        *,
+        streaming: Callable[[], str] = lambda: "",
+        resolve: Resolve = resolve,
     ) -> None:
-        """`name` is HOST:PORT of the headless service."""
+        """`name` is HOST:PORT of the headless service. `streaming` gives the name of the replica
+        that hears by the stream; empty: there is none."""
+        self._streaming = streaming
         self._node = node
         self._name = name
         self._send = send
@@ -117,7 +135,7 @@ class Replicas:
             self._looked_s = now_s
         due = [
             (address, each)
-            for address, each in self._replicas.items()
+            for address, each in self._spoken_to(now_s)
             if now_s >= each.next_s and each.reporter.is_due(self._turn(now_s), captured)
         ]
         async with asyncio.TaskGroup() as tasks:
@@ -125,6 +143,18 @@ class Replicas:
                 tasks.create_task(self._report(address, each, captured))
         waiting = [each.next_s for each in self._replicas.values() if each.next_s > now_s]
         return min([self._looked_s + LOOK_S, *waiting])
+
+    def _spoken_to(self, now_s: float) -> Iterator[tuple[str, _Replica]]:
+        """One address of each replica that does not hear by the stream: the first that answers."""
+        told = {self._streaming()}
+        for address, each in self._replicas.items():
+            name = each.name(now_s)
+            if name and name in told:
+                each.reporter.forget()
+                continue
+            if not each.error:
+                told.add(name)
+            yield address, each
 
     def _turn(self, now_s: float) -> int:
         """A number that changes when everything is to be reported again."""
@@ -141,8 +171,8 @@ class Replicas:
         for address in found:
             if address not in self._replicas:
 
-                async def send(data: bytes, address: str = address) -> None:
-                    await self._send(address, data)
+                async def send(data: bytes, address: str = address) -> bytes:
+                    return await self._send(address, data)
 
                 self._replicas[address] = _Replica(CaptureReporter(self._node, send))
 
@@ -152,9 +182,11 @@ class Replicas:
             await replica.reporter.report(self._turn(now_s), captured)
         except (MeshError, OSError) as exc:
             replica.next_s = now_s + replica.backoff.next_s()
+            replica.reporter.forget()
             if not replica.error:
                 event(log, logging.WARNING, "replica.not_told", address=address, error=exc)
             replica.error = str(exc)
             return
         replica.next_s, replica.error = 0.0, ""
+        replica.known_until_s = now_s + KNOWN_S
         replica.backoff.reset()

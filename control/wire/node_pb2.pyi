@@ -59,5 +59,7 @@ class CapturedPod(_message.Message):
     def __init__(self, uid: _Optional[str] = ..., addresses: _Optional[_Iterable[bytes]] = ...) -> None: ...
 
 class ReportResponse(_message.Message):
-    __slots__ = ()
-    def __init__(self) -> None: ...
+    __slots__ = ("replica",)
+    REPLICA_FIELD_NUMBER: _ClassVar[int]
+    replica: str
+    def __init__(self, replica: _Optional[str] = ...) -> None: ...

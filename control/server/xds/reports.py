@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import secrets
 
 import grpc
 from google.protobuf.message import DecodeError
@@ -32,6 +33,7 @@ log = logging.getLogger("enrolment")
 REPORT_BYTES_MAX = UIDS_PER_NODE_MAX * (2 * UID_CHARS_MAX + 48)
 PACE_WAIT_S = 4.0  # an agent waits for 5 s and then reports again
 NAMED_MAX = 8  # nodes in a log line
+NAME_BYTES = 8  # of this process, drawn at its start
 SAVE_AGAIN_S = 5.0  # while the disk is full
 # Nodes that are there report within ten seconds of a start, and an agent that restarts within some
 # more. Pods that were never captured cannot be reached by captured ones for so long.
@@ -48,6 +50,7 @@ class EnrolmentService:
         self._clock = clock
         self._pace = Paces(CAPTURES)
         self._turns = Turns(REPORTING)
+        self._replica = secrets.token_hex(NAME_BYTES)
         self._unsaved: set[str] = set()  # nodes whose last report is not on disk
 
     async def run(self) -> None:
@@ -101,7 +104,7 @@ class EnrolmentService:
         if changed:
             event(log, logging.INFO, "capture.reported", node=call.caller.node, pods=len(pods))
             await self._publisher.tell_captures(changed)
-        return pb.ReportResponse().SerializeToString()
+        return pb.ReportResponse(replica=self._replica).SerializeToString()
 
     async def _parse(self, data: bytes, call: AdmittedCall, context: Context) -> Reported:
         try:

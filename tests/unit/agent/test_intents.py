@@ -10,7 +10,14 @@ from typing import Any
 
 import pytest
 
-from agent.intents import CaptureReporter, DeltaStream, Intents, NoControl, parse_intent
+from agent.intents import (
+    REPLICA_CHARS_MAX,
+    CaptureReporter,
+    DeltaStream,
+    Intents,
+    NoControl,
+    parse_intent,
+)
 from control.kit.backoff import Backoff
 from control.kit.clock import SystemClock
 from control.kit.errors import ControlError, WireError
@@ -140,11 +147,13 @@ def test_a_server_that_breaks_the_protocol_is_left() -> None:
 def test_a_report_is_due_until_accepted_and_after_each_reconnect() -> None:
     sent: list[pb.ReportRequest] = []
     answers: list[ControlError | None] = [NoControl("away"), None, None]
+    names = [pb.ReportResponse(replica="a" * 100).SerializeToString()]
 
-    async def send(data: bytes) -> None:
+    async def send(data: bytes) -> bytes:
         sent.append(pb.ReportRequest.FromString(data))
         if (error := answers.pop(0)) is not None:
             raise error
+        return names.pop(0) if names else b"\xff"
 
     truth = {"b": (), "a": (parse_address("10.0.0.2"), parse_address("fd00::2"))}
 
@@ -155,11 +164,16 @@ def test_a_report_is_due_until_accepted_and_after_each_reconnect() -> None:
             await reporter.report(1, truth)
         assert reporter.is_due(1, truth)
         await reporter.report(1, truth)
+        assert reporter.replica == "a" * REPLICA_CHARS_MAX
         assert not reporter.is_due(1, truth)
         assert not reporter.is_due(1, dict(truth))
         assert reporter.is_due(1, {})
         assert reporter.is_due(1, {**truth, "b": (parse_address("10.0.0.3"),)})
         assert reporter.is_due(2, truth)
+        reporter.forget()
+        assert reporter.is_due(1, truth)
+        await reporter.report(1, truth)
+        assert (reporter.replica, reporter.is_due(1, truth)) == ("", False)  # no sense, and heard
 
     asyncio.run(run())
     assert list(sent[-1].captured_uids) == ["a", "b"]

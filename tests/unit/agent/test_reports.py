@@ -7,7 +7,7 @@ import asyncio
 import pytest
 
 from agent.intents import NoControl
-from agent.reports import LOOK_S, RENEW_S, REPLICAS_MAX, Replicas, resolve
+from agent.reports import KNOWN_S, LOOK_S, RENEW_S, REPLICAS_MAX, Replicas, resolve
 from control.model.address import Address, parse_address
 from control.wire import node_pb2 as pb
 from tests.support.clock import FakeClock
@@ -23,8 +23,17 @@ class Bench:
         self.there = ["10.1.0.1:15012", "10.1.0.2:15012"]
         self.refusing: set[str] = set()
         self.heard: list[tuple[str, list[str]]] = []
+        self.names: dict[str, str] = {}  # of replicas that say who they are, by address
+        self.streaming = ""
         self.all_heard = asyncio.Event()
-        self.subject = Replicas("n1", "replicas:15012", self._send, self.clock, self._resolve)
+        self.subject = Replicas(
+            "n1",
+            "replicas:15012",
+            self._send,
+            self.clock,
+            streaming=lambda: self.streaming,
+            resolve=self._resolve,
+        )
 
     async def _resolve(self, name: str) -> list[str]:
         assert name == "replicas:15012"
@@ -32,12 +41,13 @@ class Bench:
             raise OSError("no such name")
         return self.there
 
-    async def _send(self, address: str, data: bytes) -> None:
+    async def _send(self, address: str, data: bytes) -> bytes:
         if address in self.refusing:
             raise NoControl("away")
         self.heard.append((address, list(pb.ReportRequest.FromString(data).captured_uids)))
         if not len(self.heard) % max(1, len(self.there)):
             self.all_heard.set()
+        return pb.ReportResponse(replica=self.names.get(address, "")).SerializeToString()
 
     def step(self, captured: dict[str, tuple[Address, ...]] = CAPTURED) -> list[str]:
         """The addresses that heard something."""
@@ -87,6 +97,55 @@ def test_one_that_restarted_at_its_address_hears_it_again(bench: Bench) -> None:
     bench.step()
     bench.clock.pass_s(RENEW_S)
     assert bench.step() == bench.there
+
+
+V4, V6 = ["10.1.0.1:15012", "10.1.0.2:15012"], ["[fd00::1]:15012", "[fd00::2]:15012"]
+
+
+@pytest.fixture
+def dual(bench: Bench) -> Bench:
+    """Two replicas with an address of each family; each address was tried once."""
+    bench.there = V4 + V6
+    bench.names = dict(zip(bench.there, ["a", "b", "a", "b"], strict=True))
+    assert bench.step() == V4 + V6
+    return bench
+
+
+def test_a_replica_with_two_addresses_hears_each_change_once(dual: Bench) -> None:
+    assert dual.step({}) == V4
+    dual.clock.pass_s(RENEW_S)
+    assert dual.step({}) == V4
+    assert dual.step() == V4
+    dual.clock.pass_s(KNOWN_S)
+    assert dual.step({}) == V4 + V6, "all are tried again"
+
+
+def test_the_other_address_serves_when_the_first_does_not(dual: Bench) -> None:
+    dual.refusing.add(V4[0])
+    assert dual.step({}) == [V4[1]]
+    assert dual.step({}) == [V6[0]]
+    assert dual.step() == [V4[1], V6[0]]
+    dual.refusing.clear()
+    dual.clock.pass_s(LOOK_S)
+    assert dual.step() == [V4[0]]
+    assert dual.step({}) == V4
+
+
+def test_one_that_has_the_stream_is_not_told_again_until_it_has_lost_it(dual: Bench) -> None:
+    dual.streaming = "a"
+    assert dual.step({}) == [V4[1]]
+    assert dual.step() == [V4[1]]
+    dual.streaming = "b"
+    assert dual.step() == [V4[0]], "it has heard others since"
+    dual.streaming = ""
+    assert dual.step() == [V4[1]]
+
+
+def test_one_that_comes_back_under_another_name_is_told_by_one_address(dual: Bench) -> None:
+    dual.names |= {V4[0]: "c", V6[0]: "c"}
+    dual.step({})
+    assert dual.step() == [*V4, V6[0]], "nobody is known to be where a was"
+    assert dual.step({}) == V4
 
 
 def test_a_name_with_too_many_addresses_is_bounded(bench: Bench) -> None:

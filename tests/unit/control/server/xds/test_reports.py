@@ -88,11 +88,15 @@ def report(*uids: str, node: str = "n1") -> bytes:
 
 def test_the_answer_comes_after_the_publication(bench: Bench) -> None:
     assert bench.protocol is TunnelProtocol.NONE
-    assert bench.report(report(bench.uid)) == b""
+    told = pb.ReportResponse.FromString(bench.report(report(bench.uid)))
     assert bench.protocol is TunnelProtocol.HBONE
     assert bench.publisher.generation == 2
-    bench.report(report(bench.uid))
+    again = pb.ReportResponse.FromString(bench.report(report(bench.uid)))
     assert bench.publisher.generation == 2, "the same report again is no news"
+    assert told.replica == again.replica, "by whatever address it was reached"
+    bench.restart()
+    after = pb.ReportResponse.FromString(bench.report(report(bench.uid)))
+    assert after.replica not in ("", told.replica)
     bench.report(report())
     assert bench.protocol is TunnelProtocol.NONE
 
