@@ -29,7 +29,7 @@ from control.wire.types import NAMESPACE_TYPE, POD_TYPE
 log = logging.getLogger("intents")
 
 RECONNECT_FIRST_S, RECONNECT_MAX_S = 0.1, 10.0
-REPLICA_CHARS_MAX = 64  # of a control plane's name for itself
+REPLICA_CHARS_MAX = 64  # a control plane's name for itself
 # A stream that lived this long was a good one: the back-off starts again.
 STABLE_S = 10.0
 

@@ -194,18 +194,34 @@ def opened_again(registration: Registration) -> Iterator[int]:
 
 
 def is_there(registration: Registration) -> bool:
-    """True while the namespace is where it was registered: first by inode, then by cookie."""
+    """True while the namespace is where it was registered, and when we cannot look: no pod is taken
+    down on a guess."""
+    return stamp(registration, None) is not None
+
+
+# A namespace's file: its inode, and when it was made. Inodes are reused; no two files have both.
+Stamp = tuple[int, int]
+UNSEEN: Stamp = (0, 0)  # there, as far as we can tell, and not to be relied on
+
+
+def stamp(registration: Registration, seen: Stamp | None) -> Stamp | None:
+    """The namespace's file where it was registered, None: it is gone. `seen`: the answer of an
+    earlier call, which spares the look inside while the file is the same."""
     try:
-        if os.stat(registration.netns).st_ino != registration.inode:
-            return False
+        found = os.stat(registration.netns)
+        if found.st_ino != registration.inode:
+            return None
+        now = (found.st_ino, found.st_ctime_ns)
+        if now == seen:
+            return now
         with opened_again(registration):
-            return True
+            return now
     except KernelError:
-        return True  # we could not look; no pod is taken down on a guess
+        return UNSEEN
     except NamespaceGone:
-        return False
+        return None
     except OSError as exc:
-        return exc.errno in _SHORTAGES
+        return UNSEEN if exc.errno in _SHORTAGES else None
 
 
 def find(cookies: set[int]) -> dict[int, tuple[str, int]]:

@@ -88,7 +88,7 @@ class _Replica:
     known_until_s: float = 0.0  # until then whoever answered here is taken to be here
 
     def name(self, now_s: float) -> str:
-        """What it calls itself; empty: it has not said so lately."""
+        """Its own name for itself; empty: it has not said so lately."""
         return self.reporter.replica if now_s < self.known_until_s else ""
 
 

@@ -4,7 +4,7 @@ import ctypes
 import errno
 import os
 import struct
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Self
 
@@ -78,6 +78,17 @@ class Map(KernelObject):
         pointers = (ctypes.addressof(keys), ctypes.addressof(values))
         attributes = struct.pack("<IxxxxQQQ", self.fd, *pointers, 0)
         bpfsys.call(bpfsys.MAP_UPDATE, attributes, "map update")
+
+    def fill(self, entries: Iterable[tuple[bytes, bytes]]) -> None:
+        """Many updates, in their order, with the same memory for each."""
+        keys, values = buffer(bytes(self.key_bytes)), buffer(bytes(self.value_bytes))
+        pointers = (ctypes.addressof(keys), ctypes.addressof(values))
+        attributes = struct.pack("<IxxxxQQQ", self.fd, *pointers, 0)
+        for key, value in entries:
+            assert (len(key), len(value)) == (self.key_bytes, self.value_bytes)
+            ctypes.memmove(keys, key, len(key))
+            ctypes.memmove(values, value, len(value))
+            bpfsys.call(bpfsys.MAP_UPDATE, attributes, "map update")
 
     def delete(self, key: bytes) -> bool:
         """False: it was not there."""

@@ -232,6 +232,18 @@ class NodeDatapath:
         self._pods[pod.uid] = captured
         return captured
 
+    def hand_over(self, pod: PodCapture) -> CapturedPod:
+        """Give the connections of a pod that is captured just so to another ztunnel's listeners.
+        What else is in force is left alone: a tenth of a capture."""
+        known = self._pods.get(pod.uid)
+        if known is None or not self._pins.are_whole(pod.uid):
+            return self.capture(pod, shortcut_later=True)
+        asked = pods.check(pod)
+        if (asked.cookie, asked.addresses) != (known.cookie, known.addresses):
+            raise PodRefused(f"{pod.uid} is captured otherwise")
+        self._pins.set_listeners(pod)
+        return known
+
     def set_direct(self, uid: str, direct: bool) -> CapturedPod:
         """Allow or forbid direct connections of a captured pod, in both directions."""
         pod = self._changed(replace(self._pods[uid], direct=direct))

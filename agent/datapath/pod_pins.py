@@ -36,13 +36,22 @@ class PodPins:
         had_maps = all((pins / each).exists() for each in POD_MAPS)
         self.write_about(captured)
         prepared = pin_maps(pins, prepared)
-        with folder.adopt_map(pins / "listeners", "listeners") as listeners:
-            pods.set_listeners(listeners, pod)
+        self.set_listeners(pod)
         self.plaintext.write(pod.uid)
         self.probes.write(pod.uid)
         if self._has_link(pins, with_new_maps=not had_maps):
             return
         self._lookups.attach(pins, pod.netns_fd, prepared, what=f"sk_lookup of {pod.uid}")
+
+    def are_whole(self, uid: str) -> bool:
+        """True if the pins of a captured pod are there."""
+        pins = self.path(uid)
+        return all((pins / each).exists() for each in ("about", *POD_MAPS, "link"))
+
+    def set_listeners(self, pod: PodCapture) -> None:
+        """From here on these listeners get the pod's connections."""
+        with folder.adopt_map(self.path(pod.uid) / "listeners", "listeners") as listeners:
+            pods.set_listeners(listeners, pod)
 
     def write_about(self, pod: CapturedPod) -> None:
         """Keep what an agent that starts later has to know of the pod."""

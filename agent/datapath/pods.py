@@ -25,7 +25,7 @@ import os
 import re
 import socket
 import struct
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -185,12 +185,17 @@ def set_listeners(listeners: Map, pod: PodCapture) -> None:
 
     The workers take turns until a role's slots are full, so each has its share of connections.
     """
+    listeners.fill(_slots(pod))
+
+
+def _slots(pod: PodCapture) -> Iterator[tuple[bytes, bytes]]:
+    roles = (layout.ListenerRole.HBONE, layout.ListenerRole.PLAINTEXT, layout.ListenerRole.OUTBOUND)
+    bases = [int(role) * layout.ROLE_SLOTS for role in roles]
+    packed = [
+        [struct.pack("=Q", fd) for fd in (fds.hbone, fds.plaintext, fds.outbound)]
+        for fds in pod.listeners
+    ]
     for number in range(layout.ROLE_SLOTS):
-        fds = pod.listeners[number % len(pod.listeners)]
-        for role, fd in (
-            (layout.ListenerRole.HBONE, fds.hbone),
-            (layout.ListenerRole.PLAINTEXT, fds.plaintext),
-            (layout.ListenerRole.OUTBOUND, fds.outbound),
-        ):
-            slot = role * layout.ROLE_SLOTS + number
-            listeners.update(slot_key(slot), struct.pack("=Q", fd))
+        values = packed[number % len(packed)]
+        for base, value in zip(bases, values, strict=True):
+            yield slot_key(base + number), value

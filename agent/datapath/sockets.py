@@ -84,19 +84,32 @@ def connections(netns_fd: int) -> list[ListedSocket]:
         return list(listed(diag, _CONNECTION_STATES))
 
 
-def established(netns_fd: int) -> int:
-    """Number of established connections of a namespace, loopback included, by its counters: to list
-    them, the kernel walks the tables of the whole host, some 3 ms for each family."""
+class Counted(NamedTuple):
+    """A namespace's connections, loopback included: those that are established, and all that
+    were ever made, out and in."""
+
+    established: int
+    made: int
+
+
+def counted(netns_fd: int) -> Counted:
+    """A namespace's connections by its counters: to list them, the kernel walks the tables of the
+    whole host, some 3 ms for each family."""
     with netns.inside(netns_fd):
-        return parse_established(_COUNTERS.read_text())
+        return parse_counters(_COUNTERS.read_text())
 
 
-def parse_established(text: str) -> int:
-    """`CurrEstab` of /proc/net/snmp; DatapathError: it is not there."""
+def established(netns_fd: int) -> int:
+    return counted(netns_fd).established
+
+
+def parse_counters(text: str) -> Counted:
+    """From /proc/net/snmp; DatapathError: it is not there."""
     try:
         names, values = [line.split() for line in text.splitlines() if line.startswith("Tcp:")]
-        return int(values[names.index("CurrEstab")])
-    except (IndexError, ValueError) as exc:
+        found = dict(zip(names[1:], map(int, values[1:]), strict=True))
+        return Counted(found["CurrEstab"], found["ActiveOpens"] + found["PassiveOpens"])
+    except (KeyError, ValueError) as exc:
         raise DatapathError("the kernel does not count connections") from exc
 
 

@@ -61,6 +61,7 @@ class Datapath(Protocol):
     def capture(
         self, pod: PodCapture, *, shortcut_later: bool = False, prepared: Prepared | None = None
     ) -> CapturedPod: ...
+    def hand_over(self, pod: PodCapture) -> CapturedPod: ...
     def set_direct(self, uid: str, direct: bool) -> CapturedPod: ...
     def set_probes(self, uid: str, ports: frozenset[int]) -> None: ...
     def release(self, uid: str) -> bool: ...
@@ -219,13 +220,17 @@ class KernelTrack:
             listeners=pods.by_worker(fds),
             direct=step.direct,
         )
-        was_captured = self._facts.book.pods()[step.uid].capture is not None
+        held = self._facts.book.pods()[step.uid].capture
+        if held is not None and plan.is_handover(held, step):
+            self._datapath.hand_over(request)
+            self._facts.book.captured(step)
+            return
         prepared = self._prepared.get(step.uid)
         pod = self._datapath.capture(request, shortcut_later=True, prepared=prepared)
         self.shortcuts.captured(step.uid, self._datapath.shortcuts)
         self._facts.book.captured(step)
         self.tell_direct(pod)
-        if not was_captured:
+        if held is None:
             self._escaped[step.uid] = _older_connections(netns_fd)
             now_s = self._facts.clock.monotonic_s()
             took_s = now_s - self._facts.waiting_since_s.get(step.uid, now_s)

@@ -194,6 +194,13 @@ def _serve(pod: PodFacts, held: Capture | None, wanted: Capture, ztunnel: int) -
         yield CapturePod(pod.uid, ztunnel, wanted.netns, wanted.addresses, wanted.direct)
 
 
+def is_handover(held: Capture, step: CapturePod) -> bool:
+    """True if nothing but the ztunnel differs. A capture of a past run, or one that has lost a
+    part, has none, and is made anew."""
+    asked = Capture(step.netns, step.addresses, step.ztunnel, step.direct)
+    return held.ztunnel is not None and replace(held, ztunnel=step.ztunnel) == asked
+
+
 def _set_direct(pod: PodFacts, held: Capture | None, direct: bool) -> Iterator[Step]:
     if held is not None and held.direct is not direct:
         yield SetDirect(pod.uid, direct)

@@ -19,7 +19,7 @@ from control.kit.log import event
 log = logging.getLogger("enrol")
 
 SWEEP_S = 2.0  # a pod whose namespace vanished silently is released within this time
-_SWEEP_BATCH = 32  # pods looked at in one turn: some 2 ms in which nothing else is served
+_SWEEP_BATCH = 32  # pods looked at in one turn: 2 ms at most, in which nothing else is served
 
 
 class Sweep:
@@ -29,6 +29,7 @@ class Sweep:
         self._cgroup_root = cgroup_root
         self._node = node
         self.uses = Uses(facts)
+        self._stamps: dict[str, registry.Stamp] = {}  # by uid, as the last sweep found them
         # Cgroups of ztunnels, an earlier run's included.
         self._exempted = set(ztunnel_cgroup.leftovers(cgroup_root, node))
 
@@ -42,13 +43,18 @@ class Sweep:
             await self.sweep()
 
     async def sweep(self) -> None:
-        missing = []
+        missing, stamps = [], {}
         for number, registration in enumerate(self._facts.known, start=1):
             pod = self._facts.book.pods().get(registration.uid)
-            if pod is not None and pod.netns is not None and not registry.is_there(registration):
-                missing.append(registration)
+            if pod is not None and pod.netns is not None:
+                found = registry.stamp(registration, self._stamps.get(registration.uid))
+                if found is None:
+                    missing.append(registration)
+                else:
+                    stamps[registration.uid] = found
             if number % _SWEEP_BATCH == 0:
                 await asyncio.sleep(0)
+        self._stamps = stamps
         # Some may have been registered again while we looked at the others.
         self._facts.vanished(*(e for e in missing if self._facts.known.get(e.uid) == e))
         self._facts.known.save()

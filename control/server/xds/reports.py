@@ -33,7 +33,7 @@ log = logging.getLogger("enrolment")
 REPORT_BYTES_MAX = UIDS_PER_NODE_MAX * (2 * UID_CHARS_MAX + 48)
 PACE_WAIT_S = 4.0  # an agent waits for 5 s and then reports again
 NAMED_MAX = 8  # nodes in a log line
-NAME_BYTES = 8  # of this process, drawn at its start
+NAME_BYTES = 8  # length of this process's name, drawn at its start
 SAVE_AGAIN_S = 5.0  # while the disk is full
 # Nodes that are there report within ten seconds of a start, and an agent that restarts within some
 # more. Pods that were never captured cannot be reached by captured ones for so long.

@@ -18,7 +18,7 @@ from agent.datapath.attach import (
     program_info,
 )
 from agent.datapath.dry_load import dry_load, dry_load_image
-from agent.datapath.errors import CompileFailed, DatapathError, ProgramRejected
+from agent.datapath.errors import CompileFailed, DatapathError, PodRefused, ProgramRejected
 from agent.datapath.folder import versions
 from agent.datapath.maps import Map
 from agent.datapath.programs import HOOKS, ROOT_HOOKS, SOURCE, compile_image, kernel_features
@@ -114,17 +114,31 @@ def test_a_half_done_capture_of_a_dead_agent_is_cleared(bed: Bed, pod: Pod) -> N
     assert {use.name: use.used for use in bed.node.usage()}["pods"] == 0
 
 
-def test_a_new_ztunnel_takes_the_listeners_over(bed: Bed, pod: Pod, far: Pod) -> None:
+@pytest.mark.parametrize("case", ["capture", "handover", "handover of a damaged one"])
+def test_a_new_ztunnel_takes_the_listeners_over(bed: Bed, pod: Pod, far: Pod, case: str) -> None:
     old = bed.capture(pod, "uid-app")
+    if case == "handover of a damaged one":
+        (pins,) = bed.pin_root.glob("v*/pods/uid-app")
+        (pins / "listeners").unlink()
     with Process() as ztunnel:
         ztunnel.join_cgroup(bed.ztunnel_cgroup)
-        new = bed.capture(pod, "uid-app", open_listeners(ztunnel, pod))
+        listeners = open_listeners(ztunnel, pod)
+        new = bed.capture(pod, "uid-app", listeners, handover=case != "capture")
         old.close()
         assert_captured(pod, new.outbound)
         for port, listener in ((15008, new.hbone), (8080, new.plaintext)):
             with far.dial(("10.77.0.2", port)):
                 listener.accept()[0].close()
     assert len(bed.node.captured()) == 1
+
+
+def test_a_handover_is_refused_to_a_pod_that_is_captured_otherwise(
+    bed: Bed, network: Network, pod: Pod
+) -> None:
+    bed.capture(pod, "uid-app")
+    other = network.pod("other", "10.77.0.33")
+    with pytest.raises(PodRefused):
+        bed.capture(other, "uid-app", handover=True)
 
 
 def test_a_reused_address_never_meets_the_old_pods_listeners(

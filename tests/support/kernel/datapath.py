@@ -95,8 +95,9 @@ class Bed:
         listeners: Listeners | None = None,
         *others: Listeners,
         direct: bool = False,
+        handover: bool = False,
     ) -> Listeners:
-        """`others`: listeners of more workers."""
+        """`others`: listeners of more workers. `handover`: nothing but the listeners is new."""
         opened = listeners or open_listeners(self.ztunnel, pod)
         workers = (opened, *others)
         for each in workers:
@@ -107,7 +108,8 @@ class Bed:
                 ListenerFds(each.outbound.fileno(), each.plaintext.fileno(), each.hbone.fileno())
                 for each in workers
             )
-            self.node.capture(PodCapture(uid, netns_fd, addresses, fds, direct))
+            request = PodCapture(uid, netns_fd, addresses, fds, direct)
+            (self.node.hand_over if handover else self.node.capture)(request)
         return opened
 
 

@@ -51,6 +51,7 @@ class FakeDatapath:
         self.pods = {pod.uid: pod for pod in pods}
         self.exempted: set[Path] = set()
         self.probes: dict[str, frozenset[int]] = {}
+        self.handed_over: list[str] = []
         self.refuses = False
 
     def _call(self) -> None:
@@ -64,6 +65,11 @@ class FakeDatapath:
         made = CapturedPod(pod.uid, 1, pod.addresses, 1, pod.direct)
         self.pods[pod.uid] = made
         return made
+
+    def hand_over(self, pod: PodCapture) -> CapturedPod:
+        self._call()
+        self.handed_over.append(pod.uid)
+        return self.pods[pod.uid]
 
     def set_direct(self, uid: str, direct: bool) -> CapturedPod:
         self._call()

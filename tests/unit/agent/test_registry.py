@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -148,11 +150,34 @@ def test_a_namespace_that_vanished_is_gone() -> None:
         pass
 
 
+def test_a_namespace_is_looked_into_once_while_its_file_is_the_same(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    looks: list[str] = []
+
+    @contextlib.contextmanager
+    def opened_again(registration: Registration) -> Iterator[int]:
+        looks.append(registration.uid)
+        yield -1
+
+    monkeypatch.setattr(registry, "opened_again", opened_again)
+    here = replace(POD, netns="/proc/self/ns/net", inode=os.stat("/proc/self/ns/net").st_ino)
+    with open("/proc/self/ns/net"):  # else each look makes its file anew
+        first = registry.stamp(here, None)
+        assert first not in (None, registry.UNSEEN)
+        assert registry.stamp(here, first) == first
+        assert len(looks) == 1
+        assert registry.stamp(here, (here.inode, 1)) == first, "another one with its number"
+        assert len(looks) == 2
+    assert registry.stamp(replace(here, inode=here.inode + 1), first) is None
+
+
 def test_nothing_is_gone_because_we_have_no_descriptors_to_look() -> None:
     """Else an agent that has run out of them would release every pod of its node."""
     here = replace(POD, netns="/proc/self/ns/net", inode=os.stat("/proc/self/ns/net").st_ino)
     with no_descriptors():
         assert registry.is_there(here)
+        assert registry.stamp(here, None) == registry.UNSEEN
         with pytest.raises(DatapathError), registry.opened_again(here):
             pass
         with pytest.raises(OSError, match="Too many open files"):

@@ -23,7 +23,7 @@ class Bench:
         self.there = ["10.1.0.1:15012", "10.1.0.2:15012"]
         self.refusing: set[str] = set()
         self.heard: list[tuple[str, list[str]]] = []
-        self.names: dict[str, str] = {}  # of replicas that say who they are, by address
+        self.names: dict[str, str] = {}  # by address, where replicas say who they are
         self.streaming = ""
         self.all_heard = asyncio.Event()
         self.subject = Replicas(

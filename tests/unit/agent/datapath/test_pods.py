@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import socket
 import struct
+from collections.abc import Iterable
 from typing import Any, cast
 
 import pytest
@@ -91,8 +92,9 @@ class FakeMap:
     def __init__(self) -> None:
         self.slots: dict[int, int] = {}
 
-    def update(self, key: bytes, value: bytes) -> None:
-        self.slots[struct.unpack("=I", key)[0]] = struct.unpack("=Q", value)[0]
+    def fill(self, entries: Iterable[tuple[bytes, bytes]]) -> None:
+        for key, value in entries:
+            self.slots[struct.unpack("=I", key)[0]] = struct.unpack("=Q", value)[0]
 
 
 @pytest.mark.parametrize("workers", [1, 2, 3, 32])

@@ -69,14 +69,19 @@ def test_connections_are_counted_by_the_namespaces_own_counters() -> None:
     server = socket.create_server(("127.0.0.1", 0))
     with server, socket.create_connection(server.getsockname()), server.accept()[0]:
         text = Path("/proc/thread-self/net/snmp").read_text()
-        assert sockets.parse_established(text) >= 2
+        found = sockets.parse_counters(text)
+        assert found.established >= 2
+        assert found.made >= 2
 
 
-@pytest.mark.parametrize("text", ["", "Tcp: CurrEstab\n", "Tcp: RtoMin\nTcp: 1\n", "Udp: 1\n"])
+@pytest.mark.parametrize(
+    "text", ["", "Tcp: CurrEstab\n", "Tcp: RtoMin\nTcp: 1\n", "Tcp: A B\nTcp: 1\n", "Udp: 1\n"]
+)
 def test_a_kernel_without_that_counter_is_an_error(text: str) -> None:
     with pytest.raises(DatapathError):
-        sockets.parse_established(text)
+        sockets.parse_counters(text)
 
 
-def test_the_counter_is_found_by_its_name() -> None:
-    assert sockets.parse_established("Ip: A\nIp: 1\nTcp: RtoMin CurrEstab\nTcp: 200 7\n") == 7
+def test_the_counters_are_found_by_their_names() -> None:
+    text = "Ip: A\nIp: 1\nTcp: MaxConn ActiveOpens CurrEstab PassiveOpens\nTcp: -1 20 7 300\n"
+    assert sockets.parse_counters(text) == (7, 320)

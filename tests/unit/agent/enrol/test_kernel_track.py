@@ -8,10 +8,11 @@ from dataclasses import replace
 import pytest
 
 from agent.datapath.pods import CapturedPod
+from agent.enrol import plan
 from agent.enrol.book import RETRY_S
 from agent.enrol.facts import Facts
 from agent.enrol.kernel_track import KernelTrack
-from agent.enrol.plan import AddToZtunnel, Capture, PodState
+from agent.enrol.plan import AddToZtunnel, Capture, CapturePod, PodState
 from tests.support.clock import FakeClock
 from tests.support.kernel.fake_datapath import FakeDatapath, FakeDirect, FakeZtunnel
 from tests.support.turns import turns_until
@@ -121,3 +122,36 @@ def test_the_track_waits_for_news_and_for_the_clock(facts: Facts, track: KernelT
 
     asyncio.run(scenario())
     assert facts.known.get("uid") is None
+
+
+HELD = Capture(POD.cookie, POD.addresses, 6, direct=True)
+
+
+@pytest.mark.parametrize(
+    ("held", "is_handover"),
+    [
+        (HELD, True),
+        (replace(HELD, ztunnel=None), False),  # a past run's, or one that has lost a part
+        (replace(HELD, netns=HELD.netns + 1), False),
+        (replace(HELD, addresses=(ADDRESS, ADDRESS)), False),
+        (replace(HELD, direct=False), False),
+    ],
+)
+def test_a_pod_that_is_captured_just_so_only_gets_other_listeners(
+    held: Capture, is_handover: bool
+) -> None:
+    step = CapturePod("uid", 7, POD.cookie, POD.addresses, direct=True)
+    assert plan.is_handover(held, step) is is_handover
+
+
+def test_a_handover_leaves_the_rest_of_a_capture_alone(
+    facts: Facts, track: KernelTrack, datapath: FakeDatapath, direct: FakeDirect
+) -> None:
+    for ztunnel in (6, 7):
+        step = CapturePod("uid", ztunnel, POD.cookie, POD.addresses, direct=True)
+        track._capture(step, -1, (3, 4, 5))
+        held = facts.book.pods()["uid"].capture
+        assert held is not None
+        assert held.ztunnel == ztunnel
+    assert datapath.handed_over == ["uid"], "the first one is of a past run"
+    assert direct.calls == [("captured", "uid", 1, POD.addresses)]

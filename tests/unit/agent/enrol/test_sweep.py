@@ -8,8 +8,10 @@ from pathlib import Path
 
 import pytest
 
+from agent import registry
 from agent.enrol.facts import Facts
 from agent.enrol.sweep import Sweep
+from agent.registry import Registration
 from tests.support.kernel.fake_datapath import FakeDatapath, FakeZtunnel
 from tests.unit.agent.enrol.conftest import POD
 
@@ -27,6 +29,27 @@ def test_a_pod_without_its_namespace_is_gone(facts: Facts, tmp_path: Path) -> No
     facts.known.put(POD)
     facts.book.registered(POD.uid, POD.cookie, POD.addresses, True)
     asyncio.run(Sweep(facts, FakeDatapath(), tmp_path, "n1").sweep())
+    assert facts.book.pods()[POD.uid].netns is None
+
+
+def test_a_sweep_remembers_what_the_last_one_saw(
+    facts: Facts, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    facts.known.put(POD)
+    facts.book.registered(POD.uid, POD.cookie, POD.addresses, True)
+    answers: list[registry.Stamp | None] = [(7, 1), (7, 2), None]
+    seen: list[registry.Stamp | None] = []
+
+    def stamp(_: Registration, last: registry.Stamp | None) -> registry.Stamp | None:
+        seen.append(last)
+        return answers[len(seen) - 1]
+
+    monkeypatch.setattr(registry, "stamp", stamp)
+    monkeypatch.setattr(registry, "find", lambda _: {})
+    sweep = Sweep(facts, FakeDatapath(), tmp_path, "n1")
+    for _ in answers:
+        asyncio.run(sweep.sweep())
+    assert seen == [None, (7, 1), (7, 2)]
     assert facts.book.pods()[POD.uid].netns is None
 
 

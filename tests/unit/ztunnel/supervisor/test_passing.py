@@ -1,4 +1,4 @@
-"""Who reads the state learns whether the workers were sent all of it."""
+"""Readers of the state learn whether the workers were sent all of it."""
 
 from __future__ import annotations
 
