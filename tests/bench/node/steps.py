@@ -11,6 +11,8 @@ from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
 
+from agent.enrol.sweep import SWEEP_S
+from agent.enrol.uses import PODS_PER_TURN
 from agent.lab import changes, process
 from tests.bench import meter
 from tests.bench.node.bed import NODE, Made, ManyPods, each_of, wait
@@ -150,6 +152,9 @@ def _pairs(good: list[float], since_s: float) -> Iterator[tuple[float, float]]:
 def probed(bed: ManyPods, pods: list[Made]) -> Iterator[Probes]:
     wait(lambda: bed.captured() == len(pods), f"{len(pods)} captured")
     chosen = pods[:: max(1, len(pods) // PROBED)][:PROBED]
-    each_of(chosen, bed.answers)
+    # Until the agent has seen each of them twice: pods that have connections are served first.
+    for _ in range(2 * (1 + len(pods) // PODS_PER_TURN)):
+        each_of(chosen, bed.answers)
+        time.sleep(SWEEP_S)
     with Probes(bed, chosen) as probes:
         yield probes

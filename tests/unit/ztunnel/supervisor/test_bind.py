@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import socket
-import threading
 
 import pytest
 
@@ -16,13 +15,27 @@ def open_descriptors() -> set[str]:
     return set(os.listdir("/proc/self/fd"))
 
 
+def own_network() -> int:
+    return os.stat("/proc/thread-self/ns/net").st_ino
+
+
 def test_something_that_is_no_namespace_is_refused_and_leaves_nothing() -> None:
     reader, writer = os.pipe()
-    before, threads = open_descriptors(), threading.active_count()
+    before, home = open_descriptors(), own_network()
     with pytest.raises(NamespaceUnusable, match="cannot listen in the pod's network"):
         open_listeners(reader, 2, fixed_ports=False)
     assert open_descriptors() == before
-    assert threading.active_count() == threads
+    assert own_network() == home
+    os.close(reader)
+    os.close(writer)
+
+
+def test_a_process_that_cannot_go_back_ends(monkeypatch: pytest.MonkeyPatch) -> None:
+    ended: list[int] = []
+    monkeypatch.setattr(os, "_exit", ended.append)
+    reader, writer = os.pipe()
+    bind._return(reader)  # no namespace
+    assert ended == [1]
     os.close(reader)
     os.close(writer)
 
