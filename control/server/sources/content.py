@@ -21,11 +21,12 @@ from control.server.sources.entries import (
 )
 from control.server.sources.kinds import POLICY_KINDS, SECURITY_GROUP
 from control.server.sources.objects import Key
-from control.server.sources.problem import Invalid, Problem
+from control.server.sources.problem import UNREADABLE, Invalid, Problem
 from control.server.sources.quick import FilePart, read_quickly
 from control.server.sources.reader import Reader
 from control.server.sources.yaml_text import Broken, Fields, Value, read_apart
 
+ANYWHERE = "*"  # in place of a namespace: no word of it is a name
 NAMES_READ_MAX = 256  # in one broken document; real objects name a handful
 
 
@@ -55,6 +56,16 @@ def read_content(file: str, data: bytes, before: Content = NOTHING) -> Content:
     entries = tuple(entry for part in parts.values() for entry in part.entries)
     ignored = Counter(kind for part in parts.values() for kind in part.ignored)
     return Content(entries, (), ignored, parts)
+
+
+def unread_content(file: str, why: str) -> Content:
+    """In place of a file that nobody has ever read: it may hold a policy, for any namespace."""
+    name = f"unreadable-file-{place_word(file, 0)}"
+    key = Key("AuthorizationPolicy", core.DEFAULT_NAMESPACE, name)  # denies more than the other
+    problem = Problem(file, 1, str(key), UNREADABLE, why)
+    stand_in = security.stand_in(Reader(Fields(1)), key, file, why)
+    entry = FileEntry(key, 1, None, problem, stand_in, is_guess=True, unplaced=ANYWHERE)
+    return Content((entry,))
 
 
 def read_carefully(file: str, data: bytes, before: Content) -> Content:

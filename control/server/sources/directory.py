@@ -100,7 +100,7 @@ class DirectorySource:
         look = see_folder(self._path)
         self._error, self._link_problems = look.error, look.problems
         for file in self._recall(look):
-            self._load(file, look.files[file])
+            self._load(file, look.files[file], at_start=True)
         self._last = look.files
         return self._snapshot(is_whole=True)
 
@@ -187,14 +187,14 @@ class DirectorySource:
                 self._load(file, signature)
         return self._unread != before
 
-    def _load(self, file: str, signature: Signature) -> None:
+    def _load(self, file: str, signature: Signature, *, at_start: bool = False) -> None:
         self._loaded[file] = signature
         self._shrunk.pop(file, None)
         try:
             data = _read(file)
         except OSError as exc:
             self._unread[file] = f"cannot be read: {exc.strerror}"
-            self._folder.unreadable(file, self._unread[file])
+            self._folder.unreadable(file, self._unread[file], at_start=at_start)
             return
         self._unread.pop(file, None)
         if self._folder.load(file, data) and self._kept is not None:

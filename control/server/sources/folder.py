@@ -11,7 +11,7 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
-from control.server.sources.content import NOTHING, Content, read_content
+from control.server.sources.content import NOTHING, Content, read_content, unread_content
 from control.server.sources.entries import FileEntry, choose, good_one, place_word
 from control.server.sources.inventory import Inventory
 from control.server.sources.kinds import POLICY_KINDS
@@ -33,6 +33,7 @@ class Folder:
         self._ignored: Counter[str] = Counter()
         self._files: dict[Key, tuple[str, ...]] = {}  # by the keys that they mention
         self._guessing: set[str] = set()  # files with documents that nobody can read
+        self._unread: set[str] = set()  # those that could not be read at the start
         self._guessed: dict[Key, FileEntry] = {}
         self._leaving: frozenset[str] = frozenset()
         self._touched: set[Key] = set()
@@ -42,7 +43,9 @@ class Folder:
 
     def load(self, file: str, data: bytes) -> bool:
         """A new or changed file; True when all of it was understood."""
-        content = read_content(file, data, self._contents.get(file, NOTHING))
+        before = NOTHING if file in self._unread else self._contents.get(file, NOTHING)
+        self._unread.discard(file)
+        content = read_content(file, data, before)
         self._take(file, content)
         self._file_problems.pop(file, None)
         return content.is_good
@@ -58,11 +61,17 @@ class Folder:
             key not in new or key.kind in POLICY_KINDS for key in lesser
         )
 
-    def unreadable(self, file: str, why: str) -> None:
-        """The file is there but cannot be read: as if it were not YAML."""
-        self._file_problems[file] = Problem(file, 1, "", UNREADABLE, why)
+    def unreadable(self, file: str, why: str, *, at_start: bool = False) -> None:
+        """The file is there but cannot be read: its last good content stays in force. Without any
+        at a start, what was in force before may have been a policy of it, and that denies."""
+        if file in self._unread or (at_start and file not in self._contents):
+            self._unread.add(file)
+            self._take(file, unread_content(file, why))
+        else:
+            self._file_problems[file] = Problem(file, 1, "", UNREADABLE, why)
 
     def forget(self, file: str) -> None:
+        self._unread.discard(file)
         self._take(file, NOTHING)
         self._file_problems.pop(file, None)
 

@@ -1,0 +1,80 @@
+"""A file that cannot be read at a first start: what was in force before may be in it."""
+
+from __future__ import annotations
+
+import errno
+import os
+from pathlib import Path
+
+import pytest
+
+from control.server.sources import directory
+from control.server.sources.directory import UNREAD_AGAIN_S, DirectorySource
+from control.server.sources.kept import Kept
+from control.server.sources.snapshot import Snapshot
+from tests.unit.control.server.sources.test_directory import POLICY, OldClock, SlowClock
+
+SPACES = "---\n".join(
+    f"{{apiVersion: v1, kind: Namespace, metadata: {{name: {each}}}}}\n" for each in ("shop", "pay")
+)
+
+
+def denied(snapshot: Snapshot | None) -> set[str]:
+    """Namespaces in which a stand-in denies everything."""
+    assert snapshot is not None
+    policies = snapshot.objects.authorization_policies
+    return {each.meta.namespace for each in policies if each.broken}
+
+
+@pytest.mark.parametrize("error", [errno.EIO, errno.ESTALE, errno.EMFILE, errno.EACCES])
+@pytest.mark.parametrize("afterwards", [POLICY, "{kind: ConfigMap", ""])
+def test_a_file_that_cannot_be_read_at_a_first_start_denies_until_it_can(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: int, afterwards: str
+) -> None:
+    """It may hold the DENY that was in force before, for whatever namespace."""
+    read, broken = directory._read, {"policy.yaml"}
+
+    def failing(file: str) -> bytes:
+        if Path(file).name in broken:
+            raise OSError(error, os.strerror(error))
+        return read(file)
+
+    monkeypatch.setattr(directory, "_read", failing)
+    (tmp_path / "spaces.yaml").write_text(SPACES)
+    (tmp_path / "policy.yaml").write_text(afterwards)
+    clock = SlowClock()
+    source = DirectorySource(tmp_path, clock)
+    snapshot = source.read()
+    assert denied(snapshot) == {"shop", "pay", "default"}
+    (problem,) = snapshot.problems
+    assert problem.reason == "unreadable"
+    assert "everything in its scope is denied" in problem.message
+    clock.passed_s += UNREAD_AGAIN_S
+    assert source.poll() is None, "nothing has changed"
+    (tmp_path / "more.yaml").write_text(SPACES.replace("shop", "later"))
+    assert denied(source.poll()) == {"shop", "pay", "later", "default"}
+    broken.clear()
+    clock.passed_s += UNREAD_AGAIN_S
+    snapshot = source.poll()
+    assert denied(snapshot) == set()
+    assert snapshot is not None
+    assert [each.meta.name for each in snapshot.objects.authorization_policies] == (
+        ["p"] if afterwards == POLICY else []
+    )
+
+
+def test_a_file_that_cannot_be_read_denies_nothing_when_its_content_is_kept_or_it_is_new(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nothing of a new file was ever in force, so nothing is lost."""
+    folder, state = tmp_path / "manifests", tmp_path / "state"
+    folder.mkdir()
+    (folder / "p.yaml").write_text(POLICY)
+    DirectorySource(folder, OldClock(), Kept(state)).read()
+    monkeypatch.setattr(directory, "_read", lambda file: os.open(tmp_path / "none", 0))
+    source = DirectorySource(folder, OldClock(), Kept(state))
+    snapshot = source.read()
+    assert denied(snapshot) == set()
+    assert [each.meta.name for each in snapshot.objects.authorization_policies] == ["p"]
+    (folder / "new.yaml").write_text(POLICY)
+    assert denied(source.poll()) == set()
