@@ -63,6 +63,15 @@ INLINE int is_in_block(const struct address *ip)
 	       TO_BE32(ip->word[1]) >> 16 == BLOCK_V6_LOW;
 }
 
+/* 0.0.0.0 or ::, which is nobody's address. */
+INLINE void unspecified(int v4, struct address *ip)
+{
+	ip->word[0] = 0;
+	ip->word[1] = 0;
+	ip->word[2] = v4 ? MAPPED_WORD : 0;
+	ip->word[3] = 0;
+}
+
 INLINE int is_source(const struct address *ip)
 {
 	if (is_v4(ip))

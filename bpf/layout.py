@@ -128,6 +128,7 @@ class Counter(enum.IntEnum):
     PROBE_VOUCHED = 40
     INBOUND_PROBE = 41
     DENIED_SOURCE_ROUTE = 42
+    CLIENT_MISSING = 43
 
 
 class Address(ctypes.Structure):

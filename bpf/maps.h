@@ -121,7 +121,8 @@ enum counter {
 	COUNTER_PROBE_VOUCHED = 40,
 	COUNTER_INBOUND_PROBE = 41,	/* of the kubelet, to the app */
 	COUNTER_DENIED_SOURCE_ROUTE = 42,
-	COUNTERS_MAX = 43,
+	COUNTER_CLIENT_MISSING = 43,	/* the ztunnel's dial, shown as nobody's */
+	COUNTERS_MAX = 44,
 };
 
 struct address {

@@ -20,9 +20,11 @@ int getpeername4(struct bpf_sock_addr *ctx)
 {
 	struct peer *peer = shown_peer(ctx);
 
-	if (!peer || !peer_fits(FAMILY_V4, &peer->ip))
+	if (!peer)
 		return 1;
-	WRITE32(ctx, user_ip4, peer->ip.word[3]);
+	/* A client of the other family is 0.0.0.0, and no address of 127/8. */
+	WRITE32(ctx, user_ip4,
+		peer_fits(FAMILY_V4, &peer->ip) ? peer->ip.word[3] : 0);
 	WRITE32(ctx, user_port, peer->port);
 	return 1;
 }

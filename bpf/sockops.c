@@ -114,6 +114,11 @@ INLINE int was_steered(struct bpf_sock_ops *ctx, struct bpf_sock *sk)
 	       sk_storage_get(MAP(SHOWN_PEER), sk, 0, 0);
 }
 
+/*
+ * The client that the ztunnel speaks for. Its entry may have been pushed out of
+ * the table while the SYN waited for a full accept queue: then the app sees
+ * nobody's address. The source itself is one of 127/8, which apps trust.
+ */
 INLINE void show_client(struct bpf_sock_ops *ctx, struct bpf_sock *sk,
 			struct connection_key *key)
 {
@@ -121,14 +126,18 @@ INLINE void show_client(struct bpf_sock_ops *ctx, struct bpf_sock *sk,
 
 	key_of_accepted(ctx, key);
 	client = map_lookup(MAP(CLIENTS), key);
-	if (!client)
+	if (!client && !is_source(&key->ip))
 		return;
 	shown = sk_storage_get(MAP(SHOWN_PEER), sk, 0, STORAGE_CREATE);
-	if (shown) {
+	if (!shown) {
+		count(COUNTER_STORAGE_FAILED);
+	} else if (client) {
 		*shown = *client;
 		count(COUNTER_CLIENT_SHOWN);
 	} else {
-		count(COUNTER_STORAGE_FAILED);
+		unspecified(is_v4(&key->ip), &shown->ip);
+		shown->port = TO_BE16(key->port);
+		count(COUNTER_CLIENT_MISSING);
 	}
 	map_delete(MAP(CLIENTS), key);
 }

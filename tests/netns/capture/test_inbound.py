@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import socket
+import struct
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
 from agent.datapath.entries import PlaintextRules
 from agent.datapath.folder import versions
 from agent.datapath.maps import Map
-from bpf.layout import ConnectionKey
+from bpf.layout import CLIENTS_MAX, ConnectionKey
 from control.model.address import Endpoint, format_address, parse_address
 from tests.support.kernel.datapath import Bed, client_option
-from tests.support.kernel.netns import Pod
+from tests.support.kernel.netns import Pod, eventually
 
 POD4, POD6 = "10.77.0.2", "fd77::2"
 CLIENT4, CLIENT6 = ("203.0.113.7", 5123), ("2001:db8::7", 5123)
@@ -114,8 +116,35 @@ def test_a_v4_app_is_never_shown_a_v6_client(bed: Bed, pod: Pod) -> None:
         target = ("127.0.0.1", app.getsockname()[1])
         with bed.ztunnel.dial(pod, target, option=client_option(*CLIENT6)) as inner:
             accepted, shown = app.accept()
-            accepted.close()
-            assert shown == inner.getsockname()
+            with accepted:
+                assert shown == accepted.getpeername() == ("0.0.0.0", CLIENT6[1])
+            assert inner.getsockname()[0].startswith("127."), "which the app may trust"
+
+
+@pytest.mark.parametrize(
+    ("listen", "dial", "seen"),
+    [("0.0.0.0", POD4, "0.0.0.0"), ("::", POD4, "::ffff:0.0.0.0"), ("::", POD6, "::")],
+)
+def test_a_client_that_was_pushed_out_of_the_table_is_nobody_and_not_local(
+    bed: Bed, pod: Pod, listen: str, dial: str, seen: str
+) -> None:
+    """Its SYN waits for a full accept queue, and others fill the table meanwhile."""
+    bed.capture(pod, "uid-app")
+    with pod.listen(listen, dual=True) as app, ThreadPoolExecutor(1) as thread:
+        app.listen(0)
+        target = (dial, app.getsockname()[1])
+        claim = client_option(*CLIENT4)
+        with pod.dial(target):  # nobody accepts it, so the queue is full
+            late = thread.submit(bed.ztunnel.dial, pod, target, option=claim, ours=True)
+            table = bed.node._maps["clients"]
+            eventually(lambda: len(list(table)) > 0)
+            for number in range(2 * CLIENTS_MAX):
+                key = struct.pack("=Q", number).ljust(table.key_bytes, b"\1")
+                table.update(key, bytes(table.value_bytes))
+            app.accept()[0].close()
+            with late.result(), app.accept()[0] as accepted:
+                assert accepted.getpeername()[0] == seen
+    assert bed.node.counters()["client_missing"] == 1
 
 
 def test_only_the_ztunnel_can_name_a_client(bed: Bed, pod: Pod) -> None:
