@@ -86,6 +86,15 @@ INLINE int is_allowed(const struct pod_value *pod, const struct target *to,
 	return verdict && *verdict == generation;
 }
 
+/* True while the pod has fewer open direct connections than one pod may have. */
+INLINE int has_room(const struct pod_value *pod)
+{
+	__u32 workload = pod->workload;
+	__u64 *open = map_lookup(MAP(POD_FLOWS), &workload);
+
+	return !open || *open < POD_FLOWS_MAX;
+}
+
 /* Generation of a running lease, or 0. */
 INLINE __u64 running_generation(__u64 now)
 {
@@ -128,6 +137,10 @@ INLINE int goes_direct(struct bpf_sock_addr *ctx, struct bpf_sock *sk,
 		return 0;
 	if (!is_allowed(pod, to, generation)) {
 		count(COUNTER_DIRECT_NO_VERDICT);
+		return 0;
+	}
+	if (!has_room(pod)) {
+		count(COUNTER_DIRECT_POD_FULL);
 		return 0;
 	}
 	if (ring_query(MAP(FLOWS), RING_UNREAD) > FLOWS_UNREAD_MAX) {

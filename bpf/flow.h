@@ -279,6 +279,30 @@ INLINE void forget_verdict(const struct direct_socket *flow)
 	map_delete(MAP(VERDICTS), &key);
 }
 
+/*
+ * Count a pod's open connections. A pod whose entry was pushed out begins anew:
+ * it may then have more of them for a while.
+ */
+INLINE void pod_has_one_more(__u32 workload)
+{
+	__u64 one = 1, *open = map_lookup(MAP(POD_FLOWS), &workload);
+
+	if (!open && map_update(MAP(POD_FLOWS), &workload, &one, NO_EXIST))
+		open = map_lookup(MAP(POD_FLOWS), &workload);
+	else if (!open)
+		return;
+	if (open)
+		__sync_fetch_and_add(open, 1);
+}
+
+INLINE void pod_has_one_less(__u32 workload)
+{
+	__u64 *open = map_lookup(MAP(POD_FLOWS), &workload);
+
+	if (open && *open)
+		__sync_fetch_and_add(open, -1);
+}
+
 INLINE void end_flow(struct bpf_sock_ops *ctx,
 		     const struct direct_socket *flow, __u32 from)
 {
@@ -292,6 +316,7 @@ INLINE void end_flow(struct bpf_sock_ops *ctx,
 		tell(ctx, flow, FLOW_FAILED, 0);
 		return;
 	}
+	pod_has_one_less(flow->source);
 	tell(ctx, flow, FLOW_CLOSED, was_aborted(flow, from));
 }
 
@@ -328,6 +353,7 @@ INLINE void open_flow(struct bpf_sock_ops *ctx)
 	flow = sk_storage_get(MAP(DIRECT_SOCKET), sk, 0, 0);
 	if (!flow)
 		return;
+	pod_has_one_more(flow->source);
 	tell(ctx, flow, FLOW_OPENED, 0);
 	open_shortcut(ctx, flow);
 }

@@ -38,6 +38,7 @@ static long (*redirect_peer)(__u32 ifindex, __u64 flags) = (void *)155;
 static int (*set_retval)(int retval) = (void *)186;
 static void *(*to_mptcp_socket)(void *sk) = (void *)196;
 
+#define NO_EXIST 1		/* BPF_NOEXIST */
 #define STORAGE_CREATE 1	/* BPF_SK_STORAGE_GET_F_CREATE */
 
 #define STREAM 1		/* SOCK_STREAM: TCP and MPTCP */

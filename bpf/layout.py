@@ -16,6 +16,7 @@ SERVICES_MAX = 4096
 SLOTS_MAX = 16
 VOUCHED_MAX = 16384
 SHORTCUTS_MAX = 16384
+POD_FLOWS_MAX = 4096
 PASSTHROUGH_MAX = 16384
 PASSTHROUGH_NS = 10_000_000_000
 FLOWS_BYTES = 1 << 20
@@ -129,6 +130,7 @@ class Counter(enum.IntEnum):
     INBOUND_PROBE = 41
     DENIED_SOURCE_ROUTE = 42
     CLIENT_MISSING = 43
+    DIRECT_POD_FULL = 44
 
 
 class Address(ctypes.Structure):
@@ -369,6 +371,7 @@ MAPS: dict[str, MapSpec] = {
     "kubelet_netns": MapSpec(22, MapType.ARRAY, 4, 8, 1),
     "source_routed": MapSpec(23, MapType.SK_STORAGE, 4, 4, 0),
     "original": MapSpec(24, MapType.SK_STORAGE, 4, _PEER_BYTES, 0),
+    "pod_flows": MapSpec(25, MapType.LRU_HASH, 4, 8, LOCALS_MAX),
     "shortcuts": _keyed(17, MapType.HASH, Tuple, ctypes.sizeof(Shortcut), SHORTCUTS_MAX),
 }
 NODE_MAPS = tuple(name for name, spec in MAPS.items() if not spec.per_pod)

@@ -41,6 +41,7 @@ enum map_id {
 	MAP_KUBELET_NETNS = 22,	/* cookie of the kubelet's own namespace */
 	MAP_SOURCE_ROUTED = 23,
 	MAP_ORIGINAL = 24,	/* on the ztunnel's end: where the app went */
+	MAP_POD_FLOWS = 25,
 };
 
 enum pod_mode {
@@ -122,7 +123,8 @@ enum counter {
 	COUNTER_INBOUND_PROBE = 41,	/* of the kubelet, to the app */
 	COUNTER_DENIED_SOURCE_ROUTE = 42,
 	COUNTER_CLIENT_MISSING = 43,	/* the ztunnel's dial, shown as nobody's */
-	COUNTERS_MAX = 44,
+	COUNTER_DIRECT_POD_FULL = 44,	/* see POD_FLOWS_MAX */
+	COUNTERS_MAX = 45,
 };
 
 struct address {
@@ -178,6 +180,8 @@ struct direct_state {
 	__u64 generation;	/* 0: none, every verdict is stale */
 	__u64 lease_until_ns;	/* CLOCK_MONOTONIC; 0: over */
 };
+
+/* pod_flows[workload] is the u64 number of its open connections, as source. */
 
 /* verdicts[key] is the u64 generation in which the pair was allowed. */
 struct verdict_key {

@@ -60,6 +60,13 @@
 #define SHORTCUTS_MAX 16384
 
 /*
+ * Open direct connections of one pod; its further ones go through the ztunnel.
+ * A quarter of those that an agent can follow, and half of the shortcuts, so that
+ * no pod takes the direct path from the others.
+ */
+#define POD_FLOWS_MAX 4096
+
+/*
  * Reports of direct connections opened and closed, 128 bytes each: 8,192, a
  * quarter of a second of one core's work. A power of two, whole pages.
  */

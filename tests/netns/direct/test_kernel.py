@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import struct
+import sys
 from pathlib import Path
 
 import pytest
@@ -9,6 +11,7 @@ import pytest
 from agent.datapath import programs
 from agent.datapath.entries import LocalEndpoint, address_value
 from bpf.layout import (
+    POD_FLOWS_MAX,
     VERDICTS_MAX,
     Hint,
     Local,
@@ -26,7 +29,7 @@ from tests.support.kernel.direct_bed import (
     DirectBed,
     now_ns,
 )
-from tests.support.kernel.netns import run
+from tests.support.kernel.netns import eventually, run
 
 WAYS = [
     pytest.param((SERVER4, PORT), False, id="v4"),
@@ -99,6 +102,34 @@ def test_the_shares_of_a_service_are_true(pair: DirectBed) -> None:
     direct, captured = pair.counter("direct_chosen"), pair.counter("captured_v4")
     assert direct + captured == 400
     assert 60 <= direct <= 140  # 100 expected; beyond 4.6 standard deviations
+
+
+def test_a_pod_with_many_open_connections_leaves_the_direct_path_to_others(
+    pair: DirectBed,
+) -> None:
+    """Beyond its bound it has the ztunnel; what ends makes room again."""
+    pair.open()
+    with pair.map("pod_flows") as open_ones:
+
+        def held() -> int:
+            raw = open_ones.lookup(struct.pack("=I", pair.client_id))
+            return 0 if raw is None else int.from_bytes(raw, sys.byteorder)
+
+        pair.assert_direct()
+        eventually(lambda: held() == 0)
+        with pair.dial() as first, pair.app.accept()[0] as accepted:
+            assert held() == 1
+            open_ones.update(struct.pack("=I", pair.client_id), struct.pack("=Q", POD_FLOWS_MAX))
+            pair.assert_captured()
+            assert pair.counter("direct_pod_full") == 1
+            pair.tables.put_verdict(pair.server_id, pair.client_id, PORT, GENERATION)
+            with pair.client.listen(CLIENT4, PORT) as other, pair.server.dial((CLIENT4, PORT)):
+                other.accept()[0].close()
+            assert pair.counter("direct_vouched") == 3, "another pod's connection"
+            accepted.close()
+            first.close()
+        eventually(lambda: held() == POD_FLOWS_MAX - 1)
+        pair.assert_direct()
 
 
 NOT_DIRECT = ["no verdict", "stale", "lease over", "no lease", "other port", "source off", "gone"]

@@ -17,6 +17,7 @@ LIMITS = (
     "CLIENTS_MAX",
     "LOCALS_MAX",
     "VERDICTS_MAX",
+    "POD_FLOWS_MAX",
     "SERVICES_MAX",
     "SLOTS_MAX",
     "VOUCHED_MAX",
