@@ -26,6 +26,7 @@ from control.server.sources.quick import FilePart, read_quickly
 from control.server.sources.reader import Reader
 from control.server.sources.yaml_text import Broken, Fields, Value, read_apart
 
+_ANY_POLICY = "AuthorizationPolicy"  # its stand-in denies more than the other's
 ANYWHERE = "*"  # in place of a namespace: no word of it is a name
 NAMES_READ_MAX = 256  # in one broken document; real objects name a handful
 
@@ -61,7 +62,7 @@ def read_content(file: str, data: bytes, before: Content = NOTHING) -> Content:
 def unread_content(file: str, why: str) -> Content:
     """In place of a file that nobody has ever read: it may hold a policy, for any namespace."""
     name = f"unreadable-file-{place_word(file, 0)}"
-    key = Key("AuthorizationPolicy", core.DEFAULT_NAMESPACE, name)  # denies more than the other
+    key = Key(_ANY_POLICY, core.DEFAULT_NAMESPACE, name)
     problem = Problem(file, 1, str(key), UNREADABLE, why)
     stand_in = security.stand_in(Reader(Fields(1)), key, file, why)
     entry = FileEntry(key, 1, None, problem, stand_in, is_guess=True, unplaced=ANYWHERE)
@@ -182,6 +183,8 @@ def guess(broken: Broken, beside: Sequence[str] = ()) -> list[Guess]:
     if not words:
         others = [None, *(each for each in beside if each != core.DEFAULT_NAMESPACE)]
         guesses = [Guess(kind, each, name) for kind in kinds for each in others]
+    if broken.is_cut:
+        guesses.append(Guess(_ANY_POLICY, None, None, ANYWHERE))
     return guesses
 
 

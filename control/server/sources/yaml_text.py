@@ -59,11 +59,13 @@ class YamlDocument:
 
 @dataclass(frozen=True, slots=True)
 class Broken:
-    """A document that cannot be read: its text, the line of the fault, and the fault."""
+    """A document that cannot be read: its text, the line of the fault, and the fault. `is_cut`:
+    there is more of it, which nobody has looked at."""
 
     text: str
     line: int
     why: Invalid
+    is_cut: bool = False
 
 
 # The start of a document; `---` cannot stand at the start of a line inside one (YAML 1.2, 9.1.2).
@@ -108,7 +110,7 @@ def read_apart(data: bytes) -> list[YamlDocument | Broken]:
         text = _text_of(data)
     except TooLarge as exc:
         part = data[:FILE_BYTES_MAX]
-        return [Broken(_legible(part.decode(_codec_of(part), "replace")), 1, exc)]
+        return [Broken(_legible(part.decode(_codec_of(part), "replace")), 1, exc, is_cut=True)]
     except NotYaml as exc:
         codec = _codec_of(data)
         if codec != _UTF8:

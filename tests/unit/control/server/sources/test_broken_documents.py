@@ -10,6 +10,7 @@ from control.server.compile.mutual_tls import MutualTls
 from control.server.compile.policies import compile_authorization_policy
 from control.server.compile.population import Population
 from control.server.compile.settings import Settings
+from control.server.sources import yaml_text
 from control.server.sources.folder import Folder
 from control.server.sources.objects import MtlsMode, PolicyAction
 from control.server.sources.snapshot import Snapshot
@@ -117,6 +118,26 @@ def test_a_file_that_cannot_be_read_at_all_denies_if_it_may_hold_a_policy(data: 
     assert stand_in.meta.namespace == "shop"
     folder.load("b.yaml", b"kind: ConfigMap\n" + data)
     assert len(folder.snapshot().objects.authorization_policies) == 1
+
+
+@pytest.mark.parametrize("behind", [DENY, POD])
+@pytest.mark.parametrize("before", ["", POD])
+def test_what_stands_behind_the_bound_of_a_file_may_be_a_policy(
+    monkeypatch: pytest.MonkeyPatch, before: str, behind: str
+) -> None:
+    """Nobody looks at it, so it denies in each namespace."""
+    monkeypatch.setattr(yaml_text, "FILE_BYTES_MAX", 2000)
+    folder = Folder()
+    folder.load("spaces.yaml", SPACES.encode())
+    text = f"{before}---\n{{kind: ConfigMap, metadata: {{name: {'x' * 2000}}}}}\n---\n{behind}"
+    folder.load("a.yaml", text.encode())
+    policies = folder.snapshot().objects.authorization_policies
+    assert {each.meta.namespace for each in policies} >= {"shop", "pay", "other"}
+    assert all(each.broken for each in policies)
+    folder.load("a.yaml", DENY.encode())
+    (good,) = folder.snapshot().objects.authorization_policies
+    folder.load("a.yaml", text.encode())
+    assert folder.snapshot().objects.authorization_policies == (good,), "its last good content"
 
 
 def test_byte_order_marks_of_joined_files_are_no_fault() -> None:
