@@ -129,9 +129,10 @@ class DirectorySource:
 
     def _miss(self, look: Look) -> bool:
         """Forget the files that are missing twice in a row: an editor that renames leaves a moment
-        without the file."""
+        without the file. Nobody has removed those behind a link that leads nowhere."""
         missing = frozenset(each for each in self._loaded if each not in look.files)
-        gone = [each for each in missing if each not in self._last]
+        behind = tuple(f"{link}{os.sep}" for link in look.lost)
+        gone = [each for each in missing if each not in self._last and not each.startswith(behind)]
         for file in gone:
             del self._loaded[file]
             self._shrunk.pop(file, None)

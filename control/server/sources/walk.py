@@ -17,15 +17,18 @@ BLOCK_BYTES = 4096
 FOLDERS_MAX = 10_000
 
 Signature = tuple[int, int, int]  # mtime in ns, size, inode
+NOWHERE: Signature = (0, 0, 0)
 
 
 @dataclass(frozen=True, slots=True)
 class Look:
-    """Result of one walk over the folder; `error` when it could not see everything."""
+    """Result of one walk over the folder; `error` when it could not see everything. A link that
+    leads nowhere is one of the files, that cannot be read, if it has a manifest's name."""
 
     files: dict[str, Signature]
     error: str = ""
-    problems: tuple[Problem, ...] = ()  # links that lead nowhere, and what is no file
+    problems: tuple[Problem, ...] = ()  # other links that lead nowhere, and what is no file
+    lost: tuple[str, ...] = ()  # those links: what was read behind them is not gone
 
 
 def see_folder(root: Path) -> Look:
@@ -52,7 +55,7 @@ def see_folder(root: Path) -> Look:
             return Look({}, f"more than {mib} MiB, counting 4 KiB for each small file")
         if len(walk.entered) > FOLDERS_MAX:
             return Look({}, f"more than {FOLDERS_MAX} folders")
-    return Look(walk.files, problems=tuple(walk.problems))
+    return Look(walk.files, "", tuple(walk.problems), tuple(walk.lost))
 
 
 class _Walk:
@@ -65,6 +68,7 @@ class _Walk:
         self.links: list[str] = []  # to folders
         self.entered: set[tuple[int, int]] = set()
         self.problems: list[Problem] = []
+        self.lost: list[str] = []
 
     def next(self) -> str:
         """A folder to enter; links last, and always in the same order."""
@@ -94,7 +98,7 @@ class _Walk:
                     self.bytes += max(found.st_size, BLOCK_BYTES)
                     self.files[entry.path] = (found.st_mtime_ns, found.st_size, found.st_ino)
             elif entry.is_symlink() and not os.path.exists(entry.path):
-                self._unread(entry.path, "a link that leads nowhere")
+                self._see_nowhere(entry)
             elif entry.name.endswith(SUFFIXES):
                 self._unread(entry.path, "a pipe, a socket or a device, not a file")
         except FileNotFoundError:
@@ -102,8 +106,17 @@ class _Walk:
         except OSError as exc:
             if exc.errno != errno.ELOOP:
                 raise
-            self._unread(entry.path, "a link that leads nowhere")
+            self._see_nowhere(entry)
 
-    def _unread(self, path: str, noun: str) -> None:
-        message = f"{noun}; nothing is read from it"
+    def _see_nowhere(self, entry: os.DirEntry[str]) -> None:
+        """A link whose target is missing, on a volume that is not there perhaps."""
+        if entry.name.endswith(SUFFIXES):
+            self.bytes += BLOCK_BYTES
+            self.files[entry.path] = NOWHERE
+        else:
+            self.lost.append(entry.path)
+            self._unread(entry.path, "a link that leads nowhere", "what it led to stays in force")
+
+    def _unread(self, path: str, noun: str, effect: str = "nothing is read from it") -> None:
+        message = f"{noun}; {effect}"
         self.problems.append(Problem(path, 1, "", UNREADABLE, message))

@@ -44,9 +44,9 @@ def test_a_file_that_cannot_be_read_at_a_first_start_denies_until_it_can(
     (tmp_path / "policy.yaml").write_text(afterwards)
     clock = SlowClock()
     source = DirectorySource(tmp_path, clock)
-    snapshot = source.read()
-    assert denied(snapshot) == {"shop", "pay", "default"}
-    (problem,) = snapshot.problems
+    first = source.read()
+    assert denied(first) == {"shop", "pay", "default"}
+    (problem,) = first.problems
     assert problem.reason == "unreadable"
     assert "everything in its scope is denied" in problem.message
     clock.passed_s += UNREAD_AGAIN_S
@@ -61,6 +61,49 @@ def test_a_file_that_cannot_be_read_at_a_first_start_denies_until_it_can(
     assert [each.meta.name for each in snapshot.objects.authorization_policies] == (
         ["p"] if afterwards == POLICY else []
     )
+
+
+def test_a_link_that_leads_nowhere_is_a_file_that_cannot_be_read(tmp_path: Path) -> None:
+    """Its target may be on a volume that is not there yet."""
+    folder, target = tmp_path / "manifests", tmp_path / "target.yaml"
+    folder.mkdir()
+    (folder / "spaces.yaml").write_text(SPACES)
+    (folder / "policy.yaml").symlink_to(target)
+    (folder / "no-manifest").symlink_to(target)
+    clock = SlowClock()
+    source = DirectorySource(folder, clock)
+    first = source.read()
+    assert denied(first) == {"shop", "pay", "default"}
+    assert len(first.problems) == 2
+    target.write_text(POLICY)
+    for there in (True, False):
+        snapshot = source.poll()
+        assert snapshot is not None
+        assert denied(snapshot) == set()
+        assert [each.meta.name for each in snapshot.objects.authorization_policies] == ["p"]
+        if there:
+            target.rename(tmp_path / "away")
+            clock.passed_s += UNREAD_AGAIN_S
+
+
+def test_what_stands_behind_a_link_stays_in_force_while_it_leads_nowhere(tmp_path: Path) -> None:
+    folder, release = tmp_path / "manifests", tmp_path / "releases"
+    folder.mkdir()
+    release.mkdir()
+    (release / "p.yaml").write_text(POLICY)
+    (folder / "current").symlink_to(release)
+    source = DirectorySource(folder, OldClock())
+    assert len(source.read().objects.authorization_policies) == 1
+    release.rename(tmp_path / "away")
+    for _ in range(4):
+        snapshot = source.poll()
+        if snapshot is not None:
+            assert len(snapshot.objects.authorization_policies) == 1
+            assert [each.reason for each in snapshot.problems] == ["unreadable"]
+    (folder / "current").unlink()  # this is meant
+    found = source.poll()
+    assert found is not None
+    assert found.objects.authorization_policies == ()
 
 
 def test_a_file_that_cannot_be_read_denies_nothing_when_its_content_is_kept_or_it_is_new(

@@ -32,10 +32,16 @@ def test_hidden_and_foreign_names_are_not_read(tmp_path: Path) -> None:
     assert names(tmp_path) == ["e/f.json"]
 
 
-def test_a_link_that_leads_nowhere_is_a_problem(tmp_path: Path) -> None:
+def test_a_link_that_leads_nowhere_is_a_problem_or_a_file_that_cannot_be_read(
+    tmp_path: Path,
+) -> None:
     (tmp_path / "a.yaml").symlink_to(tmp_path / "nowhere.yaml")
-    (tmp_path / "b").symlink_to(tmp_path / "b")
-    assert problems(tmp_path) == ["a.yaml", "b"]
+    (tmp_path / "b.yaml").symlink_to(tmp_path / "b.yaml")
+    (tmp_path / "c").symlink_to(tmp_path / "c")
+    (tmp_path / "d").symlink_to(tmp_path / "nowhere")
+    assert names(tmp_path) == ["a.yaml", "b.yaml"]
+    assert problems(tmp_path) == ["c", "d"]
+    assert sorted(see_folder(tmp_path).lost) == [str(tmp_path / "c"), str(tmp_path / "d")]
 
 
 def test_what_is_no_file_is_a_problem_and_is_not_opened(tmp_path: Path) -> None:
