@@ -50,6 +50,8 @@ class Locals:
         for address in pod.addresses:
             if but is None or address not in but.addresses:
                 self._remove(address, pod.workload_id)
+        if but is None or but.workload_id != pod.workload_id:
+            self._maps["pod_flows"].delete(struct.pack("=I", pod.workload_id))
 
     def _remove(self, address: Address, workload: int) -> None:
         """Remove the entry if it is still that workload's; the address may have a new owner."""
@@ -73,6 +75,10 @@ class Locals:
         for key in list(self._maps["locals"]):
             if key not in wanted:
                 self._maps["locals"].delete(key)
+        ids = {struct.pack("=I", pod.workload_id) for pod in pods}
+        for key in list(self._maps["pod_flows"]):
+            if key not in ids:
+                self._maps["pod_flows"].delete(key)
         for pod in pods:
             self.add(pod)
 

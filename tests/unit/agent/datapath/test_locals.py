@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import struct
 from dataclasses import replace
 from typing import Any
 
@@ -22,7 +23,11 @@ POD = CapturedPod("uid", 1, (FOUR, SIX), workload_id=3, direct=True)
 @pytest.fixture
 def maps() -> dict[str, Any]:
     size = ctypes.sizeof(layout.Local)
-    return {"locals": MemoryMap(16, size), "workload_last": MemoryMap(4, 4)}
+    return {
+        "locals": MemoryMap(16, size),
+        "workload_last": MemoryMap(4, 4),
+        "pod_flows": MemoryMap(4, 8),
+    }
 
 
 @pytest.fixture
@@ -90,3 +95,16 @@ def test_what_nobody_has_is_cleared(reachable: Locals, maps: dict[str, Any]) -> 
     maps["locals"].update(mapped(parse_address("10.0.0.200")), nobody)
     reachable.keep([POD])
     assert addresses(maps) == {mapped(FOUR), mapped(SIX)}
+
+
+def test_the_number_of_its_connections_goes_with_an_id(
+    reachable: Locals, maps: dict[str, Any]
+) -> None:
+    for number in (3, 4, 5):
+        maps["pod_flows"].update(struct.pack("=I", number), bytes(8))
+    reachable.remove(POD, but=replace(POD, direct=False))
+    assert len(set(maps["pod_flows"])) == 3
+    reachable.remove(POD, but=replace(POD, workload_id=4))
+    assert struct.pack("=I", 3) not in set(maps["pod_flows"])
+    reachable.keep([replace(POD, workload_id=4)])
+    assert set(maps["pod_flows"]) == {struct.pack("=I", 4)}
