@@ -3,7 +3,9 @@
 One `DeltaClient` lives as long as its process and outlives its streams:
 
 1. stream opened → send every request of `opening()`: one a type, with the versions we hold, so the
-   server sends only what changed and tells us what is gone;
+   server sends only what changed and tells us what is gone. To a server that takes sums (see
+   `sums.py`) it has those of many; its question is an update without resources, and the answer to
+   it has the versions that it asks for;
 2. message arrived → `receive()` gives an `Update`; apply it, resource by resource;
 3. then → send `acknowledge(type, nonce, rejected)`: an ACK, or a NACK that names what was refused.
    Only accepted resources are recorded as held: a refused one keeps its last good version here, so
@@ -22,6 +24,7 @@ from google.protobuf.message import DecodeError
 
 from control.kit.errors import ControlError, WireError
 from control.wire import discovery_pb2 as pb
+from control.wire import sums
 
 # A server has one response of a type in flight; a few more are tolerated, a flood is a broken one.
 UNACKNOWLEDGED_MAX = 16
@@ -83,7 +86,8 @@ class Update:
         self.type_url: str = response.type_url
         self.nonce: str = response.nonce
         self.removed = tuple(response.removed_resources)
-        self.word = _word(response.system_version_info)
+        self.asked = sums.question_from_text(response.system_version_info)
+        self.word = Word.MORE if self.asked is not None else _word(response.system_version_info)
         # Resources read so far: name → version; name → reason why it could not be read.
         self.versions: dict[str, str] = {}
         self.malformed: dict[str, str] = {}
@@ -122,15 +126,25 @@ class _TypeState:
     subscribed: set[str] = field(default_factory=set)
     unacknowledged: dict[str, Update] = field(default_factory=dict)  # nonce → update
     synced: bool = False
+    awaits_question: bool = False  # the stream was opened with sums
 
 
 class DeltaClient:
     """Wildcard for every type of `types`, except those in `on_demand`: these get what they name."""
 
-    def __init__(self, node: NodeInfo, types: Iterable[str], on_demand: Iterable[str] = ()) -> None:
+    def __init__(
+        self,
+        node: NodeInfo,
+        types: Iterable[str],
+        on_demand: Iterable[str] = (),
+        *,
+        sums_from: int = sums.WORTH_ENTRIES,
+    ) -> None:
+        self._sums_from = sums_from
         self._node = node
         asked = set(on_demand)
         self._types = {url: _TypeState(url in asked) for url in types}
+        self._takes_sums = False  # so the last response has said
 
     @property
     def synced(self) -> bool:
@@ -147,11 +161,15 @@ class DeltaClient:
 
     def _open(self, type_url: str, state: _TypeState) -> pb.DeltaDiscoveryRequest:
         state.unacknowledged.clear()
-        request = pb.DeltaDiscoveryRequest(
-            node=self._node.to_wire(),
-            type_url=type_url,
-            initial_resource_versions=state.versions,
+        request = pb.DeltaDiscoveryRequest(node=self._node.to_wire(), type_url=type_url)
+        state.awaits_question = (
+            self._takes_sums and not state.on_demand and len(state.versions) >= self._sums_from
         )
+        if state.awaits_question:
+            text = sums.sums_to_text(sums.sums_of(state.versions))
+            request.node.metadata.fields[sums.SUMS_KEY].string_value = text
+        else:
+            request.initial_resource_versions.update(state.versions)
         if state.on_demand:
             # "*" subscribed and unsubscribed at once means: nothing yet.
             request.resource_names_subscribe.extend(["*", *sorted(state.subscribed)])
@@ -172,6 +190,11 @@ class DeltaClient:
         if len(state.unacknowledged) >= UNACKNOWLEDGED_MAX:
             raise WireError("too many responses before an acknowledgement")
         update = Update(response, len(data))
+        self._takes_sums = response.control_plane.identifier == sums.TAKES_SUMS
+        if (update.asked is not None) is not state.awaits_question:
+            self._takes_sums = False  # what is gone would not be told
+            raise WireError("sums without a question, or a question without sums")
+        state.awaits_question = False
         state.unacknowledged[update.nonce] = update
         return update
 
@@ -181,6 +204,11 @@ class DeltaClient:
         """The answer to the update with this nonce. `rejected`: resource name → reason."""
         state = self._types[type_url]
         update = state.unacknowledged.pop(nonce)
+        if update.asked is not None:
+            held = sums.entries_in(state.versions, update.asked)
+            return pb.DeltaDiscoveryRequest(
+                type_url=type_url, response_nonce=nonce, initial_resource_versions=held
+            )
         if not update.is_read:
             for _ in update.each():
                 pass

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from google.protobuf.struct_pb2 import Struct, Value
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -17,6 +18,7 @@ from control.server.sources.problem import Invalid
 from control.server.sources.yaml_text import read_documents
 from control.server.xds.session import DeltaSession
 from control.wire import discovery_pb2 as pb
+from control.wire.sums import SUMS_KEY, sums_of, sums_to_text
 from control.wire.types import ADDRESS_TYPE, AUTHORIZATION_TYPE, POD_TYPE
 from tests.support.mesh_cache import EMPTY, MeshCache
 
@@ -76,8 +78,14 @@ def test_a_damaged_deny_that_is_still_a_policy_never_becomes_an_allow(
         assert not isinstance(decide(mesh.policies.values(), ANYBODY), Permit)
 
 
+NODES = st.sampled_from(["", "AAAA", sums_to_text(sums_of({})), sums_to_text(sums_of({"a": "1"}))])
 REQUESTS = st.builds(
     pb.DeltaDiscoveryRequest,
+    node=NODES.map(
+        lambda text: (
+            pb.Node(metadata=Struct(fields={SUMS_KEY: Value(string_value=text)})) if text else None
+        )
+    ),
     type_url=st.sampled_from([ADDRESS_TYPE, AUTHORIZATION_TYPE, POD_TYPE, "other", ""]),
     resource_names_subscribe=st.lists(st.sampled_from(["*", "a", "/1.2.3.4", "x/y"]), max_size=3),
     resource_names_unsubscribe=st.lists(st.sampled_from(["*", "a", "x/y"]), max_size=2),

@@ -181,9 +181,10 @@ def test_an_untrusted_control_plane_leaves_no_line_that_is_not_ours(tmp_path: Pa
     run(test, tmp_path)
 
 
-def test_a_reconnect_sends_only_what_changed_meanwhile(tmp_path: Path) -> None:
+@pytest.mark.parametrize("sums_from", [1, 1024])  # with sums and with a list
+def test_a_reconnect_sends_only_what_changed_meanwhile(tmp_path: Path, sums_from: int) -> None:
     async def test(control: Control) -> None:
-        client = delta_client()
+        client = delta_client(sums_from=sums_from)
         async with connected(control, client) as stream:
             await stream.until(synced)
         text = (control.manifests / "basic.yaml").read_text()
@@ -194,9 +195,9 @@ def test_a_reconnect_sends_only_what_changed_meanwhile(tmp_path: Path) -> None:
         )
         await control.logged("mesh.published .*address=2")
         async with connected(control, client) as stream:
-            update = await stream.next()
-            other = await stream.next()
-            address = update if update.type_url == ADDRESS_TYPE else other
+            await stream.until(lambda s: any(each.added for each in s.updates))
+            (address,) = (each for each in stream.updates if each.added)
+            assert any(each.asked for each in stream.updates) is (sums_from == 1)
             assert [each.name for each in address.added] == [WEB_1]
             assert address.removed == ("Kubernetes//Pod/plain/old",)
 

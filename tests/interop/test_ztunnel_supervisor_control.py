@@ -13,6 +13,9 @@ from control.kit.clock import SystemClock
 from control.kit.errors import ControlError
 from control.model.identity import SpiffeId
 from control.wire.channel import TokenUnreadable
+from control.wire.sums import WORTH_ENTRIES
+from control.wire.types import ADDRESS_TYPE
+from tests.bench.scale.mesh import LargeMesh, text
 from tests.support.processes.control import Control, running_control
 from ztunnel.access import RootsUnreadable
 from ztunnel.config import ZtunnelConfig
@@ -123,5 +126,42 @@ def test_the_stream_fills_the_state_and_survives_a_bad_token(tmp_path: Path) -> 
         copy.apply(told)
         assert copy.counts() == state.counts()
         assert copy.local_workload("shop", "web-1", "web") is not None
+
+    run(tmp_path, test)
+
+
+def test_a_stream_that_comes_back_with_sums_is_told_what_differs(tmp_path: Path) -> None:
+    async def test(control: Control, config: ZtunnelConfig) -> None:
+        mesh = LargeMesh(WORTH_ENTRIES, 1)
+        made = [*mesh.manifests()]
+        manifests, changed = control.manifests / "many.json", asyncio.Event()
+        manifests.write_text(text(made))
+        await control.logged("mesh.published .*address=")
+        state, told = State(node="n1", strict=True), list[Entry]()
+
+        async def publish(entries: list[Entry]) -> None:
+            told.extend(entries)
+            changed.set()
+
+        client = XdsClient(config, state, publish)
+
+        async def follow(holds: Callable[[], bool]) -> None:
+            async with asyncio.timeout(DEADLINE_S), asyncio.TaskGroup() as tasks:
+                running = tasks.create_task(client.run())
+                while not holds():
+                    changed.clear()
+                    await changed.wait()
+                running.cancel()
+
+        last = f"Kubernetes//Pod/{made[-1]['metadata']['namespace']}/{made[-1]['metadata']['name']}"
+        whole = [Entry(Op.SNAPSHOT)]
+        await follow(lambda: told[-1:] == whole and state.workload(last) is not None)
+        told.clear()
+        before = client.status.message_bytes[ADDRESS_TYPE]
+        manifests.write_text(text([mesh.pod(0, "v2"), *made[1:-1]]))
+        await control.logged("mesh.published .*address=2")
+        await follow(lambda: state.workload(last) is None)
+        assert [each.op for each in told] == [Op.ADDRESS, Op.REMOVE_ADDRESS]
+        assert client.status.message_bytes[ADDRESS_TYPE] - before < 2048
 
     run(tmp_path, test)

@@ -14,6 +14,7 @@ from control.model.intent import Intent, NamespaceIntent
 from control.model.policy import Policy
 from control.model.workload import Service, Workload
 from control.server.compile.delta import MeshDelta
+from control.server.xds.buckets import Buckets
 from control.server.xds.index import Index
 from control.server.xds.resource import CachedResource, make_entry
 from control.server.xds.shelf import Shelf
@@ -36,12 +37,14 @@ class Cache:
         self._values: dict[str, dict[str, Any]] = {}
         self._shelves: dict[str, Shelf] = {}  # shown to all
         self._of_nodes: dict[str, Shelf] = {}  # pods by node
+        self._sums: list[Buckets] = []  # those of a whole mesh are no work for one moment
         self._sweep_at = SHELVES_MIN
         self._index: Index | None = None
         self._encoded: list[tuple[str, str, Any, CachedResource | None]] = []
         for url in (ADDRESS_TYPE, AUTHORIZATION_TYPE, NAMESPACE_TYPE):
             self._shelves[url] = Shelf(url)
             self._entries[url] = self._shelves[url].entries
+            self._sums.append(self._shelves[url].buckets)
         self._values = {url: {} for url in self._entries}
 
     @property
@@ -97,6 +100,8 @@ class Cache:
             if is_news:
                 change[type_url].add(name)
             yield
+        for buckets in self._sums:
+            yield from buckets.steps()
         return {url: frozenset(names) for url, names in change.items()}
 
     def apply(self, delta: MeshDelta) -> Change:

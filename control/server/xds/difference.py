@@ -7,7 +7,7 @@ since clients may look up what they answer by nonce alone.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import TypeAlias
 from weakref import WeakValueDictionary
@@ -15,6 +15,7 @@ from weakref import WeakValueDictionary
 from control.server.xds.resource import CachedResource
 from control.wire import discovery_pb2 as pb
 from control.wire.delta import Word
+from control.wire.sums import TAKES_SUMS, question_to_text
 
 # Far below the 200 MiB that clients take, far above any real mesh. It is not smaller because a
 # client calls itself synced after its first response: that one should be whole.
@@ -98,12 +99,22 @@ def make_difference(
 def encode(
     type_url: str, nonce: str, word: Word, pieces: Sequence[bytes], removed: Sequence[str]
 ) -> DeltaResponse:
+    return _encode(type_url, nonce, word.value, pieces, removed)
+
+
+def encode_question(type_url: str, buckets: Collection[int], nonce: str, _: Word) -> DeltaResponse:
+    return _encode(type_url, nonce, question_to_text(buckets), (), ())
+
+
+def _encode(
+    type_url: str, nonce: str, info: str, pieces: Sequence[bytes], removed: Sequence[str]
+) -> DeltaResponse:
     head = pb.DeltaDiscoveryResponse(
-        system_version_info=word.value,
+        system_version_info=info,
         type_url=type_url,
         nonce=nonce,
         removed_resources=removed,
-        control_plane=pb.ControlPlane(identifier="tulle-control"),
+        control_plane=pb.ControlPlane(identifier=TAKES_SUMS),
     ).SerializeToString()
     # Fields of a message may come in any order: the spliced ones follow the small ones.
     return DeltaResponse(b"".join([head, *pieces]), type_url, nonce, len(pieces), len(removed))

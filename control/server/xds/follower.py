@@ -58,12 +58,14 @@ class Follower(ShelfPlace):
 
     def take_over(self, held: Mapping[str, str]) -> None:
         """The client holds these already, by name and version."""
-        self.at, odd = self._shelf.place_of(held)
+        self.start_from(*self._shelf.place_of(held), is_shared=isinstance(held, HeldVersions))
+
+    def start_from(self, at: int, odd: Odd, *, is_shared: bool) -> None:
+        """The client holds what came at this revision, but for `odd`."""
         for name, version in odd.items():
             if version == FOREIGN:
                 self._names.keep(name)
-        self._odd = odd
-        self._is_shared = isinstance(held, HeldVersions)
+        self.at, self._odd, self._is_shared = at, odd, is_shared
 
     def held(self) -> dict[str, str]:
         """Names and versions that the client holds."""

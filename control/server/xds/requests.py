@@ -1,9 +1,9 @@
 """Reads the requests of clients, and what nodes that return bring along once for all of them.
 
-A client that comes back names all that it holds: 4 MB with 50,000 pods, some 50 ms to read and to
-compare. After a restart of the control plane all nodes come back with the same list, each in an
-order of its own: maps have none. So the lists that were read are known by a digest of their
-entries that knows no order either, and one that is the same is not read again.
+A client that comes back names all that it holds, unless it sends sums: 4 MB with 50,000 pods, some
+50 ms to read and to compare. After a restart of the control plane all nodes come back with the same
+list, each in an order of its own: maps have none. So the lists that were read are known by a digest
+of their entries that knows no order either, and one that is the same is not read again.
 
 That digest is the sum of the entries' hashes, which are keyed with a secret of this process: nobody
 can make two lists of one sum.
@@ -24,6 +24,7 @@ from control.wire import discovery_pb2 as pb
 from control.wire.types import ADDRESS_TYPE, AUTHORIZATION_TYPE
 
 VERSIONS_FIELD = 5  # DeltaDiscoveryRequest.initial_resource_versions
+NONCE_FIELD = 6  # DeltaDiscoveryRequest.response_nonce; it follows them in an answer
 WORTH_BYTES = 64 * 1024  # a list below is as well read
 REMEMBERED_TYPES = (ADDRESS_TYPE, AUTHORIZATION_TYPE)
 # Lists of one type: nodes that were in step, and some that were not.
@@ -56,18 +57,18 @@ class Requests:
         start = _start_of_versions(data) if len(data) >= WORTH_BYTES else None
         if start is None:
             return _split(_parse(data))
-        head = _parse(data[:start])
-        if head.type_url not in REMEMBERED_TYPES:
+        entries: list[bytes] = _ENTRY.findall(data, start)
+        end = start + sum(map(len, entries))
+        if not _ends_with_nonce(data, end, entries):
             return _split(_parse(data))
-        held = self._look_up(head.type_url, _ENTRY.findall(data, start), len(data) - start)
+        head = _parse(data[:start] + data[end:])
+        held = None
+        if head.type_url in REMEMBERED_TYPES:
+            held = self._look_up(head.type_url, entries)
         return _split(_parse(data)) if held is None else ReadRequest(head, held)
 
-    def _look_up(
-        self, type_url: str, entries: Sequence[bytes], size_bytes: int
-    ) -> HeldVersions | None:
+    def _look_up(self, type_url: str, entries: Sequence[bytes]) -> HeldVersions | None:
         """Names and versions; None if there is anything but plain entries, each of another name."""
-        if sum(map(len, entries)) != size_bytes:
-            return None
         digest = len(entries), sum(map(hash, entries))
         known = self._remembered.setdefault(type_url, {})
         held = known.get(digest)
@@ -104,6 +105,18 @@ def _start_of_name(entry: bytes) -> int:
     if at + length != size or since + name + _VERSION_BYTES != size or entry[at] != b"\n"[0]:
         raise ValueError("not a plain entry")
     return since
+
+
+def _ends_with_nonce(data: bytes, end: int, entries: Sequence[bytes]) -> bool:
+    """True if nothing follows the entries, which end here, or a nonce alone."""
+    if not entries or not data.endswith(entries[-1], 0, end):  # there is a gap among them
+        return False
+    rest = len(data) - end
+    return not rest or (
+        1 < rest < _SHORT_BYTES
+        and data[end] == NONCE_FIELD << 3 | _LENGTH_DELIMITED
+        and data[end + 1] == rest - 2
+    )
 
 
 def _parse(data: bytes) -> pb.DeltaDiscoveryRequest:

@@ -11,15 +11,19 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TypeAlias
 
+from control.kit.errors import WireError
 from control.server.callers.refusals import CallRefusal
+from control.server.xds.asking import Asking
 from control.server.xds.cache import Cache, Change
 from control.server.xds.difference import RESPONSE_BYTES_MAX, DeltaResponse
 from control.server.xds.follower import Follower
 from control.server.xds.names import BadRequest, KeptNames
 from control.server.xds.picker import Picker
+from control.server.xds.shelf import HeldVersions
 from control.server.xds.subscription import Unserved
 from control.wire import discovery_pb2 as pb
 from control.wire.delta import Word
+from control.wire.sums import SUMS_KEY, sums_from_text
 from control.wire.types import ADDRESS_TYPE, AUTHORIZATION_TYPE, NAMESPACE_TYPE, POD_TYPE
 
 # Types that we do not serve stay open, empty: clients ask for types of later versions, a few.
@@ -29,7 +33,7 @@ WILDCARD = "*"
 # Policies first. Their removals are held back until addresses are out; see `_withholds`.
 ORDER = (AUTHORIZATION_TYPE, ADDRESS_TYPE, POD_TYPE, NAMESPACE_TYPE)
 
-Way: TypeAlias = Follower | Picker | Unserved
+Way: TypeAlias = Asking | Follower | Picker | Unserved
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +87,8 @@ class DeltaSession:
         if state is None:
             self._open(request, dict(request.initial_resource_versions) if held is None else held)
             return None
-        noted = self._acknowledge(state, request)
+        held = request.initial_resource_versions if held is None else held
+        noted = self._acknowledge(state, request, held)
         if request.resource_names_subscribe or request.resource_names_unsubscribe:
             self._resubscribe(state, request)
         return noted
@@ -99,16 +104,25 @@ class DeltaSession:
         wildcard = not subscribed or (WILDCARD in subscribed and WILDCARD not in returned)
         # Only addresses come on demand: half of the policies would be worse than none.
         if wildcard or type_url != ADDRESS_TYPE:
-            follower = self._follow(type_url)
-            if held:
-                follower.take_over(held)
-            self._add(type_url, TypeState(follower))
+            self._add(type_url, TypeState(self._come_back(request, held)))
             return
         asked: set[str] = set()
         picker = self._pick(asked)
         picker.take_over(held)
         picker.begin(subscribed - {WILDCARD}, returned | {WILDCARD})
         self._add(type_url, TypeState(picker, asked))
+
+    def _come_back(
+        self, request: pb.DeltaDiscoveryRequest, held: Mapping[str, str]
+    ) -> Asking | Follower:
+        sums = request.node.metadata.fields.get(SUMS_KEY)
+        if sums is not None:
+            shelf = self._cache.shelf(request.type_url, self._node)
+            return Asking(shelf, sums_from_text(sums.string_value))
+        follower = self._follow(request.type_url)
+        if held:
+            follower.take_over(held)
+        return follower
 
     def _follow(self, type_url: str) -> Follower:
         shelf = self._cache.shelf(type_url, self._node)
@@ -132,12 +146,14 @@ class DeltaSession:
             )
 
     def _acknowledge(
-        self, state: TypeState, request: pb.DeltaDiscoveryRequest
+        self, state: TypeState, request: pb.DeltaDiscoveryRequest, held: Mapping[str, str]
     ) -> Acknowledged | None:
         """Only the nonce in flight counts; any other is from the past and is passed over."""
         if not request.response_nonce or request.response_nonce != state.in_flight:
             return None
         nonce, state.in_flight = state.in_flight, ""
+        if isinstance(state.way, Asking):
+            self._answer(request.type_url, state, state.way, held)
         error = ""
         if request.HasField("error_detail"):
             error = request.error_detail.message or "rejected without a reason"
@@ -147,12 +163,25 @@ class DeltaSession:
             state.acked = nonce
         return Acknowledged(request.type_url, nonce, error)
 
+    def _answer(
+        self, type_url: str, state: TypeState, asking: Asking, held: Mapping[str, str]
+    ) -> None:
+        """The client has said what it holds: from here on it is like any other, and is told
+        something, if only that it has everything."""
+        at, odd = asking.answered(held)
+        asking.close()
+        follower = self._follow(type_url)
+        follower.start_from(at, odd, is_shared=isinstance(held, HeldVersions))
+        state.way, state.answered = follower, False
+
     def _resubscribe(self, state: TypeState, request: pb.DeltaDiscoveryRequest) -> None:
         if request.type_url != ADDRESS_TYPE:
             return
         subscribed = set(request.resource_names_subscribe)
         returned = set(request.resource_names_unsubscribe)
         way = state.way
+        if isinstance(way, Asking):
+            raise WireError("another way to subscribe, before it is said what is held")
         if isinstance(way, Picker) and WILDCARD in subscribed and WILDCARD not in returned:
             state.way = self._follow(ADDRESS_TYPE)
             self._hand_over(way, state.way)
@@ -196,7 +225,8 @@ class DeltaSession:
             due = state.way.due()
             with_removed = bool(due.removed) and not self._withholds(type_url)
             if due.added or with_removed or state.way.must_answer or not state.answered:
-                if type_url == ADDRESS_TYPE and self._policies_wait():
+                is_question = isinstance(state.way, Asking)
+                if type_url == ADDRESS_TYPE and not is_question and self._policies_wait():
                     continue
                 return self._respond(state, with_removed=with_removed)
         return None
@@ -206,12 +236,14 @@ class DeltaSession:
         address = self._types.get(ADDRESS_TYPE)
         if type_url != AUTHORIZATION_TYPE or address is None:
             return False
-        return bool(address.way.due().added)
+        return isinstance(address.way, Asking) or bool(address.way.due().added)
 
     def _policies_wait(self) -> bool:
         """New policies are there that this client was not sent: addresses must not overtake."""
         state = self._types.get(AUTHORIZATION_TYPE)
-        return state is not None and bool(state.way.due().added)
+        if state is None:
+            return False
+        return isinstance(state.way, Asking) or bool(state.way.due().added)
 
     def _respond(self, state: TypeState, *, with_removed: bool) -> DeltaResponse:
         encode = state.way.take(with_removed=with_removed)
@@ -228,6 +260,8 @@ class DeltaSession:
         everything that was sent."""
         for type_url in (AUTHORIZATION_TYPE, ADDRESS_TYPE):
             state = self._types.get(type_url)
-            if state is None or not state.answered or state.way.due():
+            if state is None or not state.answered or isinstance(state.way, Asking):
+                return False
+            if state.way.due():
                 return False
         return True

@@ -12,10 +12,13 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from weakref import ReferenceType, WeakSet, ref
 
+from control.server.xds.buckets import Buckets
 from control.server.xds.difference import RESPONSE_BYTES_MAX, ShelfDifference, make_difference
 from control.server.xds.resource import CachedResource
+from control.wire.sums import ALL_BUCKETS, bucket_of
 
 # Records of the log, beside four for each resource: a change of the whole mesh while nodes are
 # still taking in the one before. Some 120 bytes each.
@@ -42,6 +45,17 @@ class HeldVersions(dict[str, str]):
     __slots__ = ("__weakref__",)
 
 
+@dataclass(frozen=True, slots=True)
+class _Placed:
+    held: ReferenceType[HeldVersions]
+    buckets: frozenset[int]  # that the client was asked about
+    at: int
+    odd: Odd
+
+    def is_of(self, held: HeldVersions, buckets: frozenset[int]) -> bool:
+        return self.held() is held and self.buckets == buckets
+
+
 class ShelfPlace:
     """A client's place on a shelf."""
 
@@ -65,18 +79,32 @@ class Shelf:
         self._differences: dict[tuple[int, int], ShelfDifference] = {}
         self._owed: dict[tuple[int, int, int], tuple[Odd, ShelfDifference]] = {}
         # Places of lists: good for as long as the log goes back to them.
-        self._placed: list[tuple[ReferenceType[HeldVersions], int, Odd]] = []
+        self._placed: list[_Placed] = []
+        self._buckets: Buckets | None = None
+
+    @property
+    def buckets(self) -> Buckets:
+        """Kept up from when somebody first asks."""
+        if self._buckets is None:
+            self._buckets = Buckets(self.entries)
+            for name in self.entries:
+                self._buckets.add(name)
+        return self._buckets
 
     def put(self, entry: CachedResource, revision: int) -> None:
         known = self.entries.get(entry.name)
         self.entries[entry.name] = entry
         self.size_bytes += len(entry.framed) - (0 if known is None else len(known.framed))
         if known is None or known.version != entry.version:
+            if self._buckets is not None:
+                (self._buckets.add if known is None else self._buckets.change)(entry.name)
             self._record(revision, entry.name, None if known is None else known.version)
 
     def remove(self, name: str, revision: int) -> None:
         known = self.entries.pop(name)
         self.size_bytes -= len(known.framed)
+        if self._buckets is not None:
+            self._buckets.remove(name)
         self._record(revision, name, known.version)
 
     def _record(self, revision: int, name: str, before: str | None) -> None:
@@ -122,13 +150,42 @@ class Shelf:
         than that. Many come back with the same object."""
         if not isinstance(held, HeldVersions):
             return self._place_of(held)
-        for known, at, odd in self._placed:
-            if known() is held and not self.has_lost(at):
-                return at, odd
-        found = self._place_of(held)
-        alive = [each for each in self._placed if each[0]() not in (None, held)]
-        self._placed = [*alive[1 - PLACED_MAX :], (ref(held), *found)]
-        return found
+        for each in self._placed:
+            if each.is_of(held, ALL_BUCKETS) and not self.has_lost(each.at):
+                return each.at, each.odd
+        return self._keep(held, ALL_BUCKETS, *self._place_of(held))
+
+    def place_among(
+        self, held: Mapping[str, str], buckets: frozenset[int], at: int
+    ) -> tuple[int, Odd]:
+        """Place of a client that holds this of some buckets, and of the others the state of this
+        revision."""
+        if not isinstance(held, HeldVersions):
+            return at, self._odd_among(held, buckets, at)
+        for each in self._placed:
+            if each.is_of(held, buckets) and each.at == at:
+                return at, each.odd
+        return self._keep(held, buckets, at, self._odd_among(held, buckets, at))
+
+    def _keep(
+        self, held: HeldVersions, buckets: frozenset[int], at: int, odd: Odd
+    ) -> tuple[int, Odd]:
+        alive = [each for each in self._placed if each.held() not in (None, held)]
+        self._placed = [*alive[1 - PLACED_MAX :], _Placed(ref(held), buckets, at, odd)]
+        return at, odd
+
+    def _odd_among(self, held: Mapping[str, str], buckets: frozenset[int], at: int) -> Odd:
+        """Names that changed since are odd as well: the client has said what it holds of them."""
+        before, versions = self.held_before(at), self.versions()
+        odd: dict[str, str | None] = dict(
+            self._marked(name, version)
+            for name, version in held.items()
+            if name in before or versions.get(name) != version
+        )
+        here = (name for each in buckets for name in self.buckets.names_in(each))
+        gone = (name for name in before if bucket_of(name) in buckets)
+        odd.update((name, None) for name in (*here, *gone) if name not in held)
+        return odd
 
     def _place_of(self, held: Mapping[str, str]) -> tuple[int, Odd]:
         versions = self.versions()

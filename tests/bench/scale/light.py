@@ -17,6 +17,14 @@ import grpc.aio
 
 from control.wire import discovery_pb2 as pb
 from control.wire import node_pb2
+from control.wire.sums import (
+    SUMS_KEY,
+    WORTH_ENTRIES,
+    entries_in,
+    question_from_text,
+    sums_of,
+    sums_to_text,
+)
 from control.wire.types import (
     ADDRESS_TYPE,
     AUTHORIZATION_TYPE,
@@ -38,12 +46,16 @@ Versions = Mapping[str, Mapping[str, str]]  # by type
 class LightNodes:
     """`bytes` by node and `heard` (name → times) grow; `broken` counts streams that ended."""
 
-    def __init__(self, control: Control, versions: Versions | None = None) -> None:
+    def __init__(
+        self, control: Control, versions: Versions | None = None, *, sums: bool = True
+    ) -> None:
         self.bytes: dict[str, int] = {}
         self.heard: dict[str, list[float]] = {}
         self.broken = 0
         self.versions: dict[str, dict[str, str]] = {}  # if somebody parses everything
         self._known = versions or {}
+        # Nodes that come back open with sums, as ours do, or with lists.
+        self._sums = {url: _sums(each) for url, each in self._known.items() if sums}
         self._entries: dict[str, list[bytes]] = {}
         self._control = control
         self._news = asyncio.Event()
@@ -93,8 +105,7 @@ class LightNodes:
                 for url in types:
                     await call.write(self._opening(node, url))
                 while (data := await call.read()) is not grpc.aio.EOF:
-                    url, nonce = self._take(node, data, types, parses)
-                    answer = pb.DeltaDiscoveryRequest(type_url=url, response_nonce=nonce)
+                    answer = self._take(node, data, types, parses)
                     await call.write(answer.SerializeToString())
             self.broken += 1
         except (grpc.aio.AioRpcError, asyncio.InvalidStateError):  # the latter: on a write
@@ -105,6 +116,9 @@ class LightNodes:
         request = pb.DeltaDiscoveryRequest(type_url=url)
         request.node.id = f"ztunnel~{node}"
         request.node.metadata.fields["NODE_NAME"].string_value = node
+        if self._sums.get(url):
+            request.node.metadata.fields[SUMS_KEY].string_value = self._sums[url]
+            return request.SerializeToString()
         return request.SerializeToString() + self._held(node, url)
 
     def _held(self, node: str, url: str) -> bytes:
@@ -118,18 +132,32 @@ class LightNodes:
         at = crc32(node.encode()) % len(entries) if entries else 0
         return b"".join(entries[at:] + entries[:at])
 
-    def _take(self, node: str, data: bytes, types: Sequence[str], parses: bool) -> tuple[str, str]:
+    def _take(
+        self, node: str, data: bytes, types: Sequence[str], parses: bool
+    ) -> pb.DeltaDiscoveryRequest:
+        """Take a response in, and make its answer."""
         now_s = time.monotonic()
         self.bytes[node] = self.bytes.get(node, 0) + len(data)
         self._news.set()
         if len(data) > PARSED_BYTES_MAX and not parses:
-            return end_of(data, types)
+            url, nonce = end_of(data, types)
+            return pb.DeltaDiscoveryRequest(type_url=url, response_nonce=nonce)
         response = pb.DeltaDiscoveryResponse.FromString(data)
         for each in response.resources:
             self.heard.setdefault(each.name, []).append(now_s)
             if parses:
                 self.versions.setdefault(response.type_url, {})[each.name] = each.version
-        return response.type_url, response.nonce
+        asked = question_from_text(response.system_version_info)
+        held = None if asked is None else entries_in(self._known[response.type_url], asked)
+        return pb.DeltaDiscoveryRequest(
+            type_url=response.type_url,
+            response_nonce=response.nonce,
+            initial_resource_versions=held,
+        )
+
+
+def _sums(versions: Mapping[str, str]) -> str:
+    return sums_to_text(sums_of(versions)) if len(versions) >= WORTH_ENTRIES else ""
 
 
 def end_of(data: bytes, types: Sequence[str]) -> tuple[str, str]:

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from control.kit.errors import WireError
-from control.wire import delta
+from control.wire import delta, sums
 from control.wire import discovery_pb2 as pb
 from control.wire.delta import Added, DeltaClient, NodeInfo, SubscriptionsFull, Word
 
@@ -83,6 +83,62 @@ def test_a_reconnect_tells_what_is_held_and_forgets_old_nonces() -> None:
     subject.receive(response("3", "c"))
     assert dict(subject.opening()[0].initial_resource_versions) == {"b": "v-1"}
     assert subject.receive(response("3", "c")).nonce == "3"
+
+
+def summing(identifier: str = sums.TAKES_SUMS) -> DeltaClient:
+    """A client that has heard from a control plane, of two addresses."""
+    subject = DeltaClient(NODE, [ADDRESS, POLICY], sums_from=2)
+    message = pb.DeltaDiscoveryResponse.FromString(response("1", "a", "b"))
+    message.control_plane.identifier = identifier
+    subject.receive(message.SerializeToString())
+    subject.acknowledge(ADDRESS, "1")
+    return subject
+
+
+def question(*buckets: int) -> bytes:
+    return pb.DeltaDiscoveryResponse(
+        type_url=ADDRESS,
+        nonce="q",
+        system_version_info=sums.question_to_text(buckets),
+        control_plane=pb.ControlPlane(identifier=sums.TAKES_SUMS),
+    ).SerializeToString()
+
+
+def test_sums_of_many_stand_in_for_a_list_and_a_question_is_answered_with_what_it_asks() -> None:
+    subject = summing()
+    addresses, policies = subject.opening()
+    assert not addresses.initial_resource_versions
+    text = addresses.node.metadata[sums.SUMS_KEY]
+    assert sums.sums_from_text(text) == sums.sums_of(subject.held(ADDRESS))
+    assert sums.SUMS_KEY not in policies.node.metadata, "of few a list is shorter"
+    update = subject.receive(question(sums.bucket_of("a")))
+    assert (update.added, update.removed, update.word) == ((), (), Word.MORE)
+    answer = subject.acknowledge(ADDRESS, "q")
+    assert dict(answer.initial_resource_versions) == {"a": "v-1"}
+    assert answer.response_nonce == "q"
+    assert subject.receive(response("2", "c")).nonce == "2"
+
+
+@pytest.mark.parametrize("identifier", ["", "istiod", "tulle-control"])
+def test_a_control_plane_that_takes_no_sums_is_told_a_list(identifier: str) -> None:
+    opening = summing(identifier).opening()[0]
+    assert dict(opening.initial_resource_versions) == {"a": "v-1", "b": "v-1"}
+    assert sums.SUMS_KEY not in opening.node.metadata
+
+
+def test_whoever_does_not_ask_has_not_read_the_sums_and_is_told_a_list_the_next_time() -> None:
+    """It would say nothing of what is gone."""
+    subject = summing()
+    subject.opening()
+    with pytest.raises(WireError):
+        subject.receive(response("1", "a"))
+    assert dict(subject.held(ADDRESS)) == {"a": "v-1", "b": "v-1"}
+    assert len(subject.opening()[0].initial_resource_versions) == 2
+
+
+def test_a_question_about_no_sums_ends_the_stream() -> None:
+    with pytest.raises(WireError):
+        summing().receive(question(1))
 
 
 def test_synced_needs_an_acknowledged_response_of_every_type() -> None:

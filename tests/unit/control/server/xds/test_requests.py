@@ -95,6 +95,13 @@ def test_what_stands_behind_a_list_counts() -> None:
     assert requests.read(data_of("a")).message.response_nonce == ""
 
 
+def test_the_list_of_an_answer_is_known_too() -> None:
+    requests = Requests()
+    first = requests.read(data_of("a")).held
+    for nonce in ("n", "n" * 100):
+        assert requests.read(data_of(nonce=nonce)).held is first
+
+
 def test_a_short_list_and_one_of_a_type_of_few_are_just_read() -> None:
     requests = Requests()
     short = {"a": "1"}

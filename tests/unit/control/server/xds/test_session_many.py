@@ -54,7 +54,12 @@ class Node:
         self.cache, self.node, self.kind = cache, node, kind
         types = [POD_TYPE, NAMESPACE_TYPE] if kind == "agent" else [ADDRESS_TYPE]
         types += [AUTHORIZATION_TYPE] if kind != "agent" else []
-        self.client = DeltaClient(NODE, types, [ADDRESS_TYPE] if kind == "picker" else [])
+        self.client = DeltaClient(
+            NODE,
+            types,
+            [ADDRESS_TYPE] if kind == "picker" else [],
+            sums_from=0 if kind == "summing" else 10**9,
+        )
         self.asked: set[str] = set()
         self.rejected: set[tuple[str, str, str]] = set()
         self.connect()
@@ -148,7 +153,7 @@ def test_all_end_with_what_there_is(seed: int) -> None:
     rng = random.Random(seed)
     cache = MeshCache()
     cache.update(make_world(rng))
-    kinds = ("wildcard", "wildcard", "picker", "agent")
+    kinds = ("wildcard", "summing", "summing", "picker", "agent")
     nodes = [Node(cache, node, kind) for node in NODES for kind in kinds]
     for _ in range(150):
         each = rng.choice(nodes)
