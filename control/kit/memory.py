@@ -13,6 +13,7 @@ import logging
 import mmap
 import re
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from control.kit.log import event
@@ -41,8 +42,22 @@ def spare_collector() -> None:
 def freeze() -> None:
     """Freeze what was just loaded and will stay, unexamined: 50,000 pods take most of a second to
     look at. Young cycles go first: what is frozen is never collected."""
-    gc.collect(1)
+    if gc.isenabled():  # else all there is would be young
+        gc.collect(1)
     gc.freeze()
+
+
+@contextmanager
+def uncollected() -> Iterator[None]:
+    """Nothing is examined inside, and what is there at its end is frozen: for bounded work that
+    makes what stays. Reading and compiling 50,000 pods leaves 305 objects in cycles, and looking
+    for them took a twentieth of the start."""
+    gc.disable()
+    try:
+        yield
+        freeze()
+    finally:
+        gc.enable()
 
 
 def settle() -> None:

@@ -6,6 +6,7 @@ those alone that nearly select it, however many there are in its namespace.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
 from typing import Generic, Protocol, TypeVar
 
@@ -32,6 +33,7 @@ class Selectors(Generic[T]):
         self._population = population
         self._filed: dict[_Place, dict[Key, T]] = {}
         self._places: dict[Key, _Place] = {}
+        self._spaces: Counter[str] = Counter()  # namespaces that have some: most pods are in others
 
     def put(self, key: Key, value: T, namespace: str) -> None:
         """`namespace`: that of the pods, '' for any."""
@@ -39,6 +41,7 @@ class Selectors(Generic[T]):
         pair = self._population.rarest(value.selector, namespace) if value.selector else ()
         place = self._places[key] = (namespace, *pair)
         self._filed.setdefault(place, {})[key] = value
+        self._spaces[namespace] += 1
 
     def drop(self, key: Key) -> None:
         place = self._places.pop(key, None)
@@ -48,17 +51,24 @@ class Selectors(Generic[T]):
         del filed[key]
         if not filed:
             del self._filed[place]
+        self._spaces[place[0]] -= 1
+        if not self._spaces[place[0]]:
+            del self._spaces[place[0]]
 
     def __contains__(self, key: Key) -> bool:
         return key in self._places
 
     def of(self, namespace: str, labels: Labels) -> Iterator[tuple[Key, T]]:
         """Those that select a pod with these labels in this namespace."""
-        if not self._filed:
-            return
+        filed = self._filed
         for space in (namespace, ""):
-            yield from self._filed.get((space,), {}).items()
+            if space not in self._spaces:
+                continue
+            if (space,) in filed:
+                yield from filed[space,].items()
             for name, text in labels.items():
-                for key, value in self._filed.get((space, name, text), {}).items():
+                if (found := filed.get((space, name, text))) is None:
+                    continue
+                for key, value in found.items():
                     if selects(value.selector, labels):
                         yield key, value

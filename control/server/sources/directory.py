@@ -19,6 +19,7 @@ from pathlib import Path
 
 from control.kit.clock import Clock
 from control.kit.log import event
+from control.kit.memory import uncollected
 from control.server.sources.folder import Folder
 from control.server.sources.kept import Kept
 from control.server.sources.problem import UNREADABLE, Problem
@@ -78,7 +79,7 @@ class DirectorySource:
     async def watch(self) -> AsyncIterator[Snapshot]:
         """Yield the content once the folder can be read, then again after every change. Never ends
         by itself."""
-        first = await asyncio.to_thread(self.read)
+        first = await asyncio.to_thread(self._read_first)
         while self._error:
             # An empty mesh in its place would end every connection.
             self._tell_waiting()
@@ -94,6 +95,10 @@ class DirectorySource:
             least_s = AGAIN_S if self._waits else POLL_S
             rest_s = max(least_s, self._looked_s * POLL_SHARE, took_s)
             await asyncio.sleep(min(rest_s, REST_MAX_S))
+
+    def _read_first(self) -> Snapshot:
+        with uncollected():
+            return self.read()
 
     def read(self) -> Snapshot:
         """The content as it is now, settled or not."""

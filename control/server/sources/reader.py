@@ -60,8 +60,11 @@ class Reader:
         raise self.invalid(key, f"must be {noun}, not {_noun(value)}")
 
     def text(self, key: str, default: str = "") -> str:
-        value = self._get(key, str, "a string")
-        return value if isinstance(value, str) else default
+        value = self.fields.get(key)
+        if isinstance(value, str):  # nearly always; a start asks a million times
+            return value
+        self._get(key, str, "a string")
+        return default
 
     def flag(self, key: str, default: bool = False) -> bool:
         value = self._get(key, bool, "true or false")

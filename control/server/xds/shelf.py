@@ -231,7 +231,11 @@ class Shelf:
         key = at, response_bytes_max
         found = self._differences.get(key)
         if found is None:
-            if at == 0:
+            if at == 0 and self.size_bytes <= response_bytes_max:
+                whole = tuple(self.entries.values())
+                parts = (whole,) if whole else ()
+                found = ShelfDifference(self.type_url, self.latest, parts, (), self.size_bytes)
+            elif at == 0:
                 found = self.differ(self.entries.values(), (), response_bytes_max)
             else:
                 held = self.held_before(at)

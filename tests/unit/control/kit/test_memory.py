@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import mmap
 from pathlib import Path
 
-from control.kit.memory import settle, unwritten_mappings
+import pytest
+
+from control.kit.memory import settle, uncollected, unwritten_mappings
 
 SMAPS = b"""\
 55d0c0000000-55d0c0001000 r--p 00000000 fe:01 1                          /usr/bin/python3
@@ -53,6 +56,23 @@ def test_pages_of_a_file_go_and_the_process_goes_on_as_before(tmp_path: Path) ->
         assert resident_kib(path) == 0
         assert kept[:1] == b"x"
     assert json.loads("[1]") == [1]
+
+
+def test_what_is_made_uncollected_stays_unexamined() -> None:
+    gc.unfreeze()
+    with uncollected():
+        assert not gc.isenabled()
+        made = [list[int]() for _ in range(1000)]
+    assert gc.isenabled()
+    assert gc.get_freeze_count() >= len(made)
+    assert not any(each is made for each in gc.get_objects())
+    gc.unfreeze()
+
+
+def test_the_collector_comes_back_whatever_happens() -> None:
+    with pytest.raises(OSError), uncollected():
+        raise OSError
+    assert gc.isenabled()
 
 
 def resident_kib(path: Path) -> int:
