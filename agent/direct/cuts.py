@@ -6,7 +6,6 @@ abort of either end reaches both.
 
 from __future__ import annotations
 
-import asyncio
 import logging
 from collections.abc import Callable
 from contextlib import AbstractContextManager
@@ -16,6 +15,7 @@ from agent.datapath import sockets
 from agent.direct.flows import DirectFlow
 from control.kit.errors import MeshError
 from control.kit.log import event
+from control.kit.work_queue import WorkQueue
 from control.model.address import Endpoint
 
 log = logging.getLogger("direct")
@@ -38,22 +38,16 @@ class Cuts:
 
     def __init__(self, netns_of: NetnsOf) -> None:
         self._netns_of = netns_of
-        self._waiting: dict[int, DirectFlow] = {}
-        self._news = asyncio.Event()
+        self._waiting: WorkQueue[int, DirectFlow] = WorkQueue()
         self.counts = CutCounts()
 
     def add(self, flow: DirectFlow) -> None:
-        self._waiting[flow.report.id] = flow
-        self._news.set()
+        self._waiting.add(flow.report.id, flow)
 
     async def run(self) -> None:
         while True:
-            await self._news.wait()
-            self._news.clear()
-            while self._waiting:
-                for number in list(self._waiting)[:CUTS_PER_TURN]:
-                    self._cut(self._waiting.pop(number))
-                await asyncio.sleep(0)
+            for _, flow in await self._waiting.take(CUTS_PER_TURN):
+                self._cut(flow)
 
     def _cut(self, flow: DirectFlow) -> None:
         client, target = flow.report.client, flow.report.target

@@ -6,7 +6,6 @@ which the agent would do nothing else for any pod. Without one a pod is served a
 
 from __future__ import annotations
 
-import asyncio
 import logging
 
 from agent import registry
@@ -17,6 +16,7 @@ from agent.enrol.aside import made_aside
 from agent.enrol.facts import Facts
 from control.kit.errors import MeshError
 from control.kit.log import event
+from control.kit.work_queue import WorkQueue
 
 log = logging.getLogger("enrol")
 
@@ -24,21 +24,16 @@ log = logging.getLogger("enrol")
 class ShortcutTrack:
     def __init__(self, facts: Facts) -> None:
         self._facts = facts
-        self._waiting: dict[str, Shortcuts] = {}  # by uid: no more of them than pods
-        self._news = asyncio.Event()
+        self._waiting: WorkQueue[str, Shortcuts] = WorkQueue()  # by uid: no more of them than pods
 
     def captured(self, uid: str, shortcuts: Shortcuts | None) -> None:
         if shortcuts is not None:
-            self._waiting[uid] = shortcuts
-            self._news.set()
+            self._waiting.add(uid, shortcuts)
 
     async def run(self) -> None:
         while True:
-            await self._news.wait()
-            self._news.clear()
-            while self._waiting:
-                uid = next(iter(self._waiting))
-                await self._make(uid, self._waiting.pop(uid))
+            for uid, shortcuts in await self._waiting.take(1):
+                await self._make(uid, shortcuts)
 
     async def _make(self, uid: str, shortcuts: Shortcuts) -> None:
         registration, pod = self._facts.known.get(uid), self._facts.book.pods().get(uid)

@@ -24,7 +24,7 @@ from control.server.sources.probes import Probes, read_probes
 from control.server.sources.problem import Invalid
 from control.server.sources.reader import Reader
 from control.server.sources.sharing import intern, shared, shared_labels
-from control.server.sources.yaml_text import Fields, Value
+from control.server.sources.yaml_text import Fields, Items, Value
 
 DEFAULT_NAMESPACE = "default"
 CLUSTER_KINDS = frozenset({"Namespace", "Node"})
@@ -34,10 +34,7 @@ _CREATED = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}(?:
 # The whole object once more, and nothing for us.
 _LAST_APPLIED = "kubectl.kubernetes.io/last-applied-configuration"
 _PROTOCOLS = ("TCP", "UDP", "SCTP")
-# Containers that were read last, by the places of their lists.
-_LATE_MAX = 64
 _NODE_ADDRESS_TYPES = ("InternalIP", "ExternalIP")
-_Place = tuple[int, int]
 
 
 def read_key(document: Reader) -> Key:
@@ -157,29 +154,23 @@ def _owner(meta: Reader) -> Owner | None:
 
 @dataclass(frozen=True, slots=True)
 class _Containers:
-    """All that is read of a pod's containers. `source` is the lists that they were read from."""
+    """All that is read of a pod's containers. `inits` is the list of its init containers."""
 
-    source: tuple[Value, Value]
+    inits: Value
     ports: tuple[ContainerPort, ...]
     probes: Probes
     has_host_ports: bool
 
 
-_LATE: dict[_Place, _Containers] = {}
-
-
 def _containers(spec: Reader) -> _Containers:
     """Pods of a Deployment may have the same lists, as objects: read once."""
-    source = spec.fields.get("containers"), spec.fields.get("initContainers")
-    place = id(source[0]), id(source[1])
-    known = _LATE.get(place)
-    if known is not None:  # and so are what it holds, or another could have their place
+    lasting, inits = spec.fields.get("containers"), spec.fields.get("initContainers")
+    known = lasting.made if isinstance(lasting, Items) else None
+    if isinstance(known, _Containers) and known.inits is inits:
         return known
-    ports = _container_ports(spec)
-    found = _Containers(source, ports, read_probes(spec), _has_host_ports(spec))
-    if len(_LATE) >= _LATE_MAX:
-        _LATE.clear()
-    _LATE[place] = found
+    found = _Containers(inits, _container_ports(spec), read_probes(spec), _has_host_ports(spec))
+    if isinstance(lasting, Items):
+        lasting.made = found
     return found
 
 

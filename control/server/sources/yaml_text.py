@@ -41,14 +41,16 @@ class Fields(dict[str, Value]):
 
 
 class Items(list[Value]):
-    """A sequence; `lines` has where each item begins, `weight` is as of Fields."""
+    """A sequence; `lines` has where each item begins, `weight` is as of Fields. `made` is for the
+    reader of a list that several documents have, as one object: what it made of it."""
 
-    __slots__ = ("line", "lines", "weight")
+    __slots__ = ("line", "lines", "made", "weight")
 
     def __init__(self, line: int) -> None:
         self.line = line
         self.lines: list[int] = []
         self.weight = 1
+        self.made: object = None
 
 
 @dataclass(frozen=True, slots=True)
