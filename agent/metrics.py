@@ -218,7 +218,7 @@ def _compared(agent: Agent) -> Iterator[Metric]:
         yield _gauge(
             "tulle_agent_kernel_compared_age_seconds",
             "Age of the last comparison of belief and kernel",
-            (agent.clock.now() - compared.at).total_seconds(),
+            agent.clock.monotonic_s() - compared.at_s,
         )
 
 

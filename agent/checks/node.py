@@ -20,7 +20,7 @@ MAP_PRESSURE_WARNING = 0.8
 INTENTS_AGE_WARNING_S = 60.0  # a restart of the control plane takes seconds
 CERTIFICATE_LEFT_WARNING = timedelta(hours=6)  # renewed at half of 24 h: far behind by now
 _FETCH_TIMEOUT_S = 5.0
-DIFFERENCES_SHOWN = timedelta(days=1)
+DIFFERENCES_SHOWN_S = 86400.0
 
 
 async def node_checks(agent: Agent) -> list[Check]:
@@ -218,8 +218,8 @@ def _kernel(agent: Agent) -> Check:
     compared = agent.enroller.compared
     shown = compared.status()
     standing = compared.error or "; ".join(shown["standing"][:5])
-    since = agent.clock.now() - DIFFERENCES_SHOWN
-    was_found = compared.last_at is not None and compared.last_at > since
+    age_s = agent.clock.monotonic_s() - compared.last_at_s
+    was_found = compared.last_at is not None and age_s < DIFFERENCES_SHOWN_S
     repaired = f"repaired at {shown['found_at']}: {'; '.join(shown['found'][:5])}"
     return judged(
         "TUL1004",

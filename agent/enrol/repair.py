@@ -38,10 +38,12 @@ class Compared:
     """Outcome of the comparisons, for status, metrics and checks."""
 
     at: datetime | None = None
+    at_s: float = 0.0  # the same, on the clock that nobody sets
     error: str = ""  # the last one failed
     counts: Counter[LostPart] = field(default_factory=Counter)  # since our start
     last: tuple[Difference, ...] = ()  # found by the last one that found any
     last_at: datetime | None = None
+    last_at_s: float = 0.0
     standing: tuple[Difference, ...] = ()  # found twice in a row
 
     def status(self) -> dict[str, Any]:
@@ -81,11 +83,13 @@ class Repair:
             compared.error = str(exc)
             event(log, logging.ERROR, "kernel.not_compared", error=exc)
             return []
-        compared.at, compared.error = self._facts.clock.now(), ""
+        clock, compared.error = self._facts.clock, ""
+        compared.at, compared.at_s = clock.now(), clock.monotonic_s()
         compared.standing = tuple(each for each in found if each in self._before)[:KEPT_MAX]
         self._before = tuple(found[:KEPT_MAX])
         if found:
-            compared.last, compared.last_at = self._before, compared.at
+            compared.last = self._before
+            compared.last_at, compared.last_at_s = compared.at, compared.at_s
             self._tell(found)
         return found
 

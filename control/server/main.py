@@ -8,12 +8,11 @@ import os
 import secrets
 import socket
 import sys
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
-from typing import Any, BinaryIO, TypeVar
+from typing import Any
 
 import click
 
@@ -21,34 +20,29 @@ from control.kit import log as kit_log
 from control.kit.clock import SystemClock
 from control.kit.command import PlainGroup
 from control.kit.errors import ConfigError
-from control.kit.flags import Duration
 from control.kit.log import event
-from control.kit.terminal import Terminal, is_interactive
 from control.kit.version import version
 from control.kube.access import IN_CLUSTER, ClusterAccess
 from control.kube.kubeconfig import find_access
-from control.server.ca.authority import ROOT_LIFETIME
-from control.server.ca.keys import TOKEN_KEY_NAME, load_token_key
-from control.server.callers.revocations import NAME, add, load, whole_node
-from control.server.callers.tokens import AUDIENCE, TOKEN_CHARS_MAX, NodeTokens, Unauthenticated
+from control.server.callers.tokens import AUDIENCE
 from control.server.cluster import ClusterConfig
 from control.server.compile.mesh import compile_mesh
 from control.server.compile.settings import Settings
-from control.server.plane import PlaneConfig, serve, subject_of
+from control.server.flags import DURATION, ROOT_NAMESPACE, STATE, option, output
+from control.server.plane import PlaneConfig, serve
 from control.server.sources.directory import DirectorySource
 from control.server.sources.lasting import GONE_SHARE
 from control.server.sources.problem import Problem
+from control.server.token import token
 
 log = logging.getLogger("control")
 
 INSTALL_NAMESPACE = "tulle-system"
 NODE_ACCOUNTS = ("tulle-ztunnel", "tulle-agent")
-DEFAULT_STATE = "/var/lib/tulle/control"
 DEFAULT_NAMES = ("istiod.istio-system.svc", "tulle-control", "localhost")
 # A thread that reads files hands the interpreter over so soon: to answer a probe the loop has to
 # get it back some ten times.
 SWITCH_S = 0.001
-DURATION = Duration(min_s=1, max_s=ROOT_LIFETIME.total_seconds())
 
 
 def check(path: Path, settings: Settings) -> tuple[tuple[Problem, ...], tuple[Problem, ...]]:
@@ -73,17 +67,6 @@ class DefaultServe(PlainGroup):
         with formatter.section("Options of serve"):
             formatter.write_dl([each for each in records if each is not None])
         super().format_options(ctx, formatter)
-
-
-_Command = TypeVar("_Command", bound=Callable[..., Any])
-
-
-def option(*names: str, **attributes: Any) -> Callable[[_Command], _Command]:
-    """A flag that is also an environment variable TULLE_CONTROL_<FLAG>."""
-    flag = next(name for name in names if name.startswith("--"))
-    variable = "TULLE_CONTROL_" + flag[2:].replace("-", "_").upper()
-    attributes.setdefault("show_default", True)
-    return click.option(*names, envvar=variable, show_envvar=True, **attributes)
 
 
 _FOLDER: dict[str, Any] = {
@@ -128,20 +111,11 @@ _ca_secret = option(
 _ca_in_state = option(
     "--ca-in-state", is_flag=True, help="Keep the CA in --state, though there is an API server."
 )
-_state = option(
-    "--state",
-    type=click.Path(path_type=Path, file_okay=False),
-    default=DEFAULT_STATE,
-    help="Folder for the CA (ca/), the token key and the nodes' reports. Keep it.",
-)
 _gone_share = option(
     "--gone-share",
     type=click.FloatRange(0, 1),
     default=GONE_SHARE,
     help="Share of all objects that may vanish at once; more stays in force. 1: any may go.",
-)
-_root_namespace = option(
-    "--root-namespace", default="istio-system", help="Namespace of mesh-wide policies."
 )
 _DRY = "Deliver policies annotated istio.io/dry-run (they are logged, never enforced)."
 _dry_run = option("--dry-run-policies", is_flag=True, help=_DRY)
@@ -179,7 +153,7 @@ def main() -> None:
 @_audience
 @_ca_secret
 @_ca_in_state
-@_state
+@STATE
 @_gone_share
 @option(
     "--listen",
@@ -198,7 +172,7 @@ def main() -> None:
 @option("--trust-domain", default="cluster.local", help="Trust domain of every identity.")
 @option("--cluster-id", default="Kubernetes", help="First part of every workload's uid.")
 @option("--network", default="", help="Network of every workload.")
-@_root_namespace
+@ROOT_NAMESPACE
 @option("--domain-suffix", default="cluster.local", help="End of every service's host name.")
 @option(
     "--admin",
@@ -310,71 +284,9 @@ def _identity() -> str:
     return f"{os.environ.get('POD_NAME') or socket.gethostname()}_{secrets.token_hex(4)}"
 
 
-@main.command()
-@option("--node", help="Name of the node the token is for.")
-@_state
-@_root_namespace
-@option("--ttl", type=DURATION, default="365d", help="Life of the token.")
-@click.option("--revoke", is_flag=True, help="Revoke all tokens that the node has until now.")
-@click.option(
-    "--revoke-token",
-    type=click.File("rb"),
-    metavar="FILE",
-    help="Revoke the token in this file; - is standard input.",
-)
-def token(
-    node: str | None,
-    state: Path,
-    root_namespace: str,
-    ttl: float,
-    revoke: bool,
-    revoke_token: BinaryIO | None,
-) -> None:
-    """Print a token for one node's agent and ztunnel, or revoke some. Its holder speaks for the
-    node.
-
-    Without a newline when it goes to a file: Istio's ztunnel sends the file as it is, and a header
-    cannot hold a newline.
-
-    A control plane that runs refuses a revoked token from its next call on, and ends calls that
-    are under way within a second.
-    """
-    if (node is None) is (revoke_token is None) or (revoke and node is None):
-        raise click.UsageError("--node NAME, --node NAME --revoke, or --revoke-token FILE")
-    clock, revoked = SystemClock(), state / NAME
-    if (revoke or revoke_token) and not (state / TOKEN_KEY_NAME).exists():
-        raise click.ClickException(f"{state}: no control plane has its state there")
-    try:
-        key, known = load_token_key(state), load(revoked)
-        tokens = NodeTokens(key, subject_of(root_namespace), clock, lambda: known)
-        if revoke_token is not None:
-            text = revoke_token.read(TOKEN_CHARS_MAX + 1).decode("ascii", "replace").strip()
-            add(revoked, tokens.revocation(text), clock)
-        elif node is not None and revoke:
-            add(revoked, whole_node(node, clock), clock)
-        elif node is not None:
-            made = tokens.issue(node, timedelta(seconds=ttl))
-            with _output():
-                click.echo(made, nl=is_interactive(sys.stdout))
-    except Unauthenticated as exc:
-        raise click.ClickException(f"not a token that could be used: {exc.why.meaning}") from exc
-    except (ConfigError, OSError) as exc:
-        raise click.ClickException(str(exc)) from exc
-
-
-@contextmanager
-def _output() -> Iterator[None]:
-    """Exit 2 when standard output takes no more: a token that was cut is no token."""
-    with Terminal() as terminal:
-        yield
-        if lost := terminal.failure():
-            click.echo(f"error: standard output: {lost}", err=True)
-            sys.exit(2)
-
-
 @main.command("check")
 @_manifests
-@_root_namespace
+@ROOT_NAMESPACE
 @_dry_run
 def check_command(manifests: Path, root_namespace: str, dry_run_policies: bool) -> None:
     """Validate a folder of manifests.
@@ -387,7 +299,7 @@ def check_command(manifests: Path, root_namespace: str, dry_run_policies: bool) 
         sys.exit(2)
     settings = Settings(root_namespace=root_namespace, dry_run_policies=dry_run_policies)
     problems, notes = check(manifests, settings)
-    with _output():
+    with output():
         for note in notes:
             click.echo(f"note: {note}", err=True)
         for problem in problems:
@@ -395,6 +307,8 @@ def check_command(manifests: Path, root_namespace: str, dry_run_policies: bool) 
         click.echo(f"{len(problems)} problem{'s' if len(problems) != 1 else ''}", err=True)
     sys.exit(1 if problems else 0)
 
+
+main.add_command(token)
 
 if __name__ == "__main__":
     main()

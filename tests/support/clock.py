@@ -11,12 +11,17 @@ class FakeClock:
     def __init__(self, start: datetime = START) -> None:
         self._start = start
         self._passed_s = 0.0
+        self._set_by_s = 0.0
 
     def now(self) -> datetime:
-        return self._start + timedelta(seconds=self._passed_s)
+        return self._start + timedelta(seconds=self._passed_s + self._set_by_s)
 
     def monotonic_s(self) -> float:
         return self._passed_s
 
     def pass_s(self, seconds: float) -> None:
         self._passed_s += seconds
+
+    def jump_s(self, seconds: float) -> None:
+        """Somebody sets the wall clock; no time passes."""
+        self._set_by_s += seconds

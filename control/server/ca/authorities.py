@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from datetime import datetime, timedelta
+from datetime import timedelta
 
 from control.kit.clock import Clock
 from control.kit.log import event
@@ -24,13 +24,14 @@ class Authorities:
         self._clock = clock
         self._metrics = metrics
         self._carried = carried
-        self._former: list[tuple[Authority, datetime]] = []  # with when its roots go
+        # With when its roots go, on the clock that nobody sets.
+        self._former: list[tuple[Authority, float]] = []
         self._show(first)
 
     @property
     def current(self) -> Authority:
-        now = self._clock.now()
-        while self._former and self._former[0][1] <= now:
+        now, now_s = self._clock.now(), self._clock.monotonic_s()
+        while self._former and self._former[0][1] <= now_s:
             self._former.pop(0)
         roots = tuple(root for each, _ in self._former for root in (each.root, *each.other_roots))
         return self.given.beside(roots, now) if roots else self.given
@@ -40,7 +41,8 @@ class Authorities:
         if authority == self.given:
             return False
         is_other = authority.issuer != self.given.issuer
-        self._former.append((self.given, self._clock.now() + self._carried))
+        until_s = self._clock.monotonic_s() + self._carried.total_seconds()
+        self._former.append((self.given, until_s))
         self.given = authority
         self._show(authority)
         event(

@@ -20,7 +20,7 @@ from typing import Final
 import msgspec
 
 from control.kit.clock import Clock
-from control.kit.errors import MeshError
+from control.kit.errors import ConfigError, MeshError
 from control.kit.files import write_atomic
 from control.kit.log import event
 from control.kube.client import KubeClient
@@ -98,9 +98,11 @@ class KnownCallers:
         self._clock = clock
         self._good: OrderedDict[str, KnownToken] = OrderedDict()
         self._keys = IssuerKeys()
-        self._heard_s = 0.0  # by the wall clock, since it goes on over a restart
+        # By the wall clock, since it goes on over a restart, and by the one that nobody sets.
+        self._heard_s, self._heard_at_s = 0.0, -math.inf
         self._is_away = False
-        self._renewal_from_s = self._renewal_until_s = 0.0  # tokens that ended since, good until
+        self._renewal_from_s = 0.0  # tokens that ended since then, by the wall clock,
+        self._renewal_until_s = -math.inf  # are good until then, by the other one
         self._is_changed = False
         self._told = ""  # the reason that there are no keys for, once
         self._load()
@@ -121,22 +123,34 @@ class KnownCallers:
     @property
     def expired_s(self) -> float:
         """Tokens that ended by then are over: now, or when the API server was heard last."""
-        now_s = self._clock.now().timestamp()
-        if self._is_away and 0 <= now_s - self._heard_s <= OUTAGE_S_MAX:
+        if self._is_away and self._silent_s() <= OUTAGE_S_MAX:
             return self._heard_s
-        return self._renewal_from_s if self._is_renewing(now_s) else now_s
+        return self._renewal_from_s if self._is_renewing() else self._now_s()
 
-    def _is_renewing(self, now_s: float) -> bool:
+    def _silent_s(self) -> float:
+        """Seconds since the API server was heard."""
+        return self._clock.monotonic_s() - self._heard_at_s
+
+    def _now_s(self) -> float:
+        """The wall clock, or what it would say had it not been set back since."""
+        now_s = self._clock.now().timestamp()
+        return max(now_s, self._heard_s + self._silent_s()) if self._is_timed else now_s
+
+    @property
+    def _is_timed(self) -> bool:
+        return self._heard_at_s > -math.inf
+
+    def _is_renewing(self) -> bool:
         """True while kubelets have to renew what ended in an outage that is over."""
-        return self._renewal_until_s - RENEWAL_S <= now_s < self._renewal_until_s
+        return self._clock.monotonic_s() < self._renewal_until_s
 
     def lent(self, token: str, mark: str) -> Caller | None:
         """The caller of a token that is good as far as can be told without the API server."""
-        now_s, known = self._clock.now().timestamp(), self._good.get(mark)
+        now_s, known = self._now_s(), self._good.get(mark)
         if known is not None and now_s < known.expires_s:
             return known.caller
         expired_s = self.expired_s
-        is_lending = self._is_away or self._is_renewing(now_s)
+        is_lending = self._is_away or self._is_renewing()
         if known is None and is_lending and (proved := self._proved(token, mark)) is not None:
             known = proved
             self.put(mark, known)
@@ -148,7 +162,7 @@ class KnownCallers:
         return Caller(caller.node, caller.subject, caller.issued_s, mark, now_s + LENT_S)
 
     def _proved(self, token: str, mark: str) -> KnownToken | None:
-        now_s = self._clock.now().timestamp()
+        now_s = self._now_s()
         found = proved(token, self._keys, self._accounts, now_s=now_s, expired_s=self.expired_s)
         node = "" if found is None else found.pod.node or self._node_of(found.pod)
         if found is None or not node:
@@ -193,8 +207,8 @@ class KnownCallers:
             self._keys, self._is_changed = keys, True
 
     def _heard(self) -> None:
-        now_s, expired_s = self._clock.now().timestamp(), self.expired_s
-        self._heard_s = now_s
+        expired_s, now_s = self.expired_s, self._clock.monotonic_s()
+        self._heard_s, self._heard_at_s = self._clock.now().timestamp(), now_s
         self._is_changed = True
         if self._is_away:
             self._is_away = False
@@ -221,9 +235,7 @@ class KnownCallers:
 
     def _load(self) -> None:
         try:
-            with open(self._path, "rb") as file:
-                data = file.read(FILE_BYTES_MAX)
-            found = msgspec.json.decode(data, type=_SavedCallers)
+            found = _read_saved(self._path)
         except FileNotFoundError:
             return
         except (OSError, msgspec.DecodeError, UnicodeDecodeError, RecursionError) as exc:
@@ -234,6 +246,27 @@ class KnownCallers:
             event(log, logging.ERROR, "token_keys.unusable", file=self._path, error=why)
             return
         self._keys, self._heard_s = found.keys, found.heard_s
+        age_s = self._clock.now().timestamp() - found.heard_s
+        if age_s >= 0:  # else the clock was set back, and nobody knows
+            self._heard_at_s = self._clock.monotonic_s() - age_s
         for each in found.tokens[:GOOD_TOKENS_MAX]:
             caller = Caller(each.node, each.subject, each.issued_s, each.mark, each.expires_s)
             self._good[each.mark] = KnownToken(caller, -math.inf, each.expires_s)
+
+
+def _read_saved(path: Path) -> _SavedCallers:
+    with open(path, "rb") as file:
+        data = file.read(FILE_BYTES_MAX)
+    return msgspec.json.decode(data, type=_SavedCallers)
+
+
+def newest_issued_s(path: Path, node: str) -> int:
+    """When the newest token of this node that was written down was issued; 0: there is none, or no
+    such file, as outside a cluster. Raises OSError, ConfigError."""
+    try:
+        found = _read_saved(path)
+    except FileNotFoundError:
+        return 0
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as exc:
+        raise ConfigError(f"{path}: unusable, remove it: {exc}") from exc
+    return max((each.issued_s for each in found.tokens if each.node == node), default=0)

@@ -3,7 +3,9 @@
 The control plane follows the file: a call with such a token is refused from the next one on, and
 those under way end within a second. A token is named by its fingerprint, since the file must not
 hold what could be used; a node by its name and the time until which its tokens are void. What
-cannot be read takes nothing back: the last revocations stay, with whatever else is readable.
+cannot be read takes nothing back: the last revocations stay, with whatever else is readable. Nor
+does a clock that is set: what it says decides neither which tokens of a node are void nor when one
+of them may be forgotten.
 """
 
 from __future__ import annotations
@@ -29,6 +31,8 @@ log = logging.getLogger("server")
 NAME: Final = "revoked"  # in the state folder
 REVOKED_BYTES_MAX: Final = 4 << 20  # 100 bytes a line
 _HEAD: Final = "# Node tokens that are void. Written by: tulle-control token --revoke\n"
+# A token that ended is kept, as long as there is room: the clock by which it did may be set back.
+KEPT_S: Final = 31 * 86400
 _TIME_MAX: Final = 10**12 - 1
 _FINGERPRINT = re.compile(r"[0-9a-f]{64}")
 
@@ -60,17 +64,16 @@ class Revocations:
             nodes[name] = max(until_s, nodes.get(name, 0))
         return Revocations({**self.tokens, **other.tokens}, nodes)
 
-    def text(self, now_s: float) -> str:
-        """The file's text, without tokens that have expired by themselves."""
-        lines = [
-            *(f"node {name} {until_s}\n" for name, until_s in sorted(self.nodes.items())),
-            *(
-                f"token {mark} {expires_s}\n"
-                for mark, expires_s in sorted(self.tokens.items())
-                if expires_s > now_s
-            ),
-        ]
-        return _HEAD + "".join(lines)
+    def after(self, ended_s: float) -> Revocations:
+        """Without tokens that had ended by themselves by then."""
+        left = {mark: end_s for mark, end_s in self.tokens.items() if end_s > ended_s}
+        return Revocations(left, self.nodes)
+
+    def text(self) -> str:
+        """The file's text."""
+        nodes = (f"node {name} {until_s}\n" for name, until_s in sorted(self.nodes.items()))
+        tokens = (f"token {mark} {end_s}\n" for mark, end_s in sorted(self.tokens.items()))
+        return "".join([_HEAD, *nodes, *tokens])
 
 
 def parse(lines: Iterable[str]) -> tuple[Revocations, list[int]]:
@@ -122,8 +125,10 @@ def _read(path: Path) -> tuple[Revocations, str]:
 def add(path: Path, new: Revocations, clock: Clock) -> None:
     """Write these down too. Raises BadRevocations, OSError, ConfigError if somebody else does."""
     with lock.held(path.with_name(f".{path.name}.lock"), "another revocation"):
-        now_s = clock.now().timestamp()
-        data = load(path).united(new).text(now_s).encode()
+        known = load(path).united(new)
+        data = known.text().encode()
+        if len(data) > REVOKED_BYTES_MAX:
+            data = known.after(clock.now().timestamp() - KEPT_S).text().encode()
         if len(data) > REVOKED_BYTES_MAX:
             raise BadRevocations(
                 f"{path}: full; a new token key (remove token-key, restart, issue tokens) voids all"
@@ -135,11 +140,13 @@ def one_token(token: str, expires_s: int) -> Revocations:
     return Revocations({fingerprint(token): min(expires_s, _TIME_MAX)})
 
 
-def whole_node(node: str, clock: Clock) -> Revocations:
-    """The word that takes back every token of the node. Raises BadRevocations."""
+def whole_node(node: str, clock: Clock, issued_s: int) -> Revocations:
+    """The word that takes back every token of the node. `issued_s`: the last of them was issued
+    then, by a clock that may have been set since. Raises BadRevocations."""
     if node.split() != [node] or not node.isprintable():
         raise BadRevocations(f"{node!r}: not the name of a node")
-    return Revocations(nodes={node: int(clock.now().timestamp())})
+    now_s = max(0, int(clock.now().timestamp()))
+    return Revocations(nodes={node: min(max(now_s, issued_s), _TIME_MAX)})
 
 
 class RevocationFile:

@@ -111,6 +111,8 @@ class NodeTokens:
 
     async def authenticate(self, token: str, payer: Tenant) -> Caller:
         caller = self._checked(self._read(token), fingerprint(token))
+        if caller.expires_s <= self._clock.now().timestamp():
+            raise Unauthenticated(CallRefusal.TOKEN_EXPIRED)
         if self.is_revoked(caller):
             raise Unauthenticated(CallRefusal.TOKEN_REVOKED)
         return caller
@@ -128,11 +130,15 @@ class NodeTokens:
             raise Unauthenticated(CallRefusal.TOKEN_HEADER)
         return _decode_json(claims_text)
 
+    def issued_s(self, token: str) -> int:
+        """When it says that it was issued. Unauthenticated: it is not ours."""
+        return self._checked(self._read(token), "").issued_s
+
     def revocation(self, token: str) -> Revocations:
-        """The word that takes back this token. Unauthenticated: nobody could use it."""
+        """The word that takes back this token. Unauthenticated: nobody could use it, or only by a
+        clock that is set back."""
         claims = self._read(token)
-        self._checked(claims, "")
-        return one_token(token, int(claims["exp"]))
+        return one_token(token, int(self._checked(claims, "").expires_s))
 
     def why_over(self, caller: Caller) -> CallRefusal | None:
         """Reason to end a call of this caller that is under way."""
@@ -149,7 +155,7 @@ class NodeTokens:
 
     def _checked(self, claims: dict[str, Any], mark: str) -> Caller:
         expires, node = claims.get("exp"), claims.get("node")
-        if not isinstance(expires, int) or expires <= self._clock.now().timestamp():
+        if not isinstance(expires, int):
             raise Unauthenticated(CallRefusal.TOKEN_EXPIRED)
         if claims.get("aud") != AUDIENCE:
             raise Unauthenticated(CallRefusal.TOKEN_AUDIENCE)

@@ -166,6 +166,7 @@ def test_a_lost_capture_is_a_warning_for_a_day_and_an_error_while_it_stands(tmp_
     assert checks_of(agent)["TUL1004"].result is Result.OK
     compared, lost = agent.enroller.compared, Difference(LostPart.LINK, "link", "u1")
     compared.last, compared.last_at = (lost,), agent.clock.now()
+    compared.last_at_s = agent.clock.monotonic_s()
     found = checks_of(agent)["TUL1004"]
     assert found.result is Result.WARNING
     assert found.error.endswith("u1: pod_link_lost (link)")

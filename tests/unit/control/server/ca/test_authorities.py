@@ -21,6 +21,9 @@ def test_roots_of_the_former_ca_are_trusted_while_its_leaves_may_live() -> None:
     assert authorities.current.root == second.root
     assert authorities.current.root_pem == second.root_pem + first.root_pem
     assert authorities.given.root_pem == second.root_pem
+    for jump_s in (2 * CARRIED_S, -3 * CARRIED_S, CARRIED_S):
+        clock.jump_s(jump_s)
+        assert first.root_pem in authorities.current.root_pem, "a clock that is set"
     clock.pass_s(CARRIED_S)
     assert authorities.current.root_pem == second.root_pem
 

@@ -7,10 +7,18 @@ from pathlib import Path
 
 import pytest
 
+from control.kit.errors import ConfigError
 from control.kube.client import KubeClient
 from control.server.callers import outage
 from control.server.callers.accounts import node_accounts
-from control.server.callers.outage import LENT_S, OUTAGE_S_MAX, RENEWAL_S, KnownCallers, KnownToken
+from control.server.callers.outage import (
+    LENT_S,
+    OUTAGE_S_MAX,
+    RENEWAL_S,
+    KnownCallers,
+    KnownToken,
+    newest_issued_s,
+)
 from control.server.callers.revocations import fingerprint
 from control.server.callers.tokens import Caller
 from tests.support.clock import FakeClock
@@ -109,8 +117,9 @@ def test_after_an_outage_kubelets_have_minutes_to_renew_what_ended_in_it(
     assert found.node == "n1"
     bench.ask()
     assert bench.lent() is not None, "it was heard again, not back from another outage"
-    bench.clock.pass_s(-RENEWAL_S)
-    assert bench.known.expired_s == bench.clock.now().timestamp(), "a clock that is set back"
+    bench.clock.jump_s(-2 * LIFE_S)
+    bench.clock.pass_s(2)
+    assert bench.lent() is None, "the clock that was set back gives no more minutes"
 
 
 def test_one_that_was_over_before_the_outage_stays_so(bench: OutageBench) -> None:
@@ -133,13 +142,55 @@ def test_an_outage_lends_for_a_week(bench: OutageBench) -> None:
         assert bench.lent() is None
 
 
-def test_a_clock_that_is_set_back_lends_nothing(bench: OutageBench) -> None:
+DAYS = 86400.0
+
+
+@pytest.mark.parametrize("jump_s", [-9 * DAYS, -LIFE_S, -1.0, 1.0, LIFE_S, 9 * DAYS])
+def test_a_clock_that_is_set_neither_ends_nor_prolongs_an_outages_week(
+    bench: OutageBench, jump_s: float
+) -> None:
     bench.vouch()
     bench.ask()
     with bench.kube.away():
         bench.ask()
-        bench.clock.pass_s(-100.0)
+        bench.clock.pass_s(OUTAGE_S_MAX - 10)
+        bench.clock.jump_s(jump_s)
+        assert bench.lent() is not None
+        bench.clock.pass_s(11)
+        assert bench.lent() is None
+
+
+@pytest.mark.parametrize("back_s", [10.0, LIFE_S, 9 * DAYS])
+def test_a_clock_that_is_set_back_brings_no_token_back(bench: OutageBench, back_s: float) -> None:
+    bench.vouch()
+    bench.clock.pass_s(LIFE_S + 1)
+    bench.ask()
+    with bench.kube.away():
+        bench.ask()
+        bench.clock.jump_s(-back_s)
+        assert bench.lent() is None
+
+
+def test_after_a_restart_a_clock_that_was_set_back_lends_nothing(bench: OutageBench) -> None:
+    bench.vouch()
+    bench.ask()
+    bench.known.save()
+    bench.clock.jump_s(-100.0)
+    bench.restarted()
+    with bench.kube.away():
+        bench.ask()
         assert bench.known.expired_s == bench.clock.now().timestamp()
+
+
+def test_the_newest_token_of_a_node_is_told_from_the_file(bench: OutageBench) -> None:
+    assert newest_issued_s(bench.path, "n1") == 0
+    bench.vouch()
+    bench.known.save()
+    assert newest_issued_s(bench.path, "n1") == 1
+    assert newest_issued_s(bench.path, "n2") == 0
+    bench.path.write_text("{")
+    with pytest.raises(ConfigError, match="unusable"):
+        newest_issued_s(bench.path, "n1")
 
 
 def test_a_token_of_another_replicas_caller_is_proved_by_the_keys(bench: OutageBench) -> None:

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from control.kit import lock
 from control.server.callers import revocations
 from control.server.callers.revocations import (
+    KEPT_S,
     BadRevocations,
     RevocationFile,
     Revocations,
@@ -35,7 +36,7 @@ def test_what_was_revoked_is_read_and_earlier_ones_stay(tmp_path: Path) -> None:
     add(path, one_token("a.b.c", now_s + 60), clock)
     assert subject.now().covers("n1", now_s, MARK)
     assert not subject.now().covers("n1", now_s, fingerprint("x.y.z"))
-    add(path, whole_node("n1", clock), clock)
+    add(path, whole_node("n1", clock, 0), clock)
     for each in (subject.now(), RevocationFile(path).now()):
         assert each.covers("n2", now_s, MARK)
         assert each.covers("n1", now_s, "")
@@ -45,16 +46,33 @@ def test_what_was_revoked_is_read_and_earlier_ones_stay(tmp_path: Path) -> None:
     assert "a.b.c" not in path.read_text(), "the file is no token"
 
 
-def test_a_token_that_has_expired_leaves_the_file_and_a_node_stays(tmp_path: Path) -> None:
+def test_a_token_that_ended_long_ago_makes_room_and_a_node_stays(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     path, clock = tmp_path / "revoked", FakeClock()
     end_s = int(clock.now().timestamp()) + 60
     add(path, one_token("a.b.c", end_s), clock)
-    add(path, whole_node("n1", clock), clock)
-    clock.pass_s(61)
-    add(path, one_token("x.y.z", end_s + 60), clock)
+    add(path, whole_node("n1", clock, 0), clock)
+    clock.pass_s(61 + KEPT_S)
+    add(path, one_token("x.y.z", end_s + 2 * KEPT_S), clock)
+    assert fingerprint("a.b.c") in load(path).tokens, "there is room"
+    monkeypatch.setattr(revocations, "REVOKED_BYTES_MAX", path.stat().st_size + 50)
+    add(path, one_token("u.v.w", end_s + 2 * KEPT_S), clock)
     found = load(path)
-    assert set(found.tokens) == {fingerprint("x.y.z")}
+    assert set(found.tokens) == {fingerprint("x.y.z"), fingerprint("u.v.w")}
     assert set(found.nodes) == {"n1"}
+
+
+def test_a_clock_that_was_set_for_a_moment_takes_no_revocation_back(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, clock = tmp_path / "revoked", FakeClock()
+    add(path, one_token("a.b.c", int(clock.now().timestamp()) + 60), clock)
+    monkeypatch.setattr(revocations, "REVOKED_BYTES_MAX", path.stat().st_size + 50)
+    clock.jump_s(KEPT_S)
+    with pytest.raises(BadRevocations, match="full"):
+        add(path, one_token("x.y.z", 99999999999), clock)
+    assert fingerprint("a.b.c") in load(path).tokens
 
 
 @pytest.mark.parametrize("line", ["token abc 5", "node n1", "node n1 soon", "nodes n1 5", "x"])
@@ -110,13 +128,13 @@ def test_the_file_is_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
 def test_two_who_write_do_not_lose_each_others(tmp_path: Path) -> None:
     path = tmp_path / "revoked"
     with lock.held(tmp_path / ".revoked.lock", "me"), pytest.raises(lock.AlreadyServed):
-        add(path, whole_node("n1", FakeClock()), FakeClock())
+        add(path, whole_node("n1", FakeClock(), 0), FakeClock())
 
 
 @pytest.mark.parametrize("name", ["", "a b", "a\nnode b", "\udc80", "a\x00"])
 def test_a_name_that_no_line_can_hold_is_refused(name: str) -> None:
     with pytest.raises(BadRevocations):
-        whole_node(name, FakeClock())
+        whole_node(name, FakeClock(), 0)
 
 
 @given(
@@ -125,7 +143,7 @@ def test_a_name_that_no_line_can_hold_is_refused(name: str) -> None:
 )
 def test_what_is_written_is_read(tokens: dict[str, int], nodes: dict[str, int]) -> None:
     made = Revocations(tokens, nodes)
-    assert parse(made.text(0.0).split("\n")) == (made, [])
+    assert parse(made.text().split("\n")) == (made, [])
 
 
 @given(st.text())

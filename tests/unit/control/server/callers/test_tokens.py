@@ -134,7 +134,7 @@ def test_a_revoked_token_is_refused_and_a_new_one_is_good() -> None:
     assert subject.is_revoked(caller)
     assert not subject.is_revoked(Caller("n1", SUBJECT)), "by another's word"
     assert asyncio.run(subject.authenticate(other, STRANGER)).node == "n1"
-    revoked = whole_node("n1", clock)
+    revoked = whole_node("n1", clock, 0)
     with pytest.raises(Unauthenticated):
         asyncio.run(subject.authenticate(other, STRANGER))
     fresh = subject.issue("n1", timedelta(hours=1))  # in the same second
@@ -166,10 +166,26 @@ def test_a_token_without_a_time_of_issue_is_revoked_with_its_node() -> None:
             asyncio.run(subject.authenticate(forge(claims), STRANGER))
 
 
-@pytest.mark.parametrize("token", ["", "x", forge(GOOD, key=b"x" * 32), forge({**GOOD, "exp": 5})])
+@pytest.mark.parametrize(
+    "token", ["", "x", forge(GOOD, key=b"x" * 32), forge({**GOOD, "exp": "5"})]
+)
 def test_only_a_token_that_could_be_used_is_revoked(token: str) -> None:
     with pytest.raises(Unauthenticated):
         tokens().revocation(token)
+
+
+def test_a_token_that_is_over_by_the_clock_can_be_revoked() -> None:
+    """The clock may have been set."""
+    clock = FakeClock()
+    subject = tokens(clock)
+    stolen = subject.issue("n1", timedelta(hours=1))
+    clock.jump_s(3 * 86400)
+    with pytest.raises(Unauthenticated):
+        asyncio.run(subject.authenticate(stolen, STRANGER))
+    revoked = subject.revocation(stolen)
+    clock.jump_s(-3 * 86400)
+    caller = asyncio.run(subject.authenticate(stolen, STRANGER))
+    assert revoked.covers("n1", caller.issued_s, caller.mark)
 
 
 @pytest.mark.parametrize("node", ["", "a/b", "../n1", "n1\n"])

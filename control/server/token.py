@@ -1,0 +1,73 @@
+"""`tulle-control token`: prints a node's token, or revokes some."""
+
+from __future__ import annotations
+
+import sys
+from datetime import timedelta
+from pathlib import Path
+from typing import BinaryIO
+
+import click
+
+from control.kit.clock import SystemClock
+from control.kit.errors import ConfigError
+from control.kit.terminal import is_interactive
+from control.server.ca.keys import TOKEN_KEY_NAME, load_token_key
+from control.server.callers import issued
+from control.server.callers.revocations import NAME, add, load, whole_node
+from control.server.callers.tokens import TOKEN_CHARS_MAX, NodeTokens, Unauthenticated
+from control.server.flags import DURATION, ROOT_NAMESPACE, STATE, option, output
+from control.server.plane import subject_of
+
+
+@click.command()
+@option("--node", help="Name of the node the token is for.")
+@STATE
+@ROOT_NAMESPACE
+@option("--ttl", type=DURATION, default="365d", help="Life of the token.")
+@click.option("--revoke", is_flag=True, help="Revoke all tokens that the node has until now.")
+@click.option(
+    "--revoke-token",
+    type=click.File("rb"),
+    metavar="FILE",
+    help="Revoke the token in this file; - is standard input.",
+)
+def token(
+    node: str | None,
+    state: Path,
+    root_namespace: str,
+    ttl: float,
+    revoke: bool,
+    revoke_token: BinaryIO | None,
+) -> None:
+    """Print a token for one node's agent and ztunnel, or revoke some. Its holder speaks for the
+    node.
+
+    Without a newline when it goes to a file: Istio's ztunnel sends the file as it is, and a header
+    cannot hold a newline.
+
+    A control plane that runs refuses a revoked token from its next call on, and ends calls that
+    are under way within a second.
+    """
+    if (node is None) is (revoke_token is None) or (revoke and node is None):
+        raise click.UsageError("--node NAME, --node NAME --revoke, or --revoke-token FILE")
+    clock, revoked = SystemClock(), state / NAME
+    if (revoke or revoke_token) and not (state / TOKEN_KEY_NAME).exists():
+        raise click.ClickException(f"{state}: no control plane has its state there")
+    try:
+        key, known = load_token_key(state), load(revoked)
+        tokens = NodeTokens(key, subject_of(root_namespace), clock, lambda: known)
+        if revoke_token is not None:
+            text = revoke_token.read(TOKEN_CHARS_MAX + 1).decode("ascii", "replace").strip()
+            add(revoked, tokens.revocation(text), clock)
+        elif node is not None and revoke:
+            add(revoked, whole_node(node, clock, issued.last_s(state, node)), clock)
+        elif node is not None:
+            made = tokens.issue(node, timedelta(seconds=ttl))
+            issued.note(state / issued.NAME, node, tokens.issued_s(made))
+            with output():
+                click.echo(made, nl=is_interactive(sys.stdout))
+    except Unauthenticated as exc:
+        raise click.ClickException(f"not a token that could be used: {exc.why.meaning}") from exc
+    except (ConfigError, OSError) as exc:
+        raise click.ClickException(str(exc)) from exc
