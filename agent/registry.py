@@ -74,6 +74,9 @@ class Registration:
     # The runtime named the addresses. They count more than the control plane's, which are those of
     # the sandbox before while a new one is made.
     is_placed: bool = False
+    # Its capture ended then, on the monotonic clock, which goes on for as long as the boot; 0: it
+    # is captured, or never was.
+    released_s: float = 0.0
 
 
 def path_of_pid(pid: int) -> str:
@@ -269,6 +272,8 @@ def record_bytes(registration: Registration, boot_id: str) -> bytes:
     """The registration as its file has it."""
     addresses = [format_address(each) for each in registration.addresses]
     record = {**asdict(registration), "addresses": addresses, "boot_id": boot_id}
+    if not registration.released_s:
+        del record["released_s"]  # an older agent knows no such field
     return json.dumps(record, indent=1).encode()
 
 
@@ -289,6 +294,8 @@ def parse_record(data: bytes, boot_id: str) -> Registration | None:
         raise ValueError("a field that should be text is not")
     if not all(type(each) is int for each in (found.inode, found.cookie)) or not found.uid:
         raise ValueError("a field that should be a number is not, or the uid is empty")
+    if type(found.released_s) is not float:
+        raise ValueError("a time that should be a number is not")
     if not isinstance(found.is_placed, bool):
         raise ValueError("a field that should be true or false is not")
     return found if written == boot_id else None

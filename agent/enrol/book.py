@@ -151,16 +151,19 @@ class Book:
         """The request is about to be sent: from now on the ztunnel may hold the namespace."""
         self._set_handover(step.uid, step.ztunnel, Handover(step.ztunnel, step.netns, ready=False))
 
-    def untold(self, ztunnel: int) -> list[str]:
-        """Captured pods that this ztunnel was not told of, and may have from before a restart of
-        ours: those that are leaving, and those that it has refused."""
+    def untold(self, ztunnel: int, now_s: float) -> list[str]:
+        """Pods that this ztunnel was not told of, and may have from before a restart of ours: those
+        that are leaving, or linger, and those that it has refused."""
         return [
             uid
             for uid, pod in self._pods.items()
-            if pod.capture is not None
-            and pod.capture.netns == pod.netns
+            if pod.netns is not None
+            and (pod.capture.netns == pod.netns if pod.capture else self._lingers(pod, now_s))
             and all(each.ztunnel != ztunnel for each in pod.handovers)
         ]
+
+    def _lingers(self, pod: PodFacts, now_s: float) -> bool:
+        return pod.released_s is not None and now_s < pod.released_s + self._linger_s
 
     def keeping(self, uid: str, ztunnel: int) -> None:
         """The ztunnel is about to hear that it keeps the pod, if it has it."""
@@ -191,6 +194,10 @@ class Book:
         """A capture was in force before we started."""
         known = self._pods.get(uid, PodFacts(uid, None))
         self._change(replace(known, capture=capture, direct=capture.direct))
+
+    def released_before(self, uid: str, released_s: float) -> None:
+        """A capture ended before we started."""
+        self._change(replace(self._pods[uid], released_s=released_s))
 
     def captured(self, step: plan.CapturePod) -> None:
         pod = self._pods[step.uid]

@@ -92,6 +92,9 @@ class Enroller:
             self._kernel.tell_direct(pod)
             if not self._host.direct:
                 self.facts.book.allowed_direct(uid, False)
+        for registration in self.facts.known:
+            if registration.released_s and registration.uid not in captured:
+                self.facts.book.released_before(registration.uid, registration.released_s)
         event(log, logging.INFO, "capture.adopted", pods=len(captured))
         self._kernel.take_steps()
 
@@ -142,6 +145,8 @@ class Enroller:
         if intent is not None and _contradict(registration, intent):
             raise PodMismatch(f"{intent.uid} is {intent.namespace}/{intent.name}")
         known = self.facts.known.get(registration.uid)
+        if known is not None and known.cookie == registration.cookie:
+            registration = replace(registration, released_s=known.released_s)
         container_id = registration.container_id
         if container_id in self._deleted_ids and self._is_other(known, container_id):
             raise ContainerDeleted(f"container {container_id} was deleted, another one is there")

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from dataclasses import replace
 from pathlib import Path
 from typing import ClassVar, Protocol
 
@@ -154,8 +155,16 @@ class KernelTrack:
             return
         self._direct.released(uid)
         self._escaped.pop(uid, None)
-        self._facts.book.released(uid, self._facts.clock.monotonic_s())
+        now_s = self._facts.clock.monotonic_s()
+        self._facts.book.released(uid, now_s)
+        self._note_release(uid, now_s)
         event(log, logging.INFO, "pod.released", uid=uid)
+
+    def _note_release(self, uid: str, released_s: float) -> None:
+        """Write down that the pod lingers: the next agent has its ztunnel keep it as well."""
+        registration = self._facts.known.get(uid)
+        if registration is not None:
+            self._facts.known.learn(replace(registration, released_s=released_s))
 
     def _try_capture(self, step: plan.CapturePod) -> None:
         registration = self._facts.known.get(step.uid)
@@ -229,6 +238,7 @@ class KernelTrack:
         pod = self._datapath.capture(request, shortcut_later=True, prepared=prepared)
         self.shortcuts.captured(step.uid, self._datapath.shortcuts)
         self._facts.book.captured(step)
+        self._note_release(step.uid, 0.0)
         self.tell_direct(pod)
         if held is None:
             self._escaped[step.uid] = _older_connections(netns_fd)

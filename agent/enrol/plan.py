@@ -61,7 +61,7 @@ class PodFacts:
     capture: Capture | None = None
     handovers: tuple[Handover, ...] = ()
     withdrawn_s: float | None = None  # the control plane accepted then that it is not captured
-    released_s: float | None = None  # its capture ended then; None: none of this run
+    released_s: float | None = None  # its capture ended then; None: there was none
     retry_s: float | None = None  # a step failed; no other is taken before then
     failure: str | None = None  # its reason
 
@@ -159,7 +159,7 @@ def steps(pod: PodFacts, node: NodeFacts, now_s: float) -> tuple[Step, ...]:
     if pod.enrolled is False:
         return _unenrol(pod, node, now_s)
     if pod.enrolled is None and pod.capture is None:
-        return _withdraw(pod, node)
+        return _leave(pod, node, now_s)
     return _enrol(pod, pod.netns, node)
 
 
@@ -225,6 +225,11 @@ def _unenrol(pod: PodFacts, node: NodeFacts, now_s: float) -> tuple[Step, ...]:
             found += drain
         found += _release(pod)
         return (*found, *_withdraw(pod, node))
+    return _leave(pod, node, now_s)
+
+
+def _leave(pod: PodFacts, node: NodeFacts, now_s: float) -> tuple[Step, ...]:
+    """After the release."""
     lingers = _lingers_until_s(pod, node)
     if lingers is not None and now_s < lingers:
         return (AwaitDrain(pod.uid, lingers), *_withdraw(pod, node))

@@ -88,13 +88,14 @@ class ZtunnelTrack:
     async def _end_snapshot(self) -> None:
         """The end of a snapshot makes a ztunnel drop pods that it was not sent, and ready. One that
         is not the newest may serve pods from before a restart of ours: it keeps them. The newest
-        keeps those that are captured still: a pod that leaves is released before it is dropped."""
+        keeps those that are captured still, or linger: a pod that leaves is released before it is
+        dropped."""
         number, book = self._ztunnel.number, self._facts.book
         if number != book.node.newest:
             for registration in list(self._facts.known):
                 await self._ztunnel.keep(registration.uid)
         else:
-            for uid in book.untold(number):
+            for uid in book.untold(number, self._facts.clock.monotonic_s()):
                 book.keeping(uid, number)
                 await self._ztunnel.keep(uid)
         await self._ztunnel.snapshot_sent()

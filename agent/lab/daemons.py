@@ -83,14 +83,17 @@ class Daemons:
     def make_token(self, node: str) -> None:
         """Make a node's token with the control plane's own command."""
         command = [*program("tulle-control"), "token", "--node", node]
-        done = subprocess.run(
-            [*command, "--state", str(self.control_state)],
-            env=environment(),
-            capture_output=True,
-            text=True,
-            timeout=TOKEN_TIMEOUT_S,
-            check=False,
-        )
+        try:
+            done = subprocess.run(
+                [*command, "--state", str(self.control_state)],
+                env=environment(),
+                capture_output=True,
+                text=True,
+                timeout=TOKEN_TIMEOUT_S,
+                check=False,
+            )
+        except subprocess.TimeoutExpired:
+            raise ControlError(f"no token for node {node} in {TOKEN_TIMEOUT_S:.0f} s") from None
         if done.returncode != 0:
             raise ControlError(f"no token for node {node}: {done.stderr.strip()[-400:]}")
         folder = self.run_dir / node

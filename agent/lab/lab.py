@@ -311,14 +311,17 @@ def place(state: LabState, manifests: Manifests, record: PodRecord) -> str:
 
 
 def load_rules(netns: str, rules: str) -> None:
-    done = subprocess.run(
-        ["nsenter", f"--net={NETNS_FOLDER / netns}", "--", "nft", "-f", "-"],
-        input=rules,
-        text=True,
-        capture_output=True,
-        timeout=NFT_TIMEOUT_S,
-        check=False,
-    )
+    try:
+        done = subprocess.run(
+            ["nsenter", f"--net={NETNS_FOLDER / netns}", "--", "nft", "-f", "-"],
+            input=rules,
+            text=True,
+            capture_output=True,
+            timeout=NFT_TIMEOUT_S,
+            check=False,
+        )
+    except subprocess.TimeoutExpired:
+        raise KernelError(f"nft in {netns}: nothing in {NFT_TIMEOUT_S:.0f} s") from None
     if done.returncode != 0:
         raise KernelError(f"nft in {netns}: {done.stderr.strip()}")
 

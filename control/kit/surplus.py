@@ -13,7 +13,9 @@ from control.kit.memory import release, resident_bytes
 
 LOOK_S = 10.0
 GROWTH = 1.1
-LOOKS_MAX = 6  # a release takes some milliseconds; one a minute that yields nothing costs nobody
+# One in ten minutes that yields nothing costs nobody: a release takes some milliseconds, and as many
+# more as there are young objects. A peak of an hour is given back so late at most.
+LOOKS_MAX = 60
 
 
 class Surplus:

@@ -58,12 +58,16 @@ def _children(pid: int) -> list[int]:
     return [int(each) for each in text.split()]
 
 
-def walk(lab: Lab, report: Report) -> None:
+def brought_up(lab: Lab, report: Report) -> World:
+    """A lab of our own; ConfigError if there is one, which stays as it is."""
     with report.step("0. Two nodes, twelve pods, real servers"):
         report.run("tulle lab up agent/lab/shop")
         lab.up(SHOP)
-        world = World(lab, report)
-        report.show(world.tulle("lab", "status"))
+    return World(lab, report)
+
+
+def walk(world: World) -> None:
+    world.report.show(world.tulle("lab", "status"))
     for step in STEPS:
         step(world)
     memory(world)
@@ -75,9 +79,10 @@ def main(keep: bool) -> None:
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     report = Report(SystemClock())
     lab = Lab(progress=lambda text: print(f"      … {text}", file=sys.stderr, flush=True))
-    code = 0
+    code, world = 0, None
     try:
-        walk(lab, report)
+        world = brought_up(lab, report)
+        walk(world)
     except (ClaimFailed, MeshError, OSError) as exc:
         print(f"\nThe tour failed: {exc}\nLogs: {_keep_logs(lab)}", file=sys.stderr)
         _last_words(lab)
@@ -86,7 +91,7 @@ def main(keep: bool) -> None:
         print("\nInterrupted: taking the lab down.", file=sys.stderr)
         code = 130
     finally:
-        if not keep:
+        if world is not None and not keep:
             with report.step("Down"):
                 lab.down()
     if code == 0:

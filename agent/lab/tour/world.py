@@ -22,6 +22,7 @@ from agent.lab.tour.report import ClaimFailed, Report
 from control.kit.errors import MeshError
 
 MARKER = "tulle-marker-7f3a9c"
+TULLE_TIMEOUT_S = 60.0
 COMMAND_TIMEOUT_S = 30.0
 SETTLE_TIMEOUT_S = 15.0  # for steps that take well under a second
 POLL_S = 0.05
@@ -76,15 +77,18 @@ class World:
         """Call the CLI as a user would; its standard output. A failure ends the tour."""
         if not quiet:
             self.report.run("tulle " + " ".join(arguments))
-        done = subprocess.run(
-            [*program("tulle"), *arguments],
-            input=data,
-            env=environment() | {"TULLE_RUN_DIR": str(self.lab.run_dir)},
-            capture_output=True,
-            text=True,
-            timeout=60,
-            check=False,
-        )
+        try:
+            done = subprocess.run(
+                [*program("tulle"), *arguments],
+                input=data,
+                env=environment() | {"TULLE_RUN_DIR": str(self.lab.run_dir)},
+                capture_output=True,
+                text=True,
+                timeout=TULLE_TIMEOUT_S,
+                check=False,
+            )
+        except subprocess.TimeoutExpired:
+            raise ClaimFailed(f"tulle {arguments[0]}: nothing in {TULLE_TIMEOUT_S:.0f} s") from None
         if done.returncode != 0:
             raise ClaimFailed(f"tulle {arguments[0]}: {done.stderr.strip()[-600:]}")
         return done.stdout

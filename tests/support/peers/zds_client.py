@@ -122,6 +122,8 @@ class Client:
                 say(added=message.add.uid, pod=f"{info.namespace}/{info.name}", account=account)
             case "del":
                 self.delete(getattr(message, "del").uid)
+            case "keep":
+                say(kept=message.keep.uid)
             case "snapshot_sent":
                 say(snapshot_sent=True)
         for fd in fds:

@@ -48,6 +48,15 @@ def test_a_restart_finds_what_was_registered(tmp_path: Path) -> None:
     assert list(load(tmp_path)) == []
 
 
+def test_a_record_has_the_end_of_a_capture_only_when_there_was_one(tmp_path: Path) -> None:
+    """An agent from before knows no such field."""
+    load(tmp_path).put(POD)
+    (path,) = tmp_path.iterdir()
+    assert "released_s" not in json.loads(path.read_text())
+    load(tmp_path).put(replace(POD, released_s=12.5))
+    assert list(load(tmp_path)) == [replace(POD, released_s=12.5)]
+
+
 def test_a_reboot_voids_it(tmp_path: Path) -> None:
     load(tmp_path).put(POD)
     (path,) = tmp_path.iterdir()
@@ -81,6 +90,8 @@ def test_an_unreadable_record_is_dropped(tmp_path: Path, text: str) -> None:
         {"cookie": 1.5},
         {"container_id": 7},
         {"is_placed": 1},
+        {"released_s": "1"},
+        {"released_s": True},
     ],
 )
 def test_a_record_with_a_wrong_field_is_dropped(tmp_path: Path, change: dict[str, object]) -> None:

@@ -29,8 +29,10 @@ def intent(**changes: object) -> Intent:
     return replace(base, **changes)  # type: ignore[arg-type]  # fields of an intent
 
 
-def made(known: Registry, root: Path, *pods: CapturedPod, direct: bool = True) -> Enroller:
-    host = Host("n1", root, 2.0, direct=direct)
+def made(
+    known: Registry, root: Path, *pods: CapturedPod, direct: bool = True, linger_s: float = 0.0
+) -> Enroller:
+    host = Host("n1", root, 2.0, linger_s, direct=direct)
     return Enroller(host, FakeDatapath(*pods), known, FakeClock(), FakeDirect())
 
 
@@ -204,6 +206,30 @@ def test_captures_of_a_past_run_are_taken_over(known: Registry, tmp_path: Path) 
     datapath = enroller._datapath
     assert datapath.captured() == []
     assert enroller.facts.book.pods().keys() <= {"uid", "lost"}
+
+
+def test_a_pod_that_lingers_does_so_after_a_restart(
+    known: Registry, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(registry, "is_there", lambda registration: True)
+    known.put(POD)
+    before = made(known, tmp_path, CAPTURED, linger_s=30.0)
+    before.adopt()
+    before.facts.clock.pass_s(100)  # type: ignore[attr-defined]  # a fake clock
+    before.intents_changed({"uid": intent(enrolled=False)}, [])
+    before._kernel.take_steps()
+    before.reported(frozenset())
+    before.facts.clock.pass_s(2)  # type: ignore[attr-defined]  # a fake clock
+    before._kernel.take_steps()
+    assert before._datapath.captured() == []
+    for passed_s, kept in ((0, ["uid"]), (29.9, ["uid"]), (30, [])):
+        after = made(known, tmp_path, linger_s=30.0)
+        after.adopt()
+        assert after.facts.book.untold(1, 102 + passed_s) == kept
+    after.register(POD)
+    found = known.get("uid")
+    assert found is not None
+    assert found.released_s == 102, "registered again in the same namespace"
 
 
 def test_a_report_withdraws_what_it_does_not_name(enroller: Enroller) -> None:

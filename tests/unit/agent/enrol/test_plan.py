@@ -76,6 +76,10 @@ def test_a_ztunnel_keeps_a_released_pod_for_what_it_has_open() -> None:
     assert plan.state(left, one) == (PodState.NOT_ENROLLED, "")
     assert plan.steps(left, one, end_s) == (drop,)
     assert plan.steps(replace(left, handovers=()), one, 10.0) == ()
+    # After a restart, before the control plane is heard.
+    unknown = replace(left, enrolled=None)
+    assert plan.steps(unknown, one, 10.0) == (AwaitDrain("u", end_s), drop)
+    assert plan.steps(unknown, one, end_s) == (drop,)
     # A namespace that goes is let go, and so is one from before.
     assert plan.steps(replace(left, netns=None), one, 10.0) == (drop, Forget("u"))
     assert plan.steps(replace(left, netns=200), one, 10.0) == (drop,)

@@ -5,10 +5,13 @@ from __future__ import annotations
 import subprocess
 from pathlib import Path
 
+import pytest
+
 from agent.lab import daemons
 from agent.lab.daemons import Daemons, serves
 from agent.lab.plan import node_plan
 from agent.lab.state import LabState
+from control.kit.errors import ControlError
 
 STATE = LabState("x", "/f", False, 3, "/c", [node_plan("x", "n1", 1)])
 
@@ -47,3 +50,15 @@ def test_a_ztunnel_of_another_make_serves_once_no_pod_waits_for_one() -> None:
     assert serves({"ztunnels": ztunnels, "pods": []})
     assert not serves({"ztunnels": ztunnels, "pods": [*pods, {"reason": "no_ztunnel"}]})
     assert not serves({"ztunnels": [], "pods": pods})
+
+
+def test_a_token_that_does_not_come_is_a_failure_with_a_word(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    silent = tmp_path / "silent"
+    silent.write_text("#!/bin/sh\nexec sleep 60\n")
+    silent.chmod(0o755)
+    monkeypatch.setattr(daemons, "program", lambda name: (str(silent),))
+    monkeypatch.setattr(daemons, "TOKEN_TIMEOUT_S", 0.05)
+    with pytest.raises(ControlError, match="no token for node n1"):
+        Daemons(tmp_path, STATE).make_token("n1")

@@ -44,12 +44,16 @@ def test_what_a_peak_took_goes_back_though_a_release_came_in_the_middle_of_it(
     assert process.resident == 80 * MIB
 
 
-def test_what_yields_nothing_is_tried_once_a_minute() -> None:
+@pytest.mark.parametrize("used", [80, 400])
+def test_what_yields_nothing_is_tried_less_and_less(used: int) -> None:
     process = Process()
     process.look(2)
-    process.used = 400 * MIB
+    process.used = used * MIB
+    process.look(60)
+    assert process.releases <= 2 + 6, "in ten minutes"
+    told = process.releases
     process.look(10 * LOOKS_MAX)
-    assert process.releases <= 2 + 4 + 10
+    assert process.releases <= told + 10, "in each ten minutes more"
 
 
 def test_it_looks_and_releases(monkeypatch: pytest.MonkeyPatch) -> None:
