@@ -199,8 +199,9 @@ def merged(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]
     found = dict(below)
     for name, value in above.items():
         known = found.get(name)
-        is_table = isinstance(known, dict) and isinstance(value, dict)
-        found[name] = merged(known, value) if is_table else value  # type: ignore[arg-type]
+        if isinstance(known, dict) and isinstance(value, dict):
+            value = merged(known, value)
+        found[name] = value
     return found
 
 

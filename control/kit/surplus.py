@@ -13,8 +13,8 @@ from control.kit.memory import release, resident_bytes
 
 LOOK_S = 10.0
 GROWTH = 1.1
-# One in ten minutes that yields nothing costs nobody: a release takes some milliseconds, and as many
-# more as there are young objects. A peak of an hour is given back so late at most.
+# One in ten minutes that yields nothing costs nobody: a release takes some milliseconds, and more
+# with many young objects. A peak of an hour is given back so late at most.
 LOOKS_MAX = 60
 
 

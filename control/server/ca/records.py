@@ -18,20 +18,12 @@ from control.kube.client import KubeClient
 from control.kube.errors import ApiError
 from control.kube.resources import SECRETS
 from control.server.ca.rotation import Rotation
+from control.server.ca.secret import SecretObject
 
 log = logging.getLogger("ca")
 
 RECORD_NAME: Final = "tulle-ca-rotation"
 RECORD_KEY: Final = "rotation.json"
-
-
-class _RecordMeta(msgspec.Struct):
-    version: str = msgspec.field(default="", name="resourceVersion")
-
-
-class RecordSecret(msgspec.Struct):
-    metadata: _RecordMeta = msgspec.field(default_factory=_RecordMeta)
-    data: dict[str, str] | None = None
 
 
 @dataclass(slots=True)
@@ -48,7 +40,7 @@ class RotationRecords:
         self._version = ""
         where = f"Secret {self.namespace}/{RECORD_NAME}"
         try:
-            found = await self.client.get(SECRETS.path(self.namespace, RECORD_NAME), RecordSecret)
+            found = await self.client.get(SECRETS.path(self.namespace, RECORD_NAME), SecretObject)
         except ApiError as exc:
             if exc.code not in (403, 404):
                 raise
@@ -85,9 +77,9 @@ class RotationRecords:
         path = SECRETS.path(self.namespace, RECORD_NAME)
         try:
             if self._version:
-                await self.client.put(path, body, RecordSecret)
+                await self.client.put(path, body, SecretObject)
             else:
-                await self.client.create(SECRETS.path(self.namespace), body, RecordSecret)
+                await self.client.create(SECRETS.path(self.namespace), body, SecretObject)
         except ApiError as exc:
             if exc.is_conflict:
                 return False

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import ClassVar
 
+import msgspec
 from cryptography import x509
 from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives import serialization
@@ -35,6 +36,17 @@ RSA_BITS_MIN = 2048
 
 class BadCaSecret(ConfigError):
     reason: ClassVar[str] = "ca_secret"
+
+
+class _SecretMeta(msgspec.Struct):
+    version: str = msgspec.field(default="", name="resourceVersion")
+
+
+class SecretObject(msgspec.Struct):
+    """The parts of any Secret that are read."""
+
+    metadata: _SecretMeta = msgspec.field(default_factory=_SecretMeta)
+    data: dict[str, str] | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,8 +15,6 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import ClassVar, Final
 
-import msgspec
-
 from control.kit.clock import Clock
 from control.kit.errors import ControlError, MeshError
 from control.kit.log import event
@@ -28,7 +26,7 @@ from control.server.ca.authority import Authority, new_authority
 from control.server.ca.copy import AuthorityCopy, CopiedAuthority
 from control.server.ca.records import RotationRecords
 from control.server.ca.rotation import BLANK, Rotation, RotationStep, step
-from control.server.ca.secret import BadCaSecret, data_of
+from control.server.ca.secret import BadCaSecret, SecretObject, data_of
 
 log = logging.getLogger("ca")
 
@@ -45,15 +43,6 @@ class HiddenSecret(ControlError):
     """Nobody can tell how it is: another replica may see it and use it."""
 
     reason: ClassVar[str] = "ca_hidden"
-
-
-class _SecretMeta(msgspec.Struct):
-    version: str = msgspec.field(default="", name="resourceVersion")
-
-
-class CaSecret(msgspec.Struct):
-    metadata: _SecretMeta = msgspec.field(default_factory=_SecretMeta)
-    data: dict[str, str] | None = None
 
 
 @dataclass(slots=True)
@@ -117,7 +106,7 @@ class StoredAuthority:
             raise BadCaSecret(f"{self._where} is gone; its CA stays in force until we restart")
         authorities.replace(await self._taken(name, secret))
 
-    async def _chosen(self) -> tuple[str, CaSecret | None]:
+    async def _chosen(self) -> tuple[str, SecretObject | None]:
         """The Secret that counts now. `cacerts` may come later, and a replica that starts then
         takes it, so all of them have to."""
         if self._found == OWN and not self.name:
@@ -143,7 +132,7 @@ class StoredAuthority:
         secret = await self._get(OWN)  # another replica may have been first
         return None if secret is None else await self._taken(OWN, secret)
 
-    async def _taken(self, name: str, secret: CaSecret) -> Authority:
+    async def _taken(self, name: str, secret: SecretObject) -> Authority:
         """The CA to sign with while this is the Secret that is wanted."""
         where, data = f"Secret {self.namespace}/{name}", secret.data or {}
         found = await self._stepped(data, where)
@@ -186,9 +175,9 @@ class StoredAuthority:
         event(log, logging.WARNING, "ca.copied", secret=self._where, error=why)
         return found.authority
 
-    async def _get(self, name: str) -> CaSecret | None:
+    async def _get(self, name: str) -> SecretObject | None:
         try:
-            return await self.client.get(SECRETS.path(self.namespace, name), CaSecret)
+            return await self.client.get(SECRETS.path(self.namespace, name), SecretObject)
         except ApiError as exc:
             if exc.code == 404:
                 return None
@@ -212,7 +201,7 @@ class StoredAuthority:
             "data": data_of(authority),
         }
         try:
-            await self.client.create(SECRETS.path(self.namespace), body, CaSecret)
+            await self.client.create(SECRETS.path(self.namespace), body, SecretObject)
         except ApiError as exc:
             if exc.is_conflict:
                 return False

@@ -325,7 +325,7 @@ def test_the_block_is_the_meshs_alone(bed: Bed, network: Network, pod: Pod) -> N
                 steered = port == layout.HBONE_PORT and host in ("127.64.0.9", TARGET6)
                 assert refused(lambda h=host, p=port: pod.dial((h, p))) is not steered  # type: ignore[misc]
                 if ":" in host:
-                    dial = lambda h=host, p=port: neighbour.dial((h, p))  # noqa: E731
+                    dial = lambda h=host, p=port: neighbour.dial((h, p))  # noqa: E731 shorter
                     assert refused(dial) is not steered
         app.settimeout(0)
         with pytest.raises(BlockingIOError):

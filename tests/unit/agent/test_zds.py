@@ -148,7 +148,7 @@ def test_requests_need_not_wait_for_each_other_and_are_answered_in_their_order()
 def test_descriptors_of_an_answer_that_nobody_waits_for_any_more_are_closed() -> None:
     async def scenario() -> None:
         waiting = asyncio.get_running_loop().create_future()
-        task = asyncio.ensure_future(zds.Asked(waiting, 5.0).answer())  # noqa: TID251
+        task = asyncio.ensure_future(zds.Asked(waiting, 5.0).answer())  # noqa: TID251 ends below
         await asyncio.sleep(0)
         read, write = os.pipe()
         waiting.set_result((ACK, zds.Descriptors([read, write])))
