@@ -155,9 +155,6 @@ def _empty_slots(path: Path) -> int:
     """Slots without a listener: a socket that is closed falls out of its map by itself."""
     try:
         with Map.open(path) as listeners:
-            return sum(
-                listeners.lookup(pods.slot_key(slot)) is None
-                for slot in range(listeners.max_entries)
-            )
+            return listeners.absent(map(pods.slot_key, range(listeners.max_entries)))
     except (DatapathError, OSError):
         return layout.LISTENERS_MAX

@@ -80,15 +80,31 @@ class Map(KernelObject):
         bpfsys.call(bpfsys.MAP_UPDATE, attributes, "map update")
 
     def fill(self, entries: Iterable[tuple[bytes, bytes]]) -> None:
-        """Many updates, in their order, with the same memory for each."""
-        keys, values = buffer(bytes(self.key_bytes)), buffer(bytes(self.value_bytes))
-        pointers = (ctypes.addressof(keys), ctypes.addressof(values))
-        attributes = struct.pack("<IxxxxQQQ", self.fd, *pointers, 0)
+        """Many updates, in their order."""
+        keys, values, attributes = self._places()
         for key, value in entries:
             assert (len(key), len(value)) == (self.key_bytes, self.value_bytes)
             ctypes.memmove(keys, key, len(key))
             ctypes.memmove(values, value, len(value))
-            bpfsys.call(bpfsys.MAP_UPDATE, attributes, "map update")
+            if bpfsys.repeat(bpfsys.MAP_UPDATE, attributes):
+                bpfsys.call(bpfsys.MAP_UPDATE, attributes.raw, "map update")
+
+    def absent(self, entries: Iterable[bytes]) -> int:
+        """Number of these keys that have no value."""
+        keys, _values, attributes = self._places()
+        count = 0
+        for key in entries:
+            assert len(key) == self.key_bytes
+            ctypes.memmove(keys, key, len(key))
+            if bpfsys.repeat(bpfsys.MAP_LOOKUP, attributes):
+                count += bpfsys.find(bpfsys.MAP_LOOKUP, attributes.raw, "map lookup") is None
+        return count
+
+    def _places(self) -> tuple[ctypes.Array[ctypes.c_char], ...]:
+        """Memory for a key and for a value, and the attributes that name both."""
+        keys, values = buffer(bytes(self.key_bytes)), buffer(bytes(self.value_bytes))
+        pointers = (ctypes.addressof(keys), ctypes.addressof(values))
+        return keys, values, buffer(struct.pack("<IxxxxQQQ", self.fd, *pointers, 0))
 
     def delete(self, key: bytes) -> bool:
         """False: it was not there."""

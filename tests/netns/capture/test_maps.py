@@ -47,6 +47,16 @@ def test_entries_come_and_go(table: Map | MemoryMap) -> None:
     assert list(table) == [key(2)]
 
 
+def test_many_entries_in_one_loop(table: Map | MemoryMap) -> None:
+    table.fill((key(number), value(number * 10)) for number in (1, 2, 1))
+    assert (table.lookup(key(1)), table.lookup(key(2))) == (value(10), value(20))
+    assert table.absent(key(number) for number in range(5)) == 3
+    table.fill((key(number), value(1)) for number in range(ENTRIES))
+    with pytest.raises(MapFull):
+        table.fill([(key(ENTRIES), value(1))])
+    assert table.absent([key(ENTRIES)]) == 1
+
+
 def test_an_entry_may_go_while_keys_are_read(table: Map | MemoryMap) -> None:
     for number in range(8):
         table.update(key(number), value(number))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 from agent.datapath.errors import MapFull
 
@@ -36,6 +36,13 @@ class MemoryMap:
         if key not in self._entries and len(self._entries) == self.max_entries:
             raise MapFull("map update", 7)
         self._entries[key] = value
+
+    def fill(self, entries: Iterable[tuple[bytes, bytes]]) -> None:
+        for key, value in entries:
+            self.update(key, value)
+
+    def absent(self, entries: Iterable[bytes]) -> int:
+        return sum(self.lookup(key) is None for key in entries)
 
     def delete(self, key: bytes) -> bool:
         return self._entries.pop(key, None) is not None
