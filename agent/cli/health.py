@@ -23,6 +23,7 @@ REASONS = {
     "no_address": "it has no address yet",
     "draining": "its open streams may finish first",
     "reporting": "its peers are told first",
+    "lingering": "it has left; connections that it had open have time to end",
 }
 
 

@@ -288,7 +288,8 @@ def state(pod: PodFacts, node: NodeFacts) -> tuple[PodState, str]:
         alive = pod.capture.ztunnel in node.ztunnels
         return PodState.CAPTURED, pod.failure or ("" if alive else "no_ztunnel")
     if pod.enrolled is False:
-        return PodState.NOT_ENROLLED, ""
+        kept = any(each.ztunnel in node.ztunnels for each in pod.handovers)
+        return PodState.NOT_ENROLLED, "lingering" if kept else ""
     if pod.failure is not None:
         return PodState.FAILED, pod.failure
     if pod.enrolled is None:

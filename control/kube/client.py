@@ -114,15 +114,24 @@ class KubeClient:
         )
 
     async def delete(
-        self, path: str, *, uid: str = "", version: str = "", propagation: str = ""
+        self,
+        path: str,
+        *,
+        uid: str = "",
+        version: str = "",
+        propagation: str = "",
+        grace_s: int | None = None,
     ) -> None:
-        """Delete an object; only the one with this uid and version where they are given."""
+        """Delete an object; only the one with this uid and version where they are given. `grace_s`:
+        a pod's time to end, also of one that has begun to and has more."""
         options: dict[str, Any] = {"kind": "DeleteOptions", "apiVersion": "v1"}
         known = {"uid": uid, "resourceVersion": version}
         if preconditions := {name: text for name, text in known.items() if text}:
             options["preconditions"] = preconditions
         if propagation:
             options["propagationPolicy"] = propagation
+        if grace_s is not None:
+            options["gracePeriodSeconds"] = grace_s
         await self._call("DELETE", path, msgspec.Raw, body=options)
 
     async def text(self, path: str, parameters: Parameters | None = None) -> str:

@@ -12,6 +12,7 @@ from typing import Any
 
 from agent.cli.cluster import rollout
 from agent.cli.cluster.facts import DAEMON_SETS, DEPLOYMENTS, list_all
+from agent.cli.cluster.held import held
 from agent.cli.cluster.objects import Object, get_or_none
 from agent.cli.cluster.pages import RUN_DIR, PartPod, dumped
 from agent.cli.cluster.session import MANAGER
@@ -101,7 +102,7 @@ async def _agents(client: KubeClient, namespace: str) -> list[PartPod]:
 
 
 async def _held(client: KubeClient, namespace: str) -> str:
-    """Nodes with pods that are still captured, in words."""
+    """Nodes that have not let go of all pods, in words."""
     control = (await rollout.state(client, namespace))[0]
     if not control.is_done:
         return str(control)
@@ -124,9 +125,8 @@ async def _held_on(client: KubeClient, namespace: str, pod: PartPod) -> str:
     except MeshError as exc:
         return f"{pod.node}: its agent cannot be asked: {exc}"
     page = found["nodes"].get(pod.node, {}).get("agent") or {}
-    states = [each.get("state") for each in page.get("pods") or []]
-    count = sum(each in ("captured", "releasing") for each in states)
-    return f"{pod.node}: {count} still captured" if count else ""
+    words = str(held(page.get("pods") or []))
+    return f"{pod.node}: {words}" if words else ""
 
 
 async def _unclean(client: KubeClient, namespace: str) -> str:

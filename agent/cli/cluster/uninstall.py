@@ -13,9 +13,10 @@ import msgspec
 from agent.cli.chart import release
 from agent.cli.chart.release import NAMESPACE
 from agent.cli.chart.settings import merged
+from agent.cli.cluster import ending, install, pages, record, rollout, root_namespace
 from agent.cli.cluster import facts as cluster_facts
-from agent.cli.cluster import install, pages, record, rollout, root_namespace
 from agent.cli.cluster.facts import DAEMON_SETS, DEPLOYMENTS, MANAGED_BY, PART_OF, ClusterFacts
+from agent.cli.cluster.held import held
 from agent.cli.cluster.objects import (
     Applied,
     Applier,
@@ -28,7 +29,6 @@ from agent.cli.cluster.objects import (
 )
 from agent.cli.cluster.session import MANAGER, ClusterError, NoCluster
 from control.kube.client import KubeClient
-from control.kube.errors import ApiError
 from control.kube.resources import CONFIG_MAPS, LEASES, NAMESPACES, PODS, TRUST_BUNDLES
 
 ROOT = "tulle-ca-root-cert"
@@ -72,11 +72,11 @@ async def carry_out(client: KubeClient, removal: Removal, told: Told) -> None:
             raise ClusterError(f"{held}: `tulle install`, then uninstall again (--force goes on)")
         told(f"warning: going on: {held}")
     await _remove(client, set(known.refs) if known else set(), told)
-    await _until(client, _pods_left, removal, told)
+    await _until(client, ending.pods, removal, told)
     await _roots(client, told)
     if removal.is_purge:
         await _purge(client, facts, told)
-        await _until(client, _namespace_left, removal, told)
+        await _until(client, ending.namespace, removal, told)
     elif await get_or_none(client, NAMESPACES.path(name=NAMESPACE)):
         told(f"kept: namespace {NAMESPACE} with the CA's key, definitions and policies (--purge)")
 
@@ -149,7 +149,7 @@ async def _until(client: KubeClient, is_done: Any, removal: Removal, told: Told)
 
 
 async def _all_released(client: KubeClient) -> str:
-    """Pods that are still captured, in words."""
+    """Pods that the nodes have not let go of, in words."""
     control, *_ = await rollout.state(client)
     if not control.is_done:
         return str(control)
@@ -157,16 +157,14 @@ async def _all_released(client: KubeClient) -> str:
         found = await pages.read(client, ("agent",))
     except NoCluster:
         return ""
-    left = [
+    left = held(
         pod
         for parts in found.nodes.values()
         for pod in (parts.get("agent") or {}).get("pods") or []
-        if pod.get("state") in ("captured", "releasing")
-    ]
+    )
     away = {name: why for name, why in found.away.items() if why != pages.NO_POD}
     silent = "; ".join(f"{name}: {why}" for name, why in sorted(away.items()))
-    held = f"{_pods(len(left))} still captured" if left else ""
-    return "; ".join(each for each in (held, silent) if each)
+    return "; ".join(each for each in (str(left), silent) if each)
 
 
 async def _agents_done(client: KubeClient) -> str:
@@ -261,27 +259,6 @@ async def _purge(client: KubeClient, facts: ClusterFacts, told: Told) -> None:
     for outcome in kept:
         told(f"{outcome.done} {outcome.ref}")
     await remove(client, refs, lambda outcome: told(f"{outcome.done} {outcome.ref}"))
-
-
-async def _namespace_left(client: KubeClient) -> str:
-    """The namespace while it is being emptied, in words."""
-    found = await get_or_none(client, NAMESPACES.path(name=NAMESPACE))
-    if found is None:
-        return ""
-    conditions = (found.get("status") or {}).get("conditions") or []
-    held = [each.get("message", "") for each in conditions if each.get("status") == "True"]
-    return ": ".join([f"namespace {NAMESPACE} is ending", *filter(None, held)])
-
-
-async def _pods_left(client: KubeClient) -> str:
-    """Our pods that still run, in words."""
-    try:
-        left = await _listed(client, PODS.path(NAMESPACE))
-    except ApiError as exc:
-        if exc.code != 404:
-            raise
-        return ""
-    return f"of Tulle {_pods(len(left))} still ending" if left else ""
 
 
 def _pods(count: int) -> str:

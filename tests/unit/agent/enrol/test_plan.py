@@ -73,9 +73,12 @@ def test_a_ztunnel_keeps_a_released_pod_for_what_it_has_open() -> None:
     drop = DeleteFromZtunnel("u", 7)
     assert plan.steps(left, one, 10.0) == (AwaitDrain("u", end_s), drop)
     assert plan.due_s(left, one, 10.0) == end_s
-    assert plan.state(left, one) == (PodState.NOT_ENROLLED, "")
+    assert plan.state(left, one) == (PodState.NOT_ENROLLED, "lingering")
     assert plan.steps(left, one, end_s) == (drop,)
-    assert plan.steps(replace(left, handovers=()), one, 10.0) == ()
+    dropped = replace(left, handovers=())
+    assert plan.steps(dropped, one, 10.0) == ()
+    assert plan.state(dropped, one) == (PodState.NOT_ENROLLED, "")
+    assert plan.state(left, NodeFacts((), 2.0)) == (PodState.NOT_ENROLLED, "")
     # After a restart, before the control plane is heard.
     unknown = replace(left, enrolled=None)
     assert plan.steps(unknown, one, 10.0) == (AwaitDrain("u", end_s), drop)

@@ -96,18 +96,28 @@ def test_pods_are_let_go_before_nodes_are_cleaned_and_objects_go(
     assert "DELETE tulle-control" in found[4:]
 
 
-def test_nothing_goes_while_a_pod_is_captured(
-    kube: KubeServer, mesh: MeshInPods, run: Tulle
+@pytest.mark.parametrize(
+    ("state", "reason", "said"),
+    [
+        ("captured", "", "1 pod is still captured"),
+        ("releasing", "draining", "1 pod is still captured"),
+        ("not_enrolled", "lingering", "1 pod is released, with time for open connections to end"),
+    ],
+)
+def test_nothing_goes_while_a_node_holds_a_pod(
+    kube: KubeServer, mesh: MeshInPods, run: Tulle, state: str, reason: str, said: str
 ) -> None:
-    pod = {"namespace": "shop", "name": "a", "state": "captured"}
+    pod = {"namespace": "shop", "name": "a", "state": state, "reason": reason}
     mesh.nodes["kn1"] = {"agent": {"pods": [pod]}}
+    kube.faults.requests.clear()
     done = run("uninstall", "--yes", "--timeout", "1s")
     assert done.exit_code == 1
-    assert "1 pod is still captured" in done.stderr
+    assert said in done.stderr
+    assert changes(kube) == ["PATCH tulle-control"]
     assert "daemonsets/tulle-agent" in ours(kube)
     done = run("uninstall", "--yes", "--timeout", "1s", "--force")
     assert done.exit_code == 0, done.stderr
-    assert "warning: going on without it: 1 pod is still captured" in done.stderr
+    assert f"warning: going on without it: {said}" in done.stderr
 
 
 def test_an_agent_that_was_told_before_is_not_asked_again(
