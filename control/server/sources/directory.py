@@ -24,7 +24,7 @@ from control.server.sources.folder import Folder
 from control.server.sources.kept import Kept
 from control.server.sources.problem import UNREADABLE, Problem
 from control.server.sources.snapshot import Snapshot
-from control.server.sources.walk import Look, Signature, see_folder
+from control.server.sources.walk import NOWHERE, Look, Signature, see_folder
 from control.server.sources.yaml_text import FILE_BYTES_MAX
 
 log = logging.getLogger("source")
@@ -212,13 +212,18 @@ class DirectorySource:
         the files that have another by now, or had none."""
         if self._kept is None or look.error:
             return list(look.files)
-        self._kept.only(look.files)
-        others = []
+        others, lost = [], self._kept.behind(look.lost) if look.lost else []
+        self._kept.only({*look.files, *lost})
+        for file in lost:
+            data = self._kept.get(file)
+            if data is not None and self._folder.load(file, data):
+                self._loaded[file] = NOWHERE
         for file, signature in look.files.items():
             data = self._kept.get(file)
             is_good = data is not None and self._folder.load(file, data)
             if is_good and _has(file, data):
                 self._loaded[file] = signature
+                self._kept.name(file)
             else:
                 others.append(file)
         self._folder.settle()  # every object counts as the last good one

@@ -106,6 +106,37 @@ def test_what_stands_behind_a_link_stays_in_force_while_it_leads_nowhere(tmp_pat
     assert found.objects.authorization_policies == ()
 
 
+def test_what_stands_behind_a_link_outlives_a_restart_while_it_leads_nowhere(
+    tmp_path: Path,
+) -> None:
+    """A host that has just booted may not have its volumes yet."""
+    folder, release = tmp_path / "manifests", tmp_path / "releases"
+    folder.mkdir()
+    release.mkdir()
+    (folder / "spaces.yaml").write_text(SPACES)
+    (release / "p.yaml").write_text(POLICY)
+    (folder / "current").symlink_to(release)
+    kept = Kept(tmp_path / "state")
+
+    def names(source: DirectorySource) -> list[str]:
+        snapshot = source.poll() or source.read()
+        return [each.meta.name for each in snapshot.objects.authorization_policies]
+
+    source = DirectorySource(folder, OldClock(), kept)
+    assert names(source) == ["p"]
+    release.rename(tmp_path / "away")
+    for _ in range(2):
+        source = DirectorySource(folder, OldClock(), kept)
+        source.read()
+        assert names(source) == ["p"]
+    (tmp_path / "away").rename(release)
+    (release / "p.yaml").write_text(POLICY.replace("name: p", "name: q"))
+    assert names(source) == ["q"]
+    release.rename(tmp_path / "away")
+    (folder / "current").unlink()  # this is meant
+    assert names(DirectorySource(folder, OldClock(), kept)) == []
+
+
 def test_a_file_that_cannot_be_read_denies_nothing_when_its_content_is_kept_or_it_is_new(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
