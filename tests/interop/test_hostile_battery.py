@@ -17,9 +17,6 @@ from tests.support.peers.hostile import Target
 
 # Part of its rate that the neighbour keeps, and the worker's memory as a multiple of what it was.
 RATE_PART_LEAST = 0.5
-# A dial is 100 µs of work that nothing divides, a handshake 500, and a message waits for one twice:
-# beside those that do nothing else it was 0.40 to 0.50.
-UNDIVIDED = 0.4
 # Somebody who keeps all rules is a neighbour too: each has half of the worker, and who had that is
 # not harmed, even if messages that come one by one cost it more than they did together.
 SHARE_LEAST = 0.45
@@ -40,7 +37,6 @@ class Row:
     counted: str  # reasons, or other counters of the worker, of which one rises
     each_us: float  # CPU time of the worker, at most, for each thing that the attacker does
     kind: str = "stream"  # the neighbour's, in the gate; "" if it is not one of the gate's
-    rate_part: float = RATE_PART_LEAST
     within_the_rules: bool = False
     besides: tuple[str, ...] = tuple(NEIGHBOURS)
 
@@ -80,7 +76,6 @@ ROWS = [
         SLOWED,
         60,
         kind="outbound",
-        rate_part=UNDIVIDED,
     ),
     Row("short requests", client.short_requests, SLOWED, 300, within_the_rules=True),
     Row("reads a little at a time", client.slow_reads, SLOWED, 2000, kind=""),
@@ -112,8 +107,6 @@ ROWS = [
         more.tunnel_each,
         SLOWED,
         3000,
-        kind="",
-        rate_part=UNDIVIDED,
     ),
     Row("outbound connections that are cut", more.cut_outbound, "app_left", 300, kind=""),
     Row(
@@ -121,7 +114,6 @@ ROWS = [
         more.anywhere,
         SLOWED,
         600,
-        rate_part=UNDIVIDED,
         # Another stranger has one share of many: it has no identity either.
         besides=tuple(kind for kind in NEIGHBOURS if kind != "plaintext"),
     ),
@@ -140,7 +132,7 @@ def problems(row: Row, outcome: Outcome) -> list[str]:
     bills = outcome.bills
     fair = row.within_the_rules and bills.share >= SHARE_LEAST
     found = {
-        "rate": outcome.part < row.rate_part * SLACK and not fair,
+        "rate": outcome.part < RATE_PART_LEAST * SLACK and not fair,
         "memory": outcome.most_mib > MEMORY_TIMES_MAX * outcome.idle_mib,
         "cpu": outcome.cpu_s > BURST_S + outcome.done * row.each_us / 1e6,
         "unpaid": bills.attackers < BILLED_PART * (bills.worker - bills.neighbour) - GRAIN_S,

@@ -19,7 +19,8 @@ from ztunnel.connections.newcomers import Newcomers
 from ztunnel.connections.pod import Book, OpenConnection, Pod
 from ztunnel.connections.pool import Pool
 from ztunnel.connections.sockaddr import Original, original_destination
-from ztunnel.loop.reactor import Reactor, Served
+from ztunnel.loop.reactor import Reactor
+from ztunnel.loop.served import Served
 from ztunnel.mesh.dice import Dice
 from ztunnel.mesh.state import State
 from ztunnel.refusals import BLAMED, Reason

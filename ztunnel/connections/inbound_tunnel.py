@@ -215,6 +215,7 @@ class InboundTunnel:
         tenant = engine.tenants.peer(peer)
         tunnel.tenant = tenant
         tunnel.pay_with(engine.tenants.account(tenant))
+        engine.reactor.take_over(tenant, tunnel.handshake_s)
         if not engine.tenants.tunnels.take(tenant):
             tunnel.dismiss(Reason.TUNNELS_MAX, "")
             return

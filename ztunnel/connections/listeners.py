@@ -73,7 +73,7 @@ class Listener:
         self._taken = taken
         self._tenant = tenant
         # Its turns, and its log lines, are a stranger's as long as nobody is known behind them.
-        self._told = tenant or Tenancy(Kind.SOURCE, name)
+        self._told = tenant or Tenancy(Kind.DOOR, name)
         self._family = int(sock.family)
         # The inner half of `accept`, without its questions about the new socket (2 µs).
         self._accept: Accept = sock._accept  # type: ignore[attr-defined]  # typeshed leaves it out

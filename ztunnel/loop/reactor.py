@@ -18,10 +18,11 @@ import select
 import time
 from collections.abc import Callable
 from os import sched_yield as _yield
-from typing import Any, Final, Protocol
+from typing import Any, Final
 
 from ztunnel.loop.bill import SAMPLED_TURNS, Bill, Spender
 from ztunnel.loop.countdown import Countdown, Timekeeper
+from ztunnel.loop.served import Closable, Flushable, Handler, Resumable, Served
 from ztunnel.loop.spin import Spin
 from ztunnel.loop.turns import (
     ALONE_S,
@@ -44,34 +45,10 @@ WATCH_LEVEL: Final = select.EPOLLIN
 # Descriptors served between two flushes: bounds a turn, so that no answer waits behind thousands.
 EVENTS_PER_TURN_MAX: Final = 512
 _AGAIN: Final = 1  # stands for events where a handler is resumed
+# epoll's timeouts are in milliseconds.
+SLEEP_S_LEAST: Final = 0.001
 # An idle worker looks at its deadlines this often even if one was lost.
 WAIT_S_MAX: Final = 60.0
-
-
-class Served(Protocol):
-    def on_bug(self) -> None:
-        """Release everything at once: serving this item raised."""
-
-
-class Handler(Served, Protocol):
-    def on_ready(self, events: int) -> None:
-        """The descriptor became readable, writable or ended (epoll's bits)."""
-
-
-class Resumable(Served, Protocol):
-    def on_again(self) -> None:
-        """Called in the next turn, on request."""
-
-
-class Flushable(Served, Protocol):
-    def flush(self) -> None:
-        """Called at the end of a turn in which output was added."""
-
-
-class Closable(Protocol):
-    def fileno(self) -> int: ...
-
-    def close(self) -> None: ...
 
 
 BugReport = Callable[[Served], None]
@@ -278,6 +255,10 @@ class Reactor(Timekeeper):
         else:
             self.bill.add(payer, took_s * self.weight)
 
+    def take_over(self, payer: Spender, took_s: float) -> None:
+        """Count time that a stranger had as the payer's, in fair turns: that is who it was."""
+        self._backlog.take_over(payer, took_s)
+
     def _sampled(self, payer: Spender | None, began_s: float) -> float:
         """Bill the time since then for all turns that this one stands for; returns the time."""
         now_s = self.clock()
@@ -346,6 +327,8 @@ class Reactor(Timekeeper):
             wait_s = 0.0
         elif self._queued:
             wait_s = min(wait_s_max, self._backlog.rest_s())
+            if 0.0 < wait_s < SLEEP_S_LEAST:
+                return self._poll_until(self.clock() + wait_s)
         else:
             now_s = self.clock()
             wait_s = max(0.0, min(wait_s_max, self.next_due_s - now_s))
@@ -354,6 +337,14 @@ class Reactor(Timekeeper):
                 if events:
                     return events
         return self._epoll.poll(wait_s, EVENTS_PER_TURN_MAX)
+
+    def _poll_until(self, end_s: float) -> list[tuple[int, int]]:
+        """Poll for less time than a sleep has at least."""
+        while True:
+            _yield()
+            events = self._epoll.poll(0, EVENTS_PER_TURN_MAX)
+            if events or self.clock() >= end_s:
+                return events
 
     def _poll_a_moment(self) -> list[tuple[int, int]]:
         spin = self.spin

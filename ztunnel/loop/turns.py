@@ -3,12 +3,9 @@
 Without this a payer with a thousand busy connections makes every turn a thousand connections long,
 and another with one connection is served once in each. It knows no handlers and does no I/O.
 
-Each payer has a clock of its own, which runs while it is served. Whoever is behind comes first, for
-a slice; whoever is more than a slice ahead of all that wait is left out of the turn. Somebody who
-was away comes back where the others are, with a small credit for the moments in which it had
-nothing to do.
-
-Addresses come cheap, so all strangers together have a clock as well, and are one among the others.
+Whoever is behind (`clocks`) comes first, for a slice; whoever is more than a slice ahead of all
+that wait is left out of the turn. A long piece waits a moment for those who are behind and about to
+come back (`visits`): that time is on their bill, so it is half of the time at most.
 
 A single handler that takes long is a stall for everybody, and others may have nothing that waits
 just when it is over. So who stalls the rest waits for as long as it made them wait.
@@ -20,7 +17,9 @@ from collections.abc import Callable
 from heapq import heappop, heappush
 from typing import Any, Final
 
+from ztunnel.loop.clocks import CLOCKS_MAX, Clocks, is_stranger
 from ztunnel.loop.endless import Endless
+from ztunnel.loop.visits import LONG_PIECE_S, STALL_S, Visits
 
 # A payer's time in a turn: a few requests of somebody who waits for answers. They share reads and
 # writes; one by one each costs twice as much. The last thing may take longer.
@@ -38,20 +37,13 @@ TURN_S: Final = 0.0005
 # nobody to wait for.
 CROWDED_S: Final = 0.01
 CROWDED_TURNS: Final = 16
-# A handler that took longer was a stall; as much of it as is paid back by waiting.
-STALL_S: Final = 0.001
+# As much of a stall as is paid back by waiting.
 STALL_S_MAX: Final = 0.05
 # Time of somebody who never comes to an end counts so many times as much, and as many times again
 # as there are of them. A flood or a transfer has half of what somebody has who waits for answers
 # and so slows down by itself, and all of them together no more than one: a host with ten identities
 # leaves as much to the others as one with a single one.
 ENDLESS_TIMES: Final = 2.0
-# The credit of somebody who comes back, and the debt that is remembered at most.
-CREDIT_S: Final = 0.002
-DEBT_S_MAX: Final = 0.02
-# Payers whose clocks are kept; those that are behind by the credit need none.
-CLOCKS_MAX: Final = 1024
-
 # All of them, as one who may never come to an end.
 _STRANGERS: Final = "strangers"
 
@@ -66,8 +58,10 @@ class Backlog:
         "_cpu",
         "_cpu_s",
         "_endless",
-        "_floor_s",
         "_heap",
+        "_held_for",
+        "_held_s",
+        "_held_until_s",
         "_number",
         "_payers",
         "_queues",
@@ -76,7 +70,7 @@ class Backlog:
         "_stalled",
         "_stalled_until_s",
         "_strangers",
-        "_strangers_s",
+        "_visits",
         "slice_s",
     )
 
@@ -96,17 +90,19 @@ class Backlog:
         self._slowed = slowed
         self._queues: dict[object, dict[object, int]] = {}
         self._payers: dict[object, object] = {}  # by key
-        self._clocks: dict[object, float] = {}  # by payer
+        self._clocks: Final = Clocks()
         self._endless: Final = Endless()
         self.slice_s = SLICE_S  # for the payer that is served
-        self._floor_s = 0.0  # the clock of the one that was last the furthest behind
         # Each payer with a queue but None, once: its clock, a number against ties, itself.
         self._heap: list[tuple[float, int, object]] = []
         self._strangers: list[tuple[float, int, object]] = []  # likewise
-        self._strangers_s = 0.0  # their clock
         self._number = 0
         self._stalled: dict[object, float] = {}  # payers, and when they are served again
         self._stalled_until_s = 0.0  # all of them
+        self._visits: Final = Visits()
+        self._held_for: object = None  # the one that all who wait make room for
+        self._held_s = 0.0  # since then
+        self._held_until_s = 0.0
 
     def __bool__(self) -> bool:
         return bool(self._payers)
@@ -123,6 +119,8 @@ class Backlog:
         if queue is None:
             queue = self._queues[payer] = {}
             self._line_up(payer)
+            if payer is not None:
+                self._visits.came(payer, self._clock())
         queue[key] = queue.get(key, 0) | events
 
     @property
@@ -137,6 +135,8 @@ class Backlog:
 
     def rest_s(self) -> float:
         """Time in which nobody that waits is to be served."""
+        if self._held_for is not None:
+            return max(0.0, self._held_until_s - self._clock())
         if not self.anyone_stalled:
             return 0.0
         until_s = self._stalled_until_s
@@ -167,17 +167,17 @@ class Backlog:
                 self._stalled = {who: at_s for who, at_s in self._stalled.items() if at_s > now_s}
             self._stalled[payer] = until_s
             self._stalled_until_s = max(self._stalled_until_s, until_s)
-        clocks = self._clocks
-        clocks[payer] = min(self._at(payer) + took_s, self._floor_s + DEBT_S_MAX)
-        if getattr(payer, "stranger", False):
-            times = ENDLESS_TIMES if self._endless.has(_STRANGERS) else 1.0
-            since_s = max(self._strangers_s, self._floor_s - CREDIT_S)
-            self._strangers_s = min(since_s + times * took_s, self._floor_s + DEBT_S_MAX)
-        if len(clocks) > CLOCKS_MAX:
-            self._forget()
+        times = ENDLESS_TIMES if self._endless.has(_STRANGERS) else 1.0
+        self._clocks.run(payer, took_s, times)
+
+    def take_over(self, payer: object, took_s: float) -> None:
+        """Count time that a stranger had as the payer's, which it turned out to be."""
+        self._clocks.take_over(payer, took_s)
 
     def take_all(self, serve: Callable[[object, int], None]) -> None:
         """Serve everything that waits, at nobody's cost: there is one payer."""
+        self._held_for = None
+        self._visits.clear()
         for queue in list(self._queues.values()):
             for key in list(queue):
                 events = queue.pop(key, None)
@@ -197,26 +197,33 @@ class Backlog:
         do keeps it for the next turn."""
         self._cpu_s = self._cpu()
         self._endless.begin_turn(self._clock())
+        self._pay_for_wait()
+        self._visits.polled(self._clock())
         if None in self._queues:
             self._serve_one(None, serve, flush)
         again, end_s = list[object](), self._clock() + TURN_S
-        stalled, first_s = self.anyone_stalled, -1.0
+        stalled, first_s, held = self.anyone_stalled, -1.0, 0
         while heap := self._behind():
             at_s, _, payer = heap[0]
-            if self._clocks.get(payer, at_s) > at_s:  # it was charged since
+            if self._clocks.moved(payer, at_s):  # it was charged since
                 heappop(heap)
                 self._line_up(payer)
                 continue
-            if heap is self._strangers:
-                at_s = max(at_s, self._strangers_s)
+            at_s = self._clocks.among_all(payer)
             if stalled and self._stalled.get(payer, 0.0) > self._clock():
                 heappop(heap)
                 again.append(payer)
                 self._slowed(payer)
                 continue
+            if self._visits.is_long(payer) and self._has_to_wait(payer):
+                heappop(heap)
+                again.append(payer)
+                self._slowed(payer)
+                held += 1
+                continue
             if first_s < 0.0:
                 first_s = at_s
-                self._floor_s = max(self._floor_s, at_s)
+                self._clocks.begin_turn_at(at_s)
             elif at_s > first_s + SLICE_S:
                 self._slowed(payer)
                 break
@@ -225,6 +232,11 @@ class Backlog:
             heappop(heap)
             if self._serve_one(payer, serve, flush):
                 again.append(payer)
+            if self._visits.may_have_come(payer):
+                break  # and look
+        if held < len(self._queues):
+            self._held_for = None
+        self._held_s = self._clock()
         for payer in again:
             self._line_up(payer)
         if self._strangers:
@@ -232,22 +244,34 @@ class Backlog:
         else:
             self._endless.served(_STRANGERS)
 
-    def _at(self, payer: object) -> float:
-        floor_s = self._floor_s
-        return max(self._clocks.get(payer, floor_s), floor_s - CREDIT_S)
+    def _has_to_wait(self, payer: object) -> bool:
+        """True while somebody is about to come back who had less than the payer."""
+        found = self._visits.awaited(payer, self._clock(), self._clocks.is_behind)
+        if found is None:
+            return False
+        self._held_for, self._held_until_s = found
+        return True
+
+    def _pay_for_wait(self) -> None:
+        """The time in which nobody was served is on the bill of whom it was for."""
+        held_for, self._held_for = self._held_for, None
+        if held_for is not None:
+            waited_s = min(self._clock(), self._held_until_s) - self._held_s
+            self.charge(held_for, max(0.0, waited_s))
 
     def _line_up(self, payer: object) -> None:
         if payer is not None:
             self._number += 1
-            heap = self._strangers if getattr(payer, "stranger", False) else self._heap
-            heappush(heap, (self._at(payer), self._number, payer))
+            heap = self._strangers if is_stranger(payer) else self._heap
+            heappush(heap, (self._clocks.at(payer), self._number, payer))
 
     def _behind(self) -> list[tuple[float, int, object]]:
         """Those that wait, with the one that is the furthest behind on top."""
         known, strangers = self._heap, self._strangers
-        if strangers and not (known and known[0][0] <= max(strangers[0][0], self._strangers_s)):
-            return strangers
-        return known
+        if not (strangers and known):
+            return strangers or known
+        is_first = known[0][0] <= self._clocks.among_all(strangers[0][2])
+        return known if is_first else strangers
 
     def _serve_one(
         self, payer: object, serve: Callable[[object, int], None], flush: Callable[[], None]
@@ -263,22 +287,21 @@ class Backlog:
             events = queue.pop(key)
             del self._payers[key]
             serve(key, events)
-            now_s = self._clock()
+            before_s, now_s = now_s, self._clock()
+            if now_s - before_s >= LONG_PIECE_S and self._visits.is_anyone_away:
+                break
         flush()
-        took_s = self._clock() - began_s
+        now_s = self._clock()
+        took_s = now_s - began_s
+        self._visits.served(payer, took_s, now_s)
         self.charge(payer, took_s)
         if endless:
             self._slowed(payer)
-            self._clocks[payer] += took_s * (ENDLESS_TIMES * max(1, self._endless.count) - 1.0)
+            more = ENDLESS_TIMES * max(1, self._endless.count) - 1.0
+            self._clocks.run_on(payer, more * took_s)
         if queue:
             return True
         del self._queues[payer]
         self._endless.served(payer)
+        self._visits.left(payer, now_s)
         return False
-
-    def _forget(self) -> None:
-        """Forget clocks that say no more than none would."""
-        kept = {payer: at_s for payer, at_s in self._clocks.items() if at_s > self._floor_s}
-        if len(kept) > CLOCKS_MAX // 2:
-            kept.clear()  # so many at once: all begin anew
-        self._clocks = kept

@@ -17,6 +17,7 @@ class Kind(Enum):
     POD = "pod"  # on this node, by its namespace and name
     PEER = "peer"  # a remote identity, verified by TLS
     SOURCE = "source"  # an address, before or without an identity
+    DOOR = "door"  # a listener, until it is known who came
 
 
 class Tenancy:
@@ -45,7 +46,7 @@ class Tenancy:
     def __init__(self, kind: Kind, name: str) -> None:
         self.kind: Final = kind
         self.name: Final = name
-        self.stranger: Final = kind is Kind.SOURCE
+        self.stranger: Final = kind in {Kind.SOURCE, Kind.DOOR}
         self.held = [0] * QUOTAS
         # Work that led to nothing, in seconds of CPU, as of `paid_at_s`.
         self.debt_s = 0.0
@@ -69,6 +70,11 @@ class Tenancy:
         self.slowed += gone.slowed
         self.refused += gone.refused
         self.left_out += gone.left_out
+
+    @property
+    def returns(self) -> bool:
+        """True for somebody who waits for answers, and comes back with them."""
+        return self.kind is not Kind.DOOR
 
     @property
     def idle(self) -> bool:

@@ -5,7 +5,8 @@ from __future__ import annotations
 from enum import Enum
 from typing import Final, Protocol
 
-from ztunnel.loop.reactor import Reactor, Resumable
+from ztunnel.loop.reactor import Reactor
+from ztunnel.loop.served import Resumable
 
 
 class TunnelEnd(Enum):

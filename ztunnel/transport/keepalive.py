@@ -6,7 +6,8 @@ import socket
 from typing import Final, Protocol
 
 from ztunnel.loop.countdown import Countdown
-from ztunnel.loop.reactor import Reactor, Served
+from ztunnel.loop.reactor import Reactor
+from ztunnel.loop.served import Served
 from ztunnel.tenants.tenancy import Tenancy
 
 HANDSHAKE_S: Final = 10.0

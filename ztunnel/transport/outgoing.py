@@ -12,7 +12,8 @@ from typing import Final, Protocol
 
 from ztunnel.hbone.errors import ErrorCode
 from ztunnel.hbone.session import Session
-from ztunnel.loop.reactor import Reactor, Resumable, Served
+from ztunnel.loop.reactor import Reactor
+from ztunnel.loop.served import Resumable, Served
 from ztunnel.tenants.account import UNCOUNTED, Account
 from ztunnel.tenants.tenancy import Tenancy
 from ztunnel.transport.congestion import unpace

@@ -38,10 +38,7 @@ from ztunnel.transport.tls import TlsClosed, TlsConnection, TlsError
 
 _PING: Final = b"tulle-ka"
 _PING_OF_DRAIN: Final = b"tulle-dr"
-_LOST: Final = {
-    TunnelEnd.POD_DELETED: RelayEnd.POD_DELETED,
-    TunnelEnd.DRAINED: RelayEnd.DRAINED,
-}
+_LOST: Final = {TunnelEnd.POD_DELETED: RelayEnd.POD_DELETED, TunnelEnd.DRAINED: RelayEnd.DRAINED}
 
 
 class TunnelUser(Protocol):
@@ -74,6 +71,7 @@ class Tunnel(Incoming):
         "account",
         "detail",
         "end",
+        "handshake_s",
         "peer",
         "pings",
         "refusal",
@@ -109,6 +107,7 @@ class Tunnel(Incoming):
         self.refusal: Reason | None = None  # by TLS, or by whoever dismissed it
         self.tenant: Tenancy | None = None  # the one it is read for; None waits for nobody
         self._later = False  # it is not read before `on_later`
+        self.handshake_s = 0.0  # time that the handshake took here
 
     def start(self) -> None:
         """Begin the handshake."""
@@ -229,10 +228,12 @@ class Tunnel(Incoming):
         self.session.use_windows(window_bytes)
 
     def _handshake(self) -> bool:
+        began_s = self._reactor.clock()
         try:
             peer = self._tls.handshake()
         finally:
             self.out.send(self._tls.take())  # an alert too
+            self.handshake_s += self._reactor.clock() - began_s
         if peer is None or self.closed:
             return False
         self.peer = peer
@@ -325,8 +326,7 @@ class Tunnel(Incoming):
             self.close(TunnelEnd.DRAINED)
             return
         self.session.goaway(ErrorCode.NO_ERROR, drain=True)
-        # When this comes back the peer has seen the GOAWAY, and streams it opens later may be
-        # refused.
+        # Its answer says that the peer has seen the GOAWAY: later streams may be refused.
         self.session.ping(_PING_OF_DRAIN)
         self.touch()
 

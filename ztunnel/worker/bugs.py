@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 
-from ztunnel.loop.reactor import Served
+from ztunnel.loop.served import Served
 
 log = logging.getLogger("ztunnel.worker")
 

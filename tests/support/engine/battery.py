@@ -64,7 +64,7 @@ class Outcome:
     beside: float
     idle_mib: float
     most_mib: float
-    cpu_s: float  # spent by the worker, without what the neighbour's messages take
+    cpu_s: float  # spent by the worker, and not on the neighbour: its messages, and waits for it
     bills: Bills
     done: int  # by the attacker
     counted: dict[str, int]  # counters of the worker that rose
@@ -215,7 +215,7 @@ class Battery:
             statistics.median(beside),
             idle,
             most,
-            max(0.0, spent - meant),
+            max(0.0, spent - max(meant, ours / 1000)),
             Bills(spent, theirs / 1000, ours / 1000, meant),
             target.done.value,
             rose,

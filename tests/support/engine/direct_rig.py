@@ -18,7 +18,8 @@ from ztunnel.connections.engine import Engine, EngineConfig
 from ztunnel.connections.pod import Pod
 from ztunnel.connections.recheck import Recheck
 from ztunnel.direct.path import WorkerDirect
-from ztunnel.loop.reactor import Reactor, Served
+from ztunnel.loop.reactor import Reactor
+from ztunnel.loop.served import Served
 from ztunnel.mesh.entries import Entry, Op
 from ztunnel.mesh.route import ToTunnel, route
 from ztunnel.telemetry.access_log import JSON, AccessLog

@@ -29,7 +29,8 @@ from ztunnel.connections.pod import Pod
 from ztunnel.hbone.session import Session
 from ztunnel.hbone.settings import CLIENT_SETTINGS, Role
 from ztunnel.hbone.stream import Stream
-from ztunnel.loop.reactor import WATCH_BOTH, Reactor, Served
+from ztunnel.loop.reactor import WATCH_BOTH, Reactor
+from ztunnel.loop.served import Served
 from ztunnel.mesh.entries import Entry, Op
 from ztunnel.mesh.roles import Accepted
 from ztunnel.tenants.book import Tenants

@@ -10,7 +10,8 @@ from ztunnel.hbone.events import RequestReceived
 from ztunnel.hbone.session import Session
 from ztunnel.hbone.settings import CLIENT_SETTINGS, SERVER_SETTINGS, Role, SessionSettings
 from ztunnel.hbone.stream import Stream
-from ztunnel.loop.reactor import Reactor, Served
+from ztunnel.loop.reactor import Reactor
+from ztunnel.loop.served import Served
 from ztunnel.tenants.account import Account
 from ztunnel.tenants.bounds import FAREWELLS, QUEUED_BYTES
 from ztunnel.tenants.portions import Portions, Quota

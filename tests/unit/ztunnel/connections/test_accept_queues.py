@@ -14,7 +14,8 @@ from tests.support.engine.fake_dialer import FakeDialer
 from tests.support.engine.tunnel_memory import FakeTime
 from ztunnel.connections.accept_queues import AcceptQueues
 from ztunnel.connections.engine import Engine, EngineConfig
-from ztunnel.loop.reactor import Reactor, Served
+from ztunnel.loop.reactor import Reactor
+from ztunnel.loop.served import Served
 from ztunnel.loop.turns import SLICE_S
 from ztunnel.mesh.state import State
 from ztunnel.tenants.book import Tenants

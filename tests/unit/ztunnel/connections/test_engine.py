@@ -14,7 +14,8 @@ from tests.support.engine.tunnel_memory import FakeTime
 from ztunnel.connections.engine import RESPONSE_S, Engine, EngineConfig
 from ztunnel.connections.first_word import PATIENCE_S
 from ztunnel.connections.pod import Pod
-from ztunnel.loop.reactor import Reactor, Served
+from ztunnel.loop.reactor import Reactor
+from ztunnel.loop.served import Served
 from ztunnel.telemetry.outcome import Outcome
 from ztunnel.transport.dial import Dialer
 from ztunnel.transport.ends import RelayEnd

@@ -13,7 +13,8 @@ from control.kit.clock import SystemClock
 from tests.support.engine.tunnel_memory import FakeTime
 from ztunnel.connections.engine import Engine, EngineConfig
 from ztunnel.connections.listeners import PAUSE_S, Listener, Pauses
-from ztunnel.loop.reactor import Reactor, Served
+from ztunnel.loop.reactor import Reactor
+from ztunnel.loop.served import Served
 from ztunnel.loop.turns import SLICE_S
 from ztunnel.mesh.state import State
 from ztunnel.tenants.tenancy import Kind, Tenancy

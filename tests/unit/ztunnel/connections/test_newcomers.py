@@ -12,7 +12,8 @@ from tests.support.engine.tunnel_mesh import mesh_entries
 from ztunnel.connections import newcomers
 from ztunnel.connections.newcomers import WAITING_MAX, WORKLOAD_S, Newcomers
 from ztunnel.connections.pod import Pod
-from ztunnel.loop.reactor import Reactor, Served
+from ztunnel.loop.reactor import Reactor
+from ztunnel.loop.served import Served
 from ztunnel.mesh.state import State
 
 CLIENT = Workload(uid="client", name="client", namespace="demo", service_account="client")

@@ -18,7 +18,8 @@ from ztunnel.connections.newcomers import WAITING_MAX, WORKLOAD_S
 from ztunnel.connections.outbound import accept_outbound
 from ztunnel.connections.pod import Pod
 from ztunnel.connections.sockaddr import Original
-from ztunnel.loop.reactor import Reactor, Served
+from ztunnel.loop.reactor import Reactor
+from ztunnel.loop.served import Served
 from ztunnel.mesh.balance import Hint
 from ztunnel.transport.dial import DialDone, DialError
 

@@ -23,7 +23,8 @@ from ztunnel.connections.pool import (
 from ztunnel.connections.pool_failure import PoolFailure
 from ztunnel.hbone.session import Session
 from ztunnel.hbone.settings import Role, SessionSettings
-from ztunnel.loop.reactor import WATCH_BOTH, Reactor, Served
+from ztunnel.loop.reactor import WATCH_BOTH, Reactor
+from ztunnel.loop.served import Served
 from ztunnel.refusals import Flag, Reason
 from ztunnel.tenants.book import Tenants
 from ztunnel.tenants.tenancy import Kind, Tenancy

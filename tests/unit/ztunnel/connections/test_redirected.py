@@ -12,7 +12,8 @@ import pytest
 from control.model.address import parse_address, parse_endpoint
 from tests.support.engine.tunnel_memory import FakeTime
 from ztunnel.connections.redirected import PACKET_MARK, MarkedDialer
-from ztunnel.loop.reactor import Reactor, Served
+from ztunnel.loop.reactor import Reactor
+from ztunnel.loop.served import Served
 from ztunnel.transport.dial import DialError
 
 

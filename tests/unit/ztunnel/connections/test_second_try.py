@@ -21,7 +21,8 @@ from ztunnel.connections.pod import Pod
 from ztunnel.connections.pool import PROBATION_S
 from ztunnel.hbone.session import Session
 from ztunnel.hbone.settings import SERVER_SETTINGS, Role
-from ztunnel.loop.reactor import WATCH_BOTH, Reactor, Served
+from ztunnel.loop.reactor import WATCH_BOTH, Reactor
+from ztunnel.loop.served import Served
 from ztunnel.mesh.balance import Hint
 from ztunnel.mesh.entries import Entry, Op
 from ztunnel.telemetry.access_log import TEXT, AccessLog

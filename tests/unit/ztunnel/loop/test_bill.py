@@ -8,7 +8,8 @@ import pytest
 
 from tests.support.engine.tunnel_memory import FakeTime
 from ztunnel.loop.bill import SAMPLED_TURNS, SETTLED_AFTER_S, Bill
-from ztunnel.loop.reactor import WATCH_READ, Reactor, Served
+from ztunnel.loop.reactor import WATCH_READ, Reactor
+from ztunnel.loop.served import Served
 
 
 class Spent:

@@ -7,7 +7,8 @@ from collections.abc import Iterator
 import pytest
 
 from tests.support.engine.tunnel_memory import FakeTime
-from ztunnel.loop.reactor import Reactor, Served
+from ztunnel.loop.reactor import Reactor
+from ztunnel.loop.served import Served
 
 
 class Item:

@@ -8,7 +8,8 @@ from collections.abc import Iterator
 import pytest
 
 from tests.support.engine.tunnel_memory import FakeTime
-from ztunnel.loop.reactor import READABLE, WATCH_READ, Reactor, Served
+from ztunnel.loop.reactor import READABLE, WATCH_READ, Reactor
+from ztunnel.loop.served import Served
 from ztunnel.loop.turns import SLICE_S, STALL_S
 
 

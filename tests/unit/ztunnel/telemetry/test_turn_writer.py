@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from control.kit.sink import LineSink
 from tests.support.engine.tunnel_memory import FakeTime
-from ztunnel.loop.reactor import Reactor, Served
+from ztunnel.loop.reactor import Reactor
+from ztunnel.loop.served import Served
 from ztunnel.telemetry.turn_writer import RETRY_S, TurnWriter
 
 

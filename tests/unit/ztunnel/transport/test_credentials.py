@@ -14,7 +14,8 @@ from control.model.identity import SpiffeId
 from tests.support.certificates import make_authority
 from tests.support.clock import FakeClock
 from tests.support.engine.tunnel_memory import FakeTime
-from ztunnel.loop.reactor import Reactor, Served
+from ztunnel.loop.reactor import Reactor
+from ztunnel.loop.served import Served
 from ztunnel.transport.credentials import TURN_S_MAX, WAIT_S, WAITERS_MAX, Credentials
 from ztunnel.transport.tls import (
     Material,

@@ -12,7 +12,8 @@ from control.kit.errors import KernelError
 from control.model.address import Endpoint, parse_address, parse_endpoint
 from control.model.policy import Connection, Permit, decide
 from tests.support.engine.tunnel_memory import FakeTime
-from ztunnel.loop.reactor import Reactor, Served
+from ztunnel.loop.reactor import Reactor
+from ztunnel.loop.served import Served
 from ztunnel.transport.dial import CONNECT_S, SOURCES_TRIED_MAX, Dialer, DialError, Namespaces
 from ztunnel.transport.sockets import end_handshake
 

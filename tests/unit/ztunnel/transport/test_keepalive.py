@@ -8,7 +8,8 @@ from collections.abc import Iterator
 import pytest
 
 from tests.support.engine.tunnel_memory import FakeTime
-from ztunnel.loop.reactor import Reactor, Served
+from ztunnel.loop.reactor import Reactor
+from ztunnel.loop.served import Served
 from ztunnel.tenants.tenancy import Kind, Tenancy
 from ztunnel.transport.keepalive import (
     HANDSHAKE_S,

@@ -11,7 +11,8 @@ from tests.support.certificates import Authority
 from tests.support.engine.tunnel_memory import CLIENT, SERVER
 from ztunnel.hbone.session import Session
 from ztunnel.hbone.settings import CLIENT_SETTINGS, Role
-from ztunnel.loop.reactor import Reactor, Served
+from ztunnel.loop.reactor import Reactor
+from ztunnel.loop.served import Served
 from ztunnel.transport.outgoing import Outgoing
 from ztunnel.transport.tls import (
     TlsClosed,

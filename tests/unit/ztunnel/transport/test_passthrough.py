@@ -9,7 +9,8 @@ from collections.abc import Iterator
 import pytest
 
 from tests.support.engine.tunnel_memory import FakeTime
-from ztunnel.loop.reactor import WATCH_BOTH, Reactor, Served
+from ztunnel.loop.reactor import WATCH_BOTH, Reactor
+from ztunnel.loop.served import Served
 from ztunnel.transport.ends import RelayEnd
 from ztunnel.transport.farewell import FAREWELL_S
 from ztunnel.transport.passthrough import SocketRelay

@@ -12,7 +12,8 @@ from tests.support.engine.meshes import mesh
 from tests.support.engine.tunnel_memory import FakeTime
 from ztunnel.connections.engine import Engine, EngineConfig
 from ztunnel.connections.pod import Pod
-from ztunnel.loop.reactor import Reactor, Served
+from ztunnel.loop.reactor import Reactor
+from ztunnel.loop.served import Served
 from ztunnel.telemetry.outcome import Outcome
 from ztunnel.transport.dial import Dialer
 from ztunnel.transport.ends import RelayEnd
