@@ -44,18 +44,21 @@ def main() -> int:
     parser.add_argument("--full", action="store_true", help="the sizes of the goals")
     parser.add_argument("--alone", help="meshes, by pods")
     parser.add_argument("--fan", help="meshes with their nodes, PODSxNODES")
+    parser.add_argument(
+        "--lists", action="store_true", help="nodes come back with lists, as Istio's ztunnel"
+    )
     parser.add_argument("--kube", default=KUBE, help="meshes on an API server")
     arguments = parser.parse_args()
     alone = arguments.alone if arguments.alone is not None else ALONE
     fan = arguments.fan if arguments.fan is not None else FULL_FAN if arguments.full else FAN
     kube = f"{KUBE},50000" if arguments.full and arguments.kube == KUBE else arguments.kube
     started_at = time.strftime("%Y%m%d-%H%M%S")
-    figures = asyncio.run(measure(alone, fan, kube))
+    figures = asyncio.run(measure(alone, fan, kube, sums=not arguments.lists))
     report(figures, started_at)
     return 0
 
 
-async def measure(alone: str, fan: str, kube: str) -> list[ScaleFigure]:
+async def measure(alone: str, fan: str, kube: str, *, sums: bool = True) -> list[ScaleFigure]:
     found: list[ScaleFigure] = []
     for word in filter(None, alone.split(",")):
         await take(found, f"alone {word}", parts.alone(int(word)))
@@ -63,7 +66,7 @@ async def measure(alone: str, fan: str, kube: str) -> list[ScaleFigure]:
         await take(found, f"API server {word}", parts.kube(int(word)))
     for word in filter(None, fan.split(",")):
         pods, _, nodes = word.partition("x")
-        await take(found, f"fan {word}", parts.fan(int(pods), int(nodes)))
+        await take(found, f"fan {word}", parts.fan(int(pods), int(nodes), sums=sums))
     return found
 
 

@@ -58,7 +58,7 @@ async def alone(pods: int) -> Figures:
             yield figure("probe_p99_ms", answers[int(len(answers) * 0.99)])
 
 
-async def fan(pods: int, count: int) -> Figures:
+async def fan(pods: int, count: int, *, sums: bool = True) -> Figures:
     """Many nodes: they connect at once, hear of changes, and come back after a restart."""
     mesh = LargeMesh(pods, count)
 
@@ -87,7 +87,8 @@ async def fan(pods: int, count: int) -> Figures:
         async with running(folder, _free_port()) as subject:
             subject.memory_mib()
             started_s = time.monotonic()
-            async with _nodes(subject, count, 1, versions=versions) as nodes:
+            back = LightNodes(subject.control, versions, sums=sums)
+            async with _nodes(subject, count, 1, nodes=back) as nodes:
                 await _change(folder, mesh, nodes, count, "back")
                 yield figure("return_s", time.monotonic() - started_s)
                 yield figure("return_mb", statistics.median(nodes.bytes.values()) / 1e6)
@@ -124,11 +125,11 @@ async def _nodes(
     fresh_bytes: int = 0,
     *,
     parses: bool = False,
-    versions: dict[str, dict[str, str]] | None = None,
+    nodes: LightNodes | None = None,
 ) -> AsyncIterator[LightNodes]:
     """Nodes with their agents, once each has so many bytes; of the first alone it is not known how
     many that are, so it is waited until nothing comes any more."""
-    nodes = LightNodes(subject.control, versions)
+    nodes = nodes or LightNodes(subject.control)
     async with asyncio.TaskGroup() as tasks:
         running = []
         for number in range(count):
