@@ -61,9 +61,12 @@ def step(
     *,
     now: datetime,
     carried: timedelta,
+    passed: datetime | None = None,
 ) -> RotationStep:
     """The CA to sign with now. `data`: of the Secret that is wanted; `carried`: the longest life of
-    a leaf. Raises BadCaSecret for one that is wanted and cannot be used."""
+    a leaf; `passed`: not before what waits for this moment may end, if the clock may be ahead.
+    Raises BadCaSecret for one that is wanted and cannot be used."""
+    passed = passed or now
     wanted = authority_of(data, where, now)
     mine = list(map(pem_of, (wanted.root, *wanted.other_roots)))
     if record is None:  # the first ever: every node gets it with its first leaf
@@ -73,14 +76,14 @@ def step(
     if signer is not None and signer.root != wanted.root:
         since_s = next(each.since_s for each in roots if each.pem == mine[0])
         ready_at = _after(datetime.fromtimestamp(since_s, UTC), carried)
-        if now >= ready_at:
+        if passed >= ready_at:
             ready_at = None
     if signer is None or ready_at is None:
         signer, kept, ready_at = wanted, dict(data), None
         roots = _retired(roots, mine, _after(now, carried))
     else:
         kept = record.signer
-    roots = [each for each in roots if each.until_s is None or each.until_s > now.timestamp()]
+    roots = [each for each in roots if each.until_s is None or each.until_s > passed.timestamp()]
     trusted = tuple(_certificates(each.pem for each in roots))
     return RotationStep(Rotation(roots[-ROOTS_MAX:], kept), signer.beside(trusted, now), ready_at)
 

@@ -11,11 +11,11 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import ClassVar, Final
 
-from control.kit.clock import Clock
+from control.kit.clock import Clock, PassedTime
 from control.kit.errors import ControlError, MeshError
 from control.kit.log import event
 from control.kube.client import KubeClient
@@ -64,6 +64,10 @@ class StoredAuthority:
     _ready_at: datetime | None = None  # told: the CA that is wanted signs from then on
     _told: str = ""
     _told_s: float = float("-inf")
+    _passed: PassedTime = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._passed = PassedTime(self.clock)
 
     async def first(self) -> Authority:
         """The CA to begin with, as soon as there is one. Raises BadCaSecret."""
@@ -145,7 +149,8 @@ class StoredAuthority:
         for _ in range(WRITES_MAX):
             kept = await self.records.read()
             known = self._left if self.is_leaving and kept == BLANK else kept
-            found = step(known, data, where, now=self.clock.now(), carried=self.carried)
+            now, passed = self.clock.now(), self._passed.now()
+            found = step(known, data, where, now=now, carried=self.carried, passed=passed)
             self._left = found.record
             record = BLANK if self.is_leaving else found.record
             if record == kept or await self.records.write(record):
@@ -165,9 +170,9 @@ class StoredAuthority:
             return None
         record: Rotation | None = copied.record
         where = f"{self.copy.path} (Secret {self.namespace}/{copied.name})"
-        now = self.clock.now()
+        now, passed = self.clock.now(), self._passed.now()
         try:
-            found = step(record, copied.data, where, now=now, carried=self.carried)
+            found = step(record, copied.data, where, now=now, carried=self.carried, passed=passed)
         except BadCaSecret as exc:
             self._tell("ca.copy_unusable", str(exc))
             return None

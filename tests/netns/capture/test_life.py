@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import shutil
 import socket
@@ -79,6 +80,7 @@ def test_release_gives_plain_traffic_back_and_the_namespace_free(
 def test_capturing_and_releasing_again_and_again_leaks_no_descriptor(bed: Bed, pod: Pod) -> None:
     listeners = bed.capture(pod, "uid-app")
     bed.node.release("uid-app")
+    gc.collect()  # sockets of tests before this one
     before = sorted(os.listdir("/proc/self/fd"))
     for _ in range(20):
         bed.capture(pod, "uid-app", listeners)

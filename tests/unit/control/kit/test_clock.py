@@ -6,7 +6,7 @@ from datetime import timedelta
 
 import pytest
 
-from control.kit.clock import Clock, SystemClock
+from control.kit.clock import Clock, PassedTime, SystemClock
 from tests.support.clock import START, FakeClock
 
 
@@ -23,3 +23,17 @@ def test_a_fake_clock_moves_both_hands_when_told() -> None:
     clock.pass_s(1.5)
     assert clock.now() - START == timedelta(seconds=1.5)
     assert clock.monotonic_s() == 1.5
+
+
+def test_time_that_has_passed_follows_no_clock_that_is_set_ahead() -> None:
+    clock = FakeClock()
+    passed = PassedTime(clock)
+    clock.pass_s(5)
+    clock.jump_s(9 * 86400)
+    assert passed.now() == START + timedelta(seconds=5)
+    clock.pass_s(5)
+    assert passed.now() == START + timedelta(seconds=10)
+    clock.jump_s(-9 * 86400)
+    assert passed.now() == clock.now() == START + timedelta(seconds=10)
+    clock.jump_s(-3)
+    assert passed.now() == clock.now(), "never ahead of the wall clock"

@@ -56,6 +56,23 @@ def test_a_new_root_is_trusted_first_signs_a_leafs_life_later_and_then_alone() -
     assert len(alone.record.roots) == 1
 
 
+def test_a_clock_that_is_ahead_neither_has_a_new_root_sign_nor_an_old_one_go() -> None:
+    def ahead(record: Rotation, passed: timedelta) -> RotationStep:
+        now = START + timedelta(days=9)
+        data, began = data_of(NEW), START + passed
+        return step(record, data, "here", now=now, carried=DAY, passed=began)
+
+    announced = stepped(stepped(None, OLD, timedelta()).record, NEW, timedelta())
+    early = ahead(announced.record, DAY)
+    assert early.authority.issuer == OLD.root
+    assert early.ready_at == announced.ready_at
+    signs = ahead(early.record, LATER)
+    assert (signs.authority.issuer, roots(signs.authority)) == (NEW.root, serials(OLD, NEW))
+    assert roots(ahead(signs.record, 2 * LATER).authority) == serials(OLD, NEW), (
+        "later, not earlier"
+    )
+
+
 def test_a_root_that_was_in_the_bundle_for_a_day_signs_at_once() -> None:
     both = Authority(OLD.key, OLD.root, (), (NEW.root,))
     first = stepped(stepped(None, OLD, timedelta()).record, both, timedelta())
