@@ -144,6 +144,7 @@ def test_pods_that_join_are_served_by_both(bed: Bed, what: str) -> None:
     bed.mode("mesh", "=ambient")
     bed.wait_captured()
     soon(lambda: bed.yes(("client", "server", PORT)), "served")
+    soon(lambda: whole(bed), "both are there")  # a page lists those of a worker that is ready
     with opened(bed, "client") as made:
         owners = by_worker(bed, bed.here, "outbound")
         assert {owners[each] for each in made} == {0, 1}
