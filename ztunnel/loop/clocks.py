@@ -67,8 +67,8 @@ class Clocks:
             self._forget()
 
     def run_on(self, payer: object, took_s: float) -> None:
-        """The same time counts once more, beyond any debt."""
-        self._at_s[payer] += took_s
+        """The same time counts once more, beyond any debt; the clock may have been forgotten."""
+        self._at_s[payer] = self.at(payer) + took_s
 
     def take_over(self, payer: object, took_s: float) -> None:
         """Time that a stranger had was the payer's: it is none. The address stays where it is."""

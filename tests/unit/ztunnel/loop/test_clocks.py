@@ -62,4 +62,5 @@ def test_clocks_are_bounded() -> None:
     clocks = Clocks()
     for number in range(10 * CLOCKS_MAX):
         clocks.run(number, 0.001, 1.0)
-    assert len(clocks) <= CLOCKS_MAX
+        clocks.run_on(number, 0.001)  # also of the one at which all were forgotten
+        assert len(clocks) <= CLOCKS_MAX
