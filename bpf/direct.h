@@ -86,13 +86,16 @@ INLINE int is_allowed(const struct pod_value *pod, const struct target *to,
 	return verdict && *verdict == generation;
 }
 
-/* True while the pod has fewer open direct connections than one pod may have. */
+/*
+ * True while the pod has fewer open direct connections than one pod may have.
+ * Two that end at once may take a count that begins anew below zero.
+ */
 INLINE int has_room(const struct pod_value *pod)
 {
 	__u32 workload = pod->workload;
 	__u64 *open = map_lookup(MAP(POD_FLOWS), &workload);
 
-	return !open || *open < POD_FLOWS_MAX;
+	return !open || (__s64)*open < POD_FLOWS_MAX;
 }
 
 /* Generation of a running lease, or 0. */

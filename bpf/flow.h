@@ -299,7 +299,7 @@ INLINE void pod_has_one_less(__u32 workload)
 {
 	__u64 *open = map_lookup(MAP(POD_FLOWS), &workload);
 
-	if (open && *open)
+	if (open && (__s64)*open > 0)
 		__sync_fetch_and_add(open, -1);
 }
 
