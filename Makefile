@@ -4,7 +4,7 @@ BIN := .venv/bin
 AGAIN := --reruns 1 # a failed test may prove itself once more; tests/conftest.py bounds how many
 
 .DEFAULT_GOAL := help
-.PHONY: help run fresh vm lab lab-down compile test lint unit netns interop fuzz battery chaos e2e compiled bench bench-scale bench-check \
+.PHONY: help run fresh vm lab lab-down compile test lint unit unit-fuzz netns interop fuzz battery chaos e2e compiled bench bench-scale bench-check \
 	format stubs manifests image image-check demo-cluster check clean root ready ready-unit ready-dev ready-bench
 
 help: ## show this list
@@ -38,9 +38,13 @@ lab-down: root ready ## take the lab down
 compile: ready-dev ## optional: compile the ztunnel's hot modules (same sources, less CPU)
 	@$(PYTHON) .ci/compile.py
 
-test: root ready-dev lint ## everything: lint, unit, kernel, interop and fuzz tests; the ztunnel compiled too
-	@TULLE_COMPILED=no $(PYTHON) -m pytest $(AGAIN) tests/unit tests/fuzz tests/interop tests/netns
+test: root ready-dev ## everything: lint, unit, kernel, interop and fuzz tests; the ztunnel compiled too
+	@$(MAKE) --no-print-directory -j2 lint compile unit-fuzz `# nothing here measures: side by side`
+	@TULLE_COMPILED=no $(PYTHON) -m pytest $(AGAIN) tests/interop tests/netns
 	@$(MAKE) --no-print-directory compiled
+
+unit-fuzz: ready-dev
+	@TULLE_COMPILED=no $(PYTHON) -m pytest tests/unit tests/fuzz
 
 compiled: compile ## the ztunnel's unit and interop tests on compiled modules
 	@TULLE_COMPILED=yes $(PYTHON) -m pytest $(AGAIN) tests/unit/ztunnel tests/interop \

@@ -7,8 +7,10 @@ import os
 import shutil
 import sys
 import sysconfig
+from importlib.util import source_hash
 from pathlib import Path
 
+from mypy.version import __version__ as mypy_version
 from mypyc.build import mypycify
 from setuptools import Distribution
 
@@ -30,13 +32,24 @@ def main() -> None:
     os.chdir(ROOT)
     sys.path.insert(0, str(ROOT))
     os.environ["TULLE_COMPILED"] = "no"  # it is the sources that are read
-    from ztunnel.compiled import FOLDER, MANIFEST, fingerprints
+    from ztunnel.compiled import FOLDER, MANIFEST, fingerprints, why_not
 
+    recipe = f"mypy {mypy_version}, {source_hash(Path(__file__).read_bytes()).hex()}"
+    if (
+        not why_not(FOLDER, ROOT)
+        and json.loads((FOLDER / MANIFEST).read_bytes()).get("recipe") == recipe
+    ):
+        sys.stderr.write("compile: made from these sources already\n")
+        return
     if not Path(sysconfig.get_paths()["include"], "Python.h").exists():
         raise SystemExit("compile: Python.h is missing (Debian: apt-get install python3-dev)")
     # Before the compiler reads them: what changes meanwhile makes the result stale, not wrong.
     # The suffix is that of the Python compiled for: an image may be for another architecture.
-    manifest = {"abi": sysconfig.get_config_var("EXT_SUFFIX"), "sources": fingerprints(ROOT)}
+    manifest = {
+        "abi": sysconfig.get_config_var("EXT_SUFFIX"),
+        "recipe": recipe,
+        "sources": fingerprints(ROOT),
+    }
     build = Path("build/compiled")
     shutil.rmtree(build, ignore_errors=True)
     extensions = mypycify(

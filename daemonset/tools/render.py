@@ -26,6 +26,7 @@ BASE = "generic"
 PLATFORMS = sorted(path.stem for path in (CHART / "platforms").glob("*.yaml"))
 HEAD = "# Made from the chart by `make manifests`.\n"
 Object = dict[str, Any]
+LOADER: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 
 def helm(*arguments: str, program: str = "helm", has_hooks: bool = False) -> str:
@@ -40,7 +41,7 @@ def helm(*arguments: str, program: str = "helm", has_hooks: bool = False) -> str
 
 
 def objects_of(text: str) -> list[Object]:
-    return [each for each in yaml.safe_load_all(text) if each]
+    return [each for each in yaml.load_all(text, Loader=LOADER) if each]
 
 
 def name_of(each: Object) -> tuple[str, str, str, str]:
