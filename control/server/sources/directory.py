@@ -12,7 +12,7 @@ import asyncio
 import errno
 import logging
 import os
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -58,6 +58,8 @@ class DirectorySource:
         self._unread_s = 0.0  # when they were tried last
         self._error = ""
         self._link_problems: tuple[Problem, ...] = ()
+        # Links that led nowhere from the start on, and nothing is known of what is behind them.
+        self._doubted: frozenset[str] = frozenset()
         self._told_s = -WAITING_LINE_S
         self._waits = False  # a file has to be seen once more
         self._looked_s = 0.0  # duration of the last look
@@ -104,8 +106,11 @@ class DirectorySource:
         """The content as it is now, settled or not."""
         look = see_folder(self._path)
         self._error, self._link_problems = look.error, look.problems
+        is_first = self._kept is None or self._kept.is_empty()
         for file in self._recall(look):
             self._load(file, look.files[file], at_start=True)
+        if is_first:
+            self._doubt(look.lost)
         self._last = look.files
         return self._snapshot(is_whole=True)
 
@@ -129,8 +134,29 @@ class DirectorySource:
             else:
                 self._waits = True
         if not look.error:
+            changed |= self._trust_again(look)
             self._last = look.files
         return self._snapshot() if changed else None
+
+    def _doubt(self, links: Iterable[str]) -> None:
+        """Deny for the links that lead nowhere at a first start, a host's that has not mounted its
+        volumes yet: what was in force before may be behind them."""
+        for link in links:
+            self._folder.unreadable(link, "a link that leads nowhere", at_start=True)
+        self._doubted |= frozenset(links)
+
+    def _trust_again(self, look: Look) -> bool:
+        """End the doubt about links that are gone, or once all that they lead to is read."""
+        ended = [
+            link
+            for link in self._doubted.difference(look.lost)
+            if all(file in self._loaded for file in look.files if _is_behind(file, link))
+        ]
+        for link in ended:
+            self._doubt([each for each in look.lost if _is_behind(each, link)])
+            self._folder.forget(link)
+        self._doubted = self._doubted.difference(ended)
+        return bool(ended)
 
     def _miss(self, look: Look) -> bool:
         """Forget the files that are missing twice in a row: an editor that renames leaves a moment
@@ -231,12 +257,16 @@ class DirectorySource:
 
     def _snapshot(self, *, is_whole: bool = False) -> Snapshot:
         snapshot = self._folder.snapshot(is_whole=is_whole)
-        problems = self._link_problems
+        problems = tuple(each for each in self._link_problems if each.file not in self._doubted)
         if self._error:
             message = f"{self._error}; the last good state stays in force"
             problems = (Problem(str(self._path), 1, "", UNREADABLE, message), *problems)
         doubt = "" if self._loaded else NO_MANIFEST
         return replace(snapshot, problems=(*problems, *snapshot.problems), doubt=doubt)
+
+
+def _is_behind(file: str, link: str) -> bool:
+    return file.startswith(f"{link}{os.sep}")
 
 
 def is_folder(path: Path) -> bool:

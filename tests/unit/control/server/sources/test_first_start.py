@@ -12,7 +12,7 @@ from control.server.sources import directory
 from control.server.sources.directory import UNREAD_AGAIN_S, DirectorySource
 from control.server.sources.kept import Kept
 from control.server.sources.snapshot import Snapshot
-from tests.unit.control.server.sources.test_directory import POLICY, OldClock, SlowClock
+from tests.unit.control.server.sources.test_directory import POLICY, LateClock, OldClock, SlowClock
 
 SPACES = "---\n".join(
     f"{{apiVersion: v1, kind: Namespace, metadata: {{name: {each}}}}}\n" for each in ("shop", "pay")
@@ -69,12 +69,11 @@ def test_a_link_that_leads_nowhere_is_a_file_that_cannot_be_read(tmp_path: Path)
     folder.mkdir()
     (folder / "spaces.yaml").write_text(SPACES)
     (folder / "policy.yaml").symlink_to(target)
-    (folder / "no-manifest").symlink_to(target)
     clock = SlowClock()
     source = DirectorySource(folder, clock)
     first = source.read()
     assert denied(first) == {"shop", "pay", "default"}
-    assert len(first.problems) == 2
+    assert len(first.problems) == 1
     target.write_text(POLICY)
     for there in (True, False):
         snapshot = source.poll()
@@ -84,6 +83,78 @@ def test_a_link_that_leads_nowhere_is_a_file_that_cannot_be_read(tmp_path: Path)
         if there:
             target.rename(tmp_path / "away")
             clock.passed_s += UNREAD_AGAIN_S
+
+
+def test_a_folders_link_that_leads_nowhere_at_a_first_start_denies_until_all_behind_it_is_read(
+    tmp_path: Path,
+) -> None:
+    """What it led to before was in force, and may be a volume that is not mounted yet."""
+    folder, release, deeper = (tmp_path / each for each in ("manifests", "7", "deeper"))
+    folder.mkdir()
+    (folder / "spaces.yaml").write_text(SPACES)
+    (folder / "current").symlink_to(release)
+    source = DirectorySource(folder, LateClock())
+    first = source.read()
+    assert denied(first) == {"shop", "pay", "default"}
+    (problem,) = first.problems
+    assert problem.file == str(folder / "current")
+    assert problem.message.startswith("a link that leads nowhere; ")
+    assert "everything in its scope is denied" in problem.message
+    assert source.poll() is None
+    release.mkdir()
+    (release / "deeper").symlink_to(deeper)
+    (release / "policy.yaml").write_text(POLICY)
+    unsettled = source.poll()
+    assert denied(unsettled) == {"shop", "pay", "default"}
+    assert unsettled is not None
+    links = {str(folder / "current"), str(folder / "current/deeper")}
+    assert {each.file for each in unsettled.problems} == links
+    found = source.poll()
+    assert denied(found) == {"shop", "pay", "default"}, "a link behind it leads nowhere"
+    assert found is not None
+    assert "p" in [each.meta.name for each in found.objects.authorization_policies]
+    (release / "deeper").unlink()
+    assert denied(source.poll()) == set()
+
+
+@pytest.mark.parametrize("end", ["removed", "a file", "an empty folder"])
+def test_doubt_about_a_link_ends_with_the_link(tmp_path: Path, end: str) -> None:
+    folder, target = tmp_path / "manifests", tmp_path / "target"
+    folder.mkdir()
+    (folder / "spaces.yaml").write_text(SPACES)
+    (folder / "notes").symlink_to(target)
+    source = DirectorySource(folder, OldClock())
+    assert denied(source.read()) == {"shop", "pay", "default"}
+    if end == "removed":
+        (folder / "notes").unlink()
+    elif end == "a file":
+        target.write_text("no manifest")
+    else:
+        target.mkdir()
+    snapshot = source.poll()
+    assert denied(snapshot) == set()
+    assert snapshot is not None
+    assert snapshot.problems == ()
+
+
+def test_nothing_was_in_force_behind_a_link_that_an_earlier_process_knew_or_never_saw(
+    tmp_path: Path,
+) -> None:
+    folder, state = tmp_path / "manifests", tmp_path / "state"
+    folder.mkdir()
+    (folder / "spaces.yaml").write_text(SPACES)
+    DirectorySource(folder, OldClock(), Kept(state)).read()
+    (folder / "notes").symlink_to(tmp_path / "nowhere")
+    first = DirectorySource(folder, OldClock(), Kept(state)).read()
+    assert denied(first) == set()
+    assert [each.reason for each in first.problems] == ["unreadable"]
+    for copy in state.iterdir():
+        copy.unlink()
+    assert denied(DirectorySource(folder, OldClock(), Kept(state)).read()) == {
+        "shop",
+        "pay",
+        "default",
+    }
 
 
 def test_what_stands_behind_a_link_stays_in_force_while_it_leads_nowhere(tmp_path: Path) -> None:
