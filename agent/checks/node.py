@@ -14,6 +14,7 @@ from agent.enrol.plan import PodState
 from agent.fetch import SIGN_OF_LIFE_S, get_json
 from agent.kubelet.reasons import Unrecognised
 from agent.status import Agent
+from bpf.layout import MAPS, MapType
 from control.kit.errors import KernelError, MeshError
 
 MAP_PRESSURE_WARNING = 0.8
@@ -189,16 +190,20 @@ def _control(agent: Agent) -> Iterator[Check]:
 
 
 def map_pressure(usages: Iterable[tuple[str, int, int]]) -> Iterator[Check]:
-    """One check for each (name, used, max)."""
+    """One check for each (name, used, max). A table that forgets fills up in ordinary use."""
     for name, used, limit in usages:
-        full = limit > 0 and used >= limit * MAP_PRESSURE_WARNING
+        spec = MAPS.get(name)
+        is_forgetful = spec is not None and spec.type is MapType.LRU_HASH
+        least = limit if is_forgetful else limit * MAP_PRESSURE_WARNING
+        refuses = "one that is full refuses what needs a new entry; docs/bounds.md has who fills it"
+        forgets = "the oldest entries go: theirs take the tunnel or are refused (docs/bounds.md)"
         yield judged(
             "TUL0901",
             "maps",
             f"the kernel table {name} has room",
-            error=f"{used} of {limit}" if full else "",
-            hint="a full pods table refuses enrolment; a full destinations table forgets",
-            level=Result.ERROR if used >= limit else Result.WARNING,
+            error=f"{used} of {limit}" if limit > 0 and least <= used else "",
+            hint=forgets if is_forgetful else refuses,
+            level=Result.WARNING if is_forgetful or used < limit else Result.ERROR,
         )
 
 

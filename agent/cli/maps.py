@@ -24,7 +24,7 @@ def maps(ask: Reading) -> None:
     """Show entries of every kernel table, bytes of every ring, their limits, and drops.
 
     A full table never means "allow": its connections go through the tunnel or are refused.
-    `tulle check` warns at four fifths.
+    `tulle check` warns at four fifths, of a table that forgets its oldest entries when it is full.
 
     Example: tulle maps --node a
     """

@@ -8,6 +8,8 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from agent.checks import node
 from agent.checks.check import Check, Result
 from agent.cni.part import CniPart
@@ -18,6 +20,7 @@ from agent.datapath.conflicts import Conflict
 from agent.kubelet.finder import Kubelet
 from agent.kubelet.reasons import Unrecognised
 from agent.kubelet.watch import Sight
+from bpf.layout import MAPS, MapType
 from tests.unit.agent.agent_example import example, intent
 
 NOW = datetime(2026, 1, 2, 12, tzinfo=UTC)
@@ -52,10 +55,17 @@ def test_certificates_that_are_old_or_missing_are_named() -> None:
     assert [line.split(":")[0] for line in found] == ["late", "late too", "expired", "failed"]
 
 
-def test_map_pressure_starts_at_four_fifths() -> None:
-    found = list(node.map_pressure([("a", 79, 100), ("b", 80, 100), ("c", 100, 100), ("d", 0, 0)]))
-    assert [each.result.value for each in found] == ["ok", "warning", "error", "ok"]
+@pytest.mark.parametrize("name", [*MAPS, "flows", "of another version"])
+def test_a_table_that_refuses_is_told_of_before_it_is_full_and_one_that_forgets_once_it_is(
+    name: str,
+) -> None:
+    levels = [(name, 79, 100), (name, 80, 100), (name, 99, 100), (name, 100, 100), (name, 0, 0)]
+    found = list(node.map_pressure(levels))
+    is_forgetful = name in MAPS and MAPS[name].type is MapType.LRU_HASH
+    wanted = "ok ok ok warning ok" if is_forgetful else "ok warning warning error ok"
+    assert " ".join(each.result.value for each in found) == wanted
     assert {each.code for each in found} == {"TUL0901"}
+    assert ("oldest" in found[3].hint) == is_forgetful
 
 
 def checks_of(agent: Any) -> dict[str, Check]:
