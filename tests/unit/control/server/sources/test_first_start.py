@@ -88,7 +88,7 @@ def test_a_link_that_leads_nowhere_is_a_file_that_cannot_be_read(tmp_path: Path)
 def test_a_folders_link_that_leads_nowhere_at_a_first_start_denies_until_all_behind_it_is_read(
     tmp_path: Path,
 ) -> None:
-    """What it led to before was in force, and may be a volume that is not mounted yet."""
+    """It may lead to a volume that is not mounted yet, and whose policies were in force before."""
     folder, release, deeper = (tmp_path / each for each in ("manifests", "7", "deeper"))
     folder.mkdir()
     (folder / "spaces.yaml").write_text(SPACES)
