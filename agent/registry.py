@@ -77,6 +77,7 @@ class Registration:
     # Its capture ended then, on the monotonic clock, which goes on for as long as the boot; 0: it
     # is captured, or never was.
     released_s: float = 0.0
+    held_until_s: float = 0.0  # none of its connections goes direct before then, by that clock
 
 
 def path_of_pid(pid: int) -> str:
@@ -272,8 +273,9 @@ def record_bytes(registration: Registration, boot_id: str) -> bytes:
     """The registration as its file has it."""
     addresses = [format_address(each) for each in registration.addresses]
     record = {**asdict(registration), "addresses": addresses, "boot_id": boot_id}
-    if not registration.released_s:
-        del record["released_s"]  # an older agent knows no such field
+    for name in ("released_s", "held_until_s"):
+        if not record[name]:
+            del record[name]  # an older agent knows no such field
     return json.dumps(record, indent=1).encode()
 
 
@@ -294,7 +296,7 @@ def parse_record(data: bytes, boot_id: str) -> Registration | None:
         raise ValueError("a field that should be text is not")
     if not all(type(each) is int for each in (found.inode, found.cookie)) or not found.uid:
         raise ValueError("a field that should be a number is not, or the uid is empty")
-    if type(found.released_s) is not float:
+    if type(found.released_s) is not float or type(found.held_until_s) is not float:
         raise ValueError("a time that should be a number is not")
     if not isinstance(found.is_placed, bool):
         raise ValueError("a field that should be true or false is not")

@@ -13,6 +13,7 @@ from agent.datapath import programs
 from agent.datapath.node import NodeDatapath
 from agent.direct.off import Off
 from agent.direct.path import DirectPath
+from agent.enrol.earlier import EARLIER
 from agent.enrol.enroller import Enroller
 from agent.enrol.plan import PodState
 from agent.intents import Intents
@@ -138,7 +139,8 @@ class Agent:
         if pod is not None and pod.capture is not None:
             entry["direct"] = pod.capture.direct
             if intent is not None and not pod.capture.direct:
-                entry["direct_reason"] = intent.direct_reason
+                waits = pod.direct and self.enroller.facts.clock.monotonic_s() < pod.held_until_s
+                entry["direct_reason"] = EARLIER if waits else intent.direct_reason
         if intent is not None and intent.probe_ports:
             entry["probe_ports"] = list(intent.probe_ports)
         escaped = self.enroller.uncaptured_connections(uid)

@@ -112,7 +112,8 @@ class CniDoor:
                 uid = uid or await self._uid(call)
                 if uid:
                     self._enroller.register(self._registration(call, uid))
-                    await self._settled(call, uid)
+                    with self._enroller.facts.startup(uid):
+                        await self._settled(call, uid)
         except TimeoutError:  # before OSError, of which it is a kind
             raise CniError(CniCode.TRY_LATER, self._why(call, uid)) from None
         except ConfigError as exc:

@@ -16,6 +16,7 @@ from typing import Self
 from agent.datapath import (
     block,
     conflicts,
+    conntrack,
     folder,
     kubelet,
     pods,
@@ -294,6 +295,11 @@ class NodeDatapath:
     def forget_entry(self, cookie: int) -> None:
         """Remove what is left of a namespace that is gone."""
         self._maps["pods"].delete(pods.cookie_key(cookie))
+
+    @staticmethod
+    def remembers_s() -> float:
+        """Seconds for which the host knows a connection that has ended; 0: it knows none."""
+        return conntrack.remembers_s()
 
     def captured(self) -> list[CapturedPod]:
         return [self._pods[uid] for uid in sorted(self._pods)]

@@ -84,6 +84,11 @@ def connections(netns_fd: int) -> list[ListedSocket]:
         return list(listed(diag, _CONNECTION_STATES))
 
 
+def listening_ports(netns_fd: int) -> frozenset[int]:
+    with diagnosis(netns_fd) as diag:
+        return frozenset(each.local.port for each in listed(diag, 1 << LISTEN))
+
+
 class Counted(NamedTuple):
     """A namespace's connections, loopback included: those that are established, and all that
     were ever made, out and in."""

@@ -71,7 +71,7 @@ class Book:
         if known is None:
             self._change(PodFacts(uid, netns, addresses, enrolled))
         else:
-            fresh = known if known.netns == netns else _unfailed(known)
+            fresh = known if known.netns == netns else _anew(known)
             self._change(replace(fresh, netns=netns, addresses=addresses, enrolled=enrolled))
 
     def gone(self, uid: str) -> None:
@@ -205,6 +205,10 @@ class Book:
         withdrawn_s = None if pod.capture is None else pod.withdrawn_s
         self._change(replace(_unfailed(pod), capture=capture, withdrawn_s=withdrawn_s))
 
+    def held(self, uid: str, until_s: float) -> None:
+        """No connection of the pod goes direct before then."""
+        self._change(replace(self._pods[uid], held_until_s=until_s))
+
     def damaged(self, uid: str) -> None:
         """The kernel has lost a part of its capture: hand it over and capture it again."""
         pod = self._pods[uid]
@@ -275,3 +279,8 @@ class Book:
 def _unfailed(pod: PodFacts) -> PodFacts:
     """The pod without its last failure: something has changed, so it is tried again at once."""
     return replace(pod, retry_s=None, failure=None)
+
+
+def _anew(pod: PodFacts) -> PodFacts:
+    """The pod in another namespace, where nothing was ever open."""
+    return replace(_unfailed(pod), held_until_s=0.0)

@@ -95,6 +95,8 @@ class Enroller:
         for registration in self.facts.known:
             if registration.released_s and registration.uid not in captured:
                 self.facts.book.released_before(registration.uid, registration.released_s)
+            if registration.held_until_s:
+                self.facts.book.held(registration.uid, registration.held_until_s)
         event(log, logging.INFO, "capture.adopted", pods=len(captured))
         self._kernel.take_steps()
 
@@ -146,7 +148,9 @@ class Enroller:
             raise PodMismatch(f"{intent.uid} is {intent.namespace}/{intent.name}")
         known = self.facts.known.get(registration.uid)
         if known is not None and known.cookie == registration.cookie:
-            registration = replace(registration, released_s=known.released_s)
+            registration = replace(
+                registration, released_s=known.released_s, held_until_s=known.held_until_s
+            )
         container_id = registration.container_id
         if container_id in self._deleted_ids and self._is_other(known, container_id):
             raise ContainerDeleted(f"container {container_id} was deleted, another one is there")
@@ -226,13 +230,14 @@ class Enroller:
 
     async def settled(self, uid: str) -> PodState:
         """Wait until the pod may start: it is captured, or known not to be enrolled."""
-        while True:
-            found = self.facts.book.state(uid)
-            if found is None:
-                raise NamespaceGone(f"{uid} was deleted in the meantime")
-            if found[0] in (PodState.CAPTURED, PodState.NOT_ENROLLED):
-                return found[0]
-            await self.facts.watches.next(uid).wait()
+        with self.facts.startup(uid):
+            while True:
+                found = self.facts.book.state(uid)
+                if found is None:
+                    raise NamespaceGone(f"{uid} was deleted in the meantime")
+                if found[0] in (PodState.CAPTURED, PodState.NOT_ENROLLED):
+                    return found[0]
+                await self.facts.watches.next(uid).wait()
 
     async def forgotten(self, uid: str) -> None:
         """Wait until nothing is left of the pod."""
@@ -302,7 +307,7 @@ class Enroller:
 
     def uncaptured_connections(self, uid: str) -> int | None:
         """Number of the pod's live connections from before its capture; None: unknown."""
-        return self._kernel.uncaptured_connections(uid)
+        return self._kernel.earlier.left(uid)
 
 
 def _contradict(registration: Registration, intent: Intent) -> bool:

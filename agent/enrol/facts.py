@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 
 from agent import registry, zds
@@ -71,6 +73,7 @@ class Facts:
     # (uid, ztunnel) → listeners of an acknowledgement that are not in the kernel yet
     listeners: dict[tuple[str, int], zds.Descriptors] = field(default_factory=dict)
     waiting_since_s: dict[str, float] = field(default_factory=dict)  # uid → its wait began
+    starting: set[str] = field(default_factory=set)  # see `startup`
     stats: Stats = field(default_factory=Stats)
     pulse: Pulse = field(default_factory=Pulse)
     watches: Watches = field(default_factory=Watches)
@@ -81,6 +84,15 @@ class Facts:
             event(log, logging.INFO, "pod.state", uid=uid, state=state.value, reason=reason)
             self.watches.changed(uid)
         self.pulse.beat()
+
+    @contextmanager
+    def startup(self, uid: str) -> Iterator[None]:
+        """The pod starts when the context ends: nothing of it runs, so it has no past."""
+        self.starting.add(uid)
+        try:
+            yield
+        finally:
+            self.starting.discard(uid)
 
     def vanished(self, *registrations: Registration) -> None:
         """Look for namespaces that are not where they were registered.

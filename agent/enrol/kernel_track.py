@@ -13,19 +13,20 @@ from pathlib import Path
 from typing import ClassVar, Protocol
 
 from agent import registry, zds
-from agent.datapath import listeners, pods, sockets
+from agent.datapath import listeners, pods
 from agent.datapath.audit import Difference
 from agent.datapath.lookup import Prepared
 from agent.datapath.pods import CapturedPod, PodCapture
 from agent.datapath.shortcuts import Shortcuts
 from agent.enrol import plan
 from agent.enrol.aside import made_aside
+from agent.enrol.earlier import Earlier
 from agent.enrol.facts import Facts
 from agent.enrol.shortcut_track import ShortcutTrack
 from agent.registry import NamespaceGone
 from control.kit.errors import KernelError, MeshError
 from control.kit.log import event
-from control.model.address import Address, is_loopback
+from control.model.address import Address
 
 log = logging.getLogger("enrol")
 
@@ -71,6 +72,7 @@ class Datapath(Protocol):
     def unexempt(self, cgroup: Path) -> None: ...
     def is_exempt(self, cgroup: Path) -> bool: ...
     def forget_entry(self, cookie: int) -> None: ...
+    def remembers_s(self) -> float: ...
 
 
 class Direct(Protocol):
@@ -88,8 +90,8 @@ class KernelTrack:
         self._datapath = datapath
         self._direct = direct
         self.shortcuts = ShortcutTrack(facts)
+        self.earlier = Earlier(facts)
         self._prepared: dict[str, Prepared] = {}  # by uid, for captures that are ready
-        self._escaped: dict[str, frozenset[int]] = {}  # uid → inodes of older connections
 
     async def run(self) -> None:
         while True:
@@ -119,7 +121,7 @@ class KernelTrack:
                 case plan.Forget(uid):
                     self._facts.known.remove(uid)
                     self._facts.waiting_since_s.pop(uid, None)
-                    self._escaped.pop(uid, None)
+                    self.earlier.forget(uid)
                     self.drop_prepared(uid)
                     self._facts.book.forgotten(uid)
                     self._direct.forgotten(uid)
@@ -130,12 +132,16 @@ class KernelTrack:
         return bool(taken)
 
     def _set_direct(self, step: plan.SetDirect) -> None:
+        if step.direct and self.earlier.has_dialled(step.uid) and self._hold(step.uid):
+            return
         try:
             pod = self._datapath.set_direct(step.uid, step.direct)
         except (KernelError, OSError) as exc:
             self._facts.failed(step.uid, exc)
             return
         self._facts.book.direct_set(step)
+        if step.direct:
+            self._note(step.uid, held_until_s=0.0)
         self.tell_direct(pod)
         event(log, logging.INFO, "pod.direct", uid=step.uid, direct=step.direct)
 
@@ -154,17 +160,33 @@ class KernelTrack:
             self._facts.failed(uid, exc)
             return
         self._direct.released(uid)
-        self._escaped.pop(uid, None)
+        self.earlier.forget(uid)
         now_s = self._facts.clock.monotonic_s()
         self._facts.book.released(uid, now_s)
-        self._note_release(uid, now_s)
+        self._note(uid, released_s=now_s)
         event(log, logging.INFO, "pod.released", uid=uid)
 
-    def _note_release(self, uid: str, released_s: float) -> None:
-        """Write down that the pod lingers: the next agent has its ztunnel keep it as well."""
-        registration = self._facts.known.get(uid)
-        if registration is not None:
-            self._facts.known.learn(replace(registration, released_s=released_s))
+    def _note(
+        self, uid: str, *, released_s: float | None = None, held_until_s: float | None = None
+    ) -> None:
+        """Write down, for the next agent, since when the pod lingers, or until when no connection
+        of it goes direct. None: as it is written."""
+        was = self._facts.known.get(uid)
+        if was is not None:
+            released_s = was.released_s if released_s is None else released_s
+            held_until_s = was.held_until_s if held_until_s is None else held_until_s
+            new = replace(was, released_s=released_s, held_until_s=held_until_s)
+            self._facts.known.learn(new)
+
+    def _hold(self, uid: str) -> bool:
+        """Leave the direct path to others until the host has forgotten what the pod did before its
+        capture; False: there is nothing to forget."""
+        until_s = self.earlier.held_until_s(uid, self._datapath.remembers_s())
+        if not until_s:
+            return False
+        self._facts.book.held(uid, until_s)
+        self._note(uid, held_until_s=until_s)
+        return True
 
     def _try_capture(self, step: plan.CapturePod) -> None:
         registration = self._facts.known.get(step.uid)
@@ -222,6 +244,9 @@ class KernelTrack:
         return zds.Descriptors([copies[port] for port in listeners.ZTUNNEL_PORTS])
 
     def _capture(self, step: plan.CapturePod, netns_fd: int, fds: tuple[int, ...]) -> None:
+        held = self._facts.book.pods()[step.uid].capture
+        if held is None and step.direct and self._hold(step.uid):
+            step = replace(step, direct=False)
         request = PodCapture(
             uid=step.uid,
             netns_fd=netns_fd,
@@ -229,7 +254,6 @@ class KernelTrack:
             listeners=pods.by_worker(fds),
             direct=step.direct,
         )
-        held = self._facts.book.pods()[step.uid].capture
         if held is not None and plan.is_handover(held, step):
             self._datapath.hand_over(request)
             self._facts.book.captured(step)
@@ -238,41 +262,12 @@ class KernelTrack:
         pod = self._datapath.capture(request, shortcut_later=True, prepared=prepared)
         self.shortcuts.captured(step.uid, self._datapath.shortcuts)
         self._facts.book.captured(step)
-        self._note_release(step.uid, 0.0)
+        self._note(step.uid, released_s=0.0)
         self.tell_direct(pod)
         if held is None:
-            self._escaped[step.uid] = _older_connections(netns_fd)
+            self.earlier.captured(step.uid, netns_fd)
             now_s = self._facts.clock.monotonic_s()
             took_s = now_s - self._facts.waiting_since_s.get(step.uid, now_s)
             self._facts.stats.enrolments += 1
             self._facts.stats.enrolment_s_sum += took_s
             event(log, logging.INFO, "pod.captured", uid=step.uid, took_s=round(took_s, 4))
-
-    def uncaptured_connections(self, uid: str) -> int | None:
-        """Number of live connections from before the capture; None: it was captured before us."""
-        escaped, known = self._escaped.get(uid), self._facts.known.get(uid)
-        if not escaped or known is None:
-            return None if escaped is None else 0
-        try:
-            with registry.opened_again(known) as netns_fd:
-                left = {each.inode for each in sockets.connections(netns_fd)}
-        except (MeshError, OSError):
-            return None
-        self._escaped[uid] = escaped & left
-        return len(escaped & left)
-
-
-def _older_connections(netns_fd: int) -> frozenset[int]:
-    """Inodes of open connections, which stay as they are: capture is for new ones."""
-    try:
-        found = sockets.connections(netns_fd) if sockets.established(netns_fd) else []
-    except (KernelError, OSError) as exc:
-        event(log, logging.WARNING, "pod.connections_unknown", error=exc)
-        return frozenset()
-    return frozenset(
-        each.inode
-        for each in found
-        if each.state == sockets.ESTABLISHED
-        and each.local.address != each.remote.address
-        and not is_loopback(each.remote.address)
-    )

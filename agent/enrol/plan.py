@@ -58,6 +58,7 @@ class PodFacts:
     addresses: tuple[Address, ...] = ()
     enrolled: bool | None = None  # the intent; None: the control plane has not sent it
     direct: bool = False  # the kernel may carry its connections inside the node
+    held_until_s: float = 0.0  # no direct connection before then: see `agent.datapath.conntrack`
     capture: Capture | None = None
     handovers: tuple[Handover, ...] = ()
     withdrawn_s: float | None = None  # the control plane accepted then that it is not captured
@@ -160,16 +161,17 @@ def steps(pod: PodFacts, node: NodeFacts, now_s: float) -> tuple[Step, ...]:
         return _unenrol(pod, node, now_s)
     if pod.enrolled is None and pod.capture is None:
         return _leave(pod, node, now_s)
-    return _enrol(pod, pod.netns, node)
+    return _enrol(pod, pod.netns, node, now_s)
 
 
-def _enrol(pod: PodFacts, netns: int, node: NodeFacts) -> tuple[Step, ...]:
+def _enrol(pod: PodFacts, netns: int, node: NodeFacts, now_s: float) -> tuple[Step, ...]:
     found: list[Step] = []
     capture = pod.capture
+    direct = pod.direct and now_s >= pod.held_until_s
     if capture is not None and capture.netns != netns:
         found += _release(pod)
         capture = None
-    found += _set_direct(pod, capture, pod.direct)
+    found += _set_direct(pod, capture, direct)
     ztunnel = node.newest
     # The newest ztunnel replaces the old namespace when it gets the new one; others must drop it.
     found += [
@@ -179,7 +181,7 @@ def _enrol(pod: PodFacts, netns: int, node: NodeFacts) -> tuple[Step, ...]:
     ]
     if ztunnel is None or not pod.addresses:
         return tuple(found)
-    wanted = Capture(netns, pod.addresses, ztunnel, pod.direct)
+    wanted = Capture(netns, pod.addresses, ztunnel, direct)
     found += _serve(pod, capture, wanted, ztunnel)
     if pod.withdrawn_s is not None or capture is None:
         found.append(ReportPod(pod.uid, captured=True))
@@ -265,7 +267,8 @@ def due_s(pod: PodFacts, node: NodeFacts, now_s: float) -> float | None:
     for step in steps(pod, node, now_s):
         if isinstance(step, AwaitDrain):
             return step.until_s
-    return None
+    is_held = pod.direct and pod.capture is not None and now_s < pod.held_until_s
+    return pod.held_until_s if is_held else None
 
 
 class PodState(StrEnum):

@@ -9,7 +9,7 @@ import time
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,7 +17,7 @@ from agent.cli.manifests import Ref
 from agent.lab import netns, objects, plan, process, services, topology
 from agent.lab.daemons import PINS, Daemons
 from agent.lab.manifests import Manifests
-from agent.lab.netns import NETNS_FOLDER, inode
+from agent.lab.netns import NETNS_FOLDER, inode, inside
 from agent.lab.pods import LabPods
 from agent.lab.spec import LabSpec, PodSpec, load
 from agent.lab.state import LabState, PodRecord, Store, remove_if_empty
@@ -31,6 +31,8 @@ SIGNAL_POLL_S = 0.1
 STARTS_AT_ONCE = 8  # pods that start side by side: more only makes a small machine slower
 DAEMON_GRACE_S = 5.0
 NFT_TIMEOUT_S = 10.0
+TIME_WAIT = Path("/proc/sys/net/netfilter/nf_conntrack_tcp_timeout_time_wait")
+TIME_WAIT_DEFAULT_S = "120"
 _FOLDERS = ("manifests", "hosts", "logs")
 
 Progress = Callable[[str], None]
@@ -324,6 +326,15 @@ def load_rules(netns: str, rules: str) -> None:
         raise KernelError(f"nft in {netns}: nothing in {NFT_TIMEOUT_S:.0f} s") from None
     if done.returncode != 0:
         raise KernelError(f"nft in {netns}: {done.stderr.strip()}")
+    _forget_soon(netns)
+
+
+def _forget_soon(netns: str) -> None:
+    """A pod that is enrolled as it runs has no direct path until conntrack has forgotten what it
+    did before: two minutes on a real host, which is long for somebody who watches."""
+    with inside(netns), suppress(FileNotFoundError):
+        if TIME_WAIT.read_text().strip() == TIME_WAIT_DEFAULT_S:
+            TIME_WAIT.write_text("1")
 
 
 def write_in_place(path: Path, text: str) -> None:

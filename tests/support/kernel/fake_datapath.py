@@ -52,6 +52,7 @@ class FakeDatapath:
         self.exempted: set[Path] = set()
         self.probes: dict[str, frozenset[int]] = {}
         self.handed_over: list[str] = []
+        self.remembered_s = 0.0
         self.refuses = False
 
     def _call(self) -> None:
@@ -96,6 +97,9 @@ class FakeDatapath:
 
     def is_exempt(self, cgroup: Path) -> bool:
         return cgroup in self.exempted
+
+    def remembers_s(self) -> float:
+        return self.remembered_s
 
     def forget_entry(self, cookie: int) -> None:
         self.forgotten.append(cookie)

@@ -52,9 +52,9 @@ def test_a_record_has_the_end_of_a_capture_only_when_there_was_one(tmp_path: Pat
     """An agent from before knows no such field."""
     load(tmp_path).put(POD)
     (path,) = tmp_path.iterdir()
-    assert "released_s" not in json.loads(path.read_text())
-    load(tmp_path).put(replace(POD, released_s=12.5))
-    assert list(load(tmp_path)) == [replace(POD, released_s=12.5)]
+    assert not {"released_s", "held_until_s"} & json.loads(path.read_text()).keys()
+    load(tmp_path).put(replace(POD, released_s=12.5, held_until_s=13.5))
+    assert list(load(tmp_path)) == [replace(POD, released_s=12.5, held_until_s=13.5)]
 
 
 def test_a_reboot_voids_it(tmp_path: Path) -> None:
@@ -92,6 +92,7 @@ def test_an_unreadable_record_is_dropped(tmp_path: Path, text: str) -> None:
         {"is_placed": 1},
         {"released_s": "1"},
         {"released_s": True},
+        {"held_until_s": "1"},
     ],
 )
 def test_a_record_with_a_wrong_field_is_dropped(tmp_path: Path, change: dict[str, object]) -> None:

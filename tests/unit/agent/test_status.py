@@ -36,6 +36,16 @@ def test_every_pod_is_shown_also_one_that_is_only_expected(tmp_path: Path) -> No
     assert len(ADDRESS) == 4
 
 
+def test_a_pod_that_waits_for_the_direct_path_says_why(tmp_path: Path) -> None:
+    agent = example(tmp_path)
+    agent.enroller.facts.book.allowed_direct("u1", True)
+    agent.enroller.facts.book.held("u1", agent.clock.monotonic_s() + 5.0)
+    assert agent.status()["pods"][0]["direct_reason"] == "earlier_connections"
+    assert isinstance(agent.clock, FakeClock)
+    agent.clock.pass_s(5.0)
+    assert agent.status()["pods"][0]["direct_reason"] == "by label"
+
+
 def test_the_page_is_json_of_the_contracts_fields(tmp_path: Path) -> None:
     status = json.loads(json.dumps(example(tmp_path).status()))
     assert status.keys() == {

@@ -245,6 +245,35 @@ def test_connections_of_unknown_pods_are_unknown(enroller: Enroller) -> None:
     assert enroller.uncaptured_connections("uid") is None
 
 
+def test_the_next_agent_knows_who_waits_for_the_direct_path(
+    known: Registry, tmp_path: Path
+) -> None:
+    known.put(replace(POD, held_until_s=130.0))
+    after = made(known, tmp_path, replace(CAPTURED, direct=False))
+    after.adopt()
+    after.intents_changed({"uid": intent(enrolled=True)}, [])
+    assert after.facts.book.pods()["uid"].held_until_s == 130.0
+    after.register(POD)
+    found = known.get("uid")
+    assert found is not None
+    assert found.held_until_s == 130.0, "registered again in the same namespace"
+    after.register(replace(POD, cookie=POD.cookie + 1))
+    assert after.facts.book.pods()["uid"].held_until_s == 0.0, "in another one nothing was open"
+
+
+def test_only_while_somebody_waits_for_it_a_pod_is_starting(enroller: Enroller) -> None:
+    async def scenario() -> None:
+        enroller.register(POD)
+        async with asyncio.TaskGroup() as tasks:
+            waiting = tasks.create_task(enroller.settled("uid"))
+            await asyncio.sleep(0)
+            assert enroller.facts.starting == {"uid"}
+            waiting.cancel()
+        assert enroller.facts.starting == set()
+
+    asyncio.run(scenario())
+
+
 OLD, NEW = "44f0ebfc9134", "f7c37be3a2da"
 
 

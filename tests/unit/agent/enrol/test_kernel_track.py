@@ -12,7 +12,7 @@ from agent.enrol import plan
 from agent.enrol.book import RETRY_S
 from agent.enrol.facts import Facts
 from agent.enrol.kernel_track import KernelTrack
-from agent.enrol.plan import AddToZtunnel, Capture, CapturePod, PodState
+from agent.enrol.plan import AddToZtunnel, Capture, CapturePod, PodState, SetDirect
 from tests.support.clock import FakeClock
 from tests.support.kernel.fake_datapath import FakeDatapath, FakeDirect, FakeZtunnel
 from tests.support.turns import turns_until
@@ -106,8 +106,49 @@ def test_a_namespace_that_vanished_is_not_captured(facts: Facts, track: KernelTr
     assert facts.book.pods()["uid"].netns is None
 
 
-def test_connections_from_before_our_time_are_not_counted(track: KernelTrack) -> None:
-    assert track.uncaptured_connections("uid") is None
+@pytest.mark.parametrize(
+    ("remembered_s", "starts", "goes_direct"),
+    [(120.0, False, False), (120.0, True, True), (0, False, True)],
+)
+def test_a_pod_that_ran_before_has_no_direct_path_until_the_host_has_forgotten(
+    facts: Facts,
+    track: KernelTrack,
+    datapath: FakeDatapath,
+    remembered_s: float,
+    starts: bool,
+    goes_direct: bool,
+) -> None:
+    datapath.remembered_s = remembered_s
+    facts.book.released("uid", 0.0)
+    facts.book.allowed_direct("uid", True)
+    facts.starting |= {"uid"} if starts else set()
+    track._capture(CapturePod("uid", 7, POD.cookie, POD.addresses, direct=True), -1, (3, 4, 5))
+    assert datapath.pods["uid"].direct is goes_direct
+    assert not track.take_steps()
+    if goes_direct:
+        return
+    assert facts.known.get("uid") == replace(POD, held_until_s=120.0)
+    assert facts.book.next_deadline_s(0.0) == 120.0
+    facts.clock.pass_s(120.0)  # type: ignore[attr-defined]  # a fake clock
+    track.take_steps()
+    assert datapath.pods["uid"].direct
+    assert facts.known.get("uid") == POD
+
+
+def test_it_waits_longer_while_what_it_dialled_before_is_open(
+    facts: Facts, track: KernelTrack, datapath: FakeDatapath, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    datapath.remembered_s = 120.0
+    datapath.set_direct("uid", False)
+    facts.book.direct_set(SetDirect("uid", False))
+    monkeypatch.setattr(track.earlier, "has_dialled", lambda uid: True)
+    assert track.take_steps()
+    assert not track.take_steps()
+    assert not datapath.pods["uid"].direct
+    datapath.remembered_s = 0.0  # nothing is tracked any more
+    facts.clock.pass_s(120.0)  # type: ignore[attr-defined]  # a fake clock
+    assert track.take_steps()
+    assert datapath.pods["uid"].direct
 
 
 def test_the_track_waits_for_news_and_for_the_clock(facts: Facts, track: KernelTrack) -> None:

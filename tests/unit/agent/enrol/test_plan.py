@@ -165,6 +165,18 @@ def test_the_switch_needs_no_ztunnel() -> None:
     assert plan.steps(replace(IN_FORCE, direct=True), nobody, 0) == (SetDirect("u", True),)
 
 
+def test_a_pod_whose_past_the_host_knows_waits_for_the_direct_path() -> None:
+    held = replace(IN_FORCE, direct=True, held_until_s=130.0)
+    assert plan.steps(held, ONE, 129.9) == ()
+    assert plan.due_s(held, ONE, 129.9) == 130.0
+    assert plan.steps(held, ONE, 130.0) == (SetDirect("u", True),)
+    assert plan.due_s(held, ONE, 130.0) is None
+    assert plan.due_s(replace(held, direct=False), ONE, 129.9) is None
+    assert plan.due_s(replace(held, capture=None), ONE, 129.9) is None
+    again = replace(DIRECT, held_until_s=130.0)  # captured so by a run that knew nothing of it
+    assert plan.steps(again, ONE, 129.9) == (SetDirect("u", False),)
+
+
 def test_who_leaves_the_mesh_leaves_the_direct_path_first() -> None:
     leaving = plan.steps(replace(DIRECT, enrolled=False), ONE, 0)
     assert leaving[:2] == (SetDirect("u", False), ReportPod("u", captured=False))
