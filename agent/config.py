@@ -18,6 +18,7 @@ DEFAULT_CNI_PROGRAM = Path("/usr/lib/tulle/tulle-cni")
 DEFAULT_STATE_DIR = Path("/var/lib/tulle")
 # Cluster services that others wait for. They count only while they are outside the mesh.
 DEFAULT_EXEMPT = "kube-system,tulle-system"
+LOCK = "agent.lock"  # in a node's folder: whoever has it is the agent
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,3 +76,8 @@ def node_folder(run_dir: Path, node: str) -> Path:
 def pin_root(bpffs: Path, node: str) -> Path:
     """bpffs refuses names with dots, which nodes of a cloud have (ip-10-0-1-2.ec2.internal)."""
     return bpffs / "tulle" / node.replace(".", "=2e")
+
+
+def node_of_pins(root: Path) -> str:
+    """The name of the node whose pins these are."""
+    return root.name.replace("=2e", ".")

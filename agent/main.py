@@ -21,7 +21,7 @@ from agent.checks.node import node_checks
 from agent.cni import options as cni_flags
 from agent.cni.door import DOOR
 from agent.cni.part import CniPart
-from agent.config import AgentConfig, CniConfig
+from agent.config import LOCK, AgentConfig, CniConfig
 from agent.cri.client import SOCKETS
 from agent.cri.follow import RuntimeFollower
 from agent.datapath import bpffs, cgroups
@@ -36,7 +36,7 @@ from agent.refused import RefusedLog
 from agent.registry import NamespaceGone, Registry, opened_again
 from agent.reports import Replicas, report_captures
 from agent.status import Agent
-from agent.uninstall import LOCK, OTHER, uninstall
+from agent.uninstall import OTHER, uninstall
 from agent.zds import ZdsServer, listening
 from control.kit import http, lock
 from control.kit.clock import Clock, SystemClock

@@ -7,6 +7,7 @@ import logging
 from pathlib import Path
 
 from agent import config
+from agent.config import LOCK
 from agent.datapath.node import NodeDatapath
 from agent.enrol import ztunnel_cgroup
 from control.kit import lock
@@ -14,7 +15,7 @@ from control.kit.log import event
 
 log = logging.getLogger("agent")
 
-LOCK, OTHER = "agent.lock", "another tulle-agent"
+OTHER = "another tulle-agent"
 
 
 def uninstall(node: str, run_dir: Path, pins: Path, cgroup_root: Path, cache: Path) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 
 from agent.checks.check import Check, Result, judged
 from agent.checks.host import host_checks
+from agent.checks.leftovers import left_behind
 from agent.direct.reasons import MEANINGS
 from agent.enrol.plan import PodState
 from agent.fetch import SIGN_OF_LIFE_S, get_json
@@ -31,6 +32,7 @@ async def node_checks(agent: Agent) -> list[Check]:
     return [
         *host,
         _conflicts(agent),
+        left_behind(chosen),
         _ztunnel(agent),
         _direct(agent),
         _kubelet(agent),

@@ -48,6 +48,21 @@ def held(path: Path, what: str) -> Iterator[None]:
         os.close(handle)
 
 
+def is_held(path: Path) -> bool:
+    """True while somebody holds the lock file at `path`."""
+    try:
+        handle = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+    except FileNotFoundError:
+        return False
+    try:
+        fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    finally:
+        os.close(handle)
+    return False
+
+
 @asynccontextmanager
 async def held_in_turn(path: Path, what: str) -> AsyncIterator[None]:
     """As `held`, but wait for a holder to end: for a successor that is started before it does."""

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from control.kit.lock import AlreadyServed, held, held_in_turn
+from control.kit.lock import AlreadyServed, held, held_in_turn, is_held
 
 HOLDER = """
 import sys
@@ -46,6 +46,14 @@ def test_it_is_free_again_after_its_block(tmp_path: Path) -> None:
         with held(path, "another one"):
             pass
     assert path.stat().st_mode & 0o777 == 0o600
+
+
+def test_whoever_asks_learns_if_it_is_held(tmp_path: Path) -> None:
+    path = tmp_path / "agent.lock"
+    assert not is_held(path)
+    with held(path, "a test"):
+        assert is_held(path)
+    assert not is_held(path)
 
 
 def test_a_lock_is_no_link(tmp_path: Path) -> None:
