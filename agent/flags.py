@@ -10,7 +10,7 @@ import click
 
 from agent import config
 from agent.cni.options import cni_options
-from control.kit.flags import Duration
+from control.kit.flags import Duration, ListenAddress
 
 _Command = Callable[..., None]
 
@@ -71,8 +71,9 @@ _OPTIONS = (
     ),
     _option(
         "--metrics",
+        type=ListenAddress(""),
         default="127.0.0.1:15025",
-        help="HOST:PORT of metrics and readiness; empty: none.",
+        help="Metrics and readiness; empty: none.",
     ),
     _option(
         "--drain",

@@ -41,7 +41,7 @@ from agent.zds import ZdsServer, listening
 from control.kit import http, lock
 from control.kit.clock import Clock, SystemClock
 from control.kit.command import PlainGroup
-from control.kit.errors import ConfigError, KernelError, MeshError
+from control.kit.errors import ConfigError, KernelError, MeshError, os_error_text
 from control.kit.log import event, setup
 from control.kit.memory import SETTLE_AT_S, release, settle
 from control.kit.unix_socket import Unseen
@@ -261,7 +261,8 @@ def main(
         asyncio.run(serve(_config({**flags, "cni": cni}, root)))
     except (MeshError, OSError, ValueError) as exc:
         hint = {"hint": "tulle check --pre"} if isinstance(exc, KernelError) else {}
-        event(log, logging.ERROR, "agent.failed", error=exc, **hint)
+        why = os_error_text(exc) if isinstance(exc, OSError) else str(exc)
+        event(log, logging.ERROR, "agent.failed", error=why, **hint)
         sys.exit(2 if isinstance(exc, ConfigError) else 1)
 
 

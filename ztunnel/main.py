@@ -19,7 +19,7 @@ from control.kit.clock import SystemClock
 from control.kit.command import PlainCommand
 from control.kit.door import is_loopback_port
 from control.kit.errors import ConfigError
-from control.kit.flags import Duration
+from control.kit.flags import Duration, ListenAddress
 from control.kit.log import event, setup, unknown_scopes
 from control.kit.memory import spare_collector
 from control.kit.scopes import SCOPES
@@ -90,6 +90,7 @@ DURATION = Duration()
 WORKERS = _Parsed("N|N%", lambda text: workers_of(text, os.cpu_count() or 1))
 TOKEN = _Parsed("FILE|JWT", token_source)
 FILE = click.Path(path_type=Path)
+PAGE = ListenAddress(*sorted(OFF))
 
 
 def option(name: str, *istio: str, **fields: Any) -> Callable[[Any], Any]:
@@ -208,14 +209,16 @@ def drain_s(told_s: float | None, grace_s: float | None, default_s: float) -> fl
     show_default="yes where --zds is Istio's ztunnel.sock",
     help="The agent sends pods' DNS to port 15053, where nobody answers here: warn of it.",
 )
-@option("--admin", default="127.0.0.1:15000", help="Metrics and readiness again, or off.")
+@option(
+    "--admin", type=PAGE, default="127.0.0.1:15000", help="Metrics and readiness again, or off."
+)
 @option(
     "--admin-on-tcp/--no-admin-on-tcp",
     default=False,
     help="Serve every admin page on --admin too, to any process of this host, as Istio's does.",
 )
-@option("--metrics", default="0.0.0.0:15020", help="Metrics page, or off.")
-@option("--readiness", default="0.0.0.0:15021", help="Readiness page, or off.")
+@option("--metrics", type=PAGE, default="0.0.0.0:15020", help="Metrics page, or off.")
+@option("--readiness", type=PAGE, default="0.0.0.0:15021", help="Readiness page, or off.")
 @option("--log-level", "RUST_LOG", default="info", help="info, or info,access:debug.")
 @option("--log-format", "LOG_FORMAT", type=click.Choice(["text", "json", "plain"]), default="text")
 @option("--access-log/--no-access-log", default=True, help="One line per connection and side.")

@@ -79,6 +79,8 @@ def check(
 
     Example: tulle check --pre; tulle check --wait
     """
+    if pre and (node or dump_file):
+        raise click.UsageError("--pre asks before there is a node or a dump: leave --node, -f out")
     cluster = None if dump_file else chosen(ctx)
     source = MeshSource(Path(ctx.find_root().obj), dump_file, node or "", timeout, cluster)
     deadline = time.monotonic() + timeout

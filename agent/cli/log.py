@@ -122,14 +122,14 @@ def _set(source: mesh.MeshSource, node: str, level: str, component: str | None) 
             lambda client: levels.set_level(client, node, level, component, source.timeout_s),
         )
         return
-    nodes = [node] if node else processes.nodes(source.run_dir)
+    names, control = mesh.known(source.run_dir)
+    nodes = [node] if node else names
     chosen = [
         processes.of_node(source.run_dir, kind, name)
         for kind in ("agent", "ztunnel")
         if component in (None, kind)
         for name in nodes
     ]
-    control = processes.control(source.run_dir)
     if control is not None and not node and component in (None, control.kind):
         chosen.append(control)
     failed = [

@@ -14,7 +14,7 @@ from pathlib import Path
 import click
 
 from control.kit.command import EXIT_INTERRUPTED, EXIT_USAGE, PlainGroup, complain
-from control.kit.errors import MeshError
+from control.kit.errors import MeshError, os_error_text
 from control.kit.terminal import Terminal
 from control.kit.version import version
 
@@ -132,8 +132,7 @@ def run(command: click.Command, words: list[str] | None) -> int:
         click.echo(f"error: {exc.filename or 'the kernel'}: {exc.strerror} (try as root)", err=True)
         return EXIT_USAGE
     except OSError as exc:  # this host's: a full disk, no descriptors, a file that went away
-        said = exc.strerror or str(exc)
-        click.echo(f"error: {f'{exc.filename}: ' if exc.filename else ''}{said}", err=True)
+        click.echo(f"error: {os_error_text(exc)}", err=True)
         return EXIT_USAGE
     except MeshError as exc:
         click.echo(f"error: {exc}", err=True)

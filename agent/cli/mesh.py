@@ -83,17 +83,22 @@ def read(source: MeshSource, parts: Collection[str]) -> MeshDump:
         return _only(load_dump(source.file), source.node)
     if source.cluster is not None:
         return _of_cluster(source, source.cluster, parts)
-    names = processes.nodes(source.run_dir)
-    control = processes.control(source.run_dir)
-    if not names and control is None:
-        raise FetchError(
-            f"no node and no control plane below {source.run_dir}: "
-            "is the mesh running? (another folder: --run-dir)"
-        )
+    names, control = known(source.run_dir)
     if source.node and source.node not in names:
         raise ConfigError(absent("node", source.node, names) + f" (below {source.run_dir})")
     wanted = [source.node] if source.node else names
     return _fetch(source, wanted, control if "control" in parts else None, parts)
+
+
+def known(run_dir: Path) -> tuple[list[str], MeshProcess | None]:
+    """Nodes and the control plane of a run folder; FetchError: it has neither."""
+    names, control = processes.nodes(run_dir), processes.control(run_dir)
+    if not names and control is None:
+        raise FetchError(
+            f"no node and no control plane below {run_dir}: "
+            "is the mesh running? (another folder: --run-dir)"
+        )
+    return names, control
 
 
 def _of_cluster(source: MeshSource, cluster: ClusterChoice, parts: Collection[str]) -> MeshDump:

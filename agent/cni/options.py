@@ -122,10 +122,10 @@ def _guarded(command: Callable[[dict[str, Any]], None]) -> Callable[[dict[str, A
 @click.pass_obj
 @_guarded
 def _uninstall(flags: dict[str, Any]) -> None:
-    """Remove our configuration, then the plugin; pods start without the mesh from then on.
+    """Remove our configuration, then the plugin.
 
-    A running agent does it, and leaves it so until it is started again. Without one it is done
-    here; no control plane is needed.
+    Pods start without the mesh from then on. A running agent does it, and leaves it so until it is
+    started again. Without one it is done here; no control plane is needed.
     """
     node, socket = flags["node"], _socket(flags)
     try:

@@ -40,3 +40,9 @@ class WireError(PeerError):
     """A message that breaks its protocol."""
 
     reason = "wire"
+
+
+def os_error_text(exc: OSError) -> str:
+    """The kernel's refusal as an operator reads it: the file, if there is one, and the reason."""
+    said = exc.strerror or str(exc)
+    return f"{exc.filename}: {said}" if exc.filename else said

@@ -8,6 +8,7 @@ import click
 
 from control.kit.durations import duration_s
 from control.kit.errors import ConfigError
+from control.kit.listen import listen_address
 
 
 class Duration(click.ParamType[float]):
@@ -31,3 +32,20 @@ class Duration(click.ParamType[float]):
         if seconds > self._max_s:
             self.fail(f"{value}: at most {self._max_s:.15g}s", param, ctx)
         return seconds
+
+
+class ListenAddress(click.ParamType[str]):
+    """ADDR:PORT to listen on, or a word that says not to, as the text that was given."""
+
+    name = "ADDR:PORT"
+
+    def __init__(self, *never: str) -> None:
+        self._never = never
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        try:
+            if value not in self._never:
+                listen_address(value)
+        except ConfigError as exc:
+            self.fail(str(exc), param, ctx)
+        return str(value)

@@ -25,7 +25,7 @@ from control.kit import unix_socket
 from control.kit.acceptor import Acceptor, let_go, streams_over
 from control.kit.door import PORT, UNIX_SOCKET, DoorBounds
 from control.kit.door_pace import DoorPace
-from control.kit.errors import ConfigError
+from control.kit.listen import listen_address
 from control.kit.page_refusals import PageRefusal, refusals
 from control.kit.seats import DoorSeats, Seat, Source
 
@@ -325,12 +325,9 @@ def bind(where: str | Path) -> socket.socket:
     families, on a host without IPv6 those of IPv4. ConfigError: it is neither."""
     if isinstance(where, Path):
         return unix_socket.bind(where)
-    host, colon, port = where.rpartition(":")
-    host = host.strip("[]")
-    if not (colon and port.isdecimal() and int(port) < 1 << 16):
-        raise ConfigError(f"must be ADDRESS:PORT, not {where!r}")
+    host, port = listen_address(where)
     dual = host == "::"
     if dual and not socket.has_dualstack_ipv6():
         dual, host = False, "0.0.0.0"
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    return socket.create_server((host, int(port)), family=family, dualstack_ipv6=dual)
+    return socket.create_server((host, port), family=family, dualstack_ipv6=dual)

@@ -19,7 +19,8 @@ import click
 from control.kit import log as kit_log
 from control.kit.clock import SystemClock
 from control.kit.command import PlainGroup
-from control.kit.errors import ConfigError
+from control.kit.errors import ConfigError, os_error_text
+from control.kit.flags import ListenAddress
 from control.kit.log import event
 from control.kit.version import version
 from control.kube.access import IN_CLUSTER, ClusterAccess
@@ -45,11 +46,12 @@ DEFAULT_NAMES = ("istiod.istio-system.svc", "tulle-control", "localhost")
 SWITCH_S = 0.001
 
 
-def check(path: Path, settings: Settings) -> tuple[tuple[Problem, ...], tuple[Problem, ...]]:
-    """Problems of a folder, and notes on objects that are not enforced as they are written."""
+def check(path: Path, settings: Settings) -> tuple[tuple[Problem, ...], tuple[Problem, ...], int]:
+    """Problems of a folder, notes on objects that are not enforced as they are written, and the
+    number of objects."""
     snapshot = DirectorySource(path, SystemClock()).read()
     mesh = compile_mesh(snapshot.objects, settings, frozenset())
-    return snapshot.problems, mesh.notes
+    return snapshot.problems, mesh.notes, len(snapshot.objects)
 
 
 class DefaultServe(PlainGroup):
@@ -158,8 +160,8 @@ def main() -> None:
 @option(
     "--listen",
     multiple=True,
+    type=ListenAddress(),
     default=("[::]:15012",),
-    metavar="ADDR:PORT",
     help="TLS port for xDS, certificates and enrolment. Repeatable.",
 )
 @option(
@@ -181,7 +183,10 @@ def main() -> None:
     help="Admin pages: a unix socket (0600), or an address (answers to localhost only).",
 )
 @option(
-    "--metrics", default="127.0.0.1:15014", metavar="ADDR:PORT", help="/metrics and /healthz/ready."
+    "--metrics",
+    type=ListenAddress(),
+    default="127.0.0.1:15014",
+    help="/metrics and /healthz/ready.",
 )
 @option("--cert-ttl-max", type=DURATION, default="24h", help="Longest life of a certificate.")
 @option("--log-level", default="info", help="A level, or levels: info,xds:debug.")
@@ -270,7 +275,8 @@ def serve_command(
         sys.setswitchinterval(SWITCH_S)
         asyncio.run(serve(config))
     except (ConfigError, OSError) as exc:
-        event(log, logging.ERROR, "control.failed", error=exc)
+        why = os_error_text(exc) if isinstance(exc, OSError) else str(exc)
+        event(log, logging.ERROR, "control.failed", error=why)
         sys.exit(2)
 
 
@@ -298,13 +304,14 @@ def check_command(manifests: Path, root_namespace: str, dry_run_policies: bool) 
         click.echo(f"error: {manifests}: not a folder that can be read", err=True)
         sys.exit(2)
     settings = Settings(root_namespace=root_namespace, dry_run_policies=dry_run_policies)
-    problems, notes = check(manifests, settings)
+    problems, notes, objects = check(manifests, settings)
     with output():
         for note in notes:
             click.echo(f"note: {note}", err=True)
         for problem in problems:
             click.echo(str(problem))
-        click.echo(f"{len(problems)} problem{'s' if len(problems) != 1 else ''}", err=True)
+        found = f"{len(problems)} problem{'s' if len(problems) != 1 else ''}"
+        click.echo(f"{found}, {objects} object{'s' if objects != 1 else ''}", err=True)
     sys.exit(1 if problems else 0)
 
 

@@ -10,7 +10,7 @@ from typing import BinaryIO
 import click
 
 from control.kit.clock import SystemClock
-from control.kit.errors import ConfigError
+from control.kit.errors import ConfigError, os_error_text
 from control.kit.terminal import is_interactive
 from control.server.ca.keys import TOKEN_KEY_NAME, load_token_key
 from control.server.callers import issued
@@ -54,6 +54,7 @@ def token(
     clock, revoked = SystemClock(), state / NAME
     if (revoke or revoke_token) and not (state / TOKEN_KEY_NAME).exists():
         raise click.ClickException(f"{state}: no control plane has its state there")
+    is_first = not (state / TOKEN_KEY_NAME).exists()
     try:
         key, known = load_token_key(state), load(revoked)
         tokens = NodeTokens(key, subject_of(root_namespace), clock, lambda: known)
@@ -67,7 +68,12 @@ def token(
             issued.note(state / issued.NAME, node, tokens.issued_s(made))
             with output():
                 click.echo(made, nl=is_interactive(sys.stdout))
+            if is_first:  # a misspelt --state would make a token that nobody takes
+                told = f"note: {state} had no key of tokens, and has one now"
+                click.echo(f"{told}: for a control plane with this --state only", err=True)
     except Unauthenticated as exc:
         raise click.ClickException(f"not a token that could be used: {exc.why.meaning}") from exc
-    except (ConfigError, OSError) as exc:
+    except ConfigError as exc:
         raise click.ClickException(str(exc)) from exc
+    except OSError as exc:
+        raise click.ClickException(os_error_text(exc)) from exc

@@ -7,7 +7,7 @@ from pathlib import Path
 import grpc
 import grpc.aio
 
-from control.kit.errors import ControlError
+from control.kit.errors import ControlError, os_error_text
 from control.wire.types import MESSAGE_BYTES_MAX
 
 KEEPALIVE_MS = 30_000
@@ -53,8 +53,10 @@ def read_token(path: Path) -> str:
     try:
         with path.open("rb") as file:
             return file.read(TOKEN_BYTES_MAX).decode("ascii").strip()
-    except (OSError, UnicodeDecodeError) as exc:
-        raise TokenUnreadable(f"{path}: {exc}") from exc
+    except OSError as exc:
+        raise TokenUnreadable(os_error_text(exc)) from exc
+    except UnicodeDecodeError as exc:
+        raise TokenUnreadable(f"{path}: no token: it holds more than ASCII") from exc
 
 
 def bearer(token: str) -> tuple[str, str]:

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable
 
 from control.kit.clock import Clock
 from control.kit.errors import ConfigError
+from control.kit.listen import listen_address
 from control.kit.log import event
 from control.kit.socket_folder import private_folder
 from control.server.callers.arrivals import Arrivals
@@ -167,14 +168,10 @@ class Front:
 def bind(where: str) -> list[socket.socket]:
     """Listening sockets of ADDR:PORT. `[::]` is every address of both families. Raises
     ConfigError."""
-    host, colon, port = where.rpartition(":")
-    if not colon or not port.isdigit():
-        raise ConfigError(f"cannot listen on {where}: not ADDR:PORT")
-    host = host.strip("[]")
+    host, number = listen_address(where)
     if host == "::" and not socket.has_dualstack_ipv6():
         host = "0.0.0.0"
     found: list[socket.socket] = []
-    number = int(port)
     try:
         for family, _, _, _, address in socket.getaddrinfo(
             host, number, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE

@@ -168,3 +168,10 @@ def test_problems_of_one_kind_share_their_hint() -> None:
     assert text.count("hint:") == 1
     assert "    a.yaml:1: no\n    a.yaml:2: no\n" in text
     assert text.count("√") == 2
+
+
+@pytest.mark.parametrize("words", [("--node", "n1"), ("-f", "mesh.json")])
+def test_before_the_mesh_there_is_no_node_and_no_dump(words: tuple[str, str]) -> None:
+    result = run("check", "--pre", *words)
+    assert result.exit_code == 2
+    assert "leave --node, -f out" in result.output

@@ -80,3 +80,10 @@ def test_a_level_that_is_none_is_an_error_before_anything_is_set(
 def test_the_control_plane_is_of_no_node(dump: str) -> None:
     assert run("log", "level", "n1", "-f", dump, "--component", "control").exit_code == 2
     assert run("log", "level", "n1", "-f", dump, "--node", "n2").exit_code == 2
+
+
+@pytest.mark.parametrize("words", [("reset",), ("reset", "n1"), ("level", "n1", "debug")])
+def test_without_a_mesh_nothing_is_counted(tmp_path: Path, words: tuple[str, ...]) -> None:
+    result = run("--run-dir", str(tmp_path), "log", *words)
+    assert isinstance(result.exception, FetchError)
+    assert str(result.exception).startswith(f"no node and no control plane below {tmp_path}")

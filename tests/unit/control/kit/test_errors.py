@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from control.kit import errors
-from control.kit.errors import MeshError
+from control.kit.errors import MeshError, os_error_text
 
 
 def family(kind: type[MeshError]) -> set[type[MeshError]]:
@@ -33,3 +33,16 @@ def test_a_reason_can_be_a_label_of_a_metric(kind: type[MeshError]) -> None:
 def test_a_message_that_breaks_its_protocol_is_the_peers_fault() -> None:
     assert issubclass(errors.WireError, errors.PeerError)
     assert not issubclass(MeshError, (ValueError, OSError)), "a bug or the kernel is none of these"
+
+
+@pytest.mark.parametrize(
+    ("exc", "text"),
+    [
+        (FileNotFoundError(2, "No such file or directory", "/proc/x"), "/proc/x: No such file or"),
+        (OSError(98, "Address already in use"), "Address already in use"),
+        (TimeoutError("gRPC takes no connection"), "gRPC takes no connection"),
+    ],
+)
+def test_the_kernels_refusal_in_words(exc: OSError, text: str) -> None:
+    assert os_error_text(exc).startswith(text)
+    assert "Errno" not in os_error_text(exc)

@@ -31,7 +31,7 @@ def test_help_names_every_flag_and_its_variable() -> None:
 def test_check_says_where_what_and_why(tmp_path: Path) -> None:
     path = tmp_path / "a.yaml"
     path.write_text(pod())
-    assert run("check", "--manifests", str(tmp_path))[0] == 0
+    assert run("check", "--manifests", str(tmp_path)) == (0, "", "0 problems, 1 object\n")
     path.write_text(pod() + policy("{rules: [{to: [{operation: {ports: ['x']}}]}]}"))
     code, out, _ = run("check", TULLE_CONTROL_MANIFESTS=str(tmp_path))
     assert code == 1
@@ -52,6 +52,15 @@ def test_serving_without_a_folder_fails_with_a_word(tmp_path: Path) -> None:
     missing = str(tmp_path / "nowhere")
     code, _, _ = run("--manifests", missing, "--state", str(tmp_path / "s"))
     assert code == 2
+
+
+@pytest.mark.parametrize("flag", ["--listen", "--metrics"])
+def test_a_port_that_is_none_is_refused_before_anything_is_made(tmp_path: Path, flag: str) -> None:
+    state = tmp_path / "s"
+    code, _, err = run("--manifests", str(tmp_path), "--state", str(state), flag, "off")
+    assert (code, state.exists()) == (2, False)
+    assert f"'{flag}'" in err
+    assert "must be ADDRESS:PORT" in err
 
 
 @pytest.mark.parametrize(

@@ -30,6 +30,14 @@ def test_a_token_is_good_for_its_node(tmp_path: Path) -> None:
     assert out == out.strip(), "a file of it is sent as it is by Istio's ztunnel"
 
 
+def test_a_state_that_had_no_key_is_named(tmp_path: Path) -> None:
+    state = ("--state", str(tmp_path / "typo"))
+    _, out, err = run("token", "--node", "n1", *state)
+    assert f"{tmp_path}/typo had no key" in err
+    assert out.count(".") == 2, "the note is not in the file of the token"
+    assert run("token", "--node", "n2", *state)[2] == ""
+
+
 def test_tokens_are_revoked_one_by_one_or_by_node(tmp_path: Path) -> None:
     state = ("token", "--state", str(tmp_path))
     _, one, _ = run(*state, "--node", "n1")
