@@ -11,7 +11,7 @@ import grpc.aio
 
 from agent.intents import DeltaStream, NoControl
 from control.kit.errors import ConfigError
-from control.wire.channel import bearer, open_channel, read_token
+from control.wire.channel import bearer, holds_roots, open_channel, read_token
 from control.wire.types import DELTA_METHOD, REPORT_METHOD
 
 REPORT_TIMEOUT_S = 5.0
@@ -32,6 +32,8 @@ class Access:
             root = self._root.read_bytes()
         except OSError as exc:
             raise NoControl(f"read {self._root}: {exc.strerror}") from exc
+        if not holds_roots(root):
+            raise NoControl(f"{self._root}: no certificate in PEM")
         return open_channel(address or self.address, root, self._name)
 
     def _metadata(self) -> grpc.aio.Metadata:

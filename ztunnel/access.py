@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from control.kit.errors import ConfigError, ControlError
-from control.wire.channel import bearer, read_token
+from control.wire.channel import bearer, holds_roots, read_token
 from ztunnel.config import LiteralToken, read_roots
 
 CONNECT_TIMEOUT_S = 5.0
@@ -18,9 +18,12 @@ class RootsUnreadable(ControlError):
 def roots_pem(roots: str) -> bytes | None:
     """The roots in PEM, read at each use: the file may be replaced, or not be there yet."""
     try:
-        return read_roots(roots)
+        pem = read_roots(roots)
     except ConfigError as exc:
         raise RootsUnreadable(str(exc)) from exc
+    if pem is not None and not holds_roots(pem):
+        raise RootsUnreadable(f"no root certificate in PEM: {roots.partition(chr(10))[0]}")
+    return pem
 
 
 def call_metadata(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+import ssl
 from pathlib import Path
 
 import grpc
@@ -37,6 +39,19 @@ def open_channel(address: str, pem: bytes | None, name: str) -> grpc.aio.Channel
         options.append(("grpc.ssl_target_name_override", name))
     target = target_of(address)
     return grpc.aio.secure_channel(target, grpc.ssl_channel_credentials(pem), options=options)
+
+
+@functools.lru_cache(maxsize=4)  # a certificate is asked for with the same roots again and again
+def holds_roots(pem: bytes) -> bool:
+    """Does it begin with a certificate, beside comments? Of anything else gRPC says no more than
+    "failed to create security handshaker". It takes what comes before the first that is bad."""
+    head, end, _ = pem.partition(b"-----END CERTIFICATE-----")
+    text = (head + end).decode("ascii", "ignore")
+    try:
+        ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_verify_locations(cadata=text)
+    except (ssl.SSLError, ValueError):  # ValueError: nothing in it
+        return False
+    return True
 
 
 def target_of(address: str) -> str:

@@ -16,6 +16,7 @@ from control.wire.channel import TokenUnreadable
 from control.wire.sums import WORTH_ENTRIES
 from control.wire.types import ADDRESS_TYPE
 from tests.bench.scale.mesh import LargeMesh, text
+from tests.support.certificates import make_authority
 from tests.support.processes.control import Control, running_control
 from ztunnel.access import RootsUnreadable
 from ztunnel.config import ZtunnelConfig
@@ -81,8 +82,9 @@ def test_roots_and_token_are_read_again(tmp_path: Path) -> None:
 
         (tmp_path / "root.pem").unlink()
         assert isinstance(await refused(), RootsUnreadable)
-        other = Path(__file__).parents[1] / "vectors/istiod/01-basic.yaml"
-        (tmp_path / "root.pem").write_bytes(other.read_bytes())
+        (tmp_path / "root.pem").write_text("# an empty ConfigMap")
+        assert isinstance(await refused(), RootsUnreadable)
+        (tmp_path / "root.pem").write_bytes(make_authority().pem)
         assert isinstance(await refused(), SigningFailed)
         (tmp_path / "root.pem").write_bytes(good_root)
         (tmp_path / "token").write_text("nonsense")

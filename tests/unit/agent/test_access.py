@@ -41,3 +41,6 @@ def test_a_root_that_cannot_be_read_is_named(tmp_path: Path) -> None:
 
     with pytest.raises(NoControl, match=r"read .*root\.pem: No such file"):
         asyncio.run(connect())
+    (tmp_path / "root.pem").write_text("# Tulle")
+    with pytest.raises(NoControl, match=r"root\.pem: no certificate in PEM"):
+        asyncio.run(connect())

@@ -8,10 +8,11 @@ import pytest
 
 from control.kit.errors import ControlError
 from control.wire.channel import TokenUnreadable
+from tests.support.certificates import make_authority
 from ztunnel.access import RootsUnreadable, call_metadata, roots_pem
 from ztunnel.config import LiteralToken
 
-PEM = "-----BEGIN CERTIFICATE-----\nx\n-----END CERTIFICATE-----\n"
+ROOT, OTHER = (make_authority(name).pem.decode() for name in ("one", "two"))
 
 
 def test_roots_are_read_again_at_each_use(tmp_path: Path) -> None:
@@ -19,14 +20,17 @@ def test_roots_are_read_again_at_each_use(tmp_path: Path) -> None:
     with pytest.raises(RootsUnreadable) as caught:
         roots_pem(str(path))
     assert isinstance(caught.value, ControlError), "it may come later: try again"
-    for content in (b"one", b"two"):
-        path.write_bytes(content)
-        assert roots_pem(str(path)) == content
+    path.write_text("# Tulle")
+    with pytest.raises(RootsUnreadable, match=f"no root certificate in PEM: {path}"):
+        roots_pem(str(path))
+    for content in (ROOT, OTHER):
+        path.write_text(content)
+        assert roots_pem(str(path)) == content.encode()
 
 
 def test_roots_of_the_system_and_roots_given_as_text() -> None:
     assert roots_pem("SYSTEM") is None
-    assert roots_pem(PEM) == PEM.encode()
+    assert roots_pem(ROOT) == ROOT.encode()
 
 
 def test_a_token_is_read_again_at_each_call(tmp_path: Path) -> None:

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 
+from control.server.ca.authority import new_authority
 from control.wire.channel import (
     TOKEN_BYTES_MAX,
     TokenUnreadable,
     bearer,
+    holds_roots,
     open_channel,
     read_token,
     target_of,
@@ -41,6 +44,24 @@ def test_a_file_that_is_no_token_does_not_fill_the_memory(tmp_path: Path) -> Non
     path = tmp_path / "token"
     path.write_bytes(b"x" * (TOKEN_BYTES_MAX + 10))
     assert len(read_token(path)) == TOKEN_BYTES_MAX
+
+
+ROOT = new_authority("cluster.local", datetime(2026, 1, 1, tzinfo=UTC)).root_pem.encode()
+
+
+@pytest.mark.parametrize(
+    ("pem", "holds"),
+    [
+        (ROOT, True),
+        (b"# \xc3\x84rzte\n" + ROOT + b"-----BEGIN CERTIFICATE-----\n!\n", True),
+        (b"", False),
+        (b"# Tulle \xe2\x80\xa6\n", False),
+        (b"-----BEGIN CERTIFICATE-----\nx\n-----END CERTIFICATE-----\n", False),
+        (ROOT.replace(b"CERTIFICATE", b"PUBLIC KEY"), False),
+    ],
+)
+def test_a_file_of_something_else_holds_no_roots(pem: bytes, holds: bool) -> None:
+    assert holds_roots(pem) is holds
 
 
 @pytest.mark.parametrize("name", ["", "control.example"])

@@ -26,7 +26,7 @@ ROOT = make_authority().pem.decode()
 
 def client(folder: Path, *, root: bool = True, token: bool = True, ca: str = NOBODY) -> CaClient:
     if root:
-        (folder / "root.pem").write_text("not even PEM" if ca == NOBODY else ROOT)
+        (folder / "root.pem").write_text(ROOT)
     if token:
         (folder / "token").write_text("t")
     return CaClient(
@@ -86,7 +86,7 @@ def test_new_roots_make_a_new_channel_once_the_old_one_is_idle(tmp_path: Path) -
         first = await made._current()
         assert await made._current() is first
         first.calls += 1
-        (tmp_path / "root.pem").write_text("others")
+        (tmp_path / "root.pem").write_bytes(make_authority().pem)
         second = await made._current()
         assert second is not first
         assert second.channel is not first.channel
