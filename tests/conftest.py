@@ -5,6 +5,7 @@ take the second try and all later tests with it."""
 
 from __future__ import annotations
 
+import gc
 import os
 from collections.abc import Generator
 
@@ -25,7 +26,13 @@ FAILED = pytest.StashKey[bool]()
 def pytest_runtest_makereport(
     item: pytest.Item, call: pytest.CallInfo[None]
 ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
-    report = yield
+    # Python 3.11 parses no source inside of another parse. pytest parses a failed test's; what a
+    # collection in the middle of that destroys may complain, and is told with its own source.
+    gc.disable()
+    try:
+        report = yield
+    finally:
+        gc.enable()
     had_failed = call.when != "setup" and item.stash.get(FAILED, False)  # in this try
     item.stash[FAILED] = had_failed or report.failed
     if IN_CI and report.skipped and not hasattr(report, "wasxfail"):

@@ -132,3 +132,34 @@ def test_flaky(whole):
 """
     result = run(pytester, flaky, "--reruns", "1")
     result.stdout.fnmatch_lines(["*FLAKY*test_flaky*", "*first words*"])
+
+
+def test_what_complains_as_it_is_destroyed_does_not_end_the_run(pytester: pytest.Pytester) -> None:
+    """As the transport of a child of a closed loop does, while pytest reads a failed test."""
+    tests = """
+        import ast
+
+        class Left:
+            def __init__(self):
+                self.itself = self  # for the collector
+
+            def __del__(self):
+                raise RuntimeError(str(1))
+
+        parse = ast.parse
+        def parsed(source, *more, **named):
+            if isinstance(source, str) and "def test_breaks" in source:
+                Left()
+                source += "x = [1, 2]\\n" * 1000
+            return parse(source, *more, **named)
+        ast.parse = parsed
+
+        def test_breaks():
+            assert 0
+
+        def test_later(): pass
+    """
+    pytester.makeconftest(CONFTEST.read_text())
+    pytester.makepyfile(tests)
+    result = pytester.runpytest_subprocess("-p", "no:cacheprovider")
+    result.assert_outcomes(passed=1, failed=1)

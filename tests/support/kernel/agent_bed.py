@@ -112,9 +112,14 @@ class Process:
         return await self.ended()
 
     async def ended(self) -> int:
-        """Wait until it has ended by itself; its exit code."""
-        async with asyncio.timeout(DEADLINE_S):
-            return await self._process.wait()
+        """Wait until it has ended by itself; its exit code. It is killed if it does not."""
+        try:
+            async with asyncio.timeout(DEADLINE_S):
+                return await self._process.wait()
+        except TimeoutError:
+            self._process.kill()
+            await self._process.wait()
+            raise
 
 
 class Bed:
@@ -143,10 +148,14 @@ class Bed:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        await self._stack.aclose()
-        await (await self._start(*self.agent_command("--uninstall"))).end(0)
-        for name in (self.pod_netns, self.peer_netns):
-            await (await self._start("ip", "netns", "del", name)).end(0)
+        async with AsyncExitStack() as last:  # each is done, whatever the others end in
+            for name in (self.pod_netns, self.peer_netns):
+                last.push_async_callback(self._run, "ip", "netns", "del", name)
+            last.push_async_callback(self._run, *self.agent_command("--uninstall"))
+            await self._stack.aclose()
+
+    async def _run(self, *command: str) -> None:
+        await (await self._start(*command)).ended()
 
     def _make_namespaces(self) -> None:
         ip("netns", "add", self.pod_netns)
