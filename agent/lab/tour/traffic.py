@@ -9,6 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from agent.lab.tour.report import ClaimFailed
 from agent.lab.tour.world import MARKER, CommandResult, World
 
 CURL = ("curl", "-sS", "--max-time", "8")
@@ -93,6 +94,8 @@ def check_all(world: World, pods: tuple[str, ...], addresses: bool) -> None:
 def probe(world: World, pod: str) -> float:
     """Median microseconds of a fresh connection, a request and the first bytes of the answer."""
     answer = world.ask(pod, "python3", PROBE, "nginx.shop", "80", str(PROBE_ROUNDS))
+    if answer.code != 0:
+        raise ClaimFailed(f"{pod} could not measure {PROBE_ROUNDS} connections: {answer.said}")
     return float(statistics.median(json.loads(answer.out)))
 
 

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from typing import cast
+
 import pytest
 
 from agent.lab.tour import traffic
-from agent.lab.tour.world import MARKER, CommandResult
+from agent.lab.tour.report import ClaimFailed
+from agent.lab.tour.world import MARKER, CommandResult, World
 
 
 @pytest.mark.parametrize(
@@ -43,3 +46,12 @@ def test_an_answer_without_the_marker_did_not_come_from_the_server() -> None:
     assert traffic.reached(CommandResult(0, f"hello {MARKER}", ""))
     assert not traffic.reached(CommandResult(0, "hello", ""))
     assert not traffic.reached(CommandResult(7, MARKER, ""))
+
+
+def test_a_probe_that_failed_ends_the_tour_with_its_words() -> None:
+    class Refused:
+        def ask(self, *_: str) -> CommandResult:
+            return CommandResult(1, "", "connection 7: timed out")
+
+    with pytest.raises(ClaimFailed, match=r"shop/neighbour .*: connection 7: timed out"):
+        traffic.probe(cast("World", Refused()), "shop/neighbour")
