@@ -12,6 +12,8 @@ from typing import Any
 
 import click
 
+from control.kit.terminal import Terminal
+
 EXIT_USAGE, EXIT_INTERRUPTED = 2, 130
 
 
@@ -42,6 +44,17 @@ def meant(exc: click.UsageError, word: str, known: Sequence[str]) -> click.Usage
 class PlainCommand(click.Command):
     """A program, or one of its commands."""
 
+    def make_context(self, *args: Any, **extra: Any) -> click.Context:
+        """As click's, which prints help and version meanwhile: to a full disk, one line and 2."""
+        with Terminal() as terminal:
+            try:
+                return super().make_context(*args, **extra)
+            except click.exceptions.Exit:
+                if lost := terminal.failure():
+                    click.echo(f"error: standard output: {lost}", err=True)
+                    raise click.exceptions.Exit(EXIT_USAGE) from None
+                raise
+
     def main(  # type: ignore[override]  # click has one signature for each mode
         self, args: Sequence[str] | None = None, *, standalone_mode: bool = True, **extra: Any
     ) -> Any:
@@ -60,6 +73,8 @@ class PlainCommand(click.Command):
 
 class PlainGroup(PlainCommand, click.Group):
     """A program, or a command, that has commands."""
+
+    command_class = PlainCommand
 
     def resolve_command(
         self, ctx: click.Context, args: list[str]

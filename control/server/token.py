@@ -10,6 +10,7 @@ from typing import BinaryIO
 import click
 
 from control.kit.clock import SystemClock
+from control.kit.command import PlainCommand
 from control.kit.errors import ConfigError, os_error_text
 from control.kit.terminal import is_interactive
 from control.server.ca.keys import TOKEN_KEY_NAME, load_token_key
@@ -20,7 +21,7 @@ from control.server.flags import DURATION, ROOT_NAMESPACE, STATE, option, output
 from control.server.plane import subject_of
 
 
-@click.command()
+@click.command(cls=PlainCommand)
 @option("--node", help="Name of the node the token is for.")
 @STATE
 @ROOT_NAMESPACE

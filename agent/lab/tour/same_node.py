@@ -16,7 +16,7 @@ from agent.lab.tour.world import CommandResult, World
 
 CLIENT, NODE = "shop/neighbour", "n2"  # ratings, nginx and postgres run there too
 WHO = "select host(inet_client_addr())"
-HOLD = "select pg_sleep(10)"  # longer than a policy takes to cut it
+HOLD = "select pg_sleep(25)"  # longer than a slow host takes to list it, and a policy to cut it
 
 Result = TypeVar("Result")
 

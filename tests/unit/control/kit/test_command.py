@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+
 import click
 import pytest
 
@@ -77,3 +80,26 @@ def test_every_program_complains_alike(
     error, again = capsys.readouterr().err.splitlines()
     assert error.startswith("error: no such option '--no-such-flag'")
     assert again.startswith("try: program")
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("control.server.main", "--help"),
+        ("control.server.main", "token", "--help"),
+        ("control.server.main", "--version"),
+        ("agent.main", "--help"),
+        ("ztunnel.main", "--help"),
+    ],
+)
+def test_help_that_nothing_takes_is_one_line(words: tuple[str, ...]) -> None:
+    with open("/dev/full", "w") as full:
+        done = subprocess.run(
+            [sys.executable, "-m", *words],
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+            check=False,
+        )
+    assert done.stderr == "error: standard output: No space left on device\n"
+    assert done.returncode == 2
