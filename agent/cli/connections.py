@@ -12,6 +12,7 @@ from agent.cli.render import Column
 from agent.cli.views.objects import workload_rows
 from agent.cli.views.pages import Filter, Row, has_ztunnel, ztunnels
 from agent.cli.views.traffic import connection_rows
+from control.kit.choices import absent
 from control.kit.errors import ConfigError
 
 COLUMNS = (
@@ -68,11 +69,18 @@ def named_pod(wanted: Filter, pod: str) -> Filter:
     return replace(wanted, name=name, namespace=namespace if slash else wanted.namespace)
 
 
+def _pods(found: MeshDump, pod: str, namespace: str) -> set[str]:
+    """Names of pods, written like this one's: with their namespace, or without."""
+    if "/" not in pod:
+        return {row["name"] for row in workload_rows(found, Filter(namespace))}
+    return {f"{row['namespace']}/{row['name']}" for row in workload_rows(found, Filter())}
+
+
 def expect_captured(found: MeshDump, pod: str, wanted: Filter) -> None:
     """Tell a pod that no ztunnel serves from one without traffic; ConfigError: no such pod."""
     named = replace(wanted, labels=())
     if has_ztunnel(found, named) or not any(ztunnels(found)):
         return
     if not workload_rows(found, named):
-        raise ConfigError(f"no pod {pod}; there are: tulle workloads -o name")
+        raise ConfigError(absent("pod", pod, _pods(found, pod, wanted.namespace)))
     click.echo(f"{pod} is not captured: no ztunnel sees its connections", err=True)

@@ -16,7 +16,7 @@ from agent.lab.tour import same_node, steps
 from agent.lab.tour.report import ClaimFailed, Report
 from agent.lab.tour.world import World, rss_mib
 from control.kit.clock import SystemClock
-from control.kit.errors import MeshError
+from control.kit.errors import ConfigError, MeshError
 from control.kit.terminal import Terminal
 
 SHOP = Path(__file__).parents[1] / "shop"
@@ -84,8 +84,10 @@ def main(keep: bool) -> None:
         world = brought_up(lab, report)
         walk(world)
     except (ClaimFailed, MeshError, OSError) as exc:
-        print(f"\nThe tour failed: {exc}\nLogs: {_keep_logs(lab)}", file=sys.stderr)
-        _last_words(lab)
+        print(f"\nThe tour failed: {exc}", file=sys.stderr)
+        if not isinstance(exc, ConfigError):  # another lab has logs of its own
+            print(f"Logs: {_keep_logs(lab)}", file=sys.stderr)
+            _last_words(lab)
         code = 1
     except KeyboardInterrupt:
         print("\nInterrupted: taking the lab down.", file=sys.stderr)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
+
 from agent.cli.mesh import MeshDump
 from control.kit.errors import ConfigError
 from tests.unit.agent.cli.mesh_example import connection, example
@@ -31,6 +33,15 @@ def test_data_goes_to_stdout_and_talk_to_stderr(dump: str) -> None:
 
 def test_a_pod_of_a_namespace_wins_over_the_option(dump: str) -> None:
     assert run("connections", "shop/a", "-n", "idle", "-f", dump, "-o", "name").stdout
+
+
+@pytest.mark.parametrize(("wrong", "meant"), [("aa", "'a'"), ("shop/aa", "'shop/a'")])
+@pytest.mark.parametrize("verb", ["connections", "refusals"])
+def test_a_misspelt_pod_is_told_with_those_there_are(
+    dump: str, verb: str, wrong: str, meant: str
+) -> None:
+    said = str(run(verb, wrong, "-f", dump).exception)
+    assert said.startswith(f"no pod '{wrong}', perhaps {meant}; there are: ")
 
 
 def without_tunnels(mesh: MeshDump) -> MeshDump:

@@ -22,7 +22,7 @@ UNKNOWN = {
     "direction": ("sideways", "sideways"),
     "component": ("kernel", "kernel"),
     "shell": ("cmd", "cmd"),
-    "pod": ("shop/typo", "no pod shop/typo"),
+    "pod": ("shop/typo", "no pod 'shop/typo'"),
     "where": ("n9", "there are: n1, n2"),
     "level": ("loud", "loud"),
     "profile": ("huge", "huge"),

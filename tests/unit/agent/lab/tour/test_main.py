@@ -27,5 +27,7 @@ def test_a_lab_that_is_up_already_stays_up(
     with pytest.raises(SystemExit) as ended:
         tour.main([], standalone_mode=False)
     assert ended.value.code == 1
-    assert "lab.json" in capsys.readouterr().err
+    told = capsys.readouterr().err
+    assert "lab.json" in told
+    assert "Logs" not in told, "they are another lab's"
     assert lab.store.exists()
