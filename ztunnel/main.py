@@ -67,7 +67,7 @@ In the container of Istio's own DaemonSet it needs no flag: its variables, mount
 (proxy ztunnel) mean the same.
 
 Every flag is an environment variable too: TULLE_ and its name, or the name that Istio's ztunnel
-has for it (shown beside the flag). SIGTERM drains, a second one ends at once.
+has for it (shown beside the flag). SIGTERM drains; SIGINT too, and ends a drain.
 """
 
 
@@ -301,8 +301,8 @@ def run(config: ZtunnelConfig) -> None:
         spare_collector()
         supervisor = Supervisor(config, SystemClock(), early=early)
         loop = asyncio.get_running_loop()
-        for each in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(each, supervisor.quit)
+        loop.add_signal_handler(signal.SIGTERM, supervisor.quit)
+        loop.add_signal_handler(signal.SIGINT, supervisor.interrupt)
         await supervisor.run()
 
     asyncio.run(serve())

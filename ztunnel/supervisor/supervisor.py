@@ -88,7 +88,11 @@ class Supervisor:
         self.zds = ZdsClient(config.zds, self.served, self._may_return)
 
     def quit(self) -> None:
-        """The first call drains, the second ends at once."""
+        """Drain. Again: a container runtime that was restarted asks for the end once more."""
+        self._stop.set()
+
+    def interrupt(self) -> None:
+        """Somebody at a terminal: the first call drains, one during a drain ends at once."""
         if self._stop.is_set():
             self._stop_now.set()
         self._stop.set()

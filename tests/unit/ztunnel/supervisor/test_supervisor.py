@@ -36,6 +36,19 @@ def test_it_is_ready_when_state_pods_and_workers_are(tmp_path: Path) -> None:
     assert subject.pending() == ["proxy"]
 
 
+def test_a_drain_is_cut_short_by_an_interrupt_alone(tmp_path: Path) -> None:
+    subject = made(tmp_path)
+    subject.quit()
+    subject.quit()
+    assert subject._stop.is_set()
+    assert not subject._stop_now.is_set()
+    subject.interrupt()
+    assert subject._stop_now.is_set()
+    at_a_terminal = made(tmp_path)
+    at_a_terminal.interrupt()
+    assert not at_a_terminal._stop_now.is_set()
+
+
 def test_a_worker_gets_every_setting_that_concerns_it(tmp_path: Path) -> None:
     config = ZtunnelConfig("c:1", "c:1", tmp_path, tmp_path, node="n1", drain_s=7)
     assert worker_settings(config) == {
