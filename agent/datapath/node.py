@@ -36,6 +36,7 @@ from agent.datapath.kubelet import KubeletHook
 from agent.datapath.locals import Locals
 from agent.datapath.lookup import POD_MAPS, LookupPrograms, Prepared
 from agent.datapath.maps import Map
+from agent.datapath.path_mtu import PathMtu
 from agent.datapath.pod_pins import PodPins
 from agent.datapath.pods import CapturedPod, PodCapture
 from agent.datapath.shortcuts import Shortcuts
@@ -67,6 +68,7 @@ class NodeDatapath:
         self._locals = Locals(self._maps)
         self.lookups = LookupPrograms(image, self._maps)
         self._pins = PodPins(ours, self.lookups, self._maps)
+        self._path_mtu = PathMtu()
         self.audit = KernelAudit(ours, cgroup_root, image, self._maps, self._pods)
 
     @classmethod
@@ -219,6 +221,7 @@ class NodeDatapath:
             if known is not None:
                 self._locals.remove(known, but=captured)
             block.make_local(pod.netns_fd, pod.addresses)
+            self._path_mtu.probe(pod.netns_fd)
             self._pins.make(pod, captured, prepared)
             if not shortcut_later or (known is not None and known.device):
                 device = 0 if self.shortcuts is None else self.shortcuts.attach(pins, pod)
