@@ -16,6 +16,7 @@ TIMEOUT_S = 30.0
 # A page without work behind it comes in milliseconds; a process that takes longer is stopped or
 # stuck, and its other pages need not be waited for.
 SIGN_OF_LIFE_S = 2.0
+NO_ANSWER = "no answer in time"
 ANSWER_BYTES_MAX = 256 * 1024 * 1024  # a dump of a large mesh; more is not an admin page
 
 
@@ -107,7 +108,7 @@ def _why(exc: Exception) -> str:
     if isinstance(exc, ConnectionRefusedError):
         return "nothing listens: it was stopped or has crashed"
     if isinstance(exc, TimeoutError):
-        return "no answer in time"
+        return NO_ANSWER
     if isinstance(exc, BlockingIOError):  # earlier callers still wait to be accepted
         return "takes no more connections: it is stopped or stuck"
     return str(exc)

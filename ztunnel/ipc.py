@@ -31,6 +31,7 @@ unless said otherwise.
                         have changed since the last answer, each with its whole count
     POD_READY           {uid}: its listeners are registered
     IDLE                {idle: bool}, after LEAVE and at each change: nothing is open
+    BEAT                {}, each second: its loop turns
     DRAINED             {}
 
     both ways
@@ -92,6 +93,7 @@ class FrameKind(IntEnum):
     POD_READY = 67
     DRAINED = 68
     IDLE = 69
+    BEAT = 70
     # both ways: one line of the agent's direct.sock
     DIRECT = 96
 

@@ -11,6 +11,7 @@ from agent.cli.mesh import MeshDump, is_foreign
 from agent.cli.views.namespaces import mode
 from agent.cli.views.pages import Row, agent_pods, in_order, ztunnels
 from agent.direct.reasons import MEANINGS
+from agent.fetch import NO_ANSWER
 from agent.kubelet.reasons import MEANINGS as KUBELET_MEANINGS
 from control.kit.choices import listed
 
@@ -117,8 +118,12 @@ def _ztunnel_row(mesh: MeshDump, node: str, page: Row | None, agent: Row | None)
             detail = "of another make, connected to the agent; it has no admin socket here"
             return _component("ztunnel", node, "ok", detail, {})
         pods = [pod for pod in (agent or {}).get("pods") or [] if pod.get("state") == "captured"]
-        harm = f"{len(pods)} captured pods refuse connections until it is back" if pods else ""
-        away = _silent(mesh, f"ztunnel-{node}", harm)
+        name = f"ztunnel-{node}"
+        # One that lives and says nothing: its workers serve on.
+        hangs = mesh.away.get(name, "").endswith(NO_ANSWER)
+        what = "hear of no change" if hangs else "refuse connections"
+        harm = f"{len(pods)} captured pods {what} until it is back" if pods else ""
+        away = _silent(mesh, name, harm)
         return _component("ztunnel", node, "away", away, {})
     states = (page.get("workloadState") or {}).values()
     count = sum(

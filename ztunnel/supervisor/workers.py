@@ -34,6 +34,7 @@ from ztunnel.supervisor.leaving import Leaving
 from ztunnel.supervisor.pods import HeldPod
 from ztunnel.supervisor.question import Question
 from ztunnel.supervisor.spawn import Spawned, spawn, worker_argv
+from ztunnel.supervisor.watch import LOOK_S, Watch
 
 log = logging.getLogger("workers")
 
@@ -85,6 +86,7 @@ class WorkerProcess:
     gone: asyncio.Event = field(default_factory=asyncio.Event)
     ready: bool = False
     drained: bool = False
+    heard: int = 0  # times that it has said something
     questions: dict[int, Question] = field(default_factory=dict)
 
 
@@ -128,6 +130,7 @@ class Workers:
         async with asyncio.TaskGroup() as tasks:
             for number in range(self.count):
                 tasks.create_task(self._keep(number), name=f"worker {number}")
+            tasks.create_task(self._watch(), name="watch")
 
     # News for all of them
 
@@ -214,6 +217,16 @@ class Workers:
                 event(log, logging.WARNING, "worker.slow", worker=who, query=what)
         return found
 
+    async def _watch(self) -> None:
+        """End the worker that lives and does nothing: its clients would hang."""
+        watch = Watch(self._clock)
+        while not self._stopping:
+            await asyncio.sleep(LOOK_S)
+            live = {each.process.pid: each for each in self._live.values() if each.ready}
+            for pid in watch.turn({pid: each.heard for pid, each in live.items()}):
+                event(log, logging.ERROR, "worker.stuck", worker=live[pid].number, pid=pid)
+                self._end(live[pid])
+
     # One slot
 
     async def _keep(self, number: int) -> None:
@@ -234,8 +247,7 @@ class Workers:
         early = self._early.pop(number, None)
         process, pipe = await spawn(self._argv) if early is None else early
         worker = WorkerProcess(number, process, IpcSocket(pipe))
-        descriptor = worker.pipe.fileno()
-        loop = asyncio.get_running_loop()
+        descriptor, loop = worker.pipe.fileno(), asyncio.get_running_loop()
         loop.add_reader(descriptor, self._readable, worker)
         event(log, logging.INFO, "worker.started", worker=number, pid=process.pid)
         try:
@@ -339,6 +351,7 @@ class Workers:
                 asyncio.get_running_loop().remove_reader(worker.pipe.fileno())
                 self._end(worker)
                 return
+            worker.heard += 1
             for frame in frames:
                 self._take(worker, frame)
         except (OSError, WireError, KeyError, ValueError) as exc:
@@ -365,6 +378,8 @@ class Workers:
                 self._take_answer(worker, int(value["id"]), value)
             case FrameKind.IDLE:
                 self._leaving.heard(worker.number, idle=bool(value["idle"]))
+            case FrameKind.BEAT:
+                pass
             case FrameKind.DRAINED:
                 worker.drained = True
                 worker.pipe.finish()

@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 import socket
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import Any
+from typing import Any, Final
 
 from control.kit.clock import Clock
 from control.kit.errors import ConfigError, WireError
@@ -44,6 +44,8 @@ from ztunnel.worker.intake import Intake
 from ztunnel.worker.settings import WorkerSettings
 
 log = logging.getLogger("ztunnel.worker")
+
+BEAT_S: Final = 1.0  # the supervisor ends a worker that it does not hear for seven of them
 
 
 class Worker:
@@ -92,6 +94,8 @@ class Worker:
             self.reactor.again(self)
         for after_s in SETTLE_AT_S:
             self.reactor.countdown(after_s, lambda _worker: settle()).start(self)
+        self._beats = self.reactor.countdown(BEAT_S, Worker._beat)
+        self._beats.start(self)
 
     def _make_engine(self, clock: Clock) -> Engine:
         settings = self._settings
@@ -174,6 +178,13 @@ class Worker:
             event(log, logging.ERROR, "frame.too_large", kind=kind.name, error=exc)
             self._bugs.report(self)
         self._watch_channel()
+
+    def _beat(self) -> None:
+        """Say that the loop turns, whatever waits in the intake. A supervisor that does not read
+        is not told twice."""
+        if not self._channel.wants_write and not self._drained:
+            self._send(FrameKind.BEAT, {})
+        self._beats.start(self)
 
     def _tell_agent(self, line: ZtunnelLine) -> None:
         self._channel.send(FrameKind.DIRECT, encode(line))

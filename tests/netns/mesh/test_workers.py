@@ -6,7 +6,7 @@ import os
 import signal
 import socket
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 
 import pytest
 
@@ -17,6 +17,7 @@ from tests.support.lab.mesh_bed import PORT, Bed, Reply, is_closed, mesh_bed, so
 from tests.support.lab.mesh_direct import metrics
 
 CALLERS = ("client", "stranger")  # by a tunnel, and in plaintext
+HANG_S = 10.0
 MANY = 16  # connections, of which each worker gets some: all in one has a chance of 2^-15
 OPENED = "istio_tcp_connections_opened_total"
 
@@ -130,7 +131,19 @@ def stopped(pid: int) -> Iterator[None]:
     try:
         yield
     finally:
-        os.kill(pid, signal.SIGCONT)
+        with suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGCONT)
+
+
+def test_one_that_hangs_for_good_is_replaced_and_who_waits_for_it_is_served(bed: Bed) -> None:
+    soon(lambda: whole(bed) and bed.yes(("stranger", "server", PORT)), "both are there, and serve")
+    hung = pids(bed, bed.there)[0]
+    with stopped(hung):
+        address = bed.address("server", 4)
+        replies = {bed.ask("stranger", address, timeout_s=HANG_S) for _ in range(MANY)}
+        assert replies == {Reply.ANSWERED}
+        assert hung not in pids(bed, bed.there).values()
+    soon(lambda: whole(bed), "it is replaced")
 
 
 @pytest.mark.parametrize("what", ["leaves", "is killed"])

@@ -49,6 +49,9 @@ def test_parts_that_do_not_answer_say_what_that_means() -> None:
         "agent-n2",
     ]
     assert "1 captured pods refuse connections" in row(mesh, "ztunnel-n1")["detail"]
+    mesh.away["ztunnel-n1"] = "/run/tulle/n1/ztunnel.sock: no answer in time"
+    told = "no answer in time; 1 captured pods hear of no change until it is back"
+    assert row(mesh, "ztunnel-n1")["detail"] == told
     told = "no answer in time; nodes keep their last state"
     assert row(mesh, "control")["detail"] == told
 

@@ -6,18 +6,20 @@ import asyncio
 import os
 import signal
 import sys
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 import pytest
 
-from control.kit.clock import SystemClock
+from control.kit.clock import Clock, SystemClock
 from control.model.identity import SpiffeId
 from control.wire.direct import Unknown, ZtunnelLine
 from ztunnel.identity.csr import Issued
 from ztunnel.ipc import FrameKind
 from ztunnel.mesh.entries import Entry, Op
+from ztunnel.supervisor import watch
+from ztunnel.supervisor import workers as workers_module
 from ztunnel.supervisor.pods import HeldPod
 from ztunnel.supervisor.spawn import spawn
 from ztunnel.supervisor.workers import Workers
@@ -26,7 +28,7 @@ DEADLINE_S = 10.0
 # Reads frames; says READY after CONFIG, answers a QUERY with what it has read, ends at DRAIN.
 # `%d` are frame kinds; "die" as its number of life makes it leave after CONFIG.
 STAND_IN = """
-import os, socket, struct, sys
+import os, socket, struct, sys, threading, time
 sock, life = socket.socket(fileno=int(sys.argv[1])), sys.argv[2]
 seen, data = [], b""
 def say(kind, payload):
@@ -43,6 +45,12 @@ while True:
         if kind == {CONFIG}:
             if life == "die":
                 sys.exit(3)
+            if life == "beating":
+                def beat():
+                    while True:
+                        say({BEAT}, b"{{}}")
+                        time.sleep(0.01)
+                threading.Thread(target=beat, daemon=True).start()
             if life == "babble":
                 say({GENERATION}, b"{{}}")
             say({READY}, b"{{}}")
@@ -231,3 +239,40 @@ def test_a_leave_waits_for_every_worker_and_new_ones_hear_of_it() -> None:
         assert workers.restarts == 1
 
     run(test, ["busy", "good"])
+
+
+class Looks(watch.Watch):
+    """Says when there were enough to find the second of two workers that say nothing."""
+
+    def __init__(self, clock: Clock) -> None:
+        super().__init__(clock)
+        self.left = 4 * watch.SILENT_LOOKS_MAX
+        self.enough = asyncio.Event()
+
+    def turn(self, heard: Mapping[int, int]) -> list[int]:
+        self.left -= 1 if heard else 0
+        if self.left <= 0:
+            self.enough.set()
+        return super().turn(heard)
+
+
+def test_one_that_says_nothing_any_more_is_replaced(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is alive, and never heard; the one after it is, and stays."""
+    for module in (workers_module, watch):
+        monkeypatch.setattr(module, "LOOK_S", 0.05)
+    monkeypatch.setattr(watch, "LATE_LOOKS", 50.0)
+    made: list[Looks] = []
+
+    def looks(clock: Clock) -> Looks:
+        made.append(Looks(clock))
+        return made[0]
+
+    monkeypatch.setattr(workers_module, "Watch", looks)
+
+    async def test(workers: Workers, above: Supervisor) -> None:
+        await above.until(lambda: len(above.ready) == 2)
+        assert above.lost == [0]
+        await made[0].enough.wait()
+        assert above.lost == [0]
+
+    run(test, ["good", "beating"])

@@ -14,6 +14,7 @@ from control.model.identity import SpiffeId
 from control.model.workload import Workload
 from tests.support.certificates import Authority, make_authority
 from tests.support.engine.meshes import mesh, pod
+from tests.support.engine.tunnel_bed import eventually
 from tests.support.engine.tunnel_mesh import mesh_entries
 from tests.support.engine.worker_rig import WorkerRig, worker_rig
 from ztunnel.ipc import FRAME_BYTES_MAX, Frame, FrameKind, encode_json
@@ -22,6 +23,7 @@ from ztunnel.refusals import Flag
 from ztunnel.telemetry.parties import Parties, Reporter
 from ztunnel.tenants.bounds import LABEL_SETS
 from ztunnel.transport.dial import Dialer
+from ztunnel.worker import worker
 
 WEB = SpiffeId("cluster.local", "demo", "web")
 
@@ -52,6 +54,20 @@ def test_frames_that_came_behind_the_settings_are_not_lost() -> None:
         rig.settle()
         assert rig.worker.engine.state.synced
         assert rig.heard(FrameKind.ANSWER) == [{"id": 9, "more": False, "pools": []}]
+
+
+def test_it_says_now_and_then_that_it_turns(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(worker, "BEAT_S", 0.01)
+    with worker_rig() as rig:
+        beats = 0
+
+        def heard() -> bool:
+            nonlocal beats
+            rig.settle()
+            beats += len(rig.heard(FrameKind.BEAT))
+            return beats >= 2
+
+        eventually(heard, "two of them")
 
 
 def test_the_engine_is_made_for_the_settings() -> None:
