@@ -120,6 +120,8 @@ CERTIFICATES = Pace(CallRefusal.CERTIFICATES_RATE, per_s=32, burst=512)
 CAPTURES = Pace(CallRefusal.CAPTURES_RATE, per_s=128, burst=8192)
 # Log lines about refusals.
 LINES = Pace(None, per_s=1, burst=10)
+# Log lines about streams and reports.
+TOLD = Pace(None, per_s=4, burst=100)
 
 HELD = (CONNECTIONS, SILENT, CALLING, CALLS, STREAMS, NAMES, RECEIVING, SENDING)
 

@@ -22,6 +22,7 @@ from control.server.callers.budget import (
     Shares,
     Tenant,
 )
+from control.server.callers.caller_lines import CallerLines
 from control.server.callers.door import AdmittedCall, Context, Door, client_gone
 from control.server.callers.refusals import CallRefusal
 from control.server.callers.turns import Turns
@@ -64,6 +65,11 @@ class Client:
     def __post_init__(self) -> None:
         self.idle.set()
 
+    @property
+    def words(self) -> dict[str, str]:
+        """Fields of log lines: the node is the token's, whatever the client calls itself."""
+        return {"node": self.node, "client": self.node_id, "peer": self.peer}
+
 
 class _StreamEnded(Exception):
     """One side closed the stream: leaves its task group."""
@@ -93,6 +99,7 @@ class DeltaService:
         self._pace = received
         self._metrics = metrics
         self._clock = clock
+        self._lines = CallerLines(log, clock)
         self._building = Turns(BUILDING)
         self.sending = Turns(SENDING)
         self.streams = Shares(STREAMS)
@@ -225,19 +232,17 @@ class DeltaService:
         kind = short_type(noted.type_url)
         if noted.error:
             self._metrics.nacks.labels(kind).inc()
-            event(
-                log,
+            self._lines.line(
+                client.tenant,
                 logging.WARNING,
                 "xds.nacked",
-                node=client.node_id,
+                **client.words,
                 type=kind,
                 nonce=noted.nonce,
                 error=noted.error,
             )
         else:
-            event(
-                log, logging.DEBUG, "xds.acked", node=client.node_id, type=kind, nonce=noted.nonce
-            )
+            event(log, logging.DEBUG, "xds.acked", **client.words, type=kind, nonce=noted.nonce)
 
     def _account(self, client: Client) -> None:
         """Have the share of NAMES that the session needs by now."""
@@ -306,7 +311,7 @@ class DeltaService:
             log,
             logging.DEBUG,
             "xds.pushed",
-            node=client.node_id,
+            **client.words,
             type=kind,
             nonce=response.nonce,
             added=response.added,
@@ -322,14 +327,14 @@ class DeltaService:
         )
         self.clients.add(client)
         self._metrics.connected.set(len(self.clients))
-        event(log, logging.INFO, "xds.connected", node=client.node_id, peer=client.peer)
+        self._lines.line(client.tenant, logging.INFO, "xds.connected", **client.words)
         return client
 
     def _leave(self, client: Client) -> None:
         self.clients.discard(client)
         self.names.give(client.tenant, client.names_bytes)
         self._metrics.connected.set(len(self.clients))
-        event(log, logging.INFO, "xds.disconnected", node=client.node_id, peer=client.peer)
+        self._lines.line(client.tenant, logging.INFO, "xds.disconnected", **client.words)
 
 
 def _waker(client: Client) -> Callable[[Change], None]:

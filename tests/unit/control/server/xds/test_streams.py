@@ -117,7 +117,10 @@ def test_a_client_gets_everything_then_changes_until_it_leaves(bench: Bench) -> 
     assert value("tulle_control_connected") == 0
 
 
-def test_a_rejected_response_is_counted(bench: Bench) -> None:
+def test_a_rejected_response_is_counted_and_told_of(
+    bench: Bench, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The line's node is that of the token."""
     node = Node(bench, bench.call())
 
     async def test() -> None:
@@ -132,6 +135,9 @@ def test_a_rejected_response_is_counted(bench: Bench) -> None:
     run(bench, node, test)
     labels = {"type": "Address"}
     assert bench.metrics.registry.get_sample_value("tulle_control_nacks_total", labels) == 1
+    (told,) = [each for each in caplog.records if each.message == "xds.nacked"]
+    fields = told.fields  # type: ignore[attr-defined]  # ours
+    assert (fields["node"], fields["client"], fields["error"]) == ("n1", "ztunnel~x", f"{UID}: no")
 
 
 def test_a_closing_server_ends_every_stream(bench: Bench) -> None:
