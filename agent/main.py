@@ -36,7 +36,7 @@ from agent.refused import RefusedLog
 from agent.registry import NamespaceGone, Registry, opened_again
 from agent.reports import Replicas, report_captures
 from agent.status import Agent
-from agent.uninstall import OTHER, uninstall
+from agent.uninstall import OTHER, serving, uninstall
 from agent.zds import ZdsServer, listening
 from control.kit import http, lock
 from control.kit.clock import Clock, SystemClock
@@ -254,7 +254,7 @@ def main(
         cni = cni_flags.take(flags, is_uninstall)
         root = flags["cgroup_root"] or _cgroup_root(flags["kubernetes"])
         if is_uninstall:
-            if cni is not None:
+            if cni is not None and not serving(flags["run_dir"]):
                 cni_flags.remove_from_host(cni, flags["node"])
             uninstall(flags["node"], flags["run_dir"], flags["bpffs"], root, flags["cache"])
             return

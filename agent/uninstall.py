@@ -18,6 +18,15 @@ log = logging.getLogger("agent")
 OTHER = "another tulle-agent"
 
 
+def serving(run_dir: Path) -> list[str]:
+    """The nodes that have an agent on this host. The CNI configuration is theirs: without it pods
+    would start outside the mesh while a node's former name is taken away."""
+    found = sorted(each.parent.name for each in run_dir.glob(f"*/{LOCK}") if lock.is_held(each))
+    if found:
+        event(log, logging.INFO, "cni.left", served=found)
+    return found
+
+
 def uninstall(node: str, run_dir: Path, pins: Path, cgroup_root: Path, cache: Path) -> None:
     """Remove this node's programs, pins, cgroups and files; its pods go on unencrypted.
 

@@ -11,6 +11,7 @@ from click.testing import CliRunner, Result
 from agent import main
 from agent.cni.options import take
 from agent.config import CniConfig
+from control.kit import lock
 
 
 def test_without_the_flag_there_is_no_plugin_and_no_flag_is_left() -> None:
@@ -63,3 +64,13 @@ def test_the_whole_agents_uninstaller_takes_these_files_along(host: Path) -> Non
     assert done.exit_code == 0, done.output
     assert not (host / "etc/cni/net.d/00-tulle.conflist").exists()
     assert not (host / "opt/cni/bin/tulle-cni").exists()
+
+
+def test_it_leaves_them_to_an_agent_of_the_hosts_other_name(host: Path) -> None:
+    with lock.held(host / "run" / "renamed" / "agent.lock", "a test"):
+        done = typed(
+            host, "--cni", f"--bpffs={host}/bpf", f"--cgroup-root={host}/cg", "--uninstall"
+        )
+    assert done.exit_code == 0, done.output
+    assert (host / "etc/cni/net.d/00-tulle.conflist").exists()
+    assert (host / "opt/cni/bin/tulle-cni").exists()
