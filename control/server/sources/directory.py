@@ -106,11 +106,10 @@ class DirectorySource:
         """The content as it is now, settled or not."""
         look = see_folder(self._path)
         self._error, self._link_problems = look.error, look.problems
-        is_first = self._kept is None or self._kept.is_empty()
         for file in self._recall(look):
             self._load(file, look.files[file], at_start=True)
-        if is_first:
-            self._doubt(look.lost)
+        known = [link for link in look.lost if any(_is_behind(each, link) for each in self._loaded)]
+        self._doubt(link for link in look.lost if link not in known)
         self._last = look.files
         return self._snapshot(is_whole=True)
 
@@ -138,9 +137,10 @@ class DirectorySource:
             self._last = look.files
         return self._snapshot() if changed else None
 
-    def _doubt(self, links: Iterable[str]) -> None:
-        """Deny for the links that lead nowhere at a first start, a host's that has not mounted its
-        volumes yet: what was in force before may be behind them."""
+    def _doubt(self, found: Iterable[str]) -> None:
+        """Deny for links that lead nowhere at a start, when nothing that an earlier process read
+        behind them is known: a host may not have mounted its volumes yet."""
+        links = list(found)
         for link in links:
             self._folder.unreadable(link, "a link that leads nowhere", at_start=True)
         self._doubted |= frozenset(links)

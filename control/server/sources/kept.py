@@ -32,14 +32,6 @@ class Kept:
         self._linked: dict[str, bool] = {}  # by folder, as it was when a file was read there
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
 
-    def is_empty(self) -> bool:
-        """True before the first copy, and after the loss of all."""
-        try:
-            return next(self._folder.iterdir(), None) is None
-        except OSError as exc:
-            self._failed(exc)
-            return True
-
     def get(self, file: str) -> bytes | None:
         try:
             return self._path(file).read_bytes()

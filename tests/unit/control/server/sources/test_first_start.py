@@ -137,24 +137,16 @@ def test_doubt_about_a_link_ends_with_the_link(tmp_path: Path, end: str) -> None
     assert snapshot.problems == ()
 
 
-def test_nothing_was_in_force_behind_a_link_that_an_earlier_process_knew_or_never_saw(
-    tmp_path: Path,
-) -> None:
+def test_doubt_about_a_link_outlives_a_restart(tmp_path: Path) -> None:
+    """Copies of other files say nothing of what is behind it."""
     folder, state = tmp_path / "manifests", tmp_path / "state"
     folder.mkdir()
     (folder / "spaces.yaml").write_text(SPACES)
-    DirectorySource(folder, OldClock(), Kept(state)).read()
-    (folder / "notes").symlink_to(tmp_path / "nowhere")
-    first = DirectorySource(folder, OldClock(), Kept(state)).read()
-    assert denied(first) == set()
-    assert [each.reason for each in first.problems] == ["unreadable"]
-    for copy in state.iterdir():
-        copy.unlink()
-    assert denied(DirectorySource(folder, OldClock(), Kept(state)).read()) == {
-        "shop",
-        "pay",
-        "default",
-    }
+    (folder / "current").symlink_to(tmp_path / "nowhere")
+    for _ in range(3):
+        source = DirectorySource(folder, OldClock(), Kept(state))
+        assert denied(source.read()) == {"shop", "pay", "default"}
+        assert source.poll() is None
 
 
 def test_what_stands_behind_a_link_stays_in_force_while_it_leads_nowhere(tmp_path: Path) -> None:
