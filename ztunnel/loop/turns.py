@@ -40,10 +40,12 @@ CROWDED_TURNS: Final = 16
 # As much of a stall as is paid back by waiting.
 STALL_S_MAX: Final = 0.05
 # Time of somebody who never comes to an end counts so many times as much, and as many times again
-# as there are of them. A flood or a transfer has half of what somebody has who waits for answers
-# and so slows down by itself, and all of them together no more than one: a host with ten identities
-# leaves as much to the others as one with a single one.
-ENDLESS_TIMES: Final = 2.0
+# as there are of them. A flood or a transfer has a quarter of what somebody has who waits for
+# answers and so slows down by itself, and all of them together no more than one: a host with ten
+# identities leaves as much to the others as one with a single one. Half was too much: between
+# slices of others a request costs half as much again, so at 0.67 of the time a neighbour had 0.47
+# of its requests.
+ENDLESS_TIMES: Final = 4.0
 # All of them, as one who may never come to an end.
 _STRANGERS: Final = "strangers"
 
