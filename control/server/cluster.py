@@ -26,6 +26,7 @@ from control.server.leader.drains import DrainDuty
 from control.server.leader.election import Election
 from control.server.leader.marks import CaptureMarks
 from control.server.leader.notices import NoticeDuty
+from control.server.leader.root_news import RootNewsDuty
 from control.server.leader.roots import RootsDuty
 from control.server.leader.statuses import StatusDuty
 from control.server.leader.views import Views
@@ -139,8 +140,12 @@ class ClusterSide:
         def ours() -> list[PodObject]:
             return publisher.mesh.residents.stated_in(config.namespace)
 
+        news = RootNewsDuty(client, ours, config.namespace)
         duties = (
-            RootsDuty(client, views.namespaces, lambda: authorities.current.root_pem),
+            RootsDuty(
+                client, views.namespaces, lambda: authorities.current.root_pem, news.published
+            ),
+            news,
             StatusDuty(client, clock, views.conditions),
             NoticeDuty(client, clock, config.identity, views.conditions),
             DrainDuty(client, ours, config.namespace),

@@ -60,20 +60,24 @@ class RootBundle(msgspec.Struct):
 
 
 class RootsDuty:
-    """`namespaces` are those that should have it, `roots` the bundle in PEM."""
+    """`namespaces` are those that should have it, `roots` the bundle in PEM. `on_first` hears of a
+    namespace that has it now and had none."""
 
     def __init__(
         self,
         client: KubeClient,
         namespaces: Callable[[], frozenset[str]],
         roots: Callable[[], str],
+        on_first: Callable[[str, str], None] = lambda namespace, pem: None,
     ) -> None:
         self.ledger: WriteLedger[str] = WriteLedger(removes=True)
         self._client = client
         self._namespaces = namespaces
         self._roots = roots
+        self._on_first = on_first
         self._has_bundles = False
         self._foreign: frozenset[Target] = frozenset()
+        self._there: set[Target] = set()
 
     def wanted(self) -> Mapping[Target, str]:
         pem = self._roots()
@@ -96,6 +100,7 @@ class RootsDuty:
         bundle = await self._bundle()
         if bundle is not None:
             found[Target(TRUST_BUNDLES.kind, "", NAME)] = bundle
+        self._there = set(found)
         return found
 
     async def _bundle(self) -> str | None:
@@ -117,6 +122,7 @@ class RootsDuty:
         path = resource.path(target.namespace, target.name)
         if value is None:
             await self._remove(path)
+            self._there.discard(target)
             return
         metadata = {"name": target.name, "labels": dict([LABEL])}
         if target.namespace:
@@ -129,6 +135,9 @@ class RootsDuty:
         }
         # By force: it has our label, and a root that somebody changed by hand trusts strangers.
         await self._client.apply(path, body, msgspec.Raw, manager=MANAGER, force=True)
+        if target.namespace and target not in self._there:
+            self._on_first(target.namespace, value)
+        self._there.add(target)
 
     async def _remove(self, path: str) -> None:
         try:
