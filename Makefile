@@ -4,7 +4,8 @@ BIN := .venv/bin
 AGAIN := --reruns 1 # a failed test may prove itself once more; tests/conftest.py bounds how many
 
 .DEFAULT_GOAL := help
-.PHONY: help run fresh vm lab lab-down compile test lint unit unit-fuzz netns interop fuzz battery chaos e2e compiled bench bench-scale bench-check \
+.PHONY: help run fresh vm lab lab-down compile test test-kernel test-rest test-alone lint unit unit-fuzz netns interop fuzz battery chaos e2e compiled \
+	bench bench-scale bench-check \
 	format stubs manifests image image-check demo-cluster check clean root ready ready-unit ready-dev ready-bench
 
 help: ## show this list
@@ -39,18 +40,33 @@ compile: ready-dev ## optional: compile the ztunnel's hot modules (same sources,
 	@$(PYTHON) .ci/compile.py
 
 test: root ready-dev ## everything: lint, unit, kernel, interop and fuzz tests; the ztunnel compiled too
-	@$(MAKE) --no-print-directory -j2 lint compile unit-fuzz `# nothing here measures: side by side`
-	@TULLE_COMPILED=no $(PYTHON) -m pytest $(AGAIN) tests/interop tests/netns
-	@$(MAKE) --no-print-directory compiled
+	@$(PYTHON) .ci/beside.py "$(MAKE) --no-print-directory test-kernel" "$(MAKE) --no-print-directory test-rest"
+	@$(MAKE) --no-print-directory test-alone
+
+# Two cores: the kernel's tests wait much, what takes CPU time alone steps back for them.
+test-kernel:
+	@TULLE_COMPILED=no $(PYTHON) -m pytest $(AGAIN) -m "not alone" tests/netns
+
+test-rest:
+	@nice $(MAKE) --no-print-directory lint compile unit-fuzz
+	@TULLE_COMPILED=no $(PYTHON) -m pytest $(AGAIN) -m "not alone" tests/interop
+	@TULLE_COMPILED=yes $(PYTHON) -m pytest $(AGAIN) -m "not alone" $(COMPILED_TESTS)
+
+test-alone: # nothing runs beside these: they measure
+	@TULLE_COMPILED=no $(PYTHON) -m pytest $(AGAIN) -m alone tests/interop tests/netns
+	@TULLE_COMPILED=yes $(PYTHON) -m pytest $(AGAIN) -m alone $(COMPILED_TESTS)
 
 unit-fuzz: ready-dev
 	@TULLE_COMPILED=no $(PYTHON) -m pytest tests/unit tests/fuzz
 
+# The battery once is enough, and the control plane is not compiled.
+COMPILED_TESTS := tests/unit/ztunnel tests/interop \
+	--ignore tests/interop/test_hostile_battery.py \
+	--ignore-glob 'tests/interop/test_cni_*' --ignore-glob 'tests/interop/test_kube_*' \
+	--ignore-glob 'tests/interop/test_control_*'
+
 compiled: compile ## the ztunnel's unit and interop tests on compiled modules
-	@TULLE_COMPILED=yes $(PYTHON) -m pytest $(AGAIN) tests/unit/ztunnel tests/interop \
-		--ignore tests/interop/test_hostile_battery.py `# once is enough: it takes a minute` \
-		--ignore-glob 'tests/interop/test_cni_*' --ignore-glob 'tests/interop/test_kube_*' \
-		--ignore-glob 'tests/interop/test_control_*' # nothing of the ztunnel
+	@TULLE_COMPILED=yes $(PYTHON) -m pytest $(AGAIN) $(COMPILED_TESTS)
 
 fresh: root ## `make run` and the kernel tests on fresh hosts (FRESH="jammy noble": Ubuntu; "--quick trixie": a part)
 	@.ci/fresh $(FRESH)

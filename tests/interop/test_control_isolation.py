@@ -40,6 +40,8 @@ from tests.support.control_bench import (
 )
 from tests.support.processes.control import running_control
 
+pytestmark = pytest.mark.alone
+
 # --- raw HTTP/2
 
 

@@ -15,6 +15,8 @@ from tests.support.peers import hostile_more as more
 from tests.support.peers import hostile_servers as server
 from tests.support.peers.hostile import Target
 
+pytestmark = pytest.mark.alone
+
 # Part of its rate that the neighbour keeps, and the worker's memory as a multiple of what it was.
 RATE_PART_LEAST = 0.5
 # Somebody who keeps all rules is a neighbour too: each has half of the worker, and who had that is

@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import time
 
+import pytest
+
 from tests.support.engine.battery import battery
+
+pytestmark = pytest.mark.alone
 
 MIX = ("stream", "requests", "tunnels", "plaintext", "outbound")
 LOAD_S = 1.0

@@ -19,6 +19,7 @@ from tests.support.peers.pod_intents import pod
 from tests.support.peers.zds_client import ODD
 
 pytestmark = [
+    pytest.mark.alone,
     pytest.mark.timeout(60),
     pytest.mark.skipif(os.geteuid() != 0 and not os.environ.get("CI"), reason="needs root"),
 ]

@@ -10,10 +10,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import pytest
+
 from tests.bench.bed import RUN_DIR
 from tests.bench.manifests import LAB
 from tests.support.kernel.leftovers import none_left
 from tests.support.kernel.netns import eventually, need_root
+
+pytestmark = pytest.mark.alone
 
 ROOT = Path(__file__).resolve().parents[3]
 RUN_TIMEOUT_S = 60

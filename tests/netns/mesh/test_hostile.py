@@ -33,6 +33,8 @@ from tests.support.lab.mesh_attack import (
 from tests.support.lab.mesh_bed import FAMILIES, PORT, Bed, Reply, soon, speak
 from ztunnel.transport.tls import Material
 
+pytestmark = pytest.mark.alone
+
 RSS_GROWTH_BYTES_MAX = 24 * 1024 * 1024
 
 

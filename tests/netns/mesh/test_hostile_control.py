@@ -30,6 +30,8 @@ from tests.support.lab.mesh_attack import (
 from tests.support.lab.mesh_bed import PORT, Bed, soon
 from tests.support.peers.delta_client import open_stream, secure_channel
 
+pytestmark = pytest.mark.alone
+
 
 def token_of(bed: Bed, node: str, ttl: timedelta = timedelta(hours=1)) -> str:
     key = load_token_key(bed.lab.run_dir / "control" / "state")
