@@ -5,6 +5,7 @@ from __future__ import annotations
 import signal
 from collections.abc import Iterable
 from copy import deepcopy
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +26,16 @@ ADDED_FILE = "applied.yaml"
 UNCHANGED = "unchanged"
 
 
-def label(lab: Lab, kind: str, namespace: str, name: str, changes: Iterable[str]) -> None:
+@dataclass(frozen=True, slots=True)
+class Labelled:
+    """An object after an edit of its labels: `absent` are those to remove that it did not have."""
+
+    document: TextDocument
+    changed: bool
+    absent: tuple[str, ...]
+
+
+def label(lab: Lab, kind: str, namespace: str, name: str, changes: Iterable[str]) -> Labelled:
     """Edit labels of an object in the working copy; ConfigError if it is not there."""
     wanted = [labels.parse_change(text) for text in changes]
     ref = Ref(kind, "" if kind in CLUSTER_KINDS else namespace, name)
@@ -35,11 +45,14 @@ def label(lab: Lab, kind: str, namespace: str, name: str, changes: Iterable[str]
         if found is None:
             raise ConfigError(f"no {ref} in {lab.manifests_folder}")
         file, document = found
+        had, text = document.value["metadata"].get("labels") or {}, document.text
+        absent = [each.key for each in wanted if each.value is None and each.key not in had]
         for change in wanted:
             document.text = labels.edit(document.text, change)
         document.value = split(document.text, file)[0].value
         manifests.save(lab.manifests_folder, {file})
         lab.refresh(state, manifests)
+    return Labelled(document, document.text != text, tuple(absent))
 
 
 def apply(lab: Lab, text: str, where: str) -> list[str]:

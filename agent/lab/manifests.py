@@ -5,7 +5,7 @@ Objects that are not changed keep their author's text, comments included.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,9 @@ from agent.cli.manifests import Ref, TextDocument, read_documents, ref_of
 from control.kit.files import write_atomic
 
 LAB_FILE = "lab.yaml"  # in the same folder, but no manifest
+
+# Policies in it are the whole mesh's, if the control plane is told nothing else.
+ROOT_NAMESPACE = "istio-system"
 
 
 @dataclass(slots=True)
@@ -46,6 +49,16 @@ class Manifests:
 
     def of_kind(self, kind: str) -> list[dict[str, Any]]:
         return [item.value for _, item in self.documents() if item.value.get("kind") == kind]
+
+    def namespaces_missing(self, names: Iterable[str]) -> list[str]:
+        """Those of `names` that no object of this copy stands for: no namespace, no pod. The root
+        namespace needs neither."""
+        known = {"", ROOT_NAMESPACE}
+        for _, document in self.documents():
+            ref = document.ref
+            if ref.kind in ("Namespace", "Pod"):
+                known.add(ref.name if ref.kind == "Namespace" else ref.namespace)
+        return sorted(set(names) - known)
 
     def find(self, ref: Ref) -> tuple[str, TextDocument] | None:
         """The file name and document of an object; API versions are ignored."""

@@ -37,10 +37,18 @@ def label(
     """
     if kind == "pod":
         namespace, name = split_pod(namespace, name)
-    changes.label(reporting_lab_of(ctx), kind.capitalize(), namespace, name, labels)
-    click.echo(
-        f"{kind.capitalize()} {name if kind == 'namespace' else f'{namespace}/{name}'} labelled"
-    )
+    lab = reporting_lab_of(ctx)
+    # Only such a label can be wrong, and that is worth a wait for the control plane's word.
+    is_for_mesh = any("io/" in text for text in labels) and not lab.store.load().unmeshed
+    before = _control_status(lab) if is_for_mesh else {}
+    done = changes.label(lab, kind.capitalize(), namespace, name, labels)
+    for key in done.absent:
+        click.echo(f"warning: {done.document.ref} has no label {key}", err=True)
+    click.echo(f"{done.document.ref} {'labelled' if done.changed else changes.UNCHANGED}")
+    if is_for_mesh and done.changed:
+        where = lab.manifests_folder
+        source = done.document.text, where
+        ctx.exit(_show_verdict(lab, before, source, changed=True))
 
 
 @click.command()
@@ -67,6 +75,10 @@ def apply(ctx: click.Context, path: Path) -> None:
     lines = changes.apply(lab, text, name_of_file(path))
     for line in lines:
         click.echo(line)
+    for name in Manifests.load(lab.manifests_folder).namespaces_missing(
+        {document.ref.namespace for document in split(text, name_of_file(path))}
+    ):
+        click.echo(f"warning: no namespace {name} in this lab, and no pod in it", err=True)
     if before is not None:
         changed = not all(line.endswith(changes.UNCHANGED) for line in lines)
         ctx.exit(_show_verdict(lab, before, (text, path), changed))

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
+
 from control.kit.errors import ConfigError, MeshError
 from tests.unit.agent.lab.verbs.conftest import Run
 
@@ -67,3 +69,28 @@ def test_wrong_words_are_usage_errors(run: Run, run_dir: Path) -> None:
     assert run("delete", "pod").exit_code == 2
     unreadable = run("apply", "-f", str(run_dir / "absent.yaml"))
     assert isinstance(unreadable.exception, ConfigError)
+
+
+def test_a_label_that_is_not_there_is_named(run: Run, run_dir: Path) -> None:
+    file = run_dir / "manifests/all.yaml"
+    file.write_text(NAMESPACE)
+    done = run("label", "namespace", "shop", "nosuch-")
+    assert done.exit_code == 0
+    assert done.stdout == "Namespace shop unchanged\n"
+    assert done.stderr == "warning: Namespace shop has no label nosuch\n"
+    assert run("label", "namespace", "shop", "a=b", "nosuch-").stdout == "Namespace shop labelled\n"
+    assert run("label", "namespace", "shop", "a=b").stdout == "Namespace shop unchanged\n"
+    assert "a: b" in file.read_text()
+
+
+@pytest.mark.parametrize(
+    ("namespace", "warned"), [("shop", False), ("shopp", True), ("istio-system", False)]
+)
+def test_a_namespace_that_nothing_stands_for_is_warned_of(
+    run: Run, run_dir: Path, namespace: str, warned: bool
+) -> None:
+    (run_dir / "manifests/all.yaml").write_text(NAMESPACE)
+    done = run("apply", "-f", "-", text=POLICY.replace("shop", namespace))
+    assert done.exit_code == 0
+    said = f"warning: no namespace {namespace} in this lab, and no pod in it\n"
+    assert (said in done.stderr) == warned
