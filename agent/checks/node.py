@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterable, Iterator
-from datetime import datetime, timedelta
-from typing import Any
 
 from agent.checks.check import Check, Result, judged
 from agent.checks.host import host_checks
+from agent.checks.leaves import certificates_in_trouble
 from agent.checks.leftovers import left_behind
 from agent.direct.reasons import MEANINGS
 from agent.enrol.plan import PodState
@@ -20,7 +19,6 @@ from control.kit.errors import KernelError, MeshError
 
 MAP_PRESSURE_WARNING = 0.8
 INTENTS_AGE_WARNING_S = 60.0  # a restart of the control plane takes seconds
-CERTIFICATE_LEFT_WARNING = timedelta(hours=6)  # renewed at half of 24 h: far behind by now
 _FETCH_TIMEOUT_S = 5.0
 DIFFERENCES_SHOWN_S = 86400.0
 
@@ -148,26 +146,6 @@ async def _certificates(agent: Agent) -> Check:
         )
     hint = "look for certificate.failed in the ztunnel's log, and check the control plane's CA"
     return judged(code, category, description, error="; ".join(bad[:5]), hint=hint)
-
-
-def certificates_in_trouble(dump: Any, now: datetime) -> Iterator[str]:
-    """A line for each certificate in a ztunnel's config dump that is missing, expired or late."""
-    for entry in dump.get("certificates", []):
-        chain = entry.get("certChain") or []
-        if not chain:
-            if entry.get("state") not in (None, "Available", "Initializing"):
-                yield f"{entry['identity']}: {entry['state']}"
-            continue
-        expires_at = datetime.fromisoformat(chain[0]["expirationTime"].replace("Z", "+00:00"))
-        # Not the leaf's own start, which may lie before the request: by that, leaves of a minute
-        # would always be late.
-        started = entry.get("receivedAt") or chain[0]["validFrom"]
-        starts_at = datetime.fromisoformat(started.replace("Z", "+00:00"))
-        left = expires_at - now
-        if left <= timedelta(0):
-            yield f"{entry['identity']}: expired {expires_at.isoformat()}"
-        elif left < min(CERTIFICATE_LEFT_WARNING, (expires_at - starts_at) / 4):
-            yield f"{entry['identity']}: expires {expires_at.isoformat()}, not renewed"
 
 
 def _control(agent: Agent) -> Iterator[Check]:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection
+from datetime import datetime
 from typing import Any
 
+from agent.checks.leaves import certificates_in_trouble
 from agent.cli import made_policies
 from agent.cli.mesh import MeshDump, is_foreign
 from agent.cli.views.namespaces import mode
@@ -143,9 +145,19 @@ def _ztunnel_row(mesh: MeshDump, node: str, page: Row | None, agent: Row | None)
     behind = sum(not each.get("current", True) for each in workers)
     if behind:
         wrong.append(f"workers that have not taken the last changes yet: {behind}")
+    if troubled := _leaves_in_trouble(page, mesh.taken_at):
+        wrong.append(f"certificates that are expired, missing or late: {troubled}")
     number = len(workers)
     detail = "; ".join([f"workers {number}, pods {len(states)}, connections {count}", *wrong])
     return _component("ztunnel", node, "warning" if wrong else "ok", detail, page)
+
+
+def _leaves_in_trouble(page: Row, now: datetime) -> int:
+    """0 too where a ztunnel of another make writes them otherwise: `tulle check` says that."""
+    try:
+        return len(list(certificates_in_trouble(page, now)))
+    except (ValueError, TypeError, KeyError, AttributeError):
+        return 0
 
 
 def _why(part: Row) -> str:

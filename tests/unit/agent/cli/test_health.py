@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -36,6 +37,37 @@ def test_a_worker_without_the_last_changes_is_counted(current: bool | None, stat
     assert told["state"] == state
     behind = "workers that have not taken the last changes yet: 1"
     assert (behind in told["detail"]) is (current is False)
+
+
+@pytest.mark.parametrize(
+    ("hours_left", "state", "word"),
+    [(20, "ok", ""), (-1, "warning", "late: 1"), (None, "warning", "late: 1")],
+)
+def test_certificates_in_trouble_are_counted(hours_left: int | None, state: str, word: str) -> None:
+    mesh = example()
+    entry = {
+        "identity": "spiffe://cluster.local/ns/a/sa/b",
+        "state": "Unavailable",
+        "certChain": [],
+    }
+    if hours_left is not None:
+        ends = NOW + timedelta(hours=hours_left)
+        chain = {"validFrom": (NOW - timedelta(hours=4)).isoformat()}
+        entry["certChain"] = [chain | {"expirationTime": ends.isoformat()}]
+    mesh.nodes["n1"]["ztunnel"]["certificates"] = [
+        entry,
+        {"identity": "b", "state": "Initializing"},
+    ]
+    told = row(mesh, "ztunnel-n1")
+    assert told["state"] == state
+    assert word in told["detail"]
+
+
+@pytest.mark.parametrize("odd", [[None], [{"certChain": [{}]}], 7, [{"certChain": 7}]])
+def test_certificates_in_another_form_end_nothing(odd: Any) -> None:
+    mesh = example()
+    mesh.nodes["n1"]["ztunnel"]["certificates"] = odd
+    assert row(mesh, "ztunnel-n1")["state"] == "ok"
 
 
 def test_parts_that_do_not_answer_say_what_that_means() -> None:
