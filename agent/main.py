@@ -25,6 +25,7 @@ from agent.config import LOCK, AgentConfig, CniConfig
 from agent.cri.client import SOCKETS
 from agent.cri.follow import RuntimeFollower
 from agent.datapath import bpffs, cgroups
+from agent.datapath.folder import HOLDER
 from agent.datapath.node import NodeDatapath
 from agent.direct.off import Off
 from agent.direct.path import DirectPath
@@ -66,12 +67,15 @@ async def serve(chosen: AgentConfig) -> None:
             await stack.enter_async_context(lock.held_in_turn(chosen.folder / LOCK, OTHER))
         else:
             stack.enter_context(lock.held(chosen.folder / LOCK, OTHER))
+        bpffs.ensure(chosen.bpffs)
+        # An agent of this node's name that has another run folder would share the pins with it.
+        other = f"another agent of node {chosen.node}, with a run folder of its own,"
+        stack.enter_context(lock.held_folder(chosen.pin_root / HOLDER, other))
         await _serve(chosen)
 
 
 async def _serve(chosen: AgentConfig) -> None:
     clock = SystemClock()
-    bpffs.ensure(chosen.bpffs)
     datapath = NodeDatapath.open(
         chosen.pin_root,
         chosen.cgroup_root,

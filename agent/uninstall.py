@@ -8,6 +8,7 @@ from pathlib import Path
 
 from agent import config
 from agent.config import LOCK
+from agent.datapath.folder import HOLDER
 from agent.datapath.node import NodeDatapath
 from agent.enrol import ztunnel_cgroup
 from control.kit import lock
@@ -44,7 +45,8 @@ def uninstall(node: str, run_dir: Path, pins: Path, cgroup_root: Path, cache: Pa
 def _uninstall(node: str, folder: Path, pins: Path, cgroup_root: Path, cache: Path) -> None:
     pinned = config.pin_root(pins, node)
     if pinned.exists():
-        NodeDatapath.open(pinned, cgroup_root, cache).destroy()
+        with lock.held_folder(pinned / HOLDER, f"another agent of node {node}"):
+            NodeDatapath.open(pinned, cgroup_root, cache).destroy()
     with contextlib.suppress(OSError):
         pinned.parent.rmdir()  # unless another node of this host has pins there
     ztunnel_cgroup.remove_all(cgroup_root, node)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import gc
 import os
+import signal
 from collections.abc import Generator
 
 import pytest
@@ -20,6 +21,9 @@ machine: the run fails."""
 
 
 FAILED = pytest.StashKey[bool]()
+
+# In the background of a shell an interrupt is ignored, by our children too; some tests send one.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.hookimpl(wrapper=True)

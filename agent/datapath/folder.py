@@ -1,5 +1,6 @@
 """One node's pins on bpffs: the place of each map and link; opens or creates them. No policy.
 
+    <pin root>/agent                                  held by the agent that serves the node
     <pin root>/v<layout hash>/maps/<name>             shared by all programs of the node
                               links/<hook>            on the cgroup2 root; probe: the kubelet's
                               tunnels/<cgroup id>/    getsockopt, setsockopt, bind4, bind6
@@ -19,6 +20,9 @@ from agent.datapath.attach import Link, Program
 from agent.datapath.errors import DatapathError, NoBpffs
 from agent.datapath.maps import Map
 from bpf import layout
+
+# Beside the versions; no file can be made on a bpffs.
+HOLDER = "agent"
 
 
 class PinFolder:

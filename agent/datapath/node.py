@@ -118,6 +118,7 @@ class NodeDatapath:
         root = self._folder.path.parent
         for version in folder.versions(root):
             version.remove()
+        folder.unpin(root / folder.HOLDER)
         folder.unpin(root)
 
     # Installing. Everything is loaded first, so that a program the kernel refuses changes nothing.

@@ -48,8 +48,26 @@ def held(path: Path, what: str) -> Iterator[None]:
         os.close(handle)
 
 
+@contextmanager
+def held_folder(path: Path, what: str) -> Iterator[None]:
+    """Hold a folder, where no file can be made (bpffs); AlreadyServed if somebody has it.
+
+    The folder is made if need be and stays.
+    """
+    path.mkdir(parents=True, exist_ok=True)
+    handle = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC | os.O_NOFOLLOW)
+    try:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise AlreadyServed(f"{what} has {path.parent}") from None
+        yield
+    finally:
+        os.close(handle)
+
+
 def is_held(path: Path) -> bool:
-    """True while somebody holds the lock file at `path`."""
+    """True while somebody holds the lock file, or the folder, at `path`."""
     try:
         handle = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
     except FileNotFoundError:

@@ -55,6 +55,16 @@ def test_a_pin_of_another_run_is_its_own_as_long_as_it_goes_on(before: frozenset
         pin.rmdir()
 
 
+@pytest.mark.parametrize("name", ["tk-{}-1", "tk-{}", "te{}a", "tl-te{}x-te{}a", "t{}", "m{}b"])
+def test_a_namespace_of_another_run_is_its_own(name: str) -> None:
+    mine, theirs, gone = os.getpid(), os.getppid(), 2**22
+    for pid, is_seen in ((mine, True), (theirs, False), (gone, True)):
+        for number in (pid, pid % leftovers.SHORT_PIDS):
+            thing = f"namespace /run/netns/{name.format(number, number)}"
+            if number != gone % leftovers.SHORT_PIDS:  # somebody may have that one
+                assert leftovers._is_of_another_run(thing) is not is_seen, thing
+
+
 def test_a_child_is_found(before: frozenset[str]) -> None:
     with Process():
         assert kinds(before) == ["process"]

@@ -171,24 +171,6 @@ def test_a_namespace_that_vanishes_is_let_go(tmp_path: Path) -> None:
     asyncio.run(scenario())
 
 
-def test_a_second_agent_ends_and_the_first_keeps_its_sockets(tmp_path: Path) -> None:
-    async def scenario() -> None:
-        async with bed_with_pod(tmp_path, "p1") as (bed, agent, _):
-            sockets = {p: p.stat().st_ino for p in bed.run_folder.glob("*.sock")}
-            assert len(sockets) == 3
-            second = await bed.start(*bed.agent_command())
-            assert await second.ended() == 2
-            assert f"another tulle-agent, pid {agent.pid}," in (tmp_path / "log.txt").read_text()
-            assert {p: p.stat().st_ino for p in bed.run_folder.glob("*.sock")} == sockets
-            answer = await bed.register("p1")
-            assert answer == (200, {"uid": "p1", "state": "captured"})
-            await agent.end(signal.SIGKILL)
-            await bed.agent()  # a killed one has left no lock
-            assert (await bed.until("p1", "captured"))["reason"] in ("", "no_ztunnel")
-
-    asyncio.run(scenario())
-
-
 def test_a_late_deletion_of_a_replaced_sandbox_leaves_the_pod_captured(tmp_path: Path) -> None:
     """The order of a real cluster: DEL of the old one, ADD of the new one, DEL of the old one."""
 

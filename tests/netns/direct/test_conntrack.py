@@ -6,10 +6,12 @@ import socket
 import struct
 import subprocess
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
-from tests.support.kernel.netns import eventually, run
+from agent.lab.netns import inside
+from tests.support.kernel.netns import eventually
 from tests.support.lab.mesh_bed import ENROLLED, FAMILIES, PORT, Bed, soon, speak
 from tests.support.lab.mesh_direct import chosen, direct_mesh
 
@@ -40,8 +42,9 @@ def translate(bed: Bed) -> None:
     subprocess.run(
         ["ip", "netns", "exec", node, "nft", "-f", "-"], input=rules.encode(), check=True
     )
-    name = "net.netfilter.nf_conntrack_tcp_timeout_time_wait"
-    run("ip", "netns", "exec", node, "sysctl", "-qw", f"{name}={REMEMBERED_S}")
+    limit = Path("/proc/sys/net/netfilter/nf_conntrack_tcp_timeout_time_wait")
+    with inside(node):
+        limit.write_text(str(REMEMBERED_S))
 
 
 def from_one_port(bed: Bed, address: str, port: int) -> socket.socket:

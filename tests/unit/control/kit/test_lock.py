@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from control.kit.lock import AlreadyServed, held, held_in_turn, is_held
+from control.kit.lock import AlreadyServed, held, held_folder, held_in_turn, is_held
 
 HOLDER = """
 import sys
@@ -103,3 +103,17 @@ def test_a_full_disk_keeps_nobody_from_holding_it(
     monkeypatch.setattr(os, "pwrite", full)
     with held(path, "me"), pytest.raises(AlreadyServed, match="pid unknown"), held(path, "me"):
         pass
+
+
+def test_a_folder_has_one_holder_and_stays(tmp_path: Path) -> None:
+    path = tmp_path / "pins" / "agent"
+    for _ in range(2):
+        with held_folder(path, "another one"):
+            assert is_held(path)
+            with (
+                pytest.raises(AlreadyServed, match=f"another one has {path.parent}"),
+                held_folder(path, "another one"),
+            ):
+                pass
+        assert not is_held(path)
+    assert list(path.parent.iterdir()) == [path]
