@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import re
 from dataclasses import dataclass, field
+from enum import Enum
 from pathlib import Path
 
 from control.kit.errors import ConfigError
@@ -17,6 +18,13 @@ ZDS_NAME = "zds.sock"
 DIRECT_NAME = "direct.sock"
 # Each has its own listeners in every pod; the kernel half has as many places for each role.
 WORKERS_MAX = 32
+
+
+class Addresses(Enum):
+    """Addresses of the mesh that this node is told of: all of them, or those that it asks for."""
+
+    ALL = "all"
+    ON_DEMAND = "on-demand"
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +65,7 @@ class ZtunnelConfig:
     spin_us: int = 50
     secret_ttl_s: float = 86400.0
     fixed_ports: bool = False
+    addresses: Addresses = Addresses.ALL
     dns_capture: bool = False  # the agent redirects pods' DNS, which nobody serves here
     admin: str = "127.0.0.1:15000"
     admin_on_tcp: bool = False
@@ -77,8 +86,27 @@ class ZtunnelConfig:
         shown: dict[str, object] = {}
         for each in dataclasses.fields(self):
             value = getattr(self, each.name)
+            if isinstance(value, Enum):
+                value = value.value
             shown[each.name] = str(value) if isinstance(value, Path | LiteralToken) else value
         return shown
+
+    def for_workers(self) -> dict[str, object]:
+        """The `CONFIG` frame."""
+        names = (
+            "trust_domain",
+            "cluster_id",
+            "network",
+            "node",
+            "drain_s",
+            "spin_us",
+            "log_level",
+            "log_format",
+            "access_log",
+            "fixed_ports",
+        )
+        settings: dict[str, object] = {name: getattr(self, name) for name in names}
+        return {**settings, "direct": self.direct is not None}
 
 
 def direct_socket(zds: Path, *, fixed_ports: bool) -> Path | None:

@@ -17,14 +17,17 @@ unless said otherwise.
     CERTIFICATE         {identity, key_pem, chain_pem: [...], roots_pem}
     CERTIFICATE_FAILED  {identity, reason}
     CERTIFICATE_FORGOTTEN  {identity}: its last pod has left; drop the key and all
-    QUERY               {id, what: "connections" | "metrics" | "pools"}
+    QUERY               {id, what: "connections" | "metrics" | "pools" | "names"}
     LOG_LEVEL           {level}
+    UNANSWERED          {pod, names: [...], reason}: nobody will answer these names to the pod
     LEAVE               {}: go on, but have peers open their tunnels elsewhere; say IDLE
     DRAIN               {deadline_s}: accept nothing more, and end by then
 
     worker → supervisor
     READY               {}
     NEED_CERTIFICATE    {identity, waiting: bool}
+    NEED_ADDRESSES      {pod, names: [...], spare: bool}: ask the control plane; KNOWN entries are
+                        the answer. Nobody waits for spare ones.
     ANSWER              {id, more: bool, ...}, in pieces: mappings and lists of an answer are joined
                         (merge_answer) until one says that there is no more. For metrics {counters:
                         [[name, {label: value}, number]], gauges}: of the label sets only those that
@@ -86,6 +89,7 @@ class FrameKind(IntEnum):
     GENERATION = 10
     CERTIFICATE_FORGOTTEN = 11
     LEAVE = 12
+    UNANSWERED = 13
     # worker → supervisor
     READY = 64
     NEED_CERTIFICATE = 65
@@ -94,6 +98,7 @@ class FrameKind(IntEnum):
     DRAINED = 68
     IDLE = 69
     BEAT = 70
+    NEED_ADDRESSES = 71
     # both ways: one line of the agent's direct.sock
     DIRECT = 96
 

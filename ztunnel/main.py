@@ -28,6 +28,7 @@ from ztunnel.config import (
     OFF,
     SYSTEM_ROOTS,
     ZDS_NAME,
+    Addresses,
     ZtunnelConfig,
     direct_socket,
     host_port,
@@ -196,6 +197,12 @@ def drain_s(told_s: float | None, grace_s: float | None, default_s: float) -> fl
     help="Listen on 15001, 15006, 15008 in every pod, as foreign agents expect.",
 )
 @option(
+    "--addresses",
+    type=click.Choice([each.value for each in Addresses]),
+    default=Addresses.ALL.value,
+    help="Be told of every address of the mesh, or of those that this node's pods dial.",
+)
+@option(
     "--mode",
     "PROXY_MODE",
     type=click.Choice(["shared"]),
@@ -273,6 +280,7 @@ def make_config(flags: dict[str, Any]) -> ZtunnelConfig:
     values["drain_alone_s"] = drain_s(values.pop("drain_alone"), grace_s, DRAIN_ALONE_S)
     values["secret_ttl_s"] = values.pop("secret_ttl")
     values["spin_us"] = round(values.pop("spin") * 1_000_000)
+    values["addresses"] = Addresses(values["addresses"])
     values["log_format"] = "json" if values["log_format"] == "json" else "text"
     if not node:
         raise ConfigError("--node is empty")

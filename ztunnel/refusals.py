@@ -69,6 +69,26 @@ class Reason(Enum):
         Flag.NONE,
         "the kernel does not know what the app dialled",
     )
+    ADDRESS_TIMEOUT = (
+        "address_timeout",
+        Flag.CONNECT,
+        "the control plane did not say in time who has the address",
+    )
+    ADDRESS_UNASKED = (
+        "address_unasked",
+        Flag.CONNECT,
+        "the control plane is away, and the address may be in the mesh or not",
+    )
+    ADDRESSES_MAX = (
+        "addresses_max",
+        Flag.CONNECT,
+        "the pod has dialled too many addresses of late",
+    )
+    LOOKUPS_MAX = (
+        "lookups_max",
+        Flag.CONNECT,
+        "too many of the pod's connections wait for the control plane's word about an address",
+    )
     NO_HEALTHY_UPSTREAM = (
         "no_healthy_upstream",
         Flag.CONNECT,
@@ -192,6 +212,7 @@ class Reason(Enum):
 BLAMED: Final = frozenset(
     Reason[name]
     for name in (
+        "ADDRESSES_MAX",
         "BAD_AUTHORITY",
         "CONNECTIONS_MAX",
         "DESTINATION_MISMATCH",

@@ -112,6 +112,7 @@ class Daemons:
             *self._node_flags(node),
             *("--zds", str(self.run_dir / node.name / "zds.sock")),
             *("--workers", str(self.state.workers)),
+            *("--addresses", self.state.addresses),
         )
         return self._spawn(f"ztunnel-{node.name}", node.netns, command)
 

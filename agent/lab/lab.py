@@ -48,6 +48,7 @@ class Options:
     workers: int = 1
     unmeshed: bool = False
     keep: bool = False  # on failure, leave what was built
+    addresses: str = "all"  # or on-demand: what ztunnels are told of
 
 
 class Lab:
@@ -262,6 +263,7 @@ def plan_lab(spec: LabSpec, folder: Path, options: Options) -> LabState:
         folder=str(folder.resolve()),
         unmeshed=options.unmeshed,
         workers=options.workers,
+        addresses=options.addresses,
         cgroup=str(process.cgroup2_root() / "tulle-lab" / spec.name),
         nodes=nodes,
     )

@@ -47,6 +47,7 @@ class LabState:
     nodes: list[plan.NodePlan] = field(default_factory=list)
     pods: dict[str, PodRecord] = field(default_factory=dict)
     processes: dict[str, Process] = field(default_factory=dict)
+    addresses: str = "all"  # as the ztunnels' flag
     links_made: int = 0  # names of links are never used twice
 
     def node(self, name: str) -> plan.NodePlan:

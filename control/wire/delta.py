@@ -33,6 +33,9 @@ SUBSCRIPTIONS_MAX = 65536
 # A NACK is read by people; it must not grow with the number of bad resources.
 ERROR_CHARS_MAX = 4096
 INVALID_ARGUMENT = 3  # google.rpc.Code
+# In the node's metadata of an opening: the client names all that it asks for. Without it, it has
+# asked for whatever it holds, as the protocol says.
+NAMES_KEY = "TULLE_NAMES"
 
 
 class Word(Enum):
@@ -124,6 +127,7 @@ class _TypeState:
     on_demand: bool
     versions: dict[str, str] = field(default_factory=dict)
     subscribed: set[str] = field(default_factory=set)
+    unanswered: set[str] = field(default_factory=set)  # subscribed on this stream or the last
     unacknowledged: dict[str, Update] = field(default_factory=dict)  # nonce → update
     synced: bool = False
     awaits_question: bool = False  # the stream was opened with sums
@@ -156,8 +160,14 @@ class DeltaClient:
         return MappingProxyType(self._types[type_url].versions)
 
     def opening(self) -> list[pb.DeltaDiscoveryRequest]:
-        """The first requests of a new stream; nonces of the old one are forgotten."""
-        return [self._open(url, state) for url, state in self._types.items()]
+        """The first requests of a new stream; nonces of the old one are forgotten. Names that wait
+        for their answer are asked for once more: a server answers in an opening only if it has
+        something that the client does not hold."""
+        requests = [self._open(url, state) for url, state in self._types.items()]
+        for url, state in self._types.items():
+            if state.unanswered:
+                requests.append(_asking(url, state.unanswered))
+        return requests
 
     def _open(self, type_url: str, state: _TypeState) -> pb.DeltaDiscoveryRequest:
         state.unacknowledged.clear()
@@ -172,8 +182,10 @@ class DeltaClient:
             request.initial_resource_versions.update(state.versions)
         if state.on_demand:
             # "*" subscribed and unsubscribed at once means: nothing yet.
-            request.resource_names_subscribe.extend(["*", *sorted(state.subscribed)])
+            names = sorted(state.subscribed - state.unanswered)
+            request.resource_names_subscribe.extend(["*", *names])
             request.resource_names_unsubscribe.append("*")
+            request.node.metadata.fields[NAMES_KEY].string_value = "all"
         return request
 
     def receive(self, data: bytes) -> Update:
@@ -218,6 +230,9 @@ class DeltaClient:
         for name in refused:
             update.versions.pop(name, None)
         state.versions.update(update.versions)
+        state.unanswered -= update.versions.keys()
+        state.unanswered -= refused.keys()
+        state.unanswered.difference_update(update.removed)
         state.synced = True
         request = pb.DeltaDiscoveryRequest(type_url=type_url, response_nonce=nonce)
         if refused:
@@ -233,17 +248,20 @@ class DeltaClient:
         if len(state.subscribed) + len(fresh) > SUBSCRIPTIONS_MAX:
             raise SubscriptionsFull(f"more than {SUBSCRIPTIONS_MAX} names asked for")
         state.subscribed.update(fresh)
-        if not fresh:
-            return None
-        return pb.DeltaDiscoveryRequest(type_url=type_url, resource_names_subscribe=fresh)
+        state.unanswered.update(fresh)
+        return _asking(type_url, fresh) if fresh else None
 
     def unsubscribe(self, type_url: str, names: Iterable[str]) -> pb.DeltaDiscoveryRequest | None:
-        """Unsubscribe. The caller drops the resources of these names; no removal will arrive."""
+        """Unsubscribe. Our control plane then removes what no other name leads to; others leave it
+        here, and tell no more of it."""
         state = self._types[type_url]
         known = sorted(set(names) & state.subscribed)
         state.subscribed.difference_update(known)
-        for name in known:
-            state.versions.pop(name, None)
+        state.unanswered.difference_update(known)
         if not known:
             return None
         return pb.DeltaDiscoveryRequest(type_url=type_url, resource_names_unsubscribe=known)
+
+
+def _asking(type_url: str, names: Iterable[str]) -> pb.DeltaDiscoveryRequest:
+    return pb.DeltaDiscoveryRequest(type_url=type_url, resource_names_subscribe=sorted(names))

@@ -38,7 +38,10 @@ PARTS = {
     "agent.cri": (RUNTIME, set()),
     "agent": (NODE, set()),
     "bpf": (KERNEL, {MapFull.reason}),
-    "ztunnel.supervisor": (SUPERVISOR, {TooManyPods.reason, WorkersNotReady.reason}),
+    "ztunnel.supervisor": (
+        SUPERVISOR,
+        {TooManyPods.reason, WorkersNotReady.reason} | {each.word for each in Reason},
+    ),
     "ztunnel": (ZTUNNEL, {each.word for each in Reason}),
     "control.kit": (DOORS, {each.word for each in PageRefusal} | DOOR_BOUNDS),
 }

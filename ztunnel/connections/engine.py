@@ -15,6 +15,7 @@ from control.kit.clock import Clock
 from control.kit.log import event
 from control.model.identity import SpiffeId
 from ztunnel.connections.first_word import PATIENCE_S
+from ztunnel.connections.lookups import AddressLookups, Ask
 from ztunnel.connections.newcomers import Newcomers
 from ztunnel.connections.pod import Book, OpenConnection, Pod
 from ztunnel.connections.pool import Pool
@@ -87,11 +88,13 @@ class Engine:
         dialer: Dials,
         access_log: AccessLog | None,
         ask_certificate: Callable[[SpiffeId, bool], None],
+        ask_address: Ask = lambda _pod, _names, _spare: None,
         original_destination: Callable[[socket.socket], Original | None] = original_destination,
         tenants: Tenants | None = None,
     ) -> None:
         """`access_log` is None where connections leave no lines. `ask_certificate(identity,
-        waiting)` asks the supervisor for a certificate."""
+        waiting)` asks the supervisor for a certificate, `ask_address(pod, names, spare)` for the
+        control plane's answer about names."""
         self.reactor: Final = reactor
         self.clock: Final = clock
         self.state: Final = state
@@ -111,6 +114,7 @@ class Engine:
         self.pods: Final[dict[str, Pod]] = {}
         self.newcomers: Final = Newcomers(reactor)  # dialled by pods
         self.callers: Final = Newcomers(reactor)  # to pods: strangers take none of their places
+        self.lookups: Final = AddressLookups(reactor, ask_address)
         self.farewells: Final = reactor.countdown(FAREWELL_S, _farewell_due)
         self.responses: Final = reactor.countdown(LOOK_S, _response_due)
         self.first_words: Final = reactor.countdown(PATIENCE_S, _first_word_due)

@@ -222,6 +222,9 @@ class InboundTunnel:
         self._tenant = tenant
         self._term = engine.credentials.term(tunnel.peer_not_after_s)
         engine.counters.count("inbound_tunnels_opened")
+        local = self._pod.workload(engine.state)
+        if local is not None:
+            engine.lookups.want(engine.state, self._pod, local.network, self._peer.address)
         self._now_idle()
 
     def tunnel_freed(self, tunnel: Tunnel) -> None:

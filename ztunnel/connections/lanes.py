@@ -15,7 +15,7 @@ from ztunnel.connections.pool import PoolKey, Slot
 from ztunnel.mesh.balance import Hint
 from ztunnel.mesh.dice import Dice
 from ztunnel.mesh.roles import Asked, NextHop
-from ztunnel.mesh.route import Decision, Refuse, ToTunnel, route
+from ztunnel.mesh.route import Decision, Refuse, ToTunnel, Wait, route
 from ztunnel.mesh.state import State
 from ztunnel.telemetry.parties import Memo
 
@@ -47,7 +47,7 @@ class Lane:
     def workload(self) -> str:
         """The uid of the workload that is to answer; empty if none is known."""
         decision = self.decision
-        if isinstance(decision, Refuse) or decision.workload is None:
+        if isinstance(decision, Refuse | Wait) or decision.workload is None:
             return ""
         return decision.workload.uid
 
@@ -85,7 +85,7 @@ class Lanes:
             return known
         rolls = dice.rolls
         lane = self._lane(source, route(state, source, destination, dice))
-        if dice.rolls == rolls:
+        if dice.rolls == rolls and not isinstance(lane.decision, Wait):
             if len(self._by_destination) >= LANES_MAX:
                 self._by_destination.clear()
             self._by_destination[destination] = lane

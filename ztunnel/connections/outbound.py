@@ -24,7 +24,7 @@ from ztunnel.hbone.stream import Stream
 from ztunnel.loop.reactor import WATCH_READ
 from ztunnel.mesh.balance import Hint
 from ztunnel.mesh.roles import Asked
-from ztunnel.mesh.route import Refuse, ToTunnel
+from ztunnel.mesh.route import Refuse, ToTunnel, Wait
 from ztunnel.refusals import Flag, Reason
 from ztunnel.telemetry.parties import Parties, Reporter
 from ztunnel.tenants.tenancy import Tenancy
@@ -152,6 +152,8 @@ class Outbound:
         # Watched from the start: its first bytes are read in the turn of the 200, and an app that
         # gives up frees its place.
         engine.reactor.watch(self._sock.fileno(), self, WATCH_READ)
+        if engine.state.known.on_demand:
+            self._pod.dials(self._asked)
         self._go(self._pod.lanes.find(engine.state, self._source, self._asked, hint, engine.dice))
 
     def _go(self, lane: Lane) -> None:
@@ -166,12 +168,24 @@ class Outbound:
             self._acquire()
         elif isinstance(decision, Refuse):
             self._fail(decision.reason, decision.reason.word)
+        elif isinstance(decision, Wait):
+            if not self._engine.lookups.wait(self._pod, self, decision.names):
+                self._fail(Reason.LOOKUPS_MAX, Reason.LOOKUPS_MAX.word)
         else:
             parties.destination = decision.workload
             parties.destination_address = decision.target
             self._dial = self._engine.dialer.dial(
                 self._pod.netns_fd, decision.target, self._passthrough_dialled, self._pod.tenant
             )
+
+    def on_known(self) -> None:
+        engine, pod = self._engine, self._pod
+        self._source = pod.workload(engine.state) or self._source
+        find = pod.lanes.find
+        self._go(find(engine.state, self._source, self._asked, Hint.NONE, engine.dice))
+
+    def on_unknown(self, reason: Reason) -> None:
+        self._fail(reason, reason.word)
 
     def on_ready(self, events: int) -> None:
         """Watch the app's socket until a relay has it. A reset ends the connection; a FIN does not,
@@ -368,6 +382,7 @@ class Outbound:
         """End it before it has a relay."""
         if self._dial is not None:
             self._dial.abandon()
+        self._engine.lookups.withdraw(self)
         if self._lane is not None and self._lane.key is not None:
             self._engine.pool.withdraw(self._lane.key, self)
         self._engine.responses.stop(self)

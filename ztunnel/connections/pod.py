@@ -29,6 +29,9 @@ class OpenConnection(Protocol):
         """Policies changed: end it if it is no longer allowed."""
 
 
+# Destinations remembered between two reports of their use; names beyond them look idle.
+DIALLED_MAX: Final = 4096
+
 # Connections of a pod, and who pays for each.
 Book = dict[OpenConnection, Tenancy | None]
 
@@ -71,6 +74,7 @@ class Pod:
         self.inbound: Book = {}
         self.tunnels: dict[Tunnel, None] = {}  # opened to it by peers
         self.lanes = Lanes(uid)
+        self.dialled: set[Asked] = set()  # lately, where addresses come on demand
         self.claim = claim(namespace, name, service_account)
         self.tenant: Final = Tenancy(Kind.POD, f"{namespace}/{name}")
         self._workload: Workload | None = None
@@ -82,6 +86,11 @@ class Pod:
             self._workload = state.local_workload(self.namespace, self.name, self.service_account)
             self._generation = state.generation
         return self._workload
+
+    def dials(self, asked: Asked) -> None:
+        """Note that the names of a destination are in use."""
+        if len(self.dialled) < DIALLED_MAX:
+            self.dialled.add(asked)
 
     def stop_listening(self) -> None:
         for listener in self.listeners:

@@ -32,6 +32,11 @@ class Op(IntEnum):
     REJECTED_POLICY = 5  # the body, if any, is the message that was refused
     SNAPSHOT = 6  # everything known before this entry is the whole truth of that moment
     LATER = 7  # time has passed: the older span of the past may go (past.py)
+    ON_DEMAND = 8  # from here on, only names that are KNOWN have been answered (known.py)
+    ALL = 9  # from here on, everything comes unasked
+    KNOWN = 10  # everything that this name leads to has come before
+    UNKNOWN = 11  # it is to be asked for again
+    NEW_SERVICE = 12  # an ADDRESS on which no decision so far could rest
 
 
 @dataclass(frozen=True, slots=True)

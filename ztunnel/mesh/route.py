@@ -37,6 +37,7 @@ from ztunnel.mesh.balance import (
     reachable,
     tunnels,
 )
+from ztunnel.mesh.names import missing
 from ztunnel.mesh.roles import Asked, NextHop, Target
 from ztunnel.mesh.state import State
 from ztunnel.refusals import Reason
@@ -76,7 +77,15 @@ class Refuse:
     service: Service | None = None
 
 
-Decision = ToTunnel | Passthrough | Refuse
+@dataclass(frozen=True, slots=True)
+class Wait:
+    """Nothing can be decided before the control plane has answered these names."""
+
+    names: tuple[str, ...]
+    service: Service | None = None
+
+
+Decision = ToTunnel | Passthrough | Refuse | Wait
 
 
 def route(
@@ -94,6 +103,9 @@ def route(
         return Refuse(Reason.NOT_SYNCED)
     if _comes_back(source, destination):
         return Refuse(Reason.RECURSION)
+    lacking = missing(state, source, destination)
+    if lacking:
+        return Wait(lacking)
     service = state.service_at(
         source.network, destination.address, source.namespace, destination.port
     )

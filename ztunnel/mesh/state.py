@@ -22,6 +22,7 @@ from control.wire.convert import resource_from_wire
 from ztunnel.mesh.entries import Entry, Op
 from ztunnel.mesh.groups import Group
 from ztunnel.mesh.in_force import InForce
+from ztunnel.mesh.known import KnownNames
 from ztunnel.mesh.owners import is_local_pod, local_pod, owner
 from ztunnel.mesh.past import Past
 from ztunnel.mesh.policies import PolicyBook
@@ -70,6 +71,7 @@ class State:
     def __init__(self, *, cluster_id: str = "", node: str = "", strict: bool = False) -> None:
         self.generation = 0
         self.synced = False
+        self.known = KnownNames()
         self._cluster_id = cluster_id
         self._node = node
         self._strict = strict
@@ -94,7 +96,7 @@ class State:
         self._moved.clear()
         for entry in entries:
             match entry.op:
-                case Op.ADDRESS:
+                case Op.ADDRESS | Op.NEW_SERVICE:
                     addresses = self._put_address(entry.name, entry.body) or addresses
                 case Op.REMOVE_ADDRESS:
                     addresses = self._drop_address(entry.name) or addresses
@@ -108,6 +110,8 @@ class State:
                     policies = self._settle() or policies
                 case Op.LATER:
                     policies = self._move_on() or policies
+                case _:
+                    addresses = self.known.apply(entry) or addresses
         if policies or addresses:
             self.generation += 1
         return Changed(policies, addresses, frozenset(self._claims), tuple(self._moved))
@@ -235,6 +239,11 @@ class State:
         claimants = (self.workload(uid) for uid in reversed(uids))
         return owner((each for each in claimants if each is not None), self._node)
 
+    def is_local(self, network: str, address: Address) -> bool:
+        """True for an address of a pod of this node, which nobody else can have."""
+        workload = self.workload_at(network, address) if self._index.at(network, address) else None
+        return workload is not None and is_local_pod(workload, self._node)
+
     def local_workload(self, namespace: str, name: str, service_account: str) -> Workload | None:
         """The workload that a pod's claim (ZDS) names; that of our cluster, if others have its
         like."""
@@ -255,11 +264,7 @@ class State:
         no address of a workload's own is an outer one. Port 0 asks for the VIP alone."""
         key = self._vips.at(network, address, client_namespace, port)
         if key is not None:
-            if self._index.at(network, address):
-                workload = self.workload_at(network, address)
-                if workload is not None and is_local_pod(workload, self._node):
-                    return None
-            return self.service(key)
+            return None if self.is_local(network, address) else self.service(key)
         key = self._vips.outer(network, address, client_namespace, port)
         if key is None or self._is_a_pods(network, address):
             return None
@@ -349,6 +354,7 @@ class State:
     def snapshot(self) -> Iterator[Entry]:
         """Entries that bring an empty state to this one, for a worker that has just started. It
         has to know how it was when it was last settled, and what has come since."""
+        yield from self.known.entries()
         yield from self._policies.entries_before()
         for name, raw in self._services.raw.items():
             yield Entry(Op.ADDRESS, name, raw)

@@ -45,6 +45,7 @@ _TULLE = {
     "inbound_tunnels_opened_total": "Tunnels from peers that passed the handshake",
     "tls_contexts": "TLS contexts (certificate and key) that workers hold, added up",
     "refusals_total": "Connections refused, by reason",
+    "addresses_asked": "Addresses asked for on demand, by stage; none where all come unasked",
     "http_refused_total": "Requests that admin, metrics and readiness doors refused, by reason",
     "would_deny_total": "Connections a dry-run policy would have refused",
     "unknown_policies_total": "Times a workload named a policy that has not arrived",

@@ -1,4 +1,4 @@
-"""A question to a worker that has not been answered to its end."""
+"""A worker as the supervisor sees it, and questions that it has not answered to their end."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import asyncio
 from dataclasses import dataclass, field
 from typing import Any
 
-from ztunnel.ipc import merge_answer
+from ztunnel.ipc import IpcSocket, merge_answer
 
 
 @dataclass(slots=True)
@@ -26,3 +26,17 @@ class Question:
         if not self.answer.done():
             self.answer.set_result(self.pieces)
         return True
+
+
+@dataclass(slots=True)
+class WorkerProcess:
+    """One running process and its pipe."""
+
+    number: int
+    process: asyncio.subprocess.Process
+    pipe: IpcSocket
+    gone: asyncio.Event = field(default_factory=asyncio.Event)
+    ready: bool = False
+    drained: bool = False
+    heard: int = 0  # times that it has said something
+    questions: dict[int, Question] = field(default_factory=dict)

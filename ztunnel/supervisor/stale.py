@@ -12,13 +12,15 @@ from collections.abc import Container, Iterable
 from ztunnel.mesh.entries import Entry, Op
 
 _POLICY_OPS = frozenset({Op.POLICY, Op.REMOVE_POLICY, Op.REJECTED_POLICY})
+# Where addresses come on demand, a name that becomes known or unknown changes nothing by itself.
+_HARMLESS_OPS = frozenset({Op.SNAPSHOT, Op.KNOWN, Op.UNKNOWN, Op.NEW_SERVICE})
 
 
 def makes_stale(batch: Iterable[Entry], served: Container[tuple[str, str]]) -> bool:
     """True if a batch may void verdicts. `served`: namespace and name of each pod of this node.
 
-    Any policy may; any service, which may bring a waypoint or take over an address; and a workload
-    with the name of a pod of ours, whatever its kind and its cluster.
+    Any policy may; any service that is not new to all, which may bring a waypoint or take over an
+    address; and a workload with the name of a pod of ours, whatever its kind and its cluster.
     """
     return any(_matters(entry, served) for entry in batch)
 
@@ -26,7 +28,7 @@ def makes_stale(batch: Iterable[Entry], served: Container[tuple[str, str]]) -> b
 def _matters(entry: Entry, served: Container[tuple[str, str]]) -> bool:
     if entry.op in _POLICY_OPS:
         return True
-    if entry.op is Op.SNAPSHOT:
+    if entry.op in _HARMLESS_OPS:
         return False
     # A service is named "namespace/hostname", a workload "cluster//Pod/namespace/name".
     head, _, name = entry.name.rpartition("/")

@@ -60,8 +60,7 @@ class Supervisor:
         self._stop_now = asyncio.Event()
         self._tally = Tally()
         self.state = State(cluster_id=config.cluster_id, node=config.node, strict=True)
-        settings = worker_settings(config)
-        self.workers = Workers(config.workers, settings, self, self, clock, early=early)
+        self.workers = Workers(config.workers, config.for_workers(), self, self, clock, early=early)
         self.certificates_kept = Certificates(
             signer or CaClient(config),
             clock,
@@ -84,7 +83,13 @@ class Supervisor:
         self._passing = Passing()
         self._synced = asyncio.Event()
         self._workers_up = asyncio.Event()
-        self.xds = XdsClient(config, self.state, self._publish, self.certificates_kept.reachable)
+        self.xds = XdsClient(
+            config,
+            self.state,
+            self._publish,
+            self.certificates_kept.reachable,
+            self.workers.refuse_addresses,
+        )
         self.zds = ZdsClient(config.zds, self.served, self._may_return)
 
     def quit(self) -> None:
@@ -119,6 +124,8 @@ class Supervisor:
                 tasks.create_task(self._poll(), name="poll"),
                 tasks.create_task(self._release(), name="release"),
             ]
+            if self.xds.demand is not None:
+                others.append(tasks.create_task(self.xds.demand.run(), name="demand"))
             for after_s in SETTLE_AT_S:
                 asyncio.get_running_loop().call_later(after_s, settle)
             started = {"node": config.node, "version": version(), "compiled": COMPILED}
@@ -204,15 +211,21 @@ class Supervisor:
             await asyncio.sleep(POLL_S)
             self._missing.look(self.state, self.served.all())
             self.plaintext.update(self.served.all())  # an update may be whole by now
-            await self._ask_metrics()
+            await self.workers.query("metrics")  # the tally takes the pieces as they come
+            await self._look_at_names()
+
+    async def _look_at_names(self) -> None:
+        """Find out which addresses are still in use, where they come on demand."""
+        demand = self.xds.demand
+        if demand is not None and len(demand.book):
+            answers = await self.workers.query("names")
+            used = [name for each in answers.values() for name in each.get("names", ())]
+            demand.look({pod.uid for pod in self.served.all()}, used)
 
     async def _release(self) -> None:
         while True:
             await asyncio.sleep(RELEASE_EVERY_S)
             release()
-
-    async def _ask_metrics(self) -> None:
-        await self.workers.query("metrics")  # the tally takes the pieces as they come
 
     # State for a new worker (workers.WorkerSource)
 
@@ -254,6 +267,10 @@ class Supervisor:
 
     def certificate_needed(self, identity: SpiffeId, *, waiting: bool) -> None:
         self.certificates_kept.need(identity, waiting=waiting)
+
+    def addresses_needed(self, pod: str, names: list[str], *, spare: bool) -> None:
+        if self.xds.demand is not None and self.served.get(pod) is not None:
+            self.xds.demand.want(pod, names, spare=spare)
 
     # Contents of the pages (admin.Subject)
 
@@ -339,7 +356,7 @@ class Supervisor:
         return {str(who): answer for who, answer in (await self.workers.query("pools")).items()}
 
     async def samples(self) -> list[Sample]:
-        await self._ask_metrics()
+        await self.workers.query("metrics")
         return [*self._own_samples(), *self._tally.samples()]
 
     def _own_samples(self) -> Iterable[Sample]:
@@ -361,6 +378,9 @@ class Supervisor:
         yield Sample("workload_manager_proxies_started_total", self.served.started)
         yield Sample("workload_manager_proxies_stopped_total", self.served.stopped)
         yield Sample("tulle_ztunnel_worker_restarts_total", self.workers.restarts)
+        if self.xds.demand is not None:
+            for stage, number in self.xds.demand.book.counts().items():
+                yield Sample("tulle_ztunnel_addresses_asked", number, {"stage": stage})
         yield from self._direct_samples()
         ready = sum(bool(each["ready"]) for each in self.workers.status())
         yield Sample("tulle_ztunnel_workers_ready", ready)
@@ -377,20 +397,3 @@ class Supervisor:
         yield Sample("tulle_ztunnel_direct_unknown_lines_total", link.status.unknown_kinds)
         for kind, number in self.direct.lines.items():
             yield Sample("tulle_ztunnel_direct_lines_total", number, {"kind": kind})
-
-
-def worker_settings(config: ZtunnelConfig) -> dict[str, Any]:
-    """The `CONFIG` frame."""
-    return {
-        "trust_domain": config.trust_domain,
-        "cluster_id": config.cluster_id,
-        "network": config.network,
-        "node": config.node,
-        "drain_s": config.drain_s,
-        "spin_us": config.spin_us,
-        "log_level": config.log_level,
-        "log_format": config.log_format,
-        "access_log": config.access_log,
-        "fixed_ports": config.fixed_ports,
-        "direct": config.direct is not None,
-    }

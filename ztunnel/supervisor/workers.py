@@ -10,7 +10,6 @@ import asyncio
 import itertools
 import logging
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from control.kit.backoff import Backoff
@@ -30,9 +29,10 @@ from control.wire.direct import (
 from ztunnel.identity.csr import Issued
 from ztunnel.ipc import Frame, FrameKind, IpcSocket, encode_json
 from ztunnel.mesh.entries import Entry, chunks
+from ztunnel.refusals import Reason
 from ztunnel.supervisor.leaving import Leaving
 from ztunnel.supervisor.pods import HeldPod
-from ztunnel.supervisor.question import Question
+from ztunnel.supervisor.question import Question, WorkerProcess
 from ztunnel.supervisor.spawn import Spawned, spawn, worker_argv
 from ztunnel.supervisor.watch import LOOK_S, Watch
 
@@ -68,26 +68,14 @@ class WorkerListener(Protocol):
 
     def certificate_needed(self, identity: SpiffeId, *, waiting: bool) -> None: ...
 
+    def addresses_needed(self, pod: str, names: list[str], *, spare: bool) -> None: ...
+
     def worker_ready(self, worker: int) -> None: ...
 
     def metrics_changed(self, worker: int, piece: dict[str, Any]) -> None: ...
 
     def direct_line(self, worker: int, line: ZtunnelLine | Unknown) -> None:
         """Pass a line to the agent; WireError: a worker may not say this."""
-
-
-@dataclass(slots=True)
-class WorkerProcess:
-    """One running process and its pipe."""
-
-    number: int
-    process: asyncio.subprocess.Process
-    pipe: IpcSocket
-    gone: asyncio.Event = field(default_factory=asyncio.Event)
-    ready: bool = False
-    drained: bool = False
-    heard: int = 0  # times that it has said something
-    questions: dict[int, Question] = field(default_factory=dict)
 
 
 class Workers:
@@ -157,6 +145,11 @@ class Workers:
     def publish_forgotten(self, identity: SpiffeId) -> None:
         """Behind the POD_DELETE of its last pod, so nothing asks for it in between."""
         self._tell_json(FrameKind.CERTIFICATE_FORGOTTEN, {"identity": str(identity)})
+
+    def refuse_addresses(self, pod: str, names: list[str], reason: Reason) -> None:
+        """Nobody will answer these names to the pod."""
+        value = {"pod": pod, "names": names, "reason": reason.name}
+        self._tell_json(FrameKind.UNANSWERED, value)
 
     def add_pod(self, pod: HeldPod) -> None:
         for worker in list(self._live.values()):
@@ -374,6 +367,11 @@ class Workers:
             case FrameKind.NEED_CERTIFICATE:
                 identity = parse_spiffe_id(str(value["identity"]))
                 self._listener.certificate_needed(identity, waiting=bool(value.get("waiting")))
+            case FrameKind.NEED_ADDRESSES:
+                names = [str(each) for each in value["names"]]
+                self._listener.addresses_needed(
+                    str(value["pod"]), names, spare=bool(value["spare"])
+                )
             case FrameKind.ANSWER:
                 self._take_answer(worker, int(value["id"]), value)
             case FrameKind.IDLE:

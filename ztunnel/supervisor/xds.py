@@ -26,9 +26,10 @@ from control.wire.channel import open_channel
 from control.wire.delta import DeltaClient, NodeInfo, Update
 from control.wire.types import ADDRESS_TYPE, AUTHORIZATION_TYPE, DELTA_METHOD
 from ztunnel.access import CONNECT_TIMEOUT_S, call_metadata, roots_pem
-from ztunnel.config import ZtunnelConfig
+from ztunnel.config import Addresses, ZtunnelConfig
 from ztunnel.mesh.entries import Entry, Op
 from ztunnel.mesh.state import State
+from ztunnel.supervisor.demand import Demand, Refuse
 from ztunnel.supervisor.inbox import Inbox
 from ztunnel.supervisor.settling import Settling
 
@@ -130,22 +131,33 @@ class XdsClient:
         state: State,
         publish: Publish,
         on_connected: Callable[[], None] = lambda: None,
+        refuse: Refuse = lambda _pod, _names, _reason: None,
     ) -> None:
+        """`refuse` is told of names that will have no answer, where addresses come on demand."""
         self._on_connected = on_connected
         self._config = config
         self._state = state
         self._publish = publish
-        self._delta = DeltaClient(node_info(config), TYPES)
+        on_demand = (ADDRESS_TYPE,) if config.addresses is Addresses.ON_DEMAND else ()
+        self._delta = DeltaClient(node_info(config), TYPES, on_demand)
+        self._turn = asyncio.Lock()  # one batch after the other
+        self.demand: Demand | None = None  # None: all addresses come unasked
+        if on_demand:
+            self.demand = Demand(self._delta, state, self._pass_on, refuse)
         self._settling = Settling(TYPES)
         # By type and nonce, of responses that are read and not applied. Types may share a nonce.
         self._numbers: dict[tuple[str, str], int] = {}
         self._hurried = asyncio.Event()
+        self._sending = asyncio.Lock()
         self.inbox = Inbox()
         self.status = XdsStatus()
 
     async def run(self) -> None:
         """Connect, follow the stream, and start again after a growing pause, until cancelled."""
         backoff = Backoff(BACKOFF_INITIAL_S, BACKOFF_MAX_S)
+        if self.demand is not None:
+            self.demand.lost()
+            await self._pass_on([Entry(Op.ON_DEMAND)])
         while True:
             before = self.status.messages.total()
             try:
@@ -171,6 +183,8 @@ class XdsClient:
         reason = _termination(exc, connected=status.connected)
         status.terminations[reason] += 1
         status.connected = False
+        if self.demand is not None:
+            self.demand.lost()
         status.error = explain(exc)
         event(log, logging.WARNING, "xds.disconnected", reason=reason, error=status.error)
 
@@ -185,7 +199,10 @@ class XdsClient:
                 await call.wait_for_connection()
             self._settling.opened(asyncio.get_running_loop().time())
             self._numbers.clear()
-            for request in self._delta.opening():
+            opening = self._delta.opening()
+            if self.demand is not None:
+                self.demand.opened()
+            for request in opening:
                 await self._send(call, request.SerializeToString(deterministic=True))
             self.status.connected = True
             self.status.error = ""
@@ -195,6 +212,8 @@ class XdsClient:
             send = functools.partial(self._send, call)
             async with asyncio.TaskGroup() as tasks:
                 tasks.create_task(self._read(call, inbox), name="xds.read")
+                if self.demand is not None:
+                    tasks.create_task(self.demand.send(send), name="xds.ask")
                 while True:
                     await self._wait(inbox, send)
         finally:
@@ -226,7 +245,8 @@ class XdsClient:
 
     async def _send(self, call: grpc.aio.StreamStreamCall[bytes, bytes], message: bytes) -> None:
         try:
-            await call.write(message)
+            async with self._sending:
+                await call.write(message)
         except asyncio.InvalidStateError as exc:  # gRPC's way to say that it has ended meanwhile
             raise XdsEnded("the stream ended before our message") from exc
 
@@ -268,22 +288,30 @@ class XdsClient:
         """Apply in steps, so that a large update stops neither this process nor the workers."""
         rejected: dict[str, str] = {}
         entries = entries_of(update)
+        is_asked = self.demand is not None and update.type_url == ADDRESS_TYPE
+        if self.demand is not None and is_asked:
+            entries = self.demand.entries_of(update, entries)
         rest_s = 0.0
         started_s = time.thread_time()
         while batch := list(islice(entries, STEP_ENTRIES)):
+            if rest_s or not self._state.synced:
+                await asyncio.sleep(rest_s)
+                started_s = time.thread_time()
             if update.type_url != AUTHORIZATION_TYPE:
                 while (urgent := self.inbox.urgent()) is not None:
                     await self._take(urgent, send)
             rejected.update(await self._pass_on(batch))
-            rest_s = REST_RATIO * (time.thread_time() - started_s)
-            await asyncio.sleep(rest_s if self._state.synced else 0)
-            started_s = time.thread_time()
+            if self._state.synced:
+                rest_s = REST_RATIO * (time.thread_time() - started_s)
+        if self.demand is not None and is_asked:
+            await self.demand.answered(update)
         return rejected
 
     async def _pass_on(self, batch: list[Entry]) -> dict[str, str]:
-        accepted, rejected = accept(self._state, batch)
-        if accepted:
-            await self._publish(accepted)
+        async with self._turn:
+            accepted, rejected = accept(self._state, batch)
+            if accepted:
+                await self._publish(accepted)
         return rejected
 
 

@@ -11,6 +11,7 @@ from itertools import islice
 from typing import Any, Final, TypeVar
 
 from ztunnel.connections.engine import Engine
+from ztunnel.connections.lookups import names_in_use
 from ztunnel.direct.path import WorkerDirect
 from ztunnel.tenants.figures import figures
 from ztunnel.tenants.figures import gauges as tenant_gauges
@@ -48,6 +49,14 @@ def connections(
         yield {"refused": [each.view(engine.config.worker) for each in some]}
     direct = {} if path is None else path.counts()
     yield {"truncated": truncated, "direct": direct, "tenants": figures(_tenants(engine))}
+
+
+def names(engine: Engine) -> Iterator[Piece]:
+    """Names that open and late connections rest on, where addresses come on demand."""
+    for pod in list(engine.pods.values()):
+        for part in _parts(sorted(names_in_use(engine.state, pod))):
+            yield {"names": part}
+    yield {"names": []}
 
 
 def metrics(

@@ -28,7 +28,7 @@ from ztunnel.direct.path import WorkerDirect
 from ztunnel.ipc import Frame, FrameKind, FrameTooLarge, IpcSocket
 from ztunnel.loop.reactor import READABLE, WATCH_LEVEL, WRITABLE, Reactor
 from ztunnel.loop.spin import Spin
-from ztunnel.mesh.entries import Entry
+from ztunnel.mesh.entries import Entry, Op
 from ztunnel.mesh.state import State
 from ztunnel.refusals import Reason
 from ztunnel.telemetry.access_log import JSON, TEXT, AccessLog
@@ -84,6 +84,7 @@ class Worker:
             FrameKind.CERTIFICATE_FORGOTTEN: self._certificate_forgotten,
             FrameKind.QUERY: self._query,
             FrameKind.LOG_LEVEL: self._log_level,
+            FrameKind.UNANSWERED: self._unanswered,
             FrameKind.LEAVE: self._begin_leave,
             FrameKind.DRAIN: self._drain,
             FrameKind.GENERATION: self._generation,
@@ -110,6 +111,7 @@ class Worker:
             dialer=dialer,
             access_log=lines,
             ask_certificate=self._ask_certificate,
+            ask_address=self._ask_address,
         )
 
     def run(self) -> None:
@@ -205,6 +207,9 @@ class Worker:
         self._recheck.after(changed)
         if changed.addresses:
             self.engine.workloads_came()
+        self.engine.lookups.told(each.name for each in entries if each.op is Op.KNOWN)
+        if not self.engine.state.known.on_demand:
+            self.engine.lookups.told_all()
         if changed.addresses and self._path is not None:
             self._path.offers.on_addresses()
 
@@ -271,6 +276,16 @@ class Worker:
     def _certificate_forgotten(self, frame: Frame) -> None:
         self.engine.credentials.forget(parse_spiffe_id(str(frame.json()["identity"])))
 
+    # -- addresses on demand ---------------------------------------------------------------------
+
+    def _ask_address(self, pod: str, names: list[str], spare: bool) -> None:
+        self._send(FrameKind.NEED_ADDRESSES, {"pod": pod, "names": names, "spare": spare})
+
+    def _unanswered(self, frame: Frame) -> None:
+        value = frame.json()
+        names, reason = [str(each) for each in value["names"]], Reason[str(value["reason"])]
+        self.engine.lookups.failed(str(value["pod"]), names, reason)
+
     # -- questions and orders --------------------------------------------------------------------
 
     def _query(self, frame: Frame) -> None:
@@ -288,6 +303,8 @@ class Worker:
                     bugs=self._bugs.count,
                     lines_dropped=self._lines.dropped,
                 )
+            case "names":
+                return answers.names(self.engine)
             case "pools":
                 return iter([{"pools": self.engine.pool.view()}])
             case _:

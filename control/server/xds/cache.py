@@ -149,10 +149,18 @@ class Cache:
         if asked in self._entries[ADDRESS_TYPE]:
             return (asked, *index.members.get(asked, ()))
         found: dict[str, None] = {}
-        for name in index.aliases.get(asked, ()):
+        for name in index.at(asked):
             found[name] = None
             found.update(dict.fromkeys(index.members.get(name, ())))
         return tuple(found)
+
+    def own(self, node: str) -> set[str]:
+        """The workloads of a node, and the services that they are endpoints of."""
+        values = self._values[ADDRESS_TYPE]
+        found = set(self.index().on_node.get(node, ()))
+        for name in tuple(found):
+            found.update(key for key in values[name].services if key in values)
+        return found
 
     def index(self) -> Index:
         """Made when somebody first asks by name, and kept up from then on."""

@@ -59,9 +59,11 @@ class Picker:
                 self._names.keep(name)
                 self.known[name] = FOREIGN
 
-    def begin(self, subscribed: set[str], returned: set[str]) -> None:
-        """The first request. A returning client has asked before for all that it holds."""
-        self._ask((subscribed | self.known.keys()) - returned)
+    def begin(self, subscribed: set[str], returned: set[str], *, is_all: bool = False) -> None:
+        """The first request. A returning client has asked before for all that it holds, unless it
+        says that it names all."""
+        held = set() if is_all else self.known.keys()
+        self._ask((subscribed | held) - returned)
         for name in subscribed & self.asked:
             if not self._holds(name):
                 self.owed.add(name)
@@ -81,11 +83,6 @@ class Picker:
                 self._forget(resolved)
                 self.wanted.add(resolved)
                 self.dirty.add(resolved)
-        if not returned:
-            return
-        self._want()
-        for name in self.known.keys() - self.wanted:  # unsubscribed: no removal is sent
-            self._forget(name)
 
     def _ask(self, names: Iterable[str]) -> None:
         for name in names:
@@ -106,8 +103,10 @@ class Picker:
 
     def _want(self) -> None:
         """Resolve all subscribed names again. A node's own workloads are wanted unasked: its
-        ztunnel waits for them before it serves a pod, and does not know their names."""
-        wanted = set(self._cache.index().on_node.get(self._node, ()))
+        ztunnel waits for them before it serves a pod, and does not know their names; so are their
+        services, by which inbound connections are named. What nobody wants any more is removed:
+        the client cannot know which of its names led to it in this moment."""
+        wanted = self._cache.own(self._node)
         for name in self.asked:
             wanted.update(self._cache.resolve(name))
         self.wanted, self.stale = wanted, False

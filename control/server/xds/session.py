@@ -22,7 +22,7 @@ from control.server.xds.picker import Picker
 from control.server.xds.shelf import HeldVersions
 from control.server.xds.subscription import Unserved
 from control.wire import discovery_pb2 as pb
-from control.wire.delta import Word
+from control.wire.delta import NAMES_KEY, Word
 from control.wire.sums import SUMS_KEY, sums_from_text
 from control.wire.types import ADDRESS_TYPE, AUTHORIZATION_TYPE, NAMESPACE_TYPE, POD_TYPE
 
@@ -109,7 +109,8 @@ class DeltaSession:
         asked: set[str] = set()
         picker = self._pick(asked)
         picker.take_over(held)
-        picker.begin(subscribed - {WILDCARD}, returned | {WILDCARD})
+        is_all = NAMES_KEY in request.node.metadata.fields
+        picker.begin(subscribed - {WILDCARD}, returned | {WILDCARD}, is_all=is_all)
         self._add(type_url, TypeState(picker, asked))
 
     def _come_back(

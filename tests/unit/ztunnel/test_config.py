@@ -11,7 +11,14 @@ from bpf import layout
 from control.kit.errors import ConfigError
 from ztunnel import main
 from ztunnel.access import call_metadata
-from ztunnel.config import WORKERS_MAX, ZtunnelConfig, host_port, read_roots, workers_of
+from ztunnel.config import (
+    WORKERS_MAX,
+    Addresses,
+    ZtunnelConfig,
+    host_port,
+    read_roots,
+    workers_of,
+)
 
 
 def load(*flags: str) -> ZtunnelConfig:
@@ -189,3 +196,31 @@ def test_roots(tmp_path: Any) -> None:
     assert read_roots(str(tmp_path / "root.pem")) == b"pem"
     with pytest.raises(ConfigError):
         read_roots(str(tmp_path / "absent"))
+
+
+def test_a_worker_gets_every_setting_that_concerns_it(tmp_path: Path) -> None:
+    config = ZtunnelConfig("c:1", "c:1", tmp_path, tmp_path, node="n1", drain_s=7)
+    assert config.for_workers() == {
+        "trust_domain": "cluster.local",
+        "cluster_id": "Kubernetes",
+        "network": "",
+        "node": "n1",
+        "drain_s": 7,
+        "spin_us": 50,
+        "log_level": "info",
+        "log_format": "text",
+        "access_log": True,
+        "fixed_ports": False,
+        "direct": False,
+    }
+
+
+def test_the_page_names_the_way_of_addresses(tmp_path: Path) -> None:
+    config = ZtunnelConfig("c:1", "c:1", tmp_path, tmp_path, addresses=Addresses.ON_DEMAND)
+    assert config.as_json()["addresses"] == "on-demand"
+
+
+def test_all_addresses_come_unasked_unless_told_otherwise() -> None:
+    flags = ("--control", "c.example:15012", "--node", "n1")
+    assert load(*flags).addresses is Addresses.ALL
+    assert load(*flags, "--addresses", "on-demand").addresses is Addresses.ON_DEMAND

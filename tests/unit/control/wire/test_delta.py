@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from control.kit.errors import WireError
 from control.wire import delta, sums
 from control.wire import discovery_pb2 as pb
-from control.wire.delta import Added, DeltaClient, NodeInfo, SubscriptionsFull, Word
+from control.wire.delta import NAMES_KEY, Added, DeltaClient, NodeInfo, SubscriptionsFull, Word
 
 ADDRESS = "type.example/Address"
 POLICY = "type.example/Policy"
@@ -162,7 +162,14 @@ def test_on_demand_opens_with_nothing_and_reopens_with_its_names() -> None:
     assert request is not None
     assert request.resource_names_subscribe == ["ns/a", "ns/b"]
     assert subject.subscribe(ADDRESS, ["ns/a"]) is None
-    assert subject.opening()[0].resource_names_subscribe == ["*", "ns/a", "ns/b"]
+    opening, _, asking = subject.opening()
+    assert opening.resource_names_subscribe == ["*"]
+    assert asking.resource_names_subscribe == ["ns/a", "ns/b"], "they have no answer yet"
+    subject.receive(response("1", removed=("ns/a", "ns/b")))
+    subject.acknowledge(ADDRESS, "1")
+    opening, _ = subject.opening()
+    assert opening.resource_names_subscribe == ["*", "ns/a", "ns/b"]
+    assert NAMES_KEY in opening.node.metadata.fields
     given_back = subject.unsubscribe(ADDRESS, ["ns/a", "ns/unknown"])
     assert given_back is not None
     assert given_back.resource_names_unsubscribe == ["ns/a"]

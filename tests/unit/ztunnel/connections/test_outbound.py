@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+import struct
 from collections.abc import Iterator
 
 import pytest
@@ -13,6 +14,7 @@ from control.model.workload import TunnelProtocol, Workload
 from tests.support.certificates import Authority, make_authority
 from tests.support.engine.tunnel_memory import CLIENT, FakeTime
 from tests.support.engine.tunnel_mesh import address_entry, mesh_state
+from ztunnel.connections import lookups
 from ztunnel.connections.engine import Engine, EngineConfig
 from ztunnel.connections.newcomers import WAITING_MAX, WORKLOAD_S
 from ztunnel.connections.outbound import accept_outbound
@@ -21,7 +23,10 @@ from ztunnel.connections.sockaddr import Original
 from ztunnel.loop.reactor import Reactor
 from ztunnel.loop.served import Served
 from ztunnel.mesh.balance import Hint
+from ztunnel.mesh.entries import Entry, Op
+from ztunnel.refusals import Reason
 from ztunnel.transport.dial import DialDone, DialError
+from ztunnel.transport.ends import RelayEnd
 
 APP = parse_endpoint("10.0.0.1:5000")
 SERVER = parse_endpoint("10.0.0.2:80")
@@ -65,6 +70,7 @@ class FakeDialer:
 class Rig:
     def __init__(self, authority: Authority) -> None:
         self.bugs: list[Served] = []
+        self.asked: list[list[str]] = []
         self.time = FakeTime()
         self.reactor = Reactor(self.bugs.append, self.time)
         self.destination: Endpoint | None = SERVER
@@ -77,6 +83,7 @@ class Rig:
             dialer=self.dialer,
             access_log=None,
             ask_certificate=lambda _identity, _waiting: None,
+            ask_address=lambda _pod, names, _spare: self.asked.append(names),
             original_destination=lambda _sock: self.original,
         )
         self.engine.credentials.put(CLIENT, authority.issue(str(CLIENT)))
@@ -225,3 +232,63 @@ def test_an_app_that_only_listens_from_now_on_still_waits(rig: Rig) -> None:
     rig.turns()
     assert rig.waiting == 1
     assert rig.refusals == {}
+
+
+def on_demand(rig: Rig, *known: str) -> None:
+    rig.engine.state.apply([Entry(Op.ON_DEMAND), *(Entry(Op.KNOWN, each) for each in known)])
+
+
+def test_an_unknown_address_is_asked_for_and_nothing_is_dialled_before_the_answer(rig: Rig) -> None:
+    on_demand(rig)
+    rig.destination = ELSEWHERE
+    app = rig.accept()
+    assert (rig.asked, rig.dialer.dials) == ([["/192.0.2.1"]], [])
+    rig.engine.state.apply([Entry(Op.KNOWN, "/192.0.2.1")])
+    rig.engine.lookups.told(["/192.0.2.1"])
+    assert [target for target, _ in rig.dialer.dials] == [ELSEWHERE], "outside the mesh"
+    assert not is_closed(app)
+    rig.accept()
+    assert len(rig.asked) == 1
+    assert rig.pod.dialled == {ELSEWHERE}
+
+
+def test_an_address_of_the_mesh_goes_by_a_tunnel_once_it_is_known(rig: Rig) -> None:
+    on_demand(rig)
+    rig.accept()
+    assert rig.waiting == 0
+    rig.engine.state.apply([Entry(Op.KNOWN, "/10.0.0.2")])
+    rig.engine.lookups.told(["/10.0.0.2"])
+    assert rig.waiting == 1
+
+
+def test_without_an_answer_in_time_it_is_refused_and_not_let_past_the_mesh(rig: Rig) -> None:
+    on_demand(rig)
+    rig.destination = ELSEWHERE
+    app = rig.accept()
+    rig.time.now_s += lookups.ANSWER_S
+    rig.turns()
+    assert is_closed(app)
+    assert rig.refusals == {"address_timeout": 1}
+    assert rig.dialer.dials == []
+
+
+def test_an_app_that_gives_up_while_it_waits_frees_its_place(rig: Rig) -> None:
+    on_demand(rig)
+    app = rig.accept()
+    app.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    app.close()
+    rig.turns()
+    for connection in list(rig.pod.outbound):
+        connection.abort(RelayEnd.APP_RESET)
+    assert len(rig.engine.lookups) == 0
+    assert not rig.pod.outbound
+
+
+def test_too_many_that_wait_are_refused_at_once(rig: Rig) -> None:
+    on_demand(rig)
+    apps = [rig.accept() for _ in range(lookups.WAITING_MAX + 1)]
+    assert is_closed(apps[-1])
+    assert not is_closed(apps[0])
+    assert rig.refusals == {"lookups_max": 1}
+    rig.engine.lookups.failed("client", ["/10.0.0.2"], Reason.ADDRESS_UNASKED)
+    assert rig.refusals == {"lookups_max": 1, "address_unasked": lookups.WAITING_MAX}

@@ -54,7 +54,7 @@ def test_every_cut_of_an_entry_is_noticed(size: int) -> None:
 
 def test_an_operation_of_the_future_is_an_error() -> None:
     with pytest.raises(WireError):
-        decode_entries(b"\x08\x00\x00\x00\x00\x00\x00")
+        decode_entries(b"\x20\x00\x00\x00\x00\x00\x00")
 
 
 @pytest.mark.parametrize(

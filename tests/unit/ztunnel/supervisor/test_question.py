@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import socket
+from typing import cast
 
-from ztunnel.supervisor.question import Question
+from ztunnel.ipc import IpcSocket
+from ztunnel.supervisor.question import Question, WorkerProcess
 
 
 def test_pieces_are_joined_until_the_last_one() -> None:
@@ -26,3 +29,16 @@ def test_an_abandoned_question_ends_with_its_last_piece() -> None:
         assert question.pieces == {}
 
     asyncio.run(run())
+
+
+def test_a_worker_begins_without_questions_and_is_not_ready() -> None:
+    ours, its = socket.socketpair()
+    with ours, its:
+        process = cast("asyncio.subprocess.Process", None)
+        worker = WorkerProcess(0, process, IpcSocket(ours))
+        assert (worker.ready, worker.drained, worker.questions, worker.heard) == (
+            False,
+            False,
+            {},
+            0,
+        )

@@ -25,6 +25,11 @@ SERVED = {("shop", "web")}
         (Op.ADDRESS, "Kubernetes//Pod/far/web", False),
         (Op.REMOVE_ADDRESS, "Kubernetes//Pod/far/db", False),
         (Op.SNAPSHOT, "", False),
+        (Op.KNOWN, "/10.0.0.1", False),
+        (Op.UNKNOWN, "/10.0.0.1", False),
+        (Op.NEW_SERVICE, "shop/web.shop.svc.cluster.local", False),
+        (Op.ON_DEMAND, "", True),
+        (Op.ALL, "", True),
     ],
 )
 def test_what_matters_to_pods_of_this_node(op: Op, name: str, stale: bool) -> None:

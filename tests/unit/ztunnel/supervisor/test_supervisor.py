@@ -18,7 +18,7 @@ from tests.unit.ztunnel.mesh.test_plaintext import STRICT, deny
 from tests.unit.ztunnel.supervisor.test_plaintext import NamedPod
 from ztunnel.config import ZtunnelConfig
 from ztunnel.mesh.entries import Entry, Op
-from ztunnel.supervisor.supervisor import Supervisor, worker_settings
+from ztunnel.supervisor.supervisor import Supervisor
 
 
 def made(folder: Path, **settings: Any) -> Supervisor:
@@ -47,23 +47,6 @@ def test_a_drain_is_cut_short_by_an_interrupt_alone(tmp_path: Path) -> None:
     at_a_terminal = made(tmp_path)
     at_a_terminal.interrupt()
     assert not at_a_terminal._stop_now.is_set()
-
-
-def test_a_worker_gets_every_setting_that_concerns_it(tmp_path: Path) -> None:
-    config = ZtunnelConfig("c:1", "c:1", tmp_path, tmp_path, node="n1", drain_s=7)
-    assert worker_settings(config) == {
-        "trust_domain": "cluster.local",
-        "cluster_id": "Kubernetes",
-        "network": "",
-        "node": "n1",
-        "drain_s": 7,
-        "spin_us": 50,
-        "log_level": "info",
-        "log_format": "text",
-        "access_log": True,
-        "fixed_ports": False,
-        "direct": False,
-    }
 
 
 def test_the_dump_is_whole_before_anything_runs(tmp_path: Path) -> None:

@@ -19,7 +19,7 @@ from tests.support.engine.tunnel_mesh import mesh_entries
 from tests.support.engine.worker_rig import WorkerRig, worker_rig
 from ztunnel.ipc import FRAME_BYTES_MAX, Frame, FrameKind, encode_json
 from ztunnel.mesh.entries import Entry, Op, encode_entries
-from ztunnel.refusals import Flag
+from ztunnel.refusals import Flag, Reason
 from ztunnel.telemetry.parties import Parties, Reporter
 from ztunnel.tenants.bounds import LABEL_SETS
 from ztunnel.transport.dial import Dialer
@@ -189,3 +189,59 @@ def test_a_workload_that_goes_is_told_to_tunnels_and_counters(rig: WorkerRig) ->
     rig.channel.send(FrameKind.RESOURCES, encode_entries([gone]))
     rig.settle()
     assert counters.departed._names == {web.uid}
+
+
+def resources(rig: WorkerRig, *entries: Entry) -> None:
+    rig.channel.send(FrameKind.RESOURCES, encode_entries(entries))
+    rig.settle()
+
+
+class Waiting:
+    def __init__(self) -> None:
+        self.fates: list[object] = []
+
+    def on_known(self) -> None:
+        self.fates.append("known")
+
+    def on_unknown(self, reason: Reason) -> None:
+        self.fates.append(reason)
+
+    def on_bug(self) -> None:
+        raise AssertionError
+
+
+def test_addresses_are_asked_for_on_demand_and_an_answer_wakes_who_waits(rig: WorkerRig) -> None:
+    rig.add_pod("uid-1", "web")
+    resources(rig, Entry(Op.ON_DEMAND), Entry(Op.SNAPSHOT))
+    engine, item, other = rig.worker.engine, Waiting(), Waiting()
+    pod_served = engine.pods["uid-1"]
+    assert engine.lookups.wait(pod_served, item, ["/10.0.0.9"])
+    assert engine.lookups.wait(pod_served, other, ["/10.0.0.8"])
+    rig.settle()
+    asked = [(each["pod"], each["names"]) for each in rig.heard(FrameKind.NEED_ADDRESSES)]
+    assert asked == [("uid-1", ["/10.0.0.9"]), ("uid-1", ["/10.0.0.8"])]
+    resources(rig, Entry(Op.KNOWN, "/10.0.0.9"))
+    assert (item.fates, other.fates) == (["known"], [])
+    no = {"pod": "uid-1", "names": ["/10.0.0.8"], "reason": "ADDRESSES_MAX"}
+    rig.tell(FrameKind.UNANSWERED, no)
+    assert other.fates == [Reason.ADDRESSES_MAX]
+
+
+def test_whoever_waits_is_woken_when_everything_comes_unasked(rig: WorkerRig) -> None:
+    rig.add_pod("uid-1", "web")
+    resources(rig, Entry(Op.ON_DEMAND), Entry(Op.SNAPSHOT))
+    item = Waiting()
+    assert rig.worker.engine.lookups.wait(rig.worker.engine.pods["uid-1"], item, ["/10.0.0.9"])
+    resources(rig, Entry(Op.ALL))
+    assert item.fates == ["known"]
+
+
+def test_names_in_use_are_told_when_asked(rig: WorkerRig) -> None:
+    rig.add_pod("uid-1", "web")
+    state = rig.worker.engine.state
+    workload = pod("uid-1", "10.0.0.1", namespace="demo", service_account="web")
+    state.apply([Entry(Op.ON_DEMAND), *mesh_entries(workload)])
+    rig.worker.engine.pods["uid-1"].dials(parse_endpoint("10.0.0.9:80"))
+    rig.tell(FrameKind.QUERY, {"id": 3, "what": "names"})
+    found = [name for each in rig.heard(FrameKind.ANSWER) for name in each.get("names", ())]
+    assert found == ["/10.0.0.9"]

@@ -136,14 +136,15 @@ class Node:
         if self.kind != "picker":
             return []
         entries = self.cache.entries(ADDRESS_TYPE)
-        wanted = set(self.cache.index().on_node.get(self.node, ()))
+        wanted = self.cache.own(self.node)
         for name in self.session.types[ADDRESS_TYPE].asked:
             wanted.update(self.cache.resolve(name))
         held = self.client.held(ADDRESS_TYPE)
+        versions = {name: entries[name].version for name in wanted}
         return [
             name
-            for name in wanted
-            if held.get(name) != entries[name].version
+            for name in wanted | held.keys()
+            if held.get(name) != versions.get(name)
             and not any((ADDRESS_TYPE, name) == each[:2] for each in self.rejected)
         ]
 

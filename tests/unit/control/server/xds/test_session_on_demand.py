@@ -6,6 +6,8 @@ from dataclasses import replace
 
 import pytest
 
+from control.model.address import parse_address
+from control.model.workload import NetworkAddress, OuterAddress
 from control.server.compile.mesh import CompiledMesh
 from control.server.xds.names import BadRequest
 from control.server.xds.picker import ASKED_MAX
@@ -118,8 +120,67 @@ def test_on_demand_follows_what_was_asked_and_nothing_else() -> None:
     (update,) = bench.settle()
     assert (names(update), update.removed) == ([B.uid], (MEMBER.uid,))
     bench.tell(bench.client.unsubscribe(ADDRESS_TYPE, ["/10.0.0.98"]))
+    (update,) = bench.settle()
+    assert (names(update), update.removed) == ([], (B.uid,)), "nothing leads to it any more"
     bench.change(make_mesh(workload("b", "v2"), services=(service(),)))
     assert bench.settle() == []
+
+
+def test_on_demand_a_name_given_back_while_its_resource_changes_leaves_nothing_behind() -> None:
+    """The client still takes the old version for the owner of its other name."""
+    both = replace(A, addresses=(*A.addresses, parse_address("10.0.0.7")))
+    bench = on_demand(make_mesh(both))
+    bench.tell(bench.client.subscribe(ADDRESS_TYPE, ["/10.0.0.97", "/10.0.0.7"]))
+    bench.settle()
+    bench.change(make_mesh(A))
+    bench.tell(bench.client.unsubscribe(ADDRESS_TYPE, ["/10.0.0.97"]))
+    (update,) = bench.settle()
+    assert (names(update), update.removed) == ([], (A.uid,))
+
+
+def test_on_demand_a_client_that_names_all_gives_names_back_after_a_reconnect() -> None:
+    bench = on_demand(make_mesh(A))
+    bench.tell(bench.client.subscribe(ADDRESS_TYPE, ["/10.0.0.97"]))
+    bench.settle()
+    bench.open()
+    bench.settle()
+    bench.tell(bench.client.unsubscribe(ADDRESS_TYPE, ["/10.0.0.97"]))
+    (update,) = bench.settle()
+    assert update.removed == (A.uid,)
+
+
+def test_on_demand_what_was_not_answered_before_the_stream_broke_is_answered_on_the_next() -> None:
+    """Also where its owner is held already: nobody would wake who waits."""
+    here = replace(A, node="n1")
+    client = DeltaClient(NODE, [ADDRESS_TYPE], on_demand=[ADDRESS_TYPE])
+    bench = Bench(make_mesh(here), client)
+    assert [names(each) for each in bench.settle()] == [[A.uid]]
+    bench.client.subscribe(ADDRESS_TYPE, ["/10.0.0.97"])  # lost with the stream
+    bench.open()
+    assert "/10.0.0.97" in [name for each in bench.settle() for name in each.removed]
+
+
+def test_on_demand_brings_the_services_of_a_nodes_own_workloads_without_their_endpoints() -> None:
+    here = replace(MEMBER, node="n1")
+    other = replace(workload("o", services=(KEY,)), node="n2")
+    client = DeltaClient(NODE, [ADDRESS_TYPE], on_demand=[ADDRESS_TYPE])
+    bench = Bench(make_mesh(here, other, services=(service(),)), client)
+    (update,) = bench.settle()
+    assert set(names(update)) == {here.uid, KEY}
+
+
+def test_on_demand_finds_a_service_by_an_outer_address_and_by_a_block_around_it() -> None:
+    outer = OuterAddress("", parse_address("203.0.113.5"), (80,))
+    block = NetworkAddress("", parse_address("198.51.100.0"), 24)
+    made = replace(service(), outer_addresses=(outer,), addresses=(block,))
+    bench = on_demand(make_mesh(services=(made,)))
+    for asked in ("/203.0.113.5", "/198.51.100.77"):
+        bench.tell(bench.client.subscribe(ADDRESS_TYPE, [asked]))
+        (update,) = bench.settle()
+        assert (names(update), update.removed) == ([KEY], (asked,))
+    bench.tell(bench.client.subscribe(ADDRESS_TYPE, ["/198.51.101.77", "x/198.51.100.77"]))
+    (update,) = bench.settle()
+    assert names(update) == []
 
 
 def test_on_demand_reconnects_without_resending() -> None:
