@@ -80,14 +80,14 @@ _OPTIONS = (
         "drain_s",
         type=Duration(max_s=300),
         default=config.DEFAULT_DRAIN_S,
-        help="Time between the news that a pod leaves the mesh and its release (2, 500ms).",
+        help="Time after the news of a release in which peers may still use HBONE (2, 500ms).",
     ),
     _option(
         "--linger",
         "linger_s",
         type=Duration(max_s=300),
         default=config.DEFAULT_LINGER_S,
-        help="Time after that for which its ztunnel keeps what is open.",
+        help="Time after a release for which its ztunnel keeps what is open.",
     ),
     _option(
         "--kubelet-port",

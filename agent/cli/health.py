@@ -24,8 +24,8 @@ REASONS = {
     "no_ztunnel": "no ztunnel is connected on its node",
     "no_intent": "the control plane has sent no intent for it",
     "no_address": "it has no address yet",
-    "draining": "its open streams may finish first",
-    "reporting": "its peers are told first",
+    "announcing": "its peers are told first",
+    "releasing": "it is being let go right now",
     "lingering": "it has left; connections that it had open have time to end",
 }
 

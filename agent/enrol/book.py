@@ -80,6 +80,12 @@ class Book:
         if pod is not None and pod.netns is not None:
             self._change(replace(_unfailed(pod), netns=None))
 
+    def starting(self, uid: str, starting: bool) -> None:
+        """Nothing of the pod runs, and nobody uses it, as long as it is starting."""
+        pod = self._pods.get(uid)
+        if pod is not None:
+            self._change(replace(pod, starting=starting))
+
     def forgotten(self, uid: str) -> None:
         """Nothing is left of the pod."""
         self._index.changed(self._pods.pop(uid), None)
@@ -89,13 +95,20 @@ class Book:
     # Events of the control plane
 
     def wanted(
-        self, uid: str, enrolled: bool | None, addresses: tuple[Address, ...] | None
+        self,
+        uid: str,
+        enrolled: bool | None,
+        addresses: tuple[Address, ...] | None,
+        now_s: float = 0.0,
     ) -> None:
         """Its intent for the pod. `addresses` None: keep those we know."""
         pod = self._pods[uid]
         if enrolled is not pod.enrolled or (addresses and addresses != pod.addresses):
             kept = addresses or pod.addresses
-            self._change(replace(_unfailed(pod), enrolled=enrolled, addresses=kept))
+            # One that left before its capture is listened in already.
+            listens = pod.capture is None and any(each.ready for each in pod.handovers)
+            fresh = replace(_unannounced(pod), offered_s=now_s if listens else None)
+            self._change(replace(fresh, enrolled=enrolled, addresses=kept))
 
     def allowed_direct(self, uid: str, direct: bool) -> None:
         """The pod's connections inside the node may leave out the tunnel, or may not."""
@@ -105,13 +118,16 @@ class Book:
 
     def reporting(self, captured: AbstractSet[str]) -> None:
         """A report is on its way: from now on the control plane may believe it."""
-        for uid in self._index.withdrawn & captured:
-            self._change(replace(self._pods[uid], withdrawn_s=None))
+        for uid in self._index.unheard & captured:
+            self._change(replace(self._pods[uid], hbone=True, withdrawn_s=None))
 
     def reported(self, captured: AbstractSet[str], now_s: float) -> None:
         """The control plane accepted this as the whole truth."""
-        for uid in self._index.captured - captured - self._index.withdrawn:
-            self._change(replace(self._pods[uid], withdrawn_s=now_s))
+        for uid in self._index.believed - captured:
+            unheard = replace(self._pods[uid], hbone=False, announced_s=None)
+            self._change(replace(unheard, withdrawn_s=now_s))
+        for uid in self._index.announcing & captured:
+            self._change(replace(self._pods[uid], announced_s=now_s))
 
     # Events of a ztunnel
 
@@ -171,8 +187,10 @@ class Book:
         if pod is not None and pod.netns is not None:
             self._set_handover(uid, ztunnel, Handover(ztunnel, pod.netns, ready=False))
 
-    def added(self, step: plan.AddToZtunnel) -> None:
-        self._change(_unfailed(self._pods[step.uid]))
+    def added(self, step: plan.AddToZtunnel, now_s: float = 0.0) -> None:
+        pod = _unfailed(self._pods[step.uid])
+        offered_s = now_s if pod.offered_s is None and pod.capture is None else pod.offered_s
+        self._change(replace(pod, offered_s=offered_s))
         self._set_handover(step.uid, step.ztunnel, Handover(step.ztunnel, step.netns))
 
     def removed(self, step: plan.DeleteFromZtunnel) -> None:
@@ -193,17 +211,16 @@ class Book:
     def adopted(self, uid: str, capture: Capture) -> None:
         """A capture was in force before we started."""
         known = self._pods.get(uid, PodFacts(uid, None))
-        self._change(replace(known, capture=capture, direct=capture.direct))
+        self._change(replace(known, capture=capture, direct=capture.direct, hbone=True))
 
     def released_before(self, uid: str, released_s: float) -> None:
-        """A capture ended before we started."""
-        self._change(replace(self._pods[uid], released_s=released_s))
+        """A capture ended before we started; the control plane may not have heard."""
+        self._change(replace(self._pods[uid], released_s=released_s, hbone=True))
 
     def captured(self, step: plan.CapturePod) -> None:
         pod = self._pods[step.uid]
         capture = Capture(step.netns, step.addresses, step.ztunnel, step.direct)
-        withdrawn_s = None if pod.capture is None else pod.withdrawn_s
-        self._change(replace(_unfailed(pod), capture=capture, withdrawn_s=withdrawn_s))
+        self._change(replace(_unannounced(pod), capture=capture))
 
     def held(self, uid: str, until_s: float) -> None:
         """No connection of the pod goes direct before then."""
@@ -224,13 +241,16 @@ class Book:
 
     def released(self, uid: str, now_s: float) -> None:
         pod = _unfailed(self._pods[uid])
-        self._change(replace(pod, capture=None, withdrawn_s=None, released_s=now_s))
+        # They listen on, and have to hand their listeners over once more before a next capture.
+        kept = tuple(replace(each, ready=False) for each in pod.handovers)
+        self._change(replace(pod, capture=None, released_s=now_s, handovers=kept))
 
     def failed(self, uid: str, reason: str, now_s: float) -> None:
         """A step of the pod failed, at a ztunnel or in the kernel: it is tried again later."""
         pod = self._pods.get(uid)
         if pod is not None:
-            self._change(replace(pod, failure=reason, retry_s=now_s + RETRY_S))
+            fresh = replace(pod, announced_s=None)
+            self._change(replace(fresh, failure=reason, retry_s=now_s + RETRY_S))
 
     # Steps to take now
 
@@ -281,6 +301,11 @@ def _unfailed(pod: PodFacts) -> PodFacts:
     return replace(pod, retry_s=None, failure=None)
 
 
+def _unannounced(pod: PodFacts) -> PodFacts:
+    """The same, of which peers would have to hear before its next capture."""
+    return replace(_unfailed(pod), offered_s=None, announced_s=None)
+
+
 def _anew(pod: PodFacts) -> PodFacts:
     """The pod in another namespace, where nothing was ever open."""
-    return replace(_unfailed(pod), held_until_s=0.0)
+    return replace(_unannounced(pod), held_until_s=0.0)

@@ -215,10 +215,11 @@ class Enroller:
             self.facts.known.learn(_told(known, intent))
             was = self.facts.book.pods()[uid].enrolled
             addresses = _placed_by(intent, known) or None
-            self.facts.book.wanted(uid, intent.enrolled, addresses)
+            now_s = self.facts.clock.monotonic_s()
+            self.facts.book.wanted(uid, intent.enrolled, addresses, now_s)
             self._allow(intent)
             if intent.enrolled and not was:
-                self.facts.waiting_since_s[uid] = self.facts.clock.monotonic_s()
+                self.facts.waiting_since_s[uid] = now_s
         self.facts.news()
 
     def reporting(self, captured: frozenset[str]) -> None:

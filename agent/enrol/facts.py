@@ -89,10 +89,12 @@ class Facts:
     def startup(self, uid: str) -> Iterator[None]:
         """The pod starts when the context ends: nothing of it runs, so it has no past."""
         self.starting.add(uid)
+        self.book.starting(uid, True)
         try:
             yield
         finally:
             self.starting.discard(uid)
+            self.book.starting(uid, False)
 
     def vanished(self, *registrations: Registration) -> None:
         """Look for namespaces that are not where they were registered.

@@ -16,8 +16,9 @@ class PodIndex:
 
     def __init__(self) -> None:
         self._tenants: dict[int, str] = {}  # namespace → uid
-        self._captured: set[str] = set()
-        self._withdrawn: set[str] = set()
+        self._believed: set[str] = set()
+        self._unheard: set[str] = set()
+        self._announcing: set[str] = set()
         self._reportable: dict[str, tuple[Address, ...]] = {}
         # A copy of _reportable, one object until it changes; None: out of date.
         self._report: Mapping[str, tuple[Address, ...]] | None = MappingProxyType({})
@@ -32,16 +33,16 @@ class PodIndex:
                 del self._tenants[before.netns]
         if after is not None and after.netns is not None:
             self._tenants[after.netns] = pod.uid
-        is_captured = after is not None and after.capture is not None
-        is_withdrawn = after is not None and after.withdrawn_s is not None
-        _keep(self._captured, pod.uid, is_captured)
-        _keep(self._withdrawn, pod.uid, is_withdrawn)
         self._keep_report(pod.uid, after)
+        is_reported = after is not None and pod.uid in self._reportable
+        is_believed = after is not None and after.hbone
+        _keep(self._believed, pod.uid, is_believed)
+        _keep(self._unheard, pod.uid, is_reported and not is_believed)
+        is_ahead = after is not None and after.capture is None and after.announced_s is None
+        _keep(self._announcing, pod.uid, is_reported and is_ahead)
 
     def _keep_report(self, uid: str, pod: PodFacts | None) -> None:
-        addresses = None
-        if pod is not None and pod.capture is not None and plan.reportable(pod):
-            addresses = pod.capture.addresses
+        addresses = None if pod is None else plan.reportable(pod)
         if self._reportable.get(uid) == addresses:
             return
         self._report = None
@@ -62,13 +63,19 @@ class PodIndex:
         return self._report
 
     @property
-    def captured(self) -> AbstractSet[str]:
-        return self._captured
+    def believed(self) -> AbstractSet[str]:
+        """Pods that the control plane may tell peers to reach by HBONE."""
+        return self._believed
 
     @property
-    def withdrawn(self) -> AbstractSet[str]:
-        """Captured pods that the control plane does not take for captured."""
-        return self._withdrawn
+    def unheard(self) -> AbstractSet[str]:
+        """Pods to report of which it has heard nothing yet, or that they are not captured."""
+        return self._unheard
+
+    @property
+    def announcing(self) -> AbstractSet[str]:
+        """Pods that are reported before their capture, which the control plane has not accepted."""
+        return self._announcing
 
 
 def _keep(members: set[str], uid: str, wanted: bool) -> bool:

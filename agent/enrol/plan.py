@@ -7,15 +7,18 @@ change of mind between two steps needs no code of its own.
 
 The order is the safety property:
 
-    enrol      ztunnel has the pod and listens in it → capture → report (peers may now use HBONE)
-    unenrol    no more direct connections → report → drain, so that peers stop using HBONE →
-               release → linger, for what is open by the ztunnel → ztunnel drops the pod
+    start      ztunnel has the pod and listens in it → capture → report (peers may now use HBONE)
+    enrol      ztunnel has the pod and listens in it → report → capture, once peers know: the pod
+               runs already, and under STRICT one that still dials it in the clear is refused
+    unenrol    no more direct connections → release → report → drain, so that peers stop using
+               HBONE, and linger, for what is open by the ztunnel → ztunnel drops the pod
     delete     release → ztunnel drops the pod, whose namespace may then go → forget
     replace    (same uid, other namespace) release the old one → enrol
 
 A captured pod stays captured, whichever process dies. Three things alone end a capture: its
-namespace is gone, another namespace took over the uid, or the control plane said "not enrolled" and
-the peers know.
+namespace is gone, another namespace took over the uid, or the control plane said "not enrolled".
+Whoever joins or leaves while it runs is reached both ways in between, by HBONE and in the clear: it
+was in the clear a moment ago, or will be, and no peer is refused for what it cannot know yet.
 """
 
 from __future__ import annotations
@@ -23,8 +26,15 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from enum import StrEnum
+from typing import Final
 
 from control.model.address import Address
+
+# A report is answered when the news is on its way to every node; the last of 500 has it 0.2 s
+# later. Plaintext of whoever is slower is refused under STRICT, until it knows.
+NOTICE_S: Final = 0.3
+# An intent has come from the control plane, so it will hear a report soon, or is away.
+UNHEARD_S_MAX: Final = 3.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,8 +71,12 @@ class PodFacts:
     held_until_s: float = 0.0  # no direct connection before then: see `agent.datapath.conntrack`
     capture: Capture | None = None
     handovers: tuple[Handover, ...] = ()
-    withdrawn_s: float | None = None  # the control plane accepted then that it is not captured
+    hbone: bool = False  # the control plane may tell peers to use it
+    withdrawn_s: float | None = None  # the control plane accepted then that they may not
     released_s: float | None = None  # its capture ended then; None: there was none
+    starting: bool = False  # nothing of it runs yet
+    offered_s: float | None = None  # a ztunnel listened in it then, before any capture
+    announced_s: float | None = None  # the control plane accepted then that peers may use HBONE
     retry_s: float | None = None  # a step failed; no other is taken before then
     failure: str | None = None  # its reason
 
@@ -116,11 +130,19 @@ class ReportPod:
 
 @dataclass(frozen=True, slots=True)
 class AwaitDrain:
-    """Wait for peers to stop using HBONE: they learn it from the control plane, not from us. Or,
-    once released, for connections by the ztunnel to end."""
+    """Wait for peers to stop using HBONE, which they learn from the control plane, not from us, and
+    for connections by the ztunnel to end."""
 
     uid: str
     until_s: float | None  # None: the report before it has not been accepted yet
+
+
+@dataclass(frozen=True, slots=True)
+class AwaitPeers:
+    """Wait for peers to use HBONE: they learn it from the control plane."""
+
+    uid: str
+    until_s: float | None  # None: no ztunnel listens yet
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,6 +167,7 @@ Step = (
     | SetDirect
     | ReportPod
     | AwaitDrain
+    | AwaitPeers
     | Release
     | DeleteFromZtunnel
     | Forget
@@ -182,18 +205,45 @@ def _enrol(pod: PodFacts, netns: int, node: NodeFacts, now_s: float) -> tuple[St
     if ztunnel is None or not pod.addresses:
         return tuple(found)
     wanted = Capture(netns, pod.addresses, ztunnel, direct)
-    found += _serve(pod, capture, wanted, ztunnel)
-    if pod.withdrawn_s is not None or capture is None:
+    found += _listen(pod, netns, ztunnel)
+    if capture is None:
+        found += _announce(pod, now_s)
+    found += _hand_to(capture, wanted, ztunnel, pod.uid)
+    if not pod.hbone or capture is None:
         found.append(ReportPod(pod.uid, captured=True))
     return tuple(found)
 
 
-def _serve(pod: PodFacts, held: Capture | None, wanted: Capture, ztunnel: int) -> Iterator[Step]:
-    """Have this ztunnel listen in the pod, then hand it the connections."""
-    if Handover(ztunnel, wanted.netns) not in pod.handovers:
-        yield AddToZtunnel(pod.uid, ztunnel, wanted.netns)
+def _listen(pod: PodFacts, netns: int, ztunnel: int) -> Iterator[Step]:
+    """Have this ztunnel listen in the pod."""
+    if Handover(ztunnel, netns) not in pod.handovers:
+        yield AddToZtunnel(pod.uid, ztunnel, netns)
+
+
+def _announce(pod: PodFacts, now_s: float) -> Iterator[Step]:
+    """Let peers of a pod that runs know before they have to. A control plane that does not answer
+    holds its capture up for a moment only."""
+    if not is_announced(pod):
+        return
+    if pod.announced_s is not None:
+        until_s: float | None = pod.announced_s + NOTICE_S
+    else:
+        until_s = None if pod.offered_s is None else pod.offered_s + UNHEARD_S_MAX
+    if until_s is None or now_s < until_s:
+        if pod.announced_s is None:
+            yield ReportPod(pod.uid, captured=True)
+        yield AwaitPeers(pod.uid, until_s)
+
+
+def is_announced(pod: PodFacts) -> bool:
+    """True for a pod of which peers hear before its capture: it runs, and nothing went wrong."""
+    return not pod.starting and pod.failure is None
+
+
+def _hand_to(held: Capture | None, wanted: Capture, ztunnel: int, uid: str) -> Iterator[Step]:
+    """Hand the pod's connections to the ztunnel that listens in it."""
     if held is None or replace(held, direct=wanted.direct) != wanted:
-        yield CapturePod(pod.uid, ztunnel, wanted.netns, wanted.addresses, wanted.direct)
+        yield CapturePod(uid, ztunnel, wanted.netns, wanted.addresses, wanted.direct)
 
 
 def is_handover(held: Capture, step: CapturePod) -> bool:
@@ -209,43 +259,31 @@ def _set_direct(pod: PodFacts, held: Capture | None, direct: bool) -> Iterator[S
 
 
 def _unenrol(pod: PodFacts, node: NodeFacts, now_s: float) -> tuple[Step, ...]:
-    found: list[Step] = []
-    drain: list[Step] = []
-    if pod.capture is not None:
-        found += _set_direct(pod, pod.capture, False)
-        if pod.capture.netns == pod.netns:
-            if pod.withdrawn_s is None:
-                drain = [ReportPod(pod.uid, captured=False), AwaitDrain(pod.uid, None)]
-            elif now_s < pod.withdrawn_s + node.drain_s:
-                drain = [AwaitDrain(pod.uid, pod.withdrawn_s + node.drain_s)]
-            # A ztunnel that connects while a pod drains serves it to the end; one that refuses it
-            # must not keep the pod captured.
-            ztunnel = node.newest
-            if drain and ztunnel is not None and pod.failure is None:
-                left = replace(pod.capture, ztunnel=ztunnel, direct=False)
-                found += _serve(pod, pod.capture, left, ztunnel)
-            found += drain
-        found += _release(pod)
-        return (*found, *_withdraw(pod, node))
-    return _leave(pod, node, now_s)
+    if pod.capture is None:
+        return _leave(pod, node, now_s)
+    return (*_set_direct(pod, pod.capture, False), *_release(pod), *_withdraw(pod, node))
 
 
 def _leave(pod: PodFacts, node: NodeFacts, now_s: float) -> tuple[Step, ...]:
     """After the release."""
-    lingers = _lingers_until_s(pod, node)
-    if lingers is not None and now_s < lingers:
-        return (AwaitDrain(pod.uid, lingers), *_withdraw(pod, node))
+    if not _is_kept(pod, node):
+        return _withdraw(pod, node)
+    if pod.hbone:
+        told = ReportPod(pod.uid, captured=False), AwaitDrain(pod.uid, None)
+        return (*told, *_withdraw(pod, node))
+    until_s = max(
+        now_s if pod.released_s is None else pod.released_s + node.linger_s,
+        now_s if pod.withdrawn_s is None else pod.withdrawn_s + node.drain_s,
+    )
+    if now_s < until_s:
+        return (AwaitDrain(pod.uid, until_s), *_withdraw(pod, node))
     return _withdraw(pod, node)
 
 
-def _lingers_until_s(pod: PodFacts, node: NodeFacts) -> float | None:
-    """The end of the time in which a ztunnel keeps a pod for the connections that it has; new ones
-    go past it. None: no ztunnel keeps it."""
-    if pod.released_s is None or not any(
-        each.netns == pod.netns and each.ztunnel in node.ztunnels for each in pod.handovers
-    ):
-        return None
-    return pod.released_s + node.linger_s
+def _is_kept(pod: PodFacts, node: NodeFacts) -> bool:
+    """True while a ztunnel keeps a pod for peers that do not know yet, and for the connections that
+    it has; new ones of those that know go past it."""
+    return any(each.netns == pod.netns and each.ztunnel in node.ztunnels for each in pod.handovers)
 
 
 def _release(pod: PodFacts) -> tuple[Step, ...]:
@@ -265,7 +303,7 @@ def due_s(pod: PodFacts, node: NodeFacts, now_s: float) -> float | None:
     if pod.retry_s is not None and now_s < pod.retry_s:
         return pod.retry_s
     for step in steps(pod, node, now_s):
-        if isinstance(step, AwaitDrain):
+        if isinstance(step, AwaitDrain | AwaitPeers):
             return step.until_s
     is_held = pod.direct and pod.capture is not None and now_s < pod.held_until_s
     return pod.held_until_s if is_held else None
@@ -287,7 +325,7 @@ def state(pod: PodFacts, node: NodeFacts) -> tuple[PodState, str]:
         if pod.capture.netns != pod.netns:
             return PodState.RELEASING, "namespace_replaced"
         if pod.enrolled is False:
-            return PodState.RELEASING, "draining" if pod.withdrawn_s is not None else "reporting"
+            return PodState.RELEASING, pod.failure or "releasing"
         alive = pod.capture.ztunnel in node.ztunnels
         return PodState.CAPTURED, pod.failure or ("" if alive else "no_ztunnel")
     if pod.enrolled is False:
@@ -299,9 +337,16 @@ def state(pod: PodFacts, node: NodeFacts) -> tuple[PodState, str]:
         return PodState.PENDING, "no_intent"
     if not pod.addresses:
         return PodState.PENDING, "no_address"
-    return PodState.PENDING, "enrolling" if node.ztunnels else "no_ztunnel"
+    if not node.ztunnels:
+        return PodState.PENDING, "no_ztunnel"
+    return PodState.PENDING, "enrolling" if pod.offered_s is None else "announcing"
 
 
-def reportable(pod: PodFacts) -> bool:
-    """True for a pod that peers may reach by HBONE."""
-    return pod.capture is not None and pod.capture.netns == pod.netns and pod.enrolled is not False
+def reportable(pod: PodFacts) -> tuple[Address, ...] | None:
+    """The addresses at which peers may reach the pod by HBONE; None: they may not."""
+    if pod.netns is None or pod.enrolled is False:
+        return None
+    if pod.capture is not None:
+        return pod.capture.addresses if pod.capture.netns == pod.netns else None
+    listens = any(each.ready and each.netns == pod.netns for each in pod.handovers)
+    return pod.addresses if pod.enrolled and listens and is_announced(pod) else None

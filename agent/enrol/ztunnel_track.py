@@ -140,7 +140,7 @@ class ZtunnelTrack:
             self._close_listeners(step)
             self._facts.listeners[step.uid, step.ztunnel] = listeners
             await self._kernel.prepare(step.uid)  # if the ztunnel ends meanwhile, all is closed
-        self._facts.book.added(step)
+        self._facts.book.added(step, self._facts.clock.monotonic_s())
 
     def _failed(self, step: plan.AddToZtunnel, error: MeshError) -> None:
         if self._facts.book.pods()[step.uid].netns == step.netns:  # else it is not asked again

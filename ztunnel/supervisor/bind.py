@@ -1,8 +1,9 @@
 """Opens listening sockets inside a pod's network namespace.
 
 They share one port, which no app can have: with our own agent the kernel half gives each connection
-to one socket and does not look at ports. The packet filter rules of a foreign agent know the fixed
-ports.
+to one socket and does not look at ports. Before a pod is captured, and after its release, peers may
+use HBONE all the same: what comes to that port by itself is HBONE's. The packet filter rules of a
+foreign agent know the fixed ports.
 
 The caller's thread goes there and back, which takes 50 us; a thread for each pod took 0.5 ms, and
 more where processors are short. A process that cannot go back ends: it may not stay behind in a
@@ -16,6 +17,7 @@ import errno
 import logging
 import os
 import socket
+import struct
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -30,6 +32,10 @@ BACKLOG = 4096  # the kernel cuts it to the namespace's net.core.somaxconn
 # Istio's ports: outbound, plaintext inbound, HBONE.
 FIXED_PORTS = (15001, 15006, 15008)
 PORT = 15008  # HBONE's: connections to it are the ztunnel's in any case
+# Classic BPF (linux/filter.h): a random number, modulo, plus, which is the place in the group.
+_SO_ATTACH_REUSEPORT_CBPF = 51
+_LOAD_WORD, _RANDOM = 0x20, 0xFFFFF000 + 56  # SKF_AD_OFF + SKF_AD_RANDOM
+_MODULO, _ADD, _RETURN_A = 0x94, 0x04, 0x16
 _NO_IPV6 = frozenset({errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL})
 
 _libc = ctypes.CDLL(None, use_errno=True)
@@ -68,6 +74,7 @@ def open_listeners(netns: int, workers: int, *, fixed_ports: bool) -> tuple[List
                     opened.extend(_group(port, workers))
             else:
                 opened.extend(_on_one_port(3 * workers))
+                _prefer(opened, first=2 * workers)
     except OSError as exc:
         for each in opened:
             each.close()
@@ -112,6 +119,25 @@ def _on_one_port(size: int) -> list[socket.socket]:
             raise
         # An app listens there since before it was enrolled; its clients meet the ztunnel anyway.
         return _group(0, size)
+
+
+def _prefer(group: list[socket.socket], first: int) -> None:
+    """Have the kernel give what comes to the port by itself to a socket of the group, from the
+    `first` one on: HBONE's. Whoever is captured needs it not, so a kernel may refuse."""
+    code = [_instruction(*each) for each in (
+        (_LOAD_WORD, _RANDOM), (_MODULO, len(group) - first), (_ADD, first), (_RETURN_A, 0),
+    )]  # fmt: skip
+    program = ctypes.create_string_buffer(b"".join(code))
+    wanted = struct.pack("HxxxxxxP", len(code), ctypes.addressof(program))
+    try:
+        group[0].setsockopt(socket.SOL_SOCKET, _SO_ATTACH_REUSEPORT_CBPF, wanted)
+    except OSError as exc:
+        event(log, logging.WARNING, "pod.hbone_not_preferred", error=exc)
+
+
+def _instruction(code: int, operand: int) -> bytes:
+    """struct sock_filter, without jumps."""
+    return struct.pack("=HBBI", code, 0, 0, operand)
 
 
 def _group(port: int, size: int) -> list[socket.socket]:

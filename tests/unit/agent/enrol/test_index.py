@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from agent.enrol.index import PodIndex
-from agent.enrol.plan import Capture, PodFacts
+from agent.enrol.plan import Capture, Handover, PodFacts
 
 POD = PodFacts("a", 100, enrolled=True)
 CAPTURED = replace(POD, capture=Capture(100, ()))
@@ -35,17 +35,38 @@ def test_a_report_is_made_anew_only_when_it_differs() -> None:
     first = index.report
     assert CAPTURED.capture is not None
     assert first == {"a": CAPTURED.capture.addresses}
-    index.changed(CAPTURED, replace(CAPTURED, withdrawn_s=1.0))
+    index.changed(CAPTURED, replace(CAPTURED, hbone=True))
     assert index.report is first
     moved = replace(CAPTURED, capture=replace(CAPTURED.capture, addresses=()))
     index.changed(CAPTURED, moved)
     assert index.report == {"a": ()}
-    index.changed(moved, replace(CAPTURED, withdrawn_s=1.0))
+    index.changed(moved, replace(CAPTURED, hbone=True))
     assert index.report == first
-    assert (index.captured, index.withdrawn) == ({"a"}, {"a"})
-    leaving = replace(CAPTURED, enrolled=False)
-    index.changed(CAPTURED, leaving)
-    assert index.report == {}
-    assert index.captured == {"a"}
+
+
+def test_who_is_believed_to_be_what_it_is_not() -> None:
+    index = PodIndex()
+    index.changed(None, CAPTURED)
+    assert (index.unheard, index.believed, index.announcing) == ({"a"}, set(), set())
+    believed = replace(CAPTURED, hbone=True)
+    index.changed(CAPTURED, believed)
+    assert (index.unheard, index.believed) == (set(), {"a"})
+    leaving = replace(believed, enrolled=False)
+    index.changed(believed, leaving)
+    assert (index.report, index.unheard, index.believed) == ({}, set(), {"a"})
     index.changed(leaving, None)
-    assert (index.captured, index.withdrawn, index.report) == (set(), set(), {})
+    assert (index.believed, index.report) == (set(), {})
+
+
+def test_a_pod_that_is_reported_ahead_is_told_apart_until_that_is_accepted() -> None:
+    ahead = replace(CAPTURED, capture=None, enrolled=True, handovers=(Handover(7, 100),))
+    index = PodIndex()
+    index.changed(None, ahead)
+    assert index.announcing == {"a"}
+    told = replace(ahead, announced_s=1.0)
+    index.changed(ahead, told)
+    assert index.announcing == set()
+    index.changed(told, None)
+    index.changed(None, ahead)
+    index.changed(ahead, None)
+    assert index.announcing == set()

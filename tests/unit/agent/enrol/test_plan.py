@@ -9,8 +9,11 @@ import pytest
 from agent.enrol import plan
 from agent.enrol.book import RETRY_S, Book
 from agent.enrol.plan import (
+    NOTICE_S,
+    UNHEARD_S_MAX,
     AddToZtunnel,
     AwaitDrain,
+    AwaitPeers,
     Capture,
     CapturePod,
     DeleteFromZtunnel,
@@ -27,48 +30,131 @@ from tests.unit.agent.enrol.world import ADDRESSES, OTHER
 
 ONE = NodeFacts((7,), 2.0)
 UP = PodFacts("u", 100, ADDRESSES, enrolled=True)
-IN_FORCE = replace(UP, capture=Capture(100, ADDRESSES, 7), handovers=(Handover(7, 100),))
+IN_FORCE = replace(
+    UP, capture=Capture(100, ADDRESSES, 7), handovers=(Handover(7, 100),), hbone=True
+)
 
 
-def test_enrolment_captures_last_and_reports_after_that() -> None:
+STARTS = replace(UP, starting=True)
+LISTENS = replace(UP, handovers=(Handover(7, 100),), offered_s=10.0)
+CAPTURE = CapturePod("u", 7, 100, ADDRESSES)
+
+
+def test_a_pod_that_starts_is_captured_before_it_is_reported() -> None:
+    report = ReportPod("u", captured=True)
+    assert plan.steps(STARTS, ONE, 0) == (AddToZtunnel("u", 7, 100), CAPTURE, report)
+    assert plan.reportable(replace(LISTENS, starting=True)) is None
+
+
+def test_peers_of_a_pod_that_runs_know_before_it_is_captured() -> None:
+    report = ReportPod("u", captured=True)
     assert plan.steps(UP, ONE, 0) == (
         AddToZtunnel("u", 7, 100),
-        CapturePod("u", 7, 100, ADDRESSES),
-        ReportPod("u", captured=True),
+        report,
+        AwaitPeers("u", None),
+        CAPTURE,
+        report,
     )
+    assert plan.reportable(UP) is None, "nobody listens yet"
+    assert plan.steps(LISTENS, ONE, 10.1)[:2] == (report, AwaitPeers("u", 10.0 + UNHEARD_S_MAX))
+    assert plan.reportable(LISTENS) == ADDRESSES
+    told = replace(LISTENS, announced_s=10.2)
+    end_s = 10.2 + NOTICE_S
+    assert plan.steps(told, ONE, 10.3)[:2] == (AwaitPeers("u", end_s), CAPTURE)
+    assert plan.due_s(told, ONE, 10.3) == end_s
+    assert plan.steps(told, ONE, end_s)[0] == CAPTURE
+    assert plan.state(told, ONE) == (PodState.PENDING, "announcing")
 
 
-def test_unenrolment_lets_peers_know_before_it_releases() -> None:
-    assert plan.steps(replace(IN_FORCE, enrolled=False), ONE, 0) == (
+def test_a_control_plane_that_is_away_keeps_nobody_out_for_long() -> None:
+    until_s = 10.0 + UNHEARD_S_MAX
+    assert plan.due_s(LISTENS, ONE, 11.0) == until_s
+    assert plan.steps(LISTENS, ONE, until_s)[0] == CAPTURE
+
+
+@pytest.mark.parametrize(
+    "pod",
+    [
+        replace(LISTENS, failure="kernel"),
+        replace(LISTENS, enrolled=None),
+        replace(LISTENS, enrolled=False),
+        replace(LISTENS, netns=None),
+        replace(LISTENS, handovers=(Handover(7, 100, ready=False),)),
+        replace(LISTENS, handovers=(Handover(7, 99),)),
+        replace(LISTENS, handovers=()),
+    ],
+)
+def test_peers_are_told_of_nobody_who_may_not_be_captured(pod: PodFacts) -> None:
+    assert plan.reportable(pod) is None
+
+
+def test_the_notice_begins_anew_after_a_change_of_mind_or_a_failure() -> None:
+    book = Book(2.0)
+    book.registered("u", 100, ADDRESSES, True)
+    book.ztunnel_joined(7)
+    step = AddToZtunnel("u", 7, 100)
+    book.adding(step)
+    assert book.report() == {}
+    book.added(step, 10.0)
+    assert book.report() == {"u": ADDRESSES}
+    assert book.kernel_steps(10.1) == []
+    book.reported({"u"}, 10.2)
+    assert book.kernel_steps(10.3) == []
+    assert book.kernel_steps(10.2 + NOTICE_S) == [CAPTURE]
+    book.wanted("u", False, None, 10.4)
+    assert book.report() == {}
+    book.wanted("u", True, None, 10.5)  # before the ztunnel was told
+    assert book.kernel_steps(10.2 + NOTICE_S) == []
+    book.reported({"u"}, 10.6)
+    assert book.kernel_steps(11.0) == [CAPTURE]
+    book.failed("u", "kernel", 11.0)
+    assert book.report() == {}, "it is not captured, and peers are told so"
+    assert book.kernel_steps(11.0 + RETRY_S) == [CAPTURE]
+
+
+def test_a_start_that_is_given_up_is_a_pod_that_runs() -> None:
+    book = Book(2.0)
+    book.registered("u", 100, ADDRESSES, True)
+    book.ztunnel_joined(7)
+    book.starting("u", True)
+    book.added(AddToZtunnel("u", 7, 100), 10.0)
+    assert book.report() == {}
+    assert book.kernel_steps(10.0) == [CAPTURE]
+    book.starting("u", False)
+    assert book.report() == {"u": ADDRESSES}
+    assert book.kernel_steps(10.0) == []
+    book.starting("nobody", True)
+
+
+def test_a_pod_that_leaves_is_listened_in_until_peers_know() -> None:
+    leaving = replace(IN_FORCE, enrolled=False)
+    drop = DeleteFromZtunnel("u", 7)
+    assert plan.steps(leaving, ONE, 10.0) == (Release("u"), drop)
+    released = replace(leaving, capture=None, released_s=10.0)
+    told = ReportPod("u", captured=False)
+    assert plan.steps(released, ONE, 500.0) == (told, AwaitDrain("u", None), drop)
+    assert plan.due_s(released, ONE, 500.0) is None
+    withdrawn = replace(released, hbone=False, withdrawn_s=11.0)
+    assert plan.steps(withdrawn, ONE, 12.9) == (AwaitDrain("u", 13.0), drop)
+    assert plan.steps(withdrawn, ONE, 13.0) == (drop,)
+    assert plan.steps(replace(released, netns=None), ONE, 10.0) == (drop, Forget("u"))
+
+
+def test_a_pod_that_leaves_before_its_capture_is_listened_in_as_well() -> None:
+    announced = replace(LISTENS, enrolled=False, hbone=True)
+    drop = DeleteFromZtunnel("u", 7)
+    assert plan.steps(announced, ONE, 10.0)[:2] == (
         ReportPod("u", captured=False),
         AwaitDrain("u", None),
-        Release("u"),
-        DeleteFromZtunnel("u", 7),
     )
-
-
-def test_a_ztunnel_that_connects_while_a_pod_drains_serves_it_to_the_end() -> None:
-    leaving = replace(IN_FORCE, enrolled=False, withdrawn_s=10.0, handovers=())
-    assert plan.steps(leaving, NodeFacts((8,), 2.0), 11.0) == (
-        AddToZtunnel("u", 8, 100),
-        CapturePod("u", 8, 100, ADDRESSES),
-        AwaitDrain("u", 12.0),
-        Release("u"),
-    )
-    refused = replace(leaving, failure="ztunnel_refused")
-    assert plan.steps(refused, NodeFacts((8,), 2.0), 11.0)[0] == AwaitDrain("u", 12.0)
-    assert plan.steps(leaving, NodeFacts((8,), 2.0), 12.0)[0] == Release("u")
-
-
-def test_the_drain_counts_from_the_accepted_report() -> None:
-    leaving = replace(IN_FORCE, enrolled=False, withdrawn_s=10.0)
-    assert plan.steps(leaving, ONE, 11.9)[0] == AwaitDrain("u", 12.0)
-    assert plan.steps(leaving, ONE, 12.0)[0] == Release("u")
+    withdrawn = replace(announced, hbone=False, withdrawn_s=11.0)
+    assert plan.steps(withdrawn, ONE, 13.0) == (drop,)
+    assert plan.steps(replace(announced, hbone=False), ONE, 10.0) == (drop,), "nobody was told"
 
 
 def test_a_ztunnel_keeps_a_released_pod_for_what_it_has_open() -> None:
     one = NodeFacts((7,), 2.0, linger_s=30.0)
-    left = replace(IN_FORCE, enrolled=False, capture=None, released_s=10.0)
+    left = replace(IN_FORCE, enrolled=False, capture=None, released_s=10.0, hbone=False)
     end_s = 40.0
     drop = DeleteFromZtunnel("u", 7)
     assert plan.steps(left, one, 10.0) == (AwaitDrain("u", end_s), drop)
@@ -88,9 +174,10 @@ def test_a_ztunnel_keeps_a_released_pod_for_what_it_has_open() -> None:
     assert plan.steps(replace(left, netns=200), one, 10.0) == (drop,)
 
 
-def test_a_pod_that_comes_back_while_it_lingers_is_captured_at_once() -> None:
-    back = replace(IN_FORCE, capture=None, released_s=10.0)
-    assert plan.steps(back, ONE, 11.0)[0] == CapturePod("u", 7, 100, ADDRESSES)
+def test_a_pod_that_comes_back_while_it_lingers_is_announced_and_captured() -> None:
+    back = replace(IN_FORCE, capture=None, released_s=10.0, offered_s=11.0, hbone=False)
+    report = ReportPod("u", captured=True)
+    assert plan.steps(back, ONE, 11.0) == (report, AwaitPeers("u", 14.0), CAPTURE, report)
 
 
 def test_a_deleted_pod_is_released_at_once() -> None:
@@ -102,7 +189,8 @@ def test_a_deleted_pod_is_released_at_once() -> None:
 
 
 def test_the_same_uid_in_another_namespace_is_replaced() -> None:
-    assert plan.steps(replace(IN_FORCE, netns=200), ONE, 0)[:3] == (
+    replaced = replace(IN_FORCE, netns=200, starting=True)
+    assert plan.steps(replaced, ONE, 0)[:3] == (
         Release("u"),
         AddToZtunnel("u", 7, 200),
         CapturePod("u", 7, 200, ADDRESSES),
@@ -152,7 +240,7 @@ DIRECT = replace(IN_FORCE, direct=True, capture=Capture(100, ADDRESSES, 7, direc
 
 
 def test_a_pod_that_may_go_direct_is_captured_so() -> None:
-    assert plan.steps(replace(UP, direct=True), ONE, 0)[:2] == (
+    assert plan.steps(replace(STARTS, direct=True), ONE, 0)[:2] == (
         AddToZtunnel("u", 7, 100),
         CapturePod("u", 7, 100, ADDRESSES, direct=True),
     )
@@ -179,19 +267,9 @@ def test_a_pod_whose_past_the_host_knows_waits_for_the_direct_path() -> None:
 
 def test_who_leaves_the_mesh_leaves_the_direct_path_first() -> None:
     leaving = plan.steps(replace(DIRECT, enrolled=False), ONE, 0)
-    assert leaving[:2] == (SetDirect("u", False), ReportPod("u", captured=False))
+    assert leaving[:2] == (SetDirect("u", False), Release("u"))
     gone = plan.steps(replace(DIRECT, netns=None), ONE, 0)
     assert gone[0] == Release("u")  # which ends both in one step
-
-
-def test_a_draining_pod_does_not_come_back_to_the_direct_path() -> None:
-    leaving = replace(DIRECT, enrolled=False, withdrawn_s=10.0, handovers=())
-    node = NodeFacts((8,), 2.0)
-    assert plan.steps(leaving, node, 11.0)[:3] == (
-        SetDirect("u", False),
-        AddToZtunnel("u", 8, 100),
-        CapturePod("u", 8, 100, ADDRESSES, direct=False),
-    )
 
 
 def test_a_past_run_leaves_the_switch_as_it_was() -> None:
@@ -243,7 +321,12 @@ def test_a_report_on_its_way_counts_as_believed() -> None:
     book.reported(frozenset(), 1.0)  # an older one, sent before the capture
     book.reporting({"u"})  # its answer never comes
     book.wanted("u", False, None)
-    assert list(book.ready(100.0)) == [ReportPod("u", captured=False)]
+    assert list(book.ready(100.0)) == [Release("u")]
+    book.released("u", 100.0)
+    assert list(book.ready(200.0)) == [ReportPod("u", captured=False)]
+    book.reported(frozenset(), 200.0)
+    assert list(book.ready(201.9)) == [AwaitDrain("u", 202.0)]
+    assert list(book.ready(202.0)) == [DeleteFromZtunnel("u", 7)]
 
 
 @pytest.mark.parametrize(
@@ -258,8 +341,8 @@ def test_a_report_on_its_way_counts_as_believed() -> None:
         (IN_FORCE, ONE, (PodState.CAPTURED, "")),
         (IN_FORCE, NodeFacts((), 2.0), (PodState.CAPTURED, "no_ztunnel")),
         (replace(IN_FORCE, enrolled=None), ONE, (PodState.CAPTURED, "")),
-        (replace(IN_FORCE, enrolled=False), ONE, (PodState.RELEASING, "reporting")),
-        (replace(IN_FORCE, enrolled=False, withdrawn_s=1.0), ONE, (PodState.RELEASING, "draining")),
+        (replace(IN_FORCE, enrolled=False), ONE, (PodState.RELEASING, "releasing")),
+        (replace(IN_FORCE, enrolled=False, failure="os"), ONE, (PodState.RELEASING, "os")),
         (replace(IN_FORCE, netns=None), ONE, (PodState.RELEASING, "namespace_gone")),
         (replace(IN_FORCE, netns=5), ONE, (PodState.RELEASING, "namespace_replaced")),
     ],

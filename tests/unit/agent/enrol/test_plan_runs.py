@@ -27,7 +27,7 @@ def assert_agenda_is_the_plan(book: Book, now_s: float) -> None:
     assert sorted(map(str, book.ready(now_s))) == sorted(map(str, first))
     due = (plan.due_s(pod, book.node, now_s) for pod in book.pods().values())
     assert book.next_deadline_s(now_s) == min((d for d in due if d is not None), default=None)
-    reportable = {uid for uid, pod in book.pods().items() if plan.reportable(pod)}
+    reportable = {uid for uid, pod in book.pods().items() if plan.reportable(pod) is not None}
     assert book.report().keys() == reportable
     kernel = [each for each in first if isinstance(each, CapturePod | SetDirect | Release | Forget)]
     assert sorted(map(str, book.kernel_steps(now_s))) == sorted(map(str, kernel))

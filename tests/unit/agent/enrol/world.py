@@ -36,6 +36,7 @@ class World:
     wanted: dict[str, bool] = field(default_factory=dict)
     direct: dict[str, bool] = field(default_factory=dict)  # uid → what the control plane allows
     believed: frozenset[str] = frozenset()  # what the control plane tells peers
+    released: set[str] = field(default_factory=set)  # and not captured again
     changed_s: dict[str, float] = field(default_factory=dict)  # uid → when it stopped to believe
     ztunnels: list[int] = field(default_factory=list)
     under_way: dict[int, AddToZtunnel] = field(default_factory=dict)
@@ -70,6 +71,7 @@ class World:
                 if ztunnel not in self.under_way:
                     held = self.kernel.get(uid)
                     assert held is None or held.ztunnel != ztunnel, "dropped under a capture"
+                    self.assert_no_peer_comes(uid, ztunnel)
                     self.listening -= {e for e in self.listening if e[:2] == (ztunnel, uid)}
                     self.book.removed(step)
             case Forget(uid):
@@ -79,6 +81,18 @@ class World:
                 self.book.forgotten(uid)
             case ReportPod() | AwaitDrain():
                 pass
+
+    def assert_no_peer_comes(self, uid: str, ztunnel: int) -> None:
+        """Nobody uses HBONE to a pod that runs and that its last ztunnel drops."""
+        here = (ztunnel, uid, self.alive.get(uid)) in self.listening
+        others = any(
+            (each, uid, self.alive.get(uid)) in self.listening
+            for each in self.ztunnels
+            if each != ztunnel
+        )
+        if here and not others and uid in self.released:
+            assert uid not in self.believed, "dropped while peers use HBONE"
+            assert self.now_s >= self.changed_s.get(uid, 0.0) + 2.0, "dropped before the drain"
 
     def capture(
         self,
@@ -92,9 +106,14 @@ class World:
         assert (ztunnel, uid, netns) in self.listening, "captured before anybody listens"
         assert ztunnel in self.ztunnels
         assert not any(c.netns == netns for u, c in self.kernel.items() if u != uid)
+        pod = self.book.pods()[uid]
+        if uid not in self.kernel and pod.failure is None and uid not in self.believed:
+            assert pod.offered_s is not None, "captured before peers could know"
+            assert self.now_s >= pod.offered_s + plan.UNHEARD_S_MAX, "peers were not told first"
         if succeeds:
             assert not (step.direct and self.is_leaving(uid)), "direct while it leaves"
             self.kernel[uid] = Capture(netns, addresses, ztunnel, step.direct)
+            self.released.discard(uid)
             self.book.captured(step)
         else:
             self.book.failed(uid, "map_full", self.now_s)
@@ -104,10 +123,10 @@ class World:
         if self.alive.get(uid) == held.netns:
             assert self.wanted.get(uid) is False, "a pod of the mesh was let out"
             assert not held.direct, "released while others reach it directly"
-            assert uid not in self.believed, "released while peers use HBONE"
-            assert self.now_s >= self.changed_s.get(uid, 0.0) + 2.0, "released before the drain"
         if succeeds:
             del self.kernel[uid]
+            if self.alive.get(uid) == held.netns:
+                self.released.add(uid)
             self.book.released(uid, self.now_s)
         else:
             self.book.failed(uid, "kernel", self.now_s)
@@ -119,11 +138,12 @@ class World:
         if succeeds:
             self.listening -= {e for e in self.listening if e[:2] == (ztunnel, step.uid)}
             self.listening.add((ztunnel, step.uid, step.netns))
-            self.book.added(step)
+            self.book.added(step, self.now_s)
         else:
             self.book.failed(step.uid, "ztunnel_refused", self.now_s)
 
     def register(self, uid: str) -> None:
+        self.released.discard(uid)
         self.alive[uid] = self.number()
         self.book.registered(uid, self.alive[uid], ADDRESSES, self.wanted.get(uid))
         if uid in self.wanted:
@@ -131,12 +151,13 @@ class World:
 
     def delete(self, uid: str) -> None:
         self.alive.pop(uid, None)
+        self.released.discard(uid)
         self.book.gone(uid)
 
     def want(self, uid: str, enrolled: bool, addresses: tuple[Address, ...] | None) -> None:
         self.wanted[uid] = enrolled
         if uid in self.book.pods():
-            self.book.wanted(uid, enrolled, addresses)
+            self.book.wanted(uid, enrolled, addresses, self.now_s)
             self.book.allowed_direct(uid, self.direct.get(uid, True))
 
     def switch(self, uid: str) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import select
 import socket
 
 import pytest
@@ -63,6 +64,31 @@ def test_all_listeners_share_the_hbone_port_unless_an_app_has_it(
     assert {each.getsockname()[1] for each in mine} == {port}
     for each in (*others, *mine):
         each.close()
+
+
+@pytest.mark.parametrize("workers", [1, 3])
+def test_what_comes_by_itself_is_hbones(monkeypatch: pytest.MonkeyPatch, workers: int) -> None:
+    """The kernel half chooses for itself; without it a peer's tunnel must not meet another role."""
+    with socket.create_server(("0.0.0.0", 0)) as free:
+        monkeypatch.setattr(bind, "PORT", free.getsockname()[1])
+    with open("/proc/self/ns/net") as own:
+        listeners = open_listeners(own.fileno(), workers, fixed_ports=False)
+    roles = {
+        getattr(each, role): (role, number)
+        for number, each in enumerate(listeners)
+        for role in ("outbound", "plaintext", "hbone")
+    }
+    met = set()
+    try:
+        for number in range(48):
+            with socket.create_connection(("127.0.0.1" if number % 2 else "::1", bind.PORT), 5):
+                (found,), _, _ = select.select(list(roles), [], [], 5)
+                found.accept()[0].close()
+                met.add(roles[found])
+    finally:
+        for each in listeners:
+            each.close()
+    assert met == {("hbone", number) for number in range(workers)}
 
 
 def test_a_group_is_whole_or_absent() -> None:
