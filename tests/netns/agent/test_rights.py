@@ -17,6 +17,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from agent.datapath import cgroups
 from control.wire import node_pb2
 from tests.support.kernel.agent_bed import Bed, Process, eventually
 from tests.support.peers.pod_intents import pod
@@ -56,20 +57,36 @@ def checkout() -> None:
         pytest.xfail("the checkout is not root's own, and closed to others")
 
 
+def _remove(root: Path) -> None:
+    """With what the agent made in it for ztunnels, which have ended."""
+    for folder in sorted(root.rglob("*/"), reverse=True):
+        cgroups.remove(folder)
+    cgroups.remove(root)
+
+
 class Node(Bed):
     """A bed whose CNI folders are another user's, with an agent of few capabilities."""
 
-    async def confined_agent(self, capabilities: Sequence[str]) -> Process:
+    async def confined_agent(self, capabilities: Sequence[str], *more: str) -> Process:
         for name, file in (("conf", "10-bed.conflist"), ("bin", "bridge")):
             (self.folder / name).mkdir()
             (self.folder / name / file).write_text(PRIMARY)
             os.chown(self.folder / name, OTHER_USER, OTHER_USER)
         (self.folder / "tulle-cni").write_bytes(b"\x7fELF")
         command = self.agent_command(
-            "--cni", f"--cni-conf-dir={self.folder}/conf", f"--cni-bin-dir={self.folder}/bin",
+            *more, "--cni",
+            f"--cni-conf-dir={self.folder}/conf", f"--cni-bin-dir={self.folder}/bin",
             f"--cni-program={self.folder}/tulle-cni", f"--cni-state-dir={self.folder}/state",
         )  # fmt: skip
         return await self.start(*confined(capabilities, *command))
+
+    def own_cgroup_root(self) -> Path:
+        """With the mode of the host's, which may have folders of other runs already: in those a
+        ztunnel's can be made without a right."""
+        root = cgroups.create(cgroups.find_root() / f"tk-{os.getpid()}-rights")
+        self._stack.callback(_remove, root)
+        root.chmod(0o555)
+        return root
 
     @property
     def log(self) -> str:
@@ -125,7 +142,8 @@ AGENT = {"NET_ADMIN": "pod_refused", "DAC_OVERRIDE": "no_ztunnel"}
 def test_without_it_no_pod_is_captured(tmp_path: Path, without: str) -> None:
     async def run() -> None:
         async with node_of(tmp_path) as node:
-            await node.confined_agent([e for e in of_the_chart("agent") if e != without])
+            few = [each for each in of_the_chart("agent") if each != without]
+            await node.confined_agent(few, f"--cgroup-root={node.own_cgroup_root()}")
             await eventually(node.answers)
             await node.enrol()
             await node.becomes(AGENT[without])

@@ -7,8 +7,9 @@ pins, cgroups, files.
 from __future__ import annotations
 
 import asyncio
+import itertools
 import json
-import secrets
+import os
 import signal
 import socket
 import subprocess
@@ -28,6 +29,7 @@ from tests.support.peers.pod_intents import NAME, PodIntents, pod
 DEADLINE_S = 15.0
 LINE_BYTES_MAX = 1 << 20  # a line of direct.sock has 64 KiB, and is wrapped in another one
 APP_PORT = 8080
+_numbers = itertools.count(1)
 _APP = """
 import socket, sys
 server = socket.create_server(("::", int(sys.argv[1])), family=socket.AF_INET6, dualstack_ipv6=True)
@@ -125,7 +127,7 @@ class Process:
 class Bed:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self.tag = secrets.token_hex(3)
+        self.tag = f"{os.getpid()}-{next(_numbers)}"
         self.node = f"ta-{self.tag}.internal"  # as a cloud names it
         self.pod_netns = f"ta-{self.tag}-pod"
         self.peer_netns = f"ta-{self.tag}-peer"
