@@ -190,7 +190,7 @@ def test_pods_of_an_enrolled_namespace_that_are_left_out_are_named_once() -> Non
 
 
 def test_reasons_are_words_and_unknown_ones_stay() -> None:
-    assert " " in health.reason_text({"reason": "draining"})
+    assert " " in health.reason_text({"reason": "releasing"})
     assert health.reason_text({"reason": "of_tomorrow"}) == "of_tomorrow"
     assert health.reason_text({}) is None
 

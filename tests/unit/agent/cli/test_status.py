@@ -29,10 +29,10 @@ def test_parts_namespaces_and_pods_that_are_not_captured(dump: str) -> None:
 def test_pods_on_their_way_out_have_a_list_of_their_own(tmp_path: Path) -> None:
     mesh = example()
     pod = mesh.nodes["n2"]["agent"]["pods"][0]
-    pod.update(state="releasing", reason="draining")
+    pod.update(state="releasing", reason="releasing")
     text = run("status", "-f", save(tmp_path, mesh)).stdout
     assert "Leaving the mesh:\n" in text
-    assert health.REASONS["draining"] in text
+    assert health.REASONS["releasing"] in text
     assert "Not captured:" not in text
 
 
