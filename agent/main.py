@@ -195,7 +195,12 @@ async def _replicas(agent: Agent, access: Access, reporter: CaptureReporter) -> 
         return reporter.replica if link.connected else ""
 
     others = Replicas(
-        config.node, config.replicas, access.report_to, agent.clock, streaming=streaming
+        config.node,
+        config.replicas,
+        access.report_to,
+        agent.clock,
+        streaming=streaming,
+        on_look=facts.book.all_hear,
     )
     await others.run(facts.book.report, facts.pulse.next)
 

@@ -102,10 +102,13 @@ class Replicas:
         *,
         streaming: Callable[[], str] = lambda: "",
         resolve: Resolve = resolve,
+        on_look: Callable[[bool], None] = lambda are_known: None,
     ) -> None:
         """`name` is HOST:PORT of the headless service. `streaming` gives the name of the replica
-        that hears by the stream; empty: there is none."""
+        that hears by the stream; empty: there is none. `on_look` hears if it is known who the
+        replicas are."""
         self._streaming = streaming
+        self._on_look = on_look
         self._node = node
         self._name = name
         self._send = send
@@ -165,7 +168,9 @@ class Replicas:
             found = (await self._resolve(self._name))[:REPLICAS_MAX]
         except OSError as exc:
             event(log, logging.DEBUG, "replicas.unresolved", name=self._name, error=exc)
+            self._on_look(False)
             return  # those that are known stay
+        self._on_look(True)
         for address in self._replicas.keys() - set(found):
             del self._replicas[address]
         for address in found:

@@ -30,6 +30,7 @@ class Book:
     def __init__(self, drain_s: float, linger_s: float = 0.0) -> None:
         self._drain_s = drain_s
         self._linger_s = linger_s
+        self._all_hear = True
         self._pods: dict[str, PodFacts] = {}
         self._ztunnels: list[int] = []  # by their start, the newest last
         self._started: dict[int, int] = {}
@@ -40,7 +41,8 @@ class Book:
 
     @property
     def node(self) -> NodeFacts:
-        return NodeFacts(tuple(self._ztunnels), self._drain_s, self._linger_s)
+        notice_s = plan.NOTICE_S if self._all_hear else plan.NOTICE_BY_POD_S
+        return NodeFacts(tuple(self._ztunnels), self._drain_s, self._linger_s, notice_s)
 
     def pods(self) -> Mapping[str, PodFacts]:
         return self._pods
@@ -115,6 +117,12 @@ class Book:
         pod = self._pods[uid]
         if pod.direct is not direct:
             self._change(replace(_unfailed(pod), direct=direct))
+
+    def all_hear(self, is_so: bool) -> None:
+        """All replicas of the control plane hear each report, or perhaps one of them alone."""
+        if is_so is not self._all_hear:
+            self._all_hear = is_so
+            self._touched(self._pods)
 
     def reporting(self, captured: AbstractSet[str]) -> None:
         """A report is on its way: from now on the control plane may believe it."""

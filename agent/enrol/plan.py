@@ -33,6 +33,8 @@ from control.model.address import Address
 # A report is answered when the news is on its way to every node; the last of 500 has it 0.2 s
 # later. Plaintext of whoever is slower is refused under STRICT, until it knows.
 NOTICE_S: Final = 0.3
+# Where only one replica of the control plane can be told, the others read it on the pod: 2 s later.
+NOTICE_BY_POD_S: Final = 4.0
 # An intent has come from the control plane, so it will hear a report soon, or is away.
 UNHEARD_S_MAX: Final = 3.0
 
@@ -88,6 +90,7 @@ class NodeFacts:
     ztunnels: tuple[int, ...]  # connected ztunnels, the newest last
     drain_s: float
     linger_s: float = 0.0
+    notice_s: float = NOTICE_S  # for peers of a pod that runs, before its capture
 
     @property
     def newest(self) -> int | None:
@@ -207,7 +210,7 @@ def _enrol(pod: PodFacts, netns: int, node: NodeFacts, now_s: float) -> tuple[St
     wanted = Capture(netns, pod.addresses, ztunnel, direct)
     found += _listen(pod, netns, ztunnel)
     if capture is None:
-        found += _announce(pod, now_s)
+        found += _announce(pod, node, now_s)
     found += _hand_to(capture, wanted, ztunnel, pod.uid)
     if not pod.hbone or capture is None:
         found.append(ReportPod(pod.uid, captured=True))
@@ -220,13 +223,13 @@ def _listen(pod: PodFacts, netns: int, ztunnel: int) -> Iterator[Step]:
         yield AddToZtunnel(pod.uid, ztunnel, netns)
 
 
-def _announce(pod: PodFacts, now_s: float) -> Iterator[Step]:
+def _announce(pod: PodFacts, node: NodeFacts, now_s: float) -> Iterator[Step]:
     """Let peers of a pod that runs know before they have to. A control plane that does not answer
     holds its capture up for a moment only."""
     if not is_announced(pod):
         return
     if pod.announced_s is not None:
-        until_s: float | None = pod.announced_s + NOTICE_S
+        until_s: float | None = pod.announced_s + node.notice_s
     else:
         until_s = None if pod.offered_s is None else pod.offered_s + UNHEARD_S_MAX
     if until_s is None or now_s < until_s:

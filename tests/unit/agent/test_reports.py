@@ -25,6 +25,7 @@ class Bench:
         self.heard: list[tuple[str, list[str]]] = []
         self.names: dict[str, str] = {}  # by address, where replicas say who they are
         self.streaming = ""
+        self.looks: list[bool] = []  # are the replicas known?
         self.all_heard = asyncio.Event()
         self.subject = Replicas(
             "n1",
@@ -33,6 +34,7 @@ class Bench:
             self.clock,
             streaming=lambda: self.streaming,
             resolve=self._resolve,
+            on_look=self.looks.append,
         )
 
     async def _resolve(self, name: str) -> list[str]:
@@ -89,8 +91,10 @@ def test_a_new_one_is_told_and_one_that_went_is_forgotten(bench: Bench) -> None:
 def test_a_name_that_is_not_resolved_leaves_those_that_are_known(bench: Bench) -> None:
     bench.step()
     known, bench.there = bench.there, []
+    assert bench.looks == [True]
     bench.clock.pass_s(LOOK_S)
     assert bench.step({}) == known
+    assert bench.looks == [True, False]
 
 
 def test_one_that_restarted_at_its_address_hears_it_again(bench: Bench) -> None:

@@ -9,6 +9,7 @@ import pytest
 from agent.enrol import plan
 from agent.enrol.book import RETRY_S, Book
 from agent.enrol.plan import (
+    NOTICE_BY_POD_S,
     NOTICE_S,
     UNHEARD_S_MAX,
     AddToZtunnel,
@@ -64,6 +65,19 @@ def test_peers_of_a_pod_that_runs_know_before_it_is_captured() -> None:
     assert plan.due_s(told, ONE, 10.3) == end_s
     assert plan.steps(told, ONE, end_s)[0] == CAPTURE
     assert plan.state(told, ONE) == (PodState.PENDING, "announcing")
+
+
+def test_peers_have_longer_where_they_may_hear_of_it_by_the_pod() -> None:
+    book = Book(2.0)
+    book.registered("u", 100, ADDRESSES, True)
+    book.ztunnel_joined(7)
+    book.added(AddToZtunnel("u", 7, 100), 10.0)
+    book.all_hear(False)
+    book.reported({"u"}, 10.2)
+    assert book.kernel_steps(10.2 + NOTICE_S) == []
+    assert book.next_deadline_s(10.3) == 10.2 + NOTICE_BY_POD_S
+    book.all_hear(True)
+    assert book.kernel_steps(10.2 + NOTICE_S) == [CAPTURE]
 
 
 def test_a_control_plane_that_is_away_keeps_nobody_out_for_long() -> None:
