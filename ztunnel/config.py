@@ -25,6 +25,7 @@ class Addresses(Enum):
 
     ALL = "all"
     ON_DEMAND = "on-demand"
+    AUTO = "auto"  # by the size of the mesh, where the control plane says it
 
 
 @dataclass(frozen=True, slots=True)

@@ -200,7 +200,8 @@ def drain_s(told_s: float | None, grace_s: float | None, default_s: float) -> fl
     "--addresses",
     type=click.Choice([each.value for each in Addresses]),
     default=Addresses.ALL.value,
-    help="Be told of every address of the mesh, or of those that this node's pods dial.",
+    help="Be told of every address of the mesh, or of those that this node's pods dial; auto: by "
+    "its size, with our own control plane.",
 )
 @option(
     "--mode",

@@ -15,7 +15,7 @@ One `DeltaClient` lives as long as its process and outlives its streams:
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from enum import Enum
 from types import MappingProxyType
@@ -36,6 +36,8 @@ INVALID_ARGUMENT = 3  # google.rpc.Code
 # In the node's metadata of an opening: the client names all that it asks for. Without it, it has
 # asked for whatever it holds, as the protocol says.
 NAMES_KEY = "TULLE_NAMES"
+# Initial metadata of a stream of ours: the number of addresses in the mesh.
+SIZE_HEADER = "tulle-addresses"
 
 
 class Word(Enum):
@@ -159,12 +161,21 @@ class DeltaClient:
         """Name → version of everything accepted and not removed since."""
         return MappingProxyType(self._types[type_url].versions)
 
-    def opening(self) -> list[pb.DeltaDiscoveryRequest]:
-        """The first requests of a new stream; nonces of the old one are forgotten. Names that wait
-        for their answer are asked for once more: a server answers in an opening only if it has
-        something that the client does not hold."""
-        requests = [self._open(url, state) for url, state in self._types.items()]
-        for url, state in self._types.items():
+    def ask_by_name(self, type_url: str, *, on: bool) -> None:
+        """Have the next stream ask for this type by name, or for all of it. No name is subscribed
+        then; what is held stays so, and the server tells what it should not be."""
+        state = self._types[type_url]
+        state.on_demand = on
+        state.subscribed.clear()
+        state.unanswered.clear()
+
+    def opening(self, types: Collection[str] | None = None) -> list[pb.DeltaDiscoveryRequest]:
+        """The first requests of a new stream, for these types or all; nonces of the old one are
+        forgotten. Names that wait for their answer are asked for once more: a server answers in an
+        opening only if it has something that the client does not hold."""
+        chosen = {url: each for url, each in self._types.items() if types is None or url in types}
+        requests = [self._open(url, state) for url, state in chosen.items()]
+        for url, state in chosen.items():
             if state.unanswered:
                 requests.append(_asking(url, state.unanswered))
         return requests

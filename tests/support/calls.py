@@ -27,12 +27,16 @@ class Call:
         self._arrival = arrival
         self._metadata = () if authorization is None else (("authorization", authorization),)
         self.written: asyncio.Queue[bytes] = asyncio.Queue()
+        self.said: dict[str, str] = {}  # before the first message
 
     def invocation_metadata(self) -> Any:
         return self._metadata
 
     def peer(self) -> str:
         return "unix-abstract:" + peer_name(7, self._arrival).lstrip("\0")
+
+    async def send_initial_metadata(self, metadata: Any) -> None:
+        self.said = dict(metadata)
 
     async def write(self, message: bytes) -> None:
         """Take a message of the server's side of a stream."""

@@ -39,6 +39,7 @@ class Demand:
     of a pod will have no answer."""
 
     def __init__(self, delta: DeltaClient, state: State, pass_on: PassOn, refuse: Refuse) -> None:
+        self.active = False  # all addresses come unasked
         self.book = NameBook()
         self._delta = delta
         self._state = state
@@ -49,6 +50,18 @@ class Demand:
         self._to_send = asyncio.Event()
         self._leaving: deque[list[str]] = deque()
         self._work = asyncio.Event()
+
+    def begin(self) -> None:
+        """Addresses come on demand from now on: nothing was asked for yet."""
+        self.active = True
+        self.book = NameBook()
+
+    def end(self) -> None:
+        """All of them come unasked from now on."""
+        self.active = False
+        self.book = NameBook()
+        self._requests.clear()
+        self._leaving.clear()
 
     # The stream
 
@@ -73,7 +86,9 @@ class Demand:
         """The entries of an update without what removes nothing: answered names are among the
         removed ones. Services that nobody could have met so far are marked as new."""
         for entry in entries:
-            if entry.op is Op.ADDRESS and self._is_new(entry):
+            if not self.active:
+                yield entry
+            elif entry.op is Op.ADDRESS and self._is_new(entry):
                 yield Entry(Op.NEW_SERVICE, entry.name, entry.body)
             elif entry.op is not Op.REMOVE_ADDRESS or self._state.has(entry.name):
                 yield entry
@@ -95,6 +110,8 @@ class Demand:
 
     async def answered(self, update: Update) -> None:
         """An update has been passed on: so are the answers in it."""
+        if not self.active:
+            return
         somewhere = set(update.versions)
         for each in update.each():
             somewhere.update(each.aliases)
@@ -106,6 +123,8 @@ class Demand:
     # The workers
 
     def want(self, pod: str, names: list[str], *, spare: bool) -> None:
+        if not self.active:
+            return  # the workers will hear that they need not ask
         now_s = _now_s()
         away_s = 0.0 if self._away_since_s is None else now_s - self._away_since_s
         if away_s >= AWAY_S:
@@ -155,6 +174,8 @@ class Demand:
 
     async def _give_back(self, names: list[str]) -> None:
         await self._pass_on([Entry(Op.UNKNOWN, name) for name in names])
+        if not self.active:
+            return
         request = self._delta.unsubscribe(ADDRESS_TYPE, names)
         if request is not None:
             self._queue(request.SerializeToString(deterministic=True))

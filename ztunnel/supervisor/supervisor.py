@@ -120,12 +120,11 @@ class Supervisor:
             others = [
                 tasks.create_task(self.workers.run(), name="workers"),
                 tasks.create_task(self.xds.run(), name="xds"),
+                tasks.create_task(self.xds.demand.run(), name="demand"),
                 tasks.create_task(self.certificates_kept.run(), name="certificates"),
                 tasks.create_task(self._poll(), name="poll"),
                 tasks.create_task(self._release(), name="release"),
             ]
-            if self.xds.demand is not None:
-                others.append(tasks.create_task(self.xds.demand.run(), name="demand"))
             for after_s in SETTLE_AT_S:
                 asyncio.get_running_loop().call_later(after_s, settle)
             started = {"node": config.node, "version": version(), "compiled": COMPILED}
@@ -217,7 +216,7 @@ class Supervisor:
     async def _look_at_names(self) -> None:
         """Find out which addresses are still in use, where they come on demand."""
         demand = self.xds.demand
-        if demand is not None and len(demand.book):
+        if len(demand.book):
             answers = await self.workers.query("names")
             used = [name for each in answers.values() for name in each.get("names", ())]
             demand.look({pod.uid for pod in self.served.all()}, used)
@@ -269,7 +268,7 @@ class Supervisor:
         self.certificates_kept.need(identity, waiting=waiting)
 
     def addresses_needed(self, pod: str, names: list[str], *, spare: bool) -> None:
-        if self.xds.demand is not None and self.served.get(pod) is not None:
+        if self.served.get(pod) is not None:
             self.xds.demand.want(pod, names, spare=spare)
 
     # Contents of the pages (admin.Subject)
@@ -378,7 +377,7 @@ class Supervisor:
         yield Sample("workload_manager_proxies_started_total", self.served.started)
         yield Sample("workload_manager_proxies_stopped_total", self.served.stopped)
         yield Sample("tulle_ztunnel_worker_restarts_total", self.workers.restarts)
-        if self.xds.demand is not None:
+        if self.xds.demand.active:
             for stage, number in self.xds.demand.book.counts().items():
                 yield Sample("tulle_ztunnel_addresses_asked", number, {"stage": stage})
         yield from self._direct_samples()

@@ -9,11 +9,13 @@ from __future__ import annotations
 import asyncio
 import functools
 import logging
+import random
 import time
 from collections import Counter
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Iterator
 from dataclasses import dataclass, field
 from itertools import islice
+from typing import Any, TypeAlias
 
 import grpc
 import grpc.aio
@@ -22,15 +24,17 @@ from control.kit.backoff import Backoff
 from control.kit.errors import ControlError, WireError
 from control.kit.log import event
 from control.kit.memory import release
+from control.wire import discovery_pb2 as pb
 from control.wire.channel import open_channel
-from control.wire.delta import DeltaClient, NodeInfo, Update
+from control.wire.delta import SIZE_HEADER, DeltaClient, NodeInfo, Update, Word
 from control.wire.types import ADDRESS_TYPE, AUTHORIZATION_TYPE, DELTA_METHOD
 from ztunnel.access import CONNECT_TIMEOUT_S, call_metadata, roots_pem
-from ztunnel.config import Addresses, ZtunnelConfig
+from ztunnel.config import ZtunnelConfig
 from ztunnel.mesh.entries import Entry, Op
 from ztunnel.mesh.state import State
 from ztunnel.supervisor.demand import Demand, Refuse
 from ztunnel.supervisor.inbox import Inbox
+from ztunnel.supervisor.scope import AddressScope, size_in
 from ztunnel.supervisor.settling import Settling
 
 log = logging.getLogger("xds")
@@ -44,12 +48,14 @@ LARGE_BYTES = 256 * 1024
 # very first update takes no rests, because the workers wait for it.
 STEP_ENTRIES = 16
 REST_RATIO = 4.0
+LOOK_S = 60.0  # between looks at the size of the mesh
 
 _PUT = {ADDRESS_TYPE: Op.ADDRESS, AUTHORIZATION_TYPE: Op.POLICY}
 _REMOVE = {ADDRESS_TYPE: Op.REMOVE_ADDRESS, AUTHORIZATION_TYPE: Op.REMOVE_POLICY}
 
 TYPES = ADDRESS_TYPE, AUTHORIZATION_TYPE
 
+_Call: TypeAlias = "grpc.aio.StreamStreamCall[bytes, bytes]"
 Publish = Callable[[list[Entry]], Awaitable[None]]
 Send = Callable[[bytes], Awaitable[None]]
 
@@ -138,12 +144,11 @@ class XdsClient:
         self._config = config
         self._state = state
         self._publish = publish
-        on_demand = (ADDRESS_TYPE,) if config.addresses is Addresses.ON_DEMAND else ()
-        self._delta = DeltaClient(node_info(config), TYPES, on_demand)
+        self._scope = AddressScope(config.addresses)
+        self._delta = DeltaClient(node_info(config), TYPES)
         self._turn = asyncio.Lock()  # one batch after the other
-        self.demand: Demand | None = None  # None: all addresses come unasked
-        if on_demand:
-            self.demand = Demand(self._delta, state, self._pass_on, refuse)
+        self.demand = Demand(self._delta, state, self._pass_on, refuse)
+        self._awaits_all = False  # addresses come on demand until all of them are here
         self._settling = Settling(TYPES)
         # By type and nonce, of responses that are read and not applied. Types may share a nonce.
         self._numbers: dict[tuple[str, str], int] = {}
@@ -155,9 +160,9 @@ class XdsClient:
     async def run(self) -> None:
         """Connect, follow the stream, and start again after a growing pause, until cancelled."""
         backoff = Backoff(BACKOFF_INITIAL_S, BACKOFF_MAX_S)
-        if self.demand is not None:
-            self.demand.lost()
-            await self._pass_on([Entry(Op.ON_DEMAND)])
+        self.demand.lost()
+        if self._scope.on_demand:
+            await self._turn_to(on_demand=True)
         while True:
             before = self.status.messages.total()
             try:
@@ -183,8 +188,7 @@ class XdsClient:
         reason = _termination(exc, connected=status.connected)
         status.terminations[reason] += 1
         status.connected = False
-        if self.demand is not None:
-            self.demand.lost()
+        self.demand.lost()
         status.error = explain(exc)
         event(log, logging.WARNING, "xds.disconnected", reason=reason, error=status.error)
 
@@ -199,11 +203,7 @@ class XdsClient:
                 await call.wait_for_connection()
             self._settling.opened(asyncio.get_running_loop().time())
             self._numbers.clear()
-            opening = self._delta.opening()
-            if self.demand is not None:
-                self.demand.opened()
-            for request in opening:
-                await self._send(call, request.SerializeToString(deterministic=True))
+            await self._open(call)
             self.status.connected = True
             self.status.error = ""
             event(log, logging.INFO, "xds.connected", address=config.control)
@@ -212,12 +212,52 @@ class XdsClient:
             send = functools.partial(self._send, call)
             async with asyncio.TaskGroup() as tasks:
                 tasks.create_task(self._read(call, inbox), name="xds.read")
-                if self.demand is not None:
-                    tasks.create_task(self.demand.send(send), name="xds.ask")
+                tasks.create_task(_beside(inbox, self.demand.send(send)), name="xds.ask")
+                tasks.create_task(_beside(inbox, self._outgrow()), name="xds.outgrow")
                 while True:
                     await self._wait(inbox, send)
         finally:
             await channel.close(None)
+
+    async def _open(self, call: _Call) -> None:
+        """Send the first requests. Where it goes by the mesh's size, that for addresses comes after
+        the server's first word."""
+        if self._scope.goes_by_size:
+            await self._send_all(call, self._delta.opening([AUTHORIZATION_TYPE]))
+            async with asyncio.timeout(CONNECT_TIMEOUT_S):
+                header = (await call.initial_metadata()).get(SIZE_HEADER)
+            if call.done():
+                await call.read()  # raises the server's error: it has refused us, and said nothing
+            if self._scope.heard(size_in(header), asyncio.get_running_loop().time()):
+                await self._turn_to(on_demand=self._scope.on_demand)
+        opening = self._delta.opening([ADDRESS_TYPE] if self._scope.goes_by_size else None)
+        self.demand.opened()
+        await self._send_all(call, opening)
+
+    async def _send_all(self, call: _Call, requests: Iterable[pb.DeltaDiscoveryRequest]) -> None:
+        for request in requests:
+            await self._send(call, request.SerializeToString(deterministic=True))
+
+    async def _turn_to(self, *, on_demand: bool) -> None:
+        """Have the next stream's addresses come the other way. On demand, nothing is known from
+        here on; before all of them are here, what is unknown is still not outside the mesh."""
+        event(log, logging.INFO, "xds.addresses", on_demand=on_demand)
+        self._delta.ask_by_name(ADDRESS_TYPE, on=on_demand)
+        self._awaits_all = not on_demand
+        if on_demand:
+            self.demand.begin()
+            await self._pass_on([Entry(Op.ON_DEMAND)])
+        else:
+            self.demand.end()
+
+    async def _outgrow(self) -> None:
+        """End the stream of a node that holds more than it needs, not all nodes at once."""
+        while True:
+            await asyncio.sleep(random.uniform(0.5, 1.5) * LOOK_S)
+            counts = self._state.counts()
+            held = counts["workloads"] + counts["services"]
+            if self._scope.is_outgrown(held, asyncio.get_running_loop().time()):
+                raise XdsEnded("the mesh has grown: addresses come on demand from now on")
 
     async def _wait(self, inbox: Inbox, send: Send) -> None:
         """Take the next response, or let time decide that nothing more belongs to earlier ones."""
@@ -231,7 +271,7 @@ class XdsClient:
             return
         await self._take(update, send)
 
-    async def _read(self, call: grpc.aio.StreamStreamCall[bytes, bytes], inbox: Inbox) -> None:
+    async def _read(self, call: _Call, inbox: Inbox) -> None:
         """Read responses into the inbox. They are applied whole, even after the stream has ended:
         half an update would be known to the state and not to the workers."""
         try:
@@ -243,7 +283,7 @@ class XdsClient:
         except (ControlError, WireError, grpc.aio.AioRpcError) as exc:
             await inbox.end(exc)
 
-    async def _send(self, call: grpc.aio.StreamStreamCall[bytes, bytes], message: bytes) -> None:
+    async def _send(self, call: _Call, message: bytes) -> None:
         try:
             async with self._sending:
                 await call.write(message)
@@ -264,6 +304,9 @@ class XdsClient:
             event(log, logging.ERROR, "xds.rejected", resource=name, error=why)
         answer = self._delta.acknowledge(update.type_url, update.nonce, rejected)
         await self._settle(update)
+        if self._awaits_all and update.type_url == ADDRESS_TYPE and _is_last(update):
+            self._awaits_all = False
+            await self._pass_on([Entry(Op.ALL)])
         if self._delta.synced and not self._state.synced:
             await self._pass_on([Entry(Op.SNAPSHOT)])
             self.status.synced = True
@@ -288,8 +331,7 @@ class XdsClient:
         """Apply in steps, so that a large update stops neither this process nor the workers."""
         rejected: dict[str, str] = {}
         entries = entries_of(update)
-        is_asked = self.demand is not None and update.type_url == ADDRESS_TYPE
-        if self.demand is not None and is_asked:
+        if update.type_url == ADDRESS_TYPE:
             entries = self.demand.entries_of(update, entries)
         rest_s = 0.0
         started_s = time.thread_time()
@@ -303,7 +345,7 @@ class XdsClient:
             rejected.update(await self._pass_on(batch))
             if self._state.synced:
                 rest_s = REST_RATIO * (time.thread_time() - started_s)
-        if self.demand is not None and is_asked:
+        if update.type_url == ADDRESS_TYPE:
             await self.demand.answered(update)
         return rejected
 
@@ -313,6 +355,20 @@ class XdsClient:
             if accepted:
                 await self._publish(accepted)
         return rejected
+
+
+async def _beside(inbox: Inbox, work: Coroutine[Any, Any, None]) -> None:
+    """Do something for as long as the stream lives. Its error ends the stream as one of reading
+    does: what has come is applied whole."""
+    try:
+        await work
+    except (ControlError, WireError, grpc.aio.AioRpcError) as exc:
+        await inbox.end(exc)
+
+
+def _is_last(update: Update) -> bool:
+    """True for a response after which nothing is missing of what there was when it was made."""
+    return update.asked is None and update.word is not Word.MORE
 
 
 def explain(exc: Exception) -> str:

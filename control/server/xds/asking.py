@@ -7,7 +7,7 @@ until it answers.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from functools import partial
 from typing import ClassVar
 
@@ -52,7 +52,7 @@ class Asking(ShelfPlace):
     def due(self) -> Due:
         return NOTHING
 
-    def changed(self) -> None:
+    def changed(self, names: Collection[str]) -> None:
         pass  # the shelf's log says it
 
     def estimate_bytes(self) -> int:

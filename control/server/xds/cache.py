@@ -145,14 +145,19 @@ class Cache:
 
     def resolve(self, asked: str) -> tuple[str, ...]:
         """The addresses that answer an on-demand name: itself, its owner, its endpoints."""
-        index = self.index()
-        if asked in self._entries[ADDRESS_TYPE]:
-            return (asked, *index.members.get(asked, ()))
         found: dict[str, None] = {}
-        for name in index.at(asked):
+        for name in self.owners(asked):
             found[name] = None
-            found.update(dict.fromkeys(index.members.get(name, ())))
+            found.update(dict.fromkeys(self.index().members.get(name, ())))
         return tuple(found)
+
+    def owners(self, asked: str) -> tuple[str, ...]:
+        """The same without endpoints."""
+        return (asked,) if asked in self._entries[ADDRESS_TYPE] else self.index().at(asked)
+
+    def address(self, name: str) -> Workload | Service | None:
+        found: Workload | Service | None = self._values[ADDRESS_TYPE].get(name)
+        return found
 
     def own(self, node: str) -> set[str]:
         """The workloads of a node, and the services that they are endpoints of."""

@@ -7,7 +7,7 @@ that are held back. So most clients are told the same bytes.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from functools import partial
 from typing import ClassVar
 
@@ -93,7 +93,7 @@ class Follower(ShelfPlace):
     def pending_count(self) -> int:
         return self._shelf.count_since(self.at) + len(self._odd)
 
-    def changed(self) -> None:
+    def changed(self, names: Collection[str]) -> None:
         pass  # the shelf says it
 
     @property

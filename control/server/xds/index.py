@@ -7,9 +7,9 @@ from collections import defaultdict
 from collections.abc import Hashable, Iterable, Mapping
 from typing import Any, TypeVar
 
-from control.model.address import CidrBlock, format_address, parse_address
+from control.model.address import CidrBlock, parse_address
 from control.model.workload import Service, Workload
-from control.server.xds.resource import CachedResource
+from control.server.xds.resource import CachedResource, alias_of
 
 _Key = TypeVar("_Key", bound=Hashable)
 Table = dict[_Key, tuple[str, ...]]
@@ -79,7 +79,7 @@ def _by_address(value: Workload | Service, entry: CachedResource) -> Iterable[st
     yield from entry.aliases
     if isinstance(value, Service):
         for each in value.outer_addresses:
-            yield f"{each.network}/{format_address(each.address)}"
+            yield alias_of(each.network, each.address)
 
 
 def _blocks(value: Workload | Service) -> Iterable[Block]:

@@ -1,26 +1,28 @@
 """A client that asks for addresses by name, and is shown what answers these names.
 
-Costs what it asks for: its names are resolved again when addresses have changed and something can
-be sent.
+Costs what it asks for: a change of a pod that none of its names leads to is one look. Its names are
+resolved again after a change of what they lead to, when something can be sent.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from functools import partial
 from typing import ClassVar
 
+from control.model.workload import Service
 from control.server.callers.refusals import CallRefusal
 from control.server.xds.cache import Cache
 from control.server.xds.difference import RESPONSE_BYTES_MAX, Encode, encode
 from control.server.xds.names import BadRequest, KeptNames
-from control.server.xds.resource import CachedResource
+from control.server.xds.resource import CachedResource, alias_of
 from control.server.xds.shelf import FOREIGN, OLD
 from control.server.xds.subscription import Due
 from control.wire.types import ADDRESS_TYPE
 
 ASKED_MAX = 65536  # names one client may subscribe to; as many as our own client sends
 CHEAP_MAX = 256  # names
+LOOKED_AT_MAX = 64  # names that changed at once; for more, all that is asked for is resolved again
 
 
 class Picker:
@@ -44,6 +46,8 @@ class Picker:
         self.owed: set[str] = set()  # asked names that must be answered
         self.wanted: set[str] = set()  # resources that `asked` resolves to
         self.stale = False  # the cache has changed since `wanted` was resolved
+        self._owners: set[str] = set()  # those of `wanted` that a name leads to by itself
+        self._own: set[str] = set()  # and those that are wanted unasked
 
     @property
     def _entries(self) -> Mapping[str, CachedResource]:
@@ -79,6 +83,7 @@ class Picker:
             self.stale = True
         self.owed |= fresh
         for name in fresh:  # asked again: answered again
+            self._owners.update(self._cache.owners(name))
             for resolved in self._cache.resolve(name):
                 self._forget(resolved)
                 self.wanted.add(resolved)
@@ -106,14 +111,54 @@ class Picker:
         ztunnel waits for them before it serves a pod, and does not know their names; so are their
         services, by which inbound connections are named. What nobody wants any more is removed:
         the client cannot know which of its names led to it in this moment."""
-        wanted = self._cache.own(self._node)
+        self._own = self._cache.own(self._node)
+        wanted, owners = set(self._own), set[str]()
         for name in self.asked:
+            owners.update(self._cache.owners(name))
             wanted.update(self._cache.resolve(name))
-        self.wanted, self.stale = wanted, False
+        self.wanted, self._owners, self.stale = wanted, owners, False
         self.dirty |= wanted | self.known.keys()
 
-    def changed(self) -> None:
-        self.stale = True  # resolved when it can be sent: once, whatever comes until then
+    def changed(self, names: Collection[str]) -> None:
+        """Look at what has changed; if that may change where names lead, they are resolved again
+        when something can be sent: once, whatever comes until then."""
+        if self.stale or len(names) > LOOKED_AT_MAX:
+            self.stale = True
+            return
+        for name in names:
+            if not self._look_at(name):
+                self.stale = True
+                return
+
+    def _look_at(self, name: str) -> bool:
+        """Take in one change; False if it may concern others too: a service and its endpoints, a
+        pod of this node and its services."""
+        value = self._cache.address(name)
+        if name in self._own or (value is None and name in self.wanted):
+            return False
+        if value is None:
+            return True
+        if isinstance(value, Service):
+            if any(each.length is not None for each in value.addresses):
+                return False
+            aliases = [alias_of(each.network, each.address) for each in value.addresses]
+            aliases += [alias_of(each.network, each.address) for each in value.outer_addresses]
+            return name not in self.wanted and self.asked.isdisjoint((name, *aliases))
+        if value.node == self._node:
+            return False
+        aliases = [alias_of(value.network, each) for each in value.addresses]
+        if self.asked.isdisjoint((name, *aliases)):
+            self._owners.discard(name)
+        else:
+            self._owners.add(name)
+        if name in self._owners or not self._owners.isdisjoint(value.services):
+            self.wanted.add(name)
+        elif name in self.wanted:
+            self.wanted.discard(name)
+        else:
+            return True
+        self.dirty.add(name)
+        return True
 
     @property
     def has_news(self) -> bool:
@@ -162,9 +207,10 @@ class Picker:
 
     @property
     def is_cheap(self) -> bool:
-        """True if building a small response takes no time worth a turn: few names are asked for,
-        and few have to be looked at."""
-        return len(self.asked) + len(self.dirty) + len(self.wanted) < CHEAP_MAX
+        """True if building a small response takes no time worth a turn: few names are to be
+        resolved, and few looked at."""
+        resolved = len(self.asked) + len(self.wanted) if self.stale else 0
+        return resolved + len(self.dirty) + len(self.owed) < CHEAP_MAX
 
     def take(self, *, with_removed: bool) -> Encode:
         """The client is told as much as fits into a response."""

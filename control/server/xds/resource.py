@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from google.protobuf.any_pb2 import Any as AnyMessage
 
-from control.model.address import format_address
+from control.model.address import Address, format_address
 from control.model.workload import NetworkAddress, Service, Workload
 from control.wire import discovery_pb2
 
@@ -31,7 +31,7 @@ class CachedResource:
         """Names by address, for those who ask on demand: made when they do."""
         value = self.addressed
         if isinstance(value, Workload):
-            return tuple(f"{value.network}/{format_address(each)}" for each in value.addresses)
+            return tuple(alias_of(value.network, each) for each in value.addresses)
         return () if value is None else tuple(map(_vip_alias, value.addresses))
 
     def framed_with_aliases(self) -> bytes:
@@ -41,8 +41,13 @@ class CachedResource:
         return frame(RESOURCES_FIELD, self.framed[self.body_offset :] + extra)
 
 
+def alias_of(network: str, address: Address) -> str:
+    """The name by which an address is asked for."""
+    return f"{network}/{format_address(address)}"
+
+
 def _vip_alias(vip: NetworkAddress) -> str:
-    text = f"{vip.network}/{format_address(vip.address)}"
+    text = alias_of(vip.network, vip.address)
     return text if vip.length is None else f"{text}/{vip.length}"
 
 

@@ -203,7 +203,7 @@ class DeltaSession:
         for type_url in change:
             state = self._types.get(type_url)
             if state is not None:
-                state.way.changed()
+                state.way.changed(change[type_url])
                 has_news = has_news or state.way.has_news
         return has_news
 

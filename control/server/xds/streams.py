@@ -35,7 +35,8 @@ from control.server.xds.publish import Publisher
 from control.server.xds.requests import WORTH_BYTES, ReadRequest, Requests
 from control.server.xds.session import DeltaSession
 from control.wire import discovery_pb2 as pb
-from control.wire.types import POD_TYPE
+from control.wire.delta import SIZE_HEADER
+from control.wire.types import ADDRESS_TYPE, POD_TYPE
 
 log = logging.getLogger("xds")
 
@@ -185,10 +186,14 @@ class DeltaService:
         self, client: Client, requests: AsyncIterator[bytes], context: Context
     ) -> None:
         stop = self._publisher.listen(_waker(client))
+        size = len(self._publisher.cache.entries(ADDRESS_TYPE))
         try:
+            await context.send_initial_metadata(((SIZE_HEADER, str(size)),))
             async with asyncio.TaskGroup() as tasks:
                 tasks.create_task(self._read(client, requests), name="xds.read")
                 tasks.create_task(self._write(client, context), name="xds.write")
+        except grpc.aio.InternalError:
+            await client_gone()
         except BaseExceptionGroup as group:
             # Not `except*`: before Python 3.11.4 what that raises is wrapped in a group once more,
             # and nobody would refuse the stream.

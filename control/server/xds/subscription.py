@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import ClassVar
@@ -40,7 +40,7 @@ class Unserved:
     def due(self) -> Due:
         return NOTHING
 
-    def changed(self) -> None:
+    def changed(self, names: Collection[str]) -> None:
         pass
 
     def estimate_bytes(self) -> int:

@@ -15,7 +15,7 @@ from control.wire import discovery_pb2 as pb
 from tests.support.engine.meshes import mesh
 from tests.support.mesh_cache import EMPTY, MeshCache
 from ztunnel.config import Addresses, ZtunnelConfig
-from ztunnel.mesh.entries import Entry, Op
+from ztunnel.mesh.entries import Entry
 from ztunnel.mesh.state import State
 from ztunnel.refusals import Reason
 from ztunnel.supervisor.demand import Demand
@@ -51,7 +51,6 @@ class DemandRig:
 
     @property
     def demand(self) -> Demand:
-        assert self.client.demand is not None
         return self.client.demand
 
     async def _publish(self, entries: list[Entry]) -> None:
@@ -59,7 +58,7 @@ class DemandRig:
         self.worker.apply(entries)
 
     async def start(self) -> None:
-        await self.client._pass_on([Entry(Op.ON_DEMAND)])
+        await self.client._turn_to(on_demand=True)
         await self.open()
 
     async def open(self) -> None:

@@ -223,4 +223,5 @@ def test_the_page_names_the_way_of_addresses(tmp_path: Path) -> None:
 def test_all_addresses_come_unasked_unless_told_otherwise() -> None:
     flags = ("--control", "c.example:15012", "--node", "n1")
     assert load(*flags).addresses is Addresses.ALL
-    assert load(*flags, "--addresses", "on-demand").addresses is Addresses.ON_DEMAND
+    for each in Addresses:
+        assert load(*flags, "--addresses", each.value).addresses is each

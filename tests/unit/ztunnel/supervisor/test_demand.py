@@ -239,3 +239,49 @@ def test_entries_of_another_kind_pass_as_they_are() -> None:
         assert list(subject.entries_of(None, [broken])) == [broken]  # type: ignore[arg-type]
 
     run(test)
+
+
+def test_everything_counts_as_known_once_all_of_it_is_here_and_not_before() -> None:
+    async def test(rig: DemandRig) -> None:
+        await rig.want("/10.0.0.2")
+        rig.published.clear()
+        await rig.client._turn_to(on_demand=False)
+        await rig.want("/10.0.0.3")
+        assert rig.worker.known.on_demand
+        assert "/10.0.0.3" not in rig.worker.known
+        await rig.open()
+        assert not rig.worker.known.on_demand
+        everything = [each.uid for each in (CLIENT, WEB, OTHER)] + [key("own"), key("web")]
+        assert all(map(rig.worker.has, everything))
+        assert rig.published[-1].op is Op.ALL
+        assert rig.refused == []
+
+    run(test)
+
+
+def test_on_demand_again_nothing_is_known_and_what_nobody_asks_for_goes() -> None:
+    async def test(rig: DemandRig) -> None:
+        await rig.want("/10.0.0.2")
+        await rig.client._turn_to(on_demand=False)
+        await rig.open()
+        rig.published.clear()
+        await rig.client._turn_to(on_demand=True)
+        await rig.open()
+        assert rig.published[0].op is Op.ON_DEMAND, "before anything is removed"
+        assert not rig.worker.has(WEB.uid)
+        assert rig.worker.has(CLIENT.uid)
+        await rig.want("/10.0.0.2")
+        assert rig.worker.has(WEB.uid)
+
+    run(test)
+
+
+def test_a_stream_that_breaks_before_everything_is_here_changes_nothing() -> None:
+    async def test(rig: DemandRig) -> None:
+        await rig.client._turn_to(on_demand=False)
+        rig.client._delta.opening()  # lost
+        assert rig.worker.known.on_demand
+        await rig.open()
+        assert not rig.worker.known.on_demand
+
+    run(test)

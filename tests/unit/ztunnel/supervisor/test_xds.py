@@ -19,6 +19,7 @@ from tests.support.virtual_time import run_virtual
 from ztunnel.config import ZtunnelConfig
 from ztunnel.mesh.entries import Entry, Op
 from ztunnel.mesh.state import State
+from ztunnel.supervisor.inbox import Inbox
 from ztunnel.supervisor.settling import Settling
 from ztunnel.supervisor.xds import (
     BACKOFF_MAX_S,
@@ -26,6 +27,7 @@ from ztunnel.supervisor.xds import (
     TYPES,
     XdsClient,
     XdsEnded,
+    _beside,
     node_info,
 )
 
@@ -313,3 +315,22 @@ def test_two_types_may_share_a_nonce() -> None:
         (AUTHORIZATION_TYPE, "13"),
         (ADDRESS_TYPE, "13"),
     ]
+
+
+def test_an_error_beside_the_reading_ends_the_stream_after_what_has_come() -> None:
+    """A batch that was passed to the state alone would stay unknown to the workers."""
+
+    async def whole() -> None:
+        inbox, bench = Inbox(), Bench()
+        update = bench.client.receive(bench.response(ADDRESS_TYPE, entry(WEB)))
+        await inbox.put(update)
+
+        async def fails() -> None:
+            raise XdsEnded("gone")
+
+        await _beside(inbox, fails())
+        assert await inbox.next() is update
+        with pytest.raises(XdsEnded):
+            await inbox.next()
+
+    asyncio.run(whole())

@@ -114,10 +114,13 @@ def test_only_a_response_that_is_small_to_build_needs_no_turn() -> None:
     names = frozenset(map(str, range(CHEAP_MAX)))
     session.changed(cache.update(make_mesh(names)))
     assert not session.is_cheap, "much has changed"
-    _, asking = started("abcdef")
+    cache, asking = started("abcdef")
     asking.receive(request(subscribe=tuple(names)))
+    assert not asking.is_cheap, "its names have to be resolved"
     while asking.take() is not None:
         pass
+    assert asking.is_cheap
+    asking.changed(cache.update(make_mesh(names)))
     assert not asking.is_cheap, "its names have to be resolved again"
 
 

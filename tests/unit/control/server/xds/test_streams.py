@@ -16,7 +16,7 @@ from control.server.xds import streams
 from control.server.xds.publish import Publisher
 from control.server.xds.streams import DeltaService
 from control.wire import discovery_pb2 as pb
-from control.wire.delta import DeltaClient, NodeInfo, Update
+from control.wire.delta import SIZE_HEADER, DeltaClient, NodeInfo, Update
 from control.wire.types import ADDRESS_TYPE, AUTHORIZATION_TYPE
 from tests.support.calls import Aborted, Call
 from tests.support.control_door import DoorBench
@@ -104,6 +104,7 @@ def test_a_client_gets_everything_then_changes_until_it_leaves(bench: Bench) -> 
         policies, addresses = await node.hear(), await node.hear()
         assert policies.type_url == AUTHORIZATION_TYPE
         assert [each.name for each in addresses.added] == [UID]
+        assert node.call.said == {SIZE_HEADER: "1"}
         (client,) = bench.service.clients
         assert (client.node_id, client.node) == ("ztunnel~x", "n1")
         bench.publish("")
@@ -300,18 +301,19 @@ def test_a_client_that_takes_nothing_is_left(bench: Bench, monkeypatch: pytest.M
     assert bench.service.streams.total == bench.service.sending.shares.total == 0
 
 
+@pytest.mark.parametrize("what", ["write", "send_initial_metadata"])
 def test_a_client_that_goes_while_it_is_written_to_is_no_bug(
-    bench: Bench, monkeypatch: pytest.MonkeyPatch
+    bench: Bench, monkeypatch: pytest.MonkeyPatch, what: str
 ) -> None:
     """Ended by gRPC, which cancels the call: each other end would be a stack trace in the log."""
     node = Node(bench, bench.call())
     failed = asyncio.Event()
 
-    async def write(message: bytes) -> None:
+    async def write(_: object) -> None:
         failed.set()
         raise grpc.aio.InternalError('Failed "execute_batch"')
 
-    monkeypatch.setattr(node.call, "write", write)
+    monkeypatch.setattr(node.call, what, write)
 
     async def whole() -> None:
         task = asyncio.get_running_loop().create_task(node.stream)

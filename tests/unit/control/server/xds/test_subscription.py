@@ -14,7 +14,7 @@ def test_something_is_due_when_there_is_a_resource_or_a_name() -> None:
 
 def test_a_type_that_is_not_served_is_empty() -> None:
     way = Unserved("x.y")
-    way.changed()
+    way.changed(())
     assert (way.due(), way.has_news, way.estimate_bytes()) == (NOTHING, False, 0)
     response = way.take(with_removed=True)("n", Word.MORE)
     assert (response.type_url, response.nonce, response.added) == ("x.y", "n", 0)
