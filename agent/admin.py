@@ -184,7 +184,9 @@ class AgentAdmin:
             wanted = parse_request(request.body)
             async with asyncio.timeout(wanted.timeout_s):
                 uid = _uid(wanted.uid or await self._uid_of(wanted))
-                self._agent.enroller.register(registration(wanted, uid))
+                # Aside: a look at its addresses waits for whoever on this host changes devices.
+                found = await asyncio.to_thread(registration, wanted, uid)
+                self._agent.enroller.register(found)
                 state = await self._agent.enroller.settled(uid)
         except (NamespaceTaken, PodMismatch, ContainerDeleted) as exc:
             return refusal(409, exc.reason, str(exc))

@@ -11,16 +11,20 @@ from pathlib import Path
 from agent.datapath import folder, programs
 from agent.datapath.attach import Link, Program
 from agent.datapath.maps import Map
+from control.model.address import Address
 
 POD_MAPS = ("listeners", "plaintext", "probes", "refused")  # those that sk_lookup uses
 
 
 @dataclass(frozen=True, slots=True)
 class Prepared:
-    """A program and its maps, which belong to no pod yet."""
+    """A program and its maps, which belong to no pod yet, and the namespace with these addresses
+    that is ready for a capture."""
 
     maps: Mapping[str, Map]
     program: Program
+    cookie: int
+    addresses: tuple[Address, ...]
 
     def close(self) -> None:
         """Close the descriptors; what is pinned stays."""
@@ -34,11 +38,12 @@ class LookupPrograms:
         self._image = image
         self._maps = maps  # the node's
 
-    def prepare(self) -> Prepared:
+    def prepare(self, cookie: int, addresses: tuple[Address, ...]) -> Prepared:
         """Make one for a pod that is captured next; in any thread."""
         with contextlib.ExitStack() as opened:
             of_pod = {each: opened.enter_context(folder.create_map(each)) for each in POD_MAPS}
-            made = Prepared(of_pod, self._image.load("sklookup", {**self._maps, **of_pod}))
+            program = self._image.load("sklookup", {**self._maps, **of_pod})
+            made = Prepared(of_pod, program, cookie, addresses)
             opened.pop_all()
         return made
 

@@ -82,10 +82,11 @@ class Map(KernelObject):
     def fill(self, entries: Iterable[tuple[bytes, bytes]]) -> None:
         """Many updates, in their order."""
         keys, values, attributes = self._places()
+        key_at, value_at = memoryview(keys).cast("B"), memoryview(values).cast("B")
         for key, value in entries:
             assert (len(key), len(value)) == (self.key_bytes, self.value_bytes)
-            ctypes.memmove(keys, key, len(key))
-            ctypes.memmove(values, value, len(value))
+            key_at[: len(key)] = key
+            value_at[: len(value)] = value
             if bpfsys.repeat(bpfsys.MAP_UPDATE, attributes):
                 bpfsys.call(bpfsys.MAP_UPDATE, attributes.raw, "map update")
 
@@ -133,10 +134,34 @@ class Map(KernelObject):
 
     def count(self) -> int:
         """Entries of a hash map, many with each call: one key at a time costs 4 µs each."""
+        found = [size for size, _, _ in self._batches()]
+        return sum(1 for _ in self) if None in found else sum(size or 0 for size in found)
+
+    def items(self) -> Iterator[tuple[bytes, bytes]]:
+        """Entries of a hash map, many with each call; one may come twice."""
+        key_bytes, value_bytes = self.key_bytes, self.value_bytes
+        for size, keys, values in self._batches():
+            if size is None:
+                yield from self._one_by_one()
+                return
+            for at in range(size):
+                key = keys[at * key_bytes : (at + 1) * key_bytes]
+                yield bytes(key), bytes(values[at * value_bytes : (at + 1) * value_bytes])
+
+    def _one_by_one(self) -> Iterator[tuple[bytes, bytes]]:
+        for key in list(self):
+            value = self.lookup(key)
+            if value is not None:  # else it went meanwhile
+                yield key, value
+
+    def _batches(self) -> Iterator[tuple[int | None, memoryview, memoryview]]:
+        """(entries, keys, values) of each call, until the next one; None at last: a kernel without
+        batches for this type of map, or that failed half way."""
         keys = buffer(bytes(self.key_bytes * _BATCH_ENTRIES))
         values = buffer(bytes(self.value_bytes * _BATCH_ENTRIES))
+        views = memoryview(keys).cast("B"), memoryview(values).cast("B")
         places = (buffer(bytes(8)), buffer(bytes(8)))  # a call begins where the last one ended
-        total, before = 0, 0
+        before = 0
         # Twice the entries: a map that changes meanwhile cannot hold us.
         for turn in range(2 + 2 * self.max_entries // _BATCH_ENTRIES):
             after = ctypes.addressof(places[turn % 2])
@@ -144,12 +169,13 @@ class Map(KernelObject):
             attributes = struct.pack("<QQQQIIQQ", *pointers, _BATCH_ENTRIES, self.fd, 0, 0)
             reply = bpfsys.attempt(bpfsys.MAP_LOOKUP_BATCH, attributes)
             if reply.number not in (0, errno.ENOENT):
-                return sum(1 for _ in self)  # a kernel without batches for this type of map
-            total += struct.unpack_from("<I", reply.attributes, _BATCH_COUNT_AT)[0]
+                yield None, *views
+                return
+            size = struct.unpack_from("<I", reply.attributes, _BATCH_COUNT_AT)[0]
+            yield size, *views
             if reply.number:
-                break  # the end
+                return  # the end
             before = after
-        return total
 
 
 def cpu_count_possible(text: str | None = None) -> int:

@@ -43,6 +43,7 @@ from agent.datapath.shortcuts import Shortcuts
 from agent.datapath.tables import DirectTables
 from agent.datapath.usage import MapUsage
 from bpf import layout
+from control.model.address import Address
 
 
 class NodeDatapath:
@@ -66,8 +67,8 @@ class NodeDatapath:
         self.kubelet = KubeletHook(ours, image, self._maps)
         self._exemptions = Exemptions(ours, image, self._maps)
         self._locals = Locals(self._maps)
-        self.lookups = LookupPrograms(image, self._maps)
-        self._pins = PodPins(ours, self.lookups, self._maps)
+        self._lookups = LookupPrograms(image, self._maps)
+        self._pins = PodPins(ours, self._lookups, self._maps)
         self._path_mtu = PathMtu()
         self.audit = KernelAudit(ours, cgroup_root, image, self._maps, self._pods)
 
@@ -177,7 +178,7 @@ class NodeDatapath:
             if self._maps["pods"].lookup(key) is None and not taken_over:
                 self._remove_pins(pins, pod)
                 continue
-            self.lookups.replace(pins)
+            self._lookups.replace(pins)
             device = self._shortcuts.adopt(pins) if self._shortcuts is not None else 0
             pod = replace(pod, device=device if self._wants_shortcuts else 0)
             self._pods[pod.uid] = pod
@@ -198,13 +199,23 @@ class NodeDatapath:
 
     # Pods
 
+    def prepare(self, netns_fd: int, cookie: int, addresses: tuple[Address, ...]) -> Prepared:
+        """Do all of a capture that may take long and changes nothing for anybody; in any thread. A
+        route waits for whoever on this host changes devices, and the verifier takes its time."""
+        self._make_ready(netns_fd, addresses)
+        return self._lookups.prepare(cookie, addresses)
+
+    def _make_ready(self, netns_fd: int, addresses: tuple[Address, ...]) -> None:
+        block.make_local(netns_fd, addresses)
+        self._path_mtu.probe(netns_fd)
+
     def capture(
         self, pod: PodCapture, *, shortcut_later: bool = False, prepared: Prepared | None = None
     ) -> CapturedPod:
         """Capture the pod, or bring a captured one up to date (new ztunnel, new address).
 
         `shortcut_later`: a pod without one gets it from `shortcuts`, which takes longer.
-        `prepared`: by `lookups`; it stays the caller's to close.
+        `prepared`: by `prepare`; it stays the caller's to close.
         """
         captured = pods.check(pod)
         pins = self._pins.path(pod.uid)
@@ -221,8 +232,9 @@ class NodeDatapath:
         try:
             if known is not None:
                 self._locals.remove(known, but=captured)
-            block.make_local(pod.netns_fd, pod.addresses)
-            self._path_mtu.probe(pod.netns_fd)
+            ready = None if prepared is None else (prepared.cookie, prepared.addresses)
+            if ready != (captured.cookie, pod.addresses):
+                self._make_ready(pod.netns_fd, pod.addresses)
             self._pins.make(pod, captured, prepared)
             if not shortcut_later or (known is not None and known.device):
                 device = 0 if self.shortcuts is None else self.shortcuts.attach(pins, pod)
@@ -291,7 +303,15 @@ class NodeDatapath:
         # after it: a late release must not take the newer pod out of the mesh.
         if pod is not None and all(other.cookie != pod.cookie for other in self._others(pod.uid)):
             self._maps["pods"].delete(pods.cookie_key(pod.cookie))
-        self._pins.remove(pins)
+        self._pins.remove(pins, self._device_of(pod))
+
+    def _device_of(self, pod: CapturedPod | None) -> int | None:
+        """The device of its shortcut, None: the kernel has to be asked. An index that another pod
+        has by now is its."""
+        if pod is None or not pod.device:
+            return None
+        is_reused = any(other.device == pod.device for other in self._others(pod.uid))
+        return None if is_reused else pod.device
 
     def _others(self, uid: str) -> Iterator[CapturedPod]:
         return (pod for pod in self._pods.values() if pod.uid != uid)

@@ -70,9 +70,9 @@ class PodPins:
         folder.unpin(pins / "link")  # detached by somebody
         return False
 
-    def remove(self, pins: Path) -> None:
-        """Detach and remove all that is there."""
-        shortcuts.detach(pins, self._maps)
+    def remove(self, pins: Path, device: int | None) -> None:
+        """Detach and remove all that is there; `device` as for `shortcuts.detach`."""
+        shortcuts.detach(pins, self._maps, device)
         # After all else: a connect() that was steered before that is on its way to the ztunnel.
         if (pins / "link").exists():
             with Link.open(pins / "link") as link:

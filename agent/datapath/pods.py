@@ -37,6 +37,7 @@ from control.model.address import Address, format_address, mapped, parse_address
 
 # The longest file name. A Kubernetes uid has 36 characters and needs no escape.
 _PIN_NAME_BYTES_MAX = 255
+_ODD_SIGN = re.compile(r"[^A-Za-z0-9_-]")
 
 
 class ListenerFds(NamedTuple):
@@ -70,12 +71,7 @@ class CapturedPod:
 
 def pin_name(uid: str) -> str:
     """A uid as a file name, one for each uid: bpffs refuses dots, and a uid is foreign text."""
-    name = "".join(
-        sign
-        if re.fullmatch(r"[A-Za-z0-9_-]", sign)
-        else "".join(f"={b:02x}" for b in sign.encode())
-        for sign in uid
-    )
+    name = _ODD_SIGN.sub(lambda odd: "".join(f"={b:02x}" for b in odd[0].encode()), uid)
     if not 0 < len(name) <= _PIN_NAME_BYTES_MAX:
         raise PodRefused(f"a pod uid of {len(uid)} characters cannot be a file name")
     return name

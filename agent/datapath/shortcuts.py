@@ -4,10 +4,10 @@ Without it (a kernel before 6.6, a pod without a veth whose other end is here) d
 pass through the host's network stack, and `obstacle` gives the reason.
 """
 
+import errno
 from collections.abc import Callable, Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import NamedTuple
 
 from agent.datapath import folder, pods, programs, veth
 from agent.datapath.attach import Link, Program
@@ -20,12 +20,18 @@ from bpf import layout
 _PIN = "shortcut"
 
 
-class Shortcutting(NamedTuple):
-    """A shortcut that is being made, for the namespace with this cookie."""
+@dataclass(frozen=True, slots=True)
+class MadeShortcut:
+    """A shortcut that a thread has made, or found, for the namespace with this cookie."""
 
     cookie: int
-    device: int
-    link: Callable[[], Link]
+    device: int  # where it belongs; 0: nowhere
+    before: int  # the device that it was on
+    link: Link | None  # to be pinned; None: there is one, or none is wanted
+
+    def close(self) -> None:
+        if self.link is not None:
+            self.link.close()
 
 
 class Shortcuts:
@@ -55,34 +61,43 @@ class Shortcuts:
         device = self._place(pins, pod)
         try:
             if device and device_at(pins) != device:
-                with self._linking(device, pod.uid)() as link:
+                with _linked(self._loaded(), device, pod.uid) as link:
                     link.pin(pins / _PIN)
         except DatapathError as exc:
             self.refused(exc)
             return 0
         return device
 
-    def begin(self, pod: PodCapture) -> Shortcutting | None:
-        """The part that any thread may do, for a captured pod; None: there is nothing to do."""
-        known = self._captured.get(pod.uid)
+    def begin(self, uid: str) -> Callable[[PodCapture], MadeShortcut] | None:
+        """Function for the part that takes long, in any thread; None: there is nothing to do."""
+        known = self._captured.get(uid)
         if known is None or known.device:
             return None
-        pins = self._pins.pods / pods.pin_name(pod.uid)
-        device = self._place(pins, pod)
-        if device and device_at(pins) == device:
-            self._changed(replace(known, device=device))
-            return None
-        if not device:
-            return None
-        return Shortcutting(known.cookie, device, self._linking(device, pod.uid))
+        program, cookie = self._loaded(), known.cookie
+        return lambda pod: self._make(pod, cookie, program)
 
-    def finish(self, uid: str, begun: Shortcutting, link: Link) -> None:
-        """Count on a link that was made meanwhile, if the pod is still what it was. The caller
-        closes the link."""
+    def _make(self, pod: PodCapture, cookie: int, program: Program) -> MadeShortcut:
+        """Every question about a device waits for whoever on this host changes one, and a new link
+        takes ten milliseconds. DatapathError: the kernel refuses."""
+        before = device_at(self._pins.pods / pods.pin_name(pod.uid))
+        device = veth.host_end(pod.netns_fd, pod.addresses[0]) or 0
+        link = _linked(program, device, pod.uid) if device and device != before else None
+        return MadeShortcut(cookie, device, before, link)
+
+    def finish(self, uid: str, made: MadeShortcut) -> None:
+        """Count on what was made meanwhile, if the pod is still what it was. The caller closes
+        it."""
         known = self._captured.get(uid)
-        if known is not None and known.cookie == begun.cookie and not known.device:
-            link.pin(self._pins.pods / pods.pin_name(uid) / _PIN)
-            self._changed(replace(known, device=begun.device))
+        if known is None or known.cookie != made.cookie or known.device:
+            return
+        pins = self._pins.pods / pods.pin_name(uid)
+        if made.before != made.device or not made.device:
+            detach(pins, self._maps, made.before or None)
+        if made.link is not None:
+            made.link.pin(pins / _PIN)
+            self.obstacle = None
+        if made.device:
+            self._changed(replace(known, device=made.device))
 
     def refused(self, error: DatapathError) -> None:
         self.obstacle = str(error)
@@ -94,13 +109,6 @@ class Shortcuts:
         if not device or device_at(pins) != device:
             detach(pins, self._maps)
         return device
-
-    def _linking(self, device: int, uid: str) -> Callable[[], Link]:
-        """Function that puts our program on a device: it takes the kernel ten milliseconds.
-        DatapathError: the kernel refuses."""
-        program = self._loaded()
-        attach_type = programs.HOOKS["shortcut"].attach_type
-        return lambda: Link.create(program, device, attach_type, what=f"shortcut of {uid}")
 
     def _loaded(self) -> Program:
         if self._program is None:
@@ -116,18 +124,30 @@ class Shortcuts:
             return link.info().target
 
 
+def _linked(program: Program, device: int, uid: str) -> Link:
+    attach_type = programs.HOOKS["shortcut"].attach_type
+    return Link.create(program, device, attach_type, what=f"shortcut of {uid}")
+
+
 def device_at(pins: Path) -> int:
     """The device that the pod's shortcut is on; 0: there is none, or the device is gone."""
     if not (pins / _PIN).exists():
         return 0
-    with Link.open(pins / _PIN) as link:
-        return link.info().target
+    try:
+        with Link.open(pins / _PIN) as link:
+            return link.info().target
+    except DatapathError as exc:
+        if exc.number == errno.ENOENT:
+            return 0  # its pod was released meanwhile
+        raise
 
 
-def detach(pins: Path, maps: Mapping[str, Map]) -> None:
+def detach(pins: Path, maps: Mapping[str, Map], device: int | None = None) -> None:
     """Have the program leave its device within moments: to wait for it would take ten milliseconds,
-    and without entries it does nothing."""
-    device = device_at(pins)
+    and without entries it does nothing. `device`: the one that it is on; None: the kernel is asked,
+    which waits for whoever on this host changes a device."""
+    if device is None:
+        device = device_at(pins)
     folder.unpin(pins / _PIN)
     if device:
         _forget(maps["shortcuts"], device)
@@ -135,10 +155,7 @@ def detach(pins: Path, maps: Mapping[str, Map]) -> None:
 
 def _forget(shortcuts: Map, device: int) -> None:
     """Remove entries whose end was missed: the device's index will be another device's some day."""
-    for key in list(shortcuts):
-        raw = shortcuts.lookup(key)
-        if raw is None:
-            continue  # ended meanwhile
+    for key, raw in shortcuts.items():
         way = layout.Shortcut.from_buffer_copy(raw)
         if device in (way.source, way.target):
             shortcuts.delete(key)

@@ -23,7 +23,7 @@ from agent.enrol.aside import made_aside
 from agent.enrol.earlier import Earlier
 from agent.enrol.facts import Facts
 from agent.enrol.shortcut_track import ShortcutTrack
-from agent.registry import NamespaceGone
+from agent.registry import NamespaceGone, Registration
 from control.kit.errors import KernelError, MeshError
 from control.kit.log import event
 from control.model.address import Address
@@ -42,12 +42,6 @@ class Audit(Protocol):
     def pod(self, uid: str) -> list[Difference]: ...
 
 
-class Lookups(Protocol):
-    """Maker of what a pod's capture needs and takes long, in any thread."""
-
-    def prepare(self) -> Prepared: ...
-
-
 class Datapath(Protocol):
     """The kernel half, as far as it is used here."""
 
@@ -57,9 +51,7 @@ class Datapath(Protocol):
     @property
     def shortcuts(self) -> Shortcuts | None: ...
 
-    @property
-    def lookups(self) -> Lookups: ...
-
+    def prepare(self, netns_fd: int, cookie: int, addresses: tuple[Address, ...]) -> Prepared: ...
     def capture(
         self, pod: PodCapture, *, shortcut_later: bool = False, prepared: Prepared | None = None
     ) -> CapturedPod: ...
@@ -163,7 +155,8 @@ class KernelTrack:
         self.earlier.forget(uid)
         now_s = self._facts.clock.monotonic_s()
         self._facts.book.released(uid, now_s)
-        self._note(uid, released_s=now_s)
+        if self._facts.book.pods()[uid].netns is not None:  # else it is about to be forgotten
+            self._note(uid, released_s=now_s)
         event(log, logging.INFO, "pod.released", uid=uid)
 
     def _note(
@@ -212,15 +205,20 @@ class KernelTrack:
 
     async def prepare(self, uid: str) -> None:
         """Have a thread make what the capture of a pod needs; without it the capture does."""
-        if self._facts.book.pods()[uid].capture is not None:
+        registration, pod = self._facts.known.get(uid), self._facts.book.pods()[uid]
+        if pod.capture is not None or registration is None:
             return
         try:
-            made = await made_aside(self._datapath.lookups.prepare)
-        except (KernelError, OSError) as exc:
+            made = await made_aside(lambda: self._made(registration, pod.addresses))
+        except (MeshError, OSError) as exc:
             event(log, logging.DEBUG, "pod.not_prepared", uid=uid, error=exc)
             return
         self.drop_prepared(uid)
         self._prepared[uid] = made
+
+    def _made(self, registration: Registration, addresses: tuple[Address, ...]) -> Prepared:
+        with registry.opened_again(registration) as netns_fd:
+            return self._datapath.prepare(netns_fd, registration.cookie, addresses)
 
     def drop_prepared(self, uid: str) -> None:
         """Close what waits for a capture that does not come, or that is done."""

@@ -10,13 +10,13 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from tests.bench.node import steps
-from tests.bench.node.bed import Made, ManyPods
+from tests.bench.node.bed import ManyPods
+from tests.support.lab.crowd import CrowdPod
 
 PERIOD_S = 0.25
 LIFE_S = 5.0
 PLACES = 2000  # addresses that are given in turn
 THREADS = 24
-REST_S = 12.0  # what was used once is given back
 
 
 class Churn:
@@ -26,7 +26,7 @@ class Churn:
         self.took_s: list[float] = []
         self.bad: list[str] = []
 
-    def come(self, pod: Made) -> None:
+    def come(self, pod: CrowdPod) -> None:
         status: Any
         try:
             status, took_s = self._bed.register(pod)
@@ -38,7 +38,7 @@ class Churn:
             else:
                 self.bad.append(f"{pod.name}: {status}")
 
-    def go(self, pod: Made) -> None:
+    def go(self, pod: CrowdPod) -> None:
         try:
             status: Any = self._bed.delete(pod)
         except Exception as exc:
@@ -53,7 +53,7 @@ def run(bed: ManyPods, rate: float, seconds: float) -> dict[str, object]:
     """`rate` new pods a second for so long, each of which lives for some seconds."""
     before = steps.rest(bed, [])
     work = Churn(bed)
-    living: list[tuple[float, Made]] = []  # with their time of birth
+    living: list[tuple[float, CrowdPod]] = []  # with their time of birth
     numbers = itertools.count()
     begun_s = next_s = time.monotonic()
     coming: list[futures.Future[None]] = []
@@ -62,7 +62,7 @@ def run(bed: ManyPods, rate: float, seconds: float) -> dict[str, object]:
         while time.monotonic() - begun_s < seconds:
             fresh = []
             for number in itertools.islice(numbers, round(rate * PERIOD_S)):
-                fresh.append(Made.of("c", number, 2000 + number % PLACES))
+                fresh.append(bed.pod("c", number, 2000 + number % PLACES))
                 bed.build(fresh[-1])
             now_s = time.monotonic()
             gone = [pod for born_s, pod in living if now_s - born_s > LIFE_S]
@@ -80,7 +80,7 @@ def run(bed: ManyPods, rate: float, seconds: float) -> dict[str, object]:
         bed.write("churn.yaml", [])
         for _, pod in living:
             pool.submit(work.go, pod)
-    time.sleep(REST_S)
+    time.sleep(steps.SETTLE_S)
     took = sorted(work.took_s)
     return {
         "pods": next(numbers),

@@ -13,29 +13,22 @@ from pathlib import Path
 
 from agent.enrol.sweep import SWEEP_S
 from agent.enrol.uses import PODS_PER_TURN
-from agent.lab import changes, process
+from agent.lab import changes
 from tests.bench import meter
-from tests.bench.node.bed import NODE, Made, ManyPods, each_of, wait
+from tests.bench.node.bed import NODE, ManyPods, wait
+from tests.support.lab.crowd import CrowdPod, each_of
 
 PROBED = 10  # pods; they are the ones that have connections
 PROBE_PAUSE_S = 0.02
 PROBE_TIMEOUT_S = 0.1  # a SYN that was lost is repeated after a second, a new one at once
 PHASES = ("ztunnel.started", "worker.ready", "xds.synced", "zds.connected", "zds.snapshot")
 BEFORE_S, AFTER_S = 2.0, 3.0
+SETTLE_S = 12.0  # what was used once is given back
 
 
-def rest(bed: ManyPods, pods: list[Made]) -> dict[str, object]:
+def rest(bed: ManyPods, pods: list[CrowdPod]) -> dict[str, object]:
     """Memory, descriptors and kernel objects now."""
-    return {name: _size(pid) for name, pid in sizes_of(bed).items()}
-
-
-def sizes_of(bed: ManyPods) -> dict[str, int]:
-    main = bed.lab.store.load().processes[f"ztunnel-{NODE}"]
-    cgroup = process.cgroup_of(main)
-    text = "" if cgroup is None else (cgroup / "cgroup.procs").read_text()
-    workers = [int(word) for word in text.split() if int(word) != main.pid]
-    found = {"agent": bed.pid("agent"), "supervisor": main.pid}
-    return found | {f"worker {number}": pid for number, pid in enumerate(workers)}
+    return {name: _size(pid) for name, pid in bed.processes().items()}
 
 
 def cpu_s(bed: ManyPods) -> dict[str, float]:
@@ -60,7 +53,7 @@ def _size(pid: int) -> dict[str, float]:
     }
 
 
-def enrol(bed: ManyPods, pods: list[Made]) -> dict[str, object]:
+def enrol(bed: ManyPods, pods: list[CrowdPod]) -> dict[str, object]:
     """Seconds from the label to the capture of the first, the middle and the last pod."""
     log = bed.log("agent")
     before = len(_times(log, "pod.captured"))
@@ -81,7 +74,7 @@ def _times(log: Path, word: str) -> list[float]:
     ]
 
 
-def restart(bed: ManyPods, pods: list[Made]) -> dict[str, object]:
+def restart(bed: ManyPods, pods: list[CrowdPod]) -> dict[str, object]:
     """A ztunnel killed with its workers, and started again."""
     with probed(bed, pods) as probes:
         begun, killed_s = time.time(), time.monotonic()  # noqa: TID251 - the log has the first
@@ -93,7 +86,7 @@ def restart(bed: ManyPods, pods: list[Made]) -> dict[str, object]:
     return {"ready_s": round(ready_s - killed_s, 3), **probes.outcome(killed_s), **phases}
 
 
-def roll(bed: ManyPods, pods: list[Made]) -> dict[str, object]:
+def roll(bed: ManyPods, pods: list[CrowdPod]) -> dict[str, object]:
     """A newer ztunnel beside the old one, which drains."""
     with probed(bed, pods) as probes:
         begun_s = time.monotonic()
@@ -105,14 +98,14 @@ def roll(bed: ManyPods, pods: list[Made]) -> dict[str, object]:
 class Probes:
     """New connections of some pods, all the time."""
 
-    def __init__(self, bed: ManyPods, pods: list[Made]) -> None:
+    def __init__(self, bed: ManyPods, pods: list[CrowdPod]) -> None:
         self._bed = bed
         self._stop = threading.Event()
         self._good: dict[str, list[float]] = {pod.uid: [] for pod in pods}
         self._bad = 0
         self._threads = [threading.Thread(target=self._probe, args=(pod,)) for pod in pods]
 
-    def _probe(self, pod: Made) -> None:
+    def _probe(self, pod: CrowdPod) -> None:
         while not self._stop.wait(PROBE_PAUSE_S):
             if self._bed.answers(pod, PROBE_TIMEOUT_S):
                 self._good[pod.uid].append(time.monotonic())
@@ -149,7 +142,7 @@ def _pairs(good: list[float], since_s: float) -> Iterator[tuple[float, float]]:
 
 
 @contextmanager
-def probed(bed: ManyPods, pods: list[Made]) -> Iterator[Probes]:
+def probed(bed: ManyPods, pods: list[CrowdPod]) -> Iterator[Probes]:
     wait(lambda: bed.captured() == len(pods), f"{len(pods)} captured")
     chosen = pods[:: max(1, len(pods) // PROBED)][:PROBED]
     # Until the agent has seen each of them twice: pods that have connections are served first.

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import errno
 import struct
 from collections.abc import Iterator
 
 import pytest
 
+from agent.datapath import bpfsys
 from agent.datapath.errors import MapFull
 from agent.datapath.maps import Map
 from bpf.layout import MapType
@@ -55,6 +57,31 @@ def test_many_entries_in_one_loop(table: Map | MemoryMap) -> None:
     with pytest.raises(MapFull):
         table.fill([(key(ENTRIES), value(1))])
     assert table.absent([key(ENTRIES)]) == 1
+
+
+@pytest.mark.parametrize("size", [0, 1, 1024, 2500])
+def test_all_entries_are_read_many_at_a_time(size: int) -> None:
+    need_root()
+    with Map.create(MapType.HASH, KEY, VALUE, 4096, name="test") as table:
+        table.fill((key(number), value(number)) for number in range(size))
+        assert dict(table.items()) == {key(n): value(n) for n in range(size)}
+        assert table.count() == size
+
+
+def test_a_kernel_without_batches_is_asked_for_one_by_one(
+    table: Map | MemoryMap, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    answer = bpfsys.attempt
+
+    def attempt(command: int, attributes: bytes | bytearray) -> bpfsys.BpfReply:
+        if command == bpfsys.MAP_LOOKUP_BATCH:
+            return bpfsys.BpfReply(-1, errno.EINVAL, bytes(attributes))
+        return answer(command, attributes)
+
+    monkeypatch.setattr(bpfsys, "attempt", attempt)
+    table.fill((key(number), value(number)) for number in range(5))
+    assert dict(table.items()) == {key(number): value(number) for number in range(5)}
+    assert table.count() == 5
 
 
 def test_an_entry_may_go_while_keys_are_read(table: Map | MemoryMap) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -35,19 +36,12 @@ class FakeAudit:
         return self.of_pods.get(uid, [])
 
 
-class FakeLookups:
-    """Nothing can be prepared without a kernel."""
-
-    def prepare(self) -> Prepared:
-        raise DatapathError("no kernel")
-
-
 class FakeDatapath:
     def __init__(self, *pods: CapturedPod) -> None:
         self.audit = FakeAudit()
-        self.lookups = FakeLookups()
         self.shortcuts = None
         self.forgotten: list[int] = []
+        self.prepared: list[tuple[Any, ...]] = []
         self.pods = {pod.uid: pod for pod in pods}
         self.exempted: set[Path] = set()
         self.probes: dict[str, frozenset[int]] = {}
@@ -58,6 +52,11 @@ class FakeDatapath:
     def _call(self) -> None:
         if self.refuses:
             raise DatapathError("no")
+
+    def prepare(self, netns_fd: int, cookie: int, addresses: tuple[Address, ...]) -> Prepared:
+        """Nothing can be made without a kernel; who asked for what, in which thread, is kept."""
+        self.prepared.append((netns_fd, cookie, addresses, threading.current_thread()))
+        raise DatapathError("no kernel")
 
     def capture(
         self, pod: PodCapture, *, shortcut_later: bool = False, prepared: Prepared | None = None

@@ -47,5 +47,8 @@ class MemoryMap:
     def delete(self, key: bytes) -> bool:
         return self._entries.pop(key, None) is not None
 
+    def items(self) -> Iterator[tuple[bytes, bytes]]:
+        return iter(list(self._entries.items()))
+
     def count(self) -> int:
         return len(self._entries)

@@ -24,7 +24,7 @@ class Kept:
 def prepared() -> Prepared:
     maps: Any = {name: Kept() for name in POD_MAPS}
     program: Any = Kept()
-    return Prepared(maps, program)
+    return Prepared(maps, program, 8, ())
 
 
 def test_its_maps_are_pinned(tmp_path: Path) -> None:

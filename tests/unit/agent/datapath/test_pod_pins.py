@@ -34,7 +34,9 @@ class PinnedLink:
 @pytest.fixture
 def said(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     found: list[str] = []
-    monkeypatch.setattr(shortcuts, "detach", lambda pins, maps: found.append("shortcut"))
+    monkeypatch.setattr(
+        shortcuts, "detach", lambda pins, maps, device: found.append(f"shortcut {device}")
+    )
     monkeypatch.setattr(pod_pins, "Link", PinnedLink(found))
     return found
 
@@ -56,15 +58,15 @@ def test_the_link_goes_last_and_nothing_is_left(tmp_path: Path, said: list[str])
     of_pod.mkdir(parents=True)
     for name in ("link", "about", *POD_MAPS):
         (of_pod / name).touch()
-    pins.remove(of_pod)
-    assert said == ["shortcut", "link"]
+    pins.remove(of_pod, 4)
+    assert said == ["shortcut 4", "link"]
     assert not of_pod.exists()
 
 
 def test_what_is_left_half_made_is_removed_too(tmp_path: Path, said: list[str]) -> None:
     pins = made(tmp_path)
     pins.path("a").mkdir(parents=True)
-    pins.remove(pins.path("a"))
-    assert said == ["shortcut"]
+    pins.remove(pins.path("a"), None)
+    assert said == ["shortcut None"]
     assert not pins.path("a").exists()
     folder.unpin(pins.path("a"))

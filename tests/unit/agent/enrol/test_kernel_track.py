@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import threading
+from contextlib import nullcontext
 from dataclasses import replace
 
 import pytest
 
+from agent import registry
 from agent.datapath.pods import CapturedPod
 from agent.enrol import plan
 from agent.enrol.book import RETRY_S
@@ -46,6 +49,7 @@ def test_a_pod_that_is_gone_is_released_and_forgotten(
     assert track.take_steps()
     assert datapath.pods == {}
     assert direct.calls == [("released", "uid", 0)]
+    assert facts.known.get("uid") == POD  # not written once more for a moment
     assert track.take_steps()
     assert facts.known.get("uid") is None
     assert facts.book.pods() == {}
@@ -95,6 +99,19 @@ def test_a_capture_without_an_id_has_no_part_in_the_direct_path(
 ) -> None:
     track.tell_direct(replace(CAPTURED, workload_id=0))
     assert direct.calls == [("released", "uid", 0)]
+
+
+def test_what_takes_long_is_made_in_a_thread(
+    facts: Facts, track: KernelTrack, datapath: FakeDatapath, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(registry, "opened_again", lambda registration: nullcontext(5))
+    asyncio.run(track.prepare("uid"))  # it is captured
+    assert datapath.prepared == []
+    facts.book.released("uid", 0.0)
+    asyncio.run(track.prepare("uid"))
+    ((*asked, thread),) = datapath.prepared
+    assert asked == [5, POD.cookie, POD.addresses]
+    assert thread is not threading.main_thread()
 
 
 def test_a_namespace_that_vanished_is_not_captured(facts: Facts, track: KernelTrack) -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import threading
+from collections.abc import Callable
 from contextlib import nullcontext
 from typing import Any
 
@@ -10,7 +12,8 @@ import pytest
 
 from agent import registry
 from agent.datapath.errors import DatapathError
-from agent.datapath.shortcuts import Shortcutting
+from agent.datapath.pods import PodCapture
+from agent.datapath.shortcuts import MadeShortcut
 from agent.enrol.facts import Facts
 from agent.enrol.plan import CapturePod
 from agent.enrol.shortcut_track import ShortcutTrack
@@ -23,12 +26,6 @@ class Link:
     def close(self) -> None:
         self.closed = True
 
-    def __enter__(self) -> Link:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
-
 
 class Shortcuts:
     """The kernel's part; `refuses`: it says no to the link."""
@@ -39,18 +36,19 @@ class Shortcuts:
         self.events: list[str] = []
         self.ended = asyncio.Event()
 
-    def begin(self, pod: Any) -> Shortcutting:
-        self.events.append(f"begin {pod.uid}")
-        making: Any = self.make
-        return Shortcutting(8, 3, making)
+    def begin(self, uid: str) -> Callable[[PodCapture], MadeShortcut]:
+        self.events.append(f"begin {uid}")
+        return self.make
 
-    def make(self) -> Link:
+    def make(self, pod: PodCapture) -> MadeShortcut:
+        assert threading.current_thread() is not threading.main_thread()  # which serves all pods
         if self.refuses:
             raise DatapathError("no tcx")
-        return self.link
+        link: Any = self.link
+        return MadeShortcut(8, 3, 0, link)
 
-    def finish(self, uid: str, begun: Shortcutting, link: Link) -> None:
-        assert not link.closed
+    def finish(self, uid: str, made: MadeShortcut) -> None:
+        assert not self.link.closed
         self.events.append(f"finish {uid}")
         self.ended.set()
 
