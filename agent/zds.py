@@ -53,6 +53,26 @@ class ZtunnelRefused(PeerError):
     reason: ClassVar[str] = "ztunnel_refused"
 
 
+class NodeFull(ZtunnelRefused):
+    reason: ClassVar[str] = "too_many_pods"
+
+
+class WorkersAway(ZtunnelRefused):
+    reason: ClassVar[str] = "workers_not_ready"
+
+
+class NetworkUnusable(ZtunnelRefused):
+    reason: ClassVar[str] = "netns_unusable"
+
+
+_REFUSALS = {each.reason: each for each in (NodeFull, WorkersAway, NetworkUnusable)}
+
+
+def refused(error: str) -> ZtunnelRefused:
+    """The refusal for a ztunnel's error; one of ours begins with its reason."""
+    return _REFUSALS.get(error.partition(":")[0], ZtunnelRefused)(error)
+
+
 class ZtunnelSlow(PeerError):
     reason: ClassVar[str] = "ztunnel_timeout"
 
@@ -103,7 +123,7 @@ class Asked:
             if response.WhichOneof("payload") != "ack":
                 raise WireError("an answer that is no acknowledgement")
             if response.ack.error:
-                raise ZtunnelRefused(response.ack.error)
+                raise refused(response.ack.error)
         except DecodeError as exc:
             descriptors.close()
             raise WireError("an answer that is no WorkloadResponse") from exc

@@ -120,8 +120,12 @@ class Facts:
                 self.book.gone(each.uid)
 
     def failed(self, uid: str, error: MeshError | OSError) -> None:
-        """Count, log and record a failed step."""
+        """Count, log and record a failed step. One that is tried again and fails in the same way
+        is no news: a full node has many of them."""
         reason = error.reason if isinstance(error, MeshError) else "os"
         self.stats.failures[reason] = self.stats.failures.get(reason, 0) + 1
-        event(log, logging.WARNING, "pod.failed", uid=uid, reason=reason, error=error)
+        pod = self.book.pods().get(uid)
+        is_news = pod is None or pod.failure != reason
+        level = logging.WARNING if is_news else logging.DEBUG
+        event(log, level, "pod.failed", uid=uid, reason=reason, error=error)
         self.book.failed(uid, reason, self.clock.monotonic_s())

@@ -89,13 +89,6 @@ def _answer(error: str = "") -> Answer:
     return at_once
 
 
-def _not_added(claim: Claim, error: MeshError) -> str:
-    pod = f"{claim.namespace}/{claim.name}"
-    what = {"uid": claim.uid, "pod": pod, "reason": error.reason, "error": error}
-    event(log, logging.WARNING, "pod.not_added", **what)
-    return f"{error.reason}: {error}"
-
-
 @dataclass(slots=True)
 class ZdsSession:
     """Conversation on one connection: requests in, replies out. It holds no socket."""
@@ -104,6 +97,7 @@ class ZdsSession:
     status: ZdsStatus
     _named: set[str] = field(default_factory=set)
     _adding: set[str] = field(default_factory=set)  # added, and not answered yet
+    _refused: dict[str, str] = field(default_factory=dict)  # uid → reason, as it was logged
     _snapshot: bool = False
 
     def takes_now(self, request: pb.WorkloadRequest) -> bool:
@@ -129,6 +123,7 @@ class ZdsSession:
                 case "del":
                     uid = getattr(request, "del").uid
                     self._named.discard(uid)
+                    self._refused.pop(uid, None)
                     self.pods.delete(uid)
                     return _answer()
                 case "snapshot_sent":
@@ -149,15 +144,26 @@ class ZdsSession:
         try:
             ready = self.pods.add(claim, netns)
         except MeshError as exc:
-            return _answer(_not_added(claim, exc))
+            return _answer(self._not_added(claim, exc))
         self._adding.add(claim.uid)
         return lambda: self._added(claim, ready)
 
     async def _added(self, claim: Claim, ready: Ready) -> Reply:
         try:
-            return Reply(descriptors=await ready())
+            descriptors = await ready()
         except MeshError as exc:
-            return Reply(_not_added(claim, exc))
+            return Reply(self._not_added(claim, exc))
+        self._refused.pop(claim.uid, None)
+        return Reply(descriptors=descriptors)
+
+    def _not_added(self, claim: Claim, error: MeshError) -> str:
+        """The error for the agent, which asks again every few seconds: it is logged once."""
+        is_news = self._refused.get(claim.uid) != error.reason
+        self._refused[claim.uid] = error.reason
+        pod = f"{claim.namespace}/{claim.name}"
+        what = {"uid": claim.uid, "pod": pod, "reason": error.reason, "error": error}
+        event(log, logging.WARNING if is_news else logging.DEBUG, "pod.not_added", **what)
+        return f"{error.reason}: {error}"
 
     def answered(self, uid: str) -> None:
         """The answer about a pod has been sent."""

@@ -18,6 +18,8 @@ from control.kit import unix_socket
 from control.kit.clock import SystemClock
 from control.kit.errors import MeshError, PeerError, WireError
 from control.wire import zds_pb2 as pb
+from ztunnel.supervisor.bind import NamespaceUnusable
+from ztunnel.supervisor.pods import TooManyPods, WorkersNotReady
 
 POD = PodInfo("uid-1", "web", "shop", "default")
 HELLO = pb.ZdsHello(version=pb.V1).SerializeToString()
@@ -160,6 +162,27 @@ def test_descriptors_of_an_answer_that_nobody_waits_for_any_more_are_closed() ->
                 os.fstat(each)
 
     asyncio.run(scenario())
+
+
+@pytest.mark.parametrize(
+    ("error", "reason"),
+    [
+        ("too_many_pods: more than 1024 pods on one node", "too_many_pods"),
+        ("workers_not_ready: 0 of 1 workers listen", "workers_not_ready"),
+        ("netns_unusable: cannot listen", "netns_unusable"),
+        ("too_many_pods", "too_many_pods"),
+        ("anything: else", "ztunnel_refused"),  # a foreign one's words are no label of a metric
+        ("", "ztunnel_refused"),
+    ],
+)
+def test_our_ztunnels_reason_is_the_pods(error: str, reason: str) -> None:
+    refused = zds.refused(error)
+    assert (refused.reason, str(refused)) == (reason, error)
+
+
+def test_our_ztunnels_reasons_are_its_own() -> None:
+    own = {each.reason for each in (TooManyPods, WorkersNotReady, NamespaceUnusable)}
+    assert zds._REFUSALS.keys() == own
 
 
 def test_a_refused_pod_leaves_the_connection_usable() -> None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 
+import pytest
+
 from agent.datapath.errors import MapFull
 from agent.enrol.facts import Facts, Pulse, Watches
 from agent.enrol.plan import PodState
@@ -50,6 +52,17 @@ def test_a_failure_is_counted_and_shown(facts: Facts) -> None:
     facts.failed("uid", OSError(5, "broken"))
     assert facts.stats.failures == {"map_full": 1, "os": 1}
     assert facts.book.state("uid") == (PodState.FAILED, "os")
+
+
+def test_the_same_failure_again_is_counted_and_not_logged(
+    facts: Facts, caplog: pytest.LogCaptureFixture
+) -> None:
+    facts.book.registered("uid", 8, POD.addresses, True)
+    for error in (MapFull("pods"), MapFull("pods"), OSError(5, "broken"), MapFull("pods")):
+        facts.failed("uid", error)
+    assert facts.stats.failures == {"map_full": 3, "os": 1}
+    reasons = [each.fields["reason"] for each in caplog.records]  # type: ignore[attr-defined]
+    assert reasons == ["map_full", "os", "map_full"]
 
 
 def test_a_namespace_that_is_nowhere_is_gone(facts: Facts) -> None:

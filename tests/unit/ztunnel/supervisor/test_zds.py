@@ -105,6 +105,23 @@ def test_a_failing_add_says_why_and_stays_named(handle: int) -> None:
     assert status.snapshot
 
 
+def test_a_pod_that_is_refused_again_and_again_is_one_line(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    pods = Pods({"u": Claim("u", "web", "shop", "web")}, failing=True)
+    session = ZdsSession(pods, ZdsStatus())
+    for _ in range(3):
+        assert ask(session, add("u"), os.dup(0)).error
+    assert [each.message for each in caplog.records] == ["pod.not_added"]
+    pods.failing = False
+    assert not ask(session, add("u"), os.dup(0)).error
+    pods.failing = True
+    assert ask(session, add("u"), os.dup(0)).error  # after it was served, it is news
+    ask(session, delete("u"))
+    assert ask(session, add("u"), os.dup(0)).error
+    assert [each.message for each in caplog.records] == ["pod.not_added"] * 3
+
+
 @pytest.mark.parametrize("count", [0, 2])
 def test_exactly_one_descriptor(count: int) -> None:
     handles = [os.dup(0) for _ in range(count)]
