@@ -34,6 +34,7 @@ from ztunnel.supervisor.passing import Passing
 from ztunnel.supervisor.plaintext import PlaintextRefusals
 from ztunnel.supervisor.pods import HeldPod, HeldPods
 from ztunnel.supervisor.spawn import Spawned
+from ztunnel.supervisor.stale import touched
 from ztunnel.supervisor.workers import Workers
 from ztunnel.supervisor.xds import XdsClient
 from ztunnel.supervisor.zds import ZdsClient
@@ -160,8 +161,8 @@ class Supervisor:
                 self.workers.publish(entries)
             else:
                 served = {(pod.namespace, pod.name) for pod in self.served.all()}
-                is_stale = await self.direct.publish(entries, served)
-                self.plaintext.follow(self.served.all(), is_stale=is_stale)
+                await self.direct.publish(entries, served)
+                self.plaintext.follow(self.served.all(), touched(entries, served))
         if self.state.synced:
             self._synced.set()
 

@@ -105,7 +105,9 @@ def test_a_pod_that_left_is_told_of_when_it_comes_again(bench: Bench) -> None:
 def test_a_workload_that_is_gone_or_lacks_a_policy_closes_nothing_anew(bench: Bench) -> None:
     bench.tell(workload("a", "shop/absent"), workload("b"))
     assert OPEN_A in bench.taken()
-    assert PlaintextRefusals(State(), bench._tell)._of(bench.pods[0]) is None
+    bench.taken()
+    PlaintextRefusals(State(), bench._tell).look(bench.pods[0])
+    assert bench.taken() == [], "nothing was ever whole"
 
 
 def test_a_pod_that_is_added_again_is_told_of_again(bench: Bench) -> None:
@@ -113,3 +115,46 @@ def test_a_pod_that_is_added_again_is_told_of_again(bench: Bench) -> None:
     bench.taken()
     bench.subject.ready(bench.pods[0])
     assert bench.taken() == [OPEN_A]
+
+
+def test_a_batch_that_names_its_pods_has_only_those_looked_at(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bench.tell(workload("a"), workload("b"))
+    looked: list[str] = []
+    monkeypatch.setattr(bench.subject, "look", lambda pod: looked.append(pod.uid))
+    bench.subject.follow(bench.pods, frozenset())
+    assert looked == []
+    bench.subject.follow(bench.pods, frozenset({("shop", "b"), ("shop", "far")}))
+    assert looked == ["b"]
+    bench.subject.follow(bench.pods, frozenset())
+    assert looked == ["b"]
+    bench.subject.follow(bench.pods, None)
+    assert looked == ["b", "a", "b"]
+
+
+@pytest.mark.parametrize("touched", [frozenset({("shop", "a")}), None])
+def test_the_end_of_an_update_tells_what_its_parts_changed(
+    bench: Bench, touched: frozenset[tuple[str, str]] | None
+) -> None:
+    bench.tell(workload("a"), workload("b"))
+    bench.taken()
+    bench.state.apply(mesh_entries(workload("a", POLICY.key))[:-1])  # its policy is still to come
+    assert not bench.state.settled
+    bench.subject.follow(bench.pods, touched)
+    assert bench.taken() == []
+    bench.state.apply(mesh_entries(policies=[POLICY]))
+    assert bench.state.settled
+    bench.subject.follow(bench.pods, frozenset())
+    assert bench.taken() == [Plaintext("a", True)]
+
+
+def test_a_pod_that_comes_in_the_middle_of_an_update_is_told_of_at_its_end(bench: Bench) -> None:
+    bench.tell(workload("a"), workload("b"))
+    bench.taken()
+    bench.state.apply(mesh_entries(workload("a", POLICY.key))[:-1])
+    bench.subject.ready(bench.pods[1])
+    assert bench.taken() == []
+    bench.state.apply(mesh_entries(policies=[POLICY]))
+    bench.subject.follow(bench.pods, frozenset())
+    assert bench.taken() == [OPEN_B]

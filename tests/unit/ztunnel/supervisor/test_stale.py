@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from ztunnel.mesh.entries import Entry, Op
-from ztunnel.supervisor.stale import makes_stale
+from ztunnel.supervisor.stale import makes_stale, touched
 
 SERVED = {("shop", "web")}
 
@@ -45,3 +45,25 @@ def test_an_empty_batch_changes_nothing() -> None:
 def test_a_node_without_pods_hears_of_policies_and_services_alone() -> None:
     assert not makes_stale([Entry(Op.ADDRESS, "Kubernetes//Pod/shop/web")], set())
     assert makes_stale([Entry(Op.POLICY, "shop/p")], set())
+
+
+FAR = Entry(Op.ADDRESS, "Kubernetes//Pod/far/away")
+WEB = Entry(Op.REMOVE_ADDRESS, "other//Pod/shop/web")
+SERVICE = Entry(Op.ADDRESS, "shop/web.shop.svc.cluster.local")
+
+
+@pytest.mark.parametrize(
+    ("batch", "found"),
+    [
+        ([], frozenset()),
+        ([FAR, SERVICE, Entry(Op.SNAPSHOT), Entry(Op.KNOWN, "/10.0.0.1")], frozenset()),
+        ([FAR, WEB, WEB], frozenset(SERVED)),
+        ([WEB, Entry(Op.POLICY, "far/p")], None),
+        ([Entry(Op.REMOVE_POLICY, "shop/p")], None),
+        ([Entry(Op.ALL)], None),
+    ],
+)
+def test_pods_of_ours_that_a_batch_touches(
+    batch: list[Entry], found: frozenset[tuple[str, str]] | None
+) -> None:
+    assert touched(batch, SERVED) == found
