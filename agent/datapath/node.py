@@ -316,6 +316,11 @@ class NodeDatapath:
     def _others(self, uid: str) -> Iterator[CapturedPod]:
         return (pod for pod in self._pods.values() if pod.uid != uid)
 
+    def forget(self, uid: str) -> None:
+        """Forget the rules that were told of a pod that is released, and gone."""
+        self._pins.plaintext.forget(uid)
+        self._pins.probes.forget(uid)
+
     def forget_entry(self, cookie: int) -> None:
         """Remove what is left of a namespace that is gone."""
         self._maps["pods"].delete(pods.cookie_key(cookie))

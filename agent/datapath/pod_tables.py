@@ -36,6 +36,10 @@ class PodTables(Generic[Rules]):
         if is_captured:
             self.write(uid)
 
+    def forget(self, uid: str) -> None:
+        """The pod is gone: nobody captures it again without being told anew."""
+        self._told.pop(uid, None)
+
     def write(self, uid: str) -> None:
         """Make the pod's table, if there is none, and bring it up to date."""
         path = self._folder.pods / pods.pin_name(uid) / self._name

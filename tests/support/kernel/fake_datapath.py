@@ -100,6 +100,10 @@ class FakeDatapath:
     def remembers_s(self) -> float:
         return self.remembered_s
 
+    def forget(self, uid: str) -> None:
+        assert uid not in self.pods
+        self.probes.pop(uid, None)
+
     def forget_entry(self, cookie: int) -> None:
         self.forgotten.append(cookie)
 

@@ -96,3 +96,13 @@ def test_the_lowest_ports_count_where_there_are_too_many() -> None:
     assert written == set(range(1, layout.PROBES_MAX + 1))
     assert probe_entries(frozenset()) == {}
     assert layout.PROBES_MAX == PROBE_PORTS_MAX  # as in an intent
+
+
+def test_rules_of_a_pod_that_is_forgotten_are_not_written_for_its_like(
+    subject: PodTables[PlaintextRules], tables: dict[str, MemoryMap]
+) -> None:
+    subject.tell("a", ALL_BUT, is_captured=False)
+    subject.forget("a")
+    subject.forget("a")
+    subject.write("a")
+    assert content(tables["a"]) == {}

@@ -45,6 +45,7 @@ def track(facts: Facts, datapath: FakeDatapath, direct: FakeDirect) -> KernelTra
 def test_a_pod_that_is_gone_is_released_and_forgotten(
     facts: Facts, track: KernelTrack, datapath: FakeDatapath, direct: FakeDirect
 ) -> None:
+    datapath.set_probes("uid", frozenset({80}))
     facts.book.gone("uid")
     assert track.take_steps()
     assert datapath.pods == {}
@@ -52,6 +53,7 @@ def test_a_pod_that_is_gone_is_released_and_forgotten(
     assert facts.known.get("uid") == POD  # not written once more for a moment
     assert track.take_steps()
     assert facts.known.get("uid") is None
+    assert datapath.probes == {}
     assert facts.book.pods() == {}
     assert not track.take_steps()
 
