@@ -42,6 +42,7 @@ from agent.zds import ZdsServer, listening
 from control.kit import http, lock
 from control.kit.clock import Clock, SystemClock
 from control.kit.command import PlainGroup
+from control.kit.descriptors import raise_limit
 from control.kit.errors import ConfigError, KernelError, MeshError, os_error_text
 from control.kit.log import event, setup
 from control.kit.memory import SETTLE_AT_S, release, settle
@@ -267,6 +268,7 @@ def main(
                 cni_flags.remove_from_host(cni, flags["node"])
             uninstall(flags["node"], flags["run_dir"], flags["bpffs"], root, flags["cache"])
             return
+        raise_limit()  # eight for each pod that joins at the same time
         asyncio.run(serve(_config({**flags, "cni": cni}, root)))
     except (MeshError, OSError, ValueError) as exc:
         hint = {"hint": "tulle check --pre"} if isinstance(exc, KernelError) else {}

@@ -17,6 +17,7 @@ from click.core import ParameterSource
 
 from control.kit.clock import SystemClock
 from control.kit.command import PlainCommand
+from control.kit.descriptors import raise_limit
 from control.kit.door import is_loopback_port
 from control.kit.errors import ConfigError
 from control.kit.flags import Duration, ListenAddress
@@ -35,7 +36,7 @@ from ztunnel.config import (
     token_source,
     workers_of,
 )
-from ztunnel.supervisor.host import join_cgroup, raise_descriptor_limit
+from ztunnel.supervisor.host import join_cgroup
 from ztunnel.supervisor.spawn import spawn
 
 log = logging.getLogger("ztunnel")
@@ -295,7 +296,7 @@ def _mounted(path: str) -> str:
 
 
 def run(config: ZtunnelConfig) -> None:
-    raise_descriptor_limit()
+    raise_limit()  # a pod takes one and three for each worker, a connection two
     if config.cgroup is not None:
         join_cgroup(config.cgroup)
 

@@ -1,4 +1,5 @@
-"""Receives file descriptors beside bytes (SCM_RIGHTS), and never loses one.
+"""File descriptors: as many as a process may have, and those that come beside bytes (SCM_RIGHTS),
+of which none is lost.
 
 `socket.recv_fds` of Python 3.11 passes over its flags: what it receives would stay open in programs
 that we start.
@@ -8,12 +9,19 @@ from __future__ import annotations
 
 import array
 import os
+import resource
 import socket
 from collections.abc import Iterable
 
 from control.kit.errors import WireError
 
 _INT_BYTES = array.array("i").itemsize
+
+
+def raise_limit() -> None:
+    """Let this process have as many as its host allows: by default many hosts give 1,024."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
 def receive_message(

@@ -1,19 +1,11 @@
-"""The process on its host, before anything is started: its limits and its cgroup."""
+"""The process on its host, before anything is started: its cgroup."""
 
 from __future__ import annotations
 
 import os
-import resource
 from pathlib import Path
 
 from control.kit.errors import ConfigError
-
-
-def raise_descriptor_limit() -> None:
-    """Raise the limit to the maximum: a pod takes one descriptor and three for each worker, a
-    connection two."""
-    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
 def join_cgroup(path: Path) -> None:

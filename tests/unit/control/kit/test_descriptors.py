@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import array
 import os
+import resource
 import socket
 from collections.abc import Iterator
 
 import pytest
 
-from control.kit.descriptors import close_all, receive_message
+from control.kit.descriptors import close_all, raise_limit, receive_message
 from control.kit.errors import WireError
 
 
@@ -64,3 +65,13 @@ def test_a_message_that_was_cut_leaves_nothing_open(
     with pytest.raises(WireError):
         receive_message(ours, bytes_max, descriptors_max)
     assert open_descriptors() == before
+
+
+def test_a_process_may_open_as_many_files_as_its_host_allows() -> None:
+    before = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (before[1] // 2, before[1]))
+    try:
+        raise_limit()
+        assert resource.getrlimit(resource.RLIMIT_NOFILE) == (before[1], before[1])
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, before)
