@@ -82,11 +82,12 @@ class Book:
         if pod is not None and pod.netns is not None:
             self._change(replace(_unfailed(pod), netns=None))
 
-    def starting(self, uid: str, starting: bool) -> None:
-        """Nothing of the pod runs, and nobody uses it, as long as it is starting."""
+    def starts(self, uid: str, callers: int) -> None:
+        """So many callers more, or fewer, wait before they let the pod run: one may give up while
+        another one has asked again."""
         pod = self._pods.get(uid)
         if pod is not None:
-            self._change(replace(pod, starting=starting))
+            self._change(replace(pod, waits=max(0, pod.waits + callers)))
 
     def forgotten(self, uid: str) -> None:
         """Nothing is left of the pod."""

@@ -47,7 +47,8 @@ class Earlier:
     def held_until_s(self, uid: str, remembers_s: float) -> float:
         """The time until which a pod that is captured now has no direct path; 0: it has one.
         `remembers_s`: so long the host knows a connection that has ended."""
-        if uid in self._facts.starting or not remembers_s:
+        pod = self._facts.book.pods().get(uid)
+        if (pod is not None and pod.starting) or not remembers_s:
             return 0.0
         return self._facts.clock.monotonic_s() + remembers_s
 

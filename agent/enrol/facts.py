@@ -73,7 +73,6 @@ class Facts:
     # (uid, ztunnel) → listeners of an acknowledgement that are not in the kernel yet
     listeners: dict[tuple[str, int], zds.Descriptors] = field(default_factory=dict)
     waiting_since_s: dict[str, float] = field(default_factory=dict)  # uid → its wait began
-    starting: set[str] = field(default_factory=set)  # see `startup`
     stats: Stats = field(default_factory=Stats)
     pulse: Pulse = field(default_factory=Pulse)
     watches: Watches = field(default_factory=Watches)
@@ -88,13 +87,11 @@ class Facts:
     @contextmanager
     def startup(self, uid: str) -> Iterator[None]:
         """The pod starts when the context ends: nothing of it runs, so it has no past."""
-        self.starting.add(uid)
-        self.book.starting(uid, True)
+        self.book.starts(uid, 1)
         try:
             yield
         finally:
-            self.starting.discard(uid)
-            self.book.starting(uid, False)
+            self.book.starts(uid, -1)
 
     def vanished(self, *registrations: Registration) -> None:
         """Look for namespaces that are not where they were registered.

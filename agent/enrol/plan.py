@@ -76,11 +76,16 @@ class PodFacts:
     hbone: bool = False  # the control plane may tell peers to use it
     withdrawn_s: float | None = None  # the control plane accepted then that they may not
     released_s: float | None = None  # its capture ended then; None: there was none
-    starting: bool = False  # nothing of it runs yet
+    waits: int = 0  # callers that its start waits for; see `starting`
     offered_s: float | None = None  # a ztunnel listened in it then, before any capture
     announced_s: float | None = None  # the control plane accepted then that peers may use HBONE
     retry_s: float | None = None  # a step failed; no other is taken before then
     failure: str | None = None  # its reason
+
+    @property
+    def starting(self) -> bool:
+        """True as long as nothing of it runs, and so nobody uses it."""
+        return self.waits > 0
 
 
 @dataclass(frozen=True, slots=True)

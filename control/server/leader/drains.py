@@ -56,10 +56,14 @@ class DrainDuty:
         return {}  # the label itself says what is left to do
 
     async def write(self, target: Target, value: str | None) -> None:
-        metadata: dict[str, Any] = {"uid": target.uid, "labels": {LABEL: value}}
-        try:
-            path = PODS.path(target.namespace, target.name)
-            await self._client.merge(path, {"metadata": metadata}, msgspec.Raw)
-        except ApiError as exc:
-            if exc.code not in (404, 409, 422):  # that pod is gone
-                raise
+        await merge_metadata(self._client, target, labels={LABEL: value})
+
+
+async def merge_metadata(client: KubeClient, target: Target, **changed: Mapping[str, Any]) -> None:
+    """Merge labels or annotations into a pod's; nothing if that pod is gone. Raises MeshError."""
+    try:
+        path = PODS.path(target.namespace, target.name)
+        await client.merge(path, {"metadata": {"uid": target.uid, **changed}}, msgspec.Raw)
+    except ApiError as exc:
+        if exc.code not in (404, 409, 422):
+            raise

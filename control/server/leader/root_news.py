@@ -9,14 +9,10 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any, Final
-
-import msgspec
+from typing import Final
 
 from control.kube.client import KubeClient
-from control.kube.errors import ApiError
-from control.kube.resources import PODS
-from control.server.leader.drains import LABEL
+from control.server.leader.drains import LABEL, merge_metadata
 from control.server.leader.ledger import Target, WriteLedger
 from control.server.sources.objects import PodObject
 
@@ -62,11 +58,5 @@ class RootNewsDuty:
         return {}  # whoever starts later finds the root
 
     async def write(self, target: Target, value: str | None) -> None:
-        metadata: dict[str, Any] = {"uid": target.uid, "annotations": {ANNOTATION: value}}
-        try:
-            path = PODS.path(target.namespace, target.name)
-            await self._client.merge(path, {"metadata": metadata}, msgspec.Raw)
-        except ApiError as exc:
-            if exc.code not in (404, 409, 422):  # that pod is gone
-                raise
+        await merge_metadata(self._client, target, annotations={ANNOTATION: value})
         self._to_tell.pop(target, None)

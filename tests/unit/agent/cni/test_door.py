@@ -132,18 +132,21 @@ def test_a_pod_of_the_mesh_waits_for_its_capture_and_its_ztunnel(node: Node) -> 
 
 
 def test_nothing_of_a_pod_runs_while_its_add_waits(node: Node) -> None:
-    starting = node.agent.enroller.facts.starting
+    pods = node.agent.enroller.facts.book.pods()
     seen: list[set[str]] = []
 
+    def starting() -> set[str]:
+        return {uid for uid, pod in pods.items() if pod.starting}
+
     def captured() -> None:
-        seen.append(set(starting))
+        seen.append(starting())
         node.capture("u2")
 
     assert while_asked(node, captured) == (200, {})
     assert seen == [{"u2"}]
-    assert starting == set()
+    assert starting() == set()
     assert ask(node)[0] == 503, "in vain, and it does not start"
-    assert starting == set()
+    assert starting() == set()
 
 
 def test_a_ztunnel_that_does_not_know_the_pod_does_not_keep_it_for_ever(node: Node) -> None:

@@ -40,7 +40,7 @@ def test_each_track_has_its_own_steps_and_a_pod_that_leaves_goes_first() -> None
 
 def test_a_pod_is_planned_anew_only_when_it_has_changed() -> None:
     agenda = agenda_of(NEW)
-    pods = {"new": replace(NEW, handovers=(Handover(7, 100),), starting=True)}
+    pods = {"new": replace(NEW, handovers=(Handover(7, 100),), waits=1)}
     agenda.refresh(pods, NODE, 0.0)
     assert agenda.ztunnel_step(7) == AddToZtunnel("new", 7, 100)
     agenda.changed(["new"])

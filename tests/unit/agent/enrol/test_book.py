@@ -20,7 +20,7 @@ def large() -> Book:
     for number in range(PODS):
         address = Address(bytes([10, 0, *number.to_bytes(2, "big")]))
         book.registered(f"uid-{number}", 1000 + number, (address,), True)
-        book.starting(f"uid-{number}", True)
+        book.starts(f"uid-{number}", 1)
     return book
 
 

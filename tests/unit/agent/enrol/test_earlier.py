@@ -42,7 +42,9 @@ def test_only_who_ran_before_waits_and_only_for_a_host_that_remembers(facts: Fac
     earlier = Earlier(facts)
     assert earlier.held_until_s("uid", 120.0) == 120.0
     assert earlier.held_until_s("uid", 0.0) == 0.0
-    facts.starting.add("uid")
+    facts.book.registered("uid", 1, (), True)
+    assert earlier.held_until_s("uid", 120.0) == 120.0
+    facts.book.starts("uid", 1)
     assert earlier.held_until_s("uid", 120.0) == 0.0
 
 

@@ -140,7 +140,7 @@ def test_a_pod_that_ran_before_has_no_direct_path_until_the_host_has_forgotten(
     datapath.remembered_s = remembered_s
     facts.book.released("uid", 0.0)
     facts.book.allowed_direct("uid", True)
-    facts.starting |= {"uid"} if starts else set()
+    facts.book.starts("uid", int(starts))
     track._capture(CapturePod("uid", 7, POD.cookie, POD.addresses, direct=True), -1, (3, 4, 5))
     assert datapath.pods["uid"].direct is goes_direct
     assert not track.take_steps()

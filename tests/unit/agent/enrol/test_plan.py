@@ -36,7 +36,7 @@ IN_FORCE = replace(
 )
 
 
-STARTS = replace(UP, starting=True)
+STARTS = replace(UP, waits=1)
 LISTENS = replace(UP, handovers=(Handover(7, 100),), offered_s=10.0)
 CAPTURE = CapturePod("u", 7, 100, ADDRESSES)
 
@@ -44,7 +44,7 @@ CAPTURE = CapturePod("u", 7, 100, ADDRESSES)
 def test_a_pod_that_starts_is_captured_before_it_is_reported() -> None:
     report = ReportPod("u", captured=True)
     assert plan.steps(STARTS, ONE, 0) == (AddToZtunnel("u", 7, 100), CAPTURE, report)
-    assert plan.reportable(replace(LISTENS, starting=True)) is None
+    assert plan.reportable(replace(LISTENS, waits=1)) is None
 
 
 def test_peers_of_a_pod_that_runs_know_before_it_is_captured() -> None:
@@ -126,18 +126,28 @@ def test_the_notice_begins_anew_after_a_change_of_mind_or_a_failure() -> None:
     assert book.kernel_steps(11.0 + RETRY_S) == [CAPTURE]
 
 
+def test_a_pod_starts_as_long_as_anybody_waits_for_it() -> None:
+    book = Book(2.0)
+    book.registered("u", 100, ADDRESSES, True)
+    for callers, is_starting in ((1, True), (1, True), (-1, True), (-1, False), (-1, False)):
+        book.starts("u", callers)
+        assert book.pods()["u"].starting is is_starting
+    book.starts("u", 1)
+    assert book.pods()["u"].starting
+
+
 def test_a_start_that_is_given_up_is_a_pod_that_runs() -> None:
     book = Book(2.0)
     book.registered("u", 100, ADDRESSES, True)
     book.ztunnel_joined(7)
-    book.starting("u", True)
+    book.starts("u", 1)
     book.added(AddToZtunnel("u", 7, 100), 10.0)
     assert book.report() == {}
     assert book.kernel_steps(10.0) == [CAPTURE]
-    book.starting("u", False)
+    book.starts("u", -1)
     assert book.report() == {"u": ADDRESSES}
     assert book.kernel_steps(10.0) == []
-    book.starting("nobody", True)
+    book.starts("nobody", 1)
 
 
 def test_a_pod_that_leaves_is_listened_in_until_peers_know() -> None:
@@ -203,7 +213,7 @@ def test_a_deleted_pod_is_released_at_once() -> None:
 
 
 def test_the_same_uid_in_another_namespace_is_replaced() -> None:
-    replaced = replace(IN_FORCE, netns=200, starting=True)
+    replaced = replace(IN_FORCE, netns=200, waits=1)
     assert plan.steps(replaced, ONE, 0)[:3] == (
         Release("u"),
         AddToZtunnel("u", 7, 200),
