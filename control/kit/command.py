@@ -55,6 +55,22 @@ class PlainCommand(click.Command):
                     raise click.exceptions.Exit(EXIT_USAGE) from None
                 raise
 
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """As click's, but a word that does not belong there comes before options that lack."""
+        given = list(args)
+        try:
+            return super().parse_args(ctx, args)
+        except click.MissingParameter as exc:
+            _, rest, _ = self.make_parser(ctx).parse_args(given)
+            if rest and not ctx.resilient_parsing:
+                self.refuse(ctx, rest, exc)
+            raise
+
+    def refuse(self, ctx: click.Context, rest: list[str], cause: click.UsageError) -> None:
+        """Raise a complaint of the words that are no options, if there is one."""
+        words = " ".join(rest)
+        raise click.UsageError(f"Got unexpected extra argument ({words})", ctx) from cause
+
     def main(  # type: ignore[override]  # click has one signature for each mode
         self, args: Sequence[str] | None = None, *, standalone_mode: bool = True, **extra: Any
     ) -> Any:
@@ -75,6 +91,12 @@ class PlainGroup(PlainCommand, click.Group):
     """A program, or a command, that has commands."""
 
     command_class = PlainCommand
+
+    def refuse(self, ctx: click.Context, rest: list[str], cause: click.UsageError) -> None:
+        try:
+            self.resolve_command(ctx, rest)
+        except click.UsageError as exc:
+            raise exc from cause
 
     def resolve_command(
         self, ctx: click.Context, args: list[str]

@@ -43,6 +43,10 @@ def ended(command: click.Command, *words: str) -> int:
             "try: program build --help\n",
         ),
         (
+            ["build", "more"],
+            "error: got unexpected extra argument (more)\ntry: program build --help\n",
+        ),
+        (
             ["build", "--size=3"],
             "error: invalid value for '--size': '3' is not one of 'small', 'large'\n"
             "try: program build --help\n",
