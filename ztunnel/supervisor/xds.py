@@ -34,6 +34,7 @@ from ztunnel.mesh.entries import Entry, Op
 from ztunnel.mesh.state import State
 from ztunnel.supervisor.demand import Demand, Refuse
 from ztunnel.supervisor.inbox import Inbox
+from ztunnel.supervisor.outage import Outage
 from ztunnel.supervisor.scope import AddressScope, size_in
 from ztunnel.supervisor.settling import Settling
 
@@ -156,6 +157,7 @@ class XdsClient:
         self._sending = asyncio.Lock()
         self.inbox = Inbox()
         self.status = XdsStatus()
+        self._outage = Outage()
 
     async def run(self) -> None:
         """Connect, follow the stream, and start again after a growing pause, until cancelled."""
@@ -190,7 +192,11 @@ class XdsClient:
         status.connected = False
         self.demand.lost()
         status.error = explain(exc)
-        event(log, logging.WARNING, "xds.disconnected", reason=reason, error=status.error)
+        kind = f"{reason} {status.error.partition(':')[0]}"
+        tries = self._outage.broken(kind, asyncio.get_running_loop().time())
+        if tries is not None:
+            error = status.error
+            event(log, logging.WARNING, "xds.disconnected", reason=reason, error=error, tries=tries)
 
     async def _stream(self) -> None:
         config = self._config
@@ -206,6 +212,7 @@ class XdsClient:
             await self._open(call)
             self.status.connected = True
             self.status.error = ""
+            self._outage.connected()
             event(log, logging.INFO, "xds.connected", address=config.control)
             self._on_connected()
             inbox = self.inbox = Inbox()  # the server repeats whatever an earlier stream left there

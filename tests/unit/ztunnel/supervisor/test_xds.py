@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -292,6 +293,24 @@ def test_a_control_plane_that_is_back_is_not_kept_waiting_by_a_pause() -> None:
             running.cancel()
 
     run_virtual(scenario())
+
+
+def test_tries_at_a_start_without_a_control_plane_are_one_line(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    bench = Bench()
+    client = Away(CONFIG, bench.state, bench._publish)
+
+    async def scenario() -> None:
+        async with asyncio.TaskGroup() as tasks:
+            running = tasks.create_task(client.run())
+            await asyncio.sleep(5.0)
+            running.cancel()
+
+    with caplog.at_level(logging.WARNING, "xds"):
+        run_virtual(scenario())
+    assert len(client.tries_s) > 5
+    assert [each.getMessage() for each in caplog.records] == ["xds.disconnected"]
 
 
 def test_messages_are_counted() -> None:
