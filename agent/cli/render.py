@@ -8,10 +8,10 @@ import os
 import re
 import shutil
 import sys
-import textwrap
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import zip_longest
 from typing import Any
 
 import click
@@ -20,7 +20,8 @@ from control.kit.terminal import is_interactive, reader_gone
 
 FORMATS = ("table", "wide", "json", "yaml", "name")
 WATCH_INTERVAL_S = 2.0
-WRAPPED_MIN = 20  # a last column that would be narrower is left to the terminal
+_GAP = "   "  # between columns
+_PIECE = re.compile(r"[^ ,/]*[ ,/]+|[^ ,/]+")
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 
 Row = Mapping[str, Any]
@@ -74,29 +75,61 @@ def output_options(command: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def table(rows: Sequence[Row], columns: Sequence[Column], out: Output) -> str:
-    """A table with columns as wide as their widest cell; no line ends in spaces."""
+    """A table with columns as wide as their widest cell, as far as there is room; no line ends in
+    spaces."""
     chosen = [column for column in columns if out.format == "wide" or not column.wide]
     lines = [[column.title for column in chosen]] if out.headers else []
     lines += [[column.cell(row) for column in chosen] for row in rows]
     if not lines:
         return ""
     widths = [max(len(line[index]) for line in lines) for index in range(len(chosen))]
-    left = out.width - sum(each + 3 for each in widths[:-1]) if out.format != "wide" else 0
+    if out.format != "wide":
+        widths = _fitted(lines, widths, out.width)
     return "".join(
-        "   ".join(text.ljust(width) for text, width in zip(line, widths, strict=True)).rstrip()
+        _GAP.join(text.ljust(width) for text, width in zip(line, widths, strict=True)).rstrip()
         + "\n"
         for whole in lines
-        for line in _wrapped(whole, left)
+        for line in _wrapped(whole, widths)
     )
 
 
-def _wrapped(line: list[str], left: int) -> list[list[str]]:
-    """The line as several, if its last cell is words for which that much room is too little."""
-    if left < WRAPPED_MIN or len(line[-1]) <= left:
-        return [line]
-    pieces = textwrap.wrap(line[-1], left, break_long_words=False, break_on_hyphens=False)
-    blank = [""] * (len(line) - 1)
-    return [[*(blank if index else line[:-1]), piece] for index, piece in enumerate(pieces)]
+def _fitted(lines: Sequence[list[str]], widths: list[int], width: int) -> list[int]:
+    """Widths for a terminal: the widest columns give way, down to what their cells can be broken
+    into. One that is too narrow for that is left to itself."""
+    excess = sum(widths) + len(_GAP) * (len(widths) - 1) - width
+    columns = zip(*lines, strict=True)
+    least = [
+        max(len(each.rstrip()) for text in column for each in _pieces(text)) for column in columns
+    ]
+    if not width or excess > sum(widths) - sum(least):
+        return widths
+    found = list(widths)
+    for _ in range(excess):
+        wide = (at for at in range(len(found)) if found[at] > least[at])
+        found[max(wide, key=lambda at: found[at])] -= 1
+    return found
+
+
+def _wrapped(line: list[str], widths: list[int]) -> list[tuple[str, ...]]:
+    """The line as several, for the cells that are wider than their column."""
+    cells = [_broken(text, width) for text, width in zip(line, widths, strict=True)]
+    return list(zip_longest(*cells, fillvalue=""))
+
+
+def _broken(text: str, width: int) -> list[str]:
+    if len(text) <= width:
+        return [text]
+    found = [""]
+    for piece in _pieces(text):
+        if found[-1] and len(found[-1]) + len(piece.rstrip()) > width:
+            found.append("")
+        found[-1] += piece
+    return [each.rstrip() for each in found]
+
+
+def _pieces(text: str) -> list[str]:
+    """Parts between which a cell may be broken: words, items of a list, steps of a path."""
+    return _PIECE.findall(text) or [""]
 
 
 def cell(value: Any) -> str:
