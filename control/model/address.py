@@ -17,6 +17,8 @@ Address = NewType("Address", bytes)
 FORMATTED_MAX = 8192  # texts kept: the peers of a busy node, less than a megabyte
 
 _IPV4 = re.compile(r"(?:0|[1-9][0-9]{0,2})(?:\.(?:0|[1-9][0-9]{0,2})){3}")
+_GROUPS = r"[0-9a-fA-F]{1,4}(?::[0-9a-fA-F]{1,4})*"
+_IPV6 = re.compile(rf"(?:{_GROUPS})?::(?:{_GROUPS})?|{_GROUPS}")
 _PREFIX_LENGTH = re.compile("0|[1-9][0-9]{0,2}")
 _MAPPED_PREFIX = bytes(10) + b"\xff\xff"
 
@@ -40,12 +42,27 @@ def parse_address(text: str) -> Address:
     """
     if "%" in text:
         raise ValueError(f"an address with a scope cannot be used here: {text!r}")
-    if _IPV4.fullmatch(text):  # a third of the library's time; 50,000 pods have 100,000 addresses
-        octets = [int(each) for each in text.split(".")]
-        if max(octets) < 256:
-            return Address(bytes(octets))
-    kind = ipaddress.IPv6Address if ":" in text else ipaddress.ip_address
-    return canonical(kind(text).packed)
+    found = _quickly(text)
+    return canonical(ipaddress.ip_address(text).packed if found is None else found)
+
+
+def _quickly(text: str) -> bytes | None:
+    """A third of the library's time, of the usual forms: 50,000 pods have 100,000 addresses. None:
+    another form, or no address."""
+    try:
+        if _IPV4.fullmatch(text):
+            return bytes(map(int, text.split(".")))  # ValueError: more than 255
+        if not _IPV6.fullmatch(text):
+            return None
+        head, gap, tail = text.partition("::")
+        first = [each.zfill(4) for each in head.split(":")] if head else []
+        last = [each.zfill(4) for each in tail.split(":")] if tail else []
+        missing = 8 - len(first) - len(last)
+        if (missing < 1) if gap else missing:
+            return None
+        return bytes.fromhex("".join([*first, "0000" * missing, *last]))
+    except ValueError:
+        return None
 
 
 @lru_cache(maxsize=FORMATTED_MAX)

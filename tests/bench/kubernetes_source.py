@@ -58,10 +58,7 @@ class Objects:
         value = json.loads(self._template)
         service = number % self.services
         meta = value["metadata"]
-        meta["name"], meta["namespace"] = (
-            f"web-{service}-6d8f7c9b5-{number:05x}",
-            namespace(service),
-        )
+        meta["name"], meta["namespace"] = self._name(number), namespace(service)
         meta["uid"] = f"6ef20b99-05a3-4668-ae75-{number:012x}"
         meta["labels"] = {"app": f"web-{service}", "pod-template-hash": "6d8f7c9b5"}
         meta["annotations"] = {"ambient.istio.io/redirection": "enabled"}
@@ -74,6 +71,14 @@ class Objects:
                 each["status"] = "True" if ready else "False"
         return json.dumps(value).encode()
 
+    def _key(self, number: int) -> tuple[str, str]:
+        """An API server lists by name: the pods of a Deployment come together."""
+        service = number % self.services
+        return namespace(service), self._name(number)
+
+    def _name(self, number: int) -> str:
+        return f"web-{number % self.services}-6d8f7c9b5-{number:05x}"
+
     def kinds(self) -> Iterator[tuple[str, list[bytes]]]:
         names = {namespace(each) for each in range(self.services)}
         labels = {"istio.io/dataplane-mode": "ambient"}
@@ -81,7 +86,7 @@ class Objects:
             "namespaces",
             [encoded({"name": each, "labels": labels, "uid": each}) for each in sorted(names)],
         )
-        yield "pods", [self.pod(each) for each in range(self.count)]
+        yield "pods", [self.pod(each) for each in sorted(range(self.count), key=self._key)]
         yield "services", [self._service(each) for each in range(self.services)]
         yield "endpointslices", [self._slice(each) for each in range(self.services)]
         zone = {"topology.kubernetes.io/zone": "a"}
@@ -111,7 +116,7 @@ class Objects:
                 "targetRef": {
                     "kind": "Pod",
                     "namespace": namespace(number),
-                    "name": f"web-{number}-6d8f7c9b5-{each:05x}",
+                    "name": self._name(each),
                 },
             }
             for each in range(number, self.count, self.services)

@@ -48,6 +48,7 @@ class Destinations:
         self._host_ports: dict[Key, str] = {}  # pod → its service
         self._compiler = Compiler(
             settings,
+            rulebook,
             self._holdings,
             self._localities,
             self._endpoints,
@@ -161,9 +162,11 @@ class Destinations:
             self._show_service(key)
             yield
         pods, self._stale_pods = self._stale_pods, {}
+        self._compiler.forget()
         for key in pods:
             self._show_pod(key)
             yield
+        self._compiler.forget()
         addresses, self._stale_addresses = self._stale_addresses, {}
         for address in addresses:
             self._show_places(address)
@@ -195,8 +198,7 @@ class Destinations:
         resident = self._residents.get(key)
         workload = of_host = None
         if resident is not None and has_workload(resident):
-            names = self._rulebook.policies_of(key.namespace, resident.pod.meta.labels)
-            workload = self._compiler.workload(resident, names)
+            workload = self._compiler.workload(resident)
             of_host = self._compiler.host_ports(resident)
         uid = workload_uid(key, self._settings) if workload is None else workload.uid
         self.workloads.put(uid, workload)

@@ -40,7 +40,7 @@ class LabelNotes:
             saying = key.namespace, said
             del self._alike[saying][key]
             self._stale.add(saying)
-        if meta is None or not any("io/" in name for name in meta.labels):
+        if meta is None or "io/" not in " ".join(meta.labels):
             return  # most have none of ours
         if found := tuple(_complaints(meta)):
             self._said[key] = found

@@ -8,6 +8,7 @@ from control.server.sources.objects import Labels, NodeObject
 _REGION = ("topology.kubernetes.io/region", "failure-domain.beta.kubernetes.io/region")
 _ZONE = ("topology.kubernetes.io/zone", "failure-domain.beta.kubernetes.io/zone")
 _SUBZONE = ("topology.istio.io/subzone",)
+_NOWHERE = Locality()
 
 
 class Localities:
@@ -37,7 +38,7 @@ class Localities:
         return True
 
     def of(self, node: str) -> Locality:
-        return self._of_node.get(node, Locality())
+        return self._of_node.get(node, _NOWHERE)
 
     def near(self, node: str, zone: str) -> Locality:
         """Locality of a node, or what is known of the zone."""

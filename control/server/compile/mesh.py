@@ -126,8 +126,7 @@ class Mesh:
         is_there = after is not None and after.intent is not None
         self._label_notes.put_pod(move.key, after.pod.meta if after and is_there else None)
         enrolled = after.pod if after is not None and after.is_enrolled else None
-        notes = [] if enrolled is None else list(probe_notes(enrolled))
-        self.notebook.put("probe", move.key, notes)
+        self.notebook.put("probe", move.key, [] if enrolled is None else probe_notes(enrolled))
 
     def _put(self, key: Key, value: AnyObject | None) -> None:
         match key.kind:

@@ -7,8 +7,7 @@ from __future__ import annotations
 
 import re
 import uuid
-from collections.abc import Iterator
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import lru_cache
 
 from control.model.intent import Intent
@@ -31,6 +30,7 @@ SYSTEM_NAMESPACES = frozenset({"kube-system"})
 # On the API server's copy of a static pod: its uid at the node, by which the runtime knows it. The
 # copy's own uid is another one, of another form.
 MIRROR_ANNOTATION = "kubernetes.io/config.mirror"
+_NOTHING = (None, None)  # nearly always; a start asks two times for each pod
 _STATIC_UID = re.compile(r"[0-9a-f]{32}")
 # UUID namespace for pods whose manifest has no uid: the same pod gets the same uid every time.
 _UID_SPACE = uuid.UUID("6f7a3c0e-5d0b-5f0c-9b53-7d1f4a3f2c11")
@@ -66,11 +66,11 @@ def is_captured(pod: objects.PodObject, reported: bool) -> bool:
     return not pod.host_network and (annotated or reported)
 
 
-def probe_notes(pod: objects.PodObject) -> Iterator[Problem]:
+def probe_notes(pod: objects.PodObject) -> list[Problem]:
     """Probes that the kernel cannot recognise, of an enrolled pod."""
-    meta = pod.meta
-    for said in pod.probes.notes:
-        yield Problem(meta.file, meta.line, str(meta.key), PROBE_UNRECOGNISED, said)
+    meta, found = pod.meta, pod.probes.notes
+    where = str(meta.key) if found else ""
+    return [Problem(meta.file, meta.line, where, PROBE_UNRECOGNISED, said) for said in found]
 
 
 def namespace_enrols(meta: objects.Meta, settings: Settings) -> bool:
@@ -78,21 +78,28 @@ def namespace_enrols(meta: objects.Meta, settings: Settings) -> bool:
     return not is_system and _mode(meta.labels) == "ambient"
 
 
-def enrolment_of(namespace: objects.Meta | None) -> tuple[object, ...]:
+@dataclass(frozen=True, slots=True)
+class NamespaceWord:
     """All that the intents of a namespace's pods take from it."""
+
+    mode: str = ""
+    says_tunnel: bool = False
+
+
+def word_of(namespace: objects.Meta | None) -> NamespaceWord:
+    """None: a namespace that nobody has written down."""
     if namespace is None:
-        return "", False
-    return _mode(namespace.labels), _says_tunnel(namespace)
+        return NamespaceWord()
+    return NamespaceWord(_mode(namespace.labels), _says_tunnel(namespace))
 
 
-def intent_of(pod: objects.PodObject, namespace: objects.Meta | None, settings: Settings) -> Intent:
-    """`namespace`: that of the pod, None if nobody has written it down."""
+def intent_of(pod: objects.PodObject, uid: str, word: NamespaceWord, settings: Settings) -> Intent:
+    """`word`: that of the pod's namespace."""
     meta = pod.meta
-    labels = {} if namespace is None else namespace.labels
-    enrolled, reason = _decide(pod, labels, settings)
-    kept = _kept_in_tunnel(meta, namespace, settings)
+    enrolled, reason = _decide(pod, word, settings)
+    kept = _kept_in_tunnel(meta, word, settings)
     return Intent(
-        uid=pod_uid(meta),
+        uid=uid,
         name=meta.name,
         namespace=meta.namespace,
         service_account=pod.service_account,
@@ -107,13 +114,13 @@ def intent_of(pod: objects.PodObject, namespace: objects.Meta | None, settings: 
     )
 
 
-def _kept_in_tunnel(meta: objects.Meta, namespace: objects.Meta | None, settings: Settings) -> str:
+def _kept_in_tunnel(meta: objects.Meta, word: NamespaceWord, settings: Settings) -> str:
     """Reason to keep this pod's connections inside its node in the tunnel; empty if none."""
     if settings.always_tunnel:
         return "mesh always-tunnel"
     if _says_tunnel(meta):
         return f"pod {PATH_LABEL}"
-    if namespace is not None and _says_tunnel(namespace):
+    if word.says_tunnel:
         return f"namespace {PATH_LABEL}"
     return ""
 
@@ -121,12 +128,10 @@ def _kept_in_tunnel(meta: objects.Meta, namespace: objects.Meta | None, settings
 def _says_tunnel(meta: objects.Meta) -> bool:
     """True if a label or an annotation asks for the tunnel."""
     said = (meta.labels.get(PATH_LABEL), meta.annotations.get(PATH_LABEL))
-    return any(value not in (None, "", "direct") for value in said)
+    return said != _NOTHING and any(value not in (None, "", "direct") for value in said)
 
 
-def _decide(
-    pod: objects.PodObject, namespace_labels: Labels, settings: Settings
-) -> tuple[bool, str]:
+def _decide(pod: objects.PodObject, word: NamespaceWord, settings: Settings) -> tuple[bool, str]:
     if settings.release_all and not settings.keeps_pods:
         return False, "mesh release-all"
     if pod.host_network:
@@ -140,7 +145,7 @@ def _decide(
             return True, "pod label ambient"
     if pod.meta.namespace in SYSTEM_NAMESPACES or pod.meta.namespace == settings.root_namespace:
         return False, "system namespace"
-    match _mode(namespace_labels):
+    match word.mode:
         case "ambient":
             return True, "namespace label ambient"
         case "none":
@@ -153,6 +158,6 @@ def _mode(labels: Labels) -> str:
     """Mode that the labels ask for: `none` under either name wins over `ambient`."""
     first, second = MODE_LABELS
     values = labels.get(first), labels.get(second)
-    if values == (None, None):
+    if values == _NOTHING:
         return ""
     return next((mode for mode in ("none", "ambient") if mode in values), "")

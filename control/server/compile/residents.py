@@ -8,24 +8,27 @@ mirror of one static pod the oldest alone is believed.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
 from control.model.intent import Intent, NamespaceIntent
 from control.server.compile.pods import (
     MIRROR_ANNOTATION,
-    enrolment_of,
+    NamespaceWord,
     intent_of,
     is_captured,
     namespace_enrols,
     pod_uid,
     unmirrored,
+    word_of,
 )
 from control.server.compile.population import Population
 from control.server.compile.settings import Settings
 from control.server.compile.table import ResourceTable
 from control.server.sources.objects import Key, Labels, Meta, Namespace, PodObject
+
+_SILENT = NamespaceWord()
 
 
 class Reports(Protocol):
@@ -89,6 +92,7 @@ class Residents:
         self._stated: dict[Key, PodObject] = {}
         self._here: dict[Key, Resident] = {}
         self._spaces: dict[str, Meta] = {}
+        self._words: dict[str, NamespaceWord] = {}  # by namespace
         self._by_uid: dict[str, tuple[Key, ...]] = {}
         self._on_node: dict[str, set[Key]] = {}
         self._mirrors: dict[str, dict[Key, PodObject]] = {}  # by the uid that they claim
@@ -100,10 +104,12 @@ class Residents:
     # News
 
     def put_namespace(self, name: str, value: Namespace | None) -> None:
-        before = self._spaces.pop(name, None)
+        self._spaces.pop(name, None)
+        before, after = self._words.pop(name, _SILENT), _SILENT
         if value is not None:
             self._spaces[name] = value.meta
-        if enrolment_of(before) != enrolment_of(None if value is None else value.meta):
+            after = self._words[name] = word_of(value.meta)
+        if before != after:
             self._unsettled.update(dict.fromkeys(self.population.of(name)))
         self._show_namespace(name)
 
@@ -150,22 +156,27 @@ class Residents:
     def settle(self) -> Iterator[Move]:
         """Take the news over, pod by pod."""
         unsettled, self._unsettled = self._unsettled, {}
+        space = None
         for key in unsettled:
+            if key.namespace != space:  # pods of one come together
+                self._show_namespace(space)
+                space = key.namespace
             before, stated = self._here.get(key), self._stated.get(key)
             after = None if stated is None else self._resident(key, stated)
             if before != after:
                 self._move(key, before, after)
                 yield Move(key, before, after)
+        self._show_namespace(space)
 
     def _resident(self, key: Key, stated: PodObject) -> Resident:
-        is_mirror = MIRROR_ANNOTATION in stated.meta.annotations
-        if is_mirror and self._oldest[pod_uid(stated.meta)] != key:
-            stated = unmirrored(stated)
         uid = pod_uid(stated.meta)
+        if MIRROR_ANNOTATION in stated.meta.annotations and self._oldest[uid] != key:
+            stated = unmirrored(stated)
+            uid = pod_uid(stated.meta)
         if stated.is_terminal:
             return Resident(stated, stated, uid, None, False)
         pod = self._reports.placed(uid, stated)
-        intent = intent_of(pod, self._spaces.get(key.namespace), self._settings)
+        intent = intent_of(pod, uid, self._words.get(key.namespace, _SILENT), self._settings)
         return Resident(stated, pod, uid, intent, self._reports.is_captured(intent))
 
     def _move(self, key: Key, before: Resident | None, after: Resident | None) -> None:
@@ -181,17 +192,21 @@ class Residents:
             self.population.put(key, after.labels)
         for uid in {each.uid for each in (before, after) if each is not None}:
             keys = self._by_uid.get(uid, ())
-            # Two of one uid are a mistake of somebody's: the last one counts, at every start.
-            intent = next((one for at in reversed(keys) if (one := self._here[at].intent)), None)
-            self.pods.put(uid, intent)
+            self.pods.put(uid, self._intent(keys))
             if not keys:
                 self._reports.gone(uid)
-        self._show_namespace(key.namespace)
+
+    def _intent(self, keys: Sequence[Key]) -> Intent | None:
+        """Two of one uid are a mistake of somebody's: the last one counts, at every start."""
+        if len(keys) == 1:
+            return self._here[keys[0]].intent
+        return next((one for at in reversed(keys) if (one := self._here[at].intent)), None)
 
     def _count(self, key: Key, resident: Resident, step: int) -> None:
-        keys = {*self._by_uid.pop(resident.uid, ())} ^ {key}
+        known = self._by_uid.pop(resident.uid, ())
+        keys = tuple(sorted({*known} ^ {key})) if known else (key,)
         if keys:
-            self._by_uid[resident.uid] = tuple(sorted(keys))
+            self._by_uid[resident.uid] = keys
         node = resident.pod.node
         if is_captured(resident.pod, False):
             _add(self.marked, node, step)
@@ -206,9 +221,11 @@ class Residents:
         if resident.identity is not None:
             _add(self.identities, resident.identity, step)
 
-    def _show_namespace(self, name: str) -> None:
+    def _show_namespace(self, name: str | None) -> None:
         """A label on a pod counts for its whole namespace: the next one like it may start
-        elsewhere."""
+        elsewhere. None: nothing to show."""
+        if name is None:
+            return
         meta = self._spaces.get(name)
         if meta is None and not self._running[name]:
             self.namespaces.put(name, None)

@@ -4,22 +4,24 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from types import MappingProxyType
 
 from control.model.workload import (
     NetworkMode,
+    Port,
     TunnelProtocol,
     Workload,
     WorkloadStatus,
     WorkloadType,
 )
-from control.server.compile.endpoints import Endpoints, PodServices
+from control.server.compile.endpoints import Endpoints
 from control.server.compile.holdings import Holdings
 from control.server.compile.host_ports import HostPortService, host_port_service
 from control.server.compile.localities import Localities, first_label
 from control.server.compile.pods import is_captured
 from control.server.compile.residents import Resident
+from control.server.compile.rulebook import Rulebook
 from control.server.compile.selectors import Selectors
 from control.server.compile.services import pod_ports
 from control.server.compile.settings import Settings
@@ -39,58 +41,105 @@ _TYPES = {
     "Job": WorkloadType.JOB,
     "CronJob": WorkloadType.CRONJOB,
 }
+_Services = Mapping[str, tuple[Port, ...]]
+_NO_SERVICES: _Services = MappingProxyType({})
+
+
+@dataclass(frozen=True, slots=True)
+class _Likeness:
+    """Everything that pods have alike which have the same labels, owner and ports."""
+
+    policies: tuple[str, ...]
+    services: _Services  # by selectors
+    workload_type: WorkloadType
+    workload_name: str | None  # None: the pod's own
+    canonical_name: str
+    canonical_revision: str
 
 
 @dataclass(frozen=True, slots=True)
 class Compiler:
-    """Indexes for turning pods into workloads. They are others' and change."""
+    """Indexes for turning pods into workloads. They are others' and change, but not between two
+    calls of `forget`."""
 
     settings: Settings
+    rulebook: Rulebook
     holdings: Holdings
     localities: Localities
     endpoints: Endpoints  # from slices, which win over selectors
     selecting: Selectors[objects.ServiceObject]  # the services without slices
     names: Mapping[Key, str]  # services on the wire
 
-    def workload(self, resident: Resident, policies: tuple[str, ...]) -> Workload:
+    # Sources give equal labels, owners and ports as one object, so these are told apart as such.
+    _like: dict[tuple[str, int, int, int], _Likeness] = field(default_factory=dict)
+
+    def forget(self) -> None:
+        """The indexes have changed, or are about to."""
+        self._like.clear()
+
+    def workload(self, resident: Resident) -> Workload:
         """One that has lost an address to another claim does not have it here either."""
         pod = resident.pod
         meta = pod.meta
-        kind, name = _owner(pod)
+        key, like = meta.key, self._likeness(pod)
+        name = key.name if like.workload_name is None else like.workload_name
+        has = self.holdings.has
         return Workload(
-            uid=workload_uid(meta.key, self.settings),
-            name=meta.name,
-            namespace=meta.namespace,
-            addresses=tuple(each for each in pod.addresses if self.holdings.has(meta.key, each)),
+            uid=workload_uid(key, self.settings),
+            name=key.name,
+            namespace=key.namespace,
+            addresses=tuple([each for each in pod.addresses if has(key, each)]),
             network=self.settings.network,
             tunnel_protocol=tunnel_protocol(pod, resident.is_captured),
             trust_domain=self.settings.trust_domain,
             service_account=pod.service_account,
             node=pod.node,
-            canonical_name=first_label(meta.labels, _CANONICAL_NAME) or name,
-            canonical_revision=first_label(meta.labels, _CANONICAL_REVISION) or "latest",
-            workload_type=_TYPES.get(kind, WorkloadType.POD),
+            canonical_name=like.canonical_name or name,
+            canonical_revision=like.canonical_revision,
+            workload_type=like.workload_type,
             workload_name=name,
-            authorization_policies=policies,
+            authorization_policies=like.policies,
             status=WorkloadStatus.HEALTHY if pod.ready else WorkloadStatus.UNHEALTHY,
             cluster_id=self.settings.cluster_id,
-            services=MappingProxyType(self._services(resident)),
+            services=self._services(resident, like),
             locality=self.localities.of(pod.node),
             network_mode=(NetworkMode.HOST_NETWORK if pod.host_network else NetworkMode.STANDARD),
             last_resort=pod.last_resort,
         )
 
-    def _services(self, resident: Resident) -> PodServices:
+    def _likeness(self, pod: objects.PodObject) -> _Likeness:
+        labels = pod.meta.labels
+        place = pod.meta.namespace, id(labels), id(pod.owner), id(pod.ports)
+        found = self._like.get(place)
+        if found is None:
+            namespace = pod.meta.namespace
+            kind, name = _owner(pod)
+            services = {
+                self.names[key]: pod_ports(service, pod)
+                for key, service in self.selecting.of(namespace, labels)
+            }
+            found = self._like[place] = _Likeness(
+                policies=self.rulebook.policies_of(namespace, labels),
+                services=MappingProxyType(services),
+                workload_type=_TYPES.get(kind, WorkloadType.POD),
+                workload_name=name,
+                canonical_name=first_label(labels, _CANONICAL_NAME),
+                canonical_revision=first_label(labels, _CANONICAL_REVISION) or "latest",
+            )
+        return found
+
+    def _services(self, resident: Resident, like: _Likeness) -> _Services:
         pod = resident.pod
         if not pod.addresses:
-            return {}  # nobody could connect to it
+            return _NO_SERVICES  # nobody could connect to it
         found = self.endpoints.of(pod, self.holdings)
-        for key, service in self.selecting.of(pod.meta.namespace, pod.meta.labels):
-            found[self.names[key]] = pod_ports(service, pod)
         of_host = self.host_ports(resident)
+        if not found and of_host is None:
+            return like.services
+        found.update(like.services)
         if of_host is not None:
             found[of_host.service.key] = of_host.ports
-        return found
+        return MappingProxyType(found)
 
     def host_ports(self, resident: Resident) -> HostPortService | None:
         """The service of an enrolled pod's host ports."""
@@ -118,11 +167,12 @@ def tunnel_protocol(pod: objects.PodObject, reported: bool) -> TunnelProtocol:
     return TunnelProtocol.HBONE if is_captured(pod, reported) else TunnelProtocol.NONE
 
 
-def _owner(pod: objects.PodObject) -> tuple[str, str]:
-    """Kind and name of the object that a person created: a Deployment, not its ReplicaSet."""
+def _owner(pod: objects.PodObject) -> tuple[str, str | None]:
+    """Kind and name of the object that a person created: a Deployment, not its ReplicaSet; no name
+    for the pod itself."""
     owner = pod.owner
     if owner is None:
-        return "Pod", pod.meta.name
+        return "Pod", None
     if owner.kind == "ReplicaSet":
         suffix = "-" + pod.meta.labels.get("pod-template-hash", "")
         if len(suffix) > 1 and owner.name.endswith(suffix) and owner.name != suffix:

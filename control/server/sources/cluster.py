@@ -12,11 +12,12 @@ from collections.abc import Set as AbstractSet
 
 from control.kube.reflection import Name
 from control.server.sources import core
+from control.server.sources.alike import Own, own_of
 from control.server.sources.entries import choose, good_one, read_as
 from control.server.sources.inventory import Inventory
 from control.server.sources.kinds import KINDS
 from control.server.sources.narrow import document_of
-from control.server.sources.objects import AnyObject, Key
+from control.server.sources.objects import AnyObject, Key, PodObject
 from control.server.sources.problem import Invalid, Problem
 from control.server.sources.reader import Reader
 from control.server.sources.snapshot import Snapshot
@@ -36,6 +37,17 @@ class KindStore:
         self._names: dict[Name, None] = {}  # all, those without effect too
 
     def put(self, item: bytes) -> Name | None:
+        own = own_of(item) if self._kind == "Pod" else None
+        pod = None if own is None else own.pod(PLACE, 0)
+        if pod is None:
+            return self._put_read(item, own)
+        name = (pod.meta.namespace, pod.meta.name)
+        self._names[name] = None
+        self._take(name, pod.meta.key, pod, None)
+        return name
+
+    def _put_read(self, item: bytes, own: Own | None) -> Name | None:
+        """`own`: of a pod that none is known to be like."""
         document = document_of(self._kind, item)
         if document is None:
             return None
@@ -47,6 +59,8 @@ class KindStore:
         name = (key.namespace, key.name)
         self._names[name] = None
         entry = read_as(self._reader, PLACE, reader, key)
+        if own is not None and isinstance(entry.object, PodObject):
+            own.remember(entry.object)
         good = good_one(self._inventory.get(key))
         if good is not None and good.meta.uid != _uid(reader):
             good = None

@@ -13,6 +13,7 @@ from control.server.sources.host_ports import read_host_ports
 from control.server.sources.objects import (
     ContainerPort,
     Key,
+    Labels,
     Meta,
     Namespace,
     NodeObject,
@@ -31,7 +32,6 @@ CLUSTER_KINDS = frozenset({"Namespace", "Node"})
 _UID = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9._-]{0,127}")
 _NAME = re.compile(r"[a-z0-9](?:[-a-z0-9.]{0,251}[a-z0-9])?")
 _CREATED = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}(?:\.[0-9]+)?Z")
-# The whole object once more, and nothing for us.
 _LAST_APPLIED = "kubectl.kubernetes.io/last-applied-configuration"
 _PROTOCOLS = ("TCP", "UDP", "SCTP")
 _NODE_ADDRESS_TYPES = ("InternalIP", "ExternalIP")
@@ -62,25 +62,39 @@ def is_name(text: str) -> bool:
     return _NAME.fullmatch(text) is not None
 
 
+def is_uid(text: str) -> bool:
+    """True for none as well."""
+    return not text or _UID.fullmatch(text) is not None
+
+
+def is_time(text: str) -> bool:
+    """True for none as well."""
+    return not text or _CREATED.fullmatch(text) is not None
+
+
+def without_copy(annotations: Labels) -> Labels:
+    """Annotations without the one that has the whole object once more."""
+    if _LAST_APPLIED not in annotations:
+        return annotations
+    return shared_labels(
+        (name, text) for name, text in annotations.items() if name != _LAST_APPLIED
+    )
+
+
 def read_meta(document: Reader, key: Key, file: str) -> Meta:
     meta = document.part("metadata")
     uid = meta.text("uid")
-    if uid and not _UID.fullmatch(uid):
+    if not is_uid(uid):
         raise meta.invalid("uid", f"{uid!r} is not a uid")
     created = meta.text("creationTimestamp")
-    if created and not _CREATED.fullmatch(created):
+    if not is_time(created):
         raise meta.invalid("creationTimestamp", f"{created!r} is not a time like RFC 3339 in UTC")
-    annotations = meta.labels("annotations")
-    if _LAST_APPLIED in annotations:
-        annotations = shared_labels(
-            (name, text) for name, text in annotations.items() if name != _LAST_APPLIED
-        )
     return Meta(
         key=key,
         file=file,
         line=document.line(),
         labels=meta.labels("labels"),
-        annotations=annotations,
+        annotations=without_copy(meta.labels("annotations")),
         uid=uid,
         created=intern(created),
         generation=generation_of(document, key),

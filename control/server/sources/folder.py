@@ -36,7 +36,7 @@ class Folder:
         self._unread: set[str] = set()  # those that could not be read at the start
         self._guessed: dict[Key, FileEntry] = {}
         self._leaving: frozenset[str] = frozenset()
-        self._touched: set[Key] = set()
+        self._touched: dict[Key, None] = {}  # in the order of files: alike is what stands together
         self._problems: dict[Key, tuple[Problem, ...]] = {}  # by key
         self._inventory = Inventory()
         self._is_told = False
@@ -81,20 +81,23 @@ class Folder:
         for file in files ^ self._leaving:
             for key in (entry.key for entry in self._contents.get(file, NOTHING).entries):
                 if len(self._files[key]) > 1:
-                    self._touched.add(key)
+                    self._touched[key] = None
         self._leaving = files
 
     def _take(self, file: str, content: Content) -> None:
         """Replace what a file holds, and note the keys that have to be decided again."""
         before = self._contents.pop(file, NOTHING)
         old, new = _by_key(before.entries), _by_key(content.entries)
-        self._touched.update(key for key in old.keys() | new.keys() if old.get(key) != new.get(key))
-        for key in old.keys() - new.keys():
-            self._mention(key, tuple(each for each in self._files[key] if each != file))
+        self._touched.update((key, None) for key in new if old.get(key) != new[key])
+        for key in old:
+            if key not in new:
+                self._touched[key] = None
+                self._mention(key, tuple(each for each in self._files[key] if each != file))
         alone = (file,)
-        for key in new.keys() - old.keys():
-            files = self._files.get(key)
-            self._mention(key, alone if files is None else tuple(sorted((*files, file))))
+        for key in new:
+            if key not in old:
+                files = self._files.get(key)
+                self._mention(key, alone if files is None else tuple(sorted((*files, file))))
         self._ignored.subtract(before.ignored or {})
         self._ignored.update(content.ignored or {})
         self._content_problems.pop(file, None)
@@ -126,7 +129,7 @@ class Folder:
             found = entries.get(key, [])
             self._decide(key, guessed.get(key) if not found else found[0][1], found[1:])
         self._guessed = guessed
-        self._touched = set()
+        self._touched = {}
 
     def _decide(
         self, key: Key, entry: FileEntry | None, others: Sequence[tuple[str, FileEntry]]
@@ -162,7 +165,7 @@ class Folder:
                     if entry.unplaced:
                         known = replace(known, why=placed.why)  # one problem, wherever it stands
                     found[known.key] = known
-        self._touched |= found.keys() | self._guessed.keys()
+        self._touched.update(dict.fromkeys((*found, *self._guessed)))
         return found
 
     def _everywhere(self, entry: FileEntry) -> list[FileEntry]:

@@ -95,7 +95,9 @@ class _Ip(_Narrow):
     ip: Any = None
 
 
-class _PodStatus(_Narrow):
+class PodStatus(_Narrow):
+    """Fields of a pod's status that are read."""
+
     phase: Any = None
     pod_ip: Any = msgspec.field(default=None, name="podIP")
     pod_ips: list[_Ip] | None = msgspec.field(default=None, name="podIPs")
@@ -104,10 +106,12 @@ class _PodStatus(_Narrow):
     conditions: list[_Condition] | None = None
 
 
-class _NarrowPod(_Narrow):
+class NarrowPod(_Narrow):
+    """Fields of a pod that are read."""
+
     metadata: _NarrowMeta | None = None
     spec: _PodSpec | None = None
-    status: _PodStatus | None = None
+    status: PodStatus | None = None
 
 
 class _NodeAddress(_Narrow):
@@ -125,7 +129,7 @@ class _NarrowNode(_Narrow):
 
 
 _NARROW: dict[str, msgspec.json.Decoder[Any]] = {
-    "Pod": msgspec.json.Decoder(_NarrowPod),
+    "Pod": msgspec.json.Decoder(NarrowPod),
     "Node": msgspec.json.Decoder(_NarrowNode),
     "Namespace": msgspec.json.Decoder(_Plain),
     "ServiceAccount": msgspec.json.Decoder(_Plain),

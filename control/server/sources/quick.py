@@ -3,7 +3,7 @@ wrong reads with care. Pure.
 
 Documents are told apart without a parser, and one that the file had before is not read again. Of
 JSON only what the readers look at is decoded, without lines: for a fault there are none to tell.
-Policies are read with care in any case: of a key that stands twice no decoder would speak.
+Policies are read by a decoder of their own, which speaks of a key that stands twice.
 """
 
 from __future__ import annotations
@@ -15,11 +15,14 @@ from dataclasses import dataclass
 
 import msgspec
 
+from control.server.sources.alike import own_of
 from control.server.sources.entries import FileEntry, items_of, read_entry
 from control.server.sources.kinds import KINDS, POLICY_KINDS, SECURITY_GROUP
 from control.server.sources.narrow import document_of
+from control.server.sources.objects import PodObject
 from control.server.sources.problem import Invalid
 from control.server.sources.reader import Reader
+from control.server.sources.strict import strict_document
 from control.server.sources.yaml_text import Fields, parts_of, read_part
 
 _WORDS = (*sorted(POLICY_KINDS), SECURITY_GROUP)
@@ -111,10 +114,8 @@ def _items(text: bytes) -> list[str] | None:
 
 
 def _read(file: str, piece: str, line: int) -> FilePart:
-    document = _json(piece)
-    if document is not None:
-        document.line = line
-        return _part(file, [document])
+    if piece.startswith("{") and (found := _read_json(file, piece, line)) is not None:
+        return found
     values = [value for each in read_part(piece, line) for value, _ in items_of(each)]
     documents = [value for value in values if isinstance(value, Fields)]
     if len(documents) < len(values):
@@ -122,10 +123,8 @@ def _read(file: str, piece: str, line: int) -> FilePart:
     return _part(file, documents)
 
 
-def _json(piece: str) -> Fields | None:
-    """The document, if it is JSON of a kind without policies."""
-    if not piece.startswith("{") or any(word in piece for word in _WORDS):
-        return None
+def _read_json(file: str, piece: str, line: int) -> FilePart | None:
+    """None: not JSON, or of a kind that is not read here."""
     data = piece.encode()
     try:
         header = _HEADER.decode(data)
@@ -134,10 +133,27 @@ def _json(piece: str) -> Fields | None:
     kind = KINDS.get(header.kind)
     if kind is None or header.version not in kind.api_versions:
         return None
+    if any(word in piece for word in _WORDS):  # no decoder speaks of a key that stands twice
+        document = strict_document(piece)
+        return None if document is None else _placed(file, document, line)
+    own = own_of(data) if header.kind == "Pod" else None
+    pod = None if own is None else own.pod(file, line)
+    if pod is not None:
+        return FilePart((FileEntry(pod.meta.key, line, pod),))
     document = document_of(header.kind, data)
-    if document is not None:
-        document["apiVersion"] = header.version
-    return document
+    if document is None:
+        return None
+    document["apiVersion"] = header.version
+    found = _placed(file, document, line)
+    for each in found.entries:
+        if own is not None and isinstance(each.object, PodObject):
+            own.remember(each.object)
+    return found
+
+
+def _placed(file: str, document: Fields, line: int) -> FilePart:
+    document.line = line
+    return _part(file, [document])
 
 
 def _part(file: str, documents: list[Fields]) -> FilePart:

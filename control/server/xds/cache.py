@@ -18,7 +18,7 @@ from control.server.xds.buckets import Buckets
 from control.server.xds.index import Index
 from control.server.xds.resource import CachedResource, make_entry
 from control.server.xds.shelf import Shelf
-from control.wire.convert import resource_to_wire
+from control.wire.address_bytes import encode_address
 from control.wire.convert_node import encode_intent, encode_namespace
 from control.wire.convert_policy import policy_to_wire
 from control.wire.types import ADDRESS_TYPE, AUTHORIZATION_TYPE, NAMESPACE_TYPE, POD_TYPE
@@ -180,8 +180,7 @@ def _policy_entry(name: str, value: Policy) -> CachedResource:
 
 
 def _address_entry(name: str, value: Workload | Service) -> CachedResource:
-    message = resource_to_wire(value).SerializeToString(deterministic=True)
-    return make_entry(ADDRESS_TYPE, name, message, value)
+    return make_entry(ADDRESS_TYPE, name, encode_address(value), value)
 
 
 def _pod_entry(name: str, value: Intent) -> CachedResource:

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass
-
-from google.protobuf.any_pb2 import Any as AnyMessage
+from functools import cache
 
 from control.model.address import Address, format_address
 from control.model.workload import NetworkAddress, Service, Workload
-from control.wire import discovery_pb2
+from control.wire.framing import frame
 
 RESOURCES_FIELD = 2  # DeltaDiscoveryResponse.resources
-ALIASES_FIELD = 4  # Resource.aliases
+# Resource, and the Any in it.
+_VERSION_FIELD, _ANY_FIELD, _NAME_FIELD, ALIASES_FIELD = 1, 2, 3, 4
+_TYPE_URL_FIELD, _VALUE_FIELD = 1, 2
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -51,20 +52,6 @@ def _vip_alias(vip: NetworkAddress) -> str:
     return text if vip.length is None else f"{text}/{vip.length}"
 
 
-def frame(field: int, payload: bytes) -> bytes:
-    """One length-delimited field of a protobuf message."""
-    return bytes([field << 3 | 2]) + varint(len(payload)) + payload
-
-
-def varint(number: int) -> bytes:
-    out = bytearray()
-    while number > 0x7F:
-        out.append(number & 0x7F | 0x80)
-        number >>= 7
-    out.append(number)
-    return bytes(out)
-
-
 def make_entry(
     type_url: str,
     name: str,
@@ -73,8 +60,19 @@ def make_entry(
     node: str = "",
 ) -> CachedResource:
     version = hashlib.blake2b(message, digest_size=8).hexdigest()
-    body = discovery_pb2.Resource(
-        name=name, version=version, resource=AnyMessage(type_url=type_url, value=message)
-    ).SerializeToString()
+    body = frame(_VERSION_FIELD, version.encode()) + frame(_ANY_FIELD, _any(type_url, message))
+    if name:
+        body += frame(_NAME_FIELD, name.encode())
     framed = frame(RESOURCES_FIELD, body)
     return CachedResource(name, version, framed, len(framed) - len(body), addressed, node)
+
+
+def _any(type_url: str, message: bytes) -> bytes:
+    """A google.protobuf.Any."""
+    start = _type_of(type_url)
+    return start + frame(_VALUE_FIELD, message) if message else start
+
+
+@cache
+def _type_of(type_url: str) -> bytes:
+    return frame(_TYPE_URL_FIELD, type_url.encode())

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import ipaddress
+
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from control.model.address import (
@@ -31,6 +33,33 @@ def test_one_form(text: str, printed: str) -> None:
 def test_not_an_address(text: str) -> None:
     with pytest.raises(ValueError):
         parse_address(text)
+
+
+def groups(most: int) -> st.SearchStrategy[str]:
+    return st.lists(st.sampled_from(["0", "1", "ffff", "0A", "12345", "g", ""]), max_size=most).map(
+        ":".join
+    )
+
+
+TEXTS = (
+    st.tuples(groups(9), st.sampled_from(["", "::"]), groups(9)).map("".join)
+    | st.lists(st.sampled_from(["0", "10", "255", "256", "01", ""]), max_size=5).map(".".join)
+    | st.text("0f:.%", max_size=12)
+)
+
+
+@settings(max_examples=300)
+@given(TEXTS)
+def test_an_address_is_what_the_library_takes_for_one(text: str) -> None:
+    try:
+        wanted = None if "%" in text else canonical(ipaddress.ip_address(text).packed)
+    except ValueError:
+        wanted = None
+    if wanted is None:
+        with pytest.raises(ValueError):
+            parse_address(text)
+    else:
+        assert parse_address(text) == wanted
 
 
 @given(st.binary(max_size=20))

@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from control.model.address import parse_address
-from control.server.compile.pods import intent_of
+from control.server.compile.pods import intent_of, pod_uid, word_of
 from control.server.compile.settings import Settings
 from tests.support.manifests import mesh, objects, pod, policy
 
@@ -193,7 +193,8 @@ def test_a_node_hears_the_objects_addresses_though_it_reports_others() -> None:
     found = objects(namespace(AMBIENT) + pod())
     (only,) = found.pods
     placed = replace(only, addresses=(old,), is_placed_by_node=True, stated_addresses=(new,))
-    said = intent_of(placed, found.namespaces[0].meta, Settings())
+    word = word_of(found.namespaces[0].meta)
+    said = intent_of(placed, pod_uid(placed.meta), word, Settings())
     assert said.addresses == (new,)
 
 

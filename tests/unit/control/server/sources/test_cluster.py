@@ -64,6 +64,29 @@ def test_what_a_list_does_not_name_is_gone() -> None:
     assert bench.changes == 4
 
 
+def test_the_pods_of_a_deployment_are_each_their_own() -> None:
+    bench = Bench()
+
+    def put(name: str, **changed: Any) -> Any:
+        spec = {"nodeName": f"node-of-{name}", "containers": [{"ports": [{"containerPort": 80}]}]}
+        status = {"phase": "Running", "podIP": f"10.0.0.{len(name)}"}
+        return bench.put("Pod", name, f"u-{name}", spec=spec, status={**status, **changed})
+
+    for name in ("a", "aa", "aaa"):
+        assert put(name) == ("shop", name)
+    pods = bench.cluster.snapshot().objects.pods
+    assert [(each.meta.uid, each.node, each.addresses) for each in pods] == [
+        (f"u-{name}", f"node-of-{name}", (bytes((10, 0, 0, len(name))),))
+        for name in ("a", "aa", "aaa")
+    ]
+    assert put("aa", podIP="nonsense") == ("shop", "aa")
+    (problem,) = bench.cluster.snapshot().problems
+    assert "last good version" in problem.message
+    assert put("aa") == ("shop", "aa")
+    assert bench.cluster.snapshot().problems == ()
+    assert bench.cluster.kinds["Pod"].keep({("shop", "aaa")}) == 2
+
+
 def test_a_broken_object_keeps_its_last_good_version() -> None:
     bench = Bench()
     bench.put("Pod", status={"podIP": "10.0.0.1"})

@@ -27,12 +27,24 @@ SERVICE = {
     "metadata": {"name": "a"},
     "spec": {"clusterIP": "10.0.0.1", "ports": [{"port": 80, "targetPort": "http"}]},
 }
+POLICY = {
+    "apiVersion": "security.istio.io/v1",
+    "kind": "AuthorizationPolicy",
+    "metadata": {"name": "p", "namespace": "shop", "generation": 3},
+    "spec": {
+        "selector": {"matchLabels": {"app": "a"}},
+        "rules": [{"from": [{"source": {"principals": ["td/ns/shop/sa/*"]}}]}],
+    },
+}
 LIST = {"apiVersion": "v1", "items": [POD, SERVICE], "kind": "List"}
 DOCUMENTS = (
     pod("a"),
     policy("{action: DENY}"),
     "---\n" + json.dumps(POD),
     "--- " + json.dumps(SERVICE),
+    "---\n" + json.dumps(POD | {"metadata": {"name": "b", "namespace": "shop"}}),
+    "---\n" + json.dumps(POLICY),
+    "---\n" + json.dumps(POLICY, indent=1),
     "---\n\n" + json.dumps(LIST, indent=1),
     "---\n" + json.dumps(LIST, indent="\t"),
     "---\n{apiVersion: v1, kind: Secret}",
@@ -66,6 +78,8 @@ def test_both_ways_read_the_same(texts: list[str]) -> None:
         CLUSTER,
         policy("{action: DENIED}"),
         '{"kind": "AuthorizationPolicy", "kind": "ConfigMap", "apiVersion": "v1"}',
+        json.dumps(POLICY).replace('"rules"', '"rulse"'),
+        json.dumps(POLICY).replace('"metadata"', '"spec": {}, "metadata"'),
         '{"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "A B"}}',
         '{"apiVersion": "v1", "kind": "PodList", "items": [3]}',
         '{"apiVersion": "v1", "kind": "Podd"}',

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from control.model.address import parse_address
 from control.model.workload import NetworkAddress, Service, Workload
-from control.server.xds.resource import ALIASES_FIELD, frame, make_entry, varint
+from control.server.xds.resource import make_entry
 from control.wire import discovery_pb2 as pb
 from control.wire.types import ADDRESS_TYPE
 
@@ -42,14 +42,3 @@ def test_an_entry_is_a_field_of_a_response(
     for each in (plain, full):
         assert (each.name, each.version) == (name, entry.version)
         assert (each.resource.type_url, each.resource.value) == (ADDRESS_TYPE, message)
-
-
-@given(st.integers(0, 2**32))
-def test_a_varint_is_protobufs(number: int) -> None:
-    data = varint(number)
-    assert sum((byte & 0x7F) << 7 * index for index, byte in enumerate(data)) == number
-    assert [byte >> 7 for byte in data] == [1] * (len(data) - 1) + [0]
-
-
-def test_a_frame_has_its_tag_and_length() -> None:
-    assert frame(ALIASES_FIELD, b"x" * 200) == b"\x22\xc8\x01" + b"x" * 200

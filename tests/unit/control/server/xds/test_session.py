@@ -11,7 +11,6 @@ from hypothesis import strategies as st
 
 from control.model.intent import Intent
 from control.server.compile.mesh import CompiledMesh
-from control.server.xds.resource import frame, varint
 from control.server.xds.session import DeltaSession
 from control.wire import discovery_pb2 as pb
 from control.wire.delta import DeltaClient, Update, Word
@@ -181,14 +180,6 @@ def test_an_unchanged_mesh_encodes_nothing() -> None:
     before = cache.entries(ADDRESS_TYPE)[A.uid]
     assert cache.update(make_mesh(workload("a"))) == {}
     assert cache.entries(ADDRESS_TYPE)[A.uid] is before
-
-
-@given(st.integers(0, 2**40), st.binary(max_size=300))
-def test_framing_is_protobufs(number: int, payload: bytes) -> None:
-    message = pb.DeltaDiscoveryResponse.FromString(frame(6, b"n" * (number % 300)))
-    assert message.removed_resources == ["n" * (number % 300)]
-    decoded = sum((byte & 0x7F) << 7 * index for index, byte in enumerate(varint(number)))
-    assert decoded == number
 
 
 MESHES = st.lists(st.tuples(st.sampled_from("abd"), st.sampled_from(["v1", "v2"])), max_size=4).map(
