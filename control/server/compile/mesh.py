@@ -79,7 +79,8 @@ class Mesh:
             yield
         self.residents.report(reported)
         for move in self.residents.settle():
-            self._moved(move)
+            if move is not None:
+                self._moved(move)
             yield
         for key, value in others:
             self._put(key, value)

@@ -153,8 +153,8 @@ class Residents:
         for name in list(self.namespaces.current):
             self._show_namespace(name)
 
-    def settle(self) -> Iterator[Move]:
-        """Take the news over, pod by pod."""
+    def settle(self) -> Iterator[Move | None]:
+        """Take the news over, pod by pod; None for one that is as it was."""
         unsettled, self._unsettled = self._unsettled, {}
         space = None
         for key in unsettled:
@@ -163,9 +163,11 @@ class Residents:
                 space = key.namespace
             before, stated = self._here.get(key), self._stated.get(key)
             after = None if stated is None else self._resident(key, stated)
-            if before != after:
-                self._move(key, before, after)
-                yield Move(key, before, after)
+            if before == after:
+                yield None
+                continue
+            self._move(key, before, after)
+            yield Move(key, before, after)
         self._show_namespace(space)
 
     def _resident(self, key: Key, stated: PodObject) -> Resident:

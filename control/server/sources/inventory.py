@@ -7,6 +7,7 @@ sorted tuples of `Objects` are made when somebody wants them, and only for kinds
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from itertools import chain
 from types import MappingProxyType
 from typing import TypeAlias
 
@@ -27,8 +28,7 @@ class Inventory:
         return sum(map(len, self._kinds.values()))
 
     def __iter__(self) -> Iterator[AnyObject]:
-        for kind in self._kinds.values():
-            yield from kind.values()
+        return chain.from_iterable(kind.values() for kind in self._kinds.values())
 
     def get(self, key: Key) -> AnyObject | None:
         return self._kinds[key.kind].get(key)

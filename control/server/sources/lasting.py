@@ -40,7 +40,7 @@ GUARDED_MIN: Final = 10
 GONE_SHARE: Final = 0.9
 GONE_MIN: Final = 50
 HELD_S: Final = 600.0  # then they are believed to be gone
-SLICE: Final = 500  # objects to compare, some 3 ms: then others have the loop
+SLICE: Final = 200  # objects to compare, some 1 ms: then others have the loop
 
 
 class ObjectSource(Protocol):

@@ -28,7 +28,13 @@ from control.kit.files import write_atomic
 from control.kit.log import event
 from control.server.sources.changes_file import ChangesFile, ChangesRecord
 from control.server.sources.inventory import Changed
-from control.server.sources.objects import AnyObject, Key, Objects, collect
+from control.server.sources.objects import (
+    KIND_FIELDS,
+    AnyObject,
+    Key,
+    Objects,
+    collect,
+)
 
 log = logging.getLogger("source")
 
@@ -48,7 +54,7 @@ _INT_MAX: Final = 2**63 - 1
 
 @dataclass(frozen=True, slots=True)
 class KeptState:
-    """`current_at`: until then this was what the source said."""
+    """`objects` in any order. `current_at`: until then this was what the source said."""
 
     objects: Objects
     current_at: datetime
@@ -120,8 +126,12 @@ class StateFile:
         return True
 
     def save_all(self, found: Iterable[AnyObject], now: datetime) -> bool:
-        """As `save`, of objects in any order."""
-        return self.save(collect({each.meta.key: each for each in found}), now)
+        """As `save`, of objects in any order, which they keep: a thread that sorts 50,000 lets
+        nobody else in for a tenth of a second."""
+        kinds: dict[str, list[AnyObject]] = {kind: [] for kind in KIND_FIELDS}
+        for each in found:
+            kinds[each.meta.key.kind].append(each)
+        return self.save(Objects.of({kind: tuple(each) for kind, each in kinds.items()}), now)
 
     def add(self, changed: Changed, now: datetime) -> bool:
         """Append what changed since; False if the state has to be saved whole."""

@@ -92,7 +92,9 @@ class Cache:
         encoded, self._encoded = self._encoded, []
         self.revision += 1
         change: dict[str, set[str]] = defaultdict(set)
-        for type_url, name, value, entry in encoded:
+        encoded.reverse()
+        while encoded:  # what nobody has any more goes with its step
+            type_url, name, value, entry = encoded.pop()
             if entry is not None:
                 is_news = self._put(type_url, name, value, entry)
             else:

@@ -10,7 +10,7 @@ from contextlib import suppress
 
 from control.kit.clock import Clock
 from control.kit.log import event
-from control.kit.memory import freeze
+from control.kit.memory import examine_young, freeze
 from control.model.intent import Intent
 from control.server.compile.mesh import Mesh
 from control.server.compile.settings import Settings
@@ -29,7 +29,7 @@ DEBOUNCE_MAX_S = 0.2  # but a steady trickle must not hold news up
 # Reports of many nodes are published together: at once after a quiet time, then this often.
 CAPTURES_EVERY_S = 0.05
 # Others are served after this much work on a publication, however much there is of it.
-SLICE_S = 0.005
+SLICE_S = 0.002
 # Remarks on disputed addresses follow reports after a quiet time: whoever disputes an address must
 # not make the reports of its pod dear.
 NOTES_QUIET_S = 1.0
@@ -128,13 +128,17 @@ class Publisher:
             await self._publish(with_objects=True)
 
     async def _publish(self, with_objects: bool) -> None:
-        """In slices: others are served in between."""
         async with self._publishing:
-            began_s = self._clock.monotonic_s()
-            for _ in self._steps(with_objects):
-                if self._clock.monotonic_s() - began_s >= SLICE_S:
-                    await asyncio.sleep(0)
-                    began_s = self._clock.monotonic_s()
+            await self._in_slices(self._steps(with_objects))
+
+    async def _in_slices(self, steps: Iterator[None]) -> None:
+        """Others are served in between."""
+        began_s = self._clock.monotonic_s()
+        for _ in steps:
+            if self._clock.monotonic_s() - began_s >= SLICE_S:
+                examine_young()
+                await asyncio.sleep(0)
+                began_s = self._clock.monotonic_s()
 
     def publish(self) -> None:
         """At once: for the start, when nobody is served yet."""
@@ -185,6 +189,7 @@ class Publisher:
         yield from self.mesh.remark()
         for note in self.mesh.notebook.take_new():
             _tell(note, "object.noted")
+            yield
 
     def enrolled_on(self, node: str) -> frozenset[str]:
         """Uids of the pods of a node that belong into the mesh."""
@@ -231,8 +236,7 @@ class Publisher:
                     await self._reports.wait()
                     return
             async with self._publishing:
-                for _ in self._remark():
-                    pass
+                await self._in_slices(self._remark())
         await self._reports.wait()
 
     def _tell(self, change: Change, took_s: float) -> None:

@@ -30,6 +30,7 @@ class Bench:
 
     def _move(self) -> None:
         for move in self.residents.settle():
+            assert move is not None
             self.rulebook.moved(move)
 
     def policy(self, text: str) -> Key:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import logging
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Mapping
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -23,9 +25,11 @@ from control.server.xds.publish import LINE_EVERY_S, Publisher
 from control.wire.types import ADDRESS_TYPE
 from tests.support.clock import FakeClock
 from tests.support.manifests import load, pod, policy
+from tests.support.mesh_worlds import AMBIENT, namespace
 from tests.support.virtual_time import run_virtual
 
 UID = "Kubernetes//Pod/shop/web"
+SELECTS_NOBODY = "{selector: {matchLabels: {app: nobody}}, rules: [{}]}"
 
 
 def publisher(folder: Path) -> Publisher:
@@ -322,3 +326,47 @@ def test_a_publication_that_is_cut_off_keeps_no_stream_waiting(tmp_path: Path) -
     assert not subject.shown.is_set()
     steps.close()  # type: ignore[attr-defined]  # a generator
     assert subject.shown.is_set()
+
+
+def test_each_line_about_a_note_is_a_step(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """A thousand lines at once would keep a probe waiting."""
+    subject = publisher(tmp_path)
+    caplog.set_level(logging.WARNING, "source")
+    subject.offer(load("".join(policy(SELECTS_NOBODY, name=f"p{at}") for at in range(20))))
+    lines = [len(caplog.records) for _ in subject._steps()]
+    assert lines[-1] == 20
+    assert max(after - before for before, after in pairwise(lines)) == 1
+
+
+@pytest.fixture
+def young() -> Iterator[list[int]]:
+    """Objects that each collection looked at; the collector counts as in a control plane."""
+    seen: list[int] = []
+
+    def collected(phase: str, info: Mapping[str, int]) -> None:
+        if phase == "start":
+            seen.append(sum(len(gc.get_objects(each)) for each in range(info["generation"] + 1)))
+
+    before = gc.get_threshold()
+    gc.collect()
+    gc.set_threshold(2_000, 2, 5_000)
+    gc.callbacks.append(collected)
+    yield seen
+    gc.callbacks.remove(collected)
+    gc.set_threshold(*before)
+
+
+def test_new_objects_in_place_of_old_ones_are_not_looked_at_in_one_go(
+    tmp_path: Path, young: list[int]
+) -> None:
+    """A label of a namespace: the collector counts what came less what went, and waits."""
+    subject = publisher(tmp_path)
+    pods = "".join(pod(f"web-{at}", address=f"10.1.{at >> 8}.{at & 255}") for at in range(2500))
+    subject.offer(load(namespace() + pods))
+    subject.publish()
+    subject.offer(load(namespace(AMBIENT) + pods))
+    gc.collect()
+    young.clear()
+    asyncio.run(subject._publish(with_objects=True))
+    assert all(each.enrolled for each in subject.mesh.pods.values())
+    assert max(young, default=0) < 6_000
