@@ -2,6 +2,9 @@
 PYTHON := .venv/bin/python
 BIN := .venv/bin
 AGAIN := --reruns 1 # a failed test may prove itself once more; tests/conftest.py bounds how many
+# Bytecode is kept, whatever the caller's environment says: a tour or a test starts dozens of
+# processes, and each would compile all of its modules again.
+export PYTHONDONTWRITEBYTECODE :=
 
 .DEFAULT_GOAL := help
 .PHONY: help run fresh vm lab lab-down compile test test-kernel test-rest test-alone lint unit unit-fuzz netns interop fuzz battery chaos e2e compiled \

@@ -12,17 +12,22 @@ import ssl
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from types import TracebackType
-from typing import Any, Final, TypeVar
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
-import aiohttp
 import msgspec
-from yarl import URL
 
+from control.kit.lazy import lazy
 from control.kit.version import version
 from control.kube.access import ClusterAccess
 from control.kube.errors import TooLargeAnswer, Unreachable, UnreadableAnswer, error_of
 from control.kube.nesting import decoded
 from control.kube.trust import Contexts
+
+if TYPE_CHECKING:
+    import aiohttp
+    import yarl
+else:
+    aiohttp, yarl = lazy("aiohttp"), lazy("yarl")
 
 CONNECT_S = 10.0
 CALL_S = 60.0  # the API server itself ends a call after 60 s
@@ -31,9 +36,6 @@ ERROR_BYTES_MAX = 64 * 1024
 HEARTBEAT_S = 15.0  # a websocket whose other end is gone is noticed by then
 CONNECTIONS_MAX = 64  # each watch has one
 HEAD_S = 30.0  # until the head of an answer without end
-
-CALL = aiohttp.ClientTimeout(total=CALL_S, sock_connect=CONNECT_S)
-ENDLESS = aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_S)
 
 JSON: Final = "application/json"
 MERGE_PATCH: Final = "application/merge-patch+json"
@@ -163,7 +165,9 @@ class KubeClient:
         try:
             async with asyncio.timeout(CALL_S):
                 socket = await session.ws_connect(
-                    URL(self.access.server + path, encoded=True).extend_query(list(parameters)),
+                    yarl.URL(self.access.server + path, encoded=True).extend_query(
+                        list(parameters)
+                    ),
                     protocols=protocols,
                     headers=headers,
                     heartbeat=HEARTBEAT_S,
@@ -221,7 +225,8 @@ class KubeClient:
         if data is not None:
             headers["Content-Type"] = content
         try:
-            limits = CALL if head_s is None else ENDLESS
+            total_s = CALL_S if head_s is None else None
+            limits = aiohttp.ClientTimeout(total=total_s, sock_connect=CONNECT_S)
             async with asyncio.timeout(head_s):
                 response = await self._send(method, path, parameters, data, headers, limits)
         except (aiohttp.ClientError, ssl.SSLError, TimeoutError, OSError) as exc:
@@ -251,7 +256,7 @@ class KubeClient:
         assert session is not None, "the client is used outside of its `async with`"
         is_https = self.access.server.startswith("https://")
         # Quoted already: a token of a list must arrive as it is.
-        url = URL(self.access.server + path, encoded=True).extend_query(dict(parameters or {}))
+        url = yarl.URL(self.access.server + path, encoded=True).extend_query(dict(parameters or {}))
         for attempt in (1, 2):
             proof = await self.access.credentials.proof()
             if proof.authorization:

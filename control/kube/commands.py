@@ -8,14 +8,19 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import aiohttp
 import msgspec
 
+from control.kit.lazy import lazy
 from control.kube.client import BODY_BYTES_MAX, KubeClient
 from control.kube.errors import TooLargeAnswer, Unreachable, UnreadableAnswer
 from control.kube.resources import PODS
+
+if TYPE_CHECKING:
+    import aiohttp
+else:
+    aiohttp = lazy("aiohttp")
 
 PROTOCOLS = ("v5.channel.k8s.io", "v4.channel.k8s.io")
 STDERR_BYTES_MAX = 64 * 1024
