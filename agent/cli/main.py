@@ -7,20 +7,19 @@ The lab stands on the CLI and not the other way round: an image may leave `agent
 from __future__ import annotations
 
 import sys
-from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
 
 import click
 
-from control.kit.command import EXIT_INTERRUPTED, EXIT_USAGE, PlainGroup, complain
+from control.kit.command import EXIT_INTERRUPTED, EXIT_USAGE, complain
 from control.kit.errors import MeshError, os_error_text
+from control.kit.lazy_group import LazyGroup
 from control.kit.terminal import Terminal
 from control.kit.version import version
 
 RUN_DIR = "/run/tulle"
 
-# verb → (module, attribute, one line of help). The help stands here because modules load slowly.
 VERBS = {
     "install": ("agent.cli.install", "install", "Install Tulle into a Kubernetes cluster."),
     "upgrade": ("agent.cli.install", "upgrade", "Upgrade the Tulle of a cluster."),
@@ -61,29 +60,22 @@ def installed_verbs() -> list[str]:
     return [verb for verb in VERBS if verb != "lab" or has_lab]
 
 
-class LazyGroup(PlainGroup):
-    """The verbs as a click group that imports a verb's module on its first use."""
+class Verbs(LazyGroup):
+    """The verbs as a click group."""
+
+    verbs = VERBS
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return installed_verbs()
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        if cmd_name not in VERBS:
-            return None
-        if cmd_name not in installed_verbs():
+        if cmd_name in VERBS and cmd_name not in installed_verbs():
             raise click.UsageError("the lab is not installed here: this image has no agent.lab")
-        module, attribute, _ = VERBS[cmd_name]
-        found = getattr(import_module(module), attribute)
-        assert isinstance(found, click.Command)
-        return found
-
-    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        with formatter.section("Commands"):
-            formatter.write_dl([(verb, VERBS[verb][2]) for verb in installed_verbs()])
+        return super().get_command(ctx, cmd_name)
 
 
 @click.command(
-    cls=LazyGroup,
+    cls=Verbs,
     context_settings={"help_option_names": ["-h", "--help"]},
     epilog="Example: tulle status, then tulle check",
 )

@@ -37,6 +37,15 @@ STATE = option(
 ROOT_NAMESPACE = option(
     "--root-namespace", default="istio-system", help="Namespace of mesh-wide policies."
 )
+FOLDER: dict[str, Any] = {
+    "type": click.Path(path_type=Path, file_okay=False),
+    "help": "Folder of Kubernetes manifests (*.yaml, *.yml, *.json), watched with its sub-folders.",
+}
+DRY_RUN = option(
+    "--dry-run-policies",
+    is_flag=True,
+    help="Deliver policies annotated istio.io/dry-run (they are logged, never enforced).",
+)
 
 
 @contextmanager

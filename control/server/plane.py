@@ -34,7 +34,7 @@ from control.server.callers.arrivals import Arrivals
 from control.server.callers.door import Door
 from control.server.callers.outage import KnownCallers
 from control.server.callers.revocations import NAME, RevocationFile
-from control.server.callers.tokens import Authenticator, NodeTokens
+from control.server.callers.tokens import Authenticator, NodeTokens, subject_of
 from control.server.cluster import ClusterConfig, ClusterSide
 from control.server.compile.settings import Settings
 from control.server.front.listener import Front, GrpcSocket, bind, capacity
@@ -373,11 +373,6 @@ def _tell_started(plane: Plane, ports: list[int]) -> None:
         source=plane.source.name,
         trust_domain=plane.config.settings.trust_domain,
     )
-
-
-def subject_of(root_namespace: str) -> str:
-    """Subject of a node token: the ztunnel's service account, as in a cluster."""
-    return f"system:serviceaccount:{root_namespace}:ztunnel"
 
 
 def _stop_on_signals() -> asyncio.Event:

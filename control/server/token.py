@@ -16,9 +16,8 @@ from control.kit.terminal import is_interactive
 from control.server.ca.keys import TOKEN_KEY_NAME, load_token_key
 from control.server.callers import issued
 from control.server.callers.revocations import NAME, add, load, whole_node
-from control.server.callers.tokens import TOKEN_CHARS_MAX, NodeTokens, Unauthenticated
+from control.server.callers.tokens import TOKEN_CHARS_MAX, NodeTokens, Unauthenticated, subject_of
 from control.server.flags import DURATION, ROOT_NAMESPACE, STATE, option, output
-from control.server.plane import subject_of
 
 
 @click.command(cls=PlainCommand)

@@ -70,6 +70,11 @@ class Authenticator(Protocol):
         `payer` pays for whatever has to be asked."""
 
 
+def subject_of(root_namespace: str) -> str:
+    """Subject of a node token: the ztunnel's service account, as in a cluster."""
+    return f"system:serviceaccount:{root_namespace}:ztunnel"
+
+
 class NodeTokens:
     """Issues and verifies tokens with one key. Its repr does not show the key."""
 

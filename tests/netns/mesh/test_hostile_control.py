@@ -13,8 +13,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 
 from control.kit.clock import SystemClock
 from control.server.ca.keys import load_token_key
-from control.server.callers.tokens import NodeTokens
-from control.server.plane import subject_of
+from control.server.callers.tokens import NodeTokens, subject_of
 from control.wire import certificates_pb2, node_pb2
 from control.wire.delta import DeltaClient, NodeInfo
 from control.wire.types import (

@@ -15,8 +15,7 @@ from typing import Any
 
 from control.kit.clock import SystemClock
 from control.server.ca.keys import load_token_key
-from control.server.callers.tokens import NodeTokens
-from control.server.plane import subject_of
+from control.server.callers.tokens import NodeTokens, subject_of
 from tests.support.processes.daemon import Daemon, ask
 
 _PORTS = re.compile(r"control\.started .*ports=\"?\[(\d+)")

@@ -18,7 +18,7 @@ import yaml
 from agent.cli.uninstall import uninstall
 from agent.main import main as agent_main
 from control.kit.durations import duration_s
-from control.server.main import main as control_main
+from control.server.serve import serve as control_serve
 from daemonset.tools import __main__ as manifests
 from daemonset.tools import boards, crds, readme, render
 from daemonset.tools.render import Object
@@ -226,7 +226,7 @@ def test_rights_are_few_and_each_rule_says_why(full: list[Object]) -> None:
 
 COMMANDS: dict[str, click.Command] = {
     "agent": agent_main,
-    "control": control_main.commands["serve"],
+    "control": control_serve,
     "ztunnel": ztunnel_main,
 }
 

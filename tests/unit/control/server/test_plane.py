@@ -14,9 +14,9 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from control.kit.errors import ConfigError
 from control.server.callers.budget import node_tenant
 from control.server.callers.door import AdmittedCall
-from control.server.callers.tokens import Caller
+from control.server.callers.tokens import Caller, subject_of
 from control.server.compile.settings import Settings
-from control.server.plane import STATE_NAME, Plane, PlaneConfig, assemble, subject_of
+from control.server.plane import STATE_NAME, Plane, PlaneConfig, assemble
 from control.wire import certificates_pb2 as pb
 from tests.support.calls import Aborted, Call
 from tests.support.manifests import pod
@@ -107,3 +107,17 @@ def test_certificates_follow_the_published_mesh(tmp_path: Path) -> None:
 
 def test_a_token_is_for_the_ztunnels_account() -> None:
     assert subject_of("mesh") == "system:serviceaccount:mesh:ztunnel"
+
+
+def test_the_ports_names_are_those_given_and_the_addresses_it_listens_on(tmp_path: Path) -> None:
+    config = PlaneConfig(
+        manifests=tmp_path,
+        state=tmp_path,
+        listen=("10.0.0.1:1", "[fd00::1]:1", "[::]:2", "0.0.0.0:3"),
+        dns_names=("a",),
+        admin="",
+        metrics="",
+        cert_ttl_max=timedelta(hours=1),
+        settings=Settings(),
+    )
+    assert config.serving_names() == ["a", "10.0.0.1", "fd00::1", "127.0.0.1", "::1"]
