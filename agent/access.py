@@ -10,7 +10,6 @@ from pathlib import Path
 import grpc.aio
 
 from agent.intents import DeltaStream, NoControl
-from control.kit.errors import ConfigError
 from control.wire.channel import bearer, holds_roots, open_channel, read_token
 from control.wire.types import DELTA_METHOD, REPORT_METHOD
 
@@ -97,11 +96,3 @@ class _GrpcStream:
 
 def _explained(error: grpc.aio.AioRpcError) -> NoControl:
     return NoControl(f"{error.code().name.lower()}: {error.details()}")
-
-
-def name_of(address: str) -> str:
-    """The HOST of HOST:PORT, the default name in its certificate; ConfigError otherwise."""
-    host, colon, port = address.rpartition(":")
-    if not colon or not port.isdigit() or not host:
-        raise ConfigError(f"--control must be HOST:PORT, not {address!r}")
-    return host.strip("[]")

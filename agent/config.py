@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from control.kit.errors import ConfigError
+
 DEFAULT_RUN_DIR = Path("/run/tulle")
 DEFAULT_BPFFS = Path("/sys/fs/bpf")
 DEFAULT_CACHE = Path("/var/cache/tulle/bpf")
@@ -81,3 +83,11 @@ def pin_root(bpffs: Path, node: str) -> Path:
 def node_of_pins(root: Path) -> str:
     """The name of the node whose pins these are."""
     return root.name.replace("=2e", ".")
+
+
+def host_of(address: str) -> str:
+    """The HOST of HOST:PORT, the default name in its certificate; ConfigError otherwise."""
+    host, colon, port = address.rpartition(":")
+    if not colon or not port.isdigit() or not host:
+        raise ConfigError(f"--control must be HOST:PORT, not {address!r}")
+    return host.strip("[]")

@@ -7,23 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from agent.access import Access, name_of
+from agent.access import Access
 from agent.intents import NoControl
-from control.kit.errors import ConfigError
-
-
-@pytest.mark.parametrize(
-    ("address", "name"),
-    [("control:15012", "control"), ("10.0.0.1:15012", "10.0.0.1"), ("[fd00::1]:15012", "fd00::1")],
-)
-def test_the_default_name_is_the_host(address: str, name: str) -> None:
-    assert name_of(address) == name
-
-
-@pytest.mark.parametrize("address", ["", "control", ":15012", "control:", "control:https"])
-def test_an_address_needs_a_host_and_a_port(address: str) -> None:
-    with pytest.raises(ConfigError, match="HOST:PORT"):
-        name_of(address)
 
 
 def test_without_a_stream_there_is_nobody_to_report_to(tmp_path: Path) -> None:

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
+
 from agent import config
 from agent.config import AgentConfig
+from control.kit.errors import ConfigError
 
 
 def chosen(**fields: object) -> AgentConfig:
@@ -50,3 +53,17 @@ def test_a_name_with_dots_is_a_folder_of_a_bpffs() -> None:
     root = config.pin_root(Path("/sys/fs/bpf"), name)
     assert root == Path("/sys/fs/bpf/tulle/ip-10-0-1-2=2eec2=2einternal")
     assert config.node_folder(Path("/r"), name).name == name
+
+
+@pytest.mark.parametrize(
+    ("address", "name"),
+    [("control:15012", "control"), ("10.0.0.1:15012", "10.0.0.1"), ("[fd00::1]:15012", "fd00::1")],
+)
+def test_the_default_name_is_the_host(address: str, name: str) -> None:
+    assert config.host_of(address) == name
+
+
+@pytest.mark.parametrize("address", ["", "control", ":15012", "control:", "control:https"])
+def test_an_address_needs_a_host_and_a_port(address: str) -> None:
+    with pytest.raises(ConfigError, match="HOST:PORT"):
+        config.host_of(address)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -9,11 +11,7 @@ import pytest
 from click.testing import CliRunner
 
 from agent import main
-from agent.direct.off import Off
-from agent.registry import Registry
-from control.kit.clock import SystemClock
 from control.kit.errors import ConfigError
-from tests.unit.agent.agent_example import example
 
 
 def flags(**changes: Any) -> dict[str, Any]:
@@ -64,21 +62,18 @@ def test_help_names_the_environment_and_an_example() -> None:
     assert "tulle-agent --node a" in text
 
 
-def test_a_kernel_without_the_direct_path_has_it_off(tmp_path: Path) -> None:
-    class OldKernel:
-        direct = None
-        direct_obstacle = "the kernel has no BPF ring buffer (5.8)"
-
-    old: Any = OldKernel()
-    config = example(tmp_path).config
-    found = main._direct_path(config, old, Registry(tmp_path / "state"), SystemClock())
-    assert isinstance(found, Off)
-    assert found.status() == {"on": False, "reason": OldKernel.direct_obstacle}
-
-
 def test_a_log_level_that_is_none_is_a_usage_error() -> None:
     words = ["--node", "n1", "--control", "c:1", "--log-level", "loud"]
     done = CliRunner().invoke(main.main, words)
     assert done.exit_code == 2
     assert "--log-level" in done.stderr
     assert "not a log level" in done.stderr
+
+
+def test_help_and_an_uninstall_need_no_server() -> None:
+    code = (
+        "import sys, agent.main, agent.uninstall\n"
+        "print([m for m in sys.modules if m.startswith(('grpc', 'agent.serve', 'google'))])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "[]\n"
