@@ -177,7 +177,7 @@ INLINE int refuse_syn(struct bpf_sk_lookup *ctx, const struct address *remote,
 }
 
 /*
- * What becomes of a SYN, in one word: PASSED to whoever listens, GIVEN to the
+ * The fate of a SYN, in one word: PASSED to whoever listens, GIVEN to the
  * ztunnel's listener in a role, or TURNED_AWAY for a reason, which is its
  * counter's number. First it is chosen, then one place acts: the verifier walks
  * each way to an act by itself, and this way needs two thirds of the time, for
