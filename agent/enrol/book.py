@@ -126,9 +126,12 @@ class Book:
             self._touched(self._pods)
 
     def reporting(self, captured: AbstractSet[str]) -> None:
-        """A report is on its way: from now on the control plane may believe it."""
+        """A report is on its way: from now on the control plane may believe it, in what it says
+        and in what it does not say any more. Its answer may be lost."""
         for uid in self._index.unheard & captured:
             self._change(replace(self._pods[uid], hbone=True, withdrawn_s=None))
+        for uid in self._index.announced - captured:
+            self._change(replace(self._pods[uid], announced_s=None))
 
     def reported(self, captured: AbstractSet[str], now_s: float) -> None:
         """The control plane accepted this as the whole truth."""

@@ -19,6 +19,7 @@ class PodIndex:
         self._believed: set[str] = set()
         self._unheard: set[str] = set()
         self._announcing: set[str] = set()
+        self._announced: set[str] = set()
         self._reportable: dict[str, tuple[Address, ...]] = {}
         # A copy of _reportable, one object until it changes; None: out of date.
         self._report: Mapping[str, tuple[Address, ...]] | None = MappingProxyType({})
@@ -40,6 +41,7 @@ class PodIndex:
         _keep(self._unheard, pod.uid, is_reported and not is_believed)
         is_ahead = after is not None and after.capture is None and after.announced_s is None
         _keep(self._announcing, pod.uid, is_reported and is_ahead)
+        _keep(self._announced, pod.uid, after is not None and after.announced_s is not None)
 
     def _keep_report(self, uid: str, pod: PodFacts | None) -> None:
         addresses = None if pod is None else plan.reportable(pod)
@@ -76,6 +78,11 @@ class PodIndex:
     def announcing(self) -> AbstractSet[str]:
         """Pods that are reported before their capture, which the control plane has not accepted."""
         return self._announcing
+
+    @property
+    def announced(self) -> AbstractSet[str]:
+        """Those of which it has accepted that before their capture."""
+        return self._announced
 
 
 def _keep(members: set[str], uid: str, wanted: bool) -> bool:

@@ -65,8 +65,9 @@ def test_a_pod_that_is_reported_ahead_is_told_apart_until_that_is_accepted() -> 
     assert index.announcing == {"a"}
     told = replace(ahead, announced_s=1.0)
     index.changed(ahead, told)
-    assert index.announcing == set()
+    assert (index.announcing, index.announced) == (set(), {"a"})
     index.changed(told, None)
+    assert index.announced == set()
     index.changed(None, ahead)
     index.changed(ahead, None)
     assert index.announcing == set()

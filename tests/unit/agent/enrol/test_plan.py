@@ -80,6 +80,21 @@ def test_peers_have_longer_where_they_may_hear_of_it_by_the_pod() -> None:
     assert book.kernel_steps(10.2 + NOTICE_S) == [CAPTURE]
 
 
+def test_peers_that_may_have_heard_the_contrary_are_told_again() -> None:
+    book = Book(2.0)
+    book.registered("u", 100, ADDRESSES, True)
+    book.ztunnel_joined(7)
+    book.added(AddToZtunnel("u", 7, 100), 10.0)
+    book.reporting({"u"})
+    book.reported({"u"}, 10.2)
+    book.reporting(set())  # a report without it, whose answer is lost
+    assert book.kernel_steps(10.2 + NOTICE_S) == []
+    book.reporting({"u"})
+    book.reported({"u"}, 11.0)
+    assert book.kernel_steps(11.0) == []
+    assert book.kernel_steps(11.0 + NOTICE_S) == [CAPTURE]
+
+
 def test_a_control_plane_that_is_away_keeps_nobody_out_for_long() -> None:
     until_s = 10.0 + UNHEARD_S_MAX
     assert plan.due_s(LISTENS, ONE, 11.0) == until_s

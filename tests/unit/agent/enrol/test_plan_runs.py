@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from agent.enrol import plan
@@ -40,6 +40,7 @@ def assert_agenda_is_the_plan(book: Book, now_s: float) -> None:
 
 @settings(max_examples=100, deadline=None)
 @given(st.integers(0, 2**32))
+@example(429_142)  # a report that takes a pod back, and whose answer is lost, before its capture
 def test_no_prefix_of_the_steps_leads_around_the_ztunnel(seed: int) -> None:
     world, pick = World(), random.Random(seed)
     for name in pick.choices(list(EVENTS), list(EVENTS.values()), k=EVENTS_A_RUN):
