@@ -85,9 +85,9 @@ def node_of_pins(root: Path) -> str:
     return root.name.replace("=2e", ".")
 
 
-def host_of(address: str) -> str:
+def host_of(address: str, flag: str = "--control") -> str:
     """The HOST of HOST:PORT, the default name in its certificate; ConfigError otherwise."""
     host, colon, port = address.rpartition(":")
-    if not colon or not port.isdigit() or not host:
-        raise ConfigError(f"--control must be HOST:PORT, not {address!r}")
+    if not colon or not port.isdecimal() or not host:
+        raise ConfigError(f"{flag} must be HOST:PORT, not {address!r}")
     return host.strip("[]")

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Collection, Mapping
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from datetime import datetime
@@ -22,6 +22,7 @@ from control.kit.log import event
 from control.model.address import Address
 from control.model.intent import Intent, NamespaceIntent
 from control.wire import node_pb2 as pb
+from control.wire.convert import address_from_wire
 from control.wire.convert_node import decode_intent, decode_namespace
 from control.wire.delta import DeltaClient, NodeInfo, Update
 from control.wire.types import NAMESPACE_TYPE, POD_TYPE
@@ -30,6 +31,7 @@ log = logging.getLogger("intents")
 
 RECONNECT_FIRST_S, RECONNECT_MAX_S = 0.1, 10.0
 REPLICA_CHARS_MAX = 64  # a control plane's name for itself
+ADDRESSES_MAX = 64  # taken from one answer, as the wire has it
 # A stream that lived this long was a good one: the back-off starts again.
 STABLE_S = 10.0
 
@@ -177,6 +179,7 @@ def _parsed(
 
 # The answer to a report; ControlError: it was not accepted.
 Send = Callable[[bytes], Awaitable[bytes]]
+Said = Callable[[Sequence[Address]], None]
 
 
 CaptureReport = Mapping[str, tuple[Address, ...]]  # uid → addresses
@@ -185,9 +188,11 @@ CaptureReport = Mapping[str, tuple[Address, ...]]  # uid → addresses
 class CaptureReporter:
     """Sends the whole captured set whenever the server has not accepted it, one at a time."""
 
-    def __init__(self, node: str, send: Send) -> None:
+    def __init__(self, node: str, send: Send, said: Said = lambda addresses: None) -> None:
+        """`said` hears of each answer the addresses of all replicas; none: it does not say."""
         self._node = node
         self._send = send
+        self._said = said
         self._accepted: tuple[int, CaptureReport] | None = None
         self.replica = ""  # who accepted it, by a name of its own; empty: it did not say
 
@@ -208,16 +213,20 @@ class CaptureReporter:
             request.captured_pods.add(uid=uid, addresses=addresses)
         answer = await self._send(request.SerializeToString(deterministic=True))
         self._accepted = (connects, captured)
-        self.replica = _replica_of(answer)
+        self.replica, all_of_them = _parsed_answer(answer)
+        self._said(all_of_them)
         event(log, logging.DEBUG, "report.accepted", captured=len(captured))
 
 
-def _replica_of(answer: bytes) -> str:
-    """Its name; none of an answer that makes no sense, as the report counts in any case."""
+def _parsed_answer(answer: bytes) -> tuple[str, list[Address]]:
+    """The replica's name for itself, and all addresses; nothing of an answer that makes no sense,
+    as the report counts in any case."""
     try:
-        return pb.ReportResponse.FromString(answer).replica[:REPLICA_CHARS_MAX]
-    except DecodeError:
-        return ""
+        found = pb.ReportResponse.FromString(answer)
+        addresses = [address_from_wire(each) for each in found.replica_addresses[:ADDRESSES_MAX]]
+    except (DecodeError, WireError):
+        return "", []
+    return found.replica[:REPLICA_CHARS_MAX], addresses
 
 
 class NoControl(ControlError):

@@ -94,6 +94,8 @@ def _config(flags: dict[str, Any], cgroup_root: Path) -> AgentConfig:
         if not flags[flag]:
             raise ConfigError(f"--{flag.replace('_', '-')} is missing")
     zds = flags["zds"] or config.node_folder(flags["run_dir"], node) / "zds.sock"
+    if flags.get("replicas"):
+        config.host_of(flags["replicas"], "--replicas")
     name = flags["control_name"] or config.host_of(flags["control"])
     return AgentConfig(**{**flags, "zds": zds, "control_name": name, "cgroup_root": cgroup_root})
 

@@ -6,8 +6,9 @@ import asyncio
 import logging
 import signal
 import socket
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Coroutine, Iterator
 from contextlib import AsyncExitStack, closing, contextmanager
+from typing import Any
 
 from agent.access import Access
 from agent.admin import AgentAdmin
@@ -30,6 +31,7 @@ from agent.registry import NamespaceGone, Registry, opened_again
 from agent.reports import Replicas, report_captures
 from agent.status import Agent
 from agent.uninstall import OTHER
+from agent.whereabouts import Whereabouts
 from agent.zds import ZdsServer, listening
 from control.kit import http, lock
 from control.kit.clock import Clock, SystemClock
@@ -88,7 +90,7 @@ async def _serve(chosen: AgentConfig) -> None:
     agent = Agent(chosen, clock, clock.now(), *parts)
     enroller.adopt()
     try:
-        await _run(agent, CaptureReporter(chosen.node, access.report), access)
+        await _run(agent, access)
     finally:
         datapath.close()
 
@@ -125,7 +127,7 @@ def _direct_path(
     )
 
 
-async def _run(agent: Agent, reporter: CaptureReporter, access: Access) -> None:
+async def _run(agent: Agent, access: Access) -> None:
     enroller, intents = agent.enroller, agent.intents
     admin = AgentAdmin(agent, lambda: node_checks(agent))
     ztunnels = ZdsServer(enroller.serve_ztunnel, agent.clock)
@@ -161,9 +163,8 @@ async def _run(agent: Agent, reporter: CaptureReporter, access: Access) -> None:
                 tasks.create_task(enroller.run(), name="enrol")
                 tasks.create_task(agent.direct.run(direct_listener), name="direct")
                 tasks.create_task(intents.run(_intents_changed(agent)), name="intents")
-                tasks.create_task(report_captures(enroller, intents, reporter), name="report")
-                if agent.config.replicas:
-                    tasks.create_task(_replicas(agent, access, reporter), name="replicas")
+                for name, reporting in _reports(agent, access):
+                    tasks.create_task(reporting, name=name)
                 if agent.runtime is not None:
                     tasks.create_task(agent.runtime.run(), name="cri")
                 tasks.create_task(agent.kubelet.run(), name="kubelet")
@@ -177,21 +178,26 @@ async def _run(agent: Agent, reporter: CaptureReporter, access: Access) -> None:
             event(log, logging.INFO, "agent.stopped", captured_pods_stay=captured)
 
 
-async def _replicas(agent: Agent, access: Access, reporter: CaptureReporter) -> None:
-    config, facts, link = agent.config, agent.enroller.facts, agent.intents.connection
+def _reports(agent: Agent, access: Access) -> Iterator[tuple[str, Coroutine[Any, Any, None]]]:
+    """Endless work that tells the control plane what is captured, by its name."""
+    config, facts, intents = agent.config, agent.enroller.facts, agent.intents
+    if not config.replicas:
+        reporter = CaptureReporter(config.node, access.report)
+        yield "report", report_captures(agent.enroller, intents, reporter)
+        return
+
+    def tell(are_known: bool) -> None:
+        facts.book.all_hear(are_known)
+        facts.pulse.beat()
 
     def streaming() -> str:
-        return reporter.replica if link.connected else ""
+        return reporter.replica if intents.connection.connected else ""
 
-    others = Replicas(
-        config.node,
-        config.replicas,
-        access.report_to,
-        agent.clock,
-        streaming=streaming,
-        on_look=facts.book.all_hear,
-    )
-    await others.run(facts.book.report, facts.pulse.next)
+    where = Whereabouts(config.replicas, agent.clock, tell)
+    reporter = CaptureReporter(config.node, access.report, where.said)
+    others = Replicas(config.node, where, access.report_to, agent.clock, streaming=streaming)
+    yield "report", report_captures(agent.enroller, intents, reporter)
+    yield "replicas", others.run(facts.book.report, facts.pulse)
 
 
 def _intents_changed(agent: Agent) -> Changed:

@@ -33,10 +33,12 @@ from control.model.address import Address
 # A report is answered when the news is on its way to every node; the last of 500 has it 0.2 s
 # later. Plaintext of whoever is slower is refused under STRICT, until it knows.
 NOTICE_S: Final = 0.3
-# Where only one replica of the control plane can be told, the others read it on the pod: 2 s later.
+# Where it is not known who the control plane's replicas are, one alone is told, and the others read
+# it on the pod: 2 s later.
 NOTICE_BY_POD_S: Final = 4.0
-# An intent has come from the control plane, so it will hear a report soon, or is away.
-UNHEARD_S_MAX: Final = 3.0
+# An intent has come from the control plane, so it will hear a report soon, or is away. A report may
+# be kept waiting for 4 s, and is given up after 5.
+UNHEARD_S_MAX: Final = 6.0
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,6 +11,7 @@ from pathlib import Path
 from control.kit.clock import Clock
 from control.kube.access import ClusterAccess
 from control.kube.client import KubeClient
+from control.model.address import Address
 from control.server.ca.authorities import Authorities
 from control.server.ca.copy import COPY_NAME, AuthorityCopy
 from control.server.ca.records import RotationRecords
@@ -35,6 +36,7 @@ from control.server.metrics import Metrics
 from control.server.sources.captured import CapturedSet
 from control.server.sources.objects import PodObject
 from control.server.xds.publish import Publisher
+from control.server.xds.replicas import LABELS, replica_addresses
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,6 +128,11 @@ class ClusterSide:
             clock=self._clock,
         )
         return marks
+
+    def replicas(self, publisher: Publisher) -> Callable[[], tuple[Address, ...]]:
+        """Addresses of all replicas, as they are when it is called."""
+        residents, namespace = publisher.mesh.residents, self.config.namespace
+        return lambda: replica_addresses(residents.stated_in(namespace, LABELS))
 
     def leader(self) -> dict[str, object]:
         """For the status page."""

@@ -156,9 +156,11 @@ def assemble(
         clock=clock,
     )
     delta = DeltaService(publisher, door, arrivals.received, metrics, clock)
+    enrolment = EnrolmentService(captured, publisher, door, clock)
     marks = None
     if cluster is not None:
         marks = cluster.mark_captures(captured, publisher, delta.has_agent)
+        enrolment.addresses = cluster.replicas(publisher)
     return Plane(
         config=config,
         tokens=tokens,
@@ -174,7 +176,7 @@ def assemble(
         source=_source(config, cluster, clock, metrics),
         delta=delta,
         csr=csr,
-        enrolment=EnrolmentService(captured, publisher, door, clock),
+        enrolment=enrolment,
     )
 
 

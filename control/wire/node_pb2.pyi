@@ -59,7 +59,9 @@ class CapturedPod(_message.Message):
     def __init__(self, uid: _Optional[str] = ..., addresses: _Optional[_Iterable[bytes]] = ...) -> None: ...
 
 class ReportResponse(_message.Message):
-    __slots__ = ("replica",)
+    __slots__ = ("replica", "replica_addresses")
     REPLICA_FIELD_NUMBER: _ClassVar[int]
+    REPLICA_ADDRESSES_FIELD_NUMBER: _ClassVar[int]
     replica: str
-    def __init__(self, replica: _Optional[str] = ...) -> None: ...
+    replica_addresses: _containers.RepeatedScalarFieldContainer[bytes]
+    def __init__(self, replica: _Optional[str] = ..., replica_addresses: _Optional[_Iterable[bytes]] = ...) -> None: ...

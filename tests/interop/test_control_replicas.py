@@ -6,15 +6,25 @@ The nodes show projected tokens, as they do in a cluster.
 from __future__ import annotations
 
 import asyncio
+import socket
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import asynccontextmanager
+from contextlib import ExitStack, asynccontextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 
+from agent.access import Access
+from agent.enrol.facts import Pulse
+from agent.intents import CaptureReport, CaptureReporter
+from agent.reports import Replicas
+from agent.whereabouts import Whereabouts
+from control.kit.clock import SystemClock
+from control.model.address import parse_address
+from control.server.xds.replicas import LABELS
 from control.wire import node_pb2 as pb
 from control.wire.delta import DeltaClient, NodeInfo
 from control.wire.types import ADDRESS_TYPE, REPORT_METHOD
@@ -48,7 +58,7 @@ def api() -> Iterator[KubeServer]:
 
 
 @asynccontextmanager
-async def replica(folder: Path, api: KubeServer) -> AsyncIterator[Control]:
+async def replica(folder: Path, api: KubeServer, *flags: str) -> AsyncIterator[Control]:
     value = {
         "current-context": "fake",
         "contexts": [{"name": "fake", "context": {"cluster": "fake", "user": "me"}}],
@@ -58,7 +68,8 @@ async def replica(folder: Path, api: KubeServer) -> AsyncIterator[Control]:
     folder.mkdir()  # noqa: ASYNC240 once
     path = folder / "kubeconfig"
     path.write_text(yaml.safe_dump(value))
-    async with starting_control(folder, "--kubernetes", "--kubeconfig", str(path)) as control:
+    source = ("--kubernetes", "--kubeconfig", str(path))
+    async with starting_control(folder, *source, *flags) as control:
         await control.started()
         yield control
 
@@ -151,6 +162,58 @@ def test_two_replicas_are_one_control_plane(api: KubeServer, tmp_path: Path) -> 
                 assert await a.end() == 0
                 await b.logged(r"leader\.elected")
                 assert await b.end() == 0
+
+    asyncio.run(main())
+
+
+def one_port_for(*hosts: str) -> int:
+    """A port that is free at each of these addresses."""
+    with ExitStack() as stack:
+        first, *others = [stack.enter_context(socket.socket()) for _ in hosts]
+        first.bind((hosts[0], 0))
+        port: int = first.getsockname()[1]
+        for each, host in zip(others, hosts[1:], strict=True):
+            each.bind((host, port))
+    return port
+
+
+def test_an_agent_that_resolves_no_name_tells_all_replicas(api: KubeServer, tmp_path: Path) -> None:
+    """The one that has the agent's stream says where the others are."""
+    hosts = ("127.0.0.2", "127.0.0.3")
+    port = one_port_for(*hosts)
+    for host in hosts:
+        head = {"apiVersion": "v1", "kind": "Pod", "spec": {"nodeName": "n1", "containers": []}}
+        meta = {"name": f"control-{host[-1]}", "namespace": NAMESPACE, "labels": dict(LABELS)}
+        status = {"phase": "Running", "podIP": host, "podIPs": [{"ip": host}]}
+        api.put({**head, "metadata": meta, "status": status})
+    (tmp_path / "token").write_text(
+        api.token("tulle-ztunnel", audience="istio-ca", namespace=NAMESPACE, pod="z1")
+    )
+    captured: CaptureReport = {"u1": (parse_address("10.1.0.1"),)}
+
+    async def main() -> None:
+        known: list[bool] = []
+        listen = [("--listen", f"{host}:{port}") for host in hosts]
+        async with (
+            replica(tmp_path / "a", api, *listen[0]) as a,
+            replica(tmp_path / "b", api, *listen[1]) as b,
+        ):
+            (tmp_path / "root.pem").write_bytes(a.root_pem)
+            address = f"127.0.0.1:{a.port}"
+            paths = tmp_path / "root.pem", "localhost", tmp_path / "token"
+            access = Access(address, *paths)
+            where = Whereabouts(f"replicas.invalid:{port}", SystemClock(), known.append)
+            stream = CaptureReporter("n1", partial(access.report_to, address), where.said)
+            others = Replicas(
+                "n1", where, access.report_to, SystemClock(), streaming=lambda: stream.replica
+            )
+            await stream.report(1, captured)
+            async with asyncio.TaskGroup() as tasks:
+                running = tasks.create_task(others.run(lambda: captured, Pulse()))
+                async with asyncio.timeout(DEADLINE_S):
+                    await b.logged(r"capture\.reported")
+                running.cancel()
+            assert known[-1], "so peers know at once"
 
     asyncio.run(main())
 

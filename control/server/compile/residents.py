@@ -241,9 +241,10 @@ class Residents:
     def get(self, key: Key) -> Resident | None:
         return self._here.get(key)
 
-    def stated_in(self, namespace: str) -> list[PodObject]:
-        """Running pods of a namespace, as the source has them."""
-        return [self._here[key].stated for key in self.population.of(namespace)]
+    def stated_in(self, namespace: str, labels: Labels | None = None) -> list[PodObject]:
+        """Running pods of a namespace that have all these labels, as the source has them."""
+        found = self.population.selected(labels or {}, namespace)
+        return [self._here[key].stated for key in found]
 
     def with_uid(self, uid: str) -> list[Resident]:
         return [self._here[key] for key in self._by_uid.get(uid, ())]

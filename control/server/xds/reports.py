@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import secrets
+from collections.abc import Callable, Sequence
 
 import grpc
 from google.protobuf.message import DecodeError
@@ -12,6 +13,7 @@ from google.protobuf.message import DecodeError
 from control.kit.clock import Clock
 from control.kit.errors import MeshError, WireError
 from control.kit.log import event
+from control.model.address import Address
 from control.server.callers.budget import CAPTURES, REPORTING, Paces, node_tenant
 from control.server.callers.door import AdmittedCall, Context, Door
 from control.server.callers.refusals import CallRefusal
@@ -41,6 +43,10 @@ DOUBT_S = 60.0
 
 
 class EnrolmentService:
+    """`addresses` gives those of all replicas, and is set where these can be known."""
+
+    addresses: Callable[[], Sequence[Address]] = tuple
+
     def __init__(
         self, captured: CapturedSet, publisher: Publisher, door: Door, clock: Clock
     ) -> None:
@@ -104,7 +110,8 @@ class EnrolmentService:
         if changed:
             event(log, logging.INFO, "capture.reported", node=call.caller.node, pods=len(pods))
             await self._publisher.tell_captures(changed)
-        return pb.ReportResponse(replica=self._replica).SerializeToString()
+        answer = pb.ReportResponse(replica=self._replica, replica_addresses=self.addresses())
+        return answer.SerializeToString()
 
     async def _parse(self, data: bytes, call: AdmittedCall, context: Context) -> Reported:
         try:

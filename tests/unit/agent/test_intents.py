@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Collection
+from collections.abc import AsyncIterator, Collection, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from agent.intents import (
+    ADDRESSES_MAX,
     REPLICA_CHARS_MAX,
     CaptureReporter,
     DeltaStream,
@@ -21,7 +22,7 @@ from agent.intents import (
 from control.kit.backoff import Backoff
 from control.kit.clock import SystemClock
 from control.kit.errors import ControlError, WireError
-from control.model.address import parse_address
+from control.model.address import Address, parse_address
 from control.model.intent import Intent
 from control.wire import discovery_pb2 as discovery
 from control.wire import node_pb2 as pb
@@ -146,25 +147,34 @@ def test_a_server_that_breaks_the_protocol_is_left() -> None:
 
 def test_a_report_is_due_until_accepted_and_after_each_reconnect() -> None:
     sent: list[pb.ReportRequest] = []
-    answers: list[ControlError | None] = [NoControl("away"), None, None]
-    names = [pb.ReportResponse(replica="a" * 100).SerializeToString()]
+    answers: list[ControlError | None] = [NoControl("away"), None, None, None, None]
+    there = [parse_address("10.1.0.1"), parse_address("fd00::1")]
+    many = [*there, *(parse_address("10.1.0.9") for _ in range(ADDRESSES_MAX))]
+    names = [
+        pb.ReportResponse(replica="a" * 100, replica_addresses=many).SerializeToString(),
+        b"\xff",
+        pb.ReportResponse(replica="b", replica_addresses=[b"bad"]).SerializeToString(),
+        b"",
+    ]
+    said: list[Sequence[Address]] = []
 
     async def send(data: bytes) -> bytes:
         sent.append(pb.ReportRequest.FromString(data))
         if (error := answers.pop(0)) is not None:
             raise error
-        return names.pop(0) if names else b"\xff"
+        return names.pop(0)
 
     truth = {"b": (), "a": (parse_address("10.0.0.2"), parse_address("fd00::2"))}
 
     async def run() -> None:
-        reporter = CaptureReporter("n1", send)
+        reporter = CaptureReporter("n1", send, said.append)
         assert not reporter.is_due(0, truth)  # nobody to tell
         with pytest.raises(NoControl):
             await reporter.report(1, truth)
         assert reporter.is_due(1, truth)
         await reporter.report(1, truth)
         assert reporter.replica == "a" * REPLICA_CHARS_MAX
+        assert said == [many[:ADDRESSES_MAX]]
         assert not reporter.is_due(1, truth)
         assert not reporter.is_due(1, dict(truth))
         assert reporter.is_due(1, {})
@@ -174,6 +184,9 @@ def test_a_report_is_due_until_accepted_and_after_each_reconnect() -> None:
         assert reporter.is_due(1, truth)
         await reporter.report(1, truth)
         assert (reporter.replica, reporter.is_due(1, truth)) == ("", False)  # no sense, and heard
+        for connects in (2, 3):
+            await reporter.report(connects, truth)
+            assert (reporter.replica, said[-1]) == ("", [])  # no sense either; and an older one
 
     asyncio.run(run())
     assert list(sent[-1].captured_uids) == ["a", "b"]

@@ -55,6 +55,11 @@ def test_a_missing_flag_is_named(flag: str) -> None:
         main._config(flags(**{flag: None}), Path("/cgroup"))
 
 
+def test_a_name_of_replicas_without_a_port_is_refused() -> None:
+    with pytest.raises(ConfigError, match="--replicas must be HOST:PORT"):
+        main._config(flags(replicas="replicas"), Path("/cgroup"))
+
+
 def test_help_names_the_environment_and_an_example() -> None:
     text = CliRunner().invoke(main.main, ["--help"]).output
     assert "TULLE_AGENT_NODE" in text

@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import pytest
 
+from agent.access import REPORT_TIMEOUT_S
 from agent.enrol import plan
 from agent.enrol.book import RETRY_S, Book
 from agent.enrol.plan import (
@@ -98,6 +99,7 @@ def test_peers_that_may_have_heard_the_contrary_are_told_again() -> None:
 def test_a_control_plane_that_is_away_keeps_nobody_out_for_long() -> None:
     until_s = 10.0 + UNHEARD_S_MAX
     assert plan.due_s(LISTENS, ONE, 11.0) == until_s
+    assert UNHEARD_S_MAX > REPORT_TIMEOUT_S, "a report on its way may be accepted"
     assert plan.steps(LISTENS, ONE, until_s)[0] == CAPTURE
 
 
@@ -216,7 +218,8 @@ def test_a_ztunnel_keeps_a_released_pod_for_what_it_has_open() -> None:
 def test_a_pod_that_comes_back_while_it_lingers_is_announced_and_captured() -> None:
     back = replace(IN_FORCE, capture=None, released_s=10.0, offered_s=11.0, hbone=False)
     report = ReportPod("u", captured=True)
-    assert plan.steps(back, ONE, 11.0) == (report, AwaitPeers("u", 14.0), CAPTURE, report)
+    until_s = 11.0 + UNHEARD_S_MAX
+    assert plan.steps(back, ONE, 11.0) == (report, AwaitPeers("u", until_s), CAPTURE, report)
 
 
 def test_a_deleted_pod_is_released_at_once() -> None:

@@ -11,13 +11,16 @@ import pytest
 from control.kit.clock import SystemClock
 from control.kube.access import ClusterAccess
 from control.kube.trust import Trust
+from control.model.address import parse_address
 from control.server.callers.budget import source_tenant
 from control.server.callers.refusals import CallRefusal
 from control.server.callers.tokens import NodeTokens, Undecided
 from control.server.cluster import ClusterConfig, ClusterSide
 from control.server.compile.settings import Settings
 from control.server.metrics import Metrics
+from control.server.xds.replicas import LABELS
 from tests.support.account_tokens import account_token
+from tests.support.manifests import pod
 from tests.support.published import PublishedMesh
 
 ACCESS = ClusterAccess("http://127.0.0.1:1", Trust())  # nobody listens
@@ -65,6 +68,17 @@ def test_reports_are_told_to_the_marks(tmp_path: Path) -> None:
     assert mesh.captured.take("n1", {"u1": ()}) == {"u1"}
     mesh.captured.drop("n1", frozenset({"u1"}))
     assert not mesh.captured.has("n1", "u1")
+
+
+def test_replicas_are_known_by_their_pods(tmp_path: Path) -> None:
+    mesh = PublishedMesh(tmp_path)
+    found = side().replicas(mesh.publisher)
+    assert found() == ()
+    labels = ", ".join(f"{name}: {value}" for name, value in LABELS.items())
+    ours = pod("a", "tulle-system", labels, address="10.9.0.1")
+    theirs = pod("b", "shop", labels, address="10.9.0.2")
+    mesh.publish(ours + theirs + pod("c", "tulle-system", address="10.9.0.3"))
+    assert found() == (parse_address("10.9.0.1"),)
 
 
 def test_nobody_leads_before_the_election(tmp_path: Path) -> None:

@@ -126,6 +126,11 @@ def test_nodes_and_identities_are_those_of_pods_that_run() -> None:
     assert len(subject.uids_on("n1")) == 2
     assert subject.identities == {("n1", "shop", "default"): 2}
     assert {each.meta.name for each in subject.stated_in("shop")} == {"a", "b"}
+    (named,) = pods(pod("b", address="10.1.0.3", labels="app: b, tier: x"))
+    put(subject, named)
+    assert [each.meta.name for each in subject.stated_in("shop", {"app": "b"})] == ["b"]
+    assert subject.stated_in("shop", {"app": "b", "tier": "y"}) == []
+    assert subject.stated_in("nowhere", {"app": "b"}) == []
     for name in ("a", "b"):
         subject.put_pod(Key("Pod", "shop", name), None)
     settled(subject)

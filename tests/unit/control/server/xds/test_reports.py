@@ -12,6 +12,7 @@ from pathlib import Path
 import grpc
 import pytest
 
+from control.model.address import parse_address
 from control.model.workload import TunnelProtocol
 from control.server.callers.budget import node_tenant
 from control.server.compile.settings import Settings
@@ -94,6 +95,11 @@ def test_the_answer_comes_after_the_publication(bench: Bench) -> None:
     again = pb.ReportResponse.FromString(bench.report(report(bench.uid)))
     assert bench.publisher.generation == 2, "the same report again is no news"
     assert told.replica == again.replica, "by whatever address it was reached"
+    assert not told.replica_addresses, "nobody knows"
+    there = [parse_address("10.9.0.1"), parse_address("fd00::1")]
+    bench.service.addresses = lambda: there
+    again = pb.ReportResponse.FromString(bench.report(report(bench.uid)))
+    assert list(again.replica_addresses) == there
     bench.restart()
     after = pb.ReportResponse.FromString(bench.report(report(bench.uid)))
     assert after.replica not in ("", told.replica)
