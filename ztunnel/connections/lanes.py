@@ -92,9 +92,14 @@ class Lanes:
         return lane
 
     def elsewhere(
-        self, state: State, source: Workload, destination: Asked, dice: Dice, lost: str
+        self,
+        state: State,
+        source: Workload,
+        destination: Asked,
+        dice: Dice,
+        lost: frozenset[str],
     ) -> Lane:
-        """A lane to another workload than `lost`, if there is one; else the one there."""
+        """A lane to another workload than those, if there is one; else to one of them."""
         self._learn(state)
         return self._lane(source, route(state, source, destination, dice, lost=lost))
 

@@ -13,12 +13,12 @@ from typing import Final
 
 from control.model.address import Endpoint
 from control.model.workload import Workload
+from ztunnel.connections import second_try
 from ztunnel.connections.correlate import single_request_fields
 from ztunnel.connections.engine import RESPONSE_S, Engine, tell
 from ztunnel.connections.lanes import Lane
 from ztunnel.connections.pod import Pod
 from ztunnel.connections.pool_failure import PoolFailure, failure_of
-from ztunnel.connections.second_try import after_loss, after_no_tunnel, instead_of
 from ztunnel.hbone.errors import CannotOpen, ErrorCode
 from ztunnel.hbone.stream import Stream
 from ztunnel.loop.reactor import WATCH_READ
@@ -81,9 +81,8 @@ def _wait(
 ) -> None:
     """Wait for the control plane's word about a pod that has just started."""
     refuse = partial(_refuse, engine, Reason.UNKNOWN_LOCAL_WORKLOAD, pod, sock, client)
-    if not engine.newcomers.wait(
-        pod, partial(_begin, engine, pod, sock, client, asked, hint), refuse
-    ):
+    begin = partial(_begin, engine, pod, sock, client, asked, hint)
+    if not engine.newcomers.wait(pod, begin, refuse):
         refuse()
 
 
@@ -154,7 +153,12 @@ class Outbound:
         engine.reactor.watch(self._sock.fileno(), self, WATCH_READ)
         if engine.state.known.on_demand:
             self._pod.dials(self._asked)
-        self._go(self._pod.lanes.find(engine.state, self._source, self._asked, hint, engine.dice))
+        self._go(self._find(hint))
+
+    def _find(self, hint: Hint) -> Lane:
+        engine, pod, asked = self._engine, self._pod, self._asked
+        lane = pod.lanes.find(engine.state, self._source, asked, hint, engine.dice)
+        return second_try.preferred(engine, pod, lane, asked) if pod.doubts.held else lane
 
     def _go(self, lane: Lane) -> None:
         self._lane = lane
@@ -179,10 +183,8 @@ class Outbound:
             )
 
     def on_known(self) -> None:
-        engine, pod = self._engine, self._pod
-        self._source = pod.workload(engine.state) or self._source
-        find = pod.lanes.find
-        self._go(find(engine.state, self._source, self._asked, Hint.NONE, engine.dice))
+        self._source = self._pod.workload(self._engine.state) or self._source
+        self._go(self._find(Hint.NONE))
 
     def on_unknown(self, reason: Reason) -> None:
         self._fail(reason, reason.word)
@@ -231,8 +233,7 @@ class Outbound:
         assert lane is not None
         decision = lane.decision
         assert isinstance(decision, ToTunnel)
-        client = self.outcome.parties.source_address
-        once = single_request_fields(client, lane.host, engine.random)
+        once = single_request_fields(self.outcome.parties.source_address, lane.host, engine.random)
         try:
             stream = tunnel.session.request(decision.authority, lane.fields, once)
         except CannotOpen:
@@ -247,13 +248,17 @@ class Outbound:
     def on_no_tunnel(self, why: PoolFailure) -> None:
         lane = self._lane
         assert lane is not None
-        other = None
-        if not self._moved:
-            other = after_no_tunnel(self._engine, self._pod, lane, self._asked, why.reason)
-        if other is None:
+        other = second_try.after_no_tunnel(self._engine, self._pod, lane, self._asked, why.reason)
+        if not self._moves(other):
             self._fail(why.reason, why.detail, why.flag)
-        else:
-            self._move(other)
+
+    def on_slow(self) -> None:
+        lane = self._lane
+        assert lane is not None
+        other = second_try.after_silence(self._engine, self._pod, lane, self._asked)
+        if other is not None and not self._moved and lane.key is not None:
+            self._engine.pool.withdraw(lane.key, self)
+            self._moves(other)
 
     def on_response(self, status: int, ended: bool) -> None:
         engine, lane, tunnel, stream = self._engine, self._lane, self._tunnel, self._stream
@@ -261,6 +266,8 @@ class Outbound:
         assert tunnel is not None
         assert stream is not None
         engine.responses.stop(self)
+        if self._pod.doubts.held:
+            self._pod.doubts.settled(lane.workload)
         if status != 200:
             self._let_go()
             reason = Reason.of_status(status)
@@ -308,13 +315,9 @@ class Outbound:
         self._engine.responses.stop(self)
         why = failure_of(tunnel.end, tunnel.detail)
         self._release()
-        other = None
-        if not self._moved:
-            other = after_loss(self._engine, self._pod, lane, self._asked, tunnel.end)
-        if other is None:
+        other = second_try.after_loss(self._engine, self._pod, lane, self._asked, tunnel.end)
+        if not self._moves(other):
             self._fail(why.reason, why.detail, why.flag)
-        else:
-            self._move(other)
 
     def on_response_due(self) -> None:
         engine, lane, tunnel = self._engine, self._lane, self._tunnel
@@ -324,23 +327,24 @@ class Outbound:
             self._let_go()
             self._fail(Reason.RESPONSE_TIMEOUT, "the peer did not answer in time")
             return
-        other = None
-        if not self._moved:
-            other = instead_of(engine, self._pod, lane, self._asked, tunnel)
-        if other is None:
+        other = second_try.instead_of(engine, self._pod, lane, self._asked, tunnel)
+        if other is None or self._moved:
             tunnel.probe()
             engine.responses.start(self)
             return
         self._let_go()
         tunnel.retire()
-        self._move(other)
+        self._moves(other)
 
-    def _move(self, lane: Lane) -> None:
-        """Try once more: the peer is lost, and all of the app's bytes are still in its socket."""
+    def _moves(self, lane: Lane | None) -> bool:
+        """Try once more, and no more: all of the app's bytes are still in its socket."""
+        if lane is None or self._moved:
+            return False
         self._moved = True
         self._source = self._pod.workload(self._engine.state) or self._source
         self._engine.counters.count("connections_moved")
         self._go(lane)
+        return True
 
     def _release(self) -> None:
         if self._tunnel is not None and self._stream is not None:

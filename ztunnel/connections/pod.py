@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Final, Protocol
 
 from control.model.workload import Workload
+from ztunnel.connections.doubts import Doubts
 from ztunnel.connections.lanes import Lanes
 from ztunnel.mesh.roles import Asked
 from ztunnel.mesh.route import ToTunnel
@@ -74,6 +75,7 @@ class Pod:
         self.inbound: Book = {}
         self.tunnels: dict[Tunnel, None] = {}  # opened to it by peers
         self.lanes = Lanes(uid)
+        self.doubts = Doubts()
         self.dialled: set[Asked] = set()  # lately, where addresses come on demand
         self.claim = claim(namespace, name, service_account)
         self.tenant: Final = Tenancy(Kind.POD, f"{namespace}/{name}")

@@ -38,6 +38,8 @@ WAITERS_PER_KEY_MAX: Final = 2048
 # that does not move.
 WAIT_S: Final = 20.0
 IDLE_S: Final = 300.0
+# A peer whose host answers nothing for so long is left by connections that can go elsewhere.
+SLOW_S: Final = 2.0
 # The peer of a tunnel whose workload has gone has this long to show that it lives.
 PROBATION_S: Final = 5.0
 # To a peer's HBONE port, nothing else in the way is as frequent.
@@ -58,6 +60,9 @@ class PoolWaiter(Protocol):
         """The tunnel has room for a stream now."""
 
     def on_no_tunnel(self, why: PoolFailure) -> None: ...
+
+    def on_slow(self) -> None:
+        """The peer does not answer, and no tunnel to it is open. It may still come."""
 
     def on_bug(self) -> None: ...
 
@@ -82,6 +87,7 @@ class Pool:
         self._by_workload: dict[str, dict[Slot, None]] = {}
         self._retired: dict[Slot, None] = {}  # only finish what is open
         self.waiting = reactor.countdown(WAIT_S, self._give_up)
+        self.slow = reactor.countdown(SLOW_S, Slot.slow)
         self.idle = reactor.countdown(IDLE_S, Tunnel.make_room)
         self.probation = reactor.countdown(PROBATION_S, _close_silent)
         self.draining = False
@@ -274,7 +280,17 @@ class Slot:
             self._dial = None
             self._dialled(context, result)
 
+        self._pool.slow.start(self)
         self._dial = self._pool.dialer.dial(self._netns_fd, self.key.dial, dialled, self._tenant)
+
+    def slow(self) -> None:
+        """Neither the connect nor the handshake has ended in time."""
+        if self._opening and not self._usable:
+            for waiter in list(self.waiters):
+                self._pool.reactor.serve(waiter, waiter.on_slow)
+
+    def on_bug(self) -> None:
+        """Nothing to release: the dial goes on."""
 
     def _dialled(self, context: TlsContext, result: socket.socket | DialError) -> None:
         if isinstance(result, DialError):

@@ -1,4 +1,5 @@
-"""The second try of a connection whose first peer was lost before it answered. Decides; no I/O.
+"""The second try of a connection whose first peer was lost before it answered, and the first one
+past endpoints that do not answer. Decides; no I/O.
 
 No byte of the app's has left its socket by then, so nothing is done twice. The second try is at
 another endpoint of the service if there is one, and always through a tunnel: an address that is no
@@ -34,14 +35,30 @@ _UNREACHED: Final = frozenset(
 )
 
 
+def preferred(engine: Engine, pod: Pod, lane: Lane, asked: Asked) -> Lane:
+    """The lane that `route` has drawn, or one to another endpoint that answers, as far as is
+    known."""
+    now_s = engine.reactor.now_s
+    if not pod.doubts.avoids(lane.workload, now_s):
+        return lane
+    other = _elsewhere(engine, pod, lane, asked)
+    return lane if other is None or other.workload in pod.doubts.held else other
+
+
+def after_silence(engine: Engine, pod: Pod, lane: Lane, asked: Asked) -> Lane | None:
+    """The lane of a second try while the first peer does not answer; None if there is no other
+    endpoint: the first may come late."""
+    pod.doubts.raised(lane.workload, engine.reactor.now_s)
+    return _another(engine, pod, lane, asked)
+
+
 def after_no_tunnel(
     engine: Engine, pod: Pod, lane: Lane, asked: Asked, reason: Reason
 ) -> Lane | None:
     """The lane of a second try after the pool had no tunnel; None if there is to be none."""
     if reason is Reason.TUNNEL_LOST:
         return _elsewhere(engine, pod, lane, asked)
-    other = _elsewhere(engine, pod, lane, asked) if reason in _UNREACHED else None
-    return None if other is None or other.workload == lane.workload else other
+    return _another(engine, pod, lane, asked) if reason in _UNREACHED else None
 
 
 def after_loss(
@@ -54,13 +71,25 @@ def after_loss(
 def instead_of(engine: Engine, pod: Pod, lane: Lane, asked: Asked, tunnel: Tunnel) -> Lane | None:
     """The same while a request waits for its answer; None as long as its tunnel is not in
     doubt."""
-    doubtful = tunnel.retired or tunnel.pings.silent_s >= SILENT_S
-    return _elsewhere(engine, pod, lane, asked) if doubtful else None
+    if tunnel.pings.silent_s >= SILENT_S:
+        pod.doubts.raised(lane.workload, engine.reactor.now_s)
+    elif not tunnel.retired:
+        return None
+    return _elsewhere(engine, pod, lane, asked)
+
+
+def _another(engine: Engine, pod: Pod, lane: Lane, asked: Asked) -> Lane | None:
+    """The same endpoint, a moment later, is none."""
+    other = _elsewhere(engine, pod, lane, asked)
+    return None if other is None or other.workload == lane.workload else other
 
 
 def _elsewhere(engine: Engine, pod: Pod, lane: Lane, asked: Asked) -> Lane | None:
     source = pod.workload(engine.state)
     if source is None:
         return None
-    other = pod.lanes.elsewhere(engine.state, source, asked, engine.dice, lane.workload)
+    find, this = pod.lanes.elsewhere, frozenset((lane.workload,))
+    other = find(engine.state, source, asked, engine.dice, this.union(pod.doubts.held))
+    if other.workload == lane.workload:  # all others are in doubt
+        other = find(engine.state, source, asked, engine.dice, this)
     return other if isinstance(other.decision, ToTunnel) else None

@@ -6,7 +6,7 @@ import bisect
 import itertools
 import math
 import random
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Container, Iterable, Sequence
 from dataclasses import dataclass, replace
 from enum import Enum
 from hashlib import blake2b
@@ -191,12 +191,12 @@ class Draw:
     def total(self) -> int:
         return self.cumulative[-1] if self.cumulative else 0
 
-    def without(self, uid: str) -> Draw:
+    def without(self, uids: Container[str]) -> Draw:
         """The draw among the others; the same one if none of them has a chance."""
         left = [
             (replace(lot, uids=rest), weight)
             for lot, weight in zip(self.lots, self.weights, strict=True)
-            if (rest := tuple(each for each in lot.uids if each != uid))
+            if (rest := tuple(each for each in lot.uids if each not in uids))
         ]
         widths = [len(lot.uids) * weight for lot, weight in left]
         if not any(widths):

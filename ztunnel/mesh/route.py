@@ -94,11 +94,11 @@ def route(
     destination: Asked,
     rng: random.Random,
     hint: Hint = Hint.NONE,
-    lost: str = "",
+    lost: frozenset[str] = frozenset(),
 ) -> Decision:
     """Decide for a connection that `source` opened to `destination`. `hint` is the kernel's draw
-    among a service's endpoints; it changes shares, never permissions. `lost` is the uid of an
-    endpoint that is left out if there are others."""
+    among a service's endpoints; it changes shares, never permissions. `lost` are the uids of
+    endpoints that are left out if there are others."""
     if not state.synced:
         return Refuse(Reason.NOT_SYNCED)
     if _comes_back(source, destination):
@@ -129,7 +129,7 @@ def _through_service(
     service: Service,
     rng: random.Random,
     hint: Hint,
-    lost: str,
+    lost: frozenset[str],
 ) -> Decision | None:
     """None: the service passes its traffic on as addressed."""
     waypoint = _pick_waypoint(service, rng)

@@ -128,6 +128,7 @@ class Want:
     def __init__(self) -> None:
         self.tunnel: Tunnel | None = None
         self.why: PoolFailure | None = None
+        self.slow = 0
 
     def on_tunnel(self, tunnel: Tunnel) -> None:
         self.tunnel = tunnel
@@ -135,6 +136,9 @@ class Want:
 
     def on_no_tunnel(self, why: PoolFailure) -> None:
         self.why = why
+
+    def on_slow(self) -> None:
+        self.slow += 1
 
     def on_tunnel_lost(self, reason: RelayEnd) -> None:
         pass

@@ -78,7 +78,7 @@ def test_a_lost_endpoint_is_left_out_and_a_pinned_client_keeps_its_own(affinity_
     asked, rng = Asked(parse_endpoint("10.1.0.1:80")), random.Random(1)
 
     def endpoint(lost: str = "") -> str:
-        decision = route(state, client, asked, rng, lost=lost)
+        decision = route(state, client, asked, rng, lost=frozenset((lost,)))
         assert isinstance(decision, ToTunnel)
         assert decision.workload is not None
         return decision.workload.uid
