@@ -30,7 +30,8 @@ def ask(before: str) -> list[str]:
 def test_a_process_keeps_its_policy_and_its_priority() -> None:
     if os.uname().machine not in ("x86_64", "aarch64"):
         pytest.skip("the numbers of the system calls are known for two machines")
-    assert ask("os.nice(3)") == ["True", str(os.SCHED_OTHER), str(os.nice(0) + 3)]
+    nicer = min(os.nice(0) + 3, 19)  # a run may be as nice as can be
+    assert ask("os.nice(3)") == ["True", str(os.SCHED_OTHER), str(nicer)]
 
 
 def test_another_policy_is_somebodys_choice() -> None:
