@@ -35,9 +35,10 @@ def test_either_fails_the_whole(shown: str, kept: str, code: int) -> None:
 def test_the_kept_output_comes_in_one_piece(tmp_path: Path) -> None:
     fifo = tmp_path / "fifo"
     os.mkfifo(fifo)
-    # Each waits for the other, so neither could go on if one came after the other.
+    # Each waits for the other, so neither could go on if one came after the other. The line of the
+    # one that is shown is whole by then: the other's end may come at any time.
     code, out = run(
-        f"printf a; echo go > {fifo}; echo b", f"printf x; read it < {fifo}; echo y >&2"
+        f"printf a; echo b; echo go > {fifo}", f"printf x; read it < {fifo}; echo y >&2"
     )
     assert code == 0
     assert "ab\n" in out
