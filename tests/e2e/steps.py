@@ -16,6 +16,7 @@ STEADY_S = 20.0  # with probes each second, none of which may fail
 ROLLED_S = 600.0
 TRAFFIC_S = 10.0  # before a change, and after it
 FLIPS, POLICIES, SERVERS = 5, 20, 6
+LEAVE_S = 5.0  # longer than it takes until all nodes know
 MODE = "istio.io/dataplane-mode"
 AMBIENT = {MODE: "ambient"}
 
@@ -118,6 +119,11 @@ def churn(claims: Claims, cluster: Cluster) -> None:
         cluster.kubectl.apply(namespace(MESH, {MODE: mode}))
     claims.within(CAPTURED_S, "after a label that flips all are captured", cluster.uncaptured)
     claims.within(POLICY_S, "the stranger is refused", partial(_no, cluster, "stranger", PLAIN))
+    with called(claims, cluster, "its servers leave and join a STRICT mesh", is_cut=True):
+        for change in (f"{MODE}=none", f"{MODE}-"):
+            cluster.kubectl("label", "pods", "-n", MESH, "-l", "app=server", change)
+            claims.sleep(LEAVE_S)
+        claims.within(CAPTURED_S, "servers that came back are captured", cluster.uncaptured)
     with called(claims, cluster, "a policy is replaced"):
         for number in range(POLICIES):
             cluster.kubectl.apply(replaced(cluster, number))

@@ -169,7 +169,7 @@ def test_every_claim_holds_on_a_sound_cluster() -> None:
     assert {each.step for each in claims.outcomes} == {*steps.STEPS, "uninstall"}
     assert world.rolled == 3  # agents, ztunnels, and pods that are new afterwards
     figures = [each.figure for each in claims.outcomes if "requests answered" in each.figure]
-    assert len(figures) == 4
+    assert len(figures) == 5
 
 
 @pytest.mark.parametrize(
