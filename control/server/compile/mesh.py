@@ -86,7 +86,7 @@ class Mesh:
             self._put(key, value)
             yield
         yield from self.rulebook.count()
-        statuses, concerned = self.rulebook.settle()
+        statuses, concerned = yield from self.rulebook.settle()
         for key in statuses:
             self.notebook.put("status", key, notes_on(self.rulebook.statuses.get(key)))
             yield

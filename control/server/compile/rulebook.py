@@ -8,7 +8,7 @@ a policy that selects nobody says so.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator
 from typing import TypeAlias
 
 from control.model.policy import Policy
@@ -98,9 +98,9 @@ class Rulebook:
         if resident is not None and resident.is_enrolled:
             self._enrolled[key] += step
 
-    def settle(self) -> tuple[set[Key], set[Key]]:
-        """Take the news over, which is counted by now; the policies with another status, and the
-        pods that may have other policies."""
+    def settle(self) -> Generator[None, None, tuple[set[Key], set[Key]]]:
+        """Take the news over, which is counted by now, in steps; the policies with another status,
+        and the pods that may have other policies."""
         concerned: set[Key] = set()
         for changes in (self._authorizations.settle(), self._mutual_tls.settle()):
             for name, policy in changes.policies.items():
@@ -112,7 +112,12 @@ class Rulebook:
             self._stale |= changes.statuses.keys()
             concerned |= changes.pods
         stale, self._stale = self._stale, set()
-        return {key for key in stale if self._show(key)}, concerned
+        shown = set()
+        for key in stale:
+            if self._show(key):
+                shown.add(key)
+            yield
+        return shown, concerned
 
     def _show(self, key: Key) -> bool:
         """True if the status is another one."""

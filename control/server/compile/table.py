@@ -2,10 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Generic, TypeVar
 
 T = TypeVar("T")
+
+
+class ChangedResources(Mapping[str, T | None]):
+    """Names, and values as they are when they are asked for: a table of 50,000 is not made in one
+    go. Good until the next change."""
+
+    def __init__(self, names: Mapping[str, object], current: Mapping[str, T]) -> None:
+        self._names = names
+        self._current = current
+
+    def __getitem__(self, name: str) -> T | None:
+        if name not in self._names:
+            raise KeyError(name)
+        return self._current.get(name)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._names)
+
+    def __len__(self) -> int:
+        return len(self._names)
 
 
 class ResourceTable(Generic[T]):
@@ -30,4 +50,4 @@ class ResourceTable(Generic[T]):
     def take_changed(self) -> Mapping[str, T | None]:
         """Those that are not as they were; None: it is gone."""
         before, self._before = self._before, {}
-        return {name: self.current.get(name) for name in before}
+        return ChangedResources(before, self.current)

@@ -29,3 +29,13 @@ def test_what_came_and_went_is_not_told_at_all() -> None:
     subject.put("a", "two")
     subject.put("a", "one")
     assert subject.take_changed() == {}
+
+
+def test_values_are_looked_up_when_they_are_asked_for() -> None:
+    """A table of all workloads is not made in one go."""
+    subject: ResourceTable[str] = ResourceTable()
+    subject.put("a", "one")
+    changed = subject.take_changed()
+    assert (len(changed), list(changed), changed["a"], changed.get("b")) == (1, ["a"], "one", None)
+    subject.put("a", "two")
+    assert changed["a"] == "two"
