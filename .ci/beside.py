@@ -16,14 +16,36 @@ import time
 from typing import IO
 
 
-def main(shown: str, kept: str) -> int:
-    with tempfile.TemporaryFile() as output:
-        other = subprocess.Popen(kept, shell=True, stdout=output, stderr=subprocess.STDOUT)
-        first = subprocess.Popen(shown, shell=True)
+class Pair:
+    """The two processes, and the end of both, which a signal may ask for before they are there."""
+
+    def __init__(self) -> None:
+        self._started: list[subprocess.Popen[bytes]] = []
+        self._is_ended = False
         # A terminal's interrupt reaches them by itself; whoever ends this one means them too.
         for number in (signal.SIGTERM, signal.SIGHUP):
-            signal.signal(number, lambda *_: [each.terminate() for each in (first, other)])
+            signal.signal(number, self._end)
         signal.signal(signal.SIGINT, lambda *_: None)
+
+    def start(self, command: str, output: IO[bytes] | None = None) -> subprocess.Popen[bytes]:
+        errors = None if output is None else subprocess.STDOUT
+        made = subprocess.Popen(command, shell=True, stdout=output, stderr=errors)
+        self._started.append(made)
+        if self._is_ended:
+            made.terminate()
+        return made
+
+    def _end(self, *_: object) -> None:
+        self._is_ended = True
+        for each in self._started:
+            each.terminate()
+
+
+def main(shown: str, kept: str) -> int:
+    pair = Pair()
+    with tempfile.TemporaryFile() as output:
+        other = pair.start(kept, output)
+        first = pair.start(shown)
         teller = threading.Thread(target=_tell, args=(other, kept, output))
         teller.start()
         codes = [first.wait(), other.wait()]
