@@ -39,7 +39,7 @@ from tests.support.peers.openssl import OpensslClient
 
 BATCH = 200
 STREAMS = 50
-HELD = 500  # twice as many handshakes as a worker lets be under way
+HELD = 1000  # many times as many handshakes as a worker lets be under way
 LARGEST_WINDOW = 2**31 - 1
 OTHER_POD = "192.0.2.1:80"
 
