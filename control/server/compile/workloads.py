@@ -47,8 +47,10 @@ _NO_SERVICES: _Services = MappingProxyType({})
 
 @dataclass(frozen=True, slots=True)
 class _Likeness:
-    """Everything that pods have alike which have the same labels, owner and ports."""
+    """Everything that pods have alike which have the same labels, owner and ports. `first` is one
+    of them: while it is held, nothing that comes later can be where its labels are."""
 
+    first: objects.PodObject
     policies: tuple[str, ...]
     services: _Services  # by selectors
     workload_type: WorkloadType
@@ -119,6 +121,7 @@ class Compiler:
                 for key, service in self.selecting.of(namespace, labels)
             }
             found = self._like[place] = _Likeness(
+                first=pod,
                 policies=self.rulebook.policies_of(namespace, labels),
                 services=MappingProxyType(services),
                 workload_type=_TYPES.get(kind, WorkloadType.POD),

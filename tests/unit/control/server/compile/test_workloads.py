@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from types import MappingProxyType, SimpleNamespace
+from typing import Any
 
 import pytest
 
@@ -16,6 +18,8 @@ from control.model.workload import (
     WorkloadStatus,
     WorkloadType,
 )
+from control.server.compile.settings import Settings
+from control.server.compile.workloads import Compiler
 from tests.support.manifests import mesh, pod, policy
 
 WEB_KEY = "shop/web.shop.svc.cluster.local"
@@ -186,3 +190,23 @@ def test_slices_win_over_the_selector() -> None:
 
 def test_a_slice_of_no_service_is_nothing() -> None:
     assert mesh(SLICE).workloads == {}
+
+
+def test_labels_that_are_gone_lend_their_policies_to_no_others() -> None:
+    """Pods are alike by where their labels are, and another's may come to be there."""
+
+    class Pod:
+        def __init__(self, app: str) -> None:
+            labels = MappingProxyType({"app": app})
+            self.meta = SimpleNamespace(namespace="shop", labels=labels)
+            self.owner, self.ports = None, ()
+
+    rulebook = SimpleNamespace(policies_of=lambda _namespace, labels: (labels["app"],))
+    nothing = SimpleNamespace(of=lambda _namespace, _labels: ())
+    unused: Any = None
+    parts: Any = (rulebook, unused, unused, unused, nothing, {})
+    compiler = Compiler(Settings(), *parts)
+    for number in range(100):
+        passing: Any = Pod(f"app-{number}")
+        assert compiler._likeness(passing).policies == (f"app-{number}",)
+        del passing
