@@ -21,6 +21,7 @@ from control.model.policy import (
 from control.model.workload import Service, Workload
 from tests.support.certificates import Authority
 from tests.support.engine.meshes import entry, mesh, pod, spiffe
+from tests.support.engine.rest import come_to_rest
 from tests.support.engine.tunnel_memory import FakeTime, User
 from ztunnel.connections.engine import Engine, EngineConfig
 from ztunnel.connections.inbound import accept_plaintext
@@ -38,7 +39,6 @@ from ztunnel.tenants.tenancy import Tenancy
 from ztunnel.transport.dial import DialDone, DialError
 from ztunnel.transport.ends import RelayEnd
 from ztunnel.transport.farewell import FAREWELL_S
-from ztunnel.transport.keepalive import STEP_S
 from ztunnel.transport.tls import TlsConnection, TlsContext, expect_one_of
 from ztunnel.transport.tunnel import Tunnel
 
@@ -46,7 +46,6 @@ CLIENT = parse_endpoint("10.0.0.1:5000")
 APP = parse_endpoint("10.0.0.2:8080")
 HBONE = parse_endpoint("10.0.0.2:15008")
 PEER = spiffe("client")
-TURNS_MAX = 1000
 
 
 def only(account: str, action: Action = Action.ALLOW) -> Policy:
@@ -256,16 +255,7 @@ class InboundRig:
         self.settle()
 
     def settle(self) -> None:
-        for _ in range(TURNS_MAX):
-            waits = self.engine.keepalive.waiting
-            before = self.reactor.served
-            self.reactor.turn(0)
-            if waits:
-                self.time.now_s += STEP_S
-                continue
-            if self.reactor.served == before:
-                return
-        raise AssertionError("never at rest")
+        come_to_rest(self.reactor, self.engine.keepalive, self.time)
 
     @property
     def refusals(self) -> dict[str, int]:

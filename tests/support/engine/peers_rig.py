@@ -11,6 +11,7 @@ from control.model.address import Endpoint, parse_address, parse_endpoint
 from control.model.workload import NetworkAddress, Port, Service, TunnelProtocol, Workload
 from tests.support.certificates import Authority
 from tests.support.engine.fake_dialer import FakeDialer
+from tests.support.engine.rest import come_to_rest
 from tests.support.engine.tunnel_memory import CLIENT, SERVER, FakeTime, User
 from tests.support.engine.tunnel_mesh import mesh_state
 from ztunnel.connections.engine import Engine, EngineConfig
@@ -24,7 +25,6 @@ from ztunnel.mesh.balance import Hint
 from ztunnel.mesh.entries import Entry
 from ztunnel.telemetry.access_log import TEXT, AccessLog
 from ztunnel.transport.ends import TunnelEnd
-from ztunnel.transport.keepalive import STEP_S
 from ztunnel.transport.tls import TlsConnection, TlsContext, expect_trust_domain
 from ztunnel.transport.tunnel import Tunnel
 
@@ -135,16 +135,7 @@ class Rig:
         self.settle()
 
     def settle(self) -> None:
-        for _ in range(1000):
-            waits = self.engine.keepalive.waiting
-            before = self.reactor.served
-            self.reactor.turn(0)
-            if waits:
-                self.time.now_s += STEP_S
-                continue
-            if self.reactor.served == before:
-                return
-        raise AssertionError("never at rest")
+        come_to_rest(self.reactor, self.engine.keepalive, self.time)
 
     def pass_s(self, seconds: float) -> None:
         for _ in range(round(seconds)):

@@ -6,6 +6,7 @@ import socket
 
 from control.model.identity import SpiffeId
 from tests.support.certificates import Authority
+from tests.support.engine.rest import come_to_rest
 from ztunnel.hbone.events import RequestReceived
 from ztunnel.hbone.session import Session
 from ztunnel.hbone.settings import CLIENT_SETTINGS, SERVER_SETTINGS, Role, SessionSettings
@@ -18,14 +19,13 @@ from ztunnel.tenants.portions import Portions, Quota
 from ztunnel.tenants.tenancy import Kind, Tenancy
 from ztunnel.transport.ends import RelayEnd, TunnelEnd
 from ztunnel.transport.farewell import FAREWELL_S
-from ztunnel.transport.keepalive import STEP_S, Keepalive
+from ztunnel.transport.keepalive import Keepalive
 from ztunnel.transport.relay import StreamRelay
 from ztunnel.transport.tls import TlsConnection, TlsContext, expect_one_of, expect_trust_domain
 from ztunnel.transport.tunnel import Tunnel
 
 CLIENT = SpiffeId("cluster.local", "demo", "client")
 SERVER = SpiffeId("cluster.local", "demo", "server")
-TURNS_MAX = 2000  # no exchange in these tests takes more
 
 
 class FakeTime:
@@ -149,16 +149,7 @@ class Pair:
 
     def settle(self) -> int:
         """Run turns until nothing happens any more; the number of turns that did something."""
-        for turn in range(TURNS_MAX):
-            waits = self.timers.waiting
-            before = self.reactor.served
-            self.reactor.turn(0)
-            if waits:
-                self.time.now_s += STEP_S
-                continue
-            if self.reactor.served == before:
-                return turn
-        raise AssertionError("the reactor never comes to rest")
+        return come_to_rest(self.reactor, self.timers, self.time)
 
     def pass_s(self, seconds: float) -> None:
         self.time.now_s += seconds

@@ -10,6 +10,7 @@ import pytest
 from control.kit.clock import SystemClock
 from control.model.address import parse_endpoint
 from tests.support.certificates import Authority, make_authority
+from tests.support.engine.rest import come_to_rest
 from tests.support.engine.tunnel_memory import CLIENT, SERVER, FakeTime, User
 from ztunnel.connections import pool
 from ztunnel.connections.pool import (
@@ -31,7 +32,7 @@ from ztunnel.tenants.tenancy import Kind, Tenancy
 from ztunnel.transport.credentials import Credentials
 from ztunnel.transport.dial import DialDone, DialError
 from ztunnel.transport.ends import RelayEnd, TunnelEnd
-from ztunnel.transport.keepalive import STEP_S, Keepalive
+from ztunnel.transport.keepalive import Keepalive
 from ztunnel.transport.tls import TlsConnection, TlsContext, expect_trust_domain
 from ztunnel.transport.tunnel import Tunnel
 
@@ -101,16 +102,7 @@ class Rig:
         return tunnel
 
     def settle(self) -> None:
-        for _ in range(1000):
-            waits = self.timers.waiting
-            before = self.reactor.served
-            self.reactor.turn(0)
-            if waits:
-                self.time.now_s += STEP_S
-                continue
-            if self.reactor.served == before:
-                return
-        raise AssertionError("never at rest")
+        come_to_rest(self.reactor, self.timers, self.time)
 
     def acquire(self) -> Want:
         want = Want()
