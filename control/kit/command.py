@@ -7,12 +7,17 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
-from difflib import get_close_matches
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
+from control.kit.lazy import lazy
 from control.kit.terminal import Terminal
+
+if TYPE_CHECKING:
+    import difflib
+else:
+    difflib = lazy("difflib")
 
 EXIT_USAGE, EXIT_INTERRUPTED = 2, 130
 
@@ -35,7 +40,7 @@ def complain(exc: click.ClickException) -> None:
 
 def meant(exc: click.UsageError, word: str, known: Sequence[str]) -> click.UsageError:
     """The same complaint, with the command that was probably meant."""
-    near = get_close_matches(word, known, 1)
+    near = difflib.get_close_matches(word, known, 1)
     if not near or "Did you mean" in exc.message:  # later versions of click say it themselves
         return exc
     return click.UsageError(f"{exc.message} Did you mean {near[0]!r}?", exc.ctx)

@@ -157,7 +157,7 @@ class Session(Core):
             room = self.frame_bytes_max
         return room if room > 0 else 0
 
-    def frame_data(self, stream: Stream, buffer: bytearray, length: int) -> None:
+    def frame_data(self, stream: Stream, buffer: bytearray | memoryview, length: int) -> None:
         """Put a DATA header before the payload in buffer[9 : 9 + length]. The caller appends
         buffer[: 9 + length] to `outbound`, or writes it behind `outbound` itself.
 

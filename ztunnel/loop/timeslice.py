@@ -9,7 +9,7 @@ long. Before 6.12 the kernel ignores the request.
 from __future__ import annotations
 
 import ctypes
-import platform
+import os
 from struct import Struct
 from typing import Final
 
@@ -28,7 +28,7 @@ _POLICY_AT: Final = 1
 def shorten() -> bool:
     """Ask for short slices; True if the kernel took them. Policies other than the usual one
     stay: they were chosen on purpose."""
-    numbers = _NUMBERS.get(platform.machine())
+    numbers = _NUMBERS.get(os.uname().machine)
     if numbers is None:
         return False
     set_number, get_number = numbers

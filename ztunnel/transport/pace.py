@@ -6,8 +6,9 @@ from __future__ import annotations
 from typing import Final
 
 from ztunnel.loop.turns import SLICE_S
+from ztunnel.transport.openssl import RECORD_PLAIN_BYTES_MAX
 from ztunnel.transport.scratch import READ_BYTES_MAX
-from ztunnel.transport.tls import RECORD_PLAIN_BYTES_MAX, TINY_RECORDS
+from ztunnel.transport.tls import TINY_RECORDS
 
 # Reads of full length that took less say nothing about others' waits.
 NOTED_S: Final = 0.00005

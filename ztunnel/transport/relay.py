@@ -35,7 +35,6 @@ from ztunnel.transport.outgoing import DIRECT_BYTES_MIN, OUTGOING_BYTES_MAX, SMA
 from ztunnel.transport.scratch import (
     CHUNK_BYTES_FIRST,
     FRAME_HEAD_BYTES,
-    FROM_SOCKET,
     FROM_SOCKET_VIEW,
     PAYLOAD_VIEW,
     TURN_BYTES_MAX,
@@ -218,7 +217,7 @@ class StreamRelay:
         """Frame the `count` bytes that were read. Returns the size of the frame if it now ends the
         session's output, or 0."""
         session, out = self._session, self._out
-        session.frame_data(self.stream, FROM_SOCKET, count)
+        session.frame_data(self.stream, FROM_SOCKET_VIEW, count)
         if not self.to_app_bytes:
             self.app_first = True
         self.from_app_bytes += count

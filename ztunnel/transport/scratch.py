@@ -4,6 +4,7 @@ A worker is one thread, and no view into them outlives the call that filled it. 
 any number of connections, and memory does not grow with them.
 """
 
+import mmap
 from typing import Final
 
 # Largest read. A larger one saves no time (measured: 512 KiB takes 10 % less than 256 KiB, and
@@ -20,14 +21,18 @@ CHUNK_GROWTH: Final = 4
 # One connection's share of a turn in each direction: the others wait for at most this many bytes.
 TURN_BYTES_MAX: Final = CHUNK_BYTES_MAX
 
+
+def buffer(size: int) -> memoryview:
+    """Zeros. Each page takes memory once it is used; a bytearray's do at once."""
+    return memoryview(mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS))
+
+
 # Bytes from an app, behind room for a frame header; also encrypted bytes on their way into TLS.
-FROM_SOCKET: Final = bytearray(FRAME_HEAD_BYTES + READ_BYTES_MAX)
-FROM_SOCKET_VIEW: Final = memoryview(FROM_SOCKET)
+FROM_SOCKET_VIEW: Final = buffer(FRAME_HEAD_BYTES + READ_BYTES_MAX)
 PAYLOAD_VIEW: Final = FROM_SOCKET_VIEW[FRAME_HEAD_BYTES:]
 
 # Decrypted bytes: all of one read, and the part of a record that an earlier read left.
-DECRYPTED: Final = bytearray(READ_BYTES_MAX + 2 * 16_384)
-DECRYPTED_VIEW: Final = memoryview(DECRYPTED)
+DECRYPTED_VIEW: Final = buffer(READ_BYTES_MAX + 2 * 16_384)
 
 
 def grown(chunk_bytes: int) -> int:

@@ -27,21 +27,16 @@ from control.wire.x509 import spiffe_ids
 from ztunnel.hbone.frames import FRAME_HEADER_BYTES
 from ztunnel.refusals import Reason
 from ztunnel.transport.opening import Opening
-from ztunnel.transport.scratch import FLIGHT_BYTES
+from ztunnel.transport.openssl import wire_of
 
 CIPHER_SUITES: Final = b"TLS_AES_256_GCM_SHA384:TLS_AES_128_GCM_SHA256"
 ALPN_H2: Final = b"h2"
 
-# A record's plaintext has at most 2**14 bytes; its frame adds a header, a type and a tag.
-# So many in one read may be smaller than a frame's header.
+# So many records in one read may be smaller than a frame's header.
 TINY_RECORDS: Final = 4
 # More than any read brings.
 ALL_RECORDS: Final = 1 << 30
-RECORD_PLAIN_BYTES_MAX: Final = 16_384
-RECORD_EXTRA_BYTES: Final = 5 + 1 + 16
 _RECORD_HEAD_BYTES: Final = 5
-# Room for messages that TLS adds by itself (key update, alert) when we drain what it wrote.
-_OWN_MESSAGES_BYTES: Final = 256
 # SSL_MODE_ENABLE_PARTIAL_WRITE, which pyOpenSSL sets and has no name for. Cleared: one call then
 # encrypts everything it is given instead of one record.
 _MODE_PARTIAL_WRITE: Final = 0x1
@@ -211,11 +206,21 @@ def _load(context: SSL.Context, material: Material) -> x509.Certificate:
 class TlsConnection:
     """One end of one connection: `feed` it received bytes, then `handshake` or `read_into`."""
 
-    __slots__ = ("_check", "_connection", "_head", "_opening", "_record_left", "_records", "silent")
+    __slots__ = (
+        "_check",
+        "_connection",
+        "_head",
+        "_opening",
+        "_record_left",
+        "_records",
+        "_wire",
+        "silent",
+    )
 
     def __init__(self, context: TlsContext, server: bool, judge: Judge) -> None:
         self._check = PeerCheck(judge)
         self._connection = SSL.Connection(context.ssl, None)
+        self._wire = wire_of(self._connection)
         self._connection.set_app_data(self._check)
         if server:
             self._connection.set_accept_state()
@@ -244,7 +249,7 @@ class TlsConnection:
                 self._opening.look(data)
             except HelloTooLarge as exc:
                 raise TlsError(Reason.HELLO_TOO_LARGE, str(exc)) from None
-        self._connection.bio_write(data)
+        self._wire.feed(data)
         self._count_records(data)
 
     def handshake(self) -> SpiffeId | None:
@@ -276,7 +281,7 @@ class TlsConnection:
         `into` must have room for all of them. TlsClosed at the peer's close_notify, once all that
         came before it has been returned; TlsError if the peer broke TLS.
         """
-        receive = self._connection.recv_into
+        read = self._wire.read
         have, before = 0, self._records
         try:
             # One call per record. Counting them saves the call that would fail, an exception of
@@ -284,7 +289,7 @@ class TlsConnection:
             while self._records > 0 and records_max > 0:
                 records_max -= 1
                 self._records -= 1
-                have += receive(into[have:], RECORD_PLAIN_BYTES_MAX)
+                have += read(into[have:])
         except SSL.WantReadError:
             # This call, and those that are missing, went into records that had none.
             self.silent += self._records + 1
@@ -316,17 +321,15 @@ class TlsConnection:
 
     def write(self, data: bytes | bytearray | memoryview) -> bytes:
         """Encrypt all of `data`, and return the bytes for the socket. TlsError if TLS is broken."""
-        size = len(data)
         try:
-            self._connection.send(data)
+            self._wire.write(data)
         except SSL.Error as exc:
             raise TlsError(Reason.TLS_BROKEN, f"TLS failed: {_explain(exc)}") from None
-        records = size // RECORD_PLAIN_BYTES_MAX + 1
-        return self._drain(size + records * RECORD_EXTRA_BYTES + _OWN_MESSAGES_BYTES)
+        return self._wire.take()
 
     def take(self) -> bytes:
         """TLS's own output for the socket: handshake messages and alerts."""
-        return self._drain(FLIGHT_BYTES)
+        return self._wire.take()
 
     def close(self) -> bytes:
         """The bytes of close_notify; none if the connection is past saying it."""
@@ -335,19 +338,6 @@ class TlsConnection:
         except SSL.Error:
             return b""
         return self.take()
-
-    def _drain(self, size: int) -> bytes:
-        out = b""
-        try:
-            while True:
-                piece = self._connection.bio_read(size)
-                if not out and len(piece) < size:
-                    return piece
-                out += piece
-                if len(piece) < size:
-                    return out
-        except SSL.WantReadError:
-            return out
 
     def _count_records(self, data: memoryview) -> None:
         """Follow the record boundaries in the encrypted bytes."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from ztunnel.loop.turns import SLICE_S
+from ztunnel.transport.openssl import RECORD_PLAIN_BYTES_MAX
 from ztunnel.transport.pace import (
     PIECE_RECORDS,
     READ_ALONE_S,
@@ -12,7 +13,7 @@ from ztunnel.transport.pace import (
     ReadPace,
 )
 from ztunnel.transport.scratch import READ_BYTES_MAX
-from ztunnel.transport.tls import RECORD_PLAIN_BYTES_MAX, TINY_RECORDS
+from ztunnel.transport.tls import TINY_RECORDS
 
 
 def read(pace: ReadPace, record_s: float, times: int, *, crowded: bool = True) -> list[bool]:
