@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 
-from control.kit.memory import release, resident_bytes
+from control.kit.memory import AGED_MAX, release, resident_bytes
 
 LOOK_S = 10.0
 GROWTH = 1.1
@@ -47,5 +47,5 @@ async def give_back() -> None:
         await asyncio.sleep(LOOK_S)
         before = resident_bytes()
         if surplus.is_due(before):
-            await asyncio.to_thread(release)  # some 15 ms in a large process
+            await asyncio.to_thread(release, AGED_MAX)  # some 15 ms in a large process
             surplus.released(before, resident_bytes())

@@ -19,7 +19,7 @@ from control.kit.door import LOOPBACK_NAMES, is_loopback_port
 from control.kit.errors import ConfigError, MeshError
 from control.kit.http import HttpServer
 from control.kit.log import event
-from control.kit.memory import SETTLE_AT_S, settle, spare_collector, uncollected
+from control.kit.memory import AGED_MAX, SETTLE_AT_S, settle, spare_collector, uncollected
 from control.kit.surplus import give_back
 from control.kit.unix_socket import Unseen
 from control.kit.version import version
@@ -348,7 +348,7 @@ async def _settle() -> None:
     passed_s = 0.0
     for after_s in SETTLE_AT_S:
         await asyncio.sleep(after_s - passed_s)
-        await asyncio.to_thread(settle)
+        await asyncio.to_thread(settle, AGED_MAX)
         passed_s = after_s
 
 

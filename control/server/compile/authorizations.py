@@ -42,7 +42,7 @@ class Authorizations:
             self.selecting.drop(key)
         if was != now:
             for each in filter(None, (was, now)):
-                self._changes.pods.update(self._population.selected(each, space))
+                self._changes.pods.append(self._population.selected(each, space))
 
     def settle(self) -> PolicyChanges:
         changes, self._changes = self._changes, PolicyChanges()

@@ -6,8 +6,10 @@ selected by pods, a slice names them. `settle` makes anew what is stale and noth
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterable, Iterator
 
+from control.kit.slices import emptied, portions
 from control.model.address import Address
 from control.model.workload import Service, Workload
 from control.server.compile.endpoints import Endpoints, NewlyNamed, owner_of, places
@@ -55,16 +57,18 @@ class Destinations:
             self._selecting,
             self._names,
         )
+        self._concerned: deque[Iterable[Key]] = deque()  # groups of pods that are stale
         self._stale_pods: dict[Key, None] = {}
         self._stale_services: dict[Key, None] = {}
         self._stale_addresses: dict[Address, None] = {}
+        self._is_elsewhere = False  # every address that slices name alone is stale
         self._remarked: set[Key] = set()
 
     # News
 
-    def concern(self, pods: Iterable[Key]) -> None:
-        """Something else than addresses is new about these."""
-        self._stale_pods.update(dict.fromkeys(pods))
+    def concern(self, groups: Iterable[Iterable[Key]]) -> None:
+        """Something else than addresses is new about these pods. `settle` walks them."""
+        self._concerned.extend(groups)
 
     def moved(self, move: Move) -> None:
         self._stale_pods[move.key] = None
@@ -81,8 +85,8 @@ class Destinations:
         else:
             self._holdings.put(value)
         if self._localities.put(key.name, value):
-            self.concern(self._residents.on_node(key.name))
-            self._stale_addresses.update(dict.fromkeys(self._endpoints.addresses()))
+            self.concern([self._residents.on_node(key.name)])
+            self._is_elsewhere = True
 
     def put_service(self, key: Key, value: ServiceObject | None) -> None:
         before = self._found.pop(key, None)
@@ -117,7 +121,8 @@ class Destinations:
                 self._stale_services[owner] = None
 
     def _name(self, named: NewlyNamed) -> None:
-        self.concern(Key("Pod", *each) for each in named.pods)
+        if named.pods:
+            self.concern([[Key("Pod", *each) for each in named.pods]])
         self._stale_addresses.update(dict.fromkeys(named.addresses))
 
     def _file(self, key: Key) -> None:
@@ -138,23 +143,46 @@ class Destinations:
         for each in (before, value):
             if each is not None:
                 population = self._residents.population
-                self.concern(population.selected(each.selector, key.namespace))
+                self.concern([population.selected(each.selector, key.namespace)])
 
     # Results
 
     def settle(self) -> Iterator[None]:
         """Make anew what is stale, step by step."""
-        upset = self._holdings.settle()
-        self._remarked |= upset.remarked
+        yield from self._walk()
+        upset = yield from self._holdings.settle()
+        for remarked in portions(upset.remarked):
+            self._remarked.update(remarked)
+            yield
         for owner in upset.moved:
             stale = self._stale_pods if owner.kind == "Pod" else self._stale_services
             if owner.kind in ("Pod", "Service"):
                 stale[owner] = None
-        for address in (*self._stale_addresses, *upset.addresses):
-            self._stale_addresses[address] = None
-            if (pod := self._holdings.pod_at(address)) is not None:
-                self._stale_pods[pod] = None
+            yield
+        for addresses in (self._stale_addresses, upset.addresses):
+            for address in addresses:
+                if (pod := self._holdings.pod_at(address)) is not None:
+                    self._stale_pods[pod] = None
+                yield
+        for more in portions(upset.addresses):
+            self._stale_addresses.update(dict.fromkeys(more))
+            yield
+        for done in (upset.remarked, upset.moved, upset.addresses):
+            yield from emptied(done)
         yield from self._settle_each()
+
+    def _walk(self) -> Iterator[None]:
+        """Note who is concerned."""
+        while self._concerned:
+            for part in portions(self._concerned.popleft()):
+                self._stale_pods.update(dict.fromkeys(part))
+                yield
+            yield
+        if self._is_elsewhere:
+            self._is_elsewhere = False
+            for some in portions(self._endpoints.addresses()):
+                self._stale_addresses.update(dict.fromkeys(some))
+                yield
 
     def _settle_each(self) -> Iterator[None]:
         services, self._stale_services = self._stale_services, {}
@@ -171,6 +199,8 @@ class Destinations:
         for address in addresses:
             self._show_places(address)
             yield
+        for done in (services, pods, addresses):
+            yield from emptied(done)
 
     @property
     def has_remarks(self) -> bool:
@@ -179,8 +209,8 @@ class Destinations:
 
     def remark(self) -> Iterator[None]:
         remarked, self._remarked = self._remarked, set()
-        for key in remarked:
-            self._remark(key)
+        while remarked:
+            self._remark(remarked.pop())
             yield
 
     def keys(self) -> Iterable[Key]:

@@ -6,7 +6,7 @@ claim to it has changed; most have one claim and need no decision.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator
 from dataclasses import dataclass, field
 
 from control.model.address import Address
@@ -66,12 +66,13 @@ class Holdings:
         self._special.pop(key, None)
         self._replace(key, ())
 
-    def settle(self) -> Upset:
+    def settle(self) -> Generator[None, None, Upset]:
         """Everybody that the changes since the last time mean something to, besides those that
-        were put."""
+        were put; one address a step."""
         upset = Upset()
         touched, self._before = self._before, {}
-        for address, before in touched.items():
+        while touched:
+            address, before = touched.popitem()
             after = self._now(address)
             if not after.is_as(before):
                 upset.addresses.add(address)
@@ -83,6 +84,7 @@ class Holdings:
                 if ours.get(owner) != theirs.get(owner)
             )
             upset.remarked |= after.left_out ^ before.left_out
+            yield
         return upset
 
     def _replace(self, owner: Key, claims: tuple[AddressClaim, ...]) -> None:

@@ -5,7 +5,7 @@ Such a label counts as not there, and its pods stay outside the mesh: nothing el
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from difflib import get_close_matches
 from typing import Final
 
@@ -49,8 +49,9 @@ class LabelNotes:
                 self._alike.setdefault(saying, {})[key] = meta
                 self._stale.add(saying)
 
-    def settle(self) -> None:
-        for saying in self._stale:
+    def settle(self) -> Iterator[None]:
+        while self._stale:
+            saying = self._stale.pop()
             metas = self._alike[saying]
             notes = []
             if metas:
@@ -59,7 +60,7 @@ class LabelNotes:
             else:
                 del self._alike[saying]
             self._notebook.put("alike", Key("Pod", *saying), notes)
-        self._stale.clear()
+            yield
 
 
 def _note(meta: Meta, said: str) -> Problem:

@@ -16,6 +16,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 
+from control.kit.slices import emptied
 from control.model.intent import Intent, NamespaceIntent
 from control.model.policy import Policy
 from control.model.workload import Service, Workload
@@ -77,7 +78,7 @@ class Mesh:
             else:
                 others.append((key, value))
             yield
-        self.residents.report(reported)
+        yield from self.residents.report(reported)
         for move in self.residents.settle():
             if move is not None:
                 self._moved(move)
@@ -85,14 +86,16 @@ class Mesh:
         for key, value in others:
             self._put(key, value)
             yield
+        yield from emptied(others)
         yield from self.rulebook.count()
         statuses, concerned = yield from self.rulebook.settle()
         for key in statuses:
             self.notebook.put("status", key, notes_on(self.rulebook.statuses.get(key)))
             yield
         self._destinations.concern(concerned)
+        del concerned  # each group goes once it was walked
         yield from self._destinations.settle()
-        self._label_notes.settle()
+        yield from self._label_notes.settle()
         self.revision += 1
 
     def remark(self) -> Iterator[None]:

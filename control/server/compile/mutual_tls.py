@@ -8,7 +8,7 @@ under an inherited STRICT (Istio overlooks that one case; we treat both alike).
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Generator, Mapping
 from dataclasses import dataclass, field
 
 from control.model.policy import (
@@ -75,7 +75,8 @@ class MutualTls:
         may = bool(value.selector) or value.may_select
         return may and value.meta.namespace != self._root
 
-    def settle(self) -> PolicyChanges:
+    def settle(self) -> Generator[None, None, PolicyChanges]:
+        """One namespace a step: the mesh's own mode may be that of all."""
         changes = PolicyChanges()
         stale, self._stale = self._stale, {}
         if not stale:
@@ -90,14 +91,16 @@ class MutualTls:
                 if own is None or own.mode is MtlsMode.UNSET:
                     stale.setdefault(space, [])
                     strict.setdefault(space, was_strict)
+                yield
         for namespace, changed in stale.items():
             if namespace != self._root:
                 self._settle(namespace, changes)
             if self.is_strict(namespace) != strict[namespace]:
-                changes.pods.update(self._population.of(namespace))
+                changes.pods.append(self._population.of(namespace))
             for each in changed if namespace != self._root else ():
                 if self._is_selecting(each):
-                    changes.pods.update(self._population.selected(each.selector, namespace))
+                    changes.pods.append(self._population.selected(each.selector, namespace))
+            yield
         static = _static(self._root) if self._found else None
         changes.policies[self._static_key] = static
         return changes

@@ -6,7 +6,7 @@ loses what layer 4 cannot see, so more is denied; a clause of it left with nothi
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
 from control.model.address import CidrBlock
@@ -63,11 +63,12 @@ class Compiled:
 
 @dataclass(slots=True)
 class PolicyChanges:
-    """Differences since the last time; None: it is gone. `pods` may have other policies by now."""
+    """Differences since the last time; None: it is gone. `pods` may have other policies by now:
+    groups of them, to be walked before anybody moves."""
 
     policies: dict[str, Policy | None] = field(default_factory=dict)
     statuses: dict[Key, PolicyStatus | None] = field(default_factory=dict)
-    pods: set[Key] = field(default_factory=set)
+    pods: list[Iterable[Key]] = field(default_factory=list)
 
 
 def compile_authorization_policy(value: AuthorizationPolicy, settings: Settings) -> Compiled:

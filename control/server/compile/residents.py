@@ -12,6 +12,7 @@ from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+from control.kit.slices import emptied
 from control.model.intent import Intent, NamespaceIntent
 from control.server.compile.pods import (
     MIRROR_ANNOTATION,
@@ -141,10 +142,11 @@ class Residents:
         if before != after:
             self._unsettled.update({each: None for each in (before, after) if each is not None})
 
-    def report(self, uids: Iterable[str]) -> None:
+    def report(self, uids: Iterable[str]) -> Iterator[None]:
         """Nodes have said something of these pods."""
         for uid in uids:
             self._unsettled.update(dict.fromkeys(self._by_uid.get(uid, ())))
+            yield
 
     def let_go(self, settings: Settings) -> None:
         """Other settings than before."""
@@ -169,6 +171,8 @@ class Residents:
             self._move(key, before, after)
             yield Move(key, before, after)
         self._show_namespace(space)
+        for _ in emptied(unsettled):
+            yield None
 
     def _resident(self, key: Key, stated: PodObject) -> Resident:
         uid = pod_uid(stated.meta)

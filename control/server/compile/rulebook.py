@@ -64,6 +64,7 @@ class Rulebook:
             for each in self._pods_of(key):
                 self._count(key, self._residents.get(each), 1)
                 yield
+            yield
 
     def _pods_of(self, key: Key) -> Iterable[Key]:
         """Running pods that it selects, if it is one that selects pods."""
@@ -98,19 +99,22 @@ class Rulebook:
         if resident is not None and resident.is_enrolled:
             self._enrolled[key] += step
 
-    def settle(self) -> Generator[None, None, tuple[set[Key], set[Key]]]:
+    def settle(self) -> Generator[None, None, tuple[set[Key], list[Iterable[Key]]]]:
         """Take the news over, which is counted by now, in steps; the policies with another status,
-        and the pods that may have other policies."""
-        concerned: set[Key] = set()
-        for changes in (self._authorizations.settle(), self._mutual_tls.settle()):
+        and groups of pods that may have other policies."""
+        concerned: list[Iterable[Key]] = []
+        strict = yield from self._mutual_tls.settle()
+        for changes in (self._authorizations.settle(), strict):
             for name, policy in changes.policies.items():
                 self.policies.put(name, policy)
+                yield
             for key, status in changes.statuses.items():
                 self._bare.pop(key, None)
                 if status is not None:
                     self._bare[key] = status
-            self._stale |= changes.statuses.keys()
-            concerned |= changes.pods
+                self._stale.add(key)
+                yield
+            concerned += changes.pods
         stale, self._stale = self._stale, set()
         shown = set()
         for key in stale:

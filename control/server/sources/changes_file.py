@@ -8,27 +8,31 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Final, TypeAlias
 
 import msgspec
 
+from control.kit.slices import portions
 from control.server.sources.inventory import Changed
-from control.server.sources.objects import Key, Objects, collect
+from control.server.sources.objects import AnyObject, Key, Objects, collect
 
+CHUNK: Final = 200  # objects that are packed at once; some 2 ms
 _DIGEST_BYTES: Final = 16
 _SIZE_BYTES: Final = 4
 
 
 class ChangesRecord(msgspec.Struct, array_like=True):
-    """`put` is what came or changed, `gone` the keys of what went."""
+    """`put` is what came or changed, `gone` the keys of what went. `more`: the change goes on in
+    the next record, and counts for nothing without its last."""
 
     put: Objects
     gone: list[tuple[str, str, str]]
+    more: bool = False
 
 
-Encode: TypeAlias = Callable[[Objects, list[tuple[str, str, str]]], bytes]
+Encode: TypeAlias = Callable[[ChangesRecord], bytes]
 _DECODER = msgspec.msgpack.Decoder(ChangesRecord)
 
 
@@ -44,16 +48,19 @@ class ChangesFile:
         self.size = 0
 
     def add(self, changed: Changed, encode: Encode) -> None:
-        """Append what changed, and see it on disk. Raises OSError."""
-        put = collect({key: each for key, each in changed.items() if each is not None})
-        gone: list[tuple[str, str, str]] = [key for key, each in changed.items() if each is None]
-        payload = encode(put, gone)
-        record = _digest(payload) + len(payload).to_bytes(_SIZE_BYTES, "big") + payload
+        """Append what changed, and see it on disk. Raises OSError. In a thread it lets others in
+        after each record."""
+        size, left = 0, len(changed)
         with open(self._path, "ab") as file:
-            file.write(record)
+            for part in portions(changed.items(), CHUNK):
+                left -= len(part)
+                payload = encode(_record(part, more=left > 0))
+                record = _digest(payload) + len(payload).to_bytes(_SIZE_BYTES, "big") + payload
+                file.write(record)
+                size += len(record)
             file.flush()
             os.fsync(file.fileno())
-        self.size += len(record)
+        self.size += size
 
     def read(self, base: str, bytes_max: int) -> Iterator[Changed]:
         """The changes since this state, in order, as far as they can be read. Raises OSError."""
@@ -62,7 +69,7 @@ class ChangesFile:
         except FileNotFoundError:
             return
         head, _, data = data.partition(b"\n")
-        at = 0
+        at, found = 0, dict[Key, AnyObject | None]()
         while head == base.encode() and at < len(data):
             since = at + _DIGEST_BYTES + _SIZE_BYTES
             end = since + int.from_bytes(data[at + _DIGEST_BYTES : since], "big")
@@ -70,11 +77,17 @@ class ChangesFile:
             if len(payload) < end - since or _digest(payload) != data[at : at + _DIGEST_BYTES]:
                 return
             record = _DECODER.decode(payload)
-            yield {
-                **{each.meta.key: each for each in record.put},
-                **{Key(*key): None for key in record.gone},
-            }
+            found |= {each.meta.key: each for each in record.put}
+            found |= {Key(*key): None for key in record.gone}
+            if not record.more:
+                yield found
+                found = {}
             at = end
+
+
+def _record(part: Sequence[tuple[Key, AnyObject | None]], *, more: bool) -> ChangesRecord:
+    put = collect({key: each for key, each in part if each is not None})
+    return ChangesRecord(put, [key for key, each in part if each is None], more)
 
 
 def _digest(data: bytes) -> bytes:

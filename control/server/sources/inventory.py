@@ -6,11 +6,12 @@ sorted tuples of `Objects` are made when somebody wants them, and only for kinds
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Generator, Iterator, Mapping
 from itertools import chain
 from types import MappingProxyType
 from typing import TypeAlias
 
+from control.kit.slices import portions
 from control.server.sources.objects import KIND_FIELDS, AnyObject, Key, Objects
 
 # None: gone.
@@ -72,9 +73,14 @@ class Inventory:
             if (before := kinds[key.kind].get(key)) is not value and before != value
         }
 
-    def missing(self, found: Changed) -> list[Key]:
-        """The keys in force that it does not name."""
-        return [key for kind in self._kinds.values() for key in kind if key not in found]
+    def missing(self, found: Changed) -> Generator[None, None, list[Key]]:
+        """The keys in force that it does not name; in steps."""
+        missing: list[Key] = []
+        for kind in self._kinds.values():
+            for part in portions(kind):
+                missing += (key for key in part if key not in found)
+                yield
+        return missing
 
     def news(self) -> Changed:
         """Everything that was put since the last call."""

@@ -9,16 +9,16 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Collection, Mapping
+from collections.abc import AsyncIterator, Generator, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
 from dataclasses import dataclass, replace
 from datetime import datetime
-from itertools import islice
 from typing import Final, Protocol
 
 from control.kit.clock import Clock
 from control.kit.errors import MeshError
 from control.kit.log import event
+from control.kit.slices import emptied, made_in_slices, portions
 from control.server.sources.inventory import Changed, Inventory
 from control.server.sources.objects import AnyObject, Key
 from control.server.sources.problem import UNREADABLE, Problem
@@ -40,7 +40,7 @@ GUARDED_MIN: Final = 10
 GONE_SHARE: Final = 0.9
 GONE_MIN: Final = 50
 HELD_S: Final = 600.0  # then they are believed to be gone
-SLICE: Final = 200  # objects to compare, some 1 ms: then others have the loop
+SLICE: Final = 32  # objects to compare, some 0.2 ms
 
 
 class ObjectSource(Protocol):
@@ -82,6 +82,7 @@ class LastingSource:
         self._owed: dict[Key, AnyObject | None] = {}  # said by the source, not in force
         self._owes_all = False
         self._last: Snapshot | None = None
+        self._is_paying = False  # half of what the source said is in force
         self._held_s: float | None = None  # since when some of it is held back
         self._inventory = Inventory()  # in force
         self._given: Snapshot | None = None
@@ -178,14 +179,14 @@ class LastingSource:
             doubt = found.doubt
             said = f"{doubt}; the last good state stays in force"
         else:
-            held, total = self._held_back(), len(self._inventory)
+            total = len(self._inventory)
+            held, changed = await made_in_slices(self._pay(), self._clock)
             doubt = f"more than {self._gone_share:.0%} of {total} objects went at once"
             said = (
                 f"{len(held)} objects are gone, {doubt}; they stay in force for {HELD_S / 60:.0f}"
             )
             said += " minutes, or until --gone-share 1 says that they may go"
             doubt = doubt if held else ""
-            changed = await self._pay(held)
         self._tell_doubt(doubt)
         problems = found.problems
         if doubt:
@@ -211,18 +212,53 @@ class LastingSource:
         is_much = before >= GONE_MIN and there < before * (1 - self._gone_share)
         return f"{there} objects are there, {before} were" if is_much else ""
 
-    def _held_back(self) -> list[Key]:
+    def _pay(self) -> Generator[None, None, tuple[list[Key], Changed]]:
+        """Put all that the source has said in force, in steps, but for what nearly was everything
+        and went at once: its keys, and the news. Nothing is saved meanwhile: half of a change is no
+        state."""
+        owed, self._owed = self._owed, {}
+        is_all, self._owes_all = self._owes_all, False
+        self._is_paying = True
+        if is_all:
+            for keys in portions((yield from self._inventory.missing(owed))):
+                owed.update(dict.fromkeys(keys))
+                yield
+        held = yield from self._held_back(owed)
+        for key in held:
+            del owed[key]
+            yield
+        if not self._owes_all:  # or it was said anew what there is
+            self._owed = {**dict.fromkeys(held), **self._owed}
+        changed: dict[Key, AnyObject | None] = {}
+        for part in portions(owed.items(), SLICE):
+            changed |= self._inventory.differing(dict(part))
+            yield
+        for some in portions(changed.items()):
+            self._put(dict(some))
+            yield
+        self._is_paying = False
+        yield from emptied(owed)
+        return held, changed
+
+    def _held_back(self, owed: Changed) -> Generator[None, None, list[Key]]:
         """The keys that are to stay, if nearly everything goes at once. Those that go with their
         namespace are meant to, as long as there is another."""
-        gone = [key for key, value in self._owed.items() if value is None]
-        gone = [key for key in gone if self._inventory.get(key) is not None]
-        if self._owes_all:
-            gone = self._inventory.missing(self._owed)
+        gone: list[Key] = []
+        come = 0
+        for part in portions(owed.items(), SLICE):
+            gone += (key for key, value in part if value is None and self._has(key))
+            come += sum(value is not None and not self._has(key) for key, value in part)
+            yield
         total = len(self._inventory)
-        come = sum(value is not None for key, value in self._owed.items() if not self._has(key))
-        spaces = {key.name for key in gone if key.kind == "Namespace"}
+        spaces: set[str] = set()
+        for keys in portions(gone):
+            spaces.update(key.name for key in keys if key.kind == "Namespace")
+            yield
         if len(spaces) < self._inventory.counts()["Namespace"]:
-            gone = [key for key in gone if key.namespace not in spaces]
+            every, gone = gone, []
+            for keys in portions(every):
+                gone += (key for key in keys if key.namespace not in spaces)
+                yield
         now_s = self._clock.monotonic_s()
         if len(gone) < GONE_MIN or len(gone) - come <= total * self._gone_share:
             self._held_s = None
@@ -233,22 +269,6 @@ class LastingSource:
 
     def _has(self, key: Key) -> bool:
         return self._inventory.get(key) is not None
-
-    async def _pay(self, held: Collection[Key]) -> Changed:
-        """Put all that the source has said in force, but for the keys that are held; news of it."""
-        owed, self._owed = self._owed, dict.fromkeys(held)
-        is_all, self._owes_all = self._owes_all, False
-        if is_all:
-            owed.update(dict.fromkeys(self._inventory.missing(owed)))
-        for key in held:
-            del owed[key]
-        changed: dict[Key, AnyObject | None] = {}
-        pairs = iter(owed.items())
-        while part := dict(islice(pairs, SLICE)):
-            changed |= self._inventory.differing(part)
-            await asyncio.sleep(0)
-        self._put(changed)
-        return changed
 
     def _put(self, changed: Changed) -> None:
         self._inventory.replace(changed)
@@ -324,7 +344,7 @@ class LastingSource:
             self._file.touch(self._current_at)
 
     def _has_unsaved(self) -> bool:
-        if self._given is None or self._is_kept or self._doubt:
+        if self._given is None or self._is_kept or self._doubt or self._is_paying:
             return False
         return bool(self._unsaved) or not self._is_saved
 

@@ -26,7 +26,7 @@ import msgspec
 from control.kit.errors import ConfigError
 from control.kit.files import write_atomic
 from control.kit.log import event
-from control.server.sources.changes_file import ChangesFile, ChangesRecord
+from control.server.sources.changes_file import CHUNK, ChangesFile, ChangesRecord
 from control.server.sources.inventory import Changed
 from control.server.sources.objects import (
     KIND_FIELDS,
@@ -42,7 +42,6 @@ FORMAT: Final = 2  # a new number when the same fields come to mean something el
 # Some 8 MB for 50,000 pods; the file and its successor have to fit on a volume of 64 MiB.
 FILE_BYTES_MAX: Final = 24 * 1024 * 1024
 CONTENT_BYTES_MAX: Final = 512 * 1024 * 1024  # unpacked
-CHUNK: Final = 500  # objects; packing some 5 ms
 # Changes are appended until they are half as large; then the state is written whole.
 CHANGES_SHARE: Final = 2
 CHANGES_BYTES_MIN: Final = 256 * 1024
@@ -239,9 +238,8 @@ def _chunks(objects: Objects) -> Iterator[bytes]:
             yield _written_chunk(encoder, Objects(**{each.name: part}))
 
 
-def _encoded(put: Objects, gone: list[tuple[str, str, str]]) -> bytes:
-    encoder = msgspec.msgpack.Encoder(enc_hook=_plain)
-    return _written_chunk(encoder, ChangesRecord(put, gone))
+def _encoded(record: ChangesRecord) -> bytes:
+    return _written_chunk(msgspec.msgpack.Encoder(enc_hook=_plain), record)
 
 
 def _written_chunk(encoder: msgspec.msgpack.Encoder, chunk: Objects | ChangesRecord) -> bytes:
@@ -249,7 +247,8 @@ def _written_chunk(encoder: msgspec.msgpack.Encoder, chunk: Objects | ChangesRec
         return encoder.encode(chunk)
     except (UnicodeEncodeError, OverflowError):
         if isinstance(chunk, ChangesRecord):
-            return encoder.encode(ChangesRecord(_writable(chunk.put), _writable(chunk.gone)))
+            put, gone = _writable(chunk.put), _writable(chunk.gone)
+            return encoder.encode(ChangesRecord(put, gone, chunk.more))
         return encoder.encode(_writable(chunk))
 
 

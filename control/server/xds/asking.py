@@ -11,7 +11,7 @@ from collections.abc import Collection, Mapping, Sequence
 from functools import partial
 from typing import ClassVar
 
-from control.server.xds.difference import Encode, encode_question
+from control.server.xds.response import Encode, encode_question
 from control.server.xds.shelf import Odd, Shelf, ShelfPlace
 from control.server.xds.subscription import NOTHING, Due
 from control.wire.sums import ALL_BUCKETS, BUCKETS

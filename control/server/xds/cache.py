@@ -10,6 +10,7 @@ from collections import defaultdict
 from collections.abc import Callable, Generator, Iterator, Mapping
 from typing import Any, TypeAlias
 
+from control.kit.slices import done
 from control.model.intent import Intent, NamespaceIntent
 from control.model.policy import Policy
 from control.model.workload import Service, Workload
@@ -23,7 +24,8 @@ from control.wire.convert_node import encode_intent, encode_namespace
 from control.wire.convert_policy import policy_to_wire
 from control.wire.types import ADDRESS_TYPE, AUTHORIZATION_TYPE, NAMESPACE_TYPE, POD_TYPE
 
-Change: TypeAlias = Mapping[str, frozenset[str]]  # type URL → names that changed or went
+# Type URL → names that changed or went; good until all were told.
+Change: TypeAlias = Mapping[str, set[str]]
 
 SHELVES_MIN = 64  # shelves of nodes; fewer are not worth looking for those that nobody needs
 
@@ -40,6 +42,8 @@ class Cache:
         self._sums: list[Buckets] = []  # those of a whole mesh are no work for one moment
         self._sweep_at = SHELVES_MIN
         self._index: Index | None = None
+        self._unindexed: dict[str, None] = {}  # addresses that are still to be put in
+        self._touched: dict[Shelf, None] = {}  # by the change that is being shown
         self._encoded: list[tuple[str, str, Any, CachedResource | None]] = []
         for url in (ADDRESS_TYPE, AUTHORIZATION_TYPE, NAMESPACE_TYPE):
             self._shelves[url] = Shelf(url)
@@ -104,28 +108,26 @@ class Cache:
             yield
         for buckets in self._sums:
             yield from buckets.steps()
-        return {url: frozenset(names) for url, names in change.items()}
+        touched, self._touched = self._touched, {}
+        for shelf in touched:
+            yield from shelf.settle()
+            yield
+        return change
 
     def apply(self, delta: MeshDelta) -> Change:
         """Both, at once."""
         for _ in self.steps(delta):
             pass
-        showing = self.commit()
-        while True:
-            try:
-                next(showing)
-            except StopIteration as end:
-                change: Change = end.value
-                return change
+        return done(self.commit())
 
     def _remove(self, type_url: str, name: str) -> bool:
         """True if clients have to hear of it."""
         value, entry = self._values[type_url].pop(name, None), self._entries[type_url].get(name)
         if entry is None:
             return False
-        if type_url == ADDRESS_TYPE and self._index is not None:
-            self._index.remove(name, value, entry)
-        self.shelf(type_url, entry.node).remove(name, self.revision)
+        if type_url == ADDRESS_TYPE:
+            self._reindex(name, value, None)
+        self._touch(type_url, entry.node).remove(name, self.revision)
         if type_url == POD_TYPE:
             del self._entries[POD_TYPE][name]
         return True
@@ -133,17 +135,20 @@ class Cache:
     def _put(self, type_url: str, name: str, value: Any, entry: CachedResource) -> bool:
         """True if clients have to hear of it."""
         known = self._entries[type_url].get(name)
-        if type_url == ADDRESS_TYPE and self._index is not None:
-            if known is not None:
-                self._index.remove(name, self._values[type_url][name], known)
-            self._index.add(name, value, entry)
+        if type_url == ADDRESS_TYPE:
+            self._reindex(name, self._values[type_url].get(name), value)
         self._values[type_url][name] = value
         if known is not None and known.node != entry.node:
-            self.shelf(type_url, known.node).remove(name, self.revision)
-        self.shelf(type_url, entry.node).put(entry, self.revision)
+            self._touch(type_url, known.node).remove(name, self.revision)
+        self._touch(type_url, entry.node).put(entry, self.revision)
         if type_url == POD_TYPE:
             self._entries[POD_TYPE][name] = entry
         return known is None or known.version != entry.version or known.node != entry.node
+
+    def _touch(self, type_url: str, node: str) -> Shelf:
+        shelf = self.shelf(type_url, node)
+        self._touched[shelf] = None
+        return shelf
 
     def resolve(self, asked: str) -> tuple[str, ...]:
         """The addresses that answer an on-demand name: itself, its owner, its endpoints."""
@@ -171,9 +176,38 @@ class Cache:
 
     def index(self) -> Index:
         """Made when somebody first asks by name, and kept up from then on."""
-        if self._index is None:
-            self._index = Index(self._values[ADDRESS_TYPE], self._entries[ADDRESS_TYPE])
+        for _ in self.index_steps():
+            pass
+        assert self._index is not None
         return self._index
+
+    @property
+    def has_index(self) -> bool:
+        return self._index is not None and not self._unindexed
+
+    def index_steps(self) -> Iterator[None]:
+        """Make the index, one resource a step. Several may do that by turns, and resources may
+        change meanwhile."""
+        values = self._values[ADDRESS_TYPE]
+        if self._index is None:
+            self._index, self._unindexed = Index(), dict.fromkeys(values)
+        while self._unindexed:
+            name, _ = self._unindexed.popitem()
+            self._index.add(name, values[name])
+            yield
+
+    def _reindex(self, name: str, before: Any, after: Any) -> None:
+        """An address is another one; None: it is not there."""
+        if self._index is None:
+            return
+        if name in self._unindexed:
+            if after is None:
+                del self._unindexed[name]
+            return
+        if before is not None:
+            self._index.remove(name, before)
+        if after is not None:
+            self._index.add(name, after)
 
 
 def _policy_entry(name: str, value: Policy) -> CachedResource:

@@ -13,8 +13,9 @@ from typing import ClassVar
 
 from control.kit.errors import WireError
 from control.server.callers.refusals import CallRefusal
-from control.server.xds.difference import RESPONSE_BYTES_MAX, Encode, ShelfDifference, encode
+from control.server.xds.difference import RESPONSE_BYTES_MAX, ShelfDifference
 from control.server.xds.names import KeptNames
+from control.server.xds.response import Encode, encode
 from control.server.xds.shelf import FOREIGN, OLD, HeldVersions, Odd, Shelf, ShelfPlace
 from control.server.xds.subscription import NOTHING, Due
 

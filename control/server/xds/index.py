@@ -3,47 +3,41 @@ endpoints, a node to its workloads. Follows each change by itself."""
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Hashable, Iterable, Mapping
-from typing import Any, TypeVar
+from collections.abc import Hashable, Iterable
+from typing import Any, TypeAlias, TypeVar
 
-from control.model.address import CidrBlock, parse_address
+from control.model.address import Address, CidrBlock, format_address, parse_address
 from control.model.workload import Service, Workload
-from control.server.xds.resource import CachedResource, alias_of
+from control.server.xds.resource import vip_alias
 
 _Key = TypeVar("_Key", bound=Hashable)
-Table = dict[_Key, tuple[str, ...]]
-Block = tuple[str, CidrBlock]  # with its network
+Table: TypeAlias = dict[_Key, tuple[str, ...]]  # a few names each
+LargeTable: TypeAlias = dict[str, dict[str, None]]  # any number of them
+Place: TypeAlias = tuple[str, Address]  # with its network
+Block: TypeAlias = tuple[str, CidrBlock]  # with its network
 
 
 class Index:
-    def __init__(
-        self, values: Mapping[str, Workload | Service], entries: Mapping[str, CachedResource]
-    ) -> None:
-        aliases, members, on_node = (defaultdict[str, list[str]](list) for _ in range(3))
-        blocks = defaultdict[Block, list[str]](list)
-        for name, value in values.items():
-            for alias in _by_address(value, entries[name]):
-                aliases[alias].append(name)
-            for block in _blocks(value):
-                blocks[block].append(name)
-            for key in _services(value):
-                members[key].append(name)
-            for node in _nodes(value):
-                on_node[node].append(name)
-        self.aliases, self.members, self.on_node = map(_table, (aliases, members, on_node))
-        self.blocks: Table[Block] = _table(blocks)  # few: only hosts outside the cluster use them
+    """Addresses are kept as they are: the text of an IPv6 address is dear, and is only needed of
+    one that is asked for."""
+
+    def __init__(self) -> None:
+        self.addresses: Table[Place] = {}
+        self.aliases: Table[str] = {}  # virtual addresses that say how long they are
+        self.blocks: Table[Block] = {}  # few: only hosts outside the cluster use them
+        self.members: LargeTable = {}
+        self.on_node: LargeTable = {}
 
     def at(self, alias: str) -> tuple[str, ...]:
         """Owners of an address that is asked for as `network/ip`, and of blocks around it."""
         found = self.aliases.get(alias, ())
-        if not self.blocks:
-            return found
         network, _, text = alias.rpartition("/")
         try:
             address = parse_address(text)
         except ValueError:
             return found
+        if format_address(address) == text:  # a resource has its aliases in this form alone
+            found += self.addresses.get((network, address), ())
         around = (
             name
             for block, names in self.blocks.items()
@@ -52,49 +46,51 @@ class Index:
         )
         return tuple(dict.fromkeys((*found, *around)))
 
-    def add(self, name: str, value: Workload | Service, entry: CachedResource) -> None:
-        for table, key in self._places(value, entry):
-            table[key] = (*table.get(key, ()), name)
+    def add(self, name: str, value: Workload | Service) -> None:
+        for table, key in _few(self, value):
+            known = table.get(key)
+            table[key] = (name,) if known is None else (*known, name)
+        for large, key in _many(self, value):
+            large.setdefault(key, {})[name] = None
 
-    def remove(self, name: str, value: Workload | Service, entry: CachedResource) -> None:
-        for table, key in self._places(value, entry):
+    def remove(self, name: str, value: Workload | Service) -> None:
+        for table, key in _few(self, value):
             left = tuple(each for each in table[key] if each != name)
             if left:
                 table[key] = left
             else:
                 del table[key]
-
-    def _places(
-        self, value: Workload | Service, entry: CachedResource
-    ) -> Iterable[tuple[Table[Any], Any]]:
-        yield from ((self.aliases, alias) for alias in dict.fromkeys(_by_address(value, entry)))
-        yield from ((self.blocks, block) for block in dict.fromkeys(_blocks(value)))
-        yield from ((self.members, key) for key in _services(value))
-        yield from ((self.on_node, node) for node in _nodes(value))
+        for large, key in _many(self, value):
+            del large[key][name]
+            if not large[key]:
+                del large[key]
 
 
-def _by_address(value: Workload | Service, entry: CachedResource) -> Iterable[str]:
-    """Its aliases, and the addresses that lead to it at some ports: no other client has a use for
-    those, so they are no aliases in a response."""
-    yield from entry.aliases
-    if isinstance(value, Service):
-        for each in value.outer_addresses:
-            yield alias_of(each.network, each.address)
+def _few(index: Index, value: Workload | Service) -> Iterable[tuple[Table[Any], Any]]:
+    """The tables that have a resource by its addresses, with its places there. An outer address is
+    no alias in a response: no other client than ours has a use for it."""
+    if isinstance(value, Workload):
+        network = value.network
+        return [(index.addresses, (network, each)) for each in dict.fromkeys(value.addresses)]
+    places: dict[Place, None] = {}
+    aliases: dict[str, None] = {}
+    blocks: dict[Block, None] = {}
+    for each in value.addresses:
+        if each.length is None:
+            places[each.network, each.address] = None
+            continue
+        aliases[vip_alias(each)] = None
+        if each.length < 8 * len(each.address):
+            blocks[each.network, CidrBlock(each.address, each.length)] = None
+    for outer in value.outer_addresses:
+        places[outer.network, outer.address] = None
+    tables = ((index.addresses, places), (index.aliases, aliases), (index.blocks, blocks))
+    return [(table, key) for table, keys in tables for key in keys]
 
 
-def _blocks(value: Workload | Service) -> Iterable[Block]:
-    for each in value.addresses if isinstance(value, Service) else ():
-        if each.length is not None and each.length < 8 * len(each.address):
-            yield each.network, CidrBlock(each.address, each.length)
-
-
-def _services(value: Workload | Service) -> Iterable[str]:
-    return value.services if isinstance(value, Workload) else ()
-
-
-def _nodes(value: Workload | Service) -> Iterable[str]:
-    return (value.node,) if isinstance(value, Workload) and value.node else ()
-
-
-def _table(found: Mapping[_Key, list[str]]) -> Table[_Key]:
-    return {key: tuple(names) for key, names in found.items()}
+def _many(index: Index, value: Workload | Service) -> Iterable[tuple[LargeTable, str]]:
+    if not isinstance(value, Workload):
+        return
+    yield from ((index.members, key) for key in value.services)
+    if value.node:
+        yield index.on_node, value.node

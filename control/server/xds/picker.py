@@ -13,9 +13,10 @@ from typing import ClassVar
 from control.model.workload import Service
 from control.server.callers.refusals import CallRefusal
 from control.server.xds.cache import Cache
-from control.server.xds.difference import RESPONSE_BYTES_MAX, Encode, encode
+from control.server.xds.difference import RESPONSE_BYTES_MAX
 from control.server.xds.names import BadRequest, KeptNames
 from control.server.xds.resource import CachedResource, alias_of
+from control.server.xds.response import Encode, encode
 from control.server.xds.shelf import FOREIGN, OLD
 from control.server.xds.subscription import Due
 from control.wire.types import ADDRESS_TYPE

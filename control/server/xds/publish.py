@@ -10,7 +10,8 @@ from contextlib import suppress
 
 from control.kit.clock import Clock
 from control.kit.log import event
-from control.kit.memory import examine_young, freeze
+from control.kit.memory import freeze
+from control.kit.slices import emptied, in_slices
 from control.model.intent import Intent
 from control.server.compile.mesh import Mesh
 from control.server.compile.settings import Settings
@@ -28,8 +29,6 @@ DEBOUNCE_S = 0.02  # files of one `apply` arrive together
 DEBOUNCE_MAX_S = 0.2  # but a steady trickle must not hold news up
 # Reports of many nodes are published together: at once after a quiet time, then this often.
 CAPTURES_EVERY_S = 0.05
-# Others are served after this much work on a publication, however much there is of it.
-SLICE_S = 0.002
 # Remarks on disputed addresses follow reports after a quiet time: whoever disputes an address must
 # not make the reports of its pod dear.
 NOTES_QUIET_S = 1.0
@@ -129,16 +128,7 @@ class Publisher:
 
     async def _publish(self, with_objects: bool) -> None:
         async with self._publishing:
-            await self._in_slices(self._steps(with_objects))
-
-    async def _in_slices(self, steps: Iterator[None]) -> None:
-        """Others are served in between."""
-        began_s = self._clock.monotonic_s()
-        for _ in steps:
-            if self._clock.monotonic_s() - began_s >= SLICE_S:
-                examine_young()
-                await asyncio.sleep(0)
-                began_s = self._clock.monotonic_s()
+            await in_slices(self._steps(with_objects), self._clock)
 
     def publish(self) -> None:
         """At once: for the start, when nobody is served yet."""
@@ -170,6 +160,9 @@ class Publisher:
         self._tell(change, took_s)
         if sum(map(len, change.values())) >= FREEZE_MIN:
             freeze()
+        yield from emptied(changed)
+        for names in change.values():
+            yield from emptied(names)
 
     def _weigh(self) -> Iterator[None]:
         """While captures are in doubt: a node that had an agent has marked pods."""
@@ -190,6 +183,12 @@ class Publisher:
         for note in self.mesh.notebook.take_new():
             _tell(note, "object.noted")
             yield
+
+    async def indexed(self) -> None:
+        """Return once the cache can be asked by name, which many meshes never are."""
+        if not self.cache.has_index:
+            await in_slices(self.cache.index_steps(), self._clock)
+            freeze()
 
     def enrolled_on(self, node: str) -> frozenset[str]:
         """Uids of the pods of a node that belong into the mesh."""
@@ -236,7 +235,7 @@ class Publisher:
                     await self._reports.wait()
                     return
             async with self._publishing:
-                await self._in_slices(self._remark())
+                await in_slices(self._remark(), self._clock)
         await self._reports.wait()
 
     def _tell(self, change: Change, took_s: float) -> None:

@@ -12,13 +12,14 @@ can make two lists of one sum.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
 
 from google.protobuf.message import DecodeError
 
 from control.kit.errors import WireError
+from control.kit.slices import done, portions
 from control.server.xds.shelf import HeldVersions
 from control.wire import discovery_pb2 as pb
 from control.wire.types import ADDRESS_TYPE, AUTHORIZATION_TYPE
@@ -29,6 +30,8 @@ WORTH_BYTES = 64 * 1024  # a list below is as well read
 REMEMBERED_TYPES = (ADDRESS_TYPE, AUTHORIZATION_TYPE)
 # Lists of one type: nodes that were in step, and some that were not.
 LISTS_MAX = 4
+
+_WINDOW_BYTES = 32 * 1024  # some 400 entries of a list: 0.2 ms. A larger one is foreign
 
 _LENGTH_DELIMITED = 2
 _VARINT_BYTES_MAX = 10
@@ -54,26 +57,31 @@ class Requests:
 
     def read(self, data: bytes) -> ReadRequest:
         """Raises WireError."""
+        return done(self.steps(data))
+
+    def steps(self, data: bytes) -> Generator[None, None, ReadRequest]:
+        """As `read`, in steps; one at a time, or the same list is read by each."""
         start = _start_of_versions(data) if len(data) >= WORTH_BYTES else None
         if start is None:
             return _split(_parse(data))
-        entries: list[bytes] = _ENTRY.findall(data, start)
-        end = start + sum(map(len, entries))
+        entries, end, hashes = yield from _entries(data, start)
         if not _ends_with_nonce(data, end, entries):
             return _split(_parse(data))
         head = _parse(data[:start] + data[end:])
         held = None
         if head.type_url in REMEMBERED_TYPES:
-            held = self._look_up(head.type_url, entries)
+            held = yield from self._look_up(head.type_url, entries, hashes)
         return _split(_parse(data)) if held is None else ReadRequest(head, held)
 
-    def _look_up(self, type_url: str, entries: Sequence[bytes]) -> HeldVersions | None:
+    def _look_up(
+        self, type_url: str, entries: Sequence[bytes], hashes: int
+    ) -> Generator[None, None, HeldVersions | None]:
         """Names and versions; None if there is anything but plain entries, each of another name."""
-        digest = len(entries), sum(map(hash, entries))
+        digest = len(entries), hashes
         known = self._remembered.setdefault(type_url, {})
         held = known.get(digest)
         if held is None:
-            held = _read_entries(entries)
+            held = yield from _read_entries(entries)
             if held is not None:
                 if len(known) >= LISTS_MAX:
                     del known[next(iter(known))]
@@ -84,12 +92,30 @@ class Requests:
         self._remembered.clear()
 
 
-def _read_entries(entries: Sequence[bytes]) -> HeldVersions | None:
+def _entries(data: bytes, start: int) -> Generator[None, None, tuple[list[bytes], int, int]]:
+    """Entries without a gap, the offset behind them, and the sum of their hashes."""
+    entries: list[bytes] = []
+    at, hashes = start, 0
+    while at < len(data):
+        found: list[bytes] = _ENTRY.findall(data, at, at + _WINDOW_BYTES)
+        end = at + sum(map(len, found))
+        if not found or not data.endswith(found[-1], 0, end):
+            break
+        entries += found
+        hashes += sum(map(hash, found))
+        at = end
+        yield
+    return entries, at, hashes
+
+
+def _read_entries(entries: Sequence[bytes]) -> Generator[None, None, HeldVersions | None]:
     held = HeldVersions()
     try:
-        for each in entries:
-            since = _start_of_name(each)
-            held[each[since:-_VERSION_BYTES].decode()] = each[-16:].decode()
+        for part in portions(entries):
+            for each in part:
+                since = _start_of_name(each)
+                held[each[since:-_VERSION_BYTES].decode()] = each[-16:].decode()
+            yield
     except (UnicodeDecodeError, ValueError):
         return None
     return held if len(held) == len(entries) else None  # else the order of two would count

@@ -33,7 +33,7 @@ class CachedResource:
         value = self.addressed
         if isinstance(value, Workload):
             return tuple(alias_of(value.network, each) for each in value.addresses)
-        return () if value is None else tuple(map(_vip_alias, value.addresses))
+        return () if value is None else tuple(map(vip_alias, value.addresses))
 
     def framed_with_aliases(self) -> bytes:
         extra = b"".join(frame(ALIASES_FIELD, alias.encode()) for alias in self.aliases)
@@ -47,7 +47,8 @@ def alias_of(network: str, address: Address) -> str:
     return f"{network}/{format_address(address)}"
 
 
-def _vip_alias(vip: NetworkAddress) -> str:
+def vip_alias(vip: NetworkAddress) -> str:
+    """The same of a virtual address, with its length if it says one."""
     text = alias_of(vip.network, vip.address)
     return text if vip.length is None else f"{text}/{vip.length}"
 

@@ -15,10 +15,11 @@ from control.kit.errors import WireError
 from control.server.callers.refusals import CallRefusal
 from control.server.xds.asking import Asking
 from control.server.xds.cache import Cache, Change
-from control.server.xds.difference import RESPONSE_BYTES_MAX, DeltaResponse
+from control.server.xds.difference import RESPONSE_BYTES_MAX
 from control.server.xds.follower import Follower
 from control.server.xds.names import BadRequest, KeptNames
 from control.server.xds.picker import Picker
+from control.server.xds.response import DeltaResponse
 from control.server.xds.shelf import HeldVersions
 from control.server.xds.subscription import Unserved
 from control.wire import discovery_pb2 as pb

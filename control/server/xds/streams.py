@@ -13,6 +13,7 @@ import grpc
 from control.kit.clock import Clock
 from control.kit.errors import WireError
 from control.kit.log import event
+from control.kit.slices import in_slices, made_in_slices
 from control.server.callers.budget import (
     BUILDING,
     NAMES,
@@ -28,12 +29,13 @@ from control.server.callers.refusals import CallRefusal
 from control.server.callers.turns import Turns
 from control.server.metrics import Metrics, short_type
 from control.server.xds.cache import Change
-from control.server.xds.difference import DeltaResponse
 from control.server.xds.follower import Behind
 from control.server.xds.names import BadRequest
 from control.server.xds.publish import Publisher
 from control.server.xds.requests import WORTH_BYTES, ReadRequest, Requests
+from control.server.xds.response import DeltaResponse
 from control.server.xds.session import DeltaSession
+from control.server.xds.shelf import HeldVersions
 from control.wire import discovery_pb2 as pb
 from control.wire.delta import SIZE_HEADER
 from control.wire.types import ADDRESS_TYPE, POD_TYPE
@@ -108,6 +110,7 @@ class DeltaService:
         self.clients: set[Client] = set()
         self._closing = False
         self._requests = Requests()
+        self._reading = asyncio.Lock()  # one large list at a time: most are the same
         self._forgetting: asyncio.TimerHandle | None = None
 
     def has_agent(self, node: str) -> bool:
@@ -158,7 +161,7 @@ class DeltaService:
         data = await _first(requests, call)
         if data is None:
             return None
-        first = self._read_once(data)
+        first = await self._read_once(data)
         del data
         call.taken()
         claimed = _claimed_node(first.message.node)
@@ -173,7 +176,7 @@ class DeltaService:
                 CallRefusal.OTHER_NODE,
                 claimed=claimed,
             )
-        await self._publisher.shown.wait()
+        await self._ready(first, call.caller.node)
         client = self._enter(first.message, call)
         try:
             self._receive(client, first)
@@ -212,21 +215,37 @@ class DeltaService:
 
     async def _read(self, client: Client, requests: AsyncIterator[bytes]) -> None:
         while (data := await anext(requests, None)) is not None:
-            await self._publisher.shown.wait()
-            self._receive(client, self._read_once(data))
-            del data  # it may be large, and the next one may take its time
+            request = await self._read_once(data)
+            await self._ready(request, client.node)
+            self._receive(client, request)
+            del data, request  # they may be large, and the next one may take its time
             client.taken()
         # gRPC takes no end of a call beside a message. If the client is gone, it ends both.
         await client.idle.wait()
         raise _StreamEnded
 
-    def _read_once(self, data: bytes) -> ReadRequest:
-        if len(data) >= WORTH_BYTES:  # nodes come back together, and then no more
-            if self._forgetting is not None:
-                self._forgetting.cancel()
-            loop = asyncio.get_running_loop()
-            self._forgetting = loop.call_later(REMEMBER_S, self._requests.forget)
-        return self._requests.read(data)
+    async def _ready(self, request: ReadRequest, node: str) -> None:
+        """Wait until the cache can be asked all that this asks, and shows no half of a change."""
+        message, cache = request.message, self._publisher.cache
+        if message.resource_names_subscribe or message.resource_names_unsubscribe:
+            await self._publisher.indexed()
+        if isinstance(request.held, HeldVersions):
+            async with self._reading:
+                await self._publisher.shown.wait()
+                placing = cache.shelf(message.type_url, node).placing(request.held)
+                await in_slices(placing, self._clock)
+        await self._publisher.shown.wait()
+
+    async def _read_once(self, data: bytes) -> ReadRequest:
+        if len(data) < WORTH_BYTES:
+            return self._requests.read(data)
+        # Nodes come back together, and then no more.
+        if self._forgetting is not None:
+            self._forgetting.cancel()
+        loop = asyncio.get_running_loop()
+        self._forgetting = loop.call_later(REMEMBER_S, self._requests.forget)
+        async with self._reading:
+            return await made_in_slices(self._requests.steps(data), self._clock)
 
     def _receive(self, client: Client, request: ReadRequest) -> None:
         noted = client.session.receive(request.message, request.held)
@@ -289,12 +308,14 @@ class DeltaService:
             async with self._building.turn(client.tenant):
                 await self._publisher.shown.wait()
                 response = client.session.take()
+                if response is not None:
+                    await in_slices(response.steps(), self._clock)
                 # The turn goes on in the loop's next round: between two responses others are heard.
                 await asyncio.sleep(0)
         if response is None:
             return False
         self._account(client)
-        self._pace.spend(client.tenant, len(response.data), self._clock.monotonic_s())
+        self._pace.spend(client.tenant, response.size_bytes, self._clock.monotonic_s())
         await self._send(client, response, context)
         return True
 
@@ -302,7 +323,7 @@ class DeltaService:
         started_s = self._clock.monotonic_s()
         client.idle.clear()
         try:
-            async with asyncio.timeout(WRITE_S + len(response.data) / WRITE_BYTES_PER_S):
+            async with asyncio.timeout(WRITE_S + response.size_bytes / WRITE_BYTES_PER_S):
                 await context.write(response.data)
         except TimeoutError as exc:
             raise _Exhausted(CallRefusal.SLOW_READER) from exc
@@ -311,7 +332,7 @@ class DeltaService:
         kind = short_type(response.type_url)
         self._metrics.push_s.observe(self._clock.monotonic_s() - started_s)
         self._metrics.pushes.labels(kind).inc()
-        self._metrics.push_bytes.labels(kind).inc(len(response.data))
+        self._metrics.push_bytes.labels(kind).inc(response.size_bytes)
         event(
             log,
             logging.DEBUG,
@@ -321,7 +342,7 @@ class DeltaService:
             nonce=response.nonce,
             added=response.added,
             removed=response.removed,
-            bytes=len(response.data),
+            bytes=response.size_bytes,
         )
 
     def _enter(self, first: pb.DeltaDiscoveryRequest, call: AdmittedCall) -> Client:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import ClassVar
 
-from control.server.xds.difference import Encode, encode
+from control.server.xds.response import Encode, encode
 
 
 @dataclass(slots=True)

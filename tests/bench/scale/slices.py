@@ -1,9 +1,10 @@
-"""The longest step of a publication: the time for which nobody else has the loop, besides a slice.
+"""The longest step of long work: the time for which nobody else has the loop, besides a slice.
 
     python -m tests.bench.scale.slices 10000
 
-Milliseconds of CPU, for changes of many objects at once in a mesh of that many pods, in one process
-without source and streams. The collector is asked as a control plane asks it.
+Milliseconds of CPU, in one process without source and streams: changes of many objects at once in a
+mesh of that many pods, a source that comes back, what the first node and the first name cost. The
+collector is asked as a control plane asks it.
 """
 
 from __future__ import annotations
@@ -16,14 +17,21 @@ from dataclasses import replace
 from pathlib import Path
 
 from control.kit.clock import SystemClock
-from control.kit.memory import examine_young, spare_collector, uncollected
+from control.kit.memory import examine_young, freeze, spare_collector, uncollected
+from control.kit.slices import SLICE_S
 from control.server.compile.settings import Settings
 from control.server.metrics import Metrics
 from control.server.sources.captured import CapturedSet
+from control.server.sources.directory import DirectorySource
 from control.server.sources.folder import Folder
+from control.server.sources.lasting import LastingSource
 from control.server.sources.objects import AnyObject, Key, Namespace, PodObject
 from control.server.sources.snapshot import Snapshot
-from control.server.xds.publish import SLICE_S, Publisher
+from control.server.sources.state_file import StateFile
+from control.server.xds.publish import Publisher
+from control.server.xds.shelf import ShelfPlace
+from control.wire.delta import Word
+from control.wire.types import ADDRESS_TYPE
 from tests.bench.scale.mesh import LargeMesh, text
 
 Changed = Mapping[Key, AnyObject | None]
@@ -52,11 +60,9 @@ def _unlabelled(space: Namespace) -> Namespace:
     return replace(space, meta=replace(space.meta, labels={}))
 
 
-def longest_ms(publisher: Publisher, snapshot: Snapshot) -> tuple[float, float]:
+def longest_ms(steps: Iterator[object]) -> tuple[float, float]:
     """CPU of the longest step, and of all of them."""
-    publisher.offer(snapshot)
     longest_ns = all_ns = 0
-    steps = publisher._steps()
     slice_s = time.perf_counter()
     done = object()
     while True:
@@ -71,19 +77,58 @@ def longest_ms(publisher: Publisher, snapshot: Snapshot) -> tuple[float, float]:
             return longest_ns / 1e6, all_ns / 1e6
 
 
+def say(what: str, steps: Iterator[object]) -> None:
+    longest, everything = longest_ms(steps)
+    sys.stdout.write(f"{what:28}{longest:8.2f} ms of {everything:8.0f} ms\n")
+
+
+def publication(publisher: Publisher, snapshot: Snapshot) -> Iterator[None]:
+    publisher.offer(snapshot)
+    yield
+    yield from publisher._steps()
+
+
+def coming_back(text_of_it: bytes, folder: Path) -> LastingSource:
+    """A source that has said what is in force already, which was read from disk."""
+    kept, live = Folder(), Folder()
+    for each in (kept, live):
+        each.load("all.yaml", text_of_it)
+    file = StateFile(folder / "state", "bench")
+    source = LastingSource(DirectorySource(folder, SystemClock()), file, SystemClock())
+    source._put(kept.snapshot().changed)
+    source._owed, source._owes_all = dict(live.snapshot().changed), True
+    freeze()
+    return source
+
+
+def first_node(publisher: Publisher) -> Iterator[None]:
+    found = publisher.cache.shelf(ADDRESS_TYPE, "node").difference(0)
+    yield
+    yield from found.tell(0, "", Word.WHOLE, with_removed=True, is_own=False).steps()
+
+
 def main(pods: int) -> int:
     spare_collector()
-    with tempfile.TemporaryDirectory() as name, uncollected():
-        folder = Folder()
-        folder.load("all.yaml", text(LargeMesh(pods, 500).manifests()).encode())
-        whole = folder.snapshot()
-        captured = CapturedSet(Path(name) / "captured", is_new=True)
-        publisher = Publisher(Settings(), captured, Metrics(), SystemClock())
-        publisher.offer(whole)
-        publisher.publish()
+    content = text(LargeMesh(pods, 500).manifests()).encode()
+    with tempfile.TemporaryDirectory() as name:
+        with uncollected():
+            folder = Folder()
+            folder.load("all.yaml", content)
+            whole = folder.snapshot()
+            captured = CapturedSet(Path(name) / "captured", is_new=True)
+            publisher = Publisher(Settings(), captured, Metrics(), SystemClock())
+            publisher.offer(whole)
+            publisher.publish()
+        say("first node is told", first_node(publisher))
+        say("first name is asked for", publisher.cache.index_steps())
+        source = coming_back(content, Path(name))
+        say("source comes back", source._pay())
+    shelf = publisher.cache.shelf(ADDRESS_TYPE, "node")
+    reader = ShelfPlace(shelf.latest)  # somebody to whom changes are told
+    shelf.places.add(reader)
     for what, changed in changes(dict(whole.changed)):
-        longest, everything = longest_ms(publisher, replace(whole, changed=changed, is_whole=False))
-        sys.stdout.write(f"{what:28}{longest:8.2f} ms of {everything:8.0f} ms\n")
+        reader.at = shelf.latest
+        say(what, publication(publisher, replace(whole, changed=changed, is_whole=False)))
     return 0
 
 

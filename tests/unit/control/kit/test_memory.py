@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from control.kit.memory import settle, uncollected, unwritten_mappings
+from control.kit.memory import release, settle, uncollected, unwritten_mappings
 
 SMAPS = b"""\
 55d0c0000000-55d0c0001000 r--p 00000000 fe:01 1                          /usr/bin/python3
@@ -67,6 +67,30 @@ def test_what_is_made_uncollected_stays_unexamined() -> None:
     assert gc.get_freeze_count() >= len(made)
     assert not any(each is made for each in gc.get_objects())
     gc.unfreeze()
+
+
+def test_a_release_does_not_look_at_more_objects_than_it_may() -> None:
+    """Everybody stands still while it does."""
+    gc.unfreeze()
+    looked: list[int] = []
+
+    def collected(phase: str, info: dict[str, int]) -> None:
+        if phase == "start":
+            looked.append(info["generation"])
+
+    made = [list[int]() for _ in range(1000)]
+    gc.collect()
+    aged = len(gc.get_objects(generation=2))
+    gc.callbacks.append(collected)
+    try:
+        release(aged_max=10 * aged)
+        assert (looked.count(2), gc.get_freeze_count()) == (1, 0)
+        release(aged_max=len(made))
+        assert looked.count(2) == 1
+        assert gc.get_freeze_count() >= len(made)
+    finally:
+        gc.callbacks.remove(collected)
+        gc.unfreeze()
 
 
 def test_the_collector_comes_back_whatever_happens() -> None:

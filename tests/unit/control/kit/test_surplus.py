@@ -60,7 +60,7 @@ def test_it_looks_and_releases(monkeypatch: pytest.MonkeyPatch) -> None:
     sizes = iter([100, 50, 50, 200, 60])
     released: list[str] = []
     monkeypatch.setattr(surplus, "resident_bytes", lambda: next(sizes))
-    monkeypatch.setattr(surplus, "release", lambda: released.append("now"))
+    monkeypatch.setattr(surplus, "release", lambda aged_max: released.append("now"))
     monkeypatch.setattr(asyncio, "sleep", until(lambda: len(released) == 2))
     with pytest.raises(asyncio.CancelledError):
         asyncio.run(surplus.give_back())

@@ -8,6 +8,7 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
+from control.kit.slices import done
 from control.model.address import parse_address
 from control.server.compile.holdings import Holdings, Upset
 from control.server.compile.pods import pod_uid
@@ -109,7 +110,7 @@ class Followed(Holdings):
             assert isinstance(value, PodObject | NodeObject | ServiceObject | EndpointSlice)
             is_pod = isinstance(value, PodObject)
             self.put(value, is_pod and pod_uid(value.meta) in captured)
-        return self.settle()
+        return done(self.settle())
 
 
 @given(st.lists(st.tuples(PARTS, CAPTURED), min_size=1, max_size=4))
@@ -138,7 +139,7 @@ def test_a_report_is_as_from_scratch_and_names_who_may_have_lost(
     reported = [each for each in ALL.pods if pod_uid(each.meta) in before ^ after]
     for each in reported:
         subject.put(each, pod_uid(each.meta) in after)
-    upset = subject.settle()
+    upset = done(subject.settle())
     fresh.follow(ALL, after)
     assert answers(subject) == answers(fresh)
     for text, holder in holders.items():
@@ -158,7 +159,7 @@ def test_what_did_not_change_is_not_decided_again() -> None:
     decided = subject._decide(address)
     subject.follow(found, frozenset())
     assert subject._decide(address) is decided
-    assert subject.settle() == Upset()
+    assert done(subject.settle()) == Upset()
 
 
 def test_host_network_pods_share_the_address_of_their_node() -> None:

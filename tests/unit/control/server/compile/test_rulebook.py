@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from itertools import chain
+
 import pytest
 
+from control.kit.slices import done
 from control.server.compile.residents import Residents
 from control.server.compile.rulebook import Rulebook
 from control.server.compile.settings import Settings
@@ -30,17 +33,12 @@ class Bench:
 
     def _move(self) -> None:
         for move in self.residents.settle():
-            assert move is not None
-            self.rulebook.moved(move)
+            if move is not None:
+                self.rulebook.moved(move)
 
     def settle(self) -> tuple[set[Key], set[Key]]:
-        steps = self.rulebook.settle()
-        while True:
-            try:
-                next(steps)
-            except StopIteration as end:
-                found: tuple[set[Key], set[Key]] = end.value
-                return found
+        statuses, concerned = done(self.rulebook.settle())
+        return statuses, set(chain.from_iterable(concerned))
 
     def policy(self, text: str) -> Key:
         (found,) = load(text).objects.by_key().values()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from control.kit.slices import done
 from control.server.sources.inventory import Inventory
 from control.server.sources.objects import AnyObject, Key, Objects
 from tests.support.manifests import objects, pod
@@ -54,7 +55,7 @@ def test_what_differs_and_what_is_missing() -> None:
     after = made(pod("a") + pod("b", address="10.1.0.2") + pod("c"))
     after = {key: each for key, each in after.items() if key.name != "a"}
     assert [key.name for key in inventory.differing(after)] == ["b", "c"]
-    assert [key.name for key in inventory.missing(after)] == ["a"]
+    assert [key.name for key in done(inventory.missing(after))] == ["a"]
     assert inventory.differing(dict.fromkeys(inventory.kind("Node"))) == {}
     gone = Key("Pod", "shop", "never")
     assert inventory.differing({gone: None}) == {}

@@ -81,3 +81,23 @@ def test_names_on_demand() -> None:
     assert cache.resolve("/10.0.0.9") == ()
     cache.update(mesh(B))
     assert cache.resolve("/10.0.0.1") == ()
+
+
+def test_an_index_that_is_made_while_resources_change_is_the_one_of_now() -> None:
+    first = mesh(A, B, services=(WEB,))
+    moved = replace(B, addresses=(parse_address("10.0.0.3"),), node="n2", services={WEB.key: ()})
+    new = replace(A, uid="c//Pod/ns/new", addresses=(parse_address("10.0.0.4"),))
+    for taken in range(1, 4):
+        for last in (mesh(A, moved, new, services=(WEB,)), mesh(moved), mesh(A, B)):
+            cache, fresh = MeshCache(), MeshCache()
+            cache.update(first)
+            steps = cache.index_steps()
+            for _ in range(taken):
+                next(steps, None)
+            cache.update(last)
+            assert cache.has_index or taken < 3
+            assert sum(1 for _ in cache.index_steps()) <= 3 - taken
+            fresh.update(last)
+            for name in ("/10.0.0.1", "/10.0.0.2", "/10.0.0.3", "/10.0.0.4", "/10.9.0.1", WEB.key):
+                assert set(cache.resolve(name)) == set(fresh.resolve(name))
+            assert cache.own("n2") == fresh.own("n2")

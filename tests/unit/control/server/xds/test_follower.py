@@ -8,10 +8,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from control.server.xds.difference import DeltaResponse
 from control.server.xds.follower import Behind, Follower
 from control.server.xds.names import KeptNames
 from control.server.xds.resource import make_entry
+from control.server.xds.response import DeltaResponse
 from control.server.xds.shelf import LOG_MIN, OLD, HeldVersions, Shelf
 from control.wire import discovery_pb2 as pb
 from control.wire.delta import Word

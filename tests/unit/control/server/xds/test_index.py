@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from hypothesis import given
@@ -41,32 +42,45 @@ CHANGES = st.lists(
 
 
 def tables(index: Index) -> list[dict[Any, set[str]]]:
-    found = (index.aliases, index.members, index.on_node, index.blocks)
+    found = (index.addresses, index.aliases, index.members, index.on_node, index.blocks)
     tables: list[dict[Any, Any]] = list(found)
     return [{key: set(names) for key, names in each.items()} for each in tables]
+
+
+def made_of(values: Mapping[str, Workload | Service]) -> Index:
+    index = Index()
+    for name, value in values.items():
+        index.add(name, value)
+    return index
 
 
 @given(CHANGES)
 def test_followed_and_made_anew_are_the_same(
     changes: list[tuple[str, Workload | Service | None]],
 ) -> None:
-    index, values, entries = Index({}, {}), {}, {}
+    index, values = Index(), {}
     for name, value in changes:
         if name in values:
-            index.remove(name, values.pop(name), entries.pop(name))
+            index.remove(name, values.pop(name))
         if value is not None:
-            entry = make_entry(ADDRESS_TYPE, name, b"", value)
-            values[name], entries[name] = value, entry
-            index.add(name, value, entry)
-        assert tables(index) == tables(Index(values, entries))
+            values[name] = value
+            index.add(name, value)
+        assert tables(index) == tables(made_of(values))
 
 
 def test_an_address_is_found_in_a_block_and_behind_some_ports() -> None:
-    values = {"far": FAR, "web": WEB}
-    entries = {name: make_entry(ADDRESS_TYPE, name, b"", each) for name, each in values.items()}
-    index = Index(values, entries)
+    index = made_of({"far": FAR, "web": WEB})
     assert index.at("/10.0.0.1") == ("web", "far")
     assert index.at("/10.0.0.9") == ("far",)
     assert index.at("/10.1.0.1") == ("far",)
     assert index.at("x/10.0.0.9") == index.at("nonsense") == index.at("/fd00::1") == ()
-    assert entries["far"].aliases == ("/10.0.0.0/24",), "no other client can use the outer one"
+    assert index.at("/10.0.0.0/24") == ("far",)
+    aliases = make_entry(ADDRESS_TYPE, "far", b"", FAR).aliases
+    assert aliases == ("/10.0.0.0/24",), "no other client can use the outer one"
+
+
+def test_an_address_is_found_in_the_form_that_a_response_has_alone() -> None:
+    address = parse_address("fd00::a")
+    index = made_of({"web": Service("web", "ns", "web.ns.svc", (NetworkAddress("", address),))})
+    assert index.at("/fd00::a") == ("web",)
+    assert index.at("/FD00::A") == index.at("/fd00:0::a") == ()

@@ -12,6 +12,7 @@ from control.kit.errors import WireError
 from control.server.xds.requests import LISTS_MAX, WORTH_BYTES, Requests
 from control.wire import discovery_pb2 as pb
 from control.wire.types import ADDRESS_TYPE, AUTHORIZATION_TYPE, POD_TYPE
+from tests.support.counted_steps import measured
 
 MANY = {f"Kubernetes//Pod/ns/app-{number:06d}": f"{number:016x}" for number in range(1500)}
 
@@ -134,3 +135,20 @@ def test_it_reads_what_protobuf_reads(before: bytes, behind: bytes, twice: bool)
     assert found.held == dict(wanted.initial_resource_versions)
     wanted.ClearField("initial_resource_versions")
     assert found.message == wanted
+
+
+def test_a_list_is_read_in_steps() -> None:
+    many = {f"Kubernetes//Pod/ns/app-{number:06d}": f"{number:016x}" for number in range(5000)}
+    most = measured(Requests().steps(data_of(held=many)))
+    assert most.lines[0] < len(many) / 2, most
+
+
+@given(st.integers(0, 200), st.integers(1, 120))
+def test_wherever_a_window_ends_the_list_is_the_one_that_was_sent(more: int, gap: int) -> None:
+    """A name's length moves all that follow; what stands between two entries ends the list."""
+    held = MANY | {"a" * more: "0" * 16}
+    requests = Requests()
+    assert requests.read(data_of("x" * gap, held=held)).held == held
+    data = data_of(held=MANY)
+    broken = data + data_of(held={}, nonce="n" * gap) + data_of(held=held, type_url="")
+    assert requests.read(broken).held == held

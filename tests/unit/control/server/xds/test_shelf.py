@@ -5,8 +5,18 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
+from control.kit.slices import PORTION, done
+from control.server.xds.difference import RESPONSE_BYTES_MAX
 from control.server.xds.resource import make_entry
-from control.server.xds.shelf import LOG_MIN, TRIM_FROM, Shelf, ShelfPlace
+from control.server.xds.shelf import (
+    FOREIGN,
+    LOG_MIN,
+    PREPARED_MIN,
+    TRIM_FROM,
+    HeldVersions,
+    Shelf,
+    ShelfPlace,
+)
 
 STATES = st.dictionaries(st.sampled_from("abcd"), st.sampled_from(["1", "2"]))
 
@@ -17,6 +27,7 @@ class Bench:
         for each in readers:
             self.shelf.places.add(each)
         self.revision = 0
+        self.steps = 0  # when the last change ended
 
     def become(self, state: dict[str, str]) -> None:
         self.revision += 1
@@ -27,6 +38,7 @@ class Bench:
             entry = make_entry("t", name, version.encode())
             if name not in entries or entries[name].version != entry.version:
                 self.shelf.put(entry, self.revision)
+        self.steps = len(list(self.shelf.settle()))
 
     def change(self, times: int) -> None:
         for number in range(times):
@@ -110,3 +122,64 @@ def test_the_last_change_is_there_however_large() -> None:
         bench.shelf.put(make_entry("t", "b", str(number).encode()), 2)
     assert not bench.shelf.has_lost(1)
     assert applied(dict(bench.shelf.versions(), b="0"), bench.shelf, 1) == bench.shelf.versions()
+
+
+def many(version: str) -> dict[str, str]:
+    return {f"n{number}": version for number in range(PREPARED_MIN)}
+
+
+def test_a_large_change_is_worked_out_in_steps_before_it_is_told() -> None:
+    reader = ShelfPlace(at=1)
+    bench = Bench(reader)
+    bench.become(many("1"))
+    bench.become(many("2"))
+    assert bench.steps >= 3 * PREPARED_MIN // PORTION
+    found = bench.shelf._differences[1, RESPONSE_BYTES_MAX]
+    assert bench.shelf.difference(1) is found
+    assert len(found) == PREPARED_MIN
+
+
+def test_a_past_that_nobody_needs_any_more_goes_in_steps() -> None:
+    reader = ShelfPlace(at=1)
+    bench = Bench(reader)
+    bench.become(many("1"))
+    bench.become(many("2"))
+    reader.at = bench.revision
+    bench.become({**many("2"), "a": "1"})
+    assert bench.steps >= PREPARED_MIN // PORTION
+    assert bench.shelf.start == 2
+    assert len(bench.shelf._log) == 1
+    bench.become(many("3"))
+    bench.shelf.places.discard(reader)
+    bench.become(many("4"))
+    assert (bench.shelf.start, len(bench.shelf._log)) == (5, 0)
+
+
+@given(STATES, STATES, st.booleans())
+def test_a_list_that_was_placed_in_steps_is_placed_as_in_one(
+    now: dict[str, str], held: dict[str, str], changes: bool
+) -> None:
+    bench, fresh = Bench(ShelfPlace(at=1)), Bench()
+    bench.become(now)
+    fresh.become(now)
+    versions = {name: make_entry("t", name, text.encode()).version for name, text in held.items()}
+    held_versions = HeldVersions(versions)
+    steps = bench.shelf.placing(held_versions)
+    next(steps, None)
+    if changes:
+        bench.become({**now, "new": "1"})
+        fresh.become({**now, "new": "1"})
+    done(steps)  # type: ignore[arg-type]  # a generator
+    _, odd = bench.shelf.place_of(held_versions)
+    _, expected = fresh.shelf.place_of(dict(versions))
+    assert odd == expected
+    assert bench.shelf.place_of(held_versions)[1] is odd, "once for all"
+
+
+def test_a_long_list_is_placed_in_steps() -> None:
+    bench = Bench()
+    bench.become(many("1"))
+    foreign = HeldVersions({**bench.shelf.versions(), "foreign": "?"})
+    assert len(list(bench.shelf.placing(foreign))) >= 2 * PREPARED_MIN // PORTION
+    assert list(bench.shelf.placing(foreign)) == [], "it is known"
+    assert bench.shelf.place_of(foreign)[1] == {"foreign": FOREIGN}
