@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import os
-import signal
 import socket
 import sys
 from collections.abc import Callable
@@ -15,14 +13,11 @@ from typing import Any
 import click
 from click.core import ParameterSource
 
-from control.kit.clock import SystemClock
 from control.kit.command import PlainCommand
-from control.kit.descriptors import raise_limit
 from control.kit.door import is_loopback_port
 from control.kit.errors import ConfigError
 from control.kit.flags import Duration, ListenAddress
 from control.kit.log import event, setup, unknown_scopes
-from control.kit.memory import spare_collector
 from control.kit.scopes import SCOPES
 from control.kit.version import version
 from ztunnel.config import (
@@ -36,8 +31,7 @@ from ztunnel.config import (
     token_source,
     workers_of,
 )
-from ztunnel.supervisor.host import join_cgroup
-from ztunnel.supervisor.spawn import spawn
+from ztunnel.start import run
 
 log = logging.getLogger("ztunnel")
 
@@ -47,8 +41,6 @@ TOKEN_MOUNTED = "./var/run/secrets/tokens/istio-token"
 ZDS_MOUNTED = "/var/run/ztunnel/ztunnel.sock"
 # Arguments that Istio's DaemonSet gives to its container; none of them says anything.
 ISTIO_WORDS = (), ("proxy",), ("proxy", "ztunnel")
-DNS_PORT = 15053
-DNS_HINT = "pods resolve no name: set AMBIENT_DNS_CAPTURE=false for istio-cni"
 DRAIN_S = 300.0
 DRAIN_ALONE_S = 5.0
 
@@ -245,6 +237,7 @@ def main(**flags: Any) -> None:
         for scope in unknown:  # RUST_LOG may name modules of Istio's
             event(log, logging.WARNING, "log.scope_unknown", scope=scope, known=",".join(SCOPES))
         run(config)
+        sys.exit(0)
     except (ConfigError, ValueError) as exc:
         raise click.UsageError(str(exc)) from exc
 
@@ -293,31 +286,6 @@ def make_config(flags: dict[str, Any]) -> ZtunnelConfig:
 
 def _mounted(path: str) -> str:
     return path if Path(path).exists() else ""
-
-
-def run(config: ZtunnelConfig) -> None:
-    raise_limit()  # a pod takes one and three for each worker, a connection two
-    if config.cgroup is not None:
-        join_cgroup(config.cgroup)
-
-    if config.dns_capture:
-        event(log, logging.WARNING, "dns.not_served", port=DNS_PORT, hint=DNS_HINT)
-
-    async def serve() -> None:
-        early = [await spawn() for _ in range(config.workers)]
-        # Now, as the workers start meanwhile: a node waits for both.
-        from ztunnel.supervisor.supervisor import Supervisor
-
-        spare_collector()
-        supervisor = Supervisor(config, SystemClock(), early=early)
-        loop = asyncio.get_running_loop()
-        loop.add_signal_handler(signal.SIGTERM, supervisor.quit)
-        loop.add_signal_handler(signal.SIGINT, supervisor.interrupt)
-        await supervisor.run()
-
-    asyncio.run(serve())
-    event(log, logging.INFO, "process.ended")
-    sys.exit(0)
 
 
 if __name__ == "__main__":

@@ -8,19 +8,19 @@ from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager, closing
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
-
-from prometheus_client import CollectorRegistry
+from typing import TYPE_CHECKING, Any, Protocol
 
 from control.kit import http
 from control.kit.door import LOOPBACK_NAMES
 from control.kit.http import Handler, HttpRequest, HttpResponse, alive, as_json, text
 from control.kit.log import RESET, current_levels, event
-from control.kit.metrics import SharedPage
 from control.kit.unix_socket import Unseen, is_served
 from control.model.identity import SpiffeId, parse_spiffe_id
 from ztunnel.config import OFF
-from ztunnel.supervisor.metrics import Sample, registry_of
+from ztunnel.supervisor.metrics import Sample
+
+if TYPE_CHECKING:
+    from control.kit.metrics import SharedPage
 
 log = logging.getLogger("admin")
 
@@ -60,7 +60,7 @@ class Subject(Protocol):
 class Pages:
     def __init__(self, subject: Subject) -> None:
         self._subject = subject
-        self._shared = SharedPage(self._registry)
+        self._shared: SharedPage | None = None
 
     def admin(self) -> http.Routes:
         routes: dict[tuple[str, str], Handler] = {
@@ -124,17 +124,23 @@ class Pages:
         return text("draining\n")
 
     async def _metrics(self, request: HttpRequest) -> HttpResponse:
+        if self._shared is None:
+            self._shared = await asyncio.to_thread(_shared_page, self._subject)
         headers, body = await self._shared.get(request.headers)
         return HttpResponse(200, body, headers)
-
-    async def _registry(self) -> CollectorRegistry:
-        return registry_of(await self._subject.samples())
 
     async def _ready(self, _: HttpRequest) -> HttpResponse:
         pending = self._subject.pending()
         if not pending:
             return text("ready\n")
         return text(f"not ready, pending: {', '.join(pending)}\n", 500)
+
+
+def _shared_page(subject: Subject) -> SharedPage:
+    """Load Prometheus' client, a tenth of a start's modules, for the first who asks for it."""
+    from ztunnel.supervisor.metrics_page import shared_page
+
+    return shared_page(subject.samples)
 
 
 def problem(error: str, reason: str, status: int = 400) -> HttpResponse:

@@ -1,4 +1,4 @@
-"""Metrics page: the workers' counters, added up, and the supervisor's own.
+"""Numbers of the metrics page: the workers' counters, added up, and the supervisor's own.
 
 Workers are asked at scrape time, and every few seconds in between, so that a crash loses little.
 The counters of a dead worker stay in the sum: a counter that goes back would look like a restart.
@@ -10,10 +10,6 @@ import logging
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
-
-from prometheus_client import CollectorRegistry, ProcessCollector
-from prometheus_client.metrics_core import Metric
-from prometheus_client.registry import Collector
 
 from control.kit.log import event
 
@@ -156,30 +152,3 @@ def _add(into: Table, other: Table) -> None:
     for key, value in other.items():
         if key in into or len(into) < SERIES_MAX:
             into[key] = into.get(key, 0.0) + value
-
-
-class SampleCollector(Collector):
-    """Samples as Prometheus' client reads them."""
-
-    def __init__(self, samples: Iterable[Sample]) -> None:
-        self._samples = samples
-
-    def collect(self) -> Iterator[Metric]:
-        families: dict[str, Metric] = {}
-        for sample in self._samples:
-            metric = families.get(sample.name)
-            if metric is None:
-                family_name = sample.name.removesuffix("_total")
-                kind = "counter" if family_name != sample.name else "gauge"
-                metric = Metric(family_name, HELP.get(sample.name, family_name), kind)
-                families[sample.name] = metric
-            metric.add_sample(sample.name, sample.labels, sample.value)
-        yield from families.values()
-
-
-def registry_of(samples: Iterable[Sample]) -> CollectorRegistry:
-    """A registry for one page: these samples and the process's own figures."""
-    registry = CollectorRegistry(auto_describe=False)
-    registry.register(SampleCollector(tuple(samples)))
-    ProcessCollector(registry=registry)
-    return registry

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ztunnel.ipc import IpcSocket, merge_answer
+from ztunnel.supervisor.child import Child
 
 
 @dataclass(slots=True)
@@ -33,7 +34,7 @@ class WorkerProcess:
     """One running process and its pipe."""
 
     number: int
-    process: asyncio.subprocess.Process
+    process: Child
     pipe: IpcSocket
     gone: asyncio.Event = field(default_factory=asyncio.Event)
     ready: bool = False

@@ -1,23 +1,24 @@
-"""Starts worker processes.
+"""Starts a worker process as a program of its own: one that takes the place of another.
 
-Light to import: the first ones start before the supervisor's own modules are loaded, which takes as
-long as their start.
+A copy of this process (copies.py) would have its keys and, of its threads, their locks.
 """
 
 from __future__ import annotations
 
-import asyncio
 import shutil
 import socket
+import subprocess
 import sys
 from collections.abc import Callable
 from typing import NamedTuple
+
+from ztunnel.supervisor.child import Child
 
 
 class Spawned(NamedTuple):
     """A worker process, and our end of its pipe."""
 
-    process: asyncio.subprocess.Process
+    process: Child
     pipe: socket.socket
 
 
@@ -29,18 +30,18 @@ def worker_argv(descriptor: int) -> list[str]:
     return [setpriv, "--pdeathsig", "KILL", "--", *command] if setpriv else command
 
 
-async def spawn(argv: Callable[[int], list[str]] = worker_argv) -> Spawned:
+def spawn(argv: Callable[[int], list[str]] = worker_argv) -> Spawned:
     """Start one; OSError: it cannot be started."""
     ours, theirs = socket.socketpair()
     try:
         with theirs:
-            process = await asyncio.create_subprocess_exec(
-                *argv(theirs.fileno()),
+            program = subprocess.Popen(
+                argv(theirs.fileno()),
                 pass_fds=(theirs.fileno(),),
-                stdin=asyncio.subprocess.DEVNULL,
+                stdin=subprocess.DEVNULL,
                 process_group=0,  # Ctrl-C is for the supervisor, which lets them drain
             )
     except BaseException:
         ours.close()
         raise
-    return Spawned(process, ours)
+    return Spawned(Child(program.pid, program), ours)

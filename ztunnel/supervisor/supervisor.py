@@ -26,6 +26,7 @@ from ztunnel.mesh.entries import Entry
 from ztunnel.mesh.state import State
 from ztunnel.supervisor import admin, dump
 from ztunnel.supervisor.agent_link import DirectLink
+from ztunnel.supervisor.copies import Copy
 from ztunnel.supervisor.direct import DirectHub
 from ztunnel.supervisor.leaving import LAST_S, LOOK_S, shares_network, successor
 from ztunnel.supervisor.metrics import Sample, Tally
@@ -33,7 +34,6 @@ from ztunnel.supervisor.missing import MissingWatch, missing_policies
 from ztunnel.supervisor.passing import Passing
 from ztunnel.supervisor.plaintext import PlaintextRefusals
 from ztunnel.supervisor.pods import HeldPod, HeldPods
-from ztunnel.supervisor.spawn import Spawned
 from ztunnel.supervisor.stale import touched
 from ztunnel.supervisor.workers import Workers
 from ztunnel.supervisor.xds import XdsClient
@@ -52,7 +52,7 @@ class Supervisor:
         config: ZtunnelConfig,
         clock: Clock,
         signer: Signer | None = None,
-        early: Sequence[Spawned] = (),
+        early: Sequence[Copy] = (),
     ) -> None:
         """`early`: workers that have been started already."""
         self._config = config

@@ -30,10 +30,12 @@ from ztunnel.identity.csr import Issued
 from ztunnel.ipc import Frame, FrameKind, IpcSocket, encode_json
 from ztunnel.mesh.entries import Entry, chunks
 from ztunnel.refusals import Reason
+from ztunnel.supervisor.child import Child
+from ztunnel.supervisor.copies import Copy
 from ztunnel.supervisor.leaving import Leaving
 from ztunnel.supervisor.pods import HeldPod
 from ztunnel.supervisor.question import Question, WorkerProcess
-from ztunnel.supervisor.spawn import Spawned, spawn, worker_argv
+from ztunnel.supervisor.spawn import spawn, worker_argv
 from ztunnel.supervisor.watch import LOOK_S, Watch
 
 log = logging.getLogger("workers")
@@ -89,7 +91,7 @@ class Workers:
         listener: WorkerListener,
         clock: Clock,
         argv: Callable[[int], list[str]] = worker_argv,
-        early: Sequence[Spawned] = (),
+        early: Sequence[Copy] = (),
     ) -> None:
         """`early`: workers that have been started already, by number."""
         self.count = count
@@ -238,7 +240,7 @@ class Workers:
 
     async def _run_one(self, number: int) -> None:
         early = self._early.pop(number, None)
-        process, pipe = await spawn(self._argv) if early is None else early
+        process, pipe = spawn(self._argv) if early is None else (Child(early.pid), early.pipe)
         worker = WorkerProcess(number, process, IpcSocket(pipe))
         descriptor, loop = worker.pipe.fileno(), asyncio.get_running_loop()
         loop.add_reader(descriptor, self._readable, worker)

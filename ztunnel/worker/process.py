@@ -1,6 +1,7 @@
 """The start of a worker process: its channel, its settings, its memory.
 
-`python -m ztunnel.worker --fd N`: N is a socketpair whose other end is the supervisor.
+It is a copy of its supervisor, or `python -m ztunnel.worker --fd N`: N is a socketpair whose other
+end is the supervisor.
 """
 
 from __future__ import annotations
@@ -89,8 +90,12 @@ def main(arguments: list[str]) -> int:
     if len(arguments) != 2 or arguments[0] != "--fd" or not arguments[1].isdecimal():
         sys.stderr.write("usage: python -m ztunnel.worker --fd N (started by the supervisor)\n")
         return 2
+    return work(int(arguments[1]))
+
+
+def work(descriptor: int) -> int:
+    """Serve until the supervisor at the other end of this socket has gone; the exit code."""
     spare_collector()
-    descriptor = int(arguments[1])
     os.set_inheritable(descriptor, False)
     worker = start(IpcSocket(socket.socket(fileno=descriptor)), sys.stderr.fileno())
     if worker is not None:

@@ -1,4 +1,4 @@
-"""Counters of many workers as one page: sums that never go back, and a help text for each name."""
+"""Counters of many workers added up: sums that never go back, and a help text for each name."""
 
 from __future__ import annotations
 
@@ -6,10 +6,8 @@ import re
 from pathlib import Path
 from typing import Any
 
-from prometheus_client import generate_latest
-
 import ztunnel.supervisor
-from ztunnel.supervisor.metrics import HELP, Sample, Tally, registry_of
+from ztunnel.supervisor.metrics import HELP, Tally
 
 SOURCES = Path(ztunnel.supervisor.__file__).parents[1]
 PREFIX = "tulle_ztunnel_"
@@ -65,15 +63,6 @@ def test_nonsense_from_a_worker_changes_nothing() -> None:
     ):
         tally.heard(0, nonsense)
     assert figures(tally) == before
-
-
-def test_a_counter_and_a_gauge_with_the_same_stem_are_two_families() -> None:
-    samples = [Sample(f"{PREFIX}direct_services_total", 9), Sample(f"{PREFIX}direct_services", 2)]
-    text = generate_latest(registry_of(samples)).decode()
-    assert f"# TYPE {PREFIX}direct_services_total counter" in text
-    assert f"# TYPE {PREFIX}direct_services gauge" in text
-    assert f"{PREFIX}direct_services_total 9.0" in text
-    assert f"{PREFIX}direct_services 2.0" in text
 
 
 def test_every_name_in_the_sources_has_a_help_text() -> None:

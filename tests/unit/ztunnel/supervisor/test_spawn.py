@@ -21,7 +21,7 @@ def test_a_worker_ends_with_its_supervisor() -> None:
 
 def test_it_has_the_other_end_of_the_pipe() -> None:
     async def scenario() -> None:
-        started = await spawn(lambda descriptor: [sys.executable, "-c", STAND_IN, str(descriptor)])
+        started = spawn(lambda descriptor: [sys.executable, "-c", STAND_IN, str(descriptor)])
         with started.pipe:
             async with asyncio.timeout(10.0):
                 assert await started.process.wait() == 0
@@ -33,10 +33,7 @@ def test_it_has_the_other_end_of_the_pipe() -> None:
 
 
 def test_what_cannot_be_started_leaves_nothing_open() -> None:
-    async def scenario() -> None:
-        before = len(os.listdir("/proc/self/fd"))
-        with pytest.raises(FileNotFoundError):
-            await spawn(lambda _: ["/absent"])
-        assert len(os.listdir("/proc/self/fd")) == before
-
-    asyncio.run(scenario())
+    before = len(os.listdir("/proc/self/fd"))
+    with pytest.raises(FileNotFoundError):
+        spawn(lambda _: ["/absent"])
+    assert len(os.listdir("/proc/self/fd")) == before

@@ -20,6 +20,7 @@ from ztunnel.ipc import FrameKind
 from ztunnel.mesh.entries import Entry, Op
 from ztunnel.supervisor import watch
 from ztunnel.supervisor import workers as workers_module
+from ztunnel.supervisor.copies import Copy
 from ztunnel.supervisor.pods import HeldPod
 from ztunnel.supervisor.spawn import spawn
 from ztunnel.supervisor.workers import Workers
@@ -129,8 +130,9 @@ def run(
 
     async def whole() -> None:
         above = Supervisor()
-        started = [await spawn(argv) for _ in range(early)]
-        workers = Workers(count, {"node": "n1"}, above, above, SystemClock(), argv, started)
+        started = [spawn(argv) for _ in range(early)]
+        copies = [Copy(each.process.pid, each.pipe) for each in started]
+        workers = Workers(count, {"node": "n1"}, above, above, SystemClock(), argv, copies)
         async with asyncio.timeout(DEADLINE_S), asyncio.TaskGroup() as tasks:
             running = tasks.create_task(workers.run())
             try:
