@@ -37,7 +37,7 @@ ANSWER_BYTES_MAX = 4096
 # Three for each worker; the kernel cuts off what is beyond, and we refuse it.
 DESCRIPTORS_MAX = layout.LISTENERS_MAX
 DEADLINE_S = 5.0  # for the hello, and for each answer
-# Our ztunnel's word that it is going to end: its hello again, which no answer looks like.
+# Our ztunnel's word that it is going to end: a hello again, which no answer looks like.
 LEAVING = pb.ZdsHello(version=pb.V1).SerializeToString()
 ACCEPTS_PER_S = 5  # a ztunnel that crashes at once must not keep us busy
 ZTUNNELS_MAX = 8  # an upgrade needs two
@@ -164,20 +164,22 @@ class Ztunnel:
             "=iII", sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12)
         )
         self.is_ours = False  # it has once answered `add` with its listeners
-        self.is_leaving = False  # it has said its hello twice: whoever else is there goes before it
+        self.is_side_by_side = False  # it need not be asked for one pod at a time
+        self.is_leaving = False  # it has said hello twice: whoever else is there goes before it
         self.on_leaving: Callable[[], None] = lambda: None
 
     async def greeted(self) -> None:
         """Wait for its hello; PeerError when it is late or wrong."""
         data = await within(self._deadline_s, self._hello)
         try:
-            version = pb.ZdsHello.FromString(data[0]).version
+            hello = pb.ZdsHello.FromString(data[0])
         except DecodeError as exc:
             raise WireError("the first datagram is not a ZdsHello") from exc
         finally:
             data[1].close()
-        if version != pb.V1:
-            raise ZtunnelRefused(f"ZDS version {version}, we speak 1")
+        if hello.version != pb.V1:
+            raise ZtunnelRefused(f"ZDS version {hello.version}, we speak 1")
+        self.is_side_by_side = hello.side_by_side
 
     def add(self, pod: PodInfo, netns_fd: int) -> Asked:
         """Ask for its listeners in that namespace; see `added`."""
@@ -191,6 +193,7 @@ class Ztunnel:
         """Listeners of that namespace, as descriptors; none if it does not send them."""
         descriptors = await request.answer()
         self.is_ours = self.is_ours or len(descriptors) > 0
+        self.is_side_by_side = self.is_side_by_side or self.is_ours  # older ones do not say so
         return descriptors
 
     def delete(self, uid: str) -> Asked:

@@ -57,11 +57,11 @@ class Agenda:
                 del self._kernel[uid]
 
     def _plan(self, pod: PodFacts, node: NodeFacts, now_s: float) -> None:
-        due_s = plan.due_s(pod, node, now_s)
+        left = plan.steps(pod, node, now_s)
+        due_s = plan.due_s(pod, left, now_s)
         if due_s is not None:
             self._due_s[pod.uid] = due_s
             heapq.heappush(self._alarms, (due_s, pod.uid))
-        left = plan.steps(pod, node, now_s)
         if not left:
             return
         step = self._steps[pod.uid] = left[0]

@@ -271,7 +271,7 @@ class Enroller:
         self._tell_newest()
         self.facts.news()
         try:
-            await ZtunnelTrack(self.facts, self._kernel, ztunnel).run()
+            await ZtunnelTrack(self.facts, self._kernel, ztunnel, first).run()
         finally:
             self._ztunnel_left(ztunnel.number)
 

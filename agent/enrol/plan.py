@@ -23,7 +23,7 @@ was in the clear a moment ago, or will be, and no peer is refused for what it ca
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Final
@@ -308,11 +308,11 @@ def _withdraw(pod: PodFacts, node: NodeFacts) -> tuple[Step, ...]:
     )
 
 
-def due_s(pod: PodFacts, node: NodeFacts, now_s: float) -> float | None:
-    """The time at which `steps` changes although nothing happens; None: never."""
+def due_s(pod: PodFacts, left: Iterable[Step], now_s: float) -> float | None:
+    """The time at which the steps that are `left` change although nothing happens; None: never."""
     if pod.retry_s is not None and now_s < pod.retry_s:
         return pod.retry_s
-    for step in steps(pod, node, now_s):
+    for step in left:
         if isinstance(step, AwaitDrain | AwaitPeers):
             return step.until_s
     is_held = pod.direct and pod.capture is not None and now_s < pod.held_until_s

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Collection
 from typing import assert_never
 
 from agent import registry, zds
@@ -20,22 +20,41 @@ log = logging.getLogger("enrol")
 # Requests on their way to a ztunnel of ours, which sees to them side by side: one waits for a
 # certificate of the control plane. Istio's gets one at a time.
 REQUESTS_MAX = 16
+# Pods that had connections have a ztunnel that starts to themselves, for so long at most.
+FIRST_S = 1.0
 _ROLES = 3  # outbound, plaintext, HBONE of each worker: the order of C3
 
 
 class ZtunnelTrack:
     """One for each connected ztunnel. The kernel's track takes the steps that it makes ready."""
 
-    def __init__(self, facts: Facts, kernel: KernelTrack, ztunnel: zds.Ztunnel) -> None:
+    def __init__(
+        self,
+        facts: Facts,
+        kernel: KernelTrack,
+        ztunnel: zds.Ztunnel,
+        first: Collection[str] = (),
+    ) -> None:
+        """`first`: uids of the pods that have it to themselves, while they are asked for."""
         self._facts = facts
         self._kernel = kernel
         self._ztunnel = ztunnel
+        self._first = frozenset(first)
         self._asked: set[str] = set()  # uids of requests without an answer
 
     async def run(self) -> None:
         """Take steps until cancelled, or until the ztunnel's connection fails."""
-        async with asyncio.TaskGroup() as tasks:
-            await self._take_steps(tasks)
+        handle = asyncio.get_running_loop().call_later(FIRST_S, self._end_first)
+        try:
+            async with asyncio.TaskGroup() as tasks:
+                await self._take_steps(tasks)
+        finally:
+            handle.cancel()
+
+    def _end_first(self) -> None:
+        """Let the others come, whatever the first ones still wait for."""
+        self._first = frozenset()
+        self._facts.news()
 
     async def _take_steps(self, tasks: asyncio.TaskGroup) -> None:
         snapshot_sent = False
@@ -59,10 +78,16 @@ class ZtunnelTrack:
 
     def _next(self) -> plan.AddToZtunnel | plan.DeleteFromZtunnel | None:
         """A step that may begin beside those under way; one of each pod."""
-        if len(self._asked) >= (REQUESTS_MAX if self._ztunnel.is_ours else 1):
+        if len(self._asked) >= (REQUESTS_MAX if self._ztunnel.is_side_by_side else 1):
             return None
         now_s = self._facts.clock.monotonic_s()
-        return self._facts.book.ztunnel_step(self._ztunnel.number, now_s, self._asked)
+        step = self._facts.book.ztunnel_step(self._ztunnel.number, now_s, self._asked)
+        if isinstance(step, plan.AddToZtunnel) and self._comes_later(step.uid):
+            return None
+        return step
+
+    def _comes_later(self, uid: str) -> bool:
+        return uid not in self._first and not self._first.isdisjoint(self._asked)
 
     def _begun(
         self, step: plan.AddToZtunnel | plan.DeleteFromZtunnel

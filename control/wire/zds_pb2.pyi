@@ -14,10 +14,12 @@ NOT_USED: Version
 V1: Version
 
 class ZdsHello(_message.Message):
-    __slots__ = ("version",)
+    __slots__ = ("version", "side_by_side")
     VERSION_FIELD_NUMBER: _ClassVar[int]
+    SIDE_BY_SIDE_FIELD_NUMBER: _ClassVar[int]
     version: Version
-    def __init__(self, version: _Optional[_Union[Version, str]] = ...) -> None: ...
+    side_by_side: bool
+    def __init__(self, version: _Optional[_Union[Version, str]] = ..., side_by_side: _Optional[bool] = ...) -> None: ...
 
 class WorkloadInfo(_message.Message):
     __slots__ = ("name", "namespace", "service_account")

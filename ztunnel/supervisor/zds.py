@@ -38,8 +38,9 @@ BACKOFF_INITIAL_S = 0.1
 BACKOFF_MAX_S = 5.0
 SEND_DEADLINE_S = 5.0
 REQUESTS_MAX = 64  # without an answer; an agent that sends more waits
-# Said twice it means that we are going to end (C3).
-_HELLO = pb.ZdsHello(version=pb.V1).SerializeToString()
+_HELLO = pb.ZdsHello(version=pb.V1, side_by_side=True).SerializeToString()
+# After the hello it means that we are going to end (C3).
+_LEAVING = pb.ZdsHello(version=pb.V1).SerializeToString()
 
 
 class ZdsEnded(ControlError):
@@ -200,7 +201,7 @@ class ZdsClient:
         self._is_leaving = True
         if self._sock is not None:
             try:
-                self._sock.send(_HELLO)
+                self._sock.send(_LEAVING)
             except OSError as exc:  # it is about to be seen by whoever reads
                 event(log, logging.WARNING, "zds.not_told", error=exc)
 
@@ -229,7 +230,7 @@ class ZdsClient:
             await loop.sock_connect(sock, str(self._path))
             await loop.sock_sendall(sock, _HELLO)
             if self._is_leaving:
-                await loop.sock_sendall(sock, _HELLO)
+                await loop.sock_sendall(sock, _LEAVING)
             self._sock = sock
             self.status.connected = True
             self.status.error = ""

@@ -178,6 +178,7 @@ class FakeZtunnel:
         self.number = number
         self.pid = pid
         self.is_ours = True
+        self.is_side_by_side = True
         self.is_leaving = False
         self.asked: list[str] = []
         self.answer: Callable[[str], None] = lambda request: None

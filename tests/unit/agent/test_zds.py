@@ -88,6 +88,7 @@ def test_an_add_carries_the_namespace_and_brings_the_listeners_back() -> None:
         got.extend(os.fstat(fd).st_ino for fd in listeners.numbers)
         done.set()
         assert ztunnel.is_ours
+        assert ztunnel.is_side_by_side, "an older one, which does not say so"
         listeners.close()
 
     async def peer(end: Peer) -> None:
@@ -125,6 +126,24 @@ def test_requests_are_what_istio_expects() -> None:
         await asyncio.sleep(0.01)
 
     assert talk(serve, peer) == []
+
+
+@pytest.mark.parametrize("says_so", [True, False])
+def test_one_may_say_at_once_that_it_takes_requests_side_by_side(says_so: bool) -> None:
+    """A restarted ztunnel was first asked for one pod alone, until that had its certificate."""
+    found: list[bool] = []
+    done = asyncio.Event()
+
+    async def serve(ztunnel: Ztunnel) -> None:
+        found.append(ztunnel.is_side_by_side)
+        done.set()
+
+    async def peer(end: Peer) -> None:
+        end.answer(pb.ZdsHello(version=pb.V1, side_by_side=says_so).SerializeToString())
+        await done.wait()
+
+    assert talk(serve, peer) == []
+    assert found == [says_so]
 
 
 def test_requests_need_not_wait_for_each_other_and_are_answered_in_their_order() -> None:

@@ -42,6 +42,10 @@ LISTENS = replace(UP, handovers=(Handover(7, 100),), offered_s=10.0)
 CAPTURE = CapturePod("u", 7, 100, ADDRESSES)
 
 
+def due_s(pod: PodFacts, node: NodeFacts, now_s: float) -> float | None:
+    return plan.due_s(pod, plan.steps(pod, node, now_s), now_s)
+
+
 def test_a_pod_that_starts_is_captured_before_it_is_reported() -> None:
     report = ReportPod("u", captured=True)
     assert plan.steps(STARTS, ONE, 0) == (AddToZtunnel("u", 7, 100), CAPTURE, report)
@@ -63,7 +67,7 @@ def test_peers_of_a_pod_that_runs_know_before_it_is_captured() -> None:
     told = replace(LISTENS, announced_s=10.2)
     end_s = 10.2 + NOTICE_S
     assert plan.steps(told, ONE, 10.3)[:2] == (AwaitPeers("u", end_s), CAPTURE)
-    assert plan.due_s(told, ONE, 10.3) == end_s
+    assert due_s(told, ONE, 10.3) == end_s
     assert plan.steps(told, ONE, end_s)[0] == CAPTURE
     assert plan.state(told, ONE) == (PodState.PENDING, "announcing")
 
@@ -98,7 +102,7 @@ def test_peers_that_may_have_heard_the_contrary_are_told_again() -> None:
 
 def test_a_control_plane_that_is_away_keeps_nobody_out_for_long() -> None:
     until_s = 10.0 + UNHEARD_S_MAX
-    assert plan.due_s(LISTENS, ONE, 11.0) == until_s
+    assert due_s(LISTENS, ONE, 11.0) == until_s
     assert UNHEARD_S_MAX > REPORT_TIMEOUT_S, "a report on its way may be accepted"
     assert plan.steps(LISTENS, ONE, until_s)[0] == CAPTURE
 
@@ -174,7 +178,7 @@ def test_a_pod_that_leaves_is_listened_in_until_peers_know() -> None:
     released = replace(leaving, capture=None, released_s=10.0)
     told = ReportPod("u", captured=False)
     assert plan.steps(released, ONE, 500.0) == (told, AwaitDrain("u", None), drop)
-    assert plan.due_s(released, ONE, 500.0) is None
+    assert due_s(released, ONE, 500.0) is None
     withdrawn = replace(released, hbone=False, withdrawn_s=11.0)
     assert plan.steps(withdrawn, ONE, 12.9) == (AwaitDrain("u", 13.0), drop)
     assert plan.steps(withdrawn, ONE, 13.0) == (drop,)
@@ -199,7 +203,7 @@ def test_a_ztunnel_keeps_a_released_pod_for_what_it_has_open() -> None:
     end_s = 40.0
     drop = DeleteFromZtunnel("u", 7)
     assert plan.steps(left, one, 10.0) == (AwaitDrain("u", end_s), drop)
-    assert plan.due_s(left, one, 10.0) == end_s
+    assert due_s(left, one, 10.0) == end_s
     assert plan.state(left, one) == (PodState.NOT_ENROLLED, "lingering")
     assert plan.steps(left, one, end_s) == (drop,)
     dropped = replace(left, handovers=())
@@ -298,11 +302,11 @@ def test_the_switch_needs_no_ztunnel() -> None:
 def test_a_pod_whose_past_the_host_knows_waits_for_the_direct_path() -> None:
     held = replace(IN_FORCE, direct=True, held_until_s=130.0)
     assert plan.steps(held, ONE, 129.9) == ()
-    assert plan.due_s(held, ONE, 129.9) == 130.0
+    assert due_s(held, ONE, 129.9) == 130.0
     assert plan.steps(held, ONE, 130.0) == (SetDirect("u", True),)
-    assert plan.due_s(held, ONE, 130.0) is None
-    assert plan.due_s(replace(held, direct=False), ONE, 129.9) is None
-    assert plan.due_s(replace(held, capture=None), ONE, 129.9) is None
+    assert due_s(held, ONE, 130.0) is None
+    assert due_s(replace(held, direct=False), ONE, 129.9) is None
+    assert due_s(replace(held, capture=None), ONE, 129.9) is None
     again = replace(DIRECT, held_until_s=130.0)  # captured so by a run that knew nothing of it
     assert plan.steps(again, ONE, 129.9) == (SetDirect("u", False),)
 

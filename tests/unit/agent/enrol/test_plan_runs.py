@@ -25,7 +25,9 @@ def assert_agenda_is_the_plan(book: Book, now_s: float) -> None:
     everything = [plan.steps(pod, book.node, now_s)[:1] for pod in book.pods().values()]
     first = [step for found in everything for step in found]
     assert sorted(map(str, book.ready(now_s))) == sorted(map(str, first))
-    due = (plan.due_s(pod, book.node, now_s) for pod in book.pods().values())
+    due = (
+        plan.due_s(pod, plan.steps(pod, book.node, now_s), now_s) for pod in book.pods().values()
+    )
     assert book.next_deadline_s(now_s) == min((d for d in due if d is not None), default=None)
     reportable = {uid for uid, pod in book.pods().items() if plan.reportable(pod) is not None}
     assert book.report().keys() == reportable

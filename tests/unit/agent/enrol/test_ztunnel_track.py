@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from contextlib import nullcontext
 from dataclasses import replace
 from typing import Any
@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from agent import registry
+from agent.enrol import ztunnel_track
 from agent.enrol.facts import Facts
 from agent.enrol.kernel_track import KernelTrack
 from agent.enrol.plan import AddToZtunnel, Capture, DeleteFromZtunnel, Release
@@ -22,11 +23,17 @@ from tests.support.turns import turns_until
 from tests.unit.agent.enrol.conftest import POD
 
 
-def run_until(facts: Facts, ztunnel: FakeZtunnel, is_over: Callable[[], bool]) -> None:
+def run_until(
+    facts: Facts,
+    ztunnel: FakeZtunnel,
+    is_over: Callable[[], bool],
+    *,
+    first: Collection[str] = (),
+) -> None:
     """Let the track work until a condition holds."""
     kernel = KernelTrack(facts, FakeDatapath(), FakeDirect())
     connected: Any = ztunnel
-    track = ZtunnelTrack(facts, kernel, connected)
+    track = ZtunnelTrack(facts, kernel, connected, first)
 
     async def scenario() -> None:
         async with asyncio.TaskGroup() as tasks:
@@ -153,6 +160,39 @@ def test_a_ztunnel_of_ours_is_asked_for_several_pods_at_once(facts: Facts, many:
     assert "snapshot" not in ztunnel.asked
 
 
+def test_pods_in_use_have_a_ztunnel_to_themselves(facts: Facts, many: list[str]) -> None:
+    """The others' listeners and certificates took the time of those that somebody waited for."""
+    ztunnel, first = FakeZtunnel(7), many[-2:]
+    facts.book.ztunnel_joined(7, first=first)
+    turns = iter(range(50))
+    run_until(facts, ztunnel, lambda: next(turns) == 49, first=first)
+    assert ztunnel.asked == [f"add {uid}" for uid in first]
+
+
+def test_the_others_come_when_those_have_an_answer(facts: Facts, many: list[str]) -> None:
+    ztunnel, first = FakeZtunnel(7), many[-2:]
+    facts.book.ztunnel_joined(7, first=first)
+
+    def one_by_one() -> bool:
+        for uid in first:
+            if uid in ztunnel.adds:
+                ztunnel.adds[uid].error = ZtunnelRefused(uid)
+                ztunnel.adds[uid].finish()
+        return len(ztunnel.asked) == len(first) + REQUESTS_MAX
+
+    run_until(facts, ztunnel, one_by_one, first=first)
+
+
+def test_the_others_wait_for_them_no_longer_than_that(
+    facts: Facts, many: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ztunnel_track, "FIRST_S", 0.0)
+    ztunnel, first = FakeZtunnel(7), many[-2:]
+    facts.book.ztunnel_joined(7, first=first)
+    run_until(facts, ztunnel, lambda: len(ztunnel.asked) == REQUESTS_MAX, first=first)
+    assert ztunnel.asked[:2] == [f"add {uid}" for uid in first]
+
+
 def test_a_ztunnel_that_ends_while_a_capture_is_prepared_leaks_no_listener(
     facts: Facts, many: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -181,7 +221,7 @@ def test_a_ztunnel_that_ends_while_a_capture_is_prepared_leaks_no_listener(
 
 def test_one_of_another_make_is_asked_for_one_pod_at_a_time(facts: Facts, many: list[str]) -> None:
     ztunnel = FakeZtunnel(7)
-    ztunnel.is_ours = False
+    ztunnel.is_ours = ztunnel.is_side_by_side = False
     facts.book.ztunnel_joined(7)
 
     def next_one() -> bool:

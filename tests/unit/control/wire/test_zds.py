@@ -12,6 +12,7 @@ from control.wire import zds_pb2 as pb
     ("message", "wire"),
     [
         (pb.ZdsHello(version=pb.V1), b"\x08\x01"),
+        (pb.ZdsHello(version=pb.V1, side_by_side=True), b"\x08\x01\xc0\x3e\x01"),  # ours: 1000
         (
             pb.WorkloadRequest(add=pb.AddWorkload(uid="u")),
             b"\x0a\x03\x0a\x01u",

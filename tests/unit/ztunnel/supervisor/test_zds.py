@@ -205,7 +205,8 @@ def test_who_may_not_connect_does_not(tmp_path: Path) -> None:
 def test_the_agent_is_told_that_we_are_going_to_end_and_a_new_one_too(tmp_path: Path) -> None:
     async def test() -> None:
         loop, path = asyncio.get_running_loop(), tmp_path / "zds.sock"
-        hello = pb.ZdsHello(version=pb.V1).SerializeToString()
+        hello = pb.ZdsHello(version=pb.V1, side_by_side=True).SerializeToString()
+        leaving = pb.ZdsHello(version=pb.V1).SerializeToString()
         with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as agent:
             agent.bind(str(path))
             agent.listen()
@@ -218,11 +219,11 @@ def test_the_agent_is_told_that_we_are_going_to_end_and_a_new_one_too(tmp_path: 
                     assert await loop.sock_recv(first, 100) == hello
                     await turns_until(lambda: client.status.connected)
                     client.leave()
-                    assert await loop.sock_recv(first, 100) == hello
+                    assert await loop.sock_recv(first, 100) == leaving
                 second, _ = await loop.sock_accept(agent)
                 with second:
                     assert await loop.sock_recv(second, 100) == hello
-                    assert await loop.sock_recv(second, 100) == hello
+                    assert await loop.sock_recv(second, 100) == leaving
                 running.cancel()
 
     asyncio.run(test())
