@@ -47,6 +47,7 @@ asyncio.run(main())
 class ManyPods(Crowd):
     def __init__(self, lab: Lab) -> None:
         super().__init__(lab, NODE, PODS)
+        self.in_use = False  # the agent has seen the connections of those that are probed
         self.server = self.state.pods[f"{SERVERS}/server"].address.v4, PORT
 
     # -- the mesh --------------------------------------------------------------------------------

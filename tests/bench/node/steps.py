@@ -146,8 +146,9 @@ def probed(bed: ManyPods, pods: list[CrowdPod]) -> Iterator[Probes]:
     wait(lambda: bed.captured() == len(pods), f"{len(pods)} captured")
     chosen = pods[:: max(1, len(pods) // PROBED)][:PROBED]
     # Until the agent has seen each of them twice: pods that have connections are served first.
-    for _ in range(2 * (1 + len(pods) // PODS_PER_TURN)):
+    for _ in range(0 if bed.in_use else 2 * (1 + len(pods) // PODS_PER_TURN)):
         each_of(chosen, bed.answers)
         time.sleep(SWEEP_S)
+    bed.in_use = True
     with Probes(bed, chosen) as probes:
         yield probes
