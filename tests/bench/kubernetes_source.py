@@ -310,7 +310,7 @@ async def run(arguments: argparse.Namespace) -> None:
             flags += ("--log-level", "info")  # lines for each response are for tests
             start_s = time.monotonic()
             async with starting_control(folder, *flags) as control:
-                await control.started()
+                await control.started(DEADLINE_S)
                 pid = control.process.pid
                 took_s = time.monotonic() - start_s
                 now, most = memory_mib(pid)

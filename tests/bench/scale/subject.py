@@ -13,6 +13,8 @@ from pathlib import Path
 
 from tests.support.processes.control import Control, starting_control
 
+START_S = 120.0  # 50,000 pods on a slow machine
+
 
 @dataclass
 class Subject:
@@ -66,7 +68,7 @@ async def running(folder: Path, port: int) -> AsyncIterator[Subject]:
     flags += ("--metrics", f"127.0.0.1:{port}")
     started_s = time.monotonic()
     async with starting_control(folder, *flags) as control:
-        await control.started()
+        await control.started(START_S)
         subject = Subject(control, port, time.monotonic() - started_s, 0.0)
         subject.ready_cpu_s = subject.cpu_s()
         yield subject

@@ -16,7 +16,7 @@ from typing import Any
 from control.kit.clock import SystemClock
 from control.server.ca.keys import load_token_key
 from control.server.callers.tokens import NodeTokens, subject_of
-from tests.support.processes.daemon import Daemon, ask
+from tests.support.processes.daemon import DEADLINE_S, Daemon, ask
 
 _PORTS = re.compile(r"control\.started .*ports=\"?\[(\d+)")
 
@@ -41,9 +41,9 @@ class Control(Daemon):
         tokens = NodeTokens(key, subject_of("istio-system"), SystemClock())
         return tokens.issue(node, timedelta(hours=1))
 
-    async def started(self) -> None:
-        """Wait until it serves."""
-        found = _PORTS.search(await self.logged(r"control\.started|control\.failed"))
+    async def started(self, deadline_s: float = DEADLINE_S) -> None:
+        """Wait until it serves: a large mesh may take its time."""
+        found = _PORTS.search(await self.logged(r"control\.started|control\.failed", deadline_s))
         assert found is not None, self.lines
         self.port = int(found[1])
 

@@ -19,9 +19,9 @@ class Daemon:
     process: asyncio.subprocess.Process
     lines: list[str] = field(default_factory=list, kw_only=True)
 
-    async def logged(self, pattern: str) -> str:
+    async def logged(self, pattern: str, deadline_s: float = DEADLINE_S) -> str:
         """The first log line with this in it, now or soon."""
-        async with asyncio.timeout(DEADLINE_S):
+        async with asyncio.timeout(deadline_s):
             while True:
                 for line in self.lines:
                     if re.search(pattern, line):
