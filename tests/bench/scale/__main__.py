@@ -78,8 +78,15 @@ async def take(found: list[ScaleFigure], name: str, figures: parts.Figures) -> N
             found.append(each)
             words, unit = NAMES[each.name]
             say(f"{words}: {shown(each.value)} {unit}")
-    except (TimeoutError, OSError, ExceptionGroup) as exc:
-        say(f"{name} failed: {type(exc).__name__} {exc}")
+    except (TimeoutError, OSError, ExceptionGroup, parts.Unmeasured) as exc:
+        say(f"{name} failed: {words_of(exc)}")
+
+
+def words_of(exc: BaseException) -> str:
+    """A failure with those in it, on one line."""
+    inner = exc.exceptions if isinstance(exc, BaseExceptionGroup) else ()
+    said = ", ".join(map(words_of, inner)) if inner else str(exc)
+    return f"{type(exc).__name__} {said}".strip()
 
 
 def report(figures: list[ScaleFigure], started_at: str) -> None:

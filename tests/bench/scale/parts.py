@@ -28,6 +28,10 @@ _KUBE_MEDIAN = re.compile(r"median (\d+) ms")
 Figures = AsyncIterator[ScaleFigure]
 
 
+class Unmeasured(Exception):
+    """A part that ended without its figures: the others are measured all the same."""
+
+
 async def alone(pods: int) -> Figures:
     """Starts, and changes with one node to hear of them."""
     mesh = LargeMesh(pods, 100)
@@ -105,7 +109,7 @@ async def kube(pods: int) -> Figures:
     out, _ = await process.communicate()
     found, median = _KUBE_READY.search(out.decode()), _KUBE_MEDIAN.search(out.decode())
     if found is None or median is None:
-        raise SystemExit(f"{script} did not say how long it took")
+        raise Unmeasured(f"{script.name} did not say how long it took")
     yield ScaleFigure("kube_ready_s", pods, 0, float(found[1]))
     yield ScaleFigure("kube_rss_mib", pods, 0, float(found[2]))
     yield ScaleFigure("kube_change_ms", pods, 0, float(median[1]))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
@@ -9,10 +11,12 @@ import pytest
 from control.server.sources.directory import DirectorySource
 from control.wire import discovery_pb2 as pb
 from control.wire.types import ADDRESS_TYPE, AUTHORIZATION_TYPE
+from tests.bench.scale.__main__ import take
 from tests.bench.scale.compile import KINDS, WAYS, figures, from_crowd
 from tests.bench.scale.light import end_of
 from tests.bench.scale.mesh import LargeMesh
 from tests.bench.scale.outcome import NAMES, ScaleFigure, exponent, goal_of, missed, table
+from tests.bench.scale.parts import Unmeasured
 from tests.bench.scale.picture import PANELS, svg
 from tests.support.clock import FakeClock
 
@@ -69,3 +73,27 @@ def test_every_kind_of_change_is_measured() -> None:
     found = {each.name: each.value for each in figures(100)}
     assert len(found) == 1 + len(KINDS) * len(WAYS)
     assert from_crowd(50, 5) > 0
+
+
+def test_a_part_that_fails_leaves_the_others_their_figures(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    async def half() -> AsyncIterator[ScaleFigure]:
+        yield ScaleFigure("ready_s", 50_000, 0, 9.0)
+        raise ExceptionGroup("of a daemon", [TimeoutError("not started")])
+
+    async def whole() -> AsyncIterator[ScaleFigure]:
+        yield ScaleFigure("rss_mib", 50_000, 0, 300.0)
+
+    async def without() -> AsyncIterator[ScaleFigure]:
+        for figure in FIGURES[:0]:
+            yield figure
+        raise Unmeasured("said nothing")
+
+    found: list[ScaleFigure] = []
+    for name, part in (("half", half()), ("without", without()), ("whole", whole())):
+        asyncio.run(take(found, name, part))
+    assert [each.name for each in found] == ["ready_s", "rss_mib"]
+    said = capsys.readouterr().out
+    assert "half failed: ExceptionGroup TimeoutError not started" in said
+    assert "without failed: Unmeasured said nothing" in said
