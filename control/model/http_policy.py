@@ -65,7 +65,7 @@ class HttpClause:
 
 
 @dataclass(frozen=True, slots=True)
-class HttpRule:
+class HttpPolicyRule:
     clauses: tuple[HttpClause, ...] = ()
 
 
@@ -76,5 +76,5 @@ class HttpPolicy:
 
     name: str
     action: Action
-    rules: tuple[HttpRule, ...]
+    rules: tuple[HttpPolicyRule, ...]
     dry_run: bool = False

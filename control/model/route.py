@@ -1,5 +1,5 @@
-"""What a waypoint or a gateway does with connections and requests. Values only, without a word of
-any proxy's.
+"""Routes of connections and requests through a waypoint or a gateway. Values only, without a word
+of any proxy's.
 
     Waypoint ── its fronts (who may be addressed, and what then) ── backends (who serves it)
 
@@ -33,7 +33,7 @@ class WaypointKey(NamedTuple):
 
 
 class Layer(Enum):
-    """How a front's bytes are taken. HTTP is 1.1 or 2, as the client speaks."""
+    """A front's bytes, as they are taken. HTTP is 1.1 or 2, as the client speaks."""
 
     TCP = "tcp"
     HTTP = "http"
@@ -84,7 +84,7 @@ NO_CHANGE = HeaderChange()
 
 @dataclass(frozen=True, slots=True)
 class Rewrite:
-    """Of host and path; of the path all, or only the prefix that the match asks for."""
+    """A new host and path; the path as a whole, or only the prefix that the match asks for."""
 
     hostname: str = ""
     path: str | None = None
@@ -126,7 +126,7 @@ class Retry:
 @dataclass(frozen=True, slots=True)
 class Mirror:
     backend: str
-    share: float = 1.0  # of the requests, 0 to 1
+    share: float = 1.0  # a part of the requests, 0 to 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,14 +164,15 @@ class HttpRule:
 
 @dataclass(frozen=True, slots=True)
 class Front:
-    """One port of a service, as clients address it.
+    """One port of a service, as clients address it; or of a pod: then `service` and `hostname` are
+    empty.
 
     `rules` None: nobody has a route for it, everything goes to `backend`. Else the rules are all
     there is: no rule matches, 404. For TCP, `destinations` None means the same, and () closes.
     `policies`: those that apply, DENY before ALLOW is the enforcer's matter.
     """
 
-    name: str  # "namespace/service:port": unique
+    name: str  # "namespace/service:port", or "namespace/pod.pod:port": unique
     service: str  # Service.key: "namespace/hostname"
     hostname: str
     addresses: tuple[Address, ...]
@@ -184,7 +185,7 @@ class Front:
 
 
 class Spoken(Enum):
-    """What a backend's servers speak. ANY: the version that the client has."""
+    """The language of a backend's servers. ANY: the version that the client has."""
 
     HTTP1 = "http1"
     HTTP2 = "http2"
@@ -193,7 +194,7 @@ class Spoken(Enum):
 
 
 @dataclass(frozen=True, slots=True)
-class Endpoint:
+class BackendEndpoint:
     """`identity`: exactly who has to answer, by HBONE; None: outside the mesh, plaintext."""
 
     address: Address
@@ -211,12 +212,12 @@ class Backend:
     name: str  # "namespace/service:port": unique
     service: str
     spoken: Spoken
-    endpoints: tuple[Endpoint, ...] = ()
+    endpoints: tuple[BackendEndpoint, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class Waypoint:
-    """What one Gateway's processes are told. `account` is who its processes are."""
+    """Everything that one Gateway's processes are told; they run as `account`."""
 
     key: WaypointKey
     account: SpiffeId
@@ -226,7 +227,7 @@ class Waypoint:
 
 @dataclass(frozen=True, slots=True)
 class WaypointDelta:
-    """What differs of one waypoint; None: gone. `is_gone`: the waypoint itself."""
+    """Differences of one waypoint; None: gone. `is_gone`: the waypoint itself."""
 
     key: WaypointKey
     account: SpiffeId
