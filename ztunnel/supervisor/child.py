@@ -7,7 +7,7 @@ import os
 import subprocess
 
 
-class Child:
+class Forked:
     """`returncode` is None until `wait` has seen its end; below zero: the signal that ended it."""
 
     def __init__(self, pid: int, program: subprocess.Popen[bytes] | None = None) -> None:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ztunnel.ipc import IpcSocket, merge_answer
-from ztunnel.supervisor.child import Child
+from ztunnel.supervisor.child import Forked
 
 
 @dataclass(slots=True)
@@ -34,7 +34,7 @@ class WorkerProcess:
     """One running process and its pipe."""
 
     number: int
-    process: Child
+    process: Forked
     pipe: IpcSocket
     gone: asyncio.Event = field(default_factory=asyncio.Event)
     ready: bool = False

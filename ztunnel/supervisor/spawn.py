@@ -12,13 +12,13 @@ import sys
 from collections.abc import Callable
 from typing import NamedTuple
 
-from ztunnel.supervisor.child import Child
+from ztunnel.supervisor.child import Forked
 
 
 class Spawned(NamedTuple):
     """A worker process, and our end of its pipe."""
 
-    process: Child
+    process: Forked
     pipe: socket.socket
 
 
@@ -44,4 +44,4 @@ def spawn(argv: Callable[[int], list[str]] = worker_argv) -> Spawned:
     except BaseException:
         ours.close()
         raise
-    return Spawned(Child(program.pid, program), ours)
+    return Spawned(Forked(program.pid, program), ours)

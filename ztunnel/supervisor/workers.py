@@ -30,7 +30,7 @@ from ztunnel.identity.csr import Issued
 from ztunnel.ipc import Frame, FrameKind, IpcSocket, encode_json
 from ztunnel.mesh.entries import Entry, chunks
 from ztunnel.refusals import Reason
-from ztunnel.supervisor.child import Child
+from ztunnel.supervisor.child import Forked
 from ztunnel.supervisor.copies import Copy
 from ztunnel.supervisor.leaving import Leaving
 from ztunnel.supervisor.pods import HeldPod
@@ -240,7 +240,7 @@ class Workers:
 
     async def _run_one(self, number: int) -> None:
         early = self._early.pop(number, None)
-        process, pipe = spawn(self._argv) if early is None else (Child(early.pid), early.pipe)
+        process, pipe = spawn(self._argv) if early is None else (Forked(early.pid), early.pipe)
         worker = WorkerProcess(number, process, IpcSocket(pipe))
         descriptor, loop = worker.pipe.fileno(), asyncio.get_running_loop()
         loop.add_reader(descriptor, self._readable, worker)

@@ -10,7 +10,7 @@ from collections.abc import Awaitable
 
 import pytest
 
-from ztunnel.supervisor.child import Child
+from ztunnel.supervisor.child import Forked
 
 SHELL = "/bin/sh"
 DEADLINE_S = 10.0
@@ -30,7 +30,7 @@ def run(scenario: Awaitable[None]) -> None:
 
 @pytest.mark.parametrize(("script", "code"), [("exit 3", 3), ("kill -KILL $$", -signal.SIGKILL)])
 def test_it_has_an_exit_code_once_it_has_ended(script: str, code: int) -> None:
-    child = Child(spawned(script))
+    child = Forked(spawned(script))
     assert child.returncode is None
 
     async def scenario() -> None:
@@ -43,7 +43,7 @@ def test_it_has_an_exit_code_once_it_has_ended(script: str, code: int) -> None:
 
 
 def test_who_gives_up_leaves_nothing_open_and_may_wait_again() -> None:
-    child = Child(spawned("kill -STOP $$"))
+    child = Forked(spawned("kill -STOP $$"))
 
     async def scenario() -> None:
         before = len(os.listdir("/proc/self/fd"))
@@ -61,7 +61,7 @@ def test_who_gives_up_leaves_nothing_open_and_may_wait_again() -> None:
 
 def test_the_object_that_started_it_knows_its_end_and_does_not_ask_for_it() -> None:
     program = subprocess.Popen([SHELL, "-c", "exit 4"])
-    child = Child(program.pid, program)
+    child = Forked(program.pid, program)
 
     async def scenario() -> None:
         assert await child.wait() == 4
