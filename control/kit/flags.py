@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import click
@@ -49,3 +50,25 @@ class ListenAddress(click.ParamType[str]):
         except ConfigError as exc:
             self.fail(str(exc), param, ctx)
         return str(value)
+
+
+class Parsed(click.ParamType[Any]):
+    """A flag whose text is parsed by a function that raises ConfigError."""
+
+    def __init__(self, name: str, parse: Callable[[str], Any]) -> None:
+        self.name = name
+        self._parse = parse
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        try:
+            return self._parse(value) if isinstance(value, str) else value
+        except ConfigError as exc:
+            self.fail(str(exc), param, ctx)
+
+
+def option(name: str, *others: str, **fields: Any) -> Callable[[Any], Any]:
+    """Flag with a variable of its own (TULLE_ and its name), and others that mean the same."""
+    flag = name.split("/")[0].removeprefix("--")
+    own = "TULLE_" + flag.upper().replace("-", "_")
+    fields.setdefault("show_default", True)
+    return click.option(name, envvar=[own, *others], show_envvar=True, **fields)

@@ -1,7 +1,7 @@
-"""Folders for a control plane's own sockets: private, in memory, and gone with their process.
+"""Folders for a process's own sockets: private, in memory, and gone with it.
 
-A folder is locked while its process lives. One that was killed leaves its folder to the next one,
-or to whoever takes its mesh down.
+A folder is locked while its process lives. One that was killed leaves its folder to the next one of
+its kind, or to whoever takes its mesh down.
 """
 
 from __future__ import annotations
@@ -16,17 +16,18 @@ from control.kit.errors import ConfigError
 
 # Those in memory come first: a full disk must not keep a control plane from starting.
 _PARENTS: Final = ("/run", "/dev/shm", tempfile.gettempdir())
-_PREFIX: Final = "tulle-control-"
+# Kinds of processes, and the sockets that each may leave.
+_SOCKETS: Final = {"control": ("grpc",), "waypoint": ("admin", "ads", "sds")}
 
 
-def private_folder() -> tuple[tempfile.TemporaryDirectory[str], int]:
+def private_folder(kind: str = "control") -> tuple[tempfile.TemporaryDirectory[str], int]:
     """A folder, and its descriptor that holds its lock."""
     error: OSError | None = None
     for each in _PARENTS:
-        _remove_abandoned(Path(each))
+        _remove_abandoned(Path(each), kind)
         try:
             while True:
-                made = tempfile.TemporaryDirectory(prefix=_PREFIX, dir=each)
+                made = tempfile.TemporaryDirectory(prefix=f"tulle-{kind}-", dir=each)
                 handle = os.open(made.name, os.O_RDONLY | os.O_DIRECTORY)
                 fcntl.flock(handle, fcntl.LOCK_EX)
                 if os.fstat(handle).st_nlink:
@@ -41,12 +42,13 @@ def private_folder() -> tuple[tempfile.TemporaryDirectory[str], int]:
 def remove_abandoned() -> None:
     """Remove all that killed processes of ours have left."""
     for each in _PARENTS:
-        _remove_abandoned(Path(each))
+        for kind in _SOCKETS:
+            _remove_abandoned(Path(each), kind)
 
 
-def _remove_abandoned(parent: Path) -> None:
+def _remove_abandoned(parent: Path, kind: str) -> None:
     """Remove our folders that no process has locked."""
-    for path in parent.glob(f"{_PREFIX}*"):
+    for path in parent.glob(f"tulle-{kind}-*"):
         try:
             if path.lstat().st_uid != os.getuid():
                 continue
@@ -55,7 +57,8 @@ def _remove_abandoned(parent: Path) -> None:
             continue
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            (path / "grpc").unlink(missing_ok=True)
+            for name in _SOCKETS[kind]:
+                (path / name).unlink(missing_ok=True)
             path.rmdir()
         except OSError:
             continue  # somebody lives in it, or it holds what we never put there

@@ -63,3 +63,11 @@ CRDS = Resource(
 )
 AUTHORIZATION_POLICIES = Resource(SECURITY, "v1", "authorizationpolicies", "AuthorizationPolicy")
 PEER_AUTHENTICATIONS = Resource(SECURITY, "v1", "peerauthentications", "PeerAuthentication")
+
+GATEWAY_API: Final = "gateway.networking.k8s.io"
+GATEWAY_CLASSES = Resource(GATEWAY_API, "v1", "gatewayclasses", "GatewayClass", False)
+GATEWAYS = Resource(GATEWAY_API, "v1", "gateways", "Gateway")
+HTTP_ROUTES = Resource(GATEWAY_API, "v1", "httproutes", "HTTPRoute")
+GRPC_ROUTES = Resource(GATEWAY_API, "v1", "grpcroutes", "GRPCRoute")
+TCP_ROUTES = Resource(GATEWAY_API, "v1", "tcproutes", "TCPRoute")
+REFERENCE_GRANTS = Resource(GATEWAY_API, "v1", "referencegrants", "ReferenceGrant")

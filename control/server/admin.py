@@ -7,7 +7,6 @@ import json
 import logging
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass
-from datetime import datetime
 from io import BytesIO
 from itertools import islice
 from typing import Any, TypeVar
@@ -24,6 +23,7 @@ from control.kit.slices import made_in_slices, sorted_steps
 from control.kit.version import version
 from control.model.address import format_address
 from control.model.intent import Intent
+from control.model.route import Waypoint
 from control.model.workload import Service, Workload
 from control.server.ca.authorities import Authorities
 from control.server.callers.arrivals import Arrivals
@@ -33,9 +33,11 @@ from control.server.compile.settings import Settings
 from control.server.metrics import Metrics, short_type
 from control.server.sources.lasting import LastingSource
 from control.server.xds.publish import Publisher
-from control.server.xds.streams import Client, DeltaService
+from control.server.xds.rows import client_row, time_text, waypoint_rows
+from control.server.xds.streams import DeltaService
 from control.wire.convert import resource_to_wire
 from control.wire.convert_policy import policy_to_wire
+from control.wire.waypoint_page import rows_of
 
 log = logging.getLogger("admin")
 
@@ -105,13 +107,15 @@ class AdminPages:
         return {
             ("GET", "/status"): _page(self.status),
             ("GET", "/problems"): _page(lambda to: to.array(publisher.problems, asdict)),
-            ("GET", "/notes"): _page(lambda to: to.array(publisher.mesh.notes, asdict)),
+            ("GET", "/notes"): _page(lambda to: to.array(publisher.notes, asdict)),
             ("GET", "/workloads"): _page(
                 lambda to: to.rows(publisher.mesh.workloads, workload_row)
             ),
             ("GET", "/services"): _page(lambda to: to.rows(publisher.mesh.services, service_row)),
-            ("GET", "/policies"): _page(lambda to: to.array(publisher.mesh.statuses, asdict)),
+            ("GET", "/policies"): _page(lambda to: to.array(publisher.policy_statuses, asdict)),
             ("GET", "/pods"): _page(lambda to: to.rows(publisher.mesh.pods, pod_row)),
+            ("GET", "/waypoints"): _page(self.waypoints),
+            ("GET", "/routes"): _page(lambda to: to.array(rows_of(_waypoints(publisher)), _same)),
             ("GET", "/callers"): _page(lambda to: to.array(self._callers.rows(), _same)),
             ("GET", "/config"): _page(self.config),
             ("GET", "/log"): log_levels,
@@ -126,7 +130,7 @@ class AdminPages:
         about = {
             **replica,
             "version": version(),
-            "started_at": _time(self._started_at),
+            "started_at": time_text(self._started_at),
             "trust_domain": settings.trust_domain,
             "cluster_id": settings.cluster_id,
             "network": settings.network,
@@ -142,7 +146,7 @@ class AdminPages:
             },
             "root": {
                 "serial": f"{root.serial_number:x}",
-                "not_after": _time(root.not_valid_after_utc),
+                "not_after": time_text(root.not_valid_after_utc),
             },
         }
         nodes = sorted(self._delta.clients, key=lambda each: each.node_id)
@@ -152,8 +156,13 @@ class AdminPages:
         to.say(',\n"problems": ')
         await to.array(publisher.problems, asdict)
         to.say(',\n"notes": ')
-        await to.array(publisher.mesh.notes, asdict)
+        await to.array(publisher.notes, asdict)
         to.say("}")
+
+    async def waypoints(self, to: PageText) -> None:
+        delta = self._delta
+        rows = waypoint_rows(self._publisher.racks, delta.clients, delta.nacks)
+        await to.array(rows, _same)
 
     async def config(self, to: PageText) -> None:
         mesh = self._publisher.mesh
@@ -163,6 +172,11 @@ class AdminPages:
         to.say(',\n"policies": ')
         await to.table(mesh.policies, policy_to_wire)
         to.say("}")
+
+
+def _waypoints(publisher: Publisher) -> list[Waypoint]:
+    found = publisher.gateways.waypoints
+    return [found[key] for key in sorted(found)]
 
 
 class PageText:
@@ -256,28 +270,6 @@ async def set_log_level(request: HttpRequest) -> HttpResponse:
     return as_json(kit_log.current_levels())
 
 
-def client_row(client: Client) -> dict[str, Any]:
-    return {
-        "id": client.node_id,
-        "node": client.node,
-        "peer": client.peer,
-        "since": _time(client.since),
-        "types": {
-            short_type(url): {
-                "wildcard": state.way.wildcard,
-                "asked": len(state.asked),
-                "known": state.way.held_count,
-                "pending": state.way.pending_count,
-                "in_flight": state.in_flight,
-                "acked": state.acked,
-                "nacked": state.nacked,
-                "nacks": state.nacks,
-            }
-            for url, state in client.session.types.items()
-        },
-    }
-
-
 def workload_row(value: Workload) -> dict[str, Any]:
     return {
         "uid": value.uid,
@@ -332,7 +324,3 @@ def pod_row(value: Intent) -> dict[str, Any]:
 
 def _same(row: dict[str, Any]) -> dict[str, Any]:
     return row
-
-
-def _time(moment: datetime) -> str:
-    return moment.strftime("%Y-%m-%dT%H:%M:%SZ")

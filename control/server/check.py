@@ -10,9 +10,10 @@ import click
 
 from control.kit.clock import SystemClock
 from control.kit.command import PlainCommand
-from control.server.compile.mesh import compile_mesh
+from control.server.compile.mesh import KnownCaptures, Mesh
 from control.server.compile.settings import Settings
 from control.server.flags import DRY_RUN, FOLDER, ROOT_NAMESPACE, option, output
+from control.server.gateway.gateways import Gateways
 from control.server.sources.directory import DirectorySource
 from control.server.sources.problem import Problem
 
@@ -25,8 +26,10 @@ def problems_of(
     """Problems of a folder, notes on objects that are not enforced as they are written, and the
     number of objects."""
     snapshot = DirectorySource(path, SystemClock()).read()
-    mesh = compile_mesh(snapshot.objects, settings, frozenset())
-    return snapshot.problems, mesh.notes, len(snapshot.objects)
+    changed = snapshot.objects.by_key()
+    mesh, gateways = Mesh(settings, KnownCaptures(frozenset())), Gateways(settings)
+    gateways.apply(changed, mesh.apply(changed))
+    return snapshot.problems, (*mesh.notes, *gateways.notes), len(snapshot.objects)
 
 
 @click.command(cls=PlainCommand)

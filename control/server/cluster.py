@@ -21,6 +21,7 @@ from control.server.callers.accounts import BoundPod, node_accounts
 from control.server.callers.outage import NAME as KNOWN_NAME
 from control.server.callers.outage import KnownCallers
 from control.server.callers.reviews import ClusterReviews, TokenReviews
+from control.server.callers.speakers import IsWaypoint, no_waypoint
 from control.server.callers.tokens import EitherTokens, NodeTokens
 from control.server.compile.settings import Settings
 from control.server.leader.drains import DrainDuty
@@ -29,6 +30,7 @@ from control.server.leader.marks import CaptureMarks
 from control.server.leader.notices import NoticeDuty
 from control.server.leader.root_news import RootNewsDuty
 from control.server.leader.roots import RootsDuty
+from control.server.leader.route_statuses import RouteStatusDuty
 from control.server.leader.statuses import StatusDuty
 from control.server.leader.views import Views
 from control.server.leader.writer import Writer
@@ -62,7 +64,13 @@ class ClusterSide:
         self.client = KubeClient(config.access)
         self.metrics = metrics
         self._clock = clock
-        self._accounts = node_accounts(config.namespace, config.accounts, config.audience)
+        self._is_waypoint: IsWaypoint = no_waypoint
+        self._accounts = node_accounts(
+            config.namespace,
+            config.accounts,
+            config.audience,
+            lambda key: self._is_waypoint(key),
+        )
         self.election = Election(self.client, config.namespace, config.identity, clock)
 
     def stored(
@@ -90,7 +98,9 @@ class ClusterSide:
         await share_token_key(self.client, self.config.namespace, state)
 
     def know_callers(self, state: Path, publisher: Publisher) -> KnownCallers:
-        """Callers of before, for as long as the API server is away."""
+        """Callers of before, for as long as the API server is away; which accounts are those of
+        waypoints is what is published."""
+        self._is_waypoint = publisher.is_waypoint
 
         def node_of(pod: BoundPod) -> str:
             found = publisher.mesh.residents.with_uid(pod.uid)
@@ -154,6 +164,7 @@ class ClusterSide:
             ),
             news,
             StatusDuty(client, clock, views.conditions),
+            RouteStatusDuty(client, clock, views.routes),
             NoticeDuty(client, clock, config.identity, views.conditions),
             DrainDuty(client, ours, config.namespace),
         )

@@ -14,7 +14,7 @@ COMMANDS = {
     "token": (
         "control.server.token",
         "token",
-        "Print a token for one node's agent and ztunnel, or revoke some.",
+        "Print a token for a node, or for a waypoint there, or revoke some.",
     ),
 }
 
@@ -51,6 +51,7 @@ def main() -> None:
       tulle-control --kubernetes --kubeconfig ~/.kube/config --context kind-kind
       tulle-control --manifests ./mesh --dns-name control.example
       tulle-control token --node n1 --state ./state > n1.token
+      tulle-control token --node n1 --service-account shop/waypoint > w.token
       tulle-control check --manifests ./mesh
 
     Nodes verify the port with the root in <state>/ca/root-cert.pem.

@@ -14,6 +14,11 @@ from control.kit.metrics import RefusalCollector
 from control.kube.reflection import Reflection
 from control.server.sources.problem import Problem
 
+_TYPES = (
+    *("Address", "Authorization", "Pod", "Namespace"),
+    *("Cluster", "ClusterLoadAssignment", "Listener", "ScopedRouteConfiguration"),
+    "RouteConfiguration",
+)
 _PUSH_BUCKETS_S = (0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0)
 
 
@@ -37,7 +42,7 @@ class Metrics:
             buckets=_PUSH_BUCKETS_S,
             registry=r,
         )
-        self.connected = Gauge("tulle_control_connected", "Open xDS streams", registry=r)
+        self.connected = Gauge("tulle_control_connected", "Open xDS streams", ["kind"], registry=r)
         self.connections = Gauge(
             "tulle_control_connections",
             "Open connections, with and without a token shown",
@@ -135,4 +140,4 @@ class WatchCollector(Collector):
 def short_type(type_url: str) -> str:
     """`type.googleapis.com/istio.workload.Address` → `Address`; foreign ones share one label."""
     name = type_url.rpartition(".")[2]
-    return name if name in ("Address", "Authorization", "Pod", "Namespace") else "other"
+    return name if name in _TYPES else "other"

@@ -8,7 +8,7 @@ import os
 import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from datetime import timedelta
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import grpc
 
@@ -110,12 +110,12 @@ Answer: TypeAlias = Callable[[bytes, AdmittedCall, Context], Awaitable[bytes]]
 
 
 def unary(
-    door: Door, method: str, bytes_max: int, answer: Answer
+    door: Door, method: str, bytes_max: int, answer: Answer, *, nodes_only: bool = False
 ) -> Callable[[AsyncIterator[bytes], Context], Awaitable[bytes]]:
     """One message in, one out. The message is read when the call was let in, not before."""
 
     async def handle(requests: AsyncIterator[bytes], context: Context) -> bytes:
-        async with door.admitted(context, method) as call:
+        async with door.admitted(context, method, nodes_only=nodes_only) as call:
             try:
                 async with asyncio.timeout(REQUEST_S):
                     data = await anext(requests)
@@ -142,24 +142,30 @@ def make_server(
     csr: CertificateService,
     enrolment: EnrolmentService,
 ) -> grpc.aio.Server:
-    """The gRPC server behind the front, not started.
-
-    All methods are streams to gRPC, even those with one message: it would read the message of any
-    other before we are asked who calls.
-    """
+    """The gRPC server behind the front, not started."""
     server = grpc.aio.server(options=_OPTIONS)
-    create = unary(door, "csr", CSR_MESSAGE_BYTES_MAX, csr.create)
-    report = unary(door, "report", REPORT_BYTES_MAX, enrolment.report)
-    # No (de)serialisers: messages pass as bytes, so one encoding serves every client.
-    methods = {
-        DELTA_METHOD: grpc.stream_stream_rpc_method_handler(delta.stream),
-        CREATE_CERTIFICATE_METHOD: grpc.stream_unary_rpc_method_handler(create),
-        REPORT_METHOD: grpc.stream_unary_rpc_method_handler(report),
-    }
-    for path, handler in methods.items():
+    for path, handler in handlers(door, delta, csr, enrolment).items():
         service, _, method = path[1:].partition("/")
         table = grpc.method_handlers_generic_handler(service, {method: handler})
         server.add_generic_rpc_handlers((table,))
     if server.add_insecure_port(f"unix:{socket_path}") == 0:
         raise ConfigError(f"gRPC cannot listen on {socket_path}")
     return server
+
+
+def handlers(
+    door: Door, delta: DeltaService, csr: CertificateService, enrolment: EnrolmentService
+) -> dict[str, grpc.RpcMethodHandler[Any, Any]]:
+    """By method path.
+
+    All methods are streams to gRPC, even those with one message: it would read the message of any
+    other before we are asked who calls.
+    """
+    create = unary(door, "csr", CSR_MESSAGE_BYTES_MAX, csr.create)
+    report = unary(door, "report", REPORT_BYTES_MAX, enrolment.report, nodes_only=True)
+    # No (de)serialisers: messages pass as bytes, so one encoding serves every client.
+    return {
+        DELTA_METHOD: grpc.stream_stream_rpc_method_handler(delta.stream),
+        CREATE_CERTIFICATE_METHOD: grpc.stream_unary_rpc_method_handler(create),
+        REPORT_METHOD: grpc.stream_unary_rpc_method_handler(report),
+    }

@@ -23,6 +23,7 @@ from control.kit.log import event
 from control.kube.access import IN_CLUSTER, ClusterAccess
 from control.kube.kubeconfig import find_access
 from control.server import plane
+from control.server.assembly import PlaneConfig
 from control.server.callers.tokens import AUDIENCE
 from control.server.cluster import ClusterConfig
 from control.server.compile.settings import Settings
@@ -190,7 +191,7 @@ def serve(
         release_all=release_all,
         keeps_pods=release_all and kubernetes,
     )
-    config = plane.PlaneConfig(
+    config = PlaneConfig(
         manifests=manifests,
         state=state,
         listen=tuple(listen),

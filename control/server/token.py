@@ -1,4 +1,4 @@
-"""`tulle-control token`: prints a node's token, or revokes some."""
+"""`tulle-control token`: prints a token of a node or a waypoint, or revokes some."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from control.kit.terminal import is_interactive
 from control.server.ca.keys import TOKEN_KEY_NAME, load_token_key
 from control.server.callers import issued
 from control.server.callers.revocations import NAME, add, load, whole_node
+from control.server.callers.speakers import account_from
 from control.server.callers.tokens import TOKEN_CHARS_MAX, NodeTokens, Unauthenticated, subject_of
 from control.server.flags import DURATION, ROOT_NAMESPACE, STATE, option, output
 
@@ -25,6 +26,12 @@ from control.server.flags import DURATION, ROOT_NAMESPACE, STATE, option, output
 @STATE
 @ROOT_NAMESPACE
 @option("--ttl", type=DURATION, default="365d", help="Life of the token.")
+@option(
+    "--service-account",
+    metavar="NAMESPACE/NAME",
+    help="The token is a waypoint's, for what runs on this node as this account: that of its "
+    "Gateway's name.",
+)
 @click.option("--revoke", is_flag=True, help="Revoke all tokens that the node has until now.")
 @click.option(
     "--revoke-token",
@@ -37,11 +44,12 @@ def token(
     state: Path,
     root_namespace: str,
     ttl: float,
+    service_account: str | None,
     revoke: bool,
     revoke_token: BinaryIO | None,
 ) -> None:
-    """Print a token for one node's agent and ztunnel, or revoke some. Its holder speaks for the
-    node.
+    """Print a token for a node, or for a waypoint there, or revoke some. Its holder speaks for the
+    node, as its agent and ztunnel, or for the waypoint alone.
 
     Without a newline when it goes to a file: Istio's ztunnel sends the file as it is, and a header
     cannot hold a newline.
@@ -51,6 +59,10 @@ def token(
     """
     if (node is None) is (revoke_token is None) or (revoke and node is None):
         raise click.UsageError("--node NAME, --node NAME --revoke, or --revoke-token FILE")
+    account = None if service_account is None else account_from(service_account)
+    if service_account is not None and (account is None or revoke or revoke_token):
+        said = "--service-account NAMESPACE/NAME, with --node NAME alone"
+        raise click.UsageError(said)
     clock, revoked = SystemClock(), state / NAME
     if (revoke or revoke_token) and not (state / TOKEN_KEY_NAME).exists():
         raise click.ClickException(f"{state}: no control plane has its state there")
@@ -64,7 +76,7 @@ def token(
         elif node is not None and revoke:
             add(revoked, whole_node(node, clock, issued.last_s(state, node)), clock)
         elif node is not None:
-            made = tokens.issue(node, timedelta(seconds=ttl))
+            made = tokens.issue(node, timedelta(seconds=ttl), account)
             issued.note(state / issued.NAME, node, tokens.issued_s(made))
             with output():
                 click.echo(made, nl=is_interactive(sys.stdout))

@@ -87,7 +87,7 @@ NODES: list[Panel] = [
     ),
 ]
 CONTROL: list[Panel] = [
-    ("Open xDS streams", "short", {"{{instance}}": "tulle_control_connected"}),
+    ("Open xDS streams", "short", {"{{instance}} {{kind}}": "tulle_control_connected"}),
     (
         "Pushes",
         "ops",

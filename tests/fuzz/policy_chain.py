@@ -24,6 +24,7 @@ from control.server.compile.settings import Settings
 from control.server.sources.folder import Folder
 from control.server.sources.problem import Problem
 from control.server.xds.cache import Cache
+from control.server.xds.node_view import NodeView
 from control.server.xds.session import DeltaSession
 from control.wire import discovery_pb2 as pb
 from control.wire.delta import DeltaClient, NodeInfo, Update
@@ -160,7 +161,7 @@ class Node:
     def open(self, cache: Cache) -> None:
         """A new stream; the client says what it holds."""
         self.cache = cache
-        self._session = DeltaSession(cache, NODE)
+        self._session = DeltaSession(NodeView(cache, NODE))
         self._settling.opened(0.0)
         for request in self._client.opening():
             self._session.receive(pb.DeltaDiscoveryRequest.FromString(request.SerializeToString()))

@@ -16,6 +16,7 @@ from control.server.compile.settings import Settings
 from control.server.sources.folder import Folder
 from control.server.sources.problem import Invalid
 from control.server.sources.yaml_text import read_documents
+from control.server.xds.node_view import NodeView
 from control.server.xds.session import DeltaSession
 from control.wire import discovery_pb2 as pb
 from control.wire.sums import SUMS_KEY, sums_of, sums_to_text
@@ -101,7 +102,7 @@ def test_any_requests_leave_at_most_one_response_of_a_type_in_flight(
 ) -> None:
     cache = MeshCache()
     cache.update(EMPTY)
-    session = DeltaSession(cache, "n1")
+    session = DeltaSession(NodeView(cache, "n1"))
     unanswered: set[tuple[str, str]] = set()
     for request in requests:
         try:

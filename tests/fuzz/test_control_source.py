@@ -9,8 +9,9 @@ from typing import Any
 
 import pytest
 
-from control.server.compile.mesh import compile_mesh
+from control.server.compile.mesh import KnownCaptures, Mesh, compile_mesh
 from control.server.compile.settings import Settings
+from control.server.gateway.gateways import Gateways
 from control.server.sources.folder import Folder
 from tests.support.mesh_cache import MeshCache
 
@@ -128,6 +129,87 @@ OBJECTS: dict[str, dict[str, Any]] = {
             "portLevelMtls": {"8080": {"mode": "PERMISSIVE"}},
         },
     },
+    "Gateway": {
+        "apiVersion": "gateway.networking.k8s.io/v1",
+        "metadata": meta(),
+        "spec": {
+            "gatewayClassName": "tulle-waypoint",
+            "listeners": [
+                {
+                    "name": "mesh",
+                    "port": 15008,
+                    "protocol": "HBONE",
+                    "allowedRoutes": {
+                        "namespaces": {
+                            "from": "Selector",
+                            "selector": {
+                                "matchLabels": {"a": "b"},
+                                "matchExpressions": [
+                                    {"key": "a", "operator": "In", "values": ["b"]}
+                                ],
+                            },
+                        }
+                    },
+                }
+            ],
+        },
+    },
+    "HTTPRoute": {
+        "apiVersion": "gateway.networking.k8s.io/v1",
+        "metadata": meta(),
+        "spec": {
+            "parentRefs": [{"group": "", "kind": "Service", "name": "it", "port": 80}],
+            "hostnames": ["*.example.org"],
+            "rules": [
+                {
+                    "name": "one",
+                    "matches": [
+                        {
+                            "path": {"type": "RegularExpression", "value": "/a(b|c)*"},
+                            "method": "GET",
+                            "headers": [{"name": "A", "value": "b", "type": "Exact"}],
+                            "queryParams": [{"name": "a", "value": "b"}],
+                        }
+                    ],
+                    "filters": [
+                        {
+                            "type": "RequestHeaderModifier",
+                            "requestHeaderModifier": {
+                                "set": [{"name": "A", "value": "b"}],
+                                "remove": ["b"],
+                            },
+                        },
+                        {
+                            "type": "RequestMirror",
+                            "requestMirror": {
+                                "backendRef": {"name": "it", "port": 80},
+                                "fraction": {"numerator": 1, "denominator": 2},
+                            },
+                        },
+                        {"type": "URLRewrite", "urlRewrite": {"hostname": "a.b"}},
+                        {"type": "CORS", "cors": {"allowOrigins": ["https://a.b"], "maxAge": 5}},
+                    ],
+                    "backendRefs": [{"name": "it", "port": 80, "weight": 1}],
+                    "timeouts": {"request": "1s", "backendRequest": "500ms"},
+                    "retry": {"codes": [503], "attempts": 1, "backoff": "1s"},
+                }
+            ],
+        },
+    },
+    "ReferenceGrant": {
+        "apiVersion": "gateway.networking.k8s.io/v1beta1",
+        "metadata": meta(),
+        "spec": {
+            "from": [
+                {
+                    "group": "gateway.networking.k8s.io",
+                    "kind": "HTTPRoute",
+                    "namespace": "shop",
+                }
+            ],
+            "to": [{"group": "", "kind": "Service", "name": "it"}],
+        },
+    },
 }
 LEAVES: list[Any] = [
     *(None, True, False, 0, -1, 1, 65535, 65536, 2**31, 2**63, 10**18, 1.5, 1e300),
@@ -181,3 +263,6 @@ def test_any_tree_at_any_place_costs_one_object(kind: str) -> None:
         bound = 2 + (len(items) if isinstance(items, list) else 0)  # itself, and a duplicate name
         assert len(found.problems) <= bound, (text, found.problems)
         MeshCache().update(compile_mesh(found.objects, Settings(), frozenset()))
+        everything = found.objects.by_key()
+        mesh = Mesh(Settings(), KnownCaptures(frozenset()))
+        Gateways(Settings()).apply(everything, mesh.apply(everything))

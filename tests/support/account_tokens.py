@@ -6,7 +6,8 @@ import base64
 import json
 from typing import Any
 
-from control.server.callers.accounts import NodeAccounts, ReviewedUser, ReviewStatus, subject
+from control.server.callers.accounts import NodeAccounts, ReviewedUser, ReviewStatus
+from control.server.callers.speakers import subject
 
 ZTUNNEL = subject("tulle-system", "tulle-ztunnel")
 ACCOUNTS = NodeAccounts(frozenset({ZTUNNEL, subject("tulle-system", "tulle-agent")}))

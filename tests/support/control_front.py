@@ -13,7 +13,8 @@ from typing import Any
 from control.kit.clock import SystemClock
 from control.server.ca.keys import load_authority
 from control.server.callers.arrivals import Arrival, Arrivals
-from control.server.front.listener import Front, bind
+from control.server.callers.budget import node_tenant
+from control.server.front.listener import TlsFront, bind
 from control.server.front.meter import HEADERS
 from control.server.metrics import Metrics
 from control.server.ports import ServingCertificates, TlsContexts
@@ -45,7 +46,7 @@ class Bench:
             )
         )
         self.port = 0
-        self.front: Front
+        self.front: TlsFront
 
     async def inner(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.answers.append(writer)
@@ -53,7 +54,7 @@ class Bench:
             number = int(writer.get_extra_info("peername").rpartition(b"-")[2])
             arrival = self.arrivals.get(number)
             assert arrival is not None
-            self.arrivals.admit(arrival, self.admit_with)
+            self.arrivals.admit(arrival, node_tenant(self.admit_with))
         while data := await reader.read(65536):
             self.received += data
         writer.close()
@@ -75,7 +76,7 @@ async def running(folder: Path) -> AsyncIterator[Bench]:
     bench = Bench(folder)
     server = await asyncio.start_unix_server(bench.inner, bench.path)
     async with asyncio.TaskGroup() as tasks:
-        subject = Front(bench.arrivals, bench.clock, bench.contexts.current, bench.path, tasks)
+        subject = TlsFront(bench.arrivals, bench.clock, bench.contexts.current, bench.path, tasks)
         bench.front = subject
         sockets = bind("127.0.0.1:0")
         bench.port = sockets[0].getsockname()[1]

@@ -13,6 +13,7 @@ from control.model.address import Address, parse_address
 from control.model.intent import Intent
 from control.server.compile.pods import pod_uid
 from control.server.sources.objects import AnyObject, Key, PodObject
+from tests.support.gateway_worlds import GATEWAY_VERSIONS
 from tests.support.manifests import load, pod, policy
 
 
@@ -138,6 +139,7 @@ VERSIONS = [
         strict("{selectr: {}, mtls: {mode: STRICT}}", "q"),
     ],
     [strict(f"{{{SELECTS}mtls: {{mode: STRICT}}}}", "r"), strict("{mtls: {mode: DISABLE}}", "r")],
+    *GATEWAY_VERSIONS,
 ]
 ADDRESSES = [(parse_address(f"10.1.0.{at}"),) for at in (1, 2, 4, 5)]
 

@@ -34,18 +34,19 @@ log = logging.getLogger("ca")
 CSR_MESSAGE_BYTES_MAX = CSR_BYTES_MAX + 4096  # the request in PEM, and what is said about it
 PACE_WAIT_S = 5.0  # longest wait of a request over its node's pace; then it is refused
 
-MayHave = Callable[[str, SpiffeId], bool]
+Runs = Callable[[str, SpiffeId], bool]
 
 
 class CertificateService:
-    """`may_have(node, identity)` says if a pod with this identity runs on this node."""
+    """`runs(node, identity)` says if a pod with this identity runs on this node. A node may have
+    the identities of its pods, a waypoint its own alone, where it runs."""
 
     def __init__(
         self,
         authorities: Authorities,
         trust_domain: str,
         ttl_max: timedelta,
-        may_have: MayHave,
+        runs: Runs,
         *,
         door: Door,
         metrics: Metrics,
@@ -54,7 +55,7 @@ class CertificateService:
         self._authorities = authorities
         self._trust_domain = trust_domain
         self._ttl_max = ttl_max
-        self._may_have = may_have
+        self._runs = runs
         self._door = door
         self._metrics = metrics
         self._clock = clock
@@ -85,7 +86,11 @@ class CertificateService:
         field = message.metadata.fields.get("ImpersonatedIdentity")
         impersonated = field.string_value if field is not None else ""
         request = check_request(message.csr, impersonated, self._trust_domain)
-        if not self._may_have(caller.node, request.identity):
+        identity, waypoint = request.identity, caller.waypoint
+        own = identity.namespace, identity.service_account
+        if waypoint is not None and own != waypoint:
+            raise Refused(CallRefusal.NOT_ITS_OWN)
+        if not self._runs(caller.node, identity):
             raise Refused(CallRefusal.NO_SUCH_POD_ON_NODE)
         ttl = leaf_ttl(message.validity_duration, self._ttl_max)
         authority = self._authorities.current
@@ -95,8 +100,8 @@ class CertificateService:
             log,
             logging.INFO,
             "csr.signed",
-            identity=request.identity,
-            node=caller.node,
+            identity=identity,
+            **caller.words,
             ttl_s=int(ttl.total_seconds()),
         )
         return pb.IstioCertificateResponse(

@@ -1,4 +1,5 @@
-"""Service accounts of nodes: reads a projected token's claims, and an API server's word on it.
+"""Service accounts of nodes and waypoints: reads a projected token's claims, and what an API server
+says of it.
 
 Pure. The claims prove nothing before the API server has vouched for them; they only spare it tokens
 that could not be good, and say until when a good one is.
@@ -11,7 +12,9 @@ from dataclasses import dataclass
 
 import msgspec
 
+from control.model.route import WaypointKey
 from control.server.callers.refusals import CallRefusal
+from control.server.callers.speakers import IsWaypoint, no_waypoint, subject, waypoint_of
 from control.server.callers.tokens import AUDIENCE, Unauthenticated, unverified_claims
 
 _EXTRA = "authentication.kubernetes.io/"
@@ -19,10 +22,25 @@ _EXTRA = "authentication.kubernetes.io/"
 
 @dataclass(frozen=True, slots=True)
 class NodeAccounts:
-    """Accounts whose pods speak for their node, as `system:serviceaccount:NAMESPACE:NAME`."""
+    """`subjects`: accounts whose pods speak for their node, as
+    `system:serviceaccount:NAMESPACE:NAME`. Beside them those of waypoints are let in, for as long
+    as they are some."""
 
     subjects: frozenset[str]
     audience: str = AUDIENCE
+    is_waypoint: IsWaypoint = no_waypoint
+
+    def speaks_for(self, subject: str) -> WaypointKey | None:
+        """The waypoint that an account speaks for; None: for its node. Unauthenticated: neither."""
+        if subject in self.subjects:
+            return None
+        found = waypoint_of(subject, self.is_waypoint)
+        if found is None:
+            raise Unauthenticated(CallRefusal.TOKEN_SUBJECT)
+        return found
+
+    def has(self, subject: str) -> bool:
+        return subject in self.subjects or waypoint_of(subject, self.is_waypoint) is not None
 
 
 class _Claims(msgspec.Struct):
@@ -59,15 +77,15 @@ class BoundPod:
     node: str
 
 
-def subject(namespace: str, name: str) -> str:
-    return f"system:serviceaccount:{namespace}:{name}"
-
-
-def node_accounts(namespace: str, names: tuple[str, ...], audience: str) -> NodeAccounts:
+def node_accounts(
+    namespace: str, names: tuple[str, ...], audience: str, is_waypoint: IsWaypoint = no_waypoint
+) -> NodeAccounts:
     """Accounts by `NAME`, in the namespace of the install, or by `NAMESPACE/NAME`."""
     split = (each.rpartition("/") for each in names)
     return NodeAccounts(
-        frozenset(subject(where or namespace, name) for where, _, name in split), audience
+        frozenset(subject(where or namespace, name) for where, _, name in split),
+        audience,
+        is_waypoint,
     )
 
 
@@ -88,8 +106,7 @@ def looked_at(token: str, accounts: NodeAccounts, now_s: float) -> TokenLife:
         raise Unauthenticated(CallRefusal.TOKEN_EXPIRED)
     if accounts.audience not in ([claims.aud] if isinstance(claims.aud, str) else claims.aud):
         raise Unauthenticated(CallRefusal.TOKEN_AUDIENCE)
-    if claims.sub not in accounts.subjects:
-        raise Unauthenticated(CallRefusal.TOKEN_SUBJECT)
+    accounts.speaks_for(claims.sub)
     if not 0 <= claims.iat <= claims.exp < math.inf:
         raise Unauthenticated(CallRefusal.TOKEN_MALFORMED)
     return TokenLife(int(claims.iat), claims.exp)
@@ -103,8 +120,7 @@ def vouched(status: ReviewStatus, accounts: NodeAccounts) -> BoundPod:
     if accounts.audience not in status.audiences:
         raise Unauthenticated(CallRefusal.TOKEN_AUDIENCE)
     user = status.user
-    if user.username not in accounts.subjects:
-        raise Unauthenticated(CallRefusal.TOKEN_SUBJECT)
+    accounts.speaks_for(user.username)
     name, uid = user.said("pod-name"), user.said("pod-uid")
     if not name or not uid:
         raise Unauthenticated(CallRefusal.TOKEN_POD)

@@ -1,5 +1,6 @@
 """Connections and whom they count for: the address they came from until a call shows a token, the
-node of that token from then on. The address is for accounts and log lines, never for identity."""
+node or waypoint of that token from then on. The address is for accounts and log lines, never for
+identity."""
 
 from __future__ import annotations
 
@@ -18,10 +19,10 @@ from control.server.callers.budget import (
     RECEIVED,
     RECEIVING,
     UNADMITTED,
+    WAYPOINTS,
     Paces,
     Shares,
     Tenant,
-    node_tenant,
     source_tenant,
 )
 from control.server.callers.refusals import CallRefusal
@@ -53,6 +54,7 @@ class Arrival:
     is_sending: bool = False  # a large message, or it waits for its turn to do so
     taken: Callable[[], object] = bool  # to be called when a message was taken from gRPC
     refused_calls: int = 0
+    group: Tenant | None = None  # shares a bound of its own
 
 
 @dataclass(slots=True)
@@ -76,6 +78,7 @@ class Arrivals:
             UNADMITTED.lowered(3 * calling.total), calling
         )
         self.connections = Shares(CONNECTIONS.lowered(capacity - calling.total))
+        self.waypoints = Shares(WAYPOINTS.lowered(self.connections.bound.total // 2))
         self.receiving = Turns(RECEIVING)
         self.received = Paces(RECEIVED)
         self.opened = Paces(OPENED)
@@ -143,15 +146,15 @@ class Arrivals:
     def get(self, number: int) -> Arrival | None:
         return self._by_number.get(number)
 
-    def admit(self, arrival: Arrival, node: str) -> bool:
-        """A call with this node's token was let in; False when the node has too many connections.
-        The connection itself counts for the first node that it spoke for."""
-        tenant = node_tenant(node)
+    def admit(self, arrival: Arrival, tenant: Tenant, group: Tenant | None = None) -> bool:
+        """A call with this tenant's token was let in; False when it has too many connections, or
+        all of its group have. The connection itself counts for the first that it spoke for."""
         if arrival.is_admitted:
             arrival.payer = tenant
             return True
-        if arrival.number not in self._by_number or not self.connections.take(tenant):
+        if arrival.number not in self._by_number or not self._take(tenant, group):
             return False
+        arrival.group = group
         self._strangers.remove(arrival.tenant, arrival)
         arrival.tenant = arrival.payer = tenant
         arrival.is_admitted = True
@@ -159,12 +162,22 @@ class Arrivals:
         self._show()
         return True
 
+    def _take(self, tenant: Tenant, group: Tenant | None) -> bool:
+        if not self.connections.take(tenant):
+            return False
+        if group is None or self.waypoints.take(group):
+            return True
+        self.connections.give(tenant)
+        return False
+
     def leave(self, arrival: Arrival) -> None:
         """The connection is closed. Once is enough; twice does no harm."""
         if self._by_number.pop(arrival.number, None) is None:
             return
         if arrival.is_admitted:
             self.connections.give(arrival.tenant)
+            if arrival.group is not None:
+                self.waypoints.give(arrival.group)
         else:
             self._strangers.remove(arrival.tenant, arrival)
         self._show()

@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
+from control.model.route import WaypointKey
 from control.server.callers.refusals import CallRefusal
 
 T = TypeVar("T")
@@ -27,7 +28,8 @@ PACED_TENANTS_MAX = 8192
 
 @dataclass(frozen=True, slots=True, order=True)
 class Tenant:
-    """`kind` is "node" (name of the node in the token) or "source" (an address or prefix)."""
+    """`kind` is "node" (name of the node in the token), "waypoint" (one of a waypoint's on a node),
+    "namespace" (all waypoints of one) or "source" (an address or prefix)."""
 
     kind: str
     name: str
@@ -35,6 +37,11 @@ class Tenant:
 
 def node_tenant(node: str) -> Tenant:
     return Tenant("node", node)
+
+
+def waypoint_tenant(node: str, waypoint: WaypointKey) -> Tenant:
+    """Apart from its node's: the ztunnel there must not be short of what a waypoint uses up."""
+    return Tenant("waypoint", f"{waypoint} on {node}")
 
 
 def source_tenant(host: str) -> Tenant:
@@ -78,6 +85,10 @@ class Pace:
 # A node's agent has one connection, its ztunnel two; twice that while one takes over from another.
 # The listener lowers `total` to what descriptors allow.
 CONNECTIONS = Bound(CallRefusal.CONNECTIONS_MAX, each=8, total=16_384)
+# Those of one namespace's waypoints together: whoever may make one may make many, and each has all
+# the other bounds to itself. Two of each, for a hundred of them; half of all connections are kept
+# for nodes.
+WAYPOINTS = Bound(CallRefusal.CONNECTIONS_MAX, each=256, total=8192)
 # Connections that have shown no token yet. A replica that starts meets all nodes at once, and a
 # proxy may have many behind it, 682 nodes: over it, who has most makes room.
 UNADMITTED = Bound(CallRefusal.DISPLACED, each=2048, total=4096)

@@ -12,7 +12,7 @@ from typing import Any, NoReturn, TypeAlias
 import grpc
 
 from control.server.callers.arrivals import Arrival, Arrivals
-from control.server.callers.budget import CALLS, Shares, Tenant, node_tenant
+from control.server.callers.budget import CALLS, Shares, Tenant
 from control.server.callers.refusals import CallRefusal
 from control.server.callers.tokens import (
     Authenticator,
@@ -81,18 +81,29 @@ class Door:
                 timeout.reschedule(0.0)
 
     @asynccontextmanager
-    async def admitted(self, context: Context, method: str) -> AsyncIterator[AdmittedCall]:
+    async def admitted(
+        self, context: Context, method: str, *, nodes_only: bool = False
+    ) -> AsyncIterator[AdmittedCall]:
         """Let a call in by its token, before a byte of its messages is read. It holds one of its
-        node's calls inside the block. Refusals end the call with an answer that tells nothing."""
+        tenant's calls inside the block. Refusals end the call with an answer that tells nothing.
+        `nodes_only`: a waypoint's token is none for this method."""
         arrival = self._arrival(context)
         if arrival is None:  # the connection went away, or it is not one of ours
             await abort(context, grpc.StatusCode.CANCELLED, "")
         caller = await self._authenticate(context, arrival, method)
-        tenant = node_tenant(caller.node)
         call = AdmittedCall(
-            caller, tenant, arrival.address, lambda: arrival.is_sending, lambda: arrival.taken()
+            caller,
+            caller.tenant,
+            arrival.address,
+            lambda: arrival.is_sending,
+            lambda: arrival.taken(),
         )
-        if not self._arrivals.admit(arrival, caller.node):
+        if nodes_only and caller.waypoint is not None:
+            code = grpc.StatusCode.PERMISSION_DENIED
+            await self.refuse(
+                context, call, method, code, "not for waypoints", CallRefusal.NOT_A_NODE
+            )
+        if not self._arrivals.admit(arrival, caller.tenant, caller.group):
             await self.exhausted(context, call, method, CallRefusal.CONNECTIONS_MAX)
         if not self.calls.take(call.tenant):
             await self.exhausted(context, call, method, CallRefusal.CALLS_MAX)
@@ -151,6 +162,6 @@ class Door:
         **fields: object,
     ) -> NoReturn:
         """End the call. The caller hears `message`; `why` and `fields` are for us."""
-        node = call.caller.node
-        self._arrivals.refused(call.tenant, method, why, peer=call.address, node=node, **fields)
+        fields = {**call.caller.words, **fields}
+        self._arrivals.refused(call.tenant, method, why, peer=call.address, **fields)
         await abort(context, code, message)

@@ -120,7 +120,7 @@ def proved(
         return None
     named = [claims.aud] if isinstance(claims.aud, str) else claims.aud
     is_ours = claims.iss == keys.issuer and accounts.audience in named
-    if not is_ours or claims.sub not in accounts.subjects:
+    if not is_ours or not accounts.has(claims.sub):
         return None
     bound = claims.bound
     if (

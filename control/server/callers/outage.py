@@ -13,7 +13,7 @@ import logging
 import math
 from collections import OrderedDict
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
@@ -27,6 +27,7 @@ from control.kube.client import KubeClient
 from control.kube.errors import nobody_answers
 from control.server.callers.accounts import BoundPod, NodeAccounts
 from control.server.callers.issuer import IssuerKeys, Jwk, proved
+from control.server.callers.speakers import account_of
 from control.server.callers.tokens import Caller
 
 log = logging.getLogger("access")
@@ -158,8 +159,7 @@ class KnownCallers:
             return None
         if now_s < known.expires_s:
             return known.caller
-        caller = known.caller
-        return Caller(caller.node, caller.subject, caller.issued_s, mark, now_s + LENT_S)
+        return replace(known.caller, mark=mark, expires_s=now_s + LENT_S)
 
     def _proved(self, token: str, mark: str) -> KnownToken | None:
         now_s = self._now_s()
@@ -167,7 +167,8 @@ class KnownCallers:
         node = "" if found is None else found.pod.node or self._node_of(found.pod)
         if found is None or not node:
             return None
-        caller = Caller(node, found.subject, found.issued_s, mark, found.expires_s)
+        waypoint = self._accounts.speaks_for(found.subject)
+        caller = Caller(node, found.subject, found.issued_s, mark, found.expires_s, waypoint)
         event(log, logging.INFO, "token.proved", node=node)
         return KnownToken(caller, -math.inf, found.expires_s)
 
@@ -250,8 +251,21 @@ class KnownCallers:
         if age_s >= 0:  # else the clock was set back, and nobody knows
             self._heard_at_s = self._clock.monotonic_s() - age_s
         for each in found.tokens[:GOOD_TOKENS_MAX]:
-            caller = Caller(each.node, each.subject, each.issued_s, each.mark, each.expires_s)
-            self._good[each.mark] = KnownToken(caller, -math.inf, each.expires_s)
+            caller = self._saved(each)
+            if caller is not None:
+                self._good[each.mark] = KnownToken(caller, -math.inf, each.expires_s)
+
+    def _saved(self, saved: _SavedToken) -> Caller | None:
+        """Its caller, whose account may not be one of ours any more. Which waypoints there are is
+        asked when it calls: there are no objects yet."""
+        waypoint = None
+        if saved.subject not in self._accounts.subjects:
+            waypoint = account_of(saved.subject)
+            if waypoint is None:
+                return None
+        return Caller(
+            saved.node, saved.subject, saved.issued_s, saved.mark, saved.expires_s, waypoint
+        )
 
 
 def _read_saved(path: Path) -> _SavedCallers:

@@ -21,7 +21,10 @@ class CallRefusal(WordedReason):
     TOKEN_HEADER = "token_header", "the token's header is not the one that we issue"
     TOKEN_EXPIRED = "token_expired", "the token has expired, or has no end"
     TOKEN_AUDIENCE = "token_audience", "the token is for another service"
-    TOKEN_SUBJECT = "token_subject", "the token is not for an account of our nodes"
+    TOKEN_SUBJECT = (
+        "token_subject",
+        "the token is for an account of neither a node nor a waypoint",
+    )
     TOKEN_NODE = "token_node", "the token names no node"
     TOKEN_REVOKED = "token_revoked", "the token, or all that its node had by then, was revoked"
     TOKEN_REVIEW = "token_review", "the API server does not vouch for the token"
@@ -52,6 +55,7 @@ class CallRefusal(WordedReason):
     CALLS_MAX = "calls_max", "the node has too many calls under way"
     MESSAGE_TOO_LARGE = "message_too_large", "the message is larger than the method's largest"
     SILENT = "silent", "no message came in time"
+    NOT_A_NODE = "not_a_node", "only nodes may call this, and the caller is a waypoint"
     OTHER_NODE = "other_node", "the caller claims to be another node than its token's"
     WIRE = "wire", "the message cannot be read"
 
@@ -71,6 +75,7 @@ class CallRefusal(WordedReason):
         "no_such_pod_on_node",
         "no pod with this identity runs on the caller's node",
     )
+    NOT_ITS_OWN = "not_its_own", "a waypoint asks for another identity than its own"
 
     # xDS streams
     STREAMS_MAX = "streams_max", "the node has too many streams, or all nodes have"

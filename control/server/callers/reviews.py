@@ -144,7 +144,9 @@ class TokenReviews:
         node = pod.node or await self._asks.node_of(pod)
         if not node:
             raise Unauthenticated(CallRefusal.TOKEN_NODE)
-        return Caller(node, status.user.username, life.issued_s, key, life.expires_s)
+        subject = status.user.username
+        waypoint = self._accounts.speaks_for(subject)
+        return Caller(node, subject, life.issued_s, key, life.expires_s, waypoint)
 
     def _answered(self, result: str) -> None:
         self._metrics.token_reviews.labels(result).inc()

@@ -1,8 +1,8 @@
 """Makes and checks node tokens (JWT, HS256). Other verifiers of callers fit the Protocol.
 
-A node token says that its holder speaks for this node's ztunnel and agent. It is for machines
-outside a cluster; inside one, the API server is asked about projected service account tokens
-(`reviews`).
+A node token says that its holder speaks for this node's ztunnel and agent, or is what runs there of
+a waypoint. It is for machines outside a cluster; inside one, the API server is asked about
+projected service account tokens (`reviews`).
 """
 
 from __future__ import annotations
@@ -20,9 +20,11 @@ from typing import Any, Protocol
 
 from control.kit.clock import Clock
 from control.kit.errors import ConfigError, PeerError
-from control.server.callers.budget import Tenant
+from control.model.route import WaypointKey
+from control.server.callers.budget import Tenant, node_tenant, waypoint_tenant
 from control.server.callers.refusals import CallRefusal
 from control.server.callers.revocations import Revocations, fingerprint, one_token
+from control.server.callers.speakers import IsWaypoint, account_of, no_waypoint, subject
 
 AUDIENCE = "istio-ca"
 TOKEN_CHARS_MAX = 8192
@@ -44,7 +46,8 @@ class Unauthenticated(PeerError):
 
 @dataclass(frozen=True, slots=True)
 class Caller:
-    """A verified caller. Its node decides for which identities it may ask."""
+    """A verified caller: the agent or ztunnel of `node`, or what runs there of `waypoint`, which
+    speaks for that alone."""
 
     node: str
     subject: str
@@ -52,6 +55,25 @@ class Caller:
     issued_s: int = field(default=0, compare=False)
     mark: str = field(default="", compare=False)
     expires_s: float = field(default=math.inf, compare=False)
+    waypoint: WaypointKey | None = None
+
+    @property
+    def tenant(self) -> Tenant:
+        if self.waypoint is None:
+            return node_tenant(self.node)
+        return waypoint_tenant(self.node, self.waypoint)
+
+    @property
+    def group(self) -> Tenant | None:
+        """All waypoints of its namespace, if it is one."""
+        return None if self.waypoint is None else Tenant("namespace", self.waypoint.namespace)
+
+    @property
+    def words(self) -> dict[str, str]:
+        """Fields of log lines: who it is by its token."""
+        if self.waypoint is None:
+            return {"node": self.node}
+        return {"node": self.node, "waypoint": str(self.waypoint)}
 
 
 class Undecided(PeerError):
@@ -72,7 +94,7 @@ class Authenticator(Protocol):
 
 def subject_of(root_namespace: str) -> str:
     """Subject of a node token: the ztunnel's service account, as in a cluster."""
-    return f"system:serviceaccount:{root_namespace}:ztunnel"
+    return subject(root_namespace, "ztunnel")
 
 
 class NodeTokens:
@@ -84,25 +106,33 @@ class NodeTokens:
         subject: str,
         clock: Clock,
         revocations: Callable[[], Revocations] = Revocations,
+        is_waypoint: IsWaypoint = no_waypoint,
     ) -> None:
-        """`revocations` are those of the moment."""
+        """`revocations` are those of the moment, and so are waypoints."""
         if len(key) < KEY_BYTES:
             raise ValueError("a token key has at least 32 bytes")
         self._key = key
         self._subject = subject
         self._clock = clock
         self._revocations = revocations
+        self._is_waypoint = is_waypoint
 
     def __repr__(self) -> str:
         return f"NodeTokens(subject={self._subject!r})"
 
-    def issue(self, node: str, ttl: timedelta) -> str:
+    def issue(self, node: str, ttl: timedelta, account: WaypointKey | None = None) -> str:
+        """`account`: the token is a waypoint's account's, on this node. Raises ConfigError."""
+        holder = self._subject if account is None else subject(*account)
+        if account is not None and holder == self._subject:
+            raise ConfigError(
+                f"{account}: the account of ztunnels, which need no --service-account"
+            )
         if not node or "/" in node or node.startswith(".") or not node.isprintable():
             raise ConfigError(f"not a node's name: {node!r}")
         now_s = int(self._clock.now().timestamp())
         claims = {
             "aud": AUDIENCE,
-            "sub": self._subject,
+            "sub": holder,
             "node": node,
             "iat": max(now_s, self._revocations().nodes.get(node, 0) + 1),
             "exp": now_s + int(ttl.total_seconds()),
@@ -120,7 +150,13 @@ class NodeTokens:
             raise Unauthenticated(CallRefusal.TOKEN_EXPIRED)
         if self.is_revoked(caller):
             raise Unauthenticated(CallRefusal.TOKEN_REVOKED)
+        if self._is_stranger(caller):
+            raise Unauthenticated(CallRefusal.TOKEN_SUBJECT)
         return caller
+
+    def _is_stranger(self, caller: Caller) -> bool:
+        """True for a waypoint's caller whose Gateway is gone."""
+        return caller.waypoint is not None and not self._is_waypoint(caller.waypoint)
 
     def _read(self, token: str) -> dict[str, Any]:
         """The claims of a token that we signed."""
@@ -149,6 +185,8 @@ class NodeTokens:
         """Reason to end a call of this caller that is under way."""
         if self.is_revoked(caller):
             return CallRefusal.TOKEN_REVOKED
+        if self._is_stranger(caller):
+            return CallRefusal.TOKEN_SUBJECT
         is_over = self._clock.now().timestamp() >= caller.expires_s + OVERTIME_S
         return CallRefusal.TOKEN_EXPIRED if is_over else None
 
@@ -164,13 +202,16 @@ class NodeTokens:
             raise Unauthenticated(CallRefusal.TOKEN_EXPIRED)
         if claims.get("aud") != AUDIENCE:
             raise Unauthenticated(CallRefusal.TOKEN_AUDIENCE)
-        if claims.get("sub") != self._subject:
-            raise Unauthenticated(CallRefusal.TOKEN_SUBJECT)
+        holder, waypoint = claims.get("sub"), None
+        if holder != self._subject:
+            waypoint = account_of(holder) if isinstance(holder, str) else None
+            if waypoint is None:
+                raise Unauthenticated(CallRefusal.TOKEN_SUBJECT)
         if not isinstance(node, str) or not node:
             raise Unauthenticated(CallRefusal.TOKEN_NODE)
         issued_s = claims.get("iat")
         issued_s = issued_s if isinstance(issued_s, int) else 0
-        return Caller(node, self._subject, issued_s, mark, expires)
+        return Caller(node, str(holder), issued_s, mark, expires, waypoint)
 
     def _sign(self, text: str) -> bytes:
         return hmac.digest(self._key, text.encode("utf-8", "surrogatepass"), hashlib.sha256)

@@ -7,25 +7,38 @@ selected by pods, a slice names them. `settle` makes anew what is stale and noth
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
+from dataclasses import replace
+from itertools import chain
 
 from control.kit.slices import emptied, portions
 from control.model.address import Address
+from control.model.route import WaypointKey
 from control.model.workload import Service, Workload
+from control.server.compile.enclosures import Enclosures
 from control.server.compile.endpoints import Endpoints, NewlyNamed, owner_of, places
 from control.server.compile.holdings import Holdings
 from control.server.compile.host_ports import host_port_note
 from control.server.compile.localities import Localities
 from control.server.compile.notebook import Notebook
 from control.server.compile.remarks import remarks
-from control.server.compile.residents import Move, Residents
+from control.server.compile.residents import Move, Resident, Residents
 from control.server.compile.rulebook import Rulebook
 from control.server.compile.selectors import Selectors
 from control.server.compile.services import compile_service, is_in_mesh, service_key
 from control.server.compile.settings import Settings
 from control.server.compile.table import ResourceTable
+from control.server.compile.waypoint_labels import USE_LABEL
+from control.server.compile.waypoints import Waypoints
 from control.server.compile.workloads import Compiler, has_workload, workload_uid
-from control.server.sources.objects import EndpointSlice, Key, NodeObject, ServiceObject
+from control.server.sources.objects import (
+    EndpointSlice,
+    Gateway,
+    Key,
+    Meta,
+    NodeObject,
+    ServiceObject,
+)
 from control.server.sources.services import NEAR
 
 
@@ -48,6 +61,9 @@ class Destinations:
         self._filed: dict[Key, ServiceObject] = {}  # those in `_selecting`
         self._places: dict[Address, list[str]] = {}
         self._host_ports: dict[Key, str] = {}  # pod → its service
+        self._waypoints = Waypoints(settings)
+        self._enclosures = Enclosures(settings, rulebook.policies)
+        self._used: dict[str, WaypointKey] = {}  # by services on the wire
         self._compiler = Compiler(
             settings,
             rulebook,
@@ -56,6 +72,7 @@ class Destinations:
             self._endpoints,
             self._selecting,
             self._names,
+            self._waypoints,
         )
         self._concerned: deque[Iterable[Key]] = deque()  # groups of pods that are stale
         self._stale_pods: dict[Key, None] = {}
@@ -63,6 +80,7 @@ class Destinations:
         self._stale_addresses: dict[Address, None] = {}
         self._is_elsewhere = False  # every address that slices name alone is stale
         self._remarked: set[Key] = set()
+        self._noted: set[Key] = set()  # for what their labels say of waypoints
 
     # News
 
@@ -98,12 +116,33 @@ class Destinations:
             self._names[key] = service_key(key, self._settings)
             self._holdings.put(value)
         in_mesh = value if value is not None and is_in_mesh(value) else None
+        self._waypoints.put_service(key, in_mesh)
         self._name(self._endpoints.put_service(key, in_mesh))
         self._file(key)
         self._stale_services[key] = None
         self._remarked.add(key)
         if _is_near(before) != _is_near(value):
             self._remarked.update(self._endpoints.slices_of(key))
+
+    def put_gateway(self, key: Key, value: Gateway | None) -> None:
+        owners = self._waypoints.put_gateway(key, value)
+        if owners:
+            labelled = {USE_LABEL: key.name}
+            self.concern([self._residents.population.selected(labelled, "")])
+        self._ask(owners)
+
+    def put_namespace(self, key: Key, meta: Meta | None) -> None:
+        self._ask(self._waypoints.put_namespace(key, meta))
+
+    def _ask(self, owners: Collection[Key]) -> None:
+        """Waypoints of these may be others than before."""
+        for key in owners:
+            self._noted.add(key)
+            if key.kind == "Service":
+                self._stale_services[key] = None
+                continue
+            self._stale_services.update(dict.fromkeys(self._waypoints.services_in(key.name)))
+            self.concern([self._residents.population.of(key.name)])
 
     def put_slice(self, key: Key, value: EndpointSlice | None) -> None:
         before = self._endpoints.slice(key)
@@ -189,6 +228,11 @@ class Destinations:
         for key in services:
             self._show_service(key)
             yield
+        noted, self._noted = self._noted, set()
+        for key in chain(services, noted):
+            self._notebook.put("waypoint", key, self._waypoints.notes(key))
+            yield
+        yield from self._walk()  # pods of services that have another waypoint now
         pods, self._stale_pods = self._stale_pods, {}
         self._compiler.forget()
         for key in pods:
@@ -213,23 +257,44 @@ class Destinations:
             self._remark(remarked.pop())
             yield
 
-    def keys(self) -> Iterable[Key]:
-        """Nodes, services and slices that are there."""
-        return (each for each in self._holdings.owners() if each.kind != "Pod")
+    def keys(self) -> Iterator[Key]:
+        """Nodes, services, slices and waypoints that are there."""
+        yield from (each for each in self._holdings.owners() if each.kind != "Pod")
+        yield from self._waypoints.keys()
 
     def _show_service(self, key: Key) -> None:
         value, service = self._found.get(key), None
+        used: WaypointKey | None = None
         if value is not None and is_in_mesh(value):
             lacking = self._endpoints.lacking(key) or ()
-            service = compile_service(value, self._settings, self._holdings, lacking)
-        self.services.put(service_key(key, self._settings), service)
+            used = self._waypoints.of_service(key)
+            at = self._waypoints.address(used)
+            service = compile_service(value, self._settings, self._holdings, lacking, at)
+        name = service_key(key, self._settings)
+        self.services.put(name, service)
+        if self._used.get(name) != used:
+            self._used.pop(name, None)
+            if used is not None:
+                self._used[name] = used
+            self._concern_pods_of(key)
+
+    def _concern_pods_of(self, service: Key) -> None:
+        """Another waypoint is before them than before."""
+        named = self._endpoints.named_by(service)
+        at = map(self._holdings.pod_at, named.addresses)
+        self.concern([[Key("Pod", *each) for each in named.pods], filter(None, at)])
+        if (value := self._filed.get(service)) is not None:
+            population = self._residents.population
+            self.concern([population.selected(value.selector, service.namespace)])
 
     def _show_pod(self, key: Key) -> None:
         resident = self._residents.get(key)
         workload = of_host = None
         if resident is not None and has_workload(resident):
-            workload = self._compiler.workload(resident)
+            workload = self._enclosed(resident, self._compiler.workload(resident))
             of_host = self._compiler.host_ports(resident)
+        else:
+            self._enclosures.put(key, ())
         uid = workload_uid(key, self._settings) if workload is None else workload.uid
         self.workloads.put(uid, workload)
         before = self._host_ports.pop(key, None)
@@ -243,6 +308,23 @@ class Destinations:
             strict = self._rulebook.is_strict(key.namespace, resident.pod.meta.labels)
             notes += [host_port_note(resident.pod)] if strict else []
         self._notebook.put("host port", key, notes)
+
+    def _enclosed(self, resident: Resident, workload: Workload) -> Workload:
+        """The workload, with the policy that leaves it to its waypoints."""
+        waypoints: set[WaypointKey] = set()
+        if not resident.is_waypoint and not resident.pod.host_network:
+            if self._used:
+                waypoints = {self._used[each] for each in workload.services if each in self._used}
+            # Services that no waypoint is before lead straight to their pods: those stay open.
+            if workload.waypoint is not None and (waypoints or not workload.services):
+                meta = resident.pod.meta
+                own = self._waypoints.of_workload(meta.namespace, meta.labels)
+                waypoints |= {own} if own is not None else set()
+        name = self._enclosures.put(resident.pod.meta.key, waypoints)
+        if not name:
+            return workload
+        names = tuple(sorted((*workload.authorization_policies, name)))
+        return replace(workload, authorization_policies=names)
 
     def _show_places(self, address: Address) -> None:
         found = {

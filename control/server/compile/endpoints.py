@@ -127,6 +127,18 @@ class Endpoints:
     def slices_of(self, service: Key) -> list[Key]:
         return sorted(self._of_service.get(service, ()))
 
+    def named_by(self, service: Key) -> NewlyNamed:
+        """Everybody whom the slices of a service name."""
+        found = NewlyNamed()
+        for key in self._of_service.get(service, ()):
+            said = self._said.get(key)
+            for target in () if said is None else said.members:
+                if isinstance(target, tuple):
+                    found.pods.add(target)
+                else:
+                    found.addresses.add(target)
+        return found
+
     def slice(self, key: Key) -> objects.EndpointSlice | None:
         return self._slices.get(key)
 

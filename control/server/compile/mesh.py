@@ -34,6 +34,7 @@ from control.server.sources.objects import (
     AnyObject,
     AuthorizationPolicy,
     EndpointSlice,
+    Gateway,
     Key,
     Namespace,
     NodeObject,
@@ -75,6 +76,10 @@ class Mesh:
             elif key.kind == "Pod":
                 assert value is None or isinstance(value, PodObject)
                 self.residents.put_pod(key, value)
+            elif key.kind == "Gateway":
+                assert value is None or isinstance(value, Gateway)
+                self.residents.put_gateway(key, value)
+                self._destinations.put_gateway(key, value)
             else:
                 others.append((key, value))
             yield
@@ -121,6 +126,7 @@ class Mesh:
     def _put_namespace(self, key: Key, value: AnyObject | None) -> None:
         assert value is None or isinstance(value, Namespace)
         self.residents.put_namespace(key.name, value)
+        self._destinations.put_namespace(key, None if value is None else value.meta)
         self._label_notes.put_namespace(key, None if value is None else value.meta)
 
     def _moved(self, move: Move) -> None:

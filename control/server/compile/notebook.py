@@ -8,7 +8,7 @@ from typing import Final, Literal
 from control.server.sources.objects import Key
 from control.server.sources.problem import Problem
 
-Topic = Literal["status", "probe", "host port", "label", "alike", "remark"]
+Topic = Literal["status", "probe", "host port", "label", "alike", "remark", "waypoint"]
 _ORDER: Final[dict[Topic, int]] = {
     "status": 0,
     "probe": 1,
@@ -16,6 +16,7 @@ _ORDER: Final[dict[Topic, int]] = {
     "label": 3,
     "alike": 4,
     "remark": 5,
+    "waypoint": 6,
 }
 
 

@@ -93,10 +93,18 @@ def word_of(namespace: objects.Meta | None) -> NamespaceWord:
     return NamespaceWord(_mode(namespace.labels), _says_tunnel(namespace))
 
 
-def intent_of(pod: objects.PodObject, uid: str, word: NamespaceWord, settings: Settings) -> Intent:
+def intent_of(
+    pod: objects.PodObject,
+    uid: str,
+    word: NamespaceWord,
+    settings: Settings,
+    is_waypoint: bool = False,
+) -> Intent:
     """`word`: that of the pod's namespace."""
     meta = pod.meta
     enrolled, reason = _decide(pod, word, settings)
+    if is_waypoint:
+        enrolled, reason = False, "waypoint"  # it takes its port itself
     kept = _kept_in_tunnel(meta, word, settings)
     return Intent(
         uid=uid,

@@ -119,7 +119,7 @@ def _not_for_us(
     value: AuthorizationPolicy, settings: Settings
 ) -> tuple[str, tuple[str, ...]] | None:
     if value.has_target_refs:
-        return "ForWaypoint", ("targetRefs are for waypoints; layer 4 does not enforce it",)
+        return "ForWaypoint", ()  # `gateway` says what becomes of it
     if value.action in (PolicyAction.CUSTOM, PolicyAction.AUDIT):
         return "UnsupportedValue", (f"action {value.action.value} needs a waypoint",)
     if _is_dry_run(value) and not settings.dry_run_policies:
@@ -212,8 +212,8 @@ def _rule(value: PolicyRule, action: Action, where: str, notes: list[str]) -> Ru
     if value.operations:
         clauses.append(Clause(tuple(_operation(each) for each in value.operations)))
     if value.sources:
-        clauses.append(Clause(tuple(_source(each) for each in value.sources)))
-    clauses += [Clause((_condition(each),)) for each in value.conditions]
+        clauses.append(Clause(tuple(source_match(each) for each in value.sources)))
+    clauses += [Clause((condition_match(each),)) for each in value.conditions]
     rule = Rule(tuple(clauses))
     if action is Action.DENY and _has_lost_a_clause(rule):
         notes.append(f"{where}: nothing is left of a clause: the rule never matches")
@@ -238,12 +238,13 @@ def _operation(value: Operation) -> Match:
     return Match(destination_ports=value.ports, not_destination_ports=value.not_ports)
 
 
-def _source(value: PolicySource) -> Match:
+def source_match(value: PolicySource) -> Match:
+    """Fields of a source that layer 4 knows."""
     return Match(
-        namespaces=_strings(value.namespaces),
-        not_namespaces=_strings(value.not_namespaces),
-        principals=_strings(value.principals),
-        not_principals=_strings(value.not_principals),
+        namespaces=string_matches(value.namespaces),
+        not_namespaces=string_matches(value.not_namespaces),
+        principals=string_matches(value.principals),
+        not_principals=string_matches(value.not_principals),
         service_accounts=_accounts(value.service_accounts),
         not_service_accounts=_accounts(value.not_service_accounts),
         source_ips=value.ip_blocks,
@@ -251,16 +252,17 @@ def _source(value: PolicySource) -> Match:
     )
 
 
-def _condition(value: Condition) -> Match:
+def condition_match(value: Condition) -> Match:
+    """A condition, as far as layer 4 knows it."""
     texts = tuple(each for each in value.values if isinstance(each, str))
     not_texts = tuple(each for each in value.not_values if isinstance(each, str))
     blocks = tuple(each for each in value.values if isinstance(each, CidrBlock))
     not_blocks = tuple(each for each in value.not_values if isinstance(each, CidrBlock))
     match value.key:
         case "source.namespace":
-            return Match(namespaces=_strings(texts), not_namespaces=_strings(not_texts))
+            return Match(namespaces=string_matches(texts), not_namespaces=string_matches(not_texts))
         case "source.principal":
-            return Match(principals=_strings(texts), not_principals=_strings(not_texts))
+            return Match(principals=string_matches(texts), not_principals=string_matches(not_texts))
         case "source.serviceAccount":
             return Match(
                 service_accounts=_accounts(texts), not_service_accounts=_accounts(not_texts)
@@ -280,7 +282,8 @@ def _condition(value: Condition) -> Match:
             return Match()  # beyond layer 4: no field is left
 
 
-def _strings(values: tuple[str, ...]) -> tuple[StringMatch, ...]:
+def string_matches(values: tuple[str, ...]) -> tuple[StringMatch, ...]:
+    """As `string_match`, each."""
     return tuple(string_match(each) for each in values)
 
 

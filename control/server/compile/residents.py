@@ -27,7 +27,8 @@ from control.server.compile.pods import (
 from control.server.compile.population import Population
 from control.server.compile.settings import Settings
 from control.server.compile.table import ResourceTable
-from control.server.sources.objects import Key, Labels, Meta, Namespace, PodObject
+from control.server.compile.waypoint_labels import GATEWAY_NAME_LABEL, is_waypoint, waypoint_of_pod
+from control.server.sources.objects import Gateway, Key, Labels, Meta, Namespace, PodObject
 
 _SILENT = NamespaceWord()
 
@@ -54,6 +55,7 @@ class Resident:
     uid: str
     intent: Intent | None
     is_captured: bool
+    is_waypoint: bool = False
 
     @property
     def is_enrolled(self) -> bool:
@@ -101,6 +103,7 @@ class Residents:
         self._running: Counter[str] = Counter()  # by namespace
         self._enrolled: Counter[str] = Counter()
         self._unsettled: dict[Key, None] = {}
+        self._waypoints: set[tuple[str, str]] = set()
 
     # News
 
@@ -113,6 +116,15 @@ class Residents:
         if before != after:
             self._unsettled.update(dict.fromkeys(self.population.of(name)))
         self._show_namespace(name)
+
+    def put_gateway(self, key: Key, value: Gateway | None) -> None:
+        place = key.namespace, key.name
+        is_one = value is not None and is_waypoint(value)
+        if is_one == (place in self._waypoints):
+            return
+        self._waypoints ^= {place}
+        pods = self.population.selected({GATEWAY_NAME_LABEL: key.name}, key.namespace)
+        self._unsettled.update(dict.fromkeys(pods))
 
     def put_pod(self, key: Key, value: PodObject | None) -> None:
         before = self._stated.pop(key, None)
@@ -182,8 +194,10 @@ class Residents:
         if stated.is_terminal:
             return Resident(stated, stated, uid, None, False)
         pod = self._reports.placed(uid, stated)
-        intent = intent_of(pod, uid, self._words.get(key.namespace, _SILENT), self._settings)
-        return Resident(stated, pod, uid, intent, self._reports.is_captured(intent))
+        waypoint = waypoint_of_pod(pod) in self._waypoints
+        word = self._words.get(key.namespace, _SILENT)
+        intent = intent_of(pod, uid, word, self._settings, waypoint)
+        return Resident(stated, pod, uid, intent, self._reports.is_captured(intent), waypoint)
 
     def _move(self, key: Key, before: Resident | None, after: Resident | None) -> None:
         if before is not None:

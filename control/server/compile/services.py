@@ -8,6 +8,7 @@ from control.model.address import Address
 from control.model.workload import (
     AppProtocol,
     BalancingMode,
+    GatewayAddress,
     HealthPolicy,
     IpFamilies,
     LoadBalancing,
@@ -62,6 +63,7 @@ def compile_service(
     settings: Settings,
     holdings: Holdings,
     left_to_endpoints: Collection[int] = (),
+    waypoint: GatewayAddress | None = None,
 ) -> Service:
     """`left_to_endpoints` are ports that only some of the service's endpoints have."""
     meta = service.meta
@@ -78,6 +80,7 @@ def compile_service(
             Port(each.port, _target(each, left_to_endpoints), _protocol(each))
             for each in _ports(service)
         ),
+        waypoint=waypoint,
         load_balancing=_load_balancing(service),
         ip_families=_ip_families(service.ip_families),
         canonical=True,
@@ -149,11 +152,16 @@ def _protocol(port: objects.ServicePort) -> AppProtocol:
         return AppProtocol.UNKNOWN
     if port.app_protocol:
         return _PROTOCOLS.get(port.app_protocol.lower(), AppProtocol.UNKNOWN)
-    name = port.name.lower()
+    return protocol_by_name(port.name, port.port)
+
+
+def protocol_by_name(name: str, number: int) -> AppProtocol:
+    """Protocol of a port that says it by its name alone."""
+    name = name.lower()
     if name.startswith("grpc-web"):
         return AppProtocol.GRPC
     found = _PROTOCOLS.get(name.partition("-")[0], AppProtocol.UNKNOWN)
-    if found is AppProtocol.UNKNOWN and port.port in _PLAIN_TCP_PORTS:
+    if found is AppProtocol.UNKNOWN and number in _PLAIN_TCP_PORTS:
         return AppProtocol.TCP
     return found
 

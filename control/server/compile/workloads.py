@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 
 from control.model.workload import (
+    GatewayAddress,
     NetworkMode,
     Port,
     TunnelProtocol,
@@ -25,6 +26,7 @@ from control.server.compile.rulebook import Rulebook
 from control.server.compile.selectors import Selectors
 from control.server.compile.services import pod_ports
 from control.server.compile.settings import Settings
+from control.server.compile.waypoints import Waypoints
 from control.server.sources import objects
 from control.server.sources.objects import Key
 
@@ -60,6 +62,7 @@ class _Likeness:
     workload_name: str | None  # None: the pod's own
     canonical_name: str
     canonical_revision: str
+    waypoint: GatewayAddress | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +77,7 @@ class Compiler:
     endpoints: Endpoints  # from slices, which win over selectors
     selecting: Selectors[objects.ServiceObject]  # the services without slices
     names: Mapping[Key, str]  # services on the wire
+    waypoints: Waypoints
 
     # Sources give equal labels, owners and ports as one object, so these are told apart as such.
     _like: dict[tuple[str, int, int, int], _Likeness] = field(default_factory=dict)
@@ -95,9 +99,10 @@ class Compiler:
             namespace=key.namespace,
             addresses=tuple([each for each in pod.addresses if has(key, each)]),
             network=self.settings.network,
-            tunnel_protocol=tunnel_protocol(pod, resident.is_captured),
+            tunnel_protocol=tunnel_protocol(pod, resident.is_captured or resident.is_waypoint),
             trust_domain=self.settings.trust_domain,
             service_account=pod.service_account,
+            waypoint=None if resident.is_waypoint or pod.host_network else like.waypoint,
             node=pod.node,
             canonical_name=like.canonical_name or name,
             canonical_revision=like.canonical_revision,
@@ -133,6 +138,7 @@ class Compiler:
                 workload_name=name,
                 canonical_name=first_label(labels, _CANONICAL_NAME),
                 canonical_revision=first_label(labels, _CANONICAL_REVISION) or "latest",
+                waypoint=self.waypoints.address(self.waypoints.of_workload(namespace, labels)),
             )
         return found
 
@@ -171,7 +177,8 @@ def workload_uid(key: Key, settings: Settings) -> str:
 
 
 def tunnel_protocol(pod: objects.PodObject, reported: bool) -> TunnelProtocol:
-    """HBONE for a captured pod. `reported`: its node says that the capture is in force."""
+    """HBONE for a captured pod. `reported`: its node says that the capture is in force, or it takes
+    tunnels itself."""
     return TunnelProtocol.HBONE if is_captured(pod, reported) else TunnelProtocol.NONE
 
 

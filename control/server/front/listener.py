@@ -62,7 +62,7 @@ class GrpcSocket:
         os.close(self._descriptor)
 
 
-class Front:
+class TlsFront:
     """The listening sockets. `context()` is asked for each connection."""
 
     def __init__(

@@ -9,6 +9,7 @@ from typing import Final
 from control.server.compile.notes import BROKEN
 from control.server.compile.policies import PolicyStatus
 from control.server.compile.rulebook import PolicyObject
+from control.server.gateway.policy_statuses import TARGETS
 
 ACCEPTED: Final = "Accepted"
 ATTACHED: Final = "Attached"
@@ -46,8 +47,12 @@ def _accepted(status: PolicyStatus, problems: Sequence[str]) -> PolicyCondition:
 
 
 def _attached(status: PolicyStatus, number: int) -> PolicyCondition:
+    is_targeted = status.scope == TARGETS
     if not status.delivered:
-        return _condition(ATTACHED, False, "NotDelivered", ["no node enforces it"])
+        nobody = "waypoint" if is_targeted else "node"
+        return _condition(ATTACHED, False, "NotDelivered", [f"no {nobody} enforces it"])
+    if is_targeted:
+        return _condition(ATTACHED, True, "Attached", ["a waypoint enforces it"])
     reason = "Attached" if number else "NoWorkloads"
     words = "1 workload" if number == 1 else f"{number} workloads"
     return _condition(ATTACHED, number > 0, reason, [f"applies to {words} in the mesh"])

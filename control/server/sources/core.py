@@ -28,7 +28,16 @@ from control.server.sources.sharing import intern, shared, shared_labels
 from control.server.sources.yaml_text import Fields, Items, Value
 
 DEFAULT_NAMESPACE = "default"
-CLUSTER_KINDS = frozenset({"Namespace", "Node"})
+CLUSTER_KINDS = frozenset({"Namespace", "Node", "GatewayClass"})
+# Kinds with a status of ours: it says which text it is about.
+_WITH_STATUS = (
+    "AuthorizationPolicy",
+    "PeerAuthentication",
+    "Gateway",
+    "HTTPRoute",
+    "GRPCRoute",
+    "TCPRoute",
+)
 _UID = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9._-]{0,127}")
 _NAME = re.compile(r"[a-z0-9](?:[-a-z0-9.]{0,251}[a-z0-9])?")
 _CREATED = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}(?:\.[0-9]+)?Z")
@@ -102,8 +111,8 @@ def read_meta(document: Reader, key: Key, file: str) -> Meta:
 
 
 def generation_of(document: Reader, key: Key) -> int:
-    """The generation of a policy; 0 for other kinds, and where it is not said."""
-    if key.kind not in ("AuthorizationPolicy", "PeerAuthentication"):
+    """The generation of an object that we report on; 0 for others, and where it is not said."""
+    if key.kind not in _WITH_STATUS:
         return 0
     metadata = document.fields.get("metadata")
     found = metadata.get("generation") if isinstance(metadata, Fields) else 0

@@ -6,10 +6,19 @@ import difflib
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from control.server.sources import core, security, services
+from control.server.sources import (
+    core,
+    gateways,
+    grpc_routes,
+    http_routes,
+    security,
+    services,
+    tcp_routes,
+)
 from control.server.sources.objects import AnyObject, Meta
 from control.server.sources.problem import UnknownKind, WrongApiVersion
 from control.server.sources.reader import Reader
+from control.server.sources.route_specs import GATEWAY_GROUP
 
 Read = Callable[[Reader, Meta], AnyObject]
 
@@ -24,6 +33,7 @@ class ObjectKind:
 
 
 _SECURITY = (f"{SECURITY_GROUP}/v1", f"{SECURITY_GROUP}/v1beta1")
+_GATEWAY = (f"{GATEWAY_GROUP}/v1", f"{GATEWAY_GROUP}/v1beta1")
 KINDS: dict[str, ObjectKind] = {
     "Namespace": ObjectKind(("v1",), core.read_namespace),
     "ServiceAccount": ObjectKind(("v1",), core.read_service_account),
@@ -33,6 +43,14 @@ KINDS: dict[str, ObjectKind] = {
     "EndpointSlice": ObjectKind(("discovery.k8s.io/v1",), services.read_slice),
     "AuthorizationPolicy": ObjectKind(_SECURITY, security.read_authorization_policy),
     "PeerAuthentication": ObjectKind(_SECURITY, security.read_peer_authentication),
+    "GatewayClass": ObjectKind(_GATEWAY, gateways.read_gateway_class),
+    "Gateway": ObjectKind(_GATEWAY, gateways.read_gateway),
+    "HTTPRoute": ObjectKind(_GATEWAY, http_routes.read_http_route),
+    "GRPCRoute": ObjectKind(_GATEWAY[:1], grpc_routes.read_grpc_route),
+    "TCPRoute": ObjectKind(
+        (f"{GATEWAY_GROUP}/v1", f"{GATEWAY_GROUP}/v1alpha2"), tcp_routes.read_tcp_route
+    ),
+    "ReferenceGrant": ObjectKind(_GATEWAY, gateways.read_reference_grant),
 }
 
 # Kinds of the core group that mean nothing to a mesh. Other groups are ignored as a whole: a folder

@@ -58,8 +58,9 @@ class Watched:
         return resources.CRDS.path(name=f"{first.plural}.{first.group}")
 
 
-def _policy(resource: Resource) -> Watched:
-    older = replace(resource, version="v1beta1")
+def _defined(resource: Resource, before: str = "v1beta1") -> Watched:
+    """A kind that somebody has to define. `before`: the version that older definitions have."""
+    older = replace(resource, version=before)
     return Watched((resource, older), may_be_absent=True)
 
 
@@ -68,8 +69,14 @@ WATCHED = (
     Watched((resources.PODS,)),
     Watched((resources.SERVICES,)),
     Watched((resources.ENDPOINT_SLICES,)),
-    _policy(resources.AUTHORIZATION_POLICIES),
-    _policy(resources.PEER_AUTHENTICATIONS),
+    _defined(resources.AUTHORIZATION_POLICIES),
+    _defined(resources.PEER_AUTHENTICATIONS),
+    _defined(resources.GATEWAY_CLASSES),
+    _defined(resources.GATEWAYS),
+    _defined(resources.HTTP_ROUTES),
+    Watched((resources.GRPC_ROUTES,), may_be_absent=True),
+    _defined(resources.TCP_ROUTES, "v1alpha2"),
+    _defined(resources.REFERENCE_GRANTS),
     Watched((resources.NODES,), is_needed=False),
     Watched((resources.SERVICE_ACCOUNTS,), is_needed=False),
 )

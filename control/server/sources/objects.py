@@ -12,6 +12,13 @@ from typing import Any, NamedTuple
 
 from control.model.address import Address, CidrBlock
 from control.server.sources.probes import NO_PROBES, Probes
+from control.server.sources.route_specs import (
+    GatewayListener,
+    GrantFrom,
+    GrantTo,
+    RouteSpec,
+    TargetRef,
+)
 
 Labels = Mapping[str, str]
 
@@ -181,6 +188,8 @@ class PolicySource:
     ip_blocks: tuple[CidrBlock, ...] = ()
     not_ip_blocks: tuple[CidrBlock, ...] = ()
     beyond_l4: tuple[str, ...] = ()
+    request_principals: tuple[str, ...] = ()
+    not_request_principals: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -188,6 +197,12 @@ class Operation:
     ports: tuple[int, ...] = ()
     not_ports: tuple[int, ...] = ()
     beyond_l4: tuple[str, ...] = ()
+    hosts: tuple[str, ...] = ()
+    not_hosts: tuple[str, ...] = ()
+    methods: tuple[str, ...] = ()
+    not_methods: tuple[str, ...] = ()
+    paths: tuple[str, ...] = ()
+    not_paths: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -210,14 +225,18 @@ class PolicyRule:
 @dataclass(frozen=True, slots=True)
 class AuthorizationPolicy:
     """`broken` is the reason why a denying stand-in is here, in place of a policy not
-    understood."""
+    understood. `targets`: for the waypoints of these, and not for layer 4."""
 
     meta: Meta
     action: PolicyAction | None  # None: unknown, only in a stand-in
     selector: Labels
     rules: tuple[PolicyRule, ...]
-    has_target_refs: bool = False
+    targets: tuple[TargetRef, ...] = ()
     broken: str = ""
+
+    @property
+    def has_target_refs(self) -> bool:
+        return bool(self.targets)
 
 
 class MtlsMode(Enum):
@@ -240,6 +259,39 @@ class PeerAuthentication:
     may_select: bool = False
 
 
+@dataclass(frozen=True, slots=True)
+class GatewayClass:
+    meta: Meta
+    controller: str
+
+
+@dataclass(frozen=True, slots=True)
+class Gateway:
+    """`listeners` are read for the classes that are ours alone."""
+
+    meta: Meta
+    class_name: str
+    listeners: tuple[GatewayListener, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class RouteObject:
+    """An HTTPRoute, a GRPCRoute in terms of HTTP, or a TCPRoute, whose rule has backends alone; its
+    key says which."""
+
+    meta: Meta
+    spec: RouteSpec
+
+
+@dataclass(frozen=True, slots=True)
+class ReferenceGrant:
+    """Objects of its namespace that others may name."""
+
+    meta: Meta
+    froms: tuple[GrantFrom, ...]
+    tos: tuple[GrantTo, ...]
+
+
 AnyObject = (
     Namespace
     | ServiceAccount
@@ -249,6 +301,10 @@ AnyObject = (
     | EndpointSlice
     | AuthorizationPolicy
     | PeerAuthentication
+    | GatewayClass
+    | Gateway
+    | RouteObject
+    | ReferenceGrant
 )
 
 
@@ -264,6 +320,12 @@ class Objects:
     slices: tuple[EndpointSlice, ...] = ()
     authorization_policies: tuple[AuthorizationPolicy, ...] = ()
     peer_authentications: tuple[PeerAuthentication, ...] = ()
+    gateway_classes: tuple[GatewayClass, ...] = ()
+    gateways: tuple[Gateway, ...] = ()
+    http_routes: tuple[RouteObject, ...] = ()
+    grpc_routes: tuple[RouteObject, ...] = ()
+    tcp_routes: tuple[RouteObject, ...] = ()
+    reference_grants: tuple[ReferenceGrant, ...] = ()
 
     def by_key(self) -> dict[Key, AnyObject]:
         kinds: tuple[tuple[AnyObject, ...], ...] = tuple(
@@ -297,6 +359,12 @@ KIND_FIELDS = {
     "EndpointSlice": "slices",
     "AuthorizationPolicy": "authorization_policies",
     "PeerAuthentication": "peer_authentications",
+    "GatewayClass": "gateway_classes",
+    "Gateway": "gateways",
+    "HTTPRoute": "http_routes",
+    "GRPCRoute": "grpc_routes",
+    "TCPRoute": "tcp_routes",
+    "ReferenceGrant": "reference_grants",
 }
 
 

@@ -107,6 +107,16 @@ class Reader:
             found.append((item, line))
         return found
 
+    def numbers(self, key: str) -> list[int]:
+        """The whole numbers of a list."""
+        found = []
+        for index, (item, line) in enumerate(self._items(key)):
+            if not isinstance(item, int) or isinstance(item, bool):
+                where = f"{self.where(key)}[{index}]"
+                raise Invalid(f"{where}: must be a whole number, not {_noun(item)}", line)
+            found.append(item)
+        return found
+
     def _items(self, key: str) -> list[tuple[Value, int]]:
         value = self._get(key, Items, "a list")
         return list(zip(value, value.lines, strict=True)) if isinstance(value, Items) else []

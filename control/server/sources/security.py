@@ -27,6 +27,7 @@ from control.server.sources.objects import (
 )
 from control.server.sources.problem import Invalid
 from control.server.sources.reader import Reader
+from control.server.sources.route_specs import TargetRef
 from control.server.sources.yaml_text import Fields
 
 RULES_MAX = 512  # as Istio's schema
@@ -81,9 +82,9 @@ def read_authorization_policy(document: Reader, meta: Meta) -> AuthorizationPoli
     document.only(*_TOP)
     spec = document.part("spec")
     spec.only(*_SPEC)
-    has_target_refs = _has_target_refs(spec)
+    targets = _targets(spec, meta.namespace)
     selector = _selector(spec)
-    if selector and has_target_refs:
+    if selector and targets:
         raise spec.invalid("selector", "cannot stand beside targetRefs")
     rules = spec.children("rules")
     if len(rules) > RULES_MAX:
@@ -93,22 +94,26 @@ def read_authorization_policy(document: Reader, meta: Meta) -> AuthorizationPoli
         action=_action(spec),
         selector=selector,
         rules=tuple(_rule(each, meta.namespace) for each in rules),
-        has_target_refs=has_target_refs,
+        targets=targets,
     )
 
 
-def _has_target_refs(spec: Reader) -> bool:
+def _targets(spec: Reader, namespace: str) -> tuple[TargetRef, ...]:
     """Targets of a policy, which are for waypoints; each must really name something."""
     targets = spec.children("targetRefs")
     if len(targets) > TARGET_REFS_MAX:
         raise spec.invalid("targetRefs", f"more than {TARGET_REFS_MAX} entries")
     if "targetRef" in spec:
         targets.append(spec.part("targetRef"))
+    found = []
     for target in targets:
         for key in ("kind", "name"):
             if not target.text(key):
                 raise target.invalid(key, "a target needs a kind and a name")
-    return bool(targets)
+        group, space = target.text("group"), target.text("namespace") or namespace
+        group = "" if group == "core" else group
+        found.append(TargetRef(group, target.text("kind"), space, target.text("name")))
+    return tuple(found)
 
 
 def _action(spec: Reader) -> PolicyAction:
@@ -177,6 +182,8 @@ def _source(source: Reader, namespace: str) -> PolicySource:
         ip_blocks=_blocks(source, "ipBlocks"),
         not_ip_blocks=_blocks(source, "notIpBlocks"),
         beyond_l4=_beyond(source, _SOURCE_BEYOND),
+        request_principals=_strings(source, "requestPrincipals"),
+        not_request_principals=_strings(source, "notRequestPrincipals"),
     )
 
 
@@ -186,6 +193,12 @@ def _operation(operation: Reader) -> Operation:
         ports=_ports(operation, "ports"),
         not_ports=_ports(operation, "notPorts"),
         beyond_l4=_beyond(operation, _OPERATION_BEYOND),
+        hosts=_strings(operation, "hosts"),
+        not_hosts=_strings(operation, "notHosts"),
+        methods=_strings(operation, "methods"),
+        not_methods=_strings(operation, "notMethods"),
+        paths=_strings(operation, "paths"),
+        not_paths=_strings(operation, "notPaths"),
     )
 
 
@@ -321,11 +334,11 @@ def stand_in(
         return PeerAuthentication(meta, selector, MtlsMode.STRICT, ports, why, may_select)
     try:
         # A waypoint's for sure: read again, because an unreadable selector is no missing one.
-        for_waypoints = _has_target_refs(spec) and not _selector(spec)
+        targets = () if _selector(spec) else _targets(spec, key.namespace)
     except Invalid:
-        for_waypoints = False
+        targets = ()
     return AuthorizationPolicy(
-        meta, _lenient_action(document), selector, (), has_target_refs=for_waypoints, broken=why
+        meta, _lenient_action(document), selector, (), targets=targets, broken=why
     )
 
 

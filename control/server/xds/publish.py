@@ -7,20 +7,25 @@ import logging
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import suppress
+from typing import Final
 
 from control.kit.clock import Clock
 from control.kit.log import event
 from control.kit.memory import freeze
 from control.kit.slices import emptied, in_slices
 from control.model.intent import Intent
+from control.model.route import WaypointKey
 from control.server.compile.mesh import Mesh
+from control.server.compile.policies import PolicyStatus
 from control.server.compile.settings import Settings
+from control.server.gateway.gateways import Gateways
 from control.server.metrics import Metrics, short_type
 from control.server.sources.captured import CapturedSet
 from control.server.sources.objects import AnyObject, Key
 from control.server.sources.problem import UNREADABLE, Problem
 from control.server.sources.snapshot import Snapshot
 from control.server.xds.cache import Cache, Change
+from control.server.xds.racks import Encoder, Racks, envoy_encoder
 from control.wire.types import AUTHORIZATION_TYPE
 
 log = logging.getLogger("source")
@@ -42,13 +47,22 @@ FREEZE_MIN = 5_000
 LINE_EVERY_S = 10.0  # a rollout publishes twenty times a second
 
 Listener = Callable[[Change], None]
+_NOBODY: Final = frozenset[Listener]()
 
 
 class Publisher:
     def __init__(
-        self, settings: Settings, captured: CapturedSet, metrics: Metrics, clock: Clock
+        self,
+        settings: Settings,
+        captured: CapturedSet,
+        metrics: Metrics,
+        clock: Clock,
+        encoder: Callable[[], Encoder] = envoy_encoder,
     ) -> None:
+        """`encoder` makes the resources of a waypoint's Envoys."""
         self.cache = Cache()
+        self.racks = Racks(encoder)
+        self.gateways = Gateways(settings)
         self.mesh = Mesh(settings, captured)
         self.problems: tuple[Problem, ...] = ()
         self.ignored: Mapping[str, int] = {}
@@ -57,7 +71,7 @@ class Publisher:
         self._captured = captured
         self._metrics = metrics
         self._clock = clock
-        self._listeners: set[Listener] = set()
+        self._listeners: dict[WaypointKey | None, set[Listener]] = {}  # None: of the mesh
         self._news = asyncio.Event()
         self._changed: dict[Key, AnyObject | None] = {}  # not published yet; None: gone
         self._reported: set[str] = set()  # uids of reports that are not told yet
@@ -73,10 +87,35 @@ class Publisher:
     def settings(self) -> Settings:
         return self.mesh.settings
 
-    def listen(self, listener: Listener) -> Callable[[], None]:
-        """Call `listener` after every publication; the returned function ends that."""
-        self._listeners.add(listener)
-        return lambda: self._listeners.discard(listener)
+    def listen(self, listener: Listener, waypoint: WaypointKey | None = None) -> Callable[[], None]:
+        """Call `listener` after every publication that changes the mesh, or what this waypoint is
+        told; the returned function ends that."""
+        listeners = self._listeners.setdefault(waypoint, set())
+        listeners.add(listener)
+
+        def stop() -> None:
+            listeners.discard(listener)
+            if not listeners and self._listeners.get(waypoint) is listeners:
+                del self._listeners[waypoint]
+
+        return stop
+
+    @property
+    def policy_statuses(self) -> tuple[PolicyStatus, ...]:
+        """Every policy's, by whoever enforces it: the nodes, or waypoints."""
+        of_waypoints = self.gateways.policy_statuses
+        found = self.mesh.rulebook.statuses | of_waypoints if of_waypoints else None
+        if found is None:
+            return self.mesh.statuses
+        return tuple(found[key] for key in sorted(found))
+
+    @property
+    def notes(self) -> tuple[Problem, ...]:
+        """Notes on every object, by whoever made something of it."""
+        return (*self.mesh.notes, *self.gateways.notes)
+
+    def is_waypoint(self, key: WaypointKey) -> bool:
+        return key in self.racks
 
     def offer(self, snapshot: Snapshot) -> None:
         """New objects from the source; published by `run` after the debounce."""
@@ -85,7 +124,7 @@ class Publisher:
             self._metrics.show_problems(snapshot.problems)
             self.problems = snapshot.problems
         if snapshot.is_whole:
-            held = (*self.mesh.keys(), *self._changed)
+            held = (*self.mesh.keys(), *self.gateways.keys(), *self._changed)
             self._changed.update({each: None for each in held if each not in snapshot.changed})
         self._changed.update(snapshot.changed)
         self.ignored = snapshot.ignored
@@ -144,12 +183,17 @@ class Publisher:
         uids, self._reported = self._reported, set()
         yield from self.mesh.steps(changed, uids)
         yield from self._weigh()
-        yield from self.cache.steps(self.mesh.take_delta())
+        delta = self.mesh.take_delta()
+        yield from self.cache.steps(delta)
+        yield from self.gateways.steps(changed, delta)
+        del delta  # what nobody has any more goes with the steps of `commit`
+        yield from self.racks.steps(self.gateways.take_delta().values())
         if with_objects:
             yield from self._remark()
         self.shown.clear()
         try:
             change = yield from self.cache.commit()
+            of_waypoints = yield from self.racks.commit(self.cache.revision)
         finally:
             self.shown.set()
         took_s = self._clock.monotonic_s() - started_s
@@ -157,7 +201,11 @@ class Publisher:
         for type_url in change:
             entries = self.cache.entries(type_url)
             self._metrics.resources.labels(short_type(type_url)).set(len(entries))
-        self._tell(change, took_s)
+        for type_url in {url for each in of_waypoints.values() for url in each}:
+            self._metrics.resources.labels(short_type(type_url)).set(self.racks.count(type_url))
+        if self.racks.has_more:
+            self._news.set()
+        self._tell(change, of_waypoints, took_s)
         if sum(map(len, change.values())) >= FREEZE_MIN:
             freeze()
         yield from emptied(changed)
@@ -238,18 +286,28 @@ class Publisher:
                 await in_slices(self._remark(), self._clock)
         await self._reports.wait()
 
-    def _tell(self, change: Change, took_s: float) -> None:
-        if not change:
+    def _tell(
+        self, change: Change, of_waypoints: Mapping[WaypointKey, Change], took_s: float
+    ) -> None:
+        if not change and not of_waypoints:
             return
         self.generation += 1
-        self._tell_published(change, took_s)
-        for listener in list(self._listeners):
-            listener(change)
+        self._tell_published(change, of_waypoints, took_s)
+        if change:
+            for listener in list(self._listeners.get(None, _NOBODY)):
+                listener(change)
+        for key, each in of_waypoints.items():
+            for listener in list(self._listeners.get(key, _NOBODY)):
+                listener(each)
 
-    def _tell_published(self, change: Change, took_s: float) -> None:
+    def _tell_published(
+        self, change: Change, of_waypoints: Mapping[WaypointKey, Change], took_s: float
+    ) -> None:
         """One line for each change of policies; for pods and services one after a quiet time, then
         one for all of some seconds. The others are there for those who debug."""
         counts = {short_type(url).lower(): len(names) for url, names in change.items()}
+        if of_waypoints:
+            counts["waypoints"] = len(of_waypoints)
         took_ms = round(took_s * 1000, 1)
         now_s = self._clock.monotonic_s()
         if AUTHORIZATION_TYPE not in change and now_s - self._line_s < LINE_EVERY_S:

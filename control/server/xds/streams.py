@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Callable
-from dataclasses import dataclass, field
-from datetime import datetime
+from collections.abc import AsyncIterator
 
 import grpc
 
@@ -14,6 +12,7 @@ from control.kit.clock import Clock
 from control.kit.errors import WireError
 from control.kit.log import event
 from control.kit.slices import in_slices, made_in_slices
+from control.model.route import WaypointKey
 from control.server.callers.budget import (
     BUILDING,
     NAMES,
@@ -21,21 +20,30 @@ from control.server.callers.budget import (
     STREAMS,
     Paces,
     Shares,
-    Tenant,
 )
 from control.server.callers.caller_lines import CallerLines
 from control.server.callers.door import AdmittedCall, Context, Door, client_gone
 from control.server.callers.refusals import CallRefusal
+from control.server.callers.tokens import Caller
 from control.server.callers.turns import Turns
 from control.server.metrics import Metrics, short_type
-from control.server.xds.cache import Change
+from control.server.xds.client import (
+    NACK_CHARS_MAX,
+    NODE_ID_CHARS_MAX,
+    Client,
+    Nack,
+    claimed_node,
+)
 from control.server.xds.follower import Behind
 from control.server.xds.names import BadRequest
+from control.server.xds.node_view import NodeView
 from control.server.xds.publish import Publisher
 from control.server.xds.requests import WORTH_BYTES, ReadRequest, Requests
 from control.server.xds.response import DeltaResponse
-from control.server.xds.session import DeltaSession
+from control.server.xds.session import Acknowledged, DeltaSession
 from control.server.xds.shelf import HeldVersions
+from control.server.xds.view import View
+from control.server.xds.waypoint_view import WaypointView
 from control.wire import discovery_pb2 as pb
 from control.wire.delta import SIZE_HEADER
 from control.wire.types import ADDRESS_TYPE, POD_TYPE
@@ -46,32 +54,7 @@ FIRST_REQUEST_S = 10.0  # a stream that says nothing must not stay
 REMEMBER_S = 15.0  # what nodes bring that come back; longer than they are apart
 # Until a client has taken a response: a minute, and longer for what takes longer.
 WRITE_S, WRITE_BYTES_PER_S = 60.0, 1024 * 1024
-NODE_ID_CHARS_MAX = 256
 SMALL_BYTES = 64 * 1024  # a response below needs no share of SENDING
-
-
-@dataclass(slots=True, eq=False)
-class Client:
-    """One open stream, for the admin page."""
-
-    node_id: str
-    node: str
-    peer: str
-    tenant: Tenant
-    since: datetime
-    session: DeltaSession
-    taken: Callable[[], object] = bool
-    names_bytes: int = 0  # share of NAMES that it holds
-    wake: asyncio.Event = field(default_factory=asyncio.Event)
-    idle: asyncio.Event = field(default_factory=asyncio.Event)  # nothing is being written
-
-    def __post_init__(self) -> None:
-        self.idle.set()
-
-    @property
-    def words(self) -> dict[str, str]:
-        """Fields of log lines: the node is the token's, whatever the client calls itself."""
-        return {"node": self.node, "client": self.node_id, "peer": self.peer}
 
 
 class _StreamEnded(Exception):
@@ -79,7 +62,7 @@ class _StreamEnded(Exception):
 
 
 class _Exhausted(WireError):
-    """The client's node uses up all it may have of something."""
+    """The client uses up all it may have of something."""
 
     def __init__(self, why: CallRefusal) -> None:
         super().__init__("try again")
@@ -87,7 +70,7 @@ class _Exhausted(WireError):
 
 
 class DeltaService:
-    """`received`: the pace of what nodes send, which what they are sent counts for as well."""
+    """`received`: the pace of what callers send, which what they are sent counts for as well."""
 
     def __init__(
         self,
@@ -108,6 +91,7 @@ class DeltaService:
         self.streams = Shares(STREAMS)
         self.names = Shares(NAMES)
         self.clients: set[Client] = set()
+        self.nacks: dict[WaypointKey, Nack] = {}  # the last one of each waypoint
         self._closing = False
         self._requests = Requests()
         self._reading = asyncio.Lock()  # one large list at a time: most are the same
@@ -115,7 +99,11 @@ class DeltaService:
 
     def has_agent(self, node: str) -> bool:
         """True while this node's agent has a stream here: whoever asks for pods reports them."""
-        return any(each.node == node and POD_TYPE in each.session.types for each in self.clients)
+        return any(
+            POD_TYPE in each.session.types
+            for each in self.clients
+            if each.caller.waypoint is None and each.caller.node == node
+        )
 
     def close(self) -> None:
         """End every stream: nodes keep what they have and look for another control plane."""
@@ -164,7 +152,7 @@ class DeltaService:
         first = await self._read_once(data)
         del data
         call.taken()
-        claimed = _claimed_node(first.message.node)
+        claimed = claimed_node(first.message.node)
         if claimed not in ("", call.caller.node):
             code = grpc.StatusCode.PERMISSION_DENIED
             await self._door.refuse(
@@ -176,8 +164,9 @@ class DeltaService:
                 CallRefusal.OTHER_NODE,
                 claimed=claimed,
             )
-        await self._ready(first, call.caller.node)
-        client = self._enter(first.message, call)
+        view = self._view(call.caller)
+        await self._ready(first, view)
+        client = self._enter(first.message, call, view)
         try:
             self._receive(client, first)
         except WireError:
@@ -188,10 +177,9 @@ class DeltaService:
     async def _serve(
         self, client: Client, requests: AsyncIterator[bytes], context: Context
     ) -> None:
-        stop = self._publisher.listen(_waker(client))
-        size = len(self._publisher.cache.entries(ADDRESS_TYPE))
+        stop = self._publisher.listen(client.hear, client.caller.waypoint)
         try:
-            await context.send_initial_metadata(((SIZE_HEADER, str(size)),))
+            await context.send_initial_metadata(self._about(client))
             async with asyncio.TaskGroup() as tasks:
                 tasks.create_task(self._read(client, requests), name="xds.read")
                 tasks.create_task(self._write(client, context), name="xds.write")
@@ -213,10 +201,16 @@ class DeltaService:
             stop()
             self._leave(client)
 
+    def _about(self, client: Client) -> tuple[tuple[str, str], ...]:
+        """The size of the mesh, by which a node decides how it asks; a waypoint sees none of it."""
+        if client.caller.waypoint is not None:
+            return ()
+        return ((SIZE_HEADER, str(len(self._publisher.cache.entries(ADDRESS_TYPE)))),)
+
     async def _read(self, client: Client, requests: AsyncIterator[bytes]) -> None:
         while (data := await anext(requests, None)) is not None:
             request = await self._read_once(data)
-            await self._ready(request, client.node)
+            await self._ready(request, client.session.view)
             self._receive(client, request)
             del data, request  # they may be large, and the next one may take its time
             client.taken()
@@ -224,16 +218,17 @@ class DeltaService:
         await client.idle.wait()
         raise _StreamEnded
 
-    async def _ready(self, request: ReadRequest, node: str) -> None:
-        """Wait until the cache can be asked all that this asks, and shows no half of a change."""
-        message, cache = request.message, self._publisher.cache
-        if message.resource_names_subscribe or message.resource_names_unsubscribe:
+    async def _ready(self, request: ReadRequest, view: View) -> None:
+        """Wait until the view can be asked all that this asks, and shows no half of a change."""
+        message = request.message
+        by_name = message.resource_names_subscribe or message.resource_names_unsubscribe
+        if by_name and message.type_url == ADDRESS_TYPE and ADDRESS_TYPE in view.types:
             await self._publisher.indexed()
-        if isinstance(request.held, HeldVersions):
+        shelf = view.shelf(message.type_url)
+        if shelf is not None and isinstance(request.held, HeldVersions):
             async with self._reading:
                 await self._publisher.shown.wait()
-                placing = cache.shelf(message.type_url, node).placing(request.held)
-                await in_slices(placing, self._clock)
+                await in_slices(shelf.placing(request.held), self._clock)
         await self._publisher.shown.wait()
 
     async def _read_once(self, data: bytes) -> ReadRequest:
@@ -253,20 +248,33 @@ class DeltaService:
         client.wake.set()
         if noted is None:
             return
+        self._note(client, noted)
+
+    def _note(self, client: Client, noted: Acknowledged) -> None:
         kind = short_type(noted.type_url)
-        if noted.error:
-            self._metrics.nacks.labels(kind).inc()
-            self._lines.line(
-                client.tenant,
-                logging.WARNING,
-                "xds.nacked",
-                **client.words,
-                type=kind,
-                nonce=noted.nonce,
-                error=noted.error,
-            )
-        else:
+        if not noted.error:
             event(log, logging.DEBUG, "xds.acked", **client.words, type=kind, nonce=noted.nonce)
+            return
+        self._metrics.nacks.labels(kind).inc()
+        error = noted.error[:NACK_CHARS_MAX]
+        self._keep(client, Nack(client.node_id, noted.type_url, self._clock.now(), error))
+        self._lines.line(
+            client.tenant,
+            logging.WARNING,
+            "xds.nacked",
+            **client.words,
+            type=kind,
+            nonce=noted.nonce,
+            error=error,
+        )
+
+    def _keep(self, client: Client, nack: Nack) -> None:
+        """For the page of waypoints, which has one of each that there is."""
+        waypoint, racks = client.caller.waypoint, self._publisher.racks
+        if waypoint is not None:
+            if waypoint not in self.nacks:
+                self.nacks = {key: each for key, each in self.nacks.items() if key in racks}
+            self.nacks[waypoint] = nack
 
     def _account(self, client: Client) -> None:
         """Have the share of NAMES that the session needs by now."""
@@ -287,7 +295,7 @@ class DeltaService:
                 pass
 
     async def _push(self, client: Client, context: Context) -> bool:
-        """Build and send the next response, if there is one, when it is this node's turn."""
+        """Build and send the next response, if there is one, when it is its tenant's turn."""
         tenant = client.tenant
         wait_s = self._pace.wait_s(tenant, self._clock.monotonic_s())
         if wait_s > 0:
@@ -345,30 +353,26 @@ class DeltaService:
             bytes=response.size_bytes,
         )
 
-    def _enter(self, first: pb.DeltaDiscoveryRequest, call: AdmittedCall) -> Client:
-        session = DeltaSession(self._publisher.cache, call.caller.node)
+    def _view(self, caller: Caller) -> View:
+        """Decided by the token: a node is shown the mesh, a waypoint its own and nothing else."""
+        if caller.waypoint is None:
+            return NodeView(self._publisher.cache, caller.node)
+        return WaypointView(self._publisher.racks.rack(caller.waypoint))
+
+    def _enter(self, first: pb.DeltaDiscoveryRequest, call: AdmittedCall, view: View) -> Client:
+        session = DeltaSession(view)
         now, node_id = self._clock.now(), first.node.id[:NODE_ID_CHARS_MAX]
-        client = Client(
-            node_id, call.caller.node, call.address, call.tenant, now, session, call.taken
-        )
+        client = Client(node_id, call.caller, call.address, now, session, call.taken)
         self.clients.add(client)
-        self._metrics.connected.set(len(self.clients))
+        self._metrics.connected.labels(client.kind).inc()
         self._lines.line(client.tenant, logging.INFO, "xds.connected", **client.words)
         return client
 
     def _leave(self, client: Client) -> None:
         self.clients.discard(client)
         self.names.give(client.tenant, client.names_bytes)
-        self._metrics.connected.set(len(self.clients))
+        self._metrics.connected.labels(client.kind).dec()
         self._lines.line(client.tenant, logging.INFO, "xds.disconnected", **client.words)
-
-
-def _waker(client: Client) -> Callable[[Change], None]:
-    def wake(change: Change) -> None:
-        if client.session.changed(change):
-            client.wake.set()
-
-    return wake
 
 
 async def _first(requests: AsyncIterator[bytes], call: AdmittedCall) -> bytes | None:
@@ -388,8 +392,3 @@ async def _first(requests: AsyncIterator[bytes], call: AdmittedCall) -> bytes | 
             return await anext(requests, None)
         finally:
             looking.cancel()
-
-
-def _claimed_node(node: pb.Node) -> str:
-    value = node.metadata.fields.get("NODE_NAME")
-    return value.string_value if value is not None else ""

@@ -10,6 +10,7 @@ from pathlib import Path
 from control.model.policy import Policy
 from control.model.workload import Service, Workload
 from control.server.compile.mesh import CompiledMesh
+from control.server.xds.node_view import NodeView
 from control.server.xds.session import DeltaSession
 from control.wire import discovery_pb2 as pb
 from tests.support.engine.meshes import mesh
@@ -63,7 +64,7 @@ class DemandRig:
 
     async def open(self) -> None:
         """A new stream."""
-        self.session = DeltaSession(self.cache, NODE)
+        self.session = DeltaSession(NodeView(self.cache, NODE))
         opening = self.client._delta.opening()
         self.demand.opened()
         for request in opening:

@@ -108,7 +108,29 @@ def defined_by(definition: dict[str, Any]) -> list[Resource]:
 
 def istio_definition(plural: str, kind: str) -> dict[str, Any]:
     """A CRD of the security.istio.io group, with the two versions that people use."""
-    group = "security.istio.io"
+    return custom_definition("security.istio.io", plural, kind)
+
+
+GATEWAY_KINDS = {
+    "gatewayclasses": "GatewayClass",
+    "gateways": "Gateway",
+    "httproutes": "HTTPRoute",
+    "grpcroutes": "GRPCRoute",
+    "tcproutes": "TCPRoute",
+    "referencegrants": "ReferenceGrant",
+}
+
+
+def gateway_definition(plural: str) -> dict[str, Any]:
+    """A CRD of the Gateway API."""
+    kind = GATEWAY_KINDS[plural]
+    found = custom_definition("gateway.networking.k8s.io", plural, kind)
+    found["spec"]["scope"] = "Cluster" if kind == "GatewayClass" else "Namespaced"
+    return found
+
+
+def custom_definition(group: str, plural: str, kind: str) -> dict[str, Any]:
+    """A CRD with the versions v1 and v1beta1."""
     schema = {"openAPIV3Schema": {"type": "object", "x-kubernetes-preserve-unknown-fields": True}}
     versions: list[dict[str, Any]] = [
         {

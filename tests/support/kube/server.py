@@ -19,7 +19,7 @@ from urllib.parse import parse_qsl, unquote, urlsplit
 from tests.support.kube.api import Answer, Api
 from tests.support.kube.commands import Commands, is_command, run_command
 from tests.support.kube.faults import Fault, Faults, Request
-from tests.support.kube.kinds import istio_definition
+from tests.support.kube.kinds import GATEWAY_KINDS, gateway_definition, istio_definition
 from tests.support.kube.listing import Watch
 from tests.support.kube.status import ApiRefusal, Json
 from tests.support.kube.store import Author, Change, Key, Store
@@ -85,6 +85,11 @@ class KubeServer:
         """The two CRDs without which policies are a 404."""
         self.put(istio_definition("authorizationpolicies", "AuthorizationPolicy"))
         self.put(istio_definition("peerauthentications", "PeerAuthentication"))
+
+    def install_gateway_kinds(self) -> None:
+        """CRDs of the Gateway API, as far as the mesh reads it."""
+        for plural in GATEWAY_KINDS:
+            self.put(gateway_definition(plural))
 
     def get(self, api_version: str, kind: str, name: str, namespace: str = "") -> Json | None:
         with self.lock:

@@ -19,7 +19,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from enum import Enum
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from agent.fetch import get_json
 from agent.lab import changes, plan, process
@@ -244,6 +244,9 @@ class Bed:
         eventually(agreed, f"exactly {names} captured", 20)
 
 
+AnyBed = TypeVar("AnyBed", bound=Bed)
+
+
 @contextmanager
 def sniffer(netns: str, link: str) -> Iterator[Wire]:
     with inside(netns):
@@ -283,13 +286,22 @@ def is_closed(sock: socket.socket) -> bool:
 
 
 @contextmanager
-def mesh_bed(folder: Path, workers: int = 1, addresses: str = "all") -> Iterator[Bed]:
+def mesh_bed(
+    folder: Path,
+    workers: int = 1,
+    addresses: str = "all",
+    *,
+    kind: type[AnyBed] = Bed,  # type: ignore[assignment]  # a default for a type variable
+    manifests: Path = FOLDER,
+    enrolled: tuple[str, ...] = ENROLLED,
+) -> Iterator[AnyBed]:
+    """`enrolled`: pods that are waited for; none: the caller waits itself."""
     need_root()
     short = os.getpid() % 100000
     names = {"telab": f"te{short}x", "te1": f"te{short}a", "te2": f"te{short}b"}
     source = folder / "lab"
     source.mkdir()
-    for path in FOLDER.iterdir():
+    for path in manifests.iterdir():
         if path.is_file():
             text = re.sub(r"\b(telab|te1|te2)\b", lambda found: names[found[0]], path.read_text())
             (source / path.name).write_text(text)
@@ -297,8 +309,9 @@ def mesh_bed(folder: Path, workers: int = 1, addresses: str = "all") -> Iterator
     with none_left(lab.run_dir):
         try:
             lab.up(source, Options(workers=workers, addresses=addresses))
-            bed = Bed(lab, (names["te1"], names["te2"]))
-            bed.wait_captured()
+            bed = kind(lab, (names["te1"], names["te2"]))
+            if enrolled:
+                bed.wait_captured(enrolled)
             yield bed
         finally:
             lab.down()

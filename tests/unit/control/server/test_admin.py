@@ -11,18 +11,22 @@ import pytest
 
 from control.kit import log as kit_log
 from control.kit.http import HttpRequest, HttpResponse
-from control.server.admin import SLICE, AdminPages, Callers, client_row, metrics_routes
+from control.server.admin import SLICE, AdminPages, Callers, metrics_routes
 from control.server.ca.keys import load_authority
 from control.server.callers.budget import node_tenant
 from control.server.callers.refusals import CallRefusal
+from control.server.callers.tokens import Caller
 from control.server.compile.settings import Settings
 from control.server.sources.captured import CapturedSet
 from control.server.sources.directory import DirectorySource
 from control.server.sources.lasting import LastingSource
 from control.server.sources.state_file import StateFile
+from control.server.xds.client import Client
+from control.server.xds.node_view import NodeView
 from control.server.xds.publish import Publisher
+from control.server.xds.rows import client_row
 from control.server.xds.session import DeltaSession
-from control.server.xds.streams import Client, DeltaService
+from control.server.xds.streams import DeltaService
 from control.wire.delta import DeltaClient, NodeInfo
 from control.wire.types import ADDRESS_TYPE
 from tests.support.authorities import held
@@ -83,12 +87,12 @@ def bench(tmp_path: Path) -> Bench:
 
 
 def test_status_says_what_is_served_to_whom_and_what_is_wrong(bench: Bench) -> None:
-    session = DeltaSession(bench.publisher.cache, "n1")
+    session = DeltaSession(NodeView(bench.publisher.cache, "n1"))
     client = DeltaClient(NodeInfo("ztunnel~x"), [ADDRESS_TYPE])
     session.receive(next(iter(client.opening())))
     session.take()
     bench.delta.clients.add(
-        Client("ztunnel~x", "n1", "10.0.0.1:1", node_tenant("n1"), bench.clock.now(), session)
+        Client("ztunnel~x", Caller("n1", "z"), "10.0.0.1:1", bench.clock.now(), session)
     )
     status = bench.get("/status")
     assert (status["trust_domain"], status["sources"], status["generation"]) == (
@@ -157,8 +161,8 @@ def test_metrics_and_readiness(bench: Bench) -> None:
 
 
 def test_a_client_that_said_nothing_yet_has_a_row(bench: Bench) -> None:
-    session = DeltaSession(bench.publisher.cache, "n1")
-    row = client_row(Client("a", "n1", "p", node_tenant("n1"), bench.clock.now(), session))
+    session = DeltaSession(NodeView(bench.publisher.cache, "n1"))
+    row = client_row(Client("a", Caller("n1", "z"), "p", bench.clock.now(), session))
     assert row["types"] == {}
 
 

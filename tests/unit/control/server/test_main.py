@@ -37,7 +37,8 @@ def test_a_token_needs_no_server() -> None:
     code = (
         "import sys; from control.server.main import main\n"
         "main.main(['token', '--help'], standalone_mode=False)\n"
-        "print([m for m in sys.modules if m.startswith(('grpc', 'yaml', 'control.server.plane'))])"
+        "own = ('control.server.plane', 'control.server.assembly')\n"
+        "print([m for m in sys.modules if m.startswith(('grpc', 'yaml', *own))])"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.splitlines()[-1] == "[]"

@@ -9,6 +9,7 @@ import pytest
 from click.testing import CliRunner
 
 from control.kit.clock import SystemClock
+from control.model.route import WaypointKey
 from control.server.ca.keys import load_token_key
 from control.server.callers.budget import source_tenant
 from control.server.callers.revocations import NAME, RevocationFile, fingerprint, load
@@ -86,3 +87,28 @@ def test_a_life_that_makes_no_sense_is_refused(text: str, why: str, tmp_path: Pa
     code, _, err = run("token", "--node", "n", "--state", str(tmp_path), f"--ttl={text}")
     assert code == 2
     assert why in err
+
+
+def test_a_token_of_a_waypoints_account(tmp_path: Path) -> None:
+    state = ("token", "--state", str(tmp_path), "--node", "n1")
+    code, out, _ = run(*state, "--service-account", "shop/waypoint")
+    assert code == 0
+    subject = "system:serviceaccount:istio-system:ztunnel"
+    key = load_token_key(tmp_path)
+    tokens = NodeTokens(key, subject, SystemClock(), is_waypoint=lambda _: True)
+    caller = asyncio.run(tokens.authenticate(out, source_tenant("::1")))
+    assert (caller.node, caller.waypoint) == ("n1", WaypointKey("shop", "waypoint"))
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [("shop",), ("Shop/w",), ("shop/w/x",), ("istio-system/ztunnel",), ("shop/w", "--revoke")],
+)
+def test_what_is_no_account_of_a_waypoint_gets_no_token(
+    tmp_path: Path, wrong: tuple[str, ...]
+) -> None:
+    code, out, err = run(
+        "token", "--state", str(tmp_path), "--node", "n1", "--service-account", *wrong
+    )
+    assert (code != 0, out) == (True, "")
+    assert "--service-account" in err

@@ -12,6 +12,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from control.model.identity import SpiffeId
+from control.model.route import WaypointKey
 from control.server.ca import requests
 from control.server.ca.authority import Authority
 from control.server.ca.keys import load_authority
@@ -163,3 +164,33 @@ def test_the_requests_of_one_node_wait_for_one_of_another_at_most(
 
     asyncio.run(scenario())
     assert order.index("n2") <= 3
+
+
+@pytest.mark.parametrize(
+    ("waypoint", "identity", "node", "reason"),
+    [
+        (WaypointKey("shop", "web"), WEB, "n1", None),
+        (WaypointKey("shop", "web"), WEB, "n2", "no_such_pod_on_node"),
+        (WaypointKey("shop", "other"), WEB, "n1", "not_its_own"),
+        (WaypointKey("web", "shop"), WEB, "n1", "not_its_own"),
+        (WaypointKey("shop", "web"), SpiffeId("other", "shop", "web"), "n1", "other_trust_domain"),
+    ],
+)
+def test_a_waypoint_gets_its_own_identity_where_it_runs(
+    service: CertificateService,
+    metrics: Metrics,
+    waypoint: WaypointKey,
+    identity: SpiffeId,
+    node: str,
+    reason: str | None,
+) -> None:
+    caller = Caller(node, "s", waypoint=waypoint)
+    admitted = AdmittedCall(caller, caller.tenant, "10.0.0.1:40000")
+    asked = service.create(request(str(identity)), admitted, Call())
+    if reason is None:
+        assert pb.IstioCertificateResponse.FromString(asyncio.run(asked)).cert_chain
+        return
+    with pytest.raises(Aborted):
+        asyncio.run(asked)
+    counted = {"result": "refused", "reason": reason}
+    assert metrics.registry.get_sample_value("tulle_control_csr_total", counted) == 1

@@ -8,8 +8,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from control.model.route import WaypointKey
 from control.server.callers.accounts import BoundPod, TokenLife, looked_at, node_accounts, vouched
 from control.server.callers.refusals import CallRefusal
+from control.server.callers.speakers import subject
 from control.server.callers.tokens import Unauthenticated
 from tests.support.account_tokens import ACCOUNTS, ZTUNNEL, account_token, part, status
 
@@ -98,3 +100,28 @@ def test_everything_but_a_whole_yes_is_a_no(changes: dict[str, Any], why: CallRe
     with pytest.raises(Unauthenticated) as caught:
         vouched(status(**changes), ACCOUNTS)
     assert caught.value.why is why
+
+
+WAYPOINT = WaypointKey("shop", "waypoint")
+WAYPOINTS = node_accounts("tulle-system", ("tulle-ztunnel",), "istio-ca", {WAYPOINT}.__contains__)
+
+
+def test_the_account_of_a_waypoint_is_let_in_and_speaks_for_it() -> None:
+    of_waypoint = subject(*WAYPOINT)
+    assert looked_at(account_token(100, sub=of_waypoint), WAYPOINTS, 0.0).expires_s == 100
+    assert vouched(status(username=of_waypoint), WAYPOINTS).namespace == "shop"
+    assert WAYPOINTS.speaks_for(of_waypoint) == WAYPOINT
+    assert WAYPOINTS.speaks_for(ZTUNNEL) is None, "that is a node's"
+
+
+@pytest.mark.parametrize("name", ["default", "waypoint2", ""])
+def test_an_account_beside_it_is_not(name: str) -> None:
+    other = subject("shop", name)
+    assert not WAYPOINTS.has(other)
+    for refused in (
+        lambda: looked_at(account_token(100, sub=other), WAYPOINTS, 0.0),
+        lambda: vouched(status(username=other), WAYPOINTS),
+    ):
+        with pytest.raises(Unauthenticated) as caught:
+            refused()
+        assert caught.value.why is CallRefusal.TOKEN_SUBJECT

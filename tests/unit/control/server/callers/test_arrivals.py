@@ -11,6 +11,7 @@ from control.server.callers.budget import (
     CONNECTIONS,
     SILENT,
     UNADMITTED,
+    Tenant,
     node_tenant,
     source_tenant,
 )
@@ -41,6 +42,25 @@ class Bench:
 
         arrival = self.subject.open(host, 1000 + len(self.closed), close, admitted)
         return arrival
+
+
+def test_the_waypoints_of_a_namespace_have_a_share_together_and_nodes_their_own() -> None:
+    bench = Bench()
+    shop, other = Tenant("namespace", "shop"), Tenant("namespace", "other")
+
+    def admit(number: int, group: Tenant | None) -> bool:
+        return bench.subject.admit(bench.open(), Tenant("waypoint", str(number)), group)
+
+    each = bench.subject.waypoints.bound.each
+    assert each < bench.subject.connections.bound.total / 2
+    assert all(admit(number, shop) for number in range(each))
+    assert not admit(each, shop)
+    assert bench.subject.connections.held(Tenant("waypoint", str(each))) == 0, "taken back"
+    assert admit(each, other)
+    assert bench.subject.admit(bench.open(), node_tenant("n1"))
+    for arrival in list(bench.subject._by_number.values()):
+        bench.subject.leave(arrival)
+    assert (bench.subject.waypoints.total, bench.subject.connections.total) == (0, 0)
 
 
 def test_the_oldest_silent_connections_of_a_source_make_room() -> None:
@@ -87,7 +107,7 @@ def test_few_are_passed_on_to_grpc_without_a_token() -> None:
         bench.subject.pass_on(each)
     gone = [address for address, _ in bench.closed]
     assert gone == [each.address for each in opened[:2]]
-    assert bench.subject.admit(opened[2], "n1")
+    assert bench.subject.admit(opened[2], node_tenant("n1"))
     bench.subject.pass_on(bench.open())
     assert len(bench.closed) == 2
 
@@ -116,7 +136,7 @@ def test_when_all_is_full_the_source_with_most_makes_room() -> None:
 def test_an_admitted_connection_is_displaced_by_nobody() -> None:
     bench = Bench()
     mine = bench.open()
-    assert bench.subject.admit(mine, "n1")
+    assert bench.subject.admit(mine, node_tenant("n1"))
     assert bench.admitted == 1
     for _ in range(3 * SILENT.each):
         bench.open()
@@ -127,24 +147,27 @@ def test_an_admitted_connection_is_displaced_by_nobody() -> None:
 def test_a_node_has_so_many_connections_and_another_node_its_own() -> None:
     bench = Bench()
     mine = [bench.open() for _ in range(CONNECTIONS.each + 1)]
-    answers = [bench.subject.admit(each, "n1") for each in mine]
+    answers = [bench.subject.admit(each, node_tenant("n1")) for each in mine]
     assert answers == [True] * CONNECTIONS.each + [False]
-    assert bench.subject.admit(bench.open(), "n2")
+    assert bench.subject.admit(bench.open(), node_tenant("n2"))
     bench.subject.leave(mine[0])
     bench.subject.leave(mine[0])
-    assert bench.subject.admit(mine[-1], "n1")
+    assert bench.subject.admit(mine[-1], node_tenant("n1"))
 
 
 def test_the_node_of_the_last_call_pays() -> None:
     bench = Bench()
     shared = bench.open()
     assert shared.payer == source_tenant(HERE)
-    bench.subject.admit(shared, "n1")
-    bench.subject.admit(shared, "n2")
+    bench.subject.admit(shared, node_tenant("n1"))
+    bench.subject.admit(shared, node_tenant("n2"))
     assert (shared.tenant, shared.payer) == (node_tenant("n1"), node_tenant("n2"))
     bench.subject.leave(shared)
     assert bench.subject.connections.total == 0
-    assert bench.subject.admit(bench.subject.open(HERE, 1, print, print), "n1") is not None
+    assert (
+        bench.subject.admit(bench.subject.open(HERE, 1, print, print), node_tenant("n1"))
+        is not None
+    )
 
 
 def test_refusals_are_all_counted_and_their_lines_sampled(

@@ -10,6 +10,7 @@ from typing import NoReturn
 import grpc
 import pytest
 
+from control.model.route import WaypointKey
 from control.server.callers import door
 from control.server.callers.arrivals import Arrivals
 from control.server.callers.budget import CALLS, node_tenant
@@ -79,6 +80,32 @@ def test_the_calls_of_a_node_are_bounded_and_another_has_its_own(bench: Bench) -
     assert ended.value.code is grpc.StatusCode.RESOURCE_EXHAUSTED
     assert bench.count("tulle_control_refused_total", method="xds", reason="calls_max") == 1
     assert bench.admit(Call(bearer("n2"))).node == "n2"
+
+
+@pytest.mark.parametrize("nodes_only", [True, False])
+def test_what_is_for_nodes_only_takes_no_waypoints_token(nodes_only: bool) -> None:
+    waypoint = WaypointKey("shop", "waypoint")
+    tokens = NodeTokens(b"k" * 32, SUBJECT, FakeClock(), is_waypoint=lambda _: True)
+    bench = Bench()
+    bench.door = Door(tokens, bench.arrivals)
+    bearers = [
+        f"Bearer {tokens.issue('n1', timedelta(hours=1), each)}" for each in (None, waypoint)
+    ]
+
+    async def whole(header: str) -> WaypointKey | None:
+        async with bench.door.admitted(Call(header), "m", nodes_only=nodes_only) as admitted:
+            return admitted.caller.waypoint
+
+    if nodes_only:
+        with pytest.raises(Aborted) as ended:
+            asyncio.run(whole(bearers[1]))
+        assert ended.value.code is grpc.StatusCode.PERMISSION_DENIED
+        assert bench.count("tulle_control_refused_total", method="m", reason="not_a_node") == 1
+        assert not bench.arrival.is_admitted
+    else:
+        assert asyncio.run(whole(bearers[1])) == waypoint
+        assert bench.arrival.tenant.kind == "waypoint"
+    assert asyncio.run(whole(bearers[0])) is None
 
 
 def test_bad_tokens_are_counted_against_their_connection(bench: Bench) -> None:

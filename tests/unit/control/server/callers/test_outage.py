@@ -9,6 +9,7 @@ import pytest
 
 from control.kit.errors import ConfigError
 from control.kube.client import KubeClient
+from control.model.route import WaypointKey
 from control.server.callers import outage
 from control.server.callers.accounts import node_accounts
 from control.server.callers.outage import (
@@ -20,7 +21,9 @@ from control.server.callers.outage import (
     newest_issued_s,
 )
 from control.server.callers.revocations import fingerprint
+from control.server.callers.speakers import subject
 from control.server.callers.tokens import Caller
+from tests.support.account_tokens import ZTUNNEL
 from tests.support.clock import FakeClock
 from tests.support.kube.client import with_client
 from tests.support.kube.server import KubeServer, serving
@@ -63,7 +66,7 @@ class OutageBench:
         with_client(self.kube, act)
 
     def vouch(self) -> None:
-        caller = Caller("n1", "z", 1, self.mark, self.clock.now().timestamp() + LIFE_S)
+        caller = Caller("n1", ZTUNNEL, 1, self.mark, self.clock.now().timestamp() + LIFE_S)
         self.known.put(self.mark, KnownToken(caller, 60.0, caller.expires_s))
 
     def lent(self) -> Caller | None:
@@ -79,9 +82,24 @@ def test_what_was_vouched_for_is_good_until_its_end(bench: OutageBench) -> None:
     assert bench.lent() is None
     bench.vouch()
     bench.ask()
-    assert bench.lent() == Caller("n1", "z")
+    assert bench.lent() == Caller("n1", ZTUNNEL)
     bench.clock.pass_s(LIFE_S)
     assert bench.lent() is None
+
+
+def test_a_waypoints_caller_is_one_after_a_restart_and_a_strangers_is_none(
+    bench: OutageBench,
+) -> None:
+    waypoint = WaypointKey("shop", "waypoint")
+    caller = Caller("n1", subject(*waypoint), 1, "w", 1e12, waypoint)
+    bench.known.put("w", KnownToken(caller, 60.0, 1e12))
+    bench.known.put("x", KnownToken(Caller("n1", "nobody", 1, "x", 1e12), 60.0, 1e12))
+    bench.known.save()
+    known = bench.restarted()
+    found = known.get("w")
+    assert found is not None
+    assert found.caller == caller
+    assert known.get("x") is None
 
 
 def test_in_an_outage_it_is_good_until_the_api_server_is_heard_again(bench: OutageBench) -> None:
@@ -211,7 +229,7 @@ def test_all_of_it_outlives_the_process(bench: OutageBench) -> None:
     with bench.kube.away():
         bench.restarted()
         bench.ask()
-        assert bench.lent() == Caller("n1", "z")
+        assert bench.lent() == Caller("n1", ZTUNNEL)
         bench.clock.pass_s(2 * LIFE_S)
         assert bench.lent() is not None
         bench.known.drop(bench.mark)
@@ -258,5 +276,5 @@ def test_the_oldest_go_when_there_are_too_many(
 ) -> None:
     monkeypatch.setattr(outage, "GOOD_TOKENS_MAX", 2)
     for mark in "abc":
-        bench.known.put(mark, KnownToken(Caller("n1", "z"), 0.0, 1e12))
+        bench.known.put(mark, KnownToken(Caller("n1", ZTUNNEL), 0.0, 1e12))
     assert [bench.known.get(mark) is None for mark in "abc"] == [True, False, False]

@@ -8,11 +8,13 @@ from pathlib import Path
 import pytest
 
 from control.kube.errors import ApiError, Unreachable
-from control.server.callers.accounts import BoundPod, ReviewStatus
+from control.model.route import WaypointKey
+from control.server.callers.accounts import BoundPod, NodeAccounts, ReviewStatus, node_accounts
 from control.server.callers.budget import REVIEWING, REVIEWS, Tenant, node_tenant, source_tenant
 from control.server.callers.outage import RENEWAL_S, KnownCallers
 from control.server.callers.refusals import CallRefusal
 from control.server.callers.reviews import AWAY_S, BAD_S, BAD_TOKENS_MAX, GOOD_S, TokenReviews
+from control.server.callers.speakers import subject
 from control.server.callers.tokens import Caller, Unauthenticated, Undecided
 from control.server.metrics import Metrics
 from tests.support.account_tokens import ACCOUNTS, ZTUNNEL, account_token, status
@@ -20,6 +22,7 @@ from tests.support.clock import FakeClock
 
 N1, STRANGER = node_tenant("n1"), source_tenant("10.9.9.9")
 LIFE_S = 3600.0
+WAYPOINT = WaypointKey("shop", "waypoint")
 NOWHERE = Path("/proc/nowhere/known")
 
 
@@ -51,13 +54,13 @@ class FakeAsks:
 
 
 class Bench:
-    def __init__(self) -> None:
+    def __init__(self, accounts: NodeAccounts = ACCOUNTS) -> None:
         self.clock = FakeClock()
         self.asks = FakeAsks()
         self.metrics = Metrics()
-        known = self.known = KnownCallers(NOWHERE, "here", ACCOUNTS, lambda pod: "", self.clock)
+        known = self.known = KnownCallers(NOWHERE, "here", accounts, lambda pod: "", self.clock)
         self.reviews = TokenReviews(
-            self.asks, ACCOUNTS, known, metrics=self.metrics, clock=self.clock
+            self.asks, accounts, known, metrics=self.metrics, clock=self.clock
         )
 
     def token(self, number: int = 0) -> str:
@@ -97,6 +100,16 @@ def test_a_good_token_speaks_for_its_node_and_is_asked_about_once_a_minute(bench
     bench.ask(token)
     assert len(bench.asks.asked) == 2
     assert bench.counted("vouched") == 2
+
+
+def test_a_waypoints_token_speaks_for_it_until_its_gateway_goes() -> None:
+    live = {WAYPOINT}
+    bench = Bench(node_accounts("tulle-system", (), "istio-ca", live.__contains__))
+    bench.asks.answer = status(username=subject(*WAYPOINT))
+    token = account_token(bench.clock.now().timestamp() + LIFE_S, sub=subject(*WAYPOINT))
+    assert bench.ask(token) == Caller("n1", subject(*WAYPOINT), waypoint=WAYPOINT)
+    live.clear()
+    assert bench.why(token) is CallRefusal.TOKEN_SUBJECT, "though it was vouched for just now"
 
 
 def test_a_token_is_never_good_after_its_own_end(bench: Bench) -> None:

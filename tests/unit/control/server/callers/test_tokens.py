@@ -15,9 +15,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from control.kit.errors import ConfigError
-from control.server.callers.budget import source_tenant
+from control.model.route import WaypointKey
+from control.server.callers.budget import Tenant, node_tenant, source_tenant
 from control.server.callers.refusals import CallRefusal
 from control.server.callers.revocations import Revocations, whole_node
+from control.server.callers.speakers import account_of
 from control.server.callers.tokens import (
     OVERTIME_S,
     Caller,
@@ -192,3 +194,50 @@ def test_a_token_that_is_over_by_the_clock_can_be_revoked() -> None:
 def test_a_name_that_no_node_can_have_gets_no_token(node: str) -> None:
     with pytest.raises(ConfigError, match="not a node's name"):
         tokens().issue(node, timedelta(days=1))
+
+
+WAYPOINT = WaypointKey("shop", "waypoint")
+
+
+def test_a_waypoints_token_speaks_for_it_alone_while_there_is_a_gateway() -> None:
+    live = {WAYPOINT}
+    subject = NodeTokens(KEY, SUBJECT, FakeClock(), is_waypoint=live.__contains__)
+    token = subject.issue("n1", timedelta(hours=1), WAYPOINT)
+    caller = asyncio.run(subject.authenticate(token, STRANGER))
+    assert caller == Caller("n1", "system:serviceaccount:shop:waypoint", waypoint=WAYPOINT)
+    assert caller.tenant not in (node_tenant("n1"), Tenant("node", "shop"))
+    assert caller.words == {"node": "n1", "waypoint": "shop/waypoint"}
+    assert subject.why_over(caller) is None
+    live.clear()
+    assert subject.why_over(caller) is CallRefusal.TOKEN_SUBJECT, "calls under way end too"
+    with pytest.raises(Unauthenticated) as caught:
+        asyncio.run(subject.authenticate(token, STRANGER))
+    assert caught.value.why is CallRefusal.TOKEN_SUBJECT
+
+
+def test_a_nodes_revocation_takes_its_waypoints_tokens_along() -> None:
+    revoked = Revocations()
+    subject = NodeTokens(KEY, SUBJECT, FakeClock(), lambda: revoked, lambda _: True)
+    caller = asyncio.run(
+        subject.authenticate(subject.issue("n1", timedelta(hours=1), WAYPOINT), STRANGER)
+    )
+    revoked = Revocations(nodes={"n1": caller.issued_s})
+    assert subject.why_over(caller) is CallRefusal.TOKEN_REVOKED
+    fresh = subject.issue("n1", timedelta(hours=1), WAYPOINT)
+    assert asyncio.run(subject.authenticate(fresh, STRANGER)).waypoint == WAYPOINT
+
+
+def test_waypoints_of_a_node_and_nodes_of_a_waypoint_pay_apart() -> None:
+    tenants = [
+        Caller(node, "s", waypoint=key).tenant
+        for node in ("n1", "n2")
+        for key in (None, WAYPOINT, WaypointKey("shop", "other"))
+    ]
+    assert len(set(tenants)) == 6
+
+
+def test_the_ztunnels_account_is_no_waypoints() -> None:
+    ztunnels = account_of(SUBJECT)
+    assert ztunnels is not None
+    with pytest.raises(ConfigError, match="account of ztunnels"):
+        tokens().issue("n1", timedelta(hours=1), ztunnels)

@@ -19,6 +19,7 @@ from control.model.workload import (
     WorkloadType,
 )
 from control.server.compile.settings import Settings
+from control.server.compile.waypoints import Waypoints
 from control.server.compile.workloads import Compiler
 from tests.support.manifests import mesh, pod, policy
 
@@ -204,7 +205,7 @@ def test_labels_that_are_gone_lend_their_policies_to_no_others() -> None:
     rulebook = SimpleNamespace(policies_of=lambda _namespace, labels: (labels["app"],))
     nothing = SimpleNamespace(of=lambda _namespace, _labels: ())
     unused: Any = None
-    parts: Any = (rulebook, unused, unused, unused, nothing, {})
+    parts: Any = (rulebook, unused, unused, unused, nothing, {}, Waypoints(Settings()))
     compiler = Compiler(Settings(), *parts)
     for number in range(100):
         passing: Any = Pod(f"app-{number}")

@@ -105,7 +105,7 @@ def test_without_a_token_only_so_much_is_read(tmp_path: Path) -> None:
         await asyncio.sleep(0.05)
         bound = relay.UNADMITTED_BYTES_MAX + 2 * relay.READ_BYTES
         assert len(bench.received) <= bound
-        bench.arrivals.admit(bench.open_arrivals()[0], "n1")
+        bench.arrivals.admit(bench.open_arrivals()[0], node_tenant("n1"))
         await bench.until(lambda: len(bench.received) == len(content))
         writer.close()
 
@@ -321,7 +321,7 @@ def test_without_a_token_only_so_many_calls_are_passed_on(tmp_path: Path) -> Non
         writer.write(calls[90:])
         await asyncio.sleep(0.05)
         assert len(bench.received) == len(PREFACE) + 90
-        bench.arrivals.admit(bench.open_arrivals()[0], "n1")
+        bench.arrivals.admit(bench.open_arrivals()[0], node_tenant("n1"))
         await bench.until(lambda: len(bench.received) == len(PREFACE) + len(calls))
         writer.close()
 

@@ -9,6 +9,7 @@ from tempfile import TemporaryDirectory
 from control.server.leader.conditions import Conditions
 from control.server.leader.ledger import Target
 from control.server.leader.views import Views
+from tests.support.gateways import gateway, service
 from tests.support.manifests import pod, policy
 from tests.support.published import PublishedMesh
 
@@ -85,3 +86,17 @@ def test_peer_authentication_has_them_too() -> None:
     text = SHOP + pod() + policy("{mtls: {mode: STRICT}}", "PeerAuthentication")
     found = said(text, "PeerAuthentication shop/p")
     assert [each[:2] for each in found] == [(True, "Accepted"), (True, "Attached")]
+
+
+def test_a_policy_with_targets_is_attached_where_a_waypoint_enforces_it() -> None:
+    text = gateway() + service("web", labels="istio.io/use-waypoint: way")
+    target = "{targetRefs: [{kind: Service, name: %s}], rules: [{}]}"
+    assert said(text + policy(target % "web")) == [
+        (True, "Accepted", ""),
+        (True, "Attached", "a waypoint enforces it"),
+    ]
+    nobody = "no waypoint enforces it for Service shop/db"
+    assert said(text + policy(target % "db")) == [
+        (False, "Unmatched", nobody),
+        (False, "NotDelivered", "no waypoint enforces it"),
+    ]

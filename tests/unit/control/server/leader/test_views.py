@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from control.server.leader.views import Views
+from tests.support.gateways import gateway, route, service
 from tests.support.manifests import pod, policy
 from tests.support.published import PublishedMesh
 
@@ -51,3 +52,16 @@ def test_a_change_makes_the_conditions_of_what_it_is_about(tmp_path: Path) -> No
     after = {target.name: each for target, each in views.conditions().items()}
     assert after["db"] is before["db"]
     assert after["web"][1].message == "applies to 1 workload in the mesh"
+
+
+def test_routes_follow_the_gateways_and_are_made_once_a_change(tmp_path: Path) -> None:
+    mesh = PublishedMesh(tmp_path)
+    views = Views(mesh.publisher, "tulle-system")
+    web = service("web", labels="istio.io/use-waypoint: way")
+    mesh.publish(web, route("rules: [{}]"))
+    ((target, (state,)),) = views.routes().items()
+    assert (str(target), state.accepted.reason) == ("HTTPRoute shop/route", "Pending")
+    assert views.routes() is views.routes()
+    mesh.publish(web, route("rules: [{}]"), gateway())
+    ((_, (state,)),) = views.routes().items()
+    assert state.accepted.is_true

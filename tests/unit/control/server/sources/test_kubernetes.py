@@ -103,6 +103,7 @@ def test_both_sources_read_the_same_manifests_as_equal_objects(
 ) -> None:
     api.api.has_watch_lists = has_watch_lists
     api.install_istio_kinds()
+    api.install_gateway_kinds()
     api.namespace("istio-system")
     put(api, CLUSTER.read_text())
 

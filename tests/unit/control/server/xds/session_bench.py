@@ -8,6 +8,7 @@ from control.model.address import parse_address
 from control.model.policy import Action, Policy, PolicyScope
 from control.model.workload import NetworkAddress, Service, Workload
 from control.server.compile.mesh import CompiledMesh
+from control.server.xds.node_view import NodeView
 from control.server.xds.session import DeltaSession
 from control.wire import discovery_pb2 as pb
 from control.wire.delta import DeltaClient, NodeInfo, Update
@@ -59,7 +60,7 @@ class Bench:
         self.open()
 
     def open(self) -> None:
-        self.session = DeltaSession(self.cache, "n1")
+        self.session = DeltaSession(NodeView(self.cache, "n1"))
         for request in self.client.opening():
             self.tell(request)
 

@@ -10,6 +10,7 @@ from control.kit.errors import WireError
 from control.server.xds.asking import ASKED_MAX, Asking
 from control.server.xds.follower import Follower
 from control.server.xds.names import KeptNames
+from control.server.xds.node_view import NodeView
 from control.server.xds.session import DeltaSession
 from control.server.xds.shelf import HeldVersions
 from control.wire import discovery_pb2 as pb
@@ -155,11 +156,11 @@ def opening(text: str) -> pb.DeltaDiscoveryRequest:
 def test_sums_that_are_none_are_refused(text: str) -> None:
     """Or a client would keep what is gone."""
     with pytest.raises(WireError):
-        DeltaSession(MeshCache(), "n1").receive(opening(text))
+        DeltaSession(NodeView(MeshCache(), "n1")).receive(opening(text))
 
 
 def test_nobody_asks_by_name_before_he_has_answered() -> None:
-    session = DeltaSession(MeshCache(), "n1")
+    session = DeltaSession(NodeView(MeshCache(), "n1"))
     session.receive(opening(sums_to_text(sums_of({}))))
     request = pb.DeltaDiscoveryRequest(type_url=ADDRESS_TYPE, resource_names_unsubscribe=["*"])
     with pytest.raises(WireError):

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from control.model.intent import Intent
 from control.server.compile.mesh import CompiledMesh
+from control.server.xds.node_view import NodeView
 from control.server.xds.session import DeltaSession
 from control.wire import discovery_pb2 as pb
 from control.wire.delta import DeltaClient, Update, Word
@@ -158,7 +159,7 @@ def test_pods_are_shown_to_their_node_only() -> None:
 def test_a_response_is_cut_at_its_bound_and_continued_after_the_ack() -> None:
     several = [workload(name, "v" * 1000) for name in ("a", "b", "d")]
     bench = Bench(make_mesh(*several), DeltaClient(NODE, [ADDRESS_TYPE]))
-    bench.session = DeltaSession(bench.cache, "n1", response_bytes_max=2500)
+    bench.session = DeltaSession(NodeView(bench.cache, "n1", response_bytes_max=2500))
     bench.tell(bench.client.opening()[0])
     assert [len(each.added) for each in bench.settle()] == [2, 1]
 
@@ -168,7 +169,7 @@ def test_two_sessions_share_the_same_bytes() -> None:
     cache.update(make_mesh(A, B))
     responses = []
     for _ in range(2):
-        session = DeltaSession(cache, "n1")
+        session = DeltaSession(NodeView(cache, "n1"))
         session.receive(DeltaClient(NODE, [ADDRESS_TYPE]).opening()[0])
         responses.append(session.take())
     assert responses[0] == responses[1]

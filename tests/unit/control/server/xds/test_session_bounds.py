@@ -14,6 +14,7 @@ from control.server.compile.mesh import CompiledMesh
 from control.server.xds.cache import Cache
 from control.server.xds.follower import CHEAP_MAX
 from control.server.xds.names import NAME_CHARS_MAX, NAME_COST_BYTES, BadRequest
+from control.server.xds.node_view import NodeView
 from control.server.xds.picker import Picker
 from control.server.xds.session import FOREIGN_TYPES_MAX, TYPE_CHARS_MAX, DeltaSession
 from control.wire import discovery_pb2 as pb
@@ -36,7 +37,7 @@ def make_mesh(names: frozenset[str], revision: str = "") -> CompiledMesh:
 def started(names: str = "") -> tuple[Cache, DeltaSession]:
     cache = MeshCache()
     cache.update(make_mesh(frozenset(names)))
-    return cache, DeltaSession(cache, "n1")
+    return cache, DeltaSession(NodeView(cache, "n1"))
 
 
 def request(

@@ -10,6 +10,7 @@ import pytest
 from control.model.intent import Intent
 from control.server.compile.mesh import CompiledMesh
 from control.server.xds.cache import Cache
+from control.server.xds.node_view import NodeView
 from control.server.xds.session import DeltaSession
 from control.wire import discovery_pb2 as pb
 from control.wire.delta import DeltaClient, Update
@@ -66,7 +67,7 @@ class Node:
 
     def connect(self) -> None:
         self.answers: list[pb.DeltaDiscoveryRequest] = []
-        self.session = DeltaSession(self.cache, self.node, response_bytes_max=300)
+        self.session = DeltaSession(NodeView(self.cache, self.node, response_bytes_max=300))
         self.nonces: set[str] = set()
         for request in self.client.opening():
             self.session.receive(request)

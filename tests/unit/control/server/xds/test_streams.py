@@ -106,7 +106,7 @@ def test_a_client_gets_everything_then_changes_until_it_leaves(bench: Bench) -> 
         assert [each.name for each in addresses.added] == [UID]
         assert node.call.said == {SIZE_HEADER: "1"}
         (client,) = bench.service.clients
-        assert (client.node_id, client.node) == ("ztunnel~x", "n1")
+        assert (client.node_id, client.caller.node) == ("ztunnel~x", "n1")
         bench.publish("")
         assert (await node.hear()).removed == (UID,)
         node.say_bytes(None)
@@ -115,7 +115,7 @@ def test_a_client_gets_everything_then_changes_until_it_leaves(bench: Bench) -> 
     assert bench.service.clients == set()
     value = bench.metrics.registry.get_sample_value
     assert value("tulle_control_pushes_total", {"type": "Address"}) == 2
-    assert value("tulle_control_connected") == 0
+    assert value("tulle_control_connected", {"kind": "node"}) == 0
 
 
 def test_a_rejected_response_is_counted_and_told_of(

@@ -1,0 +1,1 @@
+"""Waypoints in Envoy's words: the only room that knows them. Pure."""
