@@ -6,7 +6,6 @@ import logging
 import os
 import socket
 import sys
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +15,7 @@ from click.core import ParameterSource
 from control.kit.command import PlainCommand
 from control.kit.door import is_loopback_port
 from control.kit.errors import ConfigError
-from control.kit.flags import Duration, ListenAddress
+from control.kit.flags import Duration, ListenAddress, Parsed, option
 from control.kit.log import event, setup, unknown_scopes
 from control.kit.scopes import SCOPES
 from control.kit.version import version
@@ -65,34 +64,12 @@ has for it (shown beside the flag). SIGTERM drains; SIGINT too, and ends a drain
 """
 
 
-class _Parsed(click.ParamType[Any]):
-    """A flag whose text is parsed by a function that raises ConfigError."""
-
-    def __init__(self, name: str, parse: Callable[[str], Any]) -> None:
-        self.name = name
-        self._parse = parse
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
-        try:
-            return self._parse(value) if isinstance(value, str) else value
-        except ConfigError as exc:
-            self.fail(str(exc), param, ctx)
-
-
-ADDRESS = _Parsed("HOST:PORT", host_port)
+ADDRESS = Parsed("HOST:PORT", host_port)
 DURATION = Duration()
-WORKERS = _Parsed("N|N%", lambda text: workers_of(text, os.cpu_count() or 1))
-TOKEN = _Parsed("FILE|JWT", token_source)
+WORKERS = Parsed("N|N%", lambda text: workers_of(text, os.cpu_count() or 1))
+TOKEN = Parsed("FILE|JWT", token_source)
 FILE = click.Path(path_type=Path)
 PAGE = ListenAddress(*sorted(OFF))
-
-
-def option(name: str, *istio: str, **fields: Any) -> Callable[[Any], Any]:
-    """Flag with a variable of its own and Istio's names for it."""
-    flag = name.split("/")[0].removeprefix("--")
-    own = "TULLE_" + flag.upper().replace("-", "_")
-    fields.setdefault("show_default", True)
-    return click.option(name, envvar=[own, *istio], show_envvar=True, **fields)
 
 
 def drain_s(told_s: float | None, grace_s: float | None, default_s: float) -> float:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Protocol
 
 import grpc
@@ -15,13 +16,32 @@ from control.wire import certificates_pb2 as pb
 from control.wire.channel import open_channel
 from control.wire.types import CREATE_CERTIFICATE_METHOD
 from ztunnel.access import call_metadata, roots_pem
-from ztunnel.config import ZtunnelConfig
+from ztunnel.config import LiteralToken
 
 SIGN_TIMEOUT_S = 10.0
 # A replica that died with its node, or is being replaced, leaves a link that says nothing. The
 # second try goes over a new link, which another replica may have; signing twice does no harm.
 FIRST_TRY_S = 2.0
 _BROKEN = (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED)
+
+
+class SignerAddress(Protocol):
+    """Settings of the way to the certificate service."""
+
+    @property
+    def ca(self) -> str: ...
+
+    @property
+    def ca_root(self) -> str: ...
+
+    @property
+    def ca_name(self) -> str: ...
+
+    @property
+    def token(self) -> Path | LiteralToken | None: ...
+
+    @property
+    def cluster_id(self) -> str: ...
 
 
 class SigningFailed(ControlError):
@@ -55,7 +75,7 @@ class CaClient:
     """Client with one channel. New trusted roots make a new one, and so does a broken link: the
     pauses between two tries are the caller's."""
 
-    def __init__(self, config: ZtunnelConfig) -> None:
+    def __init__(self, config: SignerAddress) -> None:
         self._config = config
         self._link: _Link | None = None
         self._stale = False
