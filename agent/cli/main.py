@@ -32,6 +32,8 @@ VERBS = {
     "status": ("agent.cli.status", "status", "Show the mesh's parts, namespaces and pods."),
     "workloads": ("agent.cli.workloads", "workloads", "List the workloads that the ztunnels know."),
     "services": ("agent.cli.services", "services", "List services and their endpoints."),
+    "routes": ("agent.cli.routes", "routes", "List waypoints' routes; explain a request."),
+    "waypoint": ("agent.cli.waypoint", "waypoint", "List waypoints; show one's processes."),
     "policies": ("agent.cli.policies", "policies", "List the policies in force."),
     "certificates": (
         "agent.cli.certificates",

@@ -17,7 +17,7 @@ import yaml
 
 from control.kit.errors import ConfigError
 
-CLUSTER_KINDS = frozenset({"Namespace", "Node"})
+CLUSTER_KINDS = frozenset({"GatewayClass", "Namespace", "Node"})
 
 _Loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 _Dumper: Any = getattr(yaml, "CSafeDumper", yaml.SafeDumper)

@@ -24,7 +24,18 @@ from control.kit.clock import SystemClock
 from control.kit.errors import ConfigError
 
 DUMP_VERSION = 1
-CONTROL_PAGES = ("status", "problems", "notes", "workloads", "services", "policies", "pods", "log")
+CONTROL_PAGES = (
+    "status",
+    "problems",
+    "notes",
+    "workloads",
+    "services",
+    "routes",
+    "waypoints",
+    "policies",
+    "pods",
+    "log",
+)
 # The pages that each part of a dump is made of, by the process that has them.
 _PAGES = {
     "agent": {"agent": "/status", "check": "/check", "logging": "/logging"},

@@ -21,6 +21,7 @@ from control.kit.errors import ConfigError
 PROCESSES_AT_ONCE = 64  # threads that mostly wait; a host has one node, a large lab some dozens
 NOT_FOUND = 404
 CONTROL = "control"
+WAYPOINTS = "waypoints"  # the folder of a lab's; each has a socket there
 _SOCKETS = {"agent": "agent.sock", "ztunnel": "ztunnel.sock"}
 # Log levels: a page without work behind it, which every process has.
 LOG_PAGES = {"agent": "/logging", "ztunnel": "/logging", CONTROL: "/log"}
@@ -66,7 +67,7 @@ def nodes(run_dir: Path) -> list[str]:
 
 
 def _is_node(folder: Path) -> bool:
-    if folder.name == CONTROL:  # a node may have that name, too
+    if folder.name in (CONTROL, WAYPOINTS):  # a node may have that name, too
         return any((folder / name).exists() for name in _SOCKETS.values())
     return (folder / "state").is_dir() or any(
         path.name.endswith(_MARKS) for path in folder.iterdir()

@@ -17,7 +17,7 @@ _ZTUNNEL = {
     "certificates": (),
 }
 _CONTROL = {"pods": _NAMED, "workloads": ("uid",), "services": (*_NAMED, "hostname")}
-_CONTROL |= {"policies": ()}
+_CONTROL |= {"policies": (), "routes": _NAMED, "waypoints": _NAMED}
 _CHECK = ("code", "category", "description", "result", "error")
 # Pages that are lists, by the name of their part.
 _LISTS = _CONTROL | {"check": _CHECK, "problems": (), "notes": ()}

@@ -196,9 +196,13 @@ def _with_contents(manifests: Manifests, refs: Iterable[Ref]) -> list[Ref]:
 
 
 def _remove_pod(lab: Lab, state: LabState, manifests: Manifests, ref: Ref) -> None:
-    """Stop a pod, take it out of its services, and have the agent forget it."""
+    """Take a pod out of its services, stop it, and have the agent forget it."""
     key = f"{ref.namespace}/{ref.name}"
     record, pods = state.pods[key], LabPods(lab.run_dir, state)
+    found = manifests.find(ref)
+    if found is not None:  # no endpoint any more while it ends, as in a cluster
+        found[1].replace(objects.with_ready(found[1].value, False))
+        manifests.save(lab.manifests_folder, {found[0]})
     pods.stop([record])
     file = manifests.remove(ref)
     if file is not None:

@@ -32,6 +32,7 @@ PINS = Path("/sys/fs/bpf/tulle")
 _PROGRAMS = {
     "tulle-control": "control.server.main",
     "tulle-agent": "agent.main",
+    "tulle-waypoint": "ztunnel.waypoint.main",
     "tulle-ztunnel": "ztunnel.main",
 }
 
@@ -52,6 +53,25 @@ def environment() -> dict[str, str]:
     root = str(Path(agent.__file__).resolve().parents[1])
     path = os.environ.get("PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin")
     return {"PATH": path, "PYTHONPATH": root, "LANG": "C.UTF-8", "HOME": "/root"}
+
+
+def token_of(control_state: Path, what: str, *flags: str) -> bytes:
+    """A token, made with the control plane's own command; ControlError names `what` it is for."""
+    command = [*program("tulle-control"), "token", *flags, "--state", str(control_state)]
+    try:
+        done = subprocess.run(
+            command,
+            env=environment(),
+            capture_output=True,
+            text=True,
+            timeout=TOKEN_TIMEOUT_S,
+            check=False,
+        )
+    except subprocess.TimeoutExpired:
+        raise ControlError(f"no token for {what} in {TOKEN_TIMEOUT_S:.0f} s") from None
+    if done.returncode != 0:
+        raise ControlError(f"no token for {what}: {done.stderr.strip()[-400:]}")
+    return done.stdout.strip().encode()
 
 
 class Daemons:
@@ -81,24 +101,11 @@ class Daemons:
         return self._spawn("control", plan.control_netns(self.state.lab), command)
 
     def make_token(self, node: str) -> None:
-        """Make a node's token with the control plane's own command."""
-        command = [*program("tulle-control"), "token", "--node", node]
-        try:
-            done = subprocess.run(
-                [*command, "--state", str(self.control_state)],
-                env=environment(),
-                capture_output=True,
-                text=True,
-                timeout=TOKEN_TIMEOUT_S,
-                check=False,
-            )
-        except subprocess.TimeoutExpired:
-            raise ControlError(f"no token for node {node} in {TOKEN_TIMEOUT_S:.0f} s") from None
-        if done.returncode != 0:
-            raise ControlError(f"no token for node {node}: {done.stderr.strip()[-400:]}")
+        """Make a node's token."""
+        made = token_of(self.control_state, f"node {node}", "--node", node)
         folder = self.run_dir / node
         folder.mkdir(mode=0o700, exist_ok=True)
-        write_atomic(folder / "token", done.stdout.strip().encode(), 0o600)
+        write_atomic(folder / "token", made, 0o600)
 
     def start_agent(self, node: plan.NodePlan) -> Process:
         command = (*program("tulle-agent"), *self._node_flags(node))

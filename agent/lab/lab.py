@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from agent.cli.manifests import Ref
-from agent.lab import netns, objects, plan, process, services, topology
+from agent.lab import netns, objects, plan, process, services, topology, waypoints
 from agent.lab.daemons import PINS, Daemons
 from agent.lab.manifests import Manifests
 from agent.lab.netns import NETNS_FOLDER, inode, inside
@@ -33,7 +33,7 @@ DAEMON_GRACE_S = 5.0
 NFT_TIMEOUT_S = 10.0
 TIME_WAIT = Path("/proc/sys/net/netfilter/nf_conntrack_tcp_timeout_time_wait")
 TIME_WAIT_DEFAULT_S = "120"
-_FOLDERS = ("manifests", "hosts", "logs")
+_FOLDERS = ("manifests", "hosts", "logs", waypoints.FOLDER)
 
 Progress = Callable[[str], None]
 
@@ -129,7 +129,8 @@ class Lab:
 
     def launch(self, state: LabState, manifests: Manifests, records: Iterable[PodRecord]) -> None:
         """Register and start pods side by side; each joins its services once it is ready."""
-        chosen = list(records)
+        # Without a mesh there is nobody to tell a waypoint about it.
+        chosen = [each for each in records if not (state.unmeshed and each.spec.waypoint)]
         pool = ThreadPoolExecutor(STARTS_AT_ONCE)
         try:
             futures = [pool.submit(self._launch_one, state, manifests, pod) for pod in chosen]

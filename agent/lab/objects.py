@@ -23,6 +23,8 @@ NODES_FILE = "lab-nodes.yaml"
 ANNOTATION_NODE = "tulle.io/lab-node"
 ANNOTATION_COMMAND = "tulle.io/lab-command"
 ANNOTATION_READY = "tulle.io/lab-ready-tcp"
+ANNOTATION_WAYPOINT = "tulle.io/lab-waypoint"
+GATEWAY_LABEL = "gateway.networking.k8s.io/gateway-name"
 
 
 def node_object(node: NodeSpec, address: plan.AddressPair) -> dict[str, Any]:
@@ -161,6 +163,19 @@ def check_pods(spec: LabSpec, manifests: Manifests) -> None:
     missing += [f"lab.yaml: {key} is in no manifest" for key in sorted(wanted - found.keys())]
     if missing:
         raise ConfigError("\n".join(missing))
+    pods = {pod.key: pod for pod in spec.pods}
+    for value in manifests.of_kind("Pod"):
+        ref = ref_of(value)
+        check_waypoint(pods[f"{ref.namespace}/{ref.name}"], value)
+
+
+def check_waypoint(spec: PodSpec, pod: Mapping[str, Any]) -> None:
+    """ConfigError unless a pod is its Gateway's by label and account, as the mesh asks for."""
+    labels = pod["metadata"].get("labels") or {}
+    account = (pod.get("spec") or {}).get("serviceAccountName", "default")
+    for what, found in ((GATEWAY_LABEL, labels.get(GATEWAY_LABEL)), ("its account", account)):
+        if spec.waypoint and found != spec.waypoint:
+            raise ConfigError(f"Pod {spec.key}: {what} is {found!r}, not {spec.waypoint!r}")
 
 
 def spec_from_annotations(pod: dict[str, Any], nodes: Iterable[str], folder: Path) -> PodSpec:
@@ -177,16 +192,22 @@ def spec_from_annotations(pod: dict[str, Any], nodes: Iterable[str], folder: Pat
         words = loads(command) if command.startswith("[") else shlex.split(command)
     except (JSONDecodeError, ValueError) as exc:
         raise ConfigError(f"{ref}: annotation {ANNOTATION_COMMAND}: {exc}") from exc
-    if not words:
+    waypoint = str(notes.get(ANNOTATION_WAYPOINT, ""))
+    if words and waypoint:
+        raise ConfigError(f"{ref}: {ANNOTATION_COMMAND} and {ANNOTATION_WAYPOINT}: one of both")
+    if not words and not waypoint:
         raise ConfigError(f"{ref}: annotation {ANNOTATION_COMMAND}, the command, is missing")
     port = str(notes.get(ANNOTATION_READY, "0"))
     if not port.isdigit():
         raise ConfigError(f"{ref}: annotation {ANNOTATION_READY}: {port!r} is not a port")
-    return PodSpec(
+    spec = PodSpec(
         namespace=ref.namespace,
         name=ref.name,
         node=node,
         command=tuple(str(word) for word in words),
         workdir=str(folder.resolve()),
         ready=Ready(tcp=int(port)),
+        waypoint=waypoint,
     )
+    check_waypoint(spec, pod)
+    return spec

@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from agent import fetch
-from agent.lab import process, topology
+from agent.lab import process, topology, waypoints
 from agent.lab.daemons import tail
 from agent.lab.netns import NETNS_FOLDER, inside
 from agent.lab.process import Launch
@@ -59,11 +59,13 @@ class LabPods:
     def start(self, pod: PodRecord) -> None:
         spec = pod.spec
         self._check(pod)
+        if spec.waypoint:
+            waypoints.make_token(self.run_dir, pod)
         launch = Launch(
-            command=spec.command,
+            command=waypoints.command(self.run_dir, pod) if spec.waypoint else spec.command,
             netns=pod.netns,
             cgroup=self.cgroup(pod),
-            env=self.environment(pod),
+            env=self._process_environment(pod),
             workdir=spec.workdir,
             user=spec.user,
             hostname=spec.name[:HOSTNAME_CHARS_MAX],
@@ -95,7 +97,9 @@ class LabPods:
 
     def stop(self, pods: Sequence[PodRecord]) -> None:
         """Stop the main process of each pod, then whatever is left in its cgroup."""
-        process.stop([pod.process for pod in pods if pod.process], STOP_GRACE_S)
+        drains = any(pod.spec.waypoint for pod in pods)
+        grace_s = waypoints.STOP_GRACE_S if drains else STOP_GRACE_S
+        process.stop([pod.process for pod in pods if pod.process], grace_s)
         for pod in pods:
             process.remove_cgroup(self.cgroup(pod))
             pod.process = None
@@ -107,6 +111,11 @@ class LabPods:
             fetch.checked(answer, f"pod {pod.spec.key}: DELETE /pods")
         topology.remove_pod(pod.netns, self.state.node(pod.spec.node).netns, pod.link)
         self.hosts(pod).unlink(missing_ok=True)
+        waypoints.forget(self.run_dir, pod)
+
+    def _process_environment(self, pod: PodRecord) -> dict[str, str]:
+        own = self.environment(pod)
+        return waypoints.settings(own) if pod.spec.waypoint else own
 
     def environment(self, pod: PodRecord) -> dict[str, str]:
         home = pwd.getpwnam(pod.spec.user).pw_dir if pod.spec.user else "/root"
@@ -176,6 +185,8 @@ class LabPods:
 
     def _ready(self, pod: PodRecord) -> bool:
         ready = pod.spec.ready
+        if pod.spec.waypoint:
+            return waypoints.is_ready(self.run_dir, pod)
         if ready.log:
             return ready.log in self.log(pod).read_text(errors="replace")
         return not ready.tcp or _listens(pod.netns, ready.tcp)

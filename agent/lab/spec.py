@@ -15,6 +15,9 @@ pods:
     ready_timeout_s: 30
     files: {/etc/app.conf: conf/app.conf}   # bind-mounted in the pod, over files that exist
     tmpfs: [/var/lib/app]   # fresh and empty in the pod, over folders that exist
+  shop/waypoint:            # a waypoint of the Gateway shop/waypoint, in place of a command
+    node: n2
+    waypoint: waypoint
 """
 
 from __future__ import annotations
@@ -35,7 +38,7 @@ NODES_MAX = 50  # one /24 per node is taken from 10.71.0.0 … 10.120.0.0
 READY_TIMEOUT_S = 30.0  # for a database on a loaded machine; more would hide a hang
 
 # Folders beside the nodes' own in the run folder, and namespaces beside theirs.
-_RESERVED = frozenset({"control", "hosts", "logs", "manifests", "router"})
+_RESERVED = frozenset({"control", "hosts", "logs", "manifests", "router", "waypoints"})
 _NAME = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?")
 _POD_KEY = re.compile(r"([a-z0-9]([-a-z0-9]*[a-z0-9])?)/([a-z0-9]([-.a-z0-9]*[a-z0-9])?)")
 
@@ -69,6 +72,7 @@ class PodSpec:
     ready_timeout_s: float = READY_TIMEOUT_S
     files: Mapping[str, str] = field(default_factory=dict)
     tmpfs: tuple[str, ...] = ()
+    waypoint: str = ""  # name of its Gateway, which is in its namespace; then there is no command
 
     @property
     def key(self) -> str:
@@ -154,7 +158,11 @@ class _Reader:
         if match is None:
             raise self._error(path, "the key of a pod is namespace/name")
         known = {"node", "command", "workdir", "env", "user", "ready", "ready_timeout_s", "files"}
-        fields = self._mapping(body, path, known | {"tmpfs"})
+        fields = self._mapping(body, path, known | {"tmpfs", "waypoint"})
+        waypoint = self._text(fields, "waypoint", path)
+        for other in ("command", "ready") if waypoint else ():
+            if other in fields:
+                raise self._error((*path, other), "a waypoint has its own")
         node = self._text(fields, "node", path)
         if node not in nodes:
             raise self._error((*path, "node"), f"no node {node!r}; there are {sorted(nodes)}")
@@ -166,7 +174,7 @@ class _Reader:
             namespace=match[1],
             name=match[3],
             node=node,
-            command=self._texts(fields.get("command"), (*path, "command"), 1),
+            command=() if waypoint else self._texts(fields.get("command"), (*path, "command"), 1),
             workdir=str(Path(self._folder, workdir).resolve()),
             env=self._text_map(fields.get("env"), (*path, "env")),
             user=self._text(fields, "user", path),
@@ -174,6 +182,7 @@ class _Reader:
             ready_timeout_s=float(timeout_s),
             files=self._files(fields.get("files"), (*path, "files")),
             tmpfs=self._folders(fields.get("tmpfs"), (*path, "tmpfs")),
+            waypoint=waypoint,
         )
 
     def _ready(self, value: Any, path: tuple[str, ...]) -> Ready:

@@ -83,7 +83,7 @@ def service_rows(mesh: MeshDump, wanted: Filter) -> list[Row]:
 
 def policy_rows(mesh: MeshDump, wanted: Filter) -> list[Row]:
     """Each policy that a ztunnel has, once; the control plane's when no ztunnel answers. What was
-    made of PeerAuthentications is shown as these."""
+    made of PeerAuthentications is shown as these; what was made for waypoints, as such."""
     known = [item for item in mesh.control.get("policies") or [] if item.get("delivered", True)]
     told = [_policy(item) for item in known]
     peers = [row for row in told if row["kind"] == PEER_AUTHENTICATION]
@@ -98,8 +98,8 @@ def policy_rows(mesh: MeshDump, wanted: Filter) -> list[Row]:
 
 def _policy(item: Row) -> Row:
     rules, name = item.get("rules"), str(item.get("name") or "")
-    made_of = made_policies.name_of(name)
-    kind = PEER_AUTHENTICATION if made_of else str(item.get("kind") or "AuthorizationPolicy")
+    made_kind, made_of = made_policies.made_of(name)
+    kind = made_kind or str(item.get("kind") or "AuthorizationPolicy")
     return {
         "kind": kind,
         "namespace": str(item.get("namespace") or ""),

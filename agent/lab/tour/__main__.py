@@ -12,7 +12,7 @@ from pathlib import Path
 import click
 
 from agent.lab.lab import Lab
-from agent.lab.tour import same_node, steps
+from agent.lab.tour import layer7, same_node, steps
 from agent.lab.tour.report import ClaimFailed, Report
 from agent.lab.tour.world import World, rss_mib
 from control.kit.clock import SystemClock
@@ -31,12 +31,13 @@ STEPS = (
     same_node.direct,
     steps.faults,
     steps.rotation,
+    layer7.waypoint,
 )
 
 
 def memory(world: World) -> None:
     """Print the RSS of each process; a claim for each that has a budget."""
-    with world.report.step("8. Memory of the mesh's processes"):
+    with world.report.step("9. Memory of the mesh's processes"):
         for name, process in sorted(world.lab.store.load().processes.items()):
             kind = name.split("-")[0]
             _memory_of(world, name, process.pid, BUDGETS_MIB.get(kind))
@@ -60,7 +61,7 @@ def _children(pid: int) -> list[int]:
 
 def brought_up(lab: Lab, report: Report) -> World:
     """A lab of our own; ConfigError if there is one, which stays as it is."""
-    with report.step("0. Two nodes, twelve pods, real servers"):
+    with report.step("0. Two nodes, thirteen pods, real servers"):
         report.run("tulle lab up agent/lab/shop")
         lab.up(SHOP)
     return World(lab, report)

@@ -21,7 +21,7 @@ EXIT_UNKNOWN = 2  # the control plane could not be asked
 
 
 @click.command()
-@click.argument("kind", type=click.Choice(["namespace", "pod"]))
+@click.argument("kind", type=click.Choice(["namespace", "service", "pod"]))
 @click.argument("name")
 @click.argument("labels", nargs=-1, required=True)
 @click.option("-n", "--namespace", metavar="NAME", default="default", show_default=True)
@@ -29,13 +29,13 @@ EXIT_UNKNOWN = 2  # the control plane could not be asked
 def label(
     ctx: click.Context, kind: str, name: str, labels: tuple[str, ...], namespace: str
 ) -> None:
-    """Set (key=value) or remove (key-) labels of a namespace or a pod.
+    """Set (key=value) or remove (key-) labels of a namespace, a service or a pod.
 
     The mesh sees the change at once.
 
-    Example: tulle lab label namespace shop tulle.io/dataplane-mode=ambient
+    Example: tulle lab label service -n shop ratings istio.io/use-waypoint=waypoint
     """
-    if kind == "pod":
+    if kind != "namespace":
         namespace, name = split_pod(namespace, name)
     lab = reporting_lab_of(ctx)
     # Only such a label can be wrong, and that is worth a wait for the control plane's word.

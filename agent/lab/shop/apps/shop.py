@@ -4,6 +4,7 @@ Standard library only. Each answers with JSON: the marker (a capture looks for i
 client address that it saw, and the answers of its own backends.
 """
 
+import itertools
 import json
 import os
 import socket
@@ -16,7 +17,9 @@ ROLE, PORT = sys.argv[1], int(sys.argv[2])
 BACKENDS = dict(pair.split("=", 1) for pair in sys.argv[3:])
 MARKER = os.environ.get("SHOP_MARKER", "no-marker")
 TIMEOUT_S = 5.0
+SLOW_S = 3.0
 STARTED_PID = os.getpid()
+TRIES = itertools.count()  # each second one fails
 
 FACTS: dict[str, dict[str, object]] = {
     "details": {"author": "W. Shakespeare", "year": 1595, "pages": 200},
@@ -53,6 +56,11 @@ class ShopHandler(BaseHTTPRequestHandler):
         client = self.client_address[0].removeprefix("::ffff:")
         if self.path == "/bulk":
             self.bulk()
+            return
+        if self.path == "/slow":
+            time.sleep(SLOW_S)
+        if self.path == "/flaky" and next(TRIES) % 2 == 0:
+            self.send_error(503)
             return
         body = {
             "service": ROLE,

@@ -32,9 +32,26 @@ UNKNOWN = {
     "parts": ("kernel", "kernel"),
     "kubeconfig": ("/absent/kubeconfig", "/absent/kubeconfig"),
     "context": ("nowhere", "kubeconfig"),
+    "service": ("typo", "no service 'typo'"),
+    "caller": ("nobody", "'nobody'"),
+    "headers": ("oops", "'oops'"),
 }
 # Not values: a word for the run folder, a file to write, a name that only a live mesh can judge.
-JUDGED_ELSEWHERE = {("dump", "path"), ("namespace add", "name"), ("namespace remove", "name")}
+JUDGED_ELSEWHERE = {
+    ("dump", "path"),
+    ("namespace add", "name"),
+    ("namespace remove", "name"),
+    ("routes explain", "method"),
+    ("routes explain", "url"),
+    ("waypoint status", "gateway"),
+}
+# Words that a verb asks for besides.
+ASKED_FOR = {
+    "namespace add": ["shop"],
+    "namespace remove": ["shop"],
+    "routes explain": ["GET", "http://web/"],
+    "waypoint status": ["shop/waypoint"],
+}
 # In a live mesh only: a dump has no other node to ask.
 FIRST = {"level": ("n1",)}
 CLUSTER = ("kubeconfig", "context")
@@ -78,7 +95,7 @@ def test_an_unknown_value_is_an_error_that_names_it(
     tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    name = ["shop"] if verb in ("namespace add", "namespace remove") else []
+    name = ASKED_FOR.get(verb, [])
     (tmp_path / "run" / "n1" / "state").mkdir(parents=True)
     (tmp_path / "run" / "n2" / "state").mkdir(parents=True)
     given = [dump if word == "DUMP" else word for word in words]

@@ -99,6 +99,29 @@ def test_annotations_say_how_to_run_a_new_pod(tmp_path: Path) -> None:
             spec_from_annotations(value, ["n1"], tmp_path)
 
 
+def test_a_waypoint_is_its_gateways_by_label_and_account(tmp_path: Path) -> None:
+    value = split(POD, "x")[0].value
+    notes = {"tulle.io/lab-node": "n1", "tulle.io/lab-waypoint": "gate"}
+    value["metadata"] |= {"annotations": notes, "labels": {objects.GATEWAY_LABEL: "gate"}}
+    with pytest.raises(ConfigError, match="its account is 'default', not 'gate'"):
+        spec_from_annotations(value, ["n1"], tmp_path)
+    value["spec"] = {"serviceAccountName": "gate"}
+    spec = spec_from_annotations(value, ["n1"], tmp_path)
+    assert (spec.waypoint, spec.command) == ("gate", ())
+    value["metadata"]["labels"] = {}
+    with pytest.raises(ConfigError, match="gateway-name is None, not 'gate'"):
+        spec_from_annotations(value, ["n1"], tmp_path)
+    notes["tulle.io/lab-command"] = "sleep 1"
+    with pytest.raises(ConfigError, match="one of both"):
+        spec_from_annotations(value, ["n1"], tmp_path)
+
+
+def test_lab_yaml_is_held_to_it_too() -> None:
+    spec = parse(SPEC.replace("command: [true_]", "waypoint: gate"), "lab.yaml")
+    with pytest.raises(ConfigError, match=r"Pod shop/web: .*gateway-name is None"):
+        objects.check_pods(spec, Manifests({"x.yaml": split(POD, "x.yaml")}))
+
+
 def test_metadata_alone_keeps_a_pod_running() -> None:
     running = placed_pod("one", True, 0)
     wanted = {"kind": "Pod", "metadata": {"name": "one", "labels": {"x": "y"}}}

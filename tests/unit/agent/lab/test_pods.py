@@ -62,3 +62,11 @@ def test_readiness_is_a_text_in_the_log_or_nothing_at_all(pods: LabPods) -> None
     assert not pods._ready(waiting)
     pods.log(POD).write_text("ready to serve\n")
     assert pods._ready(waiting)
+
+
+def test_a_waypoint_has_our_programs_surroundings_and_its_own_word(pods: LabPods) -> None:
+    waypoint = replace(POD, spec=replace(SPEC, waypoint="gate", command=()))
+    assert "PYTHONPATH" in pods._process_environment(waypoint)
+    assert "PYTHONPATH" not in pods._process_environment(POD)
+    assert not pods._ready(waypoint)
+    assert pods._ready(POD)

@@ -85,6 +85,15 @@ def test_errors_name_file_line_and_object(old: str, new: str, line: int, told: s
     assert told in str(caught.value)
 
 
+def test_a_waypoint_is_in_place_of_a_command() -> None:
+    text = GOOD.replace("command: [sleep, infinity], workdir: data", "waypoint: gate")
+    spec = parse(text, "lab.yaml").pods[1]
+    assert (spec.waypoint, spec.command) == ("gate", ())
+    for other in ("command: [x]", "ready: {tcp: 1}"):
+        with pytest.raises(ConfigError, match="a waypoint has its own"):
+            parse(text.replace("waypoint: gate", f"waypoint: gate, {other}"), "lab.yaml")
+
+
 def test_broken_yaml_names_the_line() -> None:
     with pytest.raises(ConfigError, match=r"^lab\.yaml:2: "):
         parse("name: x\n  nodes: }\n", "lab.yaml")
