@@ -234,6 +234,9 @@ def test_a_supervisor_killed_alone_leaves_no_open_door(bed: Bed) -> None:
     with bed.wire(bed.here) as wire:
         kill(supervisor)
         soon(lambda: not any(process.start_of(pid) for pid in workers), "no worker is left")
+        assert bed.no(("client", "server", PORT))
+        # The kernel's verdicts are good until the agent hears that their maker is gone.
+        soon(lambda: bed.no(("client", "near", PORT)), "the kernel has no verdict of it left")
         assert bed.no(("client", "server", PORT), ("client", "near", PORT))
         assert bed.no(("stranger", "near", PORT))
         changes.restart(bed.lab, "ztunnel", bed.here)
