@@ -19,7 +19,7 @@ from control.kube.resources import GRPC_ROUTES, HTTP_ROUTES, TCP_ROUTES
 from control.server.gateway.statuses import ACCEPTED, RESOLVED_REFS, RouteStatus, RouteVerdict
 from control.server.leader.conditions import INVALID, MESSAGE_CHARS_MAX
 from control.server.leader.ledger import Target, WriteLedger
-from control.server.leader.statuses import PAGE, SeenCondition, SeenMeta
+from control.server.leader.statuses import SeenCondition, SeenMeta, SeenPage, read_all
 from control.server.sources.route_specs import GATEWAY_GROUP, ParentRef, TargetRef
 
 CONTROLLER: Final = "tulle.io/control"
@@ -64,11 +64,6 @@ class SeenRoute(msgspec.Struct):
     status: SeenRouteStatus | None = None
 
 
-class SeenRoutes(msgspec.Struct):
-    metadata: SeenMeta
-    items: list[SeenRoute] | None = None
-
-
 def wanted_states(
     statuses: Iterable[RouteStatus], broken: Mapping[str, Sequence[str]]
 ) -> dict[Target, ParentStates]:
@@ -102,29 +97,13 @@ class RouteStatusDuty:
 
     async def look(self) -> Mapping[Target, ParentStates]:
         found: dict[Target, ParentStates] = {}
-        for kind in RESOURCES:
-            for each in await self._all(kind):
+        for kind, resource in RESOURCES.items():
+            for each in await read_all(self._client, resource, SeenPage[SeenRoute]):
                 meta = each.metadata
                 if ours := _ours(each):
                     target = Target(kind, meta.namespace, meta.name, meta.uid)
                     found[target] = tuple(_state(one, meta.namespace) for one in ours)
         return found
-
-    async def _all(self, kind: str) -> list[SeenRoute]:
-        """In pages; none when the kind is not installed."""
-        found: list[SeenRoute] = []
-        parameters = {"limit": PAGE}
-        while True:
-            try:
-                page = await self._client.get(RESOURCES[kind].path(), SeenRoutes, parameters)
-            except ApiError as exc:
-                if exc.code == 404:
-                    return []
-                raise
-            found += page.items or []
-            if not page.metadata.continue_:
-                return found
-            parameters = {"limit": PAGE, "continue": page.metadata.continue_}
 
     async def write(self, target: Target, value: ParentStates | None) -> None:
         for attempt in range(ATTEMPTS_MAX):

@@ -7,19 +7,20 @@ Conditions of others stay: ours are merged by type. Where another manager owns t
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any, Final
+from typing import Any, Final, Generic, TypeVar
 
 import msgspec
 
 from control.kit.clock import Clock
 from control.kube.client import KubeClient
 from control.kube.errors import ApiError
-from control.kube.resources import AUTHORIZATION_POLICIES, PEER_AUTHENTICATIONS
+from control.kube.resources import AUTHORIZATION_POLICIES, PEER_AUTHENTICATIONS, Resource
 from control.server.leader.conditions import ACCEPTED, ATTACHED, Conditions, PolicyCondition
 from control.server.leader.ledger import Target, WriteLedger
 
 MANAGER: Final = "tulle-control"
 PAGE: Final = "500"
+Item = TypeVar("Item")
 RESOURCES: Final = {each.kind: each for each in (AUTHORIZATION_POLICIES, PEER_AUTHENTICATIONS)}
 
 
@@ -56,9 +57,28 @@ class SeenPolicy(msgspec.Struct):
     status: SeenStatus | None = None
 
 
-class SeenPolicies(msgspec.Struct):
+class SeenPage(msgspec.Struct, Generic[Item]):
     metadata: SeenMeta
-    items: list[SeenPolicy] | None = None
+    items: list[Item] | None = None
+
+
+async def read_all(
+    client: KubeClient, resource: Resource, page_type: type[SeenPage[Item]]
+) -> list[Item]:
+    """All objects of a kind, in pages; none when it is not installed. Raises ApiError."""
+    found: list[Item] = []
+    parameters = {"limit": PAGE}
+    while True:
+        try:
+            page = await client.get(resource.path(), page_type, parameters)
+        except ApiError as exc:
+            if exc.code == 404:
+                return []
+            raise
+        found += page.items or []
+        if not page.metadata.continue_:
+            return found
+        parameters = {"limit": PAGE, "continue": page.metadata.continue_}
 
 
 class StatusDuty:
@@ -76,8 +96,8 @@ class StatusDuty:
     async def look(self) -> Mapping[Target, Conditions]:
         found: dict[Target, Conditions] = {}
         self._since.clear()
-        for kind in RESOURCES:
-            for each in await self._all(kind):
+        for kind, resource in RESOURCES.items():
+            for each in await read_all(self._client, resource, SeenPage[SeenPolicy]):
                 meta = each.metadata
                 target = Target(kind, meta.namespace, meta.name, meta.uid)
                 seen = (each.status or SeenStatus()).conditions or []
@@ -88,22 +108,6 @@ class StatusDuty:
                 if ACCEPTED in ours and ATTACHED in ours:
                     found[target] = (ours[ACCEPTED], ours[ATTACHED])
         return found
-
-    async def _all(self, kind: str) -> list[SeenPolicy]:
-        """In pages; none when the kind is not installed."""
-        found: list[SeenPolicy] = []
-        parameters = {"limit": PAGE}
-        while True:
-            try:
-                page = await self._client.get(RESOURCES[kind].path(), SeenPolicies, parameters)
-            except ApiError as exc:
-                if exc.code == 404:
-                    return []
-                raise
-            found += page.items or []
-            if not page.metadata.continue_:
-                return found
-            parameters = {"limit": PAGE, "continue": page.metadata.continue_}
 
     async def write(self, target: Target, value: Conditions | None) -> None:
         if value is None:
