@@ -15,7 +15,7 @@ from control.server.callers.refusals import CallRefusal
 from control.server.xds.difference import RESPONSE_BYTES_MAX
 from control.server.xds.names import BadRequest, KeptNames
 from control.server.xds.resource import CachedResource
-from control.server.xds.response import Encode, encode
+from control.server.xds.response import Encode, encode, fitted
 from control.server.xds.shelf import FOREIGN, OLD, Shelf
 from control.server.xds.subscription import Due
 
@@ -136,13 +136,8 @@ class ByName:
     def take(self, *, with_removed: bool) -> Encode:
         """The client is told as much as fits into a response."""
         added, gone = self._due()
-        pieces: list[bytes] = []
-        size_bytes = 0
-        for entry in added:
-            if pieces and size_bytes + len(entry.framed) > self._response_bytes_max:
-                break  # the rest stays dirty, and follows the acknowledgement
-            pieces.append(entry.framed)
-            size_bytes += len(entry.framed)
+        pieces = fitted((entry.framed for entry in added), self._response_bytes_max)
+        for entry in added[: len(pieces)]:  # the rest stays dirty
             self.known[entry.name] = entry.version
             self._told(entry.name)
         removed: list[str] = []

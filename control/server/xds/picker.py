@@ -16,7 +16,7 @@ from control.server.xds.cache import Cache
 from control.server.xds.difference import RESPONSE_BYTES_MAX
 from control.server.xds.names import BadRequest, KeptNames
 from control.server.xds.resource import CachedResource, alias_of
-from control.server.xds.response import Encode, encode
+from control.server.xds.response import Encode, encode, fitted
 from control.server.xds.shelf import FOREIGN, OLD
 from control.server.xds.subscription import Due
 from control.wire.types import ADDRESS_TYPE
@@ -216,14 +216,9 @@ class Picker:
     def take(self, *, with_removed: bool) -> Encode:
         """The client is told as much as fits into a response."""
         added, removed = self._due()
-        pieces: list[bytes] = []
-        size_bytes = 0
-        for entry in added:
-            framed = entry.framed_with_aliases()
-            if pieces and size_bytes + len(framed) > self._response_bytes_max:
-                break  # the rest stays dirty, and follows the acknowledgement
-            pieces.append(framed)
-            size_bytes += len(framed)
+        framed = (entry.framed_with_aliases() for entry in added)
+        pieces = fitted(framed, self._response_bytes_max)
+        for entry in added[: len(pieces)]:  # the rest stays dirty
             self._forget(entry.name)
             self.known[entry.name] = entry.version
             self.dirty.discard(entry.name)

@@ -89,3 +89,16 @@ def encode(
 
 def encode_question(type_url: str, buckets: Collection[int], nonce: str, _: Word) -> DeltaResponse:
     return DeltaResponse(type_url, nonce, question_to_text(buckets), (), (), (0, 0))
+
+
+def fitted(framed: Iterable[bytes], bytes_max: int) -> list[bytes]:
+    """The first resources that fit into a response, one at least; the others follow its
+    acknowledgement."""
+    pieces: list[bytes] = []
+    size_bytes = 0
+    for piece in framed:
+        if pieces and size_bytes + len(piece) > bytes_max:
+            break
+        pieces.append(piece)
+        size_bytes += len(piece)
+    return pieces

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from control.kit.slices import PORTION
 from control.server.xds.resource import make_entry
-from control.server.xds.response import DeltaResponse, encode, encode_question
+from control.server.xds.response import DeltaResponse, encode, encode_question, fitted
 from control.wire import discovery_pb2 as pb
 from control.wire.delta import Word
 from control.wire.sums import question_from_text
@@ -64,3 +64,11 @@ def test_a_small_one_and_a_question_are_as_they_were() -> None:
     asked = encode_question("t", {1, 5}, "q", Word.MORE)
     message = pb.DeltaDiscoveryResponse.FromString(asked.data)
     assert question_from_text(message.system_version_info) == {1, 5}
+
+
+def test_as_much_as_fits_and_one_at_least() -> None:
+    pieces = [b"aaa", b"bb", b"c", b"dddd"]
+    assert fitted(pieces, 5) == [b"aaa", b"bb"]
+    assert fitted(pieces, 100) == pieces
+    assert fitted(pieces, 1) == [b"aaa"], "or it would never be told"
+    assert fitted([], 1) == []
